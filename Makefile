@@ -1,0 +1,40 @@
+# Everything starts here. Needs only Python >= 3.11 and make; the environment is left in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCES := pyproject.toml uv.lock hatch_build.py web/package-lock.json web/index.html $(shell find web/src -type f 2>/dev/null)
+
+.PHONY: help install demo test test-long check bench clean
+help: ## Show what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(STAMP): $(SOURCES)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; assert sys.version_info >= (3, 11), "QuickComm needs Python 3.11 or newer"'
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
+	$(BIN)/uv sync --frozen --all-groups
+	@touch $@
+
+install: $(STAMP) ## Set up .venv (uv, locked dependencies, the page)
+
+demo: install ## Play a recorded shift into a running QuickComm; ONCE=1 ends when it is over
+	$(BIN)/quickcomm demo $(if $(ONCE),--once)
+
+test: install ## Everything that takes minutes at most
+	$(BIN)/python -m pytest -m 'not long' $(ARGS)
+
+test-long: install ## All tests, also those that take long
+	$(BIN)/python -m pytest $(ARGS)
+
+check: install ## Format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: install ## Benchmarks: a table and JSON
+	$(BIN)/python -m benchmarks $(ARGS)
+
+clean: ## Remove what was built
+	rm -rf $(VENV) src/quickcomm/dashboard/static web/node_modules

@@ -1,0 +1,1 @@
+"""Messages that modules exchange: frozen, versioned by stream name, no I/O."""

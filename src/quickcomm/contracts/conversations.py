@@ -1,0 +1,44 @@
+"""Stream `conversations.v1`: audio → dashboard. The life of a conversation and its ledger."""
+
+from typing import Literal
+
+import msgspec
+
+CONVERSATIONS = "conversations.v1"
+
+ConversationState = Literal["live", "interrupted", "ended", "expired"]
+
+
+class Ledger(msgspec.Struct, frozen=True, kw_only=True):
+    """Samples at the client's rate. Always: received = speech + silence + gap."""
+
+    received: int = 0
+    speech: int = 0
+    silence: int = 0
+    gap: int = 0
+
+    @property
+    def balanced(self) -> bool:
+        return self.received == self.speech + self.silence + self.gap
+
+    def __add__(self, other: "Ledger") -> "Ledger":
+        return Ledger(
+            received=self.received + other.received,
+            speech=self.speech + other.speech,
+            silence=self.silence + other.silence,
+            gap=self.gap + other.gap,
+        )
+
+
+class ConversationChanged(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation came, went quiet, or ended. `ledgers` has one entry a speaker, durable up to the last ack."""
+
+    site: str
+    conversation_id: str
+    channel: str
+    state: ConversationState
+    sample_rate: int
+    speakers: int
+    ledgers: tuple[Ledger, ...]
+    at_ns: int
+    reason: str | None = None

@@ -1,0 +1,22 @@
+"""Stream `insights.v1`: intelligence → audio (for the client's event log) and dashboard. One message an utterance."""
+
+import msgspec
+
+from quickcomm.contracts.insight import Insight
+from quickcomm.contracts.timing import Latency
+
+INSIGHTS = "insights.v1"
+
+
+class InsightsFound(msgspec.Struct, frozen=True, kw_only=True):
+    """All insights of one utterance, in the order spoken. A renewed set has a higher `revision` throughout."""
+
+    site: str
+    conversation_id: str
+    utterance_id: str
+    revision: int
+    insights: tuple[Insight, ...]
+    speech_ended_ns: int
+    published_ns: int
+    latency: Latency
+    traceparent: str | None = None

@@ -1,0 +1,20 @@
+"""The latency receipt: time spent in each stage, from the last speech sample to the push."""
+
+import msgspec
+
+
+class Latency(msgspec.Struct, frozen=True, kw_only=True):
+    """Milliseconds a stage took. `endpoint` is the silence waited for before the utterance was called complete.
+
+    `total` runs from the arrival of the last speech sample to the push to the browser. A stage that has not happened
+    (yet) is None.
+    """
+
+    endpoint: float | None = None
+    stt: float | None = None
+    publish: float | None = None
+    queue: float | None = None
+    classify: float | None = None
+    store: float | None = None
+    push: float | None = None
+    total: float | None = None

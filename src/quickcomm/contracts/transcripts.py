@@ -1,0 +1,43 @@
+"""Stream `transcripts.v1`: audio → intelligence and dashboard. One message an utterance."""
+
+import msgspec
+
+from quickcomm.contracts.timing import Latency
+
+TRANSCRIPTS = "transcripts.v1"
+
+
+class Word(msgspec.Struct, frozen=True, kw_only=True):
+    """A word and where it was said: sample offsets at the client's rate, from the start of the conversation."""
+
+    text: str
+    start_offset: int
+    end_offset: int
+    confidence: float
+
+
+class UtteranceTranscribed(msgspec.Struct, frozen=True, kw_only=True):
+    """A final transcript. Positions are samples at `sample_rate`; times are nanoseconds since the epoch."""
+
+    site: str
+    conversation_id: str
+    utterance_id: str
+    channel: str
+    speaker: int
+    seq: int
+    start_offset: int
+    end_offset: int
+    sample_rate: int
+    text: str
+    words: tuple[Word, ...]
+    confidence: float
+    unintelligible: bool = False
+    stt_model: str
+    spoken_at_ns: int
+    """When the first sample of the utterance arrived."""
+    speech_ended_ns: int
+    """When the last speech sample arrived: the zero of the latency receipt."""
+    published_ns: int
+    latency: Latency
+    owner: str = "monolith"
+    traceparent: str | None = None

@@ -1,0 +1,29 @@
+"""The one root of errors. `code` is stable and public; `retryable` says whether the same call may succeed later."""
+
+
+class QuickCommError(Exception):
+    """Base of all errors that QuickComm raises on purpose; its text says what to do."""
+
+    code: str = "internal"
+    retryable: bool = False
+
+
+class InvalidInputError(QuickCommError):
+    code = "invalid_input"
+
+
+class NotFoundError(QuickCommError):
+    code = "not_found"
+
+
+class ForbiddenError(QuickCommError):
+    code = "forbidden"
+
+
+class ConfigurationError(QuickCommError):
+    code = "configuration"
+
+
+class BusyError(QuickCommError):
+    code = "busy"
+    retryable = True
