@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-SOURCES := pyproject.toml uv.lock hatch_build.py web/package-lock.json web/index.html $(shell find web/src -type f 2>/dev/null)
+SOURCES := pyproject.toml uv.lock hatch_build.py $(shell find web -path web/node_modules -prune -o -type f -print 2>/dev/null)
 
 .PHONY: help install demo test test-long check bench clean
 help: ## Show what there is
