@@ -41,4 +41,3 @@ class Insight(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     prompt_version: str | None = None
     model: str
     evidence: Evidence = Evidence()
-    opens_task: bool = False

@@ -16,6 +16,8 @@ class InsightsFound(msgspec.Struct, frozen=True, kw_only=True):
     utterance_id: str
     revision: int
     insights: tuple[Insight, ...]
+    opens_tasks: tuple[int, ...] = ()
+    """Indexes of the insights that call for somebody to act, by the site pack."""
     speech_ended_ns: int
     published_ns: int
     latency: Latency
