@@ -7,7 +7,7 @@ BUCKETS = 10_000
 
 def bucket(module: str, conversation_id: str) -> int:
     """Bucket 0 … 9,999 of a conversation for a module (xxh64 with seed 0, as Envoy hashes)."""
-    return xxhash.xxh64_intdigest(f"{module}:{conversation_id}") % BUCKETS
+    return xxhash.xxh64_intdigest(f"{module}:{conversation_id}".encode()) % BUCKETS
 
 
 def utterance_id(conversation_id: str, speaker: int, start_offset: int) -> str:

@@ -24,7 +24,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class Insight(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One thing asked in an utterance. `rooms` are as written on the door; `unverified` are those the registry lacks."""
+    """One thing asked. `rooms` are as written on the door; `unverified` are those that the registry does not know."""
 
     index: Annotated[int, msgspec.Meta(ge=0)]
     revision: Annotated[int, msgspec.Meta(ge=1)] = 1

@@ -1,0 +1,6 @@
+"""SQL storage: one database a process, writes grouped into few commits, migrations a module."""
+
+from quickcomm.kernel.storage.database import Database, StorageError
+from quickcomm.kernel.storage.migrations import migrate
+
+__all__ = ["Database", "StorageError", "migrate"]

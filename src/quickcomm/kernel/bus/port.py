@@ -1,0 +1,65 @@
+"""What every bus promises.
+
+Messages with the same key keep their order; each group sees every message at least once; a message that keeps
+failing goes to the dead letters with its reason and lets the ones behind it pass.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from quickcomm.kernel.errors import QuickCommError
+
+
+class RejectedError(QuickCommError):
+    """Raised by a handler for a message that no retry can help: straight to the dead letters."""
+
+    code = "bus.rejected"
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """A message as a group gets it. `attempt` counts from 1."""
+
+    message_id: int
+    stream: str
+    key: str
+    payload: bytes
+    attempt: int = 1
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that could not be handled, and why."""
+
+    id: int
+    stream: str
+    group: str
+    key: str
+    payload: bytes
+    reason: str
+    attempts: int
+    at_ns: int
+
+
+Handler = Callable[[Sequence[Delivery]], Awaitable[None]]
+"""Handles a batch in order; raising means none of it is acknowledged."""
+
+
+class Bus(Protocol):
+    async def publish(self, stream: str, key: str, payload: bytes) -> None:
+        """Return once the message is durable."""
+        ...
+
+    async def subscribe(self, stream: str, group: str, handler: Handler) -> None:
+        """Register the group and deliver to it until cancelled."""
+        ...
+
+    async def dead_letters(self) -> list[DeadLetter]: ...
+
+    async def replay(self, dead_letter_id: int) -> None:
+        """Put a dead letter back for its group. Raises `NotFoundError`."""
+        ...
+
+    async def drop(self, dead_letter_id: int) -> None:
+        """Forget a dead letter. Raises `NotFoundError`."""
+        ...

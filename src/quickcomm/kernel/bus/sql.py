@@ -1,0 +1,281 @@
+"""The bus inside a process: a table plus a wake-up, with the same guarantees as the one between services.
+
+`append` joins the caller's transaction, so that a message is published exactly when its cause is stored.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import sqlalchemy as sa
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.dialects.sqlite import insert
+
+from quickcomm.contracts.identity import bucket
+from quickcomm.kernel.bus.port import DeadLetter, Delivery, Handler, RejectedError
+from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.errors import NotFoundError
+from quickcomm.kernel.storage.database import Database, StorageError, touch
+
+MIGRATIONS: Final = Path(__file__).with_name("migrations")
+PARTITIONS: Final = 4
+BATCH: Final = 64
+MAX_ATTEMPTS: Final = 5
+BACKOFF_S: Final = (0.05, 0.2, 1.0, 3.0)
+TRIM_EVERY_S: Final = 60.0
+
+log = structlog.get_logger(__name__)
+_meta = sa.MetaData()
+messages = sa.Table(
+    "bus_messages",
+    _meta,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("stream", sa.String),
+    sa.Column("part", sa.Integer),
+    sa.Column("key", sa.String),
+    sa.Column("payload", sa.LargeBinary),
+)
+groups = sa.Table(
+    "bus_groups",
+    _meta,
+    sa.Column("stream", sa.String, primary_key=True),
+    sa.Column("group_name", sa.String, primary_key=True),
+    sa.Column("part", sa.Integer, primary_key=True),
+    sa.Column("acked_id", sa.Integer),
+)
+dead = sa.Table(
+    "bus_dead_letters",
+    _meta,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("stream", sa.String),
+    sa.Column("group_name", sa.String),
+    sa.Column("key", sa.String),
+    sa.Column("payload", sa.LargeBinary),
+    sa.Column("reason", sa.Text),
+    sa.Column("attempts", sa.Integer),
+    sa.Column("at_ns", sa.BigInteger),
+)
+
+
+def partition(key: str) -> int:
+    return bucket("bus", key) % PARTITIONS
+
+
+def _topic(stream: str, part: int) -> str:
+    return f"bus:{stream}:{part}"
+
+
+def append(connection: Connection, stream: str, key: str, payload: bytes) -> None:
+    """Publish as part of the caller's transaction."""
+    part = partition(key)
+    connection.execute(messages.insert().values(stream=stream, part=part, key=key, payload=payload))
+    touch(connection, _topic(stream, part))
+
+
+class SqlBus:
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._wakers: dict[str, list[asyncio.Event]] = {}
+        database.on_commit(self._wake)
+
+    async def publish(self, stream: str, key: str, payload: bytes) -> None:
+        await self._database.write(lambda connection: append(connection, stream, key, payload))
+
+    async def subscribe(self, stream: str, group: str, handler: Handler) -> None:
+        """Register the group and deliver to it until cancelled. A new group starts with what the stream still holds."""
+        await self._database.write(lambda connection: _register(connection, stream, group))
+        async with asyncio.TaskGroup() as tasks:
+            for part in range(PARTITIONS):
+                tasks.create_task(self._consume(stream, group, part, handler), name=f"bus:{stream}:{group}:{part}")
+
+    async def trim_forever(self) -> None:
+        """Delete what every registered group has acknowledged, now and then."""
+        while True:
+            try:
+                await self._database.write(_trim)
+            except StorageError as error:
+                log.warning("bus.trim_failed", error=str(error))
+            await asyncio.sleep(TRIM_EVERY_S)
+
+    async def dead_letters(self) -> list[DeadLetter]:
+        def load(connection: Connection) -> list[DeadLetter]:
+            return [_dead_letter(row) for row in connection.execute(sa.select(dead).order_by(dead.c.id))]
+
+        return await self._database.read(load)
+
+    async def replay(self, dead_letter_id: int) -> None:
+        """Publish it again. Groups that handled it already see it twice, and drop it by its id."""
+
+        def run(connection: Connection) -> None:
+            row = connection.execute(sa.select(dead).where(dead.c.id == dead_letter_id)).one_or_none()
+            if row is None:
+                raise NotFoundError(f"There is no dead letter {dead_letter_id}.")
+            append(connection, row.stream, row.key, row.payload)
+            connection.execute(dead.delete().where(dead.c.id == dead_letter_id))
+
+        await self._database.write(run)
+
+    async def drop(self, dead_letter_id: int) -> None:
+        def run(connection: Connection) -> None:
+            if connection.execute(dead.delete().where(dead.c.id == dead_letter_id)).rowcount == 0:
+                raise NotFoundError(f"There is no dead letter {dead_letter_id}.")
+
+        await self._database.write(run)
+
+    async def backlog(self) -> dict[str, int]:
+        """Messages not yet acknowledged, by `stream/group`."""
+        return await self._database.read(_backlog)
+
+    def _wake(self, topics: set[str]) -> None:
+        for topic in topics:
+            for waker in self._wakers.get(topic, ()):
+                waker.set()
+
+    async def _consume(self, stream: str, group: str, part: int, handler: Handler) -> None:
+        waker = asyncio.Event()
+        self._wakers.setdefault(_topic(stream, part), []).append(waker)
+        cursor = await self._database.read(lambda connection: _acked(connection, stream, group, part))
+        try:
+            while True:
+                waker.clear()
+                batch = await self._fetch(stream, part, cursor)
+                if not batch:
+                    await waker.wait()
+                    continue
+                failed = await self._handle(group, batch, handler)
+                cursor = batch[-1].message_id
+                await self._acknowledge(stream, group, part, cursor, failed)
+        finally:
+            self._wakers[_topic(stream, part)].remove(waker)
+
+    async def _fetch(self, stream: str, part: int, after: int) -> list[Delivery]:
+        while True:
+            try:
+                return await self._database.read(lambda connection: _fetch(connection, stream, part, after))
+            except StorageError as error:
+                log.warning("bus.fetch_failed", stream=stream, error=str(error))
+                await asyncio.sleep(BACKOFF_S[-1])
+
+    async def _handle(self, group: str, batch: Sequence[Delivery], handler: Handler) -> list[tuple[Delivery, str]]:
+        """Handle the batch; what fails is tried alone, so that it cannot hold up its neighbours. Returns the failed."""
+        try:
+            await handler(batch)
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises, the stream goes on
+            log.info("bus.batch_failed", group=group, messages=len(batch), error=type(error).__name__)
+        else:
+            return []
+        failed = []
+        for delivery in batch:
+            reason = await self._handle_alone(group, delivery, handler)
+            if reason is not None:
+                failed.append((delivery, reason))
+        return failed
+
+    async def _handle_alone(self, group: str, delivery: Delivery, handler: Handler) -> str | None:
+        reason = ""
+        for attempt in range(1, MAX_ATTEMPTS + 1):
+            try:
+                await handler([delivery])
+            except RejectedError as error:
+                return str(error)
+            except Exception as error:  # noqa: BLE001 - kept as the dead letter's reason
+                reason = f"{type(error).__name__}: {error}"
+                log.warning("bus.handler_failed", group=group, stream=delivery.stream, attempt=attempt, error=reason)
+                if attempt < MAX_ATTEMPTS:
+                    await asyncio.sleep(BACKOFF_S[attempt - 1])
+            else:
+                return None
+        return reason
+
+    async def _acknowledge(
+        self, stream: str, group: str, part: int, cursor: int, failed: Sequence[tuple[Delivery, str]]
+    ) -> None:
+        def run(connection: Connection) -> None:
+            for delivery, reason in failed:
+                connection.execute(dead.insert().values(**self._as_dead(group, delivery, reason)))
+            connection.execute(
+                groups.update()
+                .where(groups.c.stream == stream, groups.c.group_name == group, groups.c.part == part)
+                .values(acked_id=cursor)
+            )
+
+        while True:
+            try:
+                await self._database.write(run)
+            except StorageError as error:
+                log.warning("bus.ack_failed", group=group, stream=stream, error=str(error))
+                await asyncio.sleep(BACKOFF_S[-1])
+            else:
+                return
+
+    def _as_dead(self, group: str, delivery: Delivery, reason: str) -> dict[str, object]:
+        log.error("bus.dead_letter", group=group, stream=delivery.stream, message_id=delivery.message_id)
+        return {
+            "stream": delivery.stream,
+            "group_name": group,
+            "key": delivery.key,
+            "payload": delivery.payload,
+            "reason": reason,
+            "attempts": MAX_ATTEMPTS,
+            "at_ns": self._clock.now_ns(),
+        }
+
+
+def _register(connection: Connection, stream: str, group: str) -> None:
+    rows = [{"stream": stream, "group_name": group, "part": part, "acked_id": 0} for part in range(PARTITIONS)]
+    connection.execute(insert(groups).on_conflict_do_nothing(), rows)
+
+
+def _acked(connection: Connection, stream: str, group: str, part: int) -> int:
+    query = sa.select(groups.c.acked_id).where(
+        groups.c.stream == stream, groups.c.group_name == group, groups.c.part == part
+    )
+    return int(connection.execute(query).scalar_one())
+
+
+def _fetch(connection: Connection, stream: str, part: int, after: int) -> list[Delivery]:
+    query = (
+        sa.select(messages.c.id, messages.c.key, messages.c.payload)
+        .where(messages.c.stream == stream, messages.c.part == part, messages.c.id > after)
+        .order_by(messages.c.id)
+        .limit(BATCH)
+    )
+    return [
+        Delivery(message_id=row.id, stream=stream, key=row.key, payload=row.payload)
+        for row in connection.execute(query)
+    ]
+
+
+def _trim(connection: Connection) -> None:
+    acked = sa.select(groups.c.stream, groups.c.part, sa.func.min(groups.c.acked_id)).group_by(
+        groups.c.stream, groups.c.part
+    )
+    for stream, part, lowest in connection.execute(acked).all():
+        connection.execute(
+            messages.delete().where(messages.c.stream == stream, messages.c.part == part, messages.c.id <= lowest)
+        )
+
+
+def _backlog(connection: Connection) -> dict[str, int]:
+    waiting = (
+        sa.select(groups.c.stream, groups.c.group_name, sa.func.count(messages.c.id))
+        .outerjoin(
+            messages,
+            sa.and_(
+                messages.c.stream == groups.c.stream,
+                messages.c.part == groups.c.part,
+                messages.c.id > groups.c.acked_id,
+            ),
+        )
+        .group_by(groups.c.stream, groups.c.group_name)
+    )
+    return {f"{stream}/{group}": count for stream, group, count in connection.execute(waiting)}
+
+
+def _dead_letter(row: sa.Row[tuple[object, ...]]) -> DeadLetter:
+    values = row._asdict()
+    values["group"] = values.pop("group_name")
+    return DeadLetter(**values)

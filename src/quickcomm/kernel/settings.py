@@ -1,0 +1,10 @@
+"""Settings types shared by modules; the only place that reads the environment is `entrypoints/settings.py`."""
+
+import msgspec
+
+
+class StorageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    retention_days: int = 90
+    """Conversations that ended longer ago are deleted; 0 keeps everything."""
+    recordings: bool = False
+    """Keep the sound of every conversation as FLAC."""
