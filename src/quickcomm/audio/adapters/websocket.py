@@ -68,9 +68,7 @@ class AudioSocket:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         caller = await self._authenticate(request)
         try:
-            self._manager.check_room()
-            if self._connections[caller.key_id] >= self._manager.settings.max_sessions_per_key:
-                raise BusyError("This key has as many conversations open as it may have.")
+            self._check_room(caller)
         except BusyError as error:
             return _busy(error)
         if request.headers.get("Upgrade", "").lower() != "websocket":
@@ -92,6 +90,11 @@ class AudioSocket:
             if not self._connections[caller.key_id]:
                 del self._connections[caller.key_id]
         return socket
+
+    def _check_room(self, caller: Caller) -> None:
+        self._manager.check_room()
+        if self._connections[caller.key_id] >= self._manager.settings.max_sessions_per_key:
+            raise BusyError("This key has as many conversations open as it may have.")
 
     async def aclose(self) -> None:
         """Wait a little for closing handshakes, then cut what is left."""
