@@ -2,7 +2,6 @@
 
 from quickcomm.kernel.http.app import create_app
 from quickcomm.kernel.http.problems import (
-    ConflictError,
     Problem,
     TooManyRequestsError,
     UnauthorizedError,
@@ -11,7 +10,6 @@ from quickcomm.kernel.http.problems import (
 )
 
 __all__ = [
-    "ConflictError",
     "Problem",
     "TooManyRequestsError",
     "UnauthorizedError",

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from quickcomm.kernel.errors import (
     BusyError,
+    ConflictError,
     ForbiddenError,
     InvalidInputError,
     NotFoundError,
@@ -42,12 +43,6 @@ class TooManyRequestsError(QuickCommError):
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
-
-
-class ConflictError(QuickCommError):
-    """What is asked contradicts the state that the thing is in."""
-
-    code = "conflict"
 
 
 _STATUS: Final[tuple[tuple[type[QuickCommError], int], ...]] = (
