@@ -14,7 +14,8 @@ TOKEN = secrets.token_urlsafe(32)
 
 async def test_a_drop_in_mid_talk_changes_no_utterance(server: Server, talk: Talk) -> None:
     undisturbed = await converse(server.url, server.key(), talk.wire)
-    conversation, events = new_id(), []
+    conversation = new_id()
+    events: list[Json] = []
     chance, offsets, sent = random.Random(5), [], 0  # noqa: S311 - a test
     last_seq = 0
     for attempt in range(5):

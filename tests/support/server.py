@@ -1,5 +1,6 @@
 """A real `quickcomm serve` in its own process: started, watched, stopped and killed by its own handle."""
 
+import asyncio
 import json
 import os
 import signal
@@ -9,14 +10,17 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
+Json = dict[str, Any]
+
 READY_S: Final = 90.0
 STOP_S: Final = 30.0
+EVENTUALLY_S: Final = 30.0
 _POLL_S: Final = 0.05
 
 
@@ -35,8 +39,9 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     headers: dict[str, str]
     body: bytes
 
-    def json(self) -> object:
-        return json.loads(self.body)
+    def json(self) -> Json:
+        parsed: Json = json.loads(self.body)
+        return parsed
 
 
 def quickcomm(*arguments: str, timeout: float = 60.0, env: Mapping[str, str] | None = None) -> str:
@@ -139,6 +144,17 @@ class Server:
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(f"The server had to be killed:\n{self.log[-6000:]}") from None
+
+    async def until(self, path: str, holds: Callable[[Json], bool], role: str = "read") -> Json:
+        """Ask a list or a thing again and again until it is as it should become; the answer then."""
+        deadline = time.monotonic() + EVENTUALLY_S
+        while True:
+            answer = await asyncio.to_thread(self.get, path, role)
+            if answer.status == 200 and holds(answer.json()):
+                return answer.json()
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{path} does not become what it should: {answer}")
+            await asyncio.sleep(_POLL_S)
 
     def _end(self, number: signal.Signals) -> None:
         assert self._process is not None

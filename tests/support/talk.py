@@ -46,6 +46,12 @@ def talk() -> Talk:
     return _from_clips(Path(folder)) if folder else _from_shift()
 
 
+@cache
+def shift_talk() -> Talk:
+    """The beginning of the sample shift, in which somebody asks for something."""
+    return _from_shift()
+
+
 def _from_clips(folder: Path) -> Talk:
     manifest = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
     words = {entry["file"]: entry["text"] for entry in manifest}

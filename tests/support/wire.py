@@ -96,7 +96,7 @@ class Wire:
 
 
 @asynccontextmanager
-async def connected(url: str, key: str | None, conversation_id: str, **query: object) -> AsyncGenerator[Wire]:
+async def connected(url: str, key: str | None, conversation_id: str, /, **query: object) -> AsyncGenerator[Wire]:
     """A connection to the audio socket. Leaving drops it: what comes after is as if the network had failed."""
     token = str(query.get("resume_token", ""))
     headers = {} if key is None else {"Authorization": f"Bearer {key}"}
