@@ -1,7 +1,6 @@
 """Health, lists, problem documents and keys, over plain HTTP."""
 
 import re
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
@@ -15,7 +14,7 @@ CHANNEL = "house & keeping"
 
 
 @pytest.fixture(scope="module")
-def told() -> Iterator[dict[str, Wire]]:
+def told() -> dict[str, Wire]:
     return {}
 
 
