@@ -1,0 +1,152 @@
+"""The public face of audio: build it, run it, drain it, close it."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+
+from quickcomm.audio.adapters.recorder import FlacRecorder
+from quickcomm.audio.adapters.silero import Silero
+from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
+from quickcomm.audio.adapters.websocket import AudioSocket, Authenticate, Caller
+from quickcomm.audio.model.settings import AudioSettings
+from quickcomm.audio.ports import Captions, FencedError, SpeechToText
+from quickcomm.audio.service.conversation import Conversation, Tools
+from quickcomm.audio.service.front_end import FrontEnd
+from quickcomm.audio.service.manager import Manager
+from quickcomm.audio.service.transcriber import Transcriber
+from quickcomm.contracts.conversations import ConversationChanged
+from quickcomm.contracts.insights import INSIGHTS, InsightsFound
+from quickcomm.contracts.timing import Latency
+from quickcomm.kernel.bus import Bus, Delivery, RejectedError
+from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.storage import Database, migrate
+
+GROUP: Final = "audio"
+STUCK_AFTER_S: Final = 10.0
+_insights = msgspec.json.Decoder(InsightsFound)
+
+log = structlog.get_logger(__name__)
+
+
+class AudioHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """What audio says of itself. `alarms` are (code, message) pairs that an operator understands."""
+
+    sessions: int
+    stt_backlog_s: float
+    stt_model: str
+    alarms: tuple[tuple[str, str], ...]
+
+
+class Audio:
+    def __init__(
+        self,
+        *,
+        settings: AudioSettings,
+        database: Database,
+        bus: Bus,
+        clock: Clock,
+        engine: SpeechToText,
+        captions: Captions,
+        authenticate: Authenticate,
+        recordings: Path | None = None,
+    ) -> None:
+        self._database = database
+        self._bus = bus
+        self._store = SqlSessions(database, clock)
+        self._transcriber = Transcriber(engine, clock)
+        capacity = 2 * settings.max_sessions
+        interval = settings.ack_interval_ms / 1000
+        self._front_end = FrontEnd(Silero(), clock, capacity=capacity, snapshot_every_s=interval)
+        tools = Tools(
+            settings=settings,
+            clock=clock,
+            store=self._store,
+            front_end=self._front_end,
+            transcriber=self._transcriber,
+            captions=captions,
+            recorder=None if recordings is None else FlacRecorder(recordings),
+        )
+        self._manager = Manager(tools, self._start)
+        self._socket = AudioSocket(self._manager, authenticate)
+        self._tasks: asyncio.TaskGroup | None = None
+        self.routes = self._socket.routes
+
+    def migrate(self) -> None:
+        migrate(self._database.engine, "audio", MIGRATIONS)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        adopted = await self._store.adopt()
+        if adopted:
+            log.info("audio.adopted", conversations=adopted)
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            tasks.create_task(self._front_end.run(), name="audio:front-end")
+            tasks.create_task(self._transcriber.run(), name="audio:stt")
+            tasks.create_task(self._manager.checkpoint_forever(), name="audio:checkpoints")
+            tasks.create_task(self._manager.sweep_forever(), name="audio:sweep")
+            tasks.create_task(self._bus.subscribe(INSIGHTS, GROUP, self._answer), name="audio:insights")
+
+    async def drain(self) -> None:
+        """Stop intake, let utterances in hand come out, send the clients away."""
+        await self._manager.drain()
+        await self._socket.aclose()
+
+    def close(self) -> None:
+        """After `run` was cancelled."""
+        self._front_end.close()
+        self._transcriber.close()
+
+    def receipt(self, site: str, conversation_id: str, utterance_id: str, latency: Latency) -> None:
+        """The card was pushed: tell the client how long each stage took."""
+        self._manager.receipt(site, conversation_id, utterance_id, latency)
+
+    async def ledgers(self, conversation_id: str | None = None) -> list[ConversationChanged]:
+        return await self._store.ledgers(conversation_id)
+
+    async def purge(self, before_ns: int) -> int:
+        return await self._store.purge(before_ns)
+
+    def health(self) -> AudioHealth:
+        alarms = [
+            ("audio.no_text", f"People speak on {item.channel}, but no text comes out.")
+            for item in self._manager.mute()
+        ]
+        waiting = self._transcriber.oldest_wait_s
+        if waiting >= STUCK_AFTER_S:
+            alarms.append(("audio.stt_behind", f"Speech waits {waiting:.0f} s to be written down."))
+        return AudioHealth(
+            sessions=len(self._manager.conversations),
+            stt_backlog_s=round(self._transcriber.backlog_s, 1),
+            stt_model=self._transcriber.model,
+            alarms=tuple(alarms),
+        )
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _start(self, conversation: Conversation) -> None:
+        assert self._tasks is not None, "run() comes before the first connection"  # noqa: S101 - a programming error
+        self._tasks.create_task(self._live(conversation), name=f"conversation:{conversation.id}")
+
+    async def _live(self, conversation: Conversation) -> None:
+        try:
+            await conversation.run()
+        except FencedError:
+            self._manager.let_go(conversation)
+        finally:
+            self._manager.finished(conversation)
+
+    async def _answer(self, batch: Sequence[Delivery]) -> None:
+        for delivery in batch:
+            try:
+                found = _insights.decode(delivery.payload)
+            except msgspec.DecodeError as error:
+                raise RejectedError(f"Not an InsightsFound message: {error}") from error
+            await self._manager.answered(found)
+
+
+__all__ = ["Audio", "AudioHealth", "AudioSettings", "Caller"]

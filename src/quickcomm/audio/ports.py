@@ -7,6 +7,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from quickcomm.audio.model.checkpoint import Checkpoint
+from quickcomm.audio.model.formats import AudioFormat
+from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.conversations import ConversationChanged, Ledger
+from quickcomm.contracts.insights import InsightsFound
+from quickcomm.contracts.transcripts import UtteranceTranscribed
+from quickcomm.kernel.errors import QuickCommError
+
 Samples = npt.NDArray[np.int16]
 
 
@@ -56,3 +64,138 @@ class SpeechToText(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+VAD_CONTEXT = 64
+VAD_STATE = (2, 128)
+
+
+class VoiceActivity(Protocol):
+    """Judges 32 ms frames of many streams at once; called from one thread at a time."""
+
+    def step(
+        self, frames: npt.NDArray[np.float32], state: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Voice probabilities of one frame of n streams, and their new states.
+
+        frames: float32[n, 64 + 512] in -1 … 1 at 16 kHz, the last samples before the frame first;
+        state: float32[2, n, 128]. Row i must not depend on the other rows.
+        """
+        ...
+
+
+class OpenRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A client at the door. `token` is None where it brought none."""
+
+    site: str
+    conversation_id: str
+    channel: str
+    format: AudioFormat
+    token: str | None
+
+
+class Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation as the store has it, owned by the caller from now on under `epoch`."""
+
+    site: str
+    conversation_id: str
+    channel: str
+    format: AudioFormat
+    epoch: int
+    created: bool
+    state: str
+    checkpoints: tuple[Checkpoint, ...]
+    ledgers: tuple[Ledger, ...]
+    last_seq: int
+    unanswered: tuple[str, ...] = ()
+    """Utterances whose insights are not in the event log yet."""
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a conversation is: what a checkpoint stores."""
+
+    site: str
+    conversation_id: str
+    epoch: int
+    checkpoints: tuple[Checkpoint, ...]
+    ledgers: tuple[Ledger, ...]
+
+
+class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """A durable event for the client: its place in the conversation and its JSON text."""
+
+    seq: int
+    utterance_id: str
+    payload: str
+
+
+class FencedError(QuickCommError):
+    """Somebody else owns the conversation by now; this owner must let go of it."""
+
+    code = "audio.fenced"
+
+
+class SessionStore(Protocol):
+    """Conversations, their checkpoints and their event logs. Every write is conditional on the owner's epoch."""
+
+    async def open(self, request: OpenRequest, token: str) -> Stored:
+        """Create the conversation, or take it over with its token; `token` is for a new one.
+
+        Raises `ForbiddenError` where it exists and the token is missing or wrong.
+        """
+        ...
+
+    async def publish(self, progress: Progress, message: UtteranceTranscribed) -> StoredEvent | None:
+        """Utterance, its seq, the checkpoint and the message to the bus: all or nothing.
+
+        None where the utterance was published before. Raises `FencedError`.
+        """
+        ...
+
+    async def save(self, progress: Sequence[Progress]) -> list[tuple[str, str]]:
+        """Store checkpoints; returns the (site, conversation id) pairs that are fenced."""
+        ...
+
+    async def change_state(self, progress: Progress, change: ConversationChanged) -> None:
+        """Store a new state with the last checkpoint, and tell the bus. Raises `FencedError`."""
+        ...
+
+    async def add_insights(self, found: InsightsFound, payload: dict[str, object]) -> StoredEvent | None:
+        """Append an insights event to the log; None where it is there already or nobody knows the conversation."""
+        ...
+
+    async def events(self, site: str, conversation_id: str, after_seq: int) -> list[StoredEvent]:
+        """A page of the log in order."""
+        ...
+
+    async def adopt(self) -> int:
+        """At start-up: what a process that died had live is interrupted now; returns how many."""
+        ...
+
+    async def ledgers(self, conversation_id: str | None) -> list[ConversationChanged]:
+        """Every conversation's state and ledger up to its last ack."""
+        ...
+
+    async def expire(self, before_ns: int, now_ns: int, keep: frozenset[tuple[str, str]]) -> int:
+        """End conversations that nobody has touched since, but for those in `keep`; returns how many."""
+        ...
+
+    async def purge(self, before_ns: int) -> int:
+        """Delete conversations that ended before; returns how many."""
+        ...
+
+
+class Captions(Protocol):
+    """Where live captions go. Never blocks, may lose them."""
+
+    def caption(self, caption: Caption) -> None: ...
+
+    def watched(self, site: str, channel: str) -> bool: ...
+
+
+class Recorder(Protocol):
+    """Keeps the sound of utterances."""
+
+    async def record(self, site: str, utterance_id: str, samples: Samples) -> None:
+        """samples: int16[n] at 16 kHz. Doing it again changes nothing."""
+        ...

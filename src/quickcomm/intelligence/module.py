@@ -1,0 +1,36 @@
+"""The public face of intelligence: build it, run it, close it."""
+
+from typing import Final
+
+from quickcomm.contracts.transcripts import TRANSCRIPTS
+from quickcomm.intelligence.adapters.sql_results import MIGRATIONS, SqlResults
+from quickcomm.intelligence.ports import Classifier, Heard, OpensTask
+from quickcomm.intelligence.service import Understanding
+from quickcomm.kernel.bus import Bus
+from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.storage import Database, migrate
+
+GROUP: Final = "intelligence"
+
+
+class Intelligence:
+    def __init__(
+        self, *, database: Database, bus: Bus, clock: Clock, classifier: Classifier, opens_task: OpensTask
+    ) -> None:
+        self._database = database
+        self._bus = bus
+        self._store = SqlResults(database)
+        self._understanding = Understanding(classifier, self._store, clock, opens_task)
+
+    def migrate(self) -> None:
+        migrate(self._database.engine, "intelligence", MIGRATIONS)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        await self._bus.subscribe(TRANSCRIPTS, GROUP, self._understanding.handle)
+
+    async def purge(self, before_ns: int) -> None:
+        await self._store.purge(before_ns)
+
+
+__all__ = ["Classifier", "Heard", "Intelligence"]

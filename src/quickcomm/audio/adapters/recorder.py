@@ -1,0 +1,30 @@
+"""Keeps the sound of each utterance as a FLAC file; doing it again writes the same file."""
+
+import asyncio
+from pathlib import Path
+
+import soundfile
+
+from quickcomm.audio.model.formats import ENGINE_RATE, Int16
+
+
+class FlacRecorder:
+    """Files are `<directory>/<site>/<conversation>/<speaker>-<start offset>.flac`, 16 kHz mono."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    def path(self, site: str, utterance_id: str) -> Path:
+        conversation_id, speaker, start = utterance_id.rsplit(":", 2)
+        # A conversation may be called `..`: its folder never is.
+        return self._directory / site / f"c-{conversation_id}" / f"{speaker}-{start}.flac"
+
+    async def record(self, site: str, utterance_id: str, samples: Int16) -> None:
+        await asyncio.to_thread(self._write, self.path(site, utterance_id), samples)
+
+    @staticmethod
+    def _write(path: Path, samples: Int16) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        soundfile.write(part, samples, ENGINE_RATE, format="FLAC")
+        part.replace(path)

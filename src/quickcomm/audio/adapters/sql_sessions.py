@@ -1,0 +1,312 @@
+"""The session store in SQL: utterance, seq, checkpoint and bus message are one transaction, fenced by the epoch."""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, cast
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from quickcomm.audio.adapters.tables import conversations, events
+from quickcomm.audio.model import events as wire
+from quickcomm.audio.model.checkpoint import Checkpoint, decode_checkpoints, encode_checkpoints
+from quickcomm.audio.model.formats import AudioFormat
+from quickcomm.audio.ports import FencedError, OpenRequest, Progress, Stored, StoredEvent
+from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, ConversationState, Ledger
+from quickcomm.contracts.insights import InsightsFound
+from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
+from quickcomm.kernel.bus.sql import append
+from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.errors import ForbiddenError
+from quickcomm.kernel.storage import Database
+
+MIGRATIONS: Final = Path(__file__).with_name("migrations")
+PAGE: Final = 200
+OPEN_STATES: Final = ("live", "interrupted")
+_ledgers = msgspec.json.Decoder(tuple[Ledger, ...])
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _is(site: str, conversation_id: str) -> sa.ColumnElement[bool]:
+    return sa.and_(conversations.c.site == site, conversations.c.conversation_id == conversation_id)
+
+
+class SqlSessions:
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def open(self, request: OpenRequest, token: str) -> Stored:
+        def run(connection: Connection) -> Stored:
+            where = _is(request.site, request.conversation_id)
+            row = connection.execute(sa.select(conversations).where(where)).one_or_none()
+            if row is None:
+                return self._create(connection, request, token)
+            if request.token is None or not hmac.compare_digest(row.token_hash, _digest(request.token)):
+                raise ForbiddenError("This conversation exists; it can be resumed only with its resume_token.")
+            self._take_over(connection, row)
+            return _stored(connection, row)
+
+        return await self._database.write(run)
+
+    async def publish(self, progress: Progress, message: UtteranceTranscribed) -> StoredEvent | None:
+        def run(connection: Connection) -> StoredEvent | None:
+            known = sa.select(events.c.seq).where(
+                events.c.site == message.site,
+                events.c.utterance_id == message.utterance_id,
+                events.c.kind == "utterance",
+            )
+            if connection.execute(known).first() is not None:
+                return None
+            seq = self._advance(connection, progress)
+            numbered = msgspec.structs.replace(message, seq=seq)
+            payload = msgspec.json.encode(wire.utterance(numbered, seq)).decode()
+            event = StoredEvent(seq=seq, utterance_id=message.utterance_id, payload=payload)
+            _log(connection, message.site, message.conversation_id, event, kind="utterance", revision=1)
+            append(connection, TRANSCRIPTS, message.conversation_id, msgspec.json.encode(numbered))
+            return event
+
+        return await self._database.write(run)
+
+    async def save(self, progress: Sequence[Progress]) -> list[tuple[str, str]]:
+        def run(connection: Connection) -> list[tuple[str, str]]:
+            fenced = []
+            for item in progress:
+                result = connection.execute(self._update(item))
+                if result.rowcount == 0:
+                    fenced.append((item.site, item.conversation_id))
+            return fenced
+
+        return await self._database.write(run)
+
+    async def change_state(self, progress: Progress, change: ConversationChanged) -> None:
+        def run(connection: Connection) -> None:
+            statement = self._update(progress).values(state=change.state)
+            if connection.execute(statement).rowcount == 0:
+                raise FencedError("The conversation has another owner.")
+            append(connection, CONVERSATIONS, change.conversation_id, msgspec.json.encode(change))
+
+        await self._database.write(run)
+
+    async def add_insights(self, found: InsightsFound, payload: dict[str, object]) -> StoredEvent | None:
+        def run(connection: Connection) -> StoredEvent | None:
+            known = sa.select(events.c.seq).where(
+                events.c.site == found.site,
+                events.c.utterance_id == found.utterance_id,
+                events.c.kind == "insights",
+                events.c.revision >= found.revision,
+            )
+            if connection.execute(known).first() is not None:
+                return None
+            where = _is(found.site, found.conversation_id)
+            number = conversations.update().where(where).values(seq=conversations.c.seq + 1)
+            seq = connection.execute(number.returning(conversations.c.seq)).scalar_one_or_none()
+            if seq is None:
+                return None
+            text = msgspec.json.encode({"type": payload["type"], "seq": seq, **payload}).decode()
+            event = StoredEvent(seq=seq, utterance_id=found.utterance_id, payload=text)
+            _log(connection, found.site, found.conversation_id, event, kind="insights", revision=found.revision)
+            return event
+
+        return await self._database.write(run)
+
+    async def events(self, site: str, conversation_id: str, after_seq: int) -> list[StoredEvent]:
+        query = (
+            sa.select(events.c.seq, events.c.utterance_id, events.c.payload)
+            .where(events.c.site == site, events.c.conversation_id == conversation_id, events.c.seq > after_seq)
+            .order_by(events.c.seq)
+            .limit(PAGE)
+        )
+
+        def run(connection: Connection) -> list[StoredEvent]:
+            return [StoredEvent(**row._asdict()) for row in connection.execute(query)]
+
+        return await self._database.read(run)
+
+    async def ledgers(self, conversation_id: str | None) -> list[ConversationChanged]:
+        query = sa.select(conversations).order_by(conversations.c.updated_ns)
+        if conversation_id is not None:
+            query = query.where(conversations.c.conversation_id == conversation_id)
+
+        def run(connection: Connection) -> list[ConversationChanged]:
+            return [_change(row, row.state, row.updated_ns) for row in connection.execute(query)]
+
+        return await self._database.read(run)
+
+    async def adopt(self) -> int:
+        def run(connection: Connection) -> int:
+            now = self._clock.now_ns()
+            rows = connection.execute(sa.select(conversations).where(conversations.c.state == "live")).all()
+            for row in rows:
+                where = _is(row.site, row.conversation_id)
+                connection.execute(conversations.update().where(where).values(state="interrupted", updated_ns=now))
+                change = _change(row, "interrupted", now, reason="the server was restarted")
+                append(connection, CONVERSATIONS, row.conversation_id, msgspec.json.encode(change))
+            return len(rows)
+
+        return await self._database.write(run)
+
+    async def expire(self, before_ns: int, now_ns: int, keep: frozenset[tuple[str, str]]) -> int:
+        def run(connection: Connection) -> int:
+            query = sa.select(conversations).where(
+                conversations.c.state.in_(OPEN_STATES), conversations.c.updated_ns < before_ns
+            )
+            rows = [row for row in connection.execute(query) if (row.site, row.conversation_id) not in keep]
+            for row in rows:
+                where = _is(row.site, row.conversation_id)
+                values = {"state": "expired", "epoch": row.epoch + 1, "updated_ns": now_ns}
+                connection.execute(conversations.update().where(where).values(values))
+                change = _change(row, "expired", now_ns, reason="nobody came back")
+                append(connection, CONVERSATIONS, row.conversation_id, msgspec.json.encode(change))
+            return len(rows)
+
+        return await self._database.write(run)
+
+    async def purge(self, before_ns: int) -> int:
+        old = sa.and_(conversations.c.state.not_in(OPEN_STATES), conversations.c.updated_ns < before_ns)
+
+        def run(connection: Connection) -> int:
+            query = sa.select(conversations.c.site, conversations.c.conversation_id).where(old).limit(PAGE)
+            rows = connection.execute(query).all()
+            for site, conversation_id in rows:
+                connection.execute(
+                    events.delete().where(events.c.site == site, events.c.conversation_id == conversation_id)
+                )
+                connection.execute(conversations.delete().where(_is(site, conversation_id)))
+            return len(rows)
+
+        total = 0
+        while count := await self._database.write(run):
+            total += count
+        return total
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _create(self, connection: Connection, request: OpenRequest, token: str) -> Stored:
+        speakers = request.format.speakers
+        checkpoints = tuple(Checkpoint() for _ in range(speakers))
+        ledgers = tuple(Ledger() for _ in range(speakers))
+        connection.execute(
+            conversations.insert().values(
+                site=request.site,
+                conversation_id=request.conversation_id,
+                channel=request.channel,
+                encoding=request.format.encoding,
+                sample_rate=request.format.sample_rate,
+                speakers=speakers,
+                token_hash=_digest(token),
+                epoch=1,
+                seq=0,
+                state="live",
+                checkpoints=encode_checkpoints(checkpoints),
+                ledgers=msgspec.json.encode(ledgers),
+                updated_ns=self._clock.now_ns(),
+            )
+        )
+        stored = Stored(
+            site=request.site,
+            conversation_id=request.conversation_id,
+            channel=request.channel,
+            format=request.format,
+            epoch=1,
+            created=True,
+            state="live",
+            checkpoints=checkpoints,
+            ledgers=ledgers,
+            last_seq=0,
+        )
+        change = ConversationChanged(
+            site=request.site,
+            conversation_id=request.conversation_id,
+            channel=request.channel,
+            state="live",
+            sample_rate=request.format.sample_rate,
+            speakers=speakers,
+            ledgers=ledgers,
+            at_ns=self._clock.now_ns(),
+        )
+        append(connection, CONVERSATIONS, request.conversation_id, msgspec.json.encode(change))
+        return stored
+
+    def _take_over(self, connection: Connection, row: sa.Row[Any]) -> None:
+        now = self._clock.now_ns()
+        values: dict[str, object] = {"epoch": row.epoch + 1}
+        if row.state in OPEN_STATES:
+            values |= {"state": "live", "updated_ns": now}
+            append(connection, CONVERSATIONS, row.conversation_id, msgspec.json.encode(_change(row, "live", now)))
+        connection.execute(conversations.update().where(_is(row.site, row.conversation_id)).values(values))
+
+    def _advance(self, connection: Connection, progress: Progress) -> int:
+        statement = self._update(progress).values(seq=conversations.c.seq + 1).returning(conversations.c.seq)
+        seq = connection.execute(statement).scalar_one_or_none()
+        if seq is None:
+            raise FencedError("The conversation has another owner.")
+        return int(seq)
+
+    def _update(self, progress: Progress) -> sa.Update:
+        return (
+            conversations.update()
+            .where(_is(progress.site, progress.conversation_id), conversations.c.epoch == progress.epoch)
+            .values(
+                checkpoints=encode_checkpoints(progress.checkpoints),
+                ledgers=msgspec.json.encode(progress.ledgers),
+                updated_ns=self._clock.now_ns(),
+            )
+        )
+
+
+def _log(
+    connection: Connection, site: str, conversation_id: str, event: StoredEvent, *, kind: str, revision: int
+) -> None:
+    connection.execute(
+        events.insert().values(
+            site=site,
+            conversation_id=conversation_id,
+            seq=event.seq,
+            kind=kind,
+            utterance_id=event.utterance_id,
+            revision=revision,
+            payload=event.payload,
+        )
+    )
+
+
+def _stored(connection: Connection, row: sa.Row[Any]) -> Stored:
+    mine = sa.and_(events.c.site == row.site, events.c.conversation_id == row.conversation_id)
+    answered = sa.select(events.c.utterance_id).where(mine, events.c.kind == "insights")
+    waiting = sa.select(events.c.utterance_id).where(
+        mine, events.c.kind == "utterance", events.c.utterance_id.not_in(answered)
+    )
+    return Stored(
+        site=row.site,
+        conversation_id=row.conversation_id,
+        channel=row.channel,
+        format=AudioFormat(encoding=row.encoding, sample_rate=row.sample_rate, speakers=row.speakers),
+        epoch=row.epoch + 1,
+        created=False,
+        state=row.state,
+        checkpoints=decode_checkpoints(row.checkpoints),
+        ledgers=_ledgers.decode(row.ledgers),
+        last_seq=row.seq,
+        unanswered=tuple(connection.execute(waiting).scalars()),
+    )
+
+
+def _change(row: sa.Row[Any], state: str, at_ns: int, reason: str | None = None) -> ConversationChanged:
+    return ConversationChanged(
+        site=row.site,
+        conversation_id=row.conversation_id,
+        channel=row.channel,
+        state=cast("ConversationState", state),
+        sample_rate=row.sample_rate,
+        speakers=row.speakers,
+        ledgers=_ledgers.decode(row.ledgers),
+        at_ns=at_ns,
+        reason=reason,
+    )

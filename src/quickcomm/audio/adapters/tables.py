@@ -1,0 +1,35 @@
+"""Tables of the audio module (prefix `audio_`)."""
+
+import sqlalchemy as sa
+
+meta = sa.MetaData()
+
+conversations = sa.Table(
+    "audio_conversations",
+    meta,
+    sa.Column("site", sa.String(64), primary_key=True),
+    sa.Column("conversation_id", sa.String(128), primary_key=True),
+    sa.Column("channel", sa.String(80), nullable=False),
+    sa.Column("encoding", sa.String(16), nullable=False),
+    sa.Column("sample_rate", sa.Integer, nullable=False),
+    sa.Column("speakers", sa.Integer, nullable=False),
+    sa.Column("token_hash", sa.LargeBinary(32), nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("seq", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("checkpoints", sa.LargeBinary, nullable=False),
+    sa.Column("ledgers", sa.LargeBinary, nullable=False),
+    sa.Column("updated_ns", sa.BigInteger, nullable=False),
+)
+events = sa.Table(
+    "audio_events",
+    meta,
+    sa.Column("site", sa.String(64), primary_key=True),
+    sa.Column("conversation_id", sa.String(128), primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("utterance_id", sa.String(200), nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("payload", sa.Text, nullable=False),
+    sa.UniqueConstraint("site", "utterance_id", "kind", "revision", name="audio_events_once"),
+)

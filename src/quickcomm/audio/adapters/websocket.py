@@ -1,0 +1,234 @@
+"""`WS /v1/conversations/{conversation_id}/audio`: the audio socket of the outer contract, on aiohttp."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal
+
+import msgspec
+import structlog
+from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
+
+from quickcomm.audio.model import events as wire
+from quickcomm.audio.model.formats import MAX_MESSAGE_S, parse_channel, parse_conversation_id, parse_format
+from quickcomm.audio.ports import OpenRequest
+from quickcomm.audio.service.manager import Manager, Session
+from quickcomm.kernel.errors import BusyError, ForbiddenError, InvalidInputError, QuickCommError
+
+PATH: Final = "/v1/conversations/{conversation_id}/audio"
+HEARTBEAT_S: Final = 20.0
+CLOSE_WITHIN_S: Final = 5.0
+MAX_MESSAGE_BYTES: Final = 256 * 1024
+MAX_TEXT: Final = 4_096
+MAX_SKIP: Final = 10**12
+RETRY_AFTER_S: Final = "2"
+DEFAULT_CHANNEL: Final = "main"
+
+log = structlog.get_logger(__name__)
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is at the door, as the key says."""
+
+    site: str
+    key_id: str
+
+
+Authenticate = Callable[[web.Request], Awaitable[Caller]]
+"""Raises an aiohttp HTTP error where the request may not send audio."""
+
+
+class _Control(msgspec.Struct, frozen=True, kw_only=True):
+    type: Literal["skip", "end"]
+    samples: int = 0
+
+
+class _ClientError(QuickCommError):
+    """Something the client did; the connection is closed with `close_code`."""
+
+    def __init__(self, close_code: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.close_code = close_code
+        self.code = code
+
+
+_control = msgspec.json.Decoder(_Control)
+
+
+class AudioSocket:
+    def __init__(self, manager: Manager, authenticate: Authenticate) -> None:
+        self._manager = manager
+        self._authenticate = authenticate
+        self._connections: Counter[str] = Counter()
+        self._sockets: set[web.WebSocketResponse] = set()
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.get(PATH, self.handle)]
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        caller = await self._authenticate(request)
+        try:
+            self._check_room(caller)
+        except BusyError as error:
+            return _busy(error)
+        if request.headers.get("Upgrade", "").lower() != "websocket":
+            problem = {"type": "about:blank", "title": "Upgrade Required", "status": 426, "code": "audio.not_websocket"}
+            return web.json_response(
+                problem, status=426, headers={"Upgrade": "websocket"}, content_type="application/problem+json"
+            )
+        socket = web.WebSocketResponse(
+            max_msg_size=MAX_MESSAGE_BYTES, heartbeat=HEARTBEAT_S, timeout=CLOSE_WITHIN_S, compress=False
+        )
+        await socket.prepare(request)
+        self._connections[caller.key_id] += 1
+        self._sockets.add(socket)
+        try:
+            await self._serve(socket, request, caller)
+        finally:
+            self._sockets.discard(socket)
+            self._connections[caller.key_id] -= 1
+            if not self._connections[caller.key_id]:
+                del self._connections[caller.key_id]
+        return socket
+
+    def _check_room(self, caller: Caller) -> None:
+        self._manager.check_room()
+        if self._connections[caller.key_id] >= self._manager.settings.max_sessions_per_key:
+            raise BusyError("This key has as many conversations open as it may have.")
+
+    async def aclose(self) -> None:
+        """Wait a little for closing handshakes, then cut what is left."""
+        sockets = list(self._sockets)
+        await asyncio.gather(
+            *(socket.close(code=WSCloseCode.SERVICE_RESTART) for socket in sockets), return_exceptions=True
+        )
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    async def _serve(self, socket: web.WebSocketResponse, request: web.Request, caller: Caller) -> None:
+        try:
+            wanted, after_seq = _parse(request, caller)
+            session = await self._manager.open(wanted, after_seq)
+        except QuickCommError as error:
+            await _refuse(socket, error)
+            return
+        try:
+            await socket.send_str(_text(session.ready))
+            await self._converse(socket, session)
+        except (ConnectionError, TimeoutError):
+            pass  # the client is gone; what it was told stays true
+        finally:
+            await asyncio.shield(self._manager.dropped(session))
+
+    async def _converse(self, socket: web.WebSocketResponse, session: Session) -> None:
+        """Speak and listen until one side is done."""
+        speaking = asyncio.ensure_future(self._speak(socket, session))
+        listening = asyncio.ensure_future(self._listen(socket, session))
+        try:
+            await asyncio.wait((speaking, listening), return_when=asyncio.FIRST_COMPLETED)
+            if listening.done() and not speaking.done() and not socket.closed:
+                error = listening.exception()
+                if isinstance(error, _ClientError):
+                    session.outlet.close(error.close_code, wire.error(error.code, str(error), retryable=False))
+                    async with asyncio.timeout(CLOSE_WITHIN_S):
+                        await speaking
+        finally:
+            for task in (speaking, listening):
+                task.cancel()
+            results = await asyncio.gather(speaking, listening, return_exceptions=True)
+            for result in results:
+                if isinstance(result, Exception) and not isinstance(result, QuickCommError | ConnectionError):
+                    log.error("audio_socket.failed", error=f"{type(result).__name__}: {result}")
+
+    async def _speak(self, socket: web.WebSocketResponse, session: Session) -> None:
+        async for message in session.outlet.messages():
+            if isinstance(message, int):
+                await socket.close(code=message)
+                return
+            await socket.send_str(message)
+
+    async def _listen(self, socket: web.WebSocketResponse, session: Session) -> None:
+        async for message in socket:
+            await self._take(message, session)
+
+    async def _take(self, message: WSMessage, session: Session) -> None:
+        conversation = session.conversation
+        if message.type is WSMsgType.BINARY:
+            try:
+                await conversation.feed(message.data)
+            except InvalidInputError as error:
+                too_long = len(message.data) > conversation.format.block_bytes * conversation.format.sample_rate
+                code = WSCloseCode.MESSAGE_TOO_BIG if too_long else WSCloseCode.INVALID_TEXT
+                name = "audio.message_too_long" if too_long else "audio.partial_sample"
+                raise _ClientError(code, name, str(error)) from error
+        elif message.type is WSMsgType.TEXT:
+            control = _parse_control(message.data)
+            if control.type == "end":
+                conversation.end()
+            else:
+                await conversation.skip(control.samples)
+
+
+def _parse(request: web.Request, caller: Caller) -> tuple[OpenRequest, int]:
+    query = request.query
+    after = query.get("after_seq", "0")
+    if not (after.isascii() and after.isdigit() and len(after) <= 12):  # noqa: PLR2004 - digits of any sane seq
+        raise InvalidInputError("after_seq is the last seq that the client has: a whole number from 0.")
+    wanted = OpenRequest(
+        site=caller.site,
+        conversation_id=parse_conversation_id(request.match_info["conversation_id"]),
+        channel=parse_channel(query.get("channel", DEFAULT_CHANNEL)) or DEFAULT_CHANNEL,
+        format=parse_format(
+            query.get("encoding", "linear16"), query.get("sample_rate", "16000"), query.get("channels", "1")
+        ),
+        token=query.get("resume_token") or None,
+    )
+    return wanted, int(after)
+
+
+def _parse_control(text: str) -> _Control:
+    if len(text) > MAX_TEXT:
+        raise _ClientError(WSCloseCode.MESSAGE_TOO_BIG, "audio.message_too_long", "A control message is short.")
+    try:
+        control = _control.decode(text)
+    except msgspec.ValidationError as error:
+        detail = f'{error}. Known: {{"type":"skip","samples":N}} and {{"type":"end"}}; sound goes in binary messages.'
+        raise _ClientError(WSCloseCode.UNSUPPORTED_DATA, "audio.unknown_message", detail) from error
+    except msgspec.DecodeError as error:
+        detail = "A text message must be JSON; sound goes in binary messages."
+        raise _ClientError(WSCloseCode.UNSUPPORTED_DATA, "audio.bad_json", detail) from error
+    if control.type == "skip" and not 0 < control.samples <= MAX_SKIP:
+        raise _ClientError(WSCloseCode.POLICY_VIOLATION, "audio.bad_skip", "skip takes a positive number of samples.")
+    return control
+
+
+async def _refuse(socket: web.WebSocketResponse, error: QuickCommError) -> None:
+    code: int = WSCloseCode.TRY_AGAIN_LATER
+    if isinstance(error, ForbiddenError | InvalidInputError):
+        code = WSCloseCode.POLICY_VIOLATION
+    name = "audio.invalid_request" if isinstance(error, InvalidInputError) else error.code
+    try:
+        await socket.send_str(_text(wire.error(name, str(error), retryable=error.retryable)))
+        await socket.close(code=code)
+    except ConnectionError:
+        return
+
+
+def _busy(error: BusyError) -> web.Response:
+    problem = {
+        "type": "about:blank",
+        "title": "Service Unavailable",
+        "status": 503,
+        "detail": str(error),
+        "code": error.code,
+    }
+    return web.json_response(
+        problem, status=503, headers={"Retry-After": RETRY_AFTER_S}, content_type="application/problem+json"
+    )
+
+
+def _text(event: wire.Json) -> str:
+    return msgspec.json.encode(event).decode()
+
+
+__all__ = ["MAX_MESSAGE_S", "AudioSocket", "Authenticate", "Caller"]

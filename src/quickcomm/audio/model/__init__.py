@@ -1,0 +1,1 @@
+"""The pure part of audio: states, positions, codecs, segmentation. No I/O, no clock."""

@@ -1,0 +1,70 @@
+"""What the server says on the audio socket, as JSON-ready objects: the outer contract, in one place."""
+
+from quickcomm.contracts.conversations import Ledger
+from quickcomm.contracts.insights import InsightsFound
+from quickcomm.contracts.transcripts import UtteranceTranscribed
+
+Json = dict[str, object]
+
+
+def ready(conversation_id: str, resume_token: str, next_offset: int, max_unacked_ms: int, ack_interval_ms: int) -> Json:
+    return {
+        "type": "ready",
+        "conversation_id": conversation_id,
+        "resume_token": resume_token,
+        "next_offset": next_offset,
+        "max_unacked_ms": max_unacked_ms,
+        "ack_interval_ms": ack_interval_ms,
+    }
+
+
+def ack(offset: int) -> Json:
+    return {"type": "ack", "offset": offset}
+
+
+def partial(speaker: int, start_offset: int, text: str) -> Json:
+    return {"type": "partial", "speaker": speaker, "start_offset": start_offset, "text": text}
+
+
+def utterance(message: UtteranceTranscribed, seq: int) -> Json:
+    event: Json = {
+        "type": "utterance",
+        "seq": seq,
+        "utterance_id": message.utterance_id,
+        "speaker": message.speaker,
+        "start_offset": message.start_offset,
+        "end_offset": message.end_offset,
+        "text": message.text,
+        "words": message.words,
+        "confidence": message.confidence,
+    }
+    if message.unintelligible:
+        event["unintelligible"] = True
+    return event
+
+
+def insights(found: InsightsFound) -> Json:
+    """Without its `seq`, which the store gives."""
+    return {"type": "insights", "utterance_id": found.utterance_id, "insights": found.insights}
+
+
+def receipt(utterance_id: str, latency_ms: object) -> Json:
+    return {"type": "receipt", "utterance_id": utterance_id, "latency_ms": latency_ms}
+
+
+def reconnect(reason: str, after_ms: int) -> Json:
+    return {"type": "reconnect", "reason": reason, "after_ms": after_ms}
+
+
+def error(code: str, message: str, *, retryable: bool) -> Json:
+    return {"type": "error", "code": code, "message": message, "retryable": retryable}
+
+
+def ended(ledgers: tuple[Ledger, ...]) -> Json:
+    """Sums over the speakers; each speaker's own ledger beside it."""
+    total = sum(ledgers, Ledger())
+    return {
+        "type": "ended",
+        "ledger": {"received": total.received, "speech": total.speech, "silence": total.silence, "gap": total.gap},
+        "speakers": ledgers,
+    }

@@ -1,0 +1,35 @@
+"""Energy gate: a cheap first look at every stream, so that the voice activity model sees only what may be speech.
+
+The noise floor follows dips at once and rises slowly, so that it settles on the quiet between words (a simplified
+minimum-statistics tracker after R. Martin, 2001). All streams are one vector operation.
+"""
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
+
+INITIAL_FLOOR: Final = np.float32(1e-6)
+LOWEST_FLOOR: Final = np.float32(1e-7)
+RISE: Final = np.float32(1.006)
+FALL: Final = np.float32(0.3)
+RATIO: Final = np.float32(4.0)
+HANG_FRAMES: Final = 12
+
+
+def energies(frames: Floats) -> Floats:
+    """Mean square of each row. frames: float32[n, samples] in -1 … 1."""
+    power: Floats = np.einsum("ij,ij->i", frames, frames, dtype=np.float32)
+    return power / np.float32(frames.shape[1])
+
+
+def gate(energy: Floats, floor: Floats, hang: Ints) -> tuple[npt.NDArray[np.bool_], Floats, Ints]:
+    """Which streams may hold speech, and the new floors and hang counters. All arrays have shape [n]."""
+    loud = energy > np.maximum(floor, LOWEST_FLOOR) * RATIO
+    hang = np.where(loud, np.int32(HANG_FRAMES), np.maximum(hang - 1, 0)).astype(np.int32)
+    dipped = floor + FALL * (energy - floor)
+    floor = np.where(energy < floor, dipped, floor * RISE).astype(np.float32)
+    return hang > 0, np.maximum(floor, LOWEST_FLOOR), hang

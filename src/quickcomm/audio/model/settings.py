@@ -1,0 +1,28 @@
+"""Settings of the audio module, with sensible defaults."""
+
+import msgspec
+
+from quickcomm.audio.model.segmenter import SegmenterSettings
+
+
+class AudioSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    max_sessions: int = 1_000
+    """Live conversations in this process; more get 503."""
+    max_sessions_per_key: int = 200
+    max_unacked_ms: int = 120_000
+    """How far a client may run ahead of the acks before the server stops reading."""
+    ack_interval_ms: int = 1_000
+    interrupted_grace_s: float = 30.0
+    """After this long without sound, speech in hand is finished and published."""
+    idle_limit_s: float = 300.0
+    """After this long interrupted, a conversation ends with what was received."""
+    silent_limit_s: float = 3_600.0
+    """After this long connected without any sound, too."""
+    drain_s: float = 8.0
+    """How long a shutdown waits for utterances in hand."""
+    answer_wait_s: float = 15.0
+    """How long `ended` waits for the last insights."""
+    partial_every_s: float = 0.8
+    early_decoding: bool = True
+    """Decode in the pause before an utterance is known to be over, where the engine is idle."""
+    segmenter: SegmenterSettings = SegmenterSettings()

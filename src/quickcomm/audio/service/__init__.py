@@ -1,0 +1,1 @@
+"""The behaviour of audio: sessions, the shared front end, transcription in batches."""

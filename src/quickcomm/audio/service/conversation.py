@@ -1,0 +1,473 @@
+"""One live conversation: sound in, utterances out in order, acks when everything before them is durable."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+import structlog
+
+from quickcomm.audio.model import events as wire
+from quickcomm.audio.model.formats import decode
+from quickcomm.audio.model.settings import AudioSettings
+from quickcomm.audio.model.state import FINAL, LISTENING, Event, State, advance
+from quickcomm.audio.model.track import Span, Track, TrackEvent
+from quickcomm.audio.ports import (
+    Captions,
+    FencedError,
+    Progress,
+    Recorder,
+    SessionStore,
+    Stored,
+    StoredEvent,
+    Transcript,
+)
+from quickcomm.audio.service.front_end import FrontEnd
+from quickcomm.audio.service.outlet import Outlet, Recent
+from quickcomm.audio.service.transcriber import Transcriber
+from quickcomm.audio.service.utterance import Arrivals, Finished, transcribed
+from quickcomm.audio.service.voice import Voice
+from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.conversations import ConversationChanged, ConversationState, Ledger
+from quickcomm.contracts.timing import Latency
+from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.errors import InvalidInputError, QuickCommError
+
+RETRY_S: Final = 1.0
+log = structlog.get_logger(__name__)
+
+
+class Tools(msgspec.Struct, frozen=True, kw_only=True):
+    """What every conversation of a process shares."""
+
+    settings: AudioSettings
+    clock: Clock
+    store: SessionStore
+    front_end: FrontEnd
+    transcriber: Transcriber
+    captions: Captions
+    recorder: Recorder | None
+
+
+class Conversation:
+    def __init__(self, stored: Stored, token_digest: bytes, tools: Tools) -> None:
+        self.site = stored.site
+        self.id = stored.conversation_id
+        self.channel = stored.channel
+        self.format = stored.format
+        self.token_digest = token_digest
+        self.state = State.CONNECTING
+        self.voiced_s = 0.0
+        """Seconds of speech since the last text came out (for the watchdog)."""
+        self._epoch = stored.epoch
+        self._tools = tools
+        self._recent = Recent()
+        self._last_seq = stored.last_seq
+        self._outlet: Outlet | None = None
+        self._pending: deque[Finished] = deque()
+        self._unanswered = set(stored.unanswered)
+        self._wake = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._arrivals = Arrivals()
+        self._ending = False
+        self._expiring = False
+        self._dirty = False
+        self._flushed = False
+        self._released = False
+        self.last_sound = tools.clock.monotonic()
+        self.interrupted_since: float | None = None
+        settings = tools.settings.segmenter
+        self._voices = [
+            Voice(Track(speaker, stored.format, settings, checkpoint), checkpoint, ledger)
+            for speaker, (checkpoint, ledger) in enumerate(zip(stored.checkpoints, stored.ledgers, strict=True))
+        ]
+        if stored.state in {"ended", "expired"}:
+            self.state = State(stored.state)
+            return
+        for voice in self._voices:
+            voice.lane = tools.front_end.attach(voice.track, self._hear)
+
+    # -- connection -------------------------------------------------------------------------------------------------
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.site, self.id
+
+    @property
+    def connected(self) -> bool:
+        return self._outlet is not None
+
+    @property
+    def finished(self) -> bool:
+        return self.state in FINAL
+
+    @property
+    def next_offset(self) -> int:
+        return min(voice.track.received for voice in self._voices)
+
+    @property
+    def acked(self) -> int:
+        return min(voice.checkpoint.offset for voice in self._voices)
+
+    def connect(self, last_seq: int, *, resumed: bool) -> Outlet:
+        """Take a new connection; one that was there before is told so and closed."""
+        if resumed:
+            self._to(Event.RESUME)
+        self._to(Event.READY)
+        if self._outlet is not None:
+            message = "Another connection has taken over this conversation."
+            self._outlet.close(1008, wire.error("audio.superseded", message, retryable=False))
+        self._outlet = Outlet(last_seq, self.events_after)
+        if self.finished:
+            self._outlet.close(1000, wire.ended(self.ledgers))
+            return self._outlet
+        self.interrupted_since = None
+        self.last_sound = self._tools.clock.monotonic()
+        for voice in self._voices:
+            voice.track.forget_partial_frame()
+        return self._outlet
+
+    def disconnect(self, outlet: Outlet) -> bool:
+        """The connection is gone. False where another one had taken its place."""
+        if self._outlet is not outlet:
+            return False
+        self._outlet = None
+        if self.state not in FINAL:
+            self._to(Event.DROP)
+        self.interrupted_since = self._tools.clock.monotonic()
+        self._room.set()
+        return True
+
+    async def events_after(self, seq: int) -> list[StoredEvent]:
+        if seq >= self._last_seq:
+            return []
+        return self._recent.after(seq) or await self._tools.store.events(self.site, self.id, seq)
+
+    # -- input ------------------------------------------------------------------------------------------------------
+
+    async def feed(self, data: bytes) -> None:
+        """Take a message of sound; waits while the client is too far ahead of the acks.
+
+        Raises `InvalidInputError` for a message that is no whole number of samples, or longer than a second.
+        """
+        if self.state not in LISTENING:
+            return
+        samples = decode(data, self.format)
+        if len(samples[0]) > self.format.sample_rate:
+            raise InvalidInputError("A message holds at most one second of sound.")
+        self._to(Event.AUDIO)
+        for voice, part, known in zip(self._voices, samples, self._known(), strict=True):
+            voice.track.feed(part[known:] if known else part)
+        await self._came_in()
+
+    async def skip(self, samples: int) -> None:
+        """Take a declared gap."""
+        if self.state not in LISTENING:
+            return
+        self._to(Event.AUDIO)
+        for voice, known in zip(self._voices, self._known(), strict=True):
+            voice.track.skip(max(0, samples - known))
+        await self._came_in()
+
+    def end(self) -> None:
+        """The client has said everything."""
+        if self.state in LISTENING:
+            self._finish_input()
+
+    def expire(self) -> None:
+        """Nobody came back: end with what was received."""
+        if not self._ending and not self.finished:
+            self._expiring = True
+            for voice in self._voices:
+                voice.track.forget_partial_frame()
+            self._finish_input()
+
+    def flush(self) -> None:
+        """Publish speech in hand though no silence followed it (interrupted for too long)."""
+        if self._flushed or self._ending:
+            return
+        self._flushed = True
+        for voice in self._voices:
+            if voice.lane is not None and not voice.lane.busy and not voice.track.has_work:
+                self._hear(voice.track, voice.track.flush())
+                voice.track.front_end = self._tools.front_end.export(voice.lane)
+                voice.track.snapshot()
+            else:
+                self._flushed = False
+
+    def stop_listening(self, reason: str, after_ms: int) -> None:
+        """Drain: take no more, tell the client to come back, finish what is in hand."""
+        if self.state in FINAL or self.state is State.DRAINING:
+            return
+        self._to(Event.FINISH)
+        if self._outlet is not None:
+            self._outlet.note(wire.reconnect(reason, after_ms))
+
+    async def settled(self) -> None:
+        """Wait until everything received is heard and everything that was said is published."""
+        while not self._released and (self._pending or not self._all_heard()):
+            self._settled.clear()
+            await self._settled.wait()
+
+    # -- output -----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Publish utterances in the order spoken until the conversation is over. Raises `FencedError`."""
+        while not self.finished and not self._released:
+            await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._get_on()
+            except FencedError:
+                raise
+            except QuickCommError as error:  # a full disk, say: nothing is acked, so nothing is lost
+                log.warning("conversation.store_failed", conversation_id=self.id, error=str(error))
+                await asyncio.sleep(RETRY_S)
+                self._wake.set()
+        self.release()
+
+    async def _get_on(self) -> None:
+        while self._pending and self._pending[0].text.done():
+            await self._publish(self._pending[0])
+            self._pending.popleft()
+            self._settled.set()
+            await self._settle()
+        if self._ending and not self._pending and self._all_heard():
+            await self._finish()
+
+    def progress(self) -> Progress | None:
+        """A checkpoint that is worth storing, or None."""
+        moved = self._dirty
+        for voice in self._voices:
+            unresolved = [item.span.start for item in self._pending if item.track is voice.track]
+            best = voice.track.best_checkpoint(min(unresolved, default=None))
+            if best is not None:
+                voice.move_to(best)
+                moved = True
+        self._dirty = moved
+        return self.stored_progress() if moved else None
+
+    def saved(self) -> None:
+        """The last `progress` is durable: tell the client."""
+        self._dirty = False
+        acked = self.acked
+        self._arrivals.forget(acked)
+        if self._outlet is not None:
+            self._outlet.ack(acked)
+        if not self._window_full():
+            self._room.set()
+
+    def publish_event(self, event: StoredEvent) -> None:
+        """A durable event is in the log."""
+        self._recent.add(event)
+        self._last_seq = max(self._last_seq, event.seq)
+        if self._outlet is not None:
+            self._outlet.wake()
+
+    def answered(self, event: StoredEvent) -> None:
+        """The insights of an utterance are in the log."""
+        self._unanswered.discard(event.utterance_id)
+        self.publish_event(event)
+        self._wake.set()
+
+    def receipt(self, identifier: str, latency: Latency) -> None:
+        if self._outlet is not None:
+            self._outlet.note(wire.receipt(identifier, latency))
+
+    def hand_back(self, code: int, message: wire.Json | None = None) -> None:
+        """Let go: what is stored is all there is. The client resumes elsewhere or later."""
+        if self.state is State.DRAINING:
+            self._to(Event.HAND_BACK)
+        if self._outlet is not None:
+            self._outlet.close(code, message)
+        self._released = True
+        self._wake.set()
+        self.release()
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _to(self, event: Event) -> None:
+        self.state = advance(self.state, event)
+
+    def _known(self) -> list[int]:
+        """Samples from `next_offset` on that a speaker's stream has already (its checkpoint was the later one)."""
+        start = self.next_offset
+        return [voice.track.received - start for voice in self._voices]
+
+    async def _came_in(self) -> None:
+        self._flushed = False
+        self.last_sound = self._tools.clock.monotonic()
+        self._arrivals.add(self.next_offset, self._tools.clock.now_ns())
+        self._tools.front_end.poke()
+        if self._window_full():
+            self._room.clear()
+            await self._room.wait()
+
+    def _window_full(self) -> bool:
+        ahead = self.format.seconds(self.next_offset - self.acked) * 1000
+        return self.connected and ahead >= self._tools.settings.max_unacked_ms
+
+    def _finish_input(self) -> None:
+        self._to(Event.FINISH)
+        self._ending = True
+        for voice in self._voices:
+            voice.track.end()
+            if voice.lane is not None and not voice.lane.busy and voice.track.drained:
+                self._hear(voice.track, ())
+        self._tools.front_end.poke()
+        self._wake.set()
+
+    def _all_heard(self) -> bool:
+        return all(voice.heard for voice in self._voices)
+
+    def _hear(self, track: Track, events: Sequence[TrackEvent]) -> None:
+        """From the front end: what happened on a track in this tick."""
+        voice = self._voices[track.speaker]
+        self._settled.set()
+        for event in events:
+            self._handle(voice, event)
+        if track.ended and track.drained:
+            for event in track.flush():
+                self._handle(voice, event)
+            self._wake.set()
+        elif track.open_start is not None:
+            self._maybe_partial(voice)
+
+    def _handle(self, voice: Voice, event: TrackEvent) -> None:
+        voice.note(event, self._tools.settings, self._tools.clock)
+        if not isinstance(event, Span):
+            return
+        if event.complete:
+            self._finished_speaking(voice, event)
+        elif self._tools.settings.early_decoding:
+            voice.guess(event, self._tools.transcriber)
+
+    def _finished_speaking(self, voice: Voice, span: Span) -> None:
+        text = voice.finish(span, self._tools.transcriber)
+        self.voiced_s += self.format.seconds(span.end - span.start)
+        finished = Finished(track=voice.track, span=span, text=text, closed_ns=self._tools.clock.now_ns())
+        self._pending.append(finished)
+
+        def done(_: asyncio.Future[Transcript]) -> None:
+            finished.text_ns = self._tools.clock.now_ns()
+            self._wake.set()
+
+        text.add_done_callback(done)
+
+    def _maybe_partial(self, voice: Voice) -> None:
+        if self._tools.captions.watched(self.site, self.channel):
+            voice.maybe_partial(self._tools.transcriber, self._tools.settings, self._tools.clock, self._show_partial)
+
+    def _show_partial(self, speaker: int, start: int, text: str) -> None:
+        if self._outlet is not None:
+            self._outlet.note(wire.partial(speaker, start, text))
+        self._caption(speaker, start, text)
+
+    def _caption(self, speaker: int, start: int, text: str, identifier: str | None = None) -> None:
+        self._tools.captions.caption(
+            Caption(
+                site=self.site,
+                conversation_id=self.id,
+                channel=self.channel,
+                speaker=speaker,
+                start_offset=start,
+                text=text,
+                final=identifier is not None,
+                utterance_id=identifier,
+            )
+        )
+
+    async def _publish(self, item: Finished) -> None:
+        """Publish the oldest finished utterance; one without words is silence."""
+        now = self._tools.clock.now_ns()
+        message = transcribed(self, item, self._arrivals, self._tools.transcriber.model, now)
+        if message is None:
+            self._dirty = True
+            return
+        voice = self._voices[item.track.speaker]
+        if self._tools.recorder is not None:
+            await self._tools.recorder.record(self.site, message.utterance_id, item.span.samples)
+        before = voice.ledger
+        voice.move_to(voice.checkpoint, speech=item.span.end - item.span.start)
+        try:
+            event = await self._tools.store.publish(self.stored_progress(), message)
+        except QuickCommError:
+            voice.ledger = before
+            raise
+        if event is None:  # published before a restart
+            voice.ledger = before
+            return
+        self.voiced_s = 0.0
+        self._unanswered.add(message.utterance_id)
+        self.publish_event(event)
+        self._caption(message.speaker, message.start_offset, message.text, message.utterance_id)
+        log.debug("utterance.published", utterance_id=message.utterance_id, seq=event.seq)
+
+    async def _settle(self) -> None:
+        """Store the furthest checkpoint that the last publication allows."""
+        progress = self.progress()
+        if progress is not None:
+            await self._tools.store.save([progress])
+            self.saved()
+
+    async def _finish(self) -> None:
+        """Everything is published: wait for the last insights, store the end, and say it."""
+        for voice in self._voices:
+            end = msgspec.structs.replace(voice.checkpoint, offset=voice.track.received, gap=voice.track.gap)
+            voice.move_to(end)
+        self._dirty = True
+        await self._wait_for_answers()
+        state: ConversationState = "expired" if self._expiring else "ended"
+        reason = "nobody came back" if self._expiring else None
+        await self._tools.store.change_state(self.stored_progress(), self.change(state, reason))
+        self.saved()
+        self._to(Event.DONE)
+        if self._outlet is not None:
+            self._outlet.close(1000, wire.ended(self.ledgers))
+        log.info("conversation.ended", conversation_id=self.id, state=state)
+
+    async def _wait_for_answers(self) -> None:
+        try:
+            async with asyncio.timeout(self._tools.settings.answer_wait_s):
+                while self._unanswered:
+                    self._wake.clear()
+                    await self._wake.wait()
+        except TimeoutError:
+            log.warning("conversation.insights_late", conversation_id=self.id, missing=len(self._unanswered))
+
+    def change(self, state: ConversationState, reason: str | None = None) -> ConversationChanged:
+        return ConversationChanged(
+            site=self.site,
+            conversation_id=self.id,
+            channel=self.channel,
+            state=state,
+            sample_rate=self.format.sample_rate,
+            speakers=self.format.speakers,
+            ledgers=self.ledgers,
+            at_ns=self._tools.clock.now_ns(),
+            reason=reason,
+        )
+
+    @property
+    def ledgers(self) -> tuple[Ledger, ...]:
+        return tuple(voice.ledger for voice in self._voices)
+
+    def stored_progress(self) -> Progress:
+        return Progress(
+            site=self.site,
+            conversation_id=self.id,
+            epoch=self._epoch,
+            checkpoints=tuple(voice.checkpoint for voice in self._voices),
+            ledgers=self.ledgers,
+        )
+
+    def release(self) -> None:
+        for voice in self._voices:
+            voice.take_back()
+            if voice.lane is not None:
+                self._tools.front_end.detach(voice.lane)
+                voice.lane = None
+        self._room.set()

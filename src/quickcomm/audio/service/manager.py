@@ -1,0 +1,225 @@
+"""All conversations of a process: who may open one, checkpoints for all in one write, grace, idle limit, drain."""
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import structlog
+
+from quickcomm.audio.model import events as wire
+from quickcomm.audio.model.settings import AudioSettings
+from quickcomm.audio.model.state import State
+from quickcomm.audio.ports import OpenRequest
+from quickcomm.audio.service.conversation import Conversation, Tools
+from quickcomm.audio.service.outlet import Outlet
+from quickcomm.contracts.conversations import ConversationState
+from quickcomm.contracts.insights import InsightsFound
+from quickcomm.contracts.timing import Latency
+from quickcomm.kernel.errors import BusyError, ForbiddenError, InvalidInputError, QuickCommError
+
+MIN_TOKEN_CHARS: Final = 22
+MAX_TOKEN_CHARS: Final = 256
+RECONNECT_AFTER_MS: Final = 500
+GOING_AWAY: Final = 1012
+SWEEP_EVERY_S: Final = 1.0
+MUTE_AFTER_S: Final = 60.0
+NS: Final = 1_000_000_000
+
+log = structlog.get_logger(__name__)
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A connection that was let in."""
+
+    conversation: Conversation
+    outlet: Outlet
+    ready: wire.Json
+
+
+class ShuttingDownError(BusyError):
+    code = "audio.draining"
+
+
+class Manager:
+    def __init__(self, tools: Tools, spawn: Callable[[Conversation], None]) -> None:
+        self._tools = tools
+        self._spawn = spawn
+        self._live: dict[tuple[str, str], Conversation] = {}
+        self._opening: dict[tuple[str, str], asyncio.Lock] = {}
+        self._draining = False
+
+    @property
+    def settings(self) -> AudioSettings:
+        return self._tools.settings
+
+    @property
+    def conversations(self) -> list[Conversation]:
+        return list(self._live.values())
+
+    def check_room(self) -> None:
+        """Raises `BusyError` where no further conversation can be taken."""
+        if self._draining:
+            raise ShuttingDownError("This server is shutting down; try again in a moment.")
+        if len(self._live) >= self.settings.max_sessions:
+            raise BusyError(f"{self.settings.max_sessions} conversations are live; try again later.")
+
+    async def open(self, request: OpenRequest, after_seq: int) -> Session:
+        """Let a client in: create, resume or take over. Raises `ForbiddenError`, `InvalidInputError`, `BusyError`."""
+        key = (request.site, request.conversation_id)
+        lock = self._opening.setdefault(key, asyncio.Lock())
+        try:
+            async with lock:
+                return await self._open(request, after_seq)
+        finally:
+            if not lock.locked():
+                self._opening.pop(key, None)
+
+    async def dropped(self, session: Session) -> None:
+        """The connection is gone."""
+        conversation = session.conversation
+        if conversation.disconnect(session.outlet) and conversation.state is State.INTERRUPTED:
+            log.info("conversation.interrupted", conversation_id=conversation.id)
+            await self._announce(conversation, "interrupted")
+
+    async def answered(self, found: InsightsFound) -> None:
+        """Insights came: log them for the client, once."""
+        event = await self._tools.store.add_insights(found, wire.insights(found))
+        conversation = self._live.get((found.site, found.conversation_id))
+        if event is not None and conversation is not None:
+            conversation.answered(event)
+
+    def receipt(self, site: str, conversation_id: str, identifier: str, latency: Latency) -> None:
+        conversation = self._live.get((site, conversation_id))
+        if conversation is not None:
+            conversation.receipt(identifier, latency)
+
+    def finished(self, conversation: Conversation) -> None:
+        """The conversation's task is over."""
+        if self._live.get(conversation.key) is conversation:
+            del self._live[conversation.key]
+
+    def mute(self) -> list[Conversation]:
+        """Conversations in which people speak and no text comes out."""
+        return [item for item in self._live.values() if item.voiced_s >= MUTE_AFTER_S]
+
+    # -- regular work -----------------------------------------------------------------------------------------------
+
+    async def checkpoint_forever(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.ack_interval_ms / 1000)
+            try:
+                await self.checkpoint()
+            except QuickCommError as error:
+                log.warning("checkpoint.failed", error=str(error))
+
+    async def checkpoint(self) -> None:
+        """Store all checkpoints that moved, in one write, then send the acks."""
+        moved = [
+            (item, progress) for item in self._live.values() if not item.finished and (progress := item.progress())
+        ]
+        if not moved:
+            return
+        fenced = set(await self._tools.store.save([progress for _, progress in moved]))
+        for conversation, _ in moved:
+            if conversation.key in fenced:
+                self.let_go(conversation)
+            else:
+                conversation.saved()
+
+    async def sweep_forever(self) -> None:
+        """Grace and idle limits."""
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            now = self._tools.clock.monotonic()
+            for conversation in self.conversations:
+                self._sweep(conversation, now)
+            before = self._tools.clock.now_ns() - int(self.settings.idle_limit_s * NS)
+            try:
+                await self._tools.store.expire(before, self._tools.clock.now_ns(), frozenset(self._live))
+            except QuickCommError as error:
+                log.warning("sweep.failed", error=str(error))
+
+    def _sweep(self, conversation: Conversation, now: float) -> None:
+        quiet = now - conversation.last_sound
+        if quiet >= self.settings.interrupted_grace_s:
+            conversation.flush()
+        since = conversation.interrupted_since
+        gone = since is not None and now - since >= self.settings.idle_limit_s
+        if gone or quiet >= self.settings.silent_limit_s:
+            conversation.expire()
+
+    async def drain(self) -> None:
+        """Stop listening, let utterances in hand come out, store, and send the clients away."""
+        self._draining = True
+        for conversation in self.conversations:
+            conversation.stop_listening("drain", RECONNECT_AFTER_MS)
+        try:
+            async with asyncio.timeout(self.settings.drain_s):
+                for conversation in self.conversations:
+                    await conversation.settled()
+        except TimeoutError:
+            log.warning("drain.cut_short", conversations=len(self._live))
+        await self.checkpoint()
+        for conversation in self.conversations:
+            conversation.hand_back(GOING_AWAY)
+            await self._announce(conversation, "interrupted")
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    async def _open(self, request: OpenRequest, after_seq: int) -> Session:
+        live = self._live.get((request.site, request.conversation_id))
+        if live is not None and not live.finished:
+            if request.token is None or not hmac.compare_digest(live.token_digest, _digest(request.token)):
+                raise ForbiddenError("This conversation is live; it can be resumed only with its resume_token.")
+            if live.format != request.format:
+                raise InvalidInputError("encoding, sample_rate and channels cannot change within a conversation.")
+            await self._announce(live, "live")
+            return self._session(live, request.token, after_seq, resumed=True)
+        self.check_room()
+        token = request.token or secrets.token_urlsafe(24)
+        if not MIN_TOKEN_CHARS <= len(token) <= MAX_TOKEN_CHARS:
+            raise InvalidInputError(f"A resume_token has {MIN_TOKEN_CHARS} to {MAX_TOKEN_CHARS} characters (128 bit).")
+        stored = await self._tools.store.open(request, token)
+        if stored.format != request.format:
+            raise InvalidInputError("encoding, sample_rate and channels cannot change within a conversation.")
+        conversation = Conversation(stored, _digest(token), self._tools)
+        if conversation.finished:
+            return self._session(conversation, token, after_seq, resumed=True)
+        self._live[conversation.key] = conversation
+        self._spawn(conversation)
+        log.info("conversation.opened", conversation_id=conversation.id, resumed=not stored.created)
+        return self._session(conversation, token, after_seq, resumed=not stored.created)
+
+    def _session(self, conversation: Conversation, token: str, after_seq: int, *, resumed: bool) -> Session:
+        outlet = conversation.connect(after_seq, resumed=resumed)
+        ready = wire.ready(
+            conversation.id,
+            token,
+            conversation.next_offset,
+            self.settings.max_unacked_ms,
+            self.settings.ack_interval_ms,
+        )
+        return Session(conversation, outlet, ready)
+
+    async def _announce(self, conversation: Conversation, state: ConversationState) -> None:
+        """Store the state and tell the bus; a conversation that ended meanwhile has told everything itself."""
+        if conversation.finished:
+            return
+        try:
+            await self._tools.store.change_state(conversation.stored_progress(), conversation.change(state))
+        except QuickCommError as error:
+            log.warning("conversation.state_not_stored", conversation_id=conversation.id, error=str(error))
+
+    def let_go(self, conversation: Conversation) -> None:
+        log.warning("conversation.fenced", conversation_id=conversation.id)
+        message = "This conversation is served elsewhere by now; connect again."
+        conversation.hand_back(1012, wire.error("audio.fenced", message, retryable=True))
+        self.finished(conversation)
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,171 @@
+"""Speech-to-text for all conversations: a queue by urgency, batches of like length, engines in threads.
+
+Finished utterances come first, oldest first; guesses (early decoding in a pause, live partials) run only where no
+finished one waits, and are thrown away rather than queued.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import msgspec
+import structlog
+
+from quickcomm.audio.model.formats import ENGINE_RATE, Int16
+from quickcomm.audio.ports import Clip, SpeechToText, Transcript
+from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.errors import QuickCommError
+
+LIKE_SECONDS: Final = 3.0
+ATTEMPTS: Final = 3
+ENGINE_DEADLINE_S: Final = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+class EngineFailedError(QuickCommError):
+    """Speech-to-text failed on a clip again and again."""
+
+    code = "audio.engine_failed"
+
+
+class _Job(msgspec.Struct, eq=False):
+    clip: Clip
+    seconds: float
+    queued_at: float
+    future: asyncio.Future[Transcript]
+    attempts: int = 0
+
+
+class Transcriber:
+    def __init__(self, engine: SpeechToText, clock: Clock) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._queue: deque[_Job] = deque()
+        self._guesses: deque[_Job] = deque()
+        self._running: set[_Job] = set()
+        self._busy = 0
+        self._signal = asyncio.Event()
+        self._executor = ThreadPoolExecutor(engine.traits.workers, "stt")
+        self.failures = 0
+        self.batches = 0
+        self.clips = 0
+        self.audio_s = 0.0
+
+    @property
+    def model(self) -> str:
+        return self._engine.traits.model
+
+    @property
+    def spare(self) -> bool:
+        """Whether a guess would keep nobody waiting."""
+        return not self._queue and not self._guesses and self._busy < self._engine.traits.workers
+
+    @property
+    def backlog_s(self) -> float:
+        """Seconds of finished speech that wait."""
+        return sum(job.seconds for job in self._queue)
+
+    @property
+    def oldest_wait_s(self) -> float:
+        """How long the oldest finished utterance has been waiting or running."""
+        jobs = [*self._queue, *self._running]
+        return self._clock.monotonic() - min((job.queued_at for job in jobs), default=self._clock.monotonic())
+
+    def submit(self, samples: Int16) -> asyncio.Future[Transcript]:
+        """Queue a finished utterance: int16[n] at 16 kHz. Its future fails with `EngineFailedError` at worst."""
+        job = self._job(samples, word_times=True)
+        self._queue.append(job)
+        self._signal.set()
+        return job.future
+
+    def guess(self, samples: Int16, *, word_times: bool) -> asyncio.Future[Transcript] | None:
+        """Decode if there is room right now, else None. Cancelling the future takes it back."""
+        if not self.spare:
+            return None
+        job = self._job(samples, word_times=word_times)
+        self._guesses.append(job)
+        self._signal.set()
+        return job.future
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as workers:
+            for index in range(self._engine.traits.workers):
+                workers.create_task(self._work(), name=f"stt:{index}")
+
+    def close(self) -> None:
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._engine.close()
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _job(self, samples: Int16, *, word_times: bool) -> _Job:
+        clip = Clip(samples=samples, word_times=word_times)
+        future: asyncio.Future[Transcript] = asyncio.get_running_loop().create_future()
+        return _Job(clip, len(samples) / ENGINE_RATE, self._clock.monotonic(), future)
+
+    async def _work(self) -> None:
+        while True:
+            batch = self._next_batch()
+            if not batch:
+                self._signal.clear()
+                await self._signal.wait()
+                continue
+            self._busy += 1
+            self._running.update(batch)
+            try:
+                await self._decode(batch)
+            finally:
+                self._busy -= 1
+                self._running.difference_update(batch)
+
+    def _next_batch(self) -> list[_Job]:
+        """The oldest finished utterance and others of like length; else one guess."""
+        while self._queue and self._queue[0].future.cancelled():
+            self._queue.popleft()
+        if not self._queue:
+            while self._guesses:
+                job = self._guesses.popleft()
+                if not job.future.cancelled():
+                    return [job]
+            return []
+        head = self._queue.popleft()
+        batch = [head]
+        if head.attempts == 0:
+            alike = sorted(self._queue, key=lambda job: abs(job.seconds - head.seconds))
+            near = [job for job in alike if abs(job.seconds - head.seconds) <= LIKE_SECONDS and job.attempts == 0]
+            batch += near[: self._engine.traits.max_batch - 1]
+        for job in batch[1:]:
+            self._queue.remove(job)
+        return batch
+
+    async def _decode(self, batch: Sequence[_Job]) -> None:
+        loop = asyncio.get_running_loop()
+        clips = [job.clip for job in batch]
+        try:
+            async with asyncio.timeout(ENGINE_DEADLINE_S):
+                transcripts = await loop.run_in_executor(self._executor, self._engine.transcribe, clips)
+        except Exception as error:  # noqa: BLE001 - an engine may raise anything; speech must not get stuck behind it
+            self.failures += 1
+            log.warning("stt.failed", clips=len(batch), error=f"{type(error).__name__}: {error}")
+            self._retry(batch)
+            return
+        self.batches += 1
+        self.clips += len(batch)
+        self.audio_s += sum(job.seconds for job in batch)
+        for job, transcript in zip(batch, transcripts, strict=True):
+            if not job.future.done():
+                job.future.set_result(transcript)
+
+    def _retry(self, batch: Sequence[_Job]) -> None:
+        for job in batch:
+            job.attempts += 1
+            if job.future.done():
+                continue
+            if job.attempts >= ATTEMPTS:
+                job.future.set_exception(EngineFailedError(f"Speech-to-text failed {job.attempts} times on a clip."))
+            else:
+                self._queue.appendleft(job)
+        self._signal.set()

@@ -1,0 +1,118 @@
+"""From a finished span and its transcript to the message that the other modules get."""
+
+import asyncio
+from bisect import bisect_left
+from collections import deque
+from typing import TYPE_CHECKING, Final, Protocol
+
+import msgspec
+
+from quickcomm.audio.model.track import Span, Track
+from quickcomm.audio.ports import Transcript
+from quickcomm.contracts.identity import utterance_id
+from quickcomm.contracts.timing import Latency
+from quickcomm.contracts.transcripts import UtteranceTranscribed, Word
+
+if TYPE_CHECKING:
+    from quickcomm.audio.model.formats import AudioFormat
+
+NS_PER_MS: Final = 1_000_000
+MAX_ARRIVALS: Final = 8_192
+
+
+class Arrivals:
+    """When which samples came in: bounded, the oldest go first."""
+
+    def __init__(self) -> None:
+        self._offsets: deque[int] = deque(maxlen=MAX_ARRIVALS)
+        self._times: deque[int] = deque(maxlen=MAX_ARRIVALS)
+
+    def add(self, received: int, now_ns: int) -> None:
+        self._offsets.append(received)
+        self._times.append(now_ns)
+
+    def forget(self, before: int) -> None:
+        while len(self._offsets) > 1 and self._offsets[1] <= before:
+            self._offsets.popleft()
+            self._times.popleft()
+
+    def at(self, offset: int, default_ns: int) -> int:
+        """When the sample before `offset` came in."""
+        index = bisect_left(self._offsets, offset)
+        return self._times[index] if index < len(self._times) else default_ns
+
+
+class Finished(msgspec.Struct, eq=False):
+    """An utterance that is over, on its way through speech-to-text."""
+
+    track: Track
+    span: Span
+    text: asyncio.Future[Transcript]
+    closed_ns: int
+    """When it was known to be over."""
+    text_ns: int = 0
+    """When its transcript was there."""
+
+
+class Origin(Protocol):
+    """Where an utterance belongs."""
+
+    site: str
+    id: str
+    channel: str
+    format: "AudioFormat"
+
+
+def transcribed(
+    origin: Origin, item: Finished, arrivals: Arrivals, stt_model: str, now_ns: int
+) -> UtteranceTranscribed | None:
+    """The message of an utterance, or None where nobody said anything. A failed engine gives an unintelligible one."""
+    failed = item.text.exception() is not None
+    transcript = Transcript(text="") if failed else item.text.result()
+    if not transcript.text and not failed:
+        return None
+    span, rate = item.span, origin.format.sample_rate
+    ended_ns = arrivals.at(span.end, item.closed_ns)
+    return UtteranceTranscribed(
+        site=origin.site,
+        conversation_id=origin.id,
+        utterance_id=utterance_id(origin.id, item.track.speaker, span.start),
+        channel=origin.channel,
+        speaker=item.track.speaker,
+        seq=0,
+        start_offset=span.start,
+        end_offset=span.end,
+        sample_rate=rate,
+        text=transcript.text,
+        words=_words(transcript, span, rate),
+        confidence=round(transcript.confidence, 4),
+        unintelligible=failed,
+        stt_model=stt_model,
+        spoken_at_ns=arrivals.at(span.start + 1, ended_ns),
+        speech_ended_ns=ended_ns,
+        published_ns=now_ns,
+        latency=Latency(
+            endpoint=_ms(item.closed_ns - ended_ns),
+            stt=_ms(item.text_ns - item.closed_ns),
+            publish=_ms(now_ns - max(item.text_ns, item.closed_ns)),
+        ),
+    )
+
+
+def _words(transcript: Transcript, span: Span, rate: int) -> tuple[Word, ...]:
+    def offset(seconds: float) -> int:
+        return min(span.end, span.start + max(0, round(seconds * rate)))
+
+    return tuple(
+        Word(
+            text=word.text,
+            start_offset=offset(word.start),
+            end_offset=offset(word.end),
+            confidence=round(word.confidence, 4),
+        )
+        for word in transcript.words
+    )
+
+
+def _ms(nanoseconds: int) -> float:
+    return round(max(0, nanoseconds) / NS_PER_MS, 2)

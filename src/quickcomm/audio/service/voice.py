@@ -1,0 +1,95 @@
+"""One speaker of a conversation: the stream, what is stored of it, and guesses about the utterance in progress.
+
+Guesses are decoding ahead (in the pause before the utterance is known to be over) and live partials; both run only
+where the engine has nothing better to do.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from quickcomm.audio.model.checkpoint import Checkpoint
+from quickcomm.audio.model.settings import AudioSettings
+from quickcomm.audio.model.track import Opening, Span, Track, TrackEvent
+from quickcomm.audio.ports import Transcript
+from quickcomm.audio.service.front_end import Lane
+from quickcomm.audio.service.transcriber import Transcriber
+from quickcomm.contracts.conversations import Ledger
+from quickcomm.kernel.clock import Clock
+
+ShowPartial = Callable[[int, int, str], None]
+"""Speaker, start offset, text."""
+
+
+class Voice:
+    def __init__(self, track: Track, checkpoint: Checkpoint, ledger: Ledger) -> None:
+        self.track = track
+        self.checkpoint = checkpoint
+        self.ledger = ledger
+        self.lane: Lane | None = None
+        self._early: tuple[int, int, asyncio.Future[Transcript]] | None = None
+        self._partial: asyncio.Future[Transcript] | None = None
+        self._partial_at = 0.0
+
+    @property
+    def heard(self) -> bool:
+        """Whether everything received went through the front end."""
+        return self.track.drained and not (self.lane is not None and self.lane.busy)
+
+    def move_to(self, checkpoint: Checkpoint, speech: int = 0) -> None:
+        """Take a new checkpoint; `speech` is what was published on top of the present ledger."""
+        speech += self.ledger.speech
+        received, gap = checkpoint.offset, checkpoint.gap
+        self.checkpoint = checkpoint
+        self.ledger = Ledger(received=received, speech=speech, gap=gap, silence=received - gap - speech)
+
+    def finish(self, span: Span, transcriber: Transcriber) -> asyncio.Future[Transcript]:
+        """The transcript of a finished utterance: the guess if it was right, else a new decoding."""
+        early, self._early = self._early, None
+        if early is not None and early[:2] == (span.start, span.end):
+            text = early[2]
+            if not text.done() or not (text.cancelled() or text.exception() is not None):
+                return text
+        elif early is not None:
+            early[2].cancel()
+        return transcriber.submit(span.samples)
+
+    def guess(self, span: Span, transcriber: Transcriber) -> None:
+        """Decode in a pause, in case the utterance is over."""
+        self.take_back()
+        text = transcriber.guess(span.samples, word_times=True)
+        self._early = None if text is None else (span.start, span.end, text)
+
+    def note(self, event: TrackEvent, settings: AudioSettings, clock: Clock) -> None:
+        if isinstance(event, Opening):
+            self._partial_at = clock.monotonic() + settings.partial_every_s
+        elif not isinstance(event, Span):
+            self.take_back()
+
+    def maybe_partial(self, transcriber: Transcriber, settings: AudioSettings, clock: Clock, show: ShowPartial) -> None:
+        """Decode what was said so far, if it is time."""
+        if clock.monotonic() < self._partial_at or self._partial is not None or self._early is not None:
+            return
+        sound = self.track.open_sound()
+        text = None if sound is None else transcriber.guess(sound[1], word_times=False)
+        if sound is None or text is None:
+            return
+        self._partial = text
+        start = sound[0]
+
+        def done(future: asyncio.Future[Transcript]) -> None:
+            self._partial = None
+            self._partial_at = clock.monotonic() + settings.partial_every_s
+            if future.cancelled() or future.exception() is not None or self.track.open_start != start:
+                return
+            if future.result().text:
+                show(self.track.speaker, start, future.result().text)
+
+        text.add_done_callback(done)
+
+    def take_back(self) -> None:
+        """Forget guesses about an utterance that went another way."""
+        if self._early is not None:
+            self._early[2].cancel()
+            self._early = None
+        if self._partial is not None:
+            self._partial.cancel()
