@@ -1,0 +1,217 @@
+"""`quickcomm ingest`: files, standard input or a device → conversations; what comes back is told as it comes."""
+
+import asyncio
+import re
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from quickcomm.client.assembly import Assembly, UtteranceReport
+from quickcomm.client.audio_client import AudioClient
+from quickcomm.client.device import DeviceSource
+from quickcomm.client.events import Disconnected, Ended, Event, Ready
+from quickcomm.client.files import FileSource
+from quickcomm.client.formats import AudioFormat
+from quickcomm.client.options import Patience, StreamOptions
+from quickcomm.client.sources import AudioSource, Paced, StdinSource
+from quickcomm.contracts.conversations import Ledger
+from quickcomm.kernel.errors import InvalidInputError, QuickCommError
+
+_FAST_MESSAGE_MS: Final = 500
+_NAME_LENGTH: Final = 80
+STDIN: Final = "-"
+
+
+class IngestOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """`raw` is the shape of what comes on standard input or from the device; files say theirs themselves."""
+
+    files: tuple[str, ...] = ()
+    url: str
+    key: str
+    channel: str | None = None
+    fast: bool = False
+    device: str | None = None
+    speakers: int = 1
+    raw: AudioFormat = AudioFormat()
+    together: bool = False
+    conversation_id: str | None = None
+    resume_token: str | None = None
+    patience: Patience = Patience()
+
+
+class ConversationResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How one source came through. `ledger` is None where the conversation did not end."""
+
+    source: str
+    conversation_id: str
+    ledger: Ledger | None = None
+    utterances: int = 0
+    unclassified: int = 0
+    delivered: bool = False
+    error: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None and self.delivered and self.ledger is not None and self.ledger.balanced
+
+
+class IngestResult(msgspec.Struct, frozen=True, kw_only=True):
+    conversations: tuple[ConversationResult, ...]
+    interrupted: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return not self.interrupted and all(each.ok for each in self.conversations)
+
+
+class Ingest:
+    """Runs the conversations of one command. `finish` ends them properly; later ones are not begun."""
+
+    def __init__(
+        self,
+        options: IngestOptions,
+        *,
+        report: Callable[[UtteranceReport], None],
+        progress: Callable[[str], None],
+    ) -> None:
+        self._options = options
+        self._report = report
+        self._progress = progress
+        self._running: set[AudioClient] = set()
+        self._finishing = False
+
+    def finish(self) -> None:
+        self._finishing = True
+        for client in self._running:
+            client.finish()
+
+    async def run(self) -> IngestResult:
+        """Raise `InvalidInputError` where the command makes no sense; what fails in a conversation is in the result."""
+        names = self._names()
+        results: list[ConversationResult] = []
+        if self._options.together:
+            async with asyncio.TaskGroup() as tasks:
+                running = [tasks.create_task(self._one(name)) for name in names]
+            results = [task.result() for task in running]
+        else:
+            for name in names:
+                if not self._finishing:
+                    results.append(await self._one(name))
+        return IngestResult(conversations=tuple(results), interrupted=self._finishing)
+
+    def _names(self) -> tuple[str, ...]:
+        options = self._options
+        if options.device is not None:
+            if options.files:
+                raise InvalidInputError("Give files or --device, not both.")
+            return (options.device,)
+        if not options.files:
+            raise InvalidInputError("Nothing to stream: name a file, - for standard input, or --device.")
+        if options.files.count(STDIN) > 1:
+            raise InvalidInputError("Standard input can be one conversation only.")
+        if options.conversation_id is not None and len(options.files) > 1:
+            raise InvalidInputError("--conversation names one conversation; give one file with it.")
+        return options.files
+
+    async def _one(self, name: str) -> ConversationResult:
+        conversation_id = self._options.conversation_id or conversation_name(name)
+        try:
+            source = self._source(name)
+            stream = self._stream_options(conversation_id)
+        except QuickCommError as error:
+            self._progress(f"{name}: {error}")
+            return ConversationResult(source=name, conversation_id=conversation_id, error=error.code)
+        client = AudioClient(stream, source)
+        self._running.add(client)
+        try:
+            return await self._converse(name, conversation_id, client)
+        finally:
+            self._running.discard(client)
+
+    async def _converse(self, name: str, conversation_id: str, client: AudioClient) -> ConversationResult:
+        utterances = 0
+        error: str | None = None
+
+        def told(report: UtteranceReport) -> None:
+            nonlocal utterances
+            utterances += 1
+            self._report(report)
+
+        assembly = Assembly(conversation_id, self._options.channel, told)
+        try:
+            async with client.stream() as events:
+                async for event in events:
+                    assembly.take(event)
+                    self._show(name, client, event)
+        except QuickCommError as failure:
+            self._progress(f"{name}: {failure}")
+            error = failure.code
+        finally:
+            assembly.close()
+        return ConversationResult(
+            source=name,
+            conversation_id=conversation_id,
+            ledger=None if client.ended is None else client.ended.ledger,
+            utterances=utterances,
+            unclassified=assembly.unclassified,
+            delivered=client.delivered,
+            error=error,
+        )
+
+    def _show(self, name: str, client: AudioClient, event: Event) -> None:
+        at = f"{client.format.seconds(client.acked):.1f} s"
+        match event:
+            case Ready():
+                self._progress(f"{name}: connected as {event.conversation_id}, from {event.next_offset}")
+            case Disconnected():
+                self._progress(f"{name}: {event.reason}; {at} are safe, trying again in {event.retry_in_s:.1f} s")
+            case Ended():
+                ledger = event.ledger
+                self._progress(
+                    f"{name}: ended; {ledger.received} samples = {ledger.speech} speech + {ledger.silence} silence"
+                    f" + {ledger.gap} gap{'' if ledger.balanced else ' — THIS DOES NOT BALANCE'}"
+                )
+            case _:
+                pass
+
+    def _source(self, name: str) -> AudioSource:
+        options = self._options
+        if options.device is not None:
+            return DeviceSource(options.device, fmt=options.raw)
+        if name == STDIN:
+            return StdinSource(options.raw)
+        file = FileSource(Path(name), speakers=options.speakers)
+        return file if options.fast else Paced(file)
+
+    def _stream_options(self, conversation_id: str) -> StreamOptions:
+        options = self._options
+        stream = StreamOptions(
+            url=options.url,
+            key=options.key,
+            conversation_id=conversation_id,
+            channel=options.channel,
+            message_ms=_FAST_MESSAGE_MS if options.fast else 100,
+            patience=options.patience,
+        )
+        return (
+            stream
+            if options.resume_token is None
+            else msgspec.structs.replace(stream, resume_token=options.resume_token)
+        )
+
+
+async def ingest(
+    options: IngestOptions, *, report: Callable[[UtteranceReport], None], progress: Callable[[str], None]
+) -> IngestResult:
+    """Streams everything that `options` names and reports each utterance once."""
+    return await Ingest(options, report=report, progress=progress).run()
+
+
+def conversation_name(source: str) -> str:
+    """An id that nobody else has, and that still says where it came from."""
+    stem = "stdin" if source == STDIN else Path(source).stem
+    safe = re.sub(r"[^A-Za-z0-9._~-]+", "-", stem)[:_NAME_LENGTH].strip("-") or "audio"
+    return f"{safe}-{secrets.token_hex(6)}"

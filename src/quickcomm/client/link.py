@@ -1,0 +1,122 @@
+"""One connection: sends what the uplink has, hears what the server says, until it ends or breaks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from quickcomm.client.connecting import Dropped, closed
+from quickcomm.client.errors import ProtocolError
+from quickcomm.client.events import Ack, Ended, ErrorReported, Insights, Ready, Received, Reconnect, Utterance, parse
+from quickcomm.client.uplink import Uplink
+from quickcomm.kernel.errors import QuickCommError
+
+_LAST_WORDS_S: Final = 2.0
+
+
+class Link:
+    """`tell` is awaited for each event in turn; while it waits, the socket is not read."""
+
+    def __init__(
+        self,
+        socket: aiohttp.ClientWebSocketResponse,
+        uplink: Uplink,
+        to_send: asyncio.Event,
+        tell: Callable[[Received], Awaitable[None]],
+    ) -> None:
+        self._socket = socket
+        self._uplink = uplink
+        self._to_send = to_send
+        self._tell = tell
+        self._error: ErrorReported | None = None
+        self._moving: Reconnect | None = None
+        self._sender: asyncio.Task[None] | None = None
+        self._ended = False
+        self.ready = False
+        self.progressed = False
+
+    async def run(self, ready_within_s: float) -> None:
+        """Returns after `ended`; raises `Dropped` or what the server's refusal means."""
+        failed: QuickCommError | None = None
+        async with asyncio.TaskGroup() as tasks:
+            try:
+                async with asyncio.timeout(ready_within_s) as deadline:
+                    await self._hear(tasks, deadline)
+            except TimeoutError:
+                pass  # No `ready`, or no close after `reconnect`: both count as a drop.
+            except QuickCommError as error:
+                failed = error  # Raised outside the group, which would wrap it.
+            finally:
+                self._stop_sending()
+        if failed is not None:
+            raise failed
+        if not self._ended:
+            raise self._why()
+
+    async def _hear(self, tasks: asyncio.TaskGroup, deadline: asyncio.Timeout) -> None:
+        async for event in self._events():
+            self._note(event)
+            await self._tell(event)
+            match event:
+                case Ready() if self._sender is None:
+                    deadline.reschedule(None)
+                    self._sender = tasks.create_task(self._send(event))
+                case Reconnect():
+                    # What it has said or acked before it closes is still worth hearing.
+                    deadline.reschedule(asyncio.get_running_loop().time() + _LAST_WORDS_S)
+                    self._stop_sending()
+                case Ended():
+                    return
+                case _:
+                    pass
+
+    def _stop_sending(self) -> None:
+        if self._sender is not None:
+            self._sender.cancel()
+
+    async def _events(self) -> AsyncIterator[Received]:
+        async for message in self._socket:
+            if message.type is aiohttp.WSMsgType.ERROR:
+                return
+            if message.type is not aiohttp.WSMsgType.TEXT:
+                raise ProtocolError("The server sent something that is no text; is this a QuickComm server?")
+            yield parse(message.data)
+
+    def _note(self, event: Received) -> None:
+        match event:
+            case Ready():
+                self.ready = True
+            case Ack() | Utterance() | Insights():
+                self.progressed = True
+            case ErrorReported():
+                self._error = event
+            case Reconnect():
+                self._moving = event
+            case Ended():
+                self._ended = True
+            case _:
+                pass
+
+    async def _send(self, ready: Ready) -> None:
+        self._uplink.on_ready(ready.next_offset, ready.max_unacked_ms)
+        # A broken connection is the receiver's to report: it may still hold what the server said last.
+        with suppress(ConnectionError):
+            while True:
+                self._to_send.clear()
+                while (message := self._uplink.next_message()) is not None:
+                    if isinstance(message, bytes):
+                        await self._socket.send_bytes(message)
+                    else:
+                        await self._socket.send_str(msgspec.json.encode(message).decode())
+                await self._to_send.wait()
+
+    def _why(self) -> QuickCommError | Dropped:
+        if self._moving is not None:
+            reason = self._moving.reason or "the server asked to connect again"
+            return Dropped(reason, after_s=self._moving.after_ms / 1_000, planned=True)
+        if not self.ready and self._error is None and not self._socket.closed:
+            return Dropped("the server said nothing")
+        return closed(self._socket.close_code, self._error)

@@ -1,0 +1,69 @@
+"""How a client connects, and how patient it is."""
+
+import secrets
+from typing import Annotated
+from urllib.parse import urlencode, urlsplit, urlunsplit
+
+import msgspec
+
+from quickcomm.client.formats import AudioFormat
+from quickcomm.kernel.errors import InvalidInputError
+
+_SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+
+
+def new_token() -> str:
+    """A resume token that nobody guesses: 256 bit."""
+    return secrets.token_urlsafe(32)
+
+
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds. Attempts back off from `first` to `longest`, each shortened by up to half at random."""
+
+    first: float = 0.25
+    longest: float = 10.0
+    connect: float = 10.0
+    give_up_after: float | None = 300.0
+    """Without any connection for so long, the client gives up; None: never."""
+    heartbeat: float = 30.0
+
+    def delay(self, failures: int, chance: float) -> float:
+        """Before the attempt that follows `failures` failed ones; `chance` is random in 0 … 1."""
+        full = min(self.longest, self.first * 2.0 ** min(failures, 30))
+        return full * (1.0 - chance / 2.0)
+
+
+class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """One conversation. The token is chosen here, so that it holds even where the server's `ready` is lost."""
+
+    url: str
+    key: str
+    conversation_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._~-]{1,128}$")]
+    channel: str | None = None
+    resume_token: str = msgspec.field(default_factory=new_token)
+    after_seq: int = 0
+    message_ms: int = 100
+    memory_ms: int | None = None
+    """Unacked audio kept, at least 2 s; None: as much as the server allows to be unacked."""
+    patience: Patience = Patience()
+
+    def address(self, fmt: AudioFormat, after_seq: int) -> str:
+        query = {
+            "encoding": fmt.encoding,
+            "sample_rate": fmt.sample_rate,
+            "channels": fmt.channels,
+            "resume_token": self.resume_token,
+            "after_seq": after_seq,
+        }
+        if self.channel is not None:
+            query["channel"] = self.channel
+        return f"{socket_url(self.url)}/v1/conversations/{self.conversation_id}/audio?{urlencode(query)}"
+
+
+def socket_url(url: str) -> str:
+    """`http://host:8080/` → `ws://host:8080`; a path before `/v1` is kept. Raises `InvalidInputError`."""
+    parts = urlsplit(url)
+    scheme = _SCHEMES.get(parts.scheme)
+    if scheme is None or not parts.netloc:
+        raise InvalidInputError(f"{url!r} is no address of a server; it looks like http://127.0.0.1:8080.")
+    return urlunsplit((scheme, parts.netloc, parts.path.rstrip("/"), "", ""))

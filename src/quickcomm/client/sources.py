@@ -1,0 +1,131 @@
+"""Where sound comes from: a Protocol owned by the client, and sources that need nothing but bytes."""
+
+import asyncio
+import os
+import stat
+import sys
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from typing import Final, Protocol
+
+import msgspec
+
+from quickcomm.client.formats import AudioFormat
+from quickcomm.kernel.clock import Clock, SystemClock
+
+_READ: Final = 16_384
+_LATE_S: Final = 1.0
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+class Missing(msgspec.Struct, frozen=True, kw_only=True):
+    """Samples that were there and that nobody has any more."""
+
+    samples: int
+
+
+class AudioSource(Protocol):
+    """`chunks` are of any size; a sample may be cut in two."""
+
+    @property
+    def format(self) -> AudioFormat: ...
+
+    @property
+    def live(self) -> bool:
+        """A live source cannot be made to wait."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes | Missing]: ...
+
+
+class PcmSource:
+    """Raw audio from any asynchronous iterable."""
+
+    def __init__(self, fmt: AudioFormat, pcm: AsyncIterable[bytes | Missing], *, live: bool = False) -> None:
+        self._format = fmt
+        self._pcm = pcm
+        self._live = live
+
+    @property
+    def format(self) -> AudioFormat:
+        return self._format
+
+    @property
+    def live(self) -> bool:
+        return self._live
+
+    async def chunks(self) -> AsyncIterator[bytes | Missing]:
+        async for chunk in self._pcm:
+            yield chunk
+
+
+class Paced:
+    """Lets a source that could be read at once pass in real time, as if it were spoken now."""
+
+    def __init__(self, source: AudioSource, *, clock: Clock | None = None, sleep: Sleep = asyncio.sleep) -> None:
+        self._source = source
+        self._clock = clock or SystemClock()
+        self._sleep = sleep
+
+    @property
+    def format(self) -> AudioFormat:
+        return self._source.format
+
+    @property
+    def live(self) -> bool:
+        return self._source.live
+
+    async def chunks(self) -> AsyncIterator[bytes | Missing]:
+        """Pieces of at most 100 ms, each at the moment when its last sample would have been spoken."""
+        fmt = self.format
+        step = fmt.samples(100) * fmt.block
+        started = self._clock.monotonic()
+        passed = 0.0
+        async for chunk in self._source.chunks():
+            pieces = (
+                [chunk] if isinstance(chunk, Missing) else [chunk[at : at + step] for at in range(0, len(chunk), step)]
+            )
+            for piece in pieces:
+                samples = piece.samples if isinstance(piece, Missing) else len(piece) / fmt.block
+                passed += samples / fmt.sample_rate
+                wait = started + passed - self._clock.monotonic()
+                if wait > 0:
+                    await self._sleep(wait)
+                elif wait < -_LATE_S:
+                    # Somebody made it wait: go on from now, without a rush to catch up.
+                    started -= wait
+                yield piece
+
+
+class StdinSource:
+    """Raw audio on standard input. A pipe is read as it comes; it waits when nobody takes what it has."""
+
+    def __init__(self, fmt: AudioFormat, *, descriptor: int | None = None) -> None:
+        self._format = fmt
+        self._descriptor = descriptor
+
+    @property
+    def format(self) -> AudioFormat:
+        return self._format
+
+    @property
+    def live(self) -> bool:
+        return False
+
+    async def chunks(self) -> AsyncIterator[bytes | Missing]:
+        descriptor = sys.stdin.fileno() if self._descriptor is None else self._descriptor
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            while chunk := await asyncio.to_thread(os.read, descriptor, _READ):
+                yield chunk
+            return
+        reader = asyncio.StreamReader(limit=4 * _READ)
+        # A copy of the descriptor: closing the transport must not close standard input itself.
+        pipe = os.fdopen(os.dup(descriptor), "rb", buffering=0)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
+        try:
+            while chunk := await reader.read(_READ):
+                yield chunk
+        finally:
+            transport.close()

@@ -1,0 +1,194 @@
+"""A real `quickcomm serve` in its own process: started, watched, stopped and killed by its own handle."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+Json = dict[str, Any]
+
+READY_S: Final = 90.0
+STOP_S: Final = 30.0
+EVENTUALLY_S: Final = 30.0
+_POLL_S: Final = 0.05
+
+
+class Key(msgspec.Struct, frozen=True):
+    """What `quickcomm keys create --json` prints, once."""
+
+    key: str
+    id: str
+    role: str
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """An HTTP answer, whatever its status."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Json:
+        parsed: Json = json.loads(self.body)
+        return parsed
+
+
+def quickcomm(*arguments: str, timeout: float = 60.0, env: Mapping[str, str] | None = None) -> str:
+    """Run the command line as a user does; its standard output."""
+    done = subprocess.run(
+        [command(), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, **(env or {})},
+        check=False,
+    )
+    assert done.returncode == 0, f"quickcomm {' '.join(arguments)} → {done.returncode}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+def command() -> str:
+    """The program beside the Python that runs the tests."""
+    return str(Path(sys.executable).parent / "quickcomm")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """One monolith on a free port. `start` again after `stop` or `kill`: same port, same data directory."""
+
+    def __init__(self, data_dir: Path, **settings: str) -> None:
+        self.data_dir = data_dir
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+        self._keys: dict[str, Key] = {}
+
+    @property
+    def log(self) -> str:
+        path = self.data_dir.parent / f"{self.data_dir.name}.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def launch(self) -> None:
+        """Begin to start; `wait_ready` waits for the rest."""
+        assert self._process is None
+        arguments = ["serve", "--host", "127.0.0.1", "--port", str(self.port), "--data-dir", str(self.data_dir)]
+        with (self.data_dir.parent / f"{self.data_dir.name}.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [command(), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self._settings},
+            )
+
+    def start(self) -> None:
+        self.launch()
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        deadline = time.monotonic() + READY_S
+        while True:
+            assert self._process is not None
+            if (status := self._process.poll()) is not None:
+                raise AssertionError(f"The server ended with {status} while it started:\n{self.log[-6000:]}")
+            try:
+                if self.get("/readyz").status == 200:
+                    return
+            except OSError:
+                pass
+            if time.monotonic() > deadline:
+                raise AssertionError(f"The server is not ready after {READY_S} s:\n{self.log[-6000:]}")
+            time.sleep(_POLL_S)
+
+    def kill(self) -> None:
+        """`kill -9`: no warning, no clean-up."""
+        self._end(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """SIGTERM, without waiting for what it does."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+
+    def wait(self, timeout: float = STOP_S) -> int:
+        """Its exit status."""
+        assert self._process is not None
+        status = self._process.wait(timeout)
+        self._process = None
+        return status
+
+    def stop(self) -> int | None:
+        """Stop it properly, and by force if it does not; None if it was not running."""
+        if self._process is None:
+            return None
+        try:
+            self.terminate()
+            return self.wait()
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"The server had to be killed:\n{self.log[-6000:]}") from None
+
+    async def until(self, path: str, holds: Callable[[Json], bool], role: str = "read") -> Json:
+        """Ask a list or a thing again and again until it is as it should become; the answer then."""
+        deadline = time.monotonic() + EVENTUALLY_S
+        while True:
+            answer = await asyncio.to_thread(self.get, path, role)
+            if answer.status == 200 and holds(answer.json()):
+                return answer.json()
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{path} does not become what it should: {answer}")
+            await asyncio.sleep(_POLL_S)
+
+    def _end(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+        self._process.wait(STOP_S)
+        self._process = None
+
+    def key(self, role: str = "ingest") -> str:
+        """A key with that role, made once by the command line."""
+        if role not in self._keys:
+            self._keys[role] = self.new_key(role)
+        return self._keys[role].key
+
+    def new_key(self, role: str) -> Key:
+        printed = quickcomm("keys", "create", "--role", role, "--json", "--data-dir", str(self.data_dir))
+        return msgspec.json.decode(printed, type=Key)
+
+    def get(self, path: str, role: str | None = None) -> Answer:
+        return self.ask("GET", path, self.key(role) if role else None)
+
+    def ask(self, method: str, path: str, key: str | None = None, body: object = None) -> Answer:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data=data, method=method)  # noqa: S310 - our own address
+        if key is not None:
+            request.add_header("Authorization", f"Bearer {key}")
+        if data is not None:
+            request.add_header("Content-Type", "application/json")
+        try:
+            with urllib.request.urlopen(request, timeout=20) as response:  # noqa: S310
+                return Answer(status=response.status, headers=_lower(response.headers.items()), body=response.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answer(status=error.code, headers=_lower(error.headers.items()), body=error.read())
+
+
+def _lower(headers: list[tuple[str, str]]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers}

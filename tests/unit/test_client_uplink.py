@@ -1,0 +1,177 @@
+"""The client's bookkeeping: whatever the connection does, the server ends with exactly what the source gave."""
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quickcomm.client.formats import AudioFormat, wire_rate
+from quickcomm.client.uplink import End, Skip, Uplink
+from quickcomm.kernel.errors import InvalidInputError
+
+FORMAT = AudioFormat(sample_rate=8_000)
+GAP = b"\xff\xff"
+
+
+def pcm(start: int, samples: int) -> bytes:
+    """Sample n has the value n, so that a sample tells where it belongs."""
+    return (np.arange(start, start + samples) % 60_000).astype("<u2").tobytes()
+
+
+class FakeServer:
+    """Holds what arrived, in order; `durable` is what it has acked."""
+
+    def __init__(self) -> None:
+        self.heard = b""
+        self.durable = 0
+        self.ended = False
+
+    def take(self, message: object) -> None:
+        match message:
+            case bytes():
+                assert 0 < len(message) <= 2 * 8_000
+                assert len(message) % 2 == 0
+                self.heard += message
+            case Skip(samples=samples):
+                assert samples > 0
+                self.heard += GAP * samples
+            case End():
+                self.ended = True
+
+    @property
+    def offset(self) -> int:
+        return len(self.heard) // 2
+
+    def fall_back(self, offset: int) -> None:
+        self.heard = self.heard[: 2 * offset]
+        self.ended = False
+
+
+@given(seed=st.integers(0, 2**32), steps=st.integers(20, 200), message_ms=st.integers(1, 1_000))
+def test_whatever_breaks_the_server_hears_the_source_exactly_once(seed: int, steps: int, message_ms: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - a test
+    uplink, server, produced = Uplink(FORMAT, message_ms=message_ms, memory_ms=2_000), FakeServer(), 0
+    uplink.on_ready(0, 60_000)
+    for _ in range(steps):
+        match chance.choice(["produce", "produce", "send", "send", "ack", "drop"]):
+            case "produce" if uplink.room:
+                size = chance.randint(1, 3_000)
+                uplink.append(pcm(produced, size))
+                produced += size
+            case "send" if (message := uplink.next_message()) is not None:
+                server.take(message)
+            case "ack":
+                server.durable = chance.randint(server.durable, server.offset)
+                uplink.on_ack(server.durable)
+            case "drop":
+                # It may have more than it acked, and it may lose that again at the next drop.
+                server.fall_back(chance.randint(server.durable, server.offset))
+                uplink.on_ready(server.offset, 60_000)
+    uplink.finish()
+    while not server.ended:
+        while (message := uplink.next_message()) is not None:
+            server.take(message)
+        uplink.on_ack(server.offset)
+    assert server.heard == pcm(0, produced)
+    assert uplink.acked == uplink.produced == produced
+
+
+@given(seed=st.integers(0, 2**32))
+def test_a_live_source_that_overruns_declares_exactly_what_it_lost(seed: int) -> None:
+    chance = random.Random(seed)  # noqa: S311 - a test
+    uplink, server, produced = Uplink(FORMAT, memory_ms=2_000, live=True), FakeServer(), 0
+    uplink.on_ready(0, 60_000)
+    for _ in range(100):
+        uplink.append(pcm(produced, 800))
+        produced += 800
+        assert uplink.room >= 0
+        if chance.random() < 0.2:
+            while (message := uplink.next_message()) is not None:
+                server.take(message)
+            uplink.on_ack(chance.randint(uplink.acked, server.offset))
+    uplink.finish()
+    while not server.ended:
+        while (message := uplink.next_message()) is not None:
+            server.take(message)
+        uplink.on_ack(server.offset)
+    assert server.offset == produced
+    truth = pcm(0, produced)
+    for at in range(0, len(truth), 2):
+        assert server.heard[at : at + 2] in (truth[at : at + 2], GAP)
+
+
+def test_it_never_runs_ahead_of_the_window() -> None:
+    uplink, server = Uplink(FORMAT, message_ms=100), FakeServer()
+    uplink.on_ready(0, 5_000)
+    uplink.append(pcm(0, 80_000))
+    while (message := uplink.next_message()) is not None:
+        server.take(message)
+    assert server.offset == 40_000
+    uplink.on_ack(800)
+    assert uplink.next_message() == pcm(40_000, 800)
+    assert uplink.next_message() is None
+
+
+def test_what_the_server_lost_after_acking_it_is_a_gap() -> None:
+    uplink = Uplink(FORMAT)
+    uplink.on_ready(0, 60_000)
+    uplink.append(pcm(0, 1_600))
+    assert [uplink.next_message(), uplink.next_message()] == [pcm(0, 800), pcm(800, 800)]
+    uplink.on_ack(1_000)
+    uplink.on_ready(400, 60_000)
+    uplink.finish()
+    assert uplink.next_message() == Skip(samples=600)
+    assert uplink.next_message() == pcm(1_000, 600)
+    assert uplink.next_message() == End()
+    assert uplink.next_message() is None
+
+
+def test_a_new_client_leaves_out_what_its_earlier_life_sent() -> None:
+    uplink = Uplink(FORMAT)
+    uplink.append(pcm(0, 500))
+    uplink.on_ready(2_000, 60_000)
+    uplink.append(pcm(500, 1_000))
+    uplink.append(pcm(1_500, 1_000))
+    uplink.finish()
+    assert uplink.next_message() == pcm(2_000, 500)
+    assert uplink.next_message() == End()
+
+
+def test_a_live_source_joins_where_the_conversation_stands() -> None:
+    uplink = Uplink(FORMAT, live=True)
+    uplink.append(pcm(0, 800))
+    uplink.on_ready(2_000, 60_000)
+    assert uplink.next_message() == pcm(0, 800)
+    assert uplink.position == uplink.produced == 2_800
+
+
+def test_the_end_is_said_again_on_a_new_connection() -> None:
+    uplink = Uplink(FORMAT)
+    uplink.finish()
+    uplink.on_ready(0, 60_000)
+    assert [uplink.next_message(), uplink.next_message()] == [End(), None]
+    uplink.on_ready(0, 60_000)
+    assert uplink.next_message() == End()
+
+
+def test_two_speakers_are_counted_a_speaker() -> None:
+    fmt = AudioFormat(encoding="mulaw", sample_rate=8_000, channels=2)
+    uplink = Uplink(fmt)
+    uplink.on_ready(0, 60_000)
+    uplink.append(bytes(3_200))
+    assert uplink.produced == 1_600
+    assert uplink.next_message() == bytes(1_600)
+    assert uplink.position == 800
+
+
+@pytest.mark.parametrize(("rate", "sent"), [(48_000, 48_000), (44_100, 16_000), (22_050, 16_000), (11_025, 8_000)])
+def test_sound_of_any_rate_is_sent_at_one_that_the_wire_has(rate: int, sent: int) -> None:
+    assert wire_rate(rate) == sent
+
+
+@pytest.mark.parametrize("wrong", [{"sample_rate": 44_100}, {"channels": 3}, {"encoding": "opus"}])
+def test_formats_that_the_wire_lacks_are_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(InvalidInputError):
+        AudioFormat(**wrong)  # type: ignore[arg-type]
