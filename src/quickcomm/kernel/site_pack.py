@@ -25,7 +25,7 @@ BUILT_IN = Path(__file__).resolve().parent.parent / "packs"
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Patterns = tuple[str, ...]
-"""Regular expressions over words, without regard to case; a space matches any white space, and ends are word ends."""
+"""Regular expressions over words, without regard to case; a space matches any white space, `a ?b` also "a-b", ends are word ends."""
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,6 +92,8 @@ class Places(_Part, frozen=True, kw_only=True):
     lead: tuple[str, ...] = ()
     not_after: Patterns = ()
     not_before: Patterns = ()
+    clock_after: Patterns = ()
+    """After these a number that can be a time of day ("at 1130") is one."""
     locations: tuple[str, ...] = ()
 
 
@@ -221,7 +223,7 @@ def compile_patterns(patterns: Patterns) -> re.Pattern[str] | None:
     """One expression for a list of them, bounded by word ends; None for an empty list."""
     if not patterns:
         return None
-    body = "|".join(f"(?:{pattern})" for pattern in patterns).replace(" ", r"\s+")
+    body = "|".join(f"(?:{pattern})" for pattern in patterns).replace(" ?", r"[\s-]*").replace(" ", r"\s+")
     return re.compile(rf"(?<![\w])(?:{body})(?![\w])", re.IGNORECASE)
 
 
@@ -257,6 +259,7 @@ def _all_patterns(pack: SitePack) -> Iterator[tuple[str, Patterns]]:
     yield "places.pattern", (pack.places.pattern,)
     yield "places.not_after", pack.places.not_after
     yield "places.not_before", pack.places.not_before
+    yield "places.clock_after", pack.places.clock_after
     yield "emergency.near_misses", pack.emergency.near_misses
     yield "items.asking", pack.items.asking
     for rule in pack.emergency.rules:
