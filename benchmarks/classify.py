@@ -1,6 +1,6 @@
 """How well and how fast the local classifier understands: `python -m benchmarks.classify [--json FILE]`.
 
-Measures phrases that nobody trained on (tests/data/phrases/PACK.jsonl by default), prints a table and, where asked, JSON.
+Measures phrases that nobody trained on (tests/data/phrases/PACK.jsonl by default); prints a table, and writes JSON.
 `--cross-validate` measures on the pack's own phrases instead, each fold by what was learnt from the others.
 """
 
@@ -64,7 +64,7 @@ class Score:
         return 2 * hits / (wanted + given) if wanted + given else 1.0
 
     def calibration(self) -> tuple[float, list[tuple[float, float, int]]]:
-        """Expected calibration error, and (mean confidence, accuracy, count) for each tenth of the answers."""
+        """Work out the expected error, and (mean confidence, accuracy, count) for each tenth of the answers."""
         pairs = sorted((g.confidence, g.intent == (w.intent if w else None)) for _, w, g in self.rows if g is not None)
         tenths = [part for part in np.array_split(np.asarray(pairs, np.float64), DECILES) if len(part)]
         table = [(float(p[:, 0].mean()), float(p[:, 1].mean()), len(p)) for p in tenths]

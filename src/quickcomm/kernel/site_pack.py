@@ -1,7 +1,7 @@
 """Site packs: what a site says and means, as data. Loaded by entrypoints, used by audio and intelligence.
 
-A pack is a folder with `pack.toml` (see docs/site-packs.md) and `phrases.jsonl`, labelled phrases to learn from. Parsing is
-strict: unknown keys, names that point nowhere and patterns that do not compile are refused with the file and the key.
+A pack is a folder with `pack.toml` (see docs/site-packs.md) and `phrases.jsonl`, labelled phrases to learn from.
+Parsing is strict: unknown keys, names that point nowhere and patterns that do not compile are refused by name.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ BUILT_IN = Path(__file__).resolve().parent.parent / "packs"
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Patterns = tuple[str, ...]
-"""Regular expressions over words, without regard to case; a space matches any white space, `a ?b` also "a-b", ends are word ends."""
+"""Regular expressions without regard to case. A space is any white space, `a ?b` also "a-b"; ends are word ends."""
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -33,7 +33,7 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Intent(_Part, frozen=True, kw_only=True):
-    """Something that people ask for or say. `summary` is a template over `{items}`, `{place}`, `{to_place}`, `{at_place}`, `{words}`."""
+    """Something that people ask for or say. `summary` is a template over `SUMMARY_FIELDS`."""
 
     description: str
     department: Name
@@ -105,7 +105,7 @@ class ItemName(_Part, frozen=True, kw_only=True):
 
 
 class Items(_Part, frozen=True, kw_only=True):
-    """Things and their names. `intents`: where items are looked for; `asking`: wordings after which a thing is named."""
+    """Things and their names. `intents`: which have items; `asking`: wordings after which a thing is named."""
 
     intents: tuple[Name, ...] = ()
     names: tuple[ItemName, ...] = ()
@@ -167,7 +167,7 @@ class Phrase(_Part, frozen=True, kw_only=True):
 
 
 def pack_folder(name_or_path: str | Path) -> Path:
-    """The folder of a pack that is named (`hospitality`) or pointed to (a folder, or its `pack.toml`)."""
+    """Find the folder of a pack that is named (`hospitality`) or pointed to (a folder, or its `pack.toml`)."""
     given = Path(name_or_path)
     if given.name == PACK_FILE and given.is_file():
         return given.parent
@@ -199,7 +199,7 @@ def load_pack(name_or_path: str | Path = DEFAULT_PACK) -> SitePack:
 
 
 def load_phrases(pack: SitePack, path: Path | None = None) -> list[Phrase]:
-    """The pack's labelled phrases, or those in another file, checked against the pack's names; errors name the line."""
+    """Read the pack's labelled phrases, or those in another file, checked against the pack's names; errors name the line."""
     source = path or Path(pack.folder) / PHRASES_FILE
     if not source.is_file():
         raise ConfigurationError(f"{source}: the pack has no labelled phrases; the classifier cannot learn.")
@@ -214,7 +214,8 @@ def load_phrases(pack: SitePack, path: Path | None = None) -> list[Phrase]:
             raise ConfigurationError(f"{source}:{number}: {error}") from error
         for insight in phrase.insights:
             if insight.intent not in pack.intents or insight.department not in pack.departments:
-                raise ConfigurationError(f"{source}:{number}: no {insight.intent}/{insight.department} in {pack.name}.")
+                names = f"{insight.intent}/{insight.department}"
+                raise ConfigurationError(f"{source}:{number}: no {names} in {pack.name}.")
         phrases.append(phrase)
     return phrases
 
@@ -228,22 +229,10 @@ def compile_patterns(patterns: Patterns) -> re.Pattern[str] | None:
 
 
 def _problems(pack: SitePack) -> Iterator[str]:
+    yield from _dangling(pack)
     for key, intent in pack.intents.items():
-        if intent.department not in pack.departments:
-            yield f"intents.{key}.department: no department {intent.department!r}."
         if unknown := set(re.findall(r"\{(\w*)\}", intent.summary)) - SUMMARY_FIELDS:
             yield f"intents.{key}.summary: unknown field {', '.join(sorted(unknown))}."
-    for key, name in (("unclear", pack.unclear), ("emergency.intent", pack.emergency.intent)):
-        if name not in pack.intents:
-            yield f"{key}: no intent {name!r}."
-    if pack.nobody not in pack.departments:
-        yield f"nobody: no department {pack.nobody!r}."
-    for rule in pack.emergency.rules:
-        if rule.department not in pack.departments:
-            yield f"emergency.rules.{rule.kind}.department: no department {rule.department!r}."
-    for name in pack.items.intents:
-        if name not in pack.intents:
-            yield f"items.intents: no intent {name!r}."
     for key, patterns in _all_patterns(pack):
         for pattern in patterns:
             if not pattern.strip():
@@ -253,6 +242,20 @@ def _problems(pack: SitePack) -> Iterator[str]:
                 re.compile(pattern)
             except re.error as error:
                 yield f"{key}: {pattern!r} is no regular expression ({error})."
+
+
+def _dangling(pack: SitePack) -> Iterator[str]:
+    """Names that point nowhere."""
+    departments = [(f"intents.{key}.department", intent.department) for key, intent in pack.intents.items()]
+    departments += [(f"emergency.rules.{rule.kind}.department", rule.department) for rule in pack.emergency.rules]
+    yield from (
+        f"{key}: no department {name!r}."
+        for key, name in [*departments, ("nobody", pack.nobody)]
+        if name not in pack.departments
+    )
+    intents = [("unclear", pack.unclear), ("emergency.intent", pack.emergency.intent)]
+    intents += [("items.intents", name) for name in pack.items.intents]
+    yield from (f"{key}: no intent {name!r}." for key, name in intents if name not in pack.intents)
 
 
 def _all_patterns(pack: SitePack) -> Iterator[tuple[str, Patterns]]:

@@ -42,7 +42,7 @@ PUBLISHED = {
 
 
 def find_weights(path: Path | None = None) -> Path:
-    """The folder with `model.safetensors` and `tokenizer.json`: the one given, or the installed package's, checked."""
+    """Find the folder with `model.safetensors` and `tokenizer.json`: the given one, or the installed package's."""
     if path is not None:
         missing = [name for name in ("config.json", *PUBLISHED) if not (path / name).is_file()]
         if missing:
@@ -93,7 +93,8 @@ class Embedder:
             lengths = np.array([len(ids[i]) for i in rows])
             mask = np.arange(hidden.shape[1])[None, :] < lengths[:, None]
             out[rows] = (hidden * mask[:, :, None]).sum(axis=1) / lengths[:, None]
-        return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-9).astype(np.float32)
+        norms = np.linalg.norm(out, axis=1, keepdims=True)
+        return np.asarray(out / np.maximum(norms, 1e-9), np.float32)
 
     def close(self) -> None:
         if not self._closed.is_set():

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import structlog
 from filelock import FileLock
 
-from quickcomm.contracts.insight import Insight
+from quickcomm.contracts.insight import Evidence, Insight
 from quickcomm.intelligence.adapters import heads
 from quickcomm.intelligence.adapters.embedding import Embedder
 from quickcomm.intelligence.adapters.heads import Floats, Learnt, flags, join_features
@@ -26,7 +27,7 @@ from quickcomm.intelligence.model.clauses import Cut, candidates, pieces
 from quickcomm.intelligence.model.cutting import Part, cut_signs
 from quickcomm.intelligence.model.deciding import Clause, Opinion, decide, insight
 from quickcomm.intelligence.model.mentions import Mention
-from quickcomm.intelligence.model.reading import Reader, Reading
+from quickcomm.intelligence.model.reading import Reader, Reading, tidy
 from quickcomm.intelligence.ports import Heard
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.site_pack import SitePack, load_phrases
@@ -76,12 +77,16 @@ class LocalClassifier:
             self._embedder.close()
 
     def understand(self, texts: Sequence[str]) -> list[tuple[Insight, ...]]:
-        """The synchronous core of `classify`, for one thread at a time."""
+        """Do what `classify` does, now; for one thread at a time."""
+        given, texts = texts, [tidy(text) for text in texts]
         known = _Known(self._reader, self._embedder, self._learnt)
         cuts = self._cuts(known, texts)
         spans = [pieces(text, own) for text, own in zip(texts, cuts, strict=True)]
         known.learn([text[a:b] for text, own in zip(texts, spans, strict=True) for a, b in own])
-        return [self._insights(known, [text[a:b] for a, b in own]) for text, own in zip(texts, spans, strict=True)]
+        return [
+            tuple(_cited(one, text, original) for one in self._insights(known, [text[a:b] for a, b in own]))
+            for text, own, original in zip(texts, spans, given, strict=True)
+        ]
 
     def _insights(self, known: "_Known", clauses: list[str]) -> tuple[Insight, ...]:
         readings = [known.readings[clause] for clause in clauses]
@@ -107,7 +112,9 @@ class LocalClassifier:
             sides = [_sides(texts[i], starts[i], options[i][step]) for i in rows]
             known.learn([side for triple in sides for side in triple])
             signs = [
-                cut_signs(options[i][step], *(known.part(side) for side in triple), self._tasks)
+                cut_signs(
+                    options[i][step], (known.part(triple[0]), known.part(triple[1]), known.part(triple[2])), self._tasks
+                )
                 for i, triple in zip(rows, sides, strict=True)
             ]
             chances = head.probabilities(np.asarray(signs, np.float32))[:, yes]
@@ -151,12 +158,26 @@ class _Known:
         return Opinion(intent=named("intent"), department=named("department"), urgency=named("urgency"))
 
 
+def _cited(found: Insight, text: str, original: str) -> Insight:
+    """Evidence in the words of the original: `text` is the same, place by place, but for quotes and dashes."""
+    if text == original[: len(text)]:
+        return found
+
+    def cite(words: tuple[str, ...]) -> tuple[str, ...]:
+        places = [(text.find(word), len(word)) for word in words]
+        return tuple(original[at : at + length] for at, length in places if at >= 0)
+
+    kept = found.evidence
+    evidence = Evidence(rooms=cite(kept.rooms), items=cite(kept.items), urgency=cite(kept.urgency))
+    return msgspec.structs.replace(found, evidence=evidence)
+
+
 def _sides(text: str, start: int, cut: Cut) -> tuple[str, str, str]:
     return text[start : cut.start], text[cut.end :], text[start:]
 
 
 def _rooms(readings: Sequence[Reading], acts: Sequence[bool], index: int) -> tuple[Mention, ...]:
-    """A clause's own rooms; without any (and without another place), those of the nearest clause that also asks."""
+    """Take a clause's own rooms; without any (and without another place), those of the nearest one that also asks."""
     own = readings[index]
     if own.rooms or own.places or not acts[index]:
         return own.rooms

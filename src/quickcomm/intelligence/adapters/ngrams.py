@@ -51,7 +51,7 @@ class Ngrams:
         return cls(chosen, np.asarray(idf, np.float32))
 
     def transform(self, texts: Sequence[str]) -> sparse.csr_array:
-        """csr float32[n, terms]"""
+        """Count and weigh: float32[n, terms], sparse by rows."""
         columns: list[int] = []
         values: list[float] = []
         ends = [0]

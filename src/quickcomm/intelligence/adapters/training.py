@@ -80,13 +80,15 @@ class Trainer:
         """Read and embed texts that are not known yet."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         readings = [self._reader.read(text) for text in new]
-        vectors = self._embedder.embed([reading.plain for reading in readings]) if new else []
+        if not new:
+            return
+        vectors = self._embedder.embed([reading.plain for reading in readings])
         self._known.update((text, (r, v)) for text, r, v in zip(new, readings, vectors, strict=True))
 
     def _features(self, ngrams: Ngrams, texts: Sequence[str]) -> sparse.csr_array:
         self.learn_texts(texts)
         readings = [self._known[text][0] for text in texts]
-        vectors = np.stack([self._known[text][1] for text in texts])
+        vectors: Floats = np.stack([self._known[text][1] for text in texts])
         return join_features(vectors, ngrams.transform([r.plain for r in readings]), flags(readings))
 
     def _fit(self, examples: Sequence[Example]) -> Fitted:
@@ -115,7 +117,7 @@ class Trainer:
         return fitted, report | {f"{n}.temperature": t for n, t in temperatures.items()}, temperatures
 
     def _aligned(self, phrase: Phrase, fitted: Fitted) -> list[Example]:
-        """The clauses of a phrase that asks several things, each with its insight; none if they cannot be told apart."""
+        """Cut a phrase that asks several things into clauses, each with its insight; none if that cannot be done."""
         cuts = self._best_cuts(phrase, fitted)
         if cuts is None:
             return []
@@ -163,16 +165,16 @@ class Trainer:
                 start = cut.end if cut in gold else start
         if len(set(labels)) < 2:  # noqa: PLR2004 - nothing to tell apart
             width = len(rows[0]) if rows else 1
-            return Head(classes=("cut", "keep"), weights=np.zeros((width, 2), np.float32), bias=np.array([-9, 9], np.float32))
+            return Head(
+                classes=("cut", "keep"), weights=np.zeros((width, 2), np.float32), bias=np.array([-9, 9], np.float32)
+            )
         return fit_head(np.asarray(rows, np.float32), labels, STRENGTH["cut"])
 
     def _signs(self, fitted: Fitted, text: str, start: int, cut: Cut) -> list[float]:
         texts = [text[start : cut.start], text[cut.end :], text[start:]]
         probabilities = fitted.heads["intent"].probabilities(self._features(fitted.ngrams, texts))
-        left, right, whole = (
-            Part(reading=self._known[t][0], intents=p) for t, p in zip(texts, probabilities, strict=True)
-        )
-        return cut_signs(cut, left, right, whole, self._tasks_of(fitted.heads["intent"]))
+        parts = [Part(reading=self._known[t][0], intents=p) for t, p in zip(texts, probabilities, strict=True)]
+        return cut_signs(cut, (parts[0], parts[1], parts[2]), self._tasks_of(fitted.heads["intent"]))
 
     def _tasks_of(self, head: Head) -> list[bool]:
         return [self._pack.intents[name].opens_task for name in head.classes]
@@ -207,7 +209,7 @@ def _examples(phrase: Phrase) -> list[Example]:
 
 def heard(text: str) -> str:
     """As speech-to-text writes it on a bad day: no capitals, no punctuation."""
-    return " ".join(re.sub(r"[^\w\s'’]", " ", text).lower().split())
+    return " ".join(re.sub(r"[^\w\s']", " ", text).lower().split())
 
 
 def fold_of(text: str) -> int:
@@ -223,7 +225,7 @@ def _accuracy(rows: Rows) -> float:
 
 
 def _temperature(rows: Rows) -> float:
-    """The temperature under which held-out labels are most probable (Guo et al., 2017)."""
+    """Find the temperature under which held-out labels are most probable (Guo et al., 2017)."""
 
     def loss(log_t: float) -> float:
         total: list[npt.NDArray[np.float32]] = []

@@ -6,17 +6,21 @@ import msgspec
 
 from quickcomm.intelligence.model.reading import Reader
 
+_ALSO = (
+    "and also|and then|and while you'?re (?:at it|there)|while you'?re (?:at it|there)|also|plus|then|as well as|oh and"
+    "|and oh|on top of that|after that|and after|one more thing|another thing|and another"
+)
 _LINK = re.compile(
-    r"(?P<strong>[.!?;]\s+)|(?P<dash>\s+[-–—]+\s+)"
-    r"|(?P<also>[,\s]+(?:and also|and then|and while you[’']?re (?:at it|there)|while you[’']?re (?:at it|there)|also|plus|then|as well as|oh and|and oh|on top of that|after that|and after|one more thing|another thing|and another)[,\s]+)"
-    r"|(?P<comma_and>,\s*(?:and|but)\s+)|(?P<and>\s+and\s+)|(?P<but>\s+but\s+)|(?P<comma>,\s+)",
+    rf"(?P<strong>[.!?;]\s+)|(?P<dash>\s+-+\s+)|(?P<also>[,\s]+(?:{_ALSO})[,\s]+)|(?P<comma_and>,\s*(?:and|but)\s+)"
+    r"|(?P<and>\s+and\s+)|(?P<but>\s+but\s+)|(?P<comma>,\s+)",
     re.IGNORECASE,
 )
 LINKS = ("strong", "dash", "also", "comma_and", "and", "but", "comma")
-_NEW_NEED = re.compile(
-    r"^\W*(?:(?:please|also|can (?:you|we|someone|somebody)|could (?:you|we|someone)|we|i|they|she|he|the|guests?|there(?:[’']s| is| are)?|room|\d)\b|\w+ (?:needs?|wants?|is|has|are|called))",
-    re.IGNORECASE,
+_OPENERS = (
+    "please|also|can (?:you|we|someone|somebody)|could (?:you|we|someone)|we|i|they|she|he|the|guests?"
+    r"|there(?:'s| is| are)?|room|\d"
 )
+_NEW_NEED = re.compile(rf"^\W*(?:(?:{_OPENERS})\b|\w+ (?:needs?|wants?|is|has|are|called))", re.IGNORECASE)
 _MAX_CUTS = 6
 _MIN_WORDS = 2
 
@@ -64,5 +68,5 @@ def pieces(text: str, cuts: list[Cut]) -> list[tuple[int, int]]:
 
 
 def _joins_rooms(match: re.Match[str], rooms: list[tuple[int, int]]) -> bool:
-    """ "412 and 414": the link only joins two rooms."""
+    """Whether the link only joins two rooms, as in "412 and 414"."""
     return any(end == match.start() for _, end in rooms) and any(start == match.end() for start, _ in rooms)

@@ -21,8 +21,9 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     intents: Floats
 
 
-def cut_signs(cut: Cut, left: Part, right: Part, whole: Part, tasks: Sequence[bool]) -> list[float]:
-    """`tasks`: which intents open a task. The first sign of all is always 1, so that the list is never empty."""
+def cut_signs(cut: Cut, parts: tuple[Part, Part, Part], tasks: Sequence[bool]) -> list[float]:
+    """`parts`: what is left and right of the cut, and both together; `tasks`: which intents open a task."""
+    left, right, whole = parts
     a, b = int(left.intents.argmax()), int(right.intents.argmax())
     rooms_a, rooms_b = set(distinct(list(left.reading.rooms))), set(distinct(list(right.reading.rooms)))
     acts = np.asarray(tasks, np.float32)

@@ -60,7 +60,10 @@ def decide(pack: SitePack, reading: Reading, opinion: Opinion) -> Decided:
         ((name, p) for name, p in opinion.intent.items() if name != emergency), key=lambda pair: pair[1]
     )
     if confidence < pack.certain or not reading.plain:
-        intent, confidence = pack.unclear, max(opinion.intent.get(pack.unclear, 0.0), 1.0 - confidence if reading.plain else 1.0)
+        intent, confidence = (
+            pack.unclear,
+            max(opinion.intent.get(pack.unclear, 0.0), 1.0 - confidence if reading.plain else 1.0),
+        )
     return Decided(
         intent=intent,
         department=_department(pack, intent, opinion),
@@ -95,7 +98,7 @@ def _urgency(pack: SitePack, intent: str, reading: Reading, opinion: Opinion) ->
 
 
 def insight(pack: SitePack, clause: Clause, decided: Decided, *, index: int, model: str) -> Insight:
-    """The insight of a clause; whatever it says of rooms, items and urgency is backed by words of the text."""
+    """Make the insight of a clause; what it says of rooms, items and urgency is backed by words of the text."""
     reading = clause.reading
     rooms = distinct(list(clause.rooms))
     things = reading.things if decided.intent in pack.items.intents else ()

@@ -15,21 +15,189 @@ from quickcomm.kernel.spoken_numbers import find_quantities
 _MAX_NAME = 80
 _MAX_ITEMS = 12
 _MAX_COUNT = 10_000
-_WORD = re.compile(r"[^\W\d_][\w'’&-]*", re.UNICODE)
+_WORD = re.compile(r"[^\W\d_][\w'&-]*", re.UNICODE)
 _NUMERAL = re.compile(r"(?<![\w.,:])(\d{1,4})\s+$")
 
 # English words that end a noun phrase, or never start one.
 _STOP = frozenset(
-    "to for in at on by with and or from of please asap now when if so because since before after as is are was were be "
-    "been who which that they she he it its it's they're she's he's we we're i i'm you your our their his her my this "
-    "these those the there here up down over right away immediately urgently quickly soon today tonight tomorrow also too "
-    "again then but not no don't can could would will should can't has have had need needs want wants room rooms suite "
-    "about copy thanks thank okay ok um uh yeah yes hey hi hello did do does got get getting bring send asking what where "
-    "how why any ready working broken out off into under behind near next until till gone waiting thanks while".split()
+    [
+        "to",
+        "for",
+        "in",
+        "at",
+        "on",
+        "by",
+        "with",
+        "and",
+        "or",
+        "from",
+        "of",
+        "please",
+        "asap",
+        "now",
+        "when",
+        "if",
+        "so",
+        "because",
+        "since",
+        "before",
+        "after",
+        "as",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "who",
+        "which",
+        "that",
+        "they",
+        "she",
+        "he",
+        "it",
+        "its",
+        "it's",
+        "they're",
+        "she's",
+        "he's",
+        "we",
+        "we're",
+        "i",
+        "i'm",
+        "you",
+        "your",
+        "our",
+        "their",
+        "his",
+        "her",
+        "my",
+        "this",
+        "these",
+        "those",
+        "the",
+        "there",
+        "here",
+        "up",
+        "down",
+        "over",
+        "right",
+        "away",
+        "immediately",
+        "urgently",
+        "quickly",
+        "soon",
+        "today",
+        "tonight",
+        "tomorrow",
+        "also",
+        "too",
+        "again",
+        "then",
+        "but",
+        "not",
+        "no",
+        "don't",
+        "can",
+        "could",
+        "would",
+        "will",
+        "should",
+        "can't",
+        "has",
+        "have",
+        "had",
+        "need",
+        "needs",
+        "want",
+        "wants",
+        "room",
+        "rooms",
+        "suite",
+        "about",
+        "copy",
+        "thanks",
+        "thank",
+        "okay",
+        "ok",
+        "um",
+        "uh",
+        "yeah",
+        "yes",
+        "hey",
+        "hi",
+        "hello",
+        "did",
+        "do",
+        "does",
+        "got",
+        "get",
+        "getting",
+        "bring",
+        "send",
+        "asking",
+        "what",
+        "where",
+        "how",
+        "why",
+        "any",
+        "ready",
+        "working",
+        "broken",
+        "out",
+        "off",
+        "into",
+        "under",
+        "behind",
+        "near",
+        "next",
+        "until",
+        "till",
+        "gone",
+        "waiting",
+        "thanks",
+        "while",
+    ]
 )
 _LEADING = frozenset(
-    "a an the some more extra another additional few couple of other spare fresh clean new any just like maybe about least "
-    "at please also our their his her my your those these that this one".split()
+    [
+        "a",
+        "an",
+        "the",
+        "some",
+        "more",
+        "extra",
+        "another",
+        "additional",
+        "few",
+        "couple",
+        "of",
+        "other",
+        "spare",
+        "fresh",
+        "clean",
+        "new",
+        "any",
+        "just",
+        "like",
+        "maybe",
+        "about",
+        "least",
+        "at",
+        "please",
+        "also",
+        "our",
+        "their",
+        "his",
+        "her",
+        "my",
+        "your",
+        "those",
+        "these",
+        "that",
+        "this",
+        "one",
+    ]
 )
 _MODIFIERS = _LEADING | {"set", "sets", "pair", "pairs", "pack", "packs", "box", "boxes", "case", "cases"}
 
@@ -95,7 +263,7 @@ class ItemFinder:
 
 
 def _inflected(name: str) -> str:
-    """A pattern for a name and its plural."""
+    """Make a pattern for a name and its plural."""
     head = re.escape(name).replace(r"\ ", " ")
     if name.endswith("y") and name[-2:-1] not in "aeiou":
         return f"{head[:-1]}(?:y|ies)"
@@ -116,7 +284,7 @@ def _thing(text: str, start: int, end: int, name: str | None) -> Thing:
     inner = find_quantities(text[start:end])
     if inner and inner[0].start == 0:
         quantity, start = inner[0].value, start + inner[0].end
-    label = " ".join((name or text[start:end]).lower().split()).strip(" ,.-'’")[:_MAX_NAME] or "item"
+    label = " ".join((name or text[start:end]).lower().split()).strip(" ,.-'")[:_MAX_NAME] or "item"
     count = min(max(quantity, 1), _MAX_COUNT)
     return Thing(item=Item(name=label, quantity=count), words=text[first:end], start=first, end=end)
 
@@ -127,8 +295,8 @@ def _only_modifiers(between: str) -> bool:
 
 
 def _phrase(text: str, start: int, not_items: frozenset[str]) -> tuple[int, int] | None:
-    """The noun phrase that starts at `start`, by its shape: words up to the first that cannot belong to it."""
-    words = []
+    """Find the noun phrase that starts at `start`, by its shape: words up to the first that cannot belong to it."""
+    words: list[re.Match[str]] = []
     at = start
     for match in _WORD.finditer(text, start):
         gap = text[at : match.start()]

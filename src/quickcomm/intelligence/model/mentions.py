@@ -111,5 +111,3 @@ def _numbers(text: str) -> Iterator[Mention]:
 
 def distinct(mentions: list[Mention]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(mention.value for mention in mentions))
-
-

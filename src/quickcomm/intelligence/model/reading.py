@@ -1,4 +1,4 @@
-"""Reads an utterance by the pack's rules: places, things, urgency, danger, cues. Feeds the learnt model and insights."""
+"""Reads an utterance by the pack's rules: places, things, urgency, danger, cues. Feeds the learnt model."""
 
 import re
 
@@ -15,13 +15,25 @@ _URGENCIES = ("low", "high", "critical")
 _DIGIT_WORDS = {
     word: str(value)
     for value, word in enumerate(
-        "one two three four five six seven eight nine ten eleven twelve".split(), start=1
+        ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"], start=1
     )
 }  # fmt: skip
-_ASKS = re.compile(r"\?\s*$|^\W*(?:is|are|was|has|have|do|does|did|can|could|who|what|where|when|which|any)\b", re.IGNORECASE)
+_ASKS = re.compile(
+    r"\?\s*$|^\W*(?:is|are|was|has|have|do|does|did|can|could|who|what|where|when|which|any)\b", re.IGNORECASE
+)
 _NOT_WORDS = re.compile(r"[^\w' ]+", re.UNICODE)
 _BIG = re.compile(r"\b\d{3,}\b")
 _LONG, _SHORT = 12, 4
+
+
+_TIDY = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014", "''\"\"--") | dict.fromkeys(
+    (*range(32), *range(127, 160), 160, 8232, 8233), " "
+)
+
+
+def tidy(text: str) -> str:
+    """Plain quotes and dashes, no control characters; of the same length, so that places in the text stay."""
+    return text[:MAX_TEXT].translate(_TIDY)
 
 
 class Hit(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +83,7 @@ class Reader:
         self.flag_count = len(self.read("").flags)
 
     def read(self, text: str) -> Reading:
-        text = text[:MAX_TEXT]
+        text = tidy(text)
         rooms = tuple(self.places.rooms(text))
         places = tuple(self.places.locations(text))
         spans = [(m.start, m.end) for m in rooms]
@@ -99,7 +111,7 @@ class Reader:
         for room in rooms:
             parts += [text[at : room.start], f" {noun} "]
             at = room.end
-        words = _NOT_WORDS.sub(" ", ("".join(parts) + text[at:]).lower().replace("’", "'"))
+        words = _NOT_WORDS.sub(" ", ("".join(parts) + text[at:]).lower())
         words = _BIG.sub("number", words)
         out: list[str] = []
         for word in words.split():
@@ -135,16 +147,14 @@ class Reader:
                 continue
             for m in pattern.finditer(rest):
                 words = text[m.start() : m.end()]
-                hits.append(
-                    Hit(label=rule.kind, words=words, start=m.start(), end=m.end(), department=rule.department)
-                )
+                hits.append(Hit(label=rule.kind, words=words, start=m.start(), end=m.end(), department=rule.department))
         return sorted(hits, key=lambda hit: hit.start)
 
     def _flags(self, reading: Reading) -> tuple[float, ...]:
         text, words = reading.text, len(reading.plain.split())
         levels = {hit.label for hit in reading.urgent}
         signs = [
-            bool(reading.rooms), len(set(m.value for m in reading.rooms)) > 1, bool(reading.places), bool(reading.things),
+            bool(reading.rooms), len({m.value for m in reading.rooms}) > 1, bool(reading.places), bool(reading.things),
             len(reading.things) > 1, any(t.item.quantity > 1 for t in reading.things), bool(_ASKS.search(text)),
             bool(reading.danger), reading.near_miss, words <= 1, words <= _SHORT, words > _LONG,
             *(level in levels for level in _URGENCIES),
@@ -156,7 +166,7 @@ class Reader:
 
 
 def _call_signs(pack: SitePack) -> re.Pattern[str] | None:
-    """Matches "Housekeeping, …", "Hey engineering this is front desk, …" at the start of a text."""
+    """Match "Housekeeping, …", "Hey engineering this is front desk, …" at the start of a text."""
     groups = [
         f"(?P<{name}>{'|'.join(sorted(map(re.escape, department.aliases), key=len, reverse=True))})"
         for name, department in pack.departments.items()
@@ -168,14 +178,11 @@ def _call_signs(pack: SitePack) -> re.Pattern[str] | None:
         sorted((re.escape(alias) for d in pack.departments.values() for alias in d.aliases), key=len, reverse=True)
     )
     names = "|".join(groups)
-    return re.compile(
-        rf"\W*(?:(?:hey|hi|hello|okay|ok|good morning|morning|calling|base to|come in)\W+)?(?:{names})\b"
-        rf"(?:\W+(?:this is|it's|from|for|to)\s+(?:\w+\s+(?:at|in|from)\s+)?(?:the\s+)?(?:{anyone})\b)?(?:\W*[,:.!?-]+\s*|\s+(?=do you copy|come in|please|can you|we))",
-        re.IGNORECASE,
-    )
+    hail = r"\W*(?:(?:hey|hi|hello|okay|ok|good morning|morning|calling|base to|come in)\W+)?"
+    caller = rf"(?:\W+(?:this is|it's|from|for|to)\s+(?:\w+\s+(?:at|in|from)\s+)?(?:the\s+)?(?:{anyone})\b)?"
+    end = r"(?:\W*[,:.!?-]+\s*|\s+(?=do you copy|come in|please|can you|we))"
+    return re.compile(rf"{hail}(?:{names})\b{caller}{end}", re.IGNORECASE)
 
 
 def _shifted(mention: Mention, by: int) -> Mention:
     return msgspec.structs.replace(mention, start=mention.start - by, end=mention.end - by)
-
-

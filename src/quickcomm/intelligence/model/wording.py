@@ -1,4 +1,4 @@
-"""Writes the imperative summary of an insight: the pack's template, filled with what was found, 80 characters at most."""
+"""Writes the imperative summary of an insight: the pack's template, filled with what was found, at most 80 long."""
 
 import re
 from collections.abc import Sequence
@@ -9,17 +9,19 @@ from quickcomm.kernel.site_pack import SitePack
 
 LIMIT = 80
 _SHOWN_ROOMS, _SHOWN_ITEMS = 4, 4
-_POLITE = re.compile(
-    r"^(?:\W*(?:(?:hi|hey|hello|ok|okay|so|um+|uh+|yeah|yes|please|attention|all|team|guys|copy|listen|can (?:you|we|i|someone|somebody)(?: please)?|could (?:you|we|i|someone|somebody)(?: please)?|would you|we need|i need|i have|i[’']ve got|we have|we[’']ve got|there[’']s|there is|there are|i think)\b))+\W*",
-    re.IGNORECASE,
+_SOMEBODY = "(?:you|we|i|someone|somebody)(?: please)?"
+_OPENERS = (
+    "hi|hey|hello|ok|okay|so|um+|uh+|yeah|yes|please|attention|all|team|guys|copy|listen|would you|we need|i need|i have"
+    f"|i've got|we have|we've got|there's|there is|there are|i think|can {_SOMEBODY}|could {_SOMEBODY}"
 )
+_POLITE = re.compile(rf"^(?:\W*(?:{_OPENERS})\b)+\W*", re.IGNORECASE)
 _DANGLING = re.compile(r"(?:^|\s)(?:in|to|for|at|from|on|of|the|and|with|room|rooms|suite)\W*$", re.IGNORECASE)
 _SPACES = re.compile(r"\s+")
-_EDGES = " \t\n,.;:!?-–—"
+_EDGES = " \t\n,.;:!?-"
 
 
 def summarise(pack: SitePack, intent: str, reading: Reading, rooms: Sequence[str], items: Sequence[Item]) -> str:
-    """What to do, where: "Bring 2 bath towels to 412". Never empty."""
+    """Say what to do, and where: "Bring 2 bath towels to 412". Never empty."""
     place = _place(rooms, reading)
     words = shortened(reading)
     listed = _listed(items)
@@ -45,7 +47,7 @@ def clip(text: str) -> str:
 
 
 def shortened(reading: Reading) -> str:
-    """What was said without rooms, greetings and pleading: the gist in the speaker's own words."""
+    """Give what was said without rooms, greetings and pleading: the gist in the speaker's own words."""
     text = reading.text
     parts, at = [], 0
     for room in reading.rooms:
@@ -57,8 +59,6 @@ def shortened(reading: Reading) -> str:
     return printable or "".join(char for char in text if char.isprintable()).strip() or "nothing understood"
 
 
-
-
 def _place(rooms: Sequence[str], reading: Reading) -> str:
     if rooms:
         shown = list(rooms[:_SHOWN_ROOMS])
@@ -68,7 +68,9 @@ def _place(rooms: Sequence[str], reading: Reading) -> str:
 
 
 def _listed(items: Sequence[Item]) -> str:
-    return _series([f"{item.quantity} {item.name}" if item.quantity > 1 else item.name for item in items[:_SHOWN_ITEMS]])
+    return _series(
+        [f"{item.quantity} {item.name}" if item.quantity > 1 else item.name for item in items[:_SHOWN_ITEMS]]
+    )
 
 
 def _series(words: Sequence[str]) -> str:
