@@ -199,7 +199,7 @@ def load_pack(name_or_path: str | Path = DEFAULT_PACK) -> SitePack:
 
 
 def load_phrases(pack: SitePack, path: Path | None = None) -> list[Phrase]:
-    """Read the pack's labelled phrases, or those in another file, checked against the pack's names; errors name the line."""
+    """Read the pack's labelled phrases, or those in another file, and check their names; errors tell the line."""
     source = path or Path(pack.folder) / PHRASES_FILE
     if not source.is_file():
         raise ConfigurationError(f"{source}: the pack has no labelled phrases; the classifier cannot learn.")

@@ -33,8 +33,8 @@ from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.site_pack import SitePack, load_phrases
 
 ENGINE = "local-minilm-1"
-CODE = "1"
-"""Counts up whenever rules, features or training change what is learnt, so that older caches are not used."""
+_LEARNS = ("adapters/ngrams.py", "adapters/heads.py", "adapters/training.py", "model")
+"""The code that decides what is learnt; when it changes, older caches are not used."""
 
 MAX_WAITING = 16
 """Calls that may wait for the worker; later callers wait before that, which slows who sends and loses nothing."""
@@ -196,7 +196,7 @@ def build_local_classifier(
 
 
 def _learnt(pack: SitePack, reader: Reader, embedder: Embedder, cache_dir: Path, progress: Progress) -> Learnt:
-    identity = f"{pack.digest}|{embedder.identity}|{ENGINE}|{CODE}"
+    identity = f"{pack.digest}|{embedder.identity}|{ENGINE}|{_code_version()}"
     target = cache_dir / "classifier" / f"{pack.name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     if (target / heads.NAMES).is_file():
         return heads.load(target)
@@ -208,6 +208,14 @@ def _learnt(pack: SitePack, reader: Reader, embedder: Embedder, cache_dir: Path,
             _keep(made, target)
             log.info("classifier.trained", pack=pack.name, seconds=round(time.monotonic() - began, 1), **made.report)
     return heads.load(target)
+
+
+def _code_version() -> str:
+    root = Path(__file__).resolve().parent.parent
+    named = [
+        path for name in _LEARNS for path in ([root / name] if name.endswith(".py") else (root / name).glob("*.py"))
+    ]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(named))).hexdigest()
 
 
 def _keep(made: Learnt, target: Path) -> None:

@@ -11,8 +11,8 @@ LIMIT = 80
 _SHOWN_ROOMS, _SHOWN_ITEMS = 4, 4
 _SOMEBODY = "(?:you|we|i|someone|somebody)(?: please)?"
 _OPENERS = (
-    "hi|hey|hello|ok|okay|so|um+|uh+|yeah|yes|please|attention|all|team|guys|copy|listen|would you|we need|i need|i have"
-    f"|i've got|we have|we've got|there's|there is|there are|i think|can {_SOMEBODY}|could {_SOMEBODY}"
+    "hi|hey|hello|ok|okay|so|um+|uh+|yeah|yes|please|attention|all|team|guys|copy|listen|would you|we need|i need"
+    f"|i have|i've got|we have|we've got|there's|there is|there are|i think|can {_SOMEBODY}|could {_SOMEBODY}"
 )
 _POLITE = re.compile(rf"^(?:\W*(?:{_OPENERS})\b)+\W*", re.IGNORECASE)
 _DANGLING = re.compile(r"(?:^|\s)(?:in|to|for|at|from|on|of|the|and|with|room|rooms|suite)\W*$", re.IGNORECASE)
