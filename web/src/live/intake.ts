@@ -4,7 +4,7 @@ import { clockTime } from "../model/format";
 import type { Card, LiveMessage } from "../model/protocol";
 import { departmentWords } from "../model/words";
 import * as app from "../state/app";
-import { expirePartials, followConversation, forgetCaptions, hearCaption } from "../state/captions";
+import { expirePartials, followConversation, forgetCaptions, hearCaption, recallCard } from "../state/captions";
 import { mostUrgent } from "../state/sections";
 import { endMissing, forgetAll, putCard, putConversation, putTask, trim } from "../state/store";
 import { awaitPaint } from "./painted";
@@ -87,6 +87,7 @@ function apply(message: LiveMessage, receivedAt: number): void {
       const entry = putCard(message.card, true);
       reached(message.card.change);
       app.caughtUp.value = true;
+      recallCard(message.card, Date.now());
       awaitPaint(entry, receivedAt);
       if (message.card.change > helloChange) announce(message.card);
       break;

@@ -38,9 +38,9 @@ export const STAGE_WORDS: Record<string, string> = {
   painted: "Showing it here",
 };
 
-/** "front_desk" → "Front desk". */
+/** "front_desk" and "front-desk" → "Front desk". */
 export function humanise(name: string): string {
-  const words = name.replaceAll("_", " ").trim();
+  const words = name.replaceAll(/[_-]+/g, " ").trim();
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 

@@ -1,6 +1,6 @@
 /** Who is talking now, a tile a live channel. Captions come and go; nothing here is kept. */
 import { signal, type Signal } from "@preact/signals";
-import type { Caption, Conversation } from "../model/protocol";
+import type { Caption, Card, Conversation } from "../model/protocol";
 
 export interface Line {
   key: string;
@@ -60,6 +60,14 @@ export function hearCaption(caption: Caption, now: number): void {
   };
   const lines = caption.text === "" ? others : [line, ...others].slice(0, MAX_LINES);
   tile.value = { ...tile.value, lines };
+}
+
+/** What was said last on a channel that is on the air, from its cards: a page that opens later shows it too. */
+export function recallCard(card: Card, now: number): void {
+  const talks = tiles.get(card.channel)?.value.conversations ?? [];
+  if (card.text === "" || !talks.some((each) => each.conversation_id === card.conversation_id)) return;
+  const { conversation_id, channel, speaker, start_offset, text, utterance_id } = card;
+  hearCaption({ conversation_id, channel, speaker, start_offset, text, final: true, utterance_id }, now);
 }
 
 export function followConversation(conversation: Conversation): void {

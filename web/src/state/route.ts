@@ -68,8 +68,12 @@ export const setFilters = (change: Partial<Filters>): void => {
   const { filters: current, query, since } = route.value;
   replaceRoute(boardLink({ ...current, ...change }, query, since));
 };
-export const setSearch = (query: string, since: Since = route.value.since): void =>
-  replaceRoute(boardLink(route.value.filters, query, query ? since : ""));
+export function setSearch(query: string, since: Since = route.value.since): void {
+  const { view, query: current, filters: kept } = route.value;
+  // An emptied search box closes the search; it does not call anybody away from another view.
+  if (query === "" && (view !== "board" || current === "")) return;
+  replaceRoute(boardLink(kept, query, query ? since : ""));
+}
 export const clearFilters = (): void => replaceRoute(boardLink(NO_FILTERS, route.value.query, route.value.since));
 
 /** `first` sees each new address before it is followed (a link with a key may be opened in a tab that is open already). */

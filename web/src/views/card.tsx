@@ -131,9 +131,9 @@ function Meta({ entry, card }: { entry: Entry; card: Card }) {
           {confidenceWords(lowest)} · {percent(lowest)}
         </span>
       )}
-      {sources.length > 0 && (
+      {insights.some((insight) => insight.source === "local" && !insight.degraded) && (
         <span class="source" data-testid="card-source" title={models}>
-          {sources.join(", ")}
+          built-in
         </span>
       )}
       <Receipt entry={entry} latency={card.latency_ms} />
@@ -150,6 +150,7 @@ export const CardView = memo(function CardView({ entry }: { entry: Entry }) {
   // Only what is left to do is coloured; done work is quiet.
   const classes = ["card", `s-${section}`, `u-${section === "done" ? "none" : urgency}`];
   if (fresh.value) classes.push("fresh");
+  if (section === "critical" && card.tasks.length > 0 && card.tasks.every((task) => task.status !== "open")) classes.push("in-hand");
   return (
     <article
       class={classes.join(" ")}

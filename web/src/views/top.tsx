@@ -18,9 +18,12 @@ function SearchBox() {
   const timer = useRef(0);
   const typed = useSignal(route.value.query);
   const query = route.value.query;
+  const { view } = route.value;
   useEffect(() => {
-    if (document.activeElement !== field.current) typed.value = query;
-  }, [query, typed]);
+    // Going somewhere else outranks a search that was about to start.
+    if (view !== "board") window.clearTimeout(timer.current);
+    if (view !== "board" || document.activeElement !== field.current) typed.value = query;
+  }, [query, view, typed]);
   useEffect(() => {
     const onKey = (event: KeyboardEvent): void => {
       const inField = event.target instanceof HTMLInputElement || event.target instanceof HTMLSelectElement;
