@@ -2,7 +2,7 @@
  * What the page knows: cards and conversations. Live messages and answers to queries come in, views read signals.
  * A human's click shows at once as a pending change laid over the server's truth, and falls away when answered.
  */
-import { batch, signal, type Signal } from "@preact/signals";
+import { batch, computed, signal, type Signal } from "@preact/signals";
 import type { Card, Conversation, Insight, Task } from "../model/protocol";
 
 export interface Entry {
@@ -108,13 +108,19 @@ export const entryOf = (id: string): Entry | undefined => entries.get(id);
 export const truthOf = (task: Task): Task | undefined =>
   entries.get(task.utterance_id)?.truth.tasks.find((each) => each.task_id === task.task_id);
 
-/** The cards of the board, newest first. Reads `boardVersion`, so it may be called in computed views. */
+/**
+ * The cards of the board, newest first. Reads `boardVersion`, which counts every change, so computed views need only
+ * peek at the cards: depending on thousands of signals one by one would cost more than the work itself.
+ */
 export function boardEntries(): Entry[] {
   void boardVersion.value;
   const listed: Entry[] = [];
   for (const entry of entries.values()) if (entry.listed) listed.push(entry);
   return listed.sort((a, b) => b.spoken - a.spoken || b.truth.seq - a.truth.seq);
 }
+
+/** The same, worked out once a change for all views. */
+export const listed = computed(boardEntries);
 
 const needed = (card: Card): boolean => card.tasks.some((task) => task.status !== "done");
 

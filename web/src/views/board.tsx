@@ -5,7 +5,7 @@ import * as app from "../state/app";
 import { onAir } from "../state/captions";
 import { clearFilters, filters } from "../state/route";
 import { passes, sectionOf, workload, type Section } from "../state/sections";
-import { boardEntries, trimmed, type Entry } from "../state/store";
+import { listed, trimmed, type Entry } from "../state/store";
 import { CardView } from "./card";
 import { Filters } from "./filters";
 import { Strip } from "./strip";
@@ -13,14 +13,13 @@ import { Strip } from "./strip";
 const FIRST = 25;
 const MORE = 50;
 
-const listed = computed(boardEntries);
-export const work = computed(() => workload(listed.value.map((entry) => entry.card.value)));
+export const work = computed(() => workload(listed.value.map((entry) => entry.card.peek())));
 
 const sections = computed(() => {
   const found: Record<Section, Entry[]> = { critical: [], unclassified: [], high: [], normal: [], information: [], done: [] };
   const wanted = filters.value;
   for (const entry of listed.value) {
-    const card = entry.card.value;
+    const card = entry.card.peek();
     if (passes(card, wanted)) found[sectionOf(card)].push(entry);
   }
   return found;

@@ -128,7 +128,7 @@ function Meta({ entry, card }: { entry: Entry; card: Card }) {
       <span class="age">{age(card.spoken_at, app.now.value)}</span>
       {lowest !== null && (
         <span class={`confidence c-${confidenceWords(lowest).replace(" ", "-")}`} data-testid="card-confidence" title={`Confidence ${percent(lowest)}, by ${sources.join(" and ")} ${models}`}>
-          {confidenceWords(lowest)} · {percent(lowest)}
+          {confidenceWords(lowest)} {percent(lowest)}
         </span>
       )}
       {insights.some((insight) => insight.source === "local" && !insight.degraded) && (

@@ -8,7 +8,7 @@ import { humanise } from "../model/words";
 import * as app from "../state/app";
 import { boardLink, conversationLink } from "../state/route";
 import { NO_FILTERS } from "../state/sections";
-import { boardEntries, conversations, forgetUnlisted, putCard, putConversation, type Entry } from "../state/store";
+import { conversations, forgetUnlisted, listed, putCard, putConversation, type Entry } from "../state/store";
 import { CardView } from "./card";
 import { useFetched } from "./fetched";
 import { ListStates } from "./lists";
@@ -101,7 +101,7 @@ export function ConversationView({ id }: { id: string }) {
   const fetched = useFetched(get);
   useEffect(() => () => forgetUnlisted(), []);
   const all = new Map<string, Entry>(fetched.items.map((entry) => [entry.id, entry]));
-  for (const entry of boardEntries()) if (entry.truth.conversation_id === id) all.set(entry.id, entry);
+  for (const entry of listed.value) if (entry.truth.conversation_id === id) all.set(entry.id, entry);
   const inOrder = [...all.values()].sort((a, b) => a.spoken - b.spoken || a.truth.seq - b.truth.seq);
   const channel = known?.channel ?? inOrder[0]?.truth.channel ?? "";
   return (

@@ -3,7 +3,7 @@ import { computed } from "@preact/signals";
 import { departmentWords, humanise, STATUS_WORDS } from "../model/words";
 import { filters, setFilters } from "../state/route";
 import { departmentsOf, type StatusFilter, type Workload } from "../state/sections";
-import { boardEntries } from "../state/store";
+import { listed } from "../state/store";
 
 const ORDER = ["housekeeping", "engineering", "front_desk", "food_beverage", "guest_services", "security", "management"];
 const rank = (name: string): number => (ORDER.includes(name) ? ORDER.indexOf(name) : name === "none" ? 99 : 50);
@@ -11,8 +11,8 @@ const rank = (name: string): number => (ORDER.includes(name) ? ORDER.indexOf(nam
 const names = computed(() => {
   const departments = new Set<string>();
   const channels = new Set<string>();
-  for (const entry of boardEntries()) {
-    const card = entry.card.value;
+  for (const entry of listed.value) {
+    const card = entry.card.peek();
     for (const department of departmentsOf(card)) departments.add(department);
     channels.add(card.channel);
   }

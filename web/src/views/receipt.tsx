@@ -44,7 +44,7 @@ function Row({ name, ms, budget }: { name: string; ms: number; budget: number | 
 
 export function Receipt({ entry, latency }: { entry: Entry; latency: Latency }) {
   const open = useSignal(false);
-  const budget = app.health.value?.budget ?? {};
+  const budget = app.budget.value;
   const total = spent(latency);
   if (total === null) return null;
   const over = budget.total !== undefined && total > budget.total;
