@@ -7,7 +7,22 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from quickcomm.kernel.errors import InvalidInputError, QuickCommError
+
 Samples = npt.NDArray[np.int16]
+
+
+class EngineError(QuickCommError):
+    """The engine failed as a whole: not what was said, but the machinery."""
+
+    code = "audio.engine"
+    retryable = True
+
+
+class ClipTooLongError(InvalidInputError):
+    """A clip is longer than `SttTraits.max_seconds`; cut it before."""
+
+    code = "audio.clip_too_long"
 
 
 class Clip(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +67,7 @@ class SpeechToText(Protocol):
     def traits(self) -> SttTraits: ...
 
     def transcribe(self, clips: Sequence[Clip]) -> list[Transcript]:
-        """One transcript a clip, in order. Raises `EngineError` when the engine fails as a whole."""
+        """One transcript a clip, in order. Raises `EngineError` (the engine failed) or `ClipTooLongError`."""
         ...
 
     def close(self) -> None: ...
