@@ -8,13 +8,14 @@ from typing import Final
 import msgspec
 import structlog
 
+from quickcomm.audio.adapters.engines import engine_class
 from quickcomm.audio.adapters.recorder import FlacRecorder
 from quickcomm.audio.adapters.silero import Silero
 from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
 from quickcomm.audio.adapters.websocket import AudioSocket, Authenticate, Caller
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
 from quickcomm.audio.model.settings import AudioSettings
-from quickcomm.audio.ports import Captions, FencedError, SpeechToText, Transcript
+from quickcomm.audio.ports import Captions, EngineOptions, FencedError, SpeechToText, Transcript
 from quickcomm.audio.service.conversation import Conversation, Tools
 from quickcomm.audio.service.front_end import FrontEnd
 from quickcomm.audio.service.manager import Manager
@@ -25,6 +26,8 @@ from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.timing import Latency
 from quickcomm.kernel.bus import Bus, Delivery, RejectedError
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.model_files import ModelStore
 from quickcomm.kernel.storage import Database, migrate
 
 GROUP: Final = "audio"
@@ -81,7 +84,9 @@ class Audio:
         migrate(self._database.engine, "audio", MIGRATIONS)
 
     @staticmethod
-    async def stored_ledgers(database: Database, clock: Clock, conversation_id: str | None) -> list[ConversationChanged]:
+    async def stored_ledgers(
+        database: Database, clock: Clock, conversation_id: str | None
+    ) -> list[ConversationChanged]:
         """As `ledgers`, on a database that no server has open."""
         migrate(database.engine, "audio", MIGRATIONS)
         return await SqlSessions(database, clock).ledgers(conversation_id)
@@ -157,9 +162,13 @@ class Audio:
             await self._manager.answered(found)
 
 
-def build_engine(name: str, *, store: ModelStore, **options: object) -> SpeechToText:
+def build_engine(name: str, options: EngineOptions, store: ModelStore) -> SpeechToText:
     """A speech-to-text engine by its name in the table. Raises `ConfigurationError` with what to do."""
-    engine: SpeechToText = engine_class(name).build(store, **options)
+    engine: SpeechToText = engine_class(name).build(options, store)
+    if engine.traits.sample_rate_hz != ENGINE_RATE:
+        raise ConfigurationError(
+            f"The engine {name} wants {engine.traits.sample_rate_hz} Hz; audio gives {ENGINE_RATE}."
+        )
     return engine
 
 
@@ -170,4 +179,15 @@ def cut_offline(
     return transcribe_offline(samples, engine, Silero(), settings)
 
 
-__all__ = ["ENGINE_RATE", "Int16", "cut_offline", "Audio", "AudioHealth", "AudioSettings", "Caller", "SpeechToText", "build_engine"]
+__all__ = [
+    "ENGINE_RATE",
+    "Audio",
+    "AudioHealth",
+    "AudioSettings",
+    "Caller",
+    "EngineOptions",
+    "Int16",
+    "SpeechToText",
+    "build_engine",
+    "cut_offline",
+]

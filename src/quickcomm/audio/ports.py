@@ -1,6 +1,7 @@
 """What audio needs from outside: an engine, a store, and somewhere to show live captions."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -13,9 +14,22 @@ from quickcomm.contracts.captions import Caption
 from quickcomm.contracts.conversations import ConversationChanged, Ledger
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import UtteranceTranscribed
-from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.errors import InvalidInputError, QuickCommError
 
 Samples = npt.NDArray[np.int16]
+
+
+class EngineError(QuickCommError):
+    """The engine failed as a whole: not what was said, but the machinery."""
+
+    code = "audio.engine"
+    retryable = True
+
+
+class ClipTooLongError(InvalidInputError):
+    """A clip is longer than `SttTraits.max_seconds`; cut it before."""
+
+    code = "audio.clip_too_long"
 
 
 class Clip(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +67,16 @@ class SttTraits(msgspec.Struct, frozen=True, kw_only=True):
     """How many threads may call `transcribe` at once."""
 
 
+class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What an assembler may choose. `model` is a name, `model_path` a folder that goes before it."""
+
+    model: str = "tiny.en"
+    model_path: Path | None = None
+    language: str = "en"
+    hotwords: tuple[str, ...] = ()
+    workers: int = 2
+
+
 class SpeechToText(Protocol):
     """Called from worker threads, at most `traits.workers` at once."""
 
@@ -60,7 +84,7 @@ class SpeechToText(Protocol):
     def traits(self) -> SttTraits: ...
 
     def transcribe(self, clips: Sequence[Clip]) -> list[Transcript]:
-        """One transcript a clip, in order. Raises `EngineError` when the engine fails as a whole."""
+        """One transcript a clip, in order. Raises `EngineError` (the engine failed) or `ClipTooLongError`."""
         ...
 
     def close(self) -> None: ...

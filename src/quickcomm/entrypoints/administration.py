@@ -131,7 +131,7 @@ async def admin_socket(administration: Administration, path: Path) -> AsyncItera
     app.add_routes([web.post("/call", handle)])
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    path.unlink(missing_ok=True)
+    path.unlink(missing_ok=True)  # noqa: ASYNC240 - once, at start
     before = os.umask(0o077)
     try:
         await web.UnixSite(runner, str(path)).start()
@@ -141,7 +141,7 @@ async def admin_socket(administration: Administration, path: Path) -> AsyncItera
         yield
     finally:
         await runner.cleanup()
-        path.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)  # noqa: ASYNC240 - once, at the end
 
 
 async def administer(data_dir: Path, command: str, arguments: Arguments, *, needs_server: bool = False) -> Answer:

@@ -20,7 +20,7 @@ from quickcomm.entrypoints.settings import load_settings
 @click.option("--stt-model", help="Whisper model: tiny.en, base, or a folder [default: tiny.en].")
 @click.option("--log-level", type=click.Choice(list(LEVELS)), default="info", show_default=True)
 @click.option("--log-json", is_flag=True, help="Log JSON lines instead of text.")
-def serve_command(  # noqa: PLR0913 - the command's options
+def serve_command(
     host: str | None,
     port: int | None,
     data_dir: Path,

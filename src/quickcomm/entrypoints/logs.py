@@ -1,4 +1,4 @@
-"""Logging: static events with bound data, for people on a terminal, as JSON lines elsewhere. Never spoken text at info."""
+"""Logging: static events with bound data; for people, or as JSON lines. Never spoken text at info."""
 
 import logging
 import sys
@@ -28,4 +28,6 @@ def set_up_logs(level: str, *, as_json: bool) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=max(LEVELS[level], logging.WARNING), stream=sys.stderr, format="%(levelname)s %(message)s")
+    logging.basicConfig(
+        level=max(LEVELS[level], logging.WARNING), stream=sys.stderr, format="%(levelname)s %(message)s"
+    )

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from quickcomm import __version__
 from quickcomm.audio.module import Audio, Caller, SpeechToText
+from quickcomm.contracts.timing import Latency
 from quickcomm.dashboard.module import Alarm, ClassifierHealth, Dashboard, Health
 from quickcomm.entrypoints.administration import Administration, Answer, admin_socket
 from quickcomm.entrypoints.data_directory import DataDirectory, Running
@@ -45,7 +46,9 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Monolith:
-    def __init__(self, settings: Settings, directory: DataDirectory, engine: SpeechToText, classifier: Classifier) -> None:
+    def __init__(
+        self, settings: Settings, directory: DataDirectory, engine: SpeechToText, classifier: Classifier
+    ) -> None:
         self._settings = settings
         self._directory = directory
         self._clock = SystemClock()
@@ -65,7 +68,7 @@ class Monolith:
             keys=self._keys,
             settings=settings.dashboard,
             health=self._health,
-            on_receipt=lambda *receipt: self._audio.receipt(*receipt),
+            on_receipt=self._receipt,
         )
         self._audio = Audio(
             settings=settings.audio,
@@ -118,16 +121,14 @@ class Monolith:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
         await runner.setup()
         site = web.TCPSite(runner, self._settings.host, self._settings.port)
-        administration = Administration(
-            self._database, self._bus, self._key_store, self._audio.ledgers, self._status
-        )
+        administration = Administration(self._database, self._bus, self._key_store, self._audio.ledgers, self._status)
         try:
             try:
                 await site.start()
             except OSError as error:
                 raise ConfigurationError(_cannot_listen(error, self._settings)) from error
             port = runner.addresses[0][1]
-            host = "127.0.0.1" if self._settings.host in {"0.0.0.0", "::"} else self._settings.host  # noqa: S104
+            host = "127.0.0.1" if self._settings.host in {"0.0.0.0", "::"} else self._settings.host
             self._url = f"http://{host}:{port}"
             async with admin_socket(administration, self._directory.socket):
                 self._directory.announce(Running(pid=os.getpid(), url=self._url, version=__version__))
@@ -141,7 +142,7 @@ class Monolith:
         await self._audio.drain()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CATCH_UP_S):
-                while any((await self._bus.backlog()).values()):
+                while any((await self._bus.backlog()).values()):  # noqa: ASYNC110 - only the table knows
                     await asyncio.sleep(0.05)
         await self._dashboard.drain()
 
@@ -149,6 +150,9 @@ class Monolith:
         if await self._key_store.list():
             return None
         return (await self._key_store.create("admin", "first start")).key
+
+    def _receipt(self, site: str, conversation_id: str, utterance_id: str, latency: Latency) -> None:
+        self._audio.receipt(site, conversation_id, utterance_id, latency)
 
     async def _authenticate(self, request: web.Request) -> Caller:
         principal = await self._keys.require(request, "ingest")
@@ -222,4 +226,3 @@ def _cannot_listen(error: OSError, settings: Settings) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"Port {settings.port} is taken by another program. Stop it, or choose another with --port."
     return f"Cannot listen on {where}: {error.strerror}."
-

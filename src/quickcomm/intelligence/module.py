@@ -1,13 +1,16 @@
 """The public face of intelligence: build it, run it, close it."""
 
+from pathlib import Path
 from typing import Final
 
 from quickcomm.contracts.transcripts import TRANSCRIPTS
+from quickcomm.intelligence.adapters.local import build_local_classifier
 from quickcomm.intelligence.adapters.sql_results import MIGRATIONS, SqlResults
 from quickcomm.intelligence.ports import Classifier, Heard, OpensTask
 from quickcomm.intelligence.service import Understanding
 from quickcomm.kernel.bus import Bus
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.site_pack import SitePack
 from quickcomm.kernel.storage import Database, migrate
 
 GROUP: Final = "intelligence"
@@ -33,4 +36,9 @@ class Intelligence:
         await self._store.purge(before_ns)
 
 
-__all__ = ["Classifier", "Heard", "Intelligence"]
+def build_classifier(pack: SitePack, cache: Path) -> Classifier:
+    """The local classifier of a pack; learns it at the first start (seconds). Raises `ConfigurationError`."""
+    return build_local_classifier(pack, cache)
+
+
+__all__ = ["Classifier", "Heard", "Intelligence", "build_classifier"]

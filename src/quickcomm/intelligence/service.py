@@ -1,4 +1,4 @@
-"""Consumes transcripts, has them classified in batches, publishes insights: once an utterance, whatever is redelivered."""
+"""Consumes transcripts, has them classified in batches, publishes insights: once an utterance, come what may."""
 
 from collections import OrderedDict, deque
 from collections.abc import Sequence

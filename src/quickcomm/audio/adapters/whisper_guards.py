@@ -1,0 +1,101 @@
+"""Judges what Whisper wrote: repetition loops, and text that no speech in the audio supports. Pure functions.
+
+Whisper repeats itself when its window is short or its prompt misleads it, and writes subtitles' commonplaces over noise
+(Koenecke et al. 2024, "Careless Whisper"). The figures behind the thresholds are in docs/adr/0003.
+"""
+
+import re
+import zlib
+from dataclasses import dataclass
+
+_WORD = re.compile(r"[\w'\u2019*-]+")
+
+# A phrase said this often in a row is a loop, by the number of words in it; people do say "go, go, go, go".
+_MOST_REPEATS = {1: 5, 2: 3}
+_MOST_PHRASE_REPEATS = 2
+_LONGEST_PHRASE = 12
+
+# English compresses the better the longer it is: 1.5 is much for a sentence, and little for half a minute of talk.
+_SHORT_RATIO, _LONG_RATIO = 1.5, 2.0
+_SHORT_BYTES, _LONG_BYTES = 160, 480
+
+COMMONPLACES = frozenset(
+    {
+        "", "you", "i", "the", "and", "so", "uh", "um", "oh", "okay", "bye", "bye bye", "thank you", "thanks",
+        "thank you very much", "thank you so much", "thanks for watching", "thank you for watching", "please subscribe",
+        "i'm sorry", "subtitles by the amara org community", "i'll see you next time", "see you next time",
+    }
+)  # fmt: skip
+"""What Whisper writes over nothing, without case and punctuation; kept only where the audio speaks for it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What is known of a decoding. `log_prob`: mean over tokens; `no_speech`: probability that nobody spoke."""
+
+    text: str
+    log_prob: float
+    no_speech: float
+    hotwords: str = ""
+
+
+def normal(text: str) -> str:
+    return " ".join(_WORD.findall(text.lower()))
+
+
+def compresses_too_well(text: str) -> bool:
+    data = text.encode()
+    ratio = len(data) / len(zlib.compress(data))
+    share = (min(max(len(data), _SHORT_BYTES), _LONG_BYTES) - _SHORT_BYTES) / (_LONG_BYTES - _SHORT_BYTES)
+    return ratio > _SHORT_RATIO + share * (_LONG_RATIO - _SHORT_RATIO)
+
+
+def repeats(text: str) -> bool:
+    """Whether the text loops: a phrase many times in a row, or text that compresses too well for its length."""
+    return without_loops(text) != text or compresses_too_well(text)
+
+
+def without_loops(text: str) -> str:
+    """Cut each phrase that is repeated past belief down to one; other text is untouched."""
+    spans = [(match.start(), match.end()) for match in _WORD.finditer(text)]
+    said = [text[start:end].lower() for start, end in spans]
+    at = 0
+    while at < len(said):
+        for size in range(1, min(_LONGEST_PHRASE, (len(said) - at) // 2) + 1):
+            times = _times(said, at, size)
+            if times > _MOST_REPEATS.get(size, _MOST_PHRASE_REPEATS):
+                # A loop is mostly cut off in the middle of the phrase.
+                end = at + size * times + _begun_again(said, at, size, times)
+                cut = text[: spans[at + size - 1][1]] + text[spans[end - 1][1] :]
+                return without_loops(cut)
+        at += 1
+    return text
+
+
+def _times(said: list[str], at: int, size: int) -> int:
+    times = 1
+    while said[at + size * times : at + size * (times + 1)] == said[at : at + size]:
+        times += 1
+    return times
+
+
+def _begun_again(said: list[str], at: int, size: int, times: int) -> int:
+    rest = said[at + size * times :]
+    return len(rest) if len(rest) < size and rest == said[at : at + len(rest)] else 0
+
+
+def unsupported(heard: Judgement) -> bool:
+    """Whether nobody said this: noise, silence, a commonplace, or an echo of the hotwords."""
+    if not normal(heard.text):
+        return True
+    if normal(heard.text) in COMMONPLACES and (heard.no_speech > _DOUBT or heard.log_prob < _UNSURE):
+        return True
+    if heard.hotwords and normal(heard.text) in normal(heard.hotwords) and heard.no_speech > _DOUBT:
+        return True
+    return any(heard.no_speech > silence and heard.log_prob < sure for silence, sure in _SILENCE)
+
+
+_DOUBT = 0.3
+_UNSURE = -0.8
+_SILENCE = ((0.6, -0.5), (0.3, -0.9))
+"""Pairs: a no-speech probability, and the log-probability below which it is believed."""
