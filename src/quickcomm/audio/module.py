@@ -78,6 +78,12 @@ class Audio:
     def migrate(self) -> None:
         migrate(self._database.engine, "audio", MIGRATIONS)
 
+    @staticmethod
+    async def stored_ledgers(database: Database, clock: Clock, conversation_id: str | None) -> list[ConversationChanged]:
+        """As `ledgers`, on a database that no server has open."""
+        migrate(database.engine, "audio", MIGRATIONS)
+        return await SqlSessions(database, clock).ledgers(conversation_id)
+
     async def run(self) -> None:
         """Work until cancelled."""
         adopted = await self._store.adopt()
@@ -149,4 +155,10 @@ class Audio:
             await self._manager.answered(found)
 
 
-__all__ = ["Audio", "AudioHealth", "AudioSettings", "Caller"]
+def build_engine(name: str, *, store: ModelStore, **options: object) -> SpeechToText:
+    """A speech-to-text engine by its name in the table. Raises `ConfigurationError` with what to do."""
+    engine: SpeechToText = engine_class(name).build(store, **options)
+    return engine
+
+
+__all__ = ["Audio", "AudioHealth", "AudioSettings", "Caller", "SpeechToText", "build_engine"]

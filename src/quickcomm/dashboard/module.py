@@ -1,0 +1,114 @@
+"""The dashboard's one public face: built by an entrypoint, migrated, run, drained and closed."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from quickcomm.contracts.timing import Latency
+from quickcomm.dashboard.adapters.hub import Hub
+from quickcomm.dashboard.adapters.live import LiveFeed
+from quickcomm.dashboard.adapters.page import PageFiles
+from quickcomm.dashboard.adapters.queries import SqlQueries
+from quickcomm.dashboard.adapters.rest import Rest
+from quickcomm.dashboard.adapters.state import SqlStore
+from quickcomm.dashboard.ports import (
+    Alarm,
+    Budget,
+    Captions,
+    ClassifierHealth,
+    DashboardSettings,
+    Health,
+    HealthProvider,
+    OnReceipt,
+)
+from quickcomm.dashboard.service.service import DashboardService
+from quickcomm.kernel.bus import Bus
+from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.keys import Authenticator
+from quickcomm.kernel.storage import Database, migrate
+
+__all__ = [
+    "Alarm",
+    "Budget",
+    "Captions",
+    "ClassifierHealth",
+    "Dashboard",
+    "DashboardSettings",
+    "Health",
+    "HealthProvider",
+    "OnReceipt",
+]
+MIGRATIONS: Final = Path(__file__).parent / "adapters" / "migrations"
+
+
+def _nobody_asks(_site: str, _conversation_id: str, _utterance_id: str, _latency: Latency) -> None:
+    """Nobody wants receipts."""
+
+
+class Dashboard:
+    def __init__(
+        self,
+        *,
+        database: Database,
+        bus: Bus,
+        clock: Clock,
+        keys: Authenticator,
+        settings: DashboardSettings | None = None,
+        health: HealthProvider = Health,
+        on_receipt: OnReceipt = _nobody_asks,
+        ready: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`ready`: whether the rest of the process takes part; the dashboard adds its own consumers to that."""
+        settings = settings or DashboardSettings()
+        self._database = database
+        self._bus = bus
+        self._hub = Hub(settings.live_clients, settings.live_queue)
+        queries = SqlQueries(database)
+        self._service = DashboardService(SqlStore(database), self._hub, clock, on_receipt)
+        self._live = LiveFeed(self._hub, queries, self._service, keys, health, settings)
+        self._rest = Rest(
+            queries,
+            self._service,
+            keys,
+            lambda: self._service.ready and ready(),
+            metrics_open=settings.metrics_open,
+        )
+        self._page = PageFiles()
+
+    @property
+    def captions(self) -> Captions:
+        return self._hub
+
+    @property
+    def ready(self) -> bool:
+        return self._service.ready
+
+    def migrate(self) -> None:
+        """At start-up, before anything is written."""
+        migrate(self._database.engine, "dashboard", MIGRATIONS)
+
+    def routes(self) -> Sequence[web.AbstractRouteDef]:
+        """For `kernel.http.create_app`. `/openapi.json` must come before the page's files."""
+        return [*self._rest.routes(), web.get("/v1/live", self._live.handle), *self._page.routes()]
+
+    async def run(self) -> None:
+        """Consume the streams and tell pages how the system is, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._service.run(self._bus), name="dashboard:consume")
+            group.create_task(self._live.broadcast_health(), name="dashboard:health")
+
+    async def drain(self) -> None:
+        """Finish what is in hand. Stop audio and intelligence first, then this, then cancel `run`."""
+        await self._service.drain()
+
+    async def purge(self, before_ns: int) -> int:
+        """Delete conversations that ended before `before_ns`, and all that belongs to them; how many rows it was."""
+        return await self._service.purge(before_ns)
+
+    async def aclose(self) -> None:
+        """Send the pages away and store what is left. May be called again."""
+        await self._live.close()
+        await self._service.drain()

@@ -1,0 +1,182 @@
+"""What the dashboard needs from outside: a store, somewhere to push, and word of how the system is."""
+
+from collections.abc import Callable, Iterable
+from typing import Literal, Protocol, TypeVar
+
+import msgspec
+
+from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.timing import Latency
+from quickcomm.dashboard.model.edits import Action
+from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, TaskStatus, UtteranceRecord
+from quickcomm.dashboard.model.views import Card, Channel, Conversation, Task
+
+T = TypeVar("T")
+
+
+class Alarm(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that people should know of. `since` is RFC 3339."""
+
+    code: str
+    message: str
+    since: str
+
+
+class ClassifierHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """Who answers now; `degraded` when the local one stands in for the LLM."""
+
+    model: str = ""
+    source: Literal["llm", "local"] = "local"
+    degraded: bool = False
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """Milliseconds that each stage may take."""
+
+    endpoint: float = 600
+    stt: float = 400
+    publish: float = 20
+    queue: float = 20
+    classify: float = 100
+    store: float = 50
+    push: float = 20
+    total: float = 1000
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """How the whole system is, as the page shows it."""
+
+    status: Literal["ok", "degraded"] = "ok"
+    sessions: int = 0
+    stt_backlog_s: float = 0.0
+    alarms: tuple[Alarm, ...] = ()
+    classifier: ClassifierHealth = ClassifierHealth()
+    budget: Budget = Budget()
+
+
+HealthProvider = Callable[[], Health]
+OnReceipt = Callable[[str, str, str, Latency], None]
+"""Called once an utterance with (site, conversation_id, utterance_id, latency), after its first complete push."""
+
+
+class DashboardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Bounds of the dashboard. Every one is there to keep memory or time bounded."""
+
+    live_clients: int = 200
+    live_queue: int = 1024
+    """Messages that may wait for one client before it is disconnected."""
+    live_send_timeout_s: float = 10.0
+    health_every_s: float = 2.0
+    replay: int = 200
+    metrics_open: bool = False
+
+
+class State(Protocol):
+    """The records, inside one transaction. `save_*` of the same record twice is one row."""
+
+    def utterance(self, site: str, utterance_id: str) -> UtteranceRecord | None: ...
+    def save_utterance(self, record: UtteranceRecord) -> None: ...
+    def conversation(self, site: str, conversation_id: str) -> ConversationRecord | None: ...
+    def save_conversation(self, record: ConversationRecord) -> None: ...
+    def task(self, site: str, task_id: str) -> TaskRecord | None: ...
+    def tasks_of(self, site: str, utterance_id: str) -> list[TaskRecord]: ...
+    def save_task(self, record: TaskRecord) -> None: ...
+    def delete_task(self, record: TaskRecord) -> None: ...
+    def closings_of(self, site: str, utterance_id: str) -> list[Closing]: ...
+    def save_closing(self, record: Closing) -> None: ...
+    def delete_closing(self, record: Closing) -> None: ...
+    def tasks_in_rooms(self, site: str, rooms: Iterable[str], since_ns: int) -> list[TaskRecord]: ...
+    def closings_in_rooms(self, site: str, rooms: Iterable[str], since_ns: int) -> list[Closing]: ...
+    def tasks_acknowledged(self, site: str, channel: str) -> list[TaskRecord]: ...
+    def next_change(self, site: str) -> int: ...
+    def save_receipt(self, site: str, utterance_id: str, receipt: Latency) -> None: ...
+    def save_painted(self, site: str, utterance_id: str, painted_ms: float) -> None: ...
+    def purge(self, before_ns: int, limit: int) -> int:
+        """Delete at most `limit` conversations that ended earlier, with all that belongs to them; how many it was."""
+        ...
+
+
+class Store(Protocol):
+    async def transact(self, work: Callable[[State], T]) -> T:
+        """Run `work` in one transaction; return after the commit."""
+        ...
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a list goes on: `after` is opaque, from the last answer."""
+
+    limit: int = 50
+    after: tuple[int, int] | None = None
+
+
+class UtteranceFilter(msgspec.Struct, frozen=True, kw_only=True):
+    query: str | None = None
+    channel: str | None = None
+    department: str | None = None
+    conversation: str | None = None
+    since_ns: int | None = None
+
+
+class Replay(msgspec.Struct, frozen=True, kw_only=True):
+    """What a page needs when it connects: all of one moment, `change`."""
+
+    change: int
+    reset: bool
+    cards: list[Card]
+    conversations: list[Conversation]
+
+
+Listed = tuple[list[T], tuple[int, int] | None]
+"""Items, and the position after the last if there is more."""
+
+
+class Queries(Protocol):
+    async def utterances(self, site: str, wanted: UtteranceFilter, page: Page) -> Listed[Card]: ...
+    async def utterance(self, site: str, utterance_id: str) -> Card: ...
+    async def conversations(
+        self, site: str, state: str | None, channel: str | None, page: Page
+    ) -> Listed[Conversation]: ...
+    async def conversation(self, site: str, conversation_id: str) -> Conversation: ...
+    async def tasks(self, site: str, status: TaskStatus | None, department: str | None, page: Page) -> Listed[Task]: ...
+    async def channels(self, site: str) -> list[Channel]: ...
+    async def replay(self, site: str, after: int | None, limit: int) -> Replay: ...
+
+
+class Commands(Protocol):
+    """What people do."""
+
+    async def edit_task(self, site: str, task_id: str, action: Action, *, by: str, assignee: str | None) -> Task: ...
+
+    def painted(self, site: str, utterance_id: str, painted_ms: float) -> None:
+        """The browser reports that a card is on the screen. Never blocks."""
+        ...
+
+
+class Live(Protocol):
+    """Everybody who looks at a page. Nothing here blocks."""
+
+    def card(self, site: str, card: Card) -> None: ...
+    def task(self, site: str, task: Task, change: int) -> None: ...
+    def conversation(self, site: str, conversation: Conversation) -> None: ...
+
+
+class Captions(Protocol):
+    """Where audio shows what is being said now."""
+
+    def caption(self, caption: Caption) -> None:
+        """Push it to whoever looks. Never blocks; may drop."""
+        ...
+
+    def watched(self, site: str, channel: str) -> bool:
+        """Whether somebody is looking, so that making captions is worth the work."""
+        ...
+
+
+class Applied(msgspec.Struct, kw_only=True):
+    """What a transaction changed, as it is afterwards."""
+
+    cards: list[tuple[UtteranceRecord, tuple[TaskRecord, ...]]]
+    tasks: list[tuple[TaskRecord, int]]
+    conversations: list[ConversationRecord]
+    again: list[UtteranceRecord]
+    """Complete ones that came again before their receipt was stored: nothing changed, but nobody may know of them."""

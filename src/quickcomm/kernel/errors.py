@@ -27,3 +27,9 @@ class ConfigurationError(QuickCommError):
 class BusyError(QuickCommError):
     code = "busy"
     retryable = True
+
+
+class ConflictError(QuickCommError):
+    """What is asked contradicts the state that the thing is in."""
+
+    code = "conflict"

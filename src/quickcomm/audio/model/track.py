@@ -236,7 +236,12 @@ class Track:
             samples = self._slice(event.start, event.end + (0 if cut else self._segmenter.settings.tail))
             start, end = self._clip(event.start)[0], self._clip(event.end)[1]
             return Span(start=start, end=end, samples=samples, complete=isinstance(event, Closed))
-        return Opening(start=self._clip(event.start)[0]) if isinstance(event, Opened) else Click()
+        if isinstance(event, Opened):
+            start = self._clip(event.start)[0]
+            while self._snapshots and self._snapshots[-1].offset > start:
+                self._snapshots.pop()  # inside the utterance, by its pre-roll
+            return Opening(start=start)
+        return Click()
 
     def _jump(self, samples: int) -> None:
         start, frame = self.position, self.format.frame

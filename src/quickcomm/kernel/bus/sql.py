@@ -18,6 +18,7 @@ from quickcomm.kernel.bus.port import DeadLetter, Delivery, Handler, RejectedErr
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import NotFoundError
 from quickcomm.kernel.storage.database import Database, StorageError, touch
+from quickcomm.kernel.storage.migrations import migrate
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 PARTITIONS: Final = 4
@@ -80,6 +81,9 @@ class SqlBus:
         self._clock = clock
         self._wakers: dict[str, list[asyncio.Event]] = {}
         database.on_commit(self._wake)
+
+    def migrate(self) -> None:
+        migrate(self._database.engine, "bus", MIGRATIONS)
 
     async def publish(self, stream: str, key: str, payload: bytes) -> None:
         await self._database.write(lambda connection: append(connection, stream, key, payload))

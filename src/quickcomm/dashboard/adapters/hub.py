@@ -1,0 +1,204 @@
+"""Everybody who looks at a page: each message is written once and handed to bounded queues, one a client."""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import structlog
+from prometheus_client import Counter, Gauge
+
+from quickcomm.contracts.captions import Caption
+from quickcomm.dashboard.model.views import Card, Conversation, Task
+from quickcomm.dashboard.ports import ClassifierHealth, Health
+
+EVERYTHING: Final = "*"
+MAX_CAPTIONS: Final = 64
+
+CLIENTS = Gauge("quickcomm_live_clients", "Pages connected to the live feed")
+DROPPED = Counter("quickcomm_live_captions_dropped_total", "Captions dropped for clients that do not keep up")
+EVICTED = Counter("quickcomm_live_clients_evicted_total", "Clients disconnected because they did not keep up")
+
+log = structlog.get_logger(__name__)
+_encode = msgspec.json.Encoder().encode
+
+
+class CardEvent(msgspec.Struct, frozen=True, tag="card"):
+    card: Card
+
+
+class CaptionEvent(msgspec.Struct, frozen=True, kw_only=True, tag="caption"):
+    conversation_id: str
+    channel: str
+    speaker: int
+    start_offset: int
+    text: str
+    final: bool
+    utterance_id: str | None
+
+
+class TaskEvent(msgspec.Struct, frozen=True, tag="task"):
+    task: Task
+    change: int
+
+
+class ConversationEvent(msgspec.Struct, frozen=True, tag="conversation"):
+    conversation: Conversation
+
+
+class HealthEvent(msgspec.Struct, frozen=True, tag="health"):
+    health: Health
+
+
+class ErrorEvent(msgspec.Struct, frozen=True, tag="error"):
+    code: str
+    message: str
+
+
+class HelloEvent(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
+    version: str
+    site: str
+    role: str
+    change: int
+    reset: bool
+    classifier: ClassifierHealth
+    health: Health
+    conversations: list[Conversation]
+
+
+LiveEvent = CardEvent | CaptionEvent | TaskEvent | ConversationEvent | HealthEvent | ErrorEvent | HelloEvent
+
+
+def text_of(event: LiveEvent) -> str:
+    return _encode(event).decode()
+
+
+class Subscriber:
+    """One client's queues. Durable messages keep their order; of captions only the newest of each speaker waits."""
+
+    def __init__(self, site: str, limit: int) -> None:
+        self.site = site
+        self.channels: frozenset[str] = frozenset({EVERYTHING})
+        self.overflowed = False
+        self.baseline = 0
+        """Changes up to this one were replayed when the client connected."""
+        self._limit = limit
+        self._durable: deque[tuple[int, str]] = deque()
+        self._captions: OrderedDict[tuple[str, int], str] = OrderedDict()
+        self._wake = asyncio.Event()
+
+    def watches(self, channel: str) -> bool:
+        return EVERYTHING in self.channels or channel in self.channels
+
+    def put(self, text: str, change: int = 0) -> None:
+        """`change` 0: nothing that a replay would bring again."""
+        if self.overflowed:
+            return
+        if len(self._durable) >= self._limit:
+            self.overflowed = True
+            self._durable.clear()
+            self._captions.clear()
+        else:
+            self._durable.append((change, text))
+        self._wake.set()
+
+    def put_caption(self, speaker: tuple[str, int], text: str) -> None:
+        if self.overflowed:
+            return
+        if self._captions.pop(speaker, None) is not None:
+            DROPPED.inc()
+        self._captions[speaker] = text
+        if len(self._captions) > MAX_CAPTIONS:
+            self._captions.popitem(last=False)
+            DROPPED.inc()
+        self._wake.set()
+
+    async def get(self) -> str | None:
+        """The next message to send; None when the client has fallen too far behind."""
+        while True:
+            if self.overflowed:
+                return None
+            while self._durable:
+                change, text = self._durable.popleft()
+                if change == 0 or change > self.baseline:
+                    return text
+            if self._captions:
+                return self._captions.popitem(last=False)[1]
+            self._wake.clear()
+            await self._wake.wait()
+
+
+class Hub:
+    """Implements `Live` and `Captions`. To be used from the event loop; nothing here waits."""
+
+    def __init__(self, max_clients: int, queue_limit: int) -> None:
+        self._max_clients = max_clients
+        self._queue_limit = queue_limit
+        self._sites: dict[str, set[Subscriber]] = {}
+        self._count = 0
+
+    @property
+    def full(self) -> bool:
+        return self._count >= self._max_clients
+
+    @property
+    def empty(self) -> bool:
+        return self._count == 0
+
+    def join(self, site: str) -> Subscriber:
+        subscriber = Subscriber(site, self._queue_limit)
+        self._sites.setdefault(site, set()).add(subscriber)
+        self._count += 1
+        CLIENTS.inc()
+        return subscriber
+
+    def leave(self, subscriber: Subscriber) -> None:
+        site = self._sites.get(subscriber.site, set())
+        if subscriber not in site:
+            return
+        site.remove(subscriber)
+        self._count -= 1
+        CLIENTS.dec()
+        if subscriber.overflowed:
+            EVICTED.inc()
+        if not site:
+            del self._sites[subscriber.site]
+
+    def card(self, site: str, card: Card) -> None:
+        self._send(site, lambda: CardEvent(card), card.change)
+
+    def task(self, site: str, task: Task, change: int) -> None:
+        self._send(site, lambda: TaskEvent(task, change), change)
+
+    def conversation(self, site: str, conversation: Conversation) -> None:
+        self._send(site, lambda: ConversationEvent(conversation), conversation.change)
+
+    def health(self, health: Health) -> None:
+        text = text_of(HealthEvent(health))
+        for site in self._sites.values():
+            for subscriber in site:
+                subscriber.put(text)
+
+    def caption(self, caption: Caption) -> None:
+        watching = [
+            subscriber for subscriber in self._sites.get(caption.site, ()) if subscriber.watches(caption.channel)
+        ]
+        if not watching:
+            return
+        values: dict[str, Any] = msgspec.structs.asdict(caption)
+        del values["site"]
+        text = text_of(CaptionEvent(**values))
+        for subscriber in watching:
+            subscriber.put_caption((caption.conversation_id, caption.speaker), text)
+
+    def watched(self, site: str, channel: str) -> bool:
+        return any(subscriber.watches(channel) for subscriber in self._sites.get(site, ()))
+
+    def _send(self, site: str, event: Callable[[], LiveEvent], change: int) -> None:
+        subscribers = self._sites.get(site)
+        if not subscribers:
+            return
+        text = text_of(event())
+        for subscriber in subscribers:
+            subscriber.put(text, change)

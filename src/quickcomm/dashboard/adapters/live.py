@@ -1,0 +1,180 @@
+"""`WS /v1/live`: replays what a page has missed, then sends it what happens; hears what it watches and has painted."""
+
+import asyncio
+from typing import Annotated, Final, NamedTuple
+
+import msgspec
+import structlog
+from aiohttp import WSCloseCode, WSMsgType, web
+
+from quickcomm import __version__
+from quickcomm.dashboard.adapters.hub import CardEvent, ErrorEvent, HelloEvent, Hub, Subscriber, text_of
+from quickcomm.dashboard.adapters.parameters import integer
+from quickcomm.dashboard.ports import Commands, DashboardSettings, HealthProvider, Queries
+from quickcomm.kernel.errors import BusyError, QuickCommError
+from quickcomm.kernel.keys import Authenticator, Principal
+
+MAX_MESSAGE_BYTES: Final = 16 * 1024
+HEARTBEAT_S: Final = 20.0
+CLOSE_TIMEOUT_S: Final = 2.0
+MAX_CHANGE: Final = 2**53
+MAX_ERRORS: Final = 20
+
+log = structlog.get_logger(__name__)
+
+
+class Watch(msgspec.Struct, frozen=True, tag="watch"):
+    """Which channels' captions are wanted; `*` for all. Cards always come."""
+
+    channels: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=200)], ...], msgspec.Meta(max_length=500)]
+
+
+class Painted(msgspec.Struct, frozen=True, tag="painted"):
+    """A card is on the screen."""
+
+    utterance_id: Annotated[str, msgspec.Meta(max_length=200)]
+    revision: int
+    painted_ms: Annotated[float, msgspec.Meta(ge=0, le=3_600_000)]
+
+
+class _Connection(NamedTuple):
+    principal: Principal
+    transport: asyncio.Transport | None
+
+
+_decoder = msgspec.json.Decoder(Watch | Painted)
+
+
+class LiveFeed:
+    def __init__(
+        self,
+        hub: Hub,
+        queries: Queries,
+        commands: Commands,
+        auth: Authenticator,
+        health: HealthProvider,
+        settings: DashboardSettings,
+    ) -> None:
+        self._hub = hub
+        self._queries = queries
+        self._commands = commands
+        self._auth = auth
+        self._health = health
+        self._settings = settings
+        self._sockets: dict[web.WebSocketResponse, _Connection] = {}
+        self._closing = False
+
+    async def handle(self, request: web.Request) -> web.WebSocketResponse:
+        principal = await self._auth.require(request, "read")
+        after = integer(request.query, "after", low=0, high=MAX_CHANGE)
+        if self._hub.full or self._closing:
+            raise BusyError("Too many pages are connected; try again in a moment.")
+        socket = web.WebSocketResponse(
+            heartbeat=HEARTBEAT_S, max_msg_size=MAX_MESSAGE_BYTES, compress=False, timeout=CLOSE_TIMEOUT_S
+        )
+        subscriber = self._hub.join(principal.site)  # before the replay is read, so that nothing falls in between
+        self._sockets[socket] = _Connection(principal, request.transport)
+        try:
+            await socket.prepare(request)
+            await self._serve(socket, subscriber, after)
+        finally:
+            self._hub.leave(subscriber)
+            self._sockets.pop(socket, None)
+        return socket
+
+    async def broadcast_health(self) -> None:
+        """Every two seconds until cancelled: how the system is; and who is no longer welcome leaves."""
+        while True:
+            await asyncio.sleep(self._settings.health_every_s)
+            if not self._hub.empty:
+                self._hub.health(self._health())
+                await self._check_welcome()
+
+    async def close(self) -> None:
+        """Send everybody away; they come back to whoever is there then."""
+        self._closing = True
+        async with asyncio.TaskGroup() as group:
+            for socket, connection in list(self._sockets.items()):
+                group.create_task(_close(socket, connection, WSCloseCode.GOING_AWAY, "The server is stopping."))
+
+    async def _check_welcome(self) -> None:
+        for socket, connection in list(self._sockets.items()):
+            try:
+                welcome = await self._auth.keys.still_valid(connection.principal)
+            except QuickCommError:
+                continue  # the database is in trouble; that alone is no reason to send people away
+            if not welcome:
+                await _close(
+                    socket, connection, WSCloseCode.POLICY_VIOLATION, "The key was revoked or the session has ended."
+                )
+
+    async def _serve(self, socket: web.WebSocketResponse, subscriber: Subscriber, after: int | None) -> None:
+        connection = self._sockets[socket]
+        async with asyncio.TaskGroup() as group:
+            sender = group.create_task(self._send(socket, subscriber, after), name="live:send")
+            errors = 0
+            async for message in socket:
+                if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
+                    continue
+                if not self._hear(connection.principal, subscriber, message.data):
+                    errors += 1
+                    subscriber.put(text_of(ErrorEvent("live.malformed", "This message was not understood.")))
+                if errors == MAX_ERRORS:
+                    await _close(socket, connection, WSCloseCode.POLICY_VIOLATION, "Too many malformed messages.")
+            sender.cancel()
+
+    def _hear(self, principal: Principal, subscriber: Subscriber, data: str | bytes) -> bool:
+        try:
+            message = _decoder.decode(data)
+        except (msgspec.DecodeError, UnicodeError):
+            return False
+        if isinstance(message, Watch):
+            subscriber.channels = frozenset(message.channels)
+        else:
+            self._commands.painted(principal.site, message.utterance_id, message.painted_ms)
+        return True
+
+    async def _send(self, socket: web.WebSocketResponse, subscriber: Subscriber, after: int | None) -> None:
+        """Send until the client goes or cannot keep up."""
+        connection = self._sockets[socket]
+        try:
+            await self._replay(socket, subscriber, connection.principal, after)
+            while (text := await subscriber.get()) is not None:
+                async with asyncio.timeout(self._settings.live_send_timeout_s):
+                    await socket.send_str(text)
+        except (ConnectionError, TimeoutError):
+            pass
+        except QuickCommError as error:
+            log.warning("live.replay_failed", error=str(error))
+        await _close(socket, connection, WSCloseCode.TRY_AGAIN_LATER, "You did not keep up; connect again.")
+
+    async def _replay(
+        self, socket: web.WebSocketResponse, subscriber: Subscriber, principal: Principal, after: int | None
+    ) -> None:
+        replay = await self._queries.replay(principal.site, after, self._settings.replay)
+        subscriber.baseline = replay.change
+        health = self._health()
+        hello = HelloEvent(
+            version=__version__,
+            site=principal.site,
+            role=principal.role,
+            change=replay.change,
+            reset=replay.reset,
+            classifier=health.classifier,
+            health=health,
+            conversations=replay.conversations,
+        )
+        async with asyncio.timeout(self._settings.live_send_timeout_s):
+            await socket.send_str(text_of(hello))
+            for card in replay.cards:
+                await socket.send_str(text_of(CardEvent(card)))
+
+
+async def _close(socket: web.WebSocketResponse, connection: _Connection, code: int, reason: str) -> None:
+    """Say why, but do not wait for long: whoever does not read cannot hear it either, and is cut off."""
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await socket.close(code=code, message=reason.encode())
+    except (TimeoutError, ConnectionError):
+        if connection.transport is not None:
+            connection.transport.abort()

@@ -1,0 +1,115 @@
+"""What comes in with a request, checked and bounded: anything else is a 400 that names the parameter."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from quickcomm.dashboard.ports import Page
+from quickcomm.kernel.errors import InvalidInputError
+
+S = TypeVar("S", bound=str)
+T = TypeVar("T")
+DEFAULT_LIMIT: Final = 50
+MAX_LIMIT: Final = 200
+MAX_TEXT: Final = 200
+MAX_INTEGER: Final = 2**62
+
+
+def check_names(query: Mapping[str, str], known: frozenset[str]) -> None:
+    """A parameter with a typing error must not silently select everything."""
+    unknown = sorted(set(query) - known)
+    if unknown:
+        raise InvalidInputError(
+            f"There is no parameter {unknown[0][:MAX_TEXT]!r} here; known: {', '.join(sorted(known))}."
+        )
+
+
+def text(query: Mapping[str, str], name: str, limit: int = MAX_TEXT) -> str | None:
+    """None where it is missing or empty."""
+    value = query.get(name)
+    if value is not None and len(value) > limit:
+        raise InvalidInputError(f"`{name}` has more than {limit} characters.")
+    if value is not None and "\x00" in value:
+        raise InvalidInputError(f"`{name}` contains a zero byte.")
+    return value or None
+
+
+def integer(query: Mapping[str, str], name: str, *, low: int, high: int) -> int | None:
+    value = query.get(name)
+    if value is None or value == "":
+        return None
+    if not (value.isascii() and value.isdigit() and len(value) < 20 and low <= int(value) <= high):  # noqa: PLR2004 - digits of 2**63
+        raise InvalidInputError(f"`{name}` must be a whole number from {low} to {high}.")
+    return int(value)
+
+
+def choice(query: Mapping[str, str], name: str, values: tuple[S, ...]) -> S | None:
+    asked = query.get(name) or None
+    if asked is None:
+        return None
+    for value in values:
+        if value == asked:
+            return value
+    raise InvalidInputError(f"`{name}` must be one of {', '.join(values)}.")
+
+
+def time_ns(query: Mapping[str, str], name: str) -> int | None:
+    """RFC 3339; nanoseconds since the epoch."""
+    value = text(query, name, 40)
+    if value is None:
+        return None
+    try:
+        # A "+" that was not URL-encoded arrives as a space.
+        moment = datetime.fromisoformat(value.replace(" ", "+") if "T" in value else value)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise InvalidInputError(f"`{name}` must be an RFC 3339 time with its zone, like 2026-05-09T07:35:00Z.")
+    return int((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1000) * 10**6
+
+
+def page(query: Mapping[str, str]) -> Page:
+    limit = integer(query, "limit", low=1, high=MAX_LIMIT)
+    return Page(limit=limit or DEFAULT_LIMIT, after=_cursor(query))
+
+
+def cursor_of(position: tuple[int, int] | None) -> str | None:
+    if position is None:
+        return None
+    return base64.urlsafe_b64encode(f"{position[0]}.{position[1]}".encode()).decode().rstrip("=")
+
+
+def _cursor(query: Mapping[str, str]) -> tuple[int, int] | None:
+    value = text(query, "cursor")
+    if value is None:
+        return None
+    try:
+        time, _, row = (
+            base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_", validate=True)
+            .decode("ascii")
+            .partition(".")
+        )
+        position = (int(time), int(row))
+    except (binascii.Error, ValueError):
+        position = (-1, -1)
+    if not all(0 <= part <= MAX_INTEGER for part in position):
+        raise InvalidInputError("`cursor` must be the `next_cursor` of an earlier answer.")
+    return position
+
+
+async def body(request: web.Request, kind: type[T], default: T | None = None) -> T:
+    """The JSON body as `kind`; `default` where there is none."""
+    data = await request.read()
+    if not data and default is not None:
+        return default
+    if request.content_type != "application/json":
+        raise InvalidInputError("The body must be JSON, with Content-Type: application/json.")
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise InvalidInputError(f"The body is not as expected: {error}") from error

@@ -1,0 +1,251 @@
+"""Lists and look-ups for REST and for pages that connect; every query is bounded and stays within one site."""
+
+import re
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from quickcomm.dashboard.adapters.tables import (
+    Row,
+    changes,
+    conversation_record,
+    conversations,
+    fts,
+    tag,
+    task_record,
+    tasks,
+    utterance_record,
+    utterances,
+)
+from quickcomm.dashboard.model.records import TaskRecord, TaskStatus
+from quickcomm.dashboard.model.views import (
+    Card,
+    Channel,
+    Conversation,
+    Task,
+    card_view,
+    conversation_view,
+    rfc3339,
+    task_view,
+)
+from quickcomm.dashboard.ports import Listed, Page, Replay, UtteranceFilter
+from quickcomm.kernel.errors import NotFoundError
+from quickcomm.kernel.storage import Database
+
+T = TypeVar("T")
+MAX_TERMS: Final = 16
+MIN_PREFIX: Final = 2
+MAX_CHANNELS: Final = 1000
+LIVE_STATES: Final = ("live", "interrupted")
+MAX_LIVE: Final = 1000
+
+
+class SqlQueries:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def utterances(self, site: str, wanted: UtteranceFilter, page: Page) -> Listed[Card]:
+        """Newest first: by time, or with a query or a department by arrival, as the full-text index keeps them."""
+        match = match_expression(site, wanted)
+        if match == "":
+            return [], None
+
+        def load(connection: Connection) -> Listed[Card]:
+            statement = (
+                _by_time(site, wanted, page) if match is None else _by_match(connection, site, match, wanted, page)
+            )
+            rows = list(connection.execute(statement))
+            shown, after = _cut(rows, page, "spoken_ns")
+            return _cards(connection, site, shown), after
+
+        return await self._database.read(load)
+
+    async def utterance(self, site: str, utterance_id: str) -> Card:
+        query = sa.select(utterances).where(
+            utterances.c.site == site, utterances.c.utterance_id == utterance_id, utterances.c.heard
+        )
+        cards = await self._database.read(lambda connection: _cards(connection, site, list(connection.execute(query))))
+        if not cards:
+            raise NotFoundError(f"There is no utterance {utterance_id!r}.")
+        return cards[0]
+
+    async def conversations(
+        self, site: str, state: str | None, channel: str | None, page: Page
+    ) -> Listed[Conversation]:
+        query = sa.select(conversations).where(conversations.c.site == site)
+        if state is not None:
+            query = query.where(conversations.c.state == state)
+        if channel is not None:
+            query = query.where(conversations.c.channel == channel)
+        rows, after = await self._page(query, conversations, "started_ns", page)
+        return [conversation_view(conversation_record(row)) for row in rows], after
+
+    async def conversation(self, site: str, conversation_id: str) -> Conversation:
+        query = sa.select(conversations).where(
+            conversations.c.site == site, conversations.c.conversation_id == conversation_id
+        )
+        row = await self._database.read(lambda connection: connection.execute(query).one_or_none())
+        if row is None:
+            raise NotFoundError(f"There is no conversation {conversation_id!r}.")
+        return conversation_view(conversation_record(row))
+
+    async def tasks(self, site: str, status: TaskStatus | None, department: str | None, page: Page) -> Listed[Task]:
+        query = sa.select(tasks).where(tasks.c.site == site)
+        if status is not None:
+            query = query.where(tasks.c.status == status)
+        if department is not None:
+            query = query.where(tasks.c.department == department)
+        rows, after = await self._page(query, tasks, "created_ns", page)
+        return [task_view(task_record(row)) for row in rows], after
+
+    async def channels(self, site: str) -> list[Channel]:
+        live = sa.func.sum(sa.case((conversations.c.state.in_(LIVE_STATES), 1), else_=0))
+        totals = (
+            sa.select(
+                conversations.c.channel,
+                live.label("live"),
+                sa.func.count().label("conversations"),
+                sa.func.sum(conversations.c.utterances).label("utterances"),
+                sa.func.max(conversations.c.last_spoken_ns).label("last_ns"),
+            )
+            .where(conversations.c.site == site)
+            .group_by(conversations.c.channel)
+            .order_by(conversations.c.channel)
+            .limit(MAX_CHANNELS)
+        )
+        undone = (
+            sa.select(tasks.c.channel, sa.func.count().label("open_tasks"))
+            .where(tasks.c.site == site, tasks.c.status.in_(("open", "acknowledged")))
+            .group_by(tasks.c.channel)
+        )
+
+        def load(connection: Connection) -> list[Channel]:
+            open_tasks = {row.channel: row.open_tasks for row in connection.execute(undone)}
+            return [
+                Channel(
+                    channel=row.channel,
+                    live=row.live,
+                    conversations=row.conversations,
+                    utterances=row.utterances,
+                    open_tasks=open_tasks.get(row.channel, 0),
+                    last_spoken_at=rfc3339(row.last_ns) if row.last_ns else None,
+                )
+                for row in connection.execute(totals)
+            ]
+
+        return await self._database.read(load)
+
+    async def replay(self, site: str, after: int | None, limit: int) -> Replay:
+        """What changed after `after`; the newest cards where that is unknown or too much."""
+        mine = sa.select(utterances).where(utterances.c.site == site, utterances.c.heard)
+
+        def load(connection: Connection) -> Replay:
+            change = connection.execute(sa.select(changes.c.change).where(changes.c.site == site)).scalar() or 0
+            rows: list[Row] | None = None
+            if after is not None and 0 <= after <= change:
+                missed = mine.where(utterances.c.change > after).order_by(utterances.c.change).limit(limit + 1)
+                rows = list(connection.execute(missed))
+            reset = rows is None or len(rows) > limit
+            if rows is None or reset:
+                newest = mine.order_by(utterances.c.spoken_ns.desc(), utterances.c.id.desc()).limit(limit)
+                rows = list(connection.execute(newest))[::-1]
+            live = (
+                sa.select(conversations)
+                .where(conversations.c.site == site, conversations.c.state.in_(LIVE_STATES))
+                .order_by(conversations.c.started_ns)
+                .limit(MAX_LIVE)
+            )
+            return Replay(
+                change=change,
+                reset=reset,
+                cards=_cards(connection, site, rows),
+                conversations=[conversation_view(conversation_record(row)) for row in connection.execute(live)],
+            )
+
+        return await self._database.read(load)
+
+    async def _page(
+        self, query: sa.Select[Any], table: sa.Table, time: str, page: Page
+    ) -> tuple[list[Row], tuple[int, int] | None]:
+        query = _paged(query, table, time, page)
+        rows = await self._database.read(lambda connection: list(connection.execute(query)))
+        return _cut(rows, page, time)
+
+
+def match_expression(site: str, wanted: UtteranceFilter) -> str | None:
+    """What to ask the full-text index; None if it is not needed, empty if nothing can match.
+
+    People type anything: only words are taken from it, each quoted, so that nothing is ever a syntax error.
+    """
+    if wanted.query is None and wanted.department is None:
+        return None
+    kinds = {"s": site, "c": wanted.channel, "k": wanted.conversation, "d": wanted.department}
+    tags = " AND ".join(tag(kind, value) for kind, value in kinds.items() if value is not None)
+    expression = f"tags : ({tags})"
+    if wanted.query is None:
+        return expression
+    terms = re.findall(r"\w+", wanted.query)[:MAX_TERMS]
+    if not terms:
+        return ""
+    quoted = [f'"{term}"' for term in terms]
+    if len(terms[-1]) >= MIN_PREFIX:
+        quoted[-1] += "*"
+    return f"{expression} AND {{text summary rooms}} : ({' AND '.join(quoted)})"
+
+
+def _by_time(site: str, wanted: UtteranceFilter, page: Page) -> sa.Select[Any]:
+    query = sa.select(utterances).where(utterances.c.site == site, utterances.c.heard)
+    if wanted.channel is not None:
+        query = query.where(utterances.c.channel == wanted.channel)
+    if wanted.conversation is not None:
+        query = query.where(utterances.c.conversation_id == wanted.conversation)
+    if wanted.since_ns is not None:
+        query = query.where(utterances.c.spoken_ns >= wanted.since_ns)
+    return _paged(query, utterances, "spoken_ns", page)
+
+
+def _by_match(connection: Connection, site: str, match: str, wanted: UtteranceFilter, page: Page) -> sa.Select[Any]:
+    """In the order of the index, so that a common word costs no more than a rare one."""
+    query = (
+        sa.select(utterances)
+        .join_from(fts, utterances, utterances.c.id == fts.c.rowid)
+        .where(fts.c.dashboard_fts.op("MATCH")(match), utterances.c.site == site)
+        .order_by(fts.c.rowid.desc())
+        .limit(page.limit + 1)
+    )
+    if page.after is not None:
+        query = query.where(fts.c.rowid < page.after[1])
+    if wanted.since_ns is not None:
+        recent = sa.select(sa.func.min(utterances.c.id)).where(
+            utterances.c.site == site, utterances.c.heard, utterances.c.spoken_ns >= wanted.since_ns
+        )
+        first = connection.execute(recent).scalar()
+        query = query.where(utterances.c.spoken_ns >= wanted.since_ns, fts.c.rowid >= (first or 0))
+    return query
+
+
+def _paged(query: sa.Select[Any], table: sa.Table, time: str, page: Page) -> sa.Select[Any]:
+    if page.after is not None:
+        query = query.where(sa.tuple_(table.c[time], table.c.id) < sa.tuple_(*map(sa.literal, page.after)))
+    return query.order_by(table.c[time].desc(), table.c.id.desc()).limit(page.limit + 1)
+
+
+def _cut(rows: list[Row], page: Page, time: str) -> tuple[list[Row], tuple[int, int] | None]:
+    shown = rows[: page.limit]
+    if len(rows) <= page.limit:
+        return shown, None
+    return shown, (getattr(shown[-1], time), shown[-1].id)
+
+
+def _cards(connection: Connection, site: str, rows: list[Row]) -> list[Card]:
+    by_utterance: dict[str, list[TaskRecord]] = {row.utterance_id: [] for row in rows}
+    if by_utterance:
+        query = (
+            sa.select(tasks)
+            .where(tasks.c.site == site, tasks.c.utterance_id.in_(list(by_utterance)))
+            .order_by(tasks.c.created_ns, tasks.c.insight_index)
+        )
+        for row in connection.execute(query):
+            by_utterance[row.utterance_id].append(task_record(row))
+    return [card_view(utterance_record(row), tuple(by_utterance[row.utterance_id])) for row in rows]

@@ -1,0 +1,91 @@
+"""The dashboard's tables, and how rows become records."""
+
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+import xxhash
+
+from quickcomm.contracts.conversations import Ledger
+from quickcomm.contracts.insights import InsightsFound
+from quickcomm.contracts.timing import Latency
+from quickcomm.contracts.transcripts import UtteranceTranscribed
+from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, UtteranceRecord
+
+Row = sa.Row[Any]
+
+_meta = sa.MetaData()
+_heard = msgspec.json.Decoder(UtteranceTranscribed)
+_found = msgspec.json.Decoder(InsightsFound)
+_latency = msgspec.json.Decoder(Latency)
+_ledgers = msgspec.json.Decoder(tuple[Ledger, ...])
+_rooms = msgspec.json.Decoder(tuple[str, ...])
+_TYPES: Final[dict[str, Any]] = {"blob": sa.LargeBinary, "int": sa.Integer, "bool": sa.Boolean, "float": sa.Float}
+
+
+def _table(name: str, columns: str) -> sa.Table:
+    """`columns`: names, each with its kind behind a colon where it is no string."""
+    parts = (column.partition(":") for column in columns.split())
+    return sa.Table(name, _meta, *(sa.Column(part[0], _TYPES.get(part[2], sa.String)) for part in parts))
+
+
+changes = _table("dashboard_changes", "site change:int")
+conversations = _table(
+    "dashboard_conversations",
+    "id:int site conversation_id channel state sample_rate:int speakers:int started_ns:int ended_ns:int at_ns:int"
+    " utterances:int last_spoken_ns:int ledgers:blob change:int",
+)
+utterances = _table(
+    "dashboard_utterances",
+    "id:int site utterance_id conversation_id channel spoken_ns:int heard:bool change:int transcript:blob found:blob"
+    " receipt:blob painted_ms:float",
+)
+fts = _table("dashboard_fts", "rowid:int dashboard_fts text summary rooms tags")
+tasks = _table(
+    "dashboard_tasks",
+    "id:int site task_id utterance_id insight_index:int channel status department urgency rooms:blob summary assignee"
+    " created_ns:int acknowledged_ns:int completed_ns:int completed_by completed_by_utterance reopened_ns:int",
+)
+rooms = _table("dashboard_rooms", "site kind room at_ns:int owner")
+closings = _table(
+    "dashboard_closings",
+    "site closing_id utterance_id insight_index:int channel department rooms:blob at_ns:int task_id pinned:bool",
+)
+
+
+def tag(kind: str, value: str) -> str:
+    """A word for the full-text index that stands for a site, channel, conversation or department."""
+    return f"{kind}{xxhash.xxh64_hexdigest(value.encode())}"
+
+
+def utterance_record(row: Row) -> UtteranceRecord:
+    return UtteranceRecord(
+        site=row.site,
+        utterance_id=row.utterance_id,
+        conversation_id=row.conversation_id,
+        heard=_heard.decode(row.transcript) if row.transcript else None,
+        found=_found.decode(row.found) if row.found else None,
+        receipt=_latency.decode(row.receipt) if row.receipt else Latency(),
+        change=row.change,
+    )
+
+
+def conversation_record(row: Row) -> ConversationRecord:
+    values = row._asdict()
+    del values["id"]
+    values["ledgers"] = _ledgers.decode(values["ledgers"])
+    return ConversationRecord(**values)
+
+
+def task_record(row: Row) -> TaskRecord:
+    values = row._asdict()
+    del values["id"]
+    values["rooms"] = _rooms.decode(values["rooms"])
+    return TaskRecord(**values)
+
+
+def closing_record(row: Row) -> Closing:
+    values = row._asdict()
+    del values["closing_id"]
+    values["rooms"] = _rooms.decode(values["rooms"])
+    return Closing(**values)

@@ -1,0 +1,97 @@
+"""What is kept: an utterance as its two messages, conversations, tasks, and closings by voice."""
+
+from typing import Literal
+
+import msgspec
+
+from quickcomm.contracts.conversations import ConversationState, Ledger
+from quickcomm.contracts.insight import Urgency
+from quickcomm.contracts.insights import InsightsFound
+from quickcomm.contracts.timing import Latency
+from quickcomm.contracts.transcripts import UtteranceTranscribed
+
+TaskStatus = Literal["open", "acknowledged", "done"]
+
+
+class UtteranceRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Both messages as they came, in either order, and the part of the receipt that is stamped here."""
+
+    site: str
+    utterance_id: str
+    conversation_id: str
+    heard: UtteranceTranscribed | None = None
+    found: InsightsFound | None = None
+    receipt: Latency = Latency()
+    change: int = 0
+
+    @property
+    def complete(self) -> bool:
+        return self.heard is not None and self.found is not None
+
+
+class ConversationRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """`at_ns` and `state` are of the newest message; 0 while only utterances told of the conversation."""
+
+    site: str
+    conversation_id: str
+    channel: str
+    state: ConversationState = "live"
+    sample_rate: int = 0
+    speakers: int = 1
+    started_ns: int
+    ended_ns: int | None = None
+    at_ns: int = 0
+    utterances: int = 0
+    last_spoken_ns: int = 0
+    ledgers: tuple[Ledger, ...] = ()
+    change: int = 0
+
+
+class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that somebody must do. `created_ns` is when it was said. A person's edits are never overwritten."""
+
+    site: str
+    task_id: str
+    utterance_id: str
+    insight_index: int
+    channel: str
+    status: TaskStatus = "open"
+    department: str
+    urgency: Urgency
+    rooms: tuple[str, ...]
+    summary: str
+    assignee: str | None = None
+    created_ns: int
+    acknowledged_ns: int | None = None
+    completed_ns: int | None = None
+    completed_by: str | None = None
+    completed_by_utterance: str | None = None
+    reopened_ns: int | None = None
+
+    @property
+    def touched(self) -> bool:
+        """A person did something with it, so that it stays whatever later revisions say."""
+        edits = (self.assignee, self.acknowledged_ns, self.completed_by, self.reopened_ns)
+        return any(edit is not None for edit in edits)
+
+
+class Closing(msgspec.Struct, frozen=True, kw_only=True):
+    """Somebody said that a job is finished. `pinned`: decided for good, because a person has acted since."""
+
+    site: str
+    utterance_id: str
+    insight_index: int
+    channel: str
+    department: str
+    rooms: tuple[str, ...]
+    at_ns: int
+    task_id: str | None = None
+    pinned: bool = False
+
+    @property
+    def order(self) -> tuple[int, str, int]:
+        return (self.at_ns, self.utterance_id, self.insight_index)
+
+
+def task_id(utterance_id: str, insight_index: int) -> str:
+    return f"{utterance_id}:{insight_index}"

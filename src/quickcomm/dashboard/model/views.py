@@ -1,0 +1,154 @@
+"""What the page and REST clients see. Times are RFC 3339 UTC, offsets are samples at the client's rate."""
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from quickcomm.contracts.conversations import ConversationState, Ledger
+from quickcomm.contracts.insight import Insight, Urgency
+from quickcomm.contracts.timing import Latency
+from quickcomm.contracts.transcripts import Word
+from quickcomm.dashboard.model.projections import latency_of
+from quickcomm.dashboard.model.records import ConversationRecord, TaskRecord, TaskStatus, UtteranceRecord
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that somebody must do."""
+
+    task_id: str
+    utterance_id: str
+    insight_index: int
+    status: TaskStatus
+    channel: str
+    department: str
+    urgency: Urgency
+    rooms: tuple[str, ...]
+    summary: str
+    assignee: str | None
+    created_at: str
+    acknowledged_at: str | None
+    completed_at: str | None
+    completed_by: str | None
+    completed_by_utterance: str | None
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True):
+    """An utterance with what it asks for and what became of it. `insights` is empty until it is classified."""
+
+    utterance_id: str
+    conversation_id: str
+    channel: str
+    speaker: int
+    start_offset: int
+    end_offset: int
+    sample_rate: int
+    text: str
+    confidence: float
+    unintelligible: bool
+    seq: int
+    spoken_at: str
+    words: tuple[Word, ...]
+    insights: tuple[Insight, ...]
+    tasks: tuple[Task, ...]
+    latency_ms: Latency
+    change: int
+
+
+class Conversation(msgspec.Struct, frozen=True, kw_only=True):
+    """`ledger` sums the speakers: received = speech + silence + gap."""
+
+    conversation_id: str
+    channel: str
+    state: ConversationState
+    sample_rate: int
+    speakers: int
+    started_at: str
+    ended_at: str | None
+    utterances: int
+    ledger: Ledger
+    ledgers: tuple[Ledger, ...]
+    change: int
+
+
+class Channel(msgspec.Struct, frozen=True, kw_only=True):
+    """A radio channel or line. `live`: conversations that are on now; `open_tasks`: not done."""
+
+    channel: str
+    live: int
+    conversations: int
+    utterances: int
+    open_tasks: int
+    last_spoken_at: str | None
+
+
+def rfc3339(ns: int) -> str:
+    """Milliseconds, UTC: `2026-05-09T07:35:25.123Z`."""
+    seconds, rest = divmod(ns, 10**9)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest // 10**6:03d}Z"
+
+
+def _time(ns: int | None) -> str | None:
+    return None if ns is None else rfc3339(ns)
+
+
+def task_view(task: TaskRecord) -> Task:
+    return Task(
+        task_id=task.task_id,
+        utterance_id=task.utterance_id,
+        insight_index=task.insight_index,
+        status=task.status,
+        channel=task.channel,
+        department=task.department,
+        urgency=task.urgency,
+        rooms=task.rooms,
+        summary=task.summary,
+        assignee=task.assignee,
+        created_at=rfc3339(task.created_ns),
+        acknowledged_at=_time(task.acknowledged_ns),
+        completed_at=_time(task.completed_ns),
+        completed_by=task.completed_by,
+        completed_by_utterance=task.completed_by_utterance,
+    )
+
+
+def card_view(record: UtteranceRecord, tasks: tuple[TaskRecord, ...]) -> Card:
+    """The card of an utterance whose transcript is there."""
+    heard = record.heard
+    if heard is None:
+        message = f"{record.utterance_id} has no transcript yet"
+        raise ValueError(message)
+    return Card(
+        utterance_id=heard.utterance_id,
+        conversation_id=heard.conversation_id,
+        channel=heard.channel,
+        speaker=heard.speaker,
+        start_offset=heard.start_offset,
+        end_offset=heard.end_offset,
+        sample_rate=heard.sample_rate,
+        text=heard.text,
+        confidence=heard.confidence,
+        unintelligible=heard.unintelligible,
+        seq=heard.seq,
+        spoken_at=rfc3339(heard.spoken_at_ns),
+        words=heard.words,
+        insights=record.found.insights if record.found else (),
+        tasks=tuple(task_view(task) for task in tasks),
+        latency_ms=latency_of(record),
+        change=record.change,
+    )
+
+
+def conversation_view(record: ConversationRecord) -> Conversation:
+    return Conversation(
+        conversation_id=record.conversation_id,
+        channel=record.channel,
+        state=record.state,
+        sample_rate=record.sample_rate,
+        speakers=record.speakers,
+        started_at=rfc3339(record.started_ns),
+        ended_at=_time(record.ended_ns),
+        utterances=record.utterances,
+        ledger=sum(record.ledgers, Ledger()),
+        ledgers=record.ledgers,
+        change=record.change,
+    )

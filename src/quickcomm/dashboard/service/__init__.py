@@ -1,0 +1,1 @@
+"""Behaviour of the dashboard: messages in, records changed, cards pushed."""

@@ -1,0 +1,160 @@
+"""Consumes the streams, commits projections in batches, pushes what changed and writes the latency receipts."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+import structlog
+
+from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged
+from quickcomm.contracts.insights import INSIGHTS, InsightsFound
+from quickcomm.contracts.timing import Latency
+from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
+from quickcomm.dashboard.model.edits import Action
+from quickcomm.dashboard.model.projections import latency_of
+from quickcomm.dashboard.model.records import UtteranceRecord
+from quickcomm.dashboard.model.views import Task, card_view, conversation_view, task_view
+from quickcomm.dashboard.ports import Applied, Live, OnReceipt, State, Store
+from quickcomm.dashboard.service.projector import Projector
+from quickcomm.dashboard.service.receipts import Receipts
+from quickcomm.kernel.bus import Bus, Delivery, Handler, RejectedError
+from quickcomm.kernel.clock import Clock
+
+GROUP: Final = "dashboard"
+PURGE_BATCH: Final = 200
+
+M = TypeVar("M", UtteranceTranscribed, InsightsFound, ConversationChanged)
+log = structlog.get_logger(__name__)
+
+
+class DashboardService:
+    def __init__(self, store: Store, live: Live, clock: Clock, on_receipt: OnReceipt) -> None:
+        self._store = store
+        self._live = live
+        self._clock = clock
+        self._on_receipt = on_receipt
+        self._receipts = Receipts(store)
+        self._running = 0
+        self._in_hand = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the streams are being consumed."""
+        return self._running > 0
+
+    async def run(self, bus: Bus) -> None:
+        """Consume until cancelled."""
+        consumers: dict[str, Handler] = {
+            TRANSCRIPTS: self._consumer(UtteranceTranscribed, Projector.transcript),
+            INSIGHTS: self._consumer(InsightsFound, Projector.insights),
+            CONVERSATIONS: self._consumer(ConversationChanged, Projector.conversation),
+        }
+        self._running += 1
+        try:
+            async with asyncio.TaskGroup() as group:
+                for stream, handler in consumers.items():
+                    group.create_task(bus.subscribe(stream, GROUP, handler), name=f"dashboard:{stream}")
+                group.create_task(self._receipts.run(), name="dashboard:receipts")
+        finally:
+            self._running -= 1
+
+    async def drain(self) -> None:
+        """Wait until what is in hand is committed and pushed, and store the receipts."""
+        await self._idle.wait()
+        await self._receipts.flush()
+
+    async def edit_task(self, site: str, task_id: str, action: Action, *, by: str, assignee: str | None) -> Task:
+        now = self._clock.now_ns()
+
+        def work(state: State) -> tuple[Task, Applied]:
+            projector = Projector(state)
+            task = projector.task(site, task_id)
+            task = projector.edit(task, action, by=by, assignee=assignee, now_ns=now)
+            return task_view(task), projector.finish()
+
+        task, applied = await self._store.transact(work)
+        self._push(applied)
+        return task
+
+    def painted(self, site: str, utterance_id: str, painted_ms: float) -> None:
+        self._receipts.painted(site, utterance_id, painted_ms)
+
+    async def purge(self, before_ns: int) -> int:
+        """Delete what ended before; in small transactions, so that nobody waits for it."""
+        total = 0
+        while True:
+            purged = await self._store.transact(lambda state: state.purge(before_ns, PURGE_BATCH))
+            total += purged
+            if purged == 0:
+                return total
+
+    def _consumer(self, kind: type[M], apply: Callable[[Projector, M], None]) -> Handler:
+        decoder = msgspec.json.Decoder(kind)
+
+        async def handle(batch: Sequence[Delivery]) -> None:
+            messages = [_decode(decoder, delivery) for delivery in batch]
+            self._in_hand += 1
+            self._idle.clear()
+            try:
+                received_ns = self._clock.now_ns()
+                applied = await self._store.transact(lambda state: _apply(state, messages, apply))
+                self._push(applied, received_ns)
+            finally:
+                self._in_hand -= 1
+                if self._in_hand == 0:
+                    self._idle.set()
+
+        return handle
+
+    def _push(self, applied: Applied, received_ns: int | None = None) -> None:
+        committed_ns = self._clock.now_ns()
+        for record, tasks in applied.cards:
+            stamped = self._stamp(record, received_ns, committed_ns)
+            self._live.card(record.site, card_view(stamped, tasks))
+            if stamped is not record:
+                self._on_receipt(record.site, record.conversation_id, record.utterance_id, latency_of(stamped))
+        for task, change in applied.tasks:
+            self._live.task(task.site, task_view(task), change)
+        for conversation in applied.conversations:
+            self._live.conversation(conversation.site, conversation_view(conversation))
+        for record in applied.again:
+            stamped = self._stamp(record, received_ns, committed_ns)
+            if stamped is not record:
+                self._on_receipt(record.site, record.conversation_id, record.utterance_id, latency_of(stamped))
+
+    def _stamp(self, record: UtteranceRecord, received_ns: int | None, committed_ns: int) -> UtteranceRecord:
+        """Finish the receipt, once an utterance: `store` since it was published, `push` since the commit."""
+        heard, found = record.heard, record.found
+        if heard is None or found is None or record.receipt.total is not None or received_ns is None:
+            return record
+        if self._receipts.known(record.site, record.utterance_id):
+            return record
+        now = self._clock.now_ns()
+        published = max(found.published_ns, heard.published_ns)
+        since = published if 0 < published <= received_ns else received_ns
+        receipt = Latency(
+            store=_ms(committed_ns - since), push=_ms(now - committed_ns), total=_ms(now - heard.speech_ended_ns)
+        )
+        self._receipts.stamped(record.site, record.utterance_id, receipt)
+        return msgspec.structs.replace(record, receipt=receipt)
+
+
+def _decode(decoder: msgspec.json.Decoder[M], delivery: Delivery) -> M:
+    try:
+        return decoder.decode(delivery.payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RejectedError(f"Message {delivery.message_id} of {delivery.stream} cannot be read: {error}") from error
+
+
+def _apply(state: State, messages: Sequence[M], apply: Callable[[Projector, M], None]) -> Applied:
+    projector = Projector(state)
+    for message in messages:
+        apply(projector, message)
+    return projector.finish()
+
+
+def _ms(ns: int) -> float:
+    return round(max(ns, 0) / 1e6, 3)

@@ -1,0 +1,193 @@
+"""What a site's operator can ask, over the local socket beside a running server, or on its data when none runs."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from quickcomm.audio.module import Audio
+from quickcomm.contracts.conversations import ConversationChanged, Ledger
+from quickcomm.entrypoints.backup import back_up
+from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.kernel.bus.sql import SqlBus
+from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.errors import ConfigurationError, InvalidInputError, NotFoundError, QuickCommError
+from quickcomm.kernel.keys import KeyStore
+from quickcomm.kernel.storage import Database
+
+CALL_TIMEOUT_S: Final = 600.0
+Arguments = dict[str, Any]
+Answer = list[dict[str, Any]]
+Status = Callable[[], Awaitable[Answer]]
+Ledgers = Callable[[str | None], Awaitable[list[ConversationChanged]]]
+
+
+class Administration:
+    """Every command takes and gives plain JSON values; `call` finds it by name."""
+
+    def __init__(self, database: Database, bus: SqlBus, keys: KeyStore, ledgers: Ledgers, status: Status) -> None:
+        self._database = database
+        self._bus = bus
+        self._keys = keys
+        self._ledgers = ledgers
+        self._status = status
+        self._commands: dict[str, Callable[[Arguments], Awaitable[Answer]]] = {
+            "keys.create": self._create_key,
+            "keys.list": self._list_keys,
+            "keys.revoke": self._revoke_key,
+            "ledger": self._ledger,
+            "dead-letters.list": self._dead_letters,
+            "dead-letters.replay": self._replay,
+            "dead-letters.drop": self._drop,
+            "backup": self._backup,
+            "status": lambda _: self._status(),
+        }
+
+    async def call(self, command: str, arguments: Arguments) -> Answer:
+        """Raises `QuickCommError` with a text for the operator."""
+        if command not in self._commands:
+            raise NotFoundError(f"There is no command {command!r}.")
+        return await self._commands[command](arguments)
+
+    async def _create_key(self, arguments: Arguments) -> Answer:
+        role, name, site = arguments["role"], arguments.get("name") or "", arguments.get("site") or "main"
+        return [msgspec.to_builtins(await self._keys.create(role, name, site))]
+
+    async def _list_keys(self, _arguments: Arguments) -> Answer:
+        return [msgspec.to_builtins(key) for key in await self._keys.list()]
+
+    async def _revoke_key(self, arguments: Arguments) -> Answer:
+        await self._keys.revoke(arguments["id"])
+        return [{"id": arguments["id"], "revoked": True}]
+
+    async def _ledger(self, arguments: Arguments) -> Answer:
+        found = await self._ledgers(arguments.get("conversation_id"))
+        if not found and arguments.get("conversation_id"):
+            raise NotFoundError(f"There is no conversation {arguments['conversation_id']}.")
+        return [_ledger_row(change) for change in found]
+
+    async def _dead_letters(self, _arguments: Arguments) -> Answer:
+        return [
+            {
+                "id": letter.id,
+                "stream": letter.stream,
+                "group": letter.group,
+                "conversation_id": letter.key,
+                "reason": letter.reason,
+                "attempts": letter.attempts,
+                "bytes": len(letter.payload),
+            }
+            for letter in await self._bus.dead_letters()
+        ]
+
+    async def _replay(self, arguments: Arguments) -> Answer:
+        await self._bus.replay(int(arguments["id"]))
+        return [{"id": int(arguments["id"]), "replayed": True}]
+
+    async def _drop(self, arguments: Arguments) -> Answer:
+        await self._bus.drop(int(arguments["id"]))
+        return [{"id": int(arguments["id"]), "dropped": True}]
+
+    async def _backup(self, arguments: Arguments) -> Answer:
+        size = await asyncio.to_thread(back_up, self._database.path, Path(arguments["file"]))
+        return [{"file": arguments["file"], "bytes": size}]
+
+
+def _ledger_row(change: ConversationChanged) -> dict[str, Any]:
+    total = sum(change.ledgers, Ledger())
+    return {
+        "site": change.site,
+        "conversation_id": change.conversation_id,
+        "channel": change.channel,
+        "state": change.state,
+        "sample_rate": change.sample_rate,
+        **msgspec.to_builtins(total),
+        "balanced": all(ledger.balanced for ledger in change.ledgers),
+        "speakers": msgspec.to_builtins(change.ledgers),
+    }
+
+
+@contextlib.asynccontextmanager
+async def admin_socket(administration: Administration, path: Path) -> AsyncIterator[None]:
+    """Listen on a Unix socket that only this user may open."""
+
+    async def handle(request: web.Request) -> web.Response:
+        try:
+            body = await request.json()
+            rows = await administration.call(str(body["command"]), dict(body["arguments"]))
+        except QuickCommError as error:
+            return web.json_response({"code": error.code, "detail": str(error)}, status=400)
+        except (KeyError, TypeError, ValueError) as error:
+            return web.json_response({"code": "invalid_input", "detail": f"Bad arguments: {error}"}, status=400)
+        return web.json_response({"rows": rows})
+
+    app = web.Application()
+    app.add_routes([web.post("/call", handle)])
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    path.unlink(missing_ok=True)
+    before = os.umask(0o077)
+    try:
+        await web.UnixSite(runner, str(path)).start()
+    finally:
+        os.umask(before)
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+        path.unlink(missing_ok=True)
+
+
+async def administer(data_dir: Path, command: str, arguments: Arguments, *, needs_server: bool = False) -> Answer:
+    """Ask the running server; where none runs, work on the directory itself (unless only a server can answer)."""
+    directory = DataDirectory(data_dir)
+    if directory.socket.exists():
+        try:
+            return await _ask(directory.socket, command, arguments)
+        except aiohttp.ClientConnectionError:
+            pass  # left behind by a server that was killed
+    if needs_server:
+        raise ConfigurationError(f"No QuickComm is running on {directory.path}. Start one with: quickcomm serve")
+    with directory.own():
+        return await _offline(directory, command, arguments)
+
+
+async def _ask(socket: Path, command: str, arguments: Arguments) -> Answer:
+    timeout = aiohttp.ClientTimeout(total=CALL_TIMEOUT_S)
+    body = {"command": command, "arguments": arguments}
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket)), timeout=timeout) as client,
+        client.post("http://quickcomm/call", json=body) as response,
+    ):
+        answer = await response.json()
+    if "rows" not in answer:
+        raise InvalidInputError(answer["detail"])
+    rows: Answer = answer["rows"]
+    return rows
+
+
+async def _offline(directory: DataDirectory, command: str, arguments: Arguments) -> Answer:
+    clock = SystemClock()
+    database = Database(directory.database)
+    database.open()
+    try:
+        keys = KeyStore(database, clock)
+        keys.migrate()
+        bus = SqlBus(database, clock)
+        bus.migrate()
+
+        async def ledgers(conversation_id: str | None) -> list[ConversationChanged]:
+            return await Audio.stored_ledgers(database, clock, conversation_id)
+
+        async def status() -> Answer:
+            return []
+
+        return await Administration(database, bus, keys, ledgers, status).call(command, arguments)
+    finally:
+        await database.aclose()

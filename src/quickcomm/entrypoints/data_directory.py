@@ -1,0 +1,100 @@
+"""A data directory has one owner: a lock that dies with its process, and word of where that process listens."""
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from filelock import FileLock, Timeout
+
+from quickcomm.kernel.errors import ConfigurationError
+
+DATABASE: Final = "quickcomm.sqlite"
+RECORDINGS: Final = "recordings"
+SOCKET_LIMIT: Final = 100
+"""A Unix socket's path has room for 107 bytes."""
+
+
+class Running(msgspec.Struct, frozen=True, kw_only=True):
+    """The process that owns the directory."""
+
+    pid: int
+    url: str
+    version: str
+
+
+class DataDirectoryBusyError(ConfigurationError):
+    code = "data_directory.busy"
+
+
+class DataDirectory:
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().absolute()
+
+    @property
+    def database(self) -> Path:
+        return self.path / DATABASE
+
+    @property
+    def recordings(self) -> Path:
+        return self.path / RECORDINGS
+
+    @property
+    def socket(self) -> Path:
+        """The local administration socket; elsewhere where the directory's own path is too long for one."""
+        inside = self.path / "admin.sock"
+        if len(os.fsencode(inside)) <= SOCKET_LIMIT:
+            return inside
+        name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:24]
+        return Path(tempfile.gettempdir()) / f"quickcomm-{os.getuid()}" / f"{name}.sock"
+
+    def create(self) -> None:
+        """Raises `ConfigurationError` where the directory cannot be used."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.socket.parent.mkdir(exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise ConfigurationError(f"The data directory {self.path} cannot be made: {error.strerror}.") from error
+        if not os.access(self.path, os.W_OK):
+            raise ConfigurationError(f"The data directory {self.path} is not writable; choose another --data-dir.")
+
+    @contextlib.contextmanager
+    def own(self) -> Iterator[None]:
+        """Be the one process on this directory. Raises `DataDirectoryBusyError` that names the other one."""
+        self.create()
+        lock = FileLock(self.path / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise DataDirectoryBusyError(self._busy()) from None
+        try:
+            yield
+        finally:
+            self._info.unlink(missing_ok=True)
+            lock.release()
+
+    def announce(self, running: Running) -> None:
+        self._info.write_bytes(msgspec.json.encode(running))
+
+    def running(self) -> Running | None:
+        """What the owner announced, if there is one."""
+        try:
+            return msgspec.json.decode(self._info.read_bytes(), type=Running)
+        except (OSError, msgspec.DecodeError):
+            return None
+
+    @property
+    def _info(self) -> Path:
+        return self.path / "running.json"
+
+    def _busy(self) -> str:
+        owner = self.running()
+        who = f"process {owner.pid}, at {owner.url}" if owner else "just starting or stopping"
+        return (
+            f"Another QuickComm ({who}) uses {self.path}. "
+            "Stop it first, or give this one a --data-dir (and a --port) of its own."
+        )

@@ -1,0 +1,225 @@
+"""The monolith: all modules in one process, on one port, over one SQLite database."""
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from quickcomm import __version__
+from quickcomm.audio.module import Audio, Caller, SpeechToText
+from quickcomm.dashboard.module import Alarm, ClassifierHealth, Dashboard, Health
+from quickcomm.entrypoints.administration import Administration, Answer, admin_socket
+from quickcomm.entrypoints.data_directory import DataDirectory, Running
+from quickcomm.entrypoints.engines import load_classifier, load_engine
+from quickcomm.entrypoints.settings import Settings
+from quickcomm.intelligence.module import Classifier, Intelligence
+from quickcomm.kernel.bus.sql import SqlBus
+from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.http import create_app
+from quickcomm.kernel.keys import Authenticator, KeyStore
+from quickcomm.kernel.site_pack import SitePack, load_pack
+from quickcomm.kernel.storage import Database
+
+PURGE_EVERY_S: Final = 3_600.0
+CATCH_UP_S: Final = 3.0
+DAY_NS: Final = 86_400 * 1_000_000_000
+
+log = structlog.get_logger(__name__)
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True):
+    """The server answers at `url`; `admin_key` only at the very first start."""
+
+    url: str
+    admin_key: str | None
+
+
+class Monolith:
+    def __init__(self, settings: Settings, directory: DataDirectory, engine: SpeechToText, classifier: Classifier) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._clock = SystemClock()
+        self._database = Database(directory.database)
+        self._bus = SqlBus(self._database, self._clock)
+        self._key_store = KeyStore(self._database, self._clock)
+        self._keys = Authenticator(self._key_store, self._clock, settings.keys)
+        self._classifier = classifier
+        self._alarms: dict[str, Alarm] = {}
+        self._pack: SitePack = load_pack(settings.pack)
+        self._started = datetime.now(UTC)
+        self._url = ""
+        self._dashboard = Dashboard(
+            database=self._database,
+            bus=self._bus,
+            clock=self._clock,
+            keys=self._keys,
+            settings=settings.dashboard,
+            health=self._health,
+            on_receipt=lambda *receipt: self._audio.receipt(*receipt),
+        )
+        self._audio = Audio(
+            settings=settings.audio,
+            database=self._database,
+            bus=self._bus,
+            clock=self._clock,
+            engine=engine,
+            captions=self._dashboard.captions,
+            authenticate=self._authenticate,
+            recordings=directory.recordings if settings.storage.recordings else None,
+        )
+        self._intelligence = Intelligence(
+            database=self._database,
+            bus=self._bus,
+            clock=self._clock,
+            classifier=classifier,
+            opens_task=self._pack.opens_task,
+        )
+
+    async def run(self, ready: Callable[[Ready], None], stop: asyncio.Event) -> None:
+        """Serve until `stop` is set, then drain. Raises `ConfigurationError` where the port cannot be had."""
+        self._database.open()
+        for module in (self._bus, self._key_store, self._audio, self._intelligence, self._dashboard):
+            module.migrate()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                work = [
+                    tasks.create_task(self._dashboard.run(), name="dashboard"),
+                    tasks.create_task(self._intelligence.run(), name="intelligence"),
+                    tasks.create_task(self._audio.run(), name="audio"),
+                    tasks.create_task(self._bus.trim_forever(), name="bus:trim"),
+                    tasks.create_task(self._purge_forever(), name="purge"),
+                ]
+                async with self._listening():
+                    ready(Ready(url=self._url, admin_key=await self._first_key()))
+                    await stop.wait()
+                    await self._drain()
+                for task in work:
+                    task.cancel()
+        finally:
+            self._audio.close()
+            await self._dashboard.aclose()
+            await self._database.aclose()
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def _listening(self) -> AsyncIterator[None]:
+        app = create_app([*self._audio.routes(), *self._dashboard.routes()])
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+        await runner.setup()
+        site = web.TCPSite(runner, self._settings.host, self._settings.port)
+        administration = Administration(
+            self._database, self._bus, self._key_store, self._audio.ledgers, self._status
+        )
+        try:
+            try:
+                await site.start()
+            except OSError as error:
+                raise ConfigurationError(_cannot_listen(error, self._settings)) from error
+            port = runner.addresses[0][1]
+            host = "127.0.0.1" if self._settings.host in {"0.0.0.0", "::"} else self._settings.host  # noqa: S104
+            self._url = f"http://{host}:{port}"
+            async with admin_socket(administration, self._directory.socket):
+                self._directory.announce(Running(pid=os.getpid(), url=self._url, version=__version__))
+                yield
+        finally:
+            await runner.cleanup()
+
+    async def _drain(self) -> None:
+        """Intake first, then what it caused: nothing that was heard is left behind."""
+        log.info("server.draining")
+        await self._audio.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CATCH_UP_S):
+                while any((await self._bus.backlog()).values()):
+                    await asyncio.sleep(0.05)
+        await self._dashboard.drain()
+
+    async def _first_key(self) -> str | None:
+        if await self._key_store.list():
+            return None
+        return (await self._key_store.create("admin", "first start")).key
+
+    async def _authenticate(self, request: web.Request) -> Caller:
+        principal = await self._keys.require(request, "ingest")
+        return Caller(site=principal.site, key_id=principal.key_id)
+
+    def _health(self) -> Health:
+        audio = self._audio.health()
+        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        self._alarms = {
+            code: Alarm(code=code, message=message, since=self._alarms[code].since if code in self._alarms else now)
+            for code, message in audio.alarms
+        }
+        return Health(
+            status="degraded" if self._alarms else "ok",
+            sessions=audio.sessions,
+            stt_backlog_s=audio.stt_backlog_s,
+            alarms=tuple(self._alarms.values()),
+            classifier=ClassifierHealth(model=self._classifier.model, source="local", degraded=False),
+        )
+
+    async def _status(self) -> Answer:
+        health = self._health()
+        audio = self._audio.health()
+        return [
+            {
+                "module": "monolith",
+                "pid": os.getpid(),
+                "healthy": health.status == "ok",
+                "version": __version__,
+                "url": self._url,
+                "started_at": self._started.isoformat(timespec="seconds").replace("+00:00", "Z"),
+                "sessions": health.sessions,
+                "stt_model": audio.stt_model,
+                "stt_backlog_s": health.stt_backlog_s,
+                "classifier": health.classifier.model,
+                "bus_backlog": await self._bus.backlog(),
+                "alarms": [msgspec.to_builtins(alarm) for alarm in health.alarms],
+            }
+        ]
+
+    async def _purge_forever(self) -> None:
+        days = self._settings.storage.retention_days
+        while days:
+            before = self._clock.now_ns() - days * DAY_NS
+            removed = await self._audio.purge(before)
+            await self._intelligence.purge(before)
+            await self._dashboard.purge(before)
+            if removed:
+                log.info("retention.purged", conversations=removed, older_than_days=days)
+            await asyncio.sleep(PURGE_EVERY_S)
+
+
+async def serve(settings: Settings, data_dir: Path, ready: Callable[[Ready], None]) -> None:
+    """Run the monolith on a data directory until SIGINT or SIGTERM."""
+    directory = DataDirectory(data_dir)
+    with directory.own():
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        pack = load_pack(settings.pack)
+        engine, classifier = await asyncio.gather(
+            asyncio.to_thread(load_engine, settings, pack), asyncio.to_thread(load_classifier, settings, pack)
+        )
+        if not stop.is_set():
+            await Monolith(settings, directory, engine, classifier).run(ready, stop)
+
+
+def _cannot_listen(error: OSError, settings: Settings) -> str:
+    where = f"{settings.host}:{settings.port}"
+    if error.errno == errno.EADDRINUSE:
+        return f"Port {settings.port} is taken by another program. Stop it, or choose another with --port."
+    return f"Cannot listen on {where}: {error.strerror}."
+

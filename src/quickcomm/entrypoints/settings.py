@@ -1,0 +1,110 @@
+"""All settings in one place: defaults, then `quickcomm.toml` in the data directory, then the environment, then flags.
+
+The environment variable of a setting is its path: `QUICKCOMM_AUDIO_IDLE_LIMIT_S=60`. Only this file reads it.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import platformdirs
+
+from quickcomm.audio.module import AudioSettings
+from quickcomm.dashboard.module import DashboardSettings
+from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.keys import KeySettings
+from quickcomm.kernel.settings import StorageSettings
+from quickcomm.kernel.site_pack import DEFAULT_PACK
+
+PREFIX: Final = "QUICKCOMM_"
+FILE: Final = "quickcomm.toml"
+SPEECH_DATA: Final = "QUICKCOMM_SPEECH_DATA"
+
+
+class SttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    engine: str = "whisper"
+    model: str = "tiny.en"
+    model_path: str | None = None
+    """A folder with a CTranslate2 Whisper model."""
+    language: str = "en"
+    workers: int = 2
+    allow_hub: bool = True
+    """Whether a model that is not installed may be fetched from its hub."""
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    host: str = "127.0.0.1"
+    port: int = 8080
+    pack: str = DEFAULT_PACK
+    """Name of a site pack, or a path to one."""
+    cache_dir: str | None = None
+    """Where models are prepared; shared between data directories."""
+    audio: AudioSettings = AudioSettings()
+    stt: SttSettings = SttSettings()
+    dashboard: DashboardSettings = DashboardSettings()
+    keys: KeySettings = KeySettings()
+    storage: StorageSettings = StorageSettings()
+
+    @property
+    def cache(self) -> Path:
+        return Path(self.cache_dir) if self.cache_dir else platformdirs.user_cache_path("quickcomm")
+
+
+SECTIONS: Final = ("audio", "stt", "dashboard", "keys", "storage")
+IGNORED: Final = frozenset({"QUICKCOMM_KEY", "QUICKCOMM_URL", "QUICKCOMM_DATA_DIR", SPEECH_DATA})
+
+
+def default_data_dir() -> Path:
+    return Path(os.environ.get("QUICKCOMM_DATA_DIR") or platformdirs.user_data_path("quickcomm"))
+
+
+def load_settings(
+    data_dir: Path, flags: Mapping[str, object] | None = None, environment: Mapping[str, str] | None = None
+) -> Settings:
+    """Raises `ConfigurationError` that names the setting."""
+    raw = _from_file(data_dir / FILE)
+    for path, value in _from_environment(os.environ if environment is None else environment):
+        _put(raw, path, value)
+    for name, flag in (flags or {}).items():
+        if flag is not None:
+            _put(raw, name.split("."), flag)
+    try:
+        return msgspec.convert(raw, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"A setting is wrong: {error}. See docs/settings.md.") from error
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        return msgspec.toml.decode(path.read_bytes(), type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise ConfigurationError(f"{path} is no valid TOML: {error}") from error
+
+
+def _from_environment(environment: Mapping[str, str]) -> list[tuple[list[str], str]]:
+    found = []
+    for name, value in sorted(environment.items()):
+        if not name.startswith(PREFIX) or name in IGNORED:
+            continue
+        key = name.removeprefix(PREFIX).lower()
+        section, _, rest = key.partition("_")
+        path = [section, rest] if section in SECTIONS and rest else [key]
+        found.append((_split_segmenter(path), value))
+    return found
+
+
+def _split_segmenter(path: list[str]) -> list[str]:
+    if path[0] == "audio" and path[-1].startswith("segmenter_"):
+        return ["audio", "segmenter", path[-1].removeprefix("segmenter_")]
+    return path
+
+
+def _put(raw: dict[str, Any], path: list[str], value: object) -> None:
+    *parents, last = path
+    for parent in parents:
+        raw = raw.setdefault(parent, {})
+    raw[last] = value

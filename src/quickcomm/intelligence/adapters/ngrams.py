@@ -1,0 +1,79 @@
+"""TF-IDF over character and word n-grams; stands beside the sentence embedding, for wordings that it blurs.
+
+Written out here, and not scikit-learn's, so that classifying needs neither it nor a pickle: arrays and a word list.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+CHARACTERS = (2, 3, 4, 5)
+WORDS = (1, 2)
+MIN_COUNT = 2
+MAX_TERMS = 12_000
+
+Floats = npt.NDArray[np.float32]
+
+
+def terms(text: str) -> Iterator[str]:
+    """Word n-grams, then character n-grams inside words padded by a space; the two kinds cannot collide."""
+    words = text.split()
+    for size in WORDS:
+        for at in range(len(words) - size + 1):
+            yield "w:" + " ".join(words[at : at + size])
+    for word in words:
+        padded = f" {word} "
+        for size in CHARACTERS:
+            for at in range(len(padded) - size + 1):
+                yield "c:" + padded[at : at + size]
+
+
+class Ngrams:
+    """A fitted vocabulary. Rows have length 1 in each of the two kinds (words, characters)."""
+
+    def __init__(self, vocabulary: Sequence[str], idf: Floats) -> None:
+        self.vocabulary = tuple(vocabulary)
+        self.idf = idf
+        self._index = {term: column for column, term in enumerate(self.vocabulary)}
+
+    @classmethod
+    def fit(cls, texts: Sequence[str]) -> "Ngrams":
+        counts: Counter[str] = Counter()
+        for text in texts:
+            counts.update(set(terms(text)))
+        kept = [(count, term) for term, count in counts.items() if count >= MIN_COUNT]
+        chosen = sorted(term for _, term in sorted(kept, key=lambda pair: (-pair[0], pair[1]))[:MAX_TERMS])
+        idf = [math.log((1 + len(texts)) / (1 + counts[term])) + 1 for term in chosen]
+        return cls(chosen, np.asarray(idf, np.float32))
+
+    def transform(self, texts: Sequence[str]) -> sparse.csr_array:
+        """Count and weigh: float32[n, terms], sparse by rows."""
+        columns: list[int] = []
+        values: list[float] = []
+        ends = [0]
+        for text in texts:
+            row = self._row(text)
+            columns += row.keys()
+            values += row.values()
+            ends.append(len(columns))
+        shape = (len(texts), len(self.vocabulary))
+        data = (np.asarray(values, np.float32), np.asarray(columns, np.int32), np.asarray(ends, np.int32))
+        return sparse.csr_array(data, shape=shape)
+
+    def _row(self, text: str) -> dict[int, float]:
+        counts: Counter[int] = Counter()
+        for term in terms(text):
+            column = self._index.get(term)
+            if column is not None:
+                counts[column] += 1
+        row = {column: (1 + math.log(count)) * float(self.idf[column]) for column, count in counts.items()}
+        for kind in "wc":
+            own = [column for column in row if self.vocabulary[column][0] == kind]
+            norm = math.sqrt(sum(row[column] ** 2 for column in own)) or 1.0
+            for column in own:
+                row[column] /= norm
+        return row

@@ -1,0 +1,239 @@
+"""Makes the learnt part of the local classifier from a pack's phrases; runs once for each pack, then the cache has it.
+
+Labelled phrases → examples (as written, and as speech-to-text may write them) → heads, temperatures by cross-fitting,
+and the cutter that tells one need from two. Seconds on one core.
+"""
+
+import hashlib
+import itertools
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from scipy import optimize, sparse
+
+from quickcomm.intelligence.adapters.embedding import Embedder
+from quickcomm.intelligence.adapters.heads import Floats, Head, Learnt, flags, join_features, softmax
+from quickcomm.intelligence.adapters.ngrams import Ngrams
+from quickcomm.intelligence.model.clauses import Cut, candidates, pieces
+from quickcomm.intelligence.model.cutting import Part, cut_signs
+from quickcomm.intelligence.model.reading import Reader, Reading
+from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.site_pack import Phrase, PhraseInsight, SitePack
+
+Progress = Callable[[str, float], None]
+"""Told what is being done, and how much of the whole is behind (0 to 1)."""
+
+HEADS = ("intent", "department", "urgency")
+FOLDS = 4
+STRENGTH = {"intent": 2.0, "department": 1.0, "urgency": 1.0, "cut": 1.0}
+"""Inverse penalty of each head, found by cross-validation."""
+
+_MIN_PHRASES = 20
+_ROOM_BONUS = 3.0
+
+
+class Example(msgspec.Struct, frozen=True, kw_only=True):
+    """A text with one insight; `fold` keeps all wordings of one phrase together."""
+
+    text: str
+    insight: PhraseInsight
+    fold: int
+
+
+class Fitted(msgspec.Struct, frozen=True, kw_only=True):
+    """Heads that were fitted on some folds."""
+
+    ngrams: Ngrams
+    heads: dict[str, Head]
+
+
+class Trainer:
+    """Fits everything for one pack. `embed` and `reader` must be those that will be used to classify."""
+
+    def __init__(self, pack: SitePack, reader: Reader, embedder: Embedder, progress: Progress) -> None:
+        self._pack, self._reader, self._embedder, self._progress = pack, reader, embedder, progress
+        self._known: dict[str, tuple[Reading, Floats]] = {}
+        self._tasks = [pack.intents[name].opens_task for name in sorted(pack.intents)]
+
+    def train(self, phrases: Sequence[Phrase]) -> Learnt:
+        if len(phrases) < _MIN_PHRASES:
+            raise ConfigurationError(f"{self._pack.name}: {len(phrases)} phrases are too few to learn from.")
+        singles = [example for phrase in phrases for example in _examples(phrase)]
+        several = [phrase for phrase in phrases if len(phrase.insights) > 1]
+        self._progress("read", 0.05)
+        self.learn_texts([e.text for e in singles] + [p.text for p in several])
+        self._progress("cross-fit", 0.4)
+        fitted, report, temperatures = self._cross_fit(singles)
+        self._progress("cut", 0.7)
+        cut = self._fit_cutter(phrases, fitted)
+        self._progress("fit", 0.8)
+        examples = singles + [e for p in several for e in self._aligned(p, fitted[fold_of(p.text)])]
+        final = self._fit(examples)
+        heads = {name: msgspec.structs.replace(h, temperature=temperatures[name]) for name, h in final.heads.items()}
+        self._progress("done", 1.0)
+        return Learnt(ngrams=final.ngrams, heads={**heads, "cut": cut}, report=report)
+
+    def learn_texts(self, texts: Iterable[str]) -> None:
+        """Read and embed texts that are not known yet."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        readings = [self._reader.read(text) for text in new]
+        if not new:
+            return
+        vectors = self._embedder.embed([reading.plain for reading in readings])
+        self._known.update((text, (r, v)) for text, r, v in zip(new, readings, vectors, strict=True))
+
+    def _features(self, ngrams: Ngrams, texts: Sequence[str]) -> sparse.csr_array:
+        self.learn_texts(texts)
+        readings = [self._known[text][0] for text in texts]
+        vectors: Floats = np.stack([self._known[text][1] for text in texts])
+        return join_features(vectors, ngrams.transform([r.plain for r in readings]), flags(readings))
+
+    def _fit(self, examples: Sequence[Example]) -> Fitted:
+        self.learn_texts([e.text for e in examples])
+        ngrams = Ngrams.fit([self._known[e.text][0].plain for e in examples])
+        features = self._features(ngrams, [e.text for e in examples])
+        heads = {name: fit_head(features, [label(e, name) for e in examples], STRENGTH[name]) for name in HEADS}
+        return Fitted(ngrams=ngrams, heads=heads)
+
+    def _cross_fit(self, examples: Sequence[Example]) -> tuple[list[Fitted], dict[str, float], dict[str, float]]:
+        """Heads that have not seen one fold each, what they say about it, and the temperatures that fit it."""
+        folds = np.array([e.fold for e in examples])
+        fitted: list[Fitted] = []
+        logits: dict[str, list[tuple[Floats, tuple[str, ...], list[str]]]] = {name: [] for name in HEADS}
+        for fold in range(FOLDS):
+            inside = [e for e, f in zip(examples, folds, strict=True) if f != fold]
+            outside = [e for e, f in zip(examples, folds, strict=True) if f == fold]
+            made = self._fit(inside)
+            fitted.append(made)
+            features = self._features(made.ngrams, [e.text for e in outside])
+            for name, head in made.heads.items():
+                logits[name].append((head.logits(features), head.classes, [label(e, name) for e in outside]))
+            self._progress("cross-fit", 0.4 + 0.3 * (fold + 1) / FOLDS)
+        temperatures = {name: _temperature(rows) for name, rows in logits.items()}
+        report = {f"{name}.accuracy": _accuracy(rows) for name, rows in logits.items()}
+        return fitted, report | {f"{n}.temperature": t for n, t in temperatures.items()}, temperatures
+
+    def _aligned(self, phrase: Phrase, fitted: Fitted) -> list[Example]:
+        """Cut a phrase that asks several things into clauses, each with its insight; none if that cannot be done."""
+        cuts = self._best_cuts(phrase, fitted)
+        if cuts is None:
+            return []
+        spans = pieces(phrase.text, list(cuts))
+        return [
+            Example(text=phrase.text[a:b], insight=insight, fold=fold_of(phrase.text))
+            for (a, b), insight in zip(spans, phrase.insights, strict=True)
+        ]
+
+    def _best_cuts(self, phrase: Phrase, fitted: Fitted) -> tuple[Cut, ...] | None:
+        options = list(itertools.combinations(candidates(phrase.text, self._reader), len(phrase.insights) - 1))
+        if not options:
+            return None
+        spans = [pieces(phrase.text, list(option)) for option in options]
+        texts = list(dict.fromkeys(phrase.text[a:b] for option in spans for a, b in option))
+        head = fitted.heads["intent"]
+        logs = dict(zip(texts, np.log(head.probabilities(self._features(fitted.ngrams, texts)) + 1e-6), strict=True))
+
+        def score(option: list[tuple[int, int]]) -> float:
+            total = 0.0
+            for (a, b), insight in zip(option, phrase.insights, strict=True):
+                text = phrase.text[a:b]
+                rooms = {m.value for m in self._known[text][0].rooms}
+                total += float(logs[text][head.classes.index(insight.intent)]) if insight.intent in head.classes else 0
+                total += _ROOM_BONUS * (rooms == set(insight.rooms))
+            return total
+
+        return options[max(range(len(options)), key=lambda i: score(spans[i]))]
+
+    def _fit_cutter(self, phrases: Sequence[Phrase], fitted: Sequence[Fitted]) -> Head:
+        rows: list[list[float]] = []
+        labels: list[str] = []
+        for phrase in phrases:
+            options = candidates(phrase.text, self._reader)
+            if not options:
+                continue
+            own = fitted[fold_of(phrase.text)]
+            gold = self._best_cuts(phrase, own) if len(phrase.insights) > 1 else ()
+            if gold is None:
+                continue
+            start = 0
+            for cut in options:
+                rows.append(self._signs(own, phrase.text, start, cut))
+                labels.append("cut" if cut in gold else "keep")
+                start = cut.end if cut in gold else start
+        if len(set(labels)) < 2:  # noqa: PLR2004 - nothing to tell apart
+            width = len(rows[0]) if rows else 1
+            return Head(
+                classes=("cut", "keep"), weights=np.zeros((width, 2), np.float32), bias=np.array([-9, 9], np.float32)
+            )
+        return fit_head(np.asarray(rows, np.float32), labels, STRENGTH["cut"])
+
+    def _signs(self, fitted: Fitted, text: str, start: int, cut: Cut) -> list[float]:
+        texts = [text[start : cut.start], text[cut.end :], text[start:]]
+        probabilities = fitted.heads["intent"].probabilities(self._features(fitted.ngrams, texts))
+        parts = [Part(reading=self._known[t][0], intents=p) for t, p in zip(texts, probabilities, strict=True)]
+        return cut_signs(cut, (parts[0], parts[1], parts[2]), self._tasks_of(fitted.heads["intent"]))
+
+    def _tasks_of(self, head: Head) -> list[bool]:
+        return [self._pack.intents[name].opens_task for name in head.classes]
+
+
+def label(example: Example, head: str) -> str:
+    return str(getattr(example.insight, head))
+
+
+def fit_head(features: sparse.csr_array | Floats, labels: Sequence[str], strength: float) -> Head:
+    """Multinomial logistic regression (scikit-learn, imported here because only training needs it)."""
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
+
+    classes = sorted(set(labels))
+    if len(classes) == 1:
+        zeros = np.zeros((int(features.shape[1]), 1), np.float32)
+        return Head(classes=tuple(classes), weights=zeros, bias=np.zeros(1, np.float32))
+    model = LogisticRegression(C=strength, max_iter=300, tol=1e-3)
+    model.fit(features, np.asarray(labels))
+    weights, bias = np.asarray(model.coef_, np.float32), np.asarray(model.intercept_, np.float32)
+    if len(classes) == 2:  # noqa: PLR2004 - scikit-learn keeps one row for two classes
+        weights, bias = np.vstack([-weights / 2, weights / 2]), np.concatenate([-bias / 2, bias / 2])
+    return Head(classes=tuple(map(str, model.classes_)), weights=np.ascontiguousarray(weights.T), bias=bias)
+
+
+def _examples(phrase: Phrase) -> list[Example]:
+    if len(phrase.insights) != 1:
+        return []
+    texts = dict.fromkeys([phrase.text, heard(phrase.text)])
+    return [Example(text=text, insight=phrase.insights[0], fold=fold_of(phrase.text)) for text in texts if text.strip()]
+
+
+def heard(text: str) -> str:
+    """As speech-to-text writes it on a bad day: no capitals, no punctuation."""
+    return " ".join(re.sub(r"[^\w\s']", " ", text).lower().split())
+
+
+def fold_of(text: str) -> int:
+    return hashlib.sha256(heard(text).encode()).digest()[0] % FOLDS
+
+
+Rows = list[tuple[Floats, tuple[str, ...], list[str]]]
+
+
+def _accuracy(rows: Rows) -> float:
+    right = [classes[int(i)] == y for logits, classes, ys in rows for i, y in zip(logits.argmax(1), ys, strict=True)]
+    return float(np.mean(right))
+
+
+def _temperature(rows: Rows) -> float:
+    """Find the temperature under which held-out labels are most probable (Guo et al., 2017)."""
+
+    def loss(log_t: float) -> float:
+        total: list[npt.NDArray[np.float32]] = []
+        for logits, classes, ys in rows:
+            known = [(i, classes.index(y)) for i, y in enumerate(ys) if y in classes]
+            p = softmax(logits / np.float32(np.exp(log_t)))
+            total.append(np.asarray([-np.log(p[i, j] + 1e-9) for i, j in known], np.float32))
+        return float(np.concatenate(total).mean())
+
+    found = optimize.minimize_scalar(loss, bounds=(-2.0, 2.0), method="bounded")
+    return float(np.exp(found.x))

@@ -1,0 +1,1 @@
+"""What understanding knows without engines: pure functions over text and a site pack."""

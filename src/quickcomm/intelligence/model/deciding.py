@@ -1,0 +1,161 @@
+"""From rules and probabilities to an insight: the last word on intent, department, urgency and evidence."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from quickcomm.contracts.insight import Evidence, Insight, Urgency
+from quickcomm.intelligence.model.mentions import Mention, distinct
+from quickcomm.intelligence.model.reading import Reading
+from quickcomm.intelligence.model.wording import summarise
+from quickcomm.kernel.site_pack import SitePack
+
+Chances = Mapping[str, float]
+
+_ORDER: tuple[Urgency, ...] = ("low", "normal", "high", "critical")
+_SURE_RULE = 0.5
+_NEAR_MISS_MODEL = 0.85
+"""Where the words are those of a known near miss, the learnt model alone must be this sure of danger."""
+
+
+class Opinion(msgspec.Struct, frozen=True, kw_only=True):
+    """What the learnt heads say about one clause; each maps a name to its probability."""
+
+    intent: Chances
+    department: Chances
+    urgency: Chances
+
+
+class Clause(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing asked: `start` is where it begins in the utterance; `rooms` may come from a neighbouring clause."""
+
+    reading: Reading
+    opinion: Opinion
+    rooms: tuple[Mention, ...]
+
+
+class Decided(msgspec.Struct, frozen=True, kw_only=True):
+    intent: str
+    department: str
+    urgency: Urgency
+    confidence: float
+
+
+def is_danger(pack: SitePack, reading: Reading, chance: float) -> bool:
+    """High recall: a rule that speaks, or a model that suspects, unless the words are those of a near miss."""
+    if reading.danger:
+        return True
+    return chance >= (_NEAR_MISS_MODEL if reading.near_miss else pack.emergency.threshold)
+
+
+def decide(pack: SitePack, reading: Reading, opinion: Opinion) -> Decided:
+    emergency = pack.emergency.intent
+    chance = opinion.intent.get(emergency, 0.0)
+    if is_danger(pack, reading, chance):
+        confidence = _SURE_RULE + (1 - _SURE_RULE) * chance if reading.danger else chance
+        return Decided(
+            intent=emergency, department=_who_first(pack, reading, opinion), urgency="critical", confidence=confidence
+        )
+    intent, confidence = max(
+        ((name, p) for name, p in opinion.intent.items() if name != emergency), key=lambda pair: pair[1]
+    )
+    if confidence < pack.certain or not reading.plain:
+        intent, confidence = (
+            pack.unclear,
+            max(opinion.intent.get(pack.unclear, 0.0), 1.0 - confidence if reading.plain else 1.0),
+        )
+    return Decided(
+        intent=intent,
+        department=_department(pack, intent, opinion),
+        urgency=_urgency(pack, intent, reading, opinion),
+        confidence=min(max(confidence, 0.0), 1.0),
+    )
+
+
+def _who_first(pack: SitePack, reading: Reading, opinion: Opinion) -> str:
+    named = [hit.department for hit in reading.danger if hit.department]
+    if named:
+        return max(dict.fromkeys(named), key=lambda name: (named.count(name), -named.index(name)))
+    possible = {rule.department for rule in pack.emergency.rules} or {pack.intents[pack.emergency.intent].department}
+    return max(sorted(possible), key=lambda name: opinion.department.get(name, 0.0))
+
+
+def _department(pack: SitePack, intent: str, opinion: Opinion) -> str:
+    if pack.intents[intent].department == pack.nobody:
+        return pack.nobody
+    others = {name: p for name, p in opinion.department.items() if name != pack.nobody}
+    if not others:
+        return pack.intents[intent].department
+    return max(others, key=lambda name: others[name] + (0.05 if name == pack.intents[intent].department else 0.0))
+
+
+def _urgency(pack: SitePack, intent: str, reading: Reading, opinion: Opinion) -> Urgency:
+    if pack.intents[intent].department == pack.nobody:
+        return pack.intents[intent].urgency
+    del reading
+    possible: list[Urgency] = ["low", "normal", "high"]
+    return max(possible, key=lambda level: opinion.urgency.get(level, 0.0))
+
+
+def insight(pack: SitePack, clause: Clause, decided: Decided, *, index: int, model: str) -> Insight:
+    """Make the insight of a clause; what it says of rooms, items and urgency is backed by words of the text."""
+    reading = clause.reading
+    rooms = distinct(list(clause.rooms))
+    things = reading.things if decided.intent in pack.items.intents else ()
+    items = tuple(thing.item for thing in things)
+    return Insight(
+        index=index,
+        intent=decided.intent,
+        department=decided.department,
+        urgency=decided.urgency,
+        rooms=rooms,
+        items=items,
+        summary=summarise(pack, decided.intent, reading, rooms, items),
+        confidence=round(decided.confidence, 4),
+        model=model,
+        evidence=Evidence(
+            rooms=_words([m.words for m in clause.rooms]),
+            items=_words([thing.words for thing in things]),
+            urgency=_words(_urgency_words(decided, reading)),
+        ),
+    )
+
+
+def _urgency_words(decided: Decided, reading: Reading) -> list[str]:
+    if decided.urgency == "critical":
+        return [hit.words for hit in reading.danger] or [reading.text.strip()[:80]]
+    return [hit.words for hit in reading.urgent if hit.label == decided.urgency]
+
+
+def _words(words: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word for word in words if word.strip()))
+
+
+def combined(insights: Sequence[Insight]) -> tuple[Insight, ...]:
+    """Neighbours that ask the same for other rooms become one; indexes count anew."""
+    out: list[Insight] = []
+    for one in insights:
+        last = out[-1] if out else None
+        if last is not None and _same_need(last, one):
+            out[-1] = _joined(last, one)
+        else:
+            out.append(one)
+    return tuple(msgspec.structs.replace(one, index=index) for index, one in enumerate(out))
+
+
+def _same_need(a: Insight, b: Insight) -> bool:
+    return (a.intent, a.department, a.items) == (b.intent, b.department, b.items) and bool(a.items)
+
+
+def _joined(a: Insight, b: Insight) -> Insight:
+    urgency = max(a.urgency, b.urgency, key=_ORDER.index)
+    return msgspec.structs.replace(
+        a,
+        rooms=tuple(dict.fromkeys(a.rooms + b.rooms)),
+        urgency=urgency,
+        evidence=Evidence(
+            rooms=_words(a.evidence.rooms + b.evidence.rooms),
+            items=_words(a.evidence.items + b.evidence.items),
+            urgency=_words(a.evidence.urgency + b.evidence.urgency),
+        ),
+    )

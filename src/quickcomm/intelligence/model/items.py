@@ -1,0 +1,316 @@
+"""Finds the things that are asked for, with how many; feeds insights and summaries.
+
+Known things come from the pack; after a wording that asks ("needs …"), what follows is taken as a thing by its shape.
+"""
+
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+from quickcomm.contracts.insight import Item
+from quickcomm.kernel.site_pack import Items, compile_patterns
+from quickcomm.kernel.spoken_numbers import find_quantities
+
+_MAX_NAME = 80
+_MAX_ITEMS = 12
+_MAX_COUNT = 10_000
+_WORD = re.compile(r"[^\W\d_][\w'&-]*", re.UNICODE)
+_NUMERAL = re.compile(r"(?<![\w.,:])(\d{1,4})\s+$")
+
+# English words that end a noun phrase, or never start one.
+_STOP = frozenset(
+    [
+        "to",
+        "for",
+        "in",
+        "at",
+        "on",
+        "by",
+        "with",
+        "and",
+        "or",
+        "from",
+        "of",
+        "please",
+        "asap",
+        "now",
+        "when",
+        "if",
+        "so",
+        "because",
+        "since",
+        "before",
+        "after",
+        "as",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "who",
+        "which",
+        "that",
+        "they",
+        "she",
+        "he",
+        "it",
+        "its",
+        "it's",
+        "they're",
+        "she's",
+        "he's",
+        "we",
+        "we're",
+        "i",
+        "i'm",
+        "you",
+        "your",
+        "our",
+        "their",
+        "his",
+        "her",
+        "my",
+        "this",
+        "these",
+        "those",
+        "the",
+        "there",
+        "here",
+        "up",
+        "down",
+        "over",
+        "right",
+        "away",
+        "immediately",
+        "urgently",
+        "quickly",
+        "soon",
+        "today",
+        "tonight",
+        "tomorrow",
+        "also",
+        "too",
+        "again",
+        "then",
+        "but",
+        "not",
+        "no",
+        "don't",
+        "can",
+        "could",
+        "would",
+        "will",
+        "should",
+        "can't",
+        "has",
+        "have",
+        "had",
+        "need",
+        "needs",
+        "want",
+        "wants",
+        "room",
+        "rooms",
+        "suite",
+        "about",
+        "copy",
+        "thanks",
+        "thank",
+        "okay",
+        "ok",
+        "um",
+        "uh",
+        "yeah",
+        "yes",
+        "hey",
+        "hi",
+        "hello",
+        "did",
+        "do",
+        "does",
+        "got",
+        "get",
+        "getting",
+        "bring",
+        "send",
+        "asking",
+        "what",
+        "where",
+        "how",
+        "why",
+        "any",
+        "ready",
+        "working",
+        "broken",
+        "out",
+        "off",
+        "into",
+        "under",
+        "behind",
+        "near",
+        "next",
+        "until",
+        "till",
+        "gone",
+        "waiting",
+        "thanks",
+        "while",
+    ]
+)
+_LEADING = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "some",
+        "more",
+        "extra",
+        "another",
+        "additional",
+        "few",
+        "couple",
+        "of",
+        "other",
+        "spare",
+        "fresh",
+        "clean",
+        "new",
+        "any",
+        "just",
+        "like",
+        "maybe",
+        "about",
+        "least",
+        "at",
+        "please",
+        "also",
+        "our",
+        "their",
+        "his",
+        "her",
+        "my",
+        "your",
+        "those",
+        "these",
+        "that",
+        "this",
+        "one",
+    ]
+)
+_MODIFIERS = _LEADING | {"set", "sets", "pair", "pairs", "pack", "packs", "box", "boxes", "case", "cases"}
+
+
+class Thing(msgspec.Struct, frozen=True, kw_only=True):
+    """An item with the words that say it: `words` is `text[start:end]`, quantity included."""
+
+    item: Item
+    words: str
+    start: int
+    end: int
+
+
+class ItemFinder:
+    """Reads items by the pack's lexicon and asking words. Safe to share between threads."""
+
+    def __init__(self, items: Items) -> None:
+        plain = sorted({_inflected(name) for name in items.plain}, key=len, reverse=True)
+        self._names = [(entry.name, compile_patterns(entry.aliases)) for entry in items.names if entry.aliases]
+        self._plain = compile_patterns(tuple(plain))
+        self._asking = compile_patterns(items.asking)
+        self._not = frozenset(items.not_items)
+
+    def items(self, text: str, taken: Iterable[tuple[int, int]] = ()) -> list[Thing]:
+        """Things in the order spoken; `taken` are spans (rooms, places, names) that are none."""
+        spans = list(taken)
+        found: list[Thing] = []
+        for start, end, name in sorted(self._known(text), key=lambda k: (k[0], -k[1])):
+            if _free(start, end, spans):
+                thing = _thing(text, start, end, name)
+                found.append(thing)
+                spans.append((thing.start, thing.end))
+        for start, end in self._asked(text):
+            if _free(start, end, spans):
+                thing = _thing(text, start, end, None)
+                if thing.item.name.lower() not in self._not:
+                    found.append(thing)
+                    spans.append((thing.start, thing.end))
+        return sorted(found, key=lambda thing: thing.start)[:_MAX_ITEMS]
+
+    def knows(self, text: str) -> int:
+        """How many known things the text names: a sign for the learnt model."""
+        return sum(1 for _ in self._known(text))
+
+    def _known(self, text: str) -> list[tuple[int, int, str | None]]:
+        found: list[tuple[int, int, str | None]] = []
+        for name, pattern in self._names:
+            if pattern is not None:
+                found += ((m.start(), m.end(), name) for m in pattern.finditer(text))
+        if self._plain is not None:
+            found += ((m.start(), m.end(), None) for m in self._plain.finditer(text))
+        return found
+
+    def _asked(self, text: str) -> list[tuple[int, int]]:
+        if self._asking is None:
+            return []
+        spans = []
+        for match in self._asking.finditer(text):
+            span = _phrase(text, match.end(), self._not)
+            if span is not None:
+                spans.append(span)
+        return spans
+
+
+def _inflected(name: str) -> str:
+    """Make a pattern for a name and its plural."""
+    head = re.escape(name).replace(r"\ ", " ")
+    if name.endswith("y") and name[-2:-1] not in "aeiou":
+        return f"{head[:-1]}(?:y|ies)"
+    if name.endswith(("fe", "f")) and not name.endswith("ff"):
+        return rf"(?:{head}s?|{head.removesuffix('e').removesuffix('f')}ves)"
+    if name.endswith(("s", "x", "ch", "sh")):
+        return f"{head}(?:es)?"
+    return f"{head}s?"
+
+
+def _thing(text: str, start: int, end: int, name: str | None) -> Thing:
+    first, quantity = start, 1
+    said = find_quantities(text[:start])
+    if said and _only_modifiers(text[said[-1].end : start]):
+        quantity, first = said[-1].value, said[-1].start
+    elif numeral := _NUMERAL.search(text[:start]):
+        quantity, first = int(numeral.group(1)), numeral.start(1)
+    inner = find_quantities(text[start:end])
+    if inner and inner[0].start == 0:
+        quantity, start = inner[0].value, start + inner[0].end
+    label = " ".join((name or text[start:end]).lower().split()).strip(" ,.-'")[:_MAX_NAME] or "item"
+    count = min(max(quantity, 1), _MAX_COUNT)
+    return Thing(item=Item(name=label, quantity=count), words=text[first:end], start=first, end=end)
+
+
+def _only_modifiers(between: str) -> bool:
+    words = between.lower().split()
+    return len(words) <= 3 and all(word in _MODIFIERS or word.isalpha() for word in words) and "and" not in words  # noqa: PLR2004
+
+
+def _phrase(text: str, start: int, not_items: frozenset[str]) -> tuple[int, int] | None:
+    """Find the noun phrase that starts at `start`, by its shape: words up to the first that cannot belong to it."""
+    words: list[re.Match[str]] = []
+    at = start
+    for match in _WORD.finditer(text, start):
+        gap = text[at : match.start()]
+        word = match.group().lower()
+        if gap.strip(" \t\n0123456789") or len(words) > 4:  # noqa: PLR2004 - names of things are short
+            break
+        at = match.end()
+        if not words and (word in _LEADING or find_quantities(f"{word} things")):
+            continue
+        if word in _STOP or word in not_items:
+            break
+        words.append(match)
+    return (words[0].start(), words[-1].end()) if words else None
+
+
+def _free(start: int, end: int, spans: list[tuple[int, int]]) -> bool:
+    return all(end <= left or start >= right for left, right in spans)

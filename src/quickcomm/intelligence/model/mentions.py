@@ -1,0 +1,113 @@
+"""Finds rooms and other places in an utterance; feeds clauses, summaries and features.
+
+A room is only what the words support: an unsupported room sends somebody to the wrong door, which is worse than none.
+"""
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+from quickcomm.kernel.site_pack import Places, compile_patterns
+from quickcomm.kernel.spoken_numbers import find_numbers
+
+_DIGITS = {
+    **{word: str(value) for value, word in enumerate(
+        ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"))},
+    "oh": "0",
+    "o": "0",
+    "niner": "9",
+}  # fmt: skip
+_DIGIT_RUN = re.compile(
+    rf"(?<![\w.])(?:(?:{'|'.join(_DIGITS)}|\d+)(?:[ \t,]+|-)){{2,}}(?:{'|'.join(_DIGITS)}|\d+)(?![\w.])", re.IGNORECASE
+)
+_WRITTEN = re.compile(r"(?<![\w.:,$#-])\d[\dA-Za-z]*(?:-\d[\dA-Za-z]*)*(?![\w:]|[.,]\d)")
+_CLOCK = re.compile(r"(?:0?[1-9]|1\d|2[0-3])(?:00|15|30|45)")
+_LONG = 5
+"""From this many digits on people say a number digit by digit, and it is an account rather than a door."""
+
+
+class Mention(msgspec.Struct, frozen=True, kw_only=True):
+    """Something in the text: `value` is how it is written, `words` is `text[start:end]`."""
+
+    value: str
+    words: str
+    start: int
+    end: int
+
+
+class PlaceFinder:
+    """Reads rooms and locations by the pack's rules. Safe to share between threads."""
+
+    def __init__(self, places: Places) -> None:
+        self._pattern = re.compile(places.pattern)
+        self._registry = frozenset(places.registry)
+        lead = "|".join(re.escape(word) for word in sorted(places.lead, key=len, reverse=True)) or "(?!)"
+        self._lead = re.compile(rf"(?<!\w)(?:{lead})(?:\s+(?:number|no\.?))?[\s:#]*$", re.IGNORECASE)
+        self._after = _at_end(places.not_after)
+        self._clock_after = _at_end(places.clock_after)
+        self._before = _at_start(places.not_before)
+        self._locations = compile_patterns(tuple(sorted(places.locations, key=len, reverse=True)))
+
+    def rooms(self, text: str) -> list[Mention]:
+        """Rooms in the order spoken, each mention by itself (the same room may come twice)."""
+        found: list[Mention] = []
+        for mention in sorted(_numbers(text), key=lambda m: (m.start, -m.end)):
+            if found and mention.start < found[-1].end:
+                continue
+            if self._pattern.fullmatch(mention.value) and self._plausible(text, mention, found):
+                found.append(mention)
+        return found
+
+    def unverified(self, rooms: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(room for room in rooms if room not in self._registry) if self._registry else ()
+
+    def locations(self, text: str) -> list[Mention]:
+        if self._locations is None:
+            return []
+        return [
+            Mention(value=" ".join(m.group().lower().split()), words=m.group(), start=m.start(), end=m.end())
+            for m in self._locations.finditer(text)
+        ]
+
+    def _plausible(self, text: str, mention: Mention, found: list[Mention]) -> bool:
+        before, after = text[: mention.start], text[mention.end :]
+        if self._lead.search(before):
+            return True
+        if self._before is not None and self._before.match(after):
+            return False
+        if self._registry and mention.value in self._registry:
+            return True
+        if self._clock_after is not None and _CLOCK.fullmatch(mention.value) and self._clock_after.search(before):
+            return False
+        if found and re.fullmatch(r"\s*(?:,|and|or|&|to|through|,\s*and)\s*", text[found[-1].end : mention.start]):
+            return True
+        return self._after is None or not self._after.search(before)
+
+
+def _at_end(patterns: tuple[str, ...]) -> re.Pattern[str] | None:
+    return None if (found := compile_patterns(patterns)) is None else _anchored(found, "", r"[\s:#]*$", r"(?<!\w)")
+
+
+def _at_start(patterns: tuple[str, ...]) -> re.Pattern[str] | None:
+    return None if (found := compile_patterns(patterns)) is None else _anchored(found, r"[\s-]*", r"(?!\w)", "")
+
+
+def _anchored(pattern: re.Pattern[str], head: str, tail: str, bound: str) -> re.Pattern[str]:
+    body = pattern.pattern.removeprefix(r"(?<![\w])").removesuffix(r"(?![\w])")
+    return re.compile(f"{bound}{head}{body}{tail}", re.IGNORECASE)
+
+
+def _numbers(text: str) -> Iterator[Mention]:
+    for number in find_numbers(text):
+        yield Mention(value=number.digits, words=number.words, start=number.start, end=number.end)
+    for match in _WRITTEN.finditer(text):
+        yield Mention(value=match.group().upper(), words=match.group(), start=match.start(), end=match.end())
+    for match in _DIGIT_RUN.finditer(text):
+        digits = "".join(_DIGITS.get(word, word) for word in re.split(r"[\s,-]+", match.group().lower()))
+        if len(digits) >= _LONG:
+            yield Mention(value=digits, words=match.group(), start=match.start(), end=match.end())
+
+
+def distinct(mentions: list[Mention]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(mention.value for mention in mentions))

@@ -1,0 +1,188 @@
+"""Reads an utterance by the pack's rules: places, things, urgency, danger, cues. Feeds the learnt model."""
+
+import re
+
+import msgspec
+
+from quickcomm.intelligence.model.items import ItemFinder, Thing
+from quickcomm.intelligence.model.mentions import Mention, PlaceFinder
+from quickcomm.kernel.site_pack import SitePack, compile_patterns
+
+MAX_TEXT = 2_000
+"""Characters of an utterance that are read: more than a minute of speech."""
+
+_URGENCIES = ("low", "high", "critical")
+_DIGIT_WORDS = {
+    word: str(value)
+    for value, word in enumerate(
+        ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"], start=1
+    )
+}  # fmt: skip
+_ASKS = re.compile(
+    r"\?\s*$|^\W*(?:is|are|was|has|have|do|does|did|can|could|who|what|where|when|which|any)\b", re.IGNORECASE
+)
+_NOT_WORDS = re.compile(r"[^\w' ]+", re.UNICODE)
+_BIG = re.compile(r"\b\d{3,}\b")
+_LONG, _SHORT = 12, 4
+
+
+_TIDY = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014", "''\"\"--") | dict.fromkeys(
+    (*range(32), *range(127, 160), 160, 8232, 8233), " "
+)
+
+
+def tidy(text: str) -> str:
+    """Plain quotes and dashes, no control characters; of the same length, so that places in the text stay."""
+    return text[:MAX_TEXT].translate(_TIDY)
+
+
+class Hit(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule that spoke: `label` is an urgency or a kind of danger, `words` is `text[start:end]`."""
+
+    label: str
+    words: str
+    start: int
+    end: int
+    department: str = ""
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """What rules alone find in a text. `plain` is how the learnt model sees it; `flags` are its signs, 0 or 1."""
+
+    text: str
+    plain: str
+    rooms: tuple[Mention, ...]
+    places: tuple[Mention, ...]
+    things: tuple[Thing, ...]
+    urgent: tuple[Hit, ...]
+    danger: tuple[Hit, ...]
+    near_miss: bool
+    called: str
+    """The department that is called at the start ("Housekeeping, …"), or empty."""
+    flags: tuple[float, ...]
+
+
+class Reader:
+    """A pack's rules, compiled. Safe to share between threads."""
+
+    def __init__(self, pack: SitePack) -> None:
+        self.pack = pack
+        self.places = PlaceFinder(pack.places)
+        self._items = ItemFinder(pack.items)
+        self._urgency = [
+            (rule.level, compile_patterns(rule.patterns), compile_patterns(rule.unless)) for rule in pack.urgency
+        ]
+        emergency = pack.emergency
+        self._danger = [
+            (rule, compile_patterns(rule.patterns), compile_patterns(rule.unless)) for rule in emergency.rules
+        ]
+        self._near = compile_patterns(emergency.near_misses)
+        self._cues = [compile_patterns(pack.intents[name].cues) for name in sorted(pack.intents)]
+        self._departments = [compile_patterns(pack.departments[name].cues) for name in sorted(pack.departments)]
+        self._call_signs = _call_signs(pack)
+        self.flag_count = len(self.read("").flags)
+
+    def read(self, text: str) -> Reading:
+        text = tidy(text)
+        rooms = tuple(self.places.rooms(text))
+        places = tuple(self.places.locations(text))
+        spans = [(m.start, m.end) for m in rooms]
+        things = tuple(self._items.items(text, spans)) if self.pack.items.intents else ()
+        called, body = self._call_sign(text)
+        rest, near_miss = self._without_near_misses(text)
+        reading = Reading(
+            text=text,
+            plain=self.plain(text[body:], tuple(_shifted(m, body) for m in rooms if m.start >= body)),
+            rooms=rooms,
+            places=places,
+            things=things,
+            urgent=tuple(self._urgent(text)),
+            danger=tuple(self._dangers(text, rest)),
+            near_miss=near_miss,
+            called=called,
+            flags=(),
+        )
+        return msgspec.structs.replace(reading, flags=self._flags(reading))
+
+    def plain(self, text: str, rooms: tuple[Mention, ...]) -> str:
+        """Lower case, no punctuation, rooms and large numbers masked: written and heard text come out alike."""
+        noun = self.pack.places.noun
+        parts, at = [], 0
+        for room in rooms:
+            parts += [text[at : room.start], f" {noun} "]
+            at = room.end
+        words = _NOT_WORDS.sub(" ", ("".join(parts) + text[at:]).lower())
+        words = _BIG.sub("number", words)
+        out: list[str] = []
+        for word in words.split():
+            kept = _DIGIT_WORDS.get(word, word.strip("'"))
+            if kept and not (kept == noun and out and out[-1] in {noun, f"{noun}s"}):
+                out.append(kept)
+        return " ".join(out)
+
+    def _call_sign(self, text: str) -> tuple[str, int]:
+        if self._call_signs is None or (match := self._call_signs.match(text)) is None:
+            return "", 0
+        name = next(key for key, value in match.groupdict().items() if value)
+        return name, match.end() if len(text) - match.end() > 1 else 0
+
+    def _without_near_misses(self, text: str) -> tuple[str, bool]:
+        if self._near is None:
+            return text, False
+        rest, count = self._near.subn(lambda match: "|" * len(match.group()), text)
+        return rest, count > 0
+
+    def _urgent(self, text: str) -> list[Hit]:
+        hits = []
+        for level, pattern, unless in self._urgency:
+            if pattern is None or (unless is not None and unless.search(text)):
+                continue
+            hits += [Hit(label=level, words=m.group(), start=m.start(), end=m.end()) for m in pattern.finditer(text)]
+        return sorted(hits, key=lambda hit: hit.start)
+
+    def _dangers(self, text: str, rest: str) -> list[Hit]:
+        hits = []
+        for rule, pattern, unless in self._danger:
+            if pattern is None or (unless is not None and unless.search(rest)):
+                continue
+            for m in pattern.finditer(rest):
+                words = text[m.start() : m.end()]
+                hits.append(Hit(label=rule.kind, words=words, start=m.start(), end=m.end(), department=rule.department))
+        return sorted(hits, key=lambda hit: hit.start)
+
+    def _flags(self, reading: Reading) -> tuple[float, ...]:
+        text, words = reading.text, len(reading.plain.split())
+        levels = {hit.label for hit in reading.urgent}
+        signs = [
+            bool(reading.rooms), len({m.value for m in reading.rooms}) > 1, bool(reading.places), bool(reading.things),
+            len(reading.things) > 1, any(t.item.quantity > 1 for t in reading.things), bool(_ASKS.search(text)),
+            bool(reading.danger), reading.near_miss, words <= 1, words <= _SHORT, words > _LONG,
+            *(level in levels for level in _URGENCIES),
+            *(reading.called == name for name in sorted(self.pack.departments)),
+            *(pattern is not None and bool(pattern.search(text)) for pattern in self._cues),
+            *(pattern is not None and bool(pattern.search(text)) for pattern in self._departments),
+        ]  # fmt: skip
+        return tuple(float(sign) for sign in signs)
+
+
+def _call_signs(pack: SitePack) -> re.Pattern[str] | None:
+    """Match "Housekeeping, …", "Hey engineering this is front desk, …" at the start of a text."""
+    groups = [
+        f"(?P<{name}>{'|'.join(sorted(map(re.escape, department.aliases), key=len, reverse=True))})"
+        for name, department in pack.departments.items()
+        if department.aliases
+    ]
+    if not groups:
+        return None
+    anyone = "|".join(
+        sorted((re.escape(alias) for d in pack.departments.values() for alias in d.aliases), key=len, reverse=True)
+    )
+    names = "|".join(groups)
+    hail = r"\W*(?:(?:hey|hi|hello|okay|ok|good morning|morning|calling|base to|come in)\W+)?"
+    caller = rf"(?:\W+(?:this is|it's|from|for|to)\s+(?:\w+\s+(?:at|in|from)\s+)?(?:the\s+)?(?:{anyone})\b)?"
+    end = r"(?:\W*[,:.!?-]+\s*|\s+(?=do you copy|come in|please|can you|we))"
+    return re.compile(rf"{hail}(?:{names})\b{caller}{end}", re.IGNORECASE)
+
+
+def _shifted(mention: Mention, by: int) -> Mention:
+    return msgspec.structs.replace(mention, start=mention.start - by, end=mention.end - by)

@@ -1,0 +1,19 @@
+"""HTTP for all modules: one application from many routes, problem documents, checked input."""
+
+from quickcomm.kernel.http.app import create_app
+from quickcomm.kernel.http.problems import (
+    Problem,
+    TooManyRequestsError,
+    UnauthorizedError,
+    problem,
+    problem_of,
+)
+
+__all__ = [
+    "Problem",
+    "TooManyRequestsError",
+    "UnauthorizedError",
+    "create_app",
+    "problem",
+    "problem_of",
+]

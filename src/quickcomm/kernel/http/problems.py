@@ -1,0 +1,87 @@
+"""Errors as RFC 9457 problem documents: what every HTTP answer with a status of 400 or more looks like."""
+
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from quickcomm.kernel.errors import (
+    BusyError,
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    NotFoundError,
+    QuickCommError,
+)
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`code` is stable and for programs; `detail` is for people and says what to do."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    instance: str | None = None
+    retryable: bool = False
+
+
+class UnauthorizedError(QuickCommError):
+    """Nobody knows who is asking."""
+
+    code = "unauthorized"
+
+
+class TooManyRequestsError(QuickCommError):
+    code = "too_many_requests"
+    retryable = True
+
+    def __init__(self, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+_STATUS: Final[tuple[tuple[type[QuickCommError], int], ...]] = (
+    (InvalidInputError, 400),
+    (UnauthorizedError, 401),
+    (ForbiddenError, 403),
+    (NotFoundError, 404),
+    (ConflictError, 409),
+    (TooManyRequestsError, 429),
+    (BusyError, 503),
+)
+
+
+def problem(
+    status: int, code: str, detail: str, *, instance: str | None = None, headers: dict[str, str] | None = None
+) -> web.Response:
+    document = Problem(
+        type=f"urn:quickcomm:problem:{code}",
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        code=code,
+        instance=instance,
+        retryable=status in (429, 503),
+    )
+    return web.Response(
+        status=status, body=msgspec.json.encode(document), content_type=MEDIA_TYPE, headers=headers or {}
+    )
+
+
+def problem_of(error: QuickCommError, instance: str | None = None) -> web.Response:
+    """The answer to an error that was raised on purpose. Anything unforeseen is a plain 500 with nothing inside."""
+    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 503 if error.retryable else 500)
+    headers: dict[str, str] = {}
+    if isinstance(error, UnauthorizedError):
+        headers["WWW-Authenticate"] = 'Bearer realm="quickcomm"'
+    elif isinstance(error, TooManyRequestsError):
+        headers["Retry-After"] = str(error.retry_after_s)
+    elif status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = "1"
+    detail = str(error) if status < HTTPStatus.INTERNAL_SERVER_ERROR or error.retryable else "Something went wrong."
+    return problem(status, error.code, detail, instance=instance, headers=headers)

@@ -1,0 +1,142 @@
+"""Who sends this request: a key in the header, a key in the query (WebSockets of browsers), or a page session."""
+
+import math
+from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+from aiohttp import hdrs, web
+
+from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.errors import ForbiddenError
+from quickcomm.kernel.http import TooManyRequestsError, UnauthorizedError
+from quickcomm.kernel.keys.limits import TokenBuckets
+from quickcomm.kernel.keys.store import KeyStore, Principal, Role, permits
+
+COOKIE: Final = "quickcomm_session"
+COOKIE_DAYS: Final = 7
+SAFE_METHODS: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
+
+
+class KeySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Limits are per process. `trust_forwarded`: a proxy of ours appends the caller's address to X-Forwarded-For."""
+
+    failures_per_minute: float = 30.0
+    failures_burst: float = 20.0
+    requests_per_second: float = 100.0
+    requests_burst: float = 400.0
+    trust_forwarded: bool = False
+
+
+class Authenticator:
+    """One for all modules of a process, so that failures are counted together."""
+
+    def __init__(self, keys: KeyStore, clock: Clock, settings: KeySettings | None = None) -> None:
+        settings = settings or KeySettings()
+        self.keys = keys
+        self._trust_forwarded = settings.trust_forwarded
+        self._failures = TokenBuckets(clock, settings.failures_per_minute / 60, settings.failures_burst)
+        self._requests = TokenBuckets(clock, settings.requests_per_second, settings.requests_burst)
+
+    async def authenticate(self, request: web.Request) -> Principal:
+        """Raises `UnauthorizedError` (401), `ForbiddenError` (403: cross-site), `TooManyRequestsError` (429).
+
+        A valid key always passes, whatever others at the same address got wrong.
+        """
+        principal = await self._principal(request)
+        if principal is None:
+            self._count_failure(request)
+            raise UnauthorizedError(
+                "Send a valid key as `Authorization: Bearer KEY`. `quickcomm keys create` makes one."
+            )
+        wait = self._requests.take(principal.key_id)
+        if wait:
+            raise TooManyRequestsError("This key asks too often; slow down.", math.ceil(wait))
+        return principal
+
+    async def require(self, request: web.Request, role: Role) -> Principal:
+        """As `authenticate`, and 403 unless the key may do what `role` may."""
+        principal = await self.authenticate(request)
+        if not permits(principal.role, role):
+            raise ForbiddenError(f"This needs a key with the role {role}; yours has {principal.role}.")
+        return principal
+
+    async def login(self, request: web.Request, key: str) -> tuple[Principal, str]:
+        """Check a key for a page session; returns its owner and the secret for the cookie."""
+        if hdrs.ORIGIN in request.headers or "Sec-Fetch-Site" in request.headers:
+            require_same_origin(request)
+        principal = await self.keys.verify(key)
+        if principal is None:
+            self._count_failure(request)
+            raise UnauthorizedError("This key is not valid, or it was revoked.")
+        if not permits(principal.role, "read"):
+            raise ForbiddenError("A key with the role ingest cannot open the page; use one with read or admin.")
+        return principal, await self.keys.open_session(principal)
+
+    async def logout(self, request: web.Request, response: web.StreamResponse) -> None:
+        secret = request.cookies.get(COOKIE)
+        if secret is not None:
+            require_same_origin(request)
+            await self.keys.close_session(secret)
+        response.del_cookie(COOKIE, path="/", httponly=True, samesite="Strict")
+
+    def set_cookie(self, request: web.Request, response: web.StreamResponse, secret: str) -> None:
+        """The browser keeps it longer than the server does: the server's 12 h slide with use."""
+        forwarded = self._trust_forwarded and request.headers.get("X-Forwarded-Proto") == "https"
+        response.set_cookie(
+            COOKIE,
+            secret,
+            max_age=COOKIE_DAYS * 86400,
+            path="/",
+            httponly=True,
+            samesite="Strict",
+            secure=request.secure or forwarded,
+        )
+
+    def _count_failure(self, request: web.Request) -> None:
+        wait = self._failures.take(self._address(request))
+        if wait:
+            raise TooManyRequestsError("Too many wrong keys from this address; wait.", math.ceil(wait))
+
+    async def _principal(self, request: web.Request) -> Principal | None:
+        header = request.headers.get(hdrs.AUTHORIZATION)
+        if header is not None:
+            scheme, _, token = header.partition(" ")
+            return await self.keys.verify(token.strip()) if scheme.lower() == "bearer" else None
+        if is_websocket(request) and "key" in request.query:
+            principal = await self.keys.verify(request.query["key"])
+            return msgspec.structs.replace(principal, via="query") if principal else None
+        secret = request.cookies.get(COOKIE)
+        if secret is None:
+            return None
+        principal = await self.keys.verify_session(secret)
+        if principal is not None and (request.method not in SAFE_METHODS or is_websocket(request)):
+            require_same_origin(request)
+        return principal
+
+    def _address(self, request: web.Request) -> str:
+        if self._trust_forwarded:
+            forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
+            if forwarded:
+                return forwarded
+        return request.remote or "-"
+
+
+def is_websocket(request: web.Request) -> bool:
+    return request.headers.get(hdrs.UPGRADE, "").lower() == "websocket"
+
+
+def require_same_origin(request: web.Request) -> None:
+    """A cookie is sent whoever wrote the page: only our own page may change something or open a socket with it."""
+    origin = request.headers.get(hdrs.ORIGIN)
+    fetch_site = request.headers.get("Sec-Fetch-Site")
+    same_host = origin is None or _host(origin) == request.host.lower()
+    if (origin is None and fetch_site is None) or not same_host or fetch_site not in (None, "same-origin"):
+        raise ForbiddenError("This request came from another site.")
+
+
+def _host(origin: str) -> str:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""

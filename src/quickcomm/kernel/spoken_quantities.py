@@ -1,0 +1,49 @@
+"""How many of something: "a couple of towels" → 2. Beside `spoken_numbers`, which finds what is no quantity."""
+
+import re
+
+from quickcomm.kernel import number_words as words
+
+_NUMBER_WORD = "|".join(sorted((*words.SMALL.keys() - words.ZEROES, *words.SCALES), key=len, reverse=True))
+_COUNT = rf"(?:{_NUMBER_WORD})(?:[\s-]+(?:and\s+)?(?:{_NUMBER_WORD}))*|\d{{1,2}},\d{{3}}|\d+"
+_HALF = r"half[\s-]+(?:a\s+)?dozen"
+_FIXED = {"couple": 2, "pair": 2, "few": 3, "several": 3, "dozen": 12, "hundred": 100, "thousand": 1000}
+
+QUANTITIES = re.compile(
+    rf"(?<![\d:.])\b(?:{_HALF}|(?:(?:a|another)\s+)?(?:{'|'.join(_FIXED)})|(?:{_COUNT})(?:\s+dozens?)?)\b(?![:.]\d)",
+    re.IGNORECASE,
+)
+"""A quantity anywhere in a text; an article alone is none here."""
+
+_LEADING = re.compile(
+    rf"(?P<half>{_HALF})|(?:(?:a|an|another)\s+)?(?P<fixed>{'|'.join(_FIXED)})s?\b"
+    rf"|(?P<count>{_COUNT})\b(?P<dozens>\s+dozens?\b)?|(?P<article>an?|another)\b",
+    re.IGNORECASE,
+)
+_DOZEN = 12
+
+
+def parse_quantity(text: str) -> int | None:
+    """Read the quantity that the text begins with: "half a dozen" → 6, "an" → 1, "a few" → 3; None if there is none."""
+    match = _LEADING.match(text.strip())
+    if match is None:
+        return None
+    if match["half"]:
+        return _DOZEN // 2
+    if match["fixed"]:
+        return _FIXED[match["fixed"].lower()]
+    if match["article"]:
+        return 1
+    return _cardinal(match["count"]) * (_DOZEN if match["dozens"] else 1)
+
+
+def _cardinal(text: str) -> int:
+    total = current = 0
+    for word in re.findall(r"[a-z]+|\d+", text.lower().replace(",", "")):
+        if word == "hundred":
+            current = max(current, 1) * words.SCALES[word]
+        elif word == "thousand":
+            total, current = total + max(current, 1) * words.SCALES[word], 0
+        elif word != "and":
+            current += int(word) if word.isdigit() else words.SMALL[word]
+    return total + current

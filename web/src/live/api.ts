@@ -1,0 +1,105 @@
+/** Requests to `/v1`; failures become a `Problem` with words for the operator. */
+import {
+  parseCard,
+  parseChannel,
+  parseConversation,
+  parsePage,
+  parseSession,
+  parseTask,
+} from "../model/parse";
+import type { Card, Channel, Conversation, Page, Session, Task } from "../model/protocol";
+
+const TIMEOUT_MS = 10_000;
+
+export class Problem extends Error {
+  constructor(
+    message: string,
+    /** HTTP status; 0 where the server could not be reached. */
+    readonly status: number,
+    readonly code: string = "",
+  ) {
+    super(message);
+  }
+}
+
+/** Addresses are relative to the page, so that it works behind a path prefix. */
+export const address = (path: string): URL => new URL(path, document.baseURI.replace(/[?#].*$/, ""));
+
+async function problemOf(response: Response): Promise<Problem> {
+  let said: Record<string, unknown> = {};
+  try {
+    const body: unknown = await response.json();
+    if (typeof body === "object" && body !== null) said = body as Record<string, unknown>;
+  } catch {
+    // An answer that is no problem document (a proxy's page): the status has to do.
+  }
+  const word = [said["detail"], said["title"]].find((each): each is string => typeof each === "string" && each !== "");
+  const code = typeof said["code"] === "string" ? said["code"] : "";
+  return new Problem(word ?? `The server answered ${response.status}.`, response.status, code);
+}
+
+async function request(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<unknown> {
+  const init: RequestInit = {
+    method,
+    credentials: "same-origin",
+    headers: { Accept: "application/json" },
+    signal: signal ? AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]) : AbortSignal.timeout(TIMEOUT_MS),
+  };
+  if (body !== undefined) {
+    init.body = JSON.stringify(body);
+    init.headers = { Accept: "application/json", "Content-Type": "application/json" };
+  }
+  let response: Response;
+  try {
+    response = await fetch(address(path), init);
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Problem("The server cannot be reached.", 0);
+  }
+  if (!response.ok) throw await problemOf(response);
+  if (response.status === 204) return null;
+  try {
+    return (await response.json()) as unknown;
+  } catch {
+    throw new Problem("The server's answer could not be read.", response.status);
+  }
+}
+
+function required<T>(value: T | null): T {
+  if (value === null) throw new Problem("The server's answer could not be read.", 200);
+  return value;
+}
+
+export type Query = Partial<
+  Record<"limit" | "cursor" | "query" | "channel" | "department" | "since" | "conversation" | "status", string>
+>;
+
+function withQuery(path: string, query: Query): string {
+  const search = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) if (value) search.set(name, value);
+  const text = search.toString();
+  return text ? `${path}?${text}` : path;
+}
+
+export const getSession = async (): Promise<Session> => parseSession(await request("GET", "v1/session"));
+export const signInWith = async (key: string): Promise<Session> =>
+  parseSession(await request("POST", "v1/session", { key }));
+export const endSession = async (): Promise<void> => {
+  await request("DELETE", "v1/session");
+};
+export const getUtterances = async (query: Query, signal?: AbortSignal): Promise<Page<Card>> =>
+  parsePage(await request("GET", withQuery("v1/utterances", query), undefined, signal), parseCard);
+export const getUtterance = async (id: string, signal?: AbortSignal): Promise<Card> =>
+  required(parseCard(await request("GET", `v1/utterances/${encodeURIComponent(id)}`, undefined, signal)));
+export const getConversations = async (query: Query, signal?: AbortSignal): Promise<Page<Conversation>> =>
+  parsePage(await request("GET", withQuery("v1/conversations", query), undefined, signal), parseConversation);
+export const getConversation = async (id: string, signal?: AbortSignal): Promise<Conversation> =>
+  required(parseConversation(await request("GET", `v1/conversations/${encodeURIComponent(id)}`, undefined, signal)));
+export const getTasks = async (query: Query): Promise<Page<Task>> =>
+  parsePage(await request("GET", withQuery("v1/tasks", query)), parseTask);
+export const getChannels = async (): Promise<Channel[]> =>
+  parsePage(await request("GET", "v1/channels"), parseChannel).items;
+
+export type TaskAction = "acknowledge" | "complete" | "assign" | "reopen";
+export const actOnTask = async (id: string, action: TaskAction, body?: { assignee: string }): Promise<Task> =>
+  required(parseTask(await request("POST", `v1/tasks/${encodeURIComponent(id)}/${action}`, body ?? {})));

@@ -1,0 +1,25 @@
+/** Where the page starts: the key leaves the address first, then the session is looked for, then the page is drawn. */
+import { render } from "preact";
+import { begin, takeKeyFromAddress } from "./live/client";
+import * as app from "./state/app";
+import { followAddress } from "./state/route";
+import "./styles/base.css";
+import "./styles/layout.css";
+import "./styles/card.css";
+import { App } from "./views/app";
+
+const CLOCK_MS = 5000;
+
+let key: string | null = null;
+let started = false;
+followAddress(() => {
+  const found = takeKeyFromAddress();
+  if (started && found !== null) void begin(found);
+  else key = found;
+});
+window.setInterval(() => (app.now.value = Date.now()), CLOCK_MS);
+
+const root = document.getElementById("app");
+if (root) render(<App />, root);
+started = true;
+void begin(key);

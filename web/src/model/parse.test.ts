@@ -1,0 +1,23 @@
+import { describe, expect, it } from "vitest";
+import { parseCard, parseLive, parsePage } from "./parse";
+
+describe("parse", () => {
+  it("gives harmless values for what an other version of the server leaves out", () => {
+    const card = parseCard({ utterance_id: "c:0:0", text: "412 done", insights: [{ urgency: "apocalyptic" }], latency_ms: { stt: null } });
+    expect(card).toMatchObject({ utterance_id: "c:0:0", words: [], tasks: [], sample_rate: 16000, latency_ms: {} });
+    expect(card?.insights[0]).toMatchObject({ urgency: "normal", rooms: [], evidence: { rooms: [], items: [], urgency: [] } });
+  });
+
+  it("refuses what has no identity, and messages that it does not know", () => {
+    expect(parseCard({ text: "who?" })).toBeNull();
+    expect(parseLive("{")).toBeNull();
+    expect(parseLive('{"type":"weather"}')).toBeNull();
+    expect(parseLive('{"type":"card","card":{}}')).toBeNull();
+    expect(parsePage({ items: [{ utterance_id: "a" }, 7] }, parseCard).items).toHaveLength(1);
+  });
+
+  it("takes the classifier from the hello where the health has none", () => {
+    const hello = parseLive('{"type":"hello","role":"admin","change":3,"reset":true,"classifier":{"model":"m","source":"llm","degraded":true},"health":{}}');
+    expect(hello).toMatchObject({ role: "admin", change: 3, reset: true, health: { classifier: { model: "m", degraded: true } } });
+  });
+});

@@ -1,0 +1,267 @@
+/**
+ * The edge: JSON in, typed messages out. A field that an older or newer server leaves out gets a harmless value, so that
+ * one odd message never blanks the page; a message without an identity is refused (null).
+ */
+import {
+  STAGES,
+  type Alarm,
+  type Caption,
+  type Card,
+  type Channel,
+  type Classifier,
+  type Conversation,
+  type ConversationState,
+  type Health,
+  type Insight,
+  type Latency,
+  type Ledger,
+  type LiveMessage,
+  type Page,
+  type Role,
+  type Session,
+  type Task,
+  type TaskStatus,
+  type Urgency,
+  type Word,
+} from "./protocol";
+
+type Fields = Record<string, unknown>;
+
+const fields = (raw: unknown): Fields => (typeof raw === "object" && raw !== null ? (raw as Fields) : {});
+const text = (raw: unknown, fallback = ""): string => (typeof raw === "string" ? raw : fallback);
+const textOrNull = (raw: unknown): string | null => (typeof raw === "string" ? raw : null);
+const count = (raw: unknown, fallback = 0): number => (typeof raw === "number" && Number.isFinite(raw) ? raw : fallback);
+const list = <T>(raw: unknown, each: (item: unknown) => T | null): T[] =>
+  Array.isArray(raw) ? raw.map(each).filter((item): item is T => item !== null) : [];
+const texts = (raw: unknown): string[] => list(raw, textOrNull);
+const oneOf = <T extends string>(raw: unknown, known: readonly T[], fallback: T): T =>
+  known.includes(raw as T) ? (raw as T) : fallback;
+
+const URGENCIES: readonly Urgency[] = ["low", "normal", "high", "critical"];
+const STATUSES: readonly TaskStatus[] = ["open", "acknowledged", "done"];
+const STATES: readonly ConversationState[] = ["live", "interrupted", "ended", "expired"];
+
+const parseRole = (raw: unknown): Role => oneOf<Role>(raw, ["read", "admin"], "read");
+
+export function parseSession(raw: unknown): Session {
+  const f = fields(raw);
+  return { role: parseRole(f["role"]), site: text(f["site"]), version: text(f["version"]) };
+}
+
+export function parseLatency(raw: unknown): Latency {
+  const f = fields(raw);
+  const latency: Latency = {};
+  for (const stage of [...STAGES, "total"] as const) {
+    const value = f[stage];
+    if (typeof value === "number" && Number.isFinite(value)) latency[stage] = value;
+  }
+  return latency;
+}
+
+function parseWord(raw: unknown): Word | null {
+  const f = fields(raw);
+  return {
+    text: text(f["text"]),
+    start_offset: count(f["start_offset"]),
+    end_offset: count(f["end_offset"]),
+    confidence: count(f["confidence"], 1),
+  };
+}
+
+function parseInsight(raw: unknown): Insight | null {
+  const f = fields(raw);
+  const evidence = fields(f["evidence"]);
+  return {
+    index: count(f["index"]),
+    revision: count(f["revision"], 1),
+    intent: text(f["intent"], "unclear"),
+    department: text(f["department"], "none"),
+    urgency: oneOf(f["urgency"], URGENCIES, "normal"),
+    rooms: texts(f["rooms"]),
+    unverified: texts(f["unverified"]),
+    items: list(f["items"], (item) => ({
+      name: text(fields(item)["name"]),
+      quantity: count(fields(item)["quantity"], 1),
+    })),
+    summary: text(f["summary"]),
+    confidence: count(f["confidence"]),
+    source: f["source"] === "llm" ? "llm" : "local",
+    degraded: f["degraded"] === true,
+    prompt_version: textOrNull(f["prompt_version"]),
+    model: text(f["model"]),
+    evidence: { rooms: texts(evidence["rooms"]), items: texts(evidence["items"]), urgency: texts(evidence["urgency"]) },
+  };
+}
+
+export function parseTask(raw: unknown): Task | null {
+  const f = fields(raw);
+  const id = textOrNull(f["task_id"]);
+  const utterance = textOrNull(f["utterance_id"]);
+  if (id === null || utterance === null) return null;
+  return {
+    task_id: id,
+    utterance_id: utterance,
+    insight_index: count(f["insight_index"]),
+    status: oneOf(f["status"], STATUSES, "open"),
+    department: text(f["department"], "none"),
+    urgency: oneOf(f["urgency"], URGENCIES, "normal"),
+    rooms: texts(f["rooms"]),
+    summary: text(f["summary"]),
+    assignee: textOrNull(f["assignee"]),
+    created_at: text(f["created_at"]),
+    acknowledged_at: textOrNull(f["acknowledged_at"]),
+    completed_at: textOrNull(f["completed_at"]),
+    completed_by: textOrNull(f["completed_by"]),
+    completed_by_utterance: textOrNull(f["completed_by_utterance"]),
+  };
+}
+
+export function parseCard(raw: unknown): Card | null {
+  const f = fields(raw);
+  const id = textOrNull(f["utterance_id"]);
+  if (id === null) return null;
+  return {
+    utterance_id: id,
+    conversation_id: text(f["conversation_id"]),
+    channel: text(f["channel"]),
+    speaker: count(f["speaker"]),
+    start_offset: count(f["start_offset"]),
+    end_offset: count(f["end_offset"]),
+    sample_rate: count(f["sample_rate"], 16000),
+    text: text(f["text"]),
+    confidence: count(f["confidence"], 1),
+    unintelligible: f["unintelligible"] === true,
+    seq: count(f["seq"]),
+    spoken_at: text(f["spoken_at"]),
+    words: list(f["words"], parseWord),
+    insights: list(f["insights"], parseInsight),
+    tasks: list(f["tasks"], parseTask),
+    latency_ms: parseLatency(f["latency_ms"]),
+    change: count(f["change"]),
+  };
+}
+
+function parseLedger(raw: unknown): Ledger {
+  const f = fields(raw);
+  return {
+    received: count(f["received"]),
+    speech: count(f["speech"]),
+    silence: count(f["silence"]),
+    gap: count(f["gap"]),
+  };
+}
+
+export function parseConversation(raw: unknown): Conversation | null {
+  const f = fields(raw);
+  const id = textOrNull(f["conversation_id"]);
+  if (id === null) return null;
+  return {
+    conversation_id: id,
+    channel: text(f["channel"]),
+    state: oneOf(f["state"], STATES, "ended"),
+    sample_rate: count(f["sample_rate"], 16000),
+    speakers: count(f["speakers"], 1),
+    started_at: text(f["started_at"]),
+    ended_at: textOrNull(f["ended_at"]),
+    utterances: count(f["utterances"]),
+    ledger: parseLedger(f["ledger"]),
+  };
+}
+
+export function parseChannel(raw: unknown): Channel | null {
+  const f = fields(raw);
+  const channel = textOrNull(f["channel"]);
+  if (channel === null) return null;
+  return {
+    channel,
+    live: count(f["live"]),
+    utterances: count(f["utterances"]),
+    last_utterance_at: textOrNull(f["last_utterance_at"]),
+  };
+}
+
+function parseClassifier(raw: unknown): Classifier | null {
+  if (typeof raw !== "object" || raw === null) return null;
+  const f = fields(raw);
+  return { model: text(f["model"]), source: text(f["source"]), degraded: f["degraded"] === true };
+}
+
+export function parseHealth(raw: unknown, classifier: unknown = undefined): Health {
+  const f = fields(raw);
+  return {
+    status: f["status"] === "degraded" ? "degraded" : "ok",
+    sessions: count(f["sessions"]),
+    stt_backlog_s: count(f["stt_backlog_s"]),
+    alarms: list<Alarm>(f["alarms"], (alarm) => ({
+      code: text(fields(alarm)["code"]),
+      message: text(fields(alarm)["message"]),
+      since: text(fields(alarm)["since"]),
+    })),
+    classifier: parseClassifier(f["classifier"] ?? classifier),
+    budget: parseLatency(f["budget"]),
+  };
+}
+
+function parseCaption(raw: unknown): Caption | null {
+  const f = fields(raw);
+  const conversation = textOrNull(f["conversation_id"]);
+  if (conversation === null) return null;
+  return {
+    conversation_id: conversation,
+    channel: text(f["channel"]),
+    speaker: count(f["speaker"]),
+    start_offset: count(f["start_offset"]),
+    text: text(f["text"]),
+    final: f["final"] === true,
+    utterance_id: textOrNull(f["utterance_id"]),
+  };
+}
+
+export function parsePage<T>(raw: unknown, each: (item: unknown) => T | null): Page<T> {
+  const f = fields(raw);
+  return { items: list(Array.isArray(raw) ? raw : f["items"], each), next_cursor: textOrNull(f["next_cursor"]) };
+}
+
+/** One message of `WS /v1/live`, or null for one that this page does not know. */
+export function parseLive(data: string): LiveMessage | null {
+  let raw: unknown;
+  try {
+    raw = JSON.parse(data);
+  } catch {
+    return null;
+  }
+  const f = fields(raw);
+  switch (f["type"]) {
+    case "hello":
+      return {
+        type: "hello",
+        version: text(f["version"]),
+        site: text(f["site"]),
+        role: parseRole(f["role"]),
+        change: count(f["change"]),
+        reset: f["reset"] === true,
+        health: f["health"] === undefined ? null : parseHealth(f["health"], f["classifier"]),
+        conversations: list(f["conversations"], parseConversation),
+      };
+    case "card": {
+      const card = parseCard(f["card"]);
+      return card && { type: "card", card };
+    }
+    case "caption": {
+      const caption = parseCaption(f);
+      return caption && { type: "caption", caption };
+    }
+    case "task": {
+      const task = parseTask(f["task"]);
+      return task && { type: "task", task, change: count(f["change"]) };
+    }
+    case "conversation": {
+      const conversation = parseConversation(f["conversation"]);
+      return conversation && { type: "conversation", conversation };
+    }
+    case "health":
+      return { type: "health", health: parseHealth(f["health"]) };
+    default:
+      return null;
+  }
+}

@@ -1,0 +1,173 @@
+/** The server's messages, as `/v1` and `WS /v1/live` say them. Parsed in parse.ts; nothing else sees raw JSON. */
+
+export type Urgency = "low" | "normal" | "high" | "critical";
+export type TaskStatus = "open" | "acknowledged" | "done";
+export type Role = "read" | "admin";
+export type ConversationState = "live" | "interrupted" | "ended" | "expired";
+
+export const STAGES = ["endpoint", "stt", "publish", "queue", "classify", "store", "push"] as const;
+export type Stage = (typeof STAGES)[number];
+/** Milliseconds; a stage that has not happened is absent. */
+export type Latency = Partial<Record<Stage | "total", number>>;
+
+export interface Session {
+  role: Role;
+  site: string;
+  version: string;
+}
+
+export interface Word {
+  text: string;
+  start_offset: number;
+  end_offset: number;
+  confidence: number;
+}
+
+export interface Item {
+  name: string;
+  quantity: number;
+}
+
+export interface Evidence {
+  rooms: string[];
+  items: string[];
+  urgency: string[];
+}
+
+export interface Insight {
+  index: number;
+  revision: number;
+  intent: string;
+  department: string;
+  urgency: Urgency;
+  rooms: string[];
+  unverified: string[];
+  items: Item[];
+  summary: string;
+  confidence: number;
+  source: "llm" | "local";
+  degraded: boolean;
+  prompt_version: string | null;
+  model: string;
+  evidence: Evidence;
+}
+
+export interface Task {
+  task_id: string;
+  utterance_id: string;
+  insight_index: number;
+  status: TaskStatus;
+  department: string;
+  urgency: Urgency;
+  rooms: string[];
+  summary: string;
+  assignee: string | null;
+  created_at: string;
+  acknowledged_at: string | null;
+  completed_at: string | null;
+  completed_by: string | null;
+  completed_by_utterance: string | null;
+}
+
+export interface Card {
+  utterance_id: string;
+  conversation_id: string;
+  channel: string;
+  speaker: number;
+  start_offset: number;
+  end_offset: number;
+  sample_rate: number;
+  text: string;
+  confidence: number;
+  unintelligible: boolean;
+  seq: number;
+  spoken_at: string;
+  words: Word[];
+  insights: Insight[];
+  tasks: Task[];
+  latency_ms: Latency;
+  change: number;
+}
+
+export interface Ledger {
+  received: number;
+  speech: number;
+  silence: number;
+  gap: number;
+}
+
+export interface Conversation {
+  conversation_id: string;
+  channel: string;
+  state: ConversationState;
+  sample_rate: number;
+  speakers: number;
+  started_at: string;
+  ended_at: string | null;
+  utterances: number;
+  ledger: Ledger;
+}
+
+export interface Channel {
+  channel: string;
+  live: number;
+  utterances: number;
+  last_utterance_at: string | null;
+}
+
+export interface Classifier {
+  model: string;
+  source: string;
+  degraded: boolean;
+}
+
+export interface Alarm {
+  code: string;
+  message: string;
+  since: string;
+}
+
+export interface Health {
+  status: "ok" | "degraded";
+  sessions: number;
+  stt_backlog_s: number;
+  alarms: Alarm[];
+  classifier: Classifier | null;
+  budget: Latency;
+}
+
+export interface Caption {
+  conversation_id: string;
+  channel: string;
+  speaker: number;
+  start_offset: number;
+  text: string;
+  final: boolean;
+  utterance_id: string | null;
+}
+
+export interface Page<T> {
+  items: T[];
+  next_cursor: string | null;
+}
+
+export type LiveMessage =
+  | {
+      type: "hello";
+      version: string;
+      site: string;
+      role: Role;
+      change: number;
+      reset: boolean;
+      health: Health | null;
+      conversations: Conversation[];
+    }
+  | { type: "card"; card: Card }
+  | { type: "caption"; caption: Caption }
+  | { type: "task"; task: Task; change: number }
+  | { type: "conversation"; conversation: Conversation }
+  | { type: "health"; health: Health };
+
+export type PageMessage =
+  | { type: "watch"; channels: string[] }
+  | { type: "painted"; utterance_id: string; revision: number; painted_ms: number };

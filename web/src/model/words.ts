@@ -1,0 +1,59 @@
+/** Words an operator understands, for the names that the protocol uses. A site pack may bring others. */
+import type { Insight, TaskStatus, Urgency } from "./protocol";
+
+const DEPARTMENTS: Record<string, string> = {
+  food_beverage: "Food & beverage",
+  none: "No department",
+};
+
+const INTENTS: Record<string, string> = {
+  request_item: "Request",
+  room_status: "Room status",
+  lost_found: "Lost & found",
+  food_order: "Food order",
+  task_done: "Reported done",
+};
+
+export const URGENCY_WORDS: Record<Urgency, string> = {
+  critical: "Critical",
+  high: "High",
+  normal: "Normal",
+  low: "Low",
+};
+
+export const STATUS_WORDS: Record<TaskStatus, string> = {
+  open: "Open",
+  acknowledged: "Acknowledged",
+  done: "Done",
+};
+
+export const STAGE_WORDS: Record<string, string> = {
+  endpoint: "Waiting for the end of speech",
+  stt: "Speech to text",
+  publish: "Saving the text",
+  queue: "Waiting in line",
+  classify: "Understanding",
+  store: "Saving the result",
+  push: "Sending to pages",
+  painted: "Showing it here",
+};
+
+/** "front_desk" and "front-desk" → "Front desk". */
+export function humanise(name: string): string {
+  const words = name.replaceAll(/[_-]+/g, " ").trim();
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
+
+export const departmentWords = (name: string): string => DEPARTMENTS[name] ?? humanise(name);
+export const intentWords = (name: string): string => INTENTS[name] ?? humanise(name);
+
+export function confidenceWords(confidence: number): "sure" | "fairly sure" | "unsure" {
+  if (confidence >= 0.85) return "sure";
+  return confidence >= 0.6 ? "fairly sure" : "unsure";
+}
+
+/** Who understood it, where that is not the normal way. */
+export function sourceWords(insight: Insight): string | null {
+  if (insight.degraded) return "Built-in classifier (language model away) – will be checked again";
+  return null;
+}

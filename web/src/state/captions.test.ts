@@ -1,0 +1,40 @@
+import { beforeEach, describe, expect, it } from "vitest";
+import { parseConversation } from "../model/parse";
+import { expirePartials, followConversation, forgetCaptions, hearCaption, isTalking, onAir, tileOf } from "./captions";
+
+const caption = (text: string, start_offset: number, final = false, conversation_id = "c") =>
+  hearCaption({ conversation_id, channel: "ops", speaker: 0, start_offset, text, final, utterance_id: null }, 1000);
+const conversation = (state: string) => {
+  const made = parseConversation({ conversation_id: "c", channel: "ops", state });
+  if (made) followConversation(made);
+};
+const shown = (): [string, boolean][] => tileOf("ops")?.value.lines.map((line) => [line.text, line.final]) ?? [];
+
+beforeEach(forgetCaptions);
+
+describe("captions", () => {
+  it("settle, and no late partial unsettles them", () => {
+    caption("four", 0);
+    caption("412 done", 0, true);
+    caption("four one", 0);
+    expect(shown()).toEqual([["412 done", true]]);
+    caption("next", 900);
+    expect(shown()).toEqual([["next", false]]);
+  });
+
+  it("fade when their conversation breaks off in the middle", () => {
+    caption("help", 0);
+    expect(tileOf("ops") && isTalking(tileOf("ops")!.value)).toBe(true);
+    expirePartials(60_000);
+    expect(shown()).toEqual([]);
+  });
+
+  it("keep a tile for as long as the channel is on the air", () => {
+    conversation("live");
+    expect(onAir.value).toEqual(["ops"]);
+    conversation("interrupted");
+    expect(onAir.value).toEqual(["ops"]);
+    conversation("ended");
+    expect(onAir.value).toEqual([]);
+  });
+});

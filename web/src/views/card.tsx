@@ -1,0 +1,172 @@
+/** A card: one utterance, what it asks for, who must act, the words themselves, and its receipt. */
+import { useSignal } from "@preact/signals";
+import { memo } from "preact/compat";
+import { useEffect } from "preact/hooks";
+import { age, clockTime, percent } from "../model/format";
+import { pieces } from "../model/evidence";
+import type { Card, Insight, Task } from "../model/protocol";
+import { confidenceWords, departmentWords, humanise, intentWords, sourceWords, URGENCY_WORDS } from "../model/words";
+import { cardMounted } from "../live/painted";
+import * as app from "../state/app";
+import { conversationLink, utteranceLink } from "../state/route";
+import { mostUrgent, sectionOf } from "../state/sections";
+import { revisionOf, type Entry } from "../state/store";
+import { Receipt } from "./receipt";
+import { TaskRow } from "./task";
+
+/** Unclassified for longer than this is worth saying. */
+const CLASSIFY_MS = 6000;
+
+const EVIDENCE_TITLES = { rooms: "Heard as the room", items: "Heard as what is asked for", urgency: "Why it is urgent" };
+
+function Words({ card }: { card: Card }) {
+  if (card.unintelligible || card.text.trim() === "") return <p class="words lost">Somebody spoke, but it could not be understood.</p>;
+  const evidence = card.insights.map((insight) => insight.evidence);
+  return (
+    <blockquote class="words" data-testid="card-words">
+      {pieces(card.text, evidence, card.words).map((piece) => {
+        const unsure = piece.unsure ? <span class="unsure" title="Not heard clearly">{piece.text}</span> : piece.text;
+        return piece.kind ? (
+          <mark class={`ev ev-${piece.kind}`} title={EVIDENCE_TITLES[piece.kind]} data-evidence={piece.kind}>
+            {unsure}
+          </mark>
+        ) : (
+          unsure
+        );
+      })}
+    </blockquote>
+  );
+}
+
+function Rooms({ insight }: { insight: Insight }) {
+  if (insight.rooms.length === 0) return null;
+  return (
+    <p class="rooms" data-testid="card-rooms">
+      <span class="visually-hidden">{insight.rooms.length === 1 ? "Room " : "Rooms "}</span>
+      {insight.rooms.map((room, at) => {
+        const unknown = insight.unverified.includes(room);
+        return (
+          <span key={`${at}-${room}`} class={unknown ? "room unverified" : "room"} title={unknown ? "Not in the list of rooms" : undefined}>
+            {room}
+            {unknown && <span class="room-note"> not on the list</span>}
+          </span>
+        );
+      })}
+    </p>
+  );
+}
+
+function InsightBlock({ insight, tasks }: { insight: Insight; tasks: readonly Task[] }) {
+  const done = tasks.length > 0 && tasks.every((task) => task.status === "done");
+  const source = sourceWords(insight);
+  return (
+    <section class={`insight u-${insight.urgency}${done ? " is-done" : ""}`} data-testid="insight" data-intent={insight.intent}>
+      <p class="kicker">
+        <span class={`badge u-${insight.urgency}`} data-testid="card-urgency">
+          {URGENCY_WORDS[insight.urgency]}
+        </span>
+        <span class="department" data-testid="card-department">
+          {insight.department === "none" ? intentWords(insight.intent) : departmentWords(insight.department)}
+        </span>
+        {insight.department !== "none" && <span class="intent">{intentWords(insight.intent)}</span>}
+      </p>
+      <div class="ask">
+        <Rooms insight={insight} />
+        <div class="what">
+          <p class="summary" data-testid="card-summary">
+            {insight.summary || intentWords(insight.intent)}
+          </p>
+          {insight.items.length > 0 && (
+            <ul class="items" data-testid="card-items">
+              {insight.items.map((item, at) => (
+                <li key={at}>
+                  {item.quantity !== 1 && <b>{item.quantity} × </b>}
+                  {item.name}
+                </li>
+              ))}
+            </ul>
+          )}
+        </div>
+      </div>
+      {source !== null && (
+        <p class="mark" data-testid="card-degraded">
+          {source}
+        </p>
+      )}
+      {tasks.map((task) => (
+        <TaskRow key={task.task_id} task={task} />
+      ))}
+    </section>
+  );
+}
+
+function NotYet({ card }: { card: Card }) {
+  const late = app.now.value - Date.parse(card.spoken_at) > CLASSIFY_MS;
+  return (
+    <p class="kicker" data-testid="card-unclassified">
+      <span class={late ? "badge waiting late" : "badge waiting"}>{late ? "Not understood yet" : "Being understood …"}</span>
+    </p>
+  );
+}
+
+function Meta({ entry, card }: { entry: Entry; card: Card }) {
+  const insights = card.insights;
+  const lowest = insights.length > 0 ? Math.min(...insights.map((insight) => insight.confidence)) : null;
+  const sources = [...new Set(insights.map((insight) => (insight.source === "llm" ? "language model" : "built-in classifier")))];
+  const models = [...new Set(insights.map((insight) => insight.model).filter(Boolean))].join(", ");
+  return (
+    <footer class="meta">
+      <a class="channel" href={conversationLink(card.conversation_id)} data-testid="card-channel" title="Open this conversation">
+        {humanise(card.channel) || "No channel"}
+        {card.speaker > 0 && ` · speaker ${card.speaker + 1}`}
+      </a>
+      <a class="time" href={utteranceLink(card.utterance_id)}>
+        <time dateTime={card.spoken_at} title={card.spoken_at} data-testid="card-time">
+          {clockTime(card.spoken_at, app.now.value)}
+        </time>
+      </a>
+      <span class="age">{age(card.spoken_at, app.now.value)}</span>
+      {lowest !== null && (
+        <span class={`confidence c-${confidenceWords(lowest).replace(" ", "-")}`} data-testid="card-confidence" title={`Confidence ${percent(lowest)}, by ${sources.join(" and ")} ${models}`}>
+          {confidenceWords(lowest)} {percent(lowest)}
+        </span>
+      )}
+      {insights.some((insight) => insight.source === "local" && !insight.degraded) && (
+        <span class="source" data-testid="card-source" title={models}>
+          built-in
+        </span>
+      )}
+      <Receipt entry={entry} latency={card.latency_ms} />
+    </footer>
+  );
+}
+
+export const CardView = memo(function CardView({ entry }: { entry: Entry }) {
+  const card = entry.card.value;
+  const fresh = useSignal(Date.now() - entry.spoken < 10_000);
+  useEffect(() => cardMounted(entry.id), [entry.id]);
+  const section = sectionOf(card);
+  const urgency = card.insights.length > 0 ? mostUrgent(card.insights) : "none";
+  // Only what is left to do is coloured; done work is quiet.
+  const classes = ["card", `s-${section}`, `u-${section === "done" ? "none" : urgency}`];
+  if (fresh.value) classes.push("fresh");
+  if (section === "critical" && card.tasks.length > 0 && card.tasks.every((task) => task.status !== "open")) classes.push("in-hand");
+  return (
+    <article
+      class={classes.join(" ")}
+      data-testid="card"
+      data-utterance-id={card.utterance_id}
+      data-section={section}
+      data-urgency={urgency}
+      data-revision={revisionOf(card)}
+      aria-label={`${card.insights[0]?.summary ?? card.text}, ${humanise(card.channel)}`}
+    >
+      {card.insights.length === 0 && !card.unintelligible && <NotYet card={card} />}
+      {card.insights.map((insight) => (
+        <InsightBlock key={insight.index} insight={insight} tasks={card.tasks.filter((task) => task.insight_index === insight.index)} />
+      ))}
+      <Words card={card} />
+      <Meta entry={entry} card={card} />
+    </article>
+  );
+});

@@ -1,0 +1,63 @@
+/** On the air: a tile for each live channel, who is talking and what is being said. */
+import { useSignal } from "@preact/signals";
+import { memo } from "preact/compat";
+import { humanise } from "../model/words";
+import { isTalking, onAir, tileOf, type Line } from "../state/captions";
+import { conversationLink } from "../state/route";
+
+const SHOWN = 12;
+
+function Said({ line, many }: { line: Line; many: boolean }) {
+  return (
+    <p class={line.final ? "said final" : "said partial"} data-testid="caption" data-final={line.final}>
+      {many && <span class="speaker">Speaker {line.speaker + 1}: </span>}
+      {line.text}
+    </p>
+  );
+}
+
+const TileView = memo(function TileView({ channel }: { channel: string }) {
+  const tile = tileOf(channel)?.value;
+  if (!tile) return null;
+  const talking = isTalking(tile);
+  const broken = !talking && tile.conversations.length > 0 && tile.conversations.every((each) => each.state === "interrupted");
+  const state = talking ? "talking" : broken ? "interrupted" : "quiet";
+  const words = { talking: "Talking", interrupted: "Connection broken", quiet: "Quiet" }[state];
+  const many = tile.conversations.length > 1 || tile.conversations.some((each) => each.speakers > 1);
+  const id = tile.conversations[0]?.conversation_id ?? tile.lines[0]?.conversationId;
+  return (
+    <li class={`tile ${state}`} data-testid="channel-tile" data-channel={channel} data-state={state}>
+      <p class="tile-head">
+        {id ? <a href={conversationLink(id)}>{humanise(channel) || "No channel"}</a> : <b>{humanise(channel)}</b>}
+        <span class="tile-state">{words}</span>
+      </p>
+      <div class="tile-text">
+        {tile.lines.length === 0 && <p class="said none">Nothing said yet</p>}
+        {[...tile.lines].reverse().map((line) => (
+          <Said key={line.key} line={line} many={many} />
+        ))}
+      </div>
+    </li>
+  );
+});
+
+export function Strip() {
+  const all = useSignal(false);
+  const names = onAir.value;
+  if (names.length === 0) return null;
+  const shown = all.value ? names : names.slice(0, SHOWN);
+  return (
+    <section class="strip" aria-label="On the air" data-testid="live-strip">
+      <ul>
+        {shown.map((channel) => (
+          <TileView key={channel} channel={channel} />
+        ))}
+      </ul>
+      {names.length > SHOWN && (
+        <button type="button" class="link" onClick={() => (all.value = !all.value)}>
+          {all.value ? "Show fewer channels" : `Show ${names.length - SHOWN} more channels`}
+        </button>
+      )}
+    </section>
+  );
+}
