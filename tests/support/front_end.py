@@ -57,7 +57,4 @@ class Run:
 
     def _work(self) -> None:
         while self.track.has_work:
-            work, _ = self.front_end._gather()
-            if work:
-                self.front_end._compute(work)
-                self.front_end._apply(work)
+            self.front_end.tick()

@@ -1,7 +1,7 @@
 """The public face of audio: build it, run it, drain it, close it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,11 +12,13 @@ from quickcomm.audio.adapters.recorder import FlacRecorder
 from quickcomm.audio.adapters.silero import Silero
 from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
 from quickcomm.audio.adapters.websocket import AudioSocket, Authenticate, Caller
+from quickcomm.audio.model.formats import ENGINE_RATE, Int16
 from quickcomm.audio.model.settings import AudioSettings
-from quickcomm.audio.ports import Captions, FencedError, SpeechToText
+from quickcomm.audio.ports import Captions, FencedError, SpeechToText, Transcript
 from quickcomm.audio.service.conversation import Conversation, Tools
 from quickcomm.audio.service.front_end import FrontEnd
 from quickcomm.audio.service.manager import Manager
+from quickcomm.audio.service.offline import transcribe_offline
 from quickcomm.audio.service.transcriber import Transcriber
 from quickcomm.contracts.conversations import ConversationChanged
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
@@ -161,4 +163,11 @@ def build_engine(name: str, *, store: ModelStore, **options: object) -> SpeechTo
     return engine
 
 
-__all__ = ["Audio", "AudioHealth", "AudioSettings", "Caller", "SpeechToText", "build_engine"]
+def cut_offline(
+    samples: Int16, engine: SpeechToText, settings: AudioSettings
+) -> Iterator[tuple[float, float, Transcript]]:
+    """Utterances of a whole recording: start and end in seconds, transcript. samples: int16[n], 16 kHz mono."""
+    return transcribe_offline(samples, engine, Silero(), settings)
+
+
+__all__ = ["ENGINE_RATE", "Int16", "cut_offline", "Audio", "AudioHealth", "AudioSettings", "Caller", "SpeechToText", "build_engine"]

@@ -113,6 +113,14 @@ class FrontEnd:
             else:
                 await asyncio.sleep(max(0.0, FRAME_MS / 1000 - (self._clock.monotonic() - started)))
 
+    def tick(self) -> bool:
+        """One tick in the caller's thread, for work offline; True while streams are behind."""
+        work, behind = self._gather()
+        if work:
+            self._compute(work)
+            self._apply(work)
+        return behind
+
     def close(self) -> None:
         self._executor.shutdown(wait=True)
 

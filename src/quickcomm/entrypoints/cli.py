@@ -1,0 +1,65 @@
+"""`quickcomm`: the command line. Commands are loaded when they are asked for, so that `--help` is quick."""
+
+import importlib
+import sys
+from typing import Any, Final
+
+import click
+
+from quickcomm import __version__
+from quickcomm.kernel.errors import QuickCommError
+
+COMMANDS: Final[dict[str, tuple[str, str]]] = {
+    "serve": ("cli_serve:serve_command", "Run QuickComm: one process, everything embedded."),
+    "demo": ("cli_demo:demo_command", "Serve, play the sample shift into it, show what came out."),
+    "ingest": ("cli_ingest:ingest_command", "Stream files, standard input or a sound device."),
+    "classify": ("cli_offline:classify_command", "Utterances on standard input to insights."),
+    "transcribe": ("cli_offline:transcribe_command", "Audio files to text, as live but offline."),
+    "status": ("cli_admin:status_command", "What is running, and how it is."),
+    "ledger": ("cli_admin:ledger_command", "Received = speech + silence + gap."),
+    "keys": ("cli_admin:keys_group", "Create, list and revoke API keys."),
+    "dead-letters": ("cli_admin:dead_letters_group", "What could not be handled, and why."),
+    "backup": ("cli_admin:backup_command", "Save the whole site while it runs."),
+    "restore": ("cli_admin:restore_command", "Put a backup back while nothing runs."),
+    "doctor": ("cli_doctor:doctor_command", "Check this machine, the models and the running parts."),
+}
+
+
+class LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"quickcomm.entrypoints.{module}"), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Errors of ours are said in a line, with a way out; anything else is a bug and shows its trace."""
+        try:
+            return super().invoke(ctx)
+        except QuickCommError as error:
+            click.echo(f"quickcomm: {error}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="quickcomm")
+def main() -> None:
+    """Hears live operations talk, writes it down, understands it, and puts it before the person who must act.
+
+    Start with `quickcomm demo`, or `quickcomm serve` and `quickcomm ingest FILE`.
+    """
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""Commands for the site's operator; they work beside a running server through its local socket."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from quickcomm.entrypoints.administration import administer
+from quickcomm.entrypoints.backup import restore
+from quickcomm.entrypoints.cli_options import data_dir_option, json_option, print_rows
+from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.kernel.errors import ConfigurationError
+
+Rows = list[dict[str, Any]]
+
+
+def _ask(data_dir: Path, command: str, *, needs_server: bool = False, **arguments: object) -> Rows:
+    return asyncio.run(administer(data_dir, command, arguments, needs_server=needs_server))
+
+
+@click.command("status")
+@data_dir_option
+@json_option
+def status_command(data_dir: Path, *, as_json: bool) -> None:
+    """What is running, a line a process. Exits with 1 if nothing runs or something is unwell."""
+    try:
+        rows = _ask(data_dir, "status", needs_server=True)
+    except ConfigurationError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    columns = ("module", "pid", "healthy", "version", "url", "sessions", "stt_backlog_s", "stt_model", "classifier")
+    print_rows(rows, as_json=as_json, columns=columns, empty="Nothing runs.")
+    for alarm in [alarm for row in rows for alarm in row["alarms"]]:
+        click.echo(f"ALARM since {alarm['since']}: {alarm['message']}", err=True)
+    sys.exit(0 if all(row["healthy"] for row in rows) else 1)
+
+
+@click.command("ledger")
+@click.argument("conversation_id", required=False)
+@data_dir_option
+@json_option
+def ledger_command(conversation_id: str | None, data_dir: Path, *, as_json: bool) -> None:
+    """Samples received = speech + silence + declared gap, for each conversation, durable up to its last ack.
+
+    Exits with 1 if any ledger does not balance.
+    """
+    rows = _ask(data_dir, "ledger", conversation_id=conversation_id)
+    columns = ("conversation_id", "channel", "state", "sample_rate", "received", "speech", "silence", "gap", "balanced")
+    print_rows(rows, as_json=as_json, columns=columns, empty="No conversations yet.")
+    sys.exit(0 if all(row["balanced"] for row in rows) else 1)
+
+
+@click.group("keys")
+def keys_group() -> None:
+    """Create, list and revoke API keys. Roles: ingest sends sound, read looks, admin does everything."""
+
+
+@keys_group.command("create")
+@click.option("--role", type=click.Choice(["ingest", "read", "admin"]), required=True)
+@click.option("--name", default="", help="Whose key it is, to recognise it later.")
+@click.option("--site", default="main", show_default=True, help="Whose conversations it may touch.")
+@data_dir_option
+@json_option
+def keys_create(role: str, name: str, site: str, data_dir: Path, *, as_json: bool) -> None:
+    """Make a key. It is shown once; only its hash is kept."""
+    rows = _ask(data_dir, "keys.create", role=role, name=name, site=site)
+    if as_json:
+        print_rows(rows, as_json=True, columns=(), empty="")
+        return
+    click.echo(rows[0]["key"])
+    click.echo(f"Role {role}, id {rows[0]['id']}. This key is not shown again.", err=True)
+
+
+@keys_group.command("list")
+@data_dir_option
+@json_option
+def keys_list(data_dir: Path, *, as_json: bool) -> None:
+    """All keys, without their secrets."""
+    rows = _ask(data_dir, "keys.list")
+    columns = tuple(rows[0]) if rows else ()
+    print_rows(rows, as_json=as_json, columns=columns, empty="No keys yet. Make one with: quickcomm keys create")
+
+
+@keys_group.command("revoke")
+@click.argument("key_id")
+@data_dir_option
+@json_option
+def keys_revoke(key_id: str, data_dir: Path, *, as_json: bool) -> None:
+    """Refuse a key from now on, by its id."""
+    print_rows(_ask(data_dir, "keys.revoke", id=key_id), as_json=as_json, columns=("id", "revoked"), empty="")
+
+
+@click.group("dead-letters")
+def dead_letters_group() -> None:
+    """Messages that could not be handled, and why."""
+
+
+@dead_letters_group.command("list")
+@data_dir_option
+@json_option
+def dead_letters_list(data_dir: Path, *, as_json: bool) -> None:
+    """What lies there."""
+    columns = ("id", "stream", "group", "conversation_id", "attempts", "reason")
+    print_rows(_ask(data_dir, "dead-letters.list"), as_json=as_json, columns=columns, empty="No dead letters.")
+
+
+@dead_letters_group.command("replay")
+@click.argument("letter_id", type=int)
+@data_dir_option
+@json_option
+def dead_letters_replay(letter_id: int, data_dir: Path, *, as_json: bool) -> None:
+    """Have a message handled again."""
+    rows = _ask(data_dir, "dead-letters.replay", id=letter_id)
+    print_rows(rows, as_json=as_json, columns=("id", "replayed"), empty="")
+
+
+@dead_letters_group.command("drop")
+@click.argument("letter_id", type=int)
+@data_dir_option
+@json_option
+def dead_letters_drop(letter_id: int, data_dir: Path, *, as_json: bool) -> None:
+    """Forget a message."""
+    rows = _ask(data_dir, "dead-letters.drop", id=letter_id)
+    print_rows(rows, as_json=as_json, columns=("id", "dropped"), empty="")
+
+
+@click.command("backup")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@data_dir_option
+def backup_command(file: Path, data_dir: Path) -> None:
+    """Save the whole site to FILE, consistent, while it runs. Recordings are files of their own: copy their folder."""
+    rows = _ask(data_dir, "backup", file=str(file.absolute()))
+    click.echo(f"{file}: {rows[0]['bytes'] / 1e6:.1f} MB")
+
+
+@click.command("restore")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@data_dir_option
+def restore_command(file: Path, data_dir: Path) -> None:
+    """Put a backup in place of the site's data while nothing runs. What was there is kept beside it."""
+    restore(file, DataDirectory(data_dir))
+    click.echo(f"Restored from {file}.")

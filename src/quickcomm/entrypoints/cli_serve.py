@@ -1,0 +1,64 @@
+"""`quickcomm serve`: the monolith in the foreground, until Ctrl-C."""
+
+import ipaddress
+from pathlib import Path
+
+import click
+import uvloop
+
+from quickcomm import __version__
+from quickcomm.entrypoints.cli_options import data_dir_option
+from quickcomm.entrypoints.logs import LEVELS, set_up_logs
+from quickcomm.entrypoints.settings import load_settings
+
+
+@click.command("serve")
+@click.option("--host", help="Address to listen on [default: 127.0.0.1, this machine only].")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port [default: 8080]; 0 takes a free one.")
+@data_dir_option
+@click.option("--pack", help="Site pack: a name (hospitality, callcentre) or a folder [default: hospitality].")
+@click.option("--stt-model", help="Whisper model: tiny.en, base, or a folder [default: tiny.en].")
+@click.option("--log-level", type=click.Choice(list(LEVELS)), default="info", show_default=True)
+@click.option("--log-json", is_flag=True, help="Log JSON lines instead of text.")
+def serve_command(  # noqa: PLR0913 - the command's options
+    host: str | None,
+    port: int | None,
+    data_dir: Path,
+    pack: str | None,
+    stt_model: str | None,
+    log_level: str,
+    *,
+    log_json: bool,
+) -> None:
+    """Run QuickComm: one process, everything embedded.
+
+    Prints its address, and at the very first start a link to sign in with. Settings come from quickcomm.toml in the
+    data directory and from QUICKCOMM_… variables (docs/settings.md). Ctrl-C finishes what was said, then stops.
+    """
+    from quickcomm.entrypoints.monolith import Ready, serve  # noqa: PLC0415 - heavy, and not needed for --help
+
+    set_up_logs(log_level, as_json=log_json)
+    flags: dict[str, object] = {"host": host, "port": port, "pack": pack}
+    if stt_model:
+        flags["stt.model_path" if Path(stt_model).is_dir() else "stt.model"] = stt_model
+    settings = load_settings(data_dir, flags)
+    if not _loopback(settings.host):
+        click.echo(f"Listening on {settings.host}: others can reach this. Put TLS in front of it.", err=True)
+
+    def ready(state: Ready) -> None:
+        click.echo(f"QuickComm {__version__} is ready: {state.url}")
+        if state.admin_key:
+            click.echo("First start. Sign in with this link (it is shown only once):")
+            click.echo(f"  {state.url}/#key={state.admin_key}")
+            click.echo("Send it sound with a key of its own:")
+            click.echo("  quickcomm keys create --role ingest --name radio")
+            click.echo("  quickcomm ingest FILE --key KEY")
+
+    uvloop.run(serve(settings, data_dir, ready))
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
