@@ -59,7 +59,7 @@ def listed_once(server: Server, conversation: str, events: list[Json]) -> None:
 
 async def test_what_was_acked_survives_a_kill_without_its_client(new_server: NewServer, talk: Talk) -> None:
     """The client never comes back: after the grace, what it said is published all the same."""
-    server = new_server(QUICKCOMM_INTERRUPTED_GRACE_S="1", QUICKCOMM_IDLE_LIMIT_S="3")
+    server = new_server(QUICKCOMM_AUDIO_INTERRUPTED_GRACE_S="1", QUICKCOMM_AUDIO_IDLE_LIMIT_S="3")
     conversation, token = new_id(), secrets.token_urlsafe(32)
     async with connected(server.url, server.key(), conversation, resume_token=token) as wire:
         await wire.until("ready")

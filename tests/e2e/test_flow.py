@@ -57,7 +57,7 @@ async def test_sigterm_sends_clients_away_and_they_lose_nothing(new_server: NewS
 
 
 async def test_a_radio_that_dies_in_mid_speech_is_still_heard(new_server: NewServer, talk: Talk) -> None:
-    server = new_server(QUICKCOMM_INTERRUPTED_GRACE_S="1", QUICKCOMM_IDLE_LIMIT_S="4")
+    server = new_server(QUICKCOMM_AUDIO_INTERRUPTED_GRACE_S="1", QUICKCOMM_AUDIO_IDLE_LIMIT_S="4")
     undisturbed = spans((await converse(server.url, server.key(), talk.wire)).heard)
     conversation, token = new_id(), secrets.token_urlsafe(32)
     _, start, end = undisturbed[0]
@@ -83,7 +83,7 @@ async def test_a_radio_that_dies_in_mid_speech_is_still_heard(new_server: NewSer
 async def test_a_conversation_that_nobody_continues_ends_with_what_was_received(
     new_server: NewServer, talk: Talk
 ) -> None:
-    server = new_server(QUICKCOMM_INTERRUPTED_GRACE_S="0.5", QUICKCOMM_IDLE_LIMIT_S="1.5")
+    server = new_server(QUICKCOMM_AUDIO_INTERRUPTED_GRACE_S="0.5", QUICKCOMM_AUDIO_IDLE_LIMIT_S="1.5")
     conversation, token = new_id(), secrets.token_urlsafe(32)
     async with connected(server.url, server.key(), conversation, resume_token=token) as wire:
         await wire.until("ready")

@@ -1,13 +1,14 @@
 """Resuming: a connection that breaks costs nothing, and nobody gets into a conversation without its token."""
 
 import asyncio
+import contextlib
 import random
 import secrets
 
 import pytest
 from tests.support.server import Server
 from tests.support.talk import RATE, Talk
-from tests.support.wire import Json, balanced, connected, converse, new_id, spans
+from tests.support.wire import Json, Wire, balanced, connected, converse, new_id, spans
 
 TOKEN = secrets.token_urlsafe(32)
 
@@ -118,25 +119,34 @@ async def test_an_ended_conversation_replays_and_says_ended(server: Server, talk
 
 
 async def test_the_newer_of_two_connections_has_the_conversation(server: Server, talk: Talk) -> None:
-    """A client whose network failed comes back before the server has noticed."""
-    undisturbed = await converse(server.url, server.key(), talk.wire)
+    """A client whose network failed comes back before the server has noticed; its old messages count no more."""
+    sound = talk.wire * 3
+    undisturbed = await converse(server.url, server.key(), sound)
     conversation = new_id()
-    half = talk.samples // 2
     async with connected(server.url, server.key(), conversation, resume_token=TOKEN) as older:
         await older.until("ready")
-        await older.send(talk.wire[: 2 * half], 3_200)
-        await older.until("ack")
-        async with connected(server.url, server.key(), conversation, resume_token=TOKEN) as newer:
-            offset = (await newer.until("ready"))["next_offset"]
-            async with asyncio.TaskGroup() as tasks:
+        async with asyncio.TaskGroup() as tasks:
+            flooding = tasks.create_task(flood(older, sound))
+            await older.until("ack")
+            async with connected(server.url, server.key(), conversation, resume_token=TOKEN) as newer:
+                offset = (await newer.until("ready"))["next_offset"]
                 closing = tasks.create_task(older.until_closed())
-                await newer.send(talk.wire[2 * offset :], 3_200)
+                await newer.send(sound[2 * offset :], 3_200)
                 ended = await newer.end()
-            assert closing.result() is not None
+            flooding.cancel()
+        assert closing.result() is not None
     assert ended["ledger"] == undisturbed.heard[-1]["ledger"]
     assert not [event for event in older.of("error") if event["code"] == "internal"]
     everything = {event["utterance_id"]: event for event in [*older.of("utterance"), *newer.of("utterance")]}
     assert spans(everything.values()) == spans(undisturbed.heard)
+
+
+async def flood(wire: Wire, sound: bytes) -> None:
+    """Send on, at ten times real time, until the server has had enough."""
+    with contextlib.suppress(ConnectionError):
+        for at in range(0, len(sound), 3_200):
+            await wire.socket.send_bytes(sound[at : at + 3_200])
+            await asyncio.sleep(0.01)  # a pace, not a wait
 
 
 async def test_the_last_ack_is_never_taken_back(server: Server, talk: Talk) -> None:

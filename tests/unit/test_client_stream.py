@@ -21,6 +21,7 @@ from quickcomm.client.formats import AudioFormat
 from quickcomm.client.options import Patience, StreamOptions
 from quickcomm.client.sources import Missing, PcmSource
 from quickcomm.kernel.clock import FakeClock
+from quickcomm.kernel.errors import InvalidInputError
 
 FORMAT = AudioFormat(sample_rate=8_000)
 AUDIO = bytes(range(256)) * 100  # 12,800 samples, 1.6 s
@@ -377,3 +378,9 @@ async def test_errors_of_the_caller_are_not_wrapped() -> None:
         with pytest.raises(KeyError, match="mine"):
             async with client.stream() as events:
                 await fail(events)
+
+
+@pytest.mark.parametrize("wrong", [{"conversation_id": "a b"}, {"conversation_id": ""}, {"resume_token": "short"}])
+def test_options_that_the_server_would_refuse_are_refused_at_once(wrong: dict[str, str]) -> None:
+    with pytest.raises(InvalidInputError):
+        StreamOptions(**{"url": "http://x", "key": "K", "conversation_id": "c", **wrong})

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.front_end import Run, Spans
+from tests.support.speech import talk
 
 from quickcomm.audio.model.formats import AudioFormat, Int16
 from quickcomm.audio.model.segmenter import SegmenterSettings, frames
-from tests.support.front_end import Run, Spans
-from tests.support.speech import talk
 
 pytestmark = pytest.mark.speech
 SLOW = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))

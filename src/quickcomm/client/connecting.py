@@ -43,6 +43,8 @@ async def open_socket(
     except aiohttp.WSServerHandshakeError as error:
         retry_after = error.headers.get("Retry-After") if error.headers else None
         raise _answer(error.status, retry_after) from error
+    except (aiohttp.InvalidURL, aiohttp.ClientSSLError) as error:
+        raise RefusedError(f"There is no trustworthy server at this address: {error}") from error
     except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
         raise Dropped(f"no connection ({type(error).__name__})") from error
 

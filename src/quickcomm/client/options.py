@@ -1,7 +1,8 @@
 """How a client connects, and how patient it is."""
 
+import re
 import secrets
-from typing import Annotated
+from typing import Final
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import msgspec
@@ -9,7 +10,9 @@ import msgspec
 from quickcomm.client.formats import AudioFormat
 from quickcomm.kernel.errors import InvalidInputError
 
-_SCHEMES = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
+_CONVERSATION_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_LEAST_TOKEN: Final = 22
+_SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 
 def new_token() -> str:
@@ -38,7 +41,7 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     url: str
     key: str
-    conversation_id: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._~-]{1,128}$")]
+    conversation_id: str
     channel: str | None = None
     resume_token: str = msgspec.field(default_factory=new_token)
     after_seq: int = 0
@@ -46,6 +49,14 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
     memory_ms: int | None = None
     """Unacked audio kept, at least 2 s; None: as much as the server allows to be unacked."""
     patience: Patience = Patience()
+
+    def __post_init__(self) -> None:
+        if not _CONVERSATION_ID.fullmatch(self.conversation_id):
+            raise InvalidInputError(
+                f"{self.conversation_id!r} is no conversation id: 1 to 128 of the characters A-Z a-z 0-9 . _ ~ -"
+            )
+        if len(self.resume_token) < _LEAST_TOKEN:
+            raise InvalidInputError(f"A resume token has at least {_LEAST_TOKEN} characters (128 bit).")
 
     def address(self, fmt: AudioFormat, after_seq: int) -> str:
         query = {

@@ -66,6 +66,7 @@ def _options(given: dict[str, Any]) -> IngestOptions:
     )
     patience = Patience(give_up_after=given.pop("give_up_after"))
     socket_url(given["url"])  # A wrong address is told before anything is opened.
+    given["key"] = given["key"].strip()  # Keys come from files and variables, line end and all.
     return IngestOptions(raw=raw, patience=patience, **given)
 
 
