@@ -21,7 +21,7 @@ from quickcomm.contracts.insight import Evidence, Insight
 from quickcomm.intelligence.adapters import heads
 from quickcomm.intelligence.adapters.embedding import Embedder
 from quickcomm.intelligence.adapters.heads import Floats, Learnt, flags, join_features
-from quickcomm.intelligence.adapters.training import Progress, Trainer
+from quickcomm.intelligence.adapters.training import Progress, Trainer, sides, whole_rows
 from quickcomm.intelligence.model import deciding
 from quickcomm.intelligence.model.clauses import Cut, candidates, pieces
 from quickcomm.intelligence.model.cutting import Part, cut_signs
@@ -53,7 +53,7 @@ class LocalClassifier:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="classify")
         self._slots = asyncio.Semaphore(MAX_WAITING)
         self._closed = False
-        self._tasks = [pack.intents[name].opens_task for name in learnt.heads["intent"].classes]
+        self._tasks = [pack.intents[name].opens_task for name in sorted(pack.intents)]
 
     @property
     def model(self) -> str:
@@ -109,13 +109,13 @@ class LocalClassifier:
         yes = head.classes.index("cut")
         for step in range(max(map(len, options), default=0)):
             rows = [i for i, own in enumerate(options) if step < len(own)]
-            sides = [_sides(texts[i], starts[i], options[i][step]) for i in rows]
-            known.learn([side for triple in sides for side in triple])
+            parted = [sides(texts[i], starts[i], options[i][step]) for i in rows]
+            known.learn([side for triple in parted for side in triple])
             signs = [
                 cut_signs(
                     options[i][step], (known.part(triple[0]), known.part(triple[1]), known.part(triple[2])), self._tasks
                 )
-                for i, triple in zip(rows, sides, strict=True)
+                for i, triple in zip(rows, parted, strict=True)
             ]
             chances = head.probabilities(np.asarray(signs, np.float32))[:, yes]
             for i, chance in zip(rows, chances, strict=True):
@@ -130,6 +130,7 @@ class _Known:
 
     def __init__(self, reader: Reader, embedder: Embedder, learnt: Learnt) -> None:
         self._reader, self._embedder, self._learnt = reader, embedder, learnt
+        self._intents = sorted(reader.pack.intents)
         self.readings: dict[str, Reading] = {}
         self._chances: dict[str, dict[str, Floats]] = {}
 
@@ -142,12 +143,13 @@ class _Known:
         grams = self._learnt.ngrams.transform(plain)
         features = join_features(self._embedder.embed(plain), grams, flags(readings))
         said = {name: head.probabilities(features) for name, head in self._learnt.heads.items() if name != "cut"}
+        said["intents"] = whole_rows(self._learnt.heads["intent"], said["intent"], self._intents)
         for row, text in enumerate(new):
             self.readings[text] = readings[row]
             self._chances[text] = {name: rows[row] for name, rows in said.items()}
 
     def part(self, text: str) -> Part:
-        return Part(reading=self.readings[text], intents=self._chances[text]["intent"])
+        return Part(reading=self.readings[text], intents=self._chances[text]["intents"])
 
     def opinion(self, text: str) -> Opinion:
         own = self._chances[text]
@@ -170,10 +172,6 @@ def _cited(found: Insight, text: str, original: str) -> Insight:
     kept = found.evidence
     evidence = Evidence(rooms=cite(kept.rooms), items=cite(kept.items), urgency=cite(kept.urgency))
     return msgspec.structs.replace(found, evidence=evidence)
-
-
-def _sides(text: str, start: int, cut: Cut) -> tuple[str, str, str]:
-    return text[start : cut.start], text[cut.end :], text[start:]
 
 
 def _rooms(readings: Sequence[Reading], acts: Sequence[bool], index: int) -> tuple[Mention, ...]:

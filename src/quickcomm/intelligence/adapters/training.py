@@ -27,12 +27,15 @@ Progress = Callable[[str, float], None]
 """Told what is being done, and how much of the whole is behind (0 to 1)."""
 
 HEADS = ("intent", "department", "urgency")
-FOLDS = 4
+FOLDS = 3
 STRENGTH = {"intent": 2.0, "department": 1.0, "urgency": 1.0, "cut": 1.0}
 """Inverse penalty of each head, found by cross-validation."""
 
 _MIN_PHRASES = 20
 _ROOM_BONUS = 3.0
+_NEVER = 9.0
+_MAX_QUESTIONS = 900
+"""Places to cut that are looked at, those of phrases with several insights first; more teach little."""
 
 
 class Example(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +59,8 @@ class Trainer:
     def __init__(self, pack: SitePack, reader: Reader, embedder: Embedder, progress: Progress) -> None:
         self._pack, self._reader, self._embedder, self._progress = pack, reader, embedder, progress
         self._known: dict[str, tuple[Reading, Floats]] = {}
-        self._tasks = [pack.intents[name].opens_task for name in sorted(pack.intents)]
+        self._intents = sorted(pack.intents)
+        self._tasks = [pack.intents[name].opens_task for name in self._intents]
 
     def train(self, phrases: Sequence[Phrase]) -> Learnt:
         if len(phrases) < _MIN_PHRASES:
@@ -66,15 +70,16 @@ class Trainer:
         self._progress("read", 0.05)
         self.learn_texts([e.text for e in singles] + [p.text for p in several])
         self._progress("cross-fit", 0.4)
-        fitted, report, temperatures = self._cross_fit(singles)
+        fitted, report, temperature = self._cross_fit(singles)
         self._progress("cut", 0.7)
         cut = self._fit_cutter(phrases, fitted)
         self._progress("fit", 0.8)
         examples = singles + [e for p in several for e in self._aligned(p, fitted[fold_of(p.text)])]
         final = self._fit(examples)
-        heads = {name: msgspec.structs.replace(h, temperature=temperatures[name]) for name, h in final.heads.items()}
+        intent = msgspec.structs.replace(final.heads["intent"], temperature=temperature)
         self._progress("done", 1.0)
-        return Learnt(ngrams=final.ngrams, heads={**heads, "cut": cut}, report=report)
+        heads = {**final.heads, "intent": intent, "cut": cut}
+        return Learnt(ngrams=final.ngrams, heads=heads, report=report | {"temperature": temperature})
 
     def learn_texts(self, texts: Iterable[str]) -> None:
         """Read and embed texts that are not known yet."""
@@ -85,36 +90,39 @@ class Trainer:
         vectors = self._embedder.embed([reading.plain for reading in readings])
         self._known.update((text, (r, v)) for text, r, v in zip(new, readings, vectors, strict=True))
 
+    def _different(self, examples: Sequence[Example]) -> list[Example]:
+        """Without those that look to the heads like one that is there already."""
+        seen = {(self._known[e.text][0].plain, self._known[e.text][0].flags, e.insight): e for e in reversed(examples)}
+        return list(seen.values())
+
     def _features(self, ngrams: Ngrams, texts: Sequence[str]) -> sparse.csr_array:
         self.learn_texts(texts)
         readings = [self._known[text][0] for text in texts]
         vectors: Floats = np.stack([self._known[text][1] for text in texts])
         return join_features(vectors, ngrams.transform([r.plain for r in readings]), flags(readings))
 
-    def _fit(self, examples: Sequence[Example]) -> Fitted:
+    def _fit(self, examples: Sequence[Example], names: Sequence[str] = HEADS) -> Fitted:
         self.learn_texts([e.text for e in examples])
+        examples = self._different(examples)
         ngrams = Ngrams.fit([self._known[e.text][0].plain for e in examples])
         features = self._features(ngrams, [e.text for e in examples])
-        heads = {name: fit_head(features, [label(e, name) for e in examples], STRENGTH[name]) for name in HEADS}
+        heads = {name: fit_head(features, [label(e, name) for e in examples], STRENGTH[name]) for name in names}
         return Fitted(ngrams=ngrams, heads=heads)
 
-    def _cross_fit(self, examples: Sequence[Example]) -> tuple[list[Fitted], dict[str, float], dict[str, float]]:
-        """Heads that have not seen one fold each, what they say about it, and the temperatures that fit it."""
-        folds = np.array([e.fold for e in examples])
+    def _cross_fit(self, examples: Sequence[Example]) -> tuple[list[Fitted], dict[str, float], float]:
+        """Intent heads that have not seen one fold each, how right they are about it, and the temperature that fits."""
         fitted: list[Fitted] = []
-        logits: dict[str, list[tuple[Floats, tuple[str, ...], list[str]]]] = {name: [] for name in HEADS}
+        rows: Rows = []
         for fold in range(FOLDS):
-            inside = [e for e, f in zip(examples, folds, strict=True) if f != fold]
-            outside = [e for e, f in zip(examples, folds, strict=True) if f == fold]
-            made = self._fit(inside)
+            made = self._fit([e for e in examples if e.fold != fold], ("intent",))
             fitted.append(made)
-            features = self._features(made.ngrams, [e.text for e in outside])
-            for name, head in made.heads.items():
-                logits[name].append((head.logits(features), head.classes, [label(e, name) for e in outside]))
+            outside = [e for e in examples if e.fold == fold]
+            if outside:
+                head = made.heads["intent"]
+                features = self._features(made.ngrams, [e.text for e in outside])
+                rows.append((head.logits(features), head.classes, [label(e, "intent") for e in outside]))
             self._progress("cross-fit", 0.4 + 0.3 * (fold + 1) / FOLDS)
-        temperatures = {name: _temperature(rows) for name, rows in logits.items()}
-        report = {f"{name}.accuracy": _accuracy(rows) for name, rows in logits.items()}
-        return fitted, report | {f"{n}.temperature": t for n, t in temperatures.items()}, temperatures
+        return fitted, {"accuracy": _accuracy(rows)}, _temperature(rows)
 
     def _aligned(self, phrase: Phrase, fitted: Fitted) -> list[Example]:
         """Cut a phrase that asks several things into clauses, each with its insight; none if that cannot be done."""
@@ -148,36 +156,48 @@ class Trainer:
         return options[max(range(len(options)), key=lambda i: score(spans[i]))]
 
     def _fit_cutter(self, phrases: Sequence[Phrase], fitted: Sequence[Fitted]) -> Head:
-        rows: list[list[float]] = []
-        labels: list[str] = []
-        for phrase in phrases:
+        asked = self._questions(phrases, fitted)
+        self.learn_texts(side for _, text, start, cut, _ in asked for side in sides(text, start, cut))
+        rows = [self._signs(fitted[fold], text, start, cut) for fold, text, start, cut, _ in asked]
+        labels = ["cut" if yes else "keep" for *_, yes in asked]
+        if len(set(labels)) < 2:  # noqa: PLR2004 - nothing to tell apart
+            weights = np.zeros((len(rows[0]) if rows else 1, 2), np.float32)
+            return Head(classes=("cut", "keep"), weights=weights, bias=np.array([-_NEVER, _NEVER], np.float32))
+        return fit_head(np.asarray(rows, np.float32), labels, STRENGTH["cut"])
+
+    def _questions(self, phrases: Sequence[Phrase], fitted: Sequence[Fitted]) -> list[tuple[int, str, int, Cut, bool]]:
+        """Where to cut, and where not: fold, text, start of the clause, cut, and whether it is one."""
+        asked: list[tuple[int, str, int, Cut, bool]] = []
+        for phrase in sorted(phrases, key=lambda p: (len(p.insights) == 1, hashlib.sha256(p.text.encode()).digest())):
+            fold = fold_of(phrase.text)
             options = candidates(phrase.text, self._reader)
-            if not options:
-                continue
-            own = fitted[fold_of(phrase.text)]
-            gold = self._best_cuts(phrase, own) if len(phrase.insights) > 1 else ()
-            if gold is None:
+            gold = self._best_cuts(phrase, fitted[fold]) if len(phrase.insights) > 1 else ()
+            if gold is None or len(asked) > _MAX_QUESTIONS:
                 continue
             start = 0
             for cut in options:
-                rows.append(self._signs(own, phrase.text, start, cut))
-                labels.append("cut" if cut in gold else "keep")
+                asked.append((fold, phrase.text, start, cut, cut in gold))
                 start = cut.end if cut in gold else start
-        if len(set(labels)) < 2:  # noqa: PLR2004 - nothing to tell apart
-            width = len(rows[0]) if rows else 1
-            return Head(
-                classes=("cut", "keep"), weights=np.zeros((width, 2), np.float32), bias=np.array([-9, 9], np.float32)
-            )
-        return fit_head(np.asarray(rows, np.float32), labels, STRENGTH["cut"])
+        return asked
 
     def _signs(self, fitted: Fitted, text: str, start: int, cut: Cut) -> list[float]:
-        texts = [text[start : cut.start], text[cut.end :], text[start:]]
-        probabilities = fitted.heads["intent"].probabilities(self._features(fitted.ngrams, texts))
-        parts = [Part(reading=self._known[t][0], intents=p) for t, p in zip(texts, probabilities, strict=True)]
-        return cut_signs(cut, (parts[0], parts[1], parts[2]), self._tasks_of(fitted.heads["intent"]))
+        texts = sides(text, start, cut)
+        head = fitted.heads["intent"]
+        rows = whole_rows(head, head.probabilities(self._features(fitted.ngrams, texts)), self._intents)
+        parts = [Part(reading=self._known[t][0], intents=row) for t, row in zip(texts, rows, strict=True)]
+        return cut_signs(cut, (parts[0], parts[1], parts[2]), self._tasks)
 
-    def _tasks_of(self, head: Head) -> list[bool]:
-        return [self._pack.intents[name].opens_task for name in head.classes]
+
+def sides(text: str, start: int, cut: Cut) -> tuple[str, str, str]:
+    """What is left and right of a cut, and both together."""
+    return text[start : cut.start], text[cut.end :], text[start:]
+
+
+def whole_rows(head: Head, rows: Floats, names: Sequence[str]) -> Floats:
+    """Probabilities for all names, 0 for those that the head never saw: float32[n, names]."""
+    out = np.zeros((len(rows), len(names)), np.float32)
+    out[:, [names.index(name) for name in head.classes]] = rows
+    return out
 
 
 def label(example: Example, head: str) -> str:
