@@ -60,8 +60,10 @@ function Page() {
       }}>
         Skip to the cards
       </a>
-      <Top critical={load.critical} open={load.open} />
-      <Alarms />
+      <div class="head">
+        <Top critical={load.critical} open={load.open} />
+        <Alarms />
+      </div>
       <main id="main" tabIndex={-1}>
         <View />
       </main>

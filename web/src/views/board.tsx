@@ -11,7 +11,11 @@ import { Filters } from "./filters";
 import { Strip } from "./strip";
 
 const FIRST = 25;
+/** Few enough that the work below is not pushed out of sight; the heading says how many there are. */
+const FIRST_CRITICAL = 12;
 const MORE = 50;
+/** Unclassified for this long: somebody must read it. */
+const UNREAD_MS = 15_000;
 
 export const work = computed(() => workload(listed.value.map((entry) => entry.card.peek())));
 
@@ -22,23 +26,31 @@ const sections = computed(() => {
     const card = entry.card.peek();
     if (passes(card, wanted)) found[sectionOf(card)].push(entry);
   }
+  // Somebody has those already; those that nobody has come first.
+  found.critical.sort((a, b) => Number(inHand(a)) - Number(inHand(b)));
   return found;
 });
+
+const inHand = (entry: Entry): boolean => {
+  const { tasks } = entry.card.peek();
+  return tasks.length > 0 && tasks.every((task) => task.status !== "open");
+};
 
 interface GroupProps {
   section: Section;
   title: string;
   /** What to say where there is nothing; without it the group is not shown then. */
   empty?: string;
+  wide?: boolean;
   entries: ReadonlySignal<Record<Section, Entry[]>>;
 }
 
-function Group({ section, title, empty, entries }: GroupProps) {
-  const limit = useSignal(FIRST);
+function Group({ section, title, empty, wide, entries }: GroupProps) {
+  const limit = useSignal(section === "critical" ? FIRST_CRITICAL : FIRST);
   const all = entries.value[section];
   if (all.length === 0 && empty === undefined) return null;
   return (
-    <section class={`group g-${section}`} aria-label={title} data-testid={`section-${section}`}>
+    <section class={`group g-${section}${wide ? " wide" : ""}`} aria-label={title} data-testid={`section-${section}`}>
       <h2>
         {title} <span class="count">{all.length}</span>
       </h2>
@@ -99,6 +111,7 @@ export function Board() {
 }
 
 function Columns() {
+  const unread = sections.value.unclassified.some((entry) => app.now.value - entry.spoken > UNREAD_MS);
   const matching = Object.values(sections.value).some((group) => group.length > 0);
   return (
     <>
@@ -114,11 +127,12 @@ function Columns() {
       {matching && (
         <div class="board" data-testid="board">
           <Group section="critical" title="Critical" entries={sections} />
+          {unread && <Group section="unclassified" title="Not understood yet: please read" wide entries={sections} />}
           <div class="columns">
             <Group section="high" title="High" empty="Nothing urgent." entries={sections} />
             <Group section="normal" title="Normal" empty="Nothing waiting." entries={sections} />
             <div class="column">
-              <Group section="unclassified" title="Just heard" entries={sections} />
+              {!unread && <Group section="unclassified" title="Just heard" entries={sections} />}
               <Group section="information" title="For information" entries={sections} />
               <Group section="done" title="Done" entries={sections} />
             </div>

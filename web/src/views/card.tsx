@@ -56,7 +56,12 @@ function Rooms({ insight }: { insight: Insight }) {
   );
 }
 
-function InsightBlock({ insight, tasks }: { insight: Insight; tasks: readonly Task[] }) {
+function Age({ spokenAt }: { spokenAt: string }) {
+  return <span class="age">{age(spokenAt, app.now.value)}</span>;
+}
+
+/** `since`: when it was said, for the first block of a card. */
+function InsightBlock({ insight, tasks, since }: { insight: Insight; tasks: readonly Task[]; since: string | null }) {
   const done = tasks.length > 0 && tasks.every((task) => task.status === "done");
   const source = sourceWords(insight);
   return (
@@ -69,6 +74,7 @@ function InsightBlock({ insight, tasks }: { insight: Insight; tasks: readonly Ta
           {insight.department === "none" ? intentWords(insight.intent) : departmentWords(insight.department)}
         </span>
         {insight.department !== "none" && <span class="intent">{intentWords(insight.intent)}</span>}
+        {since !== null && <Age spokenAt={since} />}
       </p>
       <div class="ask">
         <Rooms insight={insight} />
@@ -105,6 +111,7 @@ function NotYet({ card }: { card: Card }) {
   return (
     <p class="kicker" data-testid="card-unclassified">
       <span class={late ? "badge waiting late" : "badge waiting"}>{late ? "Not understood yet" : "Being understood …"}</span>
+      <Age spokenAt={card.spoken_at} />
     </p>
   );
 }
@@ -125,7 +132,6 @@ function Meta({ entry, card }: { entry: Entry; card: Card }) {
           {clockTime(card.spoken_at, app.now.value)}
         </time>
       </a>
-      <span class="age">{age(card.spoken_at, app.now.value)}</span>
       {lowest !== null && (
         <span class={`confidence c-${confidenceWords(lowest).replace(" ", "-")}`} data-testid="card-confidence" title={`Confidence ${percent(lowest)}, by ${sources.join(" and ")} ${models}`}>
           {confidenceWords(lowest)} {percent(lowest)}
@@ -162,8 +168,13 @@ export const CardView = memo(function CardView({ entry }: { entry: Entry }) {
       aria-label={`${card.insights[0]?.summary ?? card.text}, ${humanise(card.channel)}`}
     >
       {card.insights.length === 0 && !card.unintelligible && <NotYet card={card} />}
-      {card.insights.map((insight) => (
-        <InsightBlock key={insight.index} insight={insight} tasks={card.tasks.filter((task) => task.insight_index === insight.index)} />
+      {card.insights.map((insight, at) => (
+        <InsightBlock
+          key={insight.index}
+          insight={insight}
+          tasks={card.tasks.filter((task) => task.insight_index === insight.index)}
+          since={at === 0 ? card.spoken_at : null}
+        />
       ))}
       <Words card={card} />
       <Meta entry={entry} card={card} />

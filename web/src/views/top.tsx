@@ -9,6 +9,7 @@ import * as app from "../state/app";
 import { boardLink, filters, route, setSearch } from "../state/route";
 
 const TYPING_MS = 250;
+const ALARMS_SHOWN = 3;
 const BACKLOG_WORTH_SAYING_S = 2;
 
 const CONNECTION_WORDS = { live: "Live", connecting: "Connecting …", waiting: "Connection lost", offline: "This device is offline" };
@@ -149,7 +150,7 @@ export function Alarms() {
           </button>
         </p>
       )}
-      {said.map((alarm) => (
+      {said.slice(0, ALARMS_SHOWN).map((alarm) => (
         <p key={alarm.key} class={alarm.grave ? "alarm grave" : "alarm"} data-testid="alarm" data-code={alarm.key}>
           <span>{alarm.text}</span>
           {alarm.since !== null && (
@@ -159,6 +160,7 @@ export function Alarms() {
           )}
         </p>
       ))}
+      {said.length > ALARMS_SHOWN && <p class="alarm">And {plural(said.length - ALARMS_SHOWN, "more alarm")}.</p>}
     </div>
   );
 }
