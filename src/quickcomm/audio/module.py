@@ -13,6 +13,7 @@ from quickcomm.audio.adapters.recorder import FlacRecorder
 from quickcomm.audio.adapters.silero import Silero
 from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
 from quickcomm.audio.adapters.websocket import AudioSocket, Authenticate, Caller
+from quickcomm.audio.adapters.whisper_models import model_spec
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.ports import Captions, EngineOptions, FencedError, SpeechToText, Transcript
@@ -27,7 +28,7 @@ from quickcomm.contracts.timing import Latency
 from quickcomm.kernel.bus import Bus, Delivery, RejectedError
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import ConfigurationError
-from quickcomm.kernel.model_files import ModelStore
+from quickcomm.kernel.model_files import ModelReport, ModelStore
 from quickcomm.kernel.storage import Database, migrate
 
 GROUP: Final = "audio"
@@ -172,6 +173,11 @@ def build_engine(name: str, options: EngineOptions, store: ModelStore) -> Speech
     return engine
 
 
+def describe_models(options: EngineOptions, store: ModelStore) -> list[ModelReport]:
+    """Which speech-to-text model would be used, where from, and whether it is the published one."""
+    return [store.describe(model_spec(options.model), options.model_path)]
+
+
 def cut_offline(
     samples: Int16, engine: SpeechToText, settings: AudioSettings
 ) -> Iterator[tuple[float, float, Transcript]]:
@@ -190,4 +196,5 @@ __all__ = [
     "SpeechToText",
     "build_engine",
     "cut_offline",
+    "describe_models",
 ]

@@ -10,7 +10,7 @@ from aiohttp import web
 from quickcomm.contracts.timing import Latency
 from quickcomm.dashboard.adapters.hub import Hub
 from quickcomm.dashboard.adapters.live import LiveFeed
-from quickcomm.dashboard.adapters.page import PageFiles
+from quickcomm.dashboard.adapters.page import STATIC, PageFiles
 from quickcomm.dashboard.adapters.queries import SqlQueries
 from quickcomm.dashboard.adapters.rest import Rest
 from quickcomm.dashboard.adapters.state import SqlStore
@@ -40,8 +40,14 @@ __all__ = [
     "Health",
     "HealthProvider",
     "OnReceipt",
+    "page_is_built",
 ]
 MIGRATIONS: Final = Path(__file__).parent / "adapters" / "migrations"
+
+
+def page_is_built() -> bool:
+    """Whether the installation brought the page."""
+    return (STATIC / "index.html").is_file()
 
 
 def _nobody_asks(_site: str, _conversation_id: str, _utterance_id: str, _latency: Latency) -> None:

@@ -1,19 +1,17 @@
 """Scores what came out of the demo shift against its labels. Pure: outcomes in, figures out."""
 
 import re
-from collections.abc import Iterable, Sequence
-from math import ceil
+from collections.abc import Sequence
 
 import msgspec
 
 from quickcomm.contracts.insight import Insight
-from quickcomm.demo_shift import Shift, ShiftUtterance
 
 _JOINTS = re.compile(r"(?<=\d)[,.:-](?=\d)")
 _APOSTROPHES = re.compile(r"['’]")
 _NOT_WORD = re.compile(r"[^a-z0-9]+")
 _DIGITS = re.compile(r"\d+")
-_UNITS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_UNITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 _SMALL = {word: str(value) for value, word in enumerate(_UNITS)}
 _ROOM_DIGITS = (3, 4)
 

