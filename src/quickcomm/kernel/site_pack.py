@@ -61,11 +61,12 @@ class UrgencyRule(_Part, frozen=True, kw_only=True):
 
 
 class EmergencyRule(_Part, frozen=True, kw_only=True):
-    """Wordings of one kind of danger, and who must know first."""
+    """Wordings of one kind of danger, and who must know first: `patterns` decide, `suspect` only lower the bar."""
 
     kind: Name
     department: Name
     patterns: Patterns
+    suspect: Patterns = ()
     unless: Patterns = ()
 
 
@@ -76,7 +77,11 @@ class Emergency(_Part, frozen=True, kw_only=True):
     rules: tuple[EmergencyRule, ...] = ()
     near_misses: Patterns = ()
     threshold: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)] = 0.3
-    """Probability from which the learnt model alone raises an emergency."""
+    """Probability of danger from which the learnt model alone raises an emergency."""
+    suspect_threshold: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)] = 0.1
+    """The same, where a suspect wording was heard."""
+    veto: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 0.01
+    """Below this probability even a certain wording raises none: the model knows the figure of speech."""
 
 
 class Places(_Part, frozen=True, kw_only=True):
@@ -266,7 +271,7 @@ def _all_patterns(pack: SitePack) -> Iterator[tuple[str, Patterns]]:
     yield "emergency.near_misses", pack.emergency.near_misses
     yield "items.asking", pack.items.asking
     for rule in pack.emergency.rules:
-        yield f"emergency.rules.{rule.kind}", rule.patterns + rule.unless
+        yield f"emergency.rules.{rule.kind}", rule.patterns + rule.suspect + rule.unless
     for number, raised in enumerate(pack.urgency):
         yield f"urgency.{number}", raised.patterns + raised.unless
     for item in pack.items.names:

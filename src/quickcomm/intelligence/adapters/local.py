@@ -157,7 +157,12 @@ class _Known:
         def named(head: str) -> dict[str, float]:
             return dict(zip(self._learnt.heads[head].classes, map(float, own[head]), strict=True))
 
-        return Opinion(intent=named("intent"), department=named("department"), urgency=named("urgency"))
+        return Opinion(
+            intent=named("intent"),
+            department=named("department"),
+            urgency=named("urgency"),
+            danger=named("danger").get("yes", 0.0),
+        )
 
 
 def _cited(found: Insight, text: str, original: str) -> Insight:

@@ -26,9 +26,9 @@ from quickcomm.kernel.site_pack import Phrase, PhraseInsight, SitePack
 Progress = Callable[[str, float], None]
 """Told what is being done, and how much of the whole is behind (0 to 1)."""
 
-HEADS = ("intent", "department", "urgency")
+HEADS = ("intent", "department", "urgency", "danger")
 FOLDS = 3
-STRENGTH = {"intent": 2.0, "department": 1.0, "urgency": 1.0, "cut": 1.0}
+STRENGTH = {"intent": 2.0, "department": 1.0, "urgency": 1.0, "danger": 1.0, "cut": 1.0}
 """Inverse penalty of each head, found by cross-validation."""
 
 _MIN_PHRASES = 20
@@ -90,6 +90,11 @@ class Trainer:
         vectors = self._embedder.embed([reading.plain for reading in readings])
         self._known.update((text, (r, v)) for text, r, v in zip(new, readings, vectors, strict=True))
 
+    def _label(self, example: Example, head: str) -> str:
+        if head == "danger":
+            return "yes" if example.insight.intent == self._pack.emergency.intent else "no"
+        return str(getattr(example.insight, head))
+
     def _different(self, examples: Sequence[Example]) -> list[Example]:
         """Without those that look to the heads like one that is there already."""
         seen = {(self._known[e.text][0].plain, self._known[e.text][0].flags, e.insight): e for e in reversed(examples)}
@@ -106,7 +111,7 @@ class Trainer:
         examples = self._different(examples)
         ngrams = Ngrams.fit([self._known[e.text][0].plain for e in examples])
         features = self._features(ngrams, [e.text for e in examples])
-        heads = {name: fit_head(features, [label(e, name) for e in examples], STRENGTH[name]) for name in names}
+        heads = {name: fit_head(features, [self._label(e, name) for e in examples], STRENGTH[name]) for name in names}
         return Fitted(ngrams=ngrams, heads=heads)
 
     def _cross_fit(self, examples: Sequence[Example]) -> tuple[list[Fitted], dict[str, float], float]:
@@ -120,7 +125,7 @@ class Trainer:
             if outside:
                 head = made.heads["intent"]
                 features = self._features(made.ngrams, [e.text for e in outside])
-                rows.append((head.logits(features), head.classes, [label(e, "intent") for e in outside]))
+                rows.append((head.logits(features), head.classes, [self._label(e, "intent") for e in outside]))
             self._progress("cross-fit", 0.4 + 0.3 * (fold + 1) / FOLDS)
         return fitted, {"accuracy": _accuracy(rows)}, _temperature(rows)
 
@@ -189,7 +194,7 @@ class Trainer:
 
 
 def sides(text: str, start: int, cut: Cut) -> tuple[str, str, str]:
-    """What is left and right of a cut, and both together."""
+    """Give what is left and right of a cut, and both together."""
     return text[start : cut.start], text[cut.end :], text[start:]
 
 
@@ -198,10 +203,6 @@ def whole_rows(head: Head, rows: Floats, names: Sequence[str]) -> Floats:
     out = np.zeros((len(rows), len(names)), np.float32)
     out[:, [names.index(name) for name in head.classes]] = rows
     return out
-
-
-def label(example: Example, head: str) -> str:
-    return str(getattr(example.insight, head))
 
 
 def fit_head(features: sparse.csr_array | Floats, labels: Sequence[str], strength: float) -> Head:

@@ -24,6 +24,7 @@ class Opinion(msgspec.Struct, frozen=True, kw_only=True):
     intent: Chances
     department: Chances
     urgency: Chances
+    danger: float
 
 
 class Clause(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,17 +43,20 @@ class Decided(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_danger(pack: SitePack, reading: Reading, chance: float) -> bool:
-    """High recall: a rule that speaks, or a model that suspects, unless the words are those of a near miss."""
+    """High recall: a certain wording, a suspect one that the model does not doubt, or a model that is alarmed."""
+    bar = pack.emergency
+    if any(hit.sure for hit in reading.danger):
+        return chance >= bar.veto
     if reading.danger:
-        return True
-    return chance >= (_NEAR_MISS_MODEL if reading.near_miss else pack.emergency.threshold)
+        return chance >= bar.suspect_threshold
+    return chance >= (_NEAR_MISS_MODEL if reading.near_miss else bar.threshold)
 
 
 def decide(pack: SitePack, reading: Reading, opinion: Opinion) -> Decided:
     emergency = pack.emergency.intent
-    chance = opinion.intent.get(emergency, 0.0)
-    if is_danger(pack, reading, chance):
-        confidence = _SURE_RULE + (1 - _SURE_RULE) * chance if reading.danger else chance
+    if is_danger(pack, reading, opinion.danger):
+        sure = any(hit.sure for hit in reading.danger)
+        confidence = _SURE_RULE + (1 - _SURE_RULE) * opinion.danger if sure else opinion.danger
         return Decided(
             intent=emergency, department=_who_first(pack, reading, opinion), urgency="critical", confidence=confidence
         )
@@ -73,7 +77,8 @@ def decide(pack: SitePack, reading: Reading, opinion: Opinion) -> Decided:
 
 
 def _who_first(pack: SitePack, reading: Reading, opinion: Opinion) -> str:
-    named = [hit.department for hit in reading.danger if hit.department]
+    sure = any(hit.sure for hit in reading.danger)
+    named = [hit.department for hit in reading.danger if hit.department and hit.sure == sure]
     if named:
         return max(dict.fromkeys(named), key=lambda name: (named.count(name), -named.index(name)))
     possible = {rule.department for rule in pack.emergency.rules} or {pack.intents[pack.emergency.intent].department}
@@ -123,7 +128,8 @@ def insight(pack: SitePack, clause: Clause, decided: Decided, *, index: int, mod
 
 def _urgency_words(decided: Decided, reading: Reading) -> list[str]:
     if decided.urgency == "critical":
-        return [hit.words for hit in reading.danger] or [reading.text.strip()[:80]]
+        sure = [hit.words for hit in reading.danger if hit.sure]
+        return sure or [hit.words for hit in reading.danger] or [reading.text.strip()[:80]]
     return [hit.words for hit in reading.urgent if hit.label == decided.urgency]
 
 

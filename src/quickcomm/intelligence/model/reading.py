@@ -44,6 +44,7 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
     start: int
     end: int
     department: str = ""
+    sure: bool = True
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +75,9 @@ class Reader:
         ]
         emergency = pack.emergency
         self._danger = [
-            (rule, compile_patterns(rule.patterns), compile_patterns(rule.unless)) for rule in emergency.rules
+            (rule, sure, compile_patterns(patterns), compile_patterns(rule.unless))
+            for rule in emergency.rules
+            for sure, patterns in ((True, rule.patterns), (False, rule.suspect))
         ]
         self._near = compile_patterns(emergency.near_misses)
         self._cues = [compile_patterns(pack.intents[name].cues) for name in sorted(pack.intents)]
@@ -142,26 +145,48 @@ class Reader:
 
     def _dangers(self, text: str, rest: str) -> list[Hit]:
         hits = []
-        for rule, pattern, unless in self._danger:
+        for rule, sure, pattern, unless in self._danger:
             if pattern is None or (unless is not None and unless.search(rest)):
                 continue
             for m in pattern.finditer(rest):
                 words = text[m.start() : m.end()]
-                hits.append(Hit(label=rule.kind, words=words, start=m.start(), end=m.end(), department=rule.department))
+                hits.append(
+                    Hit(
+                        label=rule.kind,
+                        words=words,
+                        start=m.start(),
+                        end=m.end(),
+                        department=rule.department,
+                        sure=sure,
+                    )
+                )
         return sorted(hits, key=lambda hit: hit.start)
 
     def _flags(self, reading: Reading) -> tuple[float, ...]:
         text, words = reading.text, len(reading.plain.split())
         levels = {hit.label for hit in reading.urgent}
+        kinds = {(hit.label, hit.sure) for hit in reading.danger}
+        rules = [(rule.kind, sure) for rule in self.pack.emergency.rules for sure in (True, False)]
         signs = [
-            bool(reading.rooms), len({m.value for m in reading.rooms}) > 1, bool(reading.places), bool(reading.things),
-            len(reading.things) > 1, any(t.item.quantity > 1 for t in reading.things), bool(_ASKS.search(text)),
-            bool(reading.danger), reading.near_miss, words <= 1, words <= _SHORT, words > _LONG,
+            bool(reading.rooms),
+            len({m.value for m in reading.rooms}) > 1,
+            bool(reading.places),
+            bool(reading.things),
+            len(reading.things) > 1,
+            any(t.item.quantity > 1 for t in reading.things),
+            bool(_ASKS.search(text)),
+            any(hit.sure for hit in reading.danger),
+            bool(reading.danger),
+            reading.near_miss,
+            words <= 1,
+            words <= _SHORT,
+            words > _LONG,
             *(level in levels for level in _URGENCIES),
+            *(rule in kinds for rule in rules),
             *(reading.called == name for name in sorted(self.pack.departments)),
             *(pattern is not None and bool(pattern.search(text)) for pattern in self._cues),
             *(pattern is not None and bool(pattern.search(text)) for pattern in self._departments),
-        ]  # fmt: skip
+        ]
         return tuple(float(sign) for sign in signs)
 
 
