@@ -83,6 +83,17 @@ async def conversation(request: web.Request) -> web.Response:
     return web.json_response(found) if found else problem(404, "There is no such conversation.", "conversation.unknown")
 
 
+async def channels(request: web.Request) -> web.Response:
+    talks = request.app[PRETENCE].conversations.values()
+    return page(
+        request,
+        [
+            {"channel": talk["channel"], "live": 1, "utterances": talk["utterances"], "last_utterance_at": stamp()}
+            for talk in talks
+        ],
+    )
+
+
 async def tasks(request: web.Request) -> web.Response:
     status = request.query.get("status")
     found = [
@@ -199,6 +210,7 @@ def main() -> None:
     app.router.add_get("/v1/utterances/{id}", utterance)
     app.router.add_get("/v1/conversations", conversations)
     app.router.add_get("/v1/conversations/{id}", conversation)
+    app.router.add_get("/v1/channels", channels)
     app.router.add_get("/v1/tasks", tasks)
     app.router.add_post("/v1/tasks/{id}/{action}", act)
     app.router.add_get("/v1/live", live)

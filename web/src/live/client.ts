@@ -2,7 +2,7 @@
 import { batch } from "@preact/signals";
 import * as app from "../state/app";
 import { entryOf, putCard } from "../state/store";
-import { endSession, getSession, getTasks, getUtterance, Problem, signInWith } from "./api";
+import { endSession, getChannels, getSession, getTasks, getUtterance, Problem, signInWith } from "./api";
 import { LiveConnection } from "./connection";
 import { after, forgetEverything, take, whenGreeted } from "./intake";
 import { reportTo } from "./painted";
@@ -36,7 +36,10 @@ const live = new LiveConnection({
 });
 
 reportTo((message) => live.send(message));
-whenGreeted(() => void fetchOlderWork());
+whenGreeted(() => {
+  void fetchOlderWork();
+  void fetchChannels();
+});
 
 export const retryNow = live.retry;
 
@@ -119,6 +122,15 @@ export async function signOut(): Promise<void> {
     }
   }
   leave(null);
+}
+
+async function fetchChannels(): Promise<void> {
+  try {
+    app.channels.value = (await getChannels()).map((each) => each.channel);
+  } catch (error) {
+    // Only the choice of channels is poorer for it; a lost connection is told elsewhere.
+    if (!(error instanceof Problem)) throw error;
+  }
 }
 
 /** Work left undone may be older than the newest cards that the connection brings; it must not be out of sight. */

@@ -23,6 +23,8 @@ export const budget = computed<Latency>(() => {
 });
 /** A coarse clock for ages on cards. */
 export const now = signal(Date.now());
+/** Every channel that was ever heard; the cards here may be of fewer. */
+export const channels = signal<readonly string[]>([]);
 /** Names that work was assigned to, offered again. */
 export const assignees = signal<readonly string[]>([]);
 

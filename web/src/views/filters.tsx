@@ -1,6 +1,7 @@
 /** Filters of the board: department (with the work left there), channel, status. */
 import { computed } from "@preact/signals";
 import { departmentWords, humanise, STATUS_WORDS } from "../model/words";
+import * as app from "../state/app";
 import { filters, setFilters } from "../state/route";
 import { departmentsOf, type StatusFilter, type Workload } from "../state/sections";
 import { listed } from "../state/store";
@@ -10,7 +11,7 @@ const rank = (name: string): number => (ORDER.includes(name) ? ORDER.indexOf(nam
 
 const names = computed(() => {
   const departments = new Set<string>();
-  const channels = new Set<string>();
+  const channels = new Set<string>(app.channels.value);
   for (const entry of listed.value) {
     const card = entry.card.peek();
     for (const department of departmentsOf(card)) departments.add(department);
@@ -46,8 +47,8 @@ function Chip({ name, load }: { name: string; load: Workload | undefined }) {
 
 export function Filters({ work }: { work: Map<string, Workload> }) {
   const current = filters.value;
-  const { departments, channels } = names.value;
-  if (current.channel && !channels.includes(current.channel)) channels.push(current.channel);
+  const { departments, channels: known } = names.value;
+  const channels = current.channel === "" || known.includes(current.channel) ? known : [...known, current.channel];
   const statuses: StatusFilter[] = ["all", "open", "acknowledged", "done"];
   return (
     <div class="filters" role="group" aria-label="Filters" data-testid="filters">
