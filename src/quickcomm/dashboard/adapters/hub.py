@@ -15,6 +15,7 @@ from quickcomm.dashboard.ports import ClassifierHealth, Health
 
 EVERYTHING: Final = "*"
 MAX_CAPTIONS: Final = 64
+TOO_SLOW: Final = (1013, "You did not keep up; connect again.")
 
 CLIENTS = Gauge("quickcomm_live_clients", "Pages connected to the live feed")
 DROPPED = Counter("quickcomm_live_captions_dropped_total", "Captions dropped for clients that do not keep up")
@@ -80,7 +81,8 @@ class Subscriber:
     def __init__(self, site: str, limit: int) -> None:
         self.site = site
         self.channels: frozenset[str] = frozenset({EVERYTHING})
-        self.overflowed = False
+        self.farewell: tuple[int, str] | None = None
+        """Why the client must go: a close code and its reason."""
         self.baseline = 0
         """Changes up to this one were replayed when the client connected."""
         self._limit = limit
@@ -93,18 +95,17 @@ class Subscriber:
 
     def put(self, text: str, change: int = 0) -> None:
         """`change` 0: nothing that a replay would bring again."""
-        if self.overflowed:
+        if self.farewell is not None:
             return
         if len(self._durable) >= self._limit:
-            self.overflowed = True
-            self._durable.clear()
-            self._captions.clear()
+            EVICTED.inc()
+            self.dismiss(*TOO_SLOW)
         else:
             self._durable.append((change, text))
-        self._wake.set()
+            self._wake.set()
 
     def put_caption(self, speaker: tuple[str, int], text: str) -> None:
-        if self.overflowed:
+        if self.farewell is not None:
             return
         if self._captions.pop(speaker, None) is not None:
             DROPPED.inc()
@@ -114,10 +115,18 @@ class Subscriber:
             DROPPED.inc()
         self._wake.set()
 
+    def dismiss(self, code: int, reason: str) -> None:
+        """Have the client sent away by whoever takes its messages."""
+        if self.farewell is None:
+            self.farewell = (code, reason)
+            self._durable.clear()
+            self._captions.clear()
+            self._wake.set()
+
     async def get(self) -> str | None:
-        """The next message to send; None when the client has fallen too far behind."""
+        """The next message to send; None when the client must go, see `farewell`."""
         while True:
-            if self.overflowed:
+            if self.farewell is not None:
                 return None
             while self._durable:
                 change, text = self._durable.popleft()
@@ -137,6 +146,8 @@ class Hub:
         self._queue_limit = queue_limit
         self._sites: dict[str, set[Subscriber]] = {}
         self._count = 0
+        self._vacated = asyncio.Event()
+        self._vacated.set()
 
     @property
     def full(self) -> bool:
@@ -150,6 +161,7 @@ class Hub:
         subscriber = Subscriber(site, self._queue_limit)
         self._sites.setdefault(site, set()).add(subscriber)
         self._count += 1
+        self._vacated.clear()
         CLIENTS.inc()
         return subscriber
 
@@ -160,10 +172,14 @@ class Hub:
         site.remove(subscriber)
         self._count -= 1
         CLIENTS.dec()
-        if subscriber.overflowed:
-            EVICTED.inc()
         if not site:
             del self._sites[subscriber.site]
+        if self._count == 0:
+            self._vacated.set()
+
+    async def vacated(self) -> None:
+        """Wait until nobody is connected."""
+        await self._vacated.wait()
 
     def card(self, site: str, card: Card) -> None:
         self._send(site, lambda: CardEvent(card), card.change)

@@ -1,14 +1,15 @@
 """`WS /v1/live`: replays what a page has missed, then sends it what happens; hears what it watches and has painted."""
 
 import asyncio
-from typing import Annotated, Final, NamedTuple
+from contextlib import suppress
+from typing import Annotated, Final
 
 import msgspec
 import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from quickcomm import __version__
-from quickcomm.dashboard.adapters.hub import CardEvent, ErrorEvent, HelloEvent, Hub, Subscriber, text_of
+from quickcomm.dashboard.adapters.hub import TOO_SLOW, CardEvent, ErrorEvent, HelloEvent, Hub, Subscriber, text_of
 from quickcomm.dashboard.adapters.parameters import integer
 from quickcomm.dashboard.ports import Commands, DashboardSettings, HealthProvider, Queries
 from quickcomm.kernel.errors import BusyError, QuickCommError
@@ -37,11 +38,6 @@ class Painted(msgspec.Struct, frozen=True, tag="painted"):
     painted_ms: Annotated[float, msgspec.Meta(ge=0, le=3_600_000)]
 
 
-class _Connection(NamedTuple):
-    principal: Principal
-    transport: asyncio.Transport | None
-
-
 _decoder = msgspec.json.Decoder(Watch | Painted)
 
 
@@ -61,7 +57,7 @@ class LiveFeed:
         self._auth = auth
         self._health = health
         self._settings = settings
-        self._sockets: dict[web.WebSocketResponse, _Connection] = {}
+        self._present: dict[Subscriber, Principal] = {}
         self._closing = False
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
@@ -73,13 +69,13 @@ class LiveFeed:
             heartbeat=HEARTBEAT_S, max_msg_size=MAX_MESSAGE_BYTES, compress=False, timeout=CLOSE_TIMEOUT_S
         )
         subscriber = self._hub.join(principal.site)  # before the replay is read, so that nothing falls in between
-        self._sockets[socket] = _Connection(principal, request.transport)
+        self._present[subscriber] = principal
         try:
             await socket.prepare(request)
-            await self._serve(socket, subscriber, after)
+            await self._serve(socket, request.transport, subscriber, after)
         finally:
             self._hub.leave(subscriber)
-            self._sockets.pop(socket, None)
+            del self._present[subscriber]
         return socket
 
     async def broadcast_health(self) -> None:
@@ -93,34 +89,39 @@ class LiveFeed:
     async def close(self) -> None:
         """Send everybody away; they come back to whoever is there then."""
         self._closing = True
-        async with asyncio.TaskGroup() as group:
-            for socket, connection in list(self._sockets.items()):
-                group.create_task(_close(socket, connection, WSCloseCode.GOING_AWAY, "The server is stopping."))
+        for subscriber in self._present:
+            subscriber.dismiss(WSCloseCode.GOING_AWAY, "The server is stopping.")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.live_send_timeout_s + 2 * CLOSE_TIMEOUT_S):
+                await self._hub.vacated()
 
     async def _check_welcome(self) -> None:
-        for socket, connection in list(self._sockets.items()):
+        for subscriber, principal in list(self._present.items()):
             try:
-                welcome = await self._auth.keys.still_valid(connection.principal)
+                welcome = await self._auth.keys.still_valid(principal)
             except QuickCommError:
                 continue  # the database is in trouble; that alone is no reason to send people away
             if not welcome:
-                await _close(
-                    socket, connection, WSCloseCode.POLICY_VIOLATION, "The key was revoked or the session has ended."
-                )
+                subscriber.dismiss(WSCloseCode.POLICY_VIOLATION, "The key was revoked or the session has ended.")
 
-    async def _serve(self, socket: web.WebSocketResponse, subscriber: Subscriber, after: int | None) -> None:
-        connection = self._sockets[socket]
+    async def _serve(
+        self,
+        socket: web.WebSocketResponse,
+        transport: asyncio.Transport | None,
+        subscriber: Subscriber,
+        after: int | None,
+    ) -> None:
         async with asyncio.TaskGroup() as group:
-            sender = group.create_task(self._send(socket, subscriber, after), name="live:send")
+            sender = group.create_task(self._send(socket, transport, subscriber, after), name="live:send")
             errors = 0
             async for message in socket:
                 if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                     continue
-                if not self._hear(connection.principal, subscriber, message.data):
+                if not self._hear(self._present[subscriber], subscriber, message.data):
                     errors += 1
                     subscriber.put(text_of(ErrorEvent("live.malformed", "This message was not understood.")))
                 if errors == MAX_ERRORS:
-                    await _close(socket, connection, WSCloseCode.POLICY_VIOLATION, "Too many malformed messages.")
+                    subscriber.dismiss(WSCloseCode.POLICY_VIOLATION, "Too many malformed messages.")
             sender.cancel()
 
     def _hear(self, principal: Principal, subscriber: Subscriber, data: str | bytes) -> bool:
@@ -134,19 +135,34 @@ class LiveFeed:
             self._commands.painted(principal.site, message.utterance_id, message.painted_ms)
         return True
 
-    async def _send(self, socket: web.WebSocketResponse, subscriber: Subscriber, after: int | None) -> None:
-        """Send until the client goes or cannot keep up."""
-        connection = self._sockets[socket]
+    async def _send(
+        self,
+        socket: web.WebSocketResponse,
+        transport: asyncio.Transport | None,
+        subscriber: Subscriber,
+        after: int | None,
+    ) -> None:
+        """Send until the client goes or must go. Nobody else closes the socket."""
+        clean = False
         try:
-            await self._replay(socket, subscriber, connection.principal, after)
+            await self._replay(socket, subscriber, self._present[subscriber], after)
             while (text := await subscriber.get()) is not None:
                 async with asyncio.timeout(self._settings.live_send_timeout_s):
                     await socket.send_str(text)
+            code, reason = subscriber.farewell or TOO_SLOW
+            async with asyncio.timeout(2 * CLOSE_TIMEOUT_S):
+                await socket.close(code=code, message=reason.encode())
+            clean = True
         except (ConnectionError, TimeoutError):
-            pass
+            log.info("live.client_lost")
         except QuickCommError as error:
             log.warning("live.replay_failed", error=str(error))
-        await _close(socket, connection, WSCloseCode.TRY_AGAIN_LATER, "You did not keep up; connect again.")
+        finally:
+            # Whoever does not read cannot hear a farewell either. Not left to `close`: after a send that timed out, its
+            # wait for the socket to drain ends at once as if cancelled, and what is buffered would be waited for.
+            task = asyncio.current_task()
+            if not clean and transport is not None and task is not None and not task.cancelling():
+                transport.abort()
 
     async def _replay(
         self, socket: web.WebSocketResponse, subscriber: Subscriber, principal: Principal, after: int | None
@@ -168,13 +184,3 @@ class LiveFeed:
             await socket.send_str(text_of(hello))
             for card in replay.cards:
                 await socket.send_str(text_of(CardEvent(card)))
-
-
-async def _close(socket: web.WebSocketResponse, connection: _Connection, code: int, reason: str) -> None:
-    """Say why, but do not wait for long: whoever does not read cannot hear it either, and is cut off."""
-    try:
-        async with asyncio.timeout(CLOSE_TIMEOUT_S):
-            await socket.close(code=code, message=reason.encode())
-    except (TimeoutError, ConnectionError):
-        if connection.transport is not None:
-            connection.transport.abort()

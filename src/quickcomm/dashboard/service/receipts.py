@@ -28,6 +28,7 @@ class Receipts:
         self._painted: OrderedDict[_Key, float] = OrderedDict()
         self._known: OrderedDict[_Key, None] = OrderedDict()
         self._wake = asyncio.Event()
+        self._flushing = asyncio.Lock()
 
     def known(self, site: str, utterance_id: str) -> bool:
         """Whether it was stamped lately, so that a message seen again before the flush is not stamped twice."""
@@ -51,6 +52,11 @@ class Receipts:
             await asyncio.sleep(FLUSH_EVERY_S)
 
     async def flush(self) -> None:
+        """Return when all that was there is stored, also what another flush has in hand."""
+        async with self._flushing:
+            await self._flush()
+
+    async def _flush(self) -> None:
         self._wake.clear()
         stamped, self._stamped = self._stamped, OrderedDict()
         painted, self._painted = self._painted, OrderedDict()

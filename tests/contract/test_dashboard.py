@@ -1,0 +1,453 @@
+"""The dashboard through a real server, a real database file and the real bus."""
+
+import asyncio
+import itertools
+import socket as sockets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, get_args
+
+import aiohttp
+import msgspec
+import pytest
+from aiohttp import web
+
+from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, Ledger
+from quickcomm.contracts.insight import Insight
+from quickcomm.contracts.insights import INSIGHTS, InsightsFound
+from quickcomm.contracts.timing import Latency
+from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed, Word
+from quickcomm.dashboard.module import Alarm, Dashboard, DashboardSettings, Health
+from quickcomm.kernel.bus.sql import MIGRATIONS as BUS_MIGRATIONS
+from quickcomm.kernel.bus.sql import SqlBus
+from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.http import create_app
+from quickcomm.kernel.keys import Authenticator, KeySettings, KeyStore, Role
+from quickcomm.kernel.storage import Database, migrate
+
+Receipt = tuple[str, str, str, Latency]
+START_NS = 1_760_000_000_000_000_000
+
+
+def heard(
+    start: int, text: str, *, conversation: str = "shift-1", site: str = "main", channel: str = "housekeeping"
+) -> UtteranceTranscribed:
+    at_ns = START_NS + start * 62_500
+    return UtteranceTranscribed(
+        site=site,
+        conversation_id=conversation,
+        utterance_id=f"{conversation}:0:{start}",
+        channel=channel,
+        speaker=0,
+        seq=1 + start // 16_000,
+        start_offset=start,
+        end_offset=start + 8000,
+        sample_rate=16_000,
+        text=text,
+        words=(Word(text=text.partition(" ")[0], start_offset=start, end_offset=start + 4000, confidence=0.9),),
+        confidence=0.9,
+        stt_model="test",
+        spoken_at_ns=at_ns,
+        speech_ended_ns=at_ns + 500_000_000,
+        published_ns=at_ns + 900_000_000,
+        latency=Latency(endpoint=500.0, stt=300.0, publish=5.0),
+    )
+
+
+def found(transcript: UtteranceTranscribed, *insights: Insight, revision: int = 1, opens: bool = True) -> InsightsFound:
+    return InsightsFound(
+        site=transcript.site,
+        conversation_id=transcript.conversation_id,
+        utterance_id=transcript.utterance_id,
+        revision=revision,
+        insights=insights,
+        opens_tasks=tuple(insight.index for insight in insights) if opens else (),
+        speech_ended_ns=transcript.speech_ended_ns,
+        published_ns=transcript.published_ns + 5_000_000,
+        latency=Latency(endpoint=500.0, stt=300.0, publish=5.0, queue=2.0, classify=6.0),
+    )
+
+
+def insight(
+    intent: str = "request_item", *rooms: str, index: int = 0, summary: str = "Bring towels", department: str = ""
+) -> Insight:
+    return Insight(
+        index=index,
+        intent=intent,
+        department=department or "housekeeping",
+        urgency="normal",
+        rooms=rooms,
+        summary=summary,
+        confidence=0.9,
+        model="test",
+    )
+
+
+class Site:
+    """A running dashboard and keys for it."""
+
+    def __init__(self, database: Database, bus: SqlBus, dashboard: Dashboard, keys: KeyStore) -> None:
+        self.database = database
+        self.bus = bus
+        self.dashboard = dashboard
+        self.keys = keys
+        self.receipts: asyncio.Queue[Receipt] = asyncio.Queue()
+        self.http: aiohttp.ClientSession
+        self.url = ""
+        self.tokens: dict[str, str] = {}
+        self.app: web.Application
+
+    async def publish(self, *messages: UtteranceTranscribed | InsightsFound | ConversationChanged) -> None:
+        streams = {UtteranceTranscribed: TRANSCRIPTS, InsightsFound: INSIGHTS, ConversationChanged: CONVERSATIONS}
+        for message in messages:
+            await self.bus.publish(streams[type(message)], message.conversation_id, msgspec.json.encode(message))
+
+    async def say(self, transcript: UtteranceTranscribed, *insights: Insight) -> Latency:
+        """Publish both messages and wait for the receipt."""
+        await self.publish(transcript, found(transcript, *insights))
+        async with asyncio.timeout(10):
+            return (await self.receipts.get())[3]
+
+    def headers(self, role: str = "read") -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.tokens[role]}"}
+
+    async def get(
+        self, path: str, query: dict[str, str] | None = None, *, role: str = "read", expect: int = 200
+    ) -> Any:
+        async with self.http.get(self.url + path, params=query, headers=self.headers(role)) as answer:
+            assert answer.status == expect, await answer.text()
+            return await answer.json(content_type=None)
+
+    async def post(self, path: str, role: str = "admin", *, expect: int = 200, body: Any = None) -> Any:
+        async with self.http.post(self.url + path, json=body, headers=self.headers(role)) as answer:
+            assert answer.status == expect, await answer.text()
+            return await answer.json(content_type=None)
+
+    def live(self, query: str = "", role: str = "read", **options: Any) -> Any:
+        return self.http.ws_connect(f"{self.url}/v1/live{query}", headers=self.headers(role), **options)
+
+
+@asynccontextmanager
+async def running(path: Path, settings: DashboardSettings | None = None) -> AsyncIterator[Site]:
+    database = Database(path / "site.sqlite")
+    database.open()
+    clock = SystemClock()
+    bus = SqlBus(database, clock)
+    keys = KeyStore(database, clock)
+    auth = Authenticator(keys, clock, KeySettings(failures_burst=1000))
+    receipts: asyncio.Queue[Receipt] = asyncio.Queue()
+    dashboard = Dashboard(
+        database=database,
+        bus=bus,
+        clock=clock,
+        keys=auth,
+        settings=settings,
+        on_receipt=lambda *receipt: receipts.put_nowait(receipt),
+    )
+    migrate(database.engine, "bus", BUS_MIGRATIONS)
+    keys.migrate()
+    dashboard.migrate()
+    site = Site(database, bus, dashboard, keys)
+    site.receipts = receipts
+    for role in get_args(Role):
+        site.tokens[role] = (await keys.create(role, name=f"the {role}")).key
+    site.tokens["elsewhere"] = (await keys.create("admin", site="elsewhere")).key
+    site.app = create_app(dashboard.routes())
+    runner = web.AppRunner(site.app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    site.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as site.http:
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(dashboard.run())
+                yield site
+                await dashboard.drain()
+                task.cancel()
+            await dashboard.aclose()
+    finally:
+        await runner.cleanup()
+        await database.aclose()
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    async with running(tmp_path) as site:
+        yield site
+
+
+async def events(socket: Any, wanted: str) -> Any:
+    """The next event of a type."""
+    async with asyncio.timeout(10):
+        while True:
+            event = await socket.receive_json()
+            if event["type"] == wanted:
+                return event
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until it is so."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
+            await asyncio.sleep(0)
+
+
+async def test_utterance_becomes_card_task_and_receipt(site: Site) -> None:
+    transcript = heard(48_000, "bring two towels to 412")
+    latency = await site.say(transcript, insight("request_item", "412", summary="Bring towels to 412"))
+    assert latency.stt == 300.0
+    assert latency.classify == 6.0
+    assert latency.store is not None
+    assert latency.push is not None
+    assert latency.total is not None
+    card = await site.get("/v1/utterances/shift-1:0:48000")
+    assert card["text"] == "bring two towels to 412"
+    assert card["insights"][0]["rooms"] == ["412"]
+    assert card["tasks"][0]["status"] == "open"
+    assert card["spoken_at"].endswith("Z")
+    await site.dashboard.drain()
+    assert (await site.get("/v1/utterances/shift-1:0:48000"))["latency_ms"]["total"] == latency.total
+    listed = await site.get("/v1/tasks", {"status": "open", "department": "housekeeping"})
+    assert [task["task_id"] for task in listed["items"]] == ["shift-1:0:48000:0"]
+
+
+async def test_said_done_closes_the_newest_task_of_the_room(site: Site) -> None:
+    await site.say(heard(0, "towels to 412"), insight("request_item", "412"))
+    await site.say(heard(16_000, "towels to 413"), insight("request_item", "413"))
+    await site.say(heard(32_000, "412 done"), insight("task_done", "412", summary="412 done"))
+    tasks = {task["rooms"][0]: task for task in (await site.get("/v1/tasks"))["items"]}
+    assert tasks["412"]["status"] == "done"
+    assert tasks["412"]["completed_by_utterance"] == "shift-1:0:32000"
+    assert tasks["413"]["status"] == "open"
+
+
+async def test_what_people_do_with_tasks_is_idempotent_and_survives_revisions(site: Site) -> None:
+    transcript = heard(0, "towels to 412")
+    await site.say(transcript, insight("request_item", "412"))
+    path = "/v1/tasks/shift-1:0:0:0"
+    first = await site.post(f"{path}/acknowledge")
+    assert first["status"] == "acknowledged"
+    assert await site.post(f"{path}/acknowledge") == first
+    assert (await site.post(f"{path}/assign", body={"assignee": "Maria"}))["assignee"] == "Maria"
+    async with site.live() as socket:
+        await events(socket, "card")
+        await site.publish(found(transcript, insight("chatter"), revision=2, opens=False))
+        card = (await events(socket, "card"))["card"]
+    assert card["insights"][0]["intent"] == "chatter"
+    assert card["tasks"][0]["status"] == "acknowledged"
+    done = await site.post(f"{path}/complete")
+    assert (done["status"], done["completed_by"]) == ("done", "the admin")
+    assert (await site.post(f"{path}/acknowledge", expect=409))["code"] == "conflict"
+    assert (await site.post(f"{path}/reopen"))["status"] == "open"
+
+
+async def test_lists_page_by_cursor_while_new_ones_arrive(site: Site) -> None:
+    for start in range(0, 80_000, 16_000):
+        await site.say(heard(start, f"towels number {start}"), insight("request_item", "412"))
+    later = itertools.count(1_000_000)
+    queries: tuple[dict[str, str], ...] = (
+        {},
+        {"query": "towels"},
+        {"department": "housekeeping"},
+        {"channel": "housekeeping"},
+    )
+    for query in queries:
+        seen: list[int] = []
+        cursor: dict[str, str] = {}
+        while True:
+            page = await site.get("/v1/utterances", {"limit": "2", **query, **cursor})
+            seen += [card["start_offset"] for card in page["items"]]
+            await site.say(heard(next(later), "later"), insight("chatter"))
+            if page["next_cursor"] is None:
+                break
+            cursor = {"cursor": page["next_cursor"]}
+        mine = [start for start in seen if start <= 64_000]
+        assert mine == [64_000, 48_000, 32_000, 16_000, 0], query
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("towels", 1),
+        ("412 tow", 1),
+        ('tow" OR "x', 0),
+        ("NOT (", 0),
+        ("'; DROP TABLE", 0),
+        ("***", 0),
+        ("TOWELS 412", 1),
+    ],
+)
+async def test_queries_of_people_never_break(site: Site, query: str, count: int) -> None:
+    await site.say(heard(0, "please bring towels"), insight("request_item", "412"))
+    assert len((await site.get("/v1/utterances", {"query": query}))["items"]) == count
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        ("/v1/utterances", {"limit": "0"}),
+        ("/v1/utterances", {"limit": "201"}),
+        ("/v1/utterances", {"limit": "many"}),
+        ("/v1/utterances", {"cursor": "no cursor"}),
+        ("/v1/utterances", {"since": "yesterday"}),
+        ("/v1/utterances", {"since": "2026-05-09T07:00:00"}),
+        ("/v1/utterances", {"query": "x" * 201}),
+        ("/v1/utterances", {"chanel": "x"}),
+        ("/v1/tasks", {"status": "closed"}),
+        ("/v1/conversations", {"state": "dead"}),
+    ],
+)
+async def test_bad_parameters_are_400_problems(site: Site, path: str, query: dict[str, str]) -> None:
+    problem = await site.get(path, query, expect=400)
+    assert problem["code"] == "invalid_input"
+    assert problem["status"] == 400
+    assert problem["title"] == "Bad Request"
+
+
+async def test_a_site_sees_nothing_of_another(site: Site) -> None:
+    await site.say(heard(0, "towels to 412"), insight("request_item", "412"))
+    for path in ("/v1/utterances", "/v1/tasks", "/v1/conversations", "/v1/channels"):
+        assert (await site.get(path, role="elsewhere"))["items"] == []
+    assert (await site.get("/v1/utterances", {"query": "towels"}, role="elsewhere"))["items"] == []
+    await site.get("/v1/utterances/shift-1:0:0", role="elsewhere", expect=404)
+    await site.post("/v1/tasks/shift-1:0:0:0/complete", "elsewhere", expect=404)
+    async with site.live(role="elsewhere") as socket:
+        assert (await events(socket, "hello"))["change"] == 0
+
+
+async def test_conversation_with_its_ledger(site: Site) -> None:
+    await site.say(heard(0, "hello"), insight("chatter"))
+    ledger = Ledger(received=100, speech=60, silence=30, gap=10)
+    async with site.live() as socket:
+        hello = await events(socket, "hello")
+        assert hello["conversations"][0]["state"] == "live"
+        await site.publish(
+            ConversationChanged(
+                site="main",
+                conversation_id="shift-1",
+                channel="housekeeping",
+                state="ended",
+                sample_rate=16_000,
+                speakers=2,
+                ledgers=(ledger, ledger),
+                at_ns=START_NS + 10**9,
+            )
+        )
+        assert (await events(socket, "conversation"))["conversation"]["state"] == "ended"
+    conversation = await site.get("/v1/conversations/shift-1")
+    assert conversation["ledger"] == {"received": 200, "speech": 120, "silence": 60, "gap": 20}
+    assert conversation["utterances"] == 1
+    assert (await site.get("/v1/channels"))["items"][0]["live"] == 0
+
+
+async def test_live_resumes_where_it_was(site: Site) -> None:
+    await site.say(heard(0, "first"), insight("chatter"))
+    async with site.live() as socket:
+        hello = await events(socket, "hello")
+        assert hello["reset"] is True
+        assert (await events(socket, "card"))["card"]["text"] == "first"
+    await site.say(heard(16_000, "second"), insight("chatter"))
+    async with site.live(f"?after={hello['change']}") as socket:
+        again = await events(socket, "hello")
+        assert again["reset"] is False
+        assert (await events(socket, "card"))["card"]["text"] == "second"
+    async with site.live(f"?after={10**9}") as socket:
+        assert (await events(socket, "hello"))["reset"] is True
+
+
+async def test_captions_reach_only_who_watches(site: Site) -> None:
+    captions = site.dashboard.captions
+    assert not captions.watched("main", "housekeeping")
+    async with site.live() as socket:
+        await events(socket, "hello")
+        assert captions.watched("main", "housekeeping")
+        await socket.send_json({"type": "watch", "channels": ["security"]})
+        await socket.send_str("nonsense")
+        await events(socket, "error")
+        assert not captions.watched("main", "housekeeping")
+        for channel in ("housekeeping", "security"):
+            captions.caption(
+                Caption(site="main", conversation_id="c", channel=channel, speaker=0, start_offset=0, text="som")
+            )
+        assert (await events(socket, "caption"))["channel"] == "security"
+
+
+async def test_painted_is_kept(site: Site) -> None:
+    await site.say(heard(0, "first"), insight("chatter"))
+    async with site.live() as socket:
+        card = (await events(socket, "card"))["card"]
+        await socket.send_json(
+            {"type": "painted", "utterance_id": card["utterance_id"], "revision": 1, "painted_ms": 812.5}
+        )
+        await socket.send_str("nonsense")
+        await events(socket, "error")
+    await site.dashboard.drain()
+    painted = await site.database.read(
+        lambda connection: connection.exec_driver_sql("SELECT painted_ms FROM dashboard_utterances").scalar()
+    )
+    assert painted == 812.5
+
+
+async def test_a_client_that_does_not_read_is_cut_off_and_harms_nobody(tmp_path: Path) -> None:
+    settings = DashboardSettings(live_queue=8, live_send_timeout_s=0.2, health_every_s=60)
+    async with running(tmp_path, settings) as site:
+        with sockets.socket() as deaf:
+            deaf.setsockopt(sockets.SOL_SOCKET, sockets.SO_RCVBUF, 4096)
+            deaf.connect(("127.0.0.1", int(site.url.rpartition(":")[2])))
+            deaf.sendall(
+                f"GET /v1/live?key={site.tokens['read']} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+                "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+                "\r\n".encode()
+            )
+            async with site.live() as socket:
+                await events(socket, "hello")
+                await until(lambda: site.dashboard._hub._count == 2)
+                big = Health(alarms=(Alarm(code="x", message="x" * 1_000_000, since=""),))
+                while site.dashboard._hub._count == 2:
+                    site.dashboard._hub.health(big)
+                    await events(socket, "health")
+        await site.say(heard(0, "hello"), insight("chatter"))
+        async with site.live() as socket:
+            assert (await events(socket, "hello"))["change"] > 0
+
+
+async def test_malformed_messages_become_dead_letters(site: Site) -> None:
+    await site.bus.publish(TRANSCRIPTS, "shift-1", b'{"site": 3')
+    await site.say(heard(0, "after it"), insight("chatter"))
+    async with asyncio.timeout(10):
+        while not (letters := await site.bus.dead_letters()):  # noqa: ASYNC110 - the bus has no event for it
+            await asyncio.sleep(0)
+    assert [letter.group for letter in letters] == ["dashboard"]
+    assert "cannot be read" in letters[0].reason
+
+
+async def test_purge_leaves_nothing_behind(site: Site) -> None:
+    await site.say(heard(0, "towels to 412"), insight("request_item", "412"))
+    await site.say(heard(16_000, "412 done"), insight("task_done", "412"))
+    await site.say(heard(0, "stays", conversation="shift-2"), insight("request_item", "9"))
+    async with site.live() as socket:
+        for name in ("shift-1", "shift-2"):
+            await site.publish(
+                ConversationChanged(
+                    site="main",
+                    conversation_id=name,
+                    channel="housekeeping",
+                    state="ended" if name == "shift-1" else "live",
+                    sample_rate=16_000,
+                    speakers=1,
+                    ledgers=(Ledger(),),
+                    at_ns=START_NS + 10**10,
+                )
+            )
+            await events(socket, "conversation")
+    assert await site.dashboard.purge(START_NS) == 0
+    assert await site.dashboard.purge(START_NS + 10**11) == 3
+    rows = {}
+    for table in ("conversations", "utterances", "fts", "tasks", "rooms", "closings"):
+        query = f"SELECT count(*) FROM dashboard_{table}"  # noqa: S608 - names from above
+        rows[table] = await site.database.read(
+            lambda connection, query=query: connection.exec_driver_sql(query).scalar()  # type: ignore[misc]
+        )
+    assert rows == {"conversations": 1, "utterances": 1, "fts": 1, "tasks": 1, "rooms": 1, "closings": 0}
