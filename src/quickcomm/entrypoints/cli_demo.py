@@ -11,8 +11,9 @@ import msgspec
 from quickcomm.client.assembly import UtteranceReport
 from quickcomm.demo_shift import Shift, load_shift
 from quickcomm.demo_shift.score import Score
+from quickcomm.entrypoints.child import server
 from quickcomm.entrypoints.cli_options import json_option
-from quickcomm.entrypoints.demo import DemoResult, interrupted, new_key, run_shift, server, terminal_link
+from quickcomm.entrypoints.demo import DemoResult, interrupted, new_key, run_shift, terminal_link
 
 
 @click.command("demo")

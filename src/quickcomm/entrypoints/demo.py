@@ -1,11 +1,11 @@
-"""The demo: a real server in a process of its own, the sample shift through real sockets, a page that watches."""
+"""The demo: the sample shift through the real sockets of a running server, and a page that watches."""
 
 import asyncio
 import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import ExitStack
 from importlib.resources import as_file
 from pathlib import Path
@@ -20,11 +20,7 @@ from quickcomm.contracts.insight import Insight
 from quickcomm.demo_shift import Shift, audio_file
 from quickcomm.demo_shift.score import Outcome, Score, score
 from quickcomm.entrypoints.administration import administer
-from quickcomm.entrypoints.data_directory import DataDirectory
-from quickcomm.kernel.errors import ConfigurationError
 
-START_S: Final = 180.0
-STOP_S: Final = 20.0
 PAGE_WAIT_S: Final = 5.0
 
 
@@ -67,41 +63,6 @@ class Page:
                     self._news.clear()
                     await self._news.wait()
         return utterance_ids - self.cards.keys()
-
-
-@contextlib.asynccontextmanager
-async def server(data_dir: Path, port: int, log: Path) -> AsyncIterator[str]:
-    """A `quickcomm serve` of its own; gives its URL once it is ready. Raises `ConfigurationError` if it fails."""
-    command = [sys.executable, "-m", "quickcomm.entrypoints.cli", "serve", "--port", str(port)]
-    with log.open("wb") as errors:
-        process = await asyncio.create_subprocess_exec(
-            *command, "--data-dir", str(data_dir), stdout=asyncio.subprocess.DEVNULL, stderr=errors, process_group=0
-        )
-    try:
-        yield await _ready(process, DataDirectory(data_dir), log)
-    finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                async with asyncio.timeout(STOP_S):
-                    await process.wait()
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-
-
-async def _ready(process: asyncio.subprocess.Process, directory: DataDirectory, log: Path) -> str:
-    async with asyncio.timeout(START_S), aiohttp.ClientSession() as client:
-        while True:
-            if process.returncode is not None:
-                raise ConfigurationError(f"The server did not start:\n{log.read_text().strip()}")
-            running = directory.running()
-            if running is not None and running.pid == process.pid:
-                with contextlib.suppress(aiohttp.ClientError):
-                    async with client.get(f"{running.url}/readyz") as answer:
-                        if answer.ok:
-                            return running.url
-            await asyncio.sleep(0.1)
 
 
 async def play(shift: Shift, url: str, key: str, report: Callable[[UtteranceReport], None]) -> list[IngestResult]:
