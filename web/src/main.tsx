@@ -5,7 +5,11 @@ import * as app from "./state/app";
 import { followAddress } from "./state/route";
 import "./styles/base.css";
 import "./styles/layout.css";
+import "./styles/board.css";
 import "./styles/card.css";
+import "./styles/task.css";
+import "./styles/views.css";
+import "./styles/narrow.css";
 import { App } from "./views/app";
 
 const CLOCK_MS = 5000;

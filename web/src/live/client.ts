@@ -1,5 +1,6 @@
 /** Signs in and out, keeps the live connection, fetches work that is older than what the connection brings. */
 import { batch } from "@preact/signals";
+import type { Page, Task, TaskStatus } from "../model/protocol";
 import * as app from "../state/app";
 import { entryOf, putCard } from "../state/store";
 import { endSession, getChannels, getSession, getTasks, getUtterance, Problem, signInWith } from "./api";
@@ -133,11 +134,22 @@ async function fetchChannels(): Promise<void> {
   }
 }
 
+async function tasksThatAre(status: TaskStatus): Promise<Task[]> {
+  const found: Task[] = [];
+  let cursor: string | null = "";
+  while (cursor !== null && found.length < MAX_OLD_CARDS) {
+    const page: Page<Task> = await getTasks({ status, cursor });
+    found.push(...page.items);
+    cursor = page.next_cursor;
+  }
+  return found;
+}
+
 /** Work left undone may be older than the newest cards that the connection brings; it must not be out of sight. */
 async function fetchOlderWork(): Promise<void> {
   try {
-    const pages = await Promise.all([getTasks({ status: "open" }), getTasks({ status: "acknowledged" })]);
-    const ids = [...new Set(pages.flatMap((page) => page.items.map((task) => task.utterance_id)))];
+    const tasks = (await Promise.all([tasksThatAre("open"), tasksThatAre("acknowledged")])).flat();
+    const ids = [...new Set(tasks.map((task) => task.utterance_id))];
     const missing = ids.filter((id) => !entryOf(id)?.listed).slice(0, MAX_OLD_CARDS);
     const fetchSome = async (): Promise<void> => {
       for (let id = missing.pop(); id !== undefined; id = missing.pop()) {
