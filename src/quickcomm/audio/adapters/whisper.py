@@ -69,6 +69,7 @@ class _Decoded:
     log_prob: float
     no_speech: float
     limited: bool
+    prompted: bool
     encoded: npt.NDArray[np.float32]
 
     @property
@@ -173,12 +174,17 @@ class Whisper:
         )
         rows = np.asarray(encoded)
         return [
-            self._decoded(result, limit, rows[at : at + 1])
+            self._decoded(result, limit, rows[at : at + 1], prompted=bool(hotwords))
             for at, (result, limit) in enumerate(zip(results, limits, strict=True))
         ]
 
     def _decoded(
-        self, result: ctranslate2.models.WhisperGenerationResult, limit: int, encoded: npt.NDArray[np.float32]
+        self,
+        result: ctranslate2.models.WhisperGenerationResult,
+        limit: int,
+        encoded: npt.NDArray[np.float32],
+        *,
+        prompted: bool,
     ) -> _Decoded:
         tokens = tuple(result.sequences_ids[0])
         return _Decoded(
@@ -188,6 +194,7 @@ class Whisper:
             log_prob=result.scores[0] * len(tokens) / (len(tokens) + 1),
             no_speech=result.no_speech_prob,
             limited=len(tokens) >= limit,
+            prompted=prompted,
             encoded=encoded,
         )
 
@@ -210,7 +217,10 @@ class Whisper:
     def _is_silence(self, result: _Decoded) -> bool:
         return guards.unsupported(
             guards.Judgement(
-                text=result.text, log_prob=result.log_prob, no_speech=result.no_speech, hotwords=self._hint
+                text=result.text,
+                log_prob=result.log_prob,
+                no_speech=result.no_speech,
+                hotwords=self._hint if result.prompted else "",
             )
         )
 

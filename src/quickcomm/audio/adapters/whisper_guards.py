@@ -85,17 +85,24 @@ def _begun_again(said: list[str], at: int, size: int, times: int) -> int:
 
 
 def unsupported(heard: Judgement) -> bool:
-    """Whether nobody said this: noise, silence, a commonplace, or an echo of the hotwords."""
-    if not normal(heard.text):
+    """Whether nobody said this: noise, silence, a commonplace, a loop over noise, or an echo of the hotwords."""
+    said = normal(heard.text)
+    if not said or (heard.no_speech > _NOBODY and (heard.log_prob < _CERTAIN or repeats(heard.text))):
         return True
-    if normal(heard.text) in COMMONPLACES and (heard.no_speech > _DOUBT or heard.log_prob < _UNSURE):
+    if heard.no_speech > _HINT and heard.log_prob < _GUESSED:
         return True
-    if heard.hotwords and normal(heard.text) in normal(heard.hotwords) and heard.no_speech > _DOUBT:
-        return True
-    return any(heard.no_speech > silence and heard.log_prob < sure for silence, sure in _SILENCE)
+    if heard.no_speech <= (_DOUBT_PROMPTED if heard.hotwords else _DOUBT):
+        return False
+    echo = bool(heard.hotwords) and said in normal(heard.hotwords)
+    return echo or said in COMMONPLACES or heard.log_prob < _UNSURE or repeats(heard.text)
 
 
-_DOUBT = 0.3
-_UNSURE = -0.8
-_SILENCE = ((0.6, -0.5), (0.3, -0.9))
-"""Pairs: a no-speech probability, and the log-probability below which it is believed."""
+# No-speech probabilities. Over 180 noises the lowest was 0.40, over 156 spoken phrases, half of them degraded, the highest
+# was 0.40 without hotwords and 0.11 with them; real speech stayed below 0.04. Loops over noise look certain of themselves,
+# so the log-probability says little alone.
+_NOBODY = 0.6
+_HINT, _GUESSED = 0.15, -1.75
+_DOUBT = 0.42
+_DOUBT_PROMPTED = 0.25
+_CERTAIN = -0.1
+_UNSURE = -1.0
