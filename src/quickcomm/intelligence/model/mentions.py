@@ -38,12 +38,13 @@ _SOUNDS = re.compile(
 )
 _WANTS_PLACE = re.compile(r"\b(?:in|at|to|for|from|near|by|outside|please|and|clean|ready|suites)\W*$", re.IGNORECASE)
 _SAYS_SOMETHING = re.compile(
-    r"\W+(?:needs?|wants?|is|has|asking|asks|says|left|to be|still|got|would|called|calling|no|vacant|towel|done|please)\b",
+    r"\W+(?:needs?|wants?|is|has|asking|asks|says|left|to be|still|got|would|called|calling|no|vacant|done|please)\b",
     re.IGNORECASE,
 )
+_SORRY = r"[\s,.;:-]+(?:no|wait|sorry|i mean|i meant|make that|make it|that's|it's|actually|room)"
 _INSTEAD = re.compile(
-    r"[\s,.;:-]*(?:no|no no|sorry|no sorry|oh sorry|no wait|wait|wait no|correction|i mean|i meant|make that|scratch that|rather|actually"
-    r"|excuse me|my bad)(?:[\s,.;:-]+(?:no|wait|sorry|i mean|i meant|make that|make it|that's|it's|actually|room))*[\s,.;:-]*",
+    r"[\s,.;:-]*(?:no|no no|sorry|no sorry|oh sorry|no wait|wait|wait no|correction|i mean|i meant|make that|scratch that"
+    rf"|rather|actually|excuse me|my bad)(?:{_SORRY})*[\s,.;:-]*",
     re.IGNORECASE,
 )
 _RATHER = re.compile(r"[\s,]*not\s+", re.IGNORECASE)
