@@ -73,7 +73,7 @@ def tighten(wave: Wave) -> Wave:
 
 
 def reverberate(wave: Wave, share: float, rng: np.random.Generator) -> Wave:
-    """Put it in a small hard room: exponentially falling noise, 0.12 s to -60 dB. Same length: the late tail is inaudible."""
+    """Put it in a small hard room: exponentially falling noise, 0.12 s to -60 dB. Same length as before."""
     time = np.arange(int(0.12 * RATE)) / RATE
     response = rng.standard_normal(time.size) * np.exp(-time * 6.9 / 0.12)
     wet = signal.fftconvolve(wave, response)[: wave.size]
