@@ -58,8 +58,10 @@ def test_things_come_with_how_many(text: str, items: list[tuple[str, int]]) -> N
 @pytest.mark.parametrize(
     "text",
     [
-        "there are flames behind the fryer", "a man has collapsed in the gym", "she can't breathe", "we smell gas in the boiler room",
-        "two guys are fighting by the bar", "people stuck inside the elevator", "a little girl is missing", "start evacuating the tower",
+        "there are flames behind the fryer", "a man has collapsed in the gym", "she can't breathe",
+        "we smell gas in the boiler room",
+        "two guys are fighting by the bar", "people stuck inside the elevator",
+        "a little girl is missing", "start evacuating the tower",
     ],
 )  # fmt: skip
 def test_danger_is_recognised_by_rule(text: str) -> None:
@@ -95,7 +97,8 @@ def test_a_list_of_rooms_is_not_cut() -> None:
 
 def test_a_pack_without_items_or_locations_reads_none() -> None:
     reading = CALLS.read("bring two towels to the lobby")
-    assert reading.things == reading.places == ()
+    assert reading.things == ()
+    assert reading.places == ()
 
 
 @given(st.text(max_size=400))
@@ -104,12 +107,16 @@ def test_any_text_can_be_read(text: str) -> None:
     reading = HOTEL.read(text)
     assert len(tidy(text)) == len(text)
     assert len(reading.flags) == HOTEL.flag_count
-    for words in (*reading.rooms, *reading.things, *reading.urgent, *reading.danger):
-        assert reading.text[words.start : words.end] == words.words
+    found = [(one.start, one.end, one.words) for one in (*reading.rooms, *reading.places)]
+    found += [(one.start, one.end, one.words) for one in reading.things]
+    found += [(one.start, one.end, one.words) for one in (*reading.urgent, *reading.danger)]
+    assert all(reading.text[start:end] == words for start, end, words in found)
     spans = pieces(reading.text, candidates(reading.text, HOTEL))
     assert all(a <= b for a, b in spans)
     for intent in HOTEL.pack.intents:
-        summary = summarise(HOTEL.pack, intent, reading, distinct(list(reading.rooms)), [t.item for t in reading.things])
+        summary = summarise(
+            HOTEL.pack, intent, reading, distinct(list(reading.rooms)), [t.item for t in reading.things]
+        )
         assert 0 < len(summary) <= LIMIT
 
 
@@ -118,4 +125,6 @@ def test_the_summary_is_an_order() -> None:
     assert summarise(HOTEL.pack, "request_item", reading, ["412"], [Item(name="bath towels", quantity=2)]) == (
         "Bring 2 bath towels to 412"
     )
-    assert summarise(HOTEL.pack, "request_item", HOTEL.read("ice to 1204"), ["1204"], []).startswith("Bring ice to 1204")
+    assert summarise(HOTEL.pack, "request_item", HOTEL.read("ice to 1204"), ["1204"], []).startswith(
+        "Bring ice to 1204"
+    )

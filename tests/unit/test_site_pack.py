@@ -22,7 +22,8 @@ def test_the_default_pack_has_the_contract_s_names() -> None:
         "emergency", "staffing", "task_done", "acknowledge", "chatter", "unclear",
     }  # fmt: skip
     assert set(pack.departments) == {
-        "housekeeping", "engineering", "front_desk", "food_beverage", "security", "guest_services", "management", "none",
+        "housekeeping", "engineering", "front_desk", "food_beverage", "security", "guest_services",
+        "management", "none",
     }  # fmt: skip
     silent = {name for name in pack.intents if not pack.opens_task(name)}
     assert silent == {"task_done", "acknowledge", "chatter", "unclear", "room_status"}
