@@ -176,7 +176,7 @@ export function parseChannel(raw: unknown): Channel | null {
     channel,
     live: count(f["live"]),
     utterances: count(f["utterances"]),
-    last_utterance_at: textOrNull(f["last_utterance_at"]),
+    last_spoken_at: textOrNull(f["last_spoken_at"]),
   };
 }
 

@@ -112,7 +112,7 @@ export interface Channel {
   channel: string;
   live: number;
   utterances: number;
-  last_utterance_at: string | null;
+  last_spoken_at: string | null;
 }
 
 export interface Classifier {

@@ -134,7 +134,7 @@ function Meta({ entry, card }: { entry: Entry; card: Card }) {
       </a>
       {lowest !== null && (
         <span class={`confidence c-${confidenceWords(lowest).replace(" ", "-")}`} data-testid="card-confidence" title={`Confidence ${percent(lowest)}, by ${sources.join(" and ")} ${models}`}>
-          {confidenceWords(lowest)} {percent(lowest)}
+          {percent(lowest)} sure
         </span>
       )}
       {insights.some((insight) => insight.source === "local" && !insight.degraded) && (

@@ -54,12 +54,12 @@ export function LedgerView({ ledger, rate }: { ledger: Ledger; rate: number }) {
 }
 
 function Head({ conversation }: { conversation: Conversation }) {
-  const { started_at: start, ended_at: end, speakers } = conversation;
+  const { started_at: start, ended_at: end, speakers, state } = conversation;
   return (
     <>
       <p class="facts">
-        <span class={`state s-${conversation.state}`} data-testid="conversation-state">
-          {STATE_WORDS[conversation.state]}
+        <span class={`state s-${state}`} data-testid="conversation-state">
+          {STATE_WORDS[state]}
         </span>
         <time dateTime={start} title={start}>
           from {clockTime(start, app.now.value)}
@@ -73,7 +73,11 @@ function Head({ conversation }: { conversation: Conversation }) {
         {speakers > 1 && <span>{speakers} speakers</span>}
         <code>{conversation.conversation_id}</code>
       </p>
-      <LedgerView ledger={conversation.ledger} rate={conversation.sample_rate} />
+      {state === "live" ? (
+        <p class="hint">Its audio is accounted for here once it ends or its connection breaks.</p>
+      ) : (
+        <LedgerView ledger={conversation.ledger} rate={conversation.sample_rate} />
+      )}
     </>
   );
 }

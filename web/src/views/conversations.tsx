@@ -27,8 +27,8 @@ function Row({ conversation: c }: { conversation: Conversation }) {
         </time>
       </td>
       <td class="number">{c.utterances}</td>
-      <td class="number">{seconds(c.ledger.speech, c.sample_rate)}</td>
-      <td class="number">{c.ledger.gap > 0 ? seconds(c.ledger.gap, c.sample_rate) : "none"}</td>
+      <td class="number">{c.state === "live" ? "–" : seconds(c.ledger.speech, c.sample_rate)}</td>
+      <td class="number">{c.ledger.gap > 0 ? seconds(c.ledger.gap, c.sample_rate) : c.state === "live" ? "–" : "none"}</td>
     </tr>
   );
 }

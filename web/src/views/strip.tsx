@@ -7,11 +7,14 @@ import { conversationLink } from "../state/route";
 
 const SHOWN = 12;
 
+/** The recogniser ends every guess with a full stop; the speaker has not. */
+const unfinished = (text: string): string => text.replace(/[\s.…]+$/, "");
+
 function Said({ line, many }: { line: Line; many: boolean }) {
   return (
     <p class={line.final ? "said final" : "said partial"} data-testid="caption" data-final={line.final}>
       {many && <span class="speaker">Speaker {line.speaker + 1}: </span>}
-      {line.text}
+      {line.final ? line.text : unfinished(line.text)}
     </p>
   );
 }
