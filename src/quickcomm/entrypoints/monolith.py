@@ -201,13 +201,19 @@ class Monolith:
     async def _purge_forever(self) -> None:
         days = self._settings.storage.retention_days
         while days:
-            before = self._clock.now_ns() - days * DAY_NS
-            removed = await self._audio.purge(before)
-            await self._intelligence.purge(before)
-            await self._dashboard.purge(before)
-            if removed:
-                log.info("retention.purged", conversations=removed, older_than_days=days)
+            try:
+                removed = await self._purge(self._clock.now_ns() - days * DAY_NS)
+            except QuickCommError as error:
+                log.warning("retention.failed", error=str(error))
+            else:
+                if removed:
+                    log.info("retention.purged", conversations=removed, older_than_days=days)
             await asyncio.sleep(PURGE_EVERY_S)
+
+    async def _purge(self, before_ns: int) -> int:
+        await self._intelligence.purge(before_ns)
+        await self._dashboard.purge(before_ns)
+        return await self._audio.purge(before_ns)
 
 
 async def serve(settings: Settings, data_dir: Path, ready: Callable[[Ready], None]) -> None:
