@@ -14,6 +14,7 @@ Chances = Mapping[str, float]
 
 _ORDER: tuple[Urgency, ...] = ("low", "normal", "high", "critical")
 _SURE_RULE = 0.5
+_NAMED = 5.0
 _NEAR_MISS_MODEL = 0.85
 """Where the words are those of a known near miss, the learnt model alone must be this sure of danger."""
 
@@ -60,7 +61,7 @@ def decide(pack: SitePack, reading: Reading, opinion: Opinion) -> Decided:
         sure = any(hit.sure for hit in reading.danger)
         confidence = _SURE_RULE + (1 - _SURE_RULE) * opinion.danger if sure else opinion.danger
         return Decided(
-            intent=emergency, department=_department(emergency, opinion), urgency="critical", confidence=confidence
+            intent=emergency, department=_who_first(pack, reading, opinion), urgency="critical", confidence=confidence
         )
     intent, confidence = max(
         ((name, p) for name, p in opinion.intent.items() if name != emergency), key=lambda pair: pair[1]
@@ -76,6 +77,17 @@ def decide(pack: SitePack, reading: Reading, opinion: Opinion) -> Decided:
         urgency=_urgency(opinion),
         confidence=min(max(confidence, 0.0), 1.0),
     )
+
+
+def _who_first(pack: SitePack, reading: Reading, opinion: Opinion) -> str:
+    """Who must know of a danger: as `_department`, but a certain wording's own department weighs more."""
+    named = {hit.department for hit in reading.danger if hit.sure}
+    usual = opinion.usual[pack.emergency.intent]
+
+    def weight(name: str) -> float:
+        return opinion.department.get(name, 0.0) * usual[name] * (_NAMED if name in named else 1.0)
+
+    return max(sorted(usual), key=weight)
 
 
 def _department(intent: str, opinion: Opinion) -> str:

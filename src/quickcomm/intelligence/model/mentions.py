@@ -38,7 +38,7 @@ _SOUNDS = re.compile(
 )
 _WANTS_PLACE = re.compile(r"\b(?:in|at|to|for|from|near|by|outside|please|and|clean|ready|suites)\W*$", re.IGNORECASE)
 _SAYS_SOMETHING = re.compile(
-    r"\W+(?:needs?|wants?|is|has|asking|asks|says|left|still|got|would|called|calling|no|vacant|done|please)\b",
+    r"\W+(?:needs?|wants?|is|has|asking|asks|says|left|still|got|would|called|no|vacant|done|please)\b",
     re.IGNORECASE,
 )
 _SORRY = r"[\s,.;:-]+(?:no|wait|sorry|i mean|i meant|make that|make it|that's|it's|actually|room)"
