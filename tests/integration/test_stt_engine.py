@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import jiwer
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -14,6 +15,7 @@ from scipy.signal import resample_poly
 
 from quickcomm.audio.adapters.engines import ENGINES, engine_class
 from quickcomm.audio.adapters.whisper import Whisper, WhisperSettings
+from quickcomm.audio.adapters.whisper_guards import normal
 from quickcomm.audio.ports import Clip, ClipTooLongError, EngineError, Samples
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.model_files import ModelStore
@@ -154,3 +156,9 @@ class TestRealSpeech:
         texts = [t.text for t in engine.transcribe([Clip(samples=np.zeros(RATE, np.int16)), Clip(samples=speech)])]
         assert texts[0] == ""
         assert "surpassed" in texts[1]
+
+    def test_hotwords_do_no_harm_to_plain_speech(self, engine: Whisper) -> None:
+        spoken = clips()
+        texts = [engine.transcribe([Clip(samples=samples, word_times=False)])[0].text for samples, _ in spoken]
+        # Numerals and spelling count as errors here; `python -m benchmarks.stt` measures properly.
+        assert jiwer.wer([normal(text) for _, text in spoken], [normal(text) for text in texts]) < 0.1

@@ -15,6 +15,7 @@ from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
 from quickcomm.audio.adapters.websocket import AudioSocket, Authenticate, Caller
 from quickcomm.audio.adapters.whisper_models import model_spec
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
+from quickcomm.audio.model.resample import warm_up_resamplers
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.ports import Captions, EngineOptions, FencedError, SpeechToText, Transcript
 from quickcomm.audio.service.conversation import Conversation, Tools
@@ -100,6 +101,7 @@ class Audio:
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             tasks.create_task(self._front_end.run(), name="audio:front-end")
+            tasks.create_task(asyncio.to_thread(warm_up_resamplers), name="audio:resamplers")
             tasks.create_task(self._transcriber.run(), name="audio:stt")
             tasks.create_task(self._manager.checkpoint_forever(), name="audio:checkpoints")
             tasks.create_task(self._manager.sweep_forever(), name="audio:sweep")

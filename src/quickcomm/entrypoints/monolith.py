@@ -25,7 +25,7 @@ from quickcomm.entrypoints.settings import Settings
 from quickcomm.intelligence.module import Classifier, Intelligence
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
-from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 from quickcomm.kernel.http import create_app
 from quickcomm.kernel.keys import Authenticator, KeyStore
 from quickcomm.kernel.site_pack import SitePack, load_pack
@@ -94,26 +94,31 @@ class Monolith:
         for module in (self._bus, self._key_store, self._audio, self._intelligence, self._dashboard):
             module.migrate()
         try:
-            async with asyncio.TaskGroup() as tasks:
-                work = [
-                    tasks.create_task(self._dashboard.run(), name="dashboard"),
-                    tasks.create_task(self._intelligence.run(), name="intelligence"),
-                    tasks.create_task(self._audio.run(), name="audio"),
-                    tasks.create_task(self._bus.trim_forever(), name="bus:trim"),
-                    tasks.create_task(self._purge_forever(), name="purge"),
-                ]
-                async with self._listening():
-                    ready(Ready(url=self._url, admin_key=await self._first_key()))
-                    await stop.wait()
-                    await self._drain()
-                for task in work:
-                    task.cancel()
+            await self._work(ready, stop)
+        except* QuickCommError as errors:
+            raise errors.exceptions[0] from errors
         finally:
             self._audio.close()
             await self._dashboard.aclose()
             await self._database.aclose()
 
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    async def _work(self, ready: Callable[[Ready], None], stop: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            work = [
+                tasks.create_task(self._dashboard.run(), name="dashboard"),
+                tasks.create_task(self._intelligence.run(), name="intelligence"),
+                tasks.create_task(self._audio.run(), name="audio"),
+                tasks.create_task(self._bus.trim_forever(), name="bus:trim"),
+                tasks.create_task(self._purge_forever(), name="purge"),
+            ]
+            async with self._listening():
+                ready(Ready(url=self._url, admin_key=await self._first_key()))
+                await stop.wait()
+                await self._drain()
+            for task in work:
+                task.cancel()
 
     @contextlib.asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:
@@ -196,13 +201,19 @@ class Monolith:
     async def _purge_forever(self) -> None:
         days = self._settings.storage.retention_days
         while days:
-            before = self._clock.now_ns() - days * DAY_NS
-            removed = await self._audio.purge(before)
-            await self._intelligence.purge(before)
-            await self._dashboard.purge(before)
-            if removed:
-                log.info("retention.purged", conversations=removed, older_than_days=days)
+            try:
+                removed = await self._purge(self._clock.now_ns() - days * DAY_NS)
+            except QuickCommError as error:
+                log.warning("retention.failed", error=str(error))
+            else:
+                if removed:
+                    log.info("retention.purged", conversations=removed, older_than_days=days)
             await asyncio.sleep(PURGE_EVERY_S)
+
+    async def _purge(self, before_ns: int) -> int:
+        await self._intelligence.purge(before_ns)
+        await self._dashboard.purge(before_ns)
+        return await self._audio.purge(before_ns)
 
 
 async def serve(settings: Settings, data_dir: Path, ready: Callable[[Ready], None]) -> None:

@@ -12,7 +12,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from quickcomm.kernel import number_words as words
-from quickcomm.kernel.spoken_quantities import QUANTITIES, parse_quantity
+from quickcomm.kernel.spoken_quantities import Quantity, parse_quantity, quantities_outside
 
 __all__ = ["Quantity", "SpokenNumber", "find_numbers", "find_quantities", "parse_quantity", "write_numbers"]
 
@@ -29,16 +29,6 @@ class SpokenNumber:
     end: int
     digits: str
     named: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quantity:
-    """How many of something: `words` is `text[start:end]`."""
-
-    words: str
-    start: int
-    end: int
-    value: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +204,7 @@ def _continues(tokens: Sequence[_Token], at: int, *, named: bool) -> bool:
 
 
 def _comma_joins(tokens: Sequence[_Token], at: int, *, named: bool) -> bool:
-    """Say whether the comma lies in a number: in "room 4, 1, 2", "4,12", "4. 12", but not in "412, 414" or "rooms 4, 5"."""
+    """Say whether the comma is inside a number: "room 4, 1, 2", "4,12", "4. 12"; not "412, 414" or "rooms 4, 5"."""
     here, before = tokens[at], tokens[at - 1]
     if not _COMMA.fullmatch(here.before) or here.digits is None or before.digits is None:
         return False
@@ -403,11 +393,4 @@ def _is_phone(pieces: Sequence[_Piece], tokens: Sequence[_Token]) -> bool:
 
 def find_quantities(text: str) -> list[Quantity]:
     """Find quantities said in the text ("two", "a dozen", "12"), without the numbers that may be doors."""
-    doors = [(number.start, number.end) for number in find_numbers(text)]
-    found: list[Quantity] = []
-    for match in QUANTITIES.finditer(text):
-        inside = any(start < match.end() and match.start() < end for start, end in doors)
-        value = None if inside else parse_quantity(match.group())
-        if value is not None:
-            found.append(Quantity(words=match.group(), start=match.start(), end=match.end(), value=value))
-    return found
+    return quantities_outside(text, [(number.start, number.end) for number in find_numbers(text)])

@@ -1,15 +1,28 @@
 """How many of something: "a couple of towels" → 2. Beside `spoken_numbers`, which finds what is no quantity."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from quickcomm.kernel import number_words as words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantity:
+    """How many of something: `words` is `text[start:end]`."""
+
+    words: str
+    start: int
+    end: int
+    value: int
+
 
 _NUMBER_WORD = "|".join(sorted((*words.SMALL.keys() - words.ZEROES, *words.SCALES), key=len, reverse=True))
 _COUNT = rf"(?:{_NUMBER_WORD})(?:[\s-]+(?:and\s+)?(?:{_NUMBER_WORD}))*|\d{{1,2}},\d{{3}}|\d+"
 _HALF = r"half[\s-]+(?:a\s+)?dozen"
 _FIXED = {"couple": 2, "pair": 2, "few": 3, "several": 3, "dozen": 12, "hundred": 100, "thousand": 1000}
 
-QUANTITIES = re.compile(
+_QUANTITIES = re.compile(
     rf"(?<![\d:.])\b(?:{_HALF}|(?:(?:a|another)\s+)?(?:{'|'.join(_FIXED)})|(?:{_COUNT})(?:\s+dozens?)?)\b(?![:.]\d)",
     re.IGNORECASE,
 )
@@ -47,3 +60,14 @@ def _cardinal(text: str) -> int:
         elif word != "and":
             current += int(word) if word.isdigit() else words.SMALL[word]
     return total + current
+
+
+def quantities_outside(text: str, taken: Sequence[tuple[int, int]]) -> list[Quantity]:
+    """Find quantities that do not overlap the spans that are taken."""
+    found: list[Quantity] = []
+    for match in _QUANTITIES.finditer(text):
+        inside = any(start < match.end() and match.start() < end for start, end in taken)
+        value = None if inside else parse_quantity(match.group())
+        if value is not None:
+            found.append(Quantity(words=match.group(), start=match.start(), end=match.end(), value=value))
+    return found

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, sparse
+from scipy import sparse
 
 from quickcomm.intelligence.adapters.embedding import Embedder
 from quickcomm.intelligence.adapters.heads import Floats, Head, Learnt, flags, join_features, softmax
@@ -273,6 +273,8 @@ def _temperature(rows: Rows) -> float:
             p = softmax(logits / np.float32(np.exp(log_t)))
             total.append(np.asarray([-np.log(p[i, j] + 1e-9) for i, j in known], np.float32))
         return float(np.concatenate(total).mean())
+
+    from scipy import optimize  # noqa: PLC0415 - not needed where nothing is learnt
 
     found = optimize.minimize_scalar(loss, bounds=(-2.0, 2.0), method="bounded")
     return float(np.exp(found.x))
