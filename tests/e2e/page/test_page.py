@@ -182,6 +182,15 @@ async def test_a_channel_with_markup_for_a_name_is_only_text(manager: Screen, ho
     assert await manager.page.locator("img:not([src='./favicon.svg'])").count() == 0
 
 
+async def test_the_policy_lets_no_text_become_markup(manager: Screen) -> None:
+    """Were there a mistake in the page one day, the browser would still refuse."""
+    assign = "try { document.body.innerHTML = '<b>hello</b>'; 'taken' } catch (error) { error.name }"
+    assert await manager.page.evaluate(assign) == "TypeError"
+    await expect(manager.get("board").or_(manager.get("empty"))).to_be_visible()
+    assert manager.errors
+    manager.forgive("TrustedHTML|policy: require-trusted-types-for")
+
+
 def built(pattern: str) -> Path:
     [file] = (STATIC / "assets").glob(pattern)
     return file
