@@ -1,5 +1,6 @@
 """Whatever comes over the socket, the answer is an error with a code and a close, and what was acked stays."""
 
+import contextlib
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -32,7 +33,7 @@ def binary(message: bytes) -> Bad:
 BAD: dict[str, tuple[Bad, set[int]]] = {
     "half a sample": (binary(b"abc"), {1003, 1007, 1008}),
     "more than a second": (binary(bytes(2 * RATE + 2)), {1007, 1008, 1009}),
-    "megabytes": (binary(bytes(8 * 1024 * 1024)), {1009}),
+    "a megabyte": (binary(bytes(1024 * 1024)), {1009}),
     "no JSON": (text("hello"), {1003, 1007}),
     "JSON, but no object": (text("[1,2]"), {1003, 1007, 1008}),
     "no type": (text("{}"), {1003, 1007, 1008}),
@@ -71,6 +72,19 @@ async def test_bad_input_is_told_and_what_was_acked_stays(server: Server, talk: 
         ended = await wire.end()
     assert balanced(ended["ledger"])
     assert ended["ledger"]["received"] == offset + 4_000
+
+
+async def test_a_message_of_monstrous_size_costs_only_its_connection(server: Server) -> None:
+    """It need not be read to the end, so that the client may not hear why."""
+    conversation, token = new_id(), "m" * 32
+    async with connected(server.url, server.key(), conversation, resume_token=token) as wire:
+        await wire.until("ready")
+        with contextlib.suppress(ConnectionError):
+            await wire.socket.send_bytes(bytes(16 * 1024 * 1024))
+        assert await wire.until_closed() in {1006, 1009}
+    async with connected(server.url, server.key(), conversation, resume_token=token) as wire:
+        await wire.until("ready")
+        await wire.end()
 
 
 @pytest.mark.parametrize(

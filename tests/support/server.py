@@ -18,7 +18,7 @@ import msgspec
 
 Json = dict[str, Any]
 
-READY_S: Final = 90.0
+READY_S: Final = 240.0  # the first start of all trains the classifier
 STOP_S: Final = 30.0
 EVENTUALLY_S: Final = 30.0
 _POLL_S: Final = 0.05

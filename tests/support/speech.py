@@ -38,7 +38,8 @@ def load(file: str, rate: int = 16_000) -> Int16:
     if own != rate:
         factor = gcd(rate, own)
         mono = resample_poly(mono, rate // factor, own // factor)
-    return np.clip(np.rint(mono * 32767), -32768, 32767).astype(np.int16)
+    whole: Int16 = np.clip(np.rint(mono * 32767), -32768, 32767).astype(np.int16)
+    return whole
 
 
 def talk(rate: int = 16_000, seconds: float | None = None) -> Int16:

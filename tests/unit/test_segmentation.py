@@ -77,6 +77,7 @@ def test_gaps_restart_the_stream_and_never_touch_speech(data: st.DataObject) -> 
     spans = run.play([*chop(sound[:at], [1600]), lost, *chop(sound[at:], [1600])])
     assert run.track.received == len(sound) + lost
     assert all(end <= at or start >= at + lost for start, end in spans)
+    pieces: list[Int16 | int]
     for checkpoint in run.checkpoints:
         if checkpoint.offset < at:
             pieces = [*chop(sound[checkpoint.offset : at], [999]), lost, *chop(sound[at:], [999])]

@@ -29,6 +29,10 @@ WRITTEN = [
     ("4-1-2", "412"),
     ("towels to 4,12", "towels to 412"),
     ("four-twelve", "412"),
+    ("4.12 needs towels", "412 needs towels"),
+    ("Engineering to 3.0.6, please.", "Engineering to 306, please."),
+    ("4. 12. Needs towels", "412. Needs towels"),
+    ("For 12 needs 2 towels.", "412 needs 2 towels."),
     ("eight oh nine", "809"),
     ("double four two", "442"),
     ("one double oh seven", "1007"),
@@ -81,6 +85,10 @@ UNTOUCHED = [
     "no one came, oh well",
     "one or two",
     "half an hour",
+    "at 4.15",
+    "$4.50 for 412",
+    "the table for 12 is ready",
+    "2.5 liters",
     "the 4th of July, 412B",
 ]
 

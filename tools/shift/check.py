@@ -1,4 +1,4 @@
-"""Hears the shift as the product would (Whisper tiny.en, int8, short window): `python -m tools.shift.check [FOLDER]`."""
+"""Hears the shift as the product would (tiny.en, int8, short window): `python -m tools.shift.check [FOLDER]`."""
 
 import sys
 import zlib

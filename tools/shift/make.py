@@ -9,11 +9,10 @@ from typing import Any
 import msgspec
 import numpy as np
 import soundfile
-
-from quickcomm.contracts.insight import Item
-from quickcomm.demo_shift import ExpectedInsight, Shift, ShiftChannel, ShiftUtterance
 from tools.shift.radio import RATE, Channel, Wave, tighten, transmit
 from tools.shift.voices import Speaker, Spoken, speak
+
+from quickcomm.demo_shift import ExpectedInsight, Shift, ShiftChannel, ShiftUtterance
 
 HERE = Path(__file__).parent
 OUT = HERE.parents[1] / "src" / "quickcomm" / "demo_shift"
@@ -51,7 +50,7 @@ def read_script() -> Script:
 
 
 def lay(script: Script, name: str, speech: dict[Line, Wave]) -> tuple[Wave, tuple[ShiftUtterance, ...]]:
-    """A channel's timeline: silence, as a squelched receiver gives it, and the transmissions at their times."""
+    """Put a channel's transmissions at their times, silence between them, as a squelched receiver gives it."""
     channel = script.channels[name]
     track = np.zeros(int(script.duration_s * RATE))
     utterances: list[ShiftUtterance] = []

@@ -73,7 +73,7 @@ def tighten(wave: Wave) -> Wave:
 
 
 def reverberate(wave: Wave, share: float, rng: np.random.Generator) -> Wave:
-    """A small hard room: exponentially falling noise, 0.12 s to -60 dB. Same length: the late tail is inaudible."""
+    """Put it in a small hard room: exponentially falling noise, 0.12 s to -60 dB. Same length as before."""
     time = np.arange(int(0.12 * RATE)) / RATE
     response = rng.standard_normal(time.size) * np.exp(-time * 6.9 / 0.12)
     wet = signal.fftconvolve(wave, response)[: wave.size]
@@ -100,11 +100,11 @@ def band(wave: Wave) -> Wave:
 
 
 def compress(wave: Wave) -> Wave:
-    """The handset's automatic gain (about 2:1 above the mean) and its limiter (soft clipping)."""
+    """Apply the handset's automatic gain (about 1.5:1) and its limiter (soft clipping of the peaks)."""
     level = rms(wave)
-    gain = np.clip((envelope(wave, 0.02) / level) ** -0.45, 0.5, 2.0)
-    driven = wave * gain / (3.2 * level)
-    return np.tanh(1.25 * driven) * level * 2.4
+    gain = np.clip((envelope(wave, 0.02) / level) ** -0.3, 0.6, 1.6)
+    driven = wave * gain / (4.5 * level)
+    return np.asarray(np.tanh(1.25 * driven) * level * 3.6, dtype=np.float64)
 
 
 def mulaw(wave: Wave) -> Wave:
@@ -132,7 +132,7 @@ def transmit(speech: Wave, channel: Channel, snr: float, rng: np.random.Generato
 
 
 def _keyed(heard: Wave, rng: np.random.Generator) -> Wave:
-    """The click of the button in front, the burst of noise before the squelch closes behind."""
+    """Add the click of the button in front, and behind the burst of noise before the squelch closes."""
     click = rng.standard_normal(240) * np.exp(-np.arange(240) / 45.0)
     heard[: click.size] += 0.05 * band(np.pad(click, (0, 200)))[: click.size]
     burst = to_rms(band(rng.standard_normal(int(TAIL_S * RATE))), 0.35 * SPEECH_RMS)

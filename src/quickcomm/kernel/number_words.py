@@ -53,6 +53,9 @@ MONTHS = _words(
 """What a number after them counts is no door."""
 TESTING = _words("testing test check mic count")
 
+HOMOPHONES = {"for": "4", "to": "2", "too": "2"}
+VERBS = _words("needs is has wants needed requests requires called reports")
+
 ORDINALS = _words("first second third fourth fifth sixth seventh eighth ninth")
 
 FUNCTION = _words(

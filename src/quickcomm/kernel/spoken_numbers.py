@@ -71,8 +71,10 @@ _TOKEN = re.compile(
     r"\d,\d{3}(?!\d|,\d)|\d+[.:]\d+(?:[.:]\d+)*|\d+[A-Za-z]\w*|\d+|[A-Za-z]+(?:['\u2019](?!s\b)[A-Za-z]+)*\.?(?=\w\.)?"
 )
 _JOIN = re.compile(r"[ \t\n]+|[-\u2010-\u2013]")
-_COMMA = re.compile(r",\s?")
+_COMMA = re.compile(r",\s?|\. ")
 _CLOCK = re.compile(r"\d{1,2}[.:]\d{2}")
+_DOTTED = re.compile(r"\d{1,2}\.\d{2}|\d(?:\.\d){2,3}")
+"""How speech-to-text puts down "four twelve" and "three oh six": "4.12", "3.0.6"."""
 
 _ROOM = (3, 4)
 # Sizes of the parts in which people say three to five digits; "four twelve" is (1, 2).
@@ -110,7 +112,10 @@ def _found(text: str) -> tuple[SpokenNumber, ...]:
     at = 0
     while at < len(tokens):
         end = _run_end(text, tokens, at)
-        if end > at:
+        if (piece := _homophone(tokens, at)) is not None:
+            found.append(_spoken(text, tokens, piece, at))
+            end = piece.last
+        elif end > at:
             found += (_spoken(text, tokens, piece, at) for piece in _Run(text, tokens, at, end).numbers())
         at = max(end, at + 1)
     return tuple(found)
@@ -165,8 +170,8 @@ def _unit_after(tokens: Sequence[_Token], at: int) -> int | None:
 def _run_end(text: str, tokens: Sequence[_Token], at: int) -> int:
     """Find the end of the run of number words that starts at `at`; `at` where none does."""
     named = _word(tokens, at - 1) in words.DOORS
-    if named and _CLOCK.fullmatch(tokens[at].text):
-        return at + 1
+    if _DOTTED.fullmatch(tokens[at].text) or (named and _CLOCK.fullmatch(tokens[at].text)):
+        return at if _is_price(text, tokens[at]) else at + 1
     if not _says_number(tokens, at) or (_word(tokens, at) in words.ZEROES and not named):
         return at
     if _word(tokens, at) == "one" and _word(tokens, at - 1) in words.POINTERS:
@@ -179,7 +184,21 @@ def _run_end(text: str, tokens: Sequence[_Token], at: int) -> int:
     # "twenty first": the tens belong to the ordinal.
     if _word(tokens, end) in words.ORDINALS and words.SMALL.get(_word(tokens, end - 1), 0) >= words.TWENTY:
         end -= 1
-    return at if end < at + 1 or text[max(0, tokens[at].start - 1) : tokens[at].start] in words.CURRENCY else end
+    return at if end < at + 1 or _is_price(text, tokens[at]) else end
+
+
+def _is_price(text: str, token: _Token) -> bool:
+    return text[max(0, token.start - 1) : token.start] in words.CURRENCY
+
+
+def _homophone(tokens: Sequence[_Token], at: int) -> _Piece | None:
+    """Read "For 12 needs towels" as 412: at the start of a sentence and before a verb, "for" is a digit."""
+    digit = words.HOMOPHONES.get(_word(tokens, at))
+    if digit is None or at + 2 >= len(tokens) or (at and tokens[at].before.isspace()):
+        return None
+    digits = tokens[at + 1].digits
+    fits = digits and len(digits) == len("12") and tokens[at + 1].before == " " and tokens[at + 2].before == " "
+    return _Piece(digit + (digits or ""), at, at + 2) if fits and _word(tokens, at + 2) in words.VERBS else None
 
 
 def _continues(tokens: Sequence[_Token], at: int, *, named: bool) -> bool:
@@ -195,14 +214,14 @@ def _continues(tokens: Sequence[_Token], at: int, *, named: bool) -> bool:
 
 
 def _comma_joins(tokens: Sequence[_Token], at: int, *, named: bool) -> bool:
-    """Say whether the comma lies in a number, as in "room 4, 1, 2" or "4,12" but not in "412, 414" or "rooms 4, 5"."""
+    """Say whether the comma lies in a number: in "room 4, 1, 2", "4,12", "4. 12", but not in "412, 414" or "rooms 4, 5"."""
     here, before = tokens[at], tokens[at - 1]
     if not _COMMA.fullmatch(here.before) or here.digits is None or before.digits is None:
         return False
     sizes = (len(before.digits), len(here.digits))
     if named:
         return max(sizes) < _ROOM[0] and sum(sizes) <= _ROOM[0]
-    return here.before == "," and sizes == (1, 2)
+    return here.before in {",", ". "} and sizes == (1, 2)
 
 
 class _Run:
@@ -262,6 +281,8 @@ class _Run:
 
     def _is_time(self, room: _Piece) -> bool:
         """Tell "at ten thirty" from "leak in ten thirty"."""
+        if _CLOCK.fullmatch(self._tokens[room.first].text):
+            return self._lead in words.TIME_LEADS
         parts = list(self._pieces(room.first, room.last))
         if self._lead not in words.TIME_LEADS or self._named or len(parts) == 1 or int(parts[0].digits) not in _HOURS:
             return False
@@ -287,7 +308,7 @@ class _Run:
             return _Piece(str(_unit_after(self._tokens, at)) * words.MULTIPLES[word], at, at + 2)
         if (digits := token.digits) is not None:
             return self._numeral(digits, at, last)
-        if _CLOCK.fullmatch(token.text):
+        if _CLOCK.fullmatch(token.text) or _DOTTED.fullmatch(token.text):
             return _Piece(re.sub(r"\D", "", token.text), at, at + 1, whole=True)
         if (value := words.SMALL.get(word)) is None:
             return None

@@ -1,6 +1,7 @@
 """`WS /v1/conversations/{conversation_id}/audio`: the audio socket of the outer contract, on aiohttp."""
 
 import asyncio
+import socket as socket_module
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal
@@ -16,7 +17,9 @@ from quickcomm.audio.service.manager import Manager, Session
 from quickcomm.kernel.errors import BusyError, ForbiddenError, InvalidInputError, QuickCommError
 
 PATH: Final = "/v1/conversations/{conversation_id}/audio"
-HEARTBEAT_S: Final = 20.0
+KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}
+"""Half-open connections are found by TCP itself, within 30 s: a WebSocket ping would go unanswered while we, for
+back-pressure, do not read."""
 CLOSE_WITHIN_S: Final = 5.0
 MAX_MESSAGE_BYTES: Final = 256 * 1024
 MAX_TEXT: Final = 4_096
@@ -76,10 +79,9 @@ class AudioSocket:
             return web.json_response(
                 problem, status=426, headers={"Upgrade": "websocket"}, content_type="application/problem+json"
             )
-        socket = web.WebSocketResponse(
-            max_msg_size=MAX_MESSAGE_BYTES, heartbeat=HEARTBEAT_S, timeout=CLOSE_WITHIN_S, compress=False
-        )
+        socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_BYTES, timeout=CLOSE_WITHIN_S, compress=False)
         await socket.prepare(request)
+        _notice_half_open(request)
         self._connections[caller.key_id] += 1
         self._sockets.add(socket)
         try:
@@ -167,6 +169,16 @@ class AudioSocket:
                 conversation.end()
             else:
                 await conversation.skip(control.samples)
+
+
+def _notice_half_open(request: web.Request) -> None:
+    link = request.transport.get_extra_info("socket") if request.transport is not None else None
+    if link is None or link.family not in {socket_module.AF_INET, socket_module.AF_INET6}:
+        return
+    link.setsockopt(socket_module.SOL_SOCKET, socket_module.SO_KEEPALIVE, 1)
+    for name, value in KEEPALIVE.items():
+        if hasattr(socket_module, name):  # not on every system
+            link.setsockopt(socket_module.IPPROTO_TCP, getattr(socket_module, name), value)
 
 
 def _parse(request: web.Request, caller: Caller) -> tuple[OpenRequest, int]:

@@ -97,9 +97,9 @@ def unsupported(heard: Judgement) -> bool:
     return echo or said in COMMONPLACES or heard.log_prob < _UNSURE or repeats(heard.text)
 
 
-# No-speech probabilities. Over 180 noises the lowest was 0.40, over 156 spoken phrases, half of them degraded, the highest
-# was 0.40 without hotwords and 0.11 with them; real speech stayed below 0.04. Loops over noise look certain of themselves,
-# so the log-probability says little alone.
+# No-speech probabilities. Over 180 noises the lowest was 0.40 (a tone 0.18, but guessed); over 156 spoken phrases, half
+# of them degraded, the highest was 0.42 without hotwords and 0.17 with them; real speech stayed below 0.04. Loops over
+# noise look certain of themselves, so the log-probability alone says little.
 _NOBODY = 0.6
 _HINT, _GUESSED = 0.15, -1.75
 _DOUBT = 0.42

@@ -45,7 +45,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`assignee`: a name of at most 80 characters; null takes the assignment back."""
+    """`assignee`: a name of at most 80 characters; null or "" takes the assignment back."""
 
     assignee: str | None = None
 
@@ -183,7 +183,7 @@ _CHANNEL_EXAMPLE: Final = {
     "conversations": 3,
     "utterances": 42,
     "open_tasks": 4,
-    "last_spoken_at": "2026-05-09T07:35:25.123Z",
+    "last_utterance_at": "2026-05-09T07:35:25.123Z",
 }
 _SESSION_EXAMPLE: Final = {"role": "read", "site": "main", "version": "0.1.0"}
 _DONE: Final = {**TASK_EXAMPLE, "status": "done", "completed_at": "2026-05-09T07:41:02.000Z", "completed_by": "desk"}

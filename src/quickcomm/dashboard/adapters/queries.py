@@ -129,7 +129,7 @@ class SqlQueries:
                     conversations=row.conversations,
                     utterances=row.utterances,
                     open_tasks=open_tasks.get(row.channel, 0),
-                    last_spoken_at=rfc3339(row.last_ns) if row.last_ns else None,
+                    last_utterance_at=rfc3339(row.last_ns) if row.last_ns else None,
                 )
                 for row in connection.execute(totals)
             ]

@@ -141,10 +141,10 @@ class Rest:
 
     async def _assign(self, request: web.Request, principal: Principal) -> web.Response:
         assignment = await parameters.body(request, Assignment)
-        assignee = assignment.assignee.strip() if assignment.assignee is not None else None
-        if assignee is not None and not 1 <= len(assignee) <= MAX_NAME:
-            raise InvalidInputError(f"`assignee` must have 1 to {MAX_NAME} characters, or be null.")
-        return await self._edit(request, principal, "assign", assignee)
+        assignee = (assignment.assignee or "").strip()
+        if len(assignee) > MAX_NAME:
+            raise InvalidInputError(f"`assignee` must have at most {MAX_NAME} characters.")
+        return await self._edit(request, principal, "assign", assignee or None)
 
     async def _edit(
         self, request: web.Request, principal: Principal, action: Action, assignee: str | None = None

@@ -1,7 +1,7 @@
 """Records inside one transaction of the database; what the projector reads and writes."""
 
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects.sqlite import insert
 
 from quickcomm.contracts.timing import Latency
+from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.adapters.tables import (
     changes,
     closing_record,
@@ -28,8 +29,68 @@ from quickcomm.dashboard.ports import State
 from quickcomm.kernel.storage import Database
 
 T = TypeVar("T")
-TASK = "t"
-CLOSING = "c"
+TASK: Final = "t"
+CLOSING: Final = "c"
+
+
+def _p(name: str) -> sa.BindParameter[Any]:
+    return sa.bindparam(name)
+
+
+def _upserting(table: sa.Table, key: tuple[str, ...], keep: tuple[str, ...] = ()) -> sa.Executable:
+    """Insert, or change all but the key and what is to be kept."""
+    statement = insert(table)
+    changed = {name: statement.excluded[name] for name in table.c.keys() if name not in (*key, *keep)}  # noqa: SIM118
+    return statement.on_conflict_do_update(index_elements=list(key), set_=changed)
+
+
+def _in_rooms(kind: str) -> sa.Select[tuple[Any]]:
+    return sa.select(rooms.c.owner).where(
+        rooms.c.site == _p("site"),
+        rooms.c.kind == kind,
+        rooms.c.room.in_(sa.bindparam("rooms", expanding=True)),
+        rooms.c.at_ns >= _p("since_ns"),
+    )
+
+
+# Built once: to build a statement costs several times what it takes to run it.
+_UTTERANCE: Final = sa.select(utterances).where(
+    utterances.c.site == _p("site"), utterances.c.utterance_id == _p("utterance_id")
+)
+_SAVE_UTTERANCE: Final = _upserting(utterances, ("site", "utterance_id"), ("id", "receipt", "painted_ms"))
+_UTTERANCE_ID: Final = sa.select(utterances.c.id).where(
+    utterances.c.site == _p("site"), utterances.c.utterance_id == _p("utterance_id")
+)
+_UNINDEX: Final = fts.delete().where(fts.c.rowid == _p("id"))
+_INDEX: Final = fts.insert().values({name: _p(name) for name in ("rowid", "text", "summary", "rooms", "tags")})
+_CONVERSATION: Final = sa.select(conversations).where(
+    conversations.c.site == _p("site"), conversations.c.conversation_id == _p("conversation_id")
+)
+_SAVE_CONVERSATION: Final = _upserting(conversations, ("site", "conversation_id"), ("id",))
+_TASKS: Final = sa.select(tasks).where(tasks.c.site == _p("site")).order_by(tasks.c.created_ns, tasks.c.insight_index)
+_TASK: Final = _TASKS.where(tasks.c.task_id == _p("task_id"))
+_TASKS_OF: Final = _TASKS.where(tasks.c.utterance_id == _p("utterance_id"))
+_TASKS_ACKNOWLEDGED: Final = _TASKS.where(tasks.c.channel == _p("channel"), tasks.c.status == "acknowledged")
+_TASKS_IN_ROOMS: Final = _TASKS.where(tasks.c.task_id.in_(_in_rooms(TASK)))
+_SAVE_TASK: Final = _upserting(tasks, ("site", "task_id"), ("id",))
+_DELETE_TASK: Final = tasks.delete().where(tasks.c.site == _p("site"), tasks.c.task_id == _p("task_id"))
+_CLOSINGS: Final = sa.select(closings).where(closings.c.site == _p("site")).order_by(closings.c.insight_index)
+_CLOSINGS_OF: Final = _CLOSINGS.where(closings.c.utterance_id == _p("utterance_id"))
+_CLOSINGS_IN_ROOMS: Final = _CLOSINGS.where(closings.c.closing_id.in_(_in_rooms(CLOSING)))
+_SAVE_CLOSING: Final = _upserting(closings, ("site", "closing_id"))
+_DELETE_CLOSING: Final = closings.delete().where(
+    closings.c.site == _p("site"), closings.c.closing_id == _p("closing_id")
+)
+_DELETE_ROOMS: Final = rooms.delete().where(
+    rooms.c.site == _p("site"), rooms.c.kind == _p("kind"), rooms.c.owner == _p("owner")
+)
+_SAVE_ROOMS: Final = rooms.insert()
+_NEXT_CHANGE: Final = (
+    insert(changes)
+    .values(site=_p("site"), change=1)
+    .on_conflict_do_update(index_elements=["site"], set_={"change": changes.c.change + 1})
+    .returning(changes.c.change)
+)
 
 
 class SqlStore:
@@ -47,95 +108,78 @@ class SqlState:
         self._connection = connection
 
     def utterance(self, site: str, utterance_id: str) -> UtteranceRecord | None:
-        query = sa.select(utterances).where(utterances.c.site == site, utterances.c.utterance_id == utterance_id)
-        row = self._connection.execute(query).one_or_none()
+        row = self._run(_UTTERANCE, site=site, utterance_id=utterance_id).one_or_none()
         return None if row is None else utterance_record(row)
 
     def save_utterance(self, record: UtteranceRecord) -> None:
         heard, found = record.heard, record.found
-        spoken_ns = heard.spoken_at_ns if heard else found.speech_ended_ns if found else 0
-        row_id = self._upsert(
-            utterances,
-            ("site", "utterance_id"),
-            {
-                "site": record.site,
-                "utterance_id": record.utterance_id,
-                "conversation_id": record.conversation_id,
-                "channel": heard.channel if heard else "",
-                "spoken_ns": spoken_ns,
-                "heard": heard is not None,
-                "change": record.change,
-                "transcript": msgspec.json.encode(heard) if heard else None,
-                "found": msgspec.json.encode(found) if found else None,
-            },
+        self._run(
+            _SAVE_UTTERANCE,
+            site=record.site,
+            utterance_id=record.utterance_id,
+            conversation_id=record.conversation_id,
+            channel=heard.channel if heard else "",
+            spoken_ns=heard.spoken_at_ns if heard else found.speech_ended_ns if found else 0,
+            heard=heard is not None,
+            change=record.change,
+            transcript=msgspec.json.encode(heard) if heard else None,
+            found=msgspec.json.encode(found) if found else None,
         )
         if heard is not None:
-            self._index(row_id, record)
+            self._index(record, heard)
 
     def conversation(self, site: str, conversation_id: str) -> ConversationRecord | None:
-        query = sa.select(conversations).where(
-            conversations.c.site == site, conversations.c.conversation_id == conversation_id
-        )
-        row = self._connection.execute(query).one_or_none()
+        row = self._run(_CONVERSATION, site=site, conversation_id=conversation_id).one_or_none()
         return None if row is None else conversation_record(row)
 
     def save_conversation(self, record: ConversationRecord) -> None:
         values = msgspec.structs.asdict(record)
         values["ledgers"] = msgspec.json.encode(record.ledgers)
-        self._upsert(conversations, ("site", "conversation_id"), values)
+        self._run(_SAVE_CONVERSATION, **values)
 
     def task(self, site: str, task_id: str) -> TaskRecord | None:
-        found = self._tasks(tasks.c.site == site, tasks.c.task_id == task_id)
+        found = self._tasks(_TASK, site=site, task_id=task_id)
         return found[0] if found else None
 
     def tasks_of(self, site: str, utterance_id: str) -> list[TaskRecord]:
-        return self._tasks(tasks.c.site == site, tasks.c.utterance_id == utterance_id)
+        return self._tasks(_TASKS_OF, site=site, utterance_id=utterance_id)
 
     def tasks_acknowledged(self, site: str, channel: str) -> list[TaskRecord]:
-        return self._tasks(tasks.c.site == site, tasks.c.channel == channel, tasks.c.status == "acknowledged")
+        return self._tasks(_TASKS_ACKNOWLEDGED, site=site, channel=channel)
 
     def tasks_in_rooms(self, site: str, rooms: Iterable[str], since_ns: int) -> list[TaskRecord]:
-        return self._tasks(tasks.c.site == site, tasks.c.task_id.in_(_owners(TASK, site, rooms, since_ns)))
+        return self._tasks(_TASKS_IN_ROOMS, site=site, rooms=list(rooms), since_ns=since_ns)
 
     def save_task(self, record: TaskRecord) -> None:
         values = msgspec.structs.asdict(record)
         values["rooms"] = msgspec.json.encode(record.rooms)
-        self._upsert(tasks, ("site", "task_id"), values)
+        self._run(_SAVE_TASK, **values)
         self._save_rooms(record.site, TASK, record.task_id, record.rooms, record.created_ns)
 
     def delete_task(self, record: TaskRecord) -> None:
-        self._connection.execute(tasks.delete().where(tasks.c.site == record.site, tasks.c.task_id == record.task_id))
+        self._run(_DELETE_TASK, site=record.site, task_id=record.task_id)
         self._save_rooms(record.site, TASK, record.task_id, (), 0)
 
     def closings_of(self, site: str, utterance_id: str) -> list[Closing]:
-        return self._closings(closings.c.site == site, closings.c.utterance_id == utterance_id)
+        return self._closings(_CLOSINGS_OF, site=site, utterance_id=utterance_id)
 
     def closings_in_rooms(self, site: str, rooms: Iterable[str], since_ns: int) -> list[Closing]:
-        owners = _owners(CLOSING, site, rooms, since_ns)
-        return self._closings(closings.c.site == site, closings.c.closing_id.in_(owners))
+        return self._closings(_CLOSINGS_IN_ROOMS, site=site, rooms=list(rooms), since_ns=since_ns)
 
     def save_closing(self, record: Closing) -> None:
         closing_id = task_id(record.utterance_id, record.insight_index)
         values = msgspec.structs.asdict(record)
         values["rooms"] = msgspec.json.encode(record.rooms)
-        values["closing_id"] = closing_id
-        statement = insert(closings).values(values)
-        self._connection.execute(
-            statement.on_conflict_do_update(index_elements=["site", "closing_id"], set_=dict(statement.excluded))
-        )
+        self._run(_SAVE_CLOSING, **values, closing_id=closing_id)
         self._save_rooms(record.site, CLOSING, closing_id, record.rooms, record.at_ns)
 
     def delete_closing(self, record: Closing) -> None:
         closing_id = task_id(record.utterance_id, record.insight_index)
-        self._connection.execute(
-            closings.delete().where(closings.c.site == record.site, closings.c.closing_id == closing_id)
-        )
+        self._run(_DELETE_CLOSING, site=record.site, closing_id=closing_id)
         self._save_rooms(record.site, CLOSING, closing_id, (), 0)
 
     def next_change(self, site: str) -> int:
-        statement = insert(changes).values(site=site, change=1)
-        upsert = statement.on_conflict_do_update(index_elements=["site"], set_={"change": changes.c.change + 1})
-        return int(self._connection.execute(upsert.returning(changes.c.change)).scalar_one())
+        return int(self._run(_NEXT_CHANGE, site=site).scalar_one())
 
     def save_receipt(self, site: str, utterance_id: str, receipt: Latency) -> None:
         self._connection.execute(
@@ -197,53 +241,37 @@ class SqlState:
         self._connection.execute(utterances.delete().where(utterances.c.id.in_(ids)))
         return len(rows)
 
-    def _index(self, row_id: int, record: UtteranceRecord) -> None:
-        heard, found = record.heard, record.found
-        if heard is None:
-            return
-        insights = found.insights if found else ()
+    def _index(self, record: UtteranceRecord, heard: UtteranceTranscribed) -> None:
+        row_id = self._run(_UTTERANCE_ID, site=record.site, utterance_id=record.utterance_id).scalar_one()
+        insights = record.found.insights if record.found else ()
         tags = [tag("s", record.site), tag("c", heard.channel), tag("k", heard.conversation_id)]
         tags += [tag("d", department) for department in sorted({insight.department for insight in insights})]
-        self._connection.execute(fts.delete().where(fts.c.rowid == row_id))
-        self._connection.execute(
-            fts.insert().values(
-                rowid=row_id,
-                text=heard.text,
-                summary=" ".join(insight.summary for insight in insights),
-                rooms=" ".join(room for insight in insights for room in insight.rooms),
-                tags=" ".join(tags),
-            )
+        self._run(_UNINDEX, id=row_id)
+        self._run(
+            _INDEX,
+            rowid=row_id,
+            text=heard.text,
+            summary=" ".join(insight.summary for insight in insights),
+            rooms=" ".join(room for insight in insights for room in insight.rooms),
+            tags=" ".join(tags),
         )
 
-    def _upsert(self, table: sa.Table, key: tuple[str, ...], values: dict[str, Any]) -> int:
-        statement = insert(table).values(values)
-        changed = {name: statement.excluded[name] for name in values if name not in key}
-        upsert = statement.on_conflict_do_update(index_elements=list(key), set_=changed)
-        return int(self._connection.execute(upsert.returning(table.c.id)).scalar_one())
+    def _run(self, statement: sa.Executable, **parameters: Any) -> sa.CursorResult[Any]:
+        return self._connection.execute(statement, parameters)
 
     def _save_rooms(self, site: str, kind: str, owner: str, names: tuple[str, ...], at_ns: int) -> None:
-        self._connection.execute(
-            rooms.delete().where(rooms.c.site == site, rooms.c.kind == kind, rooms.c.owner == owner)
-        )
+        self._run(_DELETE_ROOMS, site=site, kind=kind, owner=owner)
         if names:
             self._connection.execute(
-                rooms.insert(),
+                _SAVE_ROOMS,
                 [
                     {"site": site, "kind": kind, "room": room, "at_ns": at_ns, "owner": owner}
                     for room in dict.fromkeys(names)
                 ],
             )
 
-    def _tasks(self, *conditions: sa.ColumnElement[bool]) -> list[TaskRecord]:
-        query = sa.select(tasks).where(*conditions).order_by(tasks.c.created_ns, tasks.c.insight_index)
-        return [task_record(row) for row in self._connection.execute(query)]
+    def _tasks(self, query: sa.Executable, **parameters: Any) -> list[TaskRecord]:
+        return [task_record(row) for row in self._run(query, **parameters)]
 
-    def _closings(self, *conditions: sa.ColumnElement[bool]) -> list[Closing]:
-        query = sa.select(closings).where(*conditions).order_by(closings.c.insight_index)
-        return [closing_record(row) for row in self._connection.execute(query)]
-
-
-def _owners(kind: str, site: str, names: Iterable[str], since_ns: int) -> sa.Select[tuple[Any]]:
-    return sa.select(rooms.c.owner).where(
-        rooms.c.site == site, rooms.c.kind == kind, rooms.c.room.in_(list(names)), rooms.c.at_ns >= since_ns
-    )
+    def _closings(self, query: sa.Executable, **parameters: Any) -> list[Closing]:
+        return [closing_record(row) for row in self._run(query, **parameters)]

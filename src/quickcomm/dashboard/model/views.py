@@ -78,7 +78,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     conversations: int
     utterances: int
     open_tasks: int
-    last_spoken_at: str | None
+    last_utterance_at: str | None
 
 
 def rfc3339(ns: int) -> str:

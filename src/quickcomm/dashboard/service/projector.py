@@ -197,7 +197,7 @@ class Projector:
             closings = self._state.closings_in_rooms(site, rooms, since_ns)
             if not closings:
                 return
-            tasks = self._state.tasks_in_rooms(site, rooms, since_ns - WINDOW_NS)
+            tasks = self._tasks_for(site, rooms, closings, since_ns - WINDOW_NS)
             spread = rooms.union(_rooms(closings), _rooms(tasks))
             if spread == rooms:
                 break
@@ -210,6 +210,16 @@ class Projector:
             after = closings_after[closing.utterance_id, closing.insight_index]
             if after != closing:
                 self._state.save_closing(after)
+
+    def _tasks_for(self, site: str, rooms: set[str], closings: list[Closing], since_ns: int) -> list[TaskRecord]:
+        """The tasks of the rooms, and those that were closed when they still had other rooms."""
+        tasks = {task.task_id: task for task in self._state.tasks_in_rooms(site, rooms, since_ns)}
+        for closing in closings:
+            if closing.task_id is not None and closing.task_id not in tasks:
+                task = self._state.task(site, closing.task_id)
+                if task is not None:
+                    tasks[task.task_id] = task
+        return list(tasks.values())
 
     def _pin(self, task: TaskRecord) -> None:
         """A person reopened what a voice had closed: that closing is spent, and must not close another task."""

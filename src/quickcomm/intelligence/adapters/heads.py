@@ -18,7 +18,7 @@ from quickcomm.intelligence.model.reading import Reading
 Floats = npt.NDArray[np.float32]
 Matrix = sparse.csr_array | Floats
 
-EMBEDDING_SCALE, NGRAM_SCALE, FLAG_SCALE = 4.0, 1.0, 0.5
+EMBEDDING_SCALE, NGRAM_SCALE, FLAG_SCALE = 2.0, 2.0, 0.5
 """How much each kind of feature may weigh against the others under one penalty; found by cross-validation."""
 
 ARRAYS, NAMES = "heads.npz", "heads.json"

@@ -41,6 +41,8 @@ MAX_WAITING = 16
 
 _BATCH = 64
 _CUT = 0.5
+_OTHERS = {"cut", "pairs"}
+"""Heads that do not look at the features of a text."""
 
 log = structlog.get_logger(__name__)
 
@@ -131,6 +133,11 @@ class _Known:
     def __init__(self, reader: Reader, embedder: Embedder, learnt: Learnt) -> None:
         self._reader, self._embedder, self._learnt = reader, embedder, learnt
         self._intents = sorted(reader.pack.intents)
+        pairs = learnt.heads["pairs"]
+        self._usual = {
+            intent: dict(zip(pairs.classes, map(float, row), strict=True))
+            for intent, row in zip(self._intents, np.exp(pairs.weights), strict=True)
+        }
         self.readings: dict[str, Reading] = {}
         self._chances: dict[str, dict[str, Floats]] = {}
 
@@ -142,7 +149,7 @@ class _Known:
         plain = [reading.plain for reading in readings]
         grams = self._learnt.ngrams.transform(plain)
         features = join_features(self._embedder.embed(plain), grams, flags(readings))
-        said = {name: head.probabilities(features) for name, head in self._learnt.heads.items() if name != "cut"}
+        said = {name: head.probabilities(features) for name, head in self._learnt.heads.items() if name not in _OTHERS}
         said["intents"] = whole_rows(self._learnt.heads["intent"], said["intent"], self._intents)
         for row, text in enumerate(new):
             self.readings[text] = readings[row]
@@ -162,6 +169,7 @@ class _Known:
             department=named("department"),
             urgency=named("urgency"),
             danger=named("danger").get("yes", 0.0),
+            usual=self._usual,
         )
 
 

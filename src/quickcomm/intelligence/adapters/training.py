@@ -31,9 +31,11 @@ FOLDS = 3
 STRENGTH = {"intent": 2.0, "department": 1.0, "urgency": 1.0, "danger": 1.0, "cut": 1.0}
 """Inverse penalty of each head, found by cross-validation."""
 
+_INNER = re.compile(r"[,.;:!?-]\s")
 _MIN_PHRASES = 20
 _ROOM_BONUS = 3.0
 _NEVER = 9.0
+_RARE = 0.5
 _MAX_QUESTIONS = 900
 """Places to cut that are looked at, those of phrases with several insights first; more teach little."""
 
@@ -59,6 +61,7 @@ class Trainer:
     def __init__(self, pack: SitePack, reader: Reader, embedder: Embedder, progress: Progress) -> None:
         self._pack, self._reader, self._embedder, self._progress = pack, reader, embedder, progress
         self._known: dict[str, tuple[Reading, Floats]] = {}
+        self._vectors: dict[str, Floats] = {}
         self._intents = sorted(pack.intents)
         self._tasks = [pack.intents[name].opens_task for name in self._intents]
 
@@ -78,7 +81,8 @@ class Trainer:
         final = self._fit(examples)
         intent = msgspec.structs.replace(final.heads["intent"], temperature=temperature)
         self._progress("done", 1.0)
-        heads = {**final.heads, "intent": intent, "cut": cut}
+        pairs = _pairs(self._pack, phrases)
+        heads = {**final.heads, "intent": intent, "cut": cut, "pairs": pairs}
         return Learnt(ngrams=final.ngrams, heads=heads, report=report | {"temperature": temperature})
 
     def learn_texts(self, texts: Iterable[str]) -> None:
@@ -87,8 +91,9 @@ class Trainer:
         readings = [self._reader.read(text) for text in new]
         if not new:
             return
-        vectors = self._embedder.embed([reading.plain for reading in readings])
-        self._known.update((text, (r, v)) for text, r, v in zip(new, readings, vectors, strict=True))
+        plain = [p for p in dict.fromkeys(reading.plain for reading in readings) if p not in self._vectors]
+        self._vectors.update(zip(plain, self._embedder.embed(plain), strict=True))
+        self._known.update((text, (r, self._vectors[r.plain])) for text, r in zip(new, readings, strict=True))
 
     def _label(self, example: Example, head: str) -> str:
         if head == "danger":
@@ -224,7 +229,7 @@ def fit_head(features: sparse.csr_array | Floats, labels: Sequence[str], strengt
 def _examples(phrase: Phrase) -> list[Example]:
     if len(phrase.insights) != 1:
         return []
-    texts = dict.fromkeys([phrase.text, heard(phrase.text)])
+    texts = dict.fromkeys([phrase.text, heard(phrase.text)] if _INNER.search(phrase.text) else [phrase.text])
     return [Example(text=text, insight=phrase.insights[0], fold=fold_of(phrase.text)) for text in texts if text.strip()]
 
 
@@ -235,6 +240,19 @@ def heard(text: str) -> str:
 
 def fold_of(text: str) -> int:
     return hashlib.sha256(heard(text).encode()).digest()[0] % FOLDS
+
+
+def _pairs(pack: SitePack, phrases: Sequence[Phrase]) -> Head:
+    """How likely each department is for an intent, as logarithms: float32[intents of the pack, departments]."""
+    names, rows = sorted(pack.departments), sorted(pack.intents)
+    counts = np.full((len(rows), len(names)), _RARE)
+    for phrase in phrases:
+        for one in phrase.insights:
+            counts[rows.index(one.intent), names.index(one.department)] += 1
+    for row, intent in enumerate(rows):
+        counts[row, names.index(pack.intents[intent].department)] += 1
+    logs = np.log(counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
+    return Head(classes=tuple(names), weights=logs, bias=np.zeros(len(names), np.float32))
 
 
 Rows = list[tuple[Floats, tuple[str, ...], list[str]]]

@@ -25,6 +25,8 @@ class Opinion(msgspec.Struct, frozen=True, kw_only=True):
     department: Chances
     urgency: Chances
     danger: float
+    usual: Mapping[str, Chances]
+    """How likely each department is for an intent, whatever was said."""
 
 
 class Clause(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +60,7 @@ def decide(pack: SitePack, reading: Reading, opinion: Opinion) -> Decided:
         sure = any(hit.sure for hit in reading.danger)
         confidence = _SURE_RULE + (1 - _SURE_RULE) * opinion.danger if sure else opinion.danger
         return Decided(
-            intent=emergency, department=_who_first(pack, reading, opinion), urgency="critical", confidence=confidence
+            intent=emergency, department=_department(emergency, opinion), urgency="critical", confidence=confidence
         )
     intent, confidence = max(
         ((name, p) for name, p in opinion.intent.items() if name != emergency), key=lambda pair: pair[1]
@@ -70,34 +72,19 @@ def decide(pack: SitePack, reading: Reading, opinion: Opinion) -> Decided:
         )
     return Decided(
         intent=intent,
-        department=_department(pack, intent, opinion),
-        urgency=_urgency(pack, intent, reading, opinion),
+        department=_department(intent, opinion),
+        urgency=_urgency(opinion),
         confidence=min(max(confidence, 0.0), 1.0),
     )
 
 
-def _who_first(pack: SitePack, reading: Reading, opinion: Opinion) -> str:
-    sure = any(hit.sure for hit in reading.danger)
-    named = [hit.department for hit in reading.danger if hit.department and hit.sure == sure]
-    if named:
-        return max(dict.fromkeys(named), key=lambda name: (named.count(name), -named.index(name)))
-    possible = {rule.department for rule in pack.emergency.rules} or {pack.intents[pack.emergency.intent].department}
-    return max(sorted(possible), key=lambda name: opinion.department.get(name, 0.0))
+def _department(intent: str, opinion: Opinion) -> str:
+    """Both opinions count: what the words say, and who usually does such things."""
+    usual = opinion.usual[intent]
+    return max(sorted(usual), key=lambda name: opinion.department.get(name, 0.0) * usual[name])
 
 
-def _department(pack: SitePack, intent: str, opinion: Opinion) -> str:
-    if pack.intents[intent].department == pack.nobody:
-        return pack.nobody
-    others = {name: p for name, p in opinion.department.items() if name != pack.nobody}
-    if not others:
-        return pack.intents[intent].department
-    return max(others, key=lambda name: others[name] + (0.05 if name == pack.intents[intent].department else 0.0))
-
-
-def _urgency(pack: SitePack, intent: str, reading: Reading, opinion: Opinion) -> Urgency:
-    if pack.intents[intent].department == pack.nobody:
-        return pack.intents[intent].urgency
-    del reading
+def _urgency(opinion: Opinion) -> Urgency:
     possible: list[Urgency] = ["low", "normal", "high"]
     return max(possible, key=lambda level: opinion.urgency.get(level, 0.0))
 

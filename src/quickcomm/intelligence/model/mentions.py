@@ -5,6 +5,7 @@ A room is only what the words support: an unsupported room sends somebody to the
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 import msgspec
 
@@ -23,6 +24,30 @@ _DIGIT_RUN = re.compile(
 )
 _WRITTEN = re.compile(r"(?<![\w.:,$#-])\d[\dA-Za-z]*(?:-\d[\dA-Za-z]*)*(?![\w:]|[.,]\d)")
 _CLOCK = re.compile(r"(?:0?[1-9]|1\d|2[0-3])(?:00|15|30|45)")
+_TEENS = ("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_TWO = {word: str(value) for value, word in enumerate(_TEENS, start=10)} | {
+    word: str(value) for value, word in zip(range(20, 100, 10), _TENS, strict=True)
+}
+_SOUND = {"ate": "8", "for": "4", "fore": "4", "to": "2", "too": "2", "won": "1", "tree": "3"}
+_DIGIT_WORDS = "|".join([*_DIGITS, *_SOUND])
+_FIRST, _SECOND = "|".join(_SOUND), "|".join(_TWO)
+_SOUNDS = re.compile(
+    rf"(?<![\w'])(?P<first>{_FIRST})\s+(?P<tens>oh|o|{_SECOND})(?:[\s-]+(?P<last>{_DIGIT_WORDS}))?(?![\w'])",
+    re.IGNORECASE,
+)
+_WANTS_PLACE = re.compile(r"\b(?:in|at|to|for|from|near|by|outside|please|and|clean|ready|suites)\W*$", re.IGNORECASE)
+_SAYS_SOMETHING = re.compile(
+    r"\W+(?:needs?|wants?|is|has|asking|asks|says|left|still|got|would|called|calling|no|vacant|done|please)\b",
+    re.IGNORECASE,
+)
+_SORRY = r"[\s,.;:-]+(?:no|wait|sorry|i mean|i meant|make that|make it|that's|it's|actually|room)"
+_INSTEAD = re.compile(
+    r"[\s,.;:-]*(?:no|no no|sorry|no sorry|oh sorry|no wait|wait|wait no|correction|i mean|i meant|make that|scratch that"
+    rf"|rather|actually|excuse me|my bad)(?:{_SORRY})*[\s,.;:-]*",
+    re.IGNORECASE,
+)
+_RATHER = re.compile(r"[\s,]*not\s+", re.IGNORECASE)
 _LONG = 5
 """From this many digits on people say a number digit by digit, and it is an account rather than a door."""
 
@@ -34,6 +59,8 @@ class Mention(msgspec.Struct, frozen=True, kw_only=True):
     words: str
     start: int
     end: int
+    guessed: bool = False
+    """Read from words that sound like a number ("ate fifteen"): believed only where the words around it agree."""
 
 
 class PlaceFinder:
@@ -57,7 +84,7 @@ class PlaceFinder:
                 continue
             if self._pattern.fullmatch(mention.value) and self._plausible(text, mention, found):
                 found.append(mention)
-        return found
+        return _corrected(text, found)
 
     def unverified(self, rooms: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(room for room in rooms if room not in self._registry) if self._registry else ()
@@ -72,8 +99,8 @@ class PlaceFinder:
 
     def _plausible(self, text: str, mention: Mention, found: list[Mention]) -> bool:
         before, after = text[: mention.start], text[mention.end :]
-        if self._lead.search(before):
-            return True
+        if self._lead.search(before) or mention.guessed:
+            return not mention.guessed or bool(self._lead.search(before)) or _strong(before, after)
         if self._before is not None and self._before.match(after):
             return False
         if self._registry and mention.value in self._registry:
@@ -101,12 +128,48 @@ def _anchored(pattern: re.Pattern[str], head: str, tail: str, bound: str) -> re.
 def _numbers(text: str) -> Iterator[Mention]:
     for number in find_numbers(text):
         yield Mention(value=number.digits, words=number.words, start=number.start, end=number.end)
+    yield from _heard_wrong(text)
     for match in _WRITTEN.finditer(text):
         yield Mention(value=match.group().upper(), words=match.group(), start=match.start(), end=match.end())
     for match in _DIGIT_RUN.finditer(text):
         digits = "".join(_DIGITS.get(word, word) for word in re.split(r"[\s,-]+", match.group().lower()))
         if len(digits) >= _LONG:
             yield Mention(value=digits, words=match.group(), start=match.start(), end=match.end())
+
+
+def _heard_wrong(text: str) -> Iterator[Mention]:
+    """Numbers behind words that sound like them: "ate oh six" is 806."""
+    for match in _SOUNDS.finditer(text):
+        first, tens = _SOUND[match["first"].lower()], match["tens"].lower()
+        last = (match["last"] or "").lower()
+        digit = _SOUND.get(last) or _DIGITS.get(last, "")
+        if tens in _TWO:
+            value = first + _TWO[tens][:1] + digit if digit and _TWO[tens].endswith("0") else first + _TWO[tens]
+            end = match.end() if digit and _TWO[tens].endswith("0") else match.end("tens")
+        elif digit:
+            value, end = f"{first}0{digit}", match.end()
+        else:
+            continue
+        yield Mention(value=value, words=text[match.start() : end], start=match.start(), end=end, guessed=True)
+
+
+def _strong(before: str, after: str) -> bool:
+    """At the very start with a verb after it, or after a word that wants a place."""
+    return bool(_WANTS_PLACE.search(before)) or (not before.strip() and bool(_SAYS_SOMETHING.match(after)))
+
+
+def _corrected(text: str, found: list[Mention]) -> list[Mention]:
+    """Without what the speaker takes back: "214, no wait, 241", "214 not 240"."""
+    dropped: set[int] = set()
+    for i, (a, b) in enumerate(pairwise(found)):
+        between = text[a.end : b.start]
+        if _INSTEAD.fullmatch(between):
+            dropped.add(i)
+        elif _RATHER.fullmatch(between):
+            dropped.add(i + 1)
+    gone = {found[i].value for i in dropped}
+    kept = [m for i, m in enumerate(found) if i not in dropped]
+    return [m for m in kept if m.value not in gone] if dropped and len(kept) > 1 else kept
 
 
 def distinct(mentions: list[Mention]) -> tuple[str, ...]:

@@ -128,8 +128,10 @@ def is_websocket(request: web.Request) -> bool:
 
 def require_same_origin(request: web.Request) -> None:
     """A cookie is sent whoever wrote the page: only our own page may change something or open a socket with it."""
-    origin = request.headers.get(hdrs.ORIGIN)
     fetch_site = request.headers.get("Sec-Fetch-Site")
+    origin = request.headers.get(hdrs.ORIGIN)
+    if fetch_site is not None and origin == "null":
+        origin = None  # a browser that hides the origin still tells whether it is the same
     same_host = origin is None or _host(origin) == request.host.lower()
     if (origin is None and fetch_site is None) or not same_host or fetch_site not in (None, "same-origin"):
         raise ForbiddenError("This request came from another site.")

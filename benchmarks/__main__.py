@@ -1,0 +1,33 @@
+"""`python -m benchmarks [NAME …]`: every measurement one after the other, or those that are named.
+
+Each prints its table and, as its last line, JSON. Heavy ones run alone so that they do not slow each other down.
+"""
+
+import subprocess
+import sys
+from typing import Final
+
+BENCHMARKS: Final = {
+    "classify": "understanding of held-back phrases, by the local classifier",
+    "stt": "speech-to-text alone: accuracy and CPU against the stock window (needs QUICKCOMM_SPEECH_DATA)",
+    "live": "word error rate through the live socket (needs QUICKCOMM_SPEECH_DATA)",
+    "shift": "the demo shift: words, rooms, intents, emergencies, latency",
+    "startup": "time until a warm server is ready",
+}
+
+
+def main() -> int:
+    names = sys.argv[1:] or list(BENCHMARKS)
+    unknown = [name for name in names if name not in BENCHMARKS]
+    if unknown or "--help" in names:
+        print("\n".join([str(__doc__), *(f"  {name:10} {what}" for name, what in BENCHMARKS.items())]))
+        return 2 if unknown else 0
+    status = 0
+    for name in names:
+        print(f"\n== {name}: {BENCHMARKS[name]}", flush=True)
+        status = max(status, subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

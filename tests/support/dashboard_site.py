@@ -1,0 +1,184 @@
+"""A running dashboard for tests: a real server on loopback, a real database file and the real bus."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, get_args
+
+import aiohttp
+import msgspec
+from aiohttp import web
+
+from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged
+from quickcomm.contracts.insight import Insight
+from quickcomm.contracts.insights import INSIGHTS, InsightsFound
+from quickcomm.contracts.timing import Latency
+from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed, Word
+from quickcomm.dashboard.module import Dashboard, DashboardSettings
+from quickcomm.kernel.bus.sql import MIGRATIONS as BUS_MIGRATIONS
+from quickcomm.kernel.bus.sql import SqlBus
+from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.http import create_app
+from quickcomm.kernel.keys import Authenticator, KeySettings, KeyStore, Role
+from quickcomm.kernel.storage import Database, migrate
+
+Receipt = tuple[str, str, str, Latency]
+START_NS = 1_760_000_000_000_000_000
+
+
+def heard(
+    start: int, text: str, *, conversation: str = "shift-1", site: str = "main", channel: str = "housekeeping"
+) -> UtteranceTranscribed:
+    at_ns = START_NS + start * 62_500
+    return UtteranceTranscribed(
+        site=site,
+        conversation_id=conversation,
+        utterance_id=f"{conversation}:0:{start}",
+        channel=channel,
+        speaker=0,
+        seq=1 + start // 16_000,
+        start_offset=start,
+        end_offset=start + 8000,
+        sample_rate=16_000,
+        text=text,
+        words=(Word(text=text.partition(" ")[0], start_offset=start, end_offset=start + 4000, confidence=0.9),),
+        confidence=0.9,
+        stt_model="test",
+        spoken_at_ns=at_ns,
+        speech_ended_ns=at_ns + 500_000_000,
+        published_ns=at_ns + 900_000_000,
+        latency=Latency(endpoint=500.0, stt=300.0, publish=5.0),
+    )
+
+
+def found(transcript: UtteranceTranscribed, *insights: Insight, revision: int = 1, opens: bool = True) -> InsightsFound:
+    return InsightsFound(
+        site=transcript.site,
+        conversation_id=transcript.conversation_id,
+        utterance_id=transcript.utterance_id,
+        revision=revision,
+        insights=insights,
+        opens_tasks=tuple(insight.index for insight in insights) if opens else (),
+        speech_ended_ns=transcript.speech_ended_ns,
+        published_ns=transcript.published_ns + 5_000_000,
+        latency=Latency(endpoint=500.0, stt=300.0, publish=5.0, queue=2.0, classify=6.0),
+    )
+
+
+def insight(
+    intent: str = "request_item", *rooms: str, index: int = 0, summary: str = "Bring towels", department: str = ""
+) -> Insight:
+    return Insight(
+        index=index,
+        intent=intent,
+        department=department or "housekeeping",
+        urgency="normal",
+        rooms=rooms,
+        summary=summary,
+        confidence=0.9,
+        model="test",
+    )
+
+
+class Site:
+    """A running dashboard and keys for it."""
+
+    def __init__(self, database: Database, bus: SqlBus, dashboard: Dashboard, keys: KeyStore) -> None:
+        self.database = database
+        self.bus = bus
+        self.dashboard = dashboard
+        self.keys = keys
+        self.receipts: asyncio.Queue[Receipt] = asyncio.Queue()
+        self.http: aiohttp.ClientSession
+        self.url = ""
+        self.tokens: dict[str, str] = {}
+        self.app: web.Application
+
+    async def publish(self, *messages: UtteranceTranscribed | InsightsFound | ConversationChanged) -> None:
+        streams = {UtteranceTranscribed: TRANSCRIPTS, InsightsFound: INSIGHTS, ConversationChanged: CONVERSATIONS}
+        for message in messages:
+            await self.bus.publish(streams[type(message)], message.conversation_id, msgspec.json.encode(message))
+
+    async def say(self, transcript: UtteranceTranscribed, *insights: Insight) -> Latency:
+        """Publish both messages and wait for the receipt."""
+        await self.publish(transcript, found(transcript, *insights))
+        async with asyncio.timeout(10):
+            return (await self.receipts.get())[3]
+
+    def headers(self, role: str = "read") -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.tokens[role]}"}
+
+    async def get(
+        self, path: str, query: dict[str, str] | None = None, *, role: str = "read", expect: int = 200
+    ) -> Any:
+        async with self.http.get(self.url + path, params=query, headers=self.headers(role)) as answer:
+            assert answer.status == expect, await answer.text()
+            return await answer.json(content_type=None)
+
+    async def post(self, path: str, role: str = "admin", *, expect: int = 200, body: Any = None) -> Any:
+        async with self.http.post(self.url + path, json=body, headers=self.headers(role)) as answer:
+            assert answer.status == expect, await answer.text()
+            return await answer.json(content_type=None)
+
+    def live(self, query: str = "", role: str = "read", **options: Any) -> Any:
+        return self.http.ws_connect(f"{self.url}/v1/live{query}", headers=self.headers(role), **options)
+
+
+@asynccontextmanager
+async def running(path: Path, settings: DashboardSettings | None = None) -> AsyncIterator[Site]:
+    database = Database(path / "site.sqlite")
+    database.open()
+    clock = SystemClock()
+    bus = SqlBus(database, clock)
+    keys = KeyStore(database, clock)
+    auth = Authenticator(keys, clock, KeySettings(failures_burst=1000))
+    receipts: asyncio.Queue[Receipt] = asyncio.Queue()
+    dashboard = Dashboard(
+        database=database,
+        bus=bus,
+        clock=clock,
+        keys=auth,
+        settings=settings,
+        on_receipt=lambda *receipt: receipts.put_nowait(receipt),
+    )
+    migrate(database.engine, "bus", BUS_MIGRATIONS)
+    keys.migrate()
+    dashboard.migrate()
+    site = Site(database, bus, dashboard, keys)
+    site.receipts = receipts
+    for role in get_args(Role):
+        site.tokens[role] = (await keys.create(role, name=f"the {role}")).key
+    site.tokens["elsewhere"] = (await keys.create("admin", site="elsewhere")).key
+    site.app = create_app(dashboard.routes())
+    runner = web.AppRunner(site.app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    site.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    try:
+        async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as site.http:
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(dashboard.run())
+                yield site
+                await dashboard.drain()
+                task.cancel()
+            await dashboard.aclose()
+    finally:
+        await runner.cleanup()
+        await database.aclose()
+
+
+async def events(socket: Any, wanted: str) -> Any:
+    """The next event of a type."""
+    async with asyncio.timeout(10):
+        while True:
+            event = await socket.receive_json()
+            if event["type"] == wanted:
+                return event
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let the loop turn until it is so."""
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event of its own
+            await asyncio.sleep(0)

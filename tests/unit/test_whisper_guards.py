@@ -1,0 +1,70 @@
+"""What Whisper must not be believed, and what people really say twice."""
+
+import pytest
+
+from quickcomm.audio.adapters.whisper_guards import Judgement, repeats, unsupported, without_loops
+
+LONG = (
+    "For although the Chinese took impressions from wood blocks engraved in relief for centuries before the wood"
+    " cutters of the Netherlands by a similar process, produced the block books, which were the immediate predecessors"
+    " of the true printed book, the invention of movable metal letters in the middle of the 15th century may justly be"
+    " considered as the invention of the art of printing."
+)
+REAL = [
+    "Help, help, help.",
+    "Go, go, go, go, go!",
+    "Fire in 412, fire in 412.",
+    "Room 412, room 414, room 416, room 418 and room 420 need towels.",
+    "Copy that.",
+    "",
+    LONG,
+]
+
+
+@pytest.mark.parametrize("text", REAL)
+def test_real_speech_is_no_loop(text: str) -> None:
+    assert not repeats(text)
+    assert without_loops(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [
+        ("in being modern, " * 12 + "in being", "in being modern"),
+        ("and the end " + "of the end " * 30 + "of the", "and the end of"),
+        ("Fire, fire, fire, fire, fire, fire, fire, fire.", "Fire."),
+        ("Towels to 412. " + "Thank you. " * 6, "Towels to 412. Thank you"),
+    ],
+)
+def test_loops_are_cut_to_one(text: str, cut: str) -> None:
+    assert repeats(text)
+    assert without_loops(text).strip(" .,") == cut.strip(" .,")
+    assert not repeats(without_loops(text))
+
+
+@pytest.mark.parametrize(
+    "heard",
+    [
+        Judgement(text=" .", log_prob=-1.5, no_speech=0.1),
+        Judgement(text="Thank you.", log_prob=-0.3, no_speech=0.5),
+        Judgement(text="I'm gonna go to the right side.", log_prob=-2.1, no_speech=0.93),
+        Judgement(text="of the end " * 20, log_prob=-0.2, no_speech=0.5),
+        Judgement(text="minibar", log_prob=-0.3, no_speech=0.4, hotwords="towels minibar valet"),
+        Judgement(text="F***!", log_prob=-1.24, no_speech=0.46, hotwords="towels"),
+    ],
+)
+def test_what_nobody_said_is_dropped(heard: Judgement) -> None:
+    assert unsupported(heard)
+
+
+@pytest.mark.parametrize(
+    "heard",
+    [
+        Judgement(text="Thank you.", log_prob=-0.2, no_speech=0.03),
+        Judgement(text="Minibar.", log_prob=-0.4, no_speech=0.05, hotwords="towels minibar valet"),
+        Judgement(text="for 12 needs to town else.", log_prob=-0.9, no_speech=0.37),
+        Judgement(text="R2, oh fine, lating thing", log_prob=-1.57, no_speech=0.04, hotwords="towels"),
+    ],
+)
+def test_what_somebody_said_stays_however_badly_heard(heard: Judgement) -> None:
+    assert not unsupported(heard)
