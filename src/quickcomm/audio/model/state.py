@@ -1,6 +1,7 @@
 """The life of a conversation's connection, as one explicit machine.
 
 connecting → streaming ⇄ interrupted → resumed → streaming
+connecting → resumed (after a restart)
 any of these → draining → ended | interrupted
 interrupted → expired
 """
@@ -47,6 +48,7 @@ class IllegalTransitionError(QuickCommError):
 TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (State.CONNECTING, Event.READY): State.STREAMING,
     (State.CONNECTING, Event.DROP): State.INTERRUPTED,
+    (State.CONNECTING, Event.RESUME): State.RESUMED,  # known from the store, new to this process
     (State.STREAMING, Event.AUDIO): State.STREAMING,
     (State.STREAMING, Event.DROP): State.INTERRUPTED,
     (State.STREAMING, Event.RESUME): State.RESUMED,  # a second connection takes over from the first

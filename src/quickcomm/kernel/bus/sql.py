@@ -16,7 +16,7 @@ from sqlalchemy.dialects.sqlite import insert
 from quickcomm.contracts.identity import bucket
 from quickcomm.kernel.bus.port import DeadLetter, Delivery, Handler, RejectedError
 from quickcomm.kernel.clock import Clock
-from quickcomm.kernel.errors import NotFoundError
+from quickcomm.kernel.errors import NotFoundError, QuickCommError
 from quickcomm.kernel.storage.database import Database, StorageError, touch
 from quickcomm.kernel.storage.migrations import migrate
 
@@ -100,7 +100,7 @@ class SqlBus:
         while True:
             try:
                 await self._database.write(_trim)
-            except StorageError as error:
+            except QuickCommError as error:
                 log.warning("bus.trim_failed", error=str(error))
             await asyncio.sleep(TRIM_EVERY_S)
 
@@ -209,7 +209,7 @@ class SqlBus:
         while True:
             try:
                 await self._database.write(run)
-            except StorageError as error:
+            except QuickCommError as error:  # also a database that is too busy
                 log.warning("bus.ack_failed", group=group, stream=stream, error=str(error))
                 await asyncio.sleep(BACKOFF_S[-1])
             else:

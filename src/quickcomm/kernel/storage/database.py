@@ -6,6 +6,7 @@ committed survives `kill -9` of the process; after a power loss the last moments
 """
 
 import asyncio
+import contextlib
 import queue
 import sqlite3
 import threading
@@ -58,6 +59,11 @@ class _Write:
 def touch(connection: Connection, topic: str) -> None:
     """Have commit listeners told about `topic` once the present transaction is committed."""
     connection.info.setdefault(TOUCHED, set()).add(topic)
+
+
+def _in_transaction(connection: Connection) -> bool:
+    driver = connection.connection.driver_connection
+    return isinstance(driver, sqlite3.Connection) and driver.in_transaction
 
 
 def _configure(engine: Engine, *, begin: str, query_only: bool) -> None:
@@ -131,6 +137,8 @@ class Database:
             with self._reader.connect() as connection:
                 return function(connection)
 
+        if self._closed:
+            raise StorageError("The database is closed.")
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, run)
         except SQLAlchemyError as error:
@@ -177,7 +185,8 @@ class Database:
             failure.__cause__ = error
             for item in group:
                 item.error = failure
-        group[0].loop.call_soon_threadsafe(self._settle, group, touched)
+        with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody waits for the answers
+            group[0].loop.call_soon_threadsafe(self._settle, group, touched)
 
     @staticmethod
     def _run_one(connection: Connection, item: _Write) -> None:
@@ -187,6 +196,8 @@ class Database:
         except QuickCommError as error:
             item.error = error
         except SQLAlchemyError as error:
+            if not _in_transaction(connection):
+                raise  # SQLite has taken everything back (a full disk): the group must fail as a whole
             item.error = StorageError(f"A write failed: {error}")
             item.error.__cause__ = error
         except Exception as error:  # noqa: BLE001 - the caller gets it; the writer thread must live on

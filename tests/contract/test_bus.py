@@ -1,0 +1,260 @@
+"""One behaviour suite for every bus: order, at least once, dead letters, new groups, trimming."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from quickcomm.kernel.bus import Bus, Delivery, Handler, RejectedError
+from quickcomm.kernel.bus import sql as sql_bus
+from quickcomm.kernel.bus.sql import SqlBus
+from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.errors import BusyError, NotFoundError
+from quickcomm.kernel.storage import Database
+
+STREAM = "things.v1"
+OpenBus = Callable[[], AbstractAsyncContextManager[Bus]]
+
+
+class Trims(Protocol):
+    async def __call__(self, bus: Bus) -> None: ...
+
+
+@asynccontextmanager
+async def open_sql(path: Path) -> AsyncIterator[SqlBus]:
+    database = Database(path)
+    database.open()
+    bus = SqlBus(database, SystemClock())
+    bus.migrate()
+    try:
+        yield bus
+    finally:
+        await database.aclose()
+
+
+@pytest.fixture(params=["sql"])
+def open_bus(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenBus:
+    """Opens the same bus again each time, as a restarted process does."""
+    assert request.param == "sql"
+    monkeypatch.setattr(sql_bus, "BACKOFF_S", (0.0,) * 4)
+    return lambda: open_sql(tmp_path / "bus.sqlite")
+
+
+async def trim(bus: Bus) -> None:
+    """Now, and not in a minute."""
+    assert isinstance(bus, SqlBus)
+    await bus._database.write(sql_bus._trim)
+
+
+class Group:
+    """What a group was given; `wait` for what it must get."""
+
+    def __init__(self, handle: Callable[[Delivery], Awaitable[None]] | None = None) -> None:
+        self.got: list[Delivery] = []
+        self._handle = handle
+        self._more = asyncio.Event()
+
+    async def __call__(self, batch: Sequence[Delivery]) -> None:
+        for delivery in batch:
+            if self._handle is not None:
+                await self._handle(delivery)
+            self.got.append(delivery)
+            self._more.set()
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [delivery.payload for delivery in self.got]
+
+    async def wait(self, holds: Callable[["Group"], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not holds(self):
+                self._more.clear()
+                await self._more.wait()
+
+
+@asynccontextmanager
+async def subscribed(bus: Bus, group: str, handler: Handler) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(bus.subscribe(STREAM, group, handler))
+        yield
+        task.cancel()
+
+
+async def acked(bus: Bus) -> None:
+    """Every group has acknowledged everything."""
+    assert isinstance(bus, SqlBus)
+    async with asyncio.timeout(20):
+        while any((await bus.backlog()).values()):
+            await asyncio.sleep(0)
+
+
+async def test_each_group_gets_every_message_in_the_order_of_its_key(open_bus: OpenBus) -> None:
+    first, second = Group(), Group()
+    async with open_bus() as bus, subscribed(bus, "one", first), subscribed(bus, "two", second):
+        await asyncio.gather(*(bus.publish(STREAM, f"k{i % 7}", str(i).encode()) for i in range(100)))
+        for group in (first, second):
+            await group.wait(lambda group: len(group.got) == 100)
+            for key in range(7):
+                mine = [int(delivery.payload) for delivery in group.got if delivery.key == f"k{key}"]
+                assert mine == list(range(key, 100, 7))
+        await acked(bus)
+
+
+async def test_what_was_published_before_a_crash_comes_after_it(open_bus: OpenBus) -> None:
+    async with open_bus() as bus:
+        async with subscribed(bus, "g", Group()):
+            pass
+        for i in range(10):
+            await bus.publish(STREAM, "k", str(i).encode())
+    group = Group()
+    async with open_bus() as bus, subscribed(bus, "g", group):
+        await group.wait(lambda group: len(group.got) == 10)
+    assert group.payloads == [str(i).encode() for i in range(10)]
+
+
+async def test_a_crash_before_the_ack_brings_it_again_and_one_after_it_does_not(open_bus: OpenBus) -> None:
+    started = asyncio.Event()
+
+    async def die(delivery: Delivery) -> None:
+        if delivery.payload == b"second":
+            started.set()
+            await asyncio.Event().wait()
+
+    async with open_bus() as bus:
+        dying = Group(die)
+        async with subscribed(bus, "g", dying):
+            await bus.publish(STREAM, "k", b"first")
+            await dying.wait(lambda group: group.payloads == [b"first"])
+            await acked(bus)
+            await bus.publish(STREAM, "k", b"second")
+            await asyncio.wait_for(started.wait(), 20)
+    group = Group()
+    async with open_bus() as bus, subscribed(bus, "g", group):
+        await group.wait(lambda group: bool(group.got))
+        await acked(bus)
+    assert group.payloads == [b"second"]
+
+
+async def test_a_poison_message_lets_the_others_pass(open_bus: OpenBus) -> None:
+    async def handle(delivery: Delivery) -> None:
+        if delivery.payload == b"poison":
+            raise ValueError("it tastes bad")
+        if delivery.payload == b"nonsense":
+            raise RejectedError("not even a message")
+
+    group, other = Group(handle), Group()
+    async with open_bus() as bus, subscribed(bus, "g", group), subscribed(bus, "other", other):
+        for payload in (b"a", b"poison", b"b", b"nonsense", b"c"):
+            await bus.publish(STREAM, "k", payload)
+        await group.wait(lambda group: b"c" in group.payloads)
+        await other.wait(lambda group: len(group.got) == 5)
+        await acked(bus)
+        letters = await bus.dead_letters()
+    once = list(dict.fromkeys(group.payloads))
+    assert once == [b"a", b"b", b"c"]
+    assert [(letter.payload, letter.group, letter.key) for letter in letters] == [
+        (b"poison", "g", "k"),
+        (b"nonsense", "g", "k"),
+    ]
+    assert letters[0].reason == "ValueError: it tastes bad"
+    assert letters[0].attempts == sql_bus.MAX_ATTEMPTS
+    assert letters[1].reason == "not even a message"
+
+
+async def test_a_passing_trouble_is_no_reason_for_the_dead_letters(open_bus: OpenBus) -> None:
+    troubles = [OSError("once"), OSError("twice")]
+
+    async def handle(_: Delivery) -> None:
+        if troubles:
+            raise troubles.pop()
+
+    group = Group(handle)
+    async with open_bus() as bus, subscribed(bus, "g", group):
+        await bus.publish(STREAM, "k", b"a")
+        await group.wait(lambda group: bool(group.got))
+        await acked(bus)
+        assert await bus.dead_letters() == []
+
+
+async def test_a_dead_letter_is_replayed_or_dropped(open_bus: OpenBus) -> None:
+    healed = asyncio.Event()
+
+    async def handle(_: Delivery) -> None:
+        if not healed.is_set():
+            raise RejectedError("not now")
+
+    group = Group(handle)
+    async with open_bus() as bus, subscribed(bus, "g", group):
+        for payload in (b"a", b"b"):
+            await bus.publish(STREAM, "k", payload)
+        await acked(bus)
+        first, second = await bus.dead_letters()
+        healed.set()
+        await bus.replay(first.id)
+        await bus.drop(second.id)
+        await group.wait(lambda group: group.payloads == [b"a"])
+        await acked(bus)
+        assert await bus.dead_letters() == []
+        for gone in (bus.replay, bus.drop):
+            with pytest.raises(NotFoundError):
+                await gone(first.id)
+
+
+async def test_a_new_group_sees_what_is_still_there(open_bus: OpenBus) -> None:
+    async with open_bus() as bus:
+        await bus.publish(STREAM, "k", b"before anybody listened")
+        late = Group()
+        async with subscribed(bus, "late", late):
+            await late.wait(lambda group: bool(group.got))
+
+
+async def test_trimming_stays_behind_every_group(open_bus: OpenBus) -> None:
+    stuck = asyncio.Event()
+
+    async def hold(_: Delivery) -> None:
+        await stuck.wait()
+
+    fast, slow = Group(), Group(hold)
+    async with open_bus() as bus:
+        async with subscribed(bus, "fast", fast), subscribed(bus, "slow", slow):
+            for i in range(20):
+                await bus.publish(STREAM, f"k{i}", b"x")
+            await fast.wait(lambda group: len(group.got) == 20)
+            await trim(bus)
+            stuck.set()
+            await slow.wait(lambda group: len(group.got) == 20)
+            await acked(bus)
+        await trim(bus)
+        late, again = Group(), Group()
+        async with subscribed(bus, "late", late), subscribed(bus, "slow", again):
+            await bus.publish(STREAM, "k0", b"new")
+            await late.wait(lambda group: bool(group.got))
+            await again.wait(lambda group: bool(group.got))
+    assert late.payloads == again.payloads == [b"new"]
+
+
+async def test_a_busy_database_does_not_end_a_subscription(open_bus: OpenBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    group = Group()
+    async with open_bus() as bus, subscribed(bus, "g", group):
+        assert isinstance(bus, SqlBus)
+        await bus.publish(STREAM, "k", b"a")
+        await group.wait(lambda group: bool(group.got))
+        await acked(bus)
+        write = bus._database.write
+        refusals = [BusyError("too many")] * 2
+
+        async def busy(function: Callable[[sql_bus.Connection], object]) -> object:
+            if refusals and group.payloads[-1] == b"b":
+                raise refusals.pop()
+            return await write(function)
+
+        monkeypatch.setattr(bus._database, "write", busy)
+        await bus.publish(STREAM, "k", b"b")
+        await group.wait(lambda group: group.payloads[-1] == b"b")
+        await acked(bus)
+        assert not refusals
+        await bus.publish(STREAM, "k", b"c")
+        await group.wait(lambda group: group.payloads[-1] == b"c")

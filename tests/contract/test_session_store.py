@@ -1,0 +1,343 @@
+"""One behaviour suite for every session store: tokens, epochs, atomic publishing, numbering, the ends of a talk."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+from tests.support.hearing import TOKEN, request
+
+from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
+from quickcomm.audio.model import events as wire
+from quickcomm.audio.model.checkpoint import Checkpoint
+from quickcomm.audio.model.formats import AudioFormat
+from quickcomm.audio.model.segmenter import SegmenterState
+from quickcomm.audio.ports import FencedError, Progress, SessionStore, Stored, StoredEvent
+from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, ConversationState, Ledger
+from quickcomm.contracts.identity import utterance_id
+from quickcomm.contracts.insight import Insight
+from quickcomm.contracts.insights import InsightsFound
+from quickcomm.contracts.timing import Latency
+from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
+from quickcomm.kernel.bus import sql as sql_bus
+from quickcomm.kernel.bus.sql import SqlBus
+from quickcomm.kernel.clock import FakeClock
+from quickcomm.kernel.errors import ForbiddenError
+from quickcomm.kernel.storage import Database, StorageError, migrate
+
+
+class Site:
+    """A store, the clock that it goes by, and what it told the bus."""
+
+    def __init__(self, store: SessionStore, database: Database, clock: FakeClock) -> None:
+        self.store = store
+        self.clock = clock
+        self.database = database
+
+    async def told(self, stream: str) -> list[bytes]:
+        query = sa.select(sql_bus.messages.c.payload).where(sql_bus.messages.c.stream == stream)
+        return await self.database.read(
+            lambda connection: list(connection.execute(query.order_by(sql_bus.messages.c.id)).scalars())
+        )
+
+    async def states(self) -> list[str]:
+        return [
+            msgspec.json.decode(payload, type=ConversationChanged).state for payload in await self.told(CONVERSATIONS)
+        ]
+
+
+@asynccontextmanager
+async def open_sql(path: Path, clock: FakeClock) -> AsyncIterator[Site]:
+    database = Database(path)
+    database.open()
+    SqlBus(database, clock).migrate()
+    migrate(database.engine, "audio", MIGRATIONS)
+    try:
+        yield Site(SqlSessions(database, clock), database, clock)
+    finally:
+        await database.aclose()
+
+
+@pytest.fixture(params=["sql"])
+def open_site(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], AbstractAsyncContextManager[Site]]:
+    """Opens the same store again each time, as a restarted process does."""
+    assert request.param == "sql"
+    clock = FakeClock()
+    return lambda: open_sql(tmp_path / "site.sqlite", clock)
+
+
+@pytest.fixture
+async def site(open_site: Callable[[], AbstractAsyncContextManager[Site]]) -> AsyncIterator[Site]:
+    async with open_site() as made:
+        yield made
+
+
+def progress(stored: Stored, offset: int = 0, *, epoch: int | None = None) -> Progress:
+    checkpoint = Checkpoint(offset=offset, segmenter=SegmenterState(position=offset // 512))
+    return Progress(
+        site=stored.site,
+        conversation_id=stored.conversation_id,
+        epoch=stored.epoch if epoch is None else epoch,
+        checkpoints=(checkpoint,),
+        ledgers=(Ledger(received=offset, silence=offset),),
+    )
+
+
+def utterance(stored: Stored, start: int, text: str = "towels") -> UtteranceTranscribed:
+    return UtteranceTranscribed(
+        site=stored.site,
+        conversation_id=stored.conversation_id,
+        utterance_id=utterance_id(stored.conversation_id, 0, start),
+        channel=stored.channel,
+        speaker=0,
+        seq=0,
+        start_offset=start,
+        end_offset=start + 800,
+        sample_rate=16_000,
+        text=text,
+        words=(),
+        confidence=0.9,
+        stt_model="m",
+        spoken_at_ns=1,
+        speech_ended_ns=2,
+        published_ns=3,
+        latency=Latency(),
+    )
+
+
+def insights(stored: Stored, start: int, revision: int = 1) -> InsightsFound:
+    insight = Insight(
+        index=0,
+        revision=revision,
+        intent="chatter",
+        department="none",
+        urgency="low",
+        summary="Nothing",
+        confidence=0.5,
+        model="m",
+    )
+    return InsightsFound(
+        site=stored.site,
+        conversation_id=stored.conversation_id,
+        utterance_id=utterance_id(stored.conversation_id, 0, start),
+        revision=revision,
+        insights=(insight,),
+        speech_ended_ns=2,
+        published_ns=3,
+        latency=Latency(),
+    )
+
+
+def change(stored: Stored, state: ConversationState) -> ConversationChanged:
+    return ConversationChanged(
+        site=stored.site,
+        conversation_id=stored.conversation_id,
+        channel=stored.channel,
+        state=state,
+        sample_rate=16_000,
+        speakers=1,
+        ledgers=(Ledger(),),
+        at_ns=1,
+    )
+
+
+async def answer(site: Site, stored: Stored, start: int, revision: int = 1) -> StoredEvent | None:
+    found = insights(stored, start, revision)
+    return await site.store.add_insights(found, wire.insights(found))
+
+
+async def log(site: Site, stored: Stored, after: int = 0) -> list[int]:
+    return [event.seq for event in await site.store.events(stored.site, stored.conversation_id, after)]
+
+
+async def test_a_new_conversation(site: Site) -> None:
+    stored = await site.store.open(
+        request(audio_format=AudioFormat(encoding="alaw", sample_rate=8_000, speakers=2)), TOKEN
+    )
+    assert stored.created
+    assert (stored.epoch, stored.last_seq, stored.state) == (1, 0, "live")
+    assert stored.checkpoints == (Checkpoint(), Checkpoint())
+    assert await site.states() == ["live"]
+
+
+async def test_resuming_gives_back_everything_under_a_new_epoch(
+    open_site: Callable[[], AbstractAsyncContextManager[Site]],
+) -> None:
+    wanted = request(audio_format=AudioFormat(encoding="mulaw", sample_rate=8_000))
+    async with open_site() as site:
+        stored = await site.store.open(wanted, TOKEN)
+        await site.store.publish(progress(stored, 5_120), utterance(stored, 512))
+    async with open_site() as site:
+        again = await site.store.open(wanted, "another token")
+        assert not again.created
+        assert again.epoch > stored.epoch
+        assert again.format == wanted.format
+        assert again.checkpoints == progress(stored, 5_120).checkpoints
+        assert again.ledgers == (Ledger(received=5_120, silence=5_120),)
+        assert again.last_seq == 1
+        assert again.unanswered == (utterance_id("c-1", 0, 512),)
+
+
+@pytest.mark.parametrize("token", [None, "", "x" * 32, TOKEN + "x", TOKEN[:-1]])
+async def test_without_its_token_nobody_gets_in(site: Site, token: str | None) -> None:
+    stored = await site.store.open(request(), TOKEN)
+    with pytest.raises(ForbiddenError):
+        await site.store.open(request(token=token), token or "chosen by the server")
+    assert await site.store.save([progress(stored, 512)]) == [], "a failed attempt must not fence the owner"
+
+
+async def test_sites_do_not_meet(site: Site) -> None:
+    here = await site.store.open(request(), TOKEN)
+    there = await site.store.open(request(site="other", token="o" * 32), "o" * 32)
+    assert there.created
+    await site.store.publish(progress(here), utterance(here, 0))
+    assert await site.store.publish(progress(there), utterance(there, 0)) is not None
+    assert await log(site, here) == await log(site, there) == [1]
+
+
+async def test_an_owner_that_was_replaced_can_do_nothing(site: Site) -> None:
+    old = await site.store.open(request(), TOKEN)
+    new = await site.store.open(request(), TOKEN)
+    with pytest.raises(FencedError):
+        await site.store.publish(progress(old, 5_120), utterance(old, 0))
+    with pytest.raises(FencedError):
+        await site.store.change_state(progress(old, 5_120), change(old, "ended"))
+    assert await site.store.save([progress(old, 5_120)]) == [("main", "c-1")]
+    assert await log(site, new) == []
+    assert await site.told(TRANSCRIPTS) == []
+    assert await site.states() == ["live", "live"]
+    [left] = await site.store.ledgers("c-1")
+    assert left.ledgers == (Ledger(),)
+
+
+async def test_one_fenced_conversation_does_not_hold_up_the_others(site: Site) -> None:
+    old = await site.store.open(request(), TOKEN)
+    await site.store.open(request(), TOKEN)
+    other = await site.store.open(request("c-2"), TOKEN)
+    assert await site.store.save([progress(old, 512), progress(other, 1_024)]) == [("main", "c-1")]
+    assert (await site.store.open(request("c-2"), TOKEN)).checkpoints[0].offset == 1_024
+
+
+async def test_publishing_is_one_step(site: Site) -> None:
+    """Number, event, checkpoint and message: all of it, or nothing."""
+    stored = await site.store.open(request(), TOKEN)
+    event = await site.store.publish(progress(stored, 5_120), utterance(stored, 512))
+    assert event is not None
+    assert event.seq == 1
+    assert msgspec.json.decode(event.payload)["seq"] == 1
+    [payload] = await site.told(TRANSCRIPTS)
+    message = msgspec.json.decode(payload, type=UtteranceTranscribed)
+    assert (message.seq, message.utterance_id) == (1, event.utterance_id)
+    assert await site.store.events("main", "c-1", 0) == [event]
+
+    await site.database.write(
+        lambda connection: connection.exec_driver_sql("ALTER TABLE bus_messages RENAME TO gone") and None
+    )
+    with pytest.raises(StorageError):
+        await site.store.publish(progress(stored, 10_240), utterance(stored, 6_000))
+    await site.database.write(
+        lambda connection: connection.exec_driver_sql("ALTER TABLE gone RENAME TO bus_messages") and None
+    )
+    assert await log(site, stored) == [1]
+    again = await site.store.publish(progress(stored, 10_240), utterance(stored, 6_000))
+    assert again is not None
+    assert again.seq == 2
+
+
+async def test_publishing_again_changes_nothing(site: Site) -> None:
+    stored = await site.store.open(request(), TOKEN)
+    await site.store.publish(progress(stored, 512), utterance(stored, 0))
+    assert await site.store.publish(progress(stored, 512), utterance(stored, 0, "heard otherwise")) is None
+    assert len(await site.told(TRANSCRIPTS)) == 1
+    assert await log(site, stored) == [1]
+
+
+async def test_seq_counts_utterances_and_insights_without_holes(site: Site) -> None:
+    stored = await site.store.open(request(), TOKEN)
+    for start in range(0, 50_000, 1_000):
+        assert await site.store.publish(progress(stored), utterance(stored, start)) is not None
+        assert await site.store.publish(progress(stored), utterance(stored, start)) is None
+        if start % 3_000 == 0:
+            assert await answer(site, stored, start) is not None
+            assert await answer(site, stored, start) is None
+    count = 50 + 17
+    seen: list[int] = []
+    while page := await log(site, stored, seen[-1] if seen else 0):
+        seen += page
+    assert seen == list(range(1, count + 1))
+    assert await log(site, stored, 60) == list(range(61, count + 1))
+
+
+async def test_a_renewed_insight_is_logged_once_and_an_old_one_never(site: Site) -> None:
+    stored = await site.store.open(request(), TOKEN)
+    await site.store.publish(progress(stored), utterance(stored, 0))
+    events = [await answer(site, stored, 0, revision) for revision in (1, 1, 3, 2, 3)]
+    assert [event.seq if event else None for event in events] == [2, None, 3, None, None]
+    assert (await site.store.open(request(), TOKEN)).unanswered == ()
+
+
+async def test_insights_of_nobody_are_no_error(site: Site) -> None:
+    stored = await site.store.open(request(), TOKEN)
+    stranger = msgspec.structs.replace(stored, conversation_id="c-9")
+    assert await answer(site, stranger, 0) is None
+
+
+async def test_a_process_that_died_leaves_interrupted_conversations(
+    open_site: Callable[[], AbstractAsyncContextManager[Site]],
+) -> None:
+    async with open_site() as site:
+        for name in ("c-1", "c-2", "c-3"):
+            stored = await site.store.open(request(name), TOKEN)
+        await site.store.change_state(progress(stored), change(stored, "ended"))
+    async with open_site() as site:
+        assert await site.store.adopt() == 2
+        assert await site.store.adopt() == 0
+        states = {item.conversation_id: item.state for item in await site.store.ledgers(None)}
+        assert states == {"c-1": "interrupted", "c-2": "interrupted", "c-3": "ended"}
+        assert (await site.store.open(request("c-1"), TOKEN)).epoch == 2
+
+
+async def test_who_does_not_come_back_expires(site: Site) -> None:
+    for name in ("gone", "kept", "ended"):
+        stored = await site.store.open(request(name), TOKEN)
+    await site.store.change_state(progress(stored), change(stored, "ended"))
+    site.clock.advance(100)
+    now = site.clock.now_ns()
+    fresh = await site.store.open(request("fresh"), TOKEN)
+    assert await site.store.expire(now, now, frozenset({("main", "kept")})) == 1
+    states = {item.conversation_id: item.state for item in await site.store.ledgers(None)}
+    assert states == {"gone": "expired", "kept": "live", "ended": "ended", "fresh": "live"}
+    assert await site.store.save([progress(fresh, 512)]) == []
+    gone = msgspec.structs.replace(fresh, conversation_id="gone")
+    with pytest.raises(FencedError):
+        await site.store.publish(progress(gone), utterance(gone, 0))
+    again = await site.store.open(request("gone"), TOKEN)
+    assert again.state == "expired", "an expired conversation replays, and does not live again"
+
+
+async def test_what_ended_long_ago_is_deleted(site: Site) -> None:
+    ended = await site.store.open(request("ended"), TOKEN)
+    await site.store.publish(progress(ended), utterance(ended, 0))
+    await site.store.change_state(progress(ended), change(ended, "ended"))
+    await site.store.open(request("live"), TOKEN)
+    site.clock.advance(100)
+    recent = await site.store.open(request("recent"), TOKEN)
+    await site.store.change_state(progress(recent), change(recent, "ended"))
+    assert await site.store.purge(site.clock.now_ns()) == 1
+    assert {item.conversation_id for item in await site.store.ledgers(None)} == {"live", "recent"}
+    assert await log(site, ended) == []
+    assert await answer(site, ended, 0) is None
+    assert (await site.store.open(request("ended"), TOKEN)).created
+
+
+async def test_a_full_ledger_is_given_back(site: Site) -> None:
+    stored = await site.store.open(request(), TOKEN)
+    ledgers = (Ledger(received=1_024, speech=512, silence=0, gap=512),)
+    moved = msgspec.structs.replace(progress(stored, 1_024), ledgers=ledgers)
+    assert await site.store.save([moved]) == []
+    [found] = await site.store.ledgers("c-1")
+    assert found.ledgers == ledgers
+    assert found.ledgers[0].balanced
+    assert await site.store.ledgers("c-2") == []

@@ -1,0 +1,177 @@
+"""The audio module's core with scripted engines: real store, bus and front end, no models, no sockets."""
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
+from quickcomm.audio.model.formats import AudioFormat, Int16
+from quickcomm.audio.model.settings import AudioSettings
+from quickcomm.audio.ports import Clip, OpenRequest, Recorder, SttTraits, Transcript
+from quickcomm.audio.service.conversation import Conversation, Tools
+from quickcomm.audio.service.front_end import FrontEnd
+from quickcomm.audio.service.manager import Manager, Session
+from quickcomm.audio.service.transcriber import Transcriber
+from quickcomm.contracts.captions import Caption
+from quickcomm.kernel.bus.sql import SqlBus
+from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.storage import Database, migrate
+
+TOKEN = "t" * 32
+Answer = Callable[[Sequence[Clip]], list[Transcript]]
+
+
+def lengths(clips: Sequence[Clip]) -> list[Transcript]:
+    """Every clip's text is its length."""
+    return [Transcript(text=str(len(clip.samples)), confidence=1.0) for clip in clips]
+
+
+class ScriptedEngine:
+    """A `SpeechToText` that does what the test says; `hold` keeps it from answering."""
+
+    def __init__(self, answer: Answer = lengths, *, workers: int = 1, max_batch: int = 4) -> None:
+        self.traits = SttTraits(model="scripted", workers=workers, max_batch=max_batch)
+        self.answer = answer
+        self.calls: list[list[int]] = []
+        self.go = threading.Event()
+        self.go.set()
+        self.closed = False
+
+    def transcribe(self, clips: Sequence[Clip]) -> list[Transcript]:
+        self.calls.append([len(clip.samples) for clip in clips])
+        assert self.go.wait(30), "nobody let the engine go on"
+        return self.answer(clips)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class Loudness:
+    """Loud is voice."""
+
+    def step(
+        self, frames: npt.NDArray[np.float32], state: npt.NDArray[np.float32]
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        level = np.abs(frames[:, 64:]).mean(axis=1)
+        return (level > 0.05).astype(np.float32), state
+
+
+class Silent:
+    """No live captions."""
+
+    def caption(self, caption: Caption) -> None: ...
+
+    def watched(self, site: str, channel: str) -> bool:  # noqa: ARG002 - the port's signature
+        return False
+
+
+def speech(seconds: float, rate: int = 16_000) -> Int16:
+    return (6_000 * np.sin(2 * np.pi * 300 * np.arange(round(seconds * rate)) / rate)).astype(np.int16)
+
+
+def silence(seconds: float, rate: int = 16_000) -> Int16:
+    return np.zeros(round(seconds * rate), np.int16)
+
+
+def request(
+    conversation_id: str = "c-1",
+    *,
+    token: str | None = TOKEN,
+    site: str = "main",
+    audio_format: AudioFormat | None = None,
+) -> OpenRequest:
+    return OpenRequest(
+        site=site,
+        conversation_id=conversation_id,
+        channel="desk",
+        format=audio_format or AudioFormat(),
+        token=token,
+    )
+
+
+class Hall:
+    """A manager with its conversations' tasks."""
+
+    def __init__(self, path: Path, engine: ScriptedEngine, settings: AudioSettings, recorder: Recorder | None) -> None:
+        self.clock = SystemClock()
+        self.database = Database(path)
+        self.store = SqlSessions(self.database, self.clock)
+        self.bus = SqlBus(self.database, self.clock)
+        self.engine = engine
+        self.transcriber = Transcriber(engine, self.clock)
+        self.front_end = FrontEnd(Loudness(), self.clock, capacity=16, snapshot_every_s=0.0)
+        tools = Tools(
+            settings=settings,
+            clock=self.clock,
+            store=self.store,
+            front_end=self.front_end,
+            transcriber=self.transcriber,
+            captions=Silent(),
+            recorder=recorder,
+        )
+        self.manager = Manager(tools, self._spawn)
+        self.tasks: asyncio.TaskGroup | None = None
+        self.work: list[asyncio.Task[None]] = []
+
+    def _spawn(self, conversation: Conversation) -> None:
+        assert self.tasks is not None
+        self.work.append(self.tasks.create_task(self._live(conversation)))
+
+    async def _live(self, conversation: Conversation) -> None:
+        try:
+            await conversation.run()
+        finally:
+            self.manager.finished(conversation)
+
+    async def open(self, conversation_id: str = "c-1", after_seq: int = 0) -> Session:
+        return await self.manager.open(request(conversation_id), after_seq)
+
+    async def heard(self, session: Session) -> None:
+        """Everything that was fed went through the front end, and what was said is published."""
+        session.conversation._tools.front_end.poke()
+        await session.conversation.settled()
+
+
+@asynccontextmanager
+async def hall(
+    path: Path,
+    engine: ScriptedEngine | None = None,
+    settings: AudioSettings | None = None,
+    recorder: Recorder | None = None,
+) -> AsyncGenerator[Hall]:
+    """Ends without a farewell, as a killed process does; open the same path again to restart it."""
+    made = Hall(path, engine or ScriptedEngine(), settings or AudioSettings(answer_wait_s=0.0), recorder)
+    made.database.open()
+    made.bus.migrate()
+    migrate(made.database.engine, "audio", MIGRATIONS)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            made.tasks = tasks
+            made.work += [tasks.create_task(made.front_end.run()), tasks.create_task(made.transcriber.run())]
+            try:
+                yield made
+            finally:
+                made.engine.go.set()
+                for task in made.work:
+                    task.cancel()
+    finally:
+        made.front_end.close()
+        made.transcriber.close()
+        await made.database.aclose()
+
+
+async def said(session: Session) -> list[dict[str, object]]:
+    """All that the connection hears until it is closed; the close code last."""
+    found: list[dict[str, object]] = []
+    async for message in session.outlet.messages():
+        if isinstance(message, int):
+            found.append({"type": "close", "code": message})
+        else:
+            found.append(msgspec.json.decode(message, type=dict[str, object]))
+    return found
