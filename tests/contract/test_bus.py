@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Protocol
 
 import pytest
+from sqlalchemy import Connection
 
 from quickcomm.kernel.bus import Bus, Delivery, Handler, RejectedError
 from quickcomm.kernel.bus import sql as sql_bus
@@ -17,10 +17,6 @@ from quickcomm.kernel.storage import Database
 
 STREAM = "things.v1"
 OpenBus = Callable[[], AbstractAsyncContextManager[Bus]]
-
-
-class Trims(Protocol):
-    async def __call__(self, bus: Bus) -> None: ...
 
 
 @asynccontextmanager
@@ -87,7 +83,7 @@ async def acked(bus: Bus) -> None:
     """Every group has acknowledged everything."""
     assert isinstance(bus, SqlBus)
     async with asyncio.timeout(20):
-        while any((await bus.backlog()).values()):
+        while any((await bus.backlog()).values()):  # noqa: ASYNC110 - only the table knows
             await asyncio.sleep(0)
 
 
@@ -246,7 +242,7 @@ async def test_a_busy_database_does_not_end_a_subscription(open_bus: OpenBus, mo
         write = bus._database.write
         refusals = [BusyError("too many")] * 2
 
-        async def busy(function: Callable[[sql_bus.Connection], object]) -> object:
+        async def busy(function: Callable[[Connection], object]) -> object:
             if refusals and group.payloads[-1] == b"b":
                 raise refusals.pop()
             return await write(function)

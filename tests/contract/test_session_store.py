@@ -42,6 +42,12 @@ class Site:
             lambda connection: list(connection.execute(query.order_by(sql_bus.messages.c.id)).scalars())
         )
 
+    async def rename(self, table: str, name: str) -> None:
+        def run(connection: sa.Connection) -> None:
+            connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {name}")
+
+        await self.database.write(run)
+
     async def states(self) -> list[str]:
         return [
             msgspec.json.decode(payload, type=ConversationChanged).state for payload in await self.told(CONVERSATIONS)
@@ -232,14 +238,10 @@ async def test_publishing_is_one_step(site: Site) -> None:
     assert (message.seq, message.utterance_id) == (1, event.utterance_id)
     assert await site.store.events("main", "c-1", 0) == [event]
 
-    await site.database.write(
-        lambda connection: connection.exec_driver_sql("ALTER TABLE bus_messages RENAME TO gone") and None
-    )
+    await site.rename("bus_messages", "gone")
     with pytest.raises(StorageError):
         await site.store.publish(progress(stored, 10_240), utterance(stored, 6_000))
-    await site.database.write(
-        lambda connection: connection.exec_driver_sql("ALTER TABLE gone RENAME TO bus_messages") and None
-    )
+    await site.rename("gone", "bus_messages")
     assert await log(site, stored) == [1]
     again = await site.store.publish(progress(stored, 10_240), utterance(stored, 6_000))
     assert again is not None

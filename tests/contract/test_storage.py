@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -11,19 +12,26 @@ from sqlalchemy import Connection
 
 from quickcomm.kernel.errors import BusyError, NotFoundError
 from quickcomm.kernel.storage import Database, StorageError
-from quickcomm.kernel.storage import database as module
 from quickcomm.kernel.storage.database import touch
 
 TABLE = sa.text("CREATE TABLE thing (name TEXT UNIQUE, blob BLOB)")
 INSERT = sa.text("INSERT INTO thing VALUES (:name, zeroblob(:size))")
 
 
-def insert(name: str, size: int = 1) -> module.Callable[[Connection], str]:
+def insert(name: str, size: int = 1) -> Callable[[Connection], str]:
     def run(connection: Connection) -> str:
         connection.execute(INSERT, {"name": name, "size": size})
         return name
 
     return run
+
+
+def create(connection: Connection) -> None:
+    connection.execute(TABLE)
+
+
+def refuse_writes(connection: Connection) -> None:
+    connection.exec_driver_sql("PRAGMA query_only=ON")
 
 
 async def names(database: Database) -> list[str]:
@@ -34,7 +42,7 @@ async def names(database: Database) -> list[str]:
 async def database(tmp_path: Path) -> AsyncIterator[Database]:
     made = Database(tmp_path / "site.sqlite")
     made.open()
-    await made.write(lambda connection: connection.execute(TABLE) and None)
+    await made.write(create)
     yield made
     await made.aclose()
 
@@ -118,7 +126,7 @@ async def test_a_transaction_that_sqlite_took_back_fails_as_a_whole(database: Da
 
 
 async def test_read_only_is_told(database: Database) -> None:
-    await database.write(lambda connection: connection.exec_driver_sql("PRAGMA query_only=ON") and None)
+    await database.write(refuse_writes)
     with pytest.raises(StorageError):
         await database.write(insert("a"))
     driver = database.engine.raw_connection().driver_connection
@@ -145,7 +153,7 @@ async def test_too_many_writes_are_refused_and_not_piled_up(
 async def test_closing_finishes_what_waits_and_may_be_done_again(tmp_path: Path) -> None:
     database = Database(tmp_path / "site.sqlite")
     database.open()
-    await database.write(lambda connection: connection.execute(TABLE) and None)
+    await database.write(create)
     waiting = [asyncio.ensure_future(database.write(insert(f"n{i}"))) for i in range(100)]
     await asyncio.sleep(0)
     await database.aclose()
@@ -162,7 +170,7 @@ def test_a_loop_that_is_gone_does_not_end_the_writer(tmp_path: Path) -> None:
     database.open()
 
     async def leave() -> None:
-        started, go = asyncio.Event(), module.threading.Event()
+        started, go = asyncio.Event(), threading.Event()
         loop = asyncio.get_running_loop()
 
         def slow(connection: Connection) -> None:
@@ -175,7 +183,7 @@ def test_a_loop_that_is_gone_does_not_end_the_writer(tmp_path: Path) -> None:
         task.cancel()
         leaving.append(go)
 
-    leaving: list[module.threading.Event] = []
+    leaving: list[threading.Event] = []
     asyncio.run(leave())
     leaving[0].set()
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
 from quickcomm.audio.model.formats import AudioFormat, Int16
 from quickcomm.audio.model.settings import AudioSettings
-from quickcomm.audio.ports import Clip, OpenRequest, Recorder, SttTraits, Transcript
+from quickcomm.audio.ports import Clip, FencedError, OpenRequest, Recorder, SttTraits, Transcript
 from quickcomm.audio.service.conversation import Conversation, Tools
 from quickcomm.audio.service.front_end import FrontEnd
 from quickcomm.audio.service.manager import Manager, Session
@@ -126,6 +126,8 @@ class Hall:
     async def _live(self, conversation: Conversation) -> None:
         try:
             await conversation.run()
+        except FencedError:
+            self.manager.let_go(conversation)
         finally:
             self.manager.finished(conversation)
 
@@ -133,9 +135,13 @@ class Hall:
         return await self.manager.open(request(conversation_id), after_seq)
 
     async def heard(self, session: Session) -> None:
-        """Everything that was fed went through the front end, and what was said is published."""
-        session.conversation._tools.front_end.poke()
-        await session.conversation.settled()
+        """Every whole frame that was fed went through the front end, and what was said is published."""
+        talk = session.conversation
+        async with asyncio.timeout(30):
+            while talk._pending or any(  # noqa: ASYNC110 - no event tells of a partial frame
+                voice.track.has_work or (voice.lane is not None and voice.lane.busy) for voice in talk._voices
+            ):
+                await asyncio.sleep(0)
 
 
 @asynccontextmanager

@@ -13,7 +13,8 @@ OTHER_RATES = [rate for rate in RATES if rate != ENGINE_RATE]
 
 
 def noise(samples: int, seed: int = 1) -> Int16:
-    return np.random.default_rng(seed).integers(-20_000, 20_000, samples).astype(np.int16)
+    found: Int16 = np.random.default_rng(seed).integers(-20_000, 20_000, samples, dtype=np.int16)
+    return found
 
 
 def tone(rate: int, hertz: float, seconds: float = 1.024) -> Int16:

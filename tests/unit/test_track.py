@@ -1,5 +1,7 @@
 """One speaker's stream: gaps, the padded end, partial frames, counters and checkpoints."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,9 @@ from quickcomm.audio.model.formats import ENGINE_FRAME, AudioFormat, Int16
 from quickcomm.audio.model.segmenter import SegmenterSettings
 from quickcomm.audio.model.track import Click, Opening, Span, Track, TrackEvent
 
-SMALL = SegmenterSettings(preroll=2, hangover=5, tail=2, min_voiced=3, patient=40, short_hangover=3, longest=60, search=9)
+SMALL = SegmenterSettings(
+    preroll=2, hangover=5, tail=2, min_voiced=3, patient=40, short_hangover=3, longest=60, search=9
+)
 RATE_8K = AudioFormat(sample_rate=8_000)
 STATE = FrontEndState(noise_floor=0.0, hang=0, context=bytes(128), history=b"")
 
@@ -177,7 +181,7 @@ def test_counters_spans_and_checkpoints(drawn: list[tuple[str, int]]) -> None:
     assert track.drained
     for start, end in found:
         assert all(end <= first or start >= last for first, last in gaps)
-    assert all(before[1] <= after[0] for before, after in zip(found, found[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in pairwise(found))
 
 
 @settings(max_examples=100, deadline=None)

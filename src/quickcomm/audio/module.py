@@ -153,6 +153,8 @@ class Audio:
             await conversation.run()
         except FencedError:
             self._manager.let_go(conversation)
+        except Exception as error:  # noqa: BLE001 - it is resumed from its last ack; the others go on
+            conversation.give_up(error)
         finally:
             self._manager.finished(conversation)
 

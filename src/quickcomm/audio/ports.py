@@ -217,9 +217,15 @@ class Captions(Protocol):
     def watched(self, site: str, channel: str) -> bool: ...
 
 
+class RecordingError(QuickCommError):
+    """The sound could not be kept (a full disk, say)."""
+
+    code = "audio.recording"
+
+
 class Recorder(Protocol):
     """Keeps the sound of utterances."""
 
     async def record(self, site: str, utterance_id: str, samples: Samples) -> None:
-        """samples: int16[n] at 16 kHz. Doing it again changes nothing."""
+        """samples: int16[n] at 16 kHz. Doing it again changes nothing. Raises `RecordingError`."""
         ...

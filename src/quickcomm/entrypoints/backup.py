@@ -14,6 +14,8 @@ APPLICATION_ID = 0x51434F4D
 def back_up(database: Path, file: Path) -> int:
     """Copy the database with SQLite's online backup; returns the bytes written. The file appears only when complete."""
     part = file.with_name(file.name + ".part")
+    if file.resolve() in {Path(f"{database.resolve()}{suffix}") for suffix in ("", "-wal", "-shm")}:
+        raise InvalidInputError(f"{file} is the database itself; write the backup to another file.")
     try:
         with (
             contextlib.closing(sqlite3.connect(database, timeout=30)) as source,
@@ -36,11 +38,15 @@ def restore(file: Path, directory: DataDirectory) -> None:
     with directory.own():
         database = directory.database
         part = database.with_name(database.name + ".restoring")
-        with (
-            contextlib.closing(sqlite3.connect(file)) as source,
-            contextlib.closing(sqlite3.connect(part)) as target,
-        ):
-            source.backup(target)
+        try:
+            with (
+                contextlib.closing(sqlite3.connect(file)) as source,
+                contextlib.closing(sqlite3.connect(part)) as target,
+            ):
+                source.backup(target)
+        except sqlite3.Error as error:
+            part.unlink(missing_ok=True)
+            raise InvalidInputError(f"{file} could not be put into {directory.path}: {error}") from error
         if database.exists():
             back_up(database, database.with_name(database.name + ".before-restore"))
         for suffix in ("-wal", "-shm"):

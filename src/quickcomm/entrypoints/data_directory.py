@@ -71,6 +71,7 @@ class DataDirectory:
             lock.acquire(timeout=0)
         except Timeout:
             raise DataDirectoryBusyError(self._busy()) from None
+        self._info.unlink(missing_ok=True)  # of an owner that was killed
         try:
             yield
         finally:

@@ -81,8 +81,10 @@ def _from_file(path: Path) -> dict[str, Any]:
         return {}
     try:
         return msgspec.toml.decode(path.read_bytes(), type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is no valid TOML: {error}") from error
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _from_environment(environment: Mapping[str, str]) -> list[tuple[list[str], str]]:
@@ -106,5 +108,8 @@ def _split_segmenter(path: list[str]) -> list[str]:
 def _put(raw: dict[str, Any], path: list[str], value: object) -> None:
     *parents, last = path
     for parent in parents:
-        raw = raw.setdefault(parent, {})
+        inner = raw.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise ConfigurationError(f"A setting is wrong: {parent} is a section with settings of its own.")
+        raw = inner
     raw[last] = value

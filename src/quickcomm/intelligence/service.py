@@ -38,22 +38,33 @@ class Understanding:
         fresh = [message for message in messages if (message.site, message.utterance_id) not in done]
         if not fresh:
             return
-        answers = await self._classifier.classify([self._heard(message) for message in fresh])
+        answers = await self._classifier.classify(self._heard(fresh))
         now = self._clock.now_ns()
         found = [self._found(message, insights, arrived, now) for message, insights in zip(fresh, answers, strict=True)]
         await self._store.publish(found)
+        self._remember(fresh)
         log.debug("insights.published", utterances=len(found))
 
-    def _heard(self, message: UtteranceTranscribed) -> Heard:
-        """The utterance with what was said before it on the channel."""
-        key = (message.site, message.channel)
-        said = self._said.pop(key, deque(maxlen=CONTEXT_UTTERANCES))
-        heard = Heard(text=message.text, channel=message.channel, context=tuple(said))
-        said.append(message.text)
-        self._said[key] = said
-        if len(self._said) > MAX_CHANNELS:
-            self._said.popitem(last=False)
+    def _heard(self, messages: Sequence[UtteranceTranscribed]) -> list[Heard]:
+        """The utterances with what was said before them on their channels."""
+        batch: dict[tuple[str, str], deque[str]] = {}
+        heard = []
+        for message in messages:
+            key = (message.site, message.channel)
+            said = batch.setdefault(key, deque(self._said.get(key, ()), maxlen=CONTEXT_UTTERANCES))
+            heard.append(Heard(text=message.text, channel=message.channel, context=tuple(said)))
+            said.append(message.text)
         return heard
+
+    def _remember(self, messages: Sequence[UtteranceTranscribed]) -> None:
+        """Only what is published: a batch that failed comes again, and is no context of itself."""
+        for message in messages:
+            key = (message.site, message.channel)
+            said = self._said.pop(key, deque(maxlen=CONTEXT_UTTERANCES))
+            said.append(message.text)
+            self._said[key] = said
+            if len(self._said) > MAX_CHANNELS:
+                self._said.popitem(last=False)
 
     def _found(
         self, message: UtteranceTranscribed, insights: tuple[Insight, ...], arrived_ns: int, now_ns: int

@@ -6,6 +6,7 @@ from pathlib import Path
 import soundfile
 
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
+from quickcomm.audio.ports import RecordingError
 
 
 class FlacRecorder:
@@ -20,7 +21,10 @@ class FlacRecorder:
         return self._directory / site / f"c-{conversation_id}" / f"{speaker}-{start}.flac"
 
     async def record(self, site: str, utterance_id: str, samples: Int16) -> None:
-        await asyncio.to_thread(self._write, self.path(site, utterance_id), samples)
+        try:
+            await asyncio.to_thread(self._write, self.path(site, utterance_id), samples)
+        except (OSError, soundfile.SoundFileError) as error:
+            raise RecordingError(f"The sound of {utterance_id} could not be kept: {error}") from error
 
     @staticmethod
     def _write(path: Path, samples: Int16) -> None:

@@ -155,6 +155,8 @@ class AudioSocket:
 
     async def _take(self, message: WSMessage, session: Session) -> None:
         conversation = session.conversation
+        if not conversation.serves(session.outlet):
+            return  # another connection has taken over; what this one still sends comes again over there
         if message.type is WSMsgType.BINARY:
             try:
                 await conversation.feed(message.data)

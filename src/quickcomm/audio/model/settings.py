@@ -1,5 +1,7 @@
 """Settings of the audio module, with sensible defaults."""
 
+from typing import Annotated
+
 import msgspec
 
 from quickcomm.audio.model.segmenter import SegmenterSettings
@@ -9,8 +11,11 @@ class AudioSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     max_sessions: int = 1_000
     """Live conversations in this process; more get 503."""
     max_sessions_per_key: int = 200
-    max_unacked_ms: int = 120_000
-    """How far a client may run ahead of the acks before the server stops reading."""
+    max_unacked_ms: Annotated[int, msgspec.Meta(ge=60_000)] = 120_000
+    """How far a client may run ahead of the acks before the server stops reading.
+
+    Must have room for the longest utterance and its transcription: acks come behind it.
+    """
     ack_interval_ms: int = 1_000
     interrupted_grace_s: float = 30.0
     """After this long without sound, speech in hand is finished and published."""

@@ -226,6 +226,10 @@ class Track:
             best = self._snapshots.popleft()
         return best
 
+    def put_back(self, checkpoint: Checkpoint) -> None:
+        """The last `best_checkpoint` could not be stored: offer it again."""
+        self._snapshots.appendleft(checkpoint)
+
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _span(self, event: SegmentEvent) -> TrackEvent:
@@ -280,7 +284,7 @@ class Track:
     def _keep(self, checkpoint: Checkpoint) -> None:
         if self._snapshots and self._snapshots[-1].offset >= checkpoint.offset:
             return
-        if len(self._snapshots) == MAX_SNAPSHOTS:
+        if len(self._snapshots) >= MAX_SNAPSHOTS:
             del self._snapshots[MAX_SNAPSHOTS // 2]
         self._snapshots.append(checkpoint)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -18,6 +18,7 @@ from quickcomm.audio.ports import (
     FencedError,
     Progress,
     Recorder,
+    RecordingError,
     SessionStore,
     Stored,
     StoredEvent,
@@ -31,6 +32,7 @@ from quickcomm.audio.service.voice import Voice
 from quickcomm.contracts.captions import Caption
 from quickcomm.contracts.conversations import ConversationChanged, ConversationState, Ledger
 from quickcomm.contracts.timing import Latency
+from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import InvalidInputError, QuickCommError
 
@@ -75,6 +77,8 @@ class Conversation:
         self._ending = False
         self._expiring = False
         self._dirty = False
+        self.storing = asyncio.Lock()
+        """Held while a publication or a state is stored: what it brings must not be stored, or acked, without it."""
         self._flushed = False
         self._released = False
         self.last_sound = tools.clock.monotonic()
@@ -86,9 +90,15 @@ class Conversation:
         ]
         if stored.state in {"ended", "expired"}:
             self.state = State(stored.state)
+        self._acked = min(checkpoint.offset for checkpoint in stored.checkpoints)
+        if self.finished:
             return
-        for voice in self._voices:
-            voice.lane = tools.front_end.attach(voice.track, self._hear)
+        try:
+            for voice in self._voices:
+                voice.lane = tools.front_end.attach(voice.track, self._hear, self.give_up)
+        except QuickCommError:
+            self.release()
+            raise
 
     # -- connection -------------------------------------------------------------------------------------------------
 
@@ -110,7 +120,17 @@ class Conversation:
 
     @property
     def acked(self) -> int:
-        return min(voice.checkpoint.offset for voice in self._voices)
+        """Everything before it is durable."""
+        return self._acked
+
+    @property
+    def released(self) -> bool:
+        """Nothing will come of it here any more; it may be opened again from the store."""
+        return self._released
+
+    def serves(self, outlet: Outlet) -> bool:
+        """Whether this is the connection that counts: what another one still sends would be heard twice."""
+        return self._outlet is outlet
 
     def connect(self, last_seq: int, *, resumed: bool) -> Outlet:
         """Take a new connection; one that was there before is told so and closed."""
@@ -120,7 +140,7 @@ class Conversation:
         if self._outlet is not None:
             message = "Another connection has taken over this conversation."
             self._outlet.close(1008, wire.error("audio.superseded", message, retryable=False))
-        self._outlet = Outlet(last_seq, self.events_after)
+        self._outlet = Outlet(min(last_seq, self._last_seq), self.events_after)
         if self.finished:
             self._outlet.close(1000, wire.ended(self.ledgers))
             return self._outlet
@@ -179,7 +199,7 @@ class Conversation:
 
     def expire(self) -> None:
         """Nobody came back: end with what was received."""
-        if not self._ending and not self.finished:
+        if not self._ending and not self.finished and self.state is not State.DRAINING:
             self._expiring = True
             for voice in self._voices:
                 voice.track.forget_partial_frame()
@@ -203,6 +223,8 @@ class Conversation:
         if self.state in FINAL or self.state is State.DRAINING:
             return
         self._to(Event.FINISH)
+        for voice in self._voices:
+            voice.track.forget_partial_frame()
         if self._outlet is not None:
             self._outlet.note(wire.reconnect(reason, after_ms))
 
@@ -240,23 +262,20 @@ class Conversation:
 
     def progress(self) -> Progress | None:
         """A checkpoint that is worth storing, or None."""
-        moved = self._dirty
+        if self.storing.locked():
+            return None
         for voice in self._voices:
-            unresolved = [item.span.start for item in self._pending if item.track is voice.track]
-            best = voice.track.best_checkpoint(min(unresolved, default=None))
-            if best is not None:
-                voice.move_to(best)
-                moved = True
-        self._dirty = moved
-        return self.stored_progress() if moved else None
+            self._dirty |= self._move(voice, self._pending)
+        return self.stored_progress() if self._dirty else None
 
-    def saved(self) -> None:
-        """The last `progress` is durable: tell the client."""
-        self._dirty = False
-        acked = self.acked
-        self._arrivals.forget(acked)
+    def saved(self, progress: Progress) -> None:
+        """That progress is durable: tell the client. What moved meanwhile is not."""
+        if progress.checkpoints == self.stored_progress().checkpoints:
+            self._dirty = False
+        self._acked = max(self._acked, min(checkpoint.offset for checkpoint in progress.checkpoints))
+        self._arrivals.forget(self._acked)
         if self._outlet is not None:
-            self._outlet.ack(acked)
+            self._outlet.ack(self._acked)
         if not self._window_full():
             self._room.set()
 
@@ -283,6 +302,7 @@ class Conversation:
             self._to(Event.HAND_BACK)
         if self._outlet is not None:
             self._outlet.close(code, message)
+            self._outlet = None
         self._released = True
         self._wake.set()
         self.release()
@@ -291,6 +311,20 @@ class Conversation:
 
     def _to(self, event: Event) -> None:
         self.state = advance(self.state, event)
+
+    @staticmethod
+    def _move(voice: Voice, pending: Iterable[Finished]) -> bool:
+        """To the furthest checkpoint that the utterances still `pending` allow."""
+        unresolved = (item.span.start for item in pending if item.track is voice.track)
+        best = voice.track.best_checkpoint(min(unresolved, default=None))
+        if best is not None:
+            voice.move_to(best)
+        return best is not None
+
+    def give_up(self, error: Exception) -> None:
+        """A defect: let go of this conversation, so that no other suffers."""
+        log.error("conversation.failed", conversation_id=self.id, error=f"{type(error).__name__}: {error}")
+        self.hand_back(1011, wire.error("audio.failed", "The sound could not be processed.", retryable=True))
 
     def _known(self) -> list[int]:
         """Samples from `next_offset` on that a speaker's stream has already (its checkpoint was the later one)."""
@@ -385,20 +419,11 @@ class Conversation:
         now = self._tools.clock.now_ns()
         message = transcribed(self, item, self._arrivals, self._tools.transcriber.model, now)
         if message is None:
-            self._dirty = True
             return
-        voice = self._voices[item.track.speaker]
-        if self._tools.recorder is not None:
-            await self._tools.recorder.record(self.site, message.utterance_id, item.span.samples)
-        before = voice.ledger
-        voice.move_to(voice.checkpoint, speech=item.span.end - item.span.start)
-        try:
-            event = await self._tools.store.publish(self.stored_progress(), message)
-        except QuickCommError:
-            voice.ledger = before
-            raise
+        await self._record(message.utterance_id, item)
+        async with self.storing:
+            event = await self._store(item, message)
         if event is None:  # published before a restart
-            voice.ledger = before
             return
         self.voiced_s = 0.0
         self._unanswered.add(message.utterance_id)
@@ -406,12 +431,39 @@ class Conversation:
         self._caption(message.speaker, message.start_offset, message.text, message.utterance_id)
         log.debug("utterance.published", utterance_id=message.utterance_id, seq=event.seq)
 
+    async def _record(self, identifier: str, item: Finished) -> None:
+        if self._tools.recorder is None:
+            return
+        try:
+            await self._tools.recorder.record(self.site, identifier, item.span.samples)
+        except RecordingError as error:  # what was said must come out all the same
+            log.exception("recording.failed", utterance_id=identifier, error=str(error))
+
+    async def _store(self, item: Finished, message: UtteranceTranscribed) -> StoredEvent | None:
+        """The utterance and the checkpoint that it allows, in one step."""
+        voice = self._voices[item.track.speaker]
+        before = voice.standing()
+        voice.published(item.span)
+        self._move(voice, (other for other in self._pending if other is not item))
+        progress = self.stored_progress()
+        try:
+            event = await self._tools.store.publish(progress, message)
+        except QuickCommError:
+            voice.back_to(before)
+            raise
+        if event is None:
+            self._dirty = True  # the checkpoint is still to be stored
+        else:
+            self.saved(progress)
+        return event
+
     async def _settle(self) -> None:
         """Store the furthest checkpoint that the last publication allows."""
         progress = self.progress()
         if progress is not None:
-            await self._tools.store.save([progress])
-            self.saved()
+            if await self._tools.store.save([progress]):
+                raise FencedError("The conversation has another owner.")
+            self.saved(progress)
 
     async def _finish(self) -> None:
         """Everything is published: wait for the last insights, store the end, and say it."""
@@ -422,9 +474,11 @@ class Conversation:
         await self._wait_for_answers()
         state: ConversationState = "expired" if self._expiring else "ended"
         reason = "nobody came back" if self._expiring else None
-        await self._tools.store.change_state(self.stored_progress(), self.change(state, reason))
-        self.saved()
-        self._to(Event.DONE)
+        async with self.storing:
+            progress = self.stored_progress()
+            await self._tools.store.change_state(progress, self.change(state, reason))
+            self.saved(progress)
+            self._to(Event.DONE)
         if self._outlet is not None:
             self._outlet.close(1000, wire.ended(self.ledgers))
         log.info("conversation.ended", conversation_id=self.id, state=state)

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from quickcomm.audio.model.checkpoint import FrontEndState
 from quickcomm.audio.model.formats import ENGINE_FRAME, FRAME_MS, Int16
@@ -27,6 +28,12 @@ MAX_FRAMES_A_TICK: Final = 32
 FULL_SCALE: Final = np.float32(1 / 32768)
 
 Sink = Callable[[Track, Sequence[TrackEvent]], None]
+Fail = Callable[[Exception], None]
+log = structlog.get_logger(__name__)
+
+
+def _give_up(error: Exception) -> None:
+    raise error
 
 
 class Lane(msgspec.Struct, eq=False):
@@ -35,6 +42,7 @@ class Lane(msgspec.Struct, eq=False):
     track: Track
     sink: Sink
     slot: int
+    fail: Fail
     snapshot_at: float = 0.0
     busy: bool = False
 
@@ -65,11 +73,11 @@ class FrontEnd:
         self.frames = 0
         self.gated_frames = 0
 
-    def attach(self, track: Track, sink: Sink) -> Lane:
-        """Raises `BusyError` when every slot is taken."""
+    def attach(self, track: Track, sink: Sink, fail: Fail = _give_up) -> Lane:
+        """Raises `BusyError` when every slot is taken. `fail` hears of an error that concerns this stream alone."""
         if not self._free:
             raise BusyError("Every place for a live stream is taken.")
-        lane = Lane(track, sink, self._free.pop(), snapshot_at=self._clock.monotonic() + self._snapshot_every_s)
+        lane = Lane(track, sink, self._free.pop(), fail, snapshot_at=self._clock.monotonic() + self._snapshot_every_s)
         self._restore(lane.slot, track.front_end, track.format.sample_rate)
         self._lanes[lane.slot] = lane
         self._wake.set()
@@ -77,7 +85,10 @@ class FrontEnd:
 
     def detach(self, lane: Lane) -> None:
         """Forget a stream. One that is in a tick right now is let go when the tick is over."""
-        if self._lanes.pop(lane.slot, None) is not None and not lane.busy:
+        if self._lanes.get(lane.slot) is not lane:
+            return
+        del self._lanes[lane.slot]
+        if not lane.busy:
             self._free.append(lane.slot)
 
     def poke(self) -> None:
@@ -130,42 +141,61 @@ class FrontEnd:
         work: list[_Work] = []
         behind = False
         for lane in list(self._lanes.values()):
-            track = lane.track
-            if not track.has_work:
+            if not lane.track.has_work:
                 continue
-            events = track.pass_gaps()
-            if track.front_end is None:
-                self._restore(lane.slot, None, track.format.sample_rate)
-            if events:
-                lane.sink(track, events)
-            limit = min(MAX_FRAMES_A_TICK, track.stride)
-            frames = track.take(limit)
-            behind = behind or len(frames) == limit or track.has_work
+            try:
+                frames = self._next_frames(lane)
+            except Exception as error:  # noqa: BLE001 - one stream's trouble must not silence all others
+                self._drop(lane, error)
+                continue
+            behind = behind or lane.track.has_work
             if len(frames):
                 lane.busy = True
                 work.append(_Work(lane, frames, [], [], []))
-            else:
-                lane.sink(track, ())
         return work, behind
+
+    def _next_frames(self, lane: Lane) -> Int16:
+        track = lane.track
+        events = track.pass_gaps()
+        if track.front_end is None:
+            self._restore(lane.slot, None, track.format.sample_rate)
+        if events:
+            lane.sink(track, events)
+        frames = track.take(min(MAX_FRAMES_A_TICK, track.stride))
+        if not len(frames):
+            lane.sink(track, ())
+        return frames
+
+    def _drop(self, lane: Lane, error: Exception) -> None:
+        log.error("front_end.stream_failed", error=f"{type(error).__name__}: {error}")
+        self.detach(lane)
+        lane.fail(error)
 
     def _apply(self, work: Sequence[_Work]) -> None:
         now = self._clock.monotonic()
         self.ticks += 1
         for item in work:
-            lane, track = item.lane, item.lane.track
+            lane = item.lane
             lane.busy = False
-            if lane.slot not in self._lanes:
+            if self._lanes.get(lane.slot) is not lane:
                 self._free.append(lane.slot)
                 continue
-            due = now >= lane.snapshot_at
-            if due or track.stride == 1 or track.front_end is None:
-                track.front_end = self.export(lane)
-            events = track.step(np.stack(item.sound), item.probabilities, item.energies)
-            if due or any(getattr(event, "complete", False) for event in events):
-                track.front_end = self.export(lane)
-                track.snapshot()
-                lane.snapshot_at = now + self._snapshot_every_s
-            lane.sink(track, events)
+            try:
+                self._step(item, now)
+            except Exception as error:  # noqa: BLE001 - as in _gather
+                self._drop(lane, error)
+
+    def _step(self, item: _Work, now: float) -> None:
+        lane, track = item.lane, item.lane.track
+        due = now >= lane.snapshot_at
+        if due or track.stride == 1 or track.front_end is None:
+            track.front_end = self.export(lane)
+        events = track.step(np.stack(item.sound), item.probabilities, item.energies)
+        if due or any(getattr(event, "complete", False) for event in events):
+            track.front_end = self.export(lane)
+            track.snapshot()
+            lane.snapshot_at = now + self._snapshot_every_s
+        lane.sink(track, events)
 
     def _compute(self, work: Sequence[_Work]) -> None:
         """In the worker thread: round r takes the r-th frame of every stream that has one."""

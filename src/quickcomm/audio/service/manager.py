@@ -40,6 +40,13 @@ class Session(msgspec.Struct, frozen=True):
     ready: wire.Json
 
 
+class _Door(msgspec.Struct, eq=False):
+    """One client at a time for one conversation."""
+
+    lock: asyncio.Lock
+    waiting: int = 0
+
+
 class ShuttingDownError(BusyError):
     code = "audio.draining"
 
@@ -49,7 +56,7 @@ class Manager:
         self._tools = tools
         self._spawn = spawn
         self._live: dict[tuple[str, str], Conversation] = {}
-        self._opening: dict[tuple[str, str], asyncio.Lock] = {}
+        self._opening: dict[tuple[str, str], _Door] = {}
         self._draining = False
 
     @property
@@ -70,13 +77,15 @@ class Manager:
     async def open(self, request: OpenRequest, after_seq: int) -> Session:
         """Let a client in: create, resume or take over. Raises `ForbiddenError`, `InvalidInputError`, `BusyError`."""
         key = (request.site, request.conversation_id)
-        lock = self._opening.setdefault(key, asyncio.Lock())
+        door = self._opening.setdefault(key, _Door(asyncio.Lock()))
+        door.waiting += 1
         try:
-            async with lock:
+            async with door.lock:
                 return await self._open(request, after_seq)
         finally:
-            if not lock.locked():
-                self._opening.pop(key, None)
+            door.waiting -= 1
+            if not door.waiting:
+                del self._opening[key]
 
     async def dropped(self, session: Session) -> None:
         """The connection is gone."""
@@ -124,11 +133,11 @@ class Manager:
         if not moved:
             return
         fenced = set(await self._tools.store.save([progress for _, progress in moved]))
-        for conversation, _ in moved:
+        for conversation, progress in moved:
             if conversation.key in fenced:
                 self.let_go(conversation)
             else:
-                conversation.saved()
+                conversation.saved(progress)
 
     async def sweep_forever(self) -> None:
         """Grace and idle limits."""
@@ -163,7 +172,10 @@ class Manager:
                     await conversation.settled()
         except TimeoutError:
             log.warning("drain.cut_short", conversations=len(self._live))
-        await self.checkpoint()
+        try:
+            await self.checkpoint()
+        except QuickCommError as error:  # nothing is acked that is not stored: the clients send it again
+            log.warning("checkpoint.failed", error=str(error))
         for conversation in self.conversations:
             conversation.hand_back(GOING_AWAY)
             await self._announce(conversation, "interrupted")
@@ -172,13 +184,14 @@ class Manager:
 
     async def _open(self, request: OpenRequest, after_seq: int) -> Session:
         live = self._live.get((request.site, request.conversation_id))
-        if live is not None and not live.finished:
+        if live is not None and not live.finished and not live.released:
             if request.token is None or not hmac.compare_digest(live.token_digest, _digest(request.token)):
                 raise ForbiddenError("This conversation is live; it can be resumed only with its resume_token.")
             if live.format != request.format:
                 raise InvalidInputError("encoding, sample_rate and channels cannot change within a conversation.")
             await self._announce(live, "live")
-            return self._session(live, request.token, after_seq, resumed=True)
+            if not live.released:
+                return self._session(live, request.token, after_seq, resumed=True)
         self.check_room()
         token = request.token or secrets.token_urlsafe(24)
         if not MIN_TOKEN_CHARS <= len(token) <= MAX_TOKEN_CHARS:
@@ -207,12 +220,13 @@ class Manager:
 
     async def _announce(self, conversation: Conversation, state: ConversationState) -> None:
         """Store the state and tell the bus; a conversation that ended meanwhile has told everything itself."""
-        if conversation.finished:
-            return
-        try:
-            await self._tools.store.change_state(conversation.stored_progress(), conversation.change(state))
-        except QuickCommError as error:
-            log.warning("conversation.state_not_stored", conversation_id=conversation.id, error=str(error))
+        async with conversation.storing:
+            if conversation.finished:
+                return
+            try:
+                await self._tools.store.change_state(conversation.stored_progress(), conversation.change(state))
+            except QuickCommError as error:
+                log.warning("conversation.state_not_stored", conversation_id=conversation.id, error=str(error))
 
     def let_go(self, conversation: Conversation) -> None:
         log.warning("conversation.fenced", conversation_id=conversation.id)

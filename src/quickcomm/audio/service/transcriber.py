@@ -5,16 +5,17 @@ finished one waits, and are thrown away rather than queued.
 """
 
 import asyncio
+import contextlib
+import threading
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 import msgspec
 import structlog
 
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
-from quickcomm.audio.ports import Clip, SpeechToText, Transcript
+from quickcomm.audio.ports import Clip, EngineError, SpeechToText, Transcript
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 
@@ -48,7 +49,6 @@ class Transcriber:
         self._running: set[_Job] = set()
         self._busy = 0
         self._signal = asyncio.Event()
-        self._executor = ThreadPoolExecutor(engine.traits.workers, "stt")
         self.failures = 0
         self.batches = 0
         self.clips = 0
@@ -90,13 +90,20 @@ class Transcriber:
         self._signal.set()
         return job.future
 
+    def adopt(self, text: asyncio.Future[Transcript]) -> None:
+        """A guess was right: nothing may go before it any more that a finished utterance would not let pass."""
+        for job in self._guesses:
+            if job.future is text:
+                self._guesses.remove(job)
+                self._queue.append(job)
+                return
+
     async def run(self) -> None:
         async with asyncio.TaskGroup() as workers:
             for index in range(self._engine.traits.workers):
                 workers.create_task(self._work(), name=f"stt:{index}")
 
     def close(self) -> None:
-        self._executor.shutdown(wait=False, cancel_futures=True)
         self._engine.close()
 
     # -- inside -----------------------------------------------------------------------------------------------------
@@ -142,11 +149,11 @@ class Transcriber:
         return batch
 
     async def _decode(self, batch: Sequence[_Job]) -> None:
-        loop = asyncio.get_running_loop()
-        clips = [job.clip for job in batch]
         try:
             async with asyncio.timeout(ENGINE_DEADLINE_S):
-                transcripts = await loop.run_in_executor(self._executor, self._engine.transcribe, clips)
+                transcripts = await self._call([job.clip for job in batch])
+            if len(transcripts) != len(batch):
+                raise EngineError(f"{len(transcripts)} transcripts came back for {len(batch)} clips.")  # noqa: TRY301
         except Exception as error:  # noqa: BLE001 - an engine may raise anything; speech must not get stuck behind it
             self.failures += 1
             log.warning("stt.failed", clips=len(batch), error=f"{type(error).__name__}: {error}")
@@ -158,6 +165,31 @@ class Transcriber:
         for job, transcript in zip(batch, transcripts, strict=True):
             if not job.future.done():
                 job.future.set_result(transcript)
+
+    async def _call(self, clips: Sequence[Clip]) -> list[Transcript]:
+        """Run the engine in a thread of its own: one that hangs is left behind and keeps neither speech nor exit."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[list[Transcript]] = loop.create_future()
+
+        def settle(result: list[Transcript] | None, error: Exception | None) -> None:
+            if answer.done():
+                return
+            if error is not None:
+                answer.set_exception(error)
+            else:
+                answer.set_result(result or [])
+
+        def run() -> None:
+            result, failure = None, None
+            try:
+                result = self._engine.transcribe(clips)
+            except Exception as error:  # noqa: BLE001 - handed over to the caller
+                failure = error
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits for it
+                loop.call_soon_threadsafe(settle, result, failure)
+
+        threading.Thread(target=run, name="stt", daemon=True).start()
+        return await answer
 
     def _retry(self, batch: Sequence[_Job]) -> None:
         for job in batch:

@@ -25,6 +25,7 @@ class Voice:
         self.track = track
         self.checkpoint = checkpoint
         self.ledger = ledger
+        self._ahead: list[tuple[int, int]] = []
         self.lane: Lane | None = None
         self._early: tuple[int, int, asyncio.Future[Transcript]] | None = None
         self._partial: asyncio.Future[Transcript] | None = None
@@ -35,12 +36,27 @@ class Voice:
         """Whether everything received went through the front end."""
         return self.track.drained and not (self.lane is not None and self.lane.busy)
 
-    def move_to(self, checkpoint: Checkpoint, speech: int = 0) -> None:
-        """Take a new checkpoint; `speech` is what was published on top of the present ledger."""
-        speech += self.ledger.speech
-        received, gap = checkpoint.offset, checkpoint.gap
+    def published(self, span: Span) -> None:
+        """The ledger counts it as speech as soon as a checkpoint is behind it: it says what lies before the ack."""
+        self._ahead.append((span.start, span.end))
+
+    def move_to(self, checkpoint: Checkpoint) -> None:
+        received, gap, speech = checkpoint.offset, checkpoint.gap, self.ledger.speech
+        speech += sum(end - start for start, end in self._ahead if end <= received)
+        self._ahead = [span for span in self._ahead if span[1] > received]
         self.checkpoint = checkpoint
         self.ledger = Ledger(received=received, speech=speech, gap=gap, silence=received - gap - speech)
+
+    def standing(self) -> tuple[Checkpoint, Ledger, tuple[tuple[int, int], ...]]:
+        return self.checkpoint, self.ledger, tuple(self._ahead)
+
+    def back_to(self, standing: tuple[Checkpoint, Ledger, tuple[tuple[int, int], ...]]) -> None:
+        """What was tried was not stored."""
+        tried = self.checkpoint
+        self.checkpoint, self.ledger, ahead = standing
+        self._ahead = list(ahead)
+        if tried is not self.checkpoint:
+            self.track.put_back(tried)
 
     def finish(self, span: Span, transcriber: Transcriber) -> asyncio.Future[Transcript]:
         """The transcript of a finished utterance: the guess if it was right, else a new decoding."""
@@ -48,6 +64,7 @@ class Voice:
         if early is not None and early[:2] == (span.start, span.end):
             text = early[2]
             if not text.done() or not (text.cancelled() or text.exception() is not None):
+                transcriber.adopt(text)
                 return text
         elif early is not None:
             early[2].cancel()

@@ -1,0 +1,442 @@
+"""A conversation on a real store with a scripted engine: what is acked is durable, whatever fails or comes between."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from tests.support.hearing import TOKEN, Hall, ScriptedEngine, hall, request, said, silence, speech
+
+from quickcomm.audio.model.formats import AudioFormat, Int16
+from quickcomm.audio.model.settings import AudioSettings
+from quickcomm.audio.model.state import State
+from quickcomm.audio.ports import (
+    Clip,
+    EngineError,
+    OpenRequest,
+    Progress,
+    RecordingError,
+    Stored,
+    StoredEvent,
+    Transcript,
+)
+from quickcomm.audio.service import conversation as module
+from quickcomm.audio.service.manager import Session
+from quickcomm.contracts.transcripts import UtteranceTranscribed
+from quickcomm.kernel.storage import StorageError
+
+PHRASE = np.concatenate([silence(0.5), speech(0.8), silence(0.7)])
+NO_WAIT = AudioSettings(answer_wait_s=0.0)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "site.sqlite"
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "RETRY_S", 0.0)
+
+
+async def feed(session: Session, samples: Int16) -> None:
+    block = session.conversation.format.speakers * 1_600
+    for start in range(0, len(samples), block):
+        await session.conversation.feed(samples[start : start + block].tobytes())
+
+
+async def utterances(here: Hall) -> list[tuple[int, int, int]]:
+    """(speaker, start, end) of what is in the log."""
+    fields = [msgspec.json.decode(event.payload) for event in await here.store.events("main", "c-1", 0)]
+    return [(f["speaker"], f["start_offset"], f["end_offset"]) for f in fields if f["type"] == "utterance"]
+
+
+async def finish(session: Session) -> list[dict[str, object]]:
+    session.conversation.end()
+    return await asyncio.wait_for(said(session), 30)
+
+
+async def test_from_beginning_to_end(path: Path) -> None:
+    async with hall(path) as here:
+        session = await here.open()
+        await feed(session, np.tile(PHRASE, 3))
+        events = await finish(session)
+        [change] = await here.store.ledgers("c-1")
+    assert [event["seq"] for event in events if "seq" in event] == [1, 2, 3]
+    assert events[-1] == {"type": "close", "code": 1000}
+    [ledger] = change.ledgers
+    assert ledger.balanced
+    assert ledger.received == 3 * len(PHRASE)
+    assert ledger.speech == sum(end - start for _, start, end in spans(events))
+
+
+def spans(events: Sequence[dict[str, object]]) -> list[tuple[int, int, int]]:
+    return [
+        (int(str(e["speaker"])), int(str(e["start_offset"])), int(str(e["end_offset"])))
+        for e in events
+        if e["type"] == "utterance"
+    ]
+
+
+async def test_resumed_after_a_restart(path: Path) -> None:
+    async with hall(path.with_name("calm.sqlite")) as here:
+        calm = await here.open()
+        await feed(calm, np.tile(PHRASE, 2))
+        expected = spans(await finish(calm))
+    async with hall(path) as here:
+        session = await here.open()
+        await feed(session, np.concatenate([PHRASE, PHRASE[:16_000]]))
+        await here.manager.checkpoint()
+    async with hall(path) as here:
+        assert await here.store.adopt() == 1
+        again = await here.open()
+        assert again.conversation.state is State.RESUMED
+        at = again.conversation.next_offset
+        assert at % 512 == 0
+        await feed(again, np.tile(PHRASE, 2)[at:])
+        await finish(again)
+        assert await utterances(here) == expected
+
+
+async def test_two_speakers_go_on_from_different_checkpoints(path: Path) -> None:
+    """The one who was further hears again what it knows, and does not take it twice."""
+    both = AudioFormat(speakers=2)
+    first = np.concatenate([PHRASE, silence(5.0)])
+    second = np.concatenate([speech(5.0), silence(2.0)])
+    sound = np.stack([first, second], axis=1).reshape(-1)
+
+    async def play(here: Hall, until: int | None) -> Session:
+        session = await here.manager.open(request(audio_format=both), 0)
+        at = session.conversation.next_offset
+        await feed(session, sound[2 * at :] if until is None else sound[2 * at : 2 * until])
+        return session
+
+    async with hall(path.with_name("calm.sqlite")) as here:
+        expected = spans(await finish(await play(here, None)))
+    async with hall(path) as here:
+        session = await play(here, 72_000)
+        await here.heard(session)
+        await here.manager.checkpoint()
+        offsets = [voice.checkpoint.offset for voice in session.conversation._voices]
+        assert offsets[0] > offsets[1]
+        assert session.conversation.acked == offsets[1]
+    async with hall(path) as here:
+        again = await play(here, None)
+        assert [voice.track.received for voice in again.conversation._voices] == [len(first)] * 2
+        await finish(again)
+        assert sorted(await utterances(here)) == sorted(expected)
+        [change] = await here.store.ledgers("c-1")
+    assert all(ledger.balanced and ledger.received == len(first) for ledger in change.ledgers)
+
+
+async def test_a_checkpoint_that_is_not_stored_yet_is_not_acked(path: Path) -> None:
+    async with hall(path) as here:
+        session = await here.open()
+        talk = session.conversation
+        await feed(session, silence(3.0))
+        await here.heard(session)
+        stored = talk.progress()
+        assert stored is not None
+        talk.saved(stored)
+        acked = talk.acked
+        assert acked == stored.checkpoints[0].offset > 0
+        await feed(session, silence(3.0))
+        await here.heard(session)
+        later = talk.progress()
+        assert later is not None
+        talk.saved(stored)
+        assert talk.acked == acked, "only what was stored is acked"
+        assert talk.progress() == later, "and what was not stored is offered again"
+
+
+async def test_a_store_that_fails_loses_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with hall(path) as here:
+        session = await here.open()
+        publish, failures = here.store.publish, [StorageError("disk full")] * 3
+        tried: list[Progress] = []
+
+        async def failing(progress: Progress, message: UtteranceTranscribed) -> StoredEvent | None:
+            tried.append(progress)
+            if failures:
+                raise failures.pop()
+            return await publish(progress, message)
+
+        monkeypatch.setattr(here.store, "publish", failing)
+        await feed(session, np.tile(PHRASE, 2))
+        events = await finish(session)
+        assert await utterances(here) == spans(events)
+        [change] = await here.store.ledgers("c-1")
+    assert [event["seq"] for event in events if "seq" in event] == [1, 2]
+    assert len(tried) == 5
+    assert all(ledger.silence >= 0 and ledger.balanced for progress in tried for ledger in progress.ledgers)
+    assert change.ledgers[0].speech == sum(end - start for _, start, end in spans(events))
+
+
+async def test_while_a_publication_is_on_its_way_no_checkpoint_passes_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with hall(path) as here:
+        session = await here.open()
+        entered, go = asyncio.Event(), asyncio.Event()
+        publish = here.store.publish
+
+        async def slow(progress: Progress, message: UtteranceTranscribed) -> StoredEvent | None:
+            entered.set()
+            await go.wait()
+            return await publish(progress, message)
+
+        monkeypatch.setattr(here.store, "publish", slow)
+        await feed(session, np.concatenate([PHRASE, silence(3.0)]))
+        await asyncio.wait_for(entered.wait(), 30)
+        assert session.conversation.progress() is None
+        await here.manager.checkpoint()
+        assert (await here.store.ledgers("c-1"))[0].ledgers[0].received <= 8_000
+        go.set()
+        await finish(session)
+
+
+async def test_speech_in_hand_is_published_with_its_checkpoint(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a flush the same sound would be cut otherwise: the crash may come at any moment, and costs nothing."""
+    async with hall(path) as here:
+        session = await here.open()
+        await feed(session, PHRASE[:16_000])
+        await here.heard(session)
+
+        async def never(progress: Sequence[Progress]) -> list[tuple[str, str]]:
+            raise StorageError(f"dead before it: {len(progress)}")
+
+        monkeypatch.setattr(here.store, "save", never)
+        session.conversation.flush()
+        await here.heard(session)
+        [(_, start, end)] = await utterances(here)
+    async with hall(path) as here:
+        again = await here.open()
+        assert again.conversation.next_offset >= end
+        assert again.conversation.next_offset == 16_000 // 512 * 512
+        rest = np.concatenate([speech(1.0), silence(1.0)])
+        await feed(again, rest)
+        await finish(again)
+        [first, second] = await utterances(here)
+        [change] = await here.store.ledgers("c-1")
+    assert first == (0, start, end)
+    assert second[1] >= end
+    assert change.ledgers[0].speech == end - start + second[2] - second[1]
+
+
+@pytest.mark.parametrize("text", ["", "towels"])
+async def test_a_fenced_owner_acks_nothing(path: Path, text: str) -> None:
+    engine = ScriptedEngine(lambda clips: [Transcript(text=text) for _ in clips])
+    async with hall(path, engine) as here:
+        session = await here.open()
+        await here.store.open(request(), TOKEN)  # somebody else
+        await feed(session, np.tile(PHRASE, 4))
+        events = await asyncio.wait_for(said(session), 30)
+        assert here.manager.conversations == []
+        assert await utterances(here) == []
+    assert [event["type"] for event in events] == ["error", "close"]
+    assert events[0]["code"] == "audio.fenced"
+    assert session.conversation.acked == 0
+
+
+async def test_speech_that_no_engine_can_take_is_marked_and_acked(path: Path) -> None:
+    def broken(_: Sequence[Clip]) -> list[Transcript]:
+        raise EngineError("no")
+
+    async with hall(path, ScriptedEngine(broken)) as here:
+        session = await here.open()
+        await feed(session, PHRASE)
+        events = await finish(session)
+        assert session.conversation.acked == len(PHRASE)
+    [event] = [event for event in events if event["type"] == "utterance"]
+    assert event["unintelligible"] is True
+    assert event["text"] == ""
+
+
+async def test_a_second_connection_takes_over(path: Path) -> None:
+    """What the first one still sends must not be heard: the second one sends it again."""
+    async with hall(path) as here:
+        first = await here.open()
+        await feed(first, PHRASE[:8_000])
+        second = await here.open()
+        assert second.conversation is first.conversation
+        assert not first.conversation.serves(first.outlet)
+        assert first.conversation.serves(second.outlet)
+        events = await said(first)
+        assert [event.get("code") for event in events] == ["audio.superseded", 1008]
+        await here.manager.dropped(first)
+        assert second.conversation.connected
+        await feed(second, PHRASE[second.conversation.next_offset :])
+        ended = await finish(second)
+    assert len([event for event in ended if event["type"] == "utterance"]) == 1
+
+
+async def test_a_client_far_ahead_waits_and_a_new_connection_is_not_stuck(path: Path) -> None:
+    engine = ScriptedEngine()
+    engine.go.clear()
+    settings = AudioSettings(answer_wait_s=0.0, max_unacked_ms=6_000)
+    async with hall(path, engine, settings) as here:
+        first = await here.open()
+        ahead = asyncio.ensure_future(feed(first, np.tile(PHRASE, 8)))
+        async with asyncio.timeout(30):
+            while not engine.calls:  # noqa: ASYNC110 - the engine's thread makes it so
+                await asyncio.sleep(0)
+        assert not ahead.done()
+        received = first.conversation.next_offset
+        assert received - first.conversation.acked <= 6 * 16_000 + 1_600
+        ahead.cancel()
+        await here.manager.dropped(first)
+        second = await here.open()
+        engine.go.set()
+        going = asyncio.ensure_future(feed(second, np.tile(PHRASE, 8)[second.conversation.next_offset :]))
+        async with asyncio.timeout(30):
+            while not going.done():
+                await here.manager.checkpoint()
+                await asyncio.sleep(0)
+        assert len(spans(await finish(second))) == 8
+
+
+async def test_a_drain_is_over_as_soon_as_all_is_heard(path: Path) -> None:
+    """A message seldom ends with a frame: what is left of it is asked for again, and waited for by nobody."""
+    async with hall(path, settings=AudioSettings(drain_s=3_600)) as here:
+        session = await here.open()
+        await feed(session, np.concatenate([PHRASE, silence(1.0), speech(0.51)]))
+        await asyncio.wait_for(here.manager.drain(), 30)
+        events = await asyncio.wait_for(said(session), 30)
+        assert [event.get("code") for event in events if event["type"] == "close"] == [1012]
+        assert len(spans(events)) == 1
+        await here.manager.dropped(session)
+        assert not session.conversation.connected
+    assert (acks(events))[-1] == session.conversation.acked
+    async with hall(path) as here:
+        assert (await here.open()).conversation.next_offset == session.conversation.acked
+
+
+def acks(events: Sequence[dict[str, object]]) -> list[int]:
+    return [int(str(event["offset"])) for event in events if event["type"] == "ack"]
+
+
+async def test_a_drain_goes_on_when_the_disk_is_full(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with hall(path) as here:
+        session = await here.open()
+        await feed(session, silence(2.0))
+
+        async def never(progress: Sequence[Progress]) -> list[tuple[str, str]]:
+            raise StorageError(f"disk full: {len(progress)}")
+
+        monkeypatch.setattr(here.store, "save", never)
+        await asyncio.wait_for(here.manager.drain(), 30)
+        events = await asyncio.wait_for(said(session), 30)
+    assert events[-1] == {"type": "close", "code": 1012}
+    assert acks(events) == []
+
+
+async def test_an_idle_limit_that_falls_into_a_drain(path: Path) -> None:
+    async with hall(path) as here:
+        session = await here.open()
+        await here.manager.dropped(session)
+        session.conversation.stop_listening("drain", 500)
+        session.conversation.expire()
+        assert session.conversation.state is State.DRAINING
+
+
+async def test_who_does_not_come_back_ends_with_what_was_received(path: Path) -> None:
+    async with hall(path) as here:
+        session = await here.open()
+        await feed(session, PHRASE)
+        await here.manager.dropped(session)
+        session.conversation.expire()
+        session.conversation.expire()
+        async with asyncio.timeout(30):
+            while here.manager.conversations:  # noqa: ASYNC110 - only the end of its task tells
+                await asyncio.sleep(0)
+        [change] = await here.store.ledgers("c-1")
+    assert change.state == "expired"
+    assert change.ledgers[0].speech > 0
+    assert len(PHRASE) - 512 < change.ledgers[0].received <= len(PHRASE)
+
+
+async def test_one_stream_that_fails_does_not_harm_the_others(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with hall(path) as here:
+        good, bad = await here.open(), await here.open("c-2")
+
+        def broken(*_: object) -> list[object]:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(bad.conversation._voices[0].track, "step", broken)
+        await feed(bad, PHRASE)
+        await feed(good, PHRASE)
+        events = await asyncio.wait_for(said(bad), 30)
+        assert [event.get("code") for event in events] == ["audio.failed", 1011]
+        assert len(spans(await finish(good))) == 1
+        assert len(here.front_end._free) == 16
+
+
+async def test_a_door_is_for_one_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where the first one at it fails: two owners in one process would fence each other."""
+    async with hall(path) as here:
+        open_, inside, most, fail = here.store.open, 0, 0, [StorageError("no")]
+
+        async def counting(wanted: OpenRequest, token: str) -> Stored:
+            nonlocal inside, most
+            inside += 1
+            most = max(most, inside)
+            try:
+                await asyncio.sleep(0)
+                if fail:
+                    raise fail.pop()
+                stored = await open_(wanted, token)
+                late.append(asyncio.ensure_future(here.open()))
+                await asyncio.sleep(0)
+                await asyncio.sleep(0)
+                return stored
+            finally:
+                inside -= 1
+
+        late: list[asyncio.Future[Session]] = []
+        monkeypatch.setattr(here.store, "open", counting)
+        results = await asyncio.gather(*(here.open() for _ in range(3)), return_exceptions=True)
+        sessions = [result for result in results if not isinstance(result, BaseException)]
+        sessions += await asyncio.gather(*late)
+        assert isinstance(results[0], StorageError)
+        assert most == 1
+        assert len({id(session.conversation) for session in sessions}) == 1
+        assert here.manager._opening == {}
+
+
+async def test_what_ended_is_not_live_again(path: Path) -> None:
+    async with hall(path) as here:
+        session = await here.open()
+        await feed(session, PHRASE)
+        session.conversation.end()
+        opened = 0
+        async with asyncio.timeout(30):
+            while not session.conversation.finished:
+                await here.open()
+                opened += 1
+        assert opened
+        [change] = await here.store.ledgers("c-1")
+        assert change.state == "ended"
+        replay = await here.open()
+        events = await asyncio.wait_for(said(replay), 30)
+    assert [event["type"] for event in events] == ["utterance", "ended", "close"]
+
+
+async def test_a_client_that_knows_more_than_the_log(path: Path) -> None:
+    """A backup was restored, say: it must hear what comes, though it has seen such numbers before."""
+    async with hall(path) as here:
+        session = await here.open(after_seq=1_000)
+        await feed(session, PHRASE)
+        assert len(spans(await finish(session))) == 1
+
+
+async def test_sound_that_cannot_be_kept_is_still_written_down(path: Path) -> None:
+    class Full:
+        async def record(self, site: str, utterance_id: str, samples: Int16) -> None:
+            raise RecordingError(f"no room for {site} {utterance_id} {len(samples)}")
+
+    async with hall(path, recorder=Full()) as here:
+        session = await here.open()
+        await feed(session, PHRASE)
+        assert len(spans(await finish(session))) == 1

@@ -1,0 +1,80 @@
+"""Settings: where they come from, which one wins, and how a wrong one is told."""
+
+from pathlib import Path
+
+import pytest
+
+from quickcomm.audio.model.settings import AudioSettings
+from quickcomm.entrypoints.settings import FILE, SECTIONS, Settings, load_settings
+from quickcomm.kernel.errors import ConfigurationError
+
+
+def test_nothing_set_is_the_default(tmp_path: Path) -> None:
+    assert load_settings(tmp_path, {}, {}) == Settings()
+    assert load_settings(tmp_path / "not there", None, {}) == Settings()
+
+
+def test_every_section_is_a_setting() -> None:
+    assert set(SECTIONS) <= set(Settings.__struct_fields__)
+
+
+def test_flags_over_environment_over_file(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text('port = 1\nhost = "file"\npack = "mine"\n[audio]\nidle_limit_s = 5\n')
+    environment = {"QUICKCOMM_PORT": "2", "QUICKCOMM_HOST": "environment"}
+    found = load_settings(tmp_path, {"port": 3, "host": None, "audio.max_sessions": 7}, environment)
+    assert (found.port, found.host, found.pack) == (3, "environment", "mine")
+    assert found.audio == AudioSettings(idle_limit_s=5.0, max_sessions=7)
+
+
+def test_the_environment_reaches_every_depth(tmp_path: Path) -> None:
+    found = load_settings(
+        tmp_path,
+        {},
+        {
+            "QUICKCOMM_AUDIO_EARLY_DECODING": "false",
+            "QUICKCOMM_AUDIO_SEGMENTER_HANGOVER": "20",
+            "QUICKCOMM_AUDIO_SEGMENTER_VOICED_ON": "0.6",
+            "QUICKCOMM_STT_MODEL": "base.en",
+            "QUICKCOMM_STORAGE_RETENTION_DAYS": "0",
+            "QUICKCOMM_CACHE_DIR": "/somewhere",
+            "PATH": "/bin",
+        },
+    )
+    assert not found.audio.early_decoding
+    assert (found.audio.segmenter.hangover, found.audio.segmenter.voiced_on) == (20, 0.6)
+    assert (found.stt.model, found.storage.retention_days) == ("base.en", 0)
+    assert found.cache == Path("/somewhere")
+
+
+def test_what_others_read_is_no_setting(tmp_path: Path) -> None:
+    names = ("QUICKCOMM_KEY", "QUICKCOMM_URL", "QUICKCOMM_DATA_DIR", "QUICKCOMM_SPEECH_DATA")
+    assert load_settings(tmp_path, {}, dict.fromkeys(names, "x")) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("QUICKCOMM_PROT", "1", "prot"),
+        ("QUICKCOMM_AUDIO_IDLE_LIMIT", "1", "idle_limit"),
+        ("QUICKCOMM_PORT", "many", "port"),
+        ("QUICKCOMM_AUDIO_SEGMENTER_HANGOVER", "1.5", "hangover"),
+    ],
+)
+def test_a_wrong_one_is_named(tmp_path: Path, name: str, value: str, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        load_settings(tmp_path, {}, {name: value})
+
+
+@pytest.mark.parametrize(
+    "content", [b"port = ", b"port: 1", b"\xff\xfe", b"audio = 3", b'[audio]\nsegmenter = "fast"', b"nothing = 1"]
+)
+def test_a_wrong_file_is_told_and_no_stack_trace(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / FILE).write_bytes(content)
+    with pytest.raises(ConfigurationError):
+        load_settings(tmp_path, {}, {"QUICKCOMM_AUDIO_SEGMENTER_HANGOVER": "20"})
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / FILE).mkdir()
+    with pytest.raises(ConfigurationError, match=FILE):
+        load_settings(tmp_path, {}, {})

@@ -1,0 +1,174 @@
+"""The transcriber with a scripted engine: batches, urgency, guesses, and engines that fail or hang."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+from tests.support.hearing import ScriptedEngine, lengths
+
+from quickcomm.audio.model.formats import Int16
+from quickcomm.audio.ports import Clip, EngineError, Transcript
+from quickcomm.audio.service import transcriber as module
+from quickcomm.audio.service.transcriber import EngineFailedError, Transcriber
+from quickcomm.kernel.clock import FakeClock
+
+
+def clip(seconds: float) -> Int16:
+    return np.zeros(round(seconds * 16_000), np.int16)
+
+
+def seconds(engine: ScriptedEngine) -> list[list[float]]:
+    return [[size / 16_000 for size in call] for call in engine.calls]
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110 - the engine's thread makes it so
+            await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def running(engine: ScriptedEngine) -> AsyncIterator[Transcriber]:
+    transcriber = Transcriber(engine, FakeClock())
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(transcriber.run())
+        try:
+            yield transcriber
+        finally:
+            engine.go.set()
+            task.cancel()
+    transcriber.close()
+    assert engine.closed
+
+
+@asynccontextmanager
+async def occupied(engine: ScriptedEngine) -> AsyncIterator[Transcriber]:
+    """The only worker is busy with a first clip until the engine may go on."""
+    async with running(engine) as transcriber:
+        engine.go.clear()
+        first = transcriber.submit(clip(30))
+        await until(lambda: len(engine.calls) == 1)
+        yield transcriber
+        engine.go.set()
+        await first
+
+
+async def test_batches_are_of_like_length_and_start_with_the_oldest() -> None:
+    engine = ScriptedEngine(max_batch=3)
+    async with occupied(engine) as transcriber:
+        waiting = [transcriber.submit(clip(length)) for length in (2, 20, 3, 2.5, 21, 2.2, 9)]
+        assert transcriber.backlog_s == pytest.approx(59.7)
+        engine.go.set()
+        texts = [(await future).text for future in waiting]
+    assert seconds(engine)[1:] == [[2, 2.2, 2.5], [20, 21], [3], [9]]
+    assert texts == [str(round(length * 16_000)) for length in (2, 20, 3, 2.5, 21, 2.2, 9)]
+    assert (transcriber.batches, transcriber.clips, transcriber.backlog_s) == (5, 8, 0)
+
+
+async def test_guesses_run_only_where_they_keep_nobody_waiting() -> None:
+    engine = ScriptedEngine()
+    async with running(engine) as transcriber:
+        assert transcriber.spare
+        guess = transcriber.guess(clip(1), word_times=False)
+        assert guess is not None
+        assert transcriber.guess(clip(1), word_times=False) is None, "one guess at a time"
+        assert (await guess).text == "16000"
+    async with occupied(engine) as transcriber:
+        assert transcriber.guess(clip(1), word_times=True) is None
+
+
+async def test_a_guess_that_was_taken_back_is_not_decoded() -> None:
+    engine = ScriptedEngine()
+    async with running(engine) as transcriber:
+        guess = transcriber.guess(clip(1), word_times=True)
+        assert guess is not None
+        guess.cancel()
+        await transcriber.submit(clip(2))
+    assert seconds(engine) == [[2]]
+
+
+async def test_finished_speech_goes_before_a_guess_and_an_adopted_guess_is_finished_speech() -> None:
+    for adopted in (False, True):
+        engine = ScriptedEngine()
+        async with running(engine) as transcriber:
+            guess = transcriber.guess(clip(1), word_times=True)
+            assert guess is not None
+            if adopted:
+                transcriber.adopt(guess)
+            waiting = [transcriber.submit(clip(10)), transcriber.submit(clip(20))]
+            await asyncio.gather(guess, *waiting)
+        assert seconds(engine) == ([[1], [10], [20]] if adopted else [[10], [20], [1]])
+
+
+async def test_a_clip_that_fails_is_tried_alone_and_given_up_after_three_attempts() -> None:
+    def answer(clips: Sequence[Clip]) -> list[Transcript]:
+        if any(len(item.samples) == 16_000 for item in clips):
+            raise EngineError("this one again")
+        return lengths(clips)
+
+    engine = ScriptedEngine(answer)
+    async with occupied(engine) as transcriber:
+        bad, good = transcriber.submit(clip(1)), transcriber.submit(clip(2))
+        engine.go.set()
+        with pytest.raises(EngineFailedError, match="3 times"):
+            await bad
+        assert (await good).text == "32000"
+        assert (await transcriber.submit(clip(3))).text == "48000"
+        assert transcriber.failures == 3
+    assert seconds(engine)[1] == [1, 2]
+    assert sorted(seconds(engine)[2:5]) == [[1], [1], [2]]
+
+
+@pytest.mark.parametrize("wrong", [ValueError("what a bug raises"), MemoryError()])
+async def test_whatever_an_engine_raises_speech_goes_on(wrong: Exception) -> None:
+    errors = [wrong]
+
+    def answer(clips: Sequence[Clip]) -> list[Transcript]:
+        if errors:
+            raise errors.pop()
+        return lengths(clips)
+
+    async with running(ScriptedEngine(answer)) as transcriber:
+        assert (await transcriber.submit(clip(1))).text == "16000"
+
+
+async def test_too_few_transcripts_are_a_failure_of_the_engine() -> None:
+    async with running(ScriptedEngine(lambda _: [])) as transcriber:
+        with pytest.raises(EngineFailedError):
+            await transcriber.submit(clip(1))
+        with pytest.raises(EngineFailedError):
+            await transcriber.submit(clip(2))
+
+
+async def test_an_engine_that_hangs_does_not_take_the_workers_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ENGINE_DEADLINE_S", 0.05)
+    engine = ScriptedEngine()
+    hanging = [True] * 3
+    stuck = threading.Event()
+
+    def answer(clips: Sequence[Clip]) -> list[Transcript]:
+        if hanging:
+            hanging.pop()
+            stuck.wait(30)
+        return lengths(clips)
+
+    engine.answer = answer
+    async with running(engine) as transcriber:
+        with pytest.raises(EngineFailedError):
+            await transcriber.submit(clip(1))
+        monkeypatch.setattr(module, "ENGINE_DEADLINE_S", 20)
+        assert (await transcriber.submit(clip(2))).text == "32000"
+        stuck.set()
+
+
+async def test_the_wait_of_the_oldest_is_told() -> None:
+    engine = ScriptedEngine()
+    async with occupied(engine) as transcriber:
+        clock = transcriber._clock
+        assert isinstance(clock, FakeClock)
+        clock.advance(7)
+        transcriber.submit(clip(1))
+        assert transcriber.oldest_wait_s == pytest.approx(7)

@@ -1,0 +1,170 @@
+"""The intelligence service: each utterance is understood and published once, come what may."""
+
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from quickcomm.contracts.insight import Insight
+from quickcomm.contracts.insights import InsightsFound
+from quickcomm.contracts.timing import Latency
+from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
+from quickcomm.intelligence.ports import Heard
+from quickcomm.intelligence.service import MAX_CHANNELS, Understanding
+from quickcomm.kernel.bus import Delivery, RejectedError
+from quickcomm.kernel.clock import FakeClock
+from quickcomm.kernel.errors import QuickCommError
+
+START_NS = 1_700_000_000_000_000_000
+
+
+def insight(index: int, intent: str) -> Insight:
+    return Insight(
+        index=index, intent=intent, department="none", urgency="normal", summary="x", confidence=0.5, model="words"
+    )
+
+
+class Words:
+    """Every word is an intent."""
+
+    model = "words"
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.heard: list[Heard] = []
+        self.failures: list[Exception] = []
+        self._clock = clock
+
+    async def classify(self, heard: Sequence[Heard]) -> list[tuple[Insight, ...]]:
+        if self.failures:
+            raise self.failures.pop()
+        self.heard += heard
+        self._clock.advance(0.02)
+        return [tuple(insight(i, word) for i, word in enumerate(item.text.split())) for item in heard]
+
+
+class Results:
+    """A result store in memory."""
+
+    def __init__(self) -> None:
+        self.published: list[InsightsFound] = []
+        self.failures: list[Exception] = []
+
+    async def known(self, utterances: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        return {(item.site, item.utterance_id) for item in self.published} & set(utterances)
+
+    async def publish(self, found: Sequence[InsightsFound]) -> None:
+        if self.failures:
+            raise self.failures.pop()
+        for item in found:
+            if not await self.known([(item.site, item.utterance_id)]):
+                self.published.append(item)
+
+
+class Desk:
+    def __init__(self) -> None:
+        self.clock = FakeClock(START_NS)
+        self.classifier = Words(self.clock)
+        self.results = Results()
+        self.understanding = Understanding(self.classifier, self.results, self.clock, lambda intent: intent == "repair")
+
+    async def hear(self, *deliveries: Delivery) -> None:
+        await self.understanding.handle(deliveries)
+
+
+def said(number: int, text: str, *, channel: str = "desk", site: str = "main") -> Delivery:
+    message = UtteranceTranscribed(
+        site=site,
+        conversation_id="c",
+        utterance_id=f"c:0:{number}",
+        channel=channel,
+        speaker=0,
+        seq=number,
+        start_offset=number,
+        end_offset=number + 1,
+        sample_rate=16_000,
+        text=text,
+        words=(),
+        confidence=1.0,
+        stt_model="m",
+        spoken_at_ns=START_NS - 3,
+        speech_ended_ns=START_NS - 2,
+        published_ns=START_NS - 5_000_000,
+        latency=Latency(stt=100.0),
+        traceparent="00-trace",
+    )
+    return Delivery(message_id=number, stream=TRANSCRIPTS, key="c", payload=msgspec.json.encode(message))
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+async def test_an_utterance_becomes_a_message(desk: Desk) -> None:
+    await desk.hear(said(1, "repair chatter repair"))
+    [found] = desk.results.published
+    assert (found.site, found.conversation_id, found.utterance_id, found.revision) == ("main", "c", "c:0:1", 1)
+    assert [item.intent for item in found.insights] == ["repair", "chatter", "repair"]
+    assert found.opens_tasks == (0, 2), "by the rule of the site pack"
+    assert (found.speech_ended_ns, found.traceparent) == (START_NS - 2, "00-trace")
+    assert found.latency == Latency(stt=100.0, queue=5.0, classify=20.0)
+
+
+async def test_a_redelivery_is_published_once(desk: Desk) -> None:
+    one, two = said(1, "repair"), said(2, "chatter")
+    await desk.hear(one)
+    await desk.hear(one, two)
+    await desk.hear(two, one)
+    assert [item.utterance_id for item in desk.results.published] == ["c:0:1", "c:0:2"]
+    assert len(desk.classifier.heard) == 2, "what is known is not classified again"
+
+
+async def test_the_same_id_at_two_sites_is_two_utterances(desk: Desk) -> None:
+    await desk.hear(said(1, "repair"), said(1, "repair", site="other"))
+    assert [item.site for item in desk.results.published] == ["main", "other"]
+
+
+@pytest.mark.parametrize("payload", [b"", b"{}", b"[]", b"\xff", b'{"site":"main"}'])
+async def test_what_is_no_transcript_is_rejected(desk: Desk, payload: bytes) -> None:
+    bad = Delivery(message_id=1, stream=TRANSCRIPTS, key="c", payload=payload)
+    with pytest.raises(RejectedError, match="UtteranceTranscribed"):
+        await desk.hear(bad)
+    with pytest.raises(RejectedError):
+        await desk.hear(said(1, "repair"), bad)
+    assert desk.results.published == []
+    await desk.hear(said(1, "repair"))
+    assert len(desk.results.published) == 1
+
+
+async def test_what_was_said_before_on_the_channel_is_known(desk: Desk) -> None:
+    for number, text in enumerate(("a", "b", "c", "d", "e")):
+        await desk.hear(said(number, text))
+    await desk.hear(said(9, "x", channel="roof"), said(10, "y", site="other"))
+    assert [heard.context for heard in desk.classifier.heard] == [
+        (),
+        ("a",),
+        ("a", "b"),
+        ("a", "b", "c"),
+        ("b", "c", "d"),
+        (),
+        (),
+    ]
+
+
+@pytest.mark.parametrize("where", ["classifier", "results"])
+async def test_a_retry_hears_the_same_as_the_first_attempt(desk: Desk, where: str) -> None:
+    await desk.hear(said(1, "before"))
+    failing = desk.classifier if where == "classifier" else desk.results
+    failing.failures.append(QuickCommError("once"))
+    with pytest.raises(QuickCommError):
+        await desk.hear(said(2, "repair"), said(3, "chatter"))
+    await desk.hear(said(2, "repair"))
+    await desk.hear(said(3, "chatter"))
+    assert [heard.context for heard in desk.classifier.heard[-2:]] == [("before",), ("before", "repair")]
+    assert len(desk.results.published) == 3
+
+
+async def test_channels_are_not_remembered_for_ever(desk: Desk) -> None:
+    for number in range(MAX_CHANNELS + 5):
+        await desk.hear(said(number, "x", channel=f"n{number}"))
+    assert len(desk.understanding._said) == MAX_CHANNELS
