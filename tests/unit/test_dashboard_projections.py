@@ -283,7 +283,7 @@ def test_what_a_person_reopened_is_not_closed_again_and_nothing_else_instead(des
     desk.edit("c0:0:1:0", "reopen", second=10)
     desk.say(heard(2, 2), insight(0, TASK_DONE, ["412"]), revision=2)
     desk.say(heard(9, 0, conversation=1), insight(0, "cleaning", ["412"]))  # comes late, was said before
-    assert {task.status for task in desk.state.tasks_in_rooms("main", ["412"], 0)} == {"open"}
+    assert {task.status for task in desk.state.tasks_in_rooms("main", ["412"], 0, 0)} == {"open"}
     desk.say(heard(4, 11), insight(0, TASK_DONE, ["412"]))
     assert desk.task("c0:0:1:0").completed_by_utterance == "c0:0:4"
 
@@ -293,7 +293,7 @@ def test_a_renewed_closing_does_not_close_twice(desk: Desk) -> None:
     desk.say(heard(1, 1), insight(0, "cleaning", ["412"]))
     desk.say(heard(2, 2), insight(0, TASK_DONE, ["412"]))
     desk.say(heard(2, 2), insight(0, TASK_DONE, ["412"], "engineering"), revision=2)
-    assert [task.status for task in desk.state.tasks_in_rooms("main", ["412"], 0)] == ["open", "done"]
+    assert [task.status for task in desk.state.tasks_in_rooms("main", ["412"], 0, 0)] == ["open", "done"]
 
 
 def test_a_closing_taken_back_by_a_later_revision_opens_the_task_again(desk: Desk) -> None:

@@ -71,7 +71,11 @@ _TASKS: Final = sa.select(tasks).where(tasks.c.site == _p("site")).order_by(task
 _TASK: Final = _TASKS.where(tasks.c.task_id == _p("task_id"))
 _TASKS_OF: Final = _TASKS.where(tasks.c.utterance_id == _p("utterance_id"))
 _TASKS_ACKNOWLEDGED: Final = _TASKS.where(tasks.c.channel == _p("channel"), tasks.c.status == "acknowledged")
-_TASKS_IN_ROOMS: Final = _TASKS.where(tasks.c.task_id.in_(_in_rooms(TASK)))
+# A room has few unfinished tasks and many finished ones: of those only what may have to be opened again is wanted.
+_TASKS_IN_ROOMS: Final = _TASKS.where(
+    tasks.c.task_id.in_(_in_rooms(TASK)),
+    sa.or_(tasks.c.status != "done", tasks.c.completed_ns >= _p("closed_since_ns")),
+)
 _SAVE_TASK: Final = _upserting(tasks, ("site", "task_id"), ("id",))
 _DELETE_TASK: Final = tasks.delete().where(tasks.c.site == _p("site"), tasks.c.task_id == _p("task_id"))
 _CLOSINGS: Final = sa.select(closings).where(closings.c.site == _p("site")).order_by(closings.c.insight_index)
@@ -147,8 +151,10 @@ class SqlState:
     def tasks_acknowledged(self, site: str, channel: str) -> list[TaskRecord]:
         return self._tasks(_TASKS_ACKNOWLEDGED, site=site, channel=channel)
 
-    def tasks_in_rooms(self, site: str, rooms: Iterable[str], since_ns: int) -> list[TaskRecord]:
-        return self._tasks(_TASKS_IN_ROOMS, site=site, rooms=list(rooms), since_ns=since_ns)
+    def tasks_in_rooms(self, site: str, rooms: Iterable[str], since_ns: int, closed_since_ns: int) -> list[TaskRecord]:
+        return self._tasks(
+            _TASKS_IN_ROOMS, site=site, rooms=list(rooms), since_ns=since_ns, closed_since_ns=closed_since_ns
+        )
 
     def save_task(self, record: TaskRecord) -> None:
         values = msgspec.structs.asdict(record)

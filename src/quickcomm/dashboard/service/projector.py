@@ -197,7 +197,7 @@ class Projector:
             closings = self._state.closings_in_rooms(site, rooms, since_ns)
             if not closings:
                 return
-            tasks = self._tasks_for(site, rooms, closings, since_ns - WINDOW_NS)
+            tasks = self._tasks_for(site, rooms, closings, since_ns)
             spread = rooms.union(_rooms(closings), _rooms(tasks))
             if spread == rooms:
                 break
@@ -213,7 +213,8 @@ class Projector:
 
     def _tasks_for(self, site: str, rooms: set[str], closings: list[Closing], since_ns: int) -> list[TaskRecord]:
         """The tasks of the rooms, and those that were closed when they still had other rooms."""
-        tasks = {task.task_id: task for task in self._state.tasks_in_rooms(site, rooms, since_ns)}
+        in_rooms = self._state.tasks_in_rooms(site, rooms, since_ns - WINDOW_NS, since_ns)
+        tasks = {task.task_id: task for task in in_rooms}
         for closing in closings:
             if closing.task_id is not None and closing.task_id not in tasks:
                 task = self._state.task(site, closing.task_id)
