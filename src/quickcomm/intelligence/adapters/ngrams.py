@@ -14,7 +14,7 @@ from scipy import sparse
 CHARACTERS = (2, 3, 4, 5)
 WORDS = (1, 2)
 MIN_COUNT = 2
-MAX_TERMS = 12_000
+MAX_TERMS = 6_000
 
 Floats = npt.NDArray[np.float32]
 

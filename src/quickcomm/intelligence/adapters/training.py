@@ -36,7 +36,7 @@ _MIN_PHRASES = 20
 _ROOM_BONUS = 3.0
 _NEVER = 9.0
 _RARE = 0.5
-_MAX_QUESTIONS = 900
+_MAX_QUESTIONS = 500
 """Places to cut that are looked at, those of phrases with several insights first; more teach little."""
 
 
@@ -179,10 +179,12 @@ class Trainer:
         """Where to cut, and where not: fold, text, start of the clause, cut, and whether it is one."""
         asked: list[tuple[int, str, int, Cut, bool]] = []
         for phrase in sorted(phrases, key=lambda p: (len(p.insights) == 1, hashlib.sha256(p.text.encode()).digest())):
+            if len(asked) >= _MAX_QUESTIONS:
+                break
             fold = fold_of(phrase.text)
             options = candidates(phrase.text, self._reader)
             gold = self._best_cuts(phrase, fitted[fold]) if len(phrase.insights) > 1 else ()
-            if gold is None or len(asked) > _MAX_QUESTIONS:
+            if gold is None:
                 continue
             start = 0
             for cut in options:
@@ -218,7 +220,7 @@ def fit_head(features: sparse.csr_array | Floats, labels: Sequence[str], strengt
     if len(classes) == 1:
         zeros = np.zeros((int(features.shape[1]), 1), np.float32)
         return Head(classes=tuple(classes), weights=zeros, bias=np.zeros(1, np.float32))
-    model = LogisticRegression(C=strength, max_iter=300, tol=1e-3)
+    model = LogisticRegression(C=strength, max_iter=300, tol=3e-3)
     model.fit(features, np.asarray(labels))
     weights, bias = np.asarray(model.coef_, np.float32), np.asarray(model.intercept_, np.float32)
     if len(classes) == 2:  # noqa: PLR2004 - scikit-learn keeps one row for two classes
