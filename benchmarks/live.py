@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import jiwer
@@ -67,10 +68,11 @@ def main() -> None:
     files = [root / row["file"] for row in rows]
     normal = EnglishTextNormalizer()
     results = {}
-    for name, run in (
-        ("live socket", lambda: asyncio.run(through_the_socket(files, fast=True))),
-        ("stock 30 s window", lambda: stock(files)),
-    ):
+    runs: dict[str, Callable[[], Texts]] = {
+        "live socket": lambda: asyncio.run(through_the_socket(files, fast=True)),
+        "stock 30 s window": lambda: stock(files),
+    }
+    for name, run in runs.items():
         began = time.perf_counter()
         texts = run()
         pairs = [(normal(row["text"]), normal(texts.get(row["file"], ""))) for row in rows]

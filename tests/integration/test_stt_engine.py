@@ -94,7 +94,7 @@ def test_no_clips_no_transcripts(engine: Whisper) -> None:
 
 def test_every_engine_in_the_table_resolves() -> None:
     for name in ENGINES:
-        assert callable(engine_class(name).transcribe)  # type: ignore[attr-defined]
+        assert callable(engine_class(name).transcribe)
     with pytest.raises(ConfigurationError, match="whisper"):
         engine_class("hearsay")
 

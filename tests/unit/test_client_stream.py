@@ -381,6 +381,6 @@ async def test_errors_of_the_caller_are_not_wrapped() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"conversation_id": "a b"}, {"conversation_id": ""}, {"resume_token": "short"}])
-def test_options_that_the_server_would_refuse_are_refused_at_once(wrong: dict[str, str]) -> None:
+def test_options_that_the_server_would_refuse_are_refused_at_once(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidInputError):
         StreamOptions(**{"url": "http://x", "key": "K", "conversation_id": "c", **wrong})

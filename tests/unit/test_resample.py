@@ -19,7 +19,8 @@ def noise(samples: int, seed: int = 1) -> Int16:
 
 def tone(rate: int, hertz: float, seconds: float = 1.024) -> Int16:
     time = np.arange(round(rate * seconds)) / rate
-    return np.rint(10_000 * np.sin(2 * np.pi * hertz * time)).astype(np.int16)
+    found: Int16 = np.rint(10_000 * np.sin(2 * np.pi * hertz * time)).astype(np.int16)
+    return found
 
 
 def streamed(resampler: Resampler, samples: Int16, history: Int16 | None = None) -> Int16:
