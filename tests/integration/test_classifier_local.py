@@ -103,6 +103,12 @@ def test_evidence_keeps_the_speaker_s_own_quotes(classifier: LocalClassifier) ->
     assert all(words in text for words in found[0].evidence.urgency)
 
 
+def test_what_is_said_to_be_urgent_is(classifier: LocalClassifier) -> None:
+    (found,) = classifier.understand(["I would like to change my plan asap"])
+    assert found[0].urgency == "high"
+    assert "asap" in found[0].evidence.urgency
+
+
 def test_alone_and_in_a_batch_say_the_same(classifier: LocalClassifier, pack: SitePack) -> None:
     texts = [p.text for p in load_phrases(pack, HELD_BACK / "callcentre.jsonl")[:24]]
     together = classifier.understand(texts)

@@ -53,11 +53,12 @@ class Department(_Part, frozen=True, kw_only=True):
 
 
 class UrgencyRule(_Part, frozen=True, kw_only=True):
-    """Wordings that raise (or lower) urgency, unless one of `unless` is there too."""
+    """Wordings that raise (or lower) urgency, unless one of `unless` is there too; `always` overrules the model."""
 
     level: Urgency
     patterns: Patterns
     unless: Patterns = ()
+    always: bool = False
 
 
 class EmergencyRule(_Part, frozen=True, kw_only=True):

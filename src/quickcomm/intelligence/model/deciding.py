@@ -74,7 +74,7 @@ def decide(pack: SitePack, reading: Reading, opinion: Opinion) -> Decided:
     return Decided(
         intent=intent,
         department=_department(intent, opinion),
-        urgency=_urgency(opinion),
+        urgency=_urgency(pack, intent, reading, opinion),
         confidence=min(max(confidence, 0.0), 1.0),
     )
 
@@ -96,7 +96,11 @@ def _department(intent: str, opinion: Opinion) -> str:
     return max(sorted(usual), key=lambda name: opinion.department.get(name, 0.0) * usual[name])
 
 
-def _urgency(opinion: Opinion) -> Urgency:
+def _urgency(pack: SitePack, intent: str, reading: Reading, opinion: Opinion) -> Urgency:
+    """Take what was said outright; else what the model finds likeliest."""
+    said = {hit.label for hit in reading.urgent if hit.sure}
+    if "high" in said and pack.opens_task(intent):
+        return "high"
     possible: list[Urgency] = ["low", "normal", "high"]
     return max(possible, key=lambda level: opinion.urgency.get(level, 0.0))
 

@@ -71,7 +71,7 @@ class Reader:
         self.places = PlaceFinder(pack.places)
         self._items = ItemFinder(pack.items)
         self._urgency = [
-            (rule.level, compile_patterns(rule.patterns), compile_patterns(rule.unless)) for rule in pack.urgency
+            (rule, compile_patterns(rule.patterns), compile_patterns(rule.unless)) for rule in pack.urgency
         ]
         emergency = pack.emergency
         self._danger = [
@@ -137,10 +137,13 @@ class Reader:
 
     def _urgent(self, text: str) -> list[Hit]:
         hits = []
-        for level, pattern, unless in self._urgency:
+        for rule, pattern, unless in self._urgency:
             if pattern is None or (unless is not None and unless.search(text)):
                 continue
-            hits += [Hit(label=level, words=m.group(), start=m.start(), end=m.end()) for m in pattern.finditer(text)]
+            hits += [
+                Hit(label=rule.level, words=m.group(), start=m.start(), end=m.end(), sure=rule.always)
+                for m in pattern.finditer(text)
+            ]
         return sorted(hits, key=lambda hit: hit.start)
 
     def _dangers(self, text: str, rest: str) -> list[Hit]:
