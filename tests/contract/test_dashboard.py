@@ -255,6 +255,7 @@ async def test_purge_leaves_nothing_behind(site: Site) -> None:
     await site.say(heard(16_000, "412 done"), insight("task_done", "412"))
     await site.say(heard(0, "stays", conversation="shift-2"), insight("request_item", "9"))
     async with site.live() as socket:
+        await events(socket, "hello")
         for name in ("shift-1", "shift-2"):
             await site.publish(
                 ConversationChanged(

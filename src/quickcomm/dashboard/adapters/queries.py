@@ -39,6 +39,7 @@ MIN_PREFIX: Final = 2
 MAX_CHANNELS: Final = 1000
 LIVE_STATES: Final = ("live", "interrupted")
 MAX_LIVE: Final = 1000
+RECENT: Final = 5000
 
 
 class SqlQueries:
@@ -116,7 +117,7 @@ class SqlQueries:
         )
         undone = (
             sa.select(tasks.c.channel, sa.func.count().label("open_tasks"))
-            .where(tasks.c.site == site, tasks.c.status.in_(("open", "acknowledged")))
+            .where(tasks.c.site == site, tasks.c.status != sa.literal_column("'done'"))
             .group_by(tasks.c.channel)
         )
 
@@ -217,12 +218,20 @@ def _by_match(connection: Connection, site: str, match: str, wanted: UtteranceFi
     if page.after is not None:
         query = query.where(fts.c.rowid < page.after[1])
     if wanted.since_ns is not None:
-        recent = sa.select(sa.func.min(utterances.c.id)).where(
-            utterances.c.site == site, utterances.c.heard, utterances.c.spoken_ns >= wanted.since_ns
-        )
-        first = connection.execute(recent).scalar()
-        query = query.where(utterances.c.spoken_ns >= wanted.since_ns, fts.c.rowid >= (first or 0))
+        query = query.where(utterances.c.spoken_ns >= wanted.since_ns, fts.c.rowid >= _first(connection, site, wanted))
     return query
+
+
+def _first(connection: Connection, site: str, wanted: UtteranceFilter) -> int:
+    """Where in the index the time begins, if that is recent; else 0: then matches are soon found from the end."""
+    recent = (
+        sa.select(utterances.c.id)
+        .where(utterances.c.site == site, utterances.c.heard, utterances.c.spoken_ns >= wanted.since_ns)
+        .limit(RECENT + 1)
+        .subquery()
+    )
+    count, first = connection.execute(sa.select(sa.func.count(), sa.func.min(recent.c.id))).one()
+    return int(first or 0) if count <= RECENT else 0
 
 
 def _paged(query: sa.Select[Any], table: sa.Table, time: str, page: Page) -> sa.Select[Any]:
@@ -241,11 +250,11 @@ def _cut(rows: list[Row], page: Page, time: str) -> tuple[list[Row], tuple[int, 
 def _cards(connection: Connection, site: str, rows: list[Row]) -> list[Card]:
     by_utterance: dict[str, list[TaskRecord]] = {row.utterance_id: [] for row in rows}
     if by_utterance:
-        query = (
-            sa.select(tasks)
-            .where(tasks.c.site == site, tasks.c.utterance_id.in_(list(by_utterance)))
-            .order_by(tasks.c.created_ns, tasks.c.insight_index)
-        )
+        # Sorted by us: asked for an order, SQLite would rather walk the index that has it through all tasks.
+        query = sa.select(tasks).where(tasks.c.site == site, tasks.c.utterance_id.in_(list(by_utterance)))
         for row in connection.execute(query):
             by_utterance[row.utterance_id].append(task_record(row))
-    return [card_view(utterance_record(row), tuple(by_utterance[row.utterance_id])) for row in rows]
+    return [
+        card_view(utterance_record(row), tuple(sorted(by_utterance[row.utterance_id], key=lambda task: task.order)))
+        for row in rows
+    ]

@@ -67,7 +67,8 @@ _CONVERSATION: Final = sa.select(conversations).where(
     conversations.c.site == _p("site"), conversations.c.conversation_id == _p("conversation_id")
 )
 _SAVE_CONVERSATION: Final = _upserting(conversations, ("site", "conversation_id"), ("id",))
-_TASKS: Final = sa.select(tasks).where(tasks.c.site == _p("site")).order_by(tasks.c.created_ns, tasks.c.insight_index)
+# Sorted by us: asked for an order, SQLite would rather walk the index that has it than use the one that is selective.
+_TASKS: Final = sa.select(tasks).where(tasks.c.site == _p("site"))
 _TASK: Final = _TASKS.where(tasks.c.task_id == _p("task_id"))
 _TASKS_OF: Final = _TASKS.where(tasks.c.utterance_id == _p("utterance_id"))
 _TASKS_ACKNOWLEDGED: Final = _TASKS.where(tasks.c.channel == _p("channel"), tasks.c.status == "acknowledged")
@@ -78,7 +79,7 @@ _TASKS_IN_ROOMS: Final = _TASKS.where(
 )
 _SAVE_TASK: Final = _upserting(tasks, ("site", "task_id"), ("id",))
 _DELETE_TASK: Final = tasks.delete().where(tasks.c.site == _p("site"), tasks.c.task_id == _p("task_id"))
-_CLOSINGS: Final = sa.select(closings).where(closings.c.site == _p("site")).order_by(closings.c.insight_index)
+_CLOSINGS: Final = sa.select(closings).where(closings.c.site == _p("site"))
 _CLOSINGS_OF: Final = _CLOSINGS.where(closings.c.utterance_id == _p("utterance_id"))
 _CLOSINGS_IN_ROOMS: Final = _CLOSINGS.where(closings.c.closing_id.in_(_in_rooms(CLOSING)))
 _SAVE_CLOSING: Final = _upserting(closings, ("site", "closing_id"))
@@ -277,7 +278,9 @@ class SqlState:
             )
 
     def _tasks(self, query: sa.Executable, **parameters: Any) -> list[TaskRecord]:
-        return [task_record(row) for row in self._run(query, **parameters)]
+        return sorted((task_record(row) for row in self._run(query, **parameters)), key=lambda task: task.order)
 
     def _closings(self, query: sa.Executable, **parameters: Any) -> list[Closing]:
-        return [closing_record(row) for row in self._run(query, **parameters)]
+        return sorted(
+            (closing_record(row) for row in self._run(query, **parameters)), key=lambda closing: closing.order
+        )

@@ -62,11 +62,10 @@ def reopened_by_voice(task: TaskRecord) -> TaskRecord:
 
 
 def _before(task: TaskRecord, closing: Closing) -> bool:
-    said = (task.created_ns, task.utterance_id, task.insight_index)
     since = max(task.created_ns, task.reopened_ns or 0)
     if task.utterance_id == closing.utterance_id:
         return False
-    return said < closing.order and closing.at_ns - WINDOW_NS <= since <= closing.at_ns
+    return task.order < closing.order and closing.at_ns - WINDOW_NS <= since <= closing.at_ns
 
 
 def _newest(tasks: Iterable[TaskRecord], closing: Closing) -> TaskRecord | None:
@@ -80,8 +79,6 @@ def _newest(tasks: Iterable[TaskRecord], closing: Closing) -> TaskRecord | None:
         key=lambda task: (
             task.department == closing.department,
             task.channel == closing.channel,
-            task.created_ns,
-            task.utterance_id,
-            task.insight_index,
+            task.order,
         ),
     )

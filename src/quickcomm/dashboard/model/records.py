@@ -69,6 +69,10 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     reopened_ns: int | None = None
 
     @property
+    def order(self) -> tuple[int, str, int]:
+        return (self.created_ns, self.utterance_id, self.insight_index)
+
+    @property
     def touched(self) -> bool:
         """A person did something with it, so that it stays whatever later revisions say."""
         edits = (self.assignee, self.acknowledged_ns, self.completed_by, self.reopened_ns)

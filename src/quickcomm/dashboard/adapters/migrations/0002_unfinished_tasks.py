@@ -1,0 +1,13 @@
+"""Counts of unfinished tasks a channel, without a walk through all that are done."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "dashboard_0002"
+down_revision = "dashboard_0001"
+
+
+def upgrade() -> None:
+    op.create_index(
+        "dashboard_tasks_unfinished", "dashboard_tasks", ["site", "channel"], sqlite_where=sa.text("status != 'done'")
+    )
