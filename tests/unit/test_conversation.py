@@ -440,14 +440,3 @@ async def test_sound_that_cannot_be_kept_is_still_written_down(path: Path) -> No
         session = await here.open()
         await feed(session, PHRASE)
         assert len(spans(await finish(session))) == 1
-
-
-async def test_a_burst_is_acked_to_its_end_though_nothing_follows(path: Path) -> None:
-    """A client that is ahead and waits for its acks must get them, however quickly its sound was heard."""
-    async with hall(path, settings=AudioSettings(ack_interval_ms=600_000)) as here:
-        session = await here.open()
-        await feed(session, silence(60.0))
-        await here.heard(session)
-        await here.manager.checkpoint()
-        await here.manager.checkpoint()
-        assert session.conversation.acked >= 59 * 16_000

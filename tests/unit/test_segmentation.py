@@ -96,3 +96,10 @@ def test_silence_and_noise_are_acked_and_give_nothing() -> None:
     run = Run(AudioFormat())
     assert run.play(chop(noise, [1600])) == []
     assert run.checkpoints[-1].offset >= len(noise) - 16_000 * 2
+
+
+def test_a_burst_is_acked_as_it_would_be_in_real_time() -> None:
+    """A client that is ahead waits for its acks: they must not depend on how quickly its sound was heard."""
+    run = Run(AudioFormat())
+    run.play([np.zeros(16_000 * 60, np.int16)], end=False)
+    assert run.checkpoints[-1].offset >= 16_000 * 58

@@ -265,10 +265,6 @@ class Conversation:
         if self.storing.locked():
             return None
         for voice in self._voices:
-            if voice.lane is not None and not voice.lane.busy and not voice.track.has_work:
-                # A burst may be over before the next snapshot is due: what is heard is acked all the same.
-                voice.track.front_end = self._tools.front_end.export(voice.lane)
-                voice.track.snapshot()
             self._dirty |= self._move(voice, self._pending)
         return self.stored_progress() if self._dirty else None
 

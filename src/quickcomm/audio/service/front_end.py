@@ -43,7 +43,8 @@ class Lane(msgspec.Struct, eq=False):
     sink: Sink
     slot: int
     fail: Fail
-    snapshot_at: float = 0.0
+    unkept: int = 0
+    """Frames since the last snapshot. Counted in sound, not in time: a burst leaves as many as a slow talk."""
     busy: bool = False
 
 
@@ -59,7 +60,7 @@ class FrontEnd:
     def __init__(self, vad: VoiceActivity, clock: Clock, *, capacity: int, snapshot_every_s: float) -> None:
         self._vad = vad
         self._clock = clock
-        self._snapshot_every_s = snapshot_every_s
+        self._snapshot_frames = round(snapshot_every_s * 1000 / FRAME_MS)
         self._lanes: dict[int, Lane] = {}
         self._free = list(range(capacity - 1, -1, -1))
         self._floor = np.full(capacity, INITIAL_FLOOR, np.float32)
@@ -77,7 +78,7 @@ class FrontEnd:
         """Raises `BusyError` when every slot is taken. `fail` hears of an error that concerns this stream alone."""
         if not self._free:
             raise BusyError("Every place for a live stream is taken.")
-        lane = Lane(track, sink, self._free.pop(), fail, snapshot_at=self._clock.monotonic() + self._snapshot_every_s)
+        lane = Lane(track, sink, self._free.pop(), fail)
         self._restore(lane.slot, track.front_end, track.format.sample_rate)
         self._lanes[lane.slot] = lane
         self._wake.set()
@@ -172,7 +173,6 @@ class FrontEnd:
         lane.fail(error)
 
     def _apply(self, work: Sequence[_Work]) -> None:
-        now = self._clock.monotonic()
         self.ticks += 1
         for item in work:
             lane = item.lane
@@ -181,20 +181,21 @@ class FrontEnd:
                 self._free.append(lane.slot)
                 continue
             try:
-                self._step(item, now)
+                self._step(item)
             except Exception as error:  # noqa: BLE001 - as in _gather
                 self._drop(lane, error)
 
-    def _step(self, item: _Work, now: float) -> None:
+    def _step(self, item: _Work) -> None:
         lane, track = item.lane, item.lane.track
-        due = now >= lane.snapshot_at
+        lane.unkept += len(item.frames)
+        due = lane.unkept >= self._snapshot_frames
         if due or track.stride == 1 or track.front_end is None:
             track.front_end = self.export(lane)
         events = track.step(np.stack(item.sound), item.probabilities, item.energies)
         if due or any(getattr(event, "complete", False) for event in events):
             track.front_end = self.export(lane)
             track.snapshot()
-            lane.snapshot_at = now + self._snapshot_every_s
+            lane.unkept = 0
         lane.sink(track, events)
 
     def _compute(self, work: Sequence[_Work]) -> None:
