@@ -13,8 +13,7 @@ OTHER_RATES = [rate for rate in RATES if rate != ENGINE_RATE]
 
 
 def noise(samples: int, seed: int = 1) -> Int16:
-    found: Int16 = np.random.default_rng(seed).integers(-20_000, 20_000, samples, dtype=np.int16)
-    return found
+    return np.random.default_rng(seed).integers(-20_000, 20_000, samples, dtype=np.int16)
 
 
 def tone(rate: int, hertz: float, seconds: float = 1.024) -> Int16:
