@@ -14,8 +14,9 @@ from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
 from quickcomm.audio.model.formats import AudioFormat, Int16
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.ports import Clip, FencedError, OpenRequest, Recorder, SttTraits, Transcript
-from quickcomm.audio.service.conversation import Conversation, Tools
+from quickcomm.audio.service.conversation import Conversation
 from quickcomm.audio.service.front_end import FrontEnd
+from quickcomm.audio.service.listener import Tools
 from quickcomm.audio.service.manager import Manager, Session
 from quickcomm.audio.service.transcriber import Transcriber
 from quickcomm.contracts.captions import Caption
@@ -138,7 +139,7 @@ class Hall:
         """Every whole frame that was fed went through the front end, and what was said is published."""
         talk = session.conversation
         async with asyncio.timeout(30):
-            while talk._pending or any(  # noqa: ASYNC110 - no event tells of a partial frame
+            while talk._listener.pending or any(  # noqa: ASYNC110 - no event tells of a partial frame
                 voice.track.has_work or (voice.lane is not None and voice.lane.busy) for voice in talk._voices
             ):
                 await asyncio.sleep(0)

@@ -18,8 +18,9 @@ from quickcomm.audio.model.formats import ENGINE_RATE, Int16
 from quickcomm.audio.model.resample import warm_up_resamplers
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.ports import Captions, EngineOptions, FencedError, SpeechToText, Transcript
-from quickcomm.audio.service.conversation import Conversation, Tools
+from quickcomm.audio.service.conversation import Conversation
 from quickcomm.audio.service.front_end import FrontEnd
+from quickcomm.audio.service.listener import Tools
 from quickcomm.audio.service.manager import Manager
 from quickcomm.audio.service.offline import transcribe_offline
 from quickcomm.audio.service.transcriber import Transcriber

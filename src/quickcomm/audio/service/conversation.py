@@ -1,8 +1,6 @@
 """One live conversation: sound in, utterances out in order, acks when everything before them is durable."""
 
 import asyncio
-from collections import deque
-from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -10,46 +8,21 @@ import structlog
 
 from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.formats import decode
-from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.model.state import FINAL, LISTENING, Event, State, advance
-from quickcomm.audio.model.track import Span, Track, TrackEvent
-from quickcomm.audio.ports import (
-    Captions,
-    FencedError,
-    Progress,
-    Recorder,
-    RecordingError,
-    SessionStore,
-    Stored,
-    StoredEvent,
-    Transcript,
-)
-from quickcomm.audio.service.front_end import FrontEnd
+from quickcomm.audio.model.track import Track
+from quickcomm.audio.ports import FencedError, Progress, RecordingError, Stored, StoredEvent
+from quickcomm.audio.service.account import Account
+from quickcomm.audio.service.listener import Listener, Tools
 from quickcomm.audio.service.outlet import Outlet, Recent
-from quickcomm.audio.service.transcriber import Transcriber
 from quickcomm.audio.service.utterance import Arrivals, Finished, transcribed
 from quickcomm.audio.service.voice import Voice
-from quickcomm.contracts.captions import Caption
-from quickcomm.contracts.conversations import ConversationChanged, ConversationState, Ledger
+from quickcomm.contracts.conversations import ConversationChanged, ConversationState
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
-from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import InvalidInputError, QuickCommError
 
 RETRY_S: Final = 1.0
 log = structlog.get_logger(__name__)
-
-
-class Tools(msgspec.Struct, frozen=True, kw_only=True):
-    """What every conversation of a process shares."""
-
-    settings: AudioSettings
-    clock: Clock
-    store: SessionStore
-    front_end: FrontEnd
-    transcriber: Transcriber
-    captions: Captions
-    recorder: Recorder | None
 
 
 class Conversation:
@@ -60,14 +33,10 @@ class Conversation:
         self.format = stored.format
         self.token_digest = token_digest
         self.state = State.CONNECTING
-        self.voiced_s = 0.0
-        """Seconds of speech since the last text came out (for the watchdog)."""
-        self._epoch = stored.epoch
         self._tools = tools
         self._recent = Recent()
         self._last_seq = stored.last_seq
         self._outlet: Outlet | None = None
-        self._pending: deque[Finished] = deque()
         self._unanswered = set(stored.unanswered)
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
@@ -76,9 +45,6 @@ class Conversation:
         self._arrivals = Arrivals()
         self._ending = False
         self._expiring = False
-        self._dirty = False
-        self.storing = asyncio.Lock()
-        """Held while a publication or a state is stored: what it brings must not be stored, or acked, without it."""
         self._flushed = False
         self._released = False
         self.last_sound = tools.clock.monotonic()
@@ -88,14 +54,14 @@ class Conversation:
             Voice(Track(speaker, stored.format, settings, checkpoint), checkpoint, ledger)
             for speaker, (checkpoint, ledger) in enumerate(zip(stored.checkpoints, stored.ledgers, strict=True))
         ]
+        self.account = Account(stored, self._voices)
+        self._listener = Listener(self, self._voices, tools, self._news, self._note)
         if stored.state in {"ended", "expired"}:
             self.state = State(stored.state)
-        self._acked = min(checkpoint.offset for checkpoint in stored.checkpoints)
-        if self.finished:
             return
         try:
             for voice in self._voices:
-                voice.lane = tools.front_end.attach(voice.track, self._hear, self.give_up)
+                voice.lane = tools.front_end.attach(voice.track, self._listener.hear, self.give_up)
         except QuickCommError:
             self.release()
             raise
@@ -121,7 +87,12 @@ class Conversation:
     @property
     def acked(self) -> int:
         """Everything before it is durable."""
-        return self._acked
+        return self.account.acked
+
+    @property
+    def voiced_s(self) -> float:
+        """Seconds of speech since the last text came out (for the watchdog)."""
+        return self._listener.voiced_s
 
     @property
     def released(self) -> bool:
@@ -142,7 +113,7 @@ class Conversation:
             self._outlet.close(1008, wire.error("audio.superseded", message, retryable=False))
         self._outlet = Outlet(min(last_seq, self._last_seq), self.events_after)
         if self.finished:
-            self._outlet.close(1000, wire.ended(self.ledgers))
+            self._outlet.close(1000, wire.ended(self.account.ledgers))
             return self._outlet
         self.interrupted_since = None
         self.last_sound = self._tools.clock.monotonic()
@@ -212,7 +183,7 @@ class Conversation:
         self._flushed = True
         for voice in self._voices:
             if voice.lane is not None and not voice.lane.busy and not voice.track.has_work:
-                self._hear(voice.track, voice.track.flush())
+                self._listener.hear(voice.track, voice.track.flush())
                 voice.track.front_end = self._tools.front_end.export(voice.lane)
                 voice.track.snapshot()
             else:
@@ -225,12 +196,11 @@ class Conversation:
         self._to(Event.FINISH)
         for voice in self._voices:
             voice.track.forget_partial_frame()
-        if self._outlet is not None:
-            self._outlet.note(wire.reconnect(reason, after_ms))
+        self._note(wire.reconnect(reason, after_ms))
 
     async def settled(self) -> None:
         """Wait until everything received is heard and everything that was said is published."""
-        while not self._released and (self._pending or not self._all_heard()):
+        while not self._released and (self._listener.pending or not self._listener.all_heard):
             self._settled.clear()
             await self._settled.wait()
 
@@ -252,30 +222,24 @@ class Conversation:
         self.release()
 
     async def _get_on(self) -> None:
-        while self._pending and self._pending[0].text.done():
-            await self._publish(self._pending[0])
-            self._pending.popleft()
+        while self._listener.pending and self._listener.pending[0].text.done():
+            await self._publish(self._listener.pending[0])
+            self._listener.pending.popleft()
             self._settled.set()
             await self._settle()
-        if self._ending and not self._pending and self._all_heard():
+        if self._ending and not self._listener.pending and self._listener.all_heard:
             await self._finish()
 
     def progress(self) -> Progress | None:
         """A checkpoint that is worth storing, or None."""
-        if self.storing.locked():
-            return None
-        for voice in self._voices:
-            self._dirty |= self._move(voice, self._pending)
-        return self.stored_progress() if self._dirty else None
+        return self.account.progress(self._listener.pending)
 
     def saved(self, progress: Progress) -> None:
-        """That progress is durable: tell the client. What moved meanwhile is not."""
-        if progress.checkpoints == self.stored_progress().checkpoints:
-            self._dirty = False
-        self._acked = max(self._acked, min(checkpoint.offset for checkpoint in progress.checkpoints))
-        self._arrivals.forget(self._acked)
+        """That progress is durable: tell the client."""
+        self.account.saved(progress)
+        self._arrivals.forget(self.acked)
         if self._outlet is not None:
-            self._outlet.ack(self._acked)
+            self._outlet.ack(self.acked)
         if not self._window_full():
             self._room.set()
 
@@ -293,8 +257,7 @@ class Conversation:
         self._wake.set()
 
     def receipt(self, identifier: str, latency: Latency) -> None:
-        if self._outlet is not None:
-            self._outlet.note(wire.receipt(identifier, latency))
+        self._note(wire.receipt(identifier, latency))
 
     def hand_back(self, code: int, message: wire.Json | None = None) -> None:
         """Let go: what is stored is all there is. The client resumes elsewhere or later."""
@@ -312,14 +275,15 @@ class Conversation:
     def _to(self, event: Event) -> None:
         self.state = advance(self.state, event)
 
-    @staticmethod
-    def _move(voice: Voice, pending: Iterable[Finished]) -> bool:
-        """To the furthest checkpoint that the utterances still `pending` allow."""
-        unresolved = (item.span.start for item in pending if item.track is voice.track)
-        best = voice.track.best_checkpoint(min(unresolved, default=None))
-        if best is not None:
-            voice.move_to(best)
-        return best is not None
+    def _news(self) -> None:
+        """From the listener: something was heard, or has its text."""
+        self._settled.set()
+        if self._ending or self._listener.pending:
+            self._wake.set()
+
+    def _note(self, event: wire.Json) -> None:
+        if self._outlet is not None:
+            self._outlet.note(event)
 
     def give_up(self, error: Exception) -> None:
         """A defect: let go of this conversation, so that no other suffers."""
@@ -350,69 +314,9 @@ class Conversation:
         for voice in self._voices:
             voice.track.end()
             if voice.lane is not None and not voice.lane.busy and voice.track.drained:
-                self._hear(voice.track, ())
+                self._listener.hear(voice.track, ())
         self._tools.front_end.poke()
         self._wake.set()
-
-    def _all_heard(self) -> bool:
-        return all(voice.heard for voice in self._voices)
-
-    def _hear(self, track: Track, events: Sequence[TrackEvent]) -> None:
-        """From the front end: what happened on a track in this tick."""
-        voice = self._voices[track.speaker]
-        self._settled.set()
-        for event in events:
-            self._handle(voice, event)
-        if track.ended and track.drained:
-            for event in track.flush():
-                self._handle(voice, event)
-            self._wake.set()
-        elif track.open_start is not None:
-            self._maybe_partial(voice)
-
-    def _handle(self, voice: Voice, event: TrackEvent) -> None:
-        voice.note(event, self._tools.settings, self._tools.clock)
-        if not isinstance(event, Span):
-            return
-        if event.complete:
-            self._finished_speaking(voice, event)
-        elif self._tools.settings.early_decoding:
-            voice.guess(event, self._tools.transcriber)
-
-    def _finished_speaking(self, voice: Voice, span: Span) -> None:
-        text = voice.finish(span, self._tools.transcriber)
-        self.voiced_s += self.format.seconds(span.end - span.start)
-        finished = Finished(track=voice.track, span=span, text=text, closed_ns=self._tools.clock.now_ns())
-        self._pending.append(finished)
-
-        def done(_: asyncio.Future[Transcript]) -> None:
-            finished.text_ns = self._tools.clock.now_ns()
-            self._wake.set()
-
-        text.add_done_callback(done)
-
-    def _maybe_partial(self, voice: Voice) -> None:
-        if self._tools.captions.watched(self.site, self.channel):
-            voice.maybe_partial(self._tools.transcriber, self._tools.settings, self._tools.clock, self._show_partial)
-
-    def _show_partial(self, speaker: int, start: int, text: str) -> None:
-        if self._outlet is not None:
-            self._outlet.note(wire.partial(speaker, start, text))
-        self._caption(speaker, start, text)
-
-    def _caption(self, speaker: int, start: int, text: str, identifier: str | None = None) -> None:
-        self._tools.captions.caption(
-            Caption(
-                site=self.site,
-                conversation_id=self.id,
-                channel=self.channel,
-                speaker=speaker,
-                start_offset=start,
-                text=text,
-                final=identifier is not None,
-                utterance_id=identifier,
-            )
-        )
 
     async def _publish(self, item: Finished) -> None:
         """Publish the oldest finished utterance; one without words is silence."""
@@ -421,14 +325,14 @@ class Conversation:
         if message is None:
             return
         await self._record(message.utterance_id, item)
-        async with self.storing:
+        async with self.account.storing:
             event = await self._store(item, message)
         if event is None:  # published before a restart
             return
-        self.voiced_s = 0.0
+        self._listener.voiced_s = 0.0
         self._unanswered.add(message.utterance_id)
         self.publish_event(event)
-        self._caption(message.speaker, message.start_offset, message.text, message.utterance_id)
+        self._listener.caption(message.speaker, message.start_offset, message.text, message.utterance_id)
         log.debug("utterance.published", utterance_id=message.utterance_id, seq=event.seq)
 
     async def _record(self, identifier: str, item: Finished) -> None:
@@ -444,15 +348,14 @@ class Conversation:
         voice = self._voices[item.track.speaker]
         before = voice.standing()
         voice.published(item.span)
-        self._move(voice, (other for other in self._pending if other is not item))
-        progress = self.stored_progress()
+        progress = self.account.moved(voice, (other for other in self._listener.pending if other is not item))
         try:
             event = await self._tools.store.publish(progress, message)
         except QuickCommError:
             voice.back_to(before)
             raise
         if event is None:
-            self._dirty = True  # the checkpoint is still to be stored
+            self.account.dirty = True  # the checkpoint is still to be stored
         else:
             self.saved(progress)
         return event
@@ -470,17 +373,17 @@ class Conversation:
         for voice in self._voices:
             end = msgspec.structs.replace(voice.checkpoint, offset=voice.track.received, gap=voice.track.gap)
             voice.move_to(end)
-        self._dirty = True
+        self.account.dirty = True
         await self._wait_for_answers()
         state: ConversationState = "expired" if self._expiring else "ended"
         reason = "nobody came back" if self._expiring else None
-        async with self.storing:
-            progress = self.stored_progress()
+        async with self.account.storing:
+            progress = self.account.now()
             await self._tools.store.change_state(progress, self.change(state, reason))
             self.saved(progress)
             self._to(Event.DONE)
         if self._outlet is not None:
-            self._outlet.close(1000, wire.ended(self.ledgers))
+            self._outlet.close(1000, wire.ended(self.account.ledgers))
         log.info("conversation.ended", conversation_id=self.id, state=state)
 
     async def _wait_for_answers(self) -> None:
@@ -500,22 +403,9 @@ class Conversation:
             state=state,
             sample_rate=self.format.sample_rate,
             speakers=self.format.speakers,
-            ledgers=self.ledgers,
+            ledgers=self.account.ledgers,
             at_ns=self._tools.clock.now_ns(),
             reason=reason,
-        )
-
-    @property
-    def ledgers(self) -> tuple[Ledger, ...]:
-        return tuple(voice.ledger for voice in self._voices)
-
-    def stored_progress(self) -> Progress:
-        return Progress(
-            site=self.site,
-            conversation_id=self.id,
-            epoch=self._epoch,
-            checkpoints=tuple(voice.checkpoint for voice in self._voices),
-            ledgers=self.ledgers,
         )
 
     def release(self) -> None:

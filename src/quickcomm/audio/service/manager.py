@@ -14,7 +14,8 @@ from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.model.state import State
 from quickcomm.audio.ports import OpenRequest
-from quickcomm.audio.service.conversation import Conversation, Tools
+from quickcomm.audio.service.conversation import Conversation
+from quickcomm.audio.service.listener import Tools
 from quickcomm.audio.service.outlet import Outlet
 from quickcomm.contracts.conversations import ConversationState
 from quickcomm.contracts.insights import InsightsFound
@@ -220,11 +221,11 @@ class Manager:
 
     async def _announce(self, conversation: Conversation, state: ConversationState) -> None:
         """Store the state and tell the bus; a conversation that ended meanwhile has told everything itself."""
-        async with conversation.storing:
+        async with conversation.account.storing:
             if conversation.finished:
                 return
             try:
-                await self._tools.store.change_state(conversation.stored_progress(), conversation.change(state))
+                await self._tools.store.change_state(conversation.account.now(), conversation.change(state))
             except QuickCommError as error:
                 log.warning("conversation.state_not_stored", conversation_id=conversation.id, error=str(error))
 

@@ -17,6 +17,7 @@ _OPENERS = (
 _POLITE = re.compile(rf"^(?:\W*(?:{_OPENERS})\b)+\W*", re.IGNORECASE)
 _DANGLING = re.compile(r"(?:^|\s)(?:in|to|for|at|from|on|of|the|and|with|room|rooms|suite)\W*$", re.IGNORECASE)
 _SPACES = re.compile(r"\s+")
+_STRAY = re.compile(r"\s+(?=[,.;:!?])")
 _EDGES = " \t\n,.;:!?-"
 
 
@@ -35,7 +36,7 @@ def summarise(pack: SitePack, intent: str, reading: Reading, rooms: Sequence[str
         at_place=f"in {place}" if place else "",
         words=words,
     )
-    return clip(_SPACES.sub(" ", filled.replace(" :", ":")).strip(_EDGES)) or clip(pack.intents[intent].description)
+    return clip(_SPACES.sub(" ", _STRAY.sub("", filled)).strip(_EDGES)) or clip(pack.intents[intent].description)
 
 
 def clip(text: str) -> str:
@@ -53,7 +54,7 @@ def shortened(reading: Reading) -> str:
     for room in reading.rooms:
         parts.append(_DANGLING.sub("", text[at : room.start].rstrip()))
         at = room.end
-    gist = _SPACES.sub(" ", " ".join([*parts, text[at:]])).strip(_EDGES)
+    gist = _STRAY.sub("", _SPACES.sub(" ", " ".join([*parts, text[at:]]))).strip(_EDGES)
     gist = _POLITE.sub("", gist).strip(_EDGES)
     printable = "".join(char for char in gist if char.isprintable())
     return printable or "".join(char for char in text if char.isprintable()).strip() or "nothing understood"

@@ -1,0 +1,64 @@
+"""How far a conversation is accounted for: checkpoints, ledgers and the ack, and what of them is durable."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from quickcomm.audio.ports import Progress, Stored
+from quickcomm.audio.service.utterance import Finished
+from quickcomm.audio.service.voice import Voice
+from quickcomm.contracts.conversations import Ledger
+
+
+class Account:
+    def __init__(self, stored: Stored, voices: Sequence[Voice]) -> None:
+        self._site = stored.site
+        self._id = stored.conversation_id
+        self._epoch = stored.epoch
+        self._voices = voices
+        self.acked = min(checkpoint.offset for checkpoint in stored.checkpoints)
+        """Everything before it is durable."""
+        self.dirty = False
+        """Something moved that is not stored yet."""
+        self.storing = asyncio.Lock()
+        """Held while a publication or a state is stored: what it brings must not be stored, or acked, without it."""
+
+    @property
+    def ledgers(self) -> tuple[Ledger, ...]:
+        return tuple(voice.ledger for voice in self._voices)
+
+    def now(self) -> Progress:
+        """As it stands, stored or not."""
+        return Progress(
+            site=self._site,
+            conversation_id=self._id,
+            epoch=self._epoch,
+            checkpoints=tuple(voice.checkpoint for voice in self._voices),
+            ledgers=self.ledgers,
+        )
+
+    def moved(self, voice: Voice, pending: Iterable[Finished]) -> Progress:
+        """With one speaker at the furthest checkpoint that the utterances still `pending` allow."""
+        self._move(voice, pending)
+        return self.now()
+
+    def progress(self, pending: Sequence[Finished]) -> Progress | None:
+        """A checkpoint that is worth storing, or None."""
+        if self.storing.locked():
+            return None
+        for voice in self._voices:
+            self.dirty |= self._move(voice, pending)
+        return self.now() if self.dirty else None
+
+    def saved(self, progress: Progress) -> None:
+        """That progress is durable. What moved meanwhile is not."""
+        if progress.checkpoints == self.now().checkpoints:
+            self.dirty = False
+        self.acked = max(self.acked, min(checkpoint.offset for checkpoint in progress.checkpoints))
+
+    @staticmethod
+    def _move(voice: Voice, pending: Iterable[Finished]) -> bool:
+        unresolved = (item.span.start for item in pending if item.track is voice.track)
+        best = voice.track.best_checkpoint(min(unresolved, default=None))
+        if best is not None:
+            voice.move_to(best)
+        return best is not None
