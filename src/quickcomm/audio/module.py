@@ -69,6 +69,7 @@ class Audio:
         capacity = 2 * settings.max_sessions
         interval = settings.ack_interval_ms / 1000
         self._front_end = FrontEnd(Silero(), clock, capacity=capacity, snapshot_every_s=interval)
+        self._recorder = None if recordings is None else FlacRecorder(recordings)
         tools = Tools(
             settings=settings,
             clock=clock,
@@ -76,7 +77,7 @@ class Audio:
             front_end=self._front_end,
             transcriber=self._transcriber,
             captions=captions,
-            recorder=None if recordings is None else FlacRecorder(recordings),
+            recorder=self._recorder,
         )
         self._manager = Manager(tools, self._start)
         self._socket = AudioSocket(self._manager, authenticate)
@@ -126,6 +127,8 @@ class Audio:
         return await self._store.ledgers(conversation_id)
 
     async def purge(self, before_ns: int) -> int:
+        if self._recorder is not None:
+            await self._recorder.purge(before_ns)
         return await self._store.purge(before_ns)
 
     def health(self) -> AudioHealth:

@@ -1,6 +1,7 @@
 """Keeps the sound of each utterance as a FLAC file; doing it again writes the same file."""
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import soundfile
@@ -25,6 +26,15 @@ class FlacRecorder:
             await asyncio.to_thread(self._write, self.path(site, utterance_id), samples)
         except (OSError, soundfile.SoundFileError) as error:
             raise RecordingError(f"The sound of {utterance_id} could not be kept: {error}") from error
+
+    async def purge(self, before_ns: int) -> None:
+        """Delete conversations to which nothing was added since."""
+        await asyncio.to_thread(self._purge, before_ns)
+
+    def _purge(self, before_ns: int) -> None:
+        for folder in self._directory.glob("*/c-*"):
+            if folder.stat().st_mtime_ns < before_ns:
+                shutil.rmtree(folder, ignore_errors=True)
 
     @staticmethod
     def _write(path: Path, samples: Int16) -> None:
