@@ -18,7 +18,6 @@ async def test_what_was_said_is_kept_to_the_sample(tmp_path: Path) -> None:
         await recorder.record("main", "..:0:512", SOUND)
     [file] = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert file == recorder.path("main", "..:0:512")
-    assert file.is_relative_to(tmp_path)
     assert ".." not in file.parts
     samples, rate = soundfile.read(file, dtype="int16")
     assert rate == 16_000
