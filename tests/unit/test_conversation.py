@@ -151,6 +151,16 @@ async def test_a_checkpoint_that_is_not_stored_yet_is_not_acked(path: Path) -> N
         assert talk.progress() == later, "and what was not stored is offered again"
 
 
+async def test_a_burst_is_acked_though_nothing_follows_it(path: Path) -> None:
+    async with hall(path) as here:
+        here.front_end._snapshot_every_s = 3_600.0
+        session = await here.open()
+        await feed(session, silence(4.0))
+        await here.heard(session)
+        await here.manager.checkpoint()
+        assert session.conversation.acked >= 2 * 16_000
+
+
 async def test_a_store_that_fails_loses_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with hall(path) as here:
         session = await here.open()
