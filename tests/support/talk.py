@@ -19,7 +19,7 @@ _CLIPS: Final = (
     "librispeech-1089-134686-0001.flac",
     "ljspeech-LJ001-0008.wav",
 )
-_SHIFT_S: Final = 14
+_SHIFT_S: Final = 33
 _SHIFT: Final = Path(__file__).parents[2] / "src/quickcomm/demo_shift"
 
 
