@@ -214,3 +214,15 @@ def test_snapshots_are_bounded_and_keep_the_ends(snapshots: int) -> None:
     best = track.best_checkpoint(None)
     assert best is not None
     assert best.offset >= 256 * (snapshots - SMALL.preroll - 2)
+
+
+def test_an_end_is_final_for_the_partial_frame_too() -> None:
+    """Who comes back to hear the rest of an ended talk takes nothing of it away."""
+    track = Track(0, AudioFormat(), SegmenterSettings())
+    track.feed(np.zeros(700, np.int16))
+    track.end()
+    track.forget_partial_frame()
+    assert track.received == 700
+    assert len(track.take(1)) == 1
+    track.forget_partial_frame()
+    assert track.received == 700

@@ -104,6 +104,8 @@ class Track:
 
     def forget_partial_frame(self) -> None:
         """Drop what does not fill a frame: the client will send it again from `received`."""
+        if self.ended:
+            return  # the rest counts as it is
         own = min(self.received % self.format.frame, self.received - self._gap_end)
         if own:
             tail = self._inbox[-1]
