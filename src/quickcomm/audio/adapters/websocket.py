@@ -21,7 +21,8 @@ KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "T
 """Half-open connections are found by TCP itself, within 30 s: a WebSocket ping would go unanswered while we, for
 back-pressure, do not read."""
 CLOSE_WITHIN_S: Final = 5.0
-MAX_MESSAGE_BYTES: Final = 256 * 1024
+MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
+"""Far above the second of sound that is allowed, so that who sends too much is told why; beyond, it is just closed."""
 MAX_TEXT: Final = 4_096
 MAX_SKIP: Final = 10**12
 RETRY_AFTER_S: Final = "2"
