@@ -4,8 +4,6 @@ import asyncio
 import shutil
 from pathlib import Path
 
-import soundfile
-
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
 from quickcomm.audio.ports import RecordingError
 
@@ -24,7 +22,7 @@ class FlacRecorder:
     async def record(self, site: str, utterance_id: str, samples: Int16) -> None:
         try:
             await asyncio.to_thread(self._write, self.path(site, utterance_id), samples)
-        except (OSError, soundfile.SoundFileError) as error:
+        except (OSError, RuntimeError) as error:  # what libsndfile refuses is a RuntimeError
             raise RecordingError(f"The sound of {utterance_id} could not be kept: {error}") from error
 
     async def purge(self, before_ns: int) -> None:
@@ -38,6 +36,8 @@ class FlacRecorder:
 
     @staticmethod
     def _write(path: Path, samples: Int16) -> None:
+        import soundfile  # noqa: PLC0415 - most sites keep no sound, and start sooner without
+
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         soundfile.write(part, samples, ENGINE_RATE, format="FLAC")
