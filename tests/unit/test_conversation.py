@@ -153,7 +153,7 @@ async def test_a_checkpoint_that_is_not_stored_yet_is_not_acked(path: Path) -> N
 
 async def test_a_burst_is_acked_though_nothing_follows_it(path: Path) -> None:
     async with hall(path) as here:
-        here.front_end._snapshot_every_s = 3_600.0
+        here.front_end._snapshot_frames = 31  # a second
         session = await here.open()
         await feed(session, silence(4.0))
         await here.heard(session)

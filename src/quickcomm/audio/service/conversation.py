@@ -81,6 +81,11 @@ class Conversation:
         return self.state in FINAL
 
     @property
+    def ending(self) -> bool:
+        """The client has said everything, and what it said is on its way."""
+        return self._ending and not self.finished
+
+    @property
     def next_offset(self) -> int:
         return min(voice.track.received for voice in self._voices)
 
@@ -200,7 +205,7 @@ class Conversation:
 
     async def settled(self) -> None:
         """Wait until everything received is heard and everything that was said is published."""
-        while not self._released and (self._listener.pending or not self._listener.all_heard):
+        while not self._released and (self._listener.pending or not self._listener.all_heard or self.ending):
             self._settled.clear()
             await self._settled.wait()
 
@@ -229,6 +234,7 @@ class Conversation:
             await self._settle()
         if self._ending and not self._listener.pending and self._listener.all_heard:
             await self._finish()
+            self._settled.set()
 
     def progress(self) -> Progress | None:
         """A checkpoint that is worth storing, or None."""
@@ -375,6 +381,8 @@ class Conversation:
             voice.move_to(end)
         self.account.dirty = True
         await self._wait_for_answers()
+        if self._released:
+            return  # the server stops: the end is said after the restart
         state: ConversationState = "expired" if self._expiring else "ended"
         reason = "nobody came back" if self._expiring else None
         async with self.account.storing:

@@ -178,7 +178,9 @@ class Manager:
         except QuickCommError as error:  # nothing is acked that is not stored: the clients send it again
             log.warning("checkpoint.failed", error=str(error))
         for conversation in self.conversations:
-            conversation.hand_back(GOING_AWAY)
+            # Who had ended already was not told yet to come back.
+            late = wire.reconnect("drain", RECONNECT_AFTER_MS) if conversation.ending else None
+            conversation.hand_back(GOING_AWAY, late)
             await self._announce(conversation, "interrupted")
 
     # -- inside -----------------------------------------------------------------------------------------------------
