@@ -7,4 +7,4 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     retention_days: int = 90
     """Conversations that ended longer ago are deleted; 0 keeps everything."""
     recordings: bool = False
-    """Keep the sound of every conversation as FLAC."""
+    """Keep the sound of every utterance as FLAC."""
