@@ -11,7 +11,6 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from quickcomm.audio.module import Audio
 from quickcomm.contracts.conversations import ConversationChanged, Ledger
 from quickcomm.entrypoints.backup import back_up
 from quickcomm.entrypoints.data_directory import DataDirectory
@@ -183,6 +182,8 @@ async def _offline(directory: DataDirectory, command: str, arguments: Arguments)
         bus.migrate()
 
         async def ledgers(conversation_id: str | None) -> list[ConversationChanged]:
+            from quickcomm.audio.module import Audio  # noqa: PLC0415 - the whole server; other commands do without
+
             return await Audio.stored_ledgers(database, clock, conversation_id)
 
         async def status() -> Answer:

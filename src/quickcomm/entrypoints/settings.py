@@ -11,8 +11,9 @@ from typing import Any, Final
 import msgspec
 import platformdirs
 
-from quickcomm.audio.module import AudioSettings
-from quickcomm.dashboard.module import DashboardSettings
+# Not from the modules' faces: those load the whole server, and every command reads this file.
+from quickcomm.audio.model.settings import AudioSettings
+from quickcomm.dashboard.ports import DashboardSettings
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.keys import KeySettings
 from quickcomm.kernel.settings import StorageSettings
