@@ -39,6 +39,7 @@ from quickcomm.entrypoints.data_directory import DataDirectory
 
 AIM_MS: Final = 50.0
 REPLAYED: Final = DashboardSettings().replay
+HEAD: Final = f"{'request':30}{'talking':>9}{'items':>7}{'p50 ms':>9}{'p95 ms':>9}{'worst ms':>10}"
 Query = dict[str, str]
 Request = Callable[[], Awaitable[int]]
 """Asks once; how many items or files came."""
@@ -196,7 +197,7 @@ async def timed(name: str, ask: Request, count: int, *, talking: bool) -> Row:
         items += await ask()
         taken.append((time.perf_counter() - began) * 1000)
     p50, p95 = (float(value) for value in np.percentile(taken, (50, 95)))
-    return Row(
+    row = Row(
         name=name,
         talking=talking,
         requests=count,
@@ -205,6 +206,10 @@ async def timed(name: str, ask: Request, count: int, *, talking: bool) -> Row:
         p95_ms=round(p95, 2),
         worst_ms=round(max(taken), 2),
     )
+    late = "" if row.p95_ms <= AIM_MS else f"  above {AIM_MS:.0f}"
+    times = f"{row.p50_ms:>9.1f}{row.p95_ms:>9.1f}{row.worst_ms:>10.1f}"
+    print(f"{row.name:30}{'yes' if row.talking else 'no':>9}{row.items:>7.0f}{times}{late}", flush=True)
+    return row
 
 
 # -- people who talk ---------
@@ -271,21 +276,12 @@ async def measure(data: Path, count: int, talkers: int, log: Path) -> tuple[list
             asking = Asking(client=client, url=url, words=itertools.cycle(vocabulary))
             await find_cursors(asking, pages=40)
             kinds = requests(asking)
+            print(HEAD)
             rows = [await timed(name, ask, count, talking=False) for name, ask in kinds.items()]
             if talkers:
                 async with people(url, keys["ingest"], talkers) as talking:
                     rows += [await timed(name, ask, count, talking=True) for name, ask in kinds.items()]
     return rows, talking
-
-
-def show(rows: list[Row]) -> None:
-    print(f"{'request':30}{'talking':>9}{'items':>7}{'p50 ms':>9}{'p95 ms':>9}{'worst ms':>10}")
-    for row in rows:
-        late = "" if row.p95_ms <= AIM_MS else f"  above {AIM_MS:.0f}"
-        print(
-            f"{row.name:30}{'yes' if row.talking else 'no':>9}{row.items:>7.0f}{row.p50_ms:>9.1f}"
-            f"{row.p95_ms:>9.1f}{row.worst_ms:>10.1f}{late}"
-        )
 
 
 async def run(arguments: argparse.Namespace, folder: Path) -> int:
@@ -299,7 +295,6 @@ async def run(arguments: argparse.Namespace, folder: Path) -> int:
         megabytes = directory.database.stat().st_size / 1e6
         print(f"{arguments.utterances} utterances stored in {seconds:.0f} s ({megabytes:.0f} MB)", flush=True)
     rows, talking = await measure(data, arguments.requests, arguments.talkers, folder / "log")
-    show(rows)
     print(f"while {arguments.talkers} people talked: {talking.per_second:.1f} utterances a second were heard")
     result = {"utterances": arguments.utterances, "heard_per_s": round(talking.per_second, 2)}
     print(json.dumps({**result, "rows": [asdict(row) for row in rows]}))
