@@ -4,6 +4,7 @@ Latency of an utterance: from when the message that holds its last sample of spe
 """
 
 import asyncio
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ class Line:
 
     name: str
     sound: Int16
+    endless: bool = False
+    """Say it again and again until stopped."""
     heard: list[Heard] = field(default_factory=list)
     sent_at: list[float] = field(default_factory=list)
     acked: int = 0
@@ -73,14 +76,15 @@ async def talk(
         await socket.receive_str()
 
         async def send() -> None:
-            data = line.sound.tobytes()
-            for index in range(len(line.sound) // CHUNK):
+            data, whole = line.sound.tobytes(), len(line.sound) // CHUNK
+            for index in itertools.count() if line.endless else range(whole):
                 due = begin + index * CHUNK_MS / 1000
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
                 if stop.is_set():
                     break
                 line.sent_at.append(time.monotonic())
-                await socket.send_bytes(data[index * 2 * CHUNK : (index + 1) * 2 * CHUNK])
+                at = index % whole * 2 * CHUNK
+                await socket.send_bytes(data[at : at + 2 * CHUNK])
                 line.late_by = max(line.late_by, time.monotonic() - due)
             await socket.send_str('{"type":"end"}')
 
