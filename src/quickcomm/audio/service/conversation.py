@@ -305,10 +305,15 @@ class Conversation:
         self._flushed = False
         self.last_sound = self._tools.clock.monotonic()
         self._arrivals.add(self.next_offset, self._tools.clock.now_ns())
-        self._tools.front_end.poke()
+        self._poke()
         if self._window_full():
             self._room.clear()
             await self._room.wait()
+
+    def _poke(self) -> None:
+        for voice in self._voices:
+            if voice.lane is not None:
+                self._tools.front_end.poke(voice.lane)
 
     def _window_full(self) -> bool:
         ahead = self.format.seconds(self.next_offset - self.acked) * 1000
@@ -321,7 +326,7 @@ class Conversation:
             voice.track.end()
             if voice.lane is not None and not voice.lane.busy and voice.track.drained:
                 self._listener.hear(voice.track, ())
-        self._tools.front_end.poke()
+        self._poke()
         self._wake.set()
 
     async def _publish(self, item: Finished) -> None:
