@@ -32,6 +32,7 @@ class Conversation:
         self.channel = stored.channel
         self.format = stored.format
         self.token_digest = token_digest
+        self._window = stored.format.sample_rate * tools.settings.max_unacked_ms // 1000
         self.state = State.CONNECTING
         self._tools = tools
         self._recent = Recent()
@@ -87,6 +88,8 @@ class Conversation:
 
     @property
     def next_offset(self) -> int:
+        if len(self._voices) == 1:
+            return self._voices[0].track.received
         return min(voice.track.received for voice in self._voices)
 
     @property
@@ -298,6 +301,8 @@ class Conversation:
 
     def _known(self) -> list[int]:
         """Samples from `next_offset` on that a speaker's stream has already (its checkpoint was the later one)."""
+        if len(self._voices) == 1:
+            return [0]
         start = self.next_offset
         return [voice.track.received - start for voice in self._voices]
 
@@ -316,8 +321,7 @@ class Conversation:
                 self._tools.front_end.poke(voice.lane)
 
     def _window_full(self) -> bool:
-        ahead = self.format.seconds(self.next_offset - self.acked) * 1000
-        return self.connected and ahead >= self._tools.settings.max_unacked_ms
+        return self.connected and self.next_offset - self.acked >= self._window
 
     def _finish_input(self) -> None:
         self._to(Event.FINISH)
