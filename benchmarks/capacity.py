@@ -157,11 +157,15 @@ async def _until(moment: float) -> None:
 
 
 def table(rows: Iterable[Row]) -> None:
-    print(f"{'talkers':>8}{'utt.':>6}{'p50 s':>8}{'p95 s':>8}{'worst':>8}{'card p95':>10}{'CPU/speech':>12}{'cores':>7}"
-          f"{'RSS MB':>8}{'late by':>9}")
+    print(
+        f"{'talkers':>8}{'utt.':>6}{'p50 s':>8}{'p95 s':>8}{'worst':>8}{'card p95':>10}{'CPU/speech':>12}{'cores':>7}"
+        f"{'RSS MB':>8}{'late by':>9}"
+    )
     for row in rows:
-        print(f"{row.talkers:>8}{row.utterances:>6}{row.p50:>8.2f}{row.p95:>8.2f}{row.worst:>8.2f}{row.card_p95:>10.2f}"
-              f"{row.cpu:>12.4f}{row.cores:>7.2f}{row.rss_mb:>8.0f}{row.late_by:>9.2f}")
+        print(
+            f"{row.talkers:>8}{row.utterances:>6}{row.p50:>8.2f}{row.p95:>8.2f}{row.worst:>8.2f}{row.card_p95:>10.2f}"
+            f"{row.cpu:>12.4f}{row.cores:>7.2f}{row.rss_mb:>8.0f}{row.late_by:>9.2f}"
+        )
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from math import gcd
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -87,7 +87,7 @@ def room_noise(seconds: float, seed: int = 0) -> Int16:
     wave = np.fft.irfft(spectrum, len(white))
     swell = 1 + 0.3 * np.sin(np.arange(len(wave)) * 2 * np.pi / (7 * RATE))
     wave = wave * swell / np.sqrt(np.mean(wave**2)) * 10 ** (-50 / 20)
-    return np.clip(np.rint(wave * 32767), -32768, 32767).astype(np.int16)
+    return _int16(wave)
 
 
 def _load(path: Path) -> Int16:
@@ -96,4 +96,9 @@ def _load(path: Path) -> Int16:
     if own != RATE:
         factor = gcd(RATE, own)
         mono = resample_poly(mono, RATE // factor, own // factor)
-    return np.clip(np.rint(mono * 32767), -32768, 32767).astype(np.int16)
+    return _int16(mono)
+
+
+def _int16(wave: npt.NDArray[np.floating[Any]]) -> Int16:
+    samples: Int16 = np.clip(np.rint(wave * 32767), -32768, 32767).astype(np.int16)
+    return samples
