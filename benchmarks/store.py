@@ -232,7 +232,7 @@ def clips() -> list[bytes]:
 @contextlib.asynccontextmanager
 async def people(url: str, key: str, talkers: int) -> AsyncIterator[Talking]:
     """So many conversations that never end, until the block is left."""
-    spoken, talking, began = clips(), Talking(), time.perf_counter()
+    spoken, talking = clips(), Talking()
     heard = asyncio.Event()
 
     async def talk(number: int) -> None:
@@ -253,9 +253,10 @@ async def people(url: str, key: str, talkers: int) -> AsyncIterator[Talking]:
     try:
         async with asyncio.timeout(60):
             await heard.wait()
+        talking.utterances, began = 0, time.perf_counter()
         yield talking
-    finally:
         talking.seconds = time.perf_counter() - began
+    finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
