@@ -1,9 +1,8 @@
 """Continuous talkers: how many a server keeps up with, how soon their words are back, and what that costs.
 
-`python -m benchmarks.capacity [--talkers 8,32,48,64] [--seconds 60]` starts a server of its own for each number, has all
-talkers on at once, and scores the utterances whose speech ended in the scored time, after a lead of 30 s. The load comes
-from the same machine. `--noise N` has N silent rooms instead; `--soak MINUTES` holds the (first) number of talkers;
-`--overload` doubles it for a minute.
+`python -m benchmarks.capacity [--talkers 8,32,48,64] [--seconds 60]` starts a server of its own for each number, has
+all talkers on at once, and scores the utterances whose speech ended in the scored time, after a lead of 30 s. The load
+comes from the same machine. Others of its kind: `benchmarks.rooms`, `benchmarks.strain`.
 """
 
 import argparse
@@ -18,11 +17,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import aiohttp
-import numpy as np
 
 from benchmarks.load import Line, percentile, talk, watch
-from benchmarks.process import Usage, threads, usage
-from benchmarks.talkers import RATE, room_noise
+from benchmarks.process import Usage, usage
+from benchmarks.talkers import RATE
 from benchmarks.talkers import talk as stream
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.child import server
@@ -53,12 +51,17 @@ class Site:
     """A server of the benchmark's own."""
 
     url: str
+    data: Path
     pid: int
     ingest: tuple[str, ...]
     read: str
 
     def key(self, talker: int) -> str:
         return self.ingest[talker // KEY_HOLDS]
+
+
+def connections() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
 
 
 @asynccontextmanager
@@ -70,38 +73,36 @@ async def site(talkers: int) -> AsyncIterator[Site]:
             count = -(-talkers // KEY_HOLDS)
             made = [await administer(data, "keys.create", {"role": "ingest"}, needs_server=True) for _ in range(count)]
             [reader] = await administer(data, "keys.create", {"role": "read"}, needs_server=True)
-            yield Site(url, status["pid"], tuple(one["key"] for [one] in made), reader["key"])
+            yield Site(url, data, status["pid"], tuple(one["key"] for [one] in made), reader["key"])
 
 
 def lines(count: int, seconds: float) -> list[Line]:
     return [Line(f"talker-{index}", stream(index, seconds).samples) for index in range(count)]
 
 
-async def run_talkers(count: int, seconds: float, *, pages: int = 1) -> tuple[Row, list[Line], dict[str, float]]:
-    """`count` talkers at once; the figures of the scored time, and the CPU by thread in it."""
+async def run_talkers(count: int, seconds: float, *, pages: int = 1) -> tuple[Row, list[Line]]:
+    """`count` talkers at once: the figures of the scored time, and what each of them heard."""
     talkers = lines(count, LEAD_S + seconds + 10)
     cards: dict[str, float] = {}
-    async with site(count) as place, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
-        async with asyncio.TaskGroup() as tasks:
-            watchers = [tasks.create_task(watch(client, place.url, place.read, cards)) for _ in range(pages)]
-            begin = time.monotonic() + 2.0
-            stop = asyncio.Event()
-            talks = [
-                tasks.create_task(talk(client, place.url, place.key(index), line, begin + (index % 50) / 500, stop))
-                for index, line in enumerate(talkers)
-            ]
-            await _until(begin + LEAD_S)
-            before, before_threads = usage(place.pid), threads(place.pid)
-            await _until(begin + LEAD_S + seconds)
-            after = usage(place.pid)
-            spent = {name: cpu - before_threads.get(name, 0.0) for name, cpu in threads(place.pid).items()}
-            await _until(begin + LEAD_S + seconds + 8)
-            stop.set()
-            await asyncio.gather(*talks)
-            for watcher in watchers:
-                watcher.cancel()
+    async with site(count) as place, connections() as client, asyncio.TaskGroup() as tasks:
+        watchers = [tasks.create_task(watch(client, place.url, place.read, cards)) for _ in range(pages)]
+        begin = time.monotonic() + 2.0
+        stop = asyncio.Event()
+        talks = [
+            tasks.create_task(talk(client, place.url, place.key(index), line, begin + (index % 50) / 500, stop))
+            for index, line in enumerate(talkers)
+        ]
+        await until(begin + LEAD_S)
+        before = usage(place.pid)
+        await until(begin + LEAD_S + seconds)
+        after = usage(place.pid)
+        await until(begin + LEAD_S + seconds + 8)
+        stop.set()
+        await asyncio.gather(*talks)
+        for watcher in watchers:
+            watcher.cancel()
     window = (begin + LEAD_S, begin + LEAD_S + seconds)
-    return _row(talkers, window, cards, after.since(before), after.rss_mb), talkers, spent
+    return _row(talkers, window, cards, after.since(before), after.rss_mb), talkers
 
 
 def _row(talkers: list[Line], window: tuple[float, float], cards: dict[str, float], spent: Usage, rss: float) -> Row:
@@ -125,34 +126,7 @@ def _row(talkers: list[Line], window: tuple[float, float], cards: dict[str, floa
     )
 
 
-async def run_noise(count: int, seconds: float) -> dict[str, float]:
-    """`count` connected rooms in which nobody speaks."""
-    noise = room_noise(20.0)
-    lead = 15.0
-    talkers = [Line(f"room-{index}", np.roll(noise, 1_600 * (index * 7 % 200)), endless=True) for index in range(count)]
-    async with site(count) as place, aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
-        idle = usage(place.pid)
-        async with asyncio.TaskGroup() as tasks:
-            begin, stop = time.monotonic() + 5.0 + count / 200, asyncio.Event()
-            for index, line in enumerate(talkers):
-                tasks.create_task(talk(client, place.url, place.key(index), line, begin + (index % 100) / 1000, stop))
-            await _until(begin + lead)
-            before = usage(place.pid)
-            await _until(begin + lead + seconds)
-            after = usage(place.pid)
-            stop.set()
-    behind = max((line.sent - line.acked) / RATE for line in talkers)
-    return {
-        "rooms": count,
-        "cores": round(after.since(before).cpu_s / seconds, 3),
-        "above_idle_mb": round(after.rss_mb - idle.rss_mb, 1),
-        "utterances": sum(len(line.heard) for line in talkers),
-        "furthest_ack_behind_s": round(behind, 1),
-        "late_by": round(max(line.late_by for line in talkers), 2),
-    }
-
-
-async def _until(moment: float) -> None:
+async def until(moment: float) -> None:
     await asyncio.sleep(max(0.0, moment - time.monotonic()))
 
 
@@ -172,17 +146,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--talkers", default="8,32,48,64")
     parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--noise", type=int, default=0)
     options = parser.parse_args()
-    if options.noise:
-        print(json.dumps(asyncio.run(run_noise(options.noise, options.seconds))))
-        return 0
     rows = []
     for count in map(int, options.talkers.split(",")):
-        row, _, spent = asyncio.run(run_talkers(count, options.seconds))
+        row, _ = asyncio.run(run_talkers(count, options.seconds))
         rows.append(row)
         table([row])
-        print({name: round(cpu, 1) for name, cpu in sorted(spent.items(), key=lambda one: -one[1]) if cpu > 0.2})
         sys.stdout.flush()
     print(json.dumps([asdict(row) for row in rows]))
     return 0
