@@ -93,7 +93,7 @@ async def test_late_speech_of_like_length_goes_along() -> None:
         waiting += [transcriber.submit(clip(length)) for length in (3, 4)]
         engine.go.set()
         await asyncio.gather(*waiting)
-    assert seconds(engine)[1:] == [[3, 2, 4], [20]]
+    assert seconds(engine)[1:] == [[3, 4, 2], [20]]
 
 
 async def test_guesses_run_only_where_they_keep_nobody_waiting() -> None:

@@ -85,6 +85,8 @@ class Transcriber:
         `late`: it must wait for one before it that is late, so that nothing is won by taking it first.
         """
         job = self._job(samples, word_times=True)
+        if late:
+            self._sort_out()
         (self._late if late else self._queue).append(job)
         self._signal.set()
         return job.future
