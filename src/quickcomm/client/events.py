@@ -8,6 +8,7 @@ from quickcomm.client.errors import ProtocolError
 from quickcomm.contracts.conversations import Ledger
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import Word
+from quickcomm.kernel.errors import MALFORMED
 
 
 class ServerEvent(msgspec.Struct, frozen=True, tag_field="type"):
@@ -150,7 +151,7 @@ def parse(message: str) -> Received:
         if decoder is None:
             return Unknown(type=kind, raw=raw)
         event: Received = decoder.decode(raw)
-    except msgspec.DecodeError as error:
+    except MALFORMED as error:
         # Not the message itself: it may hold what somebody said.
         raise ProtocolError(f"The server sent a message that is no valid event: {error}") from error
     return event

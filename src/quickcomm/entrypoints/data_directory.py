@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 from filelock import FileLock, Timeout
 
-from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 
 DATABASE: Final = "quickcomm.sqlite"
 RECORDINGS: Final = "recordings"
@@ -85,7 +85,7 @@ class DataDirectory:
         """What the owner announced, if there is one."""
         try:
             return msgspec.json.decode(self._info.read_bytes(), type=Running)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *MALFORMED):
             return None
 
     @property

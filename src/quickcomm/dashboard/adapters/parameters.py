@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from quickcomm.dashboard.ports import Page
-from quickcomm.kernel.errors import InvalidInputError
+from quickcomm.kernel.errors import MALFORMED, InvalidInputError
 
 S = TypeVar("S", bound=str)
 T = TypeVar("T")
@@ -18,6 +18,7 @@ DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 MAX_TEXT: Final = 200
 MAX_INTEGER: Final = 2**62
+MAX_TIME_NS: Final = 2**63 - 1
 
 
 def check_names(query: Mapping[str, str], known: frozenset[str]) -> None:
@@ -70,7 +71,8 @@ def time_ns(query: Mapping[str, str], name: str) -> int | None:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise InvalidInputError(f"`{name}` must be an RFC 3339 time with its zone, like 2026-05-09T07:35:00Z.")
-    return int((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1000) * 10**6
+    ns = int((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1000) * 10**6
+    return max(-MAX_TIME_NS, min(ns, MAX_TIME_NS))  # beyond what the store can hold there is nothing
 
 
 def page(query: Mapping[str, str]) -> Page:
@@ -111,5 +113,5 @@ async def body(request: web.Request, kind: type[T], default: T | None = None) ->
         raise InvalidInputError("The body must be JSON, with Content-Type: application/json.")
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except MALFORMED as error:
         raise InvalidInputError(f"The body is not as expected: {error}") from error
