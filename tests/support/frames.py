@@ -107,3 +107,5 @@ async def raw_socket(url: str, path: str, key: str) -> AsyncGenerator[RawSocket]
         yield RawSocket(reader, writer)
     finally:
         writer.transport.abort()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()

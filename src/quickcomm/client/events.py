@@ -144,8 +144,8 @@ _HEADER: Final = msgspec.json.Decoder(_Header)
 
 def parse(message: str) -> Received:
     """One text message of the server. Raises `ProtocolError` for what is not an event at all."""
-    raw = message.encode()
     try:
+        raw = message.encode()
         kind = _HEADER.decode(raw).type
         decoder = _DECODERS.get(kind)
         if decoder is None:

@@ -1,0 +1,119 @@
+"""REST as its own OpenAPI document says, tried by schemathesis before the real server with a shift in it."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from tests.support.server import Server
+from tests.support.talk import shift_talk
+from tests.support.wire import converse
+
+UNLIMITED: Final = {
+    "QUICKCOMM_KEYS_REQUESTS_PER_SECOND": "1000000",
+    "QUICKCOMM_KEYS_REQUESTS_BURST": "1000000",
+    "QUICKCOMM_KEYS_FAILURES_PER_MINUTE": "1000000",
+    "QUICKCOMM_KEYS_FAILURES_BURST": "1000000",
+}
+# A cursor is opaque: what the document can say of it does not make one.
+LISTS: Final = """
+[[operations]]
+include-path = ["/v1/conversations", "/v1/tasks", "/v1/utterances"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "429"]
+"""
+# Ours are WebSockets; test_frames.py and others speak with them.
+OPTIONS: Final = (
+    "--exclude-path-regex=(/v1/live|/audio)$",
+    "--checks=all",
+    "--continue-on-failure",
+    "--suppress-health-check=all",
+    "--no-color",
+)
+PATIENCE_S: Final = 1_800
+
+
+@pytest.fixture(scope="module")
+def open_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One that does not slow down who asks a lot, so that every answer is the one that the document promises."""
+    server = Server(tmp_path_factory.mktemp("rest") / "data", **UNLIMITED)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def ids(open_server: Server) -> dict[str, str]:
+    """Things that are there."""
+    async def shift() -> dict[str, str]:
+        wire = await converse(open_server.url, open_server.key(), shift_talk().wire, channel="house & keeping")
+        body = await open_server.until("/v1/tasks", lambda body: bool(body["items"]))
+        task = body["items"][0]
+        return {
+            "conversation_id": wire.conversation_id,
+            "utterance_id": task["utterance_id"],
+            "task_id": task["task_id"],
+        }
+
+    return asyncio.run(shift())
+
+
+def conforms(server: Server, role: str, folder: Path, config: str, examples: int, *options: str) -> int:
+    """Cases that were tried, none of which failed."""
+    settings = folder / "schemathesis.toml"
+    settings.write_text(config)
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "schemathesis"),
+            f"--config-file={settings}",
+            "run",
+            f"{server.url}/openapi.json",
+            f"--header=Authorization: Bearer {server.key(role)}",
+            f"--max-examples={examples}",
+            *OPTIONS,
+            *options,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "200"},
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout[-12_000:]}\n{done.stderr[-2_000:]}"
+    counted = re.search(r"(\d+) generated", done.stdout)
+    assert counted, done.stdout
+    return int(counted[1])
+
+
+@pytest.mark.parametrize("role", ["read", "admin"])
+def test_rest_conforms_to_its_document(open_server: Server, tmp_path: Path, ids: dict[str, str], role: str) -> None:
+    assert ids
+    phases = "--phases=examples,coverage,fuzzing"
+    assert conforms(open_server, role, tmp_path, LISTS, 10, phases, "--generation-deterministic") > 200
+    assert open_server.log.count("http.failed") == 0
+
+
+def test_rest_conforms_for_what_is_there(open_server: Server, tmp_path: Path, ids: dict[str, str]) -> None:
+    known = "".join(f'"path.{name}" = "{value}"\n' for name, value in ids.items())
+    config = f"[parameters]\n{known}{LISTS}"
+    only = r"--include-path-regex=\{(conversation|utterance|task)_id\}"
+    found = ("--phases=examples,fuzzing", "--mode=positive", "--generation-deterministic")
+    assert conforms(open_server, "admin", tmp_path, config, 10, only, *found) > 5
+    assert open_server.log.count("http.failed") == 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("role", ["read", "admin", "ingest"])
+def test_rest_conforms_to_its_document_however_long_one_tries(
+    open_server: Server, tmp_path: Path, ids: dict[str, str], role: str
+) -> None:
+    assert ids
+    assert conforms(open_server, role, tmp_path, LISTS, 300, "--phases=examples,coverage,fuzzing,stateful") > 1_000
+    assert open_server.log.count("http.failed") == 0
