@@ -47,7 +47,9 @@ def _look(path: Path) -> tuple[int, int]:
         with _opened(path) as container:
             if not container.streams.audio:
                 raise SourceError(f"{path} has no sound in it.")
-            context = container.streams.audio[0].codec_context
+            context: av.AudioCodecContext | None = container.streams.audio[0].codec_context
+            if context is None:
+                raise SourceError(f"{path} is coded in a way that nobody knows.")
             return context.sample_rate, context.channels
     except (av.error.FFmpegError, OSError) as error:
         raise SourceError(f"{path} cannot be read as a sound file: {error}") from error
