@@ -1,25 +1,15 @@
 """REST as its own OpenAPI document says, tried by schemathesis before the real server with a shift in it."""
 
-import asyncio
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 from tests.support.server import Server
-from tests.support.talk import shift_talk
-from tests.support.wire import converse
 
-UNLIMITED: Final = {
-    "QUICKCOMM_KEYS_REQUESTS_PER_SECOND": "1000000",
-    "QUICKCOMM_KEYS_REQUESTS_BURST": "1000000",
-    "QUICKCOMM_KEYS_FAILURES_PER_MINUTE": "1000000",
-    "QUICKCOMM_KEYS_FAILURES_BURST": "1000000",
-}
 # A cursor is opaque: what the document can say of it does not make one.
 LISTS: Final = """
 [[operations]]
@@ -35,33 +25,6 @@ OPTIONS: Final = (
     "--no-color",
 )
 PATIENCE_S: Final = 1_800
-
-
-@pytest.fixture(scope="module")
-def open_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One that does not slow down who asks a lot, so that every answer is the one that the document promises."""
-    server = Server(tmp_path_factory.mktemp("rest") / "data", **UNLIMITED)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
-
-
-@pytest.fixture(scope="module")
-def ids(open_server: Server) -> dict[str, str]:
-    """Things that are there."""
-    async def shift() -> dict[str, str]:
-        wire = await converse(open_server.url, open_server.key(), shift_talk().wire, channel="house & keeping")
-        body = await open_server.until("/v1/tasks", lambda body: bool(body["items"]))
-        task = body["items"][0]
-        return {
-            "conversation_id": wire.conversation_id,
-            "utterance_id": task["utterance_id"],
-            "task_id": task["task_id"],
-        }
-
-    return asyncio.run(shift())
 
 
 def conforms(server: Server, role: str, folder: Path, config: str, examples: int, *options: str) -> int:
@@ -93,27 +56,29 @@ def conforms(server: Server, role: str, folder: Path, config: str, examples: int
 
 
 @pytest.mark.parametrize("role", ["read", "admin"])
-def test_rest_conforms_to_its_document(open_server: Server, tmp_path: Path, ids: dict[str, str], role: str) -> None:
-    assert ids
+def test_rest_conforms_to_its_document(
+    patient_server: Server, tmp_path: Path, things: dict[str, str], role: str
+) -> None:
+    assert things
     phases = "--phases=examples,coverage,fuzzing"
-    assert conforms(open_server, role, tmp_path, LISTS, 10, phases, "--generation-deterministic") > 200
-    assert open_server.log.count("http.failed") == 0
+    assert conforms(patient_server, role, tmp_path, LISTS, 10, phases, "--generation-deterministic") > 200
+    assert patient_server.log.count("http.failed") == 0
 
 
-def test_rest_conforms_for_what_is_there(open_server: Server, tmp_path: Path, ids: dict[str, str]) -> None:
-    known = "".join(f'"path.{name}" = "{value}"\n' for name, value in ids.items())
+def test_rest_conforms_for_what_is_there(patient_server: Server, tmp_path: Path, things: dict[str, str]) -> None:
+    known = "".join(f'"path.{name}" = "{value}"\n' for name, value in things.items())
     config = f"[parameters]\n{known}{LISTS}"
     only = r"--include-path-regex=\{(conversation|utterance|task)_id\}"
     found = ("--phases=examples,fuzzing", "--mode=positive", "--generation-deterministic")
-    assert conforms(open_server, "admin", tmp_path, config, 10, only, *found) > 5
-    assert open_server.log.count("http.failed") == 0
+    assert conforms(patient_server, "admin", tmp_path, config, 10, only, *found) > 5
+    assert patient_server.log.count("http.failed") == 0
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("role", ["read", "admin", "ingest"])
 def test_rest_conforms_to_its_document_however_long_one_tries(
-    open_server: Server, tmp_path: Path, ids: dict[str, str], role: str
+    patient_server: Server, tmp_path: Path, things: dict[str, str], role: str
 ) -> None:
-    assert ids
-    assert conforms(open_server, role, tmp_path, LISTS, 300, "--phases=examples,coverage,fuzzing,stateful") > 1_000
-    assert open_server.log.count("http.failed") == 0
+    assert things
+    assert conforms(patient_server, role, tmp_path, LISTS, 300, "--phases=examples,coverage,fuzzing,stateful") > 1_000
+    assert patient_server.log.count("http.failed") == 0

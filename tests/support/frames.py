@@ -32,7 +32,9 @@ class Frame(msgspec.Struct, frozen=True):
         return int.from_bytes(self.payload[:2], "big") if self.payload else 1005
 
 
-def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, reserved: int = 0, declared: int | None = None) -> bytes:
+def frame(
+    opcode: int, payload: bytes = b"", *, fin: bool = True, reserved: int = 0, declared: int | None = None
+) -> bytes:
     """A masked frame of a client. `reserved`: RSV1 to RSV3 as 4, 2, 1; `declared`: the length that it claims to have."""
     size = len(payload) if declared is None else declared
     head = bytes([fin << 7 | reserved << 4 | opcode])

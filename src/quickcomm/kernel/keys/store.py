@@ -106,7 +106,9 @@ class KeyStore:
         if len(name) > MAX_NAME:
             raise InvalidInputError(f"A key's name has at most {MAX_NAME} characters.")
         if not SITE.fullmatch(site):
-            raise InvalidInputError("A site is 1 to 80 of the characters A-Z a-z 0-9 . _ - and starts with none of . _ -")
+            raise InvalidInputError(
+                "A site is 1 to 80 of the characters A-Z a-z 0-9 . _ - and starts with none of . _ -"
+            )
         text = f"qc_{role}_{secrets.token_urlsafe(32)}"
         key_id = f"key_{secrets.token_hex(8)}"
         row = {
