@@ -66,8 +66,8 @@ def new_server(tmp_path: Path) -> Iterator[NewServer]:
     """Makes servers that a test may kill; settings are environment variables."""
     made: list[Server] = []
 
-    def make(**settings: str) -> Server:
-        made.append(Server(tmp_path / f"data-{len(made)}", **settings))
+    def make(*flags: str, **settings: str) -> Server:
+        made.append(Server(tmp_path / f"data-{len(made)}", *flags, **settings))
         made[-1].start()
         return made[-1]
 

@@ -103,8 +103,8 @@ class KeyStore:
     async def create(self, role: Role, name: str = "", site: str = "main") -> CreatedKey:
         if role not in get_args(Role):
             raise InvalidInputError(f"There is no role {role!r}; choose ingest, read or admin.")
-        if len(name) > MAX_NAME:
-            raise InvalidInputError(f"A key's name has at most {MAX_NAME} characters.")
+        if len(name) > MAX_NAME or not name.isprintable():
+            raise InvalidInputError(f"A key's name has at most {MAX_NAME} printable characters.")
         if not SITE.fullmatch(site):
             raise InvalidInputError(
                 "A site is 1 to 80 of the characters A-Z a-z 0-9 . _ - and starts with none of . _ -"
