@@ -43,7 +43,7 @@ WRONG: dict[str, tuple[bytes, set[int]]] = {
 }
 
 
-async def audio(server: Server, raw: RawSocket) -> str:
+async def audio(raw: RawSocket) -> str:
     ready = json.loads((await raw.until(TEXT)).payload)
     assert ready["type"] == "ready"
     return str(ready["resume_token"])
@@ -54,7 +54,7 @@ async def test_a_wrong_frame_ends_an_audio_connection_and_nothing_else(server: S
     data, codes = WRONG[name]
     conversation = new_id("frames")
     async with raw_socket(server.url, f"/v1/conversations/{conversation}/audio", server.key()) as raw:
-        token = await audio(server, raw)
+        token = await audio(raw)
         await raw.send(data)
         assert await raw.until_closed() in codes
     async with connected(server.url, server.key(), conversation, resume_token=token) as wire:
@@ -75,7 +75,7 @@ async def test_a_wrong_frame_ends_a_page_s_connection_and_nothing_else(server: S
 async def test_fragments_are_one_message_and_pings_go_between(server: Server) -> None:
     path = f"/v1/conversations/{new_id('frames')}/audio"
     async with raw_socket(server.url, path, server.key()) as raw:
-        await audio(server, raw)
+        await audio(raw)
         await raw.send(frame(BINARY, bytes(3), fin=False) + frame(PING, b"between"))
         assert (await raw.until(PONG)).payload == b"between"
         await raw.send(frame(CONTINUATION, bytes(1), fin=False) + frame(CONTINUATION, bytes(6)))
@@ -91,7 +91,7 @@ async def test_fragments_are_one_message_and_pings_go_between(server: Server) ->
 async def test_frames_may_come_in_any_pieces(server: Server) -> None:
     path = f"/v1/conversations/{new_id('frames')}/audio"
     async with raw_socket(server.url, path, server.key()) as raw:
-        await audio(server, raw)
+        await audio(raw)
         for byte in frame(BINARY, bytes(200)) + frame(TEXT, b'{"type":"end"}'):
             await raw.send(bytes([byte]))
         while (event := json.loads((await raw.until(TEXT)).payload))["type"] != "ended":
@@ -102,7 +102,7 @@ async def test_frames_may_come_in_any_pieces(server: Server) -> None:
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1007, 1011, 3000, 4999])
 async def test_a_close_is_answered(server: Server, code: int) -> None:
     async with raw_socket(server.url, f"/v1/conversations/{new_id('frames')}/audio", server.key()) as raw:
-        await audio(server, raw)
+        await audio(raw)
         await raw.send(close(code, "bye é".encode()))
         assert await raw.until_closed() in {code, 1000}
 
@@ -110,7 +110,7 @@ async def test_a_close_is_answered(server: Server, code: int) -> None:
 async def test_nothing_is_heard_after_a_close(server: Server) -> None:
     conversation = new_id("frames")
     async with raw_socket(server.url, f"/v1/conversations/{conversation}/audio", server.key()) as raw:
-        token = await audio(server, raw)
+        token = await audio(raw)
         await raw.send(frame(CLOSE) + frame(BINARY, bytes(640)) + frame(TEXT, b'{"type":"end"}'))
         assert await raw.until_closed() in {1000, 1005}
     async with connected(server.url, server.key(), conversation, resume_token=token) as wire:
@@ -120,6 +120,6 @@ async def test_nothing_is_heard_after_a_close(server: Server) -> None:
 
 async def test_a_compression_that_was_not_agreed_on_is_not_understood(server: Server) -> None:
     async with raw_socket(server.url, f"/v1/conversations/{new_id('frames')}/audio", server.key()) as raw:
-        await audio(server, raw)
+        await audio(raw)
         await raw.send(frame(TEXT, b"\xaa\x56\x2a", reserved=4))
         assert await raw.until_closed() == 1002

@@ -35,7 +35,7 @@ class Frame(msgspec.Struct, frozen=True):
 def frame(
     opcode: int, payload: bytes = b"", *, fin: bool = True, reserved: int = 0, declared: int | None = None
 ) -> bytes:
-    """A masked frame of a client. `reserved`: RSV1 to RSV3 as 4, 2, 1; `declared`: the length that it claims to have."""
+    """A masked frame of a client. `reserved`: RSV1 to RSV3 as 4, 2, 1; `declared`: the length that it claims."""
     size = len(payload) if declared is None else declared
     head = bytes([fin << 7 | reserved << 4 | opcode])
     if size < 126:

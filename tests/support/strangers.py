@@ -78,10 +78,13 @@ async def revoked_key(server: Server, role: str = "admin") -> str:
 
 async def page_session(server: Server, role: str = "admin") -> str:
     """The secret in the cookie of a page that has signed in."""
-    async with aiohttp.ClientSession(timeout=PATIENCE) as http:
-        async with http.post(f"{server.url}/v1/session", json={"key": server.key(role)}) as answer:
-            assert answer.status == 200
-            return answer.cookies[COOKIE].value
+    body = {"key": server.key(role)}
+    async with (
+        aiohttp.ClientSession(timeout=PATIENCE) as http,
+        http.post(f"{server.url}/v1/session", json=body) as answer,
+    ):
+        assert answer.status == 200
+        return answer.cookies[COOKIE].value
 
 
 async def expired_session(server: Server) -> str:
