@@ -18,6 +18,7 @@ UNLIMITED: Final = {
     "QUICKCOMM_KEYS_REQUESTS_BURST": "1000000",
     "QUICKCOMM_KEYS_FAILURES_PER_MINUTE": "1000000",
     "QUICKCOMM_KEYS_FAILURES_BURST": "1000000",
+    "QUICKCOMM_STORAGE_RECORDINGS": "true",
 }
 
 
@@ -33,7 +34,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="session")
 def patient_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """One that does not slow down who asks a lot, or with wrong keys."""
+    """One that does not slow down who asks a lot, or with wrong keys; and that keeps the sound of what is said."""
     shared = Server(tmp_path_factory.mktemp("patient") / "data", **UNLIMITED)
     try:
         shared.start()

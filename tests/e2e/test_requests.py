@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 
 import pytest
-from tests.e2e.conftest import NewServer
 from tests.support.server import Server
 
 PATIENCE_S = 20.0
@@ -82,19 +81,18 @@ ODD: dict[str, tuple[bytes, set[int]]] = {
 
 
 @pytest.mark.parametrize("name", ODD)
-async def test_no_request_is_an_internal_error(server: Server, name: str) -> None:
+async def test_no_request_is_an_internal_error(patient_server: Server, name: str) -> None:
     request, statuses = ODD[name]
-    answer = await ask(server, request.replace(b"{key}", server.key("admin").encode()))
+    answer = await ask(patient_server, request.replace(b"{key}", patient_server.key("admin").encode()))
     assert answer.startswith(b"HTTP/1."), answer
     assert int(answer.split(b" ", 2)[1]) in statuses, answer
     assert b"Traceback" not in answer
 
 
-async def test_what_is_no_http_is_not_written_into_the_log(new_server: NewServer) -> None:
-    server = new_server(QUICKCOMM_KEYS_FAILURES_BURST="1000")
+async def test_what_is_no_http_is_not_written_into_the_log(patient_server: Server) -> None:
+    server = patient_server
     for request, _ in ODD.values():
         await ask(server, request.replace(b"{key}", server.key("read").encode()))
-    server.stop()
     assert "secret" not in server.log
     assert server.key("read") not in server.log
     assert "Traceback" not in server.log

@@ -15,6 +15,7 @@ from tests.support.talk import shift_talk
 from tests.support.wire import Wire, connected, converse, drop, new_id
 
 WRONG_KEY = "qc_read_almost-but-not-quite-right"
+LONG = pytest.mark.long
 MARK = "XYZZYPLUGH"
 
 
@@ -83,7 +84,7 @@ def assert_silent(log: str, wires: list[Wire], secrets: list[str]) -> None:
             assert f" {' '.join(pair)} " not in plain, pair
 
 
-@pytest.mark.parametrize("flags", [(), ("--log-json",)], ids=["text", "json"])
+@pytest.mark.parametrize("flags", [pytest.param((), id="text"), pytest.param(("--log-json",), id="json", marks=LONG)])
 async def test_a_whole_shift_leaves_no_word_and_no_secret_in_the_log(
     new_server: NewServer, flags: tuple[str, ...]
 ) -> None:
@@ -97,7 +98,7 @@ async def test_a_whole_shift_leaves_no_word_and_no_secret_in_the_log(
 
 async def test_what_breaks_is_told_without_what_was_said(new_server: NewServer) -> None:
     """Tables vanish under the server: every error that comes of it is logged, and none quotes what it was about."""
-    server = new_server(QUICKCOMM_KEYS_FAILURES_BURST="100")
+    server = new_server("--log-json", QUICKCOMM_KEYS_FAILURES_BURST="100")
     session = await page_session(server)
     with closing(sqlite3.connect(server.data_dir / "quickcomm.sqlite", timeout=30)) as store, store:
         store.execute("DROP TABLE dashboard_utterances")
