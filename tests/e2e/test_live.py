@@ -113,5 +113,7 @@ async def test_a_page_may_say_anything(server: Server, messages: list[str | byte
                 assert event["code"] == "live.malformed"
                 break
         else:
-            assert live.close_code == 1008
+            # Who is still sending when the server closes may lose the code with the connection.
+            assert len(messages) >= 19
+            assert live.close_code in {1006, 1008}
     assert server.get("/healthz").status == 200
