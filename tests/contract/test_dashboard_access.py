@@ -1,5 +1,6 @@
 """Who may do what: every route of the application, with every kind of key and none."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
@@ -9,6 +10,7 @@ import pytest
 from aiohttp import web
 from tests.support.dashboard_site import Site, events, heard, insight, running
 
+from quickcomm.dashboard.adapters import parameters
 from quickcomm.dashboard.adapters.operations import OPERATIONS
 from quickcomm.dashboard.module import DashboardSettings
 
@@ -185,6 +187,20 @@ async def test_too_many_pages_are_told_to_come_back(tmp_path: Path) -> None:
         assert refused.value.status == 503
         assert refused.value.headers is not None
         assert "Retry-After" in refused.value.headers
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parameters, "BODY_WITHIN_S", 0.01)
+    never = asyncio.Event()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b'{"key":'
+        await never.wait()
+
+    headers = {"Content-Type": "application/json"}
+    async with site.http.post(site.url + "/v1/session", data=body(), headers=headers) as answer:
+        assert answer.status == 408
+        assert answer.content_type == "application/problem+json"
 
 
 async def test_open_routes_and_their_headers(site: Site) -> None:

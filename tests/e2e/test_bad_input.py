@@ -46,6 +46,7 @@ BAD: dict[str, tuple[Bad, set[int]]] = {
     "skip an age": (text('{"type":"skip","samples":99999999999999999999}'), {1003, 1007, 1008}),
     "audio as text": (text(json.dumps({"type": "audio", "data": "AAAA"})), {1003, 1007, 1008}),
     "deep JSON": (text("[" * 50_000), {1003, 1007, 1008, 1009}),
+    "deep JSON that is short": (text('{"type":"end","x":' + "[" * 2_000 + "]" * 2_000 + "}"), {1003, 1007}),
 }
 
 
@@ -140,6 +141,31 @@ async def test_http_refusals_are_problem_documents(server: Server) -> None:
     assert answer.status in {400, 401, 426}
     assert answer.headers["content-type"].startswith("application/problem+json")
     assert b"Traceback" not in answer.body
+
+
+queries = st.dictionaries(
+    st.sampled_from(["channel", "encoding", "sample_rate", "channels", "resume_token", "after_seq", "x"]),
+    st.text(max_size=60)
+    | st.integers().map(str)
+    | st.sampled_from(["linear16", "mulaw", "8000", "16000", "1", "2", "t" * 32, "t" * 300, "\u0661", "1e3", "0x10"]),
+    max_size=4,
+)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(query=queries)
+async def test_no_query_is_an_internal_error(server: Server, query: dict[str, str]) -> None:
+    """It is understood, and then `ready` says so, or it is refused with a code."""
+    async with connected(server.url, server.key(), new_id(), **query) as wire:
+        first = await wire.hear()
+        assert first is not None
+        if first["type"] == "ready":
+            assert first["next_offset"] == 0
+            assert query.get("resume_token") in {None, "", first["resume_token"]}
+            await wire.end()
+            return
+        assert (first["type"], first["code"]) == ("error", "audio.invalid_request")
+        assert await wire.until_closed() == 1008
 
 
 json_values: st.SearchStrategy[Any] = st.recursive(

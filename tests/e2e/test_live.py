@@ -6,11 +6,16 @@ from typing import Any
 
 import aiohttp
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.support.server import Server
 from tests.support.talk import Talk
 from tests.support.wire import converse, new_id
 
 Json = dict[str, Any]
+VALUES: st.SearchStrategy[Any] = (
+    st.none() | st.integers() | st.floats() | st.text(max_size=10) | st.lists(st.text(max_size=5), max_size=3)
+)
 
 
 async def test_cards_come_as_they_are_made(server: Server, talk: Talk) -> None:
@@ -69,10 +74,46 @@ async def test_rubbish_from_a_page_does_no_harm(server: Server) -> None:
     headers = {"Authorization": f"Bearer {server.key('read')}"}
     async with aiohttp.ClientSession() as session:
         async with session.ws_connect(f"{server.url}/v1/live", headers=headers) as live:
-            for rubbish in ("no JSON", "[]", "{}", '{"type":"painted"}', '{"type":"dance"}'):
+            deep = '{"type":"watch","x":' + "[" * 7_000 + "]" * 7_000 + "}"
+            for rubbish in ("no JSON", "[]", "{}", '{"type":"painted"}', '{"type":"dance"}', deep):
                 await live.send_str(rubbish)
             await live.send_bytes(bytes(100))
         async with session.ws_connect(f"{server.url}/v1/live", headers=headers) as live:
             message = await asyncio.wait_for(live.receive(), 10)
             assert message.type is aiohttp.WSMsgType.TEXT
     assert server.get("/readyz").status == 200
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    messages=st.lists(
+        st.text(max_size=100)
+        | st.binary(max_size=100)
+        | st.fixed_dictionaries(
+            {"type": st.sampled_from(["watch", "painted"])},
+            optional={"channels": VALUES, "utterance_id": VALUES, "revision": VALUES, "painted_ms": VALUES},
+        ).map(json.dumps),
+        min_size=1,
+        max_size=25,
+    )
+)
+async def test_a_page_may_say_anything(server: Server, messages: list[str | bytes]) -> None:
+    """Each message is understood, or answered with an error; after too many of those the page must go."""
+    headers = {"Authorization": f"Bearer {server.key('read')}"}
+    async with aiohttp.ClientSession() as session, session.ws_connect(f"{server.url}/v1/live", headers=headers) as live:
+        for message in messages:
+            if isinstance(message, str):
+                await live.send_str(message)
+            else:
+                await live.send_bytes(message)
+        await live.send_str("no message")
+        while (heard := await asyncio.wait_for(live.receive(), 30)).type is aiohttp.WSMsgType.TEXT:
+            event = json.loads(heard.data)
+            if event["type"] == "error":
+                assert event["code"] == "live.malformed"
+                break
+        else:
+            # Who is still sending when the server closes may lose the code with the connection.
+            assert len(messages) >= 19
+            assert live.close_code in {1006, 1008}
+    assert server.get("/healthz").status == 200

@@ -119,6 +119,36 @@ def test_classify_gives_an_object_a_line() -> None:
     assert second["insights"][0]["urgency"] == "critical"
 
 
+def test_classify_answers_whatever_is_on_a_line() -> None:
+    lines = [
+        b"",
+        b"\xff\xfe no text",
+        "café in 412".encode("latin-1"),
+        b"\x00\x1b[31m",
+        b"\xed\xa0\x80",
+        "\u202e214 rof slewot".encode(),
+        b'{"text":"towels"}',
+        b"x" * 9_000,
+        b"towels to 412",
+    ]
+    done = subprocess.run(
+        [command(), "classify"], input=b"\r\n".join(lines), capture_output=True, timeout=300, check=True
+    )
+    answers = rows(done.stdout.decode())
+    assert len(answers) == len(lines)
+    assert all(answer["insights"] for answer in answers)
+    assert answers[-1]["insights"][0]["rooms"] == ["412"]
+    assert done.stderr == b""
+
+
+def test_classify_takes_a_line_without_an_end_in_pieces() -> None:
+    said = b"towels to 412 " * 5_000
+    done = subprocess.run([command(), "classify"], input=said, capture_output=True, timeout=300, check=True)
+    answers = rows(done.stdout.decode())
+    assert len(answers) == 7
+    assert all(len(answer["text"]) <= 10_000 for answer in answers)
+
+
 def test_transcribe_gives_the_text_of_a_file(talk: Talk, tmp_path: Path) -> None:
     file = tmp_path / "talk.wav"
     soundfile.write(file, talk.pcm, 16_000)

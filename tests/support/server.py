@@ -73,10 +73,11 @@ def free_port() -> int:
 class Server:
     """One monolith on a free port. `start` again after `stop` or `kill`: same port, same data directory."""
 
-    def __init__(self, data_dir: Path, **settings: str) -> None:
+    def __init__(self, data_dir: Path, *flags: str, **settings: str) -> None:
         self.data_dir = data_dir
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self._flags = flags
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._keys: dict[str, Key] = {}
@@ -90,6 +91,7 @@ class Server:
         """Begin to start; `wait_ready` waits for the rest."""
         assert self._process is None
         arguments = ["serve", "--host", "127.0.0.1", "--port", str(self.port), "--data-dir", str(self.data_dir)]
+        arguments += self._flags
         with (self.data_dir.parent / f"{self.data_dir.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [command(), *arguments],

@@ -120,6 +120,18 @@ def test_roles(role: Role, may: set[str]) -> None:
     assert {need for need in needs if permits(role, need)} == may
 
 
+@pytest.mark.parametrize("site", ["", "..", "../../etc", "a/b", ".hidden", "-rf", "a b", "a\x00", "é", "x" * 81])
+async def test_a_site_can_be_the_name_of_a_folder(keys: KeyStore, site: str) -> None:
+    with pytest.raises(InvalidInputError):
+        await keys.create("read", site=site)
+
+
+@pytest.mark.parametrize("name", ["\u202eevil", "a\nb", "\x1b[31m", "\ud800"])
+async def test_a_name_can_be_shown(keys: KeyStore, name: str) -> None:
+    with pytest.raises(InvalidInputError):
+        await keys.create("read", name=name)
+
+
 async def test_guessing_is_slowed_down_but_good_keys_pass(keys: KeyStore, clock: FakeClock) -> None:
     auth = Authenticator(keys, clock, KeySettings(failures_burst=2, failures_per_minute=60))
     wrong = make_mocked_request("GET", "/", headers={"Authorization": "Bearer qc_read_wrong"})

@@ -29,7 +29,7 @@ from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.timing import Latency
 from quickcomm.kernel.bus import Bus, Delivery, RejectedError
 from quickcomm.kernel.clock import Clock
-from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 from quickcomm.kernel.model_files import ModelReport, ModelStore
 from quickcomm.kernel.storage import Database, migrate
 
@@ -166,7 +166,7 @@ class Audio:
         for delivery in batch:
             try:
                 found = _insights.decode(delivery.payload)
-            except msgspec.DecodeError as error:
+            except MALFORMED as error:
                 raise RejectedError(f"Not an InsightsFound message: {error}") from error
             await self._manager.answered(found)
 

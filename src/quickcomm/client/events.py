@@ -8,6 +8,7 @@ from quickcomm.client.errors import ProtocolError
 from quickcomm.contracts.conversations import Ledger
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import Word
+from quickcomm.kernel.errors import MALFORMED
 
 
 class ServerEvent(msgspec.Struct, frozen=True, tag_field="type"):
@@ -143,14 +144,14 @@ _HEADER: Final = msgspec.json.Decoder(_Header)
 
 def parse(message: str) -> Received:
     """One text message of the server. Raises `ProtocolError` for what is not an event at all."""
-    raw = message.encode()
     try:
+        raw = message.encode()
         kind = _HEADER.decode(raw).type
         decoder = _DECODERS.get(kind)
         if decoder is None:
             return Unknown(type=kind, raw=raw)
         event: Received = decoder.decode(raw)
-    except msgspec.DecodeError as error:
+    except MALFORMED as error:
         # Not the message itself: it may hold what somebody said.
         raise ProtocolError(f"The server sent a message that is no valid event: {error}") from error
     return event

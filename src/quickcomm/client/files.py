@@ -44,13 +44,20 @@ def _look(path: Path) -> tuple[int, int]:
     if not path.is_file():
         raise SourceError(f"There is no file {path}.")
     try:
-        with av.open(str(path)) as container:
+        with _opened(path) as container:
             if not container.streams.audio:
                 raise SourceError(f"{path} has no sound in it.")
-            context = container.streams.audio[0].codec_context
+            context: av.AudioCodecContext | None = container.streams.audio[0].codec_context
+            if context is None:
+                raise SourceError(f"{path} is coded in a way that nobody knows.")
             return context.sample_rate, context.channels
     except (av.error.FFmpegError, OSError) as error:
         raise SourceError(f"{path} cannot be read as a sound file: {error}") from error
+
+
+def _opened(path: Path) -> av.container.InputContainer:
+    """Titles and comments are in whatever code their writer had; nobody reads them here."""
+    return av.open(str(path), metadata_errors="replace")
 
 
 def _pieces(path: Path, fmt: AudioFormat) -> Iterator[bytes]:
@@ -73,7 +80,7 @@ def _pieces(path: Path, fmt: AudioFormat) -> Iterator[bytes]:
 def _decoded(path: Path, fmt: AudioFormat) -> Iterator[bytes]:
     layout = "mono" if fmt.channels == 1 else "stereo"
     resampler = av.AudioResampler(format="s16", layout=layout, rate=fmt.sample_rate)
-    with av.open(str(path)) as container:
+    with _opened(path) as container:
         for frame in container.decode(audio=0):
             frame.pts = None  # Gaps in time stamps are no silence: only what was recorded is sent.
             for part in resampler.resample(frame):

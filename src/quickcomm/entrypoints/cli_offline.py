@@ -22,6 +22,7 @@ from quickcomm.kernel.site_pack import load_pack
 
 BATCH = 64
 MAX_LINE = 10_000
+"""Bytes; what is longer is taken as several lines, so that a stream without line ends is bounded too."""
 
 
 @click.command("classify")
@@ -36,7 +37,7 @@ def classify_command(pack: str | None, data_dir: Path, *, as_json: bool) -> None
     classifier = load_classifier(settings, load_pack(settings.pack))
 
     async def answer(texts: list[str]) -> None:
-        heard = [Heard(text=text[:MAX_LINE]) for text in texts]
+        heard = [Heard(text=text) for text in texts]
         for text, insights in zip(texts, await classifier.classify(heard), strict=True):
             click.echo(msgspec.json.encode({"text": text, "insights": insights}).decode())
 
@@ -48,8 +49,8 @@ def _batches() -> Iterator[list[str]]:
     """Lines in batches when they come from a file; one by one from a terminal or a pipe that waits for answers."""
     batch: list[str] = []
     size = BATCH if sys.stdin.seekable() else 1
-    for line in sys.stdin:
-        batch.append(line.rstrip("\r\n"))
+    while line := sys.stdin.buffer.readline(MAX_LINE):
+        batch.append(line.decode(errors="replace").rstrip("\r\n"))
         if len(batch) == size:
             yield batch
             batch = []
@@ -89,7 +90,7 @@ def transcribe_command(
 def _read(file: Path) -> Int16:
     """Any audio file as int16[n], 16 kHz mono."""
     try:
-        with av.open(str(file)) as container:
+        with av.open(str(file), metadata_errors="replace") as container:
             resampler = av.AudioResampler(format="s16", layout="mono", rate=ENGINE_RATE)
             frames = [part for frame in container.decode(audio=0) for part in resampler.resample(frame)]
             frames += resampler.resample(None)

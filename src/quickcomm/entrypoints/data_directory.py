@@ -12,7 +12,7 @@ import msgspec
 import platformdirs
 from filelock import FileLock, Timeout
 
-from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 
 DATABASE: Final = "quickcomm.sqlite"
 RECORDINGS: Final = "recordings"
@@ -90,7 +90,7 @@ class DataDirectory:
         """What the owner announced, if there is one."""
         try:
             return msgspec.json.decode(self._info.read_bytes(), type=Running)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, *MALFORMED):
             return None
 
     @property

@@ -5,6 +5,7 @@ import sys
 from typing import Final
 
 import structlog
+from aiohttp import http_exceptions, web
 
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -28,6 +29,13 @@ def set_up_logs(level: str, *, as_json: bool) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    logging.getLogger("aiohttp.server").addFilter(_our_own_fault)
     logging.basicConfig(
         level=max(LEVELS[level], logging.WARNING), stream=sys.stderr, format="%(levelname)s %(message)s"
     )
+
+
+def _our_own_fault(record: logging.LogRecord) -> bool:
+    """What is no HTTP at all is answered and then forgotten: aiohttp would quote it, and a key may be in it."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, http_exceptions.HttpProcessingError | web.RequestPayloadError)

@@ -130,7 +130,8 @@ class Monolith:
     @contextlib.asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:
         app = create_app([*self._audio.routes(), *self._dashboard.routes()])
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)
+        # A body is small, and is taken as it is: nothing to be gained from unpacking what a stranger sends.
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, auto_decompress=False)
         await runner.setup()
         site = web.TCPSite(runner, self._settings.host, self._settings.port)
         administration = Administration(self._database, self._bus, self._key_store, self._audio.ledgers, self._status)

@@ -4,10 +4,11 @@ The environment variable of a setting is its path: `QUICKCOMM_AUDIO_IDLE_LIMIT_S
 (and `data_directory`, for where the directory is).
 """
 
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import platformdirs
@@ -15,13 +16,14 @@ import platformdirs
 # Not from the modules' faces: those load the whole server, and every command reads this file.
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.dashboard.ports import DashboardSettings
-from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 from quickcomm.kernel.keys import KeySettings
 from quickcomm.kernel.settings import StorageSettings
 from quickcomm.kernel.site_pack import DEFAULT_PACK
 
 PREFIX: Final = "QUICKCOMM_"
 FILE: Final = "quickcomm.toml"
+LARGEST: Final = 10**9
 SPEECH_DATA: Final = "QUICKCOMM_SPEECH_DATA"
 
 
@@ -38,7 +40,7 @@ class SttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     host: str = "127.0.0.1"
-    port: int = 8080
+    port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8080
     pack: str = DEFAULT_PACK
     """Name of a site pack, or a path to one."""
     cache_dir: str | None = None
@@ -69,9 +71,22 @@ def load_settings(
         if flag is not None:
             _put(raw, name.split("."), flag)
     try:
-        return msgspec.convert(raw, Settings, strict=False)
-    except msgspec.ValidationError as error:
+        settings = msgspec.convert(raw, Settings, strict=False)
+    except MALFORMED as error:
         raise ConfigurationError(f"A setting is wrong: {error}. See docs/settings.md.") from error
+    for name, number in _numbers(settings):
+        if not (math.isfinite(number) and 0 <= number <= LARGEST):
+            raise ConfigurationError(f"A setting is wrong: {name} must be a number from 0. See docs/settings.md.")
+    return settings
+
+
+def _numbers(settings: msgspec.Struct, prefix: str = "") -> Iterator[tuple[str, float]]:
+    """Every number, with its name: none of them makes sense below 0, or without an end."""
+    for name, value in msgspec.structs.asdict(settings).items():
+        if isinstance(value, msgspec.Struct):
+            yield from _numbers(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float):
+            yield f"{prefix}{name}", value
 
 
 def _from_file(path: Path) -> dict[str, Any]:
@@ -79,7 +94,7 @@ def _from_file(path: Path) -> dict[str, Any]:
         return {}
     try:
         return msgspec.toml.decode(path.read_bytes(), type=dict[str, Any])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except MALFORMED as error:
         raise ConfigurationError(f"{path} is no valid TOML: {error}") from error
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error

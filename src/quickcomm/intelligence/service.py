@@ -13,6 +13,7 @@ from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.intelligence.ports import Classifier, Heard, OpensTask, ResultStore
 from quickcomm.kernel.bus import Delivery, RejectedError
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.errors import MALFORMED
 
 CONTEXT_UTTERANCES: Final = 3
 MAX_CHANNELS: Final = 2_000
@@ -91,7 +92,7 @@ class Understanding:
 def _decode(delivery: Delivery) -> UtteranceTranscribed:
     try:
         return _decoder.decode(delivery.payload)
-    except msgspec.DecodeError as error:
+    except MALFORMED as error:
         raise RejectedError(f"Not an UtteranceTranscribed message: {error}") from error
 
 

@@ -1,5 +1,10 @@
 """The one root of errors. `code` is stable and public; `retryable` says whether the same call may succeed later."""
 
+from typing import Final
+
+MALFORMED: Final = (ValueError, RecursionError)
+"""What decoding bytes from elsewhere can raise: no JSON or TOML, no UTF-8, a number of too many digits, too deep."""
+
 
 class QuickCommError(Exception):
     """Base of all errors that QuickComm raises on purpose; its text says what to do."""

@@ -13,12 +13,13 @@ from typing import Annotated, Literal
 import msgspec
 
 from quickcomm.contracts.insight import Item, Urgency
-from quickcomm.kernel.errors import ConfigurationError, NotFoundError
+from quickcomm.kernel.errors import MALFORMED, ConfigurationError, NotFoundError
 
 DEFAULT_PACK = "hospitality"
 PACK_FILE = "pack.toml"
 PHRASES_FILE = "phrases.jsonl"
 FORMAT = 1
+PLACES_PATTERN = "places.pattern"
 SUMMARY_FIELDS = {"items", "place", "to_place", "at_place", "words"}
 
 BUILT_IN = Path(__file__).resolve().parent.parent / "packs"
@@ -192,7 +193,7 @@ def load_pack(name_or_path: str | Path = DEFAULT_PACK) -> SitePack:
     raw = path.read_bytes()
     try:
         pack = msgspec.toml.decode(raw, type=SitePack)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except MALFORMED as error:
         raise ConfigurationError(f"{path}: {error}") from error
     if pack.folder or pack.digest:
         raise ConfigurationError(f"{path}: `folder` and `digest` are set by the loader.")
@@ -216,7 +217,7 @@ def load_phrases(pack: SitePack, path: Path | None = None) -> list[Phrase]:
             continue
         try:
             phrase = decoder.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except MALFORMED as error:
             raise ConfigurationError(f"{source}:{number}: {error}") from error
         for insight in phrase.insights:
             if insight.intent not in pack.intents or insight.department not in pack.departments:
@@ -237,17 +238,29 @@ def compile_patterns(patterns: Patterns) -> re.Pattern[str] | None:
 def _problems(pack: SitePack) -> Iterator[str]:
     yield from _dangling(pack)
     for key, intent in pack.intents.items():
+        plain = re.sub(r"\{(\w*)\}", "", intent.summary)
         if unknown := set(re.findall(r"\{(\w*)\}", intent.summary)) - SUMMARY_FIELDS:
             yield f"intents.{key}.summary: unknown field {', '.join(sorted(unknown))}."
+        if "{" in plain or "}" in plain:
+            yield f"intents.{key}.summary: braces stand only around the name of a field."
     for key, patterns in _all_patterns(pack):
         for pattern in patterns:
             if not pattern.strip():
                 yield f"{key}: an empty pattern would match everywhere."
                 continue
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                yield f"{key}: {pattern!r} is no regular expression ({error})."
+            if reason := _no_pattern((pattern,), whole=key == PLACES_PATTERN):
+                yield f"{key}: {pattern!r} is no regular expression ({reason})."
+        if reason := _no_pattern(patterns, whole=key == PLACES_PATTERN):
+            yield f"{key}: these patterns cannot stand together ({reason})."
+
+
+def _no_pattern(patterns: Patterns, *, whole: bool) -> str | None:
+    """Why these cannot be compiled in the way in which they are used."""
+    try:
+        re.compile(patterns[0]) if whole else compile_patterns(patterns)
+    except (re.error, OverflowError, RecursionError) as error:
+        return str(error)
+    return None
 
 
 def _dangling(pack: SitePack) -> Iterator[str]:
@@ -265,7 +278,9 @@ def _dangling(pack: SitePack) -> Iterator[str]:
 
 
 def _all_patterns(pack: SitePack) -> Iterator[tuple[str, Patterns]]:
-    yield "places.pattern", (pack.places.pattern,)
+    yield PLACES_PATTERN, (pack.places.pattern,)
+    yield "places.locations", pack.places.locations
+    yield "items.plain", pack.items.plain
     yield "places.not_after", pack.places.not_after
     yield "places.not_before", pack.places.not_before
     yield "places.clock_after", pack.places.clock_after

@@ -14,7 +14,7 @@ from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.formats import MAX_MESSAGE_S, parse_channel, parse_conversation_id, parse_format
 from quickcomm.audio.ports import OpenRequest
 from quickcomm.audio.service.manager import Manager, Session
-from quickcomm.kernel.errors import BusyError, ForbiddenError, InvalidInputError, QuickCommError
+from quickcomm.kernel.errors import MALFORMED, BusyError, ForbiddenError, InvalidInputError, QuickCommError
 
 PATH: Final = "/v1/conversations/{conversation_id}/audio"
 KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}
@@ -209,7 +209,7 @@ def _parse_control(text: str) -> _Control:
     except msgspec.ValidationError as error:
         detail = f'{error}. Known: {{"type":"skip","samples":N}} and {{"type":"end"}}; sound goes in binary messages.'
         raise _ClientError(WSCloseCode.UNSUPPORTED_DATA, "audio.unknown_message", detail) from error
-    except msgspec.DecodeError as error:
+    except MALFORMED as error:
         detail = "A text message must be JSON; sound goes in binary messages."
         raise _ClientError(WSCloseCode.UNSUPPORTED_DATA, "audio.bad_json", detail) from error
     if control.type == "skip" and not 0 < control.samples <= MAX_SKIP:

@@ -12,7 +12,7 @@ from quickcomm import __version__
 from quickcomm.dashboard.adapters.hub import TOO_SLOW, CardEvent, ErrorEvent, HelloEvent, Hub, Subscriber, text_of
 from quickcomm.dashboard.adapters.parameters import integer
 from quickcomm.dashboard.ports import Commands, DashboardSettings, HealthProvider, Queries
-from quickcomm.kernel.errors import BusyError, QuickCommError
+from quickcomm.kernel.errors import MALFORMED, BusyError, QuickCommError
 from quickcomm.kernel.keys import Authenticator, Principal
 
 MAX_MESSAGE_BYTES: Final = 16 * 1024
@@ -127,7 +127,7 @@ class LiveFeed:
     def _hear(self, principal: Principal, subscriber: Subscriber, data: str | bytes) -> bool:
         try:
             message = _decoder.decode(data)
-        except (msgspec.DecodeError, UnicodeError):
+        except MALFORMED:
             return False
         if isinstance(message, Watch):
             subscriber.channels = frozenset(message.channels)

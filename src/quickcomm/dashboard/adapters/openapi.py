@@ -202,7 +202,8 @@ def _query_parameter(parameter: Parameter) -> dict[str, Any]:
         "name": parameter.name,
         "in": "query",
         "description": parameter.description,
-        "schema": parameter.schema,
+        "allowEmptyValue": True,
+        "schema": {"anyOf": [parameter.schema, {"type": "string", "maxLength": 0}]},
         "example": parameter.example,
     }
 

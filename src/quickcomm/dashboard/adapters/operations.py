@@ -87,7 +87,13 @@ def _text(name: str, description: str, example: str, **schema: Any) -> Parameter
     )
 
 
-CURSOR = _text("cursor", "`next_cursor` of the last answer.", "MTc2Mjg0NjUyNTEyMzAwMDAwMC40Mg")
+CURSOR = _text(
+    "cursor",
+    "`next_cursor` of the last answer.",
+    "MTc2Mjg0NjUyNTEyMzAwMDAwMC40Mg",
+    maxLength=60,
+    pattern="^[A-Za-z0-9_-]*$",
+)
 LIMIT = Parameter(
     name="limit",
     description="At most so many items.",

@@ -1,7 +1,9 @@
 """What comes in with a request, checked and bounded: anything else is a 400 that names the parameter."""
 
+import asyncio
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final, TypeVar
@@ -10,14 +12,19 @@ import msgspec
 from aiohttp import web
 
 from quickcomm.dashboard.ports import Page
-from quickcomm.kernel.errors import InvalidInputError
+from quickcomm.kernel.errors import MALFORMED, InvalidInputError
 
 S = TypeVar("S", bound=str)
 T = TypeVar("T")
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 200
 MAX_TEXT: Final = 200
+_NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
+"""Zero bytes, and what a byte that is no UTF-8 becomes in an address."""
 MAX_INTEGER: Final = 2**62
+BODY_WITHIN_S: Final = 10.0
+"""A body is a line of JSON; whoever sends it drop by drop only wants to keep us waiting."""
+MAX_TIME_NS: Final = 2**63 - 1
 
 
 def check_names(query: Mapping[str, str], known: frozenset[str]) -> None:
@@ -34,8 +41,8 @@ def text(query: Mapping[str, str], name: str, limit: int = MAX_TEXT) -> str | No
     value = query.get(name)
     if value is not None and len(value) > limit:
         raise InvalidInputError(f"`{name}` has more than {limit} characters.")
-    if value is not None and "\x00" in value:
-        raise InvalidInputError(f"`{name}` contains a zero byte.")
+    if value is not None and _NO_TEXT.search(value):
+        raise InvalidInputError(f"`{name}` contains what is no text.")
     return value or None
 
 
@@ -70,7 +77,8 @@ def time_ns(query: Mapping[str, str], name: str) -> int | None:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise InvalidInputError(f"`{name}` must be an RFC 3339 time with its zone, like 2026-05-09T07:35:00Z.")
-    return int((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1000) * 10**6
+    ns = int((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1000) * 10**6
+    return max(-MAX_TIME_NS, min(ns, MAX_TIME_NS))  # beyond what the store can hold there is nothing
 
 
 def page(query: Mapping[str, str]) -> Page:
@@ -104,12 +112,16 @@ def _cursor(query: Mapping[str, str]) -> tuple[int, int] | None:
 
 async def body(request: web.Request, kind: type[T], default: T | None = None) -> T:
     """The JSON body as `kind`; `default` where there is none."""
-    data = await request.read()
+    try:
+        async with asyncio.timeout(BODY_WITHIN_S):
+            data = await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
     if not data and default is not None:
         return default
     if request.content_type != "application/json":
         raise InvalidInputError("The body must be JSON, with Content-Type: application/json.")
     try:
         return msgspec.json.decode(data, type=kind)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except MALFORMED as error:
         raise InvalidInputError(f"The body is not as expected: {error}") from error

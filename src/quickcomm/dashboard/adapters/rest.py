@@ -142,8 +142,8 @@ class Rest:
     async def _assign(self, request: web.Request, principal: Principal) -> web.Response:
         assignment = await parameters.body(request, Assignment)
         assignee = (assignment.assignee or "").strip()
-        if len(assignee) > MAX_NAME:
-            raise InvalidInputError(f"`assignee` must have at most {MAX_NAME} characters.")
+        if len(assignee) > MAX_NAME or not assignee.isprintable():
+            raise InvalidInputError(f"`assignee` must have at most {MAX_NAME} printable characters.")
         return await self._edit(request, principal, "assign", assignee or None)
 
     async def _edit(

@@ -20,6 +20,7 @@ from quickcomm.dashboard.service.projector import Projector
 from quickcomm.dashboard.service.receipts import Receipts
 from quickcomm.kernel.bus import Bus, Delivery, Handler, RejectedError
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.errors import MALFORMED
 
 GROUP: Final = "dashboard"
 PURGE_BATCH: Final = 200
@@ -145,7 +146,7 @@ class DashboardService:
 def _decode(decoder: msgspec.json.Decoder[M], delivery: Delivery) -> M:
     try:
         return decoder.decode(delivery.payload)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except MALFORMED as error:
         raise RejectedError(f"Message {delivery.message_id} of {delivery.stream} cannot be read: {error}") from error
 
 

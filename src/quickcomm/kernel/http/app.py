@@ -46,6 +46,8 @@ async def problem_documents(request: web.Request, handler: Handler) -> web.Strea
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
         code = HTTPStatus(error.status).phrase.lower().replace(" ", "_")
         return problem(error.status, code, error.reason, instance=request.path, headers=headers)
+    except web.RequestPayloadError:
+        return problem(400, "bad_request", "The body of the request is broken.", instance=request.path)
     except Exception:
         log.exception("http.failed", method=request.method, route=_route(request))
         return problem(500, "internal", "Something went wrong; the server's log says more.", instance=request.path)

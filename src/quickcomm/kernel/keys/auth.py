@@ -1,7 +1,7 @@
 """Who sends this request: a key in the header, a key in the query (WebSockets of browsers), or a page session."""
 
 import math
-from typing import Final
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -15,16 +15,18 @@ from quickcomm.kernel.keys.store import KeyStore, Principal, Role, permits
 
 COOKIE: Final = "quickcomm_session"
 COOKIE_DAYS: Final = 7
+Rate = Annotated[float, msgspec.Meta(gt=0.0)]
+Burst = Annotated[float, msgspec.Meta(ge=1.0)]
 SAFE_METHODS: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 
 
 class KeySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Limits are per process. `trust_forwarded`: a proxy of ours appends the caller's address to X-Forwarded-For."""
 
-    failures_per_minute: float = 30.0
-    failures_burst: float = 20.0
-    requests_per_second: float = 100.0
-    requests_burst: float = 400.0
+    failures_per_minute: Rate = 30.0
+    failures_burst: Burst = 20.0
+    requests_per_second: Rate = 100.0
+    requests_burst: Burst = 400.0
     trust_forwarded: bool = False
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections import OrderedDict
 from pathlib import Path
@@ -24,6 +25,8 @@ CACHE_SIZE: Final = 4096
 SESSION_NS: Final = 12 * 3600 * 10**9
 RENEW_NS: Final = 5 * 60 * 10**9
 MAX_NAME: Final = 80
+SITE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+"""It becomes the name of a folder, among other things."""
 
 _meta = sa.MetaData()
 keys_table = sa.Table(
@@ -100,8 +103,12 @@ class KeyStore:
     async def create(self, role: Role, name: str = "", site: str = "main") -> CreatedKey:
         if role not in get_args(Role):
             raise InvalidInputError(f"There is no role {role!r}; choose ingest, read or admin.")
-        if len(name) > MAX_NAME or not 1 <= len(site) <= MAX_NAME:
-            raise InvalidInputError(f"Names and sites have at most {MAX_NAME} characters.")
+        if len(name) > MAX_NAME or not name.isprintable():
+            raise InvalidInputError(f"A key's name has at most {MAX_NAME} printable characters.")
+        if not SITE.fullmatch(site):
+            raise InvalidInputError(
+                "A site is 1 to 80 of the characters A-Z a-z 0-9 . _ - and starts with none of . _ -"
+            )
         text = f"qc_{role}_{secrets.token_urlsafe(32)}"
         key_id = f"key_{secrets.token_hex(8)}"
         row = {

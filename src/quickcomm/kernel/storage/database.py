@@ -94,7 +94,8 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         url = f"sqlite:///{path}"
-        options: dict[str, Any] = {"connect_args": {"check_same_thread": False}}
+        # No values in errors: they may be what people said, or a token.
+        options: dict[str, Any] = {"hide_parameters": True, "connect_args": {"check_same_thread": False}}
         self.engine = create_engine(url, poolclass=StaticPool, **options)
         _configure(self.engine, begin="BEGIN IMMEDIATE", query_only=False)
         self._reader = create_engine(url, poolclass=QueuePool, pool_size=READERS, max_overflow=0, **options)
@@ -111,7 +112,7 @@ class Database:
             with self.engine.begin() as connection:
                 connection.exec_driver_sql("SELECT 1")
         except SQLAlchemyError as error:
-            raise StorageError(f"The database {self.path} cannot be opened: {error}") from error
+            raise StorageError(f"The database {self.path} cannot be opened: {_reason(error)}") from error
         self._thread.start()
 
     def on_commit(self, listener: CommitListener) -> None:
@@ -142,7 +143,7 @@ class Database:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, run)
         except SQLAlchemyError as error:
-            raise StorageError(f"Reading the database failed: {error}") from error
+            raise StorageError(f"Reading the database failed: {_reason(error)}") from error
 
     async def aclose(self) -> None:
         """Finish what is waiting, then close. May be called again."""
@@ -181,7 +182,7 @@ class Database:
                 for item in group:
                     self._run_one(connection, item)
         except SQLAlchemyError as error:
-            failure = StorageError(f"Writing to {self.path.name} failed: {error}")
+            failure = StorageError(f"Writing to {self.path.name} failed: {_reason(error)}")
             failure.__cause__ = error
             for item in group:
                 item.error = failure
@@ -198,7 +199,7 @@ class Database:
         except SQLAlchemyError as error:
             if not _in_transaction(connection):
                 raise  # SQLite has taken everything back (a full disk): the group must fail as a whole
-            item.error = StorageError(f"A write failed: {error}")
+            item.error = StorageError(f"A write failed: {_reason(error)}")
             item.error.__cause__ = error
         except Exception as error:  # noqa: BLE001 - the caller gets it; the writer thread must live on
             item.error = error
@@ -209,3 +210,8 @@ class Database:
                 listener(touched)
         for item in group:
             item.settle()
+
+
+def _reason(error: SQLAlchemyError) -> str:
+    """What the driver says, without the statement: this text goes to clients and into logs."""
+    return str(getattr(error, "orig", None) or type(error).__name__)
