@@ -58,8 +58,11 @@ def serve_command(
 
     if not uvloop.run(serve(settings, data_dir, ready)):
         click.echo("Stopped while starting.", err=True)
-        sys.stdout.flush()
-        os._exit(0)  # see `serve`
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Everything is closed. An engine's thread may still be deep in native code, which would abort the process if the
+    # interpreter were taken down around it.
+    os._exit(0)
 
 
 def _loopback(host: str) -> bool:

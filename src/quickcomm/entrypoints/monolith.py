@@ -227,7 +227,7 @@ class Monolith:
 async def serve(settings: Settings, data_dir: Path, ready: Callable[[Ready], None]) -> bool:
     """Run the monolith on a data directory until SIGINT or SIGTERM.
 
-    False if that came while engines were loaded: their threads are still at work, so the process must leave by
+    False if that came while engines were loaded. Their threads may still be at work, so the process must leave by
     `os._exit`. They write under names that count only once they are whole.
     """
     directory = DataDirectory(data_dir)
