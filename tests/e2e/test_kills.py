@@ -72,17 +72,32 @@ async def killed(server: Server, sounds: Sequence[bytes], kills: int, seed: int)
         heard = await together(server, sounds, killer)
         print(f"killed at {killer.killed_at}")  # noqa: T201
         for now, before in zip(heard, undisturbed, strict=True):
+            assert sounds_of(server, now) == sounds_of(server, before)
             assert_as_undisturbed(now, before)
             await assert_listed_once(server, now)
         assert_same_text(heard, undisturbed)
     assert len(killer.killed_at) == kills
 
 
+def sounds_of(server: Server, heard: Heard) -> dict[str, bytes]:
+    """The recording of each utterance: what the speech engine got, to the sample."""
+    folders = list((server.data_dir / "recordings").glob(f"*/c-{heard.conversation_id}"))
+    assert len(folders) == 1
+    found = {path.stem: path.read_bytes() for path in folders[0].glob("*.flac")}
+    assert len(found) == len(heard.utterances)
+    return found
+
+
 async def test_a_shift_survives_three_kills(new_server: NewServer) -> None:
     sounds = [sound[: 2 * 45 * RATE] for sound in shift()[:2]]
-    await killed(new_server(), sounds, kills=3, seed=random.SystemRandom().randrange(2**32))
+    await killed(
+        new_server(QUICKCOMM_STORAGE_RECORDINGS="true"), sounds, kills=3, seed=random.SystemRandom().randrange(2**32)
+    )
 
 
 @pytest.mark.long
 async def test_a_shift_survives_fifty_kills(new_server: NewServer) -> None:
-    await killed(new_server(), shift(), kills=50, seed=random.SystemRandom().randrange(2**32))
+    sounds = [sound[: 2 * 75 * RATE] for sound in shift()]
+    await killed(
+        new_server(QUICKCOMM_STORAGE_RECORDINGS="true"), sounds, kills=50, seed=random.SystemRandom().randrange(2**32)
+    )

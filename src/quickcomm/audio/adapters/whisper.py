@@ -92,7 +92,8 @@ class Whisper:
             )
             raw = tokenizers.Tokenizer.from_file(str(self.located.folder / "tokenizer.json"))
         except (RuntimeError, ValueError, OSError) as error:
-            raise ConfigurationError(f"{self.located.folder} cannot be loaded as a Whisper model: {error}") from error
+            detail = f"{self.located.folder} cannot be loaded as a Whisper model: {error}."
+            raise ConfigurationError(f"{detail} It may have been cut short: fetch or convert it again.") from error
         try:
             multilingual = bool(self._model.is_multilingual)
             self._tokenizer = Tokenizer(raw, multilingual, task="transcribe", language=settings.language)
