@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 import numpy as np
@@ -17,6 +17,8 @@ from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.errors import InvalidInputError, QuickCommError
 
 Samples = npt.NDArray[np.int16]
+LIKE_SECONDS: Final = 3.0
+"""Clips are alike, and worth decoding together, whose lengths fall into the same step of this size."""
 
 
 class EngineError(QuickCommError):

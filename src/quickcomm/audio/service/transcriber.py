@@ -6,6 +6,7 @@ finished one waits, and are thrown away rather than queued.
 
 import asyncio
 import contextlib
+import math
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -15,11 +16,10 @@ import msgspec
 import structlog
 
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
-from quickcomm.audio.ports import Clip, EngineError, SpeechToText, Transcript
+from quickcomm.audio.ports import LIKE_SECONDS, Clip, EngineError, SpeechToText, Transcript
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 
-LIKE_SECONDS: Final = 3.0
 ATTEMPTS: Final = 3
 ENGINE_DEADLINE_S: Final = 60.0
 
@@ -141,8 +141,9 @@ class Transcriber:
         head = self._queue.popleft()
         batch = [head]
         if head.attempts == 0:
+            step = math.ceil(head.seconds / LIKE_SECONDS)
             alike = sorted(self._queue, key=lambda job: abs(job.seconds - head.seconds))
-            near = [job for job in alike if abs(job.seconds - head.seconds) <= LIKE_SECONDS and job.attempts == 0]
+            near = [job for job in alike if math.ceil(job.seconds / LIKE_SECONDS) == step and job.attempts == 0]
             batch += near[: self._engine.traits.max_batch - 1]
         for job in batch[1:]:
             self._queue.remove(job)
