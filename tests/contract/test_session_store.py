@@ -301,6 +301,21 @@ async def test_a_process_that_died_leaves_interrupted_conversations(
         assert (await site.store.open(request("c-1"), TOKEN)).epoch == 2
 
 
+async def test_nobody_expires_for_the_time_there_was_no_server(
+    open_site: Callable[[], AbstractAsyncContextManager[Site]],
+) -> None:
+    """Nor for the hours that the wall clock jumps between two runs."""
+    async with open_site() as site:
+        stored = await site.store.open(request(), TOKEN)
+        await site.store.change_state(progress(stored), change(stored, "interrupted"))
+    async with open_site() as site:
+        site.clock.advance(10_000)
+        await site.store.adopt()
+        now = site.clock.now_ns()
+        assert await site.store.expire(now, now, frozenset()) == 0
+        assert await site.store.expire(now + 1, now, frozenset()) == 1
+
+
 async def test_who_does_not_come_back_expires(site: Site) -> None:
     for name in ("gone", "kept", "ended"):
         stored = await site.store.open(request(name), TOKEN)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 import soundfile
 from scipy.signal import resample_poly
+from tests.support.talk import shift_talk
 
 from quickcomm.audio.adapters.engines import ENGINES, engine_class
 from quickcomm.audio.adapters.whisper import Whisper, WhisperSettings
@@ -86,6 +87,19 @@ def test_a_clip_that_does_not_fit_is_refused(engine: Whisper) -> None:
     too_long = Clip(samples=np.zeros(int(28.1 * RATE), dtype=np.int16))
     with pytest.raises(ClipTooLongError, match="28"):
         engine.transcribe([too_long])
+
+
+def test_a_clip_reads_the_same_in_any_company(engine: Whisper) -> None:
+    """What a restart or a busy minute brings together in a batch must not change what was said."""
+    sound = shift_talk().pcm
+    cuts = [sound[start : start + length] for start, length in ((96_000, 76_000), (24_000, 88_000), (96_000, 120_000))]
+    clips = [Clip(samples=cut[: len(cut) - less]) for cut in cuts for less in (0, 6_000, 11_000, 17_000)]
+    together = [transcript.text for transcript in engine.transcribe(clips)]
+    assert together == [engine.transcribe([clip])[0].text for clip in clips]
+    windows = [engine._by_window([clip], [0]) for clip in clips]
+    assert engine._by_window(clips, range(len(clips))) == {
+        window: [at for at, each in enumerate(windows) if window in each] for found in windows for window in found
+    }
 
 
 def test_no_clips_no_transcripts(engine: Whisper) -> None:

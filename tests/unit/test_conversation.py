@@ -450,3 +450,40 @@ async def test_sound_that_cannot_be_kept_is_still_written_down(path: Path) -> No
         session = await here.open()
         await feed(session, PHRASE)
         assert len(spans(await finish(session))) == 1
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["killed", "the disk is full first"])
+async def test_killed_between_the_last_utterance_and_the_end(
+    path: Path, monkeypatch: pytest.MonkeyPatch, *, full: bool
+) -> None:
+    """The talk seldom ends with a frame: who comes back then is let in, and hears the end."""
+    sound = np.concatenate([PHRASE, silence(0.5)[:7_777]])
+    async with hall(path, settings=AudioSettings(answer_wait_s=0.0 if full else 3_600.0)) as here:
+        session = await here.open()
+        if full:
+            monkeypatch.setattr(here.store, "change_state", no_room)
+        await feed(session, sound)
+        session.conversation.end()
+        async with asyncio.timeout(30):
+            while not await utterances(here):  # noqa: ASYNC110 - the store makes it so
+                await asyncio.sleep(0)
+        for _ in range(100):
+            await here.manager.checkpoint()
+            await asyncio.sleep(0)
+        acked = session.conversation.acked
+    monkeypatch.undo()
+    async with hall(path, settings=NO_WAIT) as here:
+        await here.store.adopt()
+        again = await here.open()
+        at = again.conversation.next_offset
+        assert acked <= at <= len(sound)
+        await feed(again, sound[at:])
+        await finish(again)
+        [change] = await here.store.ledgers("c-1")
+        assert change.state == "ended"
+        assert change.ledgers[0].received == len(sound)
+        assert change.ledgers[0].balanced
+
+
+async def no_room(*_: object) -> None:
+    raise StorageError("The disk is full.")

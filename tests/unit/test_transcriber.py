@@ -63,7 +63,7 @@ async def test_batches_are_of_like_length_and_start_with_the_oldest() -> None:
         assert transcriber.backlog_s == pytest.approx(59.7)
         engine.go.set()
         texts = [(await future).text for future in waiting]
-    assert seconds(engine)[1:] == [[2, 2.2, 2.5], [20, 21], [3], [9]]
+    assert seconds(engine)[1:] == [[2, 3, 2.5], [20, 21], [2.2], [9]]
     assert texts == [str(round(length * 16_000)) for length in (2, 20, 3, 2.5, 21, 2.2, 9)]
     assert transcriber.backlog_s == 0
 
@@ -93,7 +93,7 @@ async def test_late_speech_of_like_length_goes_along() -> None:
         waiting += [transcriber.submit(clip(length)) for length in (3, 4)]
         engine.go.set()
         await asyncio.gather(*waiting)
-    assert seconds(engine)[1:] == [[3, 4, 2], [20]]
+    assert seconds(engine)[1:] == [[3, 2], [4], [20]]
 
 
 async def test_guesses_run_only_where_they_keep_nobody_waiting() -> None:

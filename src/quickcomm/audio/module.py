@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -181,9 +182,15 @@ def build_engine(name: str, options: EngineOptions, store: ModelStore) -> Speech
     return engine
 
 
-def describe_models(options: EngineOptions, store: ModelStore) -> list[ModelReport]:
+def describe_models(engine: str, options: EngineOptions, store: ModelStore) -> list[ModelReport]:
     """Which speech-to-text model would be used, where from, and whether it is the published one."""
-    return [store.describe(model_spec(options.model), options.model_path)]
+    report = store.describe(model_spec(options.model), options.model_path)
+    if report.found and report.hash == "unknown":  # only loading such weights shows whether they are whole
+        try:
+            build_engine(engine, options, store).close()
+        except ConfigurationError as error:
+            report = replace(report, found=False, detail=str(error))
+    return [report]
 
 
 def cut_offline(

@@ -1,8 +1,9 @@
 """What audio needs from outside: an engine, a store, and somewhere to show live captions."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 import numpy as np
@@ -17,6 +18,13 @@ from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.errors import InvalidInputError, QuickCommError
 
 Samples = npt.NDArray[np.int16]
+LIKE_SECONDS: Final = 3.0
+"""Clips are alike, and worth decoding together, whose lengths fall into the same step of this size."""
+
+
+def length_step(seconds: float) -> int:
+    """The step of `LIKE_SECONDS` that a clip falls into, from 1."""
+    return max(1, math.ceil(seconds / LIKE_SECONDS))
 
 
 class EngineError(QuickCommError):

@@ -99,7 +99,8 @@ def _directory(directory: DataDirectory) -> Iterator[Finding]:
 def _models(settings: Settings) -> Iterator[Finding]:
     store = model_store(settings)
     options = engine_options(settings, ())
-    for report in (*describe_audio_models(options, store), *describe_intelligence_models(store)):
+    audio = describe_audio_models(settings.stt.engine, options, store)
+    for report in (*audio, *describe_intelligence_models(store)):
         detail = f"{report.detail}, hash {report.hash}" if report.found else report.detail
         yield Finding(check=f"model {report.name}", result="ok" if report.found else "error", detail=detail)
 

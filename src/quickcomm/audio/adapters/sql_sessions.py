@@ -161,6 +161,9 @@ class SqlSessions:
     async def adopt(self) -> int:
         def run(connection: Connection) -> int:
             now = self._clock.now_ns()
+            # Nobody could come back while there was no server: the idle limit begins anew.
+            away = conversations.c.state == "interrupted"
+            connection.execute(conversations.update().where(away).values(updated_ns=now))
             rows = connection.execute(sa.select(conversations).where(conversations.c.state == "live")).all()
             for row in rows:
                 where = _is(row.site, row.conversation_id)

@@ -22,6 +22,7 @@ from quickcomm.audio.adapters.whisper_features import FRAMES_PER_SECOND, SAMPLE_
 from quickcomm.audio.adapters.whisper_models import model_spec
 from quickcomm.audio.adapters.whisper_words import timed_words, write_words
 from quickcomm.audio.ports import (
+    LIKE_SECONDS,
     Clip,
     ClipTooLongError,
     ClipWord,
@@ -30,6 +31,7 @@ from quickcomm.audio.ports import (
     Samples,
     SttTraits,
     Transcript,
+    length_step,
 )
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.model_files import LocatedModel, ModelStore
@@ -92,7 +94,8 @@ class Whisper:
             )
             raw = tokenizers.Tokenizer.from_file(str(self.located.folder / "tokenizer.json"))
         except (RuntimeError, ValueError, OSError) as error:
-            raise ConfigurationError(f"{self.located.folder} cannot be loaded as a Whisper model: {error}") from error
+            detail = f"{self.located.folder} cannot be loaded as a Whisper model: {error}."
+            raise ConfigurationError(f"{detail} It may have been cut short: fetch or convert it again.") from error
         try:
             multilingual = bool(self._model.is_multilingual)
             self._tokenizer = Tokenizer(raw, multilingual, task="transcribe", language=settings.language)
@@ -126,7 +129,7 @@ class Whisper:
         self._model = None
 
     def transcribe(self, clips: Sequence[Clip]) -> list[Transcript]:
-        """One transcript a clip, in order. Clips of one call share a window: give clips of like length together."""
+        """One transcript a clip, in order. Clips that fall into one step of `LIKE_SECONDS` are decoded together."""
         for clip in clips:
             if len(clip.samples) > self._settings.max_seconds * SAMPLE_RATE:
                 seconds = len(clip.samples) / SAMPLE_RATE
@@ -136,19 +139,28 @@ class Whisper:
         results = [Transcript(text="")] * len(clips)
         heard = [at for at, clip in enumerate(clips) if _sounds(clip.samples)]
         try:
-            for first in range(0, len(heard), self._settings.max_batch):
-                group = heard[first : first + self._settings.max_batch]
-                for at, transcript in zip(group, self._batch([clips[at] for at in group]), strict=True):
-                    results[at] = transcript
+            for window, alike in self._by_window(clips, heard).items():
+                for first in range(0, len(alike), self._settings.max_batch):
+                    group = alike[first : first + self._settings.max_batch]
+                    for at, transcript in zip(group, self._batch([clips[at] for at in group], window), strict=True):
+                        results[at] = transcript
         except (RuntimeError, ValueError, MemoryError) as error:
             raise EngineError(f"Whisper failed: {error}") from error
         return results
 
-    def _batch(self, clips: Sequence[Clip]) -> list[Transcript]:
-        longest = max(len(clip.samples) for clip in clips) / SAMPLE_RATE
-        window = max(self._settings.min_window_seconds, longest + self._settings.window_margin_seconds)
+    def _by_window(self, clips: Sequence[Clip], which: Sequence[int]) -> dict[float, list[int]]:
+        """A clip's window follows from its own length alone, so that its text does not depend on its company."""
+        settings = self._settings
+        groups: dict[float, list[int]] = {}
+        for at in which:
+            steps = length_step(len(clips[at].samples) / SAMPLE_RATE)
+            window = max(settings.min_window_seconds, steps * LIKE_SECONDS + settings.window_margin_seconds)
+            groups.setdefault(min(window, FULL_WINDOW_SECONDS), []).append(at)
+        return groups
+
+    def _batch(self, clips: Sequence[Clip], window: float) -> list[Transcript]:
         samples = [clip.samples for clip in clips]
-        decoded = self._decode(samples, min(window, FULL_WINDOW_SECONDS), self._hotwords)
+        decoded = self._decode(samples, window, self._hotwords)
         plain = self._without_hotwords(samples, decoded)
         settled = [self._settle(*one) for one in zip(samples, decoded, plain, strict=True)]
         words = self._words(clips, settled)

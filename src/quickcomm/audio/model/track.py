@@ -108,7 +108,7 @@ class Track:
         if self.ended:
             return  # the rest counts as it is
         own = min(self.received % self._frame, self.received - self._gap_end)
-        if own:
+        if own and self._inbox:  # else it began within a frame: at the very end, which could not be stored as such
             tail = self._inbox[-1]
             assert isinstance(tail, bytearray)  # noqa: S101 - samples came after the last gap
             del tail[-2 * own :]

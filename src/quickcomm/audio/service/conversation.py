@@ -385,16 +385,16 @@ class Conversation:
 
     async def _finish(self) -> None:
         """Everything is published: wait for the last insights, store the end, and say it."""
-        for voice in self._voices:
-            end = msgspec.structs.replace(voice.checkpoint, offset=voice.track.received, gap=voice.track.gap)
-            voice.move_to(end)
-        self.account.dirty = True
         await self._wait_for_answers()
         if self._released:
             return  # the server stops: the end is said after the restart
         state: ConversationState = "expired" if self._expiring else "ended"
         reason = "nobody came back" if self._expiring else None
         async with self.account.storing:
+            # Not before: the end may lie within a frame, and who resumes does so between frames.
+            for voice in self._voices:
+                end = msgspec.structs.replace(voice.checkpoint, offset=voice.track.received, gap=voice.track.gap)
+                voice.move_to(end)
             progress = self.account.now()
             await self._tools.store.change_state(progress, self.change(state, reason))
             self.saved(progress)

@@ -19,11 +19,10 @@ import msgspec
 import structlog
 
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
-from quickcomm.audio.ports import Clip, EngineError, SpeechToText, Transcript
+from quickcomm.audio.ports import Clip, EngineError, SpeechToText, Transcript, length_step
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 
-LIKE_SECONDS: Final = 3.0
 LATE_AFTER_S: Final = 1.2
 LATE_TURN: Final = 4
 ATTEMPTS: Final = 3
@@ -151,9 +150,9 @@ class Transcriber:
         head = source.popleft()
         if head.attempts:
             return [head]
-        like = [job for job in (*self._queue, *self._late) if _alike(job, head)]
-        like.sort(key=lambda job: abs(job.seconds - head.seconds))
-        batch = [head, *like[: self._engine.traits.max_batch - 1]]
+        step = length_step(head.seconds)
+        alike = [job for job in (*self._queue, *self._late) if length_step(job.seconds) == step and not job.attempts]
+        batch = [head, *alike[: self._engine.traits.max_batch - 1]]
         for job in batch[1:]:
             (self._queue if job in self._queue else self._late).remove(job)
         return batch
@@ -224,7 +223,3 @@ class Transcriber:
             else:
                 self._queue.appendleft(job)
         self._signal.set()
-
-
-def _alike(job: _Job, head: _Job) -> bool:
-    return abs(job.seconds - head.seconds) <= LIKE_SECONDS and job.attempts == 0
