@@ -1,5 +1,6 @@
 """Whatever comes over the socket, the answer is an error with a code and a close, and what was acked stays."""
 
+import asyncio
 import contextlib
 import json
 from collections.abc import Awaitable, Callable
@@ -9,7 +10,7 @@ import aiohttp
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.support.server import Server
+from tests.support.server import Server, quickcomm
 from tests.support.talk import RATE, Talk
 from tests.support.wire import Wire, balanced, connected, new_id
 
@@ -119,6 +120,20 @@ async def test_without_a_key_nobody_gets_in(server: Server) -> None:
     assert await refusal(server.url, None, new_id(), {}) in {401, 1008}
     assert await refusal(server.url, "nonsense", new_id(), {}) in {401, 1008}
     assert await refusal(server.url, None, new_id(), {"key": "nonsense"}) in {401, 1008}
+
+
+async def test_a_key_that_is_revoked_ends_its_streams_and_no_others(server: Server) -> None:
+    key = server.new_key("ingest")
+    async with (
+        connected(server.url, key.key, new_id()) as revoked,
+        connected(server.url, server.key(), new_id()) as other,
+    ):
+        await revoked.until("ready")
+        await other.until("ready")
+        await asyncio.to_thread(quickcomm, "keys", "revoke", key.id, "--data-dir", str(server.data_dir))
+        assert (await revoked.until("error"))["code"] == "audio.key_revoked"
+        assert await revoked.until_closed() == 1008
+        assert balanced((await other.end())["ledger"])
 
 
 async def test_a_key_that_only_reads_may_not_speak(server: Server) -> None:

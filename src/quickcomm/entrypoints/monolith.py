@@ -169,7 +169,11 @@ class Monolith:
 
     async def _authenticate(self, request: web.Request) -> Caller:
         principal = await self._keys.require(request, "ingest")
-        return Caller(site=principal.site, key_id=principal.key_id)
+        return Caller(
+            site=principal.site,
+            key_id=principal.key_id,
+            still_valid=lambda: self._key_store.still_valid(principal),
+        )
 
     def _health(self) -> Health:
         audio = self._audio.health()

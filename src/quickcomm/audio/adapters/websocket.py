@@ -14,6 +14,7 @@ from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.formats import MAX_MESSAGE_S, parse_channel, parse_conversation_id, parse_format
 from quickcomm.audio.ports import OpenRequest
 from quickcomm.audio.service.manager import Manager, Session
+from quickcomm.audio.service.outlet import Outlet
 from quickcomm.kernel.errors import MALFORMED, BusyError, ForbiddenError, InvalidInputError, QuickCommError
 
 PATH: Final = "/v1/conversations/{conversation_id}/audio"
@@ -26,6 +27,7 @@ MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
 MAX_TEXT: Final = 4_096
 MAX_SKIP: Final = 10**12
 RETRY_AFTER_S: Final = "2"
+ASK_AGAIN_S: Final = 2.0
 DEFAULT_CHANNEL: Final = "main"
 
 log = structlog.get_logger(__name__)
@@ -36,6 +38,8 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
     site: str
     key_id: str
+    still_valid: Callable[[], Awaitable[bool]]
+    """Ask again: a stream lives longer than many a key."""
 
 
 Authenticate = Callable[[web.Request], Awaitable[Caller]]
@@ -65,6 +69,7 @@ class AudioSocket:
         self._authenticate = authenticate
         self._connections: Counter[str] = Counter()
         self._sockets: set[web.WebSocketResponse] = set()
+        self._present: dict[Outlet, Caller] = {}
 
     def routes(self) -> list[web.RouteDef]:
         return [web.get(PATH, self.handle)]
@@ -99,6 +104,23 @@ class AudioSocket:
         if self._connections[caller.key_id] >= self._manager.settings.max_sessions_per_key:
             raise BusyError("This key has as many conversations open as it may have.")
 
+    async def check_forever(self) -> None:
+        """Close the streams of keys that were revoked."""
+        while True:
+            await asyncio.sleep(ASK_AGAIN_S)
+            for caller in {caller.key_id: caller for caller in self._present.values()}.values():
+                try:
+                    if not await caller.still_valid():
+                        self._turn_away(caller.key_id)
+                except QuickCommError as error:  # the database is in trouble; that alone is no reason to turn away
+                    log.warning("audio_socket.key_not_checked", error=str(error))
+
+    def _turn_away(self, key_id: str) -> None:
+        for outlet, caller in self._present.items():
+            if caller.key_id == key_id:
+                message = "This key was revoked."
+                outlet.close(WSCloseCode.POLICY_VIOLATION, wire.error("audio.key_revoked", message, retryable=False))
+
     async def aclose(self) -> None:
         """Wait a little for closing handshakes, then cut what is left."""
         sockets = list(self._sockets)
@@ -115,12 +137,14 @@ class AudioSocket:
         except QuickCommError as error:
             await _refuse(socket, error)
             return
+        self._present[session.outlet] = caller
         try:
             await socket.send_str(_text(session.ready))
             await self._converse(socket, session)
         except (ConnectionError, TimeoutError):
             pass  # the client is gone; what it was told stays true
         finally:
+            self._present.pop(session.outlet, None)
             await asyncio.shield(self._manager.dropped(session))
 
     async def _converse(self, socket: web.WebSocketResponse, session: Session) -> None:

@@ -64,8 +64,12 @@ class Transcriber:
 
     @property
     def spare(self) -> bool:
-        """Whether a guess would keep nobody waiting."""
-        return not self._queue and not self._late and not self._guesses and self._busy < self._engine.traits.workers
+        """Whether a guess would keep nobody waiting: the whole engine is idle.
+
+        Most guesses are in vain. With a worker busy already, the next finished utterance would often find none free,
+        and what is guessed alone is what a batch would have done at half the cost.
+        """
+        return not self._queue and not self._late and not self._guesses and not self._busy
 
     @property
     def backlog_s(self) -> float:
