@@ -1,6 +1,7 @@
 """`python -m benchmarks [NAME …]`: every measurement one after the other, or those that are named.
 
-Each prints its table and, as its last line, JSON. Heavy ones run alone so that they do not slow each other down.
+Each prints its table and, as its last line, JSON. They run one after the other, so as not to slow each other down.
+Those marked + run only when they are named: what they measure is part of another, or takes very long.
 """
 
 import subprocess
@@ -10,9 +11,10 @@ from typing import Final
 BENCHMARKS: Final = {
     "classify": "understanding of held-back phrases, by the local classifier",
     "stt": "speech-to-text alone: accuracy and CPU against the stock window (needs QUICKCOMM_SPEECH_DATA)",
-    "raw_engine": "the limit: decoding alone, as talkers on two cores (needs QUICKCOMM_SPEECH_DATA)",
-    "capacity": "continuous talkers: how soon words and cards are back, and the CPU (needs QUICKCOMM_SPEECH_DATA)",
-    "peers.pipecat": "Pipecat under the same load (needs QUICKCOMM_SPEECH_DATA and, at first, PyPI)",
+    "raw_engine": "+ the limit: decoding alone, as talkers on two cores (needs QUICKCOMM_SPEECH_DATA)",
+    "compare": "QuickComm, Pipecat and the bare engine side by side (needs QUICKCOMM_SPEECH_DATA)",
+    "capacity": "+ continuous talkers: how soon words and cards are back, and the CPU (needs QUICKCOMM_SPEECH_DATA)",
+    "peers.pipecat": "+ Pipecat under the same load (needs QUICKCOMM_SPEECH_DATA and, at first, PyPI)",
     "rooms": "1,000 open channels in which nobody speaks",
     "strain": "twice the capacity for a minute; alone also `soak`, for long (needs QUICKCOMM_SPEECH_DATA)",
     "live": "word error rate through the live socket (needs QUICKCOMM_SPEECH_DATA)",
@@ -23,7 +25,7 @@ BENCHMARKS: Final = {
 
 
 def main() -> int:
-    names = sys.argv[1:] or list(BENCHMARKS)
+    names = sys.argv[1:] or [name for name, what in BENCHMARKS.items() if not what.startswith("+")]
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown or "--help" in names:
         print("\n".join([str(__doc__), *(f"  {name:14} {what}" for name, what in BENCHMARKS.items())]))

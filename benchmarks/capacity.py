@@ -11,7 +11,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,12 +20,14 @@ import aiohttp
 
 from benchmarks.load import Line, percentile, talk, watch
 from benchmarks.process import Usage, usage
-from benchmarks.talkers import RATE
+from benchmarks.stt import wer
+from benchmarks.talkers import RATE, Talk, whole
 from benchmarks.talkers import talk as stream
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.child import server
 
 LEAD_S = 30.0
+TAIL_S = 6.0
 REACH_S = 2.0
 KEY_HOLDS = 150
 
@@ -43,7 +45,9 @@ class Row:
     cpu: float
     cores: float
     rss_mb: float
+    wer: float
     late_by: float
+    """How far behind real time the generator was at worst."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +80,30 @@ async def site(talkers: int) -> AsyncIterator[Site]:
             yield Site(url, data, status["pid"], tuple(one["key"] for [one] in made), reader["key"])
 
 
-def lines(count: int, seconds: float) -> list[Line]:
-    return [Line(f"talker-{index}", stream(index, seconds).samples) for index in range(count)]
+def talks_of(count: int, seconds: float) -> list[Talk]:
+    return [whole(stream(index, seconds)) for index in range(count)]
 
 
-async def run_talkers(count: int, seconds: float, *, pages: int = 1) -> tuple[Row, list[Line]]:
-    """`count` talkers at once: the figures of the scored time, and what each of them heard."""
-    talkers = lines(count, LEAD_S + seconds + 10)
+def lines(talks: Sequence[Talk]) -> list[Line]:
+    return [Line(f"talker-{index}", one.samples) for index, one in enumerate(talks)]
+
+
+def heard_wrong(talks: Sequence[Talk], talkers: Sequence[Line]) -> float:
+    """Word error rate of the whole streams, in percent."""
+    said = [" ".join(text for _, _, text in one.said) for one in talks]
+    heard = [" ".join(one.text for one in sorted(line.heard, key=lambda one: one.start)) for line in talkers]
+    return round(wer(said, heard), 2)
+
+
+async def run_talkers(count: int, seconds: float, *, pages: int = 1) -> Row:
+    """`count` talkers at once: the figures of the scored time."""
+    talks = talks_of(count, LEAD_S + seconds + TAIL_S)
+    talkers = lines(talks)
     cards: dict[str, float] = {}
     async with site(count) as place, connections() as client, asyncio.TaskGroup() as tasks:
         watchers = [tasks.create_task(watch(client, place.url, place.read, cards)) for _ in range(pages)]
-        begin = time.monotonic() + 2.0
-        stop = asyncio.Event()
-        talks = [
+        begin, stop = time.monotonic() + 2.0, asyncio.Event()
+        speaking = [
             tasks.create_task(talk(client, place.url, place.key(index), line, begin + (index % 50) / 500, stop))
             for index, line in enumerate(talkers)
         ]
@@ -96,16 +111,16 @@ async def run_talkers(count: int, seconds: float, *, pages: int = 1) -> tuple[Ro
         before = usage(place.pid)
         await until(begin + LEAD_S + seconds)
         after = usage(place.pid)
-        await until(begin + LEAD_S + seconds + 8)
-        stop.set()
-        await asyncio.gather(*talks)
+        await asyncio.gather(*speaking)
         for watcher in watchers:
             watcher.cancel()
     window = (begin + LEAD_S, begin + LEAD_S + seconds)
-    return _row(talkers, window, cards, after.since(before), after.rss_mb), talkers
+    return _row(talkers, window, cards, after.since(before), after.rss_mb, heard_wrong(talks, talkers))
 
 
-def _row(talkers: list[Line], window: tuple[float, float], cards: dict[str, float], spent: Usage, rss: float) -> Row:
+def _row(
+    talkers: list[Line], window: tuple[float, float], cards: dict[str, float], spent: Usage, rss: float, wrong: float
+) -> Row:
     heard = [one for line in talkers for one in line.heard if window[0] <= one.ended_at < window[1]]
     latencies = [one.latency_s for one in heard]
     pushed = [cards[one.utterance_id] - one.ended_at for one in heard if one.utterance_id in cards]
@@ -122,6 +137,7 @@ def _row(talkers: list[Line], window: tuple[float, float], cards: dict[str, floa
         cpu=spent.cpu_s / speech if speech else float("nan"),
         cores=spent.cpu_s / (window[1] - window[0]),
         rss_mb=rss,
+        wer=wrong,
         late_by=max(line.late_by for line in talkers),
     )
 
@@ -133,12 +149,12 @@ async def until(moment: float) -> None:
 def table(rows: Iterable[Row]) -> None:
     print(
         f"{'talkers':>8}{'utt.':>6}{'p50 s':>8}{'p95 s':>8}{'worst':>8}{'card p95':>10}{'CPU/speech':>12}{'cores':>7}"
-        f"{'RSS MB':>8}{'late by':>9}"
+        f"{'RSS MB':>8}{'WER %':>7}{'late by':>9}"
     )
     for row in rows:
         print(
             f"{row.talkers:>8}{row.utterances:>6}{row.p50:>8.2f}{row.p95:>8.2f}{row.worst:>8.2f}{row.card_p95:>10.2f}"
-            f"{row.cpu:>12.4f}{row.cores:>7.2f}{row.rss_mb:>8.0f}{row.late_by:>9.2f}"
+            f"{row.cpu:>12.4f}{row.cores:>7.2f}{row.rss_mb:>8.0f}{row.wer:>7.2f}{row.late_by:>9.2f}"
         )
 
 
@@ -149,7 +165,7 @@ def main() -> int:
     options = parser.parse_args()
     rows = []
     for count in map(int, options.talkers.split(",")):
-        row, _ = asyncio.run(run_talkers(count, options.seconds))
+        row = asyncio.run(run_talkers(count, options.seconds))
         rows.append(row)
         table([row])
         sys.stdout.flush()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.capacity import REACH_S, Site, connections, lines, site, until
+from benchmarks.capacity import REACH_S, Site, connections, lines, site, talks_of, until
 from benchmarks.load import CHUNK, Line, percentile, talk
 from benchmarks.process import usage
 from quickcomm.entrypoints.administration import administer
@@ -25,7 +25,7 @@ STREAM_S = 120.0
 
 
 async def soak(count: int, minutes: float) -> list[dict[str, float]]:
-    talkers = lines(count, STREAM_S)
+    talkers = lines(talks_of(count, STREAM_S))
     rows = []
     async with site(count) as place, connections() as client, asyncio.TaskGroup() as tasks:
         begin, stop = time.monotonic() + 2.0, asyncio.Event()
@@ -55,8 +55,8 @@ async def _moment(place: Site, talkers: Sequence[Line], begin: float, length: fl
 
 
 async def overload(capacity: int) -> dict[str, Any]:
-    steady = lines(capacity // 2, STREAM_S)
-    extra = [Line(f"extra-{line.name}", line.sound) for line in lines(2 * capacity - capacity // 2, STREAM_S)]
+    steady = lines(talks_of(capacity // 2, STREAM_S))
+    extra = [Line(f"extra-{line.name}", line.sound) for line in lines(talks_of(2 * capacity - capacity // 2, STREAM_S))]
     peak = 0.0
     async with site(2 * capacity) as place, connections() as client:
         async with asyncio.TaskGroup() as tasks:

@@ -77,6 +77,13 @@ def talk(talker: int, seconds: float) -> Talk:
     return Talk(samples, tuple(inside))
 
 
+def whole(talk: Talk) -> Talk:
+    """Silence after the last recording that fits, so that the reference is all that is said."""
+    samples = talk.samples.copy()
+    samples[talk.said[-1][1] if talk.said else 0 :] = 0
+    return Talk(samples, talk.said)
+
+
 def room_noise(seconds: float, seed: int = 0) -> Int16:
     """A quiet room: brownish noise at about -50 dBFS with a slow swell, as a microphone left open hears it."""
     chance = np.random.default_rng(seed)

@@ -25,7 +25,7 @@ from whisper_normalizer.english import EnglishTextNormalizer
 
 from benchmarks.load import CHUNK, CHUNK_MS, Heard, Line, percentile
 from benchmarks.process import usage
-from benchmarks.talkers import Talk, speech_folder
+from benchmarks.talkers import Talk, speech_folder, whole
 from benchmarks.talkers import talk as talk_of
 from quickcomm.kernel.model_files import package_folder
 
@@ -157,13 +157,6 @@ def measure(talkers: int, seconds: float, processes: int = 1) -> PeerResult:
     """All talkers at once, from a server that has just started. Needs QUICKCOMM_SPEECH_DATA."""
     talks = [whole(talk_of(number, seconds)) for number in range(talkers)]
     return asyncio.run(_measure(talks, seconds, processes))
-
-
-def whole(talk: Talk) -> Talk:
-    """Silence after the last recording that fits, so that the reference is all that is said."""
-    samples = talk.samples.copy()
-    samples[talk.said[-1][1] if talk.said else 0 :] = 0
-    return Talk(samples, talk.said)
 
 
 def main() -> int:
