@@ -16,7 +16,7 @@ import structlog
 
 from quickcomm.audio.model.checkpoint import FrontEndState
 from quickcomm.audio.model.formats import ENGINE_FRAME, ENGINE_RATE, FRAME_MS, Int16
-from quickcomm.audio.model.gate import INITIAL_FLOOR, energies, gate
+from quickcomm.audio.model.gate import INITIAL_FLOOR, energies, gate, learn
 from quickcomm.audio.model.resample import MAX_HISTORY, RESAMPLERS
 from quickcomm.audio.model.track import Track, TrackEvent
 from quickcomm.audio.ports import VAD_CONTEXT, VAD_STATE, VoiceActivity
@@ -250,6 +250,9 @@ class FrontEnd:
             energy[:active, index] = energies(scaled)
             opened, self._floor[now], self._hang[now] = gate(energy[:active, index], self._floor[now], self._hang[now])
             probabilities[:active, index] = self._voice(now, scaled, opened)
+            heard = now[opened]
+            found = probabilities[:active, index][opened]
+            self._floor[heard] = learn(energy[:active, index][opened], self._floor[heard], found)
             self._context[now] = sound[:active, index, -VAD_CONTEXT:]
         for row, item in enumerate(work):
             length = len(item.frames)
