@@ -39,10 +39,10 @@ def gate(energy: Floats, floor: Floats, hang: Ints) -> tuple[npt.NDArray[np.bool
 
 
 def learn(energy: Floats, floor: Floats, probability: Floats) -> Floats:
-    """New floors of streams whose frame was found to be no voice: noise that begins is known in two seconds, not in ten.
+    """New floors where a frame was found to be no voice: noise is known in two seconds, not in ten.
 
-    Left to the slow rise, every new stream would keep the voice activity model busy until its noise is known. Learnt
-    up to where the gate just shuts on such noise: the rest is left to the slow rise, so that quiet words in it come through.
+    Left to the slow rise, every new stream would keep the voice activity model busy until its noise is known. It is
+    learnt up to where the gate just shuts: the rest is left to the slow rise, so that quiet words come through.
     """
     target = LEARN_UP_TO * energy
     noise = (probability < SURELY_NO_VOICE) & (target > floor)
