@@ -71,6 +71,7 @@ async def killed(server: Server, sounds: Sequence[bytes], kills: int, seed: int)
     while killer.left:
         heard = await together(server, sounds, killer)
         print(f"killed at {killer.killed_at}")  # noqa: T201
+        await asyncio.to_thread(server.wait_ready)  # the last kill may have come with the last words
         for now, before in zip(heard, undisturbed, strict=True):
             assert sounds_of(server, now) == sounds_of(server, before)
             assert_as_undisturbed(now, before)
