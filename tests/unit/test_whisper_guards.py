@@ -2,7 +2,7 @@
 
 import pytest
 
-from quickcomm.audio.adapters.whisper_guards import Judgement, repeats, unsupported, without_loops
+from quickcomm.audio.adapters.whisper_guards import Judgement, repeats, unsupported, without_hurry, without_loops
 
 LONG = (
     "For although the Chinese took impressions from wood blocks engraved in relief for centuries before the wood"
@@ -68,3 +68,11 @@ def test_what_nobody_said_is_dropped(heard: Judgement) -> None:
 )
 def test_what_somebody_said_stays_however_badly_heard(heard: Judgement) -> None:
     assert not unsupported(heard)
+
+
+def test_what_is_said_twice_faster_than_people_speak_is_said_once() -> None:
+    twice = "He could wait no longer. He could wait no longer."
+    assert without_hurry(twice, 1.6) == "He could wait no longer."
+    assert without_hurry(twice, 3.5) == twice, "said twice, as on the radio"
+    for once in ("He could wait no longer.", "Copy that, copy that.", ""):
+        assert without_hurry(once, 0.8) == once

@@ -68,6 +68,7 @@ class _Decoded:
 
     tokens: tuple[int, ...]
     text: str
+    seconds: float
     log_prob: float
     no_speech: float
     limited: bool
@@ -192,14 +193,14 @@ class Whisper:
         )
         rows = np.asarray(encoded)
         return [
-            self._decoded(result, limit, rows[at : at + 1], prompted=bool(hotwords))
-            for at, (result, limit) in enumerate(zip(results, limits, strict=True))
+            self._decoded(result, len(clip) / SAMPLE_RATE, rows[at : at + 1], prompted=bool(hotwords))
+            for at, (result, clip) in enumerate(zip(results, samples, strict=True))
         ]
 
     def _decoded(
         self,
         result: ctranslate2.models.WhisperGenerationResult,
-        limit: int,
+        seconds: float,
         encoded: npt.NDArray[np.float32],
         *,
         prompted: bool,
@@ -208,10 +209,11 @@ class Whisper:
         return _Decoded(
             tokens=tokens,
             text=self._tokenizer.decode(list(tokens)).strip(),
+            seconds=seconds,
             # The score is a mean over the tokens; the end-of-text token counts as well.
             log_prob=result.scores[0] * len(tokens) / (len(tokens) + 1),
             no_speech=result.no_speech_prob,
-            limited=len(tokens) >= limit,
+            limited=len(tokens) >= _token_limit(seconds),
             prompted=prompted,
             encoded=encoded,
         )
@@ -236,11 +238,13 @@ class Whisper:
             result = self._decode([samples], FULL_WINDOW_SECONDS, hotwords)[0]
         if self._is_silence(result):
             return replace(result, tokens=(), text="")
+        text = result.text
         if result.doubtful and not _said_in_full(first, result):
-            text = guards.without_loops(result.text)
-            tokens = tuple(self._tokenizer.encode(f" {text}")) if text != result.text else result.tokens
-            return replace(result, text=text, tokens=tokens)
-        return result
+            text = guards.without_loops(text)
+        text = guards.without_hurry(text, result.seconds)
+        if text == result.text:
+            return result
+        return replace(result, text=text, tokens=tuple(self._tokenizer.encode(f" {text}")))
 
     def _is_silence(self, result: _Decoded) -> bool:
         return guards.unsupported(

@@ -14,6 +14,9 @@ _WORD = re.compile(r"[\w'\u2019*-]+")
 _MOST_REPEATS = {1: 5, 2: 3}
 _MOST_PHRASE_REPEATS = 2
 _LONGEST_PHRASE = 12
+_SHORTEST_DOUBLE = 3
+_FASTEST = 4.0
+"""Words a second: 2 to 3.5 are usual, and who repeats himself on the radio does so to be understood."""
 
 # English compresses the better the longer it is: 1.5 is much for a sentence, and little for half a minute of talk.
 _SHORT_RATIO, _LONG_RATIO = 1.5, 2.0
@@ -53,6 +56,16 @@ def compresses_too_well(text: str) -> bool:
 def repeats(text: str) -> bool:
     """Whether the text loops: a phrase many times in a row, or text that compresses too well for its length."""
     return without_loops(text) != text or compresses_too_well(text)
+
+
+def without_hurry(text: str, seconds: float) -> str:
+    """Text that says all twice, and faster than people speak, said once: a loop that ended by itself."""
+    words = list(_WORD.finditer(text))
+    half = len(words) // 2
+    said = [word[0].lower() for word in words]
+    if half < _SHORTEST_DOUBLE or said[:half] != said[half:] or len(said) <= _FASTEST * seconds:
+        return text
+    return text[: words[half].start()].strip()
 
 
 def without_loops(text: str) -> str:
