@@ -1,7 +1,7 @@
 """How well and how fast the local classifier understands: `python -m benchmarks.classify [--json FILE]`.
 
 Measures phrases that nobody trained on (tests/data/phrases/PACK.jsonl by default); prints a table, and writes JSON.
-Of PACK_blind.jsonl only sums are shown, never the single errors: who reads those tunes to them, and the set is blind no more.
+Of PACK_blind.jsonl only sums are shown: who reads its single errors tunes to them, and the set is blind no more.
 `--cross-validate` measures on the pack's own phrases instead, each fold by what was learnt from the others.
 """
 
