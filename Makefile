@@ -37,4 +37,4 @@ bench: install ## Benchmarks: a table and JSON
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove what was built
-	rm -rf $(VENV) src/quickcomm/dashboard/static web/node_modules
+	rm -rf $(VENV) .bench src/quickcomm/dashboard/static web/node_modules

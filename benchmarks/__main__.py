@@ -10,8 +10,14 @@ from typing import Final
 BENCHMARKS: Final = {
     "classify": "understanding of held-back phrases, by the local classifier",
     "stt": "speech-to-text alone: accuracy and CPU against the stock window (needs QUICKCOMM_SPEECH_DATA)",
+    "raw_engine": "the limit: decoding alone, as talkers on two cores (needs QUICKCOMM_SPEECH_DATA)",
+    "capacity": "continuous talkers: how soon words and cards are back, and the CPU (needs QUICKCOMM_SPEECH_DATA)",
+    "peers.pipecat": "Pipecat under the same load (needs QUICKCOMM_SPEECH_DATA and, at first, PyPI)",
+    "rooms": "1,000 open channels in which nobody speaks",
+    "strain": "twice the capacity for a minute; alone also `soak`, for long (needs QUICKCOMM_SPEECH_DATA)",
     "live": "word error rate through the live socket (needs QUICKCOMM_SPEECH_DATA)",
     "shift": "the demo shift: words, rooms, intents, emergencies, latency",
+    "store": "search, lists and the page over 100,000 utterances, also while people talk",
     "startup": "time until a warm server is ready",
 }
 
@@ -20,7 +26,7 @@ def main() -> int:
     names = sys.argv[1:] or list(BENCHMARKS)
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown or "--help" in names:
-        print("\n".join([str(__doc__), *(f"  {name:10} {what}" for name, what in BENCHMARKS.items())]))
+        print("\n".join([str(__doc__), *(f"  {name:14} {what}" for name, what in BENCHMARKS.items())]))
         return 2 if unknown else 0
     status = 0
     for name in names:

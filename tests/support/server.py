@@ -122,10 +122,10 @@ class Server:
         """`kill -9`: no warning, no clean-up."""
         self._end(signal.SIGKILL)
 
-    def terminate(self) -> None:
-        """SIGTERM, without waiting for what it does."""
+    def terminate(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """SIGTERM (or SIGINT, for Ctrl-C), without waiting for what it does."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(number)
 
     def wait(self, timeout: float = STOP_S) -> int:
         """Its exit status."""

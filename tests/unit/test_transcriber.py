@@ -65,7 +65,35 @@ async def test_batches_are_of_like_length_and_start_with_the_oldest() -> None:
         texts = [(await future).text for future in waiting]
     assert seconds(engine)[1:] == [[2, 2.2, 2.5], [20, 21], [3], [9]]
     assert texts == [str(round(length * 16_000)) for length in (2, 20, 3, 2.5, 21, 2.2, 9)]
-    assert (transcriber.batches, transcriber.clips, transcriber.backlog_s) == (5, 8, 0)
+    assert transcriber.backlog_s == 0
+
+
+async def test_what_is_late_lets_the_others_go_first_but_for_every_fourth_batch() -> None:
+    engine = ScriptedEngine(max_batch=1)
+    async with occupied(engine) as transcriber:
+        clock = transcriber._clock
+        assert isinstance(clock, FakeClock)
+        waiting = [transcriber.submit(clip(length)) for length in (10, 11)]
+        clock.advance(module.LATE_AFTER_S + 1)
+        waiting += [transcriber.submit(clip(length)) for length in (1, 2, 3, 4, 5, 6)]
+        waiting.append(transcriber.submit(clip(12), late=True))
+        assert transcriber.backlog_s == pytest.approx(54)
+        engine.go.set()
+        await asyncio.gather(*waiting)
+    assert seconds(engine)[1:] == [[1], [2], [3], [10], [4], [5], [6], [11], [12]]
+
+
+async def test_late_speech_of_like_length_goes_along() -> None:
+    engine = ScriptedEngine(max_batch=4)
+    async with occupied(engine) as transcriber:
+        clock = transcriber._clock
+        assert isinstance(clock, FakeClock)
+        waiting = [transcriber.submit(clip(length)) for length in (2, 20)]
+        clock.advance(module.LATE_AFTER_S + 1)
+        waiting += [transcriber.submit(clip(length)) for length in (3, 4)]
+        engine.go.set()
+        await asyncio.gather(*waiting)
+    assert seconds(engine)[1:] == [[3, 4, 2], [20]]
 
 
 async def test_guesses_run_only_where_they_keep_nobody_waiting() -> None:

@@ -3,7 +3,7 @@
 import msgspec
 
 
-class Latency(msgspec.Struct, frozen=True, kw_only=True):
+class Latency(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Milliseconds a stage took. `endpoint` is the silence waited for before the utterance was called complete.
 
     `total` runs from the arrival of the last speech sample to the push to the browser. A stage that has not happened

@@ -7,8 +7,11 @@ from quickcomm.contracts.timing import Latency
 TRANSCRIPTS = "transcripts.v1"
 
 
-class Word(msgspec.Struct, frozen=True, kw_only=True):
-    """A word and where it was said: sample offsets at the client's rate, from the start of the conversation."""
+class Word(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A word and where it was said: sample offsets at the client's rate, from the start of the conversation.
+
+    There are thousands in a list of cards, and none can be part of a cycle: the garbage collector need not walk them.
+    """
 
     text: str
     start_offset: int

@@ -5,21 +5,21 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 import msgspec
 from aiohttp import web
 
-from quickcomm.audio.module import Audio
 from quickcomm.contracts.conversations import ConversationChanged, Ledger
 from quickcomm.entrypoints.backup import back_up
 from quickcomm.entrypoints.data_directory import DataDirectory
-from quickcomm.kernel.bus.sql import SqlBus
-from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError, InvalidInputError, NotFoundError, QuickCommError
-from quickcomm.kernel.keys import KeyStore
-from quickcomm.kernel.storage import Database
+
+if TYPE_CHECKING:  # SQLAlchemy takes longer than all the rest; asking a running server does without
+    from quickcomm.kernel.bus.sql import SqlBus
+    from quickcomm.kernel.keys import KeyStore
+    from quickcomm.kernel.storage import Database
 
 CALL_TIMEOUT_S: Final = 600.0
 Arguments = dict[str, Any]
@@ -31,7 +31,7 @@ Ledgers = Callable[[str | None], Awaitable[list[ConversationChanged]]]
 class Administration:
     """Every command takes and gives plain JSON values; `call` finds it by name."""
 
-    def __init__(self, database: Database, bus: SqlBus, keys: KeyStore, ledgers: Ledgers, status: Status) -> None:
+    def __init__(self, database: "Database", bus: "SqlBus", keys: "KeyStore", ledgers: Ledgers, status: Status) -> None:
         self._database = database
         self._bus = bus
         self._keys = keys
@@ -173,6 +173,11 @@ async def _ask(socket: Path, command: str, arguments: Arguments) -> Answer:
 
 
 async def _offline(directory: DataDirectory, command: str, arguments: Arguments) -> Answer:
+    from quickcomm.kernel.bus.sql import SqlBus  # noqa: PLC0415 - see above
+    from quickcomm.kernel.clock import SystemClock  # noqa: PLC0415
+    from quickcomm.kernel.keys import KeyStore  # noqa: PLC0415
+    from quickcomm.kernel.storage import Database  # noqa: PLC0415
+
     clock = SystemClock()
     database = Database(directory.database)
     database.open()
@@ -183,6 +188,8 @@ async def _offline(directory: DataDirectory, command: str, arguments: Arguments)
         bus.migrate()
 
         async def ledgers(conversation_id: str | None) -> list[ConversationChanged]:
+            from quickcomm.audio.module import Audio  # noqa: PLC0415 - the whole server; other commands do without
+
             return await Audio.stored_ledgers(database, clock, conversation_id)
 
         async def status() -> Answer:

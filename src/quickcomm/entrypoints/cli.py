@@ -1,6 +1,7 @@
 """`quickcomm`: the command line. Commands are loaded when they are asked for, so that `--help` is quick."""
 
 import importlib
+import os
 import sys
 from typing import Any, Final
 
@@ -23,6 +24,11 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "restore": ("cli_admin:restore_command", "Put a backup back while nothing runs."),
     "doctor": ("cli_doctor:doctor_command", "Check this machine, the models and the running parts."),
 }
+
+
+for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    # Before NumPy is loaded: its threads spin while they wait for each other, and the engines need that CPU.
+    os.environ.setdefault(_threads, "1")
 
 
 class LazyGroup(click.Group):

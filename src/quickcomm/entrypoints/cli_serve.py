@@ -1,6 +1,8 @@
 """`quickcomm serve`: the monolith in the foreground, until Ctrl-C."""
 
 import ipaddress
+import os
+import sys
 from pathlib import Path
 
 import click
@@ -54,7 +56,10 @@ def serve_command(
             click.echo("  quickcomm keys create --role ingest --name radio")
             click.echo("  quickcomm ingest FILE --key KEY")
 
-    uvloop.run(serve(settings, data_dir, ready))
+    if not uvloop.run(serve(settings, data_dir, ready)):
+        click.echo("Stopped while starting.", err=True)
+        sys.stdout.flush()
+        os._exit(0)  # see `serve`
 
 
 def _loopback(host: str) -> bool:

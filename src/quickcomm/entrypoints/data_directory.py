@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import platformdirs
 from filelock import FileLock, Timeout
 
 from quickcomm.kernel.errors import ConfigurationError
@@ -17,6 +18,10 @@ DATABASE: Final = "quickcomm.sqlite"
 RECORDINGS: Final = "recordings"
 SOCKET_LIMIT: Final = 100
 """A Unix socket's path has room for 107 bytes."""
+
+
+def default_data_dir() -> Path:
+    return Path(os.environ.get("QUICKCOMM_DATA_DIR") or platformdirs.user_data_path("quickcomm"))
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 import errno
+import gc
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import structlog
@@ -34,6 +37,8 @@ from quickcomm.kernel.storage import Database
 PURGE_EVERY_S: Final = 3_600.0
 CATCH_UP_S: Final = 3.0
 DAY_NS: Final = 86_400 * 1_000_000_000
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -114,6 +119,8 @@ class Monolith:
                 tasks.create_task(self._purge_forever(), name="purge"),
             ]
             async with self._listening():
+                # What is there now stays: a full collection that walked it would stop every thread for 60 ms.
+                gc.freeze()
                 ready(Ready(url=self._url, admin_key=await self._first_key()))
                 await stop.wait()
                 await self._drain()
@@ -216,8 +223,12 @@ class Monolith:
         return await self._audio.purge(before_ns)
 
 
-async def serve(settings: Settings, data_dir: Path, ready: Callable[[Ready], None]) -> None:
-    """Run the monolith on a data directory until SIGINT or SIGTERM."""
+async def serve(settings: Settings, data_dir: Path, ready: Callable[[Ready], None]) -> bool:
+    """Run the monolith on a data directory until SIGINT or SIGTERM.
+
+    False if that came while engines were loaded: their threads are still at work, so the process must leave by
+    `os._exit`. They write under names that count only once they are whole.
+    """
     directory = DataDirectory(data_dir)
     with directory.own():
         stop = asyncio.Event()
@@ -225,11 +236,36 @@ async def serve(settings: Settings, data_dir: Path, ready: Callable[[Ready], Non
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
         pack = load_pack(settings.pack)
-        engine, classifier = await asyncio.gather(
-            asyncio.to_thread(load_engine, settings, pack), asyncio.to_thread(load_classifier, settings, pack)
-        )
+        loading = asyncio.gather(_in_daemon(load_engine, settings, pack), _in_daemon(load_classifier, settings, pack))
+        stopping = asyncio.ensure_future(stop.wait())
+        either: set[asyncio.Future[Any]] = {loading, stopping}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not loading.done():
+            loading.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await loading
+            return False
+        engine, classifier = loading.result()
         if not stop.is_set():
             await Monolith(settings, directory, engine, classifier).run(ready, stop)
+    return True
+
+
+async def _in_daemon(function: Callable[[Settings, SitePack], T], settings: Settings, pack: SitePack) -> T:
+    """As `asyncio.to_thread`, but nobody waits for the thread at the end: learning a pack cannot be interrupted."""
+    loop = asyncio.get_running_loop()
+    result: Future[T] = Future()
+    result.set_running_or_notify_cancel()  # it cannot be cancelled any more, only left alone
+
+    def work() -> None:
+        try:
+            result.set_result(function(settings, pack))
+        except BaseException as error:  # noqa: BLE001 - handed to who waits
+            result.set_exception(error)
+
+    threading.Thread(target=work, name=function.__name__, daemon=True).start()
+    return await asyncio.wrap_future(result, loop=loop)
 
 
 def _cannot_listen(error: OSError, settings: Settings) -> str:

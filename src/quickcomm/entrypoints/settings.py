@@ -1,6 +1,7 @@
 """All settings in one place: defaults, then `quickcomm.toml` in the data directory, then the environment, then flags.
 
-The environment variable of a setting is its path: `QUICKCOMM_AUDIO_IDLE_LIMIT_S=60`. Only this file reads it.
+The environment variable of a setting is its path: `QUICKCOMM_AUDIO_IDLE_LIMIT_S=60`. Only this file reads it
+(and `data_directory`, for where the directory is).
 """
 
 import os
@@ -11,8 +12,9 @@ from typing import Any, Final
 import msgspec
 import platformdirs
 
-from quickcomm.audio.module import AudioSettings
-from quickcomm.dashboard.module import DashboardSettings
+# Not from the modules' faces: those load the whole server, and every command reads this file.
+from quickcomm.audio.model.settings import AudioSettings
+from quickcomm.dashboard.ports import DashboardSettings
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.keys import KeySettings
 from quickcomm.kernel.settings import StorageSettings
@@ -54,10 +56,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 SECTIONS: Final = ("audio", "stt", "dashboard", "keys", "storage")
 IGNORED: Final = frozenset({"QUICKCOMM_KEY", "QUICKCOMM_URL", "QUICKCOMM_DATA_DIR", SPEECH_DATA})
-
-
-def default_data_dir() -> Path:
-    return Path(os.environ.get("QUICKCOMM_DATA_DIR") or platformdirs.user_data_path("quickcomm"))
 
 
 def load_settings(

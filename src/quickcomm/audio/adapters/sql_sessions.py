@@ -37,6 +37,26 @@ def _is(site: str, conversation_id: str) -> sa.ColumnElement[bool]:
     return sa.and_(conversations.c.site == site, conversations.c.conversation_id == conversation_id)
 
 
+# Built once: they run for every conversation, every second.
+_SAVE: Final = (
+    conversations.update()
+    .where(
+        conversations.c.site == sa.bindparam("own_site"),
+        conversations.c.conversation_id == sa.bindparam("own_id"),
+        conversations.c.epoch == sa.bindparam("own_epoch"),
+    )
+    .values(
+        checkpoints=sa.bindparam("checkpoints"), ledgers=sa.bindparam("ledgers"), updated_ns=sa.bindparam("updated_ns")
+    )
+)
+_SAVE_STATE: Final = _SAVE.values(state=sa.bindparam("new_state"))
+_ADVANCE: Final = _SAVE.values(seq=conversations.c.seq + 1).returning(conversations.c.seq)
+
+
+def _epoch(connection: Connection, key: tuple[str, str]) -> int | None:
+    return connection.execute(sa.select(conversations.c.epoch).where(_is(*key))).scalar_one_or_none()
+
+
 class SqlSessions:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -76,19 +96,18 @@ class SqlSessions:
 
     async def save(self, progress: Sequence[Progress]) -> list[tuple[str, str]]:
         def run(connection: Connection) -> list[tuple[str, str]]:
-            fenced = []
-            for item in progress:
-                result = connection.execute(self._update(item))
-                if result.rowcount == 0:
-                    fenced.append((item.site, item.conversation_id))
-            return fenced
+            rows = [self._values(item) for item in progress]
+            if connection.execute(_SAVE, rows).rowcount == len(rows):
+                return []
+            return [
+                key for item in progress if _epoch(connection, key := (item.site, item.conversation_id)) != item.epoch
+            ]
 
         return await self._database.write(run)
 
     async def change_state(self, progress: Progress, change: ConversationChanged) -> None:
         def run(connection: Connection) -> None:
-            statement = self._update(progress).values(state=change.state)
-            if connection.execute(statement).rowcount == 0:
+            if connection.execute(_SAVE_STATE, {**self._values(progress), "new_state": change.state}).rowcount == 0:
                 raise FencedError("The conversation has another owner.")
             append(connection, CONVERSATIONS, change.conversation_id, msgspec.json.encode(change))
 
@@ -243,22 +262,20 @@ class SqlSessions:
         connection.execute(conversations.update().where(_is(row.site, row.conversation_id)).values(values))
 
     def _advance(self, connection: Connection, progress: Progress) -> int:
-        statement = self._update(progress).values(seq=conversations.c.seq + 1).returning(conversations.c.seq)
-        seq = connection.execute(statement).scalar_one_or_none()
+        seq = connection.execute(_ADVANCE, self._values(progress)).scalar_one_or_none()
         if seq is None:
             raise FencedError("The conversation has another owner.")
         return int(seq)
 
-    def _update(self, progress: Progress) -> sa.Update:
-        return (
-            conversations.update()
-            .where(_is(progress.site, progress.conversation_id), conversations.c.epoch == progress.epoch)
-            .values(
-                checkpoints=encode_checkpoints(progress.checkpoints),
-                ledgers=msgspec.json.encode(progress.ledgers),
-                updated_ns=self._clock.now_ns(),
-            )
-        )
+    def _values(self, progress: Progress) -> dict[str, object]:
+        return {
+            "own_site": progress.site,
+            "own_id": progress.conversation_id,
+            "own_epoch": progress.epoch,
+            "checkpoints": encode_checkpoints(progress.checkpoints),
+            "ledgers": msgspec.json.encode(progress.ledgers),
+            "updated_ns": self._clock.now_ns(),
+        }
 
 
 def _log(

@@ -147,22 +147,28 @@ class Whisper:
     def _batch(self, clips: Sequence[Clip]) -> list[Transcript]:
         longest = max(len(clip.samples) for clip in clips) / SAMPLE_RATE
         window = max(self._settings.min_window_seconds, longest + self._settings.window_margin_seconds)
-        decoded = self._decode([clip.samples for clip in clips], min(window, FULL_WINDOW_SECONDS), self._hotwords)
-        settled = [self._settle(clip.samples, first) for clip, first in zip(clips, decoded, strict=True)]
+        samples = [clip.samples for clip in clips]
+        decoded = self._decode(samples, min(window, FULL_WINDOW_SECONDS), self._hotwords)
+        plain = self._without_hotwords(samples, decoded)
+        settled = [self._settle(*one) for one in zip(samples, decoded, plain, strict=True)]
         words = self._words(clips, settled)
         return [self._transcript(result, spoken) for result, spoken in zip(settled, words, strict=True)]
 
     def _decode(self, samples: Sequence[Samples], window: float, hotwords: Sequence[int]) -> list[_Decoded]:
         """Decode clips in one window of `window` seconds, greedily and so always alike."""
-        model = self._loaded()
         frames = min(math.ceil(window * FRAMES_PER_SECOND / 2) * 2, int(FULL_WINDOW_SECONDS * FRAMES_PER_SECOND))
         features = np.stack([self._mel(clip, frames) for clip in samples])
-        encoded = model.encode(ctranslate2.StorageView.from_array(features), to_cpu=True)
+        encoded = self._loaded().encode(ctranslate2.StorageView.from_array(features), to_cpu=True)
+        return self._generate(samples, encoded, hotwords)
+
+    def _generate(
+        self, samples: Sequence[Samples], encoded: ctranslate2.StorageView, hotwords: Sequence[int]
+    ) -> list[_Decoded]:
         prompt = [*hotwords, *self._tokenizer.sot_sequence, self._tokenizer.no_timestamps]
         limits = [_token_limit(len(clip) / SAMPLE_RATE) for clip in samples]
         # CTranslate2 takes the smaller of half the length and what the prompt leaves of it.
         length = min(_CONTEXT, max(2 * max(limits), max(limits) + len(prompt)))
-        results = model.generate(
+        results = self._loaded().generate(
             encoded,
             [prompt] * len(samples),
             beam_size=1,
@@ -198,9 +204,19 @@ class Whisper:
             encoded=encoded,
         )
 
-    def _settle(self, samples: Samples, first: _Decoded) -> _Decoded:
+    def _without_hotwords(self, samples: Sequence[Samples], decoded: Sequence[_Decoded]) -> list[_Decoded]:
+        """Hotwords before a short clip are what loops most: say what loops without them, from the same encoding."""
+        plain = list(decoded)
+        doubtful = [at for at, one in enumerate(decoded) if one.prompted and one.doubtful and not self._is_silence(one)]
+        if doubtful:
+            rows = np.ascontiguousarray(np.concatenate([decoded[at].encoded for at in doubtful]))
+            again = self._generate([samples[at] for at in doubtful], ctranslate2.StorageView.from_array(rows), ())
+            for at, one in zip(doubtful, again, strict=True):
+                plain[at] = one
+        return plain
+
+    def _settle(self, samples: Samples, first: _Decoded, result: _Decoded) -> _Decoded:
         """Doubt a loop: full window, then without hotwords; cut it if it is still there. Drop what nobody said."""
-        result = first
         attempts = [self._hotwords, []] if self._hotwords else [[]]
         for hotwords in attempts:
             if not result.doubtful or self._is_silence(result):

@@ -62,6 +62,7 @@ class Track:
         at = at or Checkpoint()
         self.speaker = speaker
         self.format = audio_format
+        self._frame = audio_format.frame
         self.front_end = at.front_end
         self.received = at.offset
         """Samples accepted so far, gaps included."""
@@ -106,7 +107,7 @@ class Track:
         """Drop what does not fill a frame: the client will send it again from `received`."""
         if self.ended:
             return  # the rest counts as it is
-        own = min(self.received % self.format.frame, self.received - self._gap_end)
+        own = min(self.received % self._frame, self.received - self._gap_end)
         if own:
             tail = self._inbox[-1]
             assert isinstance(tail, bytearray)  # noqa: S101 - samples came after the last gap
@@ -123,12 +124,17 @@ class Track:
         return self._segmenter.stride
 
     @property
+    def idle(self) -> bool:
+        """Nobody speaks, nor has just begun to."""
+        return self._segmenter.idle
+
+    @property
     def has_work(self) -> bool:
         """Whether `pass_gaps` or `take` would get on."""
         if not self._inbox:
             return False
         head = self._inbox[0]
-        return isinstance(head, _Gap) or len(head) >= 2 * self.format.frame or len(self._inbox) > 1 or self.ended
+        return isinstance(head, _Gap) or len(head) >= 2 * self._frame or len(self._inbox) > 1 or self.ended
 
     @property
     def drained(self) -> bool:
@@ -145,7 +151,7 @@ class Track:
 
     def take(self, limit: int) -> Int16:
         """Up to `limit` whole frames: int16[k, frame] at the client's rate; k is 0 where nothing is ready."""
-        frame = self.format.frame
+        frame = self._frame
         if not self._inbox or isinstance(head := self._inbox[0], _Gap):
             return np.empty((0, frame), np.int16)
         count = min(limit, len(head) // (2 * frame))
@@ -193,7 +199,7 @@ class Track:
         """Samples that went through the front end."""
         if self._limit is not None:
             return self._limit
-        return self._segmenter.state.position * self.format.frame
+        return self._segmenter.state.position * self._frame
 
     @property
     def open_start(self) -> int | None:
@@ -220,7 +226,7 @@ class Track:
 
         `unresolved_from` is the first sample of the earliest utterance that is not published yet.
         """
-        limit = self._segmenter.safe_until * self.format.frame
+        limit = self._segmenter.safe_until * self._frame
         if unresolved_from is not None:
             limit = min(limit, unresolved_from)
         best = None
@@ -250,7 +256,7 @@ class Track:
         return Click()
 
     def _jump(self, samples: int) -> None:
-        start, frame = self.position, self.format.frame
+        start, frame = self.position, self._frame
         before = self._segmenter.state.position
         resumed = start + samples
         grid = resumed // frame
@@ -276,7 +282,7 @@ class Track:
         if start >= 0:
             state.start, state.voiced = start, 0
         return Checkpoint(
-            offset=position * self.format.frame,
+            offset=position * self._frame,
             start_floor=self._start_floor,
             gap=self._processed_gap,
             segmenter=state,
@@ -292,7 +298,7 @@ class Track:
 
     def _clip(self, frame: int) -> tuple[int, int]:
         """A frame boundary as a start and as an end, in samples: never inside a gap, never past the end."""
-        offset = frame * self.format.frame
+        offset = frame * self._frame
         return max(offset, self._start_floor), offset if self._limit is None else min(offset, self._limit)
 
     def _slice(self, start: int, end: int) -> Int16:

@@ -32,6 +32,7 @@ class Conversation:
         self.channel = stored.channel
         self.format = stored.format
         self.token_digest = token_digest
+        self._window = stored.format.sample_rate * tools.settings.max_unacked_ms // 1000
         self.state = State.CONNECTING
         self._tools = tools
         self._recent = Recent()
@@ -87,6 +88,8 @@ class Conversation:
 
     @property
     def next_offset(self) -> int:
+        if len(self._voices) == 1:
+            return self._voices[0].track.received
         return min(voice.track.received for voice in self._voices)
 
     @property
@@ -298,6 +301,8 @@ class Conversation:
 
     def _known(self) -> list[int]:
         """Samples from `next_offset` on that a speaker's stream has already (its checkpoint was the later one)."""
+        if len(self._voices) == 1:
+            return [0]
         start = self.next_offset
         return [voice.track.received - start for voice in self._voices]
 
@@ -305,14 +310,18 @@ class Conversation:
         self._flushed = False
         self.last_sound = self._tools.clock.monotonic()
         self._arrivals.add(self.next_offset, self._tools.clock.now_ns())
-        self._tools.front_end.poke()
+        self._poke()
         if self._window_full():
             self._room.clear()
             await self._room.wait()
 
+    def _poke(self) -> None:
+        for voice in self._voices:
+            if voice.lane is not None:
+                self._tools.front_end.poke(voice.lane)
+
     def _window_full(self) -> bool:
-        ahead = self.format.seconds(self.next_offset - self.acked) * 1000
-        return self.connected and ahead >= self._tools.settings.max_unacked_ms
+        return self.connected and self.next_offset - self.acked >= self._window
 
     def _finish_input(self) -> None:
         self._to(Event.FINISH)
@@ -321,7 +330,7 @@ class Conversation:
             voice.track.end()
             if voice.lane is not None and not voice.lane.busy and voice.track.drained:
                 self._listener.hear(voice.track, ())
-        self._tools.front_end.poke()
+        self._poke()
         self._wake.set()
 
     async def _publish(self, item: Finished) -> None:

@@ -5,7 +5,7 @@ there are. The arrays are touched by one worker thread at a time, and by the eve
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import structlog
 
 from quickcomm.audio.model.checkpoint import FrontEndState
-from quickcomm.audio.model.formats import ENGINE_FRAME, FRAME_MS, Int16
+from quickcomm.audio.model.formats import ENGINE_FRAME, ENGINE_RATE, FRAME_MS, Int16
 from quickcomm.audio.model.gate import INITIAL_FLOOR, energies, gate
 from quickcomm.audio.model.resample import MAX_HISTORY, RESAMPLERS
 from quickcomm.audio.model.track import Track, TrackEvent
@@ -25,6 +25,8 @@ from quickcomm.kernel.errors import BusyError
 
 MAX_FRAMES_A_TICK: Final = 32
 """A stream that is behind (a file sent at full speed) catches up by at most a second a tick."""
+QUIET_EVERY_S: Final = 0.256
+"""Streams in which nothing stirs are looked at so often, all others every 32 ms: quiet ones are most of them."""
 FULL_SCALE: Final = np.float32(1 / 32768)
 
 Sink = Callable[[Track, Sequence[TrackEvent]], None]
@@ -46,14 +48,19 @@ class Lane(msgspec.Struct, eq=False):
     unkept: int = 0
     """Frames since the last snapshot. Counted in sound, not in time: a burst leaves as many as a slow talk."""
     busy: bool = False
+    quiet: bool = False
+    """Nothing is open, and the gate is shut."""
 
 
-class _Work(msgspec.Struct):
+class _Work(msgspec.Struct, eq=False):
+    """What a stream brings to a tick, int16[k, frame] at the client's rate, and the answer for its frames."""
+
     lane: Lane
     frames: Int16
-    sound: list[Int16]
-    probabilities: list[float]
-    energies: list[float]
+    sound: Int16 | None = None
+    """int16[k, 512] at 16 kHz."""
+    probabilities: Sequence[float] = ()
+    energies: Sequence[float] = ()
 
 
 class FrontEnd:
@@ -68,11 +75,12 @@ class FrontEnd:
         self._vad_state = np.zeros((VAD_STATE[0], capacity, VAD_STATE[1]), np.float32)
         self._context = np.zeros((capacity, VAD_CONTEXT), np.int16)
         self._history = np.zeros((capacity, MAX_HISTORY), np.int16)
+        self._fresh: set[int] = set()
+        """Slots of streams that may have work for the next tick."""
+        self._waiting: set[int] = set()
+        """Slots of quiet streams with something new: for the next tick that looks at them."""
         self._wake = asyncio.Event()
         self._executor = ThreadPoolExecutor(1, "front-end")
-        self.ticks = 0
-        self.frames = 0
-        self.gated_frames = 0
 
     def attach(self, track: Track, sink: Sink, fail: Fail = _give_up) -> Lane:
         """Raises `BusyError` when every slot is taken. `fail` hears of an error that concerns this stream alone."""
@@ -81,7 +89,7 @@ class FrontEnd:
         lane = Lane(track, sink, self._free.pop(), fail)
         self._restore(lane.slot, track.front_end, track.format.sample_rate)
         self._lanes[lane.slot] = lane
-        self._wake.set()
+        self.poke(lane)
         return lane
 
     def detach(self, lane: Lane) -> None:
@@ -92,9 +100,15 @@ class FrontEnd:
         if not lane.busy:
             self._free.append(lane.slot)
 
-    def poke(self) -> None:
-        """There is something new in some inbox."""
-        self._wake.set()
+    def poke(self, lane: Lane) -> None:
+        """There is something new in its inbox."""
+        if not lane.quiet or lane.track.ended:
+            self._fresh.add(lane.slot)
+            self._wake.set()
+        elif lane.slot not in self._waiting:
+            self._waiting.add(lane.slot)
+            if len(self._waiting) == 1:
+                self._wake.set()  # from now on there is something to look at
 
     def export(self, lane: Lane) -> FrontEndState:
         """The state after the last frame that was processed. Only between ticks."""
@@ -112,48 +126,64 @@ class FrontEnd:
     async def run(self) -> None:
         """Tick while there is work; at most one tick every frame length where streams keep up."""
         loop = asyncio.get_running_loop()
+        look = loop.time()
         while True:
-            await self._wake.wait()
-            self._wake.clear()
-            started = self._clock.monotonic()
-            work, behind = self._gather()
+            await self._news_by(look)
+            started = loop.time()
+            if started >= look:
+                self._fresh |= self._waiting
+                self._waiting.clear()
+                look = started + QUIET_EVERY_S
+            work = self._gather()
             if work:
                 await loop.run_in_executor(self._executor, self._compute, work)
                 self._apply(work)
-            if behind:
-                self._wake.set()
-            else:
-                await asyncio.sleep(max(0.0, FRAME_MS / 1000 - (self._clock.monotonic() - started)))
+            if not self._fresh:
+                await asyncio.sleep(max(0.0, FRAME_MS / 1000 - (loop.time() - started)))
 
-    def tick(self) -> bool:
-        """One tick in the caller's thread, for work offline; True while streams are behind."""
-        work, behind = self._gather()
+    async def _news_by(self, look: float) -> None:
+        """Wait until a stream has something new, or until `look` where quiet ones have."""
+        while not self._fresh:
+            self._wake.clear()
+            until = look if self._waiting else None
+            try:
+                async with asyncio.timeout_at(until):
+                    await self._wake.wait()
+            except TimeoutError:
+                return
+
+    def tick(self) -> None:
+        """One tick over all streams in the caller's thread, for work offline."""
+        self._fresh |= self._lanes.keys()
+        work = self._gather()
         if work:
             self._compute(work)
             self._apply(work)
-        return behind
 
     def close(self) -> None:
         self._executor.shutdown(wait=True)
 
     # -- a tick -----------------------------------------------------------------------------------------------------
 
-    def _gather(self) -> tuple[list[_Work], bool]:
+    def _gather(self) -> list[_Work]:
+        """Take frames from all fresh streams; those that have more stay fresh."""
         work: list[_Work] = []
-        behind = False
-        for lane in list(self._lanes.values()):
-            if not lane.track.has_work:
+        fresh, self._fresh = self._fresh, set()
+        for slot in fresh:
+            lane = self._lanes.get(slot)
+            if lane is None or not lane.track.has_work:
                 continue
             try:
                 frames = self._next_frames(lane)
             except Exception as error:  # noqa: BLE001 - one stream's trouble must not silence all others
                 self._drop(lane, error)
                 continue
-            behind = behind or lane.track.has_work
+            if lane.track.has_work:
+                self._fresh.add(slot)
             if len(frames):
                 lane.busy = True
-                work.append(_Work(lane, frames, [], [], []))
-        return work, behind
+                work.append(_Work(lane, frames))
+        return work
 
     def _next_frames(self, lane: Lane) -> Int16:
         track = lane.track
@@ -173,7 +203,6 @@ class FrontEnd:
         lane.fail(error)
 
     def _apply(self, work: Sequence[_Work]) -> None:
-        self.ticks += 1
         for item in work:
             lane = item.lane
             lane.busy = False
@@ -191,59 +220,71 @@ class FrontEnd:
         due = lane.unkept >= self._snapshot_frames
         if due or track.stride == 1 or track.front_end is None:
             track.front_end = self.export(lane)
-        events = track.step(np.stack(item.sound), item.probabilities, item.energies)
+        assert item.sound is not None  # noqa: S101 - computed before it is applied
+        events = track.step(item.sound, item.probabilities, item.energies)
+        lane.quiet = track.idle and self._hang[lane.slot] == 0
         if due or any(getattr(event, "complete", False) for event in events):
             track.front_end = self.export(lane)
             track.snapshot()
             lane.unkept = 0
         lane.sink(track, events)
 
-    def _compute(self, work: Sequence[_Work]) -> None:
-        """In the worker thread: round r takes the r-th frame of every stream that has one."""
-        for index in range(max(len(item.frames) for item in work)):
-            active = [item for item in work if len(item.frames) > index]
-            slots = np.array([item.lane.slot for item in active])
-            sound = self._resample(active, slots, index)
-            scaled = sound.astype(np.float32) * FULL_SCALE
-            energy = energies(scaled)
-            opened, self._floor[slots], self._hang[slots] = gate(energy, self._floor[slots], self._hang[slots])
-            probabilities = self._voice(slots, scaled, opened)
-            self._context[slots] = sound[:, -VAD_CONTEXT:]
-            self.frames += len(active)
-            for row, item in enumerate(active):
-                item.sound.append(sound[row])
-                item.probabilities.append(float(probabilities[row]))
-                item.energies.append(float(energy[row]))
+    def _compute(self, work: list[_Work]) -> None:
+        """In the worker thread: round r takes the r-th frame of every stream that has one, the longest first."""
+        work.sort(key=_length, reverse=True)
+        slots = np.array([item.lane.slot for item in work])
+        lengths = np.array([len(item.frames) for item in work])
+        longest = int(lengths[0])
+        sound = np.empty((len(work), longest, ENGINE_FRAME), np.int16)
+        rates = _by_rate(work)
+        for row in rates.pop(ENGINE_RATE, ()):
+            sound[row, : lengths[row]] = work[row].frames
+        probabilities = np.zeros((len(work), longest), np.float32)
+        energy = np.zeros((len(work), longest), np.float32)
+        for index in range(longest):
+            active = int(np.searchsorted(-lengths, -index))  # rows 0 … active-1 have a frame `index`
+            if rates:
+                self._resample(work, rates, active, index, sound)
+            now = slots[:active]
+            scaled = sound[:active, index].astype(np.float32) * FULL_SCALE
+            energy[:active, index] = energies(scaled)
+            opened, self._floor[now], self._hang[now] = gate(energy[:active, index], self._floor[now], self._hang[now])
+            probabilities[:active, index] = self._voice(now, scaled, opened)
+            self._context[now] = sound[:active, index, -VAD_CONTEXT:]
+        for row, item in enumerate(work):
+            length = len(item.frames)
+            item.sound = sound[row, :length]
+            item.probabilities = probabilities[row, :length].tolist()
+            item.energies = energy[row, :length].tolist()
 
     def _voice(
         self, slots: npt.NDArray[np.int64], scaled: npt.NDArray[np.float32], opened: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.float32]:
         probabilities = np.zeros(len(slots), np.float32)
-        self._vad_state[:, slots[~opened]] = 0.0
+        if not opened.all():
+            self._vad_state[:, slots[~opened]] = 0.0
         if opened.any():
             through = slots[opened]
             context = self._context[through].astype(np.float32) * FULL_SCALE
             state = self._vad_state[:, through]
             found, self._vad_state[:, through] = self._vad.step(np.hstack([context, scaled[opened]]), state)
             probabilities[opened] = found
-            self.gated_frames += len(through)
         return probabilities
 
-    def _resample(self, active: Sequence[_Work], slots: npt.NDArray[np.int64], index: int) -> Int16:
-        sound = np.empty((len(active), ENGINE_FRAME), np.int16)
-        by_rate: dict[int, list[int]] = {}
-        for row, item in enumerate(active):
-            by_rate.setdefault(item.lane.track.format.sample_rate, []).append(row)
-        for rate, rows in by_rate.items():
+    def _resample(
+        self, work: Sequence[_Work], rates: Mapping[int, Sequence[int]], active: int, index: int, sound: Int16
+    ) -> None:
+        """Frame `index` of the streams that are not at 16 kHz."""
+        for rate, rows in rates.items():
+            own = [row for row in rows if row < active]
+            if not own:
+                continue
             resampler = RESAMPLERS[rate]
-            frames = np.stack([active[row].frames[index] for row in rows])
-            if resampler.history:
-                own = slots[rows]
-                history = self._history[own, MAX_HISTORY - resampler.history :]
-                frames = np.hstack([history, frames])
-                self._history[own, MAX_HISTORY - resampler.history :] = frames[:, -resampler.history :]
-            sound[rows] = resampler(frames)
-        return sound
+            slots = [work[row].lane.slot for row in own]
+            history = self._history[slots, MAX_HISTORY - resampler.history :]
+            frames = np.hstack([history, np.stack([work[row].frames[index] for row in own])])
+            self._history[slots, MAX_HISTORY - resampler.history :] = frames[:, -resampler.history :]
+            sound[own, index] = resampler(frames)
 
     def _restore(self, slot: int, state: FrontEndState | None, rate: int) -> None:
         self._floor[slot] = INITIAL_FLOOR
@@ -261,3 +302,15 @@ class FrontEnd:
         length = RESAMPLERS[rate].history
         if length:
             self._history[slot, MAX_HISTORY - length :] = np.frombuffer(state.history, np.int16)
+
+
+def _length(item: _Work) -> int:
+    return len(item.frames)
+
+
+def _by_rate(work: Sequence[_Work]) -> dict[int, list[int]]:
+    """Rows by the rate of their stream."""
+    rates: dict[int, list[int]] = {}
+    for row, item in enumerate(work):
+        rates.setdefault(item.lane.track.format.sample_rate, []).append(row)
+    return rates

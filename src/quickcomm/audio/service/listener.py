@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import msgspec
 
@@ -11,11 +12,13 @@ from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.model.track import Span, Track, TrackEvent
 from quickcomm.audio.ports import Captions, Recorder, SessionStore, Transcript
 from quickcomm.audio.service.front_end import FrontEnd
-from quickcomm.audio.service.transcriber import Transcriber
+from quickcomm.audio.service.transcriber import LATE_AFTER_S, Transcriber
 from quickcomm.audio.service.utterance import Finished, Origin
 from quickcomm.audio.service.voice import Voice
 from quickcomm.contracts.captions import Caption
 from quickcomm.kernel.clock import Clock
+
+NS: Final = 1_000_000_000
 
 
 class Tools(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,9 +96,11 @@ class Listener:
             voice.guess(event, self._tools.transcriber)
 
     def _finished(self, voice: Voice, span: Span) -> None:
-        text = voice.finish(span, self._tools.transcriber)
+        now = self._tools.clock.now_ns()
+        late = bool(self.pending) and self.pending[0].waits and now - self.pending[0].closed_ns > LATE_AFTER_S * NS
+        text = voice.finish(span, self._tools.transcriber, late=late)
         self.voiced_s += self._origin.format.seconds(span.end - span.start)
-        finished = Finished(track=voice.track, span=span, text=text, closed_ns=self._tools.clock.now_ns())
+        finished = Finished(track=voice.track, span=span, text=text, closed_ns=now)
         self.pending.append(finished)
 
         def done(_: asyncio.Future[Transcript]) -> None:

@@ -2,6 +2,10 @@
 
 Finished utterances come first, oldest first; guesses (early decoding in a pause, live partials) run only where no
 finished one waits, and are thrown away rather than queued.
+
+With more speech than can be decoded, oldest first would make everybody late. What is late already lets the others go
+before it, but for every fourth batch: latency grows only for those who are late, and the backlog is worked off as soon
+as there is room.
 """
 
 import asyncio
@@ -20,6 +24,8 @@ from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 
 LIKE_SECONDS: Final = 3.0
+LATE_AFTER_S: Final = 1.2
+LATE_TURN: Final = 4
 ATTEMPTS: Final = 3
 ENGINE_DEADLINE_S: Final = 60.0
 
@@ -45,14 +51,13 @@ class Transcriber:
         self._engine = engine
         self._clock = clock
         self._queue: deque[_Job] = deque()
+        self._late: deque[_Job] = deque()
+        self._turn = 0
         self._guesses: deque[_Job] = deque()
         self._running: set[_Job] = set()
         self._busy = 0
         self._signal = asyncio.Event()
         self.failures = 0
-        self.batches = 0
-        self.clips = 0
-        self.audio_s = 0.0
 
     @property
     def model(self) -> str:
@@ -61,23 +66,28 @@ class Transcriber:
     @property
     def spare(self) -> bool:
         """Whether a guess would keep nobody waiting."""
-        return not self._queue and not self._guesses and self._busy < self._engine.traits.workers
+        return not self._queue and not self._late and not self._guesses and self._busy < self._engine.traits.workers
 
     @property
     def backlog_s(self) -> float:
         """Seconds of finished speech that wait."""
-        return sum(job.seconds for job in self._queue)
+        return sum(job.seconds for job in (*self._queue, *self._late))
 
     @property
     def oldest_wait_s(self) -> float:
         """How long the oldest finished utterance has been waiting or running."""
-        jobs = [*self._queue, *self._running]
+        jobs = [*self._queue, *self._late, *self._running]
         return self._clock.monotonic() - min((job.queued_at for job in jobs), default=self._clock.monotonic())
 
-    def submit(self, samples: Int16) -> asyncio.Future[Transcript]:
-        """Queue a finished utterance: int16[n] at 16 kHz. Its future fails with `EngineFailedError` at worst."""
+    def submit(self, samples: Int16, *, late: bool = False) -> asyncio.Future[Transcript]:
+        """Queue a finished utterance: int16[n] at 16 kHz. Its future fails with `EngineFailedError` at worst.
+
+        `late`: it must wait for one before it that is late, so that nothing is won by taking it first.
+        """
         job = self._job(samples, word_times=True)
-        self._queue.append(job)
+        if late:
+            self._sort_out()
+        (self._late if late else self._queue).append(job)
         self._signal.set()
         return job.future
 
@@ -129,24 +139,40 @@ class Transcriber:
                 self._running.difference_update(batch)
 
     def _next_batch(self) -> list[_Job]:
-        """The oldest finished utterance and others of like length; else one guess."""
-        while self._queue and self._queue[0].future.cancelled():
-            self._queue.popleft()
-        if not self._queue:
-            while self._guesses:
-                job = self._guesses.popleft()
-                if not job.future.cancelled():
-                    return [job]
-            return []
-        head = self._queue.popleft()
-        batch = [head]
-        if head.attempts == 0:
-            alike = sorted(self._queue, key=lambda job: abs(job.seconds - head.seconds))
-            near = [job for job in alike if abs(job.seconds - head.seconds) <= LIKE_SECONDS and job.attempts == 0]
-            batch += near[: self._engine.traits.max_batch - 1]
+        """The finished utterance whose turn it is and others of like length; else one guess."""
+        self._sort_out()
+        source = self._queue
+        if self._late:
+            self._turn += 1
+            if not self._queue or self._turn % LATE_TURN == 0:
+                source = self._late
+        if not source:
+            return self._next_guess()
+        head = source.popleft()
+        if head.attempts:
+            return [head]
+        like = [job for job in (*self._queue, *self._late) if _alike(job, head)]
+        like.sort(key=lambda job: abs(job.seconds - head.seconds))
+        batch = [head, *like[: self._engine.traits.max_batch - 1]]
         for job in batch[1:]:
-            self._queue.remove(job)
+            (self._queue if job in self._queue else self._late).remove(job)
         return batch
+
+    def _sort_out(self) -> None:
+        """Forget what nobody waits for any more; set apart what is late."""
+        for jobs in (self._queue, self._late):
+            while jobs and jobs[0].future.cancelled():
+                jobs.popleft()
+        late = self._clock.monotonic() - LATE_AFTER_S
+        while self._queue and self._queue[0].queued_at < late:
+            self._late.append(self._queue.popleft())
+
+    def _next_guess(self) -> list[_Job]:
+        while self._guesses:
+            job = self._guesses.popleft()
+            if not job.future.cancelled():
+                return [job]
+        return []
 
     async def _decode(self, batch: Sequence[_Job]) -> None:
         try:
@@ -159,9 +185,6 @@ class Transcriber:
             log.warning("stt.failed", clips=len(batch), error=f"{type(error).__name__}: {error}")
             self._retry(batch)
             return
-        self.batches += 1
-        self.clips += len(batch)
-        self.audio_s += sum(job.seconds for job in batch)
         for job, transcript in zip(batch, transcripts, strict=True):
             if not job.future.done():
                 job.future.set_result(transcript)
@@ -201,3 +224,7 @@ class Transcriber:
             else:
                 self._queue.appendleft(job)
         self._signal.set()
+
+
+def _alike(job: _Job, head: _Job) -> bool:
+    return abs(job.seconds - head.seconds) <= LIKE_SECONDS and job.attempts == 0

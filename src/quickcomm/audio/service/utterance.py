@@ -53,6 +53,10 @@ class Finished(msgspec.Struct, eq=False):
     text_ns: int = 0
     """When its transcript was there."""
 
+    @property
+    def waits(self) -> bool:
+        return not self.text.done()
+
 
 class Origin(Protocol):
     """Where an utterance belongs."""

@@ -58,7 +58,7 @@ class Voice:
         if tried is not self.checkpoint:
             self.track.put_back(tried)
 
-    def finish(self, span: Span, transcriber: Transcriber) -> asyncio.Future[Transcript]:
+    def finish(self, span: Span, transcriber: Transcriber, *, late: bool) -> asyncio.Future[Transcript]:
         """The transcript of a finished utterance: the guess if it was right, else a new decoding."""
         early, self._early = self._early, None
         if early is not None and early[:2] == (span.start, span.end):
@@ -68,7 +68,7 @@ class Voice:
                 return text
         elif early is not None:
             early[2].cancel()
-        return transcriber.submit(span.samples)
+        return transcriber.submit(span.samples, late=late)
 
     def guess(self, span: Span, transcriber: Transcriber) -> None:
         """Decode in a pause, in case the utterance is over."""

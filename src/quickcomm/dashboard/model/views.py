@@ -84,7 +84,7 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
 def rfc3339(ns: int) -> str:
     """Milliseconds, UTC: `2026-05-09T07:35:25.123Z`."""
     seconds, rest = divmod(ns, 10**9)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest // 10**6:03d}Z"
+    return f"{datetime.fromtimestamp(seconds, UTC).isoformat()[:19]}.{rest // 10**6:03d}Z"
 
 
 def _time(ns: int | None) -> str | None:

@@ -9,7 +9,6 @@ import hashlib
 import importlib.util
 import json
 import shutil
-import tempfile
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -117,7 +116,9 @@ def _converted(source: Path, target: Path) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_suffix(".lock")):
         if not (target / "model.bin").is_file():
-            scratch = Path(tempfile.mkdtemp(dir=target.parent))
+            scratch = target.with_suffix(".unfinished")  # one of a killed process goes now
+            shutil.rmtree(scratch, ignore_errors=True)
+            scratch.mkdir()
             try:
                 convert(source, scratch)
                 scratch.rename(target)

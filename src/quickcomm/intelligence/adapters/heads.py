@@ -1,27 +1,37 @@
 """The learnt part of the local classifier: linear heads over embedding, n-grams and rule signs, kept as plain arrays.
 
-Using them needs numpy and scipy only; `training` makes them.
+Using them needs numpy only; `training` makes them.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
-from quickcomm.intelligence.adapters.ngrams import Ngrams
+from quickcomm.intelligence.adapters.ngrams import Ngrams, Rows
 from quickcomm.intelligence.model.reading import Reading
 
 Floats = npt.NDArray[np.float32]
-Matrix = sparse.csr_array | Floats
 
 EMBEDDING_SCALE, NGRAM_SCALE, FLAG_SCALE = 2.0, 2.0, 0.5
 """How much each kind of feature may weigh against the others under one penalty; found by cross-validation."""
 
 ARRAYS, NAMES = "heads.npz", "heads.json"
+
+
+class Features(NamedTuple):
+    """Of some texts: the dense columns, then the n-grams; already scaled."""
+
+    dense: Floats
+    grams: Rows
+
+    def times(self, weights: Floats) -> Floats:
+        columns = self.dense.shape[1]
+        return np.asarray(self.dense @ weights[:columns], np.float32) + self.grams.times(weights[columns:])
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,10 +42,11 @@ class Head(msgspec.Struct, frozen=True, kw_only=True):
     bias: Floats
     temperature: float = 1.0
 
-    def logits(self, features: Matrix) -> Floats:
-        return np.asarray(features @ self.weights, np.float32) + self.bias
+    def logits(self, features: Features | Floats) -> Floats:
+        found = features.times(self.weights) if isinstance(features, Features) else features @ self.weights
+        return np.asarray(found, np.float32) + self.bias
 
-    def probabilities(self, features: Matrix) -> Floats:
+    def probabilities(self, features: Features | Floats) -> Floats:
         return softmax(self.logits(features) / self.temperature)
 
 
@@ -52,7 +63,7 @@ class Learnt(msgspec.Struct, frozen=True, kw_only=True):
     report: Mapping[str, float]
     """What cross-validation said when it was trained."""
 
-    def features(self, readings: Sequence[Reading], vectors: Floats) -> sparse.csr_array:
+    def features(self, readings: Sequence[Reading], vectors: Floats) -> Features:
         return join_features(vectors, self.ngrams.transform([r.plain for r in readings]), flags(readings))
 
 
@@ -60,9 +71,9 @@ def flags(readings: Sequence[Reading]) -> Floats:
     return np.asarray([reading.flags for reading in readings], np.float32)
 
 
-def join_features(vectors: Floats, grams: sparse.csr_array, signs: Floats) -> sparse.csr_array:
-    dense = sparse.csr_array(np.hstack([vectors * np.float32(EMBEDDING_SCALE), signs * np.float32(FLAG_SCALE)]))
-    return sparse.csr_array(sparse.hstack([dense, grams * np.float32(NGRAM_SCALE)]))
+def join_features(vectors: Floats, grams: Rows, signs: Floats) -> Features:
+    dense = np.hstack([vectors * np.float32(EMBEDDING_SCALE), signs * np.float32(FLAG_SCALE)])
+    return Features(dense, grams._replace(values=grams.values * np.float32(NGRAM_SCALE)))
 
 
 def save(learnt: Learnt, folder: Path) -> None:

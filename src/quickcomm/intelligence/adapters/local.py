@@ -6,7 +6,6 @@ Utterances → clauses (the learnt cutter) → rules and learnt heads for each �
 import asyncio
 import hashlib
 import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -230,7 +229,9 @@ def _code_version() -> str:
 
 
 def _keep(made: Learnt, target: Path) -> None:
-    scratch = Path(tempfile.mkdtemp(dir=target.parent))
+    scratch = target.with_suffix(".unfinished")  # ours alone, under the lock; one of a killed process goes now
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
     try:
         heads.save(made, scratch)
         scratch.rename(target)

@@ -6,10 +6,10 @@ Written out here, and not scikit-learn's, so that classifying needs neither it n
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 CHARACTERS = (2, 3, 4, 5)
 WORDS = (1, 2)
@@ -32,6 +32,22 @@ def terms(text: str) -> Iterator[str]:
                 yield "c:" + padded[at : at + size]
 
 
+class Rows(NamedTuple):
+    """A sparse matrix by rows (row i is `ends[i]` to `ends[i + 1]`), without the import of SciPy at every start."""
+
+    values: Floats
+    columns: npt.NDArray[np.int32]
+    ends: npt.NDArray[np.int32]
+    width: int
+
+    def times(self, weights: Floats) -> Floats:
+        """The product with float32[terms, classes]: float32[n, classes]."""
+        out = np.zeros((len(self.ends) - 1, weights.shape[1]), np.float32)
+        for row, (start, end) in enumerate(zip(self.ends[:-1], self.ends[1:], strict=True)):
+            out[row] = self.values[start:end] @ weights[self.columns[start:end]]
+        return out
+
+
 class Ngrams:
     """A fitted vocabulary. Rows have length 1 in each of the two kinds (words, characters)."""
 
@@ -50,8 +66,8 @@ class Ngrams:
         idf = [math.log((1 + len(texts)) / (1 + counts[term])) + 1 for term in chosen]
         return cls(chosen, np.asarray(idf, np.float32))
 
-    def transform(self, texts: Sequence[str]) -> sparse.csr_array:
-        """Count and weigh: float32[n, terms], sparse by rows."""
+    def transform(self, texts: Sequence[str]) -> Rows:
+        """Count and weigh: [n, terms]."""
         columns: list[int] = []
         values: list[float] = []
         ends = [0]
@@ -60,9 +76,12 @@ class Ngrams:
             columns += row.keys()
             values += row.values()
             ends.append(len(columns))
-        shape = (len(texts), len(self.vocabulary))
-        data = (np.asarray(values, np.float32), np.asarray(columns, np.int32), np.asarray(ends, np.int32))
-        return sparse.csr_array(data, shape=shape)
+        return Rows(
+            np.asarray(values, np.float32),
+            np.asarray(columns, np.int32),
+            np.asarray(ends, np.int32),
+            len(self.vocabulary),
+        )
 
     def _row(self, text: str) -> dict[int, float]:
         counts: Counter[int] = Counter()

@@ -12,10 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
 
 from quickcomm.intelligence.adapters.embedding import Embedder
-from quickcomm.intelligence.adapters.heads import Floats, Head, Learnt, flags, join_features, softmax
+from quickcomm.intelligence.adapters.heads import Features, Floats, Head, Learnt, flags, join_features, softmax
 from quickcomm.intelligence.adapters.ngrams import Ngrams
 from quickcomm.intelligence.model.clauses import Cut, candidates, pieces
 from quickcomm.intelligence.model.cutting import Part, cut_signs
@@ -105,7 +104,7 @@ class Trainer:
         seen = {(self._known[e.text][0].plain, self._known[e.text][0].flags, e.insight): e for e in reversed(examples)}
         return list(seen.values())
 
-    def _features(self, ngrams: Ngrams, texts: Sequence[str]) -> sparse.csr_array:
+    def _features(self, ngrams: Ngrams, texts: Sequence[str]) -> Features:
         self.learn_texts(texts)
         readings = [self._known[text][0] for text in texts]
         vectors: Floats = np.stack([self._known[text][1] for text in texts])
@@ -212,16 +211,24 @@ def whole_rows(head: Head, rows: Floats, names: Sequence[str]) -> Floats:
     return out
 
 
-def fit_head(features: sparse.csr_array | Floats, labels: Sequence[str], strength: float) -> Head:
-    """Multinomial logistic regression (scikit-learn, imported here because only training needs it)."""
+def fit_head(features: Features | Floats, labels: Sequence[str], strength: float) -> Head:
+    """Multinomial logistic regression (SciPy and scikit-learn, imported here because only training needs them)."""
+    from scipy import sparse  # noqa: PLC0415
     from sklearn.linear_model import LogisticRegression  # noqa: PLC0415
 
+    matrix: sparse.csr_array | Floats
+    if isinstance(features, Features):
+        dense, grams = features
+        terms = sparse.csr_array((grams.values, grams.columns, grams.ends), shape=(len(dense), grams.width))
+        matrix = sparse.csr_array(sparse.hstack([sparse.csr_array(dense), terms]))
+    else:
+        matrix = features
     classes = sorted(set(labels))
     if len(classes) == 1:
-        zeros = np.zeros((int(features.shape[1]), 1), np.float32)
+        zeros = np.zeros((int(matrix.shape[1]), 1), np.float32)
         return Head(classes=tuple(classes), weights=zeros, bias=np.zeros(1, np.float32))
     model = LogisticRegression(C=strength, max_iter=300, tol=3e-3)
-    model.fit(features, np.asarray(labels))
+    model.fit(matrix, np.asarray(labels))
     weights, bias = np.asarray(model.coef_, np.float32), np.asarray(model.intercept_, np.float32)
     if len(classes) == 2:  # noqa: PLR2004 - scikit-learn keeps one row for two classes
         weights, bias = np.vstack([-weights / 2, weights / 2]), np.concatenate([-bias / 2, bias / 2])

@@ -1,0 +1,161 @@
+"""Continuous talkers: how many a server keeps up with, how soon their words are back, and what that costs.
+
+`python -m benchmarks.capacity [--talkers 8,32,48,64] [--seconds 60]` starts a server of its own for each number, has
+all talkers on at once, and scores the utterances whose speech ended in the scored time, after a lead of 30 s. The load
+comes from the same machine. Others of its kind: `benchmarks.rooms`, `benchmarks.strain`.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import aiohttp
+
+from benchmarks.load import Line, percentile, talk, watch
+from benchmarks.process import Usage, usage
+from benchmarks.talkers import RATE
+from benchmarks.talkers import talk as stream
+from quickcomm.entrypoints.administration import administer
+from quickcomm.entrypoints.child import server
+
+LEAD_S = 30.0
+REACH_S = 2.0
+KEY_HOLDS = 150
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One line of the table. Latencies in seconds; `cpu`: server CPU seconds per second of speech."""
+
+    talkers: int
+    utterances: int
+    p50: float
+    p95: float
+    worst: float
+    card_p95: float
+    cpu: float
+    cores: float
+    rss_mb: float
+    late_by: float
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A server of the benchmark's own."""
+
+    url: str
+    data: Path
+    pid: int
+    ingest: tuple[str, ...]
+    read: str
+
+    def key(self, talker: int) -> str:
+        return self.ingest[talker // KEY_HOLDS]
+
+
+def connections() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+
+
+@asynccontextmanager
+async def site(talkers: int) -> AsyncIterator[Site]:
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "data"
+        async with server(data, 0, Path(folder) / "log") as url:
+            [status] = await administer(data, "status", {}, needs_server=True)
+            count = -(-talkers // KEY_HOLDS)
+            made = [await administer(data, "keys.create", {"role": "ingest"}, needs_server=True) for _ in range(count)]
+            [reader] = await administer(data, "keys.create", {"role": "read"}, needs_server=True)
+            yield Site(url, data, status["pid"], tuple(one["key"] for [one] in made), reader["key"])
+
+
+def lines(count: int, seconds: float) -> list[Line]:
+    return [Line(f"talker-{index}", stream(index, seconds).samples) for index in range(count)]
+
+
+async def run_talkers(count: int, seconds: float, *, pages: int = 1) -> tuple[Row, list[Line]]:
+    """`count` talkers at once: the figures of the scored time, and what each of them heard."""
+    talkers = lines(count, LEAD_S + seconds + 10)
+    cards: dict[str, float] = {}
+    async with site(count) as place, connections() as client, asyncio.TaskGroup() as tasks:
+        watchers = [tasks.create_task(watch(client, place.url, place.read, cards)) for _ in range(pages)]
+        begin = time.monotonic() + 2.0
+        stop = asyncio.Event()
+        talks = [
+            tasks.create_task(talk(client, place.url, place.key(index), line, begin + (index % 50) / 500, stop))
+            for index, line in enumerate(talkers)
+        ]
+        await until(begin + LEAD_S)
+        before = usage(place.pid)
+        await until(begin + LEAD_S + seconds)
+        after = usage(place.pid)
+        await until(begin + LEAD_S + seconds + 8)
+        stop.set()
+        await asyncio.gather(*talks)
+        for watcher in watchers:
+            watcher.cancel()
+    window = (begin + LEAD_S, begin + LEAD_S + seconds)
+    return _row(talkers, window, cards, after.since(before), after.rss_mb), talkers
+
+
+def _row(talkers: list[Line], window: tuple[float, float], cards: dict[str, float], spent: Usage, rss: float) -> Row:
+    heard = [one for line in talkers for one in line.heard if window[0] <= one.ended_at < window[1]]
+    latencies = [one.latency_s for one in heard]
+    pushed = [cards[one.utterance_id] - one.ended_at for one in heard if one.utterance_id in cards]
+    missing = len(heard) - len(pushed)
+    pushed += [float("inf")] * missing
+    speech = sum(one.end - one.start for one in heard) / RATE
+    return Row(
+        talkers=len(talkers),
+        utterances=len(heard),
+        p50=percentile(latencies, 0.5),
+        p95=percentile(latencies, 0.95),
+        worst=max(latencies, default=float("nan")),
+        card_p95=percentile(pushed, 0.95),
+        cpu=spent.cpu_s / speech if speech else float("nan"),
+        cores=spent.cpu_s / (window[1] - window[0]),
+        rss_mb=rss,
+        late_by=max(line.late_by for line in talkers),
+    )
+
+
+async def until(moment: float) -> None:
+    await asyncio.sleep(max(0.0, moment - time.monotonic()))
+
+
+def table(rows: Iterable[Row]) -> None:
+    print(
+        f"{'talkers':>8}{'utt.':>6}{'p50 s':>8}{'p95 s':>8}{'worst':>8}{'card p95':>10}{'CPU/speech':>12}{'cores':>7}"
+        f"{'RSS MB':>8}{'late by':>9}"
+    )
+    for row in rows:
+        print(
+            f"{row.talkers:>8}{row.utterances:>6}{row.p50:>8.2f}{row.p95:>8.2f}{row.worst:>8.2f}{row.card_p95:>10.2f}"
+            f"{row.cpu:>12.4f}{row.cores:>7.2f}{row.rss_mb:>8.0f}{row.late_by:>9.2f}"
+        )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--talkers", default="8,32,48,64")
+    parser.add_argument("--seconds", type=float, default=60.0)
+    options = parser.parse_args()
+    rows = []
+    for count in map(int, options.talkers.split(",")):
+        row, _ = asyncio.run(run_talkers(count, options.seconds))
+        rows.append(row)
+        table([row])
+        sys.stdout.flush()
+    print(json.dumps([asdict(row) for row in rows]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,24 @@
+"""What a process uses, as the kernel counts it: CPU seconds of all its threads, and memory."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    cpu_s: float
+    rss_mb: float
+
+    def since(self, before: "Usage") -> "Usage":
+        return Usage(self.cpu_s - before.cpu_s, self.rss_mb - before.rss_mb)
+
+
+def usage(pid: int) -> Usage:
+    """Of one process, its children not counted. Raises `OSError` where it is gone."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return Usage((int(fields[11]) + int(fields[12])) / _TICKS, pages * os.sysconf("SC_PAGE_SIZE") / 1e6)

@@ -1,0 +1,124 @@
+"""Half the capacity for long, and twice the capacity for a minute.
+
+`python -m benchmarks.strain soak [--talkers 24] [--minutes 20]`: memory and queues over time, in ten rows.
+`python -m benchmarks.strain overload [--capacity 48]`: half the capacity talks all along; for a minute three times as
+many more join. Latency before, while and from 10 s after; whether everything that was sent is accounted for; memory.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.capacity import REACH_S, Site, connections, lines, site, until
+from benchmarks.load import CHUNK, Line, percentile, talk
+from benchmarks.process import usage
+from quickcomm.entrypoints.administration import administer
+
+LEAD_S = 20.0
+OVERLOAD_S = 60.0
+AFTER_S = 60.0
+STREAM_S = 120.0
+
+
+async def soak(count: int, minutes: float) -> list[dict[str, float]]:
+    talkers = lines(count, STREAM_S)
+    rows = []
+    async with site(count) as place, connections() as client, asyncio.TaskGroup() as tasks:
+        begin, stop = time.monotonic() + 2.0, asyncio.Event()
+        for index, line in enumerate(talkers):
+            line.endless = True
+            tasks.create_task(talk(client, place.url, place.key(index), line, begin + index / 50, stop))
+        for turn in range(10):
+            await until(begin + (turn + 1) * minutes * 6)
+            rows.append(await _moment(place, talkers, begin, minutes * 6))
+            print("  ".join(f"{name} {value}" for name, value in rows[-1].items()), flush=True)
+        stop.set()
+    return rows
+
+
+async def _moment(place: Site, talkers: Sequence[Line], begin: float, length: float) -> dict[str, float]:
+    now = time.monotonic()
+    [status] = await administer(place.data, "status", {}, needs_server=True)
+    heard = [one.latency_s for line in talkers for one in line.heard if one.ended_at >= now - length]
+    return {
+        "minute": round((now - begin) / 60, 1),
+        "rss_mb": round(usage(place.pid).rss_mb),
+        "p95_s": round(percentile(heard, 0.95), 2),
+        "stt_backlog_s": status["stt_backlog_s"],
+        "bus_backlog": sum(status["bus_backlog"].values()),
+        "furthest_unacked_s": round(max(line.sent - line.acked for line in talkers) / CHUNK / 10, 1),
+    }
+
+
+async def overload(capacity: int) -> dict[str, Any]:
+    steady = lines(capacity // 2, STREAM_S)
+    extra = [Line(f"extra-{line.name}", line.sound) for line in lines(2 * capacity - capacity // 2, STREAM_S)]
+    peak = 0.0
+    async with site(2 * capacity) as place, connections() as client:
+        async with asyncio.TaskGroup() as tasks:
+            begin, stop, enough = time.monotonic() + 2.0, asyncio.Event(), asyncio.Event()
+            for index, line in enumerate(steady):
+                line.endless = True
+                tasks.create_task(talk(client, place.url, place.key(index), line, begin + index / 50, stop))
+            joined = begin + LEAD_S
+            for index, line in enumerate(extra):
+                tasks.create_task(talk(client, place.url, place.key(index), line, joined + index / 50, enough))
+            await until(joined + OVERLOAD_S)
+            peak = usage(place.pid).rss_mb
+            enough.set()
+            left = time.monotonic()
+            await until(left + 10 + AFTER_S)
+            stop.set()
+        over = time.monotonic()
+    everybody = [*steady, *extra]
+    unbalanced = [line.name for line in everybody if not _balanced(line)]
+    return {
+        "talkers": f"{len(steady)} + {len(extra)}",
+        "before": _latencies(steady, begin, joined),
+        "while": _latencies(everybody, joined + 5, left),
+        "after_10_s": _latencies(steady, left + 10, left + 10 + AFTER_S),
+        "all_out_after_s": round(over - left, 1),
+        "unbalanced_ledgers": unbalanced,
+        "peak_rss_mb": round(peak),
+    }
+
+
+def _balanced(line: Line) -> bool:
+    book = line.ledger or {}
+    accounted = sum(book.get(name, 0) for name in ("speech", "silence", "gap"))
+    return accounted == line.sent == book.get("received")
+
+
+def _latencies(talkers: Sequence[Line], since: float, until_: float) -> dict[str, float]:
+    heard = [one.latency_s for line in talkers for one in line.heard if since <= one.ended_at < until_]
+    return {
+        "utterances": len(heard),
+        "p50_s": round(percentile(heard, 0.5), 2),
+        "p95_s": round(percentile(heard, 0.95), 2),
+        "in_time": round(sum(latency <= REACH_S for latency in heard) / max(1, len(heard)), 3),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=("soak", "overload"), nargs="?", default="overload")
+    parser.add_argument("--capacity", type=int, default=48)
+    parser.add_argument("--talkers", type=int, default=24)
+    parser.add_argument("--minutes", type=float, default=20.0)
+    options = parser.parse_args()
+    if options.kind == "soak":
+        print(json.dumps(asyncio.run(soak(options.talkers, options.minutes))))
+        return 0
+    result = asyncio.run(overload(options.capacity))
+    for name, value in result.items():
+        print(f"{name:20} {value}")
+    print(json.dumps(result))
+    return 0 if not result["unbalanced_ledgers"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
