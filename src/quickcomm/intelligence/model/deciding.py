@@ -27,7 +27,7 @@ class Opinion(msgspec.Struct, frozen=True, kw_only=True):
     urgency: Chances
     danger: float
     usual: Mapping[str, Chances]
-    """How likely each department is for an intent, whatever was said."""
+    """How much an intent speaks for each department, beside what was said: factors above 0."""
 
 
 class Clause(msgspec.Struct, frozen=True, kw_only=True):
