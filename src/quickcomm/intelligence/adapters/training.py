@@ -27,7 +27,7 @@ Progress = Callable[[str, float], None]
 
 HEADS = ("intent", "department", "urgency", "danger")
 FOLDS = 3
-STRENGTH = {"intent": 1.0, "department": 0.7, "urgency": 1.0, "danger": 1.0, "cut": 1.0}
+STRENGTH = {"intent": 2.0, "department": 0.7, "urgency": 1.0, "danger": 1.0, "cut": 1.0}
 """Inverse penalty of each head, found by cross-validation."""
 
 INTENT_SCALE, SIGN_SCALE = 4.0, 1.5

@@ -80,7 +80,7 @@ def decide(pack: SitePack, reading: Reading, opinion: Opinion) -> Decided:
 
 
 def _who_first(pack: SitePack, reading: Reading, opinion: Opinion) -> str:
-    """Who must know of a danger: what the words and the intent say, but a certain wording's own department weighs more."""
+    """Who must know of a danger: by words and intent, but a certain wording's own department weighs more."""
     named = {hit.department for hit in reading.danger if hit.sure}
     usual = opinion.usual[pack.emergency.intent]
 

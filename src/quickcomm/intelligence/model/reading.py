@@ -198,7 +198,7 @@ class Reader:
 
 def _named(aliases: Sequence[str]) -> re.Pattern[str] | None:
     """Match a department wherever it is spoken of: "security to the lobby", "two more bartenders"."""
-    return compile_patterns(tuple(f"{re.escape(alias)}s?" for alias in aliases))
+    return compile_patterns(tuple(re.escape(alias).replace(r"\ ", " ") + "s?" for alias in aliases))
 
 
 def _call_signs(pack: SitePack) -> re.Pattern[str] | None:
