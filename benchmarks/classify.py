@@ -1,6 +1,7 @@
 """How well and how fast the local classifier understands: `python -m benchmarks.classify [--json FILE]`.
 
 Measures phrases that nobody trained on (tests/data/phrases/PACK.jsonl by default); prints a table, and writes JSON.
+Of PACK_blind.jsonl only sums are shown: who reads its single errors tunes to them, and the set is blind no more.
 `--cross-validate` measures on the pack's own phrases instead, each fold by what was learnt from the others.
 """
 
@@ -178,6 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     pack = load_pack(options.pack)
     times: dict[str, float] = {}
+    blind: dict[str, float] = {}
     if options.cross_validate:
         score = cross_validate(pack, options.cache_dir)
     else:
@@ -187,11 +189,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         phrases = load_phrases(pack, options.phrases or HELD_BACK / f"{pack.name}.jsonl")
         score = measure(pack, classifier, phrases)
         times |= speed(classifier, [p.text for p in phrases])
+        unseen = HELD_BACK / f"{pack.name}_blind.jsonl"
+        if options.phrases is None and unseen.is_file():
+            blind = measure(pack, classifier, load_phrases(pack, unseen)).summary()
     report(score, times, errors=options.errors)
+    if blind:
+        print("\nblind set: " + ", ".join(f"{name} {value:.3f}" for name, value in blind.items()))
     if options.json:
         tenths = [{"confidence": c, "accuracy": a, "answers": n} for c, a, n in score.calibration()[1]]
         figures = {
             "pack": pack.name, "cpus": os.cpu_count(), **score.summary(), **times, "tenths": tenths,
+            "blind": blind,
             "confusions": {field: score.confusions(field) for field in ("intent", "department", "urgency")},
         }  # fmt: skip
         options.json.write_text(json.dumps(figures, indent=1))

@@ -161,11 +161,17 @@ def test_held_back_phrases_of_the_default_pack(cache: Path) -> None:
     phrases = load_phrases(hotel, HELD_BACK / "hospitality.jsonl")
     built = build_local_classifier(hotel, cache)
     figures = measure(hotel, built, phrases).summary()
+    blind = measure(hotel, built, load_phrases(hotel, HELD_BACK / "hospitality_blind.jsonl")).summary()
     asyncio.run(built.aclose())
     assert figures["intent"] >= 0.83
     assert figures["rooms_exact"] >= 0.95
     assert figures["emergencies_found"] >= 0.94
     assert figures["false_alarms"] <= 0.04
+    assert blind["intent"] >= 0.88
+    assert blind["department"] >= 0.81
+    assert blind["rooms_exact"] >= 0.94
+    assert blind["emergencies_found"] >= 0.97
+    assert blind["false_alarms"] <= 0.06
 
 
 def test_weights_can_be_replaced_and_are_checked(tmp_path: Path) -> None:

@@ -47,6 +47,11 @@ def test_another_pack_has_other_numbers() -> None:
         ("412 needs three hand towels and a razor", [("hand towels", 3), ("razor", 1)]),
         ("bring a couple of feather pillows to 502", [("feather pillows", 2)]),
         ("150 chairs for the ballroom", [("chairs", 150)]),
+        ("black linens to ballroom A", [("black linens", 1)]),
+        ("bring two handheld mics and one spare stand", [("handheld mics", 2), ("stand", 1)]),
+        ("booster seat to table six please", [("booster seat", 1)]),
+        ("the bar is low on cocktail napkins", [("cocktail napkins", 1)]),
+        ("for twelve needs towels", [("towels", 1)]),
     ],
 )
 def test_things_come_with_how_many(text: str, items: list[tuple[str, int]]) -> None:
@@ -62,6 +67,9 @@ def test_things_come_with_how_many(text: str, items: list[tuple[str, int]]) -> N
         "we smell gas in the boiler room",
         "two guys are fighting by the bar", "people stuck inside the elevator",
         "a little girl is missing", "start evacuating the tower",
+        "the kitchen is on fire", "he's on fire, get a blanket", "heavy smoke in the room next door",
+        "a kid is drowning in the pool", "he got shocked by the outlet", "her arm is stuck in the machine",
+        "she hit the panic button", "lady's choking at table nine", "lightning hit the pool bar, people are down",
     ],
 )  # fmt: skip
 def test_danger_is_recognised_by_rule(text: str) -> None:
@@ -72,7 +80,9 @@ def test_danger_is_recognised_by_rule(text: str) -> None:
     "text",
     [
         "fire drill at ten", "the smoke detector in 303 is chirping", "my feet are killing me", "smoked salmon for two",
-        "the battery in my radio is dying", "he wants two steak knives",
+        "the battery in my radio is dying", "he wants two steak knives", "the team is on fire tonight",
+        "we're drowning in paperwork", "somebody to help me flip the mattress", "paramedics have left, all good",
+        "kid's been found, he's with his mom", "elevator two's stuck on four, nobody inside",
     ],
 )  # fmt: skip
 def test_near_misses_are_no_certain_danger(text: str) -> None:

@@ -1,5 +1,6 @@
 """Site packs: both built-in ones load, and mistakes are refused with the place where they are."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from quickcomm.kernel.errors import ConfigurationError, NotFoundError
 from quickcomm.kernel.site_pack import BUILT_IN, load_pack, load_phrases, pack_folder
 
+HELD_BACK = Path(__file__).resolve().parent.parent / "data" / "phrases"
 HOSPITALITY = (BUILT_IN / "hospitality" / "pack.toml").read_text()
 
 
@@ -84,3 +86,16 @@ def test_the_digest_follows_the_phrases(tmp_path: Path) -> None:
     before = load_pack(folder).digest
     (folder / "phrases.jsonl").write_text("\n")
     assert load_pack(folder).digest != before
+
+
+def spoken(text: str) -> str:
+    return " ".join(re.findall(r"[a-z0-9']+", text.lower()))
+
+
+@pytest.mark.parametrize("path", sorted(HELD_BACK.glob("*.jsonl")), ids=lambda path: path.stem)
+def test_no_held_back_phrase_stands_in_training(path: Path) -> None:
+    pack = load_pack(path.stem.removesuffix("_blind"))
+    learnt = {spoken(phrase.text) for phrase in load_phrases(pack)}
+    held_back = {spoken(phrase.text) for phrase in load_phrases(pack, path)}
+    assert held_back
+    assert not learnt & held_back

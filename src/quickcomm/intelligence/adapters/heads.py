@@ -17,7 +17,7 @@ from quickcomm.intelligence.model.reading import Reading
 
 Floats = npt.NDArray[np.float32]
 
-EMBEDDING_SCALE, NGRAM_SCALE, FLAG_SCALE = 2.0, 2.0, 0.5
+EMBEDDING_SCALE, NGRAM_SCALE, FLAG_SCALE = 3.0, 2.0, 0.8
 """How much each kind of feature may weigh against the others under one penalty; found by cross-validation."""
 
 ARRAYS, NAMES = "heads.npz", "heads.json"

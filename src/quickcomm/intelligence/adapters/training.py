@@ -27,14 +27,18 @@ Progress = Callable[[str, float], None]
 
 HEADS = ("intent", "department", "urgency", "danger")
 FOLDS = 3
-STRENGTH = {"intent": 2.0, "department": 1.0, "urgency": 1.0, "danger": 1.0, "cut": 1.0}
+STRENGTH = {"intent": 2.0, "department": 0.7, "urgency": 1.0, "danger": 1.0, "cut": 1.0}
 """Inverse penalty of each head, found by cross-validation."""
+
+INTENT_SCALE, SIGN_SCALE = 4.0, 1.5
+"""How much the intent, and the signs of the rules, may weigh more where the department is learnt; both found by
+cross-validation."""
 
 _INNER = re.compile(r"[,.;:!?-]\s")
 _MIN_PHRASES = 20
 _ROOM_BONUS = 3.0
 _NEVER = 9.0
-_RARE = 0.5
+_USUAL = 6.0
 _MAX_QUESTIONS = 500
 """Places to cut that are looked at, those of phrases with several insights first; more teach little."""
 
@@ -80,8 +84,7 @@ class Trainer:
         final = self._fit(examples)
         intent = msgspec.structs.replace(final.heads["intent"], temperature=temperature)
         self._progress("done", 1.0)
-        pairs = _pairs(self._pack, phrases)
-        heads = {**final.heads, "intent": intent, "cut": cut, "pairs": pairs}
+        heads = {**final.heads, "intent": intent, "cut": cut}
         return Learnt(ngrams=final.ngrams, heads=heads, report=report | {"temperature": temperature})
 
     def learn_texts(self, texts: Iterable[str]) -> None:
@@ -115,8 +118,32 @@ class Trainer:
         examples = self._different(examples)
         ngrams = Ngrams.fit([self._known[e.text][0].plain for e in examples])
         features = self._features(ngrams, [e.text for e in examples])
-        heads = {name: fit_head(features, [self._label(e, name) for e in examples], STRENGTH[name]) for name in names}
+        plain = [name for name in names if name != "department"]
+        heads = {name: fit_head(features, [self._label(e, name) for e in examples], STRENGTH[name]) for name in plain}
+        if "department" in names:
+            heads["department"], heads["pairs"] = self._fit_department(features, examples)
         return Fitted(ngrams=ngrams, heads=heads)
+
+    def _fit_department(self, features: Features, examples: Sequence[Example]) -> tuple[Head, Head]:
+        """Fit what the words say of the department, and beside them the intent: float32[intents, departments].
+
+        Both together, since each alone would count again what the other knows.
+        """
+        rows = [self._intents.index(e.insight.intent) for e in examples]
+        given = np.eye(len(self._intents), dtype=np.float32)[rows] * INTENT_SCALE
+        vector = self._embedder.size
+        scale = np.ones(features.dense.shape[1], np.float32)
+        scale[vector:] = SIGN_SCALE
+        joined = features._replace(dense=np.hstack([given, features.dense * scale]))
+        both = fit_head(joined, [self._label(e, "department") for e in examples], STRENGTH["department"])
+        by_intent, by_words = both.weights[: len(self._intents)], both.weights[len(self._intents) :]
+        by_words[: len(scale)] *= scale[:, None]
+        pairs = np.ascontiguousarray(by_intent * np.float32(INTENT_SCALE))
+        for row in set(range(len(self._intents))) - set(rows):  # an intent without a phrase has its usual department
+            usual = self._pack.intents[self._intents[row]].department
+            pairs[row] = [_USUAL if name == usual else 0.0 for name in both.classes]
+        words = msgspec.structs.replace(both, weights=np.ascontiguousarray(by_words))
+        return words, Head(classes=both.classes, weights=pairs, bias=np.zeros(len(both.classes), np.float32))
 
     def _cross_fit(self, examples: Sequence[Example]) -> tuple[list[Fitted], dict[str, float], float]:
         """Intent heads that have not seen one fold each, how right they are about it, and the temperature that fits."""
@@ -249,19 +276,6 @@ def heard(text: str) -> str:
 
 def fold_of(text: str) -> int:
     return hashlib.sha256(heard(text).encode()).digest()[0] % FOLDS
-
-
-def _pairs(pack: SitePack, phrases: Sequence[Phrase]) -> Head:
-    """How likely each department is for an intent, as logarithms: float32[intents of the pack, departments]."""
-    names, rows = sorted(pack.departments), sorted(pack.intents)
-    counts = np.full((len(rows), len(names)), _RARE)
-    for phrase in phrases:
-        for one in phrase.insights:
-            counts[rows.index(one.intent), names.index(one.department)] += 1
-    for row, intent in enumerate(rows):
-        counts[row, names.index(pack.intents[intent].department)] += 1
-    logs = np.log(counts / counts.sum(axis=1, keepdims=True)).astype(np.float32)
-    return Head(classes=tuple(names), weights=logs, bias=np.zeros(len(names), np.float32))
 
 
 Rows = list[tuple[Floats, tuple[str, ...], list[str]]]

@@ -27,7 +27,7 @@ class Opinion(msgspec.Struct, frozen=True, kw_only=True):
     urgency: Chances
     danger: float
     usual: Mapping[str, Chances]
-    """How likely each department is for an intent, whatever was said."""
+    """How much an intent speaks for each department, beside what was said: factors above 0."""
 
 
 class Clause(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,14 +73,14 @@ def decide(pack: SitePack, reading: Reading, opinion: Opinion) -> Decided:
         )
     return Decided(
         intent=intent,
-        department=_department(intent, opinion),
+        department=_department(pack, intent, opinion),
         urgency=_urgency(pack, intent, reading, opinion),
         confidence=min(max(confidence, 0.0), 1.0),
     )
 
 
 def _who_first(pack: SitePack, reading: Reading, opinion: Opinion) -> str:
-    """Who must know of a danger: as `_department`, but a certain wording's own department weighs more."""
+    """Who must know of a danger: by words and intent, but a certain wording's own department weighs more."""
     named = {hit.department for hit in reading.danger if hit.sure}
     usual = opinion.usual[pack.emergency.intent]
 
@@ -90,10 +90,18 @@ def _who_first(pack: SitePack, reading: Reading, opinion: Opinion) -> str:
     return max(sorted(usual), key=weight)
 
 
-def _department(intent: str, opinion: Opinion) -> str:
-    """Both opinions count: what the words say, and who usually does such things."""
-    usual = opinion.usual[intent]
-    return max(sorted(usual), key=lambda name: opinion.department.get(name, 0.0) * usual[name])
+def _department(pack: SitePack, intent: str, opinion: Opinion) -> str:
+    """Who is likeliest to act, over all that may be meant: it is often plain where the intent is not."""
+    meant = {name: p for name, p in opinion.intent.items() if name != pack.emergency.intent}
+    if intent == pack.unclear:
+        meant = {intent: 1.0}
+    total = dict.fromkeys(sorted(opinion.usual[intent]), 0.0)
+    for name, chance in meant.items():
+        shares = {who: opinion.department.get(who, 0.0) * factor for who, factor in opinion.usual[name].items()}
+        whole = sum(shares.values()) or 1.0
+        for who, share in shares.items():
+            total[who] += chance * share / whole
+    return max(total, key=lambda who: total[who])
 
 
 def _urgency(pack: SitePack, intent: str, reading: Reading, opinion: Opinion) -> Urgency:

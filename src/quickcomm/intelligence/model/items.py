@@ -18,6 +18,15 @@ _MAX_COUNT = 10_000
 _WORD = re.compile(r"[^\W\d_][\w'&-]*", re.UNICODE)
 _NUMERAL = re.compile(r"(?<![\w.,:])(\d{1,4})\s+$")
 
+_KIND = re.compile(r"(?<![\w'])([^\W\d_][\w-]*)\s+$")
+_KINDS = 2
+_NUMBERED = re.compile(r"\s+(\d{1,2}|[a-z]+)\b(?! of\b)", re.IGNORECASE)
+_GOES = re.compile(r"\s+(?:to|for)\b(?!\s+[a-z]+(?:\s+[a-z]+)?\s*[,:])", re.IGNORECASE)
+_AND = re.compile(
+    r"\s*,?\s+and\s+(?=(?:a|an|some|\d+|one|two|three|four|five|six|seven|eight|nine|ten|couple|few|another|more)\s)",
+    re.IGNORECASE,
+)
+
 # English words that end a noun phrase, or never start one.
 _STOP = frozenset(
     [
@@ -225,9 +234,15 @@ class ItemFinder:
         """Things in the order spoken; `taken` are spans (rooms, places, names) that are none."""
         spans = list(taken)
         found: list[Thing] = []
-        for start, end, name in sorted(self._known(text), key=lambda k: (k[0], -k[1])):
-            if _free(start, end, spans):
-                thing = _thing(text, start, end, name)
+        asking = self._asking_spans(text)
+        known = self._known(text)
+        starts = {start for start, _, _ in known}
+        for start, end, name in sorted(known, key=lambda k: (k[0], -k[1])):
+            if end + 1 in starts and text[end : end + 1].isspace():
+                continue  # the next is what it is: "cocktail napkins"
+            if _free(start, end, spans) and not _is_label(text, end, spans):
+                first = start if name else _widened(text, start, self._not, spans + asking)
+                thing = _thing(text, first, end, name)
                 found.append(thing)
                 spans.append((thing.start, thing.end))
         for start, end in self._asked(text):
@@ -236,7 +251,19 @@ class ItemFinder:
                 if thing.item.name.lower() not in self._not:
                     found.append(thing)
                     spans.append((thing.start, thing.end))
+        found += self._joined(text, found, spans)
         return sorted(found, key=lambda thing: thing.start)[:_MAX_ITEMS]
+
+    def _joined(self, text: str, found: list[Thing], spans: list[tuple[int, int]]) -> list[Thing]:
+        """What stands behind a thing and an "and": "two handheld mics and one stand"."""
+        more = []
+        for thing in found:
+            link = _AND.match(text, thing.end)
+            span = None if link is None else _phrase(text, link.end(), self._not)
+            if span is not None and _free(*span, spans):
+                more.append(_thing(text, *span, None))
+                spans.append((more[-1].start, more[-1].end))
+        return more
 
     def knows(self, text: str) -> int:
         """How many known things the text names: a sign for the learnt model."""
@@ -251,15 +278,16 @@ class ItemFinder:
             found += ((m.start(), m.end(), None) for m in self._plain.finditer(text))
         return found
 
+    def _asking_spans(self, text: str) -> list[tuple[int, int]]:
+        return [] if self._asking is None else [match.span() for match in self._asking.finditer(text)]
+
     def _asked(self, text: str) -> list[tuple[int, int]]:
-        if self._asking is None:
-            return []
-        spans = []
-        for match in self._asking.finditer(text):
-            span = _phrase(text, match.end(), self._not)
-            if span is not None:
-                spans.append(span)
-        return spans
+        """Noun phrases after a wording that asks, and one that opens the text and goes somewhere ("dip to 704")."""
+        spans = [_phrase(text, end, self._not) for _, end in self._asking_spans(text)]
+        opening = _phrase(text, 0, self._not)
+        if opening is not None and _GOES.match(text, opening[1]):
+            spans.append(opening)
+        return [span for span in spans if span is not None]
 
 
 def _inflected(name: str) -> str:
@@ -291,7 +319,26 @@ def _thing(text: str, start: int, end: int, name: str | None) -> Thing:
 
 def _only_modifiers(between: str) -> bool:
     words = between.lower().split()
-    return len(words) <= 3 and all(word in _MODIFIERS or word.isalpha() for word in words) and "and" not in words  # noqa: PLR2004
+    return len(words) <= 3 and all(word in _MODIFIERS or (word.isalpha() and word not in _STOP) for word in words)  # noqa: PLR2004
+
+
+def _is_label(text: str, end: int, spans: list[tuple[int, int]]) -> bool:
+    """Whether a small number right behind only says which one it is: "table six"."""
+    said = _NUMBERED.match(text, end)
+    return said is not None and _free(said.start(1), said.end(1), spans) and bool(find_quantities(f"{said[1]} things"))
+
+
+def _widened(text: str, start: int, not_items: frozenset[str], spans: list[tuple[int, int]]) -> int:
+    """Where a thing begins with the words that say what kind it is: "black linens", "cocktail napkins"."""
+    for _ in range(_KINDS):
+        before = _KIND.search(text, 0, start)
+        if before is None or not _free(before.start(1), before.end(1), spans):
+            break
+        word = before[1].lower()
+        if word in _STOP or word in _MODIFIERS or word in not_items or find_quantities(f"{word} things"):
+            break
+        start = before.start(1)
+    return start
 
 
 def _phrase(text: str, start: int, not_items: frozenset[str]) -> tuple[int, int] | None:

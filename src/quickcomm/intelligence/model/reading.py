@@ -1,6 +1,7 @@
 """Reads an utterance by the pack's rules: places, things, urgency, danger, cues. Feeds the learnt model."""
 
 import re
+from collections.abc import Sequence
 
 import msgspec
 
@@ -82,6 +83,7 @@ class Reader:
         self._near = compile_patterns(emergency.near_misses)
         self._cues = [compile_patterns(pack.intents[name].cues) for name in sorted(pack.intents)]
         self._departments = [compile_patterns(pack.departments[name].cues) for name in sorted(pack.departments)]
+        self._named = [_named(pack.departments[name].aliases) for name in sorted(pack.departments)]
         self._call_signs = _call_signs(pack)
         self.flag_count = len(self.read("").flags)
 
@@ -187,10 +189,16 @@ class Reader:
             *(level in levels for level in _URGENCIES),
             *(rule in kinds for rule in rules),
             *(reading.called == name for name in sorted(self.pack.departments)),
+            *(pattern is not None and bool(pattern.search(text)) for pattern in self._named),
             *(pattern is not None and bool(pattern.search(text)) for pattern in self._cues),
             *(pattern is not None and bool(pattern.search(text)) for pattern in self._departments),
         ]
         return tuple(float(sign) for sign in signs)
+
+
+def _named(aliases: Sequence[str]) -> re.Pattern[str] | None:
+    """Match a department wherever it is spoken of: "security to the lobby", "two more bartenders"."""
+    return compile_patterns(tuple(re.escape(alias).replace(r"\ ", " ") + "s?" for alias in aliases))
 
 
 def _call_signs(pack: SitePack) -> re.Pattern[str] | None:
