@@ -4,7 +4,8 @@ The cases need an echo, and neither of our sockets is one; so an echo with the s
 the real sockets do with wrong frames is in test_frames.py.
 """
 
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 import pytest
@@ -27,6 +28,17 @@ TOO_BIG: Final = frozenset(
 )
 """Messages of 4 to 16 MiB: more than we take, so that they must be refused with 1009."""
 PASSED: Final = {"OK", "NON-STRICT", "INFORMATIONAL"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stand_ins_go_again() -> Iterator[None]:
+    """The cases bring stand-ins for old libraries along (`pkg_resources`), which no other test must meet."""
+    path = list(sys.path)
+    yield
+    sys.path[:] = path
+    for name, module in list(sys.modules.items()):
+        if "/kosoku/shim/" in (getattr(module, "__file__", None) or ""):
+            del sys.modules[name]
 
 
 @pytest.fixture
