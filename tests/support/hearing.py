@@ -33,6 +33,13 @@ def lengths(clips: Sequence[Clip]) -> list[Transcript]:
     return [Transcript(text=str(len(clip.samples)), confidence=1.0) for clip in clips]
 
 
+class Talk:
+    """A `Line`: whose utterances come out one after the other."""
+
+    def __init__(self, *, over: bool = False) -> None:
+        self.over = over
+
+
 class ScriptedEngine:
     """A `SpeechToText` that does what the test says; `hold` keeps it from answering."""
 

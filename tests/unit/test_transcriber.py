@@ -7,11 +7,12 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
-from tests.support.hearing import ScriptedEngine, lengths
+from tests.support.hearing import ScriptedEngine, Talk, lengths
 
 from quickcomm.audio.model.formats import Int16
 from quickcomm.audio.ports import Clip, EngineError, Transcript
-from quickcomm.audio.service import transcriber as module
+from quickcomm.audio.service import transcriber as transcriber_module
+from quickcomm.audio.service import turns
 from quickcomm.audio.service.transcriber import EngineFailedError, Transcriber
 from quickcomm.kernel.clock import FakeClock
 
@@ -49,7 +50,7 @@ async def occupied(engine: ScriptedEngine) -> AsyncIterator[Transcriber]:
     """The only worker is busy with a first clip until the engine may go on."""
     async with running(engine) as transcriber:
         engine.go.clear()
-        first = transcriber.submit(clip(30))
+        first = transcriber.submit(clip(30), Talk())
         await until(lambda: len(engine.calls) == 1)
         yield transcriber
         engine.go.set()
@@ -59,7 +60,7 @@ async def occupied(engine: ScriptedEngine) -> AsyncIterator[Transcriber]:
 async def test_batches_are_of_like_length_and_start_with_the_oldest() -> None:
     engine = ScriptedEngine(max_batch=3)
     async with occupied(engine) as transcriber:
-        waiting = [transcriber.submit(clip(length)) for length in (2, 20, 3, 2.5, 21, 2.2, 9)]
+        waiting = [transcriber.submit(clip(length), Talk()) for length in (2, 20, 3, 2.5, 21, 2.2, 9)]
         assert transcriber.backlog_s == pytest.approx(59.7)
         engine.go.set()
         texts = [(await future).text for future in waiting]
@@ -73,10 +74,10 @@ async def test_what_is_late_lets_the_others_go_first_but_for_every_fourth_batch(
     async with occupied(engine) as transcriber:
         clock = transcriber._clock
         assert isinstance(clock, FakeClock)
-        waiting = [transcriber.submit(clip(length)) for length in (10, 11)]
-        clock.advance(module.LATE_AFTER_S + 1)
-        waiting += [transcriber.submit(clip(length)) for length in (1, 2, 3, 4, 5, 6)]
-        waiting.append(transcriber.submit(clip(12), late=True))
+        waiting = [transcriber.submit(clip(length), Talk()) for length in (10, 11)]
+        clock.advance(turns.LATE_AFTER_S + 1)
+        waiting += [transcriber.submit(clip(length), Talk()) for length in (1, 2, 3, 4, 5, 6)]
+        waiting.append(transcriber.submit(clip(12), Talk(), late=True))
         assert transcriber.backlog_s == pytest.approx(54)
         engine.go.set()
         await asyncio.gather(*waiting)
@@ -88,9 +89,9 @@ async def test_late_speech_of_like_length_goes_along() -> None:
     async with occupied(engine) as transcriber:
         clock = transcriber._clock
         assert isinstance(clock, FakeClock)
-        waiting = [transcriber.submit(clip(length)) for length in (2, 20)]
-        clock.advance(module.LATE_AFTER_S + 1)
-        waiting += [transcriber.submit(clip(length)) for length in (3, 4)]
+        waiting = [transcriber.submit(clip(length), Talk()) for length in (2, 20)]
+        clock.advance(turns.LATE_AFTER_S + 1)
+        waiting += [transcriber.submit(clip(length), Talk()) for length in (3, 4)]
         engine.go.set()
         await asyncio.gather(*waiting)
     assert seconds(engine)[1:] == [[3, 2], [4], [20]]
@@ -100,21 +101,21 @@ async def test_guesses_run_only_where_they_keep_nobody_waiting() -> None:
     engine = ScriptedEngine()
     async with running(engine) as transcriber:
         assert transcriber.spare
-        guess = transcriber.guess(clip(1), word_times=False)
+        guess = transcriber.guess(clip(1), Talk(), word_times=False)
         assert guess is not None
-        assert transcriber.guess(clip(1), word_times=False) is None, "one guess at a time"
+        assert transcriber.guess(clip(1), Talk(), word_times=False) is None, "one guess at a time"
         assert (await guess).text == "16000"
     async with occupied(engine) as transcriber:
-        assert transcriber.guess(clip(1), word_times=True) is None
+        assert transcriber.guess(clip(1), Talk(), word_times=True) is None
 
 
 async def test_a_guess_that_was_taken_back_is_not_decoded() -> None:
     engine = ScriptedEngine()
     async with running(engine) as transcriber:
-        guess = transcriber.guess(clip(1), word_times=True)
+        guess = transcriber.guess(clip(1), Talk(), word_times=True)
         assert guess is not None
         guess.cancel()
-        await transcriber.submit(clip(2))
+        await transcriber.submit(clip(2), Talk())
     assert seconds(engine) == [[2]]
 
 
@@ -122,11 +123,11 @@ async def test_finished_speech_goes_before_a_guess_and_an_adopted_guess_is_finis
     for adopted in (False, True):
         engine = ScriptedEngine()
         async with running(engine) as transcriber:
-            guess = transcriber.guess(clip(1), word_times=True)
+            guess = transcriber.guess(clip(1), Talk(), word_times=True)
             assert guess is not None
             if adopted:
                 transcriber.adopt(guess)
-            waiting = [transcriber.submit(clip(10)), transcriber.submit(clip(20))]
+            waiting = [transcriber.submit(clip(10), Talk()), transcriber.submit(clip(20), Talk())]
             await asyncio.gather(guess, *waiting)
         assert seconds(engine) == ([[1], [10], [20]] if adopted else [[10], [20], [1]])
 
@@ -139,12 +140,12 @@ async def test_a_clip_that_fails_is_tried_alone_and_given_up_after_three_attempt
 
     engine = ScriptedEngine(answer)
     async with occupied(engine) as transcriber:
-        bad, good = transcriber.submit(clip(1)), transcriber.submit(clip(2))
+        bad, good = transcriber.submit(clip(1), Talk()), transcriber.submit(clip(2), Talk())
         engine.go.set()
         with pytest.raises(EngineFailedError, match="3 times"):
             await bad
         assert (await good).text == "32000"
-        assert (await transcriber.submit(clip(3))).text == "48000"
+        assert (await transcriber.submit(clip(3), Talk())).text == "48000"
         assert transcriber.failures == 3
     assert seconds(engine)[1] == [1, 2]
     assert sorted(seconds(engine)[2:5]) == [[1], [1], [2]]
@@ -160,19 +161,19 @@ async def test_whatever_an_engine_raises_speech_goes_on(wrong: Exception) -> Non
         return lengths(clips)
 
     async with running(ScriptedEngine(answer)) as transcriber:
-        assert (await transcriber.submit(clip(1))).text == "16000"
+        assert (await transcriber.submit(clip(1), Talk())).text == "16000"
 
 
 async def test_too_few_transcripts_are_a_failure_of_the_engine() -> None:
     async with running(ScriptedEngine(lambda _: [])) as transcriber:
         with pytest.raises(EngineFailedError):
-            await transcriber.submit(clip(1))
+            await transcriber.submit(clip(1), Talk())
         with pytest.raises(EngineFailedError):
-            await transcriber.submit(clip(2))
+            await transcriber.submit(clip(2), Talk())
 
 
 async def test_an_engine_that_hangs_does_not_take_the_workers_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ENGINE_DEADLINE_S", 0.05)
+    monkeypatch.setattr(transcriber_module, "ENGINE_DEADLINE_S", 0.05)
     engine = ScriptedEngine()
     hanging = [True] * 3
     stuck = threading.Event()
@@ -186,9 +187,9 @@ async def test_an_engine_that_hangs_does_not_take_the_workers_with_it(monkeypatc
     engine.answer = answer
     async with running(engine) as transcriber:
         with pytest.raises(EngineFailedError):
-            await transcriber.submit(clip(1))
-        monkeypatch.setattr(module, "ENGINE_DEADLINE_S", 20)
-        assert (await transcriber.submit(clip(2))).text == "32000"
+            await transcriber.submit(clip(1), Talk())
+        monkeypatch.setattr(transcriber_module, "ENGINE_DEADLINE_S", 20)
+        assert (await transcriber.submit(clip(2), Talk())).text == "32000"
         stuck.set()
 
 
@@ -198,5 +199,5 @@ async def test_the_wait_of_the_oldest_is_told() -> None:
         clock = transcriber._clock
         assert isinstance(clock, FakeClock)
         clock.advance(7)
-        transcriber.submit(clip(1))
+        transcriber.submit(clip(1), Talk())
         assert transcriber.oldest_wait_s == pytest.approx(7)

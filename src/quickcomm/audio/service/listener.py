@@ -12,7 +12,8 @@ from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.model.track import Span, Track, TrackEvent
 from quickcomm.audio.ports import Captions, Recorder, SessionStore, Transcript
 from quickcomm.audio.service.front_end import FrontEnd
-from quickcomm.audio.service.transcriber import LATE_AFTER_S, Transcriber
+from quickcomm.audio.service.transcriber import Transcriber
+from quickcomm.audio.service.turns import LATE_AFTER_S
 from quickcomm.audio.service.utterance import Finished, Origin
 from quickcomm.audio.service.voice import Voice
 from quickcomm.contracts.captions import Caption
@@ -53,6 +54,13 @@ class Listener:
         self._tools = tools
         self._news = news
         self._note = note
+        for voice in voices:
+            voice.line = self
+
+    @property
+    def over(self) -> bool:
+        """Nothing more will be said: those who still talk go first at the engine."""
+        return all(voice.over for voice in self._voices)
 
     @property
     def all_heard(self) -> bool:

@@ -3,9 +3,7 @@
 Finished utterances come first, oldest first; guesses (early decoding in a pause, live partials) run only where no
 finished one waits, and are thrown away rather than queued.
 
-With more speech than can be decoded, oldest first would make everybody late. What is late already lets the others go
-before it, but for every fourth batch: latency grows only for those who are late, and the backlog is worked off as soon
-as there is room.
+With more speech than can be decoded, oldest first would make everybody late: `turns` says who goes first.
 """
 
 import asyncio
@@ -15,16 +13,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
 import structlog
 
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
-from quickcomm.audio.ports import Clip, EngineError, SpeechToText, Transcript, length_step
+from quickcomm.audio.ports import Clip, EngineError, SpeechToText, Transcript
+from quickcomm.audio.service.turns import Job, Line, Turns
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 
-LATE_AFTER_S: Final = 1.2
-LATE_TURN: Final = 4
 ATTEMPTS: Final = 3
 ENGINE_DEADLINE_S: Final = 60.0
 
@@ -37,23 +33,13 @@ class EngineFailedError(QuickCommError):
     code = "audio.engine_failed"
 
 
-class _Job(msgspec.Struct, eq=False):
-    clip: Clip
-    seconds: float
-    queued_at: float
-    future: asyncio.Future[Transcript]
-    attempts: int = 0
-
-
 class Transcriber:
     def __init__(self, engine: SpeechToText, clock: Clock) -> None:
         self._engine = engine
         self._clock = clock
-        self._queue: deque[_Job] = deque()
-        self._late: deque[_Job] = deque()
-        self._turn = 0
-        self._guesses: deque[_Job] = deque()
-        self._running: set[_Job] = set()
+        self._finished = Turns()
+        self._guesses: deque[Job] = deque()
+        self._running: set[Job] = set()
         self._busy = 0
         self._signal = asyncio.Event()
         self.failures = 0
@@ -69,36 +55,34 @@ class Transcriber:
         Most guesses are in vain. With a worker busy already, the next finished utterance would often find none free,
         and what is guessed alone is what a batch would have done at half the cost.
         """
-        return not self._queue and not self._late and not self._guesses and not self._busy
+        return not self._finished and not self._guesses and not self._busy
 
     @property
     def backlog_s(self) -> float:
         """Seconds of finished speech that wait."""
-        return sum(job.seconds for job in (*self._queue, *self._late))
+        return sum(job.seconds for job in self._finished)
 
     @property
     def oldest_wait_s(self) -> float:
         """How long the oldest finished utterance has been waiting or running."""
-        jobs = [*self._queue, *self._late, *self._running]
+        jobs = [*self._finished, *self._running]
         return self._clock.monotonic() - min((job.queued_at for job in jobs), default=self._clock.monotonic())
 
-    def submit(self, samples: Int16, *, late: bool = False) -> asyncio.Future[Transcript]:
+    def submit(self, samples: Int16, line: Line, *, late: bool = False) -> asyncio.Future[Transcript]:
         """Queue a finished utterance: int16[n] at 16 kHz. Its future fails with `EngineFailedError` at worst.
 
-        `late`: it must wait for one before it that is late, so that nothing is won by taking it first.
+        `late`: it must wait for one before it that is late.
         """
-        job = self._job(samples, word_times=True)
-        if late:
-            self._sort_out()
-        (self._late if late else self._queue).append(job)
+        job = self._job(samples, line, word_times=True)
+        self._finished.add(job, job.queued_at, late=late)
         self._signal.set()
         return job.future
 
-    def guess(self, samples: Int16, *, word_times: bool) -> asyncio.Future[Transcript] | None:
+    def guess(self, samples: Int16, line: Line, *, word_times: bool) -> asyncio.Future[Transcript] | None:
         """Decode if there is room right now, else None. Cancelling the future takes it back."""
         if not self.spare:
             return None
-        job = self._job(samples, word_times=word_times)
+        job = self._job(samples, line, word_times=word_times)
         self._guesses.append(job)
         self._signal.set()
         return job.future
@@ -108,7 +92,7 @@ class Transcriber:
         for job in self._guesses:
             if job.future is text:
                 self._guesses.remove(job)
-                self._queue.append(job)
+                self._finished.add(job, self._clock.monotonic())
                 return
 
     async def run(self) -> None:
@@ -121,14 +105,15 @@ class Transcriber:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _job(self, samples: Int16, *, word_times: bool) -> _Job:
+    def _job(self, samples: Int16, line: Line, *, word_times: bool) -> Job:
         clip = Clip(samples=samples, word_times=word_times)
         future: asyncio.Future[Transcript] = asyncio.get_running_loop().create_future()
-        return _Job(clip, len(samples) / ENGINE_RATE, self._clock.monotonic(), future)
+        return Job(clip, len(samples) / ENGINE_RATE, self._clock.monotonic(), future, line)
 
     async def _work(self) -> None:
         while True:
-            batch = self._next_batch()
+            most = self._engine.traits.max_batch
+            batch = self._finished.next_batch(most, self._clock.monotonic()) or self._next_guess()
             if not batch:
                 self._signal.clear()
                 await self._signal.wait()
@@ -141,43 +126,14 @@ class Transcriber:
                 self._busy -= 1
                 self._running.difference_update(batch)
 
-    def _next_batch(self) -> list[_Job]:
-        """The finished utterance whose turn it is and others of like length; else one guess."""
-        self._sort_out()
-        source = self._queue
-        if self._late:
-            self._turn += 1
-            if not self._queue or self._turn % LATE_TURN == 0:
-                source = self._late
-        if not source:
-            return self._next_guess()
-        head = source.popleft()
-        if head.attempts:
-            return [head]
-        step = length_step(head.seconds)
-        alike = [job for job in (*self._queue, *self._late) if length_step(job.seconds) == step and not job.attempts]
-        batch = [head, *alike[: self._engine.traits.max_batch - 1]]
-        for job in batch[1:]:
-            (self._queue if job in self._queue else self._late).remove(job)
-        return batch
-
-    def _sort_out(self) -> None:
-        """Forget what nobody waits for any more; set apart what is late."""
-        for jobs in (self._queue, self._late):
-            while jobs and jobs[0].future.cancelled():
-                jobs.popleft()
-        late = self._clock.monotonic() - LATE_AFTER_S
-        while self._queue and self._queue[0].queued_at < late:
-            self._late.append(self._queue.popleft())
-
-    def _next_guess(self) -> list[_Job]:
+    def _next_guess(self) -> list[Job]:
         while self._guesses:
             job = self._guesses.popleft()
             if not job.future.cancelled():
                 return [job]
         return []
 
-    async def _decode(self, batch: Sequence[_Job]) -> None:
+    async def _decode(self, batch: Sequence[Job]) -> None:
         try:
             async with asyncio.timeout(ENGINE_DEADLINE_S):
                 transcripts = await self._call([job.clip for job in batch])
@@ -217,7 +173,7 @@ class Transcriber:
         threading.Thread(target=run, name="stt", daemon=True).start()
         return await answer
 
-    def _retry(self, batch: Sequence[_Job]) -> None:
+    def _retry(self, batch: Sequence[Job]) -> None:
         for job in batch:
             job.attempts += 1
             if job.future.done():
@@ -225,5 +181,5 @@ class Transcriber:
             if job.attempts >= ATTEMPTS:
                 job.future.set_exception(EngineFailedError(f"Speech-to-text failed {job.attempts} times on a clip."))
             else:
-                self._queue.appendleft(job)
+                self._finished.add_again(job)
         self._signal.set()

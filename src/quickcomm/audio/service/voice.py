@@ -13,6 +13,7 @@ from quickcomm.audio.model.track import Opening, Span, Track, TrackEvent
 from quickcomm.audio.ports import Transcript
 from quickcomm.audio.service.front_end import Lane
 from quickcomm.audio.service.transcriber import Transcriber
+from quickcomm.audio.service.turns import Line
 from quickcomm.contracts.conversations import Ledger
 from quickcomm.kernel.clock import Clock
 
@@ -23,6 +24,8 @@ ShowPartial = Callable[[int, int, str], None]
 class Voice:
     def __init__(self, track: Track, checkpoint: Checkpoint, ledger: Ledger) -> None:
         self.track = track
+        self.line: Line = self
+        """Whose utterances come out in one order: the conversation, once it listens."""
         self.checkpoint = checkpoint
         self.ledger = ledger
         self._ahead: list[tuple[int, int]] = []
@@ -35,6 +38,11 @@ class Voice:
     def heard(self) -> bool:
         """Whether everything received went through the front end."""
         return self.track.drained and not (self.lane is not None and self.lane.busy)
+
+    @property
+    def over(self) -> bool:
+        """The speaker has said everything."""
+        return self.track.ended
 
     def published(self, span: Span) -> None:
         """The ledger counts it as speech as soon as a checkpoint is behind it: it says what lies before the ack."""
@@ -68,12 +76,12 @@ class Voice:
                 return text
         elif early is not None:
             early[2].cancel()
-        return transcriber.submit(span.samples, late=late)
+        return transcriber.submit(span.samples, self.line, late=late)
 
     def guess(self, span: Span, transcriber: Transcriber) -> None:
         """Decode in a pause, in case the utterance is over."""
         self.take_back()
-        text = transcriber.guess(span.samples, word_times=True)
+        text = transcriber.guess(span.samples, self.line, word_times=True)
         self._early = None if text is None else (span.start, span.end, text)
 
     def note(self, event: TrackEvent, settings: AudioSettings, clock: Clock) -> None:
@@ -87,7 +95,7 @@ class Voice:
         if clock.monotonic() < self._partial_at or self._partial is not None or self._early is not None:
             return
         sound = self.track.open_sound()
-        text = None if sound is None else transcriber.guess(sound[1], word_times=False)
+        text = None if sound is None else transcriber.guess(sound[1], self.line, word_times=False)
         if sound is None or text is None:
             return
         self._partial = text
