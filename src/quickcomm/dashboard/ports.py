@@ -67,7 +67,7 @@ class DashboardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Messages that may wait for one client before it is disconnected."""
     live_send_timeout_s: float = 10.0
     health_every_s: float = 2.0
-    replay: int = 200
+    replay: int = 100
     metrics_open: bool = False
 
 
