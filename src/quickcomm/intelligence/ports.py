@@ -1,12 +1,13 @@
-"""What intelligence needs from outside: something that classifies."""
+"""What intelligence needs from outside: something that classifies, a language model, and stores."""
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import msgspec
 
-from quickcomm.contracts.insight import Insight
+from quickcomm.contracts.insight import Insight, Urgency
 from quickcomm.contracts.insights import InsightsFound
+from quickcomm.kernel.errors import QuickCommError
 
 
 class Heard(msgspec.Struct, frozen=True, kw_only=True):
@@ -15,6 +16,9 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     channel: str = ""
     context: tuple[str, ...] = ()
+    site: str = "main"
+    conversation_id: str = ""
+    utterance_id: str = ""
 
 
 class Classifier(Protocol):
@@ -25,6 +29,165 @@ class Classifier(Protocol):
 
     async def classify(self, heard: Sequence[Heard]) -> list[tuple[Insight, ...]]:
         """At least one insight for each utterance, in the order spoken."""
+        ...
+
+
+# -- the language model ---------------------------------------------------------------------------------------------
+
+
+class ModelError(QuickCommError):
+    """The language model gave no usable answer: refused, 5xx, too late, garbage. Counts against the model."""
+
+    code = "intelligence.model_failed"
+    retryable = True
+
+
+class ModelBusyError(ModelError):
+    """The endpoint said 429 (or 503 with Retry-After): it lives, but wants less."""
+
+    code = "intelligence.model_busy"
+
+    def __init__(self, message: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ModelTimeoutError(ModelError):
+    code = "intelligence.model_timeout"
+
+
+class ModelAnswerError(ModelError):
+    """An answer came, but it is cut off, no JSON, or not what the schema asks for."""
+
+    code = "intelligence.model_answer"
+
+
+class ModelNotAllowedError(ModelError):
+    """401, 403, 404: no retry helps; somebody has to mend the key, the model name or the URL."""
+
+    code = "intelligence.model_not_allowed"
+    retryable = False
+
+
+class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+class ModelRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """One call. `schema` is a JSON schema that the answer must follow (None: plain text)."""
+
+    messages: tuple[ChatMessage, ...]
+    schema: Mapping[str, Any] | None = None
+    schema_name: str = "answer"
+    max_tokens: int = 400
+    temperature: float = 0.0
+
+
+class ModelAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came back, unchecked. Tokens as the endpoint counts them (0 where it does not say)."""
+
+    text: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    seconds: float = 0.0
+
+
+class LanguageModel(Protocol):
+    @property
+    def model(self) -> str: ...
+
+    async def complete(self, request: ModelRequest, *, timeout_s: float) -> ModelAnswer:
+        """One attempt, no retry. Raises `ModelError` and its kinds, nothing else."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+# -- what the model is asked, and what it answers -------------------------------------------------------------------
+
+
+class DraftItem(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    quantity: int = 1
+
+
+class DraftEvidence(msgspec.Struct, frozen=True, kw_only=True):
+    rooms: tuple[str, ...] = ()
+    items: tuple[str, ...] = ()
+    urgency: tuple[str, ...] = ()
+
+
+class Draft(msgspec.Struct, frozen=True, kw_only=True):
+    """One insight as the model claims it: right in form, not yet held against the text or the site pack."""
+
+    intent: str
+    department: str
+    urgency: Urgency
+    rooms: tuple[str, ...] = ()
+    items: tuple[DraftItem, ...] = ()
+    summary: str = ""
+    confidence: float = 0.5
+    evidence: DraftEvidence = DraftEvidence()
+
+
+class Prompt(Protocol):
+    """A prompt version, ready to be used: template, schema, examples and parameters under one id by content."""
+
+    @property
+    def id(self) -> str: ...
+
+    def request(self, heard: Heard) -> ModelRequest:
+        """What to send for an utterance (already masked)."""
+        ...
+
+    def parse(self, text: str) -> tuple[Draft, ...]:
+        """The checked answer, at least one draft. Raises `ModelAnswerError`."""
+        ...
+
+
+class Prompts(Protocol):
+    """Which prompt version a conversation has now: sticky by bucket, changed while running."""
+
+    def of(self, conversation_id: str) -> Prompt: ...
+
+
+class Grounding(Protocol):
+    """Holds drafts against the words of the text: what they do not support is dropped and counted."""
+
+    def ground(self, drafts: Sequence[Draft], heard: Heard, local: Sequence[Insight]) -> tuple[Insight, ...] | None:
+        """Insights with `source` "llm" (model and prompt version still empty); None if nothing usable is left.
+
+        `local`: what the local classifier says of the same utterance; urgency above what text and rules support is
+        brought down to it.
+        """
+        ...
+
+
+class Cached(msgspec.Struct, frozen=True, kw_only=True):
+    """An answer of the model as the cache keeps it: drafts before they are held against a text."""
+
+    drafts: tuple[Draft, ...]
+
+
+class AnswerCache(Protocol):
+    """Bounded, with a time to live; warm across restarts."""
+
+    async def get(self, key: bytes) -> Cached | None: ...
+
+    async def put(self, key: bytes, answer: Cached) -> None: ...
+
+
+class Usage(Protocol):
+    """Tokens and money, by conversation and day; and the cap."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Today's cap is reached: answer locally until it is raised or the day is over."""
+        ...
+
+    def record(self, site: str, conversation_id: str, answer: ModelAnswer) -> None:
+        """Count a call that was paid for; written down within a second, off the caller's way."""
         ...
 
 
