@@ -9,8 +9,8 @@ from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
-from quickcomm.intelligence.ports import Heard
-from quickcomm.intelligence.service import MAX_CHANNELS, Understanding
+from quickcomm.intelligence.ports import Heard, Owed
+from quickcomm.intelligence.service.understanding import MAX_CHANNELS, Understanding
 from quickcomm.kernel.bus import Delivery, RejectedError
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.errors import QuickCommError
@@ -47,17 +47,19 @@ class Results:
 
     def __init__(self) -> None:
         self.published: list[InsightsFound] = []
+        self.owed: list[Owed] = []
         self.failures: list[Exception] = []
 
     async def known(self, utterances: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         return {(item.site, item.utterance_id) for item in self.published} & set(utterances)
 
-    async def publish(self, found: Sequence[InsightsFound]) -> None:
+    async def publish(self, found: Sequence[InsightsFound], owed: Sequence[Owed] = ()) -> None:
         if self.failures:
             raise self.failures.pop()
         for item in found:
             if not await self.known([(item.site, item.utterance_id)]):
                 self.published.append(item)
+                self.owed += [debt for debt in owed if debt.found is item]
 
 
 class Desk:
@@ -167,4 +169,4 @@ async def test_a_retry_hears_the_same_as_the_first_attempt(desk: Desk, where: st
 async def test_channels_are_not_remembered_for_ever(desk: Desk) -> None:
     for number in range(MAX_CHANNELS + 5):
         await desk.hear(said(number, "x", channel=f"n{number}"))
-    assert len(desk.understanding._said) == MAX_CHANNELS
+    assert len(desk.understanding._context._said) == MAX_CHANNELS

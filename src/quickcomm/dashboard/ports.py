@@ -23,11 +23,17 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClassifierHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """Who answers now; `degraded` when the local one stands in for the LLM."""
+    """Who answers now; `degraded` when the local one stands in for the LLM, `off` where there is none.
+
+    `message` says it to operators; `since` is RFC 3339.
+    """
 
     model: str = ""
     source: Literal["llm", "local"] = "local"
     degraded: bool = False
+    state: Literal["up", "degraded", "off"] = "off"
+    message: str = ""
+    since: str | None = None
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):

@@ -195,6 +195,14 @@ OpensTask = Callable[[str], bool]
 """Whether an intent calls for somebody to act, by the site pack."""
 
 
+class Owed(msgspec.Struct, frozen=True, kw_only=True):
+    """What the local classifier answered in the model's place, and what it takes to give the model's answer later."""
+
+    found: InsightsFound
+    """As it was published: a renewal keeps its times and its receipt."""
+    heard: Heard
+
+
 class ResultStore(Protocol):
     """What was published already, and publishing: one step."""
 
@@ -202,6 +210,25 @@ class ResultStore(Protocol):
         """Those of the (site, utterance id) pairs that have insights."""
         ...
 
-    async def publish(self, found: Sequence[InsightsFound]) -> None:
-        """Remember and publish together; what is known by then is left out."""
+    async def publish(self, found: Sequence[InsightsFound], owed: Sequence[Owed] = ()) -> None:
+        """Remember and publish together; what is known in this revision or a higher one by then is left out.
+
+        `owed`: those of `found` that are to be renewed. A renewal that is published is owed no more.
+        """
+        ...
+
+
+class Debts(Protocol):
+    """What is owed: degraded insights that are to be renewed. Survives a restart."""
+
+    async def oldest(self, limit: int, since_ns: int) -> list[Owed]:
+        """Those published since `since_ns`, the oldest first."""
+        ...
+
+    async def forget(self, owed: Owed) -> None:
+        """There will be no better answer."""
+        ...
+
+    async def forget_before(self, before_ns: int) -> int:
+        """Give up what was published earlier; how many it was."""
         ...
