@@ -16,7 +16,8 @@ import platformdirs
 # Not from the modules' faces: those load the whole server, and every command reads this file.
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.dashboard.ports import DashboardSettings
-from quickcomm.intelligence.model.settings import LlmSettings, check_url
+from quickcomm.intelligence.model.settings import LlmSettings
+from quickcomm.intelligence.model.settings import check as check_llm
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 from quickcomm.kernel.keys import KeySettings
 from quickcomm.kernel.settings import StorageSettings
@@ -79,8 +80,7 @@ def load_settings(
     for name, number in _numbers(settings):
         if not (math.isfinite(number) and 0 <= number <= LARGEST):
             raise ConfigurationError(f"A setting is wrong: {name} must be a number from 0. See docs/settings.md.")
-    if settings.llm.url:
-        check_url(settings.llm.url)
+    check_llm(settings.llm)
     return settings
 
 
