@@ -6,8 +6,10 @@ from typing import Final
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.intelligence.adapters.embedding import MINILM
 from quickcomm.intelligence.adapters.local import build_local_classifier
+from quickcomm.intelligence.adapters.prompting import Prompting, labelled_set
 from quickcomm.intelligence.adapters.sql_results import MIGRATIONS, SqlResults
-from quickcomm.intelligence.ports import Classifier, Heard, OpensTask
+from quickcomm.intelligence.ports import Classifier, Heard, OpensTask, StoredPrompt
+from quickcomm.intelligence.service.prompt_evaluation import Evaluation, Examined
 from quickcomm.intelligence.service.understanding import Understanding
 from quickcomm.kernel.bus import Bus
 from quickcomm.kernel.clock import Clock
@@ -28,7 +30,11 @@ class Intelligence:
         self._understanding = Understanding(classifier, self._store, clock, opens_task)
 
     def migrate(self) -> None:
-        migrate(self._database.engine, "intelligence", MIGRATIONS)
+        self.migrate_tables(self._database)
+
+    @staticmethod
+    def migrate_tables(database: Database) -> None:
+        migrate(database.engine, "intelligence", MIGRATIONS)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -48,4 +54,15 @@ def describe_models(store: ModelStore) -> list[ModelReport]:
     return [store.describe(MINILM)]
 
 
-__all__ = ["Classifier", "Heard", "Intelligence", "build_classifier", "describe_models"]
+__all__ = [
+    "Classifier",
+    "Evaluation",
+    "Examined",
+    "Heard",
+    "Intelligence",
+    "Prompting",
+    "StoredPrompt",
+    "build_classifier",
+    "describe_models",
+    "labelled_set",
+]

@@ -8,6 +8,7 @@ from typing import Final
 from quickcomm.intelligence.adapters.prompt_examples import PhraseExamples
 from quickcomm.intelligence.adapters.sql_prompts import SqlPrompts
 from quickcomm.intelligence.service.prompt_desk import PromptDesk
+from quickcomm.intelligence.service.prompt_evaluation import LabelledSet, held_out
 from quickcomm.intelligence.service.prompt_version import PromptVersion, make_version
 from quickcomm.intelligence.service.prompts import DeployedPrompts
 from quickcomm.kernel.clock import Clock
@@ -48,6 +49,15 @@ class Prompting:
                 group.create_task(asyncio.to_thread(self._examples.warm, stop.is_set), name="prompts:examples")
         finally:
             stop.set()
+
+
+def labelled_set(pack: SitePack, path: Path | None, count: int) -> LabelledSet:
+    """Cases to judge prompts by: of a file all, of the pack's own phrases `count`. Raises `ConfigurationError`."""
+    phrases = load_phrases(pack, path)
+    if path is not None:
+        return LabelledSet(name=path.name, cases=tuple(phrases))
+    cases = held_out(phrases, count)
+    return LabelledSet(name=f"{len(cases)} of the {len(phrases)} phrases of {pack.name}", cases=cases)
 
 
 def built_in_file(pack: SitePack) -> Path:

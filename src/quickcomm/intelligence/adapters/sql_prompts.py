@@ -1,7 +1,7 @@
 """The prompt store in SQL: a version, what it is deployed to and who did that are written in one transaction."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -119,15 +119,21 @@ def _note(connection: Connection, record: PromptRecord) -> None:
 
 
 def _deployment(row: RowMapping) -> PromptDeployment:
-    return msgspec.convert(dict(row), PromptDeployment)
+    return msgspec.convert(_fields(row), PromptDeployment)
 
 
 def _prompt(row: RowMapping) -> StoredPrompt:
-    return msgspec.convert(dict(row), StoredPrompt)
+    return msgspec.convert(_fields(row), StoredPrompt)
 
 
 def _record(row: RowMapping) -> PromptRecord:
-    fields = dict(row)
+    fields = _fields(row)
+    del fields["id"]
     if fields["evidence"] is not None:
         fields["evidence"] = msgspec.json.decode(fields["evidence"])
     return msgspec.convert(fields, PromptRecord)
+
+
+def _fields(row: RowMapping) -> dict[str, Any]:
+    """Under plain names: SQLAlchemy's own are a kind of string that is not taken for one."""
+    return {str(name): value for name, value in row.items()}

@@ -44,11 +44,14 @@ async def _as_they_are(drafts: tuple[Draft, ...], _heard: Heard) -> Sequence[Jud
 
 
 class Examined(msgspec.Struct, frozen=True, kw_only=True):
-    """The model that prompts are tried on, and how it is used. `cost`: what an answer cost."""
+    """The model that prompts are tried on, and what is done around it."""
 
     model: LanguageModel
     timeout_s: float = 30.0
-    cost: Callable[[ModelAnswer], float] = lambda _answer: 0.0
+    spent: Callable[[ModelAnswer], float] = lambda _answer: 0.0
+    """Count an answer that is paid for, and say what it cost."""
+    prepare: Callable[[Heard], Heard] = lambda heard: heard
+    """What may leave the house of a case: masking."""
     finish: Finish = _as_they_are
 
 
@@ -163,7 +166,7 @@ class Evaluator:
         """What came of it, and whether the model answered at all. Raises `ModelNotAllowedError`."""
         heard = Heard(text=case.text)
         try:
-            answer = await self._complete(version, heard)
+            answer = await self._complete(version, self._examined.prepare(heard))
         except ModelNotAllowedError:
             raise
         except ModelError as error:
@@ -172,7 +175,7 @@ class Evaluator:
             seconds=answer.seconds,
             prompt_tokens=answer.prompt_tokens,
             completion_tokens=answer.completion_tokens,
-            cost=self._examined.cost(answer),
+            cost=self._examined.spent(answer),
         )
         try:
             found = await self._examined.finish(version.parse(answer.text), heard)

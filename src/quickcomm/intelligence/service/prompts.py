@@ -65,15 +65,21 @@ class DeployedPrompts:
             revision=deployment.revision,
             problem=problem,
         )
-        log.info("prompts.in_force", live=self.now.live.id, canary=canary and canary.id, weight=self.now.weight)
 
     async def run(self) -> None:
         """Look each second, until cancelled."""
+        told = 0
         while True:
             try:
                 await self.refresh()
             except QuickCommError as error:
                 log.warning("prompts.not_read", error=str(error))
+            now = self.now
+            if now.revision != told:
+                told = now.revision
+                log.info("prompts.in_force", live=now.live.id, canary=now.canary and now.canary.id, weight=now.weight)
+                if now.problem:
+                    log.warning("prompts.broken", problem=now.problem)
             await asyncio.sleep(POLL_S)
 
     def version(self, prompt: StoredPrompt) -> PromptVersion:
@@ -94,7 +100,6 @@ class DeployedPrompts:
                 raise NotFoundError(f"prompt {prompt_id}: it is deployed, but not stored.")
             return self.version(stored[prompt_id]), ""
         except QuickCommError as error:
-            log.warning("prompts.broken", prompt=prompt_id, error=str(error))
             return None, f"The deployed prompt {prompt_id} cannot be used; the last good one is kept. {error}"
 
 
