@@ -7,7 +7,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Mapping
 from string import Template
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -22,8 +22,8 @@ _ALIASES_SHOWN, _WORDINGS_SHOWN, _ROOMS_SHOWN = 6, 24, 60
 _PLAIN: Final = re.compile(r"[a-z' ]{3,30}")
 
 
-class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Base of every table: nothing in it that is not known; what is left out does not count for the id."""
+class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every table: nothing in it that is not known."""
 
 
 class ModelParameters(_Part, frozen=True, kw_only=True):
@@ -76,8 +76,18 @@ def parse_prompt(source: str, pack: SitePack, origin: str = "prompt") -> PromptF
 
 def content_id(file: PromptFile) -> str:
     """The id of what the file says: comments, spaces, the order of keys and spelt-out defaults make no difference."""
-    canonical = msgspec.json.encode(file, order="sorted")
+    canonical = msgspec.json.encode(_spelt_out(file), order="sorted")
     return hashlib.sha256(canonical).hexdigest()[:ID_LENGTH]
+
+
+def _spelt_out(part: msgspec.Struct) -> dict[str, Any]:
+    """All that differs from the defaults: a key that is invented later changes no id of today."""
+    said: dict[str, Any] = {}
+    for field in msgspec.structs.fields(part):
+        value = getattr(part, field.name)
+        if value != field.default:
+            said[field.encode_name] = _spelt_out(value) if isinstance(value, msgspec.Struct) else value
+    return said
 
 
 def render(file: PromptFile, pack: SitePack) -> str:

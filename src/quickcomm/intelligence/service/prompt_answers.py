@@ -91,8 +91,14 @@ def _draft(one: _Insight, pack: SitePack, asked: AnswerParameters, where: str) -
 
 
 def _reason(error: Exception) -> str:
-    """Tell the place and what was expected; a value that msgspec quotes may be what somebody said."""
-    if isinstance(error, msgspec.ValidationError):
-        said, _, path = str(error).partition(" - at ")
-        return f"{said.split(', got')[0] if 'Invalid enum' not in said else 'Invalid enum value'} at {path or '`$`'}"
-    return "it is no JSON, or is cut off."
+    """Tell the place and what was expected; what msgspec quotes may be what somebody said, and stays out."""
+    if not isinstance(error, msgspec.ValidationError):
+        return "it is no JSON, or is cut off."
+    said, _, path = str(error).partition(" - at ")
+    for quoting, instead in (
+        ("Invalid enum value", "Invalid enum value"),
+        ("Object contains unknown", "Unknown field"),
+    ):
+        if said.startswith(quoting):
+            said = instead
+    return f"{said.split(', got')[0]} at {path or '`$`'}."
