@@ -27,6 +27,7 @@ OPEN: Final = {
 READ: Final = {
     ("GET", "/metrics"),
     ("GET", "/v1/channels"),
+    ("GET", "/v1/prompts"),
     ("GET", "/v1/conversations"),
     ("GET", "/v1/conversations/{conversation_id}"),
     ("GET", "/v1/live"),

@@ -7,6 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
+from quickcomm.contracts.prompts import PromptsView
 from quickcomm.contracts.timing import Latency
 from quickcomm.dashboard.adapters.hub import Hub
 from quickcomm.dashboard.adapters.live import LiveFeed
@@ -23,6 +24,7 @@ from quickcomm.dashboard.ports import (
     Health,
     HealthProvider,
     OnReceipt,
+    PromptsProvider,
 )
 from quickcomm.dashboard.service.service import DashboardService
 from quickcomm.kernel.bus import Bus
@@ -54,8 +56,12 @@ def _nobody_asks(_site: str, _conversation_id: str, _utterance_id: str, _latency
     """Nobody wants receipts."""
 
 
+async def _no_prompts() -> PromptsView:
+    return PromptsView()
+
+
 class Dashboard:
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by name only: what an entrypoint connects
         self,
         *,
         database: Database,
@@ -66,6 +72,7 @@ class Dashboard:
         health: HealthProvider = Health,
         on_receipt: OnReceipt = _nobody_asks,
         ready: Callable[[], bool] = lambda: True,
+        prompts: PromptsProvider = _no_prompts,
     ) -> None:
         """`ready`: whether the rest of the process takes part; the dashboard adds its own consumers to that."""
         settings = settings or DashboardSettings()
@@ -80,6 +87,7 @@ class Dashboard:
             self._service,
             keys,
             lambda: self._service.ready and ready(),
+            prompts,
             metrics_open=settings.metrics_open,
         )
         self._page = PageFiles()

@@ -1,11 +1,12 @@
 """What the dashboard needs from outside: a store, somewhere to push, and word of how the system is."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
 from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.prompts import PromptsView
 from quickcomm.contracts.timing import Latency
 from quickcomm.dashboard.model.edits import Action
 from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, TaskStatus, UtteranceRecord
@@ -61,6 +62,9 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
 
 HealthProvider = Callable[[], Health]
+PromptsProvider = Callable[[], Awaitable[PromptsView]]
+"""Which prompt versions are in force, and how they came to be."""
+
 OnReceipt = Callable[[str, str, str, Latency], None]
 """Called once an utterance with (site, conversation_id, utterance_id, latency), after its first complete push."""
 

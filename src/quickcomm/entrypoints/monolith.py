@@ -26,6 +26,10 @@ from quickcomm.entrypoints.data_directory import DataDirectory, Running
 from quickcomm.entrypoints.engines import load_classifier, load_engine, load_model
 from quickcomm.entrypoints.settings import Settings
 from quickcomm.intelligence.module import Classifier, Intelligence, LanguageModel, build_parts
+from quickcomm.entrypoints.engines import load_classifier, load_engine
+from quickcomm.entrypoints.prompt_administration import PromptAdministration
+from quickcomm.entrypoints.settings import Settings
+from quickcomm.intelligence.module import Classifier, Intelligence, Prompting
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
@@ -69,6 +73,7 @@ class Monolith:
         self._keys = Authenticator(self._key_store, self._clock, settings.keys)
         self._alarms: dict[str, Alarm] = {}
         self._pack: SitePack = load_pack(settings.pack)
+        self._prompting = Prompting(self._database, self._pack, self._clock)
         self._started = datetime.now(UTC)
         self._url = ""
         self._dashboard = Dashboard(
@@ -79,6 +84,7 @@ class Monolith:
             settings=settings.dashboard,
             health=self._health,
             on_receipt=self._receipt,
+            prompts=self._prompting.desk.view,
         )
         self._audio = Audio(
             settings=settings.audio,
@@ -142,7 +148,14 @@ class Monolith:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, auto_decompress=False)
         await runner.setup()
         site = web.TCPSite(runner, self._settings.host, self._settings.port)
-        administration = Administration(self._database, self._bus, self._key_store, self._audio.ledgers, self._status)
+        administration = Administration(
+            self._database,
+            self._bus,
+            self._key_store,
+            self._audio.ledgers,
+            self._status,
+            PromptAdministration(self._prompting).commands(),
+        )
         try:
             try:
                 await site.start()

@@ -19,6 +19,10 @@ from quickcomm.intelligence.service.guard import Guard, ModelState
 from quickcomm.intelligence.service.limiter import Limiter
 from quickcomm.intelligence.service.llm import LlmClassifier, Parts
 from quickcomm.intelligence.service.renewal import Renewal
+from quickcomm.intelligence.adapters.prompting import Prompting, labelled_set
+from quickcomm.intelligence.adapters.sql_results import MIGRATIONS, SqlResults
+from quickcomm.intelligence.ports import Classifier, Heard, OpensTask, StoredPrompt
+from quickcomm.intelligence.service.prompt_evaluation import Evaluation, Examined
 from quickcomm.intelligence.service.understanding import Understanding
 from quickcomm.kernel.bus import Bus
 from quickcomm.kernel.clock import Clock
@@ -86,7 +90,11 @@ class Intelligence:
         return told if self._model is None else told | self._model.status()
 
     def migrate(self) -> None:
-        migrate(self._database.engine, "intelligence", MIGRATIONS)
+        self.migrate_tables(self._database)
+
+    @staticmethod
+    def migrate_tables(database: Database) -> None:
+        migrate(database.engine, "intelligence", MIGRATIONS)
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -176,4 +184,13 @@ __all__ = [
     "build_model",
     "build_parts",
     "describe_models",
+    "Evaluation",
+    "Examined",
+    "Heard",
+    "Intelligence",
+    "Prompting",
+    "StoredPrompt",
+    "build_classifier",
+    "describe_models",
+    "labelled_set",
 ]

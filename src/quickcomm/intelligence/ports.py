@@ -7,6 +7,7 @@ import msgspec
 
 from quickcomm.contracts.insight import Insight, Urgency
 from quickcomm.contracts.insights import InsightsFound
+from quickcomm.contracts.prompts import PromptAction, PromptComparison
 from quickcomm.kernel.errors import QuickCommError
 
 
@@ -150,6 +151,74 @@ class Prompts(Protocol):
     """Which prompt version a conversation has now: sticky by bucket, changed while running."""
 
     def of(self, conversation_id: str) -> Prompt: ...
+
+
+class StoredPrompt(msgspec.Struct, frozen=True, kw_only=True):
+    """A prompt version as it was handed in: `source` is the text of its file."""
+
+    id: str
+    name: str
+    note: str
+    source: str
+    added_ns: int
+    added_by: str
+
+
+class PromptDeployment(msgspec.Struct, frozen=True, kw_only=True):
+    """Which versions are in force from here on. `back_to`: the revision that a rollback returns to."""
+
+    revision: int
+    live_id: str
+    canary_id: str | None = None
+    weight: int = 0
+    """Per cent of the conversations that have the canary."""
+    back_to: int | None = None
+
+
+class PromptRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of the audit trail: who did what, when, on what evidence."""
+
+    at_ns: int
+    by: str
+    action: PromptAction
+    prompt_id: str
+    against_id: str | None = None
+    weight: int = 0
+    forced: bool = False
+    note: str = ""
+    evidence: PromptComparison | None = None
+
+
+class PromptStore(Protocol):
+    """Prompt versions, what is deployed, and the audit trail. What is recorded is recorded with what it is about."""
+
+    async def deployment(self) -> PromptDeployment | None:
+        """The present one; None as long as nothing was ever deployed."""
+        ...
+
+    async def deployment_at(self, revision: int) -> PromptDeployment | None: ...
+
+    async def prompts(self) -> list[StoredPrompt]:
+        """Newest first."""
+        ...
+
+    async def add(self, prompt: StoredPrompt, record: PromptRecord) -> bool:
+        """Keep a version; False (and nothing recorded) where it is known."""
+        ...
+
+    async def deploy(self, deployment: PromptDeployment, record: PromptRecord) -> None:
+        """Raises `ConflictError` where that revision is taken: somebody else was quicker."""
+        ...
+
+    async def record(self, record: PromptRecord) -> None: ...
+
+    async def records(self, limit: int) -> list[PromptRecord]:
+        """Newest first."""
+        ...
+
+    async def evaluation(self, prompt_id: str) -> PromptRecord | None:
+        """The newest evaluation of a version."""
+        ...
 
 
 class Grounding(Protocol):
