@@ -10,7 +10,7 @@ from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
 from quickcomm.intelligence.ports import Heard
-from quickcomm.intelligence.service import MAX_CHANNELS, Understanding
+from quickcomm.intelligence.service.understanding import MAX_CHANNELS, Understanding
 from quickcomm.kernel.bus import Delivery, RejectedError
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.errors import QuickCommError

@@ -8,7 +8,7 @@ from quickcomm.intelligence.adapters.embedding import MINILM
 from quickcomm.intelligence.adapters.local import build_local_classifier
 from quickcomm.intelligence.adapters.sql_results import MIGRATIONS, SqlResults
 from quickcomm.intelligence.ports import Classifier, Heard, OpensTask
-from quickcomm.intelligence.service import Understanding
+from quickcomm.intelligence.service.understanding import Understanding
 from quickcomm.kernel.bus import Bus
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.model_files import ModelReport, ModelStore

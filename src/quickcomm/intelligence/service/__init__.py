@@ -1,0 +1,1 @@
+"""Behaviour: transcripts to insights, and which prompt version asks for them."""
