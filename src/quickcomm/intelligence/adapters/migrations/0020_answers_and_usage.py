@@ -38,6 +38,7 @@ def upgrade() -> None:
         sa.Column("site", sa.String(64), primary_key=True),
         sa.Column("conversation_id", sa.String(128), primary_key=True),
         sa.Column("talk", sa.LargeBinary, nullable=False),
+        sa.Column("ended", sa.Boolean, nullable=False),
         sa.Column("due_ns", sa.BigInteger),
         sa.Column("at_ns", sa.BigInteger, nullable=False),
     )
