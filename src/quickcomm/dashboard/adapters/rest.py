@@ -12,7 +12,6 @@ from quickcomm import __version__
 from quickcomm.dashboard.adapters import parameters
 from quickcomm.dashboard.adapters.openapi import document
 from quickcomm.dashboard.adapters.operations import (
-    OPERATIONS,
     STATES,
     STATUSES,
     Assignment,
@@ -25,6 +24,8 @@ from quickcomm.dashboard.adapters.operations import (
     Status,
     TaskList,
 )
+from quickcomm.dashboard.adapters.report_operations import ALL_OPERATIONS
+from quickcomm.dashboard.adapters.report_rest import ReportRest
 from quickcomm.dashboard.model.edits import Action
 from quickcomm.dashboard.ports import Commands, Queries, UtteranceFilter
 from quickcomm.kernel.errors import BusyError, InvalidInputError
@@ -44,6 +45,7 @@ class Rest:
         commands: Commands,
         auth: Authenticator,
         ready: Callable[[], bool],
+        reports: ReportRest,
         *,
         metrics_open: bool,
     ) -> None:
@@ -51,6 +53,7 @@ class Rest:
         self._commands = commands
         self._auth = auth
         self._ready = ready
+        self._reports = reports
         self._metrics_open = metrics_open
 
     def routes(self) -> list[web.RouteDef]:
@@ -66,6 +69,8 @@ class Rest:
             "reopenTask": self._task_action("reopen"),
             "listChannels": self._channels,
             "getSession": self._session,
+            "getShiftReport": self._reports.shift,
+            "getUsage": self._reports.usage,
         }
         free: dict[str, Handler] = {
             "openSession": self._open_session,
@@ -81,7 +86,7 @@ class Rest:
                 operation.path,
                 self._guard(operation, guarded[operation.id]) if operation.id in guarded else free[operation.id],
             )
-            for operation in OPERATIONS
+            for operation in ALL_OPERATIONS
         ]
 
     def _guard(self, operation: Operation, handler: Guarded) -> Handler:
