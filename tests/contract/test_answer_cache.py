@@ -8,8 +8,9 @@ import pytest
 import sqlalchemy as sa
 from tests.support.intelligence_store import allow_writes, opened, refuse_writes
 
-from quickcomm.intelligence.adapters.sql_cache import CacheSettings, SqlCache, answers
+from quickcomm.intelligence.adapters.sql_cache import SqlCache, answers
 from quickcomm.intelligence.adapters.write_behind import EVERY_S
+from quickcomm.intelligence.model.cache import CacheSettings
 from quickcomm.intelligence.ports import Cached, Draft
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.storage import Database, StorageError

@@ -50,7 +50,8 @@ class Desk:
         self.clock = clock or FakeClock(START_NS)
         self.usage = CountedUsage()
         self.store = SqlTalks(database, SETTINGS)
-        questions = SideQuestions(model, self.usage, is_open)
+        questions = SideQuestions(model, self.usage)
+        questions.may_ask = is_open
         self.summaries = Summaries(self.store, questions, self.clock, SETTINGS)
 
     async def leak(self) -> None:

@@ -4,19 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quickcomm.dashboard.model.report import (
-    Counted,
-    Emergency,
-    ShiftReport,
-    TimedTask,
-    Times,
-    counted,
-    facts,
-    lasting,
-    plain_words,
-    supported,
-    times,
-)
+from quickcomm.dashboard.model.report import Counted, Emergency, ShiftReport, TimedTask, Times, counted, times
+from quickcomm.dashboard.model.report_words import facts, lasting, plain_words, supported
 from quickcomm.dashboard.model.views import Task
 
 

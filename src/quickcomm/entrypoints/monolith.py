@@ -20,12 +20,12 @@ from aiohttp import web
 from quickcomm import __version__
 from quickcomm.audio.module import Audio, Caller, SpeechToText
 from quickcomm.contracts.timing import Latency
-from quickcomm.dashboard.module import Alarm, ClassifierHealth, Dashboard, Health
+from quickcomm.dashboard.module import Alarm, ClassifierHealth, Dashboard, Health, Neighbours
 from quickcomm.entrypoints.administration import Administration, Answer, admin_socket
 from quickcomm.entrypoints.data_directory import DataDirectory, Running
 from quickcomm.entrypoints.engines import load_classifier, load_engine
 from quickcomm.entrypoints.settings import Settings
-from quickcomm.intelligence.module import Classifier, Intelligence
+from quickcomm.intelligence.module import Classifier, Intelligence, SideSettings, SideWork
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
@@ -66,6 +66,12 @@ class Monolith:
         self._pack: SitePack = load_pack(settings.pack)
         self._started = datetime.now(UTC)
         self._url = ""
+        side = SideWork(
+            self._database,
+            self._bus,
+            self._clock,
+            SideSettings(answers=settings.answers, usage=settings.usage, summaries=settings.summaries),
+        )
         self._dashboard = Dashboard(
             database=self._database,
             bus=self._bus,
@@ -74,6 +80,7 @@ class Monolith:
             settings=settings.dashboard,
             health=self._health,
             on_receipt=self._receipt,
+            neighbours=Neighbours(usage=side.usage_report, narrator=side.narrate),
         )
         self._audio = Audio(
             settings=settings.audio,
@@ -91,6 +98,7 @@ class Monolith:
             clock=self._clock,
             classifier=classifier,
             opens_task=self._pack.opens_task,
+            side=side,
         )
 
     async def run(self, ready: Callable[[Ready], None], stop: asyncio.Event) -> None:
@@ -105,6 +113,7 @@ class Monolith:
         finally:
             self._audio.close()
             await self._dashboard.aclose()
+            await self._intelligence.aclose()
             await self._database.aclose()
 
     # -- inside -----------------------------------------------------------------------------------------------------

@@ -16,6 +16,9 @@ import platformdirs
 # Not from the modules' faces: those load the whole server, and every command reads this file.
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.dashboard.ports import DashboardSettings
+from quickcomm.intelligence.model.cache import CacheSettings
+from quickcomm.intelligence.model.talk import SummarySettings
+from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 from quickcomm.kernel.keys import KeySettings
 from quickcomm.kernel.settings import StorageSettings
@@ -49,6 +52,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     stt: SttSettings = SttSettings()
     dashboard: DashboardSettings = DashboardSettings()
     keys: KeySettings = KeySettings()
+    answers: CacheSettings = CacheSettings()
+    usage: UsageSettings = UsageSettings()
+    summaries: SummarySettings = SummarySettings()
     storage: StorageSettings = StorageSettings()
 
     @property
@@ -56,7 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return Path(self.cache_dir) if self.cache_dir else platformdirs.user_cache_path("quickcomm")
 
 
-SECTIONS: Final = ("audio", "stt", "dashboard", "keys", "storage")
+SECTIONS: Final = ("audio", "stt", "dashboard", "keys", "storage", "answers", "usage", "summaries")
 IGNORED: Final = frozenset({"QUICKCOMM_KEY", "QUICKCOMM_URL", "QUICKCOMM_DATA_DIR", SPEECH_DATA})
 
 

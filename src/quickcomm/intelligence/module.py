@@ -1,11 +1,13 @@
 """The public face of intelligence: build it, run it, close it."""
 
+import asyncio
 from pathlib import Path
 from typing import Final
 
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.intelligence.adapters.embedding import MINILM
 from quickcomm.intelligence.adapters.local import build_local_classifier
+from quickcomm.intelligence.adapters.side_work import SideSettings, SideWork
 from quickcomm.intelligence.adapters.sql_results import MIGRATIONS, SqlResults
 from quickcomm.intelligence.ports import Classifier, Heard, OpensTask
 from quickcomm.intelligence.service.understanding import Understanding
@@ -20,22 +22,38 @@ GROUP: Final = "intelligence"
 
 class Intelligence:
     def __init__(
-        self, *, database: Database, bus: Bus, clock: Clock, classifier: Classifier, opens_task: OpensTask
+        self,
+        *,
+        database: Database,
+        bus: Bus,
+        clock: Clock,
+        classifier: Classifier,
+        opens_task: OpensTask,
+        side: SideWork | None = None,
     ) -> None:
         self._database = database
         self._bus = bus
+        self._side = side or SideWork(database, bus, clock)
         self._store = SqlResults(database)
         self._understanding = Understanding(classifier, self._store, clock, opens_task)
 
     def migrate(self) -> None:
         migrate(self._database.engine, "intelligence", MIGRATIONS)
+        self._side.restore()
 
     async def run(self) -> None:
         """Work until cancelled."""
-        await self._bus.subscribe(TRANSCRIPTS, GROUP, self._understanding.handle)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._side.run(), name="intelligence:side")
+            await self._bus.subscribe(TRANSCRIPTS, GROUP, self._understanding.handle)
 
     async def purge(self, before_ns: int) -> None:
         await self._store.purge(before_ns)
+        await self._side.purge(before_ns)
+
+    async def aclose(self) -> None:
+        """Write what is left. May be called again."""
+        await self._side.aclose()
 
 
 def build_classifier(pack: SitePack, cache: Path) -> Classifier:
@@ -48,4 +66,4 @@ def describe_models(store: ModelStore) -> list[ModelReport]:
     return [store.describe(MINILM)]
 
 
-__all__ = ["Classifier", "Heard", "Intelligence", "build_classifier", "describe_models"]
+__all__ = ["Classifier", "Heard", "Intelligence", "SideSettings", "SideWork", "build_classifier", "describe_models"]

@@ -7,7 +7,8 @@ from typing import Final
 import msgspec
 import structlog
 
-from quickcomm.dashboard.model.report import Narrative, ShiftReport, facts, plain_words, supported
+from quickcomm.dashboard.model.report import Narrative, ShiftReport
+from quickcomm.dashboard.model.report_words import facts, plain_words, supported
 from quickcomm.dashboard.ports import Narrator, Reports, Shift
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import InvalidInputError

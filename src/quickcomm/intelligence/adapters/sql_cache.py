@@ -3,8 +3,9 @@
 A hit costs microseconds and never touches the disk. `kill -9` costs what was put in the last second.
 """
 
+import contextlib
 from collections import OrderedDict
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 import sqlalchemy as sa
@@ -13,6 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects.sqlite import insert
 
 from quickcomm.intelligence.adapters.write_behind import WriteBehind
+from quickcomm.intelligence.model.cache import CacheSettings
 from quickcomm.intelligence.ports import Cached
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED
@@ -42,11 +44,6 @@ _SAVE: Final = _row.on_conflict_do_update(
     index_elements=["key"], set_={name: _row.excluded[name] for name in ("answer", "at_ns", "used_ns")}
 )
 _decoder = msgspec.json.Decoder(Cached)
-
-
-class CacheSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    entries: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 10_000
-    ttl_hours: Annotated[float, msgspec.Meta(gt=0, le=87_600)] = 168.0
 
 
 class _Entry(msgspec.Struct, kw_only=True):
@@ -114,7 +111,8 @@ class SqlCache:
             offset += len(rows)
             if len(rows) < LOAD_ROWS:
                 break
-        self._rows = await self._database.read(_count)
+        with contextlib.suppress(StorageError):
+            self._rows = await self._database.read(_count)
         self._loaded = True
 
     async def flush(self) -> None:

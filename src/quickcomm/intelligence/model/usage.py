@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, time, timedelta, tzinfo
 from typing import Annotated, Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -81,6 +80,8 @@ class Calendar:
         self.name = time_zone
         self._zone: tzinfo | None = None
         if time_zone:
+            from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415 - every command reads these settings
+
             try:
                 self._zone = ZoneInfo(time_zone)
             except (ZoneInfoNotFoundError, ValueError, OSError) as error:
