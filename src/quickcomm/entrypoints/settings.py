@@ -17,6 +17,9 @@ import platformdirs
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.dashboard.ports import DashboardSettings
 from quickcomm.intelligence.model.settings import LlmSettings, check_url
+from quickcomm.intelligence.model.cache import CacheSettings
+from quickcomm.intelligence.model.talk import SummarySettings
+from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 from quickcomm.kernel.keys import KeySettings
 from quickcomm.kernel.settings import StorageSettings
@@ -51,6 +54,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     llm: LlmSettings = LlmSettings()
     dashboard: DashboardSettings = DashboardSettings()
     keys: KeySettings = KeySettings()
+    answers: CacheSettings = CacheSettings()
+    usage: UsageSettings = UsageSettings()
+    summaries: SummarySettings = SummarySettings()
     storage: StorageSettings = StorageSettings()
 
     @property
@@ -58,7 +64,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return Path(self.cache_dir) if self.cache_dir else platformdirs.user_cache_path("quickcomm")
 
 
-SECTIONS: Final = ("audio", "stt", "llm", "dashboard", "keys", "storage")
+SECTIONS: Final = ("audio", "stt", "llm", "answers", "usage", "summaries", "dashboard", "keys", "storage")
 IGNORED: Final = frozenset({"QUICKCOMM_KEY", "QUICKCOMM_URL", "QUICKCOMM_DATA_DIR", SPEECH_DATA})
 
 

@@ -5,9 +5,10 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from quickcomm.contracts.insight import Insight, Urgency
+from quickcomm.contracts.insight import Insight, Source, Urgency
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.prompts import PromptAction, PromptComparison
+from quickcomm.intelligence.model.talk import Talk
 from quickcomm.kernel.errors import QuickCommError
 
 
@@ -300,4 +301,34 @@ class Debts(Protocol):
 
     async def forget_before(self, before_ns: int) -> int:
         """Give up what was published earlier; how many it was."""
+        ...
+
+
+# -- summaries ------------------------------------------------------------------------------------------------------
+
+
+TalkChange = Callable[[Talk | None], Talk | None]
+"""From a conversation as it is remembered (None: not at all) to what it becomes."""
+
+
+class TalkStore(Protocol):
+    """What is remembered of conversations."""
+
+    async def apply(self, changes: Sequence[tuple[tuple[str, str], TalkChange]]) -> None:
+        """Change conversations, named by (site, conversation id), in one transaction."""
+        ...
+
+    async def due(self, now_ns: int, limit: int) -> list[Talk]:
+        """Those whose summary is to be renewed, the longest overdue first."""
+        ...
+
+    async def publish(self, seen: Talk, text: str, source: Source, now_ns: int) -> bool:
+        """Remember a summary made of `seen` and publish it, in one step.
+
+        False, with nothing published, where it says nothing new or another one was published since.
+        """
+        ...
+
+    async def forget(self, before_ns: int) -> None:
+        """Forget conversations that have ended and were last changed before."""
         ...

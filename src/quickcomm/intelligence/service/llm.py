@@ -147,7 +147,6 @@ class LlmClassifier:
         except QuickCommError as error:  # the store is in trouble: that is no reason not to answer
             log.warning("llm.cache_failed", error=str(error))
             found = None
-        metrics.CACHE.labels("hit" if found else "miss").inc()
         return found.drafts if found else None
 
     async def _shared(self, question: _Question, deadline: float, *, spare: bool) -> Drafts:
@@ -269,8 +268,6 @@ class LlmClassifier:
     def _paid(self, heard: Heard, answer: ModelAnswer) -> None:
         """Whether it is of use or not."""
         self._parts.usage.record(heard.site, heard.conversation_id, answer)
-        metrics.TOKENS.labels("prompt").inc(answer.prompt_tokens)
-        metrics.TOKENS.labels("completion").inc(answer.completion_tokens)
 
 
 def normalised(text: str) -> str:
