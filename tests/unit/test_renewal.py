@@ -173,8 +173,9 @@ async def test_when_it_goes_away_again_in_the_middle_nothing_is_given_up(tmp_pat
         office.desk.model.down = ModelError("500")
         for _ in range(ATTEMPTS + 1):
             assert await office.renew() == 0
-        assert not office.desk.fallback.available
+            office.clock.advance(600)
         assert len(await office.owed()) == 20
+        assert len(office.desk.model.requests) < 20, "and it is left alone"
 
 
 async def test_one_that_the_model_has_no_answer_for_is_given_up_and_the_others_are_not(tmp_path: Path) -> None:
@@ -184,7 +185,12 @@ async def test_one_that_the_model_has_no_answer_for_is_given_up_and_the_others_a
         assert await office.renew() == 1
         for _ in range(ATTEMPTS - 1):
             assert await office.owed() == ["c:0:1"]
+            calls = len(office.desk.grounding.seen)
             assert await office.renew() == 0
+            assert len(office.desk.grounding.seen) == calls, "not at once"
+            office.clock.advance(600)
+            assert await office.renew() == 0
+            assert len(office.desk.grounding.seen) == calls + 1
         assert await office.owed() == []
 
 
@@ -236,5 +242,6 @@ async def test_an_answer_error_of_the_endpoint_counts_against_it_here_too(tmp_pa
     async with opened(tmp_path) as office:
         await office.publish(*(degraded(number, office.clock.now_ns()) for number in range(6)))
         office.desk.model.down = ModelAnswerError("cut off")
-        await office.renew()
-        assert not office.desk.fallback.available
+        assert await office.renew() == 0
+        assert not office.desk.fallback.well
+        assert len(office.desk.model.requests) == 1, "one is enough to see that"

@@ -51,6 +51,11 @@ class Fallback:
         return self._guard.available and not self._llm.exhausted
 
     @property
+    def well(self) -> bool:
+        """Whether there is nothing against asking it what nobody waits for."""
+        return self._guard.well and not self._llm.exhausted
+
+    @property
     def state(self) -> ModelState:
         if not self._llm.exhausted:
             self._exhausted_since = None

@@ -80,6 +80,11 @@ class Guard:
         return self._breaker.closed
 
     @property
+    def well(self) -> bool:
+        """Available, and the last that was heard of it was an answer."""
+        return self._breaker.closed and self._silent_since is None
+
+    @property
     def state(self) -> ModelState:
         if self.available:
             return ModelState(state="up", since_ns=self._since_ns, why="The language model answers.")
@@ -127,7 +132,7 @@ class Guard:
         while True:
             await self._trouble.wait()
             pause_s = FIRST_PROBE_S
-            while not self._well:
+            while not self.well:
                 await sleep(max(pause_s, self._retry_after_s))
                 await self._probe(probe)
                 pause_s = min(pause_s * SLOWDOWN, SLOWEST_PROBE_S)
@@ -135,12 +140,8 @@ class Guard:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    @property
-    def _well(self) -> bool:
-        return self._breaker.closed and self._silent_since is None
-
     async def _probe(self, probe: Callable[[], Awaitable[None]]) -> None:
-        if self._well:
+        if self.well:
             return
         began = self._clock.monotonic()
         open_before = not self._breaker.closed
