@@ -86,6 +86,18 @@ class PlaceFinder:
                 found.append(mention)
         return _corrected(text, found)
 
+    def guesses(self, text: str) -> list[Mention]:
+        """Words that sound like a room ("ate fifteen"), believed or not: enough for whoever has another reason."""
+        return [m for m in _heard_wrong(text) if self._pattern.fullmatch(m.value)]
+
+    def written(self, claim: str) -> str | None:
+        """How a room is written that somebody names: "Room 412", "412." and "four twelve" are all 412."""
+        plain = claim.strip().strip(".,;:#'\"()[] ")
+        if self._pattern.fullmatch(plain):
+            return plain.upper()
+        named = self.rooms(plain) or self.rooms(f"room {plain}")
+        return named[0].value if len(named) == 1 else None
+
     def unverified(self, rooms: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(room for room in rooms if room not in self._registry) if self._registry else ()
 
