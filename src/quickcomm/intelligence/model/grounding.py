@@ -59,6 +59,7 @@ class Grounder:
 
     def ground(self, drafts: Sequence[Draft], heard: Heard, local: Sequence[Insight]) -> tuple[Insight, ...] | None:
         support = Support(self._reader, self._aliases, heard)
+        drafts = list(dict.fromkeys(drafts))
         if len(drafts) > _MAX_INSIGHTS:
             self._dropped["too_many"] += len(drafts) - _MAX_INSIGHTS
             drafts = drafts[:_MAX_INSIGHTS]
@@ -69,7 +70,7 @@ class Grounder:
         found = [insight for index, draft in enumerate(drafts) if (insight := one.hold(draft, index, drafts))]
         kept = [insight for insight in found if insight.index not in one.hollow] or found[:1]
         self._dropped["order_to_model"] += len(found) - len(kept)
-        found = one.with_emergency(_distinct(kept))
+        found = one.with_emergency(kept)
         return combined(found) if found else None
 
 
@@ -335,11 +336,3 @@ class _One:
 
 def _words(words: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for word in words if word.strip()))
-
-
-def _distinct(found: Sequence[Insight]) -> list[Insight]:
-    """Without what the model says twice."""
-    kept: dict[tuple[str, tuple[str, ...], tuple[Item, ...]], Insight] = {}
-    for insight in found:
-        kept.setdefault((insight.intent, insight.rooms, insight.items), insight)
-    return list(kept.values())

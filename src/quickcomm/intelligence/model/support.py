@@ -149,7 +149,7 @@ class Support:
 
     def _quantity(self, claimed: int, thing: Thing | None) -> int:
         """The claimed number if it is said; else what rules read beside the thing; else one."""
-        read = 1 if thing is None else thing.item.quantity
+        read = 1 if thing is None or str(thing.item.quantity) in self._rooms else thing.item.quantity
         if claimed == read or claimed < 1 or claimed > _MAX_COUNT:
             return read
         return claimed if claimed != 1 and claimed in self._counts() else read
