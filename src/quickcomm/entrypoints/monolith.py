@@ -24,8 +24,8 @@ from quickcomm.dashboard.module import Alarm, ClassifierHealth, Dashboard, Healt
 from quickcomm.entrypoints.administration import Administration, Answer, admin_socket
 from quickcomm.entrypoints.data_directory import DataDirectory, Running
 from quickcomm.entrypoints.engines import load_classifier, load_engine, load_model
-from quickcomm.entrypoints.settings import Settings
 from quickcomm.entrypoints.prompt_administration import PromptAdministration
+from quickcomm.entrypoints.settings import Settings
 from quickcomm.intelligence.module import Classifier, Intelligence, IntelligenceSettings, LanguageModel, SideSettings
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock

@@ -16,8 +16,8 @@ import platformdirs
 # Not from the modules' faces: those load the whole server, and every command reads this file.
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.dashboard.ports import DashboardSettings
-from quickcomm.intelligence.model.settings import LlmSettings, check_url
 from quickcomm.intelligence.model.cache import CacheSettings
+from quickcomm.intelligence.model.settings import LlmSettings, check_url
 from quickcomm.intelligence.model.talk import SummarySettings
 from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError

@@ -19,6 +19,8 @@ from quickcomm.intelligence.adapters.prompting import Prompting, labelled_set
 from quickcomm.intelligence.adapters.side_work import SideSettings, SideWork
 from quickcomm.intelligence.adapters.sql_results import MIGRATIONS, SqlResults
 from quickcomm.intelligence.model.concurrency import Limit
+from quickcomm.intelligence.model.grounding import Grounder
+from quickcomm.intelligence.model.reading import Reader
 from quickcomm.intelligence.model.settings import LlmSettings
 from quickcomm.intelligence.ports import Classifier, Draft, Heard, LanguageModel, ModelAnswer, OpensTask, StoredPrompt
 from quickcomm.intelligence.service import plain
@@ -76,7 +78,7 @@ class Intelligence:
         parts = Parts(
             model=model,
             prompts=self.prompting.prompts,
-            grounding=plain.PlainGrounding(pack),
+            grounding=Grounder(Reader(pack)),
             cache=self._side.cache,
             usage=self._side.usage,
             mask=plain.Unmasked,

@@ -5,22 +5,14 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from quickcomm.contracts.insight import Insight, Source, Urgency
+from quickcomm.contracts.insight import Insight, Source
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.prompts import PromptAction, PromptComparison
+from quickcomm.intelligence.model.drafts import Draft, DraftEvidence, DraftItem, Heard
 from quickcomm.intelligence.model.talk import Talk
 from quickcomm.kernel.errors import QuickCommError
 
-
-class Heard(msgspec.Struct, frozen=True, kw_only=True):
-    """An utterance to classify, with what was said before it on the same channel (oldest first)."""
-
-    text: str
-    channel: str = ""
-    context: tuple[str, ...] = ()
-    site: str = "main"
-    conversation_id: str = ""
-    utterance_id: str = ""
+__all__ = ["Draft", "DraftEvidence", "DraftItem", "Heard"]  # beside what is defined here
 
 
 class Classifier(Protocol):
@@ -107,30 +99,6 @@ class LanguageModel(Protocol):
 
 
 # -- what the model is asked, and what it answers -------------------------------------------------------------------
-
-
-class DraftItem(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
-    quantity: int = 1
-
-
-class DraftEvidence(msgspec.Struct, frozen=True, kw_only=True):
-    rooms: tuple[str, ...] = ()
-    items: tuple[str, ...] = ()
-    urgency: tuple[str, ...] = ()
-
-
-class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """One insight as the model claims it: right in form, not yet held against the text or the site pack."""
-
-    intent: str
-    department: str
-    urgency: Urgency
-    rooms: tuple[str, ...] = ()
-    items: tuple[DraftItem, ...] = ()
-    summary: str = ""
-    confidence: float = 0.5
-    evidence: DraftEvidence = DraftEvidence()
 
 
 class Prompt(Protocol):
