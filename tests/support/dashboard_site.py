@@ -13,9 +13,11 @@ from aiohttp import web
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged
 from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
+from quickcomm.contracts.prompts import PromptsView
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed, Word
 from quickcomm.dashboard.module import Dashboard, DashboardSettings
+from quickcomm.dashboard.ports import PromptsProvider
 from quickcomm.kernel.bus.sql import MIGRATIONS as BUS_MIGRATIONS
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
@@ -125,8 +127,14 @@ class Site:
         return self.http.ws_connect(f"{self.url}/v1/live{query}", headers=self.headers(role), **options)
 
 
+async def _no_prompts() -> PromptsView:
+    return PromptsView()
+
+
 @asynccontextmanager
-async def running(path: Path, settings: DashboardSettings | None = None) -> AsyncIterator[Site]:
+async def running(
+    path: Path, settings: DashboardSettings | None = None, prompts: PromptsProvider = _no_prompts
+) -> AsyncIterator[Site]:
     database = Database(path / "site.sqlite")
     database.open()
     clock = SystemClock()
@@ -141,6 +149,7 @@ async def running(path: Path, settings: DashboardSettings | None = None) -> Asyn
         keys=auth,
         settings=settings,
         on_receipt=lambda *receipt: receipts.put_nowait(receipt),
+        prompts=prompts,
     )
     migrate(database.engine, "bus", BUS_MIGRATIONS)
     keys.migrate()

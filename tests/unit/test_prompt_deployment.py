@@ -185,7 +185,7 @@ async def test_force_is_possible_and_recorded(site: Site) -> None:
     assert view.canary.event is not None
     event = view.canary.event
     assert (event.action, event.forced, event.weight, event.by) == ("canary", True, 5, "ada")
-    assert event.note.startswith("on eight, its score is")
+    assert event.note.startswith("On eight, its score is")
     assert event.evidence is not None
     assert event.evidence.candidate.score < event.evidence.live.score
 

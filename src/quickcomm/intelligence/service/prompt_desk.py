@@ -139,7 +139,7 @@ class PromptDesk:
             against_id=present.live_id,
             weight=weight,
             forced=bool(objection),
-            note=objection,
+            note=objection[:1].upper() + objection[1:],
             evidence=evaluation.evidence if evaluation is not None else None,
         )
         following = next_deployment(
