@@ -13,11 +13,10 @@ from aiohttp import web
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged
 from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
-from quickcomm.contracts.prompts import PromptsView
+from quickcomm.contracts.summaries import SUMMARIES, ConversationSummarized
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed, Word
-from quickcomm.dashboard.module import Dashboard, DashboardSettings
-from quickcomm.dashboard.ports import PromptsProvider
+from quickcomm.dashboard.module import Dashboard, DashboardSettings, Neighbours
 from quickcomm.kernel.bus.sql import MIGRATIONS as BUS_MIGRATIONS
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
@@ -25,6 +24,7 @@ from quickcomm.kernel.http import create_app
 from quickcomm.kernel.keys import Authenticator, KeySettings, KeyStore, Role
 from quickcomm.kernel.storage import Database, migrate
 
+Message = UtteranceTranscribed | InsightsFound | ConversationChanged | ConversationSummarized
 Receipt = tuple[str, str, str, Latency]
 START_NS = 1_760_000_000_000_000_000
 
@@ -97,8 +97,13 @@ class Site:
         self.tokens: dict[str, str] = {}
         self.app: web.Application
 
-    async def publish(self, *messages: UtteranceTranscribed | InsightsFound | ConversationChanged) -> None:
-        streams = {UtteranceTranscribed: TRANSCRIPTS, InsightsFound: INSIGHTS, ConversationChanged: CONVERSATIONS}
+    async def publish(self, *messages: Message) -> None:
+        streams = {
+            UtteranceTranscribed: TRANSCRIPTS,
+            InsightsFound: INSIGHTS,
+            ConversationChanged: CONVERSATIONS,
+            ConversationSummarized: SUMMARIES,
+        }
         for message in messages:
             await self.bus.publish(streams[type(message)], message.conversation_id, msgspec.json.encode(message))
 
@@ -127,13 +132,9 @@ class Site:
         return self.http.ws_connect(f"{self.url}/v1/live{query}", headers=self.headers(role), **options)
 
 
-async def _no_prompts() -> PromptsView:
-    return PromptsView()
-
-
 @asynccontextmanager
 async def running(
-    path: Path, settings: DashboardSettings | None = None, prompts: PromptsProvider = _no_prompts
+    path: Path, settings: DashboardSettings | None = None, neighbours: Neighbours | None = None
 ) -> AsyncIterator[Site]:
     database = Database(path / "site.sqlite")
     database.open()
@@ -148,8 +149,8 @@ async def running(
         clock=clock,
         keys=auth,
         settings=settings,
+        neighbours=neighbours,
         on_receipt=lambda *receipt: receipts.put_nowait(receipt),
-        prompts=prompts,
     )
     migrate(database.engine, "bus", BUS_MIGRATIONS)
     keys.migrate()

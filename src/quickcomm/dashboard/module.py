@@ -1,18 +1,19 @@
 """The dashboard's one public face: built by an entrypoint, migrated, run, drained and closed."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
-from quickcomm.contracts.prompts import PromptsView
 from quickcomm.contracts.timing import Latency
 from quickcomm.dashboard.adapters.hub import Hub
 from quickcomm.dashboard.adapters.live import LiveFeed
 from quickcomm.dashboard.adapters.page import STATIC, PageFiles
 from quickcomm.dashboard.adapters.queries import SqlQueries
+from quickcomm.dashboard.adapters.report_rest import ReportRest
+from quickcomm.dashboard.adapters.reports import SqlReports
 from quickcomm.dashboard.adapters.rest import Rest
 from quickcomm.dashboard.adapters.state import SqlStore
 from quickcomm.dashboard.ports import (
@@ -23,9 +24,10 @@ from quickcomm.dashboard.ports import (
     DashboardSettings,
     Health,
     HealthProvider,
+    Neighbours,
     OnReceipt,
-    PromptsProvider,
 )
+from quickcomm.dashboard.service.reporting import ShiftReports
 from quickcomm.dashboard.service.service import DashboardService
 from quickcomm.kernel.bus import Bus
 from quickcomm.kernel.clock import Clock
@@ -41,6 +43,7 @@ __all__ = [
     "DashboardSettings",
     "Health",
     "HealthProvider",
+    "Neighbours",
     "OnReceipt",
     "page_is_built",
 ]
@@ -56,12 +59,8 @@ def _nobody_asks(_site: str, _conversation_id: str, _utterance_id: str, _latency
     """Nobody wants receipts."""
 
 
-async def _no_prompts() -> PromptsView:
-    return PromptsView()
-
-
 class Dashboard:
-    def __init__(  # noqa: PLR0913 - by name only: what an entrypoint connects
+    def __init__(
         self,
         *,
         database: Database,
@@ -71,11 +70,10 @@ class Dashboard:
         settings: DashboardSettings | None = None,
         health: HealthProvider = Health,
         on_receipt: OnReceipt = _nobody_asks,
-        ready: Callable[[], bool] = lambda: True,
-        prompts: PromptsProvider = _no_prompts,
+        neighbours: Neighbours | None = None,
     ) -> None:
-        """`ready`: whether the rest of the process takes part; the dashboard adds its own consumers to that."""
         settings = settings or DashboardSettings()
+        neighbours = neighbours or Neighbours()
         self._database = database
         self._bus = bus
         self._hub = Hub(settings.live_clients, settings.live_queue)
@@ -86,8 +84,9 @@ class Dashboard:
             queries,
             self._service,
             keys,
-            lambda: self._service.ready and ready(),
-            prompts,
+            lambda: self._service.ready and neighbours.ready(),
+            neighbours.prompts,
+            ReportRest(ShiftReports(SqlReports(database), clock, neighbours.narrator), neighbours.usage),
             metrics_open=settings.metrics_open,
         )
         self._page = PageFiles()

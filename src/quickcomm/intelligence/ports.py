@@ -5,21 +5,14 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from quickcomm.contracts.insight import Insight, Urgency
+from quickcomm.contracts.insight import Insight, Source
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.prompts import PromptAction, PromptComparison
+from quickcomm.intelligence.model.drafts import Draft, DraftEvidence, DraftItem, Heard
+from quickcomm.intelligence.model.talk import Talk
 from quickcomm.kernel.errors import QuickCommError
 
-
-class Heard(msgspec.Struct, frozen=True, kw_only=True):
-    """An utterance to classify, with what was said before it on the same channel (oldest first)."""
-
-    text: str
-    channel: str = ""
-    context: tuple[str, ...] = ()
-    site: str = "main"
-    conversation_id: str = ""
-    utterance_id: str = ""
+__all__ = ["Draft", "DraftEvidence", "DraftItem", "Heard"]  # beside what is defined here
 
 
 class Classifier(Protocol):
@@ -106,30 +99,6 @@ class LanguageModel(Protocol):
 
 
 # -- what the model is asked, and what it answers -------------------------------------------------------------------
-
-
-class DraftItem(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
-    quantity: int = 1
-
-
-class DraftEvidence(msgspec.Struct, frozen=True, kw_only=True):
-    rooms: tuple[str, ...] = ()
-    items: tuple[str, ...] = ()
-    urgency: tuple[str, ...] = ()
-
-
-class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """One insight as the model claims it: right in form, not yet held against the text or the site pack."""
-
-    intent: str
-    department: str
-    urgency: Urgency
-    rooms: tuple[str, ...] = ()
-    items: tuple[DraftItem, ...] = ()
-    summary: str = ""
-    confidence: float = 0.5
-    evidence: DraftEvidence = DraftEvidence()
 
 
 class Prompt(Protocol):
@@ -264,6 +233,14 @@ OpensTask = Callable[[str], bool]
 """Whether an intent calls for somebody to act, by the site pack."""
 
 
+class Owed(msgspec.Struct, frozen=True, kw_only=True):
+    """What the local classifier answered in the model's place, and what it takes to give the model's answer later."""
+
+    found: InsightsFound
+    """As it was published: a renewal keeps its times and its receipt."""
+    heard: Heard
+
+
 class ResultStore(Protocol):
     """What was published already, and publishing: one step."""
 
@@ -271,6 +248,55 @@ class ResultStore(Protocol):
         """Those of the (site, utterance id) pairs that have insights."""
         ...
 
-    async def publish(self, found: Sequence[InsightsFound]) -> None:
-        """Remember and publish together; what is known by then is left out."""
+    async def publish(self, found: Sequence[InsightsFound], owed: Sequence[Owed] = ()) -> None:
+        """Remember and publish together; what is known in this revision or a higher one by then is left out.
+
+        `owed`: those of `found` that are to be renewed. A renewal that is published is owed no more.
+        """
+        ...
+
+
+class Debts(Protocol):
+    """What is owed: degraded insights that are to be renewed. Survives a restart."""
+
+    async def oldest(self, limit: int, since_ns: int) -> list[Owed]:
+        """Those published since `since_ns`, the oldest first."""
+        ...
+
+    async def forget(self, owed: Owed) -> None:
+        """There will be no better answer."""
+        ...
+
+    async def forget_before(self, before_ns: int) -> int:
+        """Give up what was published earlier; how many it was."""
+        ...
+
+
+# -- summaries ------------------------------------------------------------------------------------------------------
+
+
+TalkChange = Callable[[Talk | None], Talk | None]
+"""From a conversation as it is remembered (None: not at all) to what it becomes."""
+
+
+class TalkStore(Protocol):
+    """What is remembered of conversations."""
+
+    async def apply(self, changes: Sequence[tuple[tuple[str, str], TalkChange]]) -> None:
+        """Change conversations, named by (site, conversation id), in one transaction."""
+        ...
+
+    async def due(self, now_ns: int, limit: int) -> list[Talk]:
+        """Those whose summary is to be renewed, the longest overdue first."""
+        ...
+
+    async def publish(self, seen: Talk, text: str, source: Source, now_ns: int) -> bool:
+        """Remember a summary made of `seen` and publish it, in one step.
+
+        False, with nothing published, where it says nothing new or another one was published since.
+        """
+        ...
+
+    async def forget(self, before_ns: int) -> None:
+        """Forget conversations that have ended and were last changed before."""
         ...

@@ -114,6 +114,7 @@ TASK_EXAMPLE: Final = {
     "insight_index": 0,
     "status": "open",
     "channel": "housekeeping",
+    "intent": "request_item",
     "department": "housekeeping",
     "urgency": "normal",
     "rooms": ["412"],
@@ -183,6 +184,12 @@ CONVERSATION_EXAMPLE: Final = {
     "utterances": 12,
     "ledger": _LEDGER,
     "ledgers": [_LEDGER],
+    "summary": {
+        "text": "Open: Bring towels to 412. Done: Fix leak in 305.",
+        "source": "local",
+        "revision": 2,
+        "at": "2026-05-09T07:36:00.000Z",
+    },
     "change": 1235,
 }
 _CHANNEL_EXAMPLE: Final = {

@@ -12,7 +12,6 @@ from quickcomm import __version__
 from quickcomm.dashboard.adapters import parameters
 from quickcomm.dashboard.adapters.openapi import document
 from quickcomm.dashboard.adapters.operations import (
-    OPERATIONS,
     STATES,
     STATUSES,
     Assignment,
@@ -25,6 +24,8 @@ from quickcomm.dashboard.adapters.operations import (
     Status,
     TaskList,
 )
+from quickcomm.dashboard.adapters.report_operations import ALL_OPERATIONS
+from quickcomm.dashboard.adapters.report_rest import ReportRest
 from quickcomm.dashboard.model.edits import Action
 from quickcomm.dashboard.ports import Commands, PromptsProvider, Queries, UtteranceFilter
 from quickcomm.kernel.errors import BusyError, InvalidInputError
@@ -45,6 +46,7 @@ class Rest:
         auth: Authenticator,
         ready: Callable[[], bool],
         prompts: PromptsProvider,
+        reports: ReportRest,
         *,
         metrics_open: bool,
     ) -> None:
@@ -53,6 +55,7 @@ class Rest:
         self._auth = auth
         self._ready = ready
         self._prompts = prompts
+        self._reports = reports
         self._metrics_open = metrics_open
 
     def routes(self) -> list[web.RouteDef]:
@@ -69,6 +72,8 @@ class Rest:
             "listChannels": self._channels,
             "getPrompts": self._prompt_versions,
             "getSession": self._session,
+            "getShiftReport": self._reports.shift,
+            "getUsage": self._reports.usage,
         }
         free: dict[str, Handler] = {
             "openSession": self._open_session,
@@ -84,7 +89,7 @@ class Rest:
                 operation.path,
                 self._guard(operation, guarded[operation.id]) if operation.id in guarded else free[operation.id],
             )
-            for operation in OPERATIONS
+            for operation in ALL_OPERATIONS
         ]
 
     def _guard(self, operation: Operation, handler: Guarded) -> Handler:

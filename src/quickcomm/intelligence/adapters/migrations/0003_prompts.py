@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "intelligence_0010"
-down_revision = "intelligence_0001"
+revision = "intelligence_0003"
+down_revision = "intelligence_0002"
 
 
 def upgrade() -> None:
