@@ -14,7 +14,7 @@ from tests.support.prompting import PACK, PHRASES, ScriptedModel, built_in_sourc
 
 from quickcomm.intelligence.adapters.sql_prompts import SqlPrompts, prompts
 from quickcomm.intelligence.adapters.sql_results import MIGRATIONS
-from quickcomm.intelligence.service.prompt_desk import PromptDesk
+from quickcomm.intelligence.service.prompt_desk import EVALUATED, PromptDesk
 from quickcomm.intelligence.service.prompt_evaluation import DEFAULT_CONCURRENCY, Examined, LabelledSet
 from quickcomm.intelligence.service.prompt_version import PromptVersion, make_version
 from quickcomm.intelligence.service.prompts import DeployedPrompts, in_canary
@@ -185,7 +185,7 @@ async def test_force_is_possible_and_recorded(site: Site) -> None:
     assert view.canary.event is not None
     event = view.canary.event
     assert (event.action, event.forced, event.weight, event.by) == ("canary", True, 5, "ada")
-    assert event.note.startswith("on eight, its score is")
+    assert event.note.startswith("On eight, its score is")
     assert event.evidence is not None
     assert event.evidence.candidate.score < event.evidence.live.score
 
@@ -213,7 +213,10 @@ async def test_the_trail_tells_who_when_and_on_what_evidence(site: Site) -> None
     assert events[1].evidence == events[4].evidence
     assert events[4].evidence is not None
     assert (events[4].evidence.set_name, events[4].evidence.candidate.cases) == ("eight", 8)
-    assert len((await site.desk.view(2)).events) == 2
+    short = await site.desk.view(1)
+    assert len(short.events) == 1
+    assert short.live is not None
+    assert short.live.event == events[0]
 
 
 async def test_nonsense_is_refused(site: Site) -> None:
@@ -298,7 +301,7 @@ async def test_a_version_is_kept_once(site: Site) -> None:
     await site.desk.add("# the same\n" + BETTER, "ben")
     [kept] = await site.store.prompts()
     assert (kept, len(await site.store.records(10))) == (first, 1)
-    assert await site.store.evaluation(kept.id) is None
+    assert await site.store.newest(kept.id, EVALUATED) is None
     assert await site.store.deployment_at(7) is None
 
 

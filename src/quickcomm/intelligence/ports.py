@@ -1,6 +1,6 @@
 """What intelligence needs from outside: something that classifies, a language model, and stores."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
@@ -185,8 +185,8 @@ class PromptStore(Protocol):
         """Newest first."""
         ...
 
-    async def evaluation(self, prompt_id: str) -> PromptRecord | None:
-        """The newest evaluation of a version."""
+    async def newest(self, prompt_id: str, actions: Collection[PromptAction]) -> PromptRecord | None:
+        """The newest record of a version that is of these kinds."""
         ...
 
 

@@ -4,10 +4,11 @@ import {
   parseChannel,
   parseConversation,
   parsePage,
+  parsePrompts,
   parseSession,
   parseTask,
 } from "../model/parse";
-import type { Card, Channel, Conversation, Page, Session, Task } from "../model/protocol";
+import type { Card, Channel, Conversation, Page, Prompts, Session, Task } from "../model/protocol";
 
 const TIMEOUT_MS = 10_000;
 
@@ -99,6 +100,9 @@ export const getTasks = async (query: Query): Promise<Page<Task>> =>
   parsePage(await request("GET", withQuery("v1/tasks", query)), parseTask);
 export const getChannels = async (): Promise<Channel[]> =>
   parsePage(await request("GET", "v1/channels"), parseChannel).items;
+
+export const getPrompts = async (signal: AbortSignal): Promise<Prompts> =>
+  parsePrompts(await request("GET", "v1/prompts", undefined, signal));
 
 export type TaskAction = "acknowledge" | "complete" | "assign" | "reopen";
 export const actOnTask = async (id: string, action: TaskAction, body?: { assignee: string }): Promise<Task> =>

@@ -5,6 +5,7 @@ import { route } from "../state/route";
 import { Board, work } from "./board";
 import { ConversationsView } from "./conversations";
 import { ConversationView, UtteranceView } from "./conversation";
+import { PromptsView } from "./prompts";
 import { SearchResults } from "./search";
 import { SignIn } from "./signin";
 import { Alarms, Top } from "./top";
@@ -42,6 +43,7 @@ function View() {
   if (view === "conversations") return <ConversationsView />;
   if (view === "conversation") return <ConversationView key={id} id={id} />;
   if (view === "utterance") return <UtteranceView key={id} id={id} />;
+  if (view === "prompts") return <PromptsView />;
   return query === "" ? <Board /> : <SearchResults />;
 }
 

@@ -196,6 +196,9 @@ export function Top({ critical, open }: { critical: number; open: number }) {
         <a href="#/conversations" aria-current={current.view === "conversations" ? "page" : undefined} data-testid="nav-conversations">
           Conversations
         </a>
+        <a href="#/prompts" aria-current={current.view === "prompts" ? "page" : undefined} data-testid="nav-prompts">
+          Prompts
+        </a>
       </nav>
       <SearchBox />
       <div class="right">

@@ -1,6 +1,6 @@
 """The prompt store in SQL: a version, what it is deployed to and who did that are written in one transaction."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import msgspec
@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, RowMapping
 from sqlalchemy.exc import IntegrityError
 
+from quickcomm.contracts.prompts import PromptAction
 from quickcomm.intelligence.ports import PromptDeployment, PromptRecord, StoredPrompt
 from quickcomm.kernel.errors import ConflictError
 from quickcomm.kernel.storage import Database
@@ -93,10 +94,10 @@ class SqlPrompts:
     async def records(self, limit: int) -> list[PromptRecord]:
         return await self._all(sa.select(audit).order_by(audit.c.id.desc()).limit(limit), _record)
 
-    async def evaluation(self, prompt_id: str) -> PromptRecord | None:
+    async def newest(self, prompt_id: str, actions: Collection[PromptAction]) -> PromptRecord | None:
         query = (
             sa.select(audit)
-            .where(audit.c.prompt_id == prompt_id, audit.c.action == "evaluated")
+            .where(audit.c.prompt_id == prompt_id, audit.c.action.in_(actions))
             .order_by(audit.c.id.desc())
             .limit(1)
         )

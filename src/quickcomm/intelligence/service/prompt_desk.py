@@ -1,11 +1,10 @@
 """What an operator does with prompt versions: look, evaluate, deploy, roll back. Every step leaves a record."""
 
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from quickcomm.contracts.prompts import PromptEvent, PromptInfo, PromptInForce, PromptsView
+from quickcomm.contracts.prompts import PromptAction, PromptEvent, PromptInfo, PromptInForce, PromptsView
 from quickcomm.intelligence.ports import PromptDeployment, PromptRecord, PromptStore, StoredPrompt
 from quickcomm.intelligence.service.prompt_evaluation import Evaluation, Evaluator, Examined, LabelledSet, Progress
 from quickcomm.intelligence.service.prompt_version import PromptVersion
@@ -15,6 +14,8 @@ from quickcomm.kernel.errors import ConfigurationError, ConflictError, InvalidIn
 from quickcomm.kernel.site_pack import SitePack
 
 EVENTS: Final = 200
+EVALUATED: Final[tuple[PromptAction, ...]] = ("evaluated",)
+PUT: Final[tuple[PromptAction, ...]] = ("canary", "deployed", "rolled_back")
 LIVE, CANARY, BUILT_IN = "live", "canary", "built-in"
 SYSTEM: Final = "QuickComm"
 FULL: Final = 100
@@ -56,8 +57,8 @@ class PromptDesk:
             connected=self._examined is not None,
             model=self._examined.model.model if self._examined is not None else "",
             problem=now.problem,
-            live=_in_force(now.live, known, history, FULL - now.weight),
-            canary=_in_force(canary, known, history, now.weight) if canary is not None else None,
+            live=await self._in_force(now.live, known, FULL - now.weight),
+            canary=await self._in_force(canary, known, now.weight) if canary is not None else None,
             versions=tuple(known.values()),
             events=tuple(history),
         )
@@ -124,7 +125,7 @@ class PromptDesk:
             raise ConflictError(f"{prompt.id} is the live version already.")
         if (prompt.id, weight) == (present.canary_id, present.weight):
             raise ConflictError(f"{prompt.id} has {weight} % of the conversations already.")
-        evaluation = await self._store.evaluation(prompt.id)
+        evaluation = await self._store.newest(prompt.id, EVALUATED)
         objection = "" if prompt.id == present.live_id else self._objection(evaluation, present.live_id)
         if objection and not force:
             raise ConflictError(
@@ -139,7 +140,7 @@ class PromptDesk:
             against_id=present.live_id,
             weight=weight,
             forced=bool(objection),
-            note=objection,
+            note=objection[:1].upper() + objection[1:],
             evidence=evaluation.evidence if evaluation is not None else None,
         )
         following = next_deployment(
@@ -180,6 +181,12 @@ class PromptDesk:
         return record
 
     # -- inside -------------------------------------------------------------------------------------------------------
+
+    async def _in_force(self, version: PromptVersion, known: dict[str, PromptInfo], weight: int) -> PromptInForce:
+        """With the newest event that put it there."""
+        record = await self._store.newest(version.id, PUT)
+        info = known.get(version.id) or PromptInfo(id=version.id, name=version.file.name, note=version.file.note)
+        return PromptInForce(prompt=info, weight=weight, event=_event(record, known) if record is not None else None)
 
     async def _present(self) -> PromptDeployment:
         """What is deployed; the first time the built-in version is written down, so that there is a way back to it."""
@@ -244,16 +251,6 @@ def _event(record: PromptRecord, known: dict[str, PromptInfo]) -> PromptEvent:
         note=record.note,
         evidence=record.evidence,
     )
-
-
-def _in_force(
-    version: PromptVersion, known: dict[str, PromptInfo], history: Sequence[PromptEvent], weight: int
-) -> PromptInForce:
-    """With the newest event that put it there."""
-    put = ("deployed", "rolled_back", "canary")
-    event = next((each for each in history if each.prompt_id == version.id and each.action in put), None)
-    info = known.get(version.id) or PromptInfo(id=version.id, name=version.file.name, note=version.file.note)
-    return PromptInForce(prompt=info, weight=weight, event=event)
 
 
 def _time(at_ns: int) -> str:
