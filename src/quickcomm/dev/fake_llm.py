@@ -139,7 +139,7 @@ class FakeModel:
         if fault == "busy":
             return self._busy(counted=True)
         if await _happens(died, None if fault == "hang" else latency):
-            _break(request)
+            return _broken(request)
         if fault == "error":
             return _error(500, "server_error", "The model fell over (a fault that was asked for).")
         body = _encode(self._completion(asked, fault))
@@ -186,7 +186,7 @@ class FakeModel:
         if request.path.startswith("/v1/"):
             if self.behaviour.dead:
                 self._counts["dead"] += 1
-                _break(request)
+                return _broken(request)
             if self._api_key and request.headers.get("Authorization") != f"Bearer {self._api_key}":
                 return _error(
                     401, "invalid_api_key", "The API key is missing or wrong: send Authorization: Bearer KEY."
@@ -225,17 +225,17 @@ async def _drip(request: web.Request, body: bytes, over_s: float, died: asyncio.
     pause = over_s * step / len(body)
     for start in range(0, len(body), step):
         if await _happens(died, pause):
-            _break(request)
+            return _broken(request)
         await response.write(body[start : start + step])
     await response.write_eof()
     return response
 
 
-def _break(request: web.Request) -> None:
-    """End the connection without an answer. Raises, so that nothing is sent after it."""
+def _broken(request: web.Request) -> web.Response:
+    """End the connection without an answer; what is returned has nowhere to go."""
     if request.transport is not None:
         request.transport.abort()
-    raise ConnectionResetError("The fake model is dead.")
+    return web.Response()
 
 
 def _asked(content: str) -> Asked:
