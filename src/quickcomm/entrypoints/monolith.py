@@ -66,7 +66,7 @@ class Monolith:
         self._pack: SitePack = load_pack(settings.pack)
         self._started = datetime.now(UTC)
         self._url = ""
-        side = SideWork(
+        self._side = SideWork(
             self._database,
             self._bus,
             self._clock,
@@ -80,7 +80,7 @@ class Monolith:
             settings=settings.dashboard,
             health=self._health,
             on_receipt=self._receipt,
-            neighbours=Neighbours(usage=side.usage_report, narrator=side.narrate),
+            neighbours=Neighbours(usage=self._side.usage_report, narrator=self._side.narrate),
         )
         self._audio = Audio(
             settings=settings.audio,
@@ -98,7 +98,7 @@ class Monolith:
             clock=self._clock,
             classifier=classifier,
             opens_task=self._pack.opens_task,
-            side=side,
+            side=self._side,
         )
 
     async def run(self, ready: Callable[[Ready], None], stop: asyncio.Event) -> None:
@@ -214,6 +214,7 @@ class Monolith:
                 "stt_model": audio.stt_model,
                 "stt_backlog_s": health.stt_backlog_s,
                 "classifier": health.classifier.model,
+                "usage_today": msgspec.to_builtins(self._side.used_today()),
                 "bus_backlog": await self._bus.backlog(),
                 "alarms": [msgspec.to_builtins(alarm) for alarm in health.alarms],
             }

@@ -74,7 +74,7 @@ function Head({ conversation }: { conversation: Conversation }) {
         <code>{conversation.conversation_id}</code>
       </p>
       {conversation.summary && (
-        <div class="summary" data-testid="summary" data-source={conversation.summary.source}>
+        <div class="told" data-testid="summary" data-source={conversation.summary.source}>
           <p>{conversation.summary.text}</p>
           <p class="hint">
             Summary {writtenBy(conversation.summary.source)},{" "}

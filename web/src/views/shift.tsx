@@ -129,7 +129,7 @@ function Report({ report }: { report: ShiftReport }) {
   const { narrative } = report;
   return (
     <>
-      <div class="summary" data-testid="narrative" data-source={narrative.source}>
+      <div class="told" data-testid="narrative" data-source={narrative.source}>
         <p>{narrative.text}</p>
         <p class="hint">Written {writtenBy(narrative.source)}.</p>
       </div>

@@ -82,6 +82,11 @@ class SideWork:
         """For `quickcomm status`."""
         return self.usage.today()
 
+    @property
+    def settled(self) -> bool:
+        """Whether all that was counted and kept is written."""
+        return self.usage.settled and self.cache.settled
+
     async def purge(self, before_ns: int) -> None:
         """Forget conversations of old, and answers that are too old."""
         await self.usage.purge(before_ns)
