@@ -10,7 +10,7 @@ import msgspec
 from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.prompts import PromptsView
 from quickcomm.contracts.transcripts import TRANSCRIPTS
-from quickcomm.contracts.usage import UsageReport
+from quickcomm.contracts.usage import DayUsage, UsageReport
 from quickcomm.intelligence.adapters.breaker import CircuitBreaker
 from quickcomm.intelligence.adapters.embedding import MINILM
 from quickcomm.intelligence.adapters.local import build_local_classifier
@@ -114,9 +114,11 @@ class Intelligence:
         """For `quickcomm status --json`."""
         state = self.state
         told: dict[str, Any] = {"state": state.state, "why": state.why}
-        if self._model is None:
-            return told
-        return told | self._model.status() | {"today": msgspec.to_builtins(self._side.used_today())}
+        return told if self._model is None else told | self._model.status()
+
+    def used_today(self) -> DayUsage:
+        """What the language model has cost since midnight."""
+        return self._side.used_today()
 
     async def prompts(self) -> PromptsView:
         """Which prompt versions are in force, and how they came to be."""

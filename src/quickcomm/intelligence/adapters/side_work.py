@@ -56,7 +56,6 @@ class SideWork:
         self._narrator = ModelNarrator(self.questions)
         self._talks = SqlTalks(database, settings.summaries)
         self._summaries = Summaries(self._talks, self.questions, clock, settings.summaries)
-        self._summarizing = settings.summaries.enabled
 
     def restore(self) -> None:
         """Right after the migrations, before anything is asked."""
@@ -68,8 +67,7 @@ class SideWork:
             if self._model is not None:
                 tasks.create_task(self.cache.run(), name="intelligence:cache")
                 tasks.create_task(self.usage.run(), name="intelligence:usage")
-            if self._summarizing:
-                tasks.create_task(self._summaries.run(self._bus), name="intelligence:summaries")
+            tasks.create_task(self._summaries.run(self._bus), name="intelligence:summaries")
 
     async def narrate(self, site: str, facts: str) -> str | None:
         """A few sentences about facts; None where no model can find them now."""
@@ -83,6 +81,11 @@ class SideWork:
     def used_today(self) -> DayUsage:
         """For `quickcomm status`."""
         return self.usage.today()
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that was counted and kept is written."""
+        return self.usage.settled and self.cache.settled
 
     async def purge(self, before_ns: int) -> None:
         """Forget conversations of old, and answers that are too old."""
