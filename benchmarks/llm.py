@@ -8,11 +8,13 @@ CPU is this process's: pipeline, dashboard and the feeding of transcripts.
 import argparse
 import asyncio
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+import structlog
 from tests.support.orders import injections
 
 from benchmarks.house import Found, fake_llm, house, texts
@@ -193,6 +195,7 @@ def share(found: list[Found], holds: Callable[[Found], bool]) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], help="all, if none is named")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     results: dict[str, Result] = {}
     for name in parser.parse_args().names or BENCHMARKS:
         results[name] = asyncio.run(BENCHMARKS[name]())

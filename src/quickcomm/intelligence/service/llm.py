@@ -137,7 +137,7 @@ class LlmClassifier:
     def _question(self, heard: Heard) -> _Question:
         prompt = self._parts.prompts.of(heard.conversation_id)
         masked = self._parts.mask(heard.text, heard.context)
-        parts = (normalised(masked.text), *map(normalised, masked.context), heard.channel, prompt.id, self.model)
+        parts = (normalised(masked.text), *map(normalised, masked.context), prompt.id, self.model)
         digest = hashlib.blake2b(msgspec.msgpack.encode(parts), digest_size=20).digest()
         return _Question(heard=heard, masked=masked, prompt=prompt, key=digest)
 
