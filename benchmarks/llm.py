@@ -2,7 +2,7 @@
 
 `python -m benchmarks.llm [NAME …]` with names out of: sustain, added, cache, outage, renewal, orders. Each has a
 pipeline and a dashboard of its own over a real database in this process, and `quickcomm dev fake-llm` in another.
-CPU is this process's: pipeline, dashboard and the feeding of transcripts.
+CPU is this process's: the pipeline and the feeding of transcripts (`sustain` and `added` have no dashboard).
 """
 
 import argparse
@@ -32,7 +32,7 @@ Result = dict[str, Any]
 
 async def sustain(seconds: float = 60.0) -> Result:
     """50 utterances a second against a median of 800 ms and a p99 of 2.5 s."""
-    async with fake_llm(median_ms=MEDIAN_MS, p99_ms=P99_MS) as fake, house(fake.url) as here:
+    async with fake_llm(median_ms=MEDIAN_MS, p99_ms=P99_MS) as fake, house(fake.url, page=False) as here:
         await here.answered(await here.talk(PER_SECOND, 5))
         cpu, began = time.process_time(), time.monotonic()
         said, backlogs = [], []
@@ -53,7 +53,7 @@ async def sustain(seconds: float = 60.0) -> Result:
 
 async def added(seconds: float = 20.0) -> Result:
     """The same rate against a model that always takes 300 ms: what is above that is ours."""
-    async with fake_llm(median_ms=FIXED_MS) as fake, house(fake.url) as here:
+    async with fake_llm(median_ms=FIXED_MS) as fake, house(fake.url, page=False) as here:
         await here.answered(await here.talk(PER_SECOND, 5))
         said = await here.talk(PER_SECOND, seconds)
         await here.answered(said)
