@@ -171,7 +171,9 @@ class _One:
     def _placed(self, insight: Insight, alarm: Insight, found: Sequence[Insight]) -> Insight:
         """An emergency for which the model names no room is where the local classifier heard it."""
         others = {room for other in found for room in other.rooms}
-        rooms = {name: words for name, words in self._alarm_rooms(alarm).items() if name not in others}
+        dialled = " ".join(hit.words for hit in self._support.dangers(sure=False))  # "nine one one to the lobby"
+        known = self._alarm_rooms(alarm)
+        rooms = {name: words for name, words in known.items() if name not in others and words not in dialled}
         if insight.intent != self._emergency or insight.rooms or not rooms:
             return insight
         names = tuple(rooms)
