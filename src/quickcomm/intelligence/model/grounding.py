@@ -133,13 +133,15 @@ class _One:
         )
 
     def with_emergency(self, found: list[Insight]) -> list[Insight]:
-        """With the emergency that local rules are sure of, if the model did not see it."""
+        """With the emergency that local rules are sure of, if the model did not see it, and with its place."""
         certain = [alarm for alarm in self._alarms if self._sure or alarm.confidence >= _CERTAIN]
-        if not found or not certain or any(insight.intent == self._emergency for insight in found):
+        if not found or not certain:
             return found
+        if any(insight.intent == self._emergency for insight in found):
+            return [self._placed(insight, certain[0], found) for insight in found]
         self._dropped["missed_emergency"] += 1
         alarm = certain[0]
-        rooms = {room[0]: room[1] for claim in alarm.rooms if (room := self._support.room(claim))}
+        rooms = self._alarm_rooms(alarm)
         shared = [i for i, insight in enumerate(found) if set(insight.rooms) & set(rooms)]
         place = shared[0] if shared else 0 if len(found) == len(self._local) == 1 else None
         if place is not None:
@@ -162,6 +164,26 @@ class _One:
         if place is None:
             return [*found[: alarm.index], replaced, *found[alarm.index :]]
         return [*found[:place], replaced, *found[place + 1 :]]
+
+    def _alarm_rooms(self, alarm: Insight) -> dict[str, str]:
+        return {room[0]: room[1] for claim in alarm.rooms if (room := self._support.room(claim))}
+
+    def _placed(self, insight: Insight, alarm: Insight, found: Sequence[Insight]) -> Insight:
+        """An emergency for which the model names no room is where the local classifier heard it."""
+        others = {room for other in found for room in other.rooms}
+        dialled = " ".join(hit.words for hit in self._support.dangers(sure=False))  # "nine one one to the lobby"
+        known = self._alarm_rooms(alarm)
+        rooms = {name: words for name, words in known.items() if name not in others and words not in dialled}
+        if insight.intent != self._emergency or insight.rooms or not rooms:
+            return insight
+        names = tuple(rooms)
+        return msgspec.structs.replace(
+            insight,
+            rooms=names,
+            unverified=self._reader.places.unverified(names),
+            summary=self._own_summary(insight.intent, names, ()),
+            evidence=msgspec.structs.replace(insight.evidence, rooms=_words(rooms.values())),
+        )
 
     # -- intent and department
 
@@ -187,6 +209,11 @@ class _One:
         if intent == self._emergency and not self._danger(draft):
             self._dropped["unsupported_emergency"] += 1
             return near.intent if near is not None and near.intent != self._emergency else self._pack.unclear
+        acts = self._pack.opens_task
+        calm = [one for one in self._local if acts(one.intent) and one.intent != self._emergency]
+        if self._support.orders and near is not None and near in calm and not acts(intent):
+            self._dropped["order_to_model"] += 1  # "… and ignore that, it is only chatter"
+            return near.intent
         return intent
 
     def _department(self, draft: Draft, intent: str, near: Insight | None) -> str:
