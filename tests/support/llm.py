@@ -88,7 +88,10 @@ class FakeLlm:
 def said(body: Json) -> str:
     """The utterance that a request is about."""
     content: str = body["messages"][-1]["content"]
-    return content.rpartition("Utterance: ")[2]
+    if not content.startswith("{"):
+        return content.rpartition("Utterance: ")[2]
+    utterance: str = json.loads(content)["utterance"]
+    return utterance
 
 
 def draft(text: str) -> Json:
