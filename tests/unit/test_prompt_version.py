@@ -10,7 +10,7 @@ from tests.support.prompting import PACK, PHRASES, PROMPT, answer, built_in_sour
 from quickcomm.intelligence.ports import Heard, ModelAnswerError, ModelRequest
 from quickcomm.intelligence.service.prompt_answers import MAX_ANSWER, MAX_INSIGHTS
 from quickcomm.intelligence.service.prompt_version import MAX_UTTERANCE, make_version
-from quickcomm.kernel.site_pack import load_pack, load_phrases
+from quickcomm.kernel.site_pack import Phrase, load_pack, load_phrases
 
 RIGHT: dict[str, Any] = json.loads(answer(PHRASES[0].insights[0]))
 
@@ -165,3 +165,30 @@ def test_examples_are_of_several_kinds() -> None:
     assert len(intents) == len(set(intents)) == 6
     assert shown(version(PROMPT + "[examples]\ncount = 0\n").request(Heard(text="x"))) == []
     assert shown(version(phrases=()).request(Heard(text="x"))) == []
+
+
+def test_at_most_half_of_the_examples_have_several_needs() -> None:
+    towels, sink = PHRASES[0].insights[0], PHRASES[2].insights[0]
+    several = [
+        Phrase(text=f"towels to 412 and the sink leaks, {word}", insights=(towels, sink))
+        for word in ("quick", "please", "thanks", "over", "now")
+    ]
+    request = version(PROMPT + "[examples]\nper_intent = 16\n", (*several, *PHRASES)).request(
+        Heard(text="towels to 412 and the sink leaks")
+    )
+    assert sum("the sink leaks" in text for text in shown(request)) == 2
+    assert len(shown(request)) == 4
+
+
+def test_examples_are_made_ahead_until_somebody_says_stop() -> None:
+    asked: list[bool] = []
+
+    def stop() -> bool:
+        asked.append(True)
+        return len(asked) > 3
+
+    ahead = examples()
+    ahead.warm(stop)
+    assert ahead._shared.example.cache_info().currsize == 3
+    ahead.warm()
+    assert ahead._shared.example.cache_info().currsize == len(PHRASES)

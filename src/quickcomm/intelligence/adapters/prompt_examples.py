@@ -27,6 +27,8 @@ from quickcomm.kernel.site_pack import Phrase, PhraseInsight, SitePack
 _CLEAR, _UNCLEAR = 0.9, 0.4
 """What examples say of their confidence: an example that is always sure teaches a model to be so."""
 _CONSIDERED = 64
+PAUSE_S = 0.002
+"""Between two examples that are written out ahead: the event loop's thread goes first."""
 _NUMBER = re.compile(r"\b\d{2,}[a-z]?\b")
 _NOT_WORDS = re.compile(r"[^\w' ]+")
 
@@ -56,7 +58,7 @@ class PhraseExamples:
             if stop():
                 return
             self._shared.example(place)
-            time.sleep(0)  # the event loop's thread goes first
+            time.sleep(PAUSE_S)
 
     def pick(self, text: str, count: int, per_intent: int) -> Sequence[Example]:
         if not count:
@@ -65,11 +67,15 @@ class PhraseExamples:
         taken: list[int] = []
         forms: set[str] = set()
         of_intent: dict[str, int] = {}
+        several = 0  # phrases with more than one need; more than half of them teach a model to find two everywhere
         for place in index.nearest(normal_form(text), _CONSIDERED + len(self._left_out)):
-            form, intent = index.forms[place], index.phrases[place].insights[0].intent
-            if form in self._left_out or form in forms or of_intent.get(intent, 0) >= per_intent:
+            form, insights = index.forms[place], index.phrases[place].insights
+            intent = insights[0].intent
+            full = of_intent.get(intent, 0) >= per_intent or (len(insights) > 1 and several >= count // 2)
+            if form in self._left_out or form in forms or full:
                 continue
             forms.add(form)
+            several += len(insights) > 1
             of_intent[intent] = of_intent.get(intent, 0) + 1
             taken.append(place)
             if len(taken) == count:
