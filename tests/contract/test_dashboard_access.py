@@ -27,6 +27,7 @@ OPEN: Final = {
 READ: Final = {
     ("GET", "/metrics"),
     ("GET", "/v1/channels"),
+    ("GET", "/v1/prompts"),
     ("GET", "/v1/reports/shift"),
     ("GET", "/v1/usage"),
     ("GET", "/v1/conversations"),

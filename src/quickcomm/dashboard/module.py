@@ -85,6 +85,7 @@ class Dashboard:
             self._service,
             keys,
             lambda: self._service.ready and neighbours.ready(),
+            neighbours.prompts,
             ReportRest(ShiftReports(SqlReports(database), clock, neighbours.narrator), neighbours.usage),
             metrics_open=settings.metrics_open,
         )

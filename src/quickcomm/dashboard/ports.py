@@ -6,6 +6,7 @@ from typing import Literal, Protocol, TypeVar
 import msgspec
 
 from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.prompts import PromptsView
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.usage import UsageReport
 from quickcomm.dashboard.model.edits import Action
@@ -25,11 +26,17 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClassifierHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """Who answers now; `degraded` when the local one stands in for the LLM."""
+    """Who answers now; `degraded` when the local one stands in for the LLM, `off` where there is none.
+
+    `message` says it to operators; `since` is RFC 3339.
+    """
 
     model: str = ""
     source: Literal["llm", "local"] = "local"
     degraded: bool = False
+    state: Literal["up", "degraded", "off"] = "off"
+    message: str = ""
+    since: str | None = None
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +64,9 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
 
 HealthProvider = Callable[[], Health]
+PromptsProvider = Callable[[], Awaitable[PromptsView]]
+"""Which prompt versions are in force, and how they came to be."""
+
 OnReceipt = Callable[[str, str, str, Latency], None]
 """Called once an utterance with (site, conversation_id, utterance_id, latency), after its first complete push."""
 
@@ -67,11 +77,16 @@ Narrator = Callable[[str, str], Awaitable[str | None]]
 """Called with (site, facts); a few sentences about them, or None where nobody can tell them now."""
 
 
+async def _no_prompts() -> PromptsView:
+    return PromptsView()
+
+
 class Neighbours(msgspec.Struct, frozen=True, kw_only=True):
     """What the dashboard shows of other modules; an entrypoint connects it. None: there is no such module."""
 
     ready: Callable[[], bool] = lambda: True
     """Whether the rest of the process takes part; the dashboard adds its own consumers to that."""
+    prompts: PromptsProvider = _no_prompts
     usage: UsageSource | None = None
     narrator: Narrator | None = None
 

@@ -17,6 +17,7 @@ import platformdirs
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.dashboard.ports import DashboardSettings
 from quickcomm.intelligence.model.cache import CacheSettings
+from quickcomm.intelligence.model.settings import LlmSettings, check_url
 from quickcomm.intelligence.model.talk import SummarySettings
 from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
@@ -50,6 +51,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Where models are prepared; shared between data directories."""
     audio: AudioSettings = AudioSettings()
     stt: SttSettings = SttSettings()
+    llm: LlmSettings = LlmSettings()
     dashboard: DashboardSettings = DashboardSettings()
     keys: KeySettings = KeySettings()
     answers: CacheSettings = CacheSettings()
@@ -62,7 +64,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return Path(self.cache_dir) if self.cache_dir else platformdirs.user_cache_path("quickcomm")
 
 
-SECTIONS: Final = ("audio", "stt", "dashboard", "keys", "storage", "answers", "usage", "summaries")
+SECTIONS: Final = ("audio", "stt", "llm", "answers", "usage", "summaries", "dashboard", "keys", "storage")
 IGNORED: Final = frozenset({"QUICKCOMM_KEY", "QUICKCOMM_URL", "QUICKCOMM_DATA_DIR", SPEECH_DATA})
 
 
@@ -83,6 +85,8 @@ def load_settings(
     for name, number in _numbers(settings):
         if not (math.isfinite(number) and 0 <= number <= LARGEST):
             raise ConfigurationError(f"A setting is wrong: {name} must be a number from 0. See docs/settings.md.")
+    if settings.llm.url:
+        check_url(settings.llm.url)
     return settings
 
 

@@ -5,21 +5,14 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from quickcomm.contracts.insight import Insight, Source, Urgency
+from quickcomm.contracts.insight import Insight, Source
 from quickcomm.contracts.insights import InsightsFound
+from quickcomm.contracts.prompts import PromptAction, PromptComparison
+from quickcomm.intelligence.model.drafts import Draft, DraftEvidence, DraftItem, Heard
 from quickcomm.intelligence.model.talk import Talk
 from quickcomm.kernel.errors import QuickCommError
 
-
-class Heard(msgspec.Struct, frozen=True, kw_only=True):
-    """An utterance to classify, with what was said before it on the same channel (oldest first)."""
-
-    text: str
-    channel: str = ""
-    context: tuple[str, ...] = ()
-    site: str = "main"
-    conversation_id: str = ""
-    utterance_id: str = ""
+__all__ = ["Draft", "DraftEvidence", "DraftItem", "Heard"]  # beside what is defined here
 
 
 class Classifier(Protocol):
@@ -108,30 +101,6 @@ class LanguageModel(Protocol):
 # -- what the model is asked, and what it answers -------------------------------------------------------------------
 
 
-class DraftItem(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
-    quantity: int = 1
-
-
-class DraftEvidence(msgspec.Struct, frozen=True, kw_only=True):
-    rooms: tuple[str, ...] = ()
-    items: tuple[str, ...] = ()
-    urgency: tuple[str, ...] = ()
-
-
-class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """One insight as the model claims it: right in form, not yet held against the text or the site pack."""
-
-    intent: str
-    department: str
-    urgency: Urgency
-    rooms: tuple[str, ...] = ()
-    items: tuple[DraftItem, ...] = ()
-    summary: str = ""
-    confidence: float = 0.5
-    evidence: DraftEvidence = DraftEvidence()
-
-
 class Prompt(Protocol):
     """A prompt version, ready to be used: template, schema, examples and parameters under one id by content."""
 
@@ -151,6 +120,74 @@ class Prompts(Protocol):
     """Which prompt version a conversation has now: sticky by bucket, changed while running."""
 
     def of(self, conversation_id: str) -> Prompt: ...
+
+
+class StoredPrompt(msgspec.Struct, frozen=True, kw_only=True):
+    """A prompt version as it was handed in: `source` is the text of its file."""
+
+    id: str
+    name: str
+    note: str
+    source: str
+    added_ns: int
+    added_by: str
+
+
+class PromptDeployment(msgspec.Struct, frozen=True, kw_only=True):
+    """Which versions are in force from here on. `back_to`: the revision that a rollback returns to."""
+
+    revision: int
+    live_id: str
+    canary_id: str | None = None
+    weight: int = 0
+    """Per cent of the conversations that have the canary."""
+    back_to: int | None = None
+
+
+class PromptRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of the audit trail: who did what, when, on what evidence."""
+
+    at_ns: int
+    by: str
+    action: PromptAction
+    prompt_id: str
+    against_id: str | None = None
+    weight: int = 0
+    forced: bool = False
+    note: str = ""
+    evidence: PromptComparison | None = None
+
+
+class PromptStore(Protocol):
+    """Prompt versions, what is deployed, and the audit trail. What is recorded is recorded with what it is about."""
+
+    async def deployment(self) -> PromptDeployment | None:
+        """The present one; None as long as nothing was ever deployed."""
+        ...
+
+    async def deployment_at(self, revision: int) -> PromptDeployment | None: ...
+
+    async def prompts(self) -> list[StoredPrompt]:
+        """Newest first."""
+        ...
+
+    async def add(self, prompt: StoredPrompt, record: PromptRecord) -> bool:
+        """Keep a version; False (and nothing recorded) where it is known."""
+        ...
+
+    async def deploy(self, deployment: PromptDeployment, record: PromptRecord) -> None:
+        """Raises `ConflictError` where that revision is taken: somebody else was quicker."""
+        ...
+
+    async def record(self, record: PromptRecord) -> None: ...
+
+    async def records(self, limit: int) -> list[PromptRecord]:
+        """Newest first."""
+        ...
+
+    async def evaluation(self, prompt_id: str) -> PromptRecord | None:
+        """The newest evaluation of a version."""
+        ...
 
 
 class Grounding(Protocol):
@@ -196,6 +233,14 @@ OpensTask = Callable[[str], bool]
 """Whether an intent calls for somebody to act, by the site pack."""
 
 
+class Owed(msgspec.Struct, frozen=True, kw_only=True):
+    """What the local classifier answered in the model's place, and what it takes to give the model's answer later."""
+
+    found: InsightsFound
+    """As it was published: a renewal keeps its times and its receipt."""
+    heard: Heard
+
+
 class ResultStore(Protocol):
     """What was published already, and publishing: one step."""
 
@@ -203,8 +248,27 @@ class ResultStore(Protocol):
         """Those of the (site, utterance id) pairs that have insights."""
         ...
 
-    async def publish(self, found: Sequence[InsightsFound]) -> None:
-        """Remember and publish together; what is known by then is left out."""
+    async def publish(self, found: Sequence[InsightsFound], owed: Sequence[Owed] = ()) -> None:
+        """Remember and publish together; what is known in this revision or a higher one by then is left out.
+
+        `owed`: those of `found` that are to be renewed. A renewal that is published is owed no more.
+        """
+        ...
+
+
+class Debts(Protocol):
+    """What is owed: degraded insights that are to be renewed. Survives a restart."""
+
+    async def oldest(self, limit: int, since_ns: int) -> list[Owed]:
+        """Those published since `since_ns`, the oldest first."""
+        ...
+
+    async def forget(self, owed: Owed) -> None:
+        """There will be no better answer."""
+        ...
+
+    async def forget_before(self, before_ns: int) -> int:
+        """Give up what was published earlier; how many it was."""
         ...
 
 

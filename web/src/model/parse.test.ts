@@ -17,7 +17,12 @@ describe("parse", () => {
   });
 
   it("takes the classifier from the hello where the health has none", () => {
-    const hello = parseLive('{"type":"hello","role":"admin","change":3,"reset":true,"classifier":{"model":"m","source":"llm","degraded":true},"health":{}}');
-    expect(hello).toMatchObject({ role: "admin", change: 3, reset: true, health: { classifier: { model: "m", degraded: true } } });
+    const hello = parseLive('{"type":"hello","role":"admin","change":3,"reset":true,"classifier":{"model":"m","source":"llm","degraded":true,"state":"degraded","message":"Away."},"health":{}}');
+    expect(hello).toMatchObject({
+      role: "admin",
+      change: 3,
+      reset: true,
+      health: { classifier: { model: "m", degraded: true, state: "degraded", message: "Away." } },
+    });
   });
 });

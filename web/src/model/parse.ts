@@ -191,7 +191,13 @@ export function parseChannel(raw: unknown): Channel | null {
 function parseClassifier(raw: unknown): Classifier | null {
   if (typeof raw !== "object" || raw === null) return null;
   const f = fields(raw);
-  return { model: text(f["model"]), source: text(f["source"]), degraded: f["degraded"] === true };
+  return {
+    model: text(f["model"]),
+    source: text(f["source"]),
+    degraded: f["degraded"] === true,
+    state: text(f["state"]),
+    message: text(f["message"]),
+  };
 }
 
 export function parseHealth(raw: unknown, classifier: unknown = undefined): Health {

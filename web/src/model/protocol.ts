@@ -127,6 +127,9 @@ export interface Classifier {
   model: string;
   source: string;
   degraded: boolean;
+  /** `up`, `degraded`, or `off`: no language model is connected. */
+  state: string;
+  message: string;
 }
 
 export interface Alarm {

@@ -5,6 +5,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 from quickcomm.contracts.conversations import ConversationState
+from quickcomm.contracts.prompts import PromptsView
+from quickcomm.dashboard.adapters.prompts_example import PROMPTS_EXAMPLE
 from quickcomm.dashboard.model.records import TaskStatus
 from quickcomm.dashboard.model.views import Card, Channel, Conversation, Task
 from quickcomm.kernel.keys import Role
@@ -311,6 +313,15 @@ OPERATIONS: Final = (
         answer=ChannelList,
         example={"items": [_CHANNEL_EXAMPLE]},
         errors=(400,),
+    ),
+    Operation(
+        id="getPrompts",
+        method="GET",
+        path="/v1/prompts",
+        tag="prompts",
+        summary="Prompt versions: live and canary, and who put them there on what evidence",
+        answer=PromptsView,
+        example=PROMPTS_EXAMPLE,
     ),
     Operation(
         id="getSession",

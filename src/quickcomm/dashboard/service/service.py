@@ -114,7 +114,8 @@ class DashboardService:
 
     def _push(self, applied: Applied, received_ns: int | None = None) -> None:
         committed_ns = self._clock.now_ns()
-        for record, tasks in applied.cards:
+        for card, tasks in applied.cards:
+            record = self._with_receipt(card)
             stamped = self._stamp(record, received_ns, committed_ns)
             self._live.card(record.site, card_view(stamped, tasks))
             if stamped is not record:
@@ -123,17 +124,23 @@ class DashboardService:
             self._live.task(task.site, task_view(task), change)
         for conversation in applied.conversations:
             self._live.conversation(conversation.site, conversation_view(conversation))
-        for record in applied.again:
+        for seen in applied.again:
+            record = self._with_receipt(seen)
             stamped = self._stamp(record, received_ns, committed_ns)
             if stamped is not record:
                 self._on_receipt(record.site, record.conversation_id, record.utterance_id, latency_of(stamped))
+
+    def _with_receipt(self, record: UtteranceRecord) -> UtteranceRecord:
+        """A card that changes again at once keeps its receipt, though that is not stored yet."""
+        receipt = self._receipts.known(record.site, record.utterance_id)
+        if receipt is None or record.receipt.total is not None:
+            return record
+        return msgspec.structs.replace(record, receipt=receipt)
 
     def _stamp(self, record: UtteranceRecord, received_ns: int | None, committed_ns: int) -> UtteranceRecord:
         """Finish the receipt, once an utterance: `store` since it was published, `push` since the commit."""
         heard, found = record.heard, record.found
         if heard is None or found is None or record.receipt.total is not None or received_ns is None:
-            return record
-        if self._receipts.known(record.site, record.utterance_id):
             return record
         now = self._clock.now_ns()
         published = max(found.published_ns, heard.published_ns)

@@ -101,6 +101,10 @@ class SqlUsage:
         COST.inc(spent.cost)
         OF_CAP.set(share_of_cap(self._settings, self._today))
 
+    def cost_of(self, answer: ModelAnswer) -> float:
+        """In the currency of the settings."""
+        return spent_on(self._settings, answer.prompt_tokens, answer.completion_tokens).cost
+
     def today(self) -> DayUsage:
         """What all sites used since midnight."""
         self._turn()

@@ -1,1 +1,1 @@
-"""Behaviour: transcripts to insights, and which prompt version asks for them."""
+"""The behaviour of intelligence: understanding each utterance once, by a language model or without it."""

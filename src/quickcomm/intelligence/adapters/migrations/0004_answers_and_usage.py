@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "intelligence_0020"
-down_revision = "intelligence_0001"
+revision = "intelligence_0004"
+down_revision = "intelligence_0003"
 
 SUMS = ("calls", "prompt_tokens", "completion_tokens", "cost_nano")
 
