@@ -70,7 +70,8 @@ class Intelligence:
         self._started_ns = clock.now_ns()
         self._settings = settings.llm
         self.prompting = Prompting(database, pack, clock)
-        self._side = SideWork(database, bus, clock, settings.side, model)
+        mask = plain.Unmasked
+        self._side = SideWork(database, bus, clock, settings.side, model, mask)
         self._model: _Model | None = None
         if model is None:
             self._understanding = Understanding(classifier, self._store, clock, pack.opens_task)
@@ -81,7 +82,7 @@ class Intelligence:
             grounding=Grounder(Reader(pack)),
             cache=self._side.cache,
             usage=self._side.usage,
-            mask=plain.Unmasked,
+            mask=mask,
         )
         self._model = _Model(parts, classifier, self._store, clock, pack.opens_task, settings.llm)
         fallback = self._model.fallback
