@@ -156,11 +156,20 @@ async def test_what_was_written_behind_survives_a_kill(tmp_path: Path) -> None:
     assert (report.days[0].calls, len(report.conversations)) == (50, 50)
 
 
+class _Hidden:
+    """Implements `Masked`."""
+
+    def __init__(self, text: str, context: tuple[str, ...]) -> None:
+        self.text = text.replace("555-0199", "<1>")
+        self.context = context
+
+    def restore(self, text: str) -> str:
+        return text.replace("<1>", "555-0199")
+
+
 async def test_what_must_not_leave_is_masked_and_put_back() -> None:
     model = ScriptedModel('{"text":"Call <1>."}')
-    questions = SideQuestions(
-        model, hide=lambda text: (text.replace("555-0199", "<1>"), lambda said: said.replace("<1>", "555-0199"))
-    )
+    questions = SideQuestions(model, mask=_Hidden)
     messages = (ChatMessage(role="system", content="Tell."), ChatMessage(role="user", content="Call 555-0199."))
     assert await questions.ask(ModelRequest(messages=messages), "main", "c") == '{"text":"Call 555-0199."}'
     assert [message.content for message in model.requests[0].messages] == ["Tell.", "Call <1>."]

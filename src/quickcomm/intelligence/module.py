@@ -20,10 +20,10 @@ from quickcomm.intelligence.adapters.side_work import SideSettings, SideWork
 from quickcomm.intelligence.adapters.sql_results import MIGRATIONS, SqlResults
 from quickcomm.intelligence.model.concurrency import Limit
 from quickcomm.intelligence.model.grounding import Grounder
+from quickcomm.intelligence.model.masking import mask
 from quickcomm.intelligence.model.reading import Reader
 from quickcomm.intelligence.model.settings import LlmSettings
 from quickcomm.intelligence.ports import Classifier, Draft, Heard, LanguageModel, ModelAnswer, OpensTask, StoredPrompt
-from quickcomm.intelligence.service import plain
 from quickcomm.intelligence.service.fallback import Fallback
 from quickcomm.intelligence.service.guard import Guard, ModelState
 from quickcomm.intelligence.service.limiter import Limiter
@@ -70,7 +70,7 @@ class Intelligence:
         self._started_ns = clock.now_ns()
         self._settings = settings.llm
         self.prompting = Prompting(database, pack, clock)
-        self._side = SideWork(database, bus, clock, settings.side, model)
+        self._side = SideWork(database, bus, clock, settings.side, model, mask)
         self._model: _Model | None = None
         if model is None:
             self._understanding = Understanding(classifier, self._store, clock, pack.opens_task)
@@ -81,7 +81,7 @@ class Intelligence:
             grounding=Grounder(Reader(pack)),
             cache=self._side.cache,
             usage=self._side.usage,
-            mask=plain.Unmasked,
+            mask=mask,
         )
         self._model = _Model(parts, classifier, self._store, clock, pack.opens_task, settings.llm)
         fallback = self._model.fallback

@@ -13,8 +13,10 @@ from quickcomm.intelligence.model.cache import CacheSettings
 from quickcomm.intelligence.model.talk import SummarySettings
 from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.intelligence.ports import LanguageModel
+from quickcomm.intelligence.service.llm import Mask
 from quickcomm.intelligence.service.narrator import ModelNarrator
-from quickcomm.intelligence.service.side_questions import Hide, SideQuestions, as_it_is
+from quickcomm.intelligence.service.plain import Unmasked
+from quickcomm.intelligence.service.side_questions import SideQuestions
 from quickcomm.intelligence.service.summaries import Summaries
 from quickcomm.kernel.bus import Bus
 from quickcomm.kernel.clock import Clock
@@ -38,9 +40,9 @@ class SideWork:
         clock: Clock,
         settings: SideSettings | None = None,
         model: LanguageModel | None = None,
-        hide: Hide = as_it_is,
+        mask: Mask = Unmasked,
     ) -> None:
-        """`hide` masks what must not leave. Raises `ConfigurationError` for a time zone that nobody knows."""
+        """`mask` hides what must not leave. Raises `ConfigurationError` for a time zone that nobody knows."""
         settings = settings or SideSettings()
         self._bus = bus
         self._model = model
@@ -49,7 +51,7 @@ class SideWork:
         self.questions = SideQuestions(
             model,
             self.usage,
-            hide=hide,
+            mask=mask,
             concurrency=settings.summaries.concurrency,
             timeout_s=settings.summaries.timeout_s,
         )

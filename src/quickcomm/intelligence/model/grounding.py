@@ -51,14 +51,26 @@ class Grounder:
         self._reader = reader
         self._aliases = Aliases(reader.pack.items.names)
         self._dropped: Counter[Dropped] = Counter()
+        self._read: tuple[Heard, Support] | None = None
 
     @property
     def dropped(self) -> Mapping[Dropped, int]:
         """How much was dropped so far, by kind."""
         return MappingProxyType(self._dropped)
 
+    def needs_local(self, drafts: Sequence[Draft], heard: Heard) -> bool:
+        """Where somebody gives orders, names are unknown, or rules and model differ on danger or haste."""
+        support = self._support(heard)
+        pack = self._reader.pack
+        emergency = pack.emergency.intent
+        claimed = any(draft.intent == emergency or draft.urgency == "critical" for draft in drafts)
+        danger = bool(support.dangers(sure=True)) or bool(support.dangers(sure=False))
+        hasty = any(draft.urgency == "high" for draft in drafts) and not support.hits("high")
+        unknown = any(draft.intent not in pack.intents or draft.department not in pack.departments for draft in drafts)
+        return bool(support.orders) or claimed or danger or hasty or unknown
+
     def ground(self, drafts: Sequence[Draft], heard: Heard, local: Sequence[Insight]) -> tuple[Insight, ...] | None:
-        support = Support(self._reader, self._aliases, heard)
+        support = self._support(heard)
         drafts = list(dict.fromkeys(drafts))
         if len(drafts) > _MAX_INSIGHTS:
             self._dropped["too_many"] += len(drafts) - _MAX_INSIGHTS
@@ -72,6 +84,12 @@ class Grounder:
         self._dropped["order_to_model"] += len(found) - len(kept)
         found = one.with_emergency(kept)
         return combined(found) if found else None
+
+    def _support(self, heard: Heard) -> Support:
+        """The text as it was read last, or read now: it is asked for twice in a row."""
+        if self._read is None or self._read[0] is not heard:
+            self._read = heard, Support(self._reader, self._aliases, heard)
+        return self._read[1]
 
 
 class _One:
