@@ -71,7 +71,6 @@ async def test_a_model_that_fails_in_every_way_loses_nobody_anything(new_server:
         said = await converse(server.url, server.key(), talk.wire)
         items = await cards(server, said.conversation_id, by_model)
         assert len(items) == len(said.of("utterance"))
-        assert revisions(items) == {1}
         assert {one["model"] for item in items for one in item["insights"]} == {"fake-1"}
         assert (await until_state(server, "up"))["healthy"]
 
@@ -119,11 +118,14 @@ async def test_killed_while_renewing_nothing_is_lost_or_doubled(new_server: NewS
 
 async def test_ctrl_c_while_the_model_hangs(new_server: NewServer, talk: Talk) -> None:
     async with fake_llm() as fake:
-        fake.mode = "hang"
         server = await asyncio.to_thread(new_server, "--llm-url", fake.url)
+        async with asyncio.timeout(EVENTUALLY_S):
+            while not fake.probes:  # noqa: ASYNC110 - the endpoint has no event for it
+                await asyncio.sleep(0.01)
+        fake.mode = "hang"
         talking = asyncio.ensure_future(converse(server.url, server.key(), talk.wire))
         async with asyncio.timeout(EVENTUALLY_S):
-            while not fake.calls:  # noqa: ASYNC110 - the endpoint has no event for it
+            while not fake.calls:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         server.terminate(signal.SIGINT)
         assert await asyncio.to_thread(server.wait) == 0

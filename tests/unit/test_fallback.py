@@ -284,3 +284,15 @@ async def test_at_the_start_the_model_is_looked_at_before_anybody_speaks() -> No
     watching.cancel()
     with pytest.raises(asyncio.CancelledError):
         await watching
+
+
+async def test_a_probe_that_breaks_in_an_unknown_way_is_a_failed_one() -> None:
+    clock = FakeClock()
+    desk = Desk(clock=clock)
+    async with Probing(desk, clock) as probing:
+        desk.guard.failed(ModelNotAllowedError("no"), clock.monotonic())
+        desk.model.failures = [ValueError("a fault of ours")]
+        await probing.once()
+        assert not up(desk)
+        await probing.once()
+        assert up(desk)

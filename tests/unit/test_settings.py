@@ -57,6 +57,7 @@ def test_a_language_model_is_set_by_flag_and_its_key_by_the_environment(tmp_path
     ("name", "value", "told"),
     [
         ("QUICKCOMM_LLM_URL", "localhost:8000", "llm.url"),
+        ("QUICKCOMM_LLM_KEY", "secret\n", "QUICKCOMM_LLM_KEY"),
         ("QUICKCOMM_LLM_BUDGET_S", "0", "budget_s"),
         ("QUICKCOMM_LLM_HEDGE_AFTER_S", "-1", "hedge_after_s"),
         ("QUICKCOMM_LLM_MAX_CONCURRENCY", "0", "max_concurrency"),
@@ -64,7 +65,7 @@ def test_a_language_model_is_set_by_flag_and_its_key_by_the_environment(tmp_path
 )
 def test_a_model_that_cannot_be_used_is_told(tmp_path: Path, name: str, value: str, told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
-        load_settings(tmp_path, {}, {name: value, "QUICKCOMM_LLM_KEY": "secret"})
+        load_settings(tmp_path, {}, {name: value})
 
 
 def test_what_others_read_is_no_setting(tmp_path: Path) -> None:

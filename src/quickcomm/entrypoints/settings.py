@@ -17,7 +17,8 @@ import platformdirs
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.dashboard.ports import DashboardSettings
 from quickcomm.intelligence.model.cache import CacheSettings
-from quickcomm.intelligence.model.settings import LlmSettings, check_url
+from quickcomm.intelligence.model.settings import LlmSettings
+from quickcomm.intelligence.model.settings import check as check_llm
 from quickcomm.intelligence.model.talk import SummarySettings
 from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
@@ -85,8 +86,7 @@ def load_settings(
     for name, number in _numbers(settings):
         if not (math.isfinite(number) and 0 <= number <= LARGEST):
             raise ConfigurationError(f"A setting is wrong: {name} must be a number from 0. See docs/settings.md.")
-    if settings.llm.url:
-        check_url(settings.llm.url)
+    check_llm(settings.llm)
     return settings
 
 

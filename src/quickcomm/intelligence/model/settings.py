@@ -35,6 +35,14 @@ class LlmSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return f"LlmSettings(url={self.url!r}, model={self.model!r}, key={'set' if self.key else 'none'})"
 
 
+def check(settings: LlmSettings) -> None:
+    """Raises `ConfigurationError` for what no endpoint could be reached with."""
+    if settings.url:
+        check_url(settings.url)
+    if not (settings.key.isascii() and settings.key.isprintable()):
+        raise ConfigurationError("llm.key (QUICKCOMM_LLM_KEY) has characters that no key has: a line end, perhaps.")
+
+
 def check_url(url: str) -> str:
     """The base address as the client wants it: with `/v1` where no path is given. Raises `ConfigurationError`."""
     try:

@@ -101,7 +101,7 @@ class Fallback:
             else:
                 insights = await self._llm.remembered(heard, local)
         except ModelError as error:
-            log.info("llm.failed", utterance_id=heard.utterance_id, code=error.code, reason=str(error))
+            log.info("llm.failed", utterance_id=heard.utterance_id, code=error.code)
             insights = None
         except Exception as error:
             # Come what may, the utterance is answered. Without the error's text: it may be what somebody said.

@@ -148,28 +148,26 @@ class Guard:
         open_before = not self._breaker.closed
         if open_before:
             self._breaker.try_again()
+        error = await _outcome(probe)
         self._retry_after_s = 0.0
-        try:
-            await probe()
-        except ModelError as error:
-            if isinstance(error, ModelBusyError) and error.retry_after_s is not None:
-                self._retry_after_s = min(error.retry_after_s, MAX_RETRY_AFTER_S)
-            if open_before:
-                self._breaker.failed()
-                self._why = _words(error)
-            else:
-                self.failed(error, began)
-        else:
+        if isinstance(error, ModelBusyError) and error.retry_after_s is not None:
+            self._retry_after_s = min(error.retry_after_s, MAX_RETRY_AFTER_S)
+        if error is None:
             if open_before:
                 self._breaker.succeeded()
                 self._closed()
             self.succeeded()
+        elif open_before:
+            self._breaker.failed()
+            self._why = _words(error)
+        else:
+            self.failed(error, began)
 
     def _opened(self, error: ModelError) -> None:
         self._since_ns, self._why = self._clock.now_ns(), _words(error)
         self._silent_since = None
         metrics.BREAKER_OPEN.set(1)
-        log.warning("llm.breaker_opened", code=error.code, reason=str(error), given_up=len(self._in_hand))
+        log.warning("llm.breaker_opened", code=error.code, why=self._why, given_up=len(self._in_hand))
         now = asyncio.get_running_loop().time()
         for timeout in self._in_hand:
             timeout.reschedule(now)
@@ -178,6 +176,17 @@ class Guard:
         self._since_ns, self._why = self._clock.now_ns(), ""
         metrics.BREAKER_OPEN.set(0)
         log.info("llm.breaker_closed")
+
+
+async def _outcome(probe: Callable[[], Awaitable[None]]) -> ModelError | None:
+    try:
+        await probe()
+    except ModelError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 - whoever watches must not fall asleep
+        log.warning("llm.probe_broken", error=type(error).__name__)
+        return ModelError("The probe failed.")
+    return None
 
 
 def _words(error: ModelError) -> str:

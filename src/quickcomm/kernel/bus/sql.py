@@ -60,6 +60,26 @@ dead = sa.Table(
 )
 
 
+_HERE: Final = sa.and_(
+    groups.c.stream == sa.bindparam("of_stream"),
+    groups.c.group_name == sa.bindparam("of_group"),
+    groups.c.part == sa.bindparam("of_part"),
+)
+# Made once: to build a statement takes longer than to run it.
+_APPEND: Final = messages.insert()
+_ACKNOWLEDGE: Final = groups.update().where(_HERE).values(acked_id=sa.bindparam("cursor"))
+_FETCH: Final = (
+    sa.select(messages.c.id, messages.c.key, messages.c.payload)
+    .where(
+        messages.c.stream == sa.bindparam("stream"),
+        messages.c.part == sa.bindparam("part"),
+        messages.c.id > sa.bindparam("after"),
+    )
+    .order_by(messages.c.id)
+    .limit(BATCH)
+)
+
+
 def partition(key: str) -> int:
     return bucket("bus", key) % PARTITIONS
 
@@ -71,7 +91,7 @@ def _topic(stream: str, part: int) -> str:
 def append(connection: Connection, stream: str, key: str, payload: bytes) -> None:
     """Publish as part of the caller's transaction."""
     part = partition(key)
-    connection.execute(messages.insert().values(stream=stream, part=part, key=key, payload=payload))
+    connection.execute(_APPEND, {"stream": stream, "part": part, "key": key, "payload": payload})
     touch(connection, _topic(stream, part))
 
 
@@ -82,8 +102,8 @@ class _Place(NamedTuple):
     group: str
     part: int
 
-    def is_here(self) -> sa.ColumnElement[bool]:
-        return sa.and_(groups.c.stream == self.stream, groups.c.group_name == self.group, groups.c.part == self.part)
+    def where(self) -> dict[str, str | int]:
+        return {"of_stream": self.stream, "of_group": self.group, "of_part": self.part}
 
 
 class SqlBus:
@@ -158,19 +178,18 @@ class SqlBus:
         free = asyncio.Semaphore(overlap)
         before = asyncio.Event()
         before.set()
-        drained = False
+        more = True
         try:
             async with asyncio.TaskGroup() as in_hand:
                 while True:
                     await free.acquire()
-                    if drained:
-                        await waker.wait()
-                    waker.clear()
-                    batch = await self._fetch(place.stream, place.part, cursor)
-                    drained = len(batch) < BATCH  # what is published from here on wakes
-                    if not batch:
-                        free.release()
-                        continue
+                    batch: list[Delivery] = []
+                    while not batch:
+                        if not more:
+                            await waker.wait()
+                        waker.clear()
+                        batch = await self._fetch(place.stream, place.part, cursor)
+                        more = len(batch) == BATCH
                     cursor = batch[-1].message_id
                     done = asyncio.Event()
                     taken = in_hand.create_task(self._take(place, batch, handler, before, done), name="bus:batch")
@@ -231,7 +250,7 @@ class SqlBus:
         def run(connection: Connection) -> None:
             for delivery, reason in failed:
                 connection.execute(dead.insert().values(**self._as_dead(place.group, delivery, reason)))
-            connection.execute(groups.update().where(place.is_here()).values(acked_id=cursor))
+            connection.execute(_ACKNOWLEDGE, {**place.where(), "cursor": cursor})
 
         while True:
             try:
@@ -261,20 +280,12 @@ def _register(connection: Connection, stream: str, group: str) -> None:
 
 
 def _acked(connection: Connection, place: _Place) -> int:
-    return int(connection.execute(sa.select(groups.c.acked_id).where(place.is_here())).scalar_one())
+    return int(connection.execute(sa.select(groups.c.acked_id).where(_HERE), place.where()).scalar_one())
 
 
 def _fetch(connection: Connection, stream: str, part: int, after: int) -> list[Delivery]:
-    query = (
-        sa.select(messages.c.id, messages.c.key, messages.c.payload)
-        .where(messages.c.stream == stream, messages.c.part == part, messages.c.id > after)
-        .order_by(messages.c.id)
-        .limit(BATCH)
-    )
-    return [
-        Delivery(message_id=row.id, stream=stream, key=row.key, payload=row.payload)
-        for row in connection.execute(query)
-    ]
+    rows = connection.execute(_FETCH, {"stream": stream, "part": part, "after": after})
+    return [Delivery(message_id=row.id, stream=stream, key=row.key, payload=row.payload) for row in rows]
 
 
 def _trim(connection: Connection) -> None:
