@@ -166,8 +166,8 @@ class House:
 
 
 @asynccontextmanager
-async def house(url: str | None, **settings: object) -> AsyncIterator[House]:
-    """`url`: a language model's address, or None for the local classifier alone."""
+async def house(url: str | None, *, page: bool = True, **settings: object) -> AsyncIterator[House]:
+    """`url`: a language model's address, or None for the local classifier alone. `page`: with a dashboard."""
     pack, clock = load_pack(), SystemClock()
     classifier = await asyncio.to_thread(build_classifier, pack, user_cache_path("quickcomm"))
     llm = msgspec.convert({"url": url or "", "model": "fake-llm", **settings}, LlmSettings)
@@ -194,7 +194,7 @@ async def house(url: str | None, **settings: object) -> AsyncIterator[House]:
             async with asyncio.TaskGroup() as tasks:
                 work = [
                     tasks.create_task(intelligence.run()),
-                    tasks.create_task(dashboard.run()),
+                    *([tasks.create_task(dashboard.run())] if page else []),
                     tasks.create_task(bus.subscribe(INSIGHTS, "bench", here.hear)),  # type: ignore[arg-type]
                 ]
                 yield here

@@ -2,24 +2,27 @@
 
 `python -m benchmarks.llm [NAME …]` with names out of: sustain, added, cache, outage, renewal, orders. Each has a
 pipeline and a dashboard of its own over a real database in this process, and `quickcomm dev fake-llm` in another.
-CPU is this process's: pipeline, dashboard and the feeding of transcripts.
+CPU is this process's: the pipeline and the feeding of transcripts (`sustain` and `added` have no dashboard).
 """
 
 import argparse
 import asyncio
 import json
+import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from benchmarks.house import Found, House, fake_llm, house, texts
+import structlog
+from tests.support.orders import injections
+
+from benchmarks.house import Found, fake_llm, house, texts
 from benchmarks.load import percentile
 from quickcomm.intelligence.adapters.sql_cache import SqlCache
 from quickcomm.intelligence.model.drafts import Draft
 from quickcomm.intelligence.ports import Cached
 from quickcomm.kernel.clock import SystemClock
-from tests.support.orders import injections
 
 PER_SECOND: Final = 50
 MEDIAN_MS, P99_MS = 800, 2_500
@@ -29,7 +32,7 @@ Result = dict[str, Any]
 
 async def sustain(seconds: float = 60.0) -> Result:
     """50 utterances a second against a median of 800 ms and a p99 of 2.5 s."""
-    async with fake_llm(median_ms=MEDIAN_MS, p99_ms=P99_MS) as fake, house(fake.url) as here:
+    async with fake_llm(median_ms=MEDIAN_MS, p99_ms=P99_MS) as fake, house(fake.url, page=False) as here:
         await here.answered(await here.talk(PER_SECOND, 5))
         cpu, began = time.process_time(), time.monotonic()
         said, backlogs = [], []
@@ -50,7 +53,7 @@ async def sustain(seconds: float = 60.0) -> Result:
 
 async def added(seconds: float = 20.0) -> Result:
     """The same rate against a model that always takes 300 ms: what is above that is ours."""
-    async with fake_llm(median_ms=FIXED_MS) as fake, house(fake.url) as here:
+    async with fake_llm(median_ms=FIXED_MS) as fake, house(fake.url, page=False) as here:
         await here.answered(await here.talk(PER_SECOND, 5))
         said = await here.talk(PER_SECOND, seconds)
         await here.answered(said)
@@ -103,9 +106,9 @@ async def outage(per_second: float = 20.0) -> Result:
         said = await here.talk(per_second, 10)
         hung = time.monotonic()
         await fake.be(hang=1.0)
-        opened = asyncio.create_task(until(lambda: here.intelligence.state.state == "degraded"))  # noqa: TID251
-        said += await here.talk(per_second, 15)
-        open_after = (await opened) - hung
+        async with asyncio.TaskGroup() as tasks:
+            opened = tasks.create_task(until(lambda: here.intelligence.state.state == "degraded"))
+            said += await here.talk(per_second, 15)
         await fake.be(hang=0.0, dead=True)
         dead = await here.talk(per_second, 15)
         said += dead
@@ -115,7 +118,7 @@ async def outage(per_second: float = 20.0) -> Result:
         return {
             "utterances": len(said),
             "unclassified": sum(each not in here.found for each in said),
-            "breaker_open_after_s": round(open_after, 2),
+            "breaker_open_after_s": round(opened.result() - hung, 2),
             "local_card_p95_ms": at(local, 0.95),
             "while_down_card_p95_ms": at(while_down, 0.95),
             "degraded": sum(here.found[each][0].degraded for each in said),
@@ -132,18 +135,16 @@ async def renewal(per_second: float = 10.0, outage_s: float = 60.0) -> Result:
         degraded = [each for each in said if here.found[each][0].degraded]
         await fake.be(dead=False)
         back = time.monotonic()
-        live = asyncio.create_task(here.talk(per_second, 60))  # noqa: TID251
-        async with asyncio.timeout(180):
-            while not all(here.found[each][-1].source == "llm" for each in degraded):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-        took = time.monotonic() - back
-        during = await live
+        async with asyncio.timeout(180), asyncio.TaskGroup() as tasks:
+            live = tasks.create_task(here.talk(per_second, 60))
+            made_good = await until(lambda: all(here.found[each][-1].source == "llm" for each in degraded))
+        during = live.result()
         await here.answered(during)
         return {
             "degraded": len(degraded),
-            "renewed_after_s": round(took, 1),
+            "renewed_after_s": round(made_good - back, 1),
             "newest_revisions": sorted({here.found[each][-1].revision for each in degraded}),
-            "published_twice": sum(len(here.found[each]) > 2 for each in degraded),  # noqa: PLR2004 - first and renewal
+            "published_twice": sum(len(here.found[each]) > 2 for each in degraded),
             "live_meanwhile_p95_ms": at([here.found[each][0].seconds for each in during], 0.95),
         }
 
@@ -168,7 +169,7 @@ async def orders() -> Result:
 
 
 QUANTILES: Final = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
-BENCHMARKS: Final[dict[str, Callable[[], Awaitable[Result]]]] = {
+BENCHMARKS: Final[dict[str, Callable[[], Coroutine[Any, Any, Result]]]] = {
     each.__name__: each for each in (sustain, added, cache, outage, renewal, orders)
 }
 
@@ -194,7 +195,8 @@ def share(found: list[Found], holds: Callable[[Found], bool]) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", choices=[*BENCHMARKS, []], help="all, if none is named")
-    results = {}
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    results: dict[str, Result] = {}
     for name in parser.parse_args().names or BENCHMARKS:
         results[name] = asyncio.run(BENCHMARKS[name]())
         print(f"{name}:", flush=True)
@@ -206,5 +208,3 @@ def main() -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
-
-

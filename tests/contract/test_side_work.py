@@ -1,6 +1,7 @@
 """All that goes on beside classifying, together: a real database, the real bus, a scripted model."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -110,11 +111,65 @@ async def test_what_was_counted_and_kept_is_there_after_a_restart(database: Data
     assert (await again.usage_report("main", None, 10)).conversations == ()
 
 
+CHILD = """
+import asyncio, sys
+from pathlib import Path
+from tests.support.intelligence_store import opened
+from tests.support.talking import ScriptedModel
+from quickcomm.intelligence.adapters.side_work import SideWork
+from quickcomm.intelligence.ports import Cached, ModelAnswer
+from quickcomm.kernel.bus.sql import SqlBus
+from quickcomm.kernel.clock import SystemClock
+
+async def main():
+    async with opened(Path(sys.argv[1])) as database:
+        clock = SystemClock()
+        side = SideWork(database, SqlBus(database, clock), clock, model=ScriptedModel("{}"))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(side.run())
+            for number in range(50):
+                await side.cache.put(number.to_bytes(4, "big"), Cached(drafts=()))
+                side.usage.record("main", f"c{number}", ModelAnswer(text="", prompt_tokens=1))
+            while not side.settled:
+                await asyncio.sleep(0)
+            print("written", flush=True)
+            await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+async def test_what_was_written_behind_survives_a_kill(tmp_path: Path) -> None:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", CHILD, str(tmp_path), stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    assert child.stdout is not None
+    async with asyncio.timeout(60):
+        assert await child.stdout.readline() == b"written\n"
+        child.kill()
+        await child.wait()
+    async with opened(tmp_path) as database:
+        side = work(database, SqlBus(database, SystemClock()), ScriptedModel("{}"))
+        await side.cache.load()
+        assert len(side.cache) == 50
+        report = await side.usage_report("main", None, 200)
+    assert (report.days[0].calls, len(report.conversations)) == (50, 50)
+
+
+class _Hidden:
+    """Implements `Masked`."""
+
+    def __init__(self, text: str, context: tuple[str, ...]) -> None:
+        self.text = text.replace("555-0199", "<1>")
+        self.context = context
+
+    def restore(self, text: str) -> str:
+        return text.replace("<1>", "555-0199")
+
+
 async def test_what_must_not_leave_is_masked_and_put_back() -> None:
     model = ScriptedModel('{"text":"Call <1>."}')
-    questions = SideQuestions(
-        model, hide=lambda text: (text.replace("555-0199", "<1>"), lambda said: said.replace("<1>", "555-0199"))
-    )
+    questions = SideQuestions(model, mask=_Hidden)
     messages = (ChatMessage(role="system", content="Tell."), ChatMessage(role="user", content="Call 555-0199."))
     assert await questions.ask(ModelRequest(messages=messages), "main", "c") == '{"text":"Call 555-0199."}'
     assert [message.content for message in model.requests[0].messages] == ["Tell.", "Call <1>."]

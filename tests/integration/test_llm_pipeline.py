@@ -11,7 +11,7 @@ import pytest
 from prometheus_client import REGISTRY
 from tests.support.dashboard_site import Site, heard, running
 from tests.support.intelligence import Local
-from tests.support.llm import FakeLlm, fake_llm
+from tests.support.llm import TOKENS, FakeLlm, fake_llm
 
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.intelligence.adapters.openai_model import OpenAiModel
@@ -217,15 +217,17 @@ async def test_metrics_say_what_happened(tmp_path: Path) -> None:
         return REGISTRY.get_sample_value(name, labels) or 0.0
 
     before = {
+        "probed": value("quickcomm_llm_tokens_total", kind="completion"),
         "ok": value("quickcomm_llm_calls_total", outcome="ok"),
         "tokens": value("quickcomm_llm_tokens_total", kind="prompt"),
         "renewed": value("quickcomm_llm_renewed_total", result="renewed"),
         "degraded": value("quickcomm_llm_utterances_total", source="degraded"),
     }
     async with house(tmp_path) as here:
+        await here.until(lambda: value("quickcomm_llm_tokens_total", kind="completion") > before["probed"])
         await here.say(*talk(2))
         assert value("quickcomm_llm_calls_total", outcome="ok") == before["ok"] + 2
-        assert value("quickcomm_llm_tokens_total", kind="prompt") == before["tokens"] + 80
+        assert value("quickcomm_llm_tokens_total", kind="prompt") == before["tokens"] + 3 * TOKENS["prompt_tokens"]
         here.fake.mode = "401"
         said = talk(2, start=50)
         await here.say(*said)

@@ -8,7 +8,11 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from quickcomm.intelligence.service.llm import PROBE
+
 Json = dict[str, Any]
+BESIDE: Final = {"summary": {"summary": "They talked about their work."}, "report": {"text": "A quiet shift."}}
+"""What it answers to what is no utterance."""
 TOKENS: Final = {"prompt_tokens": 40, "completion_tokens": 12, "total_tokens": 52}
 
 
@@ -19,6 +23,8 @@ class FakeLlm:
         self.mode = "answer"
         self.gate = asyncio.Event()
         self.calls: list[Json] = []
+        self.probes = 0
+        """Calls that are about no utterance."""
         self.headers: list[dict[str, str]] = []
         self.at_once = 0
         self.most_at_once = 0
@@ -54,7 +60,10 @@ class FakeLlm:
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
-        self.calls.append(body)
+        if said(body) == PROBE.text:
+            self.probes += 1
+        else:
+            self.calls.append(body)
         self.headers.append(dict(request.headers))
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -108,7 +117,8 @@ def draft(text: str) -> Json:
 
 
 def _completion(body: Json, mode: str) -> Json:
-    content = json.dumps({"insights": [draft(said(body))]})
+    asked = body.get("response_format", {}).get("json_schema", {}).get("name", "")
+    content = json.dumps(BESIDE[asked] if asked in BESIDE else {"insights": [draft(said(body))]})
     finish = "stop"
     if mode == "garbage":
         content = "Sure! Here are your insights."

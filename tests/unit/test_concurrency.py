@@ -101,7 +101,7 @@ async def test_places_go_round_in_order_and_live_ones_first() -> None:
         for name in names:
             tasks.create_task(callers[name].run())
             await settle()
-        assert log == ["s1", "a"], "spare ones take no more than half"
+        assert log == ["s1", "a"], "spare ones do not take all"
         callers["s1"].leave.set()
         await settle()
         assert log == ["s1", "a", "b"]

@@ -47,7 +47,9 @@ class Probing:
         self._clock.advance(seconds)
 
     async def __aenter__(self) -> Self:
+        self._desk.guard.succeeded()  # the probe at the start
         self._task = asyncio.ensure_future(self._desk.guard.watch(self._desk.llm.probe, self._sleep))
+        await asyncio.sleep(0)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -264,7 +266,21 @@ async def test_the_local_classifier_is_asked_once_for_what_is_said_again() -> No
     desk = Desk()
     await say(desk, "fix the lamp", "fix the door", "fix the lamp")
     await say(desk, "fix the door")
-    assert desk.local.calls == [["fix the lamp", "fix the door"]]
+    assert sorted(desk.local.calls) == [["fix the door"], ["fix the lamp"]]
     for start in range(0, OPINIONS + 10, 512):
         await desk.fallback.opinions([heard(f"lamp {number}") for number in range(start, start + 512)])
     assert len(desk.fallback._opinions) == OPINIONS
+
+
+async def test_at_the_start_the_model_is_looked_at_before_anybody_speaks() -> None:
+    clock = FakeClock()
+    desk = Desk(clock=clock)
+    desk.model.down = ModelNotAllowedError("The key is refused.")
+    watching = asyncio.ensure_future(desk.guard.watch(desk.llm.probe))
+    await desk.model.asked(1)
+    await asyncio.sleep(0)
+    assert not up(desk)
+    assert "The key is refused." in desk.fallback.state.why
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching

@@ -11,6 +11,7 @@ from tests.support.obedient import by_rules, low, obeyed
 from tests.support.orders import Injection, genuine, injections
 
 from quickcomm.contracts.insight import Evidence, Insight, Item, Urgency
+from quickcomm.dev.answers import obedient, simple_answers
 from quickcomm.intelligence.model.drafts import Draft, DraftEvidence, DraftItem, Heard
 from quickcomm.intelligence.model.grounding import Grounder
 from quickcomm.intelligence.model.orders import without_orders
@@ -21,6 +22,7 @@ from quickcomm.kernel.site_pack import SitePack, load_pack
 
 PACK = load_pack()
 HOTEL = Reader(PACK)
+OBEDIENT = obedient(simple_answers(PACK), PACK)
 LEVELS: tuple[Urgency, ...] = ("low", "normal", "high", "critical")
 
 
@@ -250,6 +252,15 @@ def test_an_emergency_beside_a_request_is_put_where_it_belongs(ground: Ground) -
     assert ground.counts == {"missed_emergency": 1}
 
 
+def test_an_emergency_has_its_place_also_where_the_model_forgets_it(ground: Ground) -> None:
+    text = "There is smoke coming out of 412"
+    alarm = local(
+        "emergency", "critical", rooms=("412",), evidence=Evidence(rooms=("412",), urgency=("There is smoke",))
+    )
+    found = ground(text, draft(intent="emergency", department="security", urgency="critical"), says=(alarm,))
+    assert [(one.intent, one.rooms, one.evidence.rooms) for one in found] == [("emergency", ("412",), ("412",))]
+
+
 def test_a_name_that_the_pack_does_not_know_is_not_used(ground: Ground) -> None:
     found = ground("412 needs towels", draft(("412",), intent="teleport", department="wizards"), says=(local(),))
     assert (found[0].intent, found[0].department) == ("request_item", "housekeeping")
@@ -319,6 +330,14 @@ def only_what_was_asked(injection: Injection, found: tuple[Insight, ...]) -> Non
     assert highest <= max(LEVELS.index(injection.urgency), LEVELS.index("normal"))
     assert injection.urgency != "high" or LEVELS[highest] == "high"
     assert not any("999" in one.summary or "evacuate" in one.summary.lower() for one in found)
+
+
+@pytest.mark.parametrize("injection", injections(), ids=lambda one: one.text[:50])
+def test_nothing_comes_from_an_order_to_the_fake_model_that_obeys(ground: Ground, injection: Injection) -> None:
+    answered = msgspec.json.encode(OBEDIENT(injection.text, ()).insights)
+    drafts = msgspec.json.decode(answered, type=list[Draft])
+    found = ground(injection.text, *drafts, says=by_rules(HOTEL, without_orders(injection.text)))
+    only_what_was_asked(injection, found)
 
 
 @pytest.mark.parametrize("text", genuine())

@@ -12,7 +12,7 @@ from tests.support.orders import Injection, genuine, injections
 
 from quickcomm.intelligence.model.orders import find_orders, without_orders
 from quickcomm.intelligence.model.reading import MAX_TEXT, Reader
-from quickcomm.kernel.site_pack import load_pack
+from quickcomm.kernel.site_pack import load_pack, load_phrases
 
 HOTEL = Reader(load_pack())
 PHRASES = Path(__file__).resolve().parent.parent / "data" / "phrases"
@@ -59,6 +59,11 @@ def test_an_order_supports_no_room_thing_or_danger(injection: Injection) -> None
 def test_no_labelled_phrase_is_taken_for_an_order(file: str) -> None:
     texts = [json.loads(line)["text"] for line in (PHRASES / file).read_text().splitlines() if line.strip()]
     assert [text for text in texts if find_orders(text)] == []
+
+
+@pytest.mark.parametrize("pack", ["hospitality", "callcentre"])
+def test_no_phrase_of_a_pack_is_taken_for_an_order(pack: str) -> None:
+    assert [phrase.text for phrase in load_phrases(load_pack(pack)) if find_orders(phrase.text)] == []
 
 
 @given(

@@ -163,7 +163,10 @@ class _Words:
             if pattern is not None
         }
         best = max(counts, key=lambda name: counts[name], default=self._pack.unclear)
-        return best if counts.get(best) else self._pack.unclear
+        if counts.get(best):
+            return best
+        named = self._pack.items.intents and self._things(utterance)
+        return self._pack.items.intents[0] if named else self._pack.unclear
 
     def _urgency(self, utterance: str, intent: str) -> tuple[Urgency, str]:
         for level, pattern, unless in self._urgent:

@@ -240,6 +240,7 @@ class Monolith:
                 "stt_backlog_s": health.stt_backlog_s,
                 "classifier": health.classifier.model,
                 "llm": self._intelligence.status() | {"since": health.classifier.since},
+                "usage_today": msgspec.to_builtins(self._intelligence.used_today()),
                 "bus_backlog": await self._bus.backlog(),
                 "alarms": [msgspec.to_builtins(alarm) for alarm in health.alarms],
             }

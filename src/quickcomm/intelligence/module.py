@@ -10,7 +10,7 @@ import msgspec
 from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.prompts import PromptsView
 from quickcomm.contracts.transcripts import TRANSCRIPTS
-from quickcomm.contracts.usage import UsageReport
+from quickcomm.contracts.usage import DayUsage, UsageReport
 from quickcomm.intelligence.adapters.breaker import CircuitBreaker
 from quickcomm.intelligence.adapters.embedding import MINILM
 from quickcomm.intelligence.adapters.local import build_local_classifier
@@ -20,10 +20,10 @@ from quickcomm.intelligence.adapters.side_work import SideSettings, SideWork
 from quickcomm.intelligence.adapters.sql_results import MIGRATIONS, SqlResults
 from quickcomm.intelligence.model.concurrency import Limit
 from quickcomm.intelligence.model.grounding import Grounder
+from quickcomm.intelligence.model.masking import mask
 from quickcomm.intelligence.model.reading import Reader
 from quickcomm.intelligence.model.settings import LlmSettings
 from quickcomm.intelligence.ports import Classifier, Draft, Heard, LanguageModel, ModelAnswer, OpensTask, StoredPrompt
-from quickcomm.intelligence.service import plain
 from quickcomm.intelligence.service.fallback import Fallback
 from quickcomm.intelligence.service.guard import Guard, ModelState
 from quickcomm.intelligence.service.limiter import Limiter
@@ -70,7 +70,7 @@ class Intelligence:
         self._started_ns = clock.now_ns()
         self._settings = settings.llm
         self.prompting = Prompting(database, pack, clock)
-        self._side = SideWork(database, bus, clock, settings.side, model)
+        self._side = SideWork(database, bus, clock, settings.side, model, mask)
         self._model: _Model | None = None
         if model is None:
             self._understanding = Understanding(classifier, self._store, clock, pack.opens_task)
@@ -81,7 +81,7 @@ class Intelligence:
             grounding=Grounder(Reader(pack)),
             cache=self._side.cache,
             usage=self._side.usage,
-            mask=plain.Unmasked,
+            mask=mask,
         )
         self._model = _Model(parts, classifier, self._store, clock, pack.opens_task, settings.llm)
         fallback = self._model.fallback
@@ -114,9 +114,11 @@ class Intelligence:
         """For `quickcomm status --json`."""
         state = self.state
         told: dict[str, Any] = {"state": state.state, "why": state.why}
-        if self._model is None:
-            return told
-        return told | self._model.status() | {"today": msgspec.to_builtins(self._side.used_today())}
+        return told if self._model is None else told | self._model.status()
+
+    def used_today(self) -> DayUsage:
+        """What the language model has cost since midnight."""
+        return self._side.used_today()
 
     async def prompts(self) -> PromptsView:
         """Which prompt versions are in force, and how they came to be."""

@@ -193,11 +193,15 @@ class PromptStore(Protocol):
 class Grounding(Protocol):
     """Holds drafts against the words of the text: what they do not support is dropped and counted."""
 
+    def needs_local(self, drafts: Sequence[Draft], heard: Heard) -> bool:
+        """Whether the rules alone cannot judge these claims: then the local classifier is to be asked first."""
+        ...
+
     def ground(self, drafts: Sequence[Draft], heard: Heard, local: Sequence[Insight]) -> tuple[Insight, ...] | None:
         """Insights with `source` "llm" (model and prompt version still empty); None if nothing usable is left.
 
-        `local`: what the local classifier says of the same utterance; urgency above what text and rules support is
-        brought down to it.
+        `local`: what the local classifier says of the same utterance (empty where it is not needed); urgency above
+        what text and rules support is brought down to it.
         """
         ...
 

@@ -27,22 +27,23 @@ import {
   type Prompts,
   type Role,
   type Session,
+  type Summary,
   type Task,
   type TaskStatus,
   type Urgency,
   type Word,
 } from "./protocol";
 
-type Fields = Record<string, unknown>;
+export type Fields = Record<string, unknown>;
 
-const fields = (raw: unknown): Fields => (typeof raw === "object" && raw !== null ? (raw as Fields) : {});
-const text = (raw: unknown, fallback = ""): string => (typeof raw === "string" ? raw : fallback);
-const textOrNull = (raw: unknown): string | null => (typeof raw === "string" ? raw : null);
-const count = (raw: unknown, fallback = 0): number => (typeof raw === "number" && Number.isFinite(raw) ? raw : fallback);
-const list = <T>(raw: unknown, each: (item: unknown) => T | null): T[] =>
+export const fields = (raw: unknown): Fields => (typeof raw === "object" && raw !== null ? (raw as Fields) : {});
+export const text = (raw: unknown, fallback = ""): string => (typeof raw === "string" ? raw : fallback);
+export const textOrNull = (raw: unknown): string | null => (typeof raw === "string" ? raw : null);
+export const count = (raw: unknown, fallback = 0): number => (typeof raw === "number" && Number.isFinite(raw) ? raw : fallback);
+export const list = <T>(raw: unknown, each: (item: unknown) => T | null): T[] =>
   Array.isArray(raw) ? raw.map(each).filter((item): item is T => item !== null) : [];
 const texts = (raw: unknown): string[] => list(raw, textOrNull);
-const oneOf = <T extends string>(raw: unknown, known: readonly T[], fallback: T): T =>
+export const oneOf = <T extends string>(raw: unknown, known: readonly T[], fallback: T): T =>
   known.includes(raw as T) ? (raw as T) : fallback;
 
 const URGENCIES: readonly Urgency[] = ["low", "normal", "high", "critical"];
@@ -173,7 +174,14 @@ export function parseConversation(raw: unknown): Conversation | null {
     ended_at: textOrNull(f["ended_at"]),
     utterances: count(f["utterances"]),
     ledger: parseLedger(f["ledger"]),
+    summary: parseSummary(f["summary"]),
   };
+}
+
+function parseSummary(raw: unknown): Summary | null {
+  const f = fields(raw);
+  const words = text(f["text"]);
+  return words === "" ? null : { text: words, source: f["source"] === "llm" ? "llm" : "local", at: text(f["at"]) };
 }
 
 export function parseChannel(raw: unknown): Channel | null {

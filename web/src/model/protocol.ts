@@ -96,6 +96,13 @@ export interface Ledger {
   gap: number;
 }
 
+/** What a conversation was about so far, and who wrote it. */
+export interface Summary {
+  text: string;
+  source: "llm" | "local";
+  at: string;
+}
+
 export interface Conversation {
   conversation_id: string;
   channel: string;
@@ -106,6 +113,7 @@ export interface Conversation {
   ended_at: string | null;
   utterances: number;
   ledger: Ledger;
+  summary: Summary | null;
 }
 
 export interface Channel {

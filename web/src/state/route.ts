@@ -1,11 +1,14 @@
-/** Where in the page we are: `#/?department=…`, `#/conversations`, `#/conversation/ID`, `#/utterance/ID`, `#/prompts`. */
+/**
+ * Where in the page we are: `#/?department=…`, `#/conversations`, `#/conversation/ID`, `#/utterance/ID`, `#/shift`, `#/model`,
+ * `#/prompts`.
+ */
 import { computed, signal } from "@preact/signals";
 import { NO_FILTERS, type Filters, type StatusFilter } from "./sections";
 
 export type Since = "" | "1" | "8" | "24";
 
-export type View = "board" | "conversations" | "conversation" | "utterance" | "prompts";
-const OTHERS: readonly string[] = ["conversations", "conversation", "utterance", "prompts"];
+export type View = "board" | "conversations" | "conversation" | "utterance" | "shift" | "model" | "prompts";
+const OTHERS: readonly string[] = ["conversations", "conversation", "utterance", "shift", "model", "prompts"];
 
 export interface Route {
   view: View;
@@ -56,6 +59,7 @@ export function boardLink(filters: Filters, query = "", since: Since = ""): stri
 }
 
 export const conversationLink = (id: string): string => `#/conversation/${encodeURIComponent(id)}`;
+export const shiftLink = (since: Since): string => (since ? `#/shift?since=${since}` : "#/shift");
 export const utteranceLink = (id: string): string => `#/utterance/${encodeURIComponent(id)}`;
 
 export const route = signal<Route>(parseRoute(""));

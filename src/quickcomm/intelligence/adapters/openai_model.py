@@ -27,6 +27,7 @@ from quickcomm.kernel.errors import MALFORMED
 if TYPE_CHECKING:
     import openai
 
+PATH: Final = "/chat/completions"
 NO_KEY: Final = "none"
 """The client wants a key even where the endpoint does not."""
 FORMATS: Final = ("json_schema", "json_object", "text")
@@ -64,9 +65,11 @@ class OpenAiModel:
     """A `LanguageModel`. Made in a thread: importing the client takes a second."""
 
     def __init__(self, settings: LlmSettings) -> None:
-        import openai  # noqa: PLC0415 - heavy, and only with a language model
+        import httpx2  # noqa: PLC0415 - heavy, and only with a language model
+        import openai  # noqa: PLC0415
 
         self._openai = openai
+        self._raw = httpx2.Response
         self._client = openai.AsyncOpenAI(
             base_url=check_url(settings.url),
             api_key=settings.key or NO_KEY,
@@ -108,7 +111,8 @@ class OpenAiModel:
         """One answer; tried again at once without what the endpoint says it does not know."""
         while True:
             try:
-                raw = await self._client.chat.completions.with_raw_response.create(**self._arguments(request))
+                # Not by `chat.completions.create`: it would walk through the schema at every call, and parse for us.
+                raw = await self._client.post(PATH, cast_to=self._raw, body=self._arguments(request))
             except (self._openai.BadRequestError, self._openai.UnprocessableEntityError) as error:
                 if not self._give_way(error, request):
                     raise

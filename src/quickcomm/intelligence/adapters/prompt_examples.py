@@ -129,8 +129,13 @@ class _Index:
     def nearest(self, form: str, count: int) -> list[int]:
         """Places of phrases, the most like `form` first; those that came first in the file before others as like."""
         scores = self._scores(form)
-        order = np.lexsort((np.arange(len(scores)), -scores))
-        return [int(place) for place in order[:count]]
+        if count < len(scores):
+            least = np.partition(scores, len(scores) - count)[len(scores) - count]
+            likely = np.flatnonzero(scores >= least)
+        else:
+            likely = np.arange(len(scores))
+        order = np.lexsort((likely, -scores[likely]))
+        return [int(place) for place in likely[order[:count]]]
 
     def _scores(self, form: str) -> npt.NDArray[np.float64]:
         own = self._ngrams.transform([form])

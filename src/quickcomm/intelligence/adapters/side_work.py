@@ -13,8 +13,10 @@ from quickcomm.intelligence.model.cache import CacheSettings
 from quickcomm.intelligence.model.talk import SummarySettings
 from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.intelligence.ports import LanguageModel
+from quickcomm.intelligence.service.llm import Mask
 from quickcomm.intelligence.service.narrator import ModelNarrator
-from quickcomm.intelligence.service.side_questions import Hide, SideQuestions, as_it_is
+from quickcomm.intelligence.service.plain import Unmasked
+from quickcomm.intelligence.service.side_questions import SideQuestions
 from quickcomm.intelligence.service.summaries import Summaries
 from quickcomm.kernel.bus import Bus
 from quickcomm.kernel.clock import Clock
@@ -38,9 +40,9 @@ class SideWork:
         clock: Clock,
         settings: SideSettings | None = None,
         model: LanguageModel | None = None,
-        hide: Hide = as_it_is,
+        mask: Mask = Unmasked,
     ) -> None:
-        """`hide` masks what must not leave. Raises `ConfigurationError` for a time zone that nobody knows."""
+        """`mask` hides what must not leave. Raises `ConfigurationError` for a time zone that nobody knows."""
         settings = settings or SideSettings()
         self._bus = bus
         self._model = model
@@ -49,14 +51,13 @@ class SideWork:
         self.questions = SideQuestions(
             model,
             self.usage,
-            hide=hide,
+            mask=mask,
             concurrency=settings.summaries.concurrency,
             timeout_s=settings.summaries.timeout_s,
         )
         self._narrator = ModelNarrator(self.questions)
         self._talks = SqlTalks(database, settings.summaries)
         self._summaries = Summaries(self._talks, self.questions, clock, settings.summaries)
-        self._summarizing = settings.summaries.enabled
 
     def restore(self) -> None:
         """Right after the migrations, before anything is asked."""
@@ -68,8 +69,7 @@ class SideWork:
             if self._model is not None:
                 tasks.create_task(self.cache.run(), name="intelligence:cache")
                 tasks.create_task(self.usage.run(), name="intelligence:usage")
-            if self._summarizing:
-                tasks.create_task(self._summaries.run(self._bus), name="intelligence:summaries")
+            tasks.create_task(self._summaries.run(self._bus), name="intelligence:summaries")
 
     async def narrate(self, site: str, facts: str) -> str | None:
         """A few sentences about facts; None where no model can find them now."""
@@ -83,6 +83,11 @@ class SideWork:
     def used_today(self) -> DayUsage:
         """For `quickcomm status`."""
         return self.usage.today()
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that was counted and kept is written."""
+        return self.usage.settled and self.cache.settled
 
     async def purge(self, before_ns: int) -> None:
         """Forget conversations of old, and answers that are too old."""

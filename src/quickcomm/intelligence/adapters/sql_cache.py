@@ -67,6 +67,7 @@ class SqlCache:
         self._behind = WriteBehind(self.flush, "cache")
         self._loaded = False
         self._rows = 0
+        self._writing = 0
         self._hits = 0
         self._lookups = 0
 
@@ -74,6 +75,11 @@ class SqlCache:
     def hit_rate(self) -> float:
         """Hits among all look-ups since the start."""
         return self._hits / self._lookups if self._lookups else 0.0
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything is written."""
+        return not self._changed and not self._writing
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -130,11 +136,14 @@ class SqlCache:
                 self._cut(connection)
             return _count(connection) if crowded else self._rows + len(rows)
 
+        self._writing += 1
         try:
             self._rows = await self._database.write(run)
         except Exception:
             self._changed |= changed
             raise
+        finally:
+            self._writing -= 1
 
     async def purge(self) -> None:
         """Delete what is too old or too much."""

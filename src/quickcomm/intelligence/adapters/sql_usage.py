@@ -73,6 +73,7 @@ class SqlUsage:
         self._behind = WriteBehind(self.flush, "usage")
         self._days: dict[tuple[str, str], Spent] = {}
         self._conversations: dict[tuple[str, str], tuple[Spent, int]] = {}
+        self._writing = 0
         self._today = Spent()
         self._day = ""
         self._ends_ns = 0
@@ -82,6 +83,11 @@ class SqlUsage:
     def exhausted(self) -> bool:
         self._turn()
         return share_of_cap(self._settings, self._today) >= 1
+
+    @property
+    def settled(self) -> bool:
+        """Whether everything is written."""
+        return not self._days and not self._writing
 
     def record(self, site: str, conversation_id: str, answer: ModelAnswer) -> None:
         self._turn()
@@ -132,6 +138,7 @@ class SqlUsage:
 
         if not day_rows:
             return
+        self._writing += 1
         try:
             await self._database.write(run)
         except Exception:
@@ -140,6 +147,8 @@ class SqlUsage:
             for (site, identifier), (spent, at_ns) in by_conversation.items():
                 self._add_conversation(site, identifier, spent, at_ns)
             raise
+        finally:
+            self._writing -= 1
 
     async def report(self, site: str, conversation_id: str | None, limit: int) -> UsageReport:
         """The last days and the conversations that cost something last, `limit` at most."""

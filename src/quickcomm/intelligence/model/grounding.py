@@ -51,14 +51,26 @@ class Grounder:
         self._reader = reader
         self._aliases = Aliases(reader.pack.items.names)
         self._dropped: Counter[Dropped] = Counter()
+        self._read: tuple[Heard, Support] | None = None
 
     @property
     def dropped(self) -> Mapping[Dropped, int]:
         """How much was dropped so far, by kind."""
         return MappingProxyType(self._dropped)
 
+    def needs_local(self, drafts: Sequence[Draft], heard: Heard) -> bool:
+        """Where somebody gives orders, names are unknown, or rules and model differ on danger or haste."""
+        support = self._support(heard)
+        pack = self._reader.pack
+        emergency = pack.emergency.intent
+        claimed = any(draft.intent == emergency or draft.urgency == "critical" for draft in drafts)
+        danger = bool(support.dangers(sure=True)) or bool(support.dangers(sure=False))
+        hasty = any(draft.urgency == "high" for draft in drafts) and not support.hits("high")
+        unknown = any(draft.intent not in pack.intents or draft.department not in pack.departments for draft in drafts)
+        return bool(support.orders) or claimed or danger or hasty or unknown
+
     def ground(self, drafts: Sequence[Draft], heard: Heard, local: Sequence[Insight]) -> tuple[Insight, ...] | None:
-        support = Support(self._reader, self._aliases, heard)
+        support = self._support(heard)
         drafts = list(dict.fromkeys(drafts))
         if len(drafts) > _MAX_INSIGHTS:
             self._dropped["too_many"] += len(drafts) - _MAX_INSIGHTS
@@ -72,6 +84,12 @@ class Grounder:
         self._dropped["order_to_model"] += len(found) - len(kept)
         found = one.with_emergency(kept)
         return combined(found) if found else None
+
+    def _support(self, heard: Heard) -> Support:
+        """The text as it was read last, or read now: it is asked for twice in a row."""
+        if self._read is None or self._read[0] is not heard:
+            self._read = heard, Support(self._reader, self._aliases, heard)
+        return self._read[1]
 
 
 class _One:
@@ -133,13 +151,15 @@ class _One:
         )
 
     def with_emergency(self, found: list[Insight]) -> list[Insight]:
-        """With the emergency that local rules are sure of, if the model did not see it."""
+        """With the emergency that local rules are sure of, if the model did not see it, and with its place."""
         certain = [alarm for alarm in self._alarms if self._sure or alarm.confidence >= _CERTAIN]
-        if not found or not certain or any(insight.intent == self._emergency for insight in found):
+        if not found or not certain:
             return found
+        if any(insight.intent == self._emergency for insight in found):
+            return [self._placed(insight, certain[0], found) for insight in found]
         self._dropped["missed_emergency"] += 1
         alarm = certain[0]
-        rooms = {room[0]: room[1] for claim in alarm.rooms if (room := self._support.room(claim))}
+        rooms = self._alarm_rooms(alarm)
         shared = [i for i, insight in enumerate(found) if set(insight.rooms) & set(rooms)]
         place = shared[0] if shared else 0 if len(found) == len(self._local) == 1 else None
         if place is not None:
@@ -162,6 +182,26 @@ class _One:
         if place is None:
             return [*found[: alarm.index], replaced, *found[alarm.index :]]
         return [*found[:place], replaced, *found[place + 1 :]]
+
+    def _alarm_rooms(self, alarm: Insight) -> dict[str, str]:
+        return {room[0]: room[1] for claim in alarm.rooms if (room := self._support.room(claim))}
+
+    def _placed(self, insight: Insight, alarm: Insight, found: Sequence[Insight]) -> Insight:
+        """An emergency for which the model names no room is where the local classifier heard it."""
+        others = {room for other in found for room in other.rooms}
+        dialled = " ".join(hit.words for hit in self._support.dangers(sure=False))  # "nine one one to the lobby"
+        known = self._alarm_rooms(alarm)
+        rooms = {name: words for name, words in known.items() if name not in others and words not in dialled}
+        if insight.intent != self._emergency or insight.rooms or not rooms:
+            return insight
+        names = tuple(rooms)
+        return msgspec.structs.replace(
+            insight,
+            rooms=names,
+            unverified=self._reader.places.unverified(names),
+            summary=self._own_summary(insight.intent, names, ()),
+            evidence=msgspec.structs.replace(insight.evidence, rooms=_words(rooms.values())),
+        )
 
     # -- intent and department
 
@@ -187,6 +227,11 @@ class _One:
         if intent == self._emergency and not self._danger(draft):
             self._dropped["unsupported_emergency"] += 1
             return near.intent if near is not None and near.intent != self._emergency else self._pack.unclear
+        acts = self._pack.opens_task
+        calm = [one for one in self._local if acts(one.intent) and one.intent != self._emergency]
+        if self._support.orders and near is not None and near in calm and not acts(intent):
+            self._dropped["order_to_model"] += 1  # "… and ignore that, it is only chatter"
+            return near.intent
         return intent
 
     def _department(self, draft: Draft, intent: str, near: Insight | None) -> str:

@@ -54,6 +54,7 @@ LABEL = (
         rf"(?:as\s+|at\s+|to\s+)?{CRITICAL}"
     ),
     # claims about what the label is
+    r"(?:correct|right|true|expected|proper|only)\s+rooms?\s+(?:for|in)\s+(?:the|your)\s+(?:output|answer|json|response)\b",
     (
         r"(?:the\s+)?(?:correct|right|true|expected|proper|only|actual|final|gold|desired)\s+(?:label|classification|output"
         r"|category|urgency|intent|json|response|severity|insights?)\b"
@@ -73,7 +74,7 @@ FIELDS = (
     (
         rf"(?:(?:set|change|raise|make|mark|put|give|use|bump|increase|update|assign|need|keep|with|lower|reduce)\s+"
         rf"(?:[\w'#-]+\s+){{0,4}}?)?{_SCALE}(?:\s+(?:of|for|on)\s+(?:[\w'#-]+\s*){{1,3}}?)?[\s,]*"
-        rf"(?:(?:to|as|is|are|at|of|equals?|becomes?|(?:should|must|has\s+to|needs\s+to|will|shall)\s+be)\s+)?[=:]?\s*"
+        rf"(?:(?:to|as|is|are|at|of|equals?|becomes?|reads?|says?|shows?|(?:should|must|has\s+to|needs\s+to|will|shall)\s+be)\s+)?[=:]?\s*"
         rf"(?:an?\s+|the\s+|set\s+to\s+|now\s+|only\s+|always\s+)*{_LEVEL}\b"
     ),
     rf"(?:set|change|raise|make|put|bump)\s+(?:the\s+|its\s+|your\s+)?{_SCALE}\s+(?:to|at|=)\s*\S+",
@@ -84,7 +85,7 @@ FIELDS = (
     rf"(?:set|change|update|assign)\s+(?:the\s+|its\s+|your\s+)?priority(?:\s+level)?\s+(?:to\s+|as\s+|=\s*)?{_LEVEL}\b",
     r"priority\s+(?:level\s+)?(?:to\s+|is\s+|=\s*)?(?:critical|maximum|emergency)\b",
     (
-        r"(?:set|change|update|make|use|return|output)\s+(?:the\s+|its\s+|your\s+)?(?:intent|department|category|label"
+        r"(?:set|change|update|make|use|return|output|override|correct|adjust)\s+(?:the\s+|its\s+|your\s+)?(?:intent|department|category|label"
         r"|classification|confidence|summary|source|evidence|quantity)(?:\s+(?:field|value|score|level))?"
         r"\s*(?:to\b|as\b|=|:|is\b|equal)"
     ),
@@ -105,8 +106,8 @@ _BEFORE_VERB = (
 OUTPUT = (
     rf"(?:the|my|whatever)\s+answer\s+(?:is|should\s+be|must\s+be|will\s+be)\s+(?:room\s+{NUM}|critical|emergency)",
     (
-        r"the\s+(?:output|label|result|response|classification|answer)\s+(?:must|should|has\s+to|shall|will|is\s+to)\s+"
-        r"(?:be|contain|include|say)\b"
+        r"the\s+(?:output|label|result|response|classification|answer|json|insight)\s+(?:must|should|has\s+to|shall|will|is\s+to)\s+"
+        r"(?:be|have|contain|include|say|show|list|read)\b"
     ),
     rf"(?:add|append|put|insert|write)\s+(?:room\s+)?{NUM}\s+(?:to|in|into)\s+(?:the\s+|your\s+)?rooms(?=\W*$)",
     rf"{_BEFORE_VERB}(?:output|emit|hallucinate|fabricate)\s+\S+",
@@ -120,7 +121,7 @@ OUTPUT = (
         rf"{_BEFORE_VERB}(?:print|return|say|write|state|answer|respond|reply|echo|generate|produce|repeat)\s+"
         rf"(?:(?:back|me|only|exactly|just|always|that|it's|its|this\s+is|with|the\s+words?|the\s+number|after\s+me)\s+)*"
         rf"[\"']?(?:{ROOMS}|critical|emergency)\W*(?=$|\s*(?:and|with|as|in\s+your|in\s+the\s+(?:output|json)|please|critical"
-        rf"|urgency|instead|only|no\s+matter|regardless|whatever)\b)"
+        rf"|urgency|instead|only|now|here|for|no\s+matter|regardless|whatever)\b)"
     ),
     rf"{_BEFORE_VERB}(?:print|return|write|generate|produce|create|emit|make)\s+(?:\w+\s+){{0,3}}?(?:json|insights?)\b",
     (
@@ -134,12 +135,12 @@ OUTPUT = (
     ),
     (
         r"your\s+(?:next\s+|only\s+|final\s+|new\s+)?(?:answer|output|response|reply|prompt|role)s?\s+"
-        r"(?:must|should|is|are|will|has|have|needs?|shall|becomes?)\b"
+        r"(?:must|should|is|are|will|has|have|needs?|shall|becomes?|lists?|contains?|includes?|says?|shows?)\b"
     ),
     rf"set\s+(?:the\s+|your\s+)?rooms?\s+(?:number\s+|field\s+|value\s+)?(?:to|as|=|equal\s+to|is)\s*(?:room\s+)?{NUM}\b",
     rf"set\s+(?:the\s+)?rooms?\s+(?:number\s+)?{NUM}\s*(?=$|(?:and\s+)?(?:urgency|critical|as\s+critical))",
     rf"rooms?\s+(?:field\s+)?(?:must|should|has\s+to|shall|needs\s+to)\s+(?:include|contain|equal|list)\s+(?:room\s+)?{NUM}",
-    rf"(?:the\s+)?rooms?\s+(?:field|value|array|key)\s+(?:\w+\s+){{0,2}}?{NUM}",
+    rf"(?:the\s+)?rooms?\s+(?:field|value|array)\s+(?:\w+\s+){{0,2}}?{NUM}",
     r"(?:rooms?|urgency|intent|items?|department)\s+equals?\s+\S+",
     r"(?:pretend|make\s+believe|act\s+as\s+(?:if|though))\s+(?:that\s+|like\s+)?(?:there|this|you(?:'re|\s+are)|to\s+be|i|the|room|we|it|someone|a)\b",
     r"(?:assume|imagine|suppose|simulate)\s+(?:that\s+)?(?:[\w'-]+\s+){0,6}?(?:critical|emergency|urgency|on\s+fire)\b",
@@ -159,6 +160,16 @@ _FOR_EVER = (
     r"|each\s+time|any\s+time|always|if\s+(?:anyone|someone|anybody|somebody|i|they|the\s+user)\s+\w+)"
 )
 MODE = (
+    r"(?:consider|imagine|think\s+of)\s+yourself\b",
+    (
+        r"(?:when(?:ever)?|while|if|as)\s+(?:you\s+(?:are\s+)?|you're\s+)?(?:classify|label|transcrib|analy[sz]|categori[sz])\w*\s+"
+        r"(?:this|that|it|everything|(?:my|the)\s+(?:message|utterance|text|request|call|sentence)s?)\b"
+    ),
+    (
+        r"(?:when(?:ever)?|while|if|as)\s+(?:you\s+(?:are\s+)?|you're\s+)?(?:read|process)(?:ing)?\s+(?:this|my|the)\s+"
+        r"(?:message|utterance|text|audio|transcript|prompt)\b"
+    ),
+    r"^\W*in\s+(?:the|your)\s+(?:output|json|answer|response|insights?)(?=\W*$)",
     r"(?:as|if\s+you(?:'re|\s+are))\s+an?\s+(?:ai|(?:large\s+)?language\s+model|llm|machine|bot|chat\s?bot|classifier)\b",
     r"tell\s+(?:the\s+|your\s+|that\s+)?(?:ai|model|classifier|bot|chat\s?bot|llm|language\s+model|chat\s?gpt|algorithm)\s+\S+",
     r"repeat\s+after\s+me\b|translate\s+(?:this|that|the\s+following)\s+(?:to|into|as)\s+json\b",
@@ -284,7 +295,7 @@ FRAGMENT = re.compile(
 
 FIELD_FIRST = re.compile(
     r".{0,80}\b(?:rooms|items|urgency)\s+(?:list|field|array)\b|"
-    r"\W*(?:(?:and|then|the|with)\s+)*(?:items?|rooms|urgency|intent|quantity|department)\s+(?:to|as|is|are|=)\b"
+    r"\W*(?:(?:and|then|the|with)\s+)*(?:items?|rooms|urgency|intent|quantity|department)\s+(?:to|as|is|are|should|must|shall|will|=)\b"
 )
 ROOM_ONLY = re.compile(rf"\W*(?:(?:and|for|in|with|the)\s+)*(?:(?:{ROOMS})|{NUM}|rooms)(?:\s+(?:please|now))?\W*")
 ROOMS_OF_ONE = re.compile(rf"\W*rooms\s+{NUM}\W*")
@@ -294,6 +305,7 @@ HAS_RELATION = re.compile(
     r"|thanks?|going|waiting|we|i|she|he|they|guest|guests)\b|'s\b"
 )
 LABEL_WORDS = re.compile(
+    rf"\bthe\s+room\s+(?:is|shall\s+be|will\s+be|must\s+be|should\s+be)\s+{NUM}\W*$|"
     r"\bcritical\b|\burgency\b|\bseverity\b|\blabel\b|\bclassif\w+|\bjson\b|\bintent\b|\bconfidence\b|\binsights?\b"
     r"|\b(?:highest|maximum|max|top)\s+(?:priority|urgency|level)\b|\bas\s+(?:an?\s+)?(?:emergency|urgent|high)\b"
 )
@@ -315,6 +327,7 @@ TAG = re.compile(
     r"|\#{2,}\s*\w+|```\w*|-{3,}\s*(?:system|user|end|begin|new)[\w\s]{0,30}-{0,5}"
 )
 ROLE = re.compile(
+    r"\b(?:classification|label|category|output|result|json|response|verdict)\s*(?::|=>|->)|"
     r"(?:^|(?<=[\s.,!?\"'>\](*]))\(?\*{0,2}(?:system|assistant|developer|admin|administrator|root|ai|model)\s*(?:message|prompt|note|override"
     r"|instructions?|command)?\s*\*{0,2}\)?\s*(?::|>|=>|->)"
     r"|\b(?:note|message|instructions?|command|order|memo|request)\s+(?:to|for)\s+(?:the\s+|any\s+)?(?:\w+\s+)?(?:ai|assistant|model"

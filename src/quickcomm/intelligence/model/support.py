@@ -108,7 +108,9 @@ class Support:
         return _distinct(self.cite(hit.start, hit.end) for hit in self.reading.urgent if hit.label == level)
 
     def dangers(self, *, sure: bool) -> list[Hit]:
-        return [hit for hit in self.reading.danger if hit.sure or not sure]
+        """Danger in the words: by certain rules, or also by suspect wordings; the names of labels are no danger."""
+        names = {self._reader.pack.emergency.intent, "critical"}
+        return [hit for hit in self.reading.danger if hit.sure or (not sure and hit.words.lower() not in names)]
 
     def numbers(self) -> set[str]:
         """Every number that is said, as digits."""

@@ -19,7 +19,8 @@ _replace = msgspec.structs.replace
 class SummarySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """When a summary is renewed: after some quiet, after so many utterances, or at the end of the conversation."""
 
-    enabled: bool = True
+    by_model: bool = True
+    """False: only from the insights, even where there is a language model."""
     quiet_s: float = 20.0
     utterances: int = 10
     settle_s: float = 2.0

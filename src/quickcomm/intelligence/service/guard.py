@@ -82,7 +82,7 @@ class Guard:
     @property
     def well(self) -> bool:
         """Available, and the last that was heard of it was an answer."""
-        return self._breaker.closed and self._silent_since is None
+        return self._breaker.closed and self._silent_since is None and self._good_at > -math.inf
 
     @property
     def state(self) -> ModelState:
@@ -128,7 +128,8 @@ class Guard:
     async def watch(
         self, probe: Callable[[], Awaitable[None]], sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     ) -> None:
-        """Probe while there is trouble, until cancelled: to find out that the model is down, or back."""
+        """Probe at the start and while there is trouble, until cancelled: to find out that it is down, or back."""
+        await self._probe(probe)
         while True:
             await self._trouble.wait()
             pause_s = FIRST_PROBE_S

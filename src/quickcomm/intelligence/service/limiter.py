@@ -45,7 +45,7 @@ class Limiter:
     async def place(self, deadline: float, *, spare: bool = False) -> AsyncIterator[None]:
         """One call's place, until the block ends; `deadline` on the monotonic clock.
 
-        `spare`: only what live utterances leave, and never more than half of all places. Raises `NoPlaceError`.
+        `spare`: only what live utterances leave, and no more than three quarters of all places. Raises `NoPlaceError`.
         """
         await self._acquire(deadline, spare=spare)
         try:
@@ -100,7 +100,7 @@ class Limiter:
 
     def _free(self, *, spare: bool) -> bool:
         limit = self._limit.value
-        if spare and (self._waiting or self._spare_in_flight >= max(1, limit // 2)):
+        if spare and (self._waiting or self._spare_in_flight >= max(1, limit * 3 // 4)):
             return False
         return self._in_flight < limit
 

@@ -7,20 +7,14 @@ import msgspec
 import structlog
 
 from quickcomm.intelligence.ports import LanguageModel, ModelError, ModelRequest, Usage
+from quickcomm.intelligence.service.llm import Mask, Masked
+from quickcomm.intelligence.service.plain import Unmasked
 
 log = structlog.get_logger(__name__)
 
 
-Hide = Callable[[str], tuple[str, Callable[[str], str]]]
-"""Masks what must not leave: the text as it may be sent, and what puts the masked parts back into an answer."""
-
-
 def _always() -> bool:
     return True
-
-
-def as_it_is(text: str) -> tuple[str, Callable[[str], str]]:
-    return text, str
 
 
 class SideQuestions:
@@ -31,13 +25,13 @@ class SideQuestions:
         model: LanguageModel | None = None,
         usage: Usage | None = None,
         *,
-        hide: Hide = as_it_is,
+        mask: Mask = Unmasked,
         concurrency: int = 2,
         timeout_s: float = 15.0,
     ) -> None:
         self._model = model
         self._usage = usage
-        self._hide = hide
+        self._mask = mask
         self.may_ask: Callable[[], bool] = _always
         """Set by whoever watches over the model: False while it is down."""
         self._free = asyncio.Semaphore(max(1, concurrency))
@@ -53,7 +47,7 @@ class SideQuestions:
         async with self._free:
             if self._model is None or not self.available:
                 return None
-            told, restore = self._hidden(request)
+            told, masked = self._masked(request)
             try:
                 answer = await self._model.complete(told, timeout_s=self._timeout_s)
             except ModelError as error:
@@ -61,11 +55,11 @@ class SideQuestions:
                 return None
         if self._usage is not None:
             self._usage.record(site, conversation_id, answer)
-        return restore(answer.text)
+        return masked.restore(answer.text)
 
-    def _hidden(self, request: ModelRequest) -> tuple[ModelRequest, Callable[[str], str]]:
-        """The one message that is not ours, masked."""
+    def _masked(self, request: ModelRequest) -> tuple[ModelRequest, Masked]:
+        """The last message is not ours: masked before it leaves."""
         *ours, theirs = request.messages
-        text, restore = self._hide(theirs.content)
-        told = msgspec.structs.replace(theirs, content=text)
-        return msgspec.structs.replace(request, messages=(*ours, told)), restore
+        masked = self._mask(theirs.content, ())
+        told = msgspec.structs.replace(theirs, content=masked.text)
+        return msgspec.structs.replace(request, messages=(*ours, told)), masked

@@ -16,13 +16,14 @@ from quickcomm.intelligence.model.summary_text import INSTRUCTIONS, SCHEMA, loca
 from quickcomm.intelligence.model.talk import NS, SummarySettings, Talk, due_ns, ended, found, heard
 from quickcomm.intelligence.ports import ChatMessage, ModelRequest, TalkChange, TalkStore
 from quickcomm.intelligence.service.side_questions import SideQuestions
-from quickcomm.kernel.bus import Bus, Delivery, RejectedError
+from quickcomm.kernel.bus import Bus, Delivery, Handler, RejectedError
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED, QuickCommError
 
 GROUP: Final = "summaries"
 TICK_S: Final = 1.0
 AT_ONCE: Final = 20
+LINGER_S: Final = 0.25
 FORGET_AFTER_NS: Final = 2 * 86_400 * NS
 """How long an ended conversation is remembered: its insights may still be renewed."""
 FORGET_EVERY_TICKS: Final = 3_600
@@ -50,7 +51,7 @@ class Summaries:
                 (INSIGHTS, self.insights),
                 (CONVERSATIONS, self.conversations),
             ):
-                group.create_task(bus.subscribe(stream, GROUP, handler), name=f"summaries:{stream}")
+                group.create_task(bus.subscribe(stream, GROUP, _lingering(handler)), name=f"summaries:{stream}")
             group.create_task(self._renew_forever(), name="summaries:renew")
 
     async def transcripts(self, batch: Sequence[Delivery]) -> None:
@@ -118,7 +119,7 @@ class Summaries:
     async def _ask(self, talk: Talk, now_ns: int) -> str | None:
         since = due_ns(talk, self._settings)
         late = since is not None and now_ns - since > self._settings.late_s * NS
-        if late or not talk.lines or not self._questions.available:
+        if late or not self._settings.by_model or not talk.lines or not self._questions.available:
             return None
         messages = (
             ChatMessage(role="system", content=INSTRUCTIONS),
@@ -130,6 +131,16 @@ class Summaries:
         if answer is not None and text is None:
             REFUSED.inc()
         return text
+
+
+def _lingering(handler: Handler) -> Handler:
+    """Nobody waits for this: what comes within a moment is handled together, for the price of one."""
+
+    async def handle(batch: Sequence[Delivery]) -> None:
+        await asyncio.sleep(LINGER_S)
+        await handler(batch)
+
+    return handle
 
 
 def _decode(delivery: Delivery, kind: type[M]) -> M:

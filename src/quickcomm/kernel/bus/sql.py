@@ -158,14 +158,19 @@ class SqlBus:
         free = asyncio.Semaphore(overlap)
         before = asyncio.Event()
         before.set()
+        drained = False
         try:
             async with asyncio.TaskGroup() as in_hand:
                 while True:
                     await free.acquire()
-                    waker.clear()
-                    while not (batch := await self._fetch(place.stream, place.part, cursor)):
+                    if drained:
                         await waker.wait()
-                        waker.clear()
+                    waker.clear()
+                    batch = await self._fetch(place.stream, place.part, cursor)
+                    drained = len(batch) < BATCH  # what is published from here on wakes
+                    if not batch:
+                        free.release()
+                        continue
                     cursor = batch[-1].message_id
                     done = asyncio.Event()
                     taken = in_hand.create_task(self._take(place, batch, handler, before, done), name="bus:batch")
