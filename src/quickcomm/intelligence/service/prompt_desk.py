@@ -215,8 +215,9 @@ class PromptDesk:
             return (
                 f"its newest evaluation is against {evidence.against_id}, but {live_id} is live now. Evaluate it again."
             )
-        if self._examined is not None and evidence.model != self._examined.model.model:
-            return f"it was evaluated on {evidence.model}, but {self._examined.model.model} is connected now."
+        model = self._examined.model.model if self._examined is not None else ""
+        if model not in ("", evidence.model):  # empty: none is connected, or it has not told its name yet
+            return f"it was evaluated on {evidence.model}, but {model} is connected now."
         if evidence.falls_below:
             return f"on {evidence.set_name}, {'; '.join(evidence.falls_below)}."
         return ""
