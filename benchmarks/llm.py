@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 import structlog
+import uvloop
 from tests.support.orders import injections
 
 from benchmarks.house import Found, fake_llm, house, texts
@@ -198,7 +199,7 @@ def main() -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     results: dict[str, Result] = {}
     for name in parser.parse_args().names or BENCHMARKS:
-        results[name] = asyncio.run(BENCHMARKS[name]())
+        results[name] = uvloop.run(BENCHMARKS[name]())
         print(f"{name}:", flush=True)
         for key, value in results[name].items():
             print(f"  {key:26} {value}", flush=True)
