@@ -75,7 +75,6 @@ class OpenAiModel:
             api_key=settings.key or NO_KEY,
             max_retries=0,
             timeout=openai.Timeout(None, connect=settings.connect_timeout_s),
-            http_client=openai.DefaultAioHttpClient(),
         )
         self._name = settings.model
         self._named = bool(settings.model)
