@@ -5,12 +5,14 @@ import json
 import signal
 import statistics
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import aiohttp
 import msgspec
 import pytest
+from openai import APIConnectionError, APITimeoutError, AsyncOpenAI, InternalServerError, RateLimitError
+from openai.types.chat import ChatCompletion
 from tests.support.fake_llm import STOP_S, FakeLlm, fake_llm
 from tests.support.server import command
 
@@ -291,3 +293,45 @@ def test_a_schema_is_followed_where_nothing_was_said() -> None:
         "sure": False,
         "fixed": 1,
     }
+
+
+# -- as the official client sees it
+
+
+@pytest.fixture
+async def client(model: FakeLlm) -> AsyncIterator[AsyncOpenAI]:
+    async with AsyncOpenAI(base_url=model.url, api_key="none", max_retries=0, timeout=20.0) as opened:
+        yield opened
+
+
+async def completed(client: AsyncOpenAI, text: str, **more: Any) -> ChatCompletion:
+    body = prompt(text, schema=INSIGHTS)
+    answer: ChatCompletion = await client.chat.completions.create(**body, **more)
+    return answer
+
+
+async def test_the_official_client_understands_it(client: AsyncOpenAI, model: FakeLlm) -> None:
+    answer = await completed(client, "Towels to 412")
+    assert answer.choices[0].finish_reason == "stop"
+    assert json.loads(answer.choices[0].message.content or "")["insights"][0]["rooms"] == ["412"]
+    assert answer.usage is not None
+    assert answer.usage.completion_tokens > 0
+    assert [one.id async for one in client.models.list()] == [model.model]
+
+
+async def test_the_official_client_understands_its_faults(client: AsyncOpenAI, model: FakeLlm) -> None:
+    await model.change(busy=1.0, retry_after_s=2.0)
+    with pytest.raises(RateLimitError) as busy:
+        await completed(client, "Towels to 412")
+    await model.change(busy=0.0, error=1.0)
+    with pytest.raises(InternalServerError):
+        await completed(client, "Towels to 412")
+    await model.change(error=0.0, hang=1.0)
+    with pytest.raises(APITimeoutError):
+        await completed(client, "Towels to 412", timeout=0.2)
+    await model.change(hang=0.0, dead=True)
+    with pytest.raises(APIConnectionError):
+        await completed(client, "Towels to 412")
+    await model.change(dead=False)
+    assert busy.value.response.headers["Retry-After"] == "2"
+    assert (await completed(client, "Towels to 412")).choices

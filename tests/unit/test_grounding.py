@@ -311,6 +311,23 @@ def test_a_flood_of_insights_is_cut_off(ground: Ground) -> None:
     assert ground.counts["too_many"] == len(rooms) - 12
 
 
+def test_another_pack_has_other_rooms_and_names() -> None:
+    pack = load_pack("callcentre")
+    grounder = Grounder(Reader(pack))
+    text = "the bill of account 5 5 1 2 0 9 3 is wrong and I smell gas"
+    claims = [
+        draft(("5512093", "5512094", "412"), (("bill", 1),), intent="billing_question", department="housekeeping"),
+        draft(intent="emergency", department="billing", urgency="critical"),
+    ]
+    found = grounder.ground(claims, Heard(text=text), [])
+    assert found is not None
+    sound(grounder, pack, text, found)
+    assert [(one.intent, one.department, one.rooms) for one in found] == [
+        ("billing_question", "billing", ("5512093",)),
+        ("emergency", "emergency_line", ()),
+    ]
+
+
 # -- orders to the model
 
 

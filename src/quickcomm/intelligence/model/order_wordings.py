@@ -101,9 +101,23 @@ _BEFORE_VERB = (
     r"(?:(?<=^)|(?<=\bplease )|(?<=\bmust )|(?<=\bshould )|(?<=\bjust )|(?<=\balways )|(?<=\bonly )|(?<=\bnow )"
     r"|(?<=\bwill )|(?<=\bto )|(?<=\bthen )|(?<=\band )|(?<=\binstead )|(?<=\bsimply )|(?<=\bkindly )"
     r"|(?<=, )|(?<=: )|(?<=\bon )|(?<=\balso )|(?<=\bshall )|(?<=\bnever )|(?<=\bmode )|(?<=\bnot )|(?<=\bcould )"
-    r"|(?<=\bassistant )|(?<=\bai )|(?<=\bmodel )|(?<=\bbot )|(?<=\bsystem ))"
+    r"|(?<=\bassistant )|(?<=\bai )|(?<=\bmodel )|(?<=\bbot )|(?<=\bsystem )|(?<=ly ))"
 )
 OUTPUT = (
+    (
+        r"^.{0,200}?\b(?:in|into|to|as|from)\s+(?:your\s+(?:answer|output|response|reply|result|json|classification|summary)s?"
+        r"|the\s+(?:output|json)|output)\b"
+    ),
+    rf"(?:{ROOMS}|critical|emergency)\W+(?:\w+\s+){{0,3}}?in\s+the\s+(?:result|answer|response|reply)\b",
+    rf"replace\s+(?:the\s+)?rooms?(?:\s+(?:number\s+)?{NUM})?\s+(?:with|by)\s+(?:room\s+)?{NUM}",
+    rf"(?:use|treat|take|set|put|give)\s+(?:room\s+)?{NUM}\s+as\s+(?:the\s+|a\s+)?room(?:\s+number)?(?=\W*$)",
+    r"give\s+(?:me\s+)?(?:the|an|your)\s+answer\s+(?:room|critical|emergency|\d)",
+    r"(?:invent|fake|fabricate|make\s+up|imagine)\s+(?:an?\s+|that\s+there\s+is\s+an?\s+)?(?:[\w-]+\s+){0,2}?(?:emergency|fire)\b",
+    r"(?:would|will|do|should|must|can)\s+you\s+output\b",
+    (
+        r"(?:every|each|all|any|the\s+next|the\s+following)\s+(?:message|utterance|request|transcript)s?\b.{0,40}?"
+        r"\b(?:is|are|must\s+be|counts?\s+as)\s+(?:an?\s+)?(?:critical|emergency)"
+    ),
     rf"(?:the|my|whatever)\s+answer\s+(?:is|should\s+be|must\s+be|will\s+be)\s+(?:room\s+{NUM}|critical|emergency)",
     (
         r"the\s+(?:output|label|result|response|classification|answer|json|insight)\s+(?:must|should|has\s+to|shall|will|is\s+to)\s+"
@@ -142,7 +156,7 @@ OUTPUT = (
     rf"rooms?\s+(?:field\s+)?(?:must|should|has\s+to|shall|needs\s+to)\s+(?:include|contain|equal|list)\s+(?:room\s+)?{NUM}",
     rf"(?:the\s+)?rooms?\s+(?:field|value|array)\s+(?:\w+\s+){{0,2}}?{NUM}",
     r"(?:rooms?|urgency|intent|items?|department)\s+equals?\s+\S+",
-    r"(?:pretend|make\s+believe|act\s+as\s+(?:if|though))\s+(?:that\s+|like\s+)?(?:there|this|you(?:'re|\s+are)|to\s+be|i|the|room|we|it|someone|a)\b",
+    r"(?:pretend|make\s+believe|act\s+(?:as\s+if|as\s+though|like))\s+(?:that\s+|like\s+)?(?:there|this|you(?:'re|\s+are)|to\s+be|i|the|room|we|it|someone|a)\b",
     r"(?:assume|imagine|suppose|simulate)\s+(?:that\s+)?(?:[\w'-]+\s+){0,6}?(?:critical|emergency|urgency|on\s+fire)\b",
     (
         r"(?:repeat|reveal|print|show(?:\s+me)?|tell\s+me|recite|leak|disclose|what\s+(?:is|are|was|were))\s+"
@@ -194,7 +208,7 @@ MODE = (
         r"|(?:administrator|admin|developer|root)\s+(?:override|command|message|instruction)s?\b"
     ),
     (
-        r"(?:end|start|begin|beginning|close|stop)\s+(?:of\s+)?(?:the\s+)?(?:system\s+|user\s+|current\s+)?(?:prompt|utterance"
+        r"(?:end|start|begin|beginning|close|stop)\s+(?:of\s+)?(?:the\s+)?(?:system\s+|user\s+|current\s+)?(?:prompt|input|output|utterance"
         r"|transcript|instructions|system\s+message|user\s+message)\b|slash\s+(?:utterance|system|user|context|assistant)\b"
     ),
     (
@@ -244,7 +258,7 @@ ADDRESSED = re.compile(
     r"[\s,]+)*(?:the\s+|you\s+|my\s+)?|\b(?:hey|dear|attention|by\s+the\s+way,?|btw,?|(?:note|message|instructions?|command|order"
     r"|reminder|memo|question|request)\s+(?:to|for))\s+(?:the\s+|our\s+|any\s+|whatever\s+|whichever\s+)?)"
     r"(?:(?:ai|virtual|voice|digital|automated|language|large\s+language|classification|machine)\s+)?"
-    r"(?:assistant|ai|a\.i\.|chat\s?bot|bot|chat\s?gpt|gpt(?:[\s-]?\w{1,3})?|llm|model|language\s+model|classifier|quick\s?comm"
+    r"(?:assistant|ai|a\.i\.|chat\s?bot|bot|robot|siri|alexa|(?:transcription\s+)?software|chat\s?gpt|gpt(?:[\s-]?\w{1,3})?|llm|model|language\s+model|classifier|quick\s?comm"
     r"|system|transcriber|copilot|gemini|llama|claude|artificial\s+intelligence|machine|algorithm|agent|computer)s?"
     r"(?:\s+(?:reading|processing|listening|hearing|transcribing|classifying)\s+\w+(?:\s+\w+)?)?"
     r"(?=\s*[,:;.!-]|\s+(?:please|you|ignore|disregard|forget|set|mark|make|output|print|return|say|answer|respond|reply"
@@ -298,6 +312,8 @@ FIELD_FIRST = re.compile(
     r"\W*(?:(?:and|then|the|with)\s+)*(?:items?|rooms|urgency|intent|quantity|department)\s+(?:to|as|is|are|should|must|shall|will|=)\b"
 )
 ROOM_ONLY = re.compile(rf"\W*(?:(?:and|for|in|with|the)\s+)*(?:(?:{ROOMS})|{NUM}|rooms)(?:\s+(?:please|now))?\W*")
+ANSWER = re.compile(r"\b(?:answers?|output|respond|reply|return|say|print|classify)\W*$")
+NEW_ROOM = re.compile(rf"\W*(?:change|switch|set|update)\s+(?:the\s+)?rooms?\s+(?:number\s+)?to\s+{NUM}\W*")
 ROOMS_OF_ONE = re.compile(rf"\W*rooms\s+{NUM}\W*")
 """Nobody says "rooms 412"."""
 HAS_RELATION = re.compile(
@@ -327,7 +343,7 @@ TAG = re.compile(
     r"|\#{2,}\s*\w+|```\w*|-{3,}\s*(?:system|user|end|begin|new)[\w\s]{0,30}-{0,5}"
 )
 ROLE = re.compile(
-    r"\b(?:classification|label|category|output|result|json|response|verdict)\s*(?::|=>|->)|"
+    r"\b(?:classification|label|category|output|result|json|response|verdict|answer)\s*(?::|=>|->)|"
     r"(?:^|(?<=[\s.,!?\"'>\](*]))\(?\*{0,2}(?:system|assistant|developer|admin|administrator|root|ai|model)\s*(?:message|prompt|note|override"
     r"|instructions?|command)?\s*\*{0,2}\)?\s*(?::|>|=>|->)"
     r"|\b(?:note|message|instructions?|command|order|memo|request)\s+(?:to|for)\s+(?:the\s+|any\s+)?(?:\w+\s+)?(?:ai|assistant|model"

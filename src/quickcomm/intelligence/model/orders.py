@@ -187,7 +187,11 @@ class _Clauses:
             self._add(clause.start, clause.end, "continued")
             return None
         bare = wordings.ROOMS_OF_ONE.fullmatch(said) or (self._before and wordings.ROOM_ONLY.fullmatch(said))
-        if bare or wordings.CONDITION.match(said) or (called and called.end() >= len(said)):
+        if called is not None and wordings.ANSWER.search(said):  # "Assistant answer: …"
+            self._add(clause.start, clause.end, "mode")
+            return None
+        hail = called is not None and called.end() >= len(said)
+        if bare or hail or wordings.CONDITION.match(said) or wordings.NEW_ROOM.fullmatch(said):
             self._pending.append(clause)
         elif not wordings.LEAD_IN.fullmatch(said):
             self._before = None
