@@ -39,6 +39,13 @@ debts = sa.Table(
     sa.Column("at_ns", sa.BigInteger),
     sa.Column("payload", sa.LargeBinary),
 )
+_KNOWN: Final = sa.select(results.c.site, results.c.utterance_id).where(
+    results.c.utterance_id.in_(sa.bindparam("utterance_ids", expanding=True))
+)
+_PUT: Final = insert(results)
+_REMEMBER: Final = _PUT.on_conflict_do_update(
+    set_={"revision": _PUT.excluded.revision}, where=results.c.revision < _PUT.excluded.revision
+)
 _decoder = msgspec.json.Decoder(Owed)
 
 
@@ -49,12 +56,9 @@ class SqlResults:
         self._database = database
 
     async def known(self, utterances: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-        query = sa.select(results.c.site, results.c.utterance_id).where(
-            results.c.utterance_id.in_([identifier for _, identifier in utterances])
-        )
-
         def run(connection: Connection) -> set[tuple[str, str]]:
-            return {(row.site, row.utterance_id) for row in connection.execute(query)}
+            rows = connection.execute(_KNOWN, {"utterance_ids": [identifier for _, identifier in utterances]})
+            return {(row.site, row.utterance_id) for row in rows}
 
         return await self._database.read(run)
 
@@ -99,12 +103,8 @@ def _decoded(payload: bytes) -> Owed | None:
 
 def _remember(connection: Connection, item: InsightsFound) -> bool:
     """Whether it is new: an utterance without insights, or a higher revision of them."""
-    key = {"site": item.site, "utterance_id": item.utterance_id}
-    put = insert(results).values(**key, revision=item.revision, at_ns=item.published_ns)
-    higher = put.on_conflict_do_update(
-        set_={"revision": put.excluded.revision}, where=results.c.revision < put.excluded.revision
-    )
-    return connection.execute(higher).rowcount > 0
+    row = {"site": item.site, "utterance_id": item.utterance_id, "revision": item.revision, "at_ns": item.published_ns}
+    return connection.execute(_REMEMBER, row).rowcount > 0
 
 
 def _settle(connection: Connection, item: InsightsFound, debt: Owed | None) -> None:
