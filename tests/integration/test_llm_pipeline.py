@@ -16,7 +16,7 @@ from tests.support.llm import TOKENS, FakeLlm, fake_llm
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.intelligence.adapters.openai_model import OpenAiModel
 from quickcomm.intelligence.model.settings import LlmSettings
-from quickcomm.intelligence.module import Intelligence, build_parts
+from quickcomm.intelligence.module import Intelligence, IntelligenceSettings
 from quickcomm.intelligence.service import guard, renewal
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.site_pack import load_pack
@@ -80,9 +80,9 @@ async def intelligence(site: Site, url: str, **settings: float) -> AsyncIterator
         bus=site.bus,
         clock=clock,
         classifier=Local(),
-        opens_task=PACK.opens_task,
-        llm=build_parts(OpenAiModel(llm), PACK, clock),
-        settings=llm,
+        pack=PACK,
+        model=OpenAiModel(llm),
+        settings=IntelligenceSettings(llm=llm),
     )
     pipeline.migrate()
     try:

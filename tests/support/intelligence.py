@@ -106,6 +106,9 @@ class Believing:
     def __init__(self) -> None:
         self.seen: list[tuple[Heard, Sequence[Insight]]] = []
 
+    def needs_local(self, drafts: Sequence[Draft], heard: Heard) -> bool:
+        return len(drafts) > 0 and heard.text != "plain"
+
     def ground(self, drafts: Sequence[Draft], heard: Heard, local: Sequence[Insight]) -> tuple[Insight, ...] | None:
         self.seen.append((heard, local))
         if heard.text == "nonsense":
@@ -203,4 +206,7 @@ class Desk:
 
     async def answer(self, one: Heard, *, within_s: float = 20.0, spare: bool = False) -> tuple[Insight, ...]:
         deadline = self.clock.monotonic() + within_s
-        return await self.llm.answer(one, (), deadline=deadline, spare=spare)
+        return await self.llm.answer(one, self.no_opinion, deadline=deadline, spare=spare)
+
+    async def no_opinion(self) -> tuple[Insight, ...]:
+        return ()

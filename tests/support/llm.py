@@ -11,6 +11,8 @@ from aiohttp import web
 from quickcomm.intelligence.service.llm import PROBE
 
 Json = dict[str, Any]
+BESIDE: Final = {"summary": {"summary": "They talked about their work."}, "report": {"text": "A quiet shift."}}
+"""What it answers to what is no utterance."""
 TOKENS: Final = {"prompt_tokens": 40, "completion_tokens": 12, "total_tokens": 52}
 
 
@@ -95,7 +97,10 @@ class FakeLlm:
 def said(body: Json) -> str:
     """The utterance that a request is about."""
     content: str = body["messages"][-1]["content"]
-    return content.rpartition("Utterance: ")[2]
+    if not content.startswith("{"):
+        return content.rpartition("Utterance: ")[2]
+    utterance: str = json.loads(content)["utterance"]
+    return utterance
 
 
 def draft(text: str) -> Json:
@@ -112,7 +117,8 @@ def draft(text: str) -> Json:
 
 
 def _completion(body: Json, mode: str) -> Json:
-    content = json.dumps({"insights": [draft(said(body))]})
+    asked = body.get("response_format", {}).get("json_schema", {}).get("name", "")
+    content = json.dumps(BESIDE[asked] if asked in BESIDE else {"insights": [draft(said(body))]})
     finish = "stop"
     if mode == "garbage":
         content = "Sure! Here are your insights."

@@ -266,7 +266,7 @@ async def test_the_local_classifier_is_asked_once_for_what_is_said_again() -> No
     desk = Desk()
     await say(desk, "fix the lamp", "fix the door", "fix the lamp")
     await say(desk, "fix the door")
-    assert desk.local.calls == [["fix the lamp", "fix the door"]]
+    assert sorted(desk.local.calls) == [["fix the door"], ["fix the lamp"]]
     for start in range(0, OPINIONS + 10, 512):
         await desk.fallback.opinions([heard(f"lamp {number}") for number in range(start, start + 512)])
     assert len(desk.fallback._opinions) == OPINIONS

@@ -1,10 +1,12 @@
 """Asking the model about an utterance: cache, shared calls, deadlines, one retry, hedging, masks, and the bill."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from tests.support.intelligence import Desk, heard, insight
 
+from quickcomm.contracts.insight import Insight
 from quickcomm.intelligence.ports import (
     ModelAnswerError,
     ModelBusyError,
@@ -27,7 +29,11 @@ async def test_what_the_local_classifier_says_is_there_for_grounding() -> None:
     desk = Desk()
     local = (insight("local"),)
     one = heard("fix the lamp")
-    await desk.llm.answer(one, local, deadline=desk.clock.monotonic() + 20)
+
+    async def opinion() -> Sequence[Insight]:
+        return local
+
+    await desk.llm.answer(one, opinion, deadline=desk.clock.monotonic() + 20)
     assert desk.grounding.seen == [(one, local)]
 
 
@@ -40,9 +46,14 @@ async def test_the_same_again_is_in_the_cache_whatever_its_case_and_space() -> N
     assert len(desk.bill.paid) == 1
 
 
-@pytest.mark.parametrize(
-    "other", [heard("fix the door"), heard("fix it", context=("the lamp",)), heard("fix it", channel="roof")]
-)
+async def test_another_channel_is_not_another_question() -> None:
+    desk = Desk()
+    await desk.answer(heard("fix it"))
+    await desk.answer(heard("fix it", 2, channel="roof"))
+    assert len(desk.model.requests) == 1
+
+
+@pytest.mark.parametrize("other", [heard("fix the door"), heard("fix it", context=("the lamp",))])
 async def test_what_matters_is_part_of_the_key(other: object) -> None:
     desk = Desk()
     await desk.answer(heard("fix it"))

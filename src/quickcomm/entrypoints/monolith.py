@@ -20,12 +20,13 @@ from aiohttp import web
 from quickcomm import __version__
 from quickcomm.audio.module import Audio, Caller, SpeechToText
 from quickcomm.contracts.timing import Latency
-from quickcomm.dashboard.module import Alarm, Budget, ClassifierHealth, Dashboard, Health
+from quickcomm.dashboard.module import Alarm, Budget, ClassifierHealth, Dashboard, Health, Neighbours
 from quickcomm.entrypoints.administration import Administration, Answer, admin_socket
 from quickcomm.entrypoints.data_directory import DataDirectory, Running
 from quickcomm.entrypoints.engines import load_classifier, load_engine, load_model
+from quickcomm.entrypoints.prompt_administration import PromptAdministration
 from quickcomm.entrypoints.settings import Settings
-from quickcomm.intelligence.module import Classifier, Intelligence, LanguageModel, build_parts
+from quickcomm.intelligence.module import Classifier, Intelligence, IntelligenceSettings, LanguageModel, SideSettings
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
@@ -71,6 +72,16 @@ class Monolith:
         self._pack: SitePack = load_pack(settings.pack)
         self._started = datetime.now(UTC)
         self._url = ""
+        side = SideSettings(answers=settings.answers, usage=settings.usage, summaries=settings.summaries)
+        self._intelligence = Intelligence(
+            database=self._database,
+            bus=self._bus,
+            clock=self._clock,
+            pack=self._pack,
+            classifier=classifier,
+            model=model,
+            settings=IntelligenceSettings(llm=settings.llm, side=side),
+        )
         self._dashboard = Dashboard(
             database=self._database,
             bus=self._bus,
@@ -79,6 +90,11 @@ class Monolith:
             settings=settings.dashboard,
             health=self._health,
             on_receipt=self._receipt,
+            neighbours=Neighbours(
+                prompts=self._intelligence.prompts,
+                usage=self._intelligence.usage,
+                narrator=self._intelligence.narrate,
+            ),
         )
         self._audio = Audio(
             settings=settings.audio,
@@ -89,15 +105,6 @@ class Monolith:
             captions=self._dashboard.captions,
             authenticate=self._authenticate,
             recordings=directory.recordings if settings.storage.recordings else None,
-        )
-        self._intelligence = Intelligence(
-            database=self._database,
-            bus=self._bus,
-            clock=self._clock,
-            classifier=classifier,
-            opens_task=self._pack.opens_task,
-            llm=build_parts(model, self._pack, self._clock) if model else None,
-            settings=settings.llm,
         )
 
     async def run(self, ready: Callable[[Ready], None], stop: asyncio.Event) -> None:
@@ -142,7 +149,14 @@ class Monolith:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, auto_decompress=False)
         await runner.setup()
         site = web.TCPSite(runner, self._settings.host, self._settings.port)
-        administration = Administration(self._database, self._bus, self._key_store, self._audio.ledgers, self._status)
+        administration = Administration(
+            self._database,
+            self._bus,
+            self._key_store,
+            self._audio.ledgers,
+            self._status,
+            PromptAdministration(self._intelligence.prompting).commands(),
+        )
         try:
             try:
                 await site.start()
@@ -227,6 +241,7 @@ class Monolith:
                 "stt_backlog_s": health.stt_backlog_s,
                 "classifier": health.classifier.model,
                 "llm": self._intelligence.status() | {"since": health.classifier.since},
+                "usage_today": msgspec.to_builtins(self._intelligence.used_today()),
                 "bus_backlog": await self._bus.backlog(),
                 "alarms": [msgspec.to_builtins(alarm) for alarm in health.alarms],
             }

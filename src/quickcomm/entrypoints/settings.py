@@ -16,8 +16,11 @@ import platformdirs
 # Not from the modules' faces: those load the whole server, and every command reads this file.
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.dashboard.ports import DashboardSettings
+from quickcomm.intelligence.model.cache import CacheSettings
 from quickcomm.intelligence.model.settings import LlmSettings
 from quickcomm.intelligence.model.settings import check as check_llm
+from quickcomm.intelligence.model.talk import SummarySettings
+from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 from quickcomm.kernel.keys import KeySettings
 from quickcomm.kernel.settings import StorageSettings
@@ -52,6 +55,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     llm: LlmSettings = LlmSettings()
     dashboard: DashboardSettings = DashboardSettings()
     keys: KeySettings = KeySettings()
+    answers: CacheSettings = CacheSettings()
+    usage: UsageSettings = UsageSettings()
+    summaries: SummarySettings = SummarySettings()
     storage: StorageSettings = StorageSettings()
 
     @property
@@ -59,7 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return Path(self.cache_dir) if self.cache_dir else platformdirs.user_cache_path("quickcomm")
 
 
-SECTIONS: Final = ("audio", "stt", "llm", "dashboard", "keys", "storage")
+SECTIONS: Final = ("audio", "stt", "llm", "answers", "usage", "summaries", "dashboard", "keys", "storage")
 IGNORED: Final = frozenset({"QUICKCOMM_KEY", "QUICKCOMM_URL", "QUICKCOMM_DATA_DIR", SPEECH_DATA})
 
 

@@ -1,24 +1,18 @@
 """What intelligence needs from outside: something that classifies, a language model, and stores."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import msgspec
 
-from quickcomm.contracts.insight import Insight, Urgency
+from quickcomm.contracts.insight import Insight, Source
 from quickcomm.contracts.insights import InsightsFound
+from quickcomm.contracts.prompts import PromptAction, PromptComparison
+from quickcomm.intelligence.model.drafts import Draft, DraftEvidence, DraftItem, Heard
+from quickcomm.intelligence.model.talk import Talk
 from quickcomm.kernel.errors import QuickCommError
 
-
-class Heard(msgspec.Struct, frozen=True, kw_only=True):
-    """An utterance to classify, with what was said before it on the same channel (oldest first)."""
-
-    text: str
-    channel: str = ""
-    context: tuple[str, ...] = ()
-    site: str = "main"
-    conversation_id: str = ""
-    utterance_id: str = ""
+__all__ = ["Draft", "DraftEvidence", "DraftItem", "Heard"]  # beside what is defined here
 
 
 class Classifier(Protocol):
@@ -107,30 +101,6 @@ class LanguageModel(Protocol):
 # -- what the model is asked, and what it answers -------------------------------------------------------------------
 
 
-class DraftItem(msgspec.Struct, frozen=True, kw_only=True):
-    name: str
-    quantity: int = 1
-
-
-class DraftEvidence(msgspec.Struct, frozen=True, kw_only=True):
-    rooms: tuple[str, ...] = ()
-    items: tuple[str, ...] = ()
-    urgency: tuple[str, ...] = ()
-
-
-class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """One insight as the model claims it: right in form, not yet held against the text or the site pack."""
-
-    intent: str
-    department: str
-    urgency: Urgency
-    rooms: tuple[str, ...] = ()
-    items: tuple[DraftItem, ...] = ()
-    summary: str = ""
-    confidence: float = 0.5
-    evidence: DraftEvidence = DraftEvidence()
-
-
 class Prompt(Protocol):
     """A prompt version, ready to be used: template, schema, examples and parameters under one id by content."""
 
@@ -152,14 +122,86 @@ class Prompts(Protocol):
     def of(self, conversation_id: str) -> Prompt: ...
 
 
+class StoredPrompt(msgspec.Struct, frozen=True, kw_only=True):
+    """A prompt version as it was handed in: `source` is the text of its file."""
+
+    id: str
+    name: str
+    note: str
+    source: str
+    added_ns: int
+    added_by: str
+
+
+class PromptDeployment(msgspec.Struct, frozen=True, kw_only=True):
+    """Which versions are in force from here on. `back_to`: the revision that a rollback returns to."""
+
+    revision: int
+    live_id: str
+    canary_id: str | None = None
+    weight: int = 0
+    """Per cent of the conversations that have the canary."""
+    back_to: int | None = None
+
+
+class PromptRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry of the audit trail: who did what, when, on what evidence."""
+
+    at_ns: int
+    by: str
+    action: PromptAction
+    prompt_id: str
+    against_id: str | None = None
+    weight: int = 0
+    forced: bool = False
+    note: str = ""
+    evidence: PromptComparison | None = None
+
+
+class PromptStore(Protocol):
+    """Prompt versions, what is deployed, and the audit trail. What is recorded is recorded with what it is about."""
+
+    async def deployment(self) -> PromptDeployment | None:
+        """The present one; None as long as nothing was ever deployed."""
+        ...
+
+    async def deployment_at(self, revision: int) -> PromptDeployment | None: ...
+
+    async def prompts(self) -> list[StoredPrompt]:
+        """Newest first."""
+        ...
+
+    async def add(self, prompt: StoredPrompt, record: PromptRecord) -> bool:
+        """Keep a version; False (and nothing recorded) where it is known."""
+        ...
+
+    async def deploy(self, deployment: PromptDeployment, record: PromptRecord) -> None:
+        """Raises `ConflictError` where that revision is taken: somebody else was quicker."""
+        ...
+
+    async def record(self, record: PromptRecord) -> None: ...
+
+    async def records(self, limit: int) -> list[PromptRecord]:
+        """Newest first."""
+        ...
+
+    async def newest(self, prompt_id: str, actions: Collection[PromptAction]) -> PromptRecord | None:
+        """The newest record of a version that is of these kinds."""
+        ...
+
+
 class Grounding(Protocol):
     """Holds drafts against the words of the text: what they do not support is dropped and counted."""
+
+    def needs_local(self, drafts: Sequence[Draft], heard: Heard) -> bool:
+        """Whether the rules alone cannot judge these claims: then the local classifier is to be asked first."""
+        ...
 
     def ground(self, drafts: Sequence[Draft], heard: Heard, local: Sequence[Insight]) -> tuple[Insight, ...] | None:
         """Insights with `source` "llm" (model and prompt version still empty); None if nothing usable is left.
 
-        `local`: what the local classifier says of the same utterance; urgency above what text and rules support is
-        brought down to it.
+        `local`: what the local classifier says of the same utterance (empty where it is not needed); urgency above
+        what text and rules support is brought down to it.
         """
         ...
 
@@ -231,4 +273,34 @@ class Debts(Protocol):
 
     async def forget_before(self, before_ns: int) -> int:
         """Give up what was published earlier; how many it was."""
+        ...
+
+
+# -- summaries ------------------------------------------------------------------------------------------------------
+
+
+TalkChange = Callable[[Talk | None], Talk | None]
+"""From a conversation as it is remembered (None: not at all) to what it becomes."""
+
+
+class TalkStore(Protocol):
+    """What is remembered of conversations."""
+
+    async def apply(self, changes: Sequence[tuple[tuple[str, str], TalkChange]]) -> None:
+        """Change conversations, named by (site, conversation id), in one transaction."""
+        ...
+
+    async def due(self, now_ns: int, limit: int) -> list[Talk]:
+        """Those whose summary is to be renewed, the longest overdue first."""
+        ...
+
+    async def publish(self, seen: Talk, text: str, source: Source, now_ns: int) -> bool:
+        """Remember a summary made of `seen` and publish it, in one step.
+
+        False, with nothing published, where it says nothing new or another one was published since.
+        """
+        ...
+
+    async def forget(self, before_ns: int) -> None:
+        """Forget conversations that have ended and were last changed before."""
         ...

@@ -57,3 +57,7 @@ export function sourceWords(insight: Insight): string | null {
   if (insight.degraded) return "By the local classifier; will be checked again";
   return null;
 }
+
+/** Who wrote a summary or a report. */
+export const writtenBy = (source: "llm" | "local"): string =>
+  source === "llm" ? "by the language model" : "from the cards, without a language model";

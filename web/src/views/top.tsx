@@ -196,6 +196,15 @@ export function Top({ critical, open }: { critical: number; open: number }) {
         <a href="#/conversations" aria-current={current.view === "conversations" ? "page" : undefined} data-testid="nav-conversations">
           Conversations
         </a>
+        <a href="#/shift" aria-current={current.view === "shift" ? "page" : undefined} data-testid="nav-shift">
+          Shift report
+        </a>
+        <a href="#/model" aria-current={current.view === "model" ? "page" : undefined} data-testid="nav-model">
+          Model
+        </a>
+        <a href="#/prompts" aria-current={current.view === "prompts" ? "page" : undefined} data-testid="nav-prompts">
+          Prompts
+        </a>
       </nav>
       <SearchBox />
       <div class="right">

@@ -9,6 +9,7 @@ import structlog
 
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
+from quickcomm.contracts.summaries import SUMMARIES, ConversationSummarized
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
 from quickcomm.dashboard.model.edits import Action
@@ -25,7 +26,7 @@ from quickcomm.kernel.errors import MALFORMED
 GROUP: Final = "dashboard"
 PURGE_BATCH: Final = 200
 
-M = TypeVar("M", UtteranceTranscribed, InsightsFound, ConversationChanged)
+M = TypeVar("M", UtteranceTranscribed, InsightsFound, ConversationChanged, ConversationSummarized)
 log = structlog.get_logger(__name__)
 
 
@@ -52,6 +53,7 @@ class DashboardService:
             TRANSCRIPTS: self._consumer(UtteranceTranscribed, Projector.transcript),
             INSIGHTS: self._consumer(InsightsFound, Projector.insights),
             CONVERSATIONS: self._consumer(ConversationChanged, Projector.conversation),
+            SUMMARIES: self._consumer(ConversationSummarized, Projector.summary),
         }
         self._running += 1
         try:

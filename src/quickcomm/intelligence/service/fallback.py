@@ -1,12 +1,14 @@
 """A classifier that always answers: the language model where it can, the local classifier where it cannot.
 
-The local classifier is asked first, every time: it takes milliseconds, the model's claims are held against it, and it
-is the answer at hand when the model fails. Feeds `Understanding`; what it marks as degraded is owed a renewal.
+The local classifier is asked where the model fails, and where rules alone cannot judge what the model claims: it takes
+milliseconds, but of all there is here it costs the most. Feeds `Understanding`; what it marks as degraded is owed a
+renewal.
 """
 
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -76,17 +78,19 @@ class Fallback:
 
     async def classify(self, heard: Sequence[Heard]) -> list[Insights]:
         deadline = self._clock.monotonic() + self._budget_s
-        opinions = await self.opinions(heard)
+        if not self.available:
+            await self.opinions(heard)  # together, which is cheaper; they are remembered
         async with asyncio.TaskGroup() as tasks:
-            found = [
-                tasks.create_task(self._one(one, opinion, deadline), name="llm:utterance")
-                for one, opinion in zip(heard, opinions, strict=True)
-            ]
+            found = [tasks.create_task(self._one(one, deadline), name="llm:utterance") for one in heard]
         return [task.result() for task in found]
 
     def renewed(self) -> None:
         """One that was degraded has its answer now."""
         self._recent.append((self._clock.monotonic(), False))
+
+    async def opinion(self, heard: Heard) -> Insights:
+        [opinion] = await self.opinions([heard])
+        return opinion
 
     async def opinions(self, heard: Sequence[Heard]) -> list[Insights]:
         """What the local classifier says; of what is said again and again it is asked once."""
@@ -107,14 +111,15 @@ class Fallback:
         recent = [degraded for at, degraded in self._recent if at > since]
         return len(recent) >= ENOUGH and sum(recent) * 2 > len(recent)
 
-    async def _one(self, heard: Heard, opinion: Insights, deadline: float) -> Insights:
+    async def _one(self, heard: Heard, deadline: float) -> Insights:
         if not heard.text.strip():
-            return opinion  # a model knows no more about nothing
+            return await self.opinion(heard)  # a model knows no more about nothing
+        local = partial(self.opinion, heard)
         try:
             if self.available:
-                insights: Insights | None = await self._llm.answer(heard, opinion, deadline=deadline)
+                insights: Insights | None = await self._llm.answer(heard, local, deadline=deadline)
             else:
-                insights = await self._llm.remembered(heard, opinion)
+                insights = await self._llm.remembered(heard, local)
         except ModelError as error:
             log.info("llm.failed", utterance_id=heard.utterance_id, code=error.code)
             insights = None
@@ -127,4 +132,4 @@ class Fallback:
         metrics.INSIGHTS.labels("degraded" if insights is None else "llm").inc()
         if insights is not None:
             return insights
-        return tuple(msgspec.structs.replace(insight, degraded=True) for insight in opinion)
+        return tuple(msgspec.structs.replace(insight, degraded=True) for insight in await local())

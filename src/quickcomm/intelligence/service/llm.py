@@ -5,7 +5,7 @@ Feeds `Fallback`, which has an answer at hand for whenever this raises. The utte
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 import msgspec
@@ -44,6 +44,8 @@ SPARE_PATIENCE: Final = 2.0
 """Calls that nobody waits for may take so many times the budget."""
 PROBE: Final = Heard(text="Radio check, radio check.")
 Drafts = tuple[Draft, ...]
+Opinion = Callable[[], Awaitable[Sequence[Insight]]]
+"""What the local classifier says of an utterance, when it is asked: it costs more than all the rest here."""
 
 log = structlog.get_logger(__name__)
 
@@ -104,18 +106,18 @@ class LlmClassifier:
     def exhausted(self) -> bool:
         return self._parts.usage.exhausted
 
-    async def remembered(self, heard: Heard, local: Sequence[Insight]) -> tuple[Insight, ...] | None:
+    async def remembered(self, heard: Heard, local: Opinion) -> tuple[Insight, ...] | None:
         """The answer of the cache, if it has one: costs nothing, and needs no model that lives."""
         question = self._question(heard)
         drafts = await self._cached(question)
-        return None if drafts is None else self._grounded(question, drafts, local)
+        return None if drafts is None else await self._grounded(question, drafts, local)
 
     async def answer(
-        self, heard: Heard, local: Sequence[Insight], *, deadline: float, spare: bool = False
+        self, heard: Heard, local: Opinion, *, deadline: float, spare: bool = False
     ) -> tuple[Insight, ...]:
         """At least one insight, before `deadline` on the monotonic clock. Raises `ModelError`.
 
-        `local`: what the local classifier says. `spare`: nobody waits for it, so it takes only what others leave.
+        `local`: the local classifier. `spare`: nobody waits for it, so it takes only what others leave.
         """
         question = self._question(heard)
         drafts = await self._cached(question)
@@ -123,7 +125,7 @@ class LlmClassifier:
             async with self._guard.giving_up():
                 ask = self._asked if spare else self._shared
                 drafts = await ask(question, deadline, spare=spare)
-        return self._grounded(question, drafts, local)
+        return await self._grounded(question, drafts, local)
 
     async def probe(self) -> None:
         """One small call like any other, past cache and limiter. Raises `ModelError`."""
@@ -137,7 +139,7 @@ class LlmClassifier:
     def _question(self, heard: Heard) -> _Question:
         prompt = self._parts.prompts.of(heard.conversation_id)
         masked = self._parts.mask(heard.text, heard.context)
-        parts = (normalised(masked.text), *map(normalised, masked.context), heard.channel, prompt.id, self.model)
+        parts = (normalised(masked.text), *map(normalised, masked.context), prompt.id, self.model)
         digest = hashlib.blake2b(msgspec.msgpack.encode(parts), digest_size=20).digest()
         return _Question(heard=heard, masked=masked, prompt=prompt, key=digest)
 
@@ -147,7 +149,6 @@ class LlmClassifier:
         except QuickCommError as error:  # the store is in trouble: that is no reason not to answer
             log.warning("llm.cache_failed", error=str(error))
             found = None
-        metrics.CACHE.labels("hit" if found else "miss").inc()
         return found.drafts if found else None
 
     async def _shared(self, question: _Question, deadline: float, *, spare: bool) -> Drafts:
@@ -256,9 +257,11 @@ class LlmClassifier:
                 return  # it had no fair chance
         self._guard.failed(error, began)
 
-    def _grounded(self, question: _Question, drafts: Drafts, local: Sequence[Insight]) -> tuple[Insight, ...]:
+    async def _grounded(self, question: _Question, drafts: Drafts, local: Opinion) -> tuple[Insight, ...]:
+        grounding = self._parts.grounding
         restored = [_restored(draft, question.masked.restore) for draft in drafts]
-        insights = self._parts.grounding.ground(restored, question.heard, local)
+        opinion = await local() if grounding.needs_local(restored, question.heard) else ()
+        insights = grounding.ground(restored, question.heard, opinion)
         if not insights:
             raise ModelAnswerError("Nothing that the language model says is supported by the text.")
         return tuple(
@@ -269,8 +272,6 @@ class LlmClassifier:
     def _paid(self, heard: Heard, answer: ModelAnswer) -> None:
         """Whether it is of use or not."""
         self._parts.usage.record(heard.site, heard.conversation_id, answer)
-        metrics.TOKENS.labels("prompt").inc(answer.prompt_tokens)
-        metrics.TOKENS.labels("completion").inc(answer.completion_tokens)
 
 
 def normalised(text: str) -> str:

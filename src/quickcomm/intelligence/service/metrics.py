@@ -9,8 +9,6 @@ _SECONDS: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.2, 1.6, 2.0, 2.5, 3.0, 5.0, 10.0)
 CALLS = Counter("quickcomm_llm_calls", "Calls to the language model, by how they ended", ["outcome"])
 """Outcomes: `ok`, or the last part of the error's code."""
 SECONDS = Histogram("quickcomm_llm_call_seconds", "How long calls that were answered took", buckets=_SECONDS)
-TOKENS = Counter("quickcomm_llm_tokens", "Tokens as the endpoint counts them", ["kind"])
-CACHE = Counter("quickcomm_llm_cache", "Answers looked for in the cache", ["result"])
 SHARED = Counter("quickcomm_llm_shared_calls", "Utterances that shared the call of an identical one in flight")
 HEDGED = Counter("quickcomm_llm_hedged_calls", "Second calls sent because the first took long")
 BREAKER_OPEN = Gauge("quickcomm_llm_breaker_open", "1 while the circuit breaker keeps utterances from the model")

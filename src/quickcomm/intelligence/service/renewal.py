@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, NamedTuple
 
 import msgspec
@@ -92,12 +93,8 @@ class Renewal:
         owed = await self._due(since_ns)
         if not owed:
             return 0
-        opinions = await self._fallback.opinions([item.heard for item in owed])
         async with asyncio.TaskGroup() as tasks:
-            work = [
-                tasks.create_task(self._one(item, opinion), name="llm:renew")
-                for item, opinion in zip(owed, opinions, strict=True)
-            ]
+            work = [tasks.create_task(self._one(item), name="llm:renew") for item in owed]
         renewed = sum(task.result() for task in work)
         log.info("llm.renewed", utterances=renewed, of=len(owed))
         return renewed
@@ -110,12 +107,13 @@ class Renewal:
         due = [item for item in owed if (failed := self._failed.get(_key(item))) is None or failed.not_before <= now]
         return due[:BATCH]
 
-    async def _one(self, item: Owed, opinion: tuple[Insight, ...]) -> bool:
+    async def _one(self, item: Owed) -> bool:
         if self._stopped or not self._fallback.well:
             return False
         deadline = self._clock.monotonic() + PLACE_WAIT_S
+        local = partial(self._fallback.opinion, item.heard)
         try:
-            insights = await self._llm.answer(item.heard, opinion, deadline=deadline, spare=True)
+            insights = await self._llm.answer(item.heard, local, deadline=deadline, spare=True)
         except ModelBusyError:
             return False
         except Exception as error:  # noqa: BLE001 - of one utterance; the others go on
