@@ -101,6 +101,11 @@ class Intelligence:
         return self._model.fallback.state
 
     @property
+    def available(self) -> bool:
+        """Whether there is a language model, it answers, and its budget is not used up."""
+        return self._model is not None and self._model.fallback.available
+
+    @property
     def classifier(self) -> str:
         """Who answers now, by name."""
         return self._local.model if self._model is None else self._model.fallback.model
