@@ -82,6 +82,7 @@ class Intelligence:
             cache=self._side.cache,
             usage=self._side.usage,
             mask=mask,
+            pack=pack.digest,
         )
         self._model = _Model(parts, classifier, self._store, clock, pack.opens_task, settings.llm)
         fallback = self._model.fallback
