@@ -59,3 +59,11 @@ async def test_without_a_model_the_page_says_that_nothing_is_paid(manager: Scree
     await manager.get("nav-model").click()
     await expect(manager.get("cap-state")).to_have_attribute("data-state", "off")
     await expect(manager.get("usage-tokens")).to_have_text("0")
+
+
+async def test_on_a_telephone_nothing_is_wider_than_the_screen(manager: Screen, hotel: Hotel) -> None:
+    await hotel.say("housekeeping", TOWELS)
+    await manager.page.set_viewport_size({"width": 390, "height": 800})
+    await manager.get("nav-shift").click()
+    await expect(manager.get("shift-open-tasks")).to_be_visible()
+    assert await manager.page.evaluate("document.documentElement.scrollWidth") <= 390

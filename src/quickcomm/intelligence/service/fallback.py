@@ -84,13 +84,13 @@ class Fallback:
             found = [tasks.create_task(self._one(one, deadline), name="llm:utterance") for one in heard]
         return [task.result() for task in found]
 
-    def renewed(self) -> None:
-        """One that was degraded has its answer now."""
-        self._recent.append((self._clock.monotonic(), False))
-
     async def opinion(self, heard: Heard) -> Insights:
         [opinion] = await self.opinions([heard])
         return opinion
+
+    def renewed(self) -> None:
+        """One that was degraded has its answer now."""
+        self._recent.append((self._clock.monotonic(), False))
 
     async def opinions(self, heard: Sequence[Heard]) -> list[Insights]:
         """What the local classifier says; of what is said again and again it is asked once."""

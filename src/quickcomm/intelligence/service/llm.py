@@ -65,6 +65,16 @@ class Masked(Protocol):
 Mask = Callable[[str, tuple[str, ...]], Masked]
 
 
+class Unmasked(msgspec.Struct, frozen=True):
+    """Text that leaves as it is."""
+
+    text: str
+    context: tuple[str, ...]
+
+    def restore(self, text: str) -> str:
+        return text
+
+
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What a model is asked with."""
 
@@ -74,6 +84,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     cache: AnswerCache
     usage: Usage
     mask: Mask
+    pack: str = ""
+    """Digest of the site pack: answers to another one are of no use."""
 
 
 class _Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,7 +151,7 @@ class LlmClassifier:
     def _question(self, heard: Heard) -> _Question:
         prompt = self._parts.prompts.of(heard.conversation_id)
         masked = self._parts.mask(heard.text, heard.context)
-        parts = (normalised(masked.text), *map(normalised, masked.context), prompt.id, self.model)
+        parts = (normalised(masked.text), *map(normalised, masked.context), prompt.id, self.model, self._parts.pack)
         digest = hashlib.blake2b(msgspec.msgpack.encode(parts), digest_size=20).digest()
         return _Question(heard=heard, masked=masked, prompt=prompt, key=digest)
 
@@ -261,7 +273,10 @@ class LlmClassifier:
         grounding = self._parts.grounding
         restored = [_restored(draft, question.masked.restore) for draft in drafts]
         opinion = await local() if grounding.needs_local(restored, question.heard) else ()
+        before = dict(grounding.dropped)
         insights = grounding.ground(restored, question.heard, opinion)
+        for kind, count in grounding.dropped.items():
+            metrics.DROPPED.labels(kind).inc(count - before.get(kind, 0))
         if not insights:
             raise ModelAnswerError("Nothing that the language model says is supported by the text.")
         return tuple(
