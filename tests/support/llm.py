@@ -95,11 +95,11 @@ class FakeLlm:
 
 
 def said(body: Json) -> str:
-    """The utterance that a request is about."""
+    """The utterance that a request is about; empty where it is about none."""
     content: str = body["messages"][-1]["content"]
     if not content.startswith("{"):
         return content.rpartition("Utterance: ")[2]
-    utterance: str = json.loads(content)["utterance"]
+    utterance: str = json.loads(content).get("utterance", "")
     return utterance
 
 
