@@ -14,7 +14,7 @@ from quickcomm.intelligence.ports import (
     ModelNotAllowedError,
     ModelTimeoutError,
 )
-from quickcomm.intelligence.service.fallback import OPINIONS
+from quickcomm.intelligence.service.fallback import ENOUGH, OPINIONS, RECENT_S
 from quickcomm.intelligence.service.guard import SLOWEST_PROBE_S
 from quickcomm.kernel.clock import FakeClock
 
@@ -296,3 +296,29 @@ async def test_a_probe_that_breaks_in_an_unknown_way_is_a_failed_one() -> None:
         assert not up(desk)
         await probing.once()
         assert up(desk)
+
+
+async def test_a_model_that_cannot_keep_up_is_told_while_it_lasts() -> None:
+    clock = FakeClock()
+    desk = Desk(clock=clock)
+    await say(desk, *(f"lamp {number}" for number in range(ENOUGH)))
+    assert desk.fallback.state.state == "up"
+    await say(desk, *["nonsense"] * ENOUGH)
+    assert desk.fallback.state.state == "up", "half is not most"
+    await say(desk, "nonsense")
+    state = desk.fallback.state
+    assert (state.state, state.since_ns) == ("degraded", clock.now_ns())
+    assert "too slow" in state.why
+    assert up(desk), "it is asked all the same"
+    clock.advance(RECENT_S + 1)
+    assert desk.fallback.state.state == "up"
+
+
+async def test_an_outage_is_not_held_against_it_afterwards() -> None:
+    clock = FakeClock()
+    desk = Desk(clock=clock)
+    async with Probing(desk, clock) as probing:
+        desk.guard.failed(ModelNotAllowedError("no"), clock.monotonic())
+        await say(desk, *(f"lamp {number}" for number in range(2 * ENOUGH)))
+        await probing.once()
+        assert desk.fallback.state.state == "up"

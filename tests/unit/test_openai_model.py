@@ -1,6 +1,8 @@
 """The model behind an OpenAI-compatible endpoint: what is sent, and that every failure is one of ours."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -185,3 +187,8 @@ def test_what_is_no_address_is_told(url: str) -> None:
 
 def test_the_key_is_in_no_message() -> None:
     assert "secret" not in repr(LlmSettings(url="http://x/v1", key="secret"))
+
+
+def test_without_a_model_its_client_is_not_loaded() -> None:
+    code = "import sys, quickcomm.entrypoints.monolith; sys.exit('openai' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -51,7 +51,7 @@ def fake_llm_command(
     as_json: bool,
     **options: object,
 ) -> None:
-    r"""An OpenAI-compatible endpoint that answers plausibly, with the latency and the faults that you choose.
+    """An OpenAI-compatible endpoint that answers plausibly, with the latency and the faults that you choose.
 
     Point QuickComm at the address that it prints:
 
@@ -69,7 +69,7 @@ def fake_llm_command(
       curl …/control                                            how it behaves, and what it did so far
 
     Ctrl-C ends it.
-    """
+    """  # noqa: D301 - click wants the character itself
     from quickcomm.dev.answers import obedient, simple_answers  # noqa: PLC0415 - not needed for --help
     from quickcomm.dev.fake_llm import FakeModel, serve  # noqa: PLC0415
     from quickcomm.dev.faults import Behaviour  # noqa: PLC0415

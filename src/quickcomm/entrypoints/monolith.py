@@ -20,7 +20,7 @@ from aiohttp import web
 from quickcomm import __version__
 from quickcomm.audio.module import Audio, Caller, SpeechToText
 from quickcomm.contracts.timing import Latency
-from quickcomm.dashboard.module import Alarm, ClassifierHealth, Dashboard, Health, Neighbours
+from quickcomm.dashboard.module import Alarm, Budget, ClassifierHealth, Dashboard, Health, Neighbours
 from quickcomm.entrypoints.administration import Administration, Answer, Arguments, admin_socket
 from quickcomm.entrypoints.data_directory import DataDirectory, Running
 from quickcomm.entrypoints.engines import load_classifier, load_engine, load_model
@@ -225,6 +225,7 @@ class Monolith:
                 message=model.why,
                 since=model_since,
             ),
+            budget=_budget(self._intelligence.catch_up_s * 1000),
         )
 
     async def _status(self) -> Answer:
@@ -320,6 +321,14 @@ async def _in_daemon(function: Callable[[Settings, SitePack], T], settings: Sett
 
     threading.Thread(target=work, name=function.__name__, daemon=True).start()
     return await asyncio.wrap_future(result, loop=loop)
+
+
+def _budget(model_ms: float) -> Budget:
+    """With a language model an utterance may wait for it as long as it is allowed to."""
+    usual = Budget()
+    if not model_ms:
+        return usual
+    return Budget(classify=model_ms, total=usual.total - usual.classify + model_ms)
 
 
 def _rfc3339(time: datetime) -> str:

@@ -82,6 +82,7 @@ class Intelligence:
             cache=self._side.cache,
             usage=self._side.usage,
             mask=mask,
+            pack=pack.digest,
         )
         self._model = _Model(parts, classifier, self._store, clock, pack.opens_task, settings.llm)
         fallback = self._model.fallback
@@ -99,6 +100,11 @@ class Intelligence:
         if self._model is None:
             return ModelState(state="off", since_ns=self._started_ns, why=OFF)
         return self._model.fallback.state
+
+    @property
+    def available(self) -> bool:
+        """Whether there is a language model, it answers, and its budget is not used up."""
+        return self._model is not None and self._model.fallback.available
 
     @property
     def classifier(self) -> str:

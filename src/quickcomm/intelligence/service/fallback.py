@@ -6,7 +6,7 @@ renewal.
 """
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -26,6 +26,14 @@ EXHAUSTED: Final = (
     "Today's budget for the language model is used up; answers come from the local classifier until it is raised "
     "or the day is over."
 )
+BEHIND: Final = (
+    "Most answers come from the local classifier: the language model is too slow for what is said now, or its answers "
+    "cannot be used. They will be renewed."
+)
+RECENT_S: Final = 30.0
+RECENT: Final = 100
+ENOUGH: Final = 10
+"""Of so many utterances in `RECENT_S` most must have gone without the model before that is said."""
 Insights = tuple[Insight, ...]
 
 log = structlog.get_logger(__name__)
@@ -41,7 +49,8 @@ class Fallback:
         self._clock = clock
         self._budget_s = budget_s
         self._opinions: OrderedDict[Heard, Insights] = OrderedDict()
-        self._exhausted_since: int | None = None
+        self._recent: deque[tuple[float, bool]] = deque(maxlen=RECENT)
+        self._trouble: ModelState | None = None
 
     @property
     def model(self) -> str:
@@ -59,11 +68,13 @@ class Fallback:
 
     @property
     def state(self) -> ModelState:
-        if not self._llm.exhausted:
-            self._exhausted_since = None
+        why = EXHAUSTED if self._llm.exhausted else BEHIND if self._guard.available and self._behind() else None
+        if why is None:
+            self._trouble = None
             return self._guard.state
-        self._exhausted_since = self._exhausted_since or self._clock.now_ns()
-        return ModelState(state="degraded", since_ns=self._exhausted_since, why=EXHAUSTED)
+        if self._trouble is None or self._trouble.why != why:
+            self._trouble = ModelState(state="degraded", since_ns=self._clock.now_ns(), why=why)
+        return self._trouble
 
     async def classify(self, heard: Sequence[Heard]) -> list[Insights]:
         deadline = self._clock.monotonic() + self._budget_s
@@ -76,6 +87,10 @@ class Fallback:
     async def opinion(self, heard: Heard) -> Insights:
         [opinion] = await self.opinions([heard])
         return opinion
+
+    def renewed(self) -> None:
+        """One that was degraded has its answer now."""
+        self._recent.append((self._clock.monotonic(), False))
 
     async def opinions(self, heard: Sequence[Heard]) -> list[Insights]:
         """What the local classifier says; of what is said again and again it is asked once."""
@@ -90,6 +105,11 @@ class Fallback:
         while len(self._opinions) > OPINIONS:
             self._opinions.popitem(last=False)
         return [known[key] for key in keys]
+
+    def _behind(self) -> bool:
+        since = max(self._clock.monotonic() - RECENT_S, self._guard.changed_at)
+        recent = [degraded for at, degraded in self._recent if at > since]
+        return len(recent) >= ENOUGH and sum(recent) * 2 > len(recent)
 
     async def _one(self, heard: Heard, deadline: float) -> Insights:
         if not heard.text.strip():
@@ -108,6 +128,7 @@ class Fallback:
             log.warning("llm.broken", utterance_id=heard.utterance_id, error=type(error).__name__)
             log.debug("llm.broken_at", exc_info=True)
             insights = None
+        self._recent.append((self._clock.monotonic(), insights is None))
         metrics.INSIGHTS.labels("degraded" if insights is None else "llm").inc()
         if insights is not None:
             return insights

@@ -69,6 +69,8 @@ class Guard:
         self._patience_s = budget_s * SILENCE
         self._good_at = -math.inf
         self._silent_since: float | None = None
+        self.changed_at = -math.inf
+        """When the breaker opened or closed last, on the monotonic clock."""
         self._since_ns = clock.now_ns()
         self._why = ""
         self._in_hand: set[asyncio.Timeout] = set()
@@ -164,7 +166,7 @@ class Guard:
             self.failed(error, began)
 
     def _opened(self, error: ModelError) -> None:
-        self._since_ns, self._why = self._clock.now_ns(), _words(error)
+        self._changed(_words(error))
         self._silent_since = None
         metrics.BREAKER_OPEN.set(1)
         log.warning("llm.breaker_opened", code=error.code, why=self._why, given_up=len(self._in_hand))
@@ -172,8 +174,12 @@ class Guard:
         for timeout in self._in_hand:
             timeout.reschedule(now)
 
+    def _changed(self, why: str) -> None:
+        self._since_ns, self._why = self._clock.now_ns(), why
+        self.changed_at = self._clock.monotonic()
+
     def _closed(self) -> None:
-        self._since_ns, self._why = self._clock.now_ns(), ""
+        self._changed("")
         metrics.BREAKER_OPEN.set(0)
         log.info("llm.breaker_closed")
 

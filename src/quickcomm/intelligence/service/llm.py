@@ -74,6 +74,8 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     cache: AnswerCache
     usage: Usage
     mask: Mask
+    pack: str = ""
+    """Digest of the site pack: answers to another one are of no use."""
 
 
 class _Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,7 +141,7 @@ class LlmClassifier:
     def _question(self, heard: Heard) -> _Question:
         prompt = self._parts.prompts.of(heard.conversation_id)
         masked = self._parts.mask(heard.text, heard.context)
-        parts = (normalised(masked.text), *map(normalised, masked.context), prompt.id, self.model)
+        parts = (normalised(masked.text), *map(normalised, masked.context), prompt.id, self.model, self._parts.pack)
         digest = hashlib.blake2b(msgspec.msgpack.encode(parts), digest_size=20).digest()
         return _Question(heard=heard, masked=masked, prompt=prompt, key=digest)
 

@@ -126,6 +126,7 @@ class Renewal:
         except QuickCommError as error:
             log.warning("llm.renewal_failed", error=str(error))
             return False
+        self._fallback.renewed()
         metrics.RENEWED.labels("renewed").inc()
         return True
 
