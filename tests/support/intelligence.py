@@ -105,6 +105,7 @@ class Believing:
 
     def __init__(self) -> None:
         self.seen: list[tuple[Heard, Sequence[Insight]]] = []
+        self.dropped: dict[str, int] = {}
 
     def needs_local(self, drafts: Sequence[Draft], heard: Heard) -> bool:
         return len(drafts) > 0 and heard.text != "plain"
@@ -112,6 +113,7 @@ class Believing:
     def ground(self, drafts: Sequence[Draft], heard: Heard, local: Sequence[Insight]) -> tuple[Insight, ...] | None:
         self.seen.append((heard, local))
         if heard.text == "nonsense":
+            self.dropped["nonsense"] = self.dropped.get("nonsense", 0) + 1
             return None
         return tuple(
             insight(draft.summary, index=i, source="llm", evidence=Evidence(items=draft.evidence.items))

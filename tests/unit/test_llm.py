@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from prometheus_client import REGISTRY
 from tests.support.intelligence import Desk, heard, insight
 
 from quickcomm.contracts.insight import Insight
@@ -231,3 +232,11 @@ async def test_a_probe_is_a_whole_call() -> None:
 
 def test_normalising() -> None:
     assert normalised("  Fix\tTHE lamp\n") == "fix the lamp"
+
+
+async def test_what_is_dropped_is_counted() -> None:
+    desk = Desk()
+    before = REGISTRY.get_sample_value("quickcomm_llm_dropped_total", {"kind": "nonsense"}) or 0
+    with pytest.raises(ModelAnswerError):
+        await desk.answer(heard("nonsense"))
+    assert REGISTRY.get_sample_value("quickcomm_llm_dropped_total", {"kind": "nonsense"}) == before + 1

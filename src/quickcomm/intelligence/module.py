@@ -20,14 +20,13 @@ from quickcomm.intelligence.adapters.side_work import SideSettings, SideWork
 from quickcomm.intelligence.adapters.sql_results import MIGRATIONS, SqlResults
 from quickcomm.intelligence.model.concurrency import Limit
 from quickcomm.intelligence.model.grounding import Grounder
-from quickcomm.intelligence.model.masking import mask
 from quickcomm.intelligence.model.reading import Reader
 from quickcomm.intelligence.model.settings import LlmSettings
 from quickcomm.intelligence.ports import Classifier, Draft, Heard, LanguageModel, ModelAnswer, OpensTask, StoredPrompt
 from quickcomm.intelligence.service.fallback import Fallback
 from quickcomm.intelligence.service.guard import Guard, ModelState
 from quickcomm.intelligence.service.limiter import Limiter
-from quickcomm.intelligence.service.llm import LlmClassifier, Parts
+from quickcomm.intelligence.service.llm import LlmClassifier, Mask, Parts, Unmasked
 from quickcomm.intelligence.service.prompt_evaluation import Evaluation, Examined
 from quickcomm.intelligence.service.renewal import Renewal
 from quickcomm.intelligence.service.understanding import Understanding
@@ -70,6 +69,7 @@ class Intelligence:
         self._started_ns = clock.now_ns()
         self._settings = settings.llm
         self.prompting = Prompting(database, pack, clock)
+        mask = Unmasked if model is None else _mask()
         self._side = SideWork(database, bus, clock, settings.side, model, mask)
         self._model: _Model | None = None
         if model is None:
@@ -201,6 +201,12 @@ class _Model:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._guard.watch(self._llm.probe), name="llm:watch")
             tasks.create_task(self.renewal.run(renew_minutes), name="llm:renewal")
+
+
+def _mask() -> Mask:
+    from quickcomm.intelligence.model.masking import mask  # noqa: PLC0415 - its tables take a quarter of a second
+
+    return mask
 
 
 def _examined(parts: Parts, local: Classifier, side: SideWork) -> Examined:

@@ -193,6 +193,11 @@ class PromptStore(Protocol):
 class Grounding(Protocol):
     """Holds drafts against the words of the text: what they do not support is dropped and counted."""
 
+    @property
+    def dropped(self) -> Mapping[Any, int]:
+        """How much was dropped so far, by kind."""
+        ...
+
     def needs_local(self, drafts: Sequence[Draft], heard: Heard) -> bool:
         """Whether the rules alone cannot judge these claims: then the local classifier is to be asked first."""
         ...

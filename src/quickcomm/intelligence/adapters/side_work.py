@@ -13,9 +13,8 @@ from quickcomm.intelligence.model.cache import CacheSettings
 from quickcomm.intelligence.model.talk import SummarySettings
 from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.intelligence.ports import LanguageModel
-from quickcomm.intelligence.service.llm import Mask
+from quickcomm.intelligence.service.llm import Mask, Unmasked
 from quickcomm.intelligence.service.narrator import ModelNarrator
-from quickcomm.intelligence.service.plain import Unmasked
 from quickcomm.intelligence.service.side_questions import SideQuestions
 from quickcomm.intelligence.service.summaries import Summaries
 from quickcomm.kernel.bus import Bus

@@ -65,6 +65,16 @@ class Masked(Protocol):
 Mask = Callable[[str, tuple[str, ...]], Masked]
 
 
+class Unmasked(msgspec.Struct, frozen=True):
+    """Text that leaves as it is."""
+
+    text: str
+    context: tuple[str, ...]
+
+    def restore(self, text: str) -> str:
+        return text
+
+
 class Parts(msgspec.Struct, frozen=True, kw_only=True):
     """What a model is asked with."""
 
@@ -263,7 +273,10 @@ class LlmClassifier:
         grounding = self._parts.grounding
         restored = [_restored(draft, question.masked.restore) for draft in drafts]
         opinion = await local() if grounding.needs_local(restored, question.heard) else ()
+        before = dict(grounding.dropped)
         insights = grounding.ground(restored, question.heard, opinion)
+        for kind, count in grounding.dropped.items():
+            metrics.DROPPED.labels(kind).inc(count - before.get(kind, 0))
         if not insights:
             raise ModelAnswerError("Nothing that the language model says is supported by the text.")
         return tuple(

@@ -18,3 +18,4 @@ INSIGHTS = Counter("quickcomm_llm_utterances", "Utterances by who answered them"
 """Sources: `llm`, `cache`, `degraded` (the local classifier in the model's place)."""
 RENEWED = Counter("quickcomm_llm_renewed", "Degraded utterances that were classified again", ["result"])
 """Results: `renewed`, `given_up`."""
+DROPPED = Counter("quickcomm_llm_dropped", "Claims of the model that the text does not support", ["kind"])

@@ -7,8 +7,7 @@ import msgspec
 import structlog
 
 from quickcomm.intelligence.ports import LanguageModel, ModelError, ModelRequest, Usage
-from quickcomm.intelligence.service.llm import Mask, Masked
-from quickcomm.intelligence.service.plain import Unmasked
+from quickcomm.intelligence.service.llm import Mask, Masked, Unmasked
 
 log = structlog.get_logger(__name__)
 
