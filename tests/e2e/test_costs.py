@@ -1,15 +1,18 @@
 """A real server that pays for a model: what it costs, when it is too much, and what it writes beside the cards."""
 
 import asyncio
+import json
 from typing import Any
 
 from tests.e2e.conftest import NewServer
 from tests.support.llm import TOKENS, fake_llm
-from tests.support.server import Server
+from tests.support.server import Server, quickcomm
 from tests.support.talk import Talk
 from tests.support.wire import converse
 
 Json = dict[str, Any]
+CAP = 3 * 52
+"""Three calls: one finds out at the start whether the model is there."""
 PRICES = {"QUICKCOMM_USAGE_PROMPT_PRICE": "1", "QUICKCOMM_USAGE_COMPLETION_PRICE": "10"}
 
 
@@ -44,7 +47,7 @@ async def test_a_model_is_paid_for_and_writes_summaries_and_reports(new_server: 
 
 async def test_a_cap_falls_back_and_holds_after_a_kill(new_server: NewServer, talk: Talk) -> None:
     async with fake_llm() as fake:
-        server = await asyncio.to_thread(new_server, "--llm-url", fake.url, QUICKCOMM_USAGE_DAILY_TOKENS="52")
+        server = await asyncio.to_thread(new_server, "--llm-url", fake.url, QUICKCOMM_USAGE_DAILY_TOKENS=str(CAP))
         said = await converse(server.url, server.key(), talk.wire)
         assert "llm" in await sources(server, said.conversation_id)
         # Asking writes down what was counted.
@@ -53,7 +56,7 @@ async def test_a_cap_falls_back_and_holds_after_a_kill(new_server: NewServer, ta
         await asyncio.to_thread(server.kill)
         await asyncio.to_thread(server.start)
         usage = (await asyncio.to_thread(server.get, "/v1/usage", "read")).json()
-        assert (usage["state"], usage["cap"]["tokens"]) == ("reached", 52)
+        assert (usage["state"], usage["cap"]["tokens"]) == ("reached", CAP)
         again = await converse(server.url, server.key(), talk.wire)
         assert len(again.of("insights")) == len(again.of("utterance"))
         body = await server.until(
@@ -61,3 +64,18 @@ async def test_a_cap_falls_back_and_holds_after_a_kill(new_server: NewServer, ta
         )
         assert body["summary"]["source"] == "local"
         assert [call for call in fake.calls[calls:] if "response_format" in call] == []
+
+
+async def test_the_shift_on_the_command_line(new_server: NewServer, talk: Talk) -> None:
+    server = await asyncio.to_thread(new_server)
+    said = await converse(server.url, server.key(), talk.wire)
+    await sources(server, said.conversation_id)
+    place = ("--data-dir", str(server.data_dir))
+    report = json.loads(await asyncio.to_thread(quickcomm, "report", "--json", *place))
+    assert report["utterances"] == len(said.of("utterance"))
+    printed = await asyncio.to_thread(quickcomm, "report", "--since", "1", *place)
+    assert printed.startswith(f"In 1 h, {report['utterances']} utterance")
+    for one in report["open"]:
+        assert one["task"]["summary"] in printed
+    refused = await asyncio.to_thread(quickcomm, "report", "--since", "-1", *place, statuses=(2,), errors=True)
+    assert "range" in refused

@@ -16,6 +16,7 @@ from quickcomm.dashboard.adapters.report_rest import ReportRest
 from quickcomm.dashboard.adapters.reports import SqlReports
 from quickcomm.dashboard.adapters.rest import Rest
 from quickcomm.dashboard.adapters.state import SqlStore
+from quickcomm.dashboard.model.report import ShiftReport
 from quickcomm.dashboard.ports import (
     Alarm,
     Budget,
@@ -78,6 +79,7 @@ class Dashboard:
         self._bus = bus
         self._hub = Hub(settings.live_clients, settings.live_queue)
         queries = SqlQueries(database)
+        self._reports = ShiftReports(SqlReports(database), clock, neighbours.narrator)
         self._service = DashboardService(SqlStore(database), self._hub, clock, on_receipt)
         self._live = LiveFeed(self._hub, queries, self._service, keys, health, settings)
         self._rest = Rest(
@@ -86,7 +88,7 @@ class Dashboard:
             keys,
             lambda: self._service.ready and neighbours.ready(),
             neighbours.prompts,
-            ReportRest(ShiftReports(SqlReports(database), clock, neighbours.narrator), neighbours.usage),
+            ReportRest(self._reports, neighbours.usage),
             metrics_open=settings.metrics_open,
         )
         self._page = PageFiles()
@@ -112,6 +114,10 @@ class Dashboard:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._service.run(self._bus), name="dashboard:consume")
             group.create_task(self._live.broadcast_health(), name="dashboard:health")
+
+    async def shift_report(self, site: str, since_ns: int | None) -> ShiftReport:
+        """What came in since then (or in the last 8 hours), what is open, what was slow. Raises `InvalidInputError`."""
+        return await self._reports.shift(site, since_ns, None, ask=True)
 
     async def drain(self) -> None:
         """Finish what is in hand. Stop audio and intelligence first, then this, then cancel `run`."""

@@ -21,7 +21,7 @@ from quickcomm import __version__
 from quickcomm.audio.module import Audio, Caller, SpeechToText
 from quickcomm.contracts.timing import Latency
 from quickcomm.dashboard.module import Alarm, Budget, ClassifierHealth, Dashboard, Health, Neighbours
-from quickcomm.entrypoints.administration import Administration, Answer, admin_socket
+from quickcomm.entrypoints.administration import Administration, Answer, Arguments, admin_socket
 from quickcomm.entrypoints.data_directory import DataDirectory, Running
 from quickcomm.entrypoints.engines import load_classifier, load_engine, load_model
 from quickcomm.entrypoints.prompt_administration import PromptAdministration
@@ -155,7 +155,10 @@ class Monolith:
             self._key_store,
             self._audio.ledgers,
             self._status,
-            PromptAdministration(self._intelligence.prompting).commands(),
+            {
+                **PromptAdministration(self._intelligence.prompting).commands(),
+                "report": self._report,
+            },
         )
         try:
             try:
@@ -246,6 +249,12 @@ class Monolith:
                 "alarms": [msgspec.to_builtins(alarm) for alarm in health.alarms],
             }
         ]
+
+    async def _report(self, arguments: Arguments) -> Answer:
+        since = arguments.get("since_ns")
+        site = str(arguments.get("site") or "main")
+        report = await self._dashboard.shift_report(site, None if since is None else int(since))
+        return [msgspec.to_builtins(report)]
 
     async def _purge_forever(self) -> None:
         days = self._settings.storage.retention_days
