@@ -20,6 +20,8 @@ BENCHMARKS: Final = {
     "live": "word error rate through the live socket (needs QUICKCOMM_SPEECH_DATA)",
     "shift": "the demo shift: words, rooms, intents, emergencies, latency",
     "store": "search, lists and the page over 100,000 utterances, also while people talk",
+    "llm": "the pipeline against a model with chosen latency and faults: what we add, what fails with it",
+    "deploy": "a prompt deployed while people talk (needs QUICKCOMM_SPEECH_DATA)",
     "startup": "time until a warm server is ready",
 }
 

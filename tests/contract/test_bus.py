@@ -1,4 +1,4 @@
-"""One behaviour suite for every bus: order, at least once, dead letters, new groups, trimming."""
+"""One behaviour suite for every bus: order, at least once, dead letters, new groups, trimming, overlap."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -72,9 +72,9 @@ class Group:
 
 
 @asynccontextmanager
-async def subscribed(bus: Bus, group: str, handler: Handler) -> AsyncIterator[None]:
+async def subscribed(bus: Bus, group: str, handler: Handler, overlap: int = 1) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(bus.subscribe(STREAM, group, handler))
+        task = tasks.create_task(bus.subscribe(STREAM, group, handler, overlap=overlap))
         yield
         task.cancel()
 
@@ -254,3 +254,130 @@ async def test_a_busy_database_does_not_end_a_subscription(open_bus: OpenBus, mo
         assert not refusals
         await bus.publish(STREAM, "k", b"c")
         await group.wait(lambda group: group.payloads[-1] == b"c")
+
+
+class Slow:
+    """Handles a message when told to; knows what is in hand."""
+
+    def __init__(self) -> None:
+        self.begun: list[bytes] = []
+        self.ended: list[bytes] = []
+        self.fails: set[bytes] = set()
+        self._gates: dict[bytes, asyncio.Event] = {}
+        self._news = asyncio.Event()
+
+    async def __call__(self, batch: Sequence[Delivery]) -> None:
+        for delivery in batch:
+            self.begun.append(delivery.payload)
+            self._news.set()
+            await self._gate(delivery.payload).wait()
+            if delivery.payload in self.fails:
+                raise RejectedError("told to")
+            self.ended.append(delivery.payload)
+            self._news.set()
+
+    def _gate(self, payload: bytes) -> asyncio.Event:
+        return self._gates.setdefault(payload, asyncio.Event())
+
+    def finish(self, *payloads: bytes) -> None:
+        for payload in payloads:
+            self._gate(payload).set()
+
+    async def wait(self, holds: Callable[["Slow"], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not holds(self):
+                self._news.clear()
+                await self._news.wait()
+
+
+async def publish_one_by_one(bus: Bus, slow: Slow, *payloads: bytes) -> None:
+    """Each is in hand before the next one comes, so that each is a batch of its own."""
+    for payload in payloads:
+        await bus.publish(STREAM, "k", payload)
+        await slow.wait(lambda slow, payload=payload: payload in slow.begun)  # type: ignore[misc]
+
+
+async def left(bus: Bus) -> int:
+    assert isinstance(bus, SqlBus)
+    return (await bus.backlog())[f"{STREAM}/g"]
+
+
+async def test_batches_overlap_and_are_acknowledged_in_order(open_bus: OpenBus) -> None:
+    slow = Slow()
+    async with open_bus() as bus, subscribed(bus, "g", slow, overlap=3):
+        await publish_one_by_one(bus, slow, b"a", b"b", b"c")
+        slow.finish(b"c", b"b")
+        await slow.wait(lambda slow: len(slow.ended) == 2)
+        assert await left(bus) == 3, "nothing is acknowledged before what came first"
+        slow.finish(b"a")
+        await acked(bus)
+    assert slow.begun == [b"a", b"b", b"c"]
+    assert slow.ended[-1] == b"a"
+
+
+async def test_no_more_are_in_hand_than_allowed(open_bus: OpenBus) -> None:
+    slow = Slow()
+    async with open_bus() as bus, subscribed(bus, "g", slow, overlap=2):
+        await publish_one_by_one(bus, slow, b"a", b"b")
+        for payload in (b"c", b"d"):
+            await bus.publish(STREAM, "k", payload)
+        slow.finish(b"b")
+        await slow.wait(lambda slow: slow.ended == [b"b"])
+        await left(bus)
+        assert slow.begun == [b"a", b"b"], "what is handled but waits for its turn to be acknowledged counts, too"
+        slow.finish(b"a")
+        await slow.wait(lambda slow: b"c" in slow.begun)
+        slow.finish(b"c", b"d")
+        await acked(bus)
+
+
+async def test_one_that_fails_is_a_dead_letter_and_the_others_pass(open_bus: OpenBus) -> None:
+    slow = Slow()
+    slow.fails = {b"b"}
+    async with open_bus() as bus, subscribed(bus, "g", slow, overlap=3):
+        await publish_one_by_one(bus, slow, b"a", b"b", b"c")
+        slow.finish(b"b", b"c")
+        await slow.wait(lambda slow: slow.ended == [b"c"])
+        assert await bus.dead_letters() == [], "it is put away when its turn comes"
+        slow.finish(b"a")
+        await acked(bus)
+        assert [letter.payload for letter in await bus.dead_letters()] == [b"b"]
+
+
+async def test_a_crash_brings_all_again_from_the_first_unfinished(open_bus: OpenBus) -> None:
+    slow = Slow()
+    async with open_bus() as bus, subscribed(bus, "g", slow, overlap=3):
+        await publish_one_by_one(bus, slow, b"a", b"b", b"c")
+        slow.finish(b"a", b"c")
+        await slow.wait(lambda slow: len(slow.ended) == 2)
+        async with asyncio.timeout(20):
+            while await left(bus) != 2:  # noqa: ASYNC110 - only the table knows
+                await asyncio.sleep(0)
+    group = Group()
+    async with open_bus() as bus, subscribed(bus, "g", group, overlap=3):
+        await group.wait(lambda group: len(group.got) == 2)
+        await acked(bus)
+    assert group.payloads == [b"b", b"c"]
+
+
+async def test_cancelling_ends_what_is_in_hand(open_bus: OpenBus) -> None:
+    ended: list[bytes] = []
+
+    async def handle(delivery: Delivery) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(delivery.payload)
+
+    slow = Slow()
+
+    async def both(batch: Sequence[Delivery]) -> None:
+        slow.finish(*(delivery.payload for delivery in batch))
+        await slow(batch)
+        await handle(batch[0])
+
+    async with open_bus() as bus:
+        async with subscribed(bus, "g", both, overlap=2):
+            await publish_one_by_one(bus, slow, b"a", b"b")
+        assert sorted(ended) == [b"a", b"b"]
+        assert await left(bus) == 2

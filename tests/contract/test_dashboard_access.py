@@ -11,7 +11,7 @@ from aiohttp import web
 from tests.support.dashboard_site import Site, events, heard, insight, running
 
 from quickcomm.dashboard.adapters import parameters
-from quickcomm.dashboard.adapters.operations import OPERATIONS
+from quickcomm.dashboard.adapters.report_operations import ALL_OPERATIONS
 from quickcomm.dashboard.module import DashboardSettings
 
 OPEN: Final = {
@@ -27,6 +27,9 @@ OPEN: Final = {
 READ: Final = {
     ("GET", "/metrics"),
     ("GET", "/v1/channels"),
+    ("GET", "/v1/prompts"),
+    ("GET", "/v1/reports/shift"),
+    ("GET", "/v1/usage"),
     ("GET", "/v1/conversations"),
     ("GET", "/v1/conversations/{conversation_id}"),
     ("GET", "/v1/live"),
@@ -103,7 +106,7 @@ async def test_documented_and_real_routes_are_the_same(site: Site) -> None:
 async def test_the_document_is_complete(site: Site) -> None:
     document = await site.get("/openapi.json")
     schemas = document["components"]["schemas"]
-    for operation in OPERATIONS:
+    for operation in ALL_OPERATIONS:
         described = document["paths"][operation.path][operation.method.lower()]
         answer = described["responses"][str(operation.status)]
         assert operation.status == 204 or all("example" in media for media in answer["content"].values())

@@ -13,9 +13,10 @@ from aiohttp import web
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged
 from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
+from quickcomm.contracts.summaries import SUMMARIES, ConversationSummarized
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed, Word
-from quickcomm.dashboard.module import Dashboard, DashboardSettings
+from quickcomm.dashboard.module import Dashboard, DashboardSettings, Neighbours
 from quickcomm.kernel.bus.sql import MIGRATIONS as BUS_MIGRATIONS
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
@@ -23,6 +24,7 @@ from quickcomm.kernel.http import create_app
 from quickcomm.kernel.keys import Authenticator, KeySettings, KeyStore, Role
 from quickcomm.kernel.storage import Database, migrate
 
+Message = UtteranceTranscribed | InsightsFound | ConversationChanged | ConversationSummarized
 Receipt = tuple[str, str, str, Latency]
 START_NS = 1_760_000_000_000_000_000
 
@@ -95,8 +97,13 @@ class Site:
         self.tokens: dict[str, str] = {}
         self.app: web.Application
 
-    async def publish(self, *messages: UtteranceTranscribed | InsightsFound | ConversationChanged) -> None:
-        streams = {UtteranceTranscribed: TRANSCRIPTS, InsightsFound: INSIGHTS, ConversationChanged: CONVERSATIONS}
+    async def publish(self, *messages: Message) -> None:
+        streams = {
+            UtteranceTranscribed: TRANSCRIPTS,
+            InsightsFound: INSIGHTS,
+            ConversationChanged: CONVERSATIONS,
+            ConversationSummarized: SUMMARIES,
+        }
         for message in messages:
             await self.bus.publish(streams[type(message)], message.conversation_id, msgspec.json.encode(message))
 
@@ -126,7 +133,9 @@ class Site:
 
 
 @asynccontextmanager
-async def running(path: Path, settings: DashboardSettings | None = None) -> AsyncIterator[Site]:
+async def running(
+    path: Path, settings: DashboardSettings | None = None, neighbours: Neighbours | None = None
+) -> AsyncIterator[Site]:
     database = Database(path / "site.sqlite")
     database.open()
     clock = SystemClock()
@@ -140,6 +149,7 @@ async def running(path: Path, settings: DashboardSettings | None = None) -> Asyn
         clock=clock,
         keys=auth,
         settings=settings,
+        neighbours=neighbours,
         on_receipt=lambda *receipt: receipts.put_nowait(receipt),
     )
     migrate(database.engine, "bus", BUS_MIGRATIONS)

@@ -44,8 +44,14 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         return parsed
 
 
-def quickcomm(*arguments: str, timeout: float = 60.0, env: Mapping[str, str] | None = None) -> str:
-    """Run the command line as a user does; its standard output."""
+def quickcomm(
+    *arguments: str,
+    timeout: float = 60.0,
+    env: Mapping[str, str] | None = None,
+    statuses: tuple[int, ...] = (0,),
+    errors: bool = False,
+) -> str:
+    """Run the command line as a user does; its standard output (or `errors`, what it says beside that)."""
     done = subprocess.run(
         [command(), *arguments],
         capture_output=True,
@@ -54,8 +60,8 @@ def quickcomm(*arguments: str, timeout: float = 60.0, env: Mapping[str, str] | N
         env={**os.environ, **(env or {})},
         check=False,
     )
-    assert done.returncode == 0, f"quickcomm {' '.join(arguments)} → {done.returncode}\n{done.stderr[-4000:]}"
-    return done.stdout
+    assert done.returncode in statuses, f"quickcomm {' '.join(arguments)} → {done.returncode}\n{done.stderr[-4000:]}"
+    return done.stderr if errors else done.stdout
 
 
 def command() -> str:

@@ -15,7 +15,7 @@ from quickcomm.contracts.conversations import ConversationChanged
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.service.service import _decode as dashboard_decode
-from quickcomm.intelligence.service import _decode as intelligence_decode
+from quickcomm.intelligence.service.understanding import _decode as intelligence_decode
 from quickcomm.kernel.bus.port import Delivery, RejectedError
 
 TRANSCRIPT = msgspec.json.encode(heard(0, "the secret word is swordfish"))

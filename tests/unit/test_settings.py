@@ -6,6 +6,7 @@ import pytest
 
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.entrypoints.settings import FILE, SECTIONS, Settings, load_settings
+from quickcomm.intelligence.model.settings import LlmSettings
 from quickcomm.kernel.errors import ConfigurationError
 
 
@@ -44,6 +45,27 @@ def test_the_environment_reaches_every_depth(tmp_path: Path) -> None:
     assert (found.audio.segmenter.hangover, found.audio.segmenter.voiced_on) == (20, 0.6)
     assert (found.stt.model, found.storage.retention_days) == ("base.en", 0)
     assert found.cache == Path("/somewhere")
+
+
+def test_a_language_model_is_set_by_flag_and_its_key_by_the_environment(tmp_path: Path) -> None:
+    found = load_settings(tmp_path, {"llm.url": "http://127.0.0.1:8000"}, {"QUICKCOMM_LLM_KEY": "12345"})
+    assert found.llm == LlmSettings(url="http://127.0.0.1:8000", key="12345")
+    assert "12345" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("QUICKCOMM_LLM_URL", "localhost:8000", "llm.url"),
+        ("QUICKCOMM_LLM_KEY", "secret\n", "QUICKCOMM_LLM_KEY"),
+        ("QUICKCOMM_LLM_BUDGET_S", "0", "budget_s"),
+        ("QUICKCOMM_LLM_HEDGE_AFTER_S", "-1", "hedge_after_s"),
+        ("QUICKCOMM_LLM_MAX_CONCURRENCY", "0", "max_concurrency"),
+    ],
+)
+def test_a_model_that_cannot_be_used_is_told(tmp_path: Path, name: str, value: str, told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        load_settings(tmp_path, {}, {name: value})
 
 
 def test_what_others_read_is_no_setting(tmp_path: Path) -> None:

@@ -232,3 +232,25 @@ def test_text_without_numbers_is_untouched(text: str) -> None:
     words = set(re.findall(r"[a-z]+", text.lower()))
     if not words & {*SMALL, *SCALES}:
         assert write_numbers(text) == text
+
+
+@pytest.mark.parametrize(
+    ("said", "written"),
+    [
+        ("Leak in three oh six.", "Leak in 306."),
+        ("Leak in room three oh six.", "Leak in room 306."),
+        ("Towels to four twelve. Thank you.", "Towels to 412. Thank you."),
+        ("Send someone to eleven oh seven. Now.", "Send someone to 1107. Now."),
+        ("Room four twelve waits for towels.", "Room 412 waits for towels."),
+        ("The U.S. guest in two ten.", "The U.S. guest in 210."),
+    ],
+)
+def test_a_full_stop_ends_the_sentence_and_not_the_number(said: str, written: str) -> None:
+    assert write_numbers(said) == written
+
+
+@pytest.mark.parametrize(
+    "said", ["Meet at four fifteen p.m. in the lobby", "Wake-up at six thirty a.m.", "four. Twelve towels."]
+)
+def test_full_stops_of_times_and_sentences_make_no_number(said: str) -> None:
+    assert write_numbers(said) == said

@@ -1,16 +1,19 @@
 """The intelligence service: each utterance is understood and published once, come what may."""
 
+import asyncio
 from collections.abc import Sequence
 
 import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
-from quickcomm.intelligence.ports import Heard
-from quickcomm.intelligence.service import MAX_CHANNELS, Understanding
+from quickcomm.intelligence.ports import Heard, Owed
+from quickcomm.intelligence.service.understanding import MAX_CHANNELS, Understanding
 from quickcomm.kernel.bus import Delivery, RejectedError
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.errors import QuickCommError
@@ -47,17 +50,19 @@ class Results:
 
     def __init__(self) -> None:
         self.published: list[InsightsFound] = []
+        self.owed: list[Owed] = []
         self.failures: list[Exception] = []
 
     async def known(self, utterances: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         return {(item.site, item.utterance_id) for item in self.published} & set(utterances)
 
-    async def publish(self, found: Sequence[InsightsFound]) -> None:
+    async def publish(self, found: Sequence[InsightsFound], owed: Sequence[Owed] = ()) -> None:
         if self.failures:
             raise self.failures.pop()
         for item in found:
             if not await self.known([(item.site, item.utterance_id)]):
                 self.published.append(item)
+                self.owed += [debt for debt in owed if debt.found is item]
 
 
 class Desk:
@@ -71,11 +76,11 @@ class Desk:
         await self.understanding.handle(deliveries)
 
 
-def said(number: int, text: str, *, channel: str = "desk", site: str = "main") -> Delivery:
+def said(number: int, text: str, *, channel: str = "desk", site: str = "main", conversation: str = "c") -> Delivery:
     message = UtteranceTranscribed(
         site=site,
-        conversation_id="c",
-        utterance_id=f"c:0:{number}",
+        conversation_id=conversation,
+        utterance_id=f"{conversation}:0:{number}",
         channel=channel,
         speaker=0,
         seq=number,
@@ -167,4 +172,145 @@ async def test_a_retry_hears_the_same_as_the_first_attempt(desk: Desk, where: st
 async def test_channels_are_not_remembered_for_ever(desk: Desk) -> None:
     for number in range(MAX_CHANNELS + 5):
         await desk.hear(said(number, "x", channel=f"n{number}"))
-    assert len(desk.understanding._said) == MAX_CHANNELS
+    assert len(desk.understanding._context._said) == MAX_CHANNELS
+
+
+class Slow:
+    """Answers each utterance when the test says so."""
+
+    model = "slow"
+
+    def __init__(self) -> None:
+        self.waiting: dict[str, asyncio.Future[Insight]] = {}
+        self.asked = asyncio.Event()
+
+    async def classify(self, heard: Sequence[Heard]) -> list[tuple[Insight, ...]]:
+        [one] = heard
+        self.waiting[one.utterance_id] = asyncio.get_running_loop().create_future()
+        self.asked.set()
+        return [(await self.waiting[one.utterance_id],)]
+
+    async def has(self, count: int) -> None:
+        async with asyncio.timeout(20):
+            while len(self.waiting) < count:
+                self.asked.clear()
+                await self.asked.wait()
+
+    def answer(self, utterance_id: str, *, degraded: bool = False) -> None:
+        answer = msgspec.structs.replace(insight(0, "repair"), degraded=degraded)
+        self.waiting[utterance_id].set_result(answer)
+
+
+async def settle() -> None:
+    """Let everything run that can."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+def slow_desk() -> tuple[Slow, Results, Understanding]:
+    slow, results = Slow(), Results()
+    understanding = Understanding(slow, results, FakeClock(START_NS), lambda _: True, alone=lambda: True)
+    return slow, results, understanding
+
+
+async def test_an_answer_waits_for_those_before_it_in_its_conversation_only() -> None:
+    slow, results, understanding = slow_desk()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(understanding.handle([said(1, "x"), said(2, "x"), said(1, "x", conversation="d")]))
+        tasks.create_task(understanding.handle([said(3, "x"), said(2, "x", conversation="d")]))
+        await slow.has(5)
+        for utterance in ("c:0:3", "d:0:1", "c:0:2", "d:0:2"):
+            slow.answer(utterance)
+        await settle()
+        assert [found.utterance_id for found in results.published] == ["d:0:1", "d:0:2"]
+        slow.answer("c:0:1")
+    assert [found.utterance_id for found in results.published][2:] == ["c:0:1", "c:0:2", "c:0:3"]
+    assert understanding._last == {}, "nothing is remembered of conversations that are done"
+
+
+async def test_one_that_fails_holds_up_nobody() -> None:
+    slow, results, understanding = slow_desk()
+
+    async def first() -> None:
+        with pytest.raises(QuickCommError):
+            await understanding.handle([said(1, "x"), said(2, "x")])
+
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(first())
+        tasks.create_task(understanding.handle([said(3, "x")]))
+        await slow.has(3)
+        slow.waiting["c:0:1"].set_exception(QuickCommError("broken"))
+        slow.answer("c:0:2")
+        slow.answer("c:0:3")
+    assert [found.utterance_id for found in results.published] == ["c:0:2", "c:0:3"]
+
+
+async def test_a_known_one_between_others_keeps_their_order() -> None:
+    slow, results, understanding = slow_desk()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(understanding.handle([said(2, "x")]))
+        await slow.has(1)
+        slow.answer("c:0:2")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(understanding.handle([said(1, "x"), said(2, "x"), said(3, "x")]))
+        await slow.has(3)
+        slow.answer("c:0:3")
+        await settle()
+        assert len(results.published) == 1
+        slow.answer("c:0:1")
+    assert [found.utterance_id for found in results.published] == ["c:0:2", "c:0:1", "c:0:3"]
+
+
+async def test_cancelled_work_leaves_no_trace() -> None:
+    slow, results, understanding = slow_desk()
+    task = asyncio.ensure_future(understanding.handle([said(1, "x"), said(2, "x")]))
+    await slow.has(2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert results.published == []
+    assert understanding._last == {}
+
+
+async def test_what_the_model_could_not_answer_is_owed() -> None:
+    slow, results, understanding = slow_desk()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(understanding.handle([said(1, "one"), said(2, "two")]))
+        await slow.has(2)
+        slow.answer("c:0:1")
+        slow.answer("c:0:2", degraded=True)
+    [debt] = results.owed
+    assert debt.found == results.published[1]
+    assert (debt.heard.text, debt.heard.context, debt.heard.conversation_id) == ("two", ("one",), "c")
+
+
+@given(
+    batches=st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=4), min_size=1, max_size=6),
+    data=st.data(),
+)
+@settings(max_examples=60, deadline=None)
+def test_whatever_the_order_of_answers_a_conversation_keeps_its_own(
+    batches: list[list[str]], data: st.DataObject
+) -> None:
+    async def run() -> None:
+        slow, results, understanding = slow_desk()
+        numbers = iter(range(10_000))
+        deliveries = [[said(next(numbers), "x", conversation=name) for name in batch] for batch in batches]
+        total = sum(map(len, deliveries))
+        async with asyncio.TaskGroup() as tasks:
+            for batch in deliveries:
+                tasks.create_task(understanding.handle(batch))
+            await slow.has(total)
+            for utterance in data.draw(st.permutations(sorted(slow.waiting))):
+                slow.answer(utterance)
+                await asyncio.sleep(0)
+        assert len(results.published) == total
+        for name in "abc":
+            order = [
+                int(found.utterance_id.rpartition(":")[2])
+                for found in results.published
+                if found.conversation_id == name
+            ]
+            assert order == sorted(order)
+
+    asyncio.run(run())

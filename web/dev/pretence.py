@@ -264,7 +264,13 @@ class Pretence:
             "sessions": len(self.conversations),
             "stt_backlog_s": 0.1,
             "alarms": self.alarms,
-            "classifier": {"model": "llama-3", "source": "llm", "degraded": self.degraded},
+            "classifier": {
+                "model": "llama-3",
+                "source": "llm",
+                "degraded": self.degraded,
+                "state": "degraded" if self.degraded else "up",
+                "message": "",
+            },
             "budget": BUDGET,
         }
 

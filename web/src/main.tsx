@@ -9,6 +9,8 @@ import "./styles/board.css";
 import "./styles/card.css";
 import "./styles/task.css";
 import "./styles/views.css";
+import "./styles/prompts.css";
+import "./styles/reports.css";
 import "./styles/narrow.css";
 import { App } from "./views/app";
 

@@ -1,7 +1,7 @@
 """The dashboard's one public face: built by an entrypoint, migrated, run, drained and closed."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,8 +12,11 @@ from quickcomm.dashboard.adapters.hub import Hub
 from quickcomm.dashboard.adapters.live import LiveFeed
 from quickcomm.dashboard.adapters.page import STATIC, PageFiles
 from quickcomm.dashboard.adapters.queries import SqlQueries
+from quickcomm.dashboard.adapters.report_rest import ReportRest
+from quickcomm.dashboard.adapters.reports import SqlReports
 from quickcomm.dashboard.adapters.rest import Rest
 from quickcomm.dashboard.adapters.state import SqlStore
+from quickcomm.dashboard.model.report import ShiftReport
 from quickcomm.dashboard.ports import (
     Alarm,
     Budget,
@@ -22,8 +25,10 @@ from quickcomm.dashboard.ports import (
     DashboardSettings,
     Health,
     HealthProvider,
+    Neighbours,
     OnReceipt,
 )
+from quickcomm.dashboard.service.reporting import ShiftReports
 from quickcomm.dashboard.service.service import DashboardService
 from quickcomm.kernel.bus import Bus
 from quickcomm.kernel.clock import Clock
@@ -39,6 +44,7 @@ __all__ = [
     "DashboardSettings",
     "Health",
     "HealthProvider",
+    "Neighbours",
     "OnReceipt",
     "page_is_built",
 ]
@@ -65,21 +71,24 @@ class Dashboard:
         settings: DashboardSettings | None = None,
         health: HealthProvider = Health,
         on_receipt: OnReceipt = _nobody_asks,
-        ready: Callable[[], bool] = lambda: True,
+        neighbours: Neighbours | None = None,
     ) -> None:
-        """`ready`: whether the rest of the process takes part; the dashboard adds its own consumers to that."""
         settings = settings or DashboardSettings()
+        neighbours = neighbours or Neighbours()
         self._database = database
         self._bus = bus
         self._hub = Hub(settings.live_clients, settings.live_queue)
         queries = SqlQueries(database)
+        self._reports = ShiftReports(SqlReports(database), clock, neighbours.narrator)
         self._service = DashboardService(SqlStore(database), self._hub, clock, on_receipt)
         self._live = LiveFeed(self._hub, queries, self._service, keys, health, settings)
         self._rest = Rest(
             queries,
             self._service,
             keys,
-            lambda: self._service.ready and ready(),
+            lambda: self._service.ready and neighbours.ready(),
+            neighbours.prompts,
+            ReportRest(self._reports, neighbours.usage),
             metrics_open=settings.metrics_open,
         )
         self._page = PageFiles()
@@ -105,6 +114,10 @@ class Dashboard:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._service.run(self._bus), name="dashboard:consume")
             group.create_task(self._live.broadcast_health(), name="dashboard:health")
+
+    async def shift_report(self, site: str, since_ns: int | None) -> ShiftReport:
+        """What came in since then (or in the last 8 hours), what is open, what was slow. Raises `InvalidInputError`."""
+        return await self._reports.shift(site, since_ns, None, ask=True)
 
     async def drain(self) -> None:
         """Finish what is in hand. Stop audio and intelligence first, then this, then cancel `run`."""

@@ -1,14 +1,17 @@
 """What the dashboard needs from outside: a store, somewhere to push, and word of how the system is."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Literal, Protocol, TypeVar
 
 import msgspec
 
 from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.prompts import PromptsView
 from quickcomm.contracts.timing import Latency
+from quickcomm.contracts.usage import UsageReport
 from quickcomm.dashboard.model.edits import Action
 from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, TaskStatus, UtteranceRecord
+from quickcomm.dashboard.model.report import ShiftReport
 from quickcomm.dashboard.model.views import Card, Channel, Conversation, Task
 
 T = TypeVar("T")
@@ -23,11 +26,17 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClassifierHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """Who answers now; `degraded` when the local one stands in for the LLM."""
+    """Who answers now; `degraded` when the local one stands in for the LLM, `off` where there is none.
+
+    `message` says it to operators; `since` is RFC 3339.
+    """
 
     model: str = ""
     source: Literal["llm", "local"] = "local"
     degraded: bool = False
+    state: Literal["up", "degraded", "off"] = "off"
+    message: str = ""
+    since: str | None = None
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,8 +64,31 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
 
 HealthProvider = Callable[[], Health]
+PromptsProvider = Callable[[], Awaitable[PromptsView]]
+"""Which prompt versions are in force, and how they came to be."""
+
 OnReceipt = Callable[[str, str, str, Latency], None]
 """Called once an utterance with (site, conversation_id, utterance_id, latency), after its first complete push."""
+
+
+UsageSource = Callable[[str, str | None, int], Awaitable[UsageReport]]
+"""Called with (site, conversation id or None for all, how many conversations at most)."""
+Narrator = Callable[[str, str], Awaitable[str | None]]
+"""Called with (site, facts); a few sentences about them, or None where nobody can tell them now."""
+
+
+async def _no_prompts() -> PromptsView:
+    return PromptsView()
+
+
+class Neighbours(msgspec.Struct, frozen=True, kw_only=True):
+    """What the dashboard shows of other modules; an entrypoint connects it. None: there is no such module."""
+
+    ready: Callable[[], bool] = lambda: True
+    """Whether the rest of the process takes part; the dashboard adds its own consumers to that."""
+    prompts: PromptsProvider = _no_prompts
+    usage: UsageSource | None = None
+    narrator: Narrator | None = None
 
 
 class DashboardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -143,6 +175,20 @@ class Queries(Protocol):
     async def tasks(self, site: str, status: TaskStatus | None, department: str | None, page: Page) -> Listed[Task]: ...
     async def channels(self, site: str) -> list[Channel]: ...
     async def replay(self, site: str, after: int | None, limit: int) -> Replay: ...
+
+
+class Shift(msgspec.Struct, frozen=True, kw_only=True):
+    """From `since_ns` to before `until_ns`, looked at from `now_ns`."""
+
+    since_ns: int
+    until_ns: int
+    now_ns: int
+
+
+class Reports(Protocol):
+    async def shift(self, site: str, shift: Shift) -> ShiftReport:
+        """The numbers, without a narrative."""
+        ...
 
 
 class Commands(Protocol):

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,8 +22,10 @@ if TYPE_CHECKING:  # SQLAlchemy takes longer than all the rest; asking a running
     from quickcomm.kernel.storage import Database
 
 CALL_TIMEOUT_S: Final = 600.0
+SHUTDOWN_TIMEOUT_S: Final = 2.0
 Arguments = dict[str, Any]
 Answer = list[dict[str, Any]]
+Command = Callable[[Arguments], Awaitable[Answer]]
 Status = Callable[[], Awaitable[Answer]]
 Ledgers = Callable[[str | None], Awaitable[list[ConversationChanged]]]
 
@@ -31,13 +33,23 @@ Ledgers = Callable[[str | None], Awaitable[list[ConversationChanged]]]
 class Administration:
     """Every command takes and gives plain JSON values; `call` finds it by name."""
 
-    def __init__(self, database: "Database", bus: "SqlBus", keys: "KeyStore", ledgers: Ledgers, status: Status) -> None:
+    def __init__(
+        self,
+        database: "Database",
+        bus: "SqlBus",
+        keys: "KeyStore",
+        ledgers: Ledgers,
+        status: Status,
+        more: Mapping[str, Command] | None = None,
+    ) -> None:
+        """`more`: commands that other parts bring along, by name."""
         self._database = database
         self._bus = bus
         self._keys = keys
         self._ledgers = ledgers
         self._status = status
-        self._commands: dict[str, Callable[[Arguments], Awaitable[Answer]]] = {
+        self._commands: dict[str, Command] = {
+            **(more or {}),
             "keys.create": self._create_key,
             "keys.list": self._list_keys,
             "keys.revoke": self._revoke_key,
@@ -129,7 +141,8 @@ async def admin_socket(administration: Administration, path: Path) -> AsyncItera
 
     app = web.Application()
     app.add_routes([web.post("/call", handle)])
-    runner = web.AppRunner(app, access_log=None)
+    # Who hangs up wants no answer any more: an evaluation of many paid calls ends with the command that asked for it.
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     await runner.setup()
     path.unlink(missing_ok=True)  # noqa: ASYNC240 - once, at start
     before = os.umask(0o077)
@@ -144,12 +157,19 @@ async def admin_socket(administration: Administration, path: Path) -> AsyncItera
         path.unlink(missing_ok=True)  # noqa: ASYNC240 - once, at the end
 
 
-async def administer(data_dir: Path, command: str, arguments: Arguments, *, needs_server: bool = False) -> Answer:
+async def administer(
+    data_dir: Path,
+    command: str,
+    arguments: Arguments,
+    *,
+    needs_server: bool = False,
+    timeout_s: float | None = CALL_TIMEOUT_S,
+) -> Answer:
     """Ask the running server; where none runs, work on the directory itself (unless only a server can answer)."""
     directory = DataDirectory(data_dir)
     if directory.socket.exists():
         try:
-            return await _ask(directory.socket, command, arguments)
+            return await _ask(directory.socket, command, arguments, timeout_s)
         except aiohttp.ClientConnectionError:
             pass  # left behind by a server that was killed
     if needs_server:
@@ -158,8 +178,8 @@ async def administer(data_dir: Path, command: str, arguments: Arguments, *, need
         return await _offline(directory, command, arguments)
 
 
-async def _ask(socket: Path, command: str, arguments: Arguments) -> Answer:
-    timeout = aiohttp.ClientTimeout(total=CALL_TIMEOUT_S)
+async def _ask(socket: Path, command: str, arguments: Arguments, timeout_s: float | None) -> Answer:
+    timeout = aiohttp.ClientTimeout(total=timeout_s)
     body = {"command": command, "arguments": arguments}
     async with (
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket)), timeout=timeout) as client,
@@ -195,6 +215,11 @@ async def _offline(directory: DataDirectory, command: str, arguments: Arguments)
         async def status() -> Answer:
             return []
 
-        return await Administration(database, bus, keys, ledgers, status).call(command, arguments)
+        more: Mapping[str, Command] = {}
+        if command.startswith("prompts."):
+            from quickcomm.entrypoints.prompt_administration import offline_commands  # noqa: PLC0415 - as above
+
+            more = offline_commands(database, clock, directory.path)
+        return await Administration(database, bus, keys, ledgers, status, more).call(command, arguments)
     finally:
         await database.aclose()

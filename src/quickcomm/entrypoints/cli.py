@@ -16,12 +16,15 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "ingest": ("cli_ingest:ingest_command", "Stream files, standard input or a sound device."),
     "classify": ("cli_offline:classify_command", "Utterances on standard input to insights."),
     "transcribe": ("cli_offline:transcribe_command", "Audio files to text, as live but offline."),
+    "prompts": ("cli_prompts:prompts_group", "Prompt versions: evaluate, deploy with a canary, roll back."),
     "status": ("cli_admin:status_command", "What is running, and how it is."),
+    "report": ("cli_report:report_command", "What came in, what is open, what was slow."),
     "ledger": ("cli_admin:ledger_command", "Received = speech + silence + gap."),
     "keys": ("cli_admin:keys_group", "Create, list and revoke API keys."),
     "dead-letters": ("cli_admin:dead_letters_group", "What could not be handled, and why."),
     "backup": ("cli_admin:backup_command", "Save the whole site while it runs."),
     "restore": ("cli_admin:restore_command", "Put a backup back while nothing runs."),
+    "dev": ("cli_dev:dev_group", "Tools for development: a fake language model."),
     "doctor": ("cli_doctor:doctor_command", "Check this machine, the models and the running parts."),
 }
 

@@ -20,27 +20,23 @@ from quickcomm.entrypoints.settings import load_settings
 @data_dir_option
 @click.option("--pack", help="Site pack: a name (hospitality, callcentre) or a folder [default: hospitality].")
 @click.option("--stt-model", help="Whisper model: tiny.en, base, or a folder [default: tiny.en].")
+@click.option("--llm-url", help="OpenAI-compatible language model, such as http://127.0.0.1:8000/v1 [default: none].")
+@click.option("--llm-model", help="Its name [default: the only one that the endpoint offers].")
 @click.option("--log-level", type=click.Choice(list(LEVELS)), default="info", show_default=True)
 @click.option("--log-json", is_flag=True, help="Log JSON lines instead of text.")
 def serve_command(
-    host: str | None,
-    port: int | None,
-    data_dir: Path,
-    pack: str | None,
-    stt_model: str | None,
-    log_level: str,
-    *,
-    log_json: bool,
+    data_dir: Path, stt_model: str | None, log_level: str, *, log_json: bool, **given: str | int | None
 ) -> None:
     """Run QuickComm: one process, everything embedded.
 
     Prints its address, and at the very first start a link to sign in with. Settings come from quickcomm.toml in the
-    data directory and from QUICKCOMM_… variables (docs/settings.md). Ctrl-C finishes what was said, then stops.
+    data directory and from QUICKCOMM_… variables (docs/settings.md); the key of a language model from
+    QUICKCOMM_LLM_KEY (docs/connect-a-model.md). Ctrl-C finishes what was said, then stops.
     """
     from quickcomm.entrypoints.monolith import Ready, serve  # noqa: PLC0415 - heavy, and not needed for --help
 
     set_up_logs(log_level, as_json=log_json)
-    flags: dict[str, object] = {"host": host, "port": port, "pack": pack}
+    flags: dict[str, object] = {name.replace("llm_", "llm."): value for name, value in given.items()}
     if stt_model:
         flags["stt.model_path" if Path(stt_model).is_dir() else "stt.model"] = stt_model
     settings = load_settings(data_dir, flags)

@@ -1,10 +1,10 @@
-"""Builds the engines that settings name: speech-to-text and the local classifier."""
+"""Builds the engines that settings name: speech-to-text, the local classifier and the language model."""
 
 from pathlib import Path
 
 from quickcomm.audio.module import EngineOptions, SpeechToText, build_engine
 from quickcomm.entrypoints.settings import Settings
-from quickcomm.intelligence.module import Classifier, build_classifier
+from quickcomm.intelligence.module import Classifier, LanguageModel, build_classifier, build_model
 from quickcomm.kernel.model_files import ModelStore
 from quickcomm.kernel.site_pack import SitePack
 
@@ -30,3 +30,8 @@ def load_engine(settings: Settings, pack: SitePack) -> SpeechToText:
 
 def load_classifier(settings: Settings, pack: SitePack) -> Classifier:
     return build_classifier(pack, settings.cache)
+
+
+def load_model(settings: Settings, _pack: SitePack) -> LanguageModel | None:
+    """None where no language model is set."""
+    return build_model(settings.llm)

@@ -20,12 +20,13 @@ from aiohttp import web
 from quickcomm import __version__
 from quickcomm.audio.module import Audio, Caller, SpeechToText
 from quickcomm.contracts.timing import Latency
-from quickcomm.dashboard.module import Alarm, ClassifierHealth, Dashboard, Health
-from quickcomm.entrypoints.administration import Administration, Answer, admin_socket
+from quickcomm.dashboard.module import Alarm, Budget, ClassifierHealth, Dashboard, Health, Neighbours
+from quickcomm.entrypoints.administration import Administration, Answer, Arguments, admin_socket
 from quickcomm.entrypoints.data_directory import DataDirectory, Running
-from quickcomm.entrypoints.engines import load_classifier, load_engine
+from quickcomm.entrypoints.engines import load_classifier, load_engine, load_model
+from quickcomm.entrypoints.prompt_administration import PromptAdministration
 from quickcomm.entrypoints.settings import Settings
-from quickcomm.intelligence.module import Classifier, Intelligence
+from quickcomm.intelligence.module import Classifier, Intelligence, IntelligenceSettings, LanguageModel, SideSettings
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
@@ -36,6 +37,7 @@ from quickcomm.kernel.storage import Database
 
 PURGE_EVERY_S: Final = 3_600.0
 CATCH_UP_S: Final = 3.0
+MODEL_ALARM: Final = "language_model"
 DAY_NS: Final = 86_400 * 1_000_000_000
 
 T = TypeVar("T")
@@ -52,7 +54,12 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
 
 class Monolith:
     def __init__(
-        self, settings: Settings, directory: DataDirectory, engine: SpeechToText, classifier: Classifier
+        self,
+        settings: Settings,
+        directory: DataDirectory,
+        engine: SpeechToText,
+        classifier: Classifier,
+        model: LanguageModel | None = None,
     ) -> None:
         self._settings = settings
         self._directory = directory
@@ -61,11 +68,20 @@ class Monolith:
         self._bus = SqlBus(self._database, self._clock)
         self._key_store = KeyStore(self._database, self._clock)
         self._keys = Authenticator(self._key_store, self._clock, settings.keys)
-        self._classifier = classifier
         self._alarms: dict[str, Alarm] = {}
         self._pack: SitePack = load_pack(settings.pack)
         self._started = datetime.now(UTC)
         self._url = ""
+        side = SideSettings(answers=settings.answers, usage=settings.usage, summaries=settings.summaries)
+        self._intelligence = Intelligence(
+            database=self._database,
+            bus=self._bus,
+            clock=self._clock,
+            pack=self._pack,
+            classifier=classifier,
+            model=model,
+            settings=IntelligenceSettings(llm=settings.llm, side=side),
+        )
         self._dashboard = Dashboard(
             database=self._database,
             bus=self._bus,
@@ -74,6 +90,11 @@ class Monolith:
             settings=settings.dashboard,
             health=self._health,
             on_receipt=self._receipt,
+            neighbours=Neighbours(
+                prompts=self._intelligence.prompts,
+                usage=self._intelligence.usage,
+                narrator=self._intelligence.narrate,
+            ),
         )
         self._audio = Audio(
             settings=settings.audio,
@@ -84,13 +105,6 @@ class Monolith:
             captions=self._dashboard.captions,
             authenticate=self._authenticate,
             recordings=directory.recordings if settings.storage.recordings else None,
-        )
-        self._intelligence = Intelligence(
-            database=self._database,
-            bus=self._bus,
-            clock=self._clock,
-            classifier=classifier,
-            opens_task=self._pack.opens_task,
         )
 
     async def run(self, ready: Callable[[Ready], None], stop: asyncio.Event) -> None:
@@ -105,6 +119,7 @@ class Monolith:
         finally:
             self._audio.close()
             await self._dashboard.aclose()
+            await self._intelligence.aclose()
             await self._database.aclose()
 
     # -- inside -----------------------------------------------------------------------------------------------------
@@ -134,7 +149,17 @@ class Monolith:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, auto_decompress=False)
         await runner.setup()
         site = web.TCPSite(runner, self._settings.host, self._settings.port)
-        administration = Administration(self._database, self._bus, self._key_store, self._audio.ledgers, self._status)
+        administration = Administration(
+            self._database,
+            self._bus,
+            self._key_store,
+            self._audio.ledgers,
+            self._status,
+            {
+                **PromptAdministration(self._intelligence.prompting).commands(),
+                "report": self._report,
+            },
+        )
         try:
             try:
                 await site.start()
@@ -152,9 +177,10 @@ class Monolith:
     async def _drain(self) -> None:
         """Intake first, then what it caused: nothing that was heard is left behind."""
         log.info("server.draining")
+        self._intelligence.drain()
         await self._audio.drain()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CATCH_UP_S):
+            async with asyncio.timeout(CATCH_UP_S + self._intelligence.catch_up_s):
                 while any((await self._bus.backlog()).values()):  # noqa: ASYNC110 - only the table knows
                     await asyncio.sleep(0.05)
         await self._dashboard.drain()
@@ -177,17 +203,29 @@ class Monolith:
 
     def _health(self) -> Health:
         audio = self._audio.health()
-        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        model = self._intelligence.state
+        now = _rfc3339(datetime.now(UTC))
         self._alarms = {
             code: Alarm(code=code, message=message, since=self._alarms[code].since if code in self._alarms else now)
             for code, message in audio.alarms
         }
+        model_since = _rfc3339(datetime.fromtimestamp(model.since_ns / 1e9, UTC))
+        if model.state == "degraded":
+            self._alarms[MODEL_ALARM] = Alarm(code=MODEL_ALARM, message=model.why, since=model_since)
         return Health(
             status="degraded" if self._alarms else "ok",
             sessions=audio.sessions,
             stt_backlog_s=audio.stt_backlog_s,
             alarms=tuple(self._alarms.values()),
-            classifier=ClassifierHealth(model=self._classifier.model, source="local", degraded=False),
+            classifier=ClassifierHealth(
+                model=self._intelligence.classifier,
+                source="llm" if model.state == "up" else "local",
+                degraded=model.state == "degraded",
+                state=model.state,
+                message=model.why,
+                since=model_since,
+            ),
+            budget=_budget(self._intelligence.catch_up_s * 1000),
         )
 
     async def _status(self) -> Answer:
@@ -200,15 +238,23 @@ class Monolith:
                 "healthy": health.status == "ok",
                 "version": __version__,
                 "url": self._url,
-                "started_at": self._started.isoformat(timespec="seconds").replace("+00:00", "Z"),
+                "started_at": _rfc3339(self._started),
                 "sessions": health.sessions,
                 "stt_model": audio.stt_model,
                 "stt_backlog_s": health.stt_backlog_s,
                 "classifier": health.classifier.model,
+                "llm": self._intelligence.status() | {"since": health.classifier.since},
+                "usage_today": msgspec.to_builtins(self._intelligence.used_today()),
                 "bus_backlog": await self._bus.backlog(),
                 "alarms": [msgspec.to_builtins(alarm) for alarm in health.alarms],
             }
         ]
+
+    async def _report(self, arguments: Arguments) -> Answer:
+        since = arguments.get("since_ns")
+        site = str(arguments.get("site") or "main")
+        report = await self._dashboard.shift_report(site, None if since is None else int(since))
+        return [msgspec.to_builtins(report)]
 
     async def _purge_forever(self) -> None:
         days = self._settings.storage.retention_days
@@ -241,7 +287,11 @@ async def serve(settings: Settings, data_dir: Path, ready: Callable[[Ready], Non
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
         pack = load_pack(settings.pack)
-        loading = asyncio.gather(_in_daemon(load_engine, settings, pack), _in_daemon(load_classifier, settings, pack))
+        loading = asyncio.gather(
+            _in_daemon(load_engine, settings, pack),
+            _in_daemon(load_classifier, settings, pack),
+            _in_daemon(load_model, settings, pack),
+        )
         stopping = asyncio.ensure_future(stop.wait())
         either: set[asyncio.Future[Any]] = {loading, stopping}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -251,9 +301,9 @@ async def serve(settings: Settings, data_dir: Path, ready: Callable[[Ready], Non
             with contextlib.suppress(asyncio.CancelledError):
                 await loading
             return False
-        engine, classifier = loading.result()
+        engine, classifier, model = loading.result()
         if not stop.is_set():
-            await Monolith(settings, directory, engine, classifier).run(ready, stop)
+            await Monolith(settings, directory, engine, classifier, model).run(ready, stop)
     return True
 
 
@@ -271,6 +321,18 @@ async def _in_daemon(function: Callable[[Settings, SitePack], T], settings: Sett
 
     threading.Thread(target=work, name=function.__name__, daemon=True).start()
     return await asyncio.wrap_future(result, loop=loop)
+
+
+def _budget(model_ms: float) -> Budget:
+    """With a language model an utterance may wait for it as long as it is allowed to."""
+    usual = Budget()
+    if not model_ms:
+        return usual
+    return Budget(classify=model_ms, total=usual.total - usual.classify + model_ms)
+
+
+def _rfc3339(time: datetime) -> str:
+    return time.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _cannot_listen(error: OSError, settings: Settings) -> str:

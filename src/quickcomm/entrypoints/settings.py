@@ -16,6 +16,11 @@ import platformdirs
 # Not from the modules' faces: those load the whole server, and every command reads this file.
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.dashboard.ports import DashboardSettings
+from quickcomm.intelligence.model.cache import CacheSettings
+from quickcomm.intelligence.model.settings import LlmSettings
+from quickcomm.intelligence.model.settings import check as check_llm
+from quickcomm.intelligence.model.talk import SummarySettings
+from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 from quickcomm.kernel.keys import KeySettings
 from quickcomm.kernel.settings import StorageSettings
@@ -47,8 +52,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Where models are prepared; shared between data directories."""
     audio: AudioSettings = AudioSettings()
     stt: SttSettings = SttSettings()
+    llm: LlmSettings = LlmSettings()
     dashboard: DashboardSettings = DashboardSettings()
     keys: KeySettings = KeySettings()
+    answers: CacheSettings = CacheSettings()
+    usage: UsageSettings = UsageSettings()
+    summaries: SummarySettings = SummarySettings()
     storage: StorageSettings = StorageSettings()
 
     @property
@@ -56,7 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return Path(self.cache_dir) if self.cache_dir else platformdirs.user_cache_path("quickcomm")
 
 
-SECTIONS: Final = ("audio", "stt", "dashboard", "keys", "storage")
+SECTIONS: Final = ("audio", "stt", "llm", "answers", "usage", "summaries", "dashboard", "keys", "storage")
 IGNORED: Final = frozenset({"QUICKCOMM_KEY", "QUICKCOMM_URL", "QUICKCOMM_DATA_DIR", SPEECH_DATA})
 
 
@@ -77,6 +86,7 @@ def load_settings(
     for name, number in _numbers(settings):
         if not (math.isfinite(number) and 0 <= number <= LARGEST):
             raise ConfigurationError(f"A setting is wrong: {name} must be a number from 0. See docs/settings.md.")
+    check_llm(settings.llm)
     return settings
 
 

@@ -1,14 +1,35 @@
-"""The public face of intelligence: build it, run it, close it."""
+"""The public face of intelligence: build it, run it, drain it, close it."""
 
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import msgspec
+
+from quickcomm.contracts.insight import Insight
+from quickcomm.contracts.prompts import PromptsView
 from quickcomm.contracts.transcripts import TRANSCRIPTS
+from quickcomm.contracts.usage import DayUsage, UsageReport
+from quickcomm.intelligence.adapters.breaker import CircuitBreaker
 from quickcomm.intelligence.adapters.embedding import MINILM
 from quickcomm.intelligence.adapters.local import build_local_classifier
+from quickcomm.intelligence.adapters.openai_model import OpenAiModel
+from quickcomm.intelligence.adapters.prompting import Prompting, labelled_set
+from quickcomm.intelligence.adapters.side_work import SideSettings, SideWork
 from quickcomm.intelligence.adapters.sql_results import MIGRATIONS, SqlResults
-from quickcomm.intelligence.ports import Classifier, Heard, OpensTask
-from quickcomm.intelligence.service import Understanding
+from quickcomm.intelligence.model.concurrency import Limit
+from quickcomm.intelligence.model.grounding import Grounder
+from quickcomm.intelligence.model.reading import Reader
+from quickcomm.intelligence.model.settings import LlmSettings
+from quickcomm.intelligence.ports import Classifier, Draft, Heard, LanguageModel, ModelAnswer, OpensTask, StoredPrompt
+from quickcomm.intelligence.service.fallback import Fallback
+from quickcomm.intelligence.service.guard import Guard, ModelState
+from quickcomm.intelligence.service.limiter import Limiter
+from quickcomm.intelligence.service.llm import LlmClassifier, Mask, Parts, Unmasked
+from quickcomm.intelligence.service.prompt_evaluation import Evaluation, Examined
+from quickcomm.intelligence.service.renewal import Renewal
+from quickcomm.intelligence.service.understanding import Understanding
 from quickcomm.kernel.bus import Bus
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.model_files import ModelReport, ModelStore
@@ -16,26 +37,194 @@ from quickcomm.kernel.site_pack import SitePack
 from quickcomm.kernel.storage import Database, migrate
 
 GROUP: Final = "intelligence"
+OVERLAP: Final = 64
+"""Batches of a partition in hand at once, where a model is asked."""
+INITIAL_CONCURRENCY: Final = 16
+EVALUATION_SITE: Final = "main"
+OFF: Final = "No language model is connected; the local classifier answers."
+
+
+class IntelligenceSettings(msgspec.Struct, frozen=True, kw_only=True):
+    llm: LlmSettings = LlmSettings()
+    side: SideSettings = SideSettings()
 
 
 class Intelligence:
     def __init__(
-        self, *, database: Database, bus: Bus, clock: Clock, classifier: Classifier, opens_task: OpensTask
+        self,
+        *,
+        database: Database,
+        bus: Bus,
+        clock: Clock,
+        pack: SitePack,
+        classifier: Classifier,
+        model: LanguageModel | None = None,
+        settings: IntelligenceSettings = IntelligenceSettings(),  # noqa: B008 - frozen
     ) -> None:
+        """`classifier`: the local one. `model`: a language model that goes before it, or None."""
         self._database = database
         self._bus = bus
+        self._local = classifier
         self._store = SqlResults(database)
-        self._understanding = Understanding(classifier, self._store, clock, opens_task)
+        self._started_ns = clock.now_ns()
+        self._settings = settings.llm
+        self.prompting = Prompting(database, pack, clock)
+        mask = Unmasked if model is None else _mask()
+        self._side = SideWork(database, bus, clock, settings.side, model, mask)
+        self._model: _Model | None = None
+        if model is None:
+            self._understanding = Understanding(classifier, self._store, clock, pack.opens_task)
+            return
+        parts = Parts(
+            model=model,
+            prompts=self.prompting.prompts,
+            grounding=Grounder(Reader(pack)),
+            cache=self._side.cache,
+            usage=self._side.usage,
+            mask=mask,
+            pack=pack.digest,
+        )
+        self._model = _Model(parts, classifier, self._store, clock, pack.opens_task, settings.llm)
+        fallback = self._model.fallback
+        self._understanding = Understanding(
+            fallback, self._store, clock, pack.opens_task, alone=lambda: fallback.available
+        )
+        self._side.questions.may_ask = lambda: fallback.available
+        self.prompting.desk.connect(_examined(parts, classifier, self._side))
+
+    # -- what it tells ----------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> ModelState:
+        """How it is with the language model, in words for operators."""
+        if self._model is None:
+            return ModelState(state="off", since_ns=self._started_ns, why=OFF)
+        return self._model.fallback.state
+
+    @property
+    def available(self) -> bool:
+        """Whether there is a language model, it answers, and its budget is not used up."""
+        return self._model is not None and self._model.fallback.available
+
+    @property
+    def classifier(self) -> str:
+        """Who answers now, by name."""
+        return self._local.model if self._model is None else self._model.fallback.model
+
+    @property
+    def catch_up_s(self) -> float:
+        """How long what is in hand may take."""
+        return self._settings.budget_s if self._model else 0.0
+
+    def status(self) -> dict[str, Any]:
+        """For `quickcomm status --json`."""
+        state = self.state
+        told: dict[str, Any] = {"state": state.state, "why": state.why}
+        return told if self._model is None else told | self._model.status()
+
+    def used_today(self) -> DayUsage:
+        """What the language model has cost since midnight."""
+        return self._side.used_today()
+
+    async def prompts(self) -> PromptsView:
+        """Which prompt versions are in force, and how they came to be."""
+        return await self.prompting.desk.view()
+
+    async def usage(self, site: str, conversation_id: str | None, limit: int) -> UsageReport:
+        """What the language model costs."""
+        return await self._side.usage_report(site, conversation_id, limit)
+
+    async def narrate(self, site: str, facts: str) -> str | None:
+        """A few sentences about facts, or None where no model can find them now."""
+        return await self._side.narrate(site, facts)
+
+    # -- its life ---------------------------------------------------------------------------------------------------
 
     def migrate(self) -> None:
-        migrate(self._database.engine, "intelligence", MIGRATIONS)
+        self.migrate_tables(self._database)
+        self._side.restore()
+
+    @staticmethod
+    def migrate_tables(database: Database) -> None:
+        migrate(database.engine, "intelligence", MIGRATIONS)
 
     async def run(self) -> None:
         """Work until cancelled."""
-        await self._bus.subscribe(TRANSCRIPTS, GROUP, self._understanding.handle)
+        overlap = OVERLAP if self._model else 1
+        await self.prompting.start()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._side.run(), name="intelligence:side")
+            if self._model is not None:
+                tasks.create_task(self.prompting.run(), name="intelligence:prompts")
+                tasks.create_task(self._model.run(self._settings.renew_minutes), name="intelligence:model")
+            await self._bus.subscribe(TRANSCRIPTS, GROUP, self._understanding.handle, overlap=overlap)
+
+    def drain(self) -> None:
+        """Begin nothing that nobody waits for."""
+        if self._model is not None:
+            self._model.renewal.stop()
 
     async def purge(self, before_ns: int) -> None:
         await self._store.purge(before_ns)
+        await self._side.purge(before_ns)
+
+    async def aclose(self) -> None:
+        """Write what is left. May be called again."""
+        await self._side.aclose()
+        if self._model is not None:
+            await self._model.language_model.aclose()
+
+
+class _Model:
+    """Everything around a language model, put together."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        local: Classifier,
+        results: SqlResults,
+        clock: Clock,
+        opens_task: OpensTask,
+        settings: LlmSettings,
+    ) -> None:
+        self.language_model = parts.model
+        self._limiter = Limiter(Limit(settings.min_concurrency, settings.max_concurrency, INITIAL_CONCURRENCY), clock)
+        self._guard = Guard(CircuitBreaker(), clock, settings.budget_s)
+        self._llm = LlmClassifier(parts, self._limiter, self._guard, clock, settings)
+        self.fallback = Fallback(self._llm, local, self._guard, clock, settings.budget_s)
+        self.renewal = Renewal(self._llm, self.fallback, results, results, clock, opens_task)
+
+    def status(self) -> dict[str, Any]:
+        return {"model": self.language_model.model, "concurrency_limit": self._limiter.limit}
+
+    async def run(self, renew_minutes: float) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._guard.watch(self._llm.probe), name="llm:watch")
+            tasks.create_task(self.renewal.run(renew_minutes), name="llm:renewal")
+
+
+def _mask() -> Mask:
+    from quickcomm.intelligence.model.masking import mask  # noqa: PLC0415 - its tables take a quarter of a second
+
+    return mask
+
+
+def _examined(parts: Parts, local: Classifier, side: SideWork) -> Examined:
+    """How prompts are tried: as utterances are answered, masked on the way out and held against the text."""
+
+    def spent(answer: ModelAnswer) -> float:
+        side.usage.record(EVALUATION_SITE, "", answer)
+        return side.usage.cost_of(answer)
+
+    def prepare(heard: Heard) -> Heard:
+        masked = parts.mask(heard.text, heard.context)
+        return msgspec.structs.replace(heard, text=masked.text, context=masked.context)
+
+    async def finish(drafts: tuple[Draft, ...], heard: Heard) -> Sequence[Draft | Insight]:
+        [opinion] = await local.classify([heard])
+        return parts.grounding.ground(drafts, heard, opinion) or opinion
+
+    return Examined(model=parts.model, spent=spent, prepare=prepare, finish=finish)
 
 
 def build_classifier(pack: SitePack, cache: Path) -> Classifier:
@@ -43,9 +232,32 @@ def build_classifier(pack: SitePack, cache: Path) -> Classifier:
     return build_local_classifier(pack, cache)
 
 
+def build_model(settings: LlmSettings) -> LanguageModel | None:
+    """The language model that the settings name, if they do; takes a second. Raises `ConfigurationError`."""
+    return OpenAiModel(settings) if settings.url else None
+
+
 def describe_models(store: ModelStore) -> list[ModelReport]:
     """Which embedding model would be used, where from, and whether it is the published one."""
     return [store.describe(MINILM)]
 
 
-__all__ = ["Classifier", "Heard", "Intelligence", "build_classifier", "describe_models"]
+__all__ = [
+    "Classifier",
+    "Evaluation",
+    "Examined",
+    "Heard",
+    "Intelligence",
+    "IntelligenceSettings",
+    "LanguageModel",
+    "LlmSettings",
+    "ModelState",
+    "Prompting",
+    "SideSettings",
+    "SideWork",
+    "StoredPrompt",
+    "build_classifier",
+    "build_model",
+    "describe_models",
+    "labelled_set",
+]

@@ -69,7 +69,8 @@ _NOT_PLURAL = FUNCTION | _words(
     " access less press boss pass upstairs downstairs keeps gets goes comes looks asks calls called leaks smells"
     " thanks wins"
     " seems sounds still runs stays leaves checks wakes complains plus bus minus unless besides sometimes"
-    " towards"
+    " towards waits insists refuses reports begs hopes feels hears sees says tells opens closes sticks works"
+    " starts stops drips floods trips clogs reeks misses lacks expects prefers returns arrives"
 )
 _SHORTEST_PLURAL = 4
 

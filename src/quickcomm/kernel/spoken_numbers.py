@@ -58,7 +58,7 @@ class _Piece:
 
 
 _TOKEN = re.compile(
-    r"\d,\d{3}(?!\d|,\d)|\d+[.:]\d+(?:[.:]\d+)*|\d+[A-Za-z]\w*|\d+|[A-Za-z]+(?:['\u2019](?!s\b)[A-Za-z]+)*\.?(?=\w\.)?"
+    r"\d,\d{3}(?!\d|,\d)|\d+[.:]\d+(?:[.:]\d+)*|\d+[A-Za-z]\w*|\d+|[A-Za-z](?:\.[A-Za-z])+\.?|[A-Za-z]+(?:['\u2019](?!s\b)[A-Za-z]+)*"
 )
 _JOIN = re.compile(r"[ \t\n]+|[-\u2010-\u2013]")
 _COMMA = re.compile(r",\s?|\. ")

@@ -4,12 +4,16 @@ import {
   parseChannel,
   parseConversation,
   parsePage,
+  parsePrompts,
   parseSession,
   parseTask,
 } from "../model/parse";
-import type { Card, Channel, Conversation, Page, Session, Task } from "../model/protocol";
+import { parseShift, parseUsage, type ShiftReport, type Usage } from "../model/reports";
+import type { Card, Channel, Conversation, Page, Prompts, Session, Task } from "../model/protocol";
 
 const TIMEOUT_MS = 10_000;
+/** A language model may take its time to find words. */
+const NARRATIVE_MS = 20_000;
 
 export class Problem extends Error {
   constructor(
@@ -38,12 +42,12 @@ async function problemOf(response: Response): Promise<Problem> {
   return new Problem(word ?? `The server answered ${response.status}.`, response.status, code);
 }
 
-async function request(method: string, path: string, body?: unknown, signal?: AbortSignal): Promise<unknown> {
+async function request(method: string, path: string, body?: unknown, signal?: AbortSignal, within = TIMEOUT_MS): Promise<unknown> {
   const init: RequestInit = {
     method,
     credentials: "same-origin",
     headers: { Accept: "application/json" },
-    signal: signal ? AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]) : AbortSignal.timeout(TIMEOUT_MS),
+    signal: signal ? AbortSignal.any([signal, AbortSignal.timeout(within)]) : AbortSignal.timeout(within),
   };
   if (body !== undefined) {
     init.body = JSON.stringify(body);
@@ -99,6 +103,16 @@ export const getTasks = async (query: Query): Promise<Page<Task>> =>
   parsePage(await request("GET", withQuery("v1/tasks", query)), parseTask);
 export const getChannels = async (): Promise<Channel[]> =>
   parsePage(await request("GET", "v1/channels"), parseChannel).items;
+
+export const getPrompts = async (signal: AbortSignal): Promise<Prompts> =>
+  parsePrompts(await request("GET", "v1/prompts", undefined, signal));
+/** The numbers at once with plain words, or with the words of the language model, if there is one. */
+export const getShift = async (since: string, narrative: "local" | "any", signal: AbortSignal): Promise<ShiftReport> => {
+  const search = new URLSearchParams({ since, narrative });
+  return parseShift(await request("GET", `v1/reports/shift?${search.toString()}`, undefined, signal, NARRATIVE_MS));
+};
+export const getUsage = async (signal: AbortSignal): Promise<Usage> =>
+  parseUsage(await request("GET", "v1/usage?limit=20", undefined, signal));
 
 export type TaskAction = "acknowledge" | "complete" | "assign" | "reopen";
 export const actOnTask = async (id: string, action: TaskAction, body?: { assignee: string }): Promise<Task> =>

@@ -39,3 +39,24 @@ export function seconds(samples: number, rate: number): string {
 export const percent = (share: number): string => `${Math.round(share * 100)} %`;
 
 export const plural = (n: number, one: string, many = `${one}s`): string => `${n} ${n === 1 ? one : many}`;
+
+/** Seconds as people say them: "40 s", "12 min", "3 h 20 min", "2 d 4 h". */
+export function lasting(s: number): string {
+  const whole = Math.max(0, Math.round(s));
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min`;
+  const [big, unit, rest, small] =
+    whole < 86_400
+      ? [Math.floor(whole / 3600), "h", Math.floor((whole % 3600) / 60), "min"]
+      : [Math.floor(whole / 86_400), "d", Math.floor((whole % 86_400) / 3600), "h"];
+  return rest > 0 ? `${big} ${unit} ${rest} ${small}` : `${big} ${unit}`;
+}
+
+/** Two digits behind the point, four below a cent's worth; the currency is only a label. */
+export function money(amount: number, currency: string): string {
+  const digits = amount !== 0 && amount < 0.1 ? 4 : 2;
+  return `${amount.toFixed(digits)}${currency ? ` ${currency}` : ""}`;
+}
+
+const WHOLE = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
+export const whole = (n: number): string => WHOLE.format(n);

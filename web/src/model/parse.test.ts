@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { parseCard, parseLive, parsePage } from "./parse";
+import { parseCard, parseLive, parsePage, parsePrompts } from "./parse";
 
 describe("parse", () => {
   it("gives harmless values for what an other version of the server leaves out", () => {
@@ -17,7 +17,28 @@ describe("parse", () => {
   });
 
   it("takes the classifier from the hello where the health has none", () => {
-    const hello = parseLive('{"type":"hello","role":"admin","change":3,"reset":true,"classifier":{"model":"m","source":"llm","degraded":true},"health":{}}');
-    expect(hello).toMatchObject({ role: "admin", change: 3, reset: true, health: { classifier: { model: "m", degraded: true } } });
+    const hello = parseLive('{"type":"hello","role":"admin","change":3,"reset":true,"classifier":{"model":"m","source":"llm","degraded":true,"state":"degraded","message":"Away."},"health":{}}');
+    expect(hello).toMatchObject({
+      role: "admin",
+      change: 3,
+      reset: true,
+      health: { classifier: { model: "m", degraded: true, state: "degraded", message: "Away." } },
+    });
+  });
+});
+
+describe("parsePrompts", () => {
+  it("keeps what has an identity and gives harmless values for the rest", () => {
+    const prompts = parsePrompts({
+      connected: true,
+      live: { prompt: { id: "a1", name: "mine" }, weight: 90, event: { action: "sung", at: "t", prompt_id: "a1" } },
+      canary: { prompt: { name: "nobody" }, weight: 10 },
+      events: [{ at: "2026-05-09T07:00:00Z", prompt_id: "a1", evidence: { against_id: "b2", candidate: { score: 0.5 } } }, { by: "x" }],
+    });
+    expect(prompts.live).toMatchObject({ prompt: { id: "a1", note: "" }, weight: 90, event: { action: "added", forced: false } });
+    expect(prompts.canary).toBeNull();
+    expect(prompts.events).toHaveLength(1);
+    expect(prompts.events[0]?.evidence).toMatchObject({ against_id: "b2", candidate: { score: 0.5 }, live: { score: 0 }, falls_below: [] });
+    expect(parsePrompts(null)).toMatchObject({ connected: false, live: null, events: [] });
   });
 });

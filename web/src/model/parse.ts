@@ -3,6 +3,7 @@
  * one odd message never blanks the page; a message without an identity is refused (null).
  */
 import {
+  PROMPT_ACTIONS,
   STAGES,
   type Alarm,
   type Caption,
@@ -17,24 +18,32 @@ import {
   type Ledger,
   type LiveMessage,
   type Page,
+  type PromptAction,
+  type PromptComparison,
+  type PromptEvent,
+  type PromptInForce,
+  type PromptInfo,
+  type PromptNumbers,
+  type Prompts,
   type Role,
   type Session,
+  type Summary,
   type Task,
   type TaskStatus,
   type Urgency,
   type Word,
 } from "./protocol";
 
-type Fields = Record<string, unknown>;
+export type Fields = Record<string, unknown>;
 
-const fields = (raw: unknown): Fields => (typeof raw === "object" && raw !== null ? (raw as Fields) : {});
-const text = (raw: unknown, fallback = ""): string => (typeof raw === "string" ? raw : fallback);
-const textOrNull = (raw: unknown): string | null => (typeof raw === "string" ? raw : null);
-const count = (raw: unknown, fallback = 0): number => (typeof raw === "number" && Number.isFinite(raw) ? raw : fallback);
-const list = <T>(raw: unknown, each: (item: unknown) => T | null): T[] =>
+export const fields = (raw: unknown): Fields => (typeof raw === "object" && raw !== null ? (raw as Fields) : {});
+export const text = (raw: unknown, fallback = ""): string => (typeof raw === "string" ? raw : fallback);
+export const textOrNull = (raw: unknown): string | null => (typeof raw === "string" ? raw : null);
+export const count = (raw: unknown, fallback = 0): number => (typeof raw === "number" && Number.isFinite(raw) ? raw : fallback);
+export const list = <T>(raw: unknown, each: (item: unknown) => T | null): T[] =>
   Array.isArray(raw) ? raw.map(each).filter((item): item is T => item !== null) : [];
 const texts = (raw: unknown): string[] => list(raw, textOrNull);
-const oneOf = <T extends string>(raw: unknown, known: readonly T[], fallback: T): T =>
+export const oneOf = <T extends string>(raw: unknown, known: readonly T[], fallback: T): T =>
   known.includes(raw as T) ? (raw as T) : fallback;
 
 const URGENCIES: readonly Urgency[] = ["low", "normal", "high", "critical"];
@@ -165,7 +174,14 @@ export function parseConversation(raw: unknown): Conversation | null {
     ended_at: textOrNull(f["ended_at"]),
     utterances: count(f["utterances"]),
     ledger: parseLedger(f["ledger"]),
+    summary: parseSummary(f["summary"]),
   };
+}
+
+function parseSummary(raw: unknown): Summary | null {
+  const f = fields(raw);
+  const words = text(f["text"]);
+  return words === "" ? null : { text: words, source: f["source"] === "llm" ? "llm" : "local", at: text(f["at"]) };
 }
 
 export function parseChannel(raw: unknown): Channel | null {
@@ -183,7 +199,13 @@ export function parseChannel(raw: unknown): Channel | null {
 function parseClassifier(raw: unknown): Classifier | null {
   if (typeof raw !== "object" || raw === null) return null;
   const f = fields(raw);
-  return { model: text(f["model"]), source: text(f["source"]), degraded: f["degraded"] === true };
+  return {
+    model: text(f["model"]),
+    source: text(f["source"]),
+    degraded: f["degraded"] === true,
+    state: text(f["state"]),
+    message: text(f["message"]),
+  };
 }
 
 export function parseHealth(raw: unknown, classifier: unknown = undefined): Health {
@@ -264,4 +286,81 @@ export function parseLive(data: string): LiveMessage | null {
     default:
       return null;
   }
+}
+
+function parseNumbers(raw: unknown): PromptNumbers {
+  const f = fields(raw);
+  return {
+    cases: count(f["cases"]),
+    failed: count(f["failed"]),
+    score: count(f["score"]),
+    intent: count(f["intent"]),
+    department: count(f["department"]),
+    urgency: count(f["urgency"]),
+    rooms: count(f["rooms"]),
+    items: count(f["items"]),
+    dangers: count(f["dangers"]),
+    dangers_missed: count(f["dangers_missed"]),
+    calibration_error: count(f["calibration_error"]),
+    latency_p50_ms: count(f["latency_p50_ms"]),
+    latency_p95_ms: count(f["latency_p95_ms"]),
+    cost: count(f["cost"]),
+  };
+}
+
+function parseComparison(raw: unknown): PromptComparison | null {
+  const f = fields(raw);
+  const against = textOrNull(f["against_id"]);
+  if (against === null) return null;
+  return {
+    against_id: against,
+    set_name: text(f["set_name"]),
+    model: text(f["model"]),
+    candidate: parseNumbers(f["candidate"]),
+    live: parseNumbers(f["live"]),
+    falls_below: texts(f["falls_below"]),
+  };
+}
+
+function parsePrompt(raw: unknown): PromptInfo | null {
+  const f = fields(raw);
+  const id = textOrNull(f["id"]);
+  return id === null ? null : { id, name: text(f["name"]), note: text(f["note"]) };
+}
+
+function parsePromptEvent(raw: unknown): PromptEvent | null {
+  const f = fields(raw);
+  const id = textOrNull(f["prompt_id"]);
+  const at = textOrNull(f["at"]);
+  if (id === null || at === null) return null;
+  return {
+    at,
+    by: text(f["by"]),
+    action: oneOf<PromptAction>(f["action"], PROMPT_ACTIONS, "added"),
+    prompt_id: id,
+    name: text(f["name"]),
+    against_id: textOrNull(f["against_id"]),
+    weight: count(f["weight"]),
+    forced: f["forced"] === true,
+    note: text(f["note"]),
+    evidence: parseComparison(f["evidence"]),
+  };
+}
+
+function parseInForce(raw: unknown): PromptInForce | null {
+  const f = fields(raw);
+  const prompt = parsePrompt(f["prompt"]);
+  return prompt === null ? null : { prompt, weight: count(f["weight"]), event: parsePromptEvent(f["event"]) };
+}
+
+export function parsePrompts(raw: unknown): Prompts {
+  const f = fields(raw);
+  return {
+    connected: f["connected"] === true,
+    model: text(f["model"]),
+    problem: text(f["problem"]),
+    live: parseInForce(f["live"]),
+    canary: parseInForce(f["canary"]),
+    events: list(f["events"], parsePromptEvent),
+  };
 }

@@ -96,6 +96,13 @@ export interface Ledger {
   gap: number;
 }
 
+/** What a conversation was about so far, and who wrote it. */
+export interface Summary {
+  text: string;
+  source: "llm" | "local";
+  at: string;
+}
+
 export interface Conversation {
   conversation_id: string;
   channel: string;
@@ -106,6 +113,7 @@ export interface Conversation {
   ended_at: string | null;
   utterances: number;
   ledger: Ledger;
+  summary: Summary | null;
 }
 
 export interface Channel {
@@ -119,6 +127,9 @@ export interface Classifier {
   model: string;
   source: string;
   degraded: boolean;
+  /** `up`, `degraded`, or `off`: no language model is connected. */
+  state: string;
+  message: string;
 }
 
 export interface Alarm {
@@ -144,6 +155,72 @@ export interface Caption {
   text: string;
   final: boolean;
   utterance_id: string | null;
+}
+
+/** How a prompt version did on a labelled set; shares are 0 to 1. */
+export interface PromptNumbers {
+  cases: number;
+  failed: number;
+  score: number;
+  intent: number;
+  department: number;
+  urgency: number;
+  rooms: number;
+  items: number;
+  dangers: number;
+  dangers_missed: number;
+  calibration_error: number;
+  latency_p50_ms: number;
+  latency_p95_ms: number;
+  cost: number;
+}
+
+/** A version against the one that was live then, on the same set. */
+export interface PromptComparison {
+  against_id: string;
+  set_name: string;
+  model: string;
+  candidate: PromptNumbers;
+  live: PromptNumbers;
+  falls_below: string[];
+}
+
+export interface PromptInfo {
+  id: string;
+  name: string;
+  note: string;
+}
+
+export const PROMPT_ACTIONS = ["added", "evaluated", "canary", "deployed", "rolled_back"] as const;
+export type PromptAction = (typeof PROMPT_ACTIONS)[number];
+
+export interface PromptEvent {
+  at: string;
+  by: string;
+  action: PromptAction;
+  prompt_id: string;
+  name: string;
+  against_id: string | null;
+  weight: number;
+  forced: boolean;
+  note: string;
+  evidence: PromptComparison | null;
+}
+
+/** A version that conversations have now: `weight` per cent of them. */
+export interface PromptInForce {
+  prompt: PromptInfo;
+  weight: number;
+  event: PromptEvent | null;
+}
+
+export interface Prompts {
+  connected: boolean;
+  model: string;
+  problem: string;
+  live: PromptInForce | null;
+  canary: PromptInForce | null;
+  events: PromptEvent[];
 }
 
 export interface Page<T> {

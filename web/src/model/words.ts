@@ -54,6 +54,10 @@ export function confidenceWords(confidence: number): "sure" | "fairly sure" | "u
 
 /** Who understood it, where that is not the normal way. */
 export function sourceWords(insight: Insight): string | null {
-  if (insight.degraded) return "By the built-in classifier; will be checked again";
+  if (insight.degraded) return "By the local classifier; will be checked again";
   return null;
 }
+
+/** Who wrote a summary or a report. */
+export const writtenBy = (source: "llm" | "local"): string =>
+  source === "llm" ? "by the language model" : "from the cards, without a language model";

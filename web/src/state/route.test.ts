@@ -10,6 +10,9 @@ describe("addresses", () => {
       since: "8",
       filters: { department: "front_desk", channel: "A & B #1", status: "open" },
     });
+    expect(parseRoute("#/prompts").view).toBe("prompts");
+    expect(parseRoute("#/shift?since=24")).toMatchObject({ view: "shift", since: "24" });
+    expect(parseRoute("#/model").view).toBe("model");
     expect(parseRoute(conversationLink("a~b/c?d"))).toMatchObject({ view: "conversation", id: "a~b/c?d" });
   });
 

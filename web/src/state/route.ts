@@ -1,11 +1,17 @@
-/** Where in the page we are: `#/?department=…`, `#/conversations`, `#/conversation/ID`, `#/utterance/ID`. */
+/**
+ * Where in the page we are: `#/?department=…`, `#/conversations`, `#/conversation/ID`, `#/utterance/ID`, `#/shift`, `#/model`,
+ * `#/prompts`.
+ */
 import { computed, signal } from "@preact/signals";
 import { NO_FILTERS, type Filters, type StatusFilter } from "./sections";
 
 export type Since = "" | "1" | "8" | "24";
 
+export type View = "board" | "conversations" | "conversation" | "utterance" | "shift" | "model" | "prompts";
+const OTHERS: readonly string[] = ["conversations", "conversation", "utterance", "shift", "model", "prompts"];
+
 export interface Route {
-  view: "board" | "conversations" | "conversation" | "utterance";
+  view: View;
   id: string;
   filters: Filters;
   query: string;
@@ -29,7 +35,7 @@ export function parseRoute(hash: string): Route {
   const status = wanted.get("status") ?? "";
   const since = wanted.get("since") ?? "";
   return {
-    view: head === "conversations" ? "conversations" : head === "conversation" || head === "utterance" ? head : "board",
+    view: OTHERS.includes(head) ? (head as View) : "board",
     id: decode(tail),
     filters: {
       department: wanted.get("department") ?? "",
@@ -53,6 +59,7 @@ export function boardLink(filters: Filters, query = "", since: Since = ""): stri
 }
 
 export const conversationLink = (id: string): string => `#/conversation/${encodeURIComponent(id)}`;
+export const shiftLink = (since: Since): string => (since ? `#/shift?since=${since}` : "#/shift");
 export const utteranceLink = (id: string): string => `#/utterance/${encodeURIComponent(id)}`;
 
 export const route = signal<Route>(parseRoute(""));

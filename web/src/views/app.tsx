@@ -5,7 +5,10 @@ import { route } from "../state/route";
 import { Board, work } from "./board";
 import { ConversationsView } from "./conversations";
 import { ConversationView, UtteranceView } from "./conversation";
+import { PromptsView } from "./prompts";
+import { ModelView } from "./usage";
 import { SearchResults } from "./search";
+import { ShiftView } from "./shift";
 import { SignIn } from "./signin";
 import { Alarms, Top } from "./top";
 
@@ -42,6 +45,9 @@ function View() {
   if (view === "conversations") return <ConversationsView />;
   if (view === "conversation") return <ConversationView key={id} id={id} />;
   if (view === "utterance") return <UtteranceView key={id} id={id} />;
+  if (view === "prompts") return <PromptsView />;
+  if (view === "shift") return <ShiftView />;
+  if (view === "model") return <ModelView />;
   return query === "" ? <Board /> : <SearchResults />;
 }
 

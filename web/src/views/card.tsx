@@ -119,7 +119,7 @@ function NotYet({ card }: { card: Card }) {
 function Meta({ entry, card }: { entry: Entry; card: Card }) {
   const insights = card.insights;
   const lowest = insights.length > 0 ? Math.min(...insights.map((insight) => insight.confidence)) : null;
-  const sources = [...new Set(insights.map((insight) => (insight.source === "llm" ? "language model" : "built-in classifier")))];
+  const sources = [...new Set(insights.map((insight) => (insight.source === "llm" ? "language model" : "local classifier")))];
   const models = [...new Set(insights.map((insight) => insight.model).filter(Boolean))].join(", ");
   return (
     <footer class="meta">
@@ -139,7 +139,7 @@ function Meta({ entry, card }: { entry: Entry; card: Card }) {
       )}
       {insights.some((insight) => insight.source === "local" && !insight.degraded) && (
         <span class="source" data-testid="card-source" title={models}>
-          built-in
+          local
         </span>
       )}
       <Receipt entry={entry} latency={card.latency_ms} />

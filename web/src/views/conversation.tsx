@@ -4,7 +4,7 @@ import { useCallback, useEffect } from "preact/hooks";
 import { getConversation, getUtterance, getUtterances, type Query } from "../live/api";
 import { clockTime, percent, plural, seconds } from "../model/format";
 import type { Conversation, Ledger } from "../model/protocol";
-import { humanise } from "../model/words";
+import { humanise, writtenBy } from "../model/words";
 import * as app from "../state/app";
 import { boardLink, conversationLink } from "../state/route";
 import { NO_FILTERS } from "../state/sections";
@@ -73,6 +73,15 @@ function Head({ conversation }: { conversation: Conversation }) {
         {speakers > 1 && <span>{speakers} speakers</span>}
         <code>{conversation.conversation_id}</code>
       </p>
+      {conversation.summary && (
+        <div class="told" data-testid="summary" data-source={conversation.summary.source}>
+          <p>{conversation.summary.text}</p>
+          <p class="hint">
+            Summary {writtenBy(conversation.summary.source)},{" "}
+            <time dateTime={conversation.summary.at}>{clockTime(conversation.summary.at, app.now.value)}</time>
+          </p>
+        </div>
+      )}
       {state === "live" ? (
         <p class="hint">Its audio is accounted for here once it ends or its connection breaks.</p>
       ) : (

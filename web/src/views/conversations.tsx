@@ -17,6 +17,7 @@ function Row({ conversation: c }: { conversation: Conversation }) {
     <tr data-testid="conversation-row" data-conversation-id={c.conversation_id}>
       <th scope="row">
         <a href={conversationLink(c.conversation_id)}>{humanise(c.channel) || "No channel"}</a>
+        {c.summary && <p class="row-summary">{c.summary.text}</p>}
       </th>
       <td>
         <span class={`state s-${c.state}`}>{STATE_WORDS[c.state]}</span>

@@ -1,4 +1,4 @@
-/** A list fetched page by page: loading, failed, or there, and its next page. */
+/** What is fetched for a view: a list page by page, or one thing again and again. */
 import { useSignal } from "@preact/signals";
 import { useCallback, useEffect } from "preact/hooks";
 import type { Page } from "../model/protocol";
@@ -37,4 +37,34 @@ export function useFetched<T>(get: (cursor: string | null, signal: AbortSignal) 
   const { next, items } = found.value;
   const more = (): void => void load(items.length === 0 ? null : next, new AbortController().signal);
   return { ...found.value, more };
+}
+
+export interface Refreshed<T> {
+  value: T | null;
+  /** Why the last attempt failed; empty where it did not. */
+  error: string;
+}
+
+/** `get` (stable, see above) now, and again `everyMs` after each answer while the page is in sight; the last value stays. */
+export function useRefreshed<T>(get: (signal: AbortSignal) => Promise<T>, everyMs: number): Refreshed<T> {
+  const found = useSignal<Refreshed<T>>({ value: null, error: "" });
+  useEffect(() => {
+    const stop = new AbortController();
+    let timer = 0;
+    const load = async (): Promise<void> => {
+      try {
+        if (!document.hidden || found.value.value === null) found.value = { value: await get(stop.signal), error: "" };
+      } catch (error) {
+        if (stop.signal.aborted) return;
+        found.value = { ...found.value, error: error instanceof Error ? error.message : "Something went wrong." };
+      }
+      if (!stop.signal.aborted) timer = window.setTimeout(() => void load(), everyMs);
+    };
+    void load();
+    return () => {
+      stop.abort();
+      window.clearTimeout(timer);
+    };
+  }, [get, everyMs, found]);
+  return found.value;
 }

@@ -116,8 +116,9 @@ function classifierWords(): string {
   const classifier = app.health.value?.classifier;
   if (!classifier) return "–";
   const model = classifier.model ? ` (${classifier.model})` : "";
-  if (classifier.degraded) return "Running on the built-in classifier: the language model is away";
-  return classifier.source === "llm" ? `Language model${model}` : `Built-in classifier${model}`;
+  if (classifier.message && classifier.state !== "up") return classifier.message;
+  if (classifier.degraded) return "Running on the local classifier: the language model is away";
+  return classifier.source === "llm" ? `Language model${model}` : `Local classifier${model}`;
 }
 
 /** What an operator must know, in order of weight. Nothing is said where all is well. */
@@ -128,8 +129,8 @@ export function Alarms() {
   for (const alarm of health?.alarms ?? []) {
     said.push({ key: alarm.code, text: alarm.message || alarm.code, since: alarm.since || null, grave: true });
   }
-  if (health?.classifier?.degraded) {
-    const text = "Running on the built-in classifier: the language model is away. Cards made meanwhile are checked again later.";
+  if (health?.classifier?.degraded && !said.some((alarm) => alarm.key === "language_model")) {
+    const text = "Running on the local classifier: the language model is away. Cards made meanwhile are checked again later.";
     said.push({ key: "classifier", text, since: null, grave: false });
   }
   if ((health?.stt_backlog_s ?? 0) >= BACKLOG_WORTH_SAYING_S) {
@@ -195,10 +196,24 @@ export function Top({ critical, open }: { critical: number; open: number }) {
         <a href="#/conversations" aria-current={current.view === "conversations" ? "page" : undefined} data-testid="nav-conversations">
           Conversations
         </a>
+        <a href="#/shift" aria-current={current.view === "shift" ? "page" : undefined} data-testid="nav-shift">
+          Shift report
+        </a>
+        <a href="#/model" aria-current={current.view === "model" ? "page" : undefined} data-testid="nav-model">
+          Model
+        </a>
+        <a href="#/prompts" aria-current={current.view === "prompts" ? "page" : undefined} data-testid="nav-prompts">
+          Prompts
+        </a>
       </nav>
       <SearchBox />
       <div class="right">
         <Health />
+        {app.health.value?.classifier?.state === "off" && (
+          <span class="role" data-testid="local-classifier" title={app.health.value.classifier.message}>
+            Local classifier
+          </span>
+        )}
         {app.session.value?.role === "read" && <span class="role" data-testid="role">View only</span>}
         <button type="button" class="link" data-testid="sign-out" onClick={() => void signOut()}>
           Sign out

@@ -8,7 +8,8 @@ import msgspec
 from quickcomm import __version__
 from quickcomm.dashboard.adapters.hub import LiveEvent
 from quickcomm.dashboard.adapters.live import Painted, Watch
-from quickcomm.dashboard.adapters.operations import OPERATIONS, Operation, Parameter
+from quickcomm.dashboard.adapters.operations import Operation, Parameter
+from quickcomm.dashboard.adapters.report_operations import ALL_OPERATIONS
 from quickcomm.kernel.http import Problem
 
 _ERRORS: Final = {
@@ -56,14 +57,14 @@ _LIVE: Final = (
 
 def document() -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
-    for operation in OPERATIONS:
+    for operation in ALL_OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
     _, sent = msgspec.json.schema_components([LiveEvent], ref_template=_REF)
     paths["/v1/live"] = {"get": _websocket("live", "Cards, captions and health", _LIVE, "read", ("after",))}
     paths["/v1/conversations/{conversation_id}/audio"] = {
         "get": _websocket("streamAudio", "Audio in", _AUDIO, "ingest", _AUDIO_PARAMETERS)
     }
-    types = {kind for operation in OPERATIONS for kind in (operation.answer, operation.body) if kind is not None}
+    types = {kind for operation in ALL_OPERATIONS for kind in (operation.answer, operation.body) if kind is not None}
     ordered = sorted(types, key=lambda kind: kind.__name__)
     _, schemas = msgspec.json.schema_components([*ordered, Problem, Watch, Painted], ref_template=_REF)
     return {
@@ -76,7 +77,7 @@ def document() -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": name} for name in dict.fromkeys(operation.tag for operation in OPERATIONS)]
+        "tags": [{"name": name} for name in dict.fromkeys(operation.tag for operation in ALL_OPERATIONS)]
         + [{"name": "websockets"}],
         "security": [{"key": []}, {"session": []}],
         "paths": paths,

@@ -5,6 +5,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 from quickcomm.contracts.conversations import ConversationState
+from quickcomm.contracts.prompts import PromptsView
+from quickcomm.dashboard.adapters.prompts_example import PROMPTS_EXAMPLE
 from quickcomm.dashboard.model.records import TaskStatus
 from quickcomm.dashboard.model.views import Card, Channel, Conversation, Task
 from quickcomm.kernel.keys import Role
@@ -112,6 +114,7 @@ TASK_EXAMPLE: Final = {
     "insight_index": 0,
     "status": "open",
     "channel": "housekeeping",
+    "intent": "request_item",
     "department": "housekeeping",
     "urgency": "normal",
     "rooms": ["412"],
@@ -181,6 +184,12 @@ CONVERSATION_EXAMPLE: Final = {
     "utterances": 12,
     "ledger": _LEDGER,
     "ledgers": [_LEDGER],
+    "summary": {
+        "text": "Open: Bring towels to 412. Done: Fix leak in 305.",
+        "source": "local",
+        "revision": 2,
+        "at": "2026-05-09T07:36:00.000Z",
+    },
     "change": 1235,
 }
 _CHANNEL_EXAMPLE: Final = {
@@ -304,6 +313,15 @@ OPERATIONS: Final = (
         answer=ChannelList,
         example={"items": [_CHANNEL_EXAMPLE]},
         errors=(400,),
+    ),
+    Operation(
+        id="getPrompts",
+        method="GET",
+        path="/v1/prompts",
+        tag="prompts",
+        summary="Prompt versions: live and canary, and who put them there on what evidence",
+        answer=PromptsView,
+        example=PROMPTS_EXAMPLE,
     ),
     Operation(
         id="getSession",

@@ -12,7 +12,6 @@ from quickcomm import __version__
 from quickcomm.dashboard.adapters import parameters
 from quickcomm.dashboard.adapters.openapi import document
 from quickcomm.dashboard.adapters.operations import (
-    OPERATIONS,
     STATES,
     STATUSES,
     Assignment,
@@ -25,8 +24,10 @@ from quickcomm.dashboard.adapters.operations import (
     Status,
     TaskList,
 )
+from quickcomm.dashboard.adapters.report_operations import ALL_OPERATIONS
+from quickcomm.dashboard.adapters.report_rest import ReportRest
 from quickcomm.dashboard.model.edits import Action
-from quickcomm.dashboard.ports import Commands, Queries, UtteranceFilter
+from quickcomm.dashboard.ports import Commands, PromptsProvider, Queries, UtteranceFilter
 from quickcomm.kernel.errors import BusyError, InvalidInputError
 from quickcomm.kernel.keys import Authenticator, Principal
 from quickcomm.kernel.keys.auth import COOKIE
@@ -44,6 +45,8 @@ class Rest:
         commands: Commands,
         auth: Authenticator,
         ready: Callable[[], bool],
+        prompts: PromptsProvider,
+        reports: ReportRest,
         *,
         metrics_open: bool,
     ) -> None:
@@ -51,6 +54,8 @@ class Rest:
         self._commands = commands
         self._auth = auth
         self._ready = ready
+        self._prompts = prompts
+        self._reports = reports
         self._metrics_open = metrics_open
 
     def routes(self) -> list[web.RouteDef]:
@@ -65,7 +70,10 @@ class Rest:
             "assignTask": self._assign,
             "reopenTask": self._task_action("reopen"),
             "listChannels": self._channels,
+            "getPrompts": self._prompt_versions,
             "getSession": self._session,
+            "getShiftReport": self._reports.shift,
+            "getUsage": self._reports.usage,
         }
         free: dict[str, Handler] = {
             "openSession": self._open_session,
@@ -81,7 +89,7 @@ class Rest:
                 operation.path,
                 self._guard(operation, guarded[operation.id]) if operation.id in guarded else free[operation.id],
             )
-            for operation in OPERATIONS
+            for operation in ALL_OPERATIONS
         ]
 
     def _guard(self, operation: Operation, handler: Guarded) -> Handler:
@@ -160,6 +168,9 @@ class Rest:
 
     async def _channels(self, _request: web.Request, principal: Principal) -> web.Response:
         return _json(ChannelList(items=await self._queries.channels(principal.site)))
+
+    async def _prompt_versions(self, _request: web.Request, _principal: Principal) -> web.Response:
+        return _json(await self._prompts())
 
     async def _session(self, request: web.Request, principal: Principal) -> web.Response:
         response = _session_answer(principal)

@@ -33,7 +33,8 @@ changes = _table("dashboard_changes", "site change:int")
 conversations = _table(
     "dashboard_conversations",
     "id:int site conversation_id channel state sample_rate:int speakers:int started_ns:int ended_ns:int at_ns:int"
-    " utterances:int last_spoken_ns:int ledgers:blob change:int",
+    " utterances:int last_spoken_ns:int ledgers:blob change:int"
+    " summary summary_source summary_revision:int summary_ns:int",
 )
 utterances = _table(
     "dashboard_utterances",
@@ -44,7 +45,7 @@ fts = _table("dashboard_fts", "rowid:int dashboard_fts text summary rooms tags")
 tasks = _table(
     "dashboard_tasks",
     "id:int site task_id utterance_id insight_index:int channel status department urgency rooms:blob summary assignee"
-    " created_ns:int acknowledged_ns:int completed_ns:int completed_by completed_by_utterance reopened_ns:int",
+    " created_ns:int acknowledged_ns:int completed_ns:int completed_by completed_by_utterance reopened_ns:int intent",
 )
 rooms = _table("dashboard_rooms", "site kind room at_ns:int owner")
 closings = _table(
@@ -78,8 +79,9 @@ def conversation_record(row: Row) -> ConversationRecord:
 
 
 def task_record(row: Row) -> TaskRecord:
-    values = row._asdict()
-    del values["id"]
+    """`row` may have more columns than the table."""
+    named = row._mapping  # noqa: SLF001 - SQLAlchemy's own name for it
+    values = {name: named[name] for name in TaskRecord.__struct_fields__}
     values["rooms"] = _rooms.decode(values["rooms"])
     return TaskRecord(**values)
 

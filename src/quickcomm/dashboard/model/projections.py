@@ -5,6 +5,7 @@ import msgspec
 from quickcomm.contracts.conversations import ConversationChanged, ConversationState
 from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import InsightsFound
+from quickcomm.contracts.summaries import ConversationSummarized
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, UtteranceRecord, task_id
@@ -81,6 +82,27 @@ def with_utterance(record: ConversationRecord | None, message: UtteranceTranscri
     )
 
 
+def with_summary(record: ConversationRecord | None, message: ConversationSummarized) -> ConversationRecord:
+    """The highest revision stands."""
+    if record is None:
+        record = ConversationRecord(
+            site=message.site,
+            conversation_id=message.conversation_id,
+            channel=message.channel,
+            started_ns=message.at_ns,
+            last_spoken_ns=message.at_ns,
+        )
+    if record.summary_revision >= message.revision:
+        return record
+    return _replace(
+        record,
+        summary=message.text,
+        summary_source=message.source,
+        summary_revision=message.revision,
+        summary_ns=message.at_ns,
+    )
+
+
 def latency_of(record: UtteranceRecord) -> Latency:
     """The receipt so far: each stage by whoever measured it last on the way."""
     stages = {}
@@ -104,6 +126,7 @@ def renewed(existing: TaskRecord, wanted: TaskRecord) -> TaskRecord:
     """What a new revision says about a task, without what people and voices did to it."""
     return _replace(
         existing,
+        intent=wanted.intent,
         department=wanted.department,
         urgency=wanted.urgency,
         rooms=wanted.rooms,
@@ -134,6 +157,7 @@ def _task(heard: UtteranceTranscribed, insight: Insight) -> TaskRecord:
         utterance_id=heard.utterance_id,
         insight_index=insight.index,
         channel=heard.channel,
+        intent=insight.intent,
         department=insight.department,
         urgency=insight.urgency,
         rooms=insight.rooms,

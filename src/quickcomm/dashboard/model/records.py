@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 
 from quickcomm.contracts.conversations import ConversationState, Ledger
-from quickcomm.contracts.insight import Urgency
+from quickcomm.contracts.insight import Source, Urgency
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
@@ -44,6 +44,10 @@ class ConversationRecord(msgspec.Struct, frozen=True, kw_only=True):
     utterances: int = 0
     last_spoken_ns: int = 0
     ledgers: tuple[Ledger, ...] = ()
+    summary: str = ""
+    summary_source: Source = "local"
+    summary_revision: int = 0
+    summary_ns: int = 0
     change: int = 0
 
 
@@ -56,6 +60,7 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     insight_index: int
     channel: str
     status: TaskStatus = "open"
+    intent: str = ""
     department: str
     urgency: Urgency
     rooms: tuple[str, ...]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from quickcomm.contracts.conversations import ConversationState, Ledger
-from quickcomm.contracts.insight import Insight, Urgency
+from quickcomm.contracts.insight import Insight, Source, Urgency
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import Word
 from quickcomm.dashboard.model.projections import latency_of
@@ -20,6 +20,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     insight_index: int
     status: TaskStatus
     channel: str
+    intent: str
     department: str
     urgency: Urgency
     rooms: tuple[str, ...]
@@ -54,6 +55,15 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     change: int
 
 
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """What the conversation was about so far, in at most 400 characters, and who wrote it."""
+
+    text: str
+    source: Source
+    revision: int
+    at: str
+
+
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     """`ledger` sums the speakers: received = speech + silence + gap."""
 
@@ -67,6 +77,7 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     utterances: int
     ledger: Ledger
     ledgers: tuple[Ledger, ...]
+    summary: Summary | None
     change: int
 
 
@@ -98,6 +109,7 @@ def task_view(task: TaskRecord) -> Task:
         insight_index=task.insight_index,
         status=task.status,
         channel=task.channel,
+        intent=task.intent,
         department=task.department,
         urgency=task.urgency,
         rooms=task.rooms,
@@ -150,5 +162,17 @@ def conversation_view(record: ConversationRecord) -> Conversation:
         utterances=record.utterances,
         ledger=sum(record.ledgers, Ledger()),
         ledgers=record.ledgers,
+        summary=_summary(record),
         change=record.change,
+    )
+
+
+def _summary(record: ConversationRecord) -> Summary | None:
+    if not record.summary_revision:
+        return None
+    return Summary(
+        text=record.summary,
+        source=record.summary_source,
+        revision=record.summary_revision,
+        at=rfc3339(record.summary_ns),
     )

@@ -7,6 +7,7 @@ import msgspec
 
 from quickcomm.contracts.conversations import ConversationChanged
 from quickcomm.contracts.insights import InsightsFound
+from quickcomm.contracts.summaries import ConversationSummarized
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.model.edits import Action, edited
 from quickcomm.dashboard.model.matching import (
@@ -22,6 +23,7 @@ from quickcomm.dashboard.model.projections import (
     wanted_tasks,
     with_change,
     with_insights,
+    with_summary,
     with_transcript,
     with_utterance,
 )
@@ -69,6 +71,13 @@ class Projector:
     def conversation(self, message: ConversationChanged) -> None:
         before = self._state.conversation(message.site, message.conversation_id)
         after = with_change(before, message)
+        if after is not before:
+            self._state.save_conversation(after)
+            self._conversations[message.site, message.conversation_id] = None
+
+    def summary(self, message: ConversationSummarized) -> None:
+        before = self._state.conversation(message.site, message.conversation_id)
+        after = with_summary(before, message)
         if after is not before:
             self._state.save_conversation(after)
             self._conversations[message.site, message.conversation_id] = None

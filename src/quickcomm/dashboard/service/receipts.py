@@ -26,16 +26,16 @@ class Receipts:
         self._store = store
         self._stamped: OrderedDict[_Key, Latency] = OrderedDict()
         self._painted: OrderedDict[_Key, float] = OrderedDict()
-        self._known: OrderedDict[_Key, None] = OrderedDict()
+        self._known: OrderedDict[_Key, Latency] = OrderedDict()
         self._wake = asyncio.Event()
         self._flushing = asyncio.Lock()
 
-    def known(self, site: str, utterance_id: str) -> bool:
-        """Whether it was stamped lately, so that a message seen again before the flush is not stamped twice."""
-        return (site, utterance_id) in self._known
+    def known(self, site: str, utterance_id: str) -> Latency | None:
+        """What it was stamped with lately: before the flush the store does not know it yet."""
+        return self._known.get((site, utterance_id))
 
     def stamped(self, site: str, utterance_id: str, receipt: Latency) -> None:
-        _put(self._known, (site, utterance_id), None, MAX_KNOWN)
+        _put(self._known, (site, utterance_id), receipt, MAX_KNOWN)
         _put(self._stamped, (site, utterance_id), receipt, MAX_PENDING)
         self._wake.set()
 

@@ -9,6 +9,7 @@ import structlog
 
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
+from quickcomm.contracts.summaries import SUMMARIES, ConversationSummarized
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
 from quickcomm.dashboard.model.edits import Action
@@ -25,7 +26,7 @@ from quickcomm.kernel.errors import MALFORMED
 GROUP: Final = "dashboard"
 PURGE_BATCH: Final = 200
 
-M = TypeVar("M", UtteranceTranscribed, InsightsFound, ConversationChanged)
+M = TypeVar("M", UtteranceTranscribed, InsightsFound, ConversationChanged, ConversationSummarized)
 log = structlog.get_logger(__name__)
 
 
@@ -52,6 +53,7 @@ class DashboardService:
             TRANSCRIPTS: self._consumer(UtteranceTranscribed, Projector.transcript),
             INSIGHTS: self._consumer(InsightsFound, Projector.insights),
             CONVERSATIONS: self._consumer(ConversationChanged, Projector.conversation),
+            SUMMARIES: self._consumer(ConversationSummarized, Projector.summary),
         }
         self._running += 1
         try:
@@ -112,7 +114,8 @@ class DashboardService:
 
     def _push(self, applied: Applied, received_ns: int | None = None) -> None:
         committed_ns = self._clock.now_ns()
-        for record, tasks in applied.cards:
+        for card, tasks in applied.cards:
+            record = self._with_receipt(card)
             stamped = self._stamp(record, received_ns, committed_ns)
             self._live.card(record.site, card_view(stamped, tasks))
             if stamped is not record:
@@ -121,17 +124,23 @@ class DashboardService:
             self._live.task(task.site, task_view(task), change)
         for conversation in applied.conversations:
             self._live.conversation(conversation.site, conversation_view(conversation))
-        for record in applied.again:
+        for seen in applied.again:
+            record = self._with_receipt(seen)
             stamped = self._stamp(record, received_ns, committed_ns)
             if stamped is not record:
                 self._on_receipt(record.site, record.conversation_id, record.utterance_id, latency_of(stamped))
+
+    def _with_receipt(self, record: UtteranceRecord) -> UtteranceRecord:
+        """A card that changes again at once keeps its receipt, though that is not stored yet."""
+        receipt = self._receipts.known(record.site, record.utterance_id)
+        if receipt is None or record.receipt.total is not None:
+            return record
+        return msgspec.structs.replace(record, receipt=receipt)
 
     def _stamp(self, record: UtteranceRecord, received_ns: int | None, committed_ns: int) -> UtteranceRecord:
         """Finish the receipt, once an utterance: `store` since it was published, `push` since the commit."""
         heard, found = record.heard, record.found
         if heard is None or found is None or record.receipt.total is not None or received_ns is None:
-            return record
-        if self._receipts.known(record.site, record.utterance_id):
             return record
         now = self._clock.now_ns()
         published = max(found.published_ns, heard.published_ns)

@@ -26,13 +26,23 @@ from quickcomm.intelligence.model.clauses import Cut, candidates, pieces
 from quickcomm.intelligence.model.cutting import Part, cut_signs
 from quickcomm.intelligence.model.deciding import Clause, Opinion, decide, insight
 from quickcomm.intelligence.model.mentions import Mention
+from quickcomm.intelligence.model.orders import without_orders
 from quickcomm.intelligence.model.reading import Reader, Reading, tidy
 from quickcomm.intelligence.ports import Heard
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.site_pack import SitePack, load_phrases
 
 ENGINE = "local-minilm-1"
-_LEARNS = ("adapters/ngrams.py", "adapters/heads.py", "adapters/training.py", "model")
+_LEARNS = (
+    "adapters/ngrams.py",
+    "adapters/heads.py",
+    "adapters/training.py",
+    "model/clauses.py",
+    "model/cutting.py",
+    "model/items.py",
+    "model/mentions.py",
+    "model/reading.py",
+)
 """The code that decides what is learnt; when it changes, older caches are not used."""
 
 MAX_WAITING = 16
@@ -61,12 +71,13 @@ class LocalClassifier:
         return ENGINE
 
     async def classify(self, heard: Sequence[Heard]) -> list[tuple[Insight, ...]]:
+        """What is said to a language model is left out, whether there is one or not: it was not said to people."""
         if self._closed:
             raise ConfigurationError("The local classifier is closed.")
         loop = asyncio.get_running_loop()
         found: list[tuple[Insight, ...]] = []
         for start in range(0, len(heard), _BATCH):
-            texts = [one.text for one in heard[start : start + _BATCH]]
+            texts = [without_orders(one.text) for one in heard[start : start + _BATCH]]
             async with self._slots:
                 found += await loop.run_in_executor(self._worker, self.understand, texts)
         return found
@@ -222,10 +233,7 @@ def _learnt(pack: SitePack, reader: Reader, embedder: Embedder, cache_dir: Path,
 
 def _code_version() -> str:
     root = Path(__file__).resolve().parent.parent
-    named = [
-        path for name in _LEARNS for path in ([root / name] if name.endswith(".py") else (root / name).glob("*.py"))
-    ]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(named))).hexdigest()
+    return hashlib.sha256(b"".join((root / name).read_bytes() for name in _LEARNS)).hexdigest()
 
 
 def _keep(made: Learnt, target: Path) -> None:

@@ -48,6 +48,8 @@ _INSTEAD = re.compile(
     re.IGNORECASE,
 )
 _RATHER = re.compile(r"[\s,]*not\s+", re.IGNORECASE)
+_INSIDE = re.compile(r"\b(?:in|inside|outside)\s+$", re.IGNORECASE)
+_GUEST = re.compile(r"\W{1,3}guest(?:\b(?!s)|'s\b)", re.IGNORECASE)
 _LONG = 5
 """From this many digits on people say a number digit by digit, and it is an account rather than a door."""
 
@@ -85,6 +87,22 @@ class PlaceFinder:
             if self._pattern.fullmatch(mention.value) and self._plausible(text, mention, found):
                 found.append(mention)
         return _corrected(text, found)
+
+    def guesses(self, text: str) -> list[Mention]:
+        """Numbers of a room's form that may be rooms, though rules alone would not believe it.
+
+        Words that sound like one ("ate fifteen"), "in 219 bags on the bed", "827 guest is waiting".
+        """
+        numbers = [m for m in _numbers(text) if self._pattern.fullmatch(m.value)]
+        return [m for m in numbers if m.guessed or _INSIDE.search(text[: m.start]) or _GUEST.match(text[m.end :])]
+
+    def written(self, claim: str) -> str | None:
+        """How a room is written that somebody names: "Room 412", "412." and "four twelve" are all 412."""
+        plain = claim.strip().strip(".,;:#'\"()[] ")
+        if self._pattern.fullmatch(plain):
+            return plain.upper()
+        named = self.rooms(plain) or self.rooms(f"room {plain}")
+        return named[0].value if len(named) == 1 else None
 
     def unverified(self, rooms: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(room for room in rooms if room not in self._registry) if self._registry else ()

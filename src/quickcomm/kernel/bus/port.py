@@ -50,8 +50,14 @@ class Bus(Protocol):
         """Return once the message is durable."""
         ...
 
-    async def subscribe(self, stream: str, group: str, handler: Handler) -> None:
-        """Register the group and deliver to it until cancelled."""
+    async def subscribe(self, stream: str, group: str, handler: Handler, *, overlap: int = 1) -> None:
+        """Register the group and deliver to it until cancelled.
+
+        `overlap`: so many batches of a partition may be in hand at once. They are begun in order and acknowledged in
+        order: a crash brings again all from the first that was not finished. A handler that is given more than one
+        keeps the order of a key itself, where it matters; a message that fails and is tried again may come after
+        later ones.
+        """
         ...
 
     async def dead_letters(self) -> list[DeadLetter]: ...

@@ -6,7 +6,7 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 import structlog
@@ -60,6 +60,26 @@ dead = sa.Table(
 )
 
 
+_HERE: Final = sa.and_(
+    groups.c.stream == sa.bindparam("of_stream"),
+    groups.c.group_name == sa.bindparam("of_group"),
+    groups.c.part == sa.bindparam("of_part"),
+)
+# Made once: to build a statement takes longer than to run it.
+_APPEND: Final = messages.insert()
+_ACKNOWLEDGE: Final = groups.update().where(_HERE).values(acked_id=sa.bindparam("cursor"))
+_FETCH: Final = (
+    sa.select(messages.c.id, messages.c.key, messages.c.payload)
+    .where(
+        messages.c.stream == sa.bindparam("stream"),
+        messages.c.part == sa.bindparam("part"),
+        messages.c.id > sa.bindparam("after"),
+    )
+    .order_by(messages.c.id)
+    .limit(BATCH)
+)
+
+
 def partition(key: str) -> int:
     return bucket("bus", key) % PARTITIONS
 
@@ -71,8 +91,19 @@ def _topic(stream: str, part: int) -> str:
 def append(connection: Connection, stream: str, key: str, payload: bytes) -> None:
     """Publish as part of the caller's transaction."""
     part = partition(key)
-    connection.execute(messages.insert().values(stream=stream, part=part, key=key, payload=payload))
+    connection.execute(_APPEND, {"stream": stream, "part": part, "key": key, "payload": payload})
     touch(connection, _topic(stream, part))
+
+
+class _Place(NamedTuple):
+    """Where a group stands: one partition of one stream."""
+
+    stream: str
+    group: str
+    part: int
+
+    def where(self) -> dict[str, str | int]:
+        return {"of_stream": self.stream, "of_group": self.group, "of_part": self.part}
 
 
 class SqlBus:
@@ -88,12 +119,13 @@ class SqlBus:
     async def publish(self, stream: str, key: str, payload: bytes) -> None:
         await self._database.write(lambda connection: append(connection, stream, key, payload))
 
-    async def subscribe(self, stream: str, group: str, handler: Handler) -> None:
+    async def subscribe(self, stream: str, group: str, handler: Handler, *, overlap: int = 1) -> None:
         """Register the group and deliver to it until cancelled. A new group starts with what the stream still holds."""
         await self._database.write(lambda connection: _register(connection, stream, group))
         async with asyncio.TaskGroup() as tasks:
             for part in range(PARTITIONS):
-                tasks.create_task(self._consume(stream, group, part, handler), name=f"bus:{stream}:{group}:{part}")
+                place = _Place(stream, group, part)
+                tasks.create_task(self._consume(place, handler, overlap), name=f"bus:{stream}:{group}:{part}")
 
     async def trim_forever(self) -> None:
         """Delete what every registered group has acknowledged, now and then."""
@@ -138,22 +170,42 @@ class SqlBus:
             for waker in self._wakers.get(topic, ()):
                 waker.set()
 
-    async def _consume(self, stream: str, group: str, part: int, handler: Handler) -> None:
+    async def _consume(self, place: _Place, handler: Handler, overlap: int) -> None:
         waker = asyncio.Event()
-        self._wakers.setdefault(_topic(stream, part), []).append(waker)
-        cursor = await self._database.read(lambda connection: _acked(connection, stream, group, part))
+        wakers = self._wakers.setdefault(_topic(place.stream, place.part), [])
+        wakers.append(waker)
+        cursor = await self._database.read(lambda connection: _acked(connection, place))
+        free = asyncio.Semaphore(overlap)
+        before = asyncio.Event()
+        before.set()
+        more = True
         try:
-            while True:
-                waker.clear()
-                batch = await self._fetch(stream, part, cursor)
-                if not batch:
-                    await waker.wait()
-                    continue
-                failed = await self._handle(group, batch, handler)
-                cursor = batch[-1].message_id
-                await self._acknowledge(stream, group, part, cursor, failed)
+            async with asyncio.TaskGroup() as in_hand:
+                while True:
+                    await free.acquire()
+                    batch: list[Delivery] = []
+                    while not batch:
+                        if not more:
+                            await waker.wait()
+                        waker.clear()
+                        batch = await self._fetch(place.stream, place.part, cursor)
+                        more = len(batch) == BATCH
+                    cursor = batch[-1].message_id
+                    done = asyncio.Event()
+                    taken = in_hand.create_task(self._take(place, batch, handler, before, done), name="bus:batch")
+                    taken.add_done_callback(lambda _: free.release())
+                    before = done
         finally:
-            self._wakers[_topic(stream, part)].remove(waker)
+            wakers.remove(waker)
+
+    async def _take(
+        self, place: _Place, batch: Sequence[Delivery], handler: Handler, before: asyncio.Event, done: asyncio.Event
+    ) -> None:
+        """Have a batch handled; acknowledge it once those before it are."""
+        failed = await self._handle(place.group, batch, handler)
+        await before.wait()
+        await self._acknowledge(place, batch[-1].message_id, failed)
+        done.set()
 
     async def _fetch(self, stream: str, part: int, after: int) -> list[Delivery]:
         while True:
@@ -194,23 +246,17 @@ class SqlBus:
                 return None
         return reason
 
-    async def _acknowledge(
-        self, stream: str, group: str, part: int, cursor: int, failed: Sequence[tuple[Delivery, str]]
-    ) -> None:
+    async def _acknowledge(self, place: _Place, cursor: int, failed: Sequence[tuple[Delivery, str]]) -> None:
         def run(connection: Connection) -> None:
             for delivery, reason in failed:
-                connection.execute(dead.insert().values(**self._as_dead(group, delivery, reason)))
-            connection.execute(
-                groups.update()
-                .where(groups.c.stream == stream, groups.c.group_name == group, groups.c.part == part)
-                .values(acked_id=cursor)
-            )
+                connection.execute(dead.insert().values(**self._as_dead(place.group, delivery, reason)))
+            connection.execute(_ACKNOWLEDGE, {**place.where(), "cursor": cursor})
 
         while True:
             try:
                 await self._database.write(run)
             except QuickCommError as error:  # also a database that is too busy
-                log.warning("bus.ack_failed", group=group, stream=stream, error=str(error))
+                log.warning("bus.ack_failed", group=place.group, stream=place.stream, error=str(error))
                 await asyncio.sleep(BACKOFF_S[-1])
             else:
                 return
@@ -233,24 +279,13 @@ def _register(connection: Connection, stream: str, group: str) -> None:
     connection.execute(insert(groups).on_conflict_do_nothing(), rows)
 
 
-def _acked(connection: Connection, stream: str, group: str, part: int) -> int:
-    query = sa.select(groups.c.acked_id).where(
-        groups.c.stream == stream, groups.c.group_name == group, groups.c.part == part
-    )
-    return int(connection.execute(query).scalar_one())
+def _acked(connection: Connection, place: _Place) -> int:
+    return int(connection.execute(sa.select(groups.c.acked_id).where(_HERE), place.where()).scalar_one())
 
 
 def _fetch(connection: Connection, stream: str, part: int, after: int) -> list[Delivery]:
-    query = (
-        sa.select(messages.c.id, messages.c.key, messages.c.payload)
-        .where(messages.c.stream == stream, messages.c.part == part, messages.c.id > after)
-        .order_by(messages.c.id)
-        .limit(BATCH)
-    )
-    return [
-        Delivery(message_id=row.id, stream=stream, key=row.key, payload=row.payload)
-        for row in connection.execute(query)
-    ]
+    rows = connection.execute(_FETCH, {"stream": stream, "part": part, "after": after})
+    return [Delivery(message_id=row.id, stream=stream, key=row.key, payload=row.payload) for row in rows]
 
 
 def _trim(connection: Connection) -> None:

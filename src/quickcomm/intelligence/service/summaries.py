@@ -1,0 +1,150 @@
+"""Keeps a short summary of every conversation: remembers what is said, and renews the text when there is a pause."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+import structlog
+from prometheus_client import Counter
+
+from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged
+from quickcomm.contracts.insight import Source
+from quickcomm.contracts.insights import INSIGHTS, InsightsFound
+from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
+from quickcomm.intelligence.model.summary_text import INSTRUCTIONS, SCHEMA, local_summary, model_input, usable
+from quickcomm.intelligence.model.talk import NS, SummarySettings, Talk, due_ns, ended, found, heard
+from quickcomm.intelligence.ports import ChatMessage, ModelRequest, TalkChange, TalkStore
+from quickcomm.intelligence.service.side_questions import SideQuestions
+from quickcomm.kernel.bus import Bus, Delivery, Handler, RejectedError
+from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.errors import MALFORMED, QuickCommError
+
+GROUP: Final = "summaries"
+TICK_S: Final = 1.0
+AT_ONCE: Final = 20
+LINGER_S: Final = 0.25
+FORGET_AFTER_NS: Final = 2 * 86_400 * NS
+"""How long an ended conversation is remembered: its insights may still be renewed."""
+FORGET_EVERY_TICKS: Final = 3_600
+MAX_TOKENS: Final = 200
+
+WRITTEN = Counter("quickcomm_summaries_total", "Summaries of conversations", ["source"])
+REFUSED = Counter("quickcomm_summaries_refused_total", "Summaries of the model that nothing said supports")
+
+M = TypeVar("M", UtteranceTranscribed, InsightsFound, ConversationChanged)
+log = structlog.get_logger(__name__)
+
+
+class Summaries:
+    def __init__(self, store: TalkStore, questions: SideQuestions, clock: Clock, settings: SummarySettings) -> None:
+        self._store = store
+        self._questions = questions
+        self._clock = clock
+        self._settings = settings
+
+    async def run(self, bus: Bus) -> None:
+        """Consume and write until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for stream, handler in (
+                (TRANSCRIPTS, self.transcripts),
+                (INSIGHTS, self.insights),
+                (CONVERSATIONS, self.conversations),
+            ):
+                group.create_task(bus.subscribe(stream, GROUP, _lingering(handler)), name=f"summaries:{stream}")
+            group.create_task(self._renew_forever(), name="summaries:renew")
+
+    async def transcripts(self, batch: Sequence[Delivery]) -> None:
+        now = self._clock.now_ns()
+
+        def change(message: UtteranceTranscribed) -> TalkChange:
+            blank = Talk(site=message.site, conversation_id=message.conversation_id, channel=message.channel)
+            return lambda talk: heard(talk or blank, message, self._settings, now)
+
+        await self._apply(batch, UtteranceTranscribed, change)
+
+    async def insights(self, batch: Sequence[Delivery]) -> None:
+        """What comes before its transcript is kept, too; the channel is then told by the transcript."""
+        now = self._clock.now_ns()
+
+        def change(message: InsightsFound) -> TalkChange:
+            blank = Talk(site=message.site, conversation_id=message.conversation_id, channel="")
+            return lambda talk: found(talk or blank, message, now)
+
+        await self._apply(batch, InsightsFound, change)
+
+    async def conversations(self, batch: Sequence[Delivery]) -> None:
+        now = self._clock.now_ns()
+
+        def change(message: ConversationChanged) -> TalkChange:
+            over = message.state in ("ended", "expired")
+            return lambda talk: ended(talk, now) if over and talk is not None else talk
+
+        await self._apply(batch, ConversationChanged, change)
+
+    async def renew(self) -> int:
+        """Write the summaries that are due; how many there were."""
+        now = self._clock.now_ns()
+        due = await self._store.due(now, AT_ONCE)
+        async with asyncio.TaskGroup() as group:
+            for talk in due:
+                group.create_task(self._write(talk, now), name="summaries:write")
+        return len(due)
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    async def _renew_forever(self) -> None:
+        ticks = 0
+        while True:
+            try:
+                if ticks % FORGET_EVERY_TICKS == 0:
+                    await self._store.forget(self._clock.now_ns() - FORGET_AFTER_NS)
+                while await self.renew() == AT_ONCE:
+                    pass
+            except* QuickCommError as errors:
+                log.warning("summaries.failed", error=str(errors.exceptions[0]))
+            ticks += 1
+            await asyncio.sleep(TICK_S)
+
+    async def _apply(self, batch: Sequence[Delivery], kind: type[M], change: Callable[[M], TalkChange]) -> None:
+        messages = [_decode(delivery, kind) for delivery in batch]
+        await self._store.apply([((message.site, message.conversation_id), change(message)) for message in messages])
+
+    async def _write(self, talk: Talk, now_ns: int) -> None:
+        text = await self._ask(talk, now_ns)
+        source: Source = "llm" if text is not None else "local"
+        if await self._store.publish(talk, text or local_summary(talk), source, self._clock.now_ns()):
+            WRITTEN.labels(source).inc()
+
+    async def _ask(self, talk: Talk, now_ns: int) -> str | None:
+        since = due_ns(talk, self._settings)
+        late = since is not None and now_ns - since > self._settings.late_s * NS
+        if late or not self._settings.by_model or not talk.lines or not self._questions.available:
+            return None
+        messages = (
+            ChatMessage(role="system", content=INSTRUCTIONS),
+            ChatMessage(role="user", content=model_input(talk)),
+        )
+        request = ModelRequest(messages=messages, schema=SCHEMA, schema_name="summary", max_tokens=MAX_TOKENS)
+        answer = await self._questions.ask(request, talk.site, talk.conversation_id)
+        text = None if answer is None else usable(answer, talk)
+        if answer is not None and text is None:
+            REFUSED.inc()
+        return text
+
+
+def _lingering(handler: Handler) -> Handler:
+    """Nobody waits for this: what comes within a moment is handled together, for the price of one."""
+
+    async def handle(batch: Sequence[Delivery]) -> None:
+        await asyncio.sleep(LINGER_S)
+        await handler(batch)
+
+    return handle
+
+
+def _decode(delivery: Delivery, kind: type[M]) -> M:
+    try:
+        return msgspec.json.decode(delivery.payload, type=kind)
+    except MALFORMED as error:
+        raise RejectedError(f"Message {delivery.message_id} of {delivery.stream} cannot be read: {error}") from error

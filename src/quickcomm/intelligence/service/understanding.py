@@ -1,0 +1,220 @@
+"""Consumes transcripts, has them classified, publishes insights: once an utterance, come what may, in the order spoken.
+
+Several batches may be in hand at once, because a language model takes its time. What is published of a conversation
+waits for what was said before in it; conversations do not wait for each other.
+"""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+import structlog
+
+from quickcomm.contracts.insight import Insight
+from quickcomm.contracts.insights import InsightsFound
+from quickcomm.contracts.transcripts import UtteranceTranscribed
+from quickcomm.intelligence.ports import Classifier, Heard, OpensTask, Owed, ResultStore
+from quickcomm.kernel.bus import Delivery, RejectedError
+from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.errors import MALFORMED
+
+CONTEXT_UTTERANCES: Final = 3
+MAX_CHANNELS: Final = 2_000
+MAX_CONTEXTS: Final = 20_000
+NS_PER_MS: Final = 1_000_000
+_decoder = msgspec.json.Decoder(UtteranceTranscribed)
+_Key = tuple[str, str]
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
+
+class _Work(msgspec.Struct, frozen=True, kw_only=True):
+    """An utterance in hand: published after `before`, and `done` when it is."""
+
+    message: UtteranceTranscribed
+    heard: Heard
+    before: asyncio.Event
+    done: asyncio.Event
+
+    @property
+    def key(self) -> _Key:
+        return (self.message.site, self.message.utterance_id)
+
+
+class Understanding:
+    def __init__(
+        self,
+        classifier: Classifier,
+        store: ResultStore,
+        clock: Clock,
+        opens_task: OpensTask,
+        *,
+        alone: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`alone`: whether the classifier takes so long that each utterance is published when it is ready."""
+        self._classifier = classifier
+        self._store = store
+        self._clock = clock
+        self._opens_task = opens_task
+        self._alone = alone
+        self._context = Context()
+        self._last: dict[_Key, asyncio.Event] = {}
+
+    async def handle(self, batch: Sequence[Delivery]) -> None:
+        """A batch of transcripts in the order spoken. Raises `RejectedError` for what is none."""
+        arrived = self._clock.now_ns()
+        # Up to the first `await` batches come one after the other, so that their utterances line up in order.
+        work = [self._line_up(message) for message in [_decode(delivery) for delivery in batch]]
+        try:
+            known = await self._store.known([item.key for item in work])
+            answer = self._each if self._alone() else self._together
+            await answer(work, known, arrived)
+        finally:
+            for item in work:
+                self._settled(item)
+        self._context.forget([item.key for item in work])
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _line_up(self, message: UtteranceTranscribed) -> _Work:
+        conversation = (message.site, message.conversation_id)
+        done = asyncio.Event()
+        before = self._last.get(conversation)
+        self._last[conversation] = done
+        if before is None:
+            before = asyncio.Event()
+            before.set()
+        heard = Heard(
+            text=message.text,
+            channel=message.channel,
+            context=self._context.of(message),
+            site=message.site,
+            conversation_id=message.conversation_id,
+            utterance_id=message.utterance_id,
+        )
+        return _Work(message=message, heard=heard, before=before, done=done)
+
+    def _settled(self, item: _Work) -> None:
+        item.done.set()
+        conversation = (item.message.site, item.message.conversation_id)
+        if self._last.get(conversation) is item.done:
+            del self._last[conversation]
+
+    async def _together(self, work: Sequence[_Work], known: set[_Key], arrived_ns: int) -> None:
+        """One call and one transaction for all: a fast classifier is faster still that way."""
+        fresh = [item for item in work if item.key not in known]
+        if not fresh:
+            return
+        answers = await self._classifier.classify([item.heard for item in fresh])
+        own = {item.done for item in work}
+        for item in work:
+            if item.before not in own:
+                await item.before.wait()
+        await self._publish(fresh, answers, arrived_ns)
+
+    async def _each(self, work: Sequence[_Work], known: set[_Key], arrived_ns: int) -> None:
+        """Each by itself; one that fails is no hindrance to the others."""
+        failures: list[Exception] = []
+
+        async def understand(item: _Work) -> None:
+            try:
+                answers = [] if item.key in known else await self._classifier.classify([item.heard])
+                await item.before.wait()
+                if answers:
+                    await self._publish([item], answers, arrived_ns)
+            except Exception as error:  # noqa: BLE001 - raised below, once the others are done
+                failures.append(error)
+            finally:
+                self._settled(item)
+
+        async with asyncio.TaskGroup() as tasks:
+            for item in work:
+                tasks.create_task(understand(item), name="understand")
+        if failures:
+            raise failures[0]
+
+    async def _publish(self, work: Sequence[_Work], answers: Sequence[tuple[Insight, ...]], arrived_ns: int) -> None:
+        now = self._clock.now_ns()
+        found = [
+            self._found(item.message, insights, arrived_ns, now) for item, insights in zip(work, answers, strict=True)
+        ]
+        owed = [
+            Owed(found=each, heard=item.heard)
+            for item, each in zip(work, found, strict=True)
+            if any(insight.degraded for insight in each.insights)
+        ]
+        await self._store.publish(found, owed)
+        log.debug("insights.published", utterances=len(found))
+
+    def _found(
+        self, message: UtteranceTranscribed, insights: tuple[Insight, ...], arrived_ns: int, now_ns: int
+    ) -> InsightsFound:
+        latency = msgspec.structs.replace(
+            message.latency,
+            queue=_ms(arrived_ns - message.published_ns),
+            classify=_ms(now_ns - arrived_ns),
+        )
+        return InsightsFound(
+            site=message.site,
+            conversation_id=message.conversation_id,
+            utterance_id=message.utterance_id,
+            revision=max(insight.revision for insight in insights),
+            insights=insights,
+            opens_tasks=opened(insights, self._opens_task),
+            speech_ended_ns=message.speech_ended_ns,
+            published_ns=now_ns,
+            latency=latency,
+            traceparent=message.traceparent,
+        )
+
+
+class Context:
+    """What was said on each channel before an utterance. Whoever comes again gets what he got before."""
+
+    def __init__(self) -> None:
+        self._said: OrderedDict[_Key, deque[tuple[str, str]]] = OrderedDict()
+        self._given: OrderedDict[_Key, tuple[str, ...]] = OrderedDict()
+
+    def of(self, message: UtteranceTranscribed) -> tuple[str, ...]:
+        key = (message.site, message.utterance_id)
+        if key in self._given:
+            return self._given[key]
+        channel = (message.site, message.channel)
+        said = self._said.setdefault(channel, deque(maxlen=CONTEXT_UTTERANCES))
+        self._said.move_to_end(channel)
+        context = tuple(text for identifier, text in said if identifier != message.utterance_id)
+        if all(identifier != message.utterance_id for identifier, _ in said):
+            said.append((message.utterance_id, message.text))
+        self._given[key] = context
+        _trim(self._said, MAX_CHANNELS)
+        _trim(self._given, MAX_CONTEXTS)
+        return context
+
+    def forget(self, utterances: Sequence[_Key]) -> None:
+        """They are published: they do not come again."""
+        for key in utterances:
+            self._given.pop(key, None)
+
+
+def opened(insights: Sequence[Insight], opens_task: OpensTask) -> tuple[int, ...]:
+    """Indexes of the insights that call for somebody to act."""
+    return tuple(insight.index for insight in insights if opens_task(insight.intent))
+
+
+def _trim(entries: OrderedDict[_Key, T], limit: int) -> None:
+    while len(entries) > limit:
+        entries.popitem(last=False)
+
+
+def _decode(delivery: Delivery) -> UtteranceTranscribed:
+    try:
+        return _decoder.decode(delivery.payload)
+    except MALFORMED as error:
+        raise RejectedError(f"Not an UtteranceTranscribed message: {error}") from error
+
+
+def _ms(nanoseconds: int) -> float:
+    return round(max(0, nanoseconds) / NS_PER_MS, 2)
