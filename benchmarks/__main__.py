@@ -20,6 +20,7 @@ BENCHMARKS: Final = {
     "live": "word error rate through the live socket (needs QUICKCOMM_SPEECH_DATA)",
     "shift": "the demo shift: words, rooms, intents, emergencies, latency",
     "store": "search, lists and the page over 100,000 utterances, also while people talk",
+    "bus": "the bus on a real Valkey: utterances a second, idle latency, take-over; the in-process bus beside it",
     "startup": "time until a warm server is ready",
 }
 
