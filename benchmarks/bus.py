@@ -4,9 +4,9 @@
 consumer process with a handler that does nothing, utterance-sized messages in batches of 128 from this process.
 
 *through*: publishing and consuming at the same time, until everything is acknowledged; *drain*: consuming and
-acknowledging what is there already. CPU is that of the consumer process alone. Latency: from the call of `publish` here to
-the handler there, one message at a time. Take-over: from `kill -9` of a consumer until another one has handled a message of
-each partition.
+acknowledging what is there already. CPU is that of the consumer process alone. Latency: from the call of `publish` here
+to the handler there, one message at a time; beside each a PING to the server and back, which shows how busy the machine
+is. Take-over: from `kill -9` of a consumer until another one has handled a message of each partition.
 """
 
 import argparse
@@ -208,13 +208,17 @@ def rate(bus: str, measured: str, messages: int, seconds: float, cpu_s: float | 
     return row
 
 
-async def latency(bus: RedisBus, process: asyncio.subprocess.Process, count: int) -> Times:
-    taken = []
+async def latency(bus: RedisBus, process: asyncio.subprocess.Process, count: int) -> tuple[Times, Times]:
+    """Of messages, and of PINGs."""
+    taken, pings = [], []
     for i in range(count):
+        began = time.monotonic_ns()
+        await bus.open()
+        pings.append((time.monotonic_ns() - began) / 1e6)
         await bus.publish(TRANSCRIPTS, f"conversation-{i}", PROBE + b"%d" % time.monotonic_ns())
         taken.append(await answer(process))
         await asyncio.sleep(0.02)
-    return Times.of(taken)
+    return Times.of(taken), Times.of(pings)
 
 
 async def take_over(bus: RedisBus, url: str, count: int) -> Times:
@@ -254,16 +258,18 @@ async def run(arguments: argparse.Namespace, server: Valkey, folder: Path) -> in
             rates.append(await drain(bus, messages, process))
             rates.append(await inside(Path(tempfile.mkdtemp(dir=folder)), messages[: arguments.messages // 10]))
             await bus.trim()
-        idle = await latency(bus, process, arguments.probes)
+        idle, ping = await latency(bus, process, arguments.probes)
     taken_over = await take_over(bus, server.url, arguments.kills)
     await bus.aclose()
     best = {kind: max(row.per_s for row in rates if (row.bus, row.measured) == kind) for kind in kinds(rates)}
     ratio = round(best["redis", "through"] / best["in-process", "through"], 1)
     print(f"publish -> handler, idle: p50 {idle.p50} ms, p99 {idle.p99} ms, worst {idle.worst} ms ({idle.count})")
+    print(f"PING beside it: p50 {ping.p50} ms, p99 {ping.p99} ms, worst {ping.worst} ms")
     print(f"take-over after kill -9: p50 {taken_over.p50:.0f} ms, worst {taken_over.worst:.0f} ms ({taken_over.count})")
     print(f"through, best of {arguments.rounds}: {ratio} times the bus inside a process")
-    result = {"rates": [asdict(row) for row in rates], "idle_ms": asdict(idle), "take_over_ms": asdict(taken_over)}
-    print(json.dumps({"sync": arguments.sync, "message_bytes": size, "ratio": ratio, **result}))
+    times = {"idle_ms": asdict(idle), "ping_ms": asdict(ping), "take_over_ms": asdict(taken_over)}
+    rows = [asdict(row) for row in rates]
+    print(json.dumps({"sync": arguments.sync, "message_bytes": size, "ratio": ratio, **times, "rates": rows}))
     return 0 if best["redis", "through"] >= AIM_PER_S and idle.p99 <= AIM_P99_MS else 1
 
 

@@ -1,20 +1,24 @@
 """What only the session store in Valkey must bear: lost answers, owners side by side, a full bus, a killed server."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
-from tests.support.hearing import TOKEN, request
+from tests.support.hearing import TOKEN, Hall, hall, request, said, silence, speech
 from tests.support.valkey import Valkey
 
 from quickcomm.audio.adapters import redis_sessions
 from quickcomm.audio.adapters.redis_sessions import RedisSessions
 from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.checkpoint import Checkpoint
-from quickcomm.audio.ports import FencedError, Progress, Stored
+from quickcomm.audio.ports import FencedError, Progress, SessionStore, Stored
+from quickcomm.audio.service import conversation as conversation_module
+from quickcomm.audio.service.manager import Session
 from quickcomm.contracts.conversations import ConversationChanged, Ledger
 from quickcomm.contracts.identity import utterance_id
 from quickcomm.contracts.insights import InsightsFound
@@ -228,6 +232,90 @@ async def test_nothing_is_acknowledged_that_the_bus_does_not_take(stores: Stores
     event = await store.publish(progress(stored, 99), utterance(stored, 3))
     assert event is not None
     assert event.seq == 4
+
+
+PHRASE = np.concatenate([silence(0.5), speech(0.8), silence(0.7)])
+
+
+async def feed(session: Session, phrases: int) -> None:
+    samples = np.tile(PHRASE, phrases)
+    for start in range(0, len(samples), 1_600):
+        await session.conversation.feed(samples[start : start + 1_600].tobytes())
+
+
+async def spans(store: SessionStore) -> list[tuple[object, object]]:
+    events = [msgspec.json.decode(event.payload) for event in await store.events("main", "c-1", 0)]
+    return [(event["start_offset"], event["end_offset"]) for event in events]
+
+
+async def test_audio_waits_for_a_full_bus_and_loses_nothing(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sound keeps coming in, what was said is kept, and no ack passes what the bus has not taken."""
+    monkeypatch.setattr(conversation_module, "RETRY_S", 0.0)
+    async with hall(tmp_path / "calm.sqlite") as here:
+        session = await here.open()
+        await feed(session, 6)
+        session.conversation.end()
+        await asyncio.wait_for(said(session), 30)
+        calm = await spans(here.store)
+    store, bus = await stores.store(high_water=2), stores.bus()
+    await bus.register(TRANSCRIPTS, "slow")
+    async with hall(tmp_path / "site.sqlite", store=store) as here:
+        session = await here.open()
+        await feed(session, 6)
+        await _two_are_there(store)
+        await here.manager.checkpoint()
+        assert session.conversation.acked <= calm[2][0], "the third was said, and is not stored"
+        await bus.retire(TRANSCRIPTS, "slow")
+        await bus._link.call("DEL", *bus._names.parts(TRANSCRIPTS))  # as if somebody had taken them
+        await _goes_on(bus, here, session)
+        assert await spans(store) == calm
+    [change] = await store.ledgers("c-1")
+    assert change.ledgers[0].balanced
+    assert change.ledgers[0].received == 6 * len(PHRASE)
+
+
+async def _two_are_there(store: RedisSessions) -> None:
+    async with asyncio.timeout(30):
+        while len(await store.events("main", "c-1", 0)) < 2:  # noqa: ASYNC110 - only the store knows
+            await asyncio.sleep(0.01)
+
+
+async def _goes_on(bus: RedisBus, here: Hall, session: Session) -> None:
+    """There is room now and then, until everything is said."""
+    session.conversation.end()
+    async with asyncio.timeout(30):
+        while not session.conversation.finished:
+            await bus._link.call("DEL", *bus._names.parts(TRANSCRIPTS))
+            await asyncio.sleep(0.01)
+    assert here.manager.conversations == []
+
+
+async def test_audio_goes_on_after_a_crash_as_if_nothing_had_been(stores: Stores, tmp_path: Path) -> None:
+    """A killed process, its successor on the same store, and what the client has not had acked sent again."""
+    store = await stores.store()
+    async with hall(tmp_path / "one.sqlite", store=store) as here:
+        session = await here.open()
+        await feed(session, 3)
+        await here.heard(session)
+    successor = await stores.store()
+    assert await successor.adopt() == 1
+    async with hall(tmp_path / "two.sqlite", store=successor) as here:
+        session = await here.open()
+        again = np.tile(PHRASE, 5)[session.conversation.next_offset :]
+        assert len(again) < 5 * len(PHRASE)
+        for start in range(0, len(again), 1_600):
+            await session.conversation.feed(again[start : start + 1_600].tobytes())
+        session.conversation.end()
+        events = await asyncio.wait_for(said(session), 30)
+    assert [event["seq"] for event in events if "seq" in event] == [1, 2, 3, 4, 5]
+    async with hall(tmp_path / "calm.sqlite") as here:
+        session = await here.open()
+        await feed(session, 5)
+        session.conversation.end()
+        await asyncio.wait_for(said(session), 30)
+        assert await spans(here.store) == await spans(successor)
 
 
 async def test_what_people_say_cannot_pass_for_a_number(stores: Stores) -> None:
