@@ -243,7 +243,7 @@ async def feed(session: Session, phrases: int) -> None:
         await session.conversation.feed(samples[start : start + 1_600].tobytes())
 
 
-async def spans(store: SessionStore) -> list[tuple[object, object]]:
+async def spans(store: SessionStore) -> list[tuple[int, int]]:
     events = [msgspec.json.decode(event.payload) for event in await store.events("main", "c-1", 0)]
     return [(event["start_offset"], event["end_offset"]) for event in events]
 
