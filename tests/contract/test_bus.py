@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection
+from tests.support.valkey import Valkey
 
-from quickcomm.kernel.bus import Bus, Delivery, Handler, RejectedError
+from quickcomm.kernel.bus import Bus, Delivery, Handler, RejectedError, handling
 from quickcomm.kernel.bus import sql as sql_bus
+from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import BusyError, NotFoundError
@@ -31,18 +33,43 @@ async def open_sql(path: Path) -> AsyncIterator[SqlBus]:
         await database.aclose()
 
 
-@pytest.fixture(params=["sql"])
-def open_bus(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenBus:
-    """Opens the same bus again each time, as a restarted process does."""
-    assert request.param == "sql"
-    monkeypatch.setattr(sql_bus, "BACKOFF_S", (0.0,) * 4)
+@asynccontextmanager
+async def open_redis(url: str, prefix: str) -> AsyncIterator[RedisBus]:
+    bus = RedisBus(url, SystemClock(), prefix=prefix)
+    await bus.open()
+    try:
+        yield bus
+    finally:
+        await bus.aclose()
+
+
+@pytest.fixture
+def open_sql_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenBus:
+    monkeypatch.setattr(handling, "BACKOFF_S", (0.0,) * 4)
+    monkeypatch.setattr(sql_bus, "RETRY_S", 0.0)
     return lambda: open_sql(tmp_path / "bus.sqlite")
+
+
+@pytest.fixture(params=["sql", "redis"])
+def open_bus(request: pytest.FixtureRequest, open_sql_bus: OpenBus, valkey: Valkey, tmp_path: Path) -> OpenBus:
+    """Opens the same bus again each time, as a restarted process does."""
+    if request.param == "sql":
+        return open_sql_bus
+    return lambda: open_redis(valkey.url, tmp_path.name)
 
 
 async def trim(bus: Bus) -> None:
     """Now, and not in a minute."""
-    assert isinstance(bus, SqlBus)
-    await bus._database.write(sql_bus._trim)
+    if isinstance(bus, RedisBus):
+        await bus.trim()
+    else:
+        assert isinstance(bus, SqlBus)
+        await bus._database.write(sql_bus._trim)
+
+
+async def backlog(bus: Bus) -> dict[str, int]:
+    assert isinstance(bus, (SqlBus, RedisBus))
+    return await bus.backlog()
 
 
 class Group:
@@ -80,10 +107,9 @@ async def subscribed(bus: Bus, group: str, handler: Handler, overlap: int = 1) -
 
 
 async def acked(bus: Bus) -> None:
-    """Every group has acknowledged everything."""
-    assert isinstance(bus, SqlBus)
+    """There are groups, and all have acknowledged everything."""
     async with asyncio.timeout(20):
-        while any((await bus.backlog()).values()):  # noqa: ASYNC110 - only the table knows
+        while not (waiting := await backlog(bus)) or any(waiting.values()):  # noqa: ASYNC110 - only the store knows
             await asyncio.sleep(0)
 
 
@@ -156,7 +182,7 @@ async def test_a_poison_message_lets_the_others_pass(open_bus: OpenBus) -> None:
         (b"nonsense", "g", "k"),
     ]
     assert letters[0].reason == "ValueError: it tastes bad"
-    assert letters[0].attempts == sql_bus.MAX_ATTEMPTS
+    assert letters[0].attempts == handling.MAX_ATTEMPTS
     assert letters[1].reason == "not even a message"
 
 
@@ -232,9 +258,11 @@ async def test_trimming_stays_behind_every_group(open_bus: OpenBus) -> None:
     assert late.payloads == again.payloads == [b"new"]
 
 
-async def test_a_busy_database_does_not_end_a_subscription(open_bus: OpenBus, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_busy_database_does_not_end_a_subscription(
+    open_sql_bus: OpenBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     group = Group()
-    async with open_bus() as bus, subscribed(bus, "g", group):
+    async with open_sql_bus() as bus, subscribed(bus, "g", group):
         assert isinstance(bus, SqlBus)
         await bus.publish(STREAM, "k", b"a")
         await group.wait(lambda group: bool(group.got))
@@ -298,8 +326,7 @@ async def publish_one_by_one(bus: Bus, slow: Slow, *payloads: bytes) -> None:
 
 
 async def left(bus: Bus) -> int:
-    assert isinstance(bus, SqlBus)
-    return (await bus.backlog())[f"{STREAM}/g"]
+    return (await backlog(bus))[f"{STREAM}/g"]
 
 
 async def test_batches_overlap_and_are_acknowledged_in_order(open_bus: OpenBus) -> None:

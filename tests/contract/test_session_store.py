@@ -3,12 +3,15 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import pytest
 import sqlalchemy as sa
 from tests.support.hearing import TOKEN, request
+from tests.support.valkey import Valkey
 
+from quickcomm.audio.adapters.redis_sessions import RedisSessions
 from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
 from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.checkpoint import Checkpoint
@@ -21,18 +24,34 @@ from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
+from quickcomm.kernel.bus import BusUnavailableError
 from quickcomm.kernel.bus import sql as sql_bus
+from quickcomm.kernel.bus.redis_link import Link
+from quickcomm.kernel.bus.redis_names import Names
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.errors import ForbiddenError
 from quickcomm.kernel.storage import Database, StorageError, migrate
 
 
-class Site:
+class Site(Protocol):
     """A store, the clock that it goes by, and what it told the bus."""
 
-    def __init__(self, store: SessionStore, database: Database, clock: FakeClock) -> None:
-        self.store = store
+    store: SessionStore
+    clock: FakeClock
+
+    async def told(self, stream: str) -> list[bytes]: ...
+
+    async def break_bus(self) -> None:
+        """Nothing can be published to `transcripts.v1` any more."""
+        ...
+
+    async def mend_bus(self) -> None: ...
+
+
+class SqlSite:
+    def __init__(self, database: Database, clock: FakeClock) -> None:
+        self.store: SessionStore = SqlSessions(database, clock)
         self.clock = clock
         self.database = database
 
@@ -42,16 +61,46 @@ class Site:
             lambda connection: list(connection.execute(query.order_by(sql_bus.messages.c.id)).scalars())
         )
 
-    async def rename(self, table: str, name: str) -> None:
+    async def break_bus(self) -> None:
+        await self._rename("bus_messages", "gone")
+
+    async def mend_bus(self) -> None:
+        await self._rename("gone", "bus_messages")
+
+    async def _rename(self, table: str, name: str) -> None:
         def run(connection: sa.Connection) -> None:
             connection.exec_driver_sql(f"ALTER TABLE {table} RENAME TO {name}")
 
         await self.database.write(run)
 
-    async def states(self) -> list[str]:
-        return [
-            msgspec.json.decode(payload, type=ConversationChanged).state for payload in await self.told(CONVERSATIONS)
-        ]
+
+class RedisSite:
+    def __init__(self, store: RedisSessions, url: str, clock: FakeClock, prefix: str) -> None:
+        self.store: SessionStore = store
+        self.clock = clock
+        self.names = Names(prefix)
+        self.link = Link(url)
+
+    async def told(self, stream: str) -> list[bytes]:
+        found = [entry for part in self.names.parts(stream) for entry in await self.link.call("XRANGE", part, "-", "+")]
+        return [fields[b"p"] for _, fields in sorted(found, key=lambda entry: tuple(map(int, entry[0].split(b"-"))))]
+
+    async def break_bus(self) -> None:
+        for part in self.names.parts(TRANSCRIPTS):
+            if await self.link.call("EXISTS", part):
+                await self.link.call("RENAME", part, f"{part}:gone")
+            await self.link.call("SET", part, "no stream")
+
+    async def mend_bus(self) -> None:
+        for part in self.names.parts(TRANSCRIPTS):
+            await self.link.call("DEL", part)
+            if await self.link.call("EXISTS", f"{part}:gone"):
+                await self.link.call("RENAME", f"{part}:gone", part)
+
+
+async def states(site: Site) -> list[str]:
+    payloads = await site.told(CONVERSATIONS)
+    return [msgspec.json.decode(payload, type=ConversationChanged).state for payload in payloads]
 
 
 @asynccontextmanager
@@ -61,17 +110,32 @@ async def open_sql(path: Path, clock: FakeClock) -> AsyncIterator[Site]:
     SqlBus(database, clock).migrate()
     migrate(database.engine, "audio", MIGRATIONS)
     try:
-        yield Site(SqlSessions(database, clock), database, clock)
+        yield SqlSite(database, clock)
     finally:
         await database.aclose()
 
 
-@pytest.fixture(params=["sql"])
-def open_site(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], AbstractAsyncContextManager[Site]]:
+@asynccontextmanager
+async def open_redis(url: str, prefix: str, clock: FakeClock) -> AsyncIterator[Site]:
+    store = RedisSessions(url, clock, prefix=prefix)
+    await store.connect()
+    site = RedisSite(store, url, clock, prefix)
+    try:
+        yield site
+    finally:
+        await store.aclose()
+        await site.link.aclose()
+
+
+@pytest.fixture(params=["sql", "redis"])
+def open_site(
+    request: pytest.FixtureRequest, tmp_path: Path, valkey: Valkey
+) -> Callable[[], AbstractAsyncContextManager[Site]]:
     """Opens the same store again each time, as a restarted process does."""
-    assert request.param == "sql"
     clock = FakeClock()
-    return lambda: open_sql(tmp_path / "site.sqlite", clock)
+    if request.param == "sql":
+        return lambda: open_sql(tmp_path / "site.sqlite", clock)
+    return lambda: open_redis(valkey.url, tmp_path.name, clock)
 
 
 @pytest.fixture
@@ -165,7 +229,7 @@ async def test_a_new_conversation(site: Site) -> None:
     assert stored.created
     assert (stored.epoch, stored.last_seq, stored.state) == (1, 0, "live")
     assert stored.checkpoints == (Checkpoint(), Checkpoint())
-    assert await site.states() == ["live"]
+    assert await states(site) == ["live"]
 
 
 async def test_resuming_gives_back_everything_under_a_new_epoch(
@@ -213,7 +277,7 @@ async def test_an_owner_that_was_replaced_can_do_nothing(site: Site) -> None:
     assert await site.store.save([progress(old, 5_120)]) == [("main", "c-1")]
     assert await log(site, new) == []
     assert await site.told(TRANSCRIPTS) == []
-    assert await site.states() == ["live", "live"]
+    assert await states(site) == ["live", "live"]
     [left] = await site.store.ledgers("c-1")
     assert left.ledgers == (Ledger(),)
 
@@ -238,10 +302,10 @@ async def test_publishing_is_one_step(site: Site) -> None:
     assert (message.seq, message.utterance_id) == (1, event.utterance_id)
     assert await site.store.events("main", "c-1", 0) == [event]
 
-    await site.rename("bus_messages", "gone")
-    with pytest.raises(StorageError):
+    await site.break_bus()
+    with pytest.raises((StorageError, BusUnavailableError)):
         await site.store.publish(progress(stored, 10_240), utterance(stored, 6_000))
-    await site.rename("gone", "bus_messages")
+    await site.mend_bus()
     assert await log(site, stored) == [1]
     again = await site.store.publish(progress(stored, 10_240), utterance(stored, 6_000))
     assert again is not None

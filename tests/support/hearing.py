@@ -13,7 +13,7 @@ import numpy.typing as npt
 from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
 from quickcomm.audio.model.formats import AudioFormat, Int16
 from quickcomm.audio.model.settings import AudioSettings
-from quickcomm.audio.ports import Clip, FencedError, OpenRequest, Recorder, SttTraits, Transcript
+from quickcomm.audio.ports import Clip, FencedError, OpenRequest, Recorder, SessionStore, SttTraits, Transcript
 from quickcomm.audio.service.conversation import Conversation
 from quickcomm.audio.service.front_end import FrontEnd
 from quickcomm.audio.service.listener import Tools
@@ -106,10 +106,17 @@ def request(
 class Hall:
     """A manager with its conversations' tasks."""
 
-    def __init__(self, path: Path, engine: ScriptedEngine, settings: AudioSettings, recorder: Recorder | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        engine: ScriptedEngine,
+        settings: AudioSettings,
+        recorder: Recorder | None,
+        store: SessionStore | None,
+    ) -> None:
         self.clock = SystemClock()
         self.database = Database(path)
-        self.store = SqlSessions(self.database, self.clock)
+        self.store = SqlSessions(self.database, self.clock) if store is None else store
         self.bus = SqlBus(self.database, self.clock)
         self.engine = engine
         self.transcriber = Transcriber(engine, self.clock)
@@ -158,9 +165,10 @@ async def hall(
     engine: ScriptedEngine | None = None,
     settings: AudioSettings | None = None,
     recorder: Recorder | None = None,
+    store: SessionStore | None = None,
 ) -> AsyncGenerator[Hall]:
     """Ends without a farewell, as a killed process does; open the same path again to restart it."""
-    made = Hall(path, engine or ScriptedEngine(), settings or AudioSettings(answer_wait_s=0.0), recorder)
+    made = Hall(path, engine or ScriptedEngine(), settings or AudioSettings(answer_wait_s=0.0), recorder, store)
     made.database.open()
     made.bus.migrate()
     migrate(made.database.engine, "audio", MIGRATIONS)

@@ -1,5 +1,16 @@
-"""The bus port: ordered streams, consumer groups, at least once. See `sql.py` for the one inside a process."""
+"""The bus port: ordered streams, consumer groups, at least once.
 
-from quickcomm.kernel.bus.port import Bus, DeadLetter, Delivery, Handler, RejectedError
+`sql.py` is the one inside a process, `redis.py` the one between processes.
+"""
 
-__all__ = ["Bus", "DeadLetter", "Delivery", "Handler", "RejectedError"]
+from quickcomm.kernel.bus.port import (
+    Bus,
+    BusFullError,
+    BusUnavailableError,
+    DeadLetter,
+    Delivery,
+    Handler,
+    RejectedError,
+)
+
+__all__ = ["Bus", "BusFullError", "BusUnavailableError", "DeadLetter", "Delivery", "Handler", "RejectedError"]

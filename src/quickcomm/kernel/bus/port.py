@@ -9,13 +9,26 @@ from typing import Protocol
 
 import msgspec
 
-from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.errors import BusyError, QuickCommError
 
 
 class RejectedError(QuickCommError):
     """Raised by a handler for a message that no retry can help: straight to the dead letters."""
 
     code = "bus.rejected"
+
+
+class BusUnavailableError(QuickCommError):
+    """The server behind the bus does not answer, or refuses; the same call may succeed later."""
+
+    code = "bus.unavailable"
+    retryable = True
+
+
+class BusFullError(BusyError):
+    """So much waits to be handled that no more is taken. Nothing was published: keep it and try again."""
+
+    code = "bus.full"
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +60,7 @@ Handler = Callable[[Sequence[Delivery]], Awaitable[None]]
 
 class Bus(Protocol):
     async def publish(self, stream: str, key: str, payload: bytes) -> None:
-        """Return once the message is durable."""
+        """Return once the message is durable. Raises `BusFullError` and `BusUnavailableError`."""
         ...
 
     async def subscribe(self, stream: str, group: str, handler: Handler, *, overlap: int = 1) -> None:

@@ -14,7 +14,8 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects.sqlite import insert
 
 from quickcomm.contracts.identity import bucket
-from quickcomm.kernel.bus.port import DeadLetter, Delivery, Handler, RejectedError
+from quickcomm.kernel.bus.handling import MAX_ATTEMPTS, handle
+from quickcomm.kernel.bus.port import DeadLetter, Delivery, Handler
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import NotFoundError, QuickCommError
 from quickcomm.kernel.storage.database import Database, StorageError, touch
@@ -23,8 +24,7 @@ from quickcomm.kernel.storage.migrations import migrate
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 PARTITIONS: Final = 4
 BATCH: Final = 64
-MAX_ATTEMPTS: Final = 5
-BACKOFF_S: Final = (0.05, 0.2, 1.0, 3.0)
+RETRY_S: Final = 3.0
 TRIM_EVERY_S: Final = 60.0
 
 log = structlog.get_logger(__name__)
@@ -202,7 +202,7 @@ class SqlBus:
         self, place: _Place, batch: Sequence[Delivery], handler: Handler, before: asyncio.Event, done: asyncio.Event
     ) -> None:
         """Have a batch handled; acknowledge it once those before it are."""
-        failed = await self._handle(place.group, batch, handler)
+        failed = await handle(place.group, batch, handler)
         await before.wait()
         await self._acknowledge(place, batch[-1].message_id, failed)
         done.set()
@@ -213,38 +213,7 @@ class SqlBus:
                 return await self._database.read(lambda connection: _fetch(connection, stream, part, after))
             except StorageError as error:
                 log.warning("bus.fetch_failed", stream=stream, error=str(error))
-                await asyncio.sleep(BACKOFF_S[-1])
-
-    async def _handle(self, group: str, batch: Sequence[Delivery], handler: Handler) -> list[tuple[Delivery, str]]:
-        """Handle the batch; what fails is tried alone, so that it cannot hold up its neighbours. Returns the failed."""
-        try:
-            await handler(batch)
-        except Exception as error:  # noqa: BLE001 - whatever a handler raises, the stream goes on
-            log.info("bus.batch_failed", group=group, messages=len(batch), error=type(error).__name__)
-        else:
-            return []
-        failed = []
-        for delivery in batch:
-            reason = await self._handle_alone(group, delivery, handler)
-            if reason is not None:
-                failed.append((delivery, reason))
-        return failed
-
-    async def _handle_alone(self, group: str, delivery: Delivery, handler: Handler) -> str | None:
-        reason = ""
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            try:
-                await handler([delivery])
-            except RejectedError as error:
-                return str(error)
-            except Exception as error:  # noqa: BLE001 - kept as the dead letter's reason
-                reason = f"{type(error).__name__}: {error}"
-                log.warning("bus.handler_failed", group=group, stream=delivery.stream, attempt=attempt, error=reason)
-                if attempt < MAX_ATTEMPTS:
-                    await asyncio.sleep(BACKOFF_S[attempt - 1])
-            else:
-                return None
-        return reason
+                await asyncio.sleep(RETRY_S)
 
     async def _acknowledge(self, place: _Place, cursor: int, failed: Sequence[tuple[Delivery, str]]) -> None:
         def run(connection: Connection) -> None:
@@ -257,7 +226,7 @@ class SqlBus:
                 await self._database.write(run)
             except QuickCommError as error:  # also a database that is too busy
                 log.warning("bus.ack_failed", group=place.group, stream=place.stream, error=str(error))
-                await asyncio.sleep(BACKOFF_S[-1])
+                await asyncio.sleep(RETRY_S)
             else:
                 return
 

@@ -1,0 +1,144 @@
+"""What the session store does in one step inside Valkey, in Lua. See `redis_sessions.py` for the keys.
+
+Every script that writes counts the conversation's `version` up, so that what was read before can be written back only
+if nothing happened in between. What may be refused (a full or damaged stream, no memory) comes before the first write.
+"""
+
+from typing import Final
+
+from quickcomm.kernel.bus.redis_scripts import ROOM
+
+LOAD: Final = """
+-- KEYS: conversation, said. Returns both, flat.
+return {redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2])}
+"""
+
+_WRITE: Final = """
+local function announce(stream, key, payload)
+  if payload ~= '' then redis.call('XADD', stream, '*', 'k', key, 'p', payload) end
+end
+
+local function index(open, closed, name, state, updated)
+  if state == 'live' or state == 'interrupted' then
+    redis.call('ZADD', open, updated, name)
+    redis.call('ZREM', closed, name)
+  else
+    redis.call('ZADD', closed, updated, name)
+    redis.call('ZREM', open, name)
+  end
+end
+"""
+
+CREATE: Final = (
+    _WRITE
+    + """
+-- KEYS: conversation, open, closed, stream. ARGV: name, key, change, updated, then fields and values.
+if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
+announce(KEYS[4], ARGV[2], ARGV[3])
+redis.call('HSET', KEYS[1], 'updated_ns', ARGV[4], 'version', 1, unpack(ARGV, 5))
+index(KEYS[2], KEYS[3], ARGV[1], 'live', ARGV[4])
+return 1
+"""
+)
+
+REPLACE: Final = (
+    _WRITE
+    + """
+-- KEYS: conversation, open, closed, stream, said, log.
+-- ARGV: name, key, change, version, state, how long an ended one can be replayed (s), then fields and values.
+-- Writes if nothing happened since the version was read. Returns the conversation as it is then, or nothing.
+if redis.call('HGET', KEYS[1], 'version') ~= ARGV[4] then return {} end
+announce(KEYS[4], ARGV[2], ARGV[3])
+redis.call('HSET', KEYS[1], 'state', ARGV[5], unpack(ARGV, 7))
+redis.call('HINCRBY', KEYS[1], 'version', 1)
+if ARGV[5] == 'expired' then
+  redis.call('EXPIRE', KEYS[5], ARGV[6])
+  redis.call('EXPIRE', KEYS[6], ARGV[6])
+end
+index(KEYS[2], KEYS[3], ARGV[1], ARGV[5], redis.call('HGET', KEYS[1], 'updated_ns'))
+return redis.call('HGETALL', KEYS[1])
+"""
+)
+
+PUBLISH: Final = (
+    ROOM
+    + """
+-- KEYS: conversation, said, log, open, stream. ARGV: name, key, epoch, utterance, checkpoints, ledgers, updated, mark,
+-- event before and after its seq, message before and after it. Returns {seq}, {'fenced'}, {'full'} or {'known', seq}.
+if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[3] then return {'fenced'} end
+local known = redis.call('HGET', KEYS[2], 'u:' .. ARGV[4])
+if known then return {'known', tonumber(known)} end
+if not room(KEYS[5], tonumber(ARGV[8])) then return {'full'} end
+local seq = redis.call('HGET', KEYS[1], 'seq') + 1
+redis.call('XADD', KEYS[5], '*', 'k', ARGV[2], 'p', ARGV[11] .. seq .. ARGV[12])
+redis.call('RPUSH', KEYS[3], ARGV[4] .. '\\n' .. ARGV[9] .. seq .. ARGV[10])
+redis.call('HSET', KEYS[2], 'u:' .. ARGV[4], seq)
+redis.call('HSET', KEYS[1], 'seq', seq, 'checkpoints', ARGV[5], 'ledgers', ARGV[6], 'updated_ns', ARGV[7])
+redis.call('HINCRBY', KEYS[1], 'version', 1)
+redis.call('ZADD', KEYS[4], 'XX', ARGV[7], ARGV[1])
+return {seq}
+"""
+)
+
+SAVE: Final = """
+-- KEYS: open, then conversations. ARGV: for each conversation name, epoch, checkpoints, ledgers, updated.
+-- Returns the places of those that are fenced.
+local fenced = {}
+for i = 2, #KEYS do
+  local at = (i - 2) * 5
+  if redis.call('HGET', KEYS[i], 'epoch') == ARGV[at + 2] then
+    redis.call('HSET', KEYS[i], 'checkpoints', ARGV[at + 3], 'ledgers', ARGV[at + 4], 'updated_ns', ARGV[at + 5])
+    redis.call('HINCRBY', KEYS[i], 'version', 1)
+    redis.call('ZADD', KEYS[1], 'XX', ARGV[at + 5], ARGV[at + 1])
+  else
+    fenced[#fenced + 1] = i - 2
+  end
+end
+return fenced
+"""
+
+CHANGE: Final = (
+    _WRITE
+    + """
+-- KEYS: conversation, said, log, open, closed, stream.
+-- ARGV: name, key, epoch, checkpoints, ledgers, updated, state, change, how long an ended one can be replayed (s).
+if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[3] then return 0 end
+announce(KEYS[6], ARGV[2], ARGV[8])
+redis.call('HSET', KEYS[1], 'checkpoints', ARGV[4], 'ledgers', ARGV[5], 'updated_ns', ARGV[6], 'state', ARGV[7])
+redis.call('HINCRBY', KEYS[1], 'version', 1)
+index(KEYS[4], KEYS[5], ARGV[1], ARGV[7], ARGV[6])
+if ARGV[7] == 'ended' or ARGV[7] == 'expired' then
+  redis.call('EXPIRE', KEYS[2], ARGV[9])
+  redis.call('EXPIRE', KEYS[3], ARGV[9])
+end
+return 1
+"""
+)
+
+INSIGHTS: Final = """
+-- KEYS: conversation, said, log. ARGV: utterance, revision, event before and after its seq.
+-- Returns {seq}, {'known', seq} for this very revision, or {}: a newer one is there, nobody knows the conversation, or
+-- its log is gone.
+local seq = redis.call('HGET', KEYS[1], 'seq')
+if not seq or redis.call('LLEN', KEYS[3]) ~= tonumber(seq) then return {} end
+local known = redis.call('HGET', KEYS[2], 'i:' .. ARGV[1])
+if known then
+  local revision, place = string.match(known, '^(%d+) (%d+)$')
+  if tonumber(revision) > tonumber(ARGV[2]) then return {} end
+  if revision == ARGV[2] then return {'known', tonumber(place)} end
+end
+seq = seq + 1
+redis.call('RPUSH', KEYS[3], ARGV[1] .. '\\n' .. ARGV[3] .. seq .. ARGV[4])
+redis.call('HSET', KEYS[2], 'i:' .. ARGV[1], ARGV[2] .. ' ' .. seq)
+redis.call('HSET', KEYS[1], 'seq', seq)
+redis.call('HINCRBY', KEYS[1], 'version', 1)
+return {seq}
+"""
+
+DELETE: Final = """
+-- KEYS: conversation, said, log, closed. ARGV: name, version.
+if redis.call('HGET', KEYS[1], 'version') ~= ARGV[2] then return 0 end
+redis.call('ZREM', KEYS[4], ARGV[1])
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+return 1
+"""

@@ -1,0 +1,140 @@
+"""The bus between processes: Redis Streams on one Valkey (or Redis ≥ 7) server, with the guarantees of `port.py`.
+
+A stream has `PARTITIONS` parts; a key is always in the same one. Each part has one consumer a group, by a lease that is
+taken over when it is not renewed. See docs/adr/0012-bus-on-redis-streams.md.
+"""
+
+import asyncio
+from typing import Final
+
+import msgspec
+import structlog
+
+from quickcomm.kernel.bus.port import DeadLetter, Handler
+from quickcomm.kernel.bus.redis_consumer import Letter
+from quickcomm.kernel.bus.redis_group import Member, register
+from quickcomm.kernel.bus.redis_link import Link, Script
+from quickcomm.kernel.bus.redis_names import PREFIX, Names
+from quickcomm.kernel.bus.redis_publisher import Publisher
+from quickcomm.kernel.bus.redis_scripts import BACKLOG, FULL, REPLAY, TRIM
+from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.errors import NotFoundError, QuickCommError
+
+HIGH_WATER: Final = 10_000
+TRIM_EVERY_S: Final = 60.0
+_BACKLOG: Final = Script(BACKLOG)
+_FULL: Final = Script(FULL)
+_REPLAY: Final = Script(REPLAY)
+_TRIM: Final = Script(TRIM)
+_letters: Final = msgspec.msgpack.Decoder(Letter)
+
+log = structlog.get_logger(__name__)
+
+
+class RedisBus:
+    """A `Bus`. `open()` before the first use, `aclose()` after the last.
+
+    A subscription outlives the server's absence; a call raises `BusUnavailableError` meanwhile. Where the answer to
+    `publish` is lost with the connection, the message may be there all the same: published again, it is there twice.
+    """
+
+    def __init__(self, url: str, clock: Clock, *, prefix: str = PREFIX, high_water: int = HIGH_WATER) -> None:
+        """`url`: `redis://`, `rediss://` or `unix://`. `high_water`: unacknowledged messages that a partition takes."""
+        self._clock = clock
+        self._names = Names(prefix)
+        self._link = Link(url)
+        self._high_water = high_water
+        self._publisher = Publisher(self._link, self._names, high_water)
+
+    async def open(self) -> None:
+        """Raises `BusUnavailableError` where the server does not answer."""
+        await self._link.call("PING")
+
+    async def aclose(self) -> None:
+        """May be called again. Subscriptions are cancelled before."""
+        await self._link.aclose()
+
+    async def publish(self, stream: str, key: str, payload: bytes) -> None:
+        """Return once the server has it. Raises `BusFullError` and `BusUnavailableError`."""
+        await self._publisher.publish(stream, key, payload)
+
+    async def publish_many(self, stream: str, messages: list[tuple[str, bytes]]) -> int:
+        """Publish (key, payload) pairs at once, in order. How many: fewer than all where the stream is full."""
+        return await self._publisher.publish_many(stream, messages)
+
+    async def subscribe(self, stream: str, group: str, handler: Handler, *, overlap: int = 1) -> None:
+        """Register the group and deliver to it until cancelled. A new group starts with what the stream still holds.
+
+        Several processes may subscribe as the same group: the partitions are shared among them.
+        """
+        await Member(self._link, self._names, self._clock, stream, group).run(handler, overlap)
+
+    # -- groups -----------------------------------------------------------------------------------------------------
+
+    async def register(self, stream: str, group: str) -> None:
+        """From now on nothing is trimmed that the group has not acknowledged. Doing it again changes nothing."""
+        await register(self._link, self._names, stream, group)
+
+    async def retire(self, stream: str, group: str) -> None:
+        """Nothing waits for this group any more. Stop its consumers before: they would register it again."""
+        for name in self._names.parts(stream):
+            if await self._link.call("EXISTS", name):
+                await self._link.call("XGROUP", "DESTROY", name, group)
+        await self._link.call("DEL", self._names.leases(stream, group), self._names.members(stream, group))
+
+    async def backlog(self) -> dict[str, int]:
+        """Messages not yet acknowledged, by `stream/group`."""
+        found = {}
+        for stream in await self._streams():
+            pairs = await self._link.run(_BACKLOG, self._names.parts(stream))
+            for group, count in zip(pairs[::2], pairs[1::2], strict=True):
+                found[f"{stream}/{group.decode()}"] = int(count)
+        return found
+
+    async def full(self, stream: str) -> bool:
+        """Whether a partition is at its high-water mark: publishing to it raises `BusFullError`."""
+        return bool(await self._link.run(_FULL, self._names.parts(stream), self._high_water))
+
+    async def trim(self) -> int:
+        """Delete what every registered group has acknowledged; how many messages."""
+        return sum([await self._link.run(_TRIM, self._names.parts(stream)) for stream in await self._streams()])
+
+    async def trim_forever(self) -> None:
+        """Now and then; several processes may do it."""
+        while True:
+            try:
+                await self.trim()
+            except QuickCommError as error:
+                log.warning("bus.trim_failed", error=str(error))
+            await asyncio.sleep(TRIM_EVERY_S)
+
+    async def _streams(self) -> list[str]:
+        return sorted(name.decode() for name in await self._link.call("SMEMBERS", self._names.streams))
+
+    # -- dead letters -----------------------------------------------------------------------------------------------
+
+    async def dead_letters(self) -> list[DeadLetter]:
+        stored: dict[bytes, bytes] = await self._link.call("HGETALL", self._names.dead)
+        return [_dead_letter(number, stored[b"%d" % number]) for number in sorted(map(int, stored))]
+
+    async def replay(self, dead_letter_id: int) -> None:
+        """Publish it again. Groups that handled it already see it twice, and drop it by its id."""
+        value = await self._link.call("HGET", self._names.dead, dead_letter_id)
+        if value is None:
+            raise _missing(dead_letter_id)
+        letter = _letters.decode(value)
+        keys = (self._names.dead, self._names.of_key(letter.stream, letter.key))
+        if not await self._link.run(_REPLAY, keys, dead_letter_id, letter.key, letter.payload):
+            raise _missing(dead_letter_id)
+
+    async def drop(self, dead_letter_id: int) -> None:
+        if not await self._link.call("HDEL", self._names.dead, dead_letter_id):
+            raise _missing(dead_letter_id)
+
+
+def _dead_letter(number: int, stored: bytes) -> DeadLetter:
+    return DeadLetter(id=number, **msgspec.structs.asdict(_letters.decode(stored)))
+
+
+def _missing(dead_letter_id: int) -> NotFoundError:
+    return NotFoundError(f"There is no dead letter {dead_letter_id}.")

@@ -1,0 +1,102 @@
+"""Publishing: what is published at the same time goes to the server together, in the order of the calls."""
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from quickcomm.kernel.bus.port import BusFullError, BusUnavailableError
+from quickcomm.kernel.bus.redis_link import Argument, Link, Script
+from quickcomm.kernel.bus.redis_names import Names
+from quickcomm.kernel.bus.redis_scripts import PUBLISH
+from quickcomm.kernel.errors import QuickCommError
+
+TOGETHER: Final = 256
+_PUBLISH: Final = Script(PUBLISH)
+FULL: Final = "Too much waits to be handled on this stream; nothing was published. Try again in a moment."
+
+
+class _Message:
+    __slots__ = ("error", "key", "payload", "stream", "turn")
+
+    def __init__(self, stream: str, key: str, payload: bytes) -> None:
+        self.stream = stream
+        self.key = key
+        self.payload = payload
+        self.error: QuickCommError | None = None
+        self.turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        """True: its publisher is to send what waits. False: another one has sent it."""
+
+
+class Publisher:
+    """`high_water`: messages that a partition holds at most, not counting what all groups have acknowledged."""
+
+    def __init__(self, link: Link, names: Names, high_water: int) -> None:
+        self._link = link
+        self._names = names
+        self._high_water = high_water
+        self._waiting: deque[_Message] = deque()
+        self._sending = False
+
+    async def publish(self, stream: str, key: str, payload: bytes) -> None:
+        """One caller sends for all that wait, and then leaves that to the next one."""
+        message = _Message(stream, key, payload)
+        self._waiting.append(message)
+        if self._sending:
+            try:
+                mine = await message.turn
+            except asyncio.CancelledError:
+                if message.turn.done() and not message.turn.cancelled() and message.turn.result():
+                    self._pass_on()
+                raise
+        else:
+            mine = self._sending = True
+            message.turn.set_result(True)
+        if mine:
+            try:
+                await self._send(self._next())
+            finally:
+                self._pass_on()
+        if message.error is not None:
+            raise message.error
+
+    async def publish_many(self, stream: str, messages: list[tuple[str, bytes]]) -> int:
+        """Publish (key, payload) pairs in order, up to the first that is refused; how many are durable."""
+        batch = [_Message(stream, key, payload) for key, payload in messages]
+        await self._send(batch)
+        refused = next((number for number, message in enumerate(batch) if message.error is not None), len(batch))
+        error = batch[0].error if batch else None
+        if error is not None:
+            raise error
+        return refused
+
+    def _next(self) -> list[_Message]:
+        """What is sent together: the sender's own first, and none that nobody waits for any more."""
+        batch = [self._waiting.popleft() for _ in range(min(TOGETHER, len(self._waiting)))]
+        return [message for message in batch if message is batch[0] or not message.turn.done()]
+
+    def _pass_on(self) -> None:
+        while self._waiting and self._waiting[0].turn.done():
+            self._waiting.popleft()
+        self._sending = bool(self._waiting)
+        if self._sending:
+            self._waiting[0].turn.set_result(True)
+
+    async def _send(self, batch: list[_Message]) -> None:
+        """Whatever happens, each of them is settled; where the answer is lost, it may be published or not."""
+        streams: dict[str, int] = {}
+        arguments: list[Argument] = [self._high_water]
+        for message in batch:
+            name = self._names.of_key(message.stream, message.key)
+            arguments += [streams.setdefault(name, len(streams) + 1), message.key, message.payload]
+        lost: QuickCommError | None = BusUnavailableError("Publishing was cancelled; it may have happened or not.")
+        answer: list[int] = []
+        try:
+            answer = await self._link.run(_PUBLISH, list(streams), *arguments)
+            lost = None
+        except QuickCommError as reason:
+            lost = reason
+        finally:
+            for number, message in enumerate(batch):
+                message.error = lost if lost or answer[number] else BusFullError(FULL)
+                if not message.turn.done():
+                    message.turn.set_result(False)

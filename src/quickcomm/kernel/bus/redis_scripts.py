@@ -1,0 +1,209 @@
+"""What must happen in one step inside Valkey, in Lua. Each script is atomic; none is rolled back.
+
+Hence in each: whatever can be refused (a wrong type, no memory) comes before the first write. Keys are made from names,
+and a script touches keys of several streams: one Valkey instance holds them all, a cluster is not supported.
+"""
+
+from typing import Final
+
+ROOM: Final = """
+local function fields(flat)
+  local found = {}
+  for i = 1, #flat, 2 do found[flat[i]] = flat[i + 1] end
+  return found
+end
+
+local function parse(id)
+  local ms, seq = string.match(id, '^(%d+)-(%d+)$')
+  return tonumber(ms), tonumber(seq)
+end
+
+-- Deletes what every group has acknowledged; a stream without groups keeps everything.
+local function trim(stream)
+  if redis.call('XLEN', stream) == 0 then return 0 end
+  local ms, seq
+  for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    local group = fields(flat)
+    local m, s
+    if group['pending'] > 0 then
+      m, s = parse(redis.call('XPENDING', stream, group['name'])[2])
+    else
+      m, s = parse(group['last-delivered-id'])
+      s = s + 1
+    end
+    if ms == nil or m < ms or (m == ms and s < seq) then ms, seq = m, s end
+  end
+  if ms == nil then return 0 end
+  return redis.call('XTRIM', stream, 'MINID', '=', string.format('%.0f-%.0f', ms, seq))
+end
+
+-- Whether a stream takes one more: below its high-water mark, not counting what all have acknowledged.
+local function room(stream, mark)
+  if redis.call('XLEN', stream) < mark then return true end
+  trim(stream)
+  return redis.call('XLEN', stream) < mark
+end
+"""
+"""To be put before scripts that append or trim."""
+
+PUBLISH: Final = (
+    ROOM
+    + """
+-- KEYS: streams. ARGV: mark, then for each message: number of its stream, key, payload. Returns 1 or 0 (full) for each.
+local mark, free, answer = tonumber(ARGV[1]), {}, {}
+for i = 2, #ARGV, 3 do
+  local at = tonumber(ARGV[i])
+  if free[at] == nil then free[at] = room(KEYS[at], mark) end
+  if free[at] then
+    redis.call('XADD', KEYS[at], '*', 'k', ARGV[i + 1], 'p', ARGV[i + 2])
+    answer[#answer + 1] = 1
+  else
+    answer[#answer + 1] = 0
+  end
+end
+return answer
+"""
+)
+
+REGISTER: Final = """
+-- KEYS: streams' names, partitions. ARGV: stream, group.
+for i = 2, #KEYS do
+  local answer = redis.pcall('XGROUP', 'CREATE', KEYS[i], ARGV[2], '0', 'MKSTREAM')
+  if answer['err'] and not string.find(answer['err'], 'BUSYGROUP', 1, true) then return answer end
+end
+redis.call('SADD', KEYS[1], ARGV[1])
+return 1
+"""
+
+TRIM: Final = ROOM + "local n = 0; for _, stream in ipairs(KEYS) do n = n + trim(stream) end; return n"
+
+FULL: Final = (
+    ROOM
+    + """
+for _, stream in ipairs(KEYS) do
+  if not room(stream, tonumber(ARGV[1])) then return 1 end
+end
+return 0
+"""
+)
+
+BACKLOG: Final = (
+    ROOM
+    + """
+-- KEYS: partitions of a stream. Returns group, messages not acknowledged, group, …
+local waiting, names = {}, {}
+for _, stream in ipairs(KEYS) do
+  if redis.call('EXISTS', stream) == 1 then
+    for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+      local group = fields(flat)
+      local name, lag = group['name'], group['lag']
+      if not lag then lag = #redis.call('XRANGE', stream, '(' .. group['last-delivered-id'], '+') end
+      if waiting[name] == nil then
+        waiting[name] = 0
+        names[#names + 1] = name
+      end
+      waiting[name] = waiting[name] + group['pending'] + lag
+    end
+  end
+end
+local answer = {}
+for _, name in ipairs(names) do
+  answer[#answer + 1] = name
+  answer[#answer + 1] = waiting[name]
+end
+return answer
+"""
+)
+
+HEARTBEAT: Final = """
+-- KEYS: leases, members. ARGV: consumer, lease ms, partitions, then for each one held: partition, token.
+-- Renews what is held and takes what is free, up to a fair share. Returns share, partition, token, partition, token, …
+-- A lease that ran out and that nobody took is still its last owner's. Leases that end later than any could were given
+-- before the clock went back: they are void.
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+local lease, parts = tonumber(ARGV[2]), tonumber(ARGV[3])
+redis.call('ZADD', KEYS[2], now + lease, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '(' .. (now + lease), '+inf')
+local share = math.ceil(parts / redis.call('ZCARD', KEYS[2]))
+local held, count, answer = {}, 0, {share}
+local function hold(part, token)
+  redis.call('HSET', KEYS[1], part, token, part .. ':until', now + lease)
+  answer[#answer + 1] = part
+  answer[#answer + 1] = token
+  count = count + 1
+  held[part] = true
+end
+for i = 4, #ARGV, 2 do
+  if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then hold(ARGV[i], ARGV[i + 1]) end
+end
+for number = 0, parts - 1 do
+  if count >= share then break end
+  local part = tostring(number)
+  local ends = tonumber(redis.call('HGET', KEYS[1], part .. ':until') or 0)
+  if not held[part] and (ends <= now or ends > now + lease) then
+    hold(part, ARGV[1] .. '/' .. redis.call('HINCRBY', KEYS[1], 'given', 1))
+  end
+end
+return answer
+"""
+
+RELEASE: Final = """
+-- KEYS: leases, members. ARGV: consumer ('' stays a member), then for each one held: partition, token.
+for i = 2, #ARGV, 2 do
+  if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then redis.call('HSET', KEYS[1], ARGV[i] .. ':until', 0) end
+end
+if ARGV[1] ~= '' then redis.call('ZREM', KEYS[2], ARGV[1]) end
+return 1
+"""
+
+FETCH: Final = """
+-- KEYS: stream, leases. ARGV: group, consumer, partition, token, count, after, suspect.
+-- `after`: '>' for what is new, or the last id taken over from those who had the lease before; they come first.
+-- Returns {kind, where to go on, entries, deliveries}: kind is fenced, left, none-left, new or empty.
+local group, consumer, after = ARGV[1], ARGV[2], ARGV[6]
+if redis.call('HGET', KEYS[2], ARGV[3]) ~= ARGV[4] then return {'fenced'} end
+if after ~= '>' then
+  local waiting = redis.call('XPENDING', KEYS[1], group, '(' .. after, '+', ARGV[5])
+  if #waiting > 0 then
+    -- What was in hand at several deaths may be their cause: it is taken alone.
+    local suspect, n = tonumber(ARGV[7]), 1
+    if waiting[1][4] < suspect then
+      while n < #waiting and waiting[n + 1][4] < suspect do n = n + 1 end
+    end
+    local claimed = redis.call('XAUTOCLAIM', KEYS[1], group, consumer, 0, '(' .. after, 'COUNT', n)
+    return {'left', waiting[n][1], claimed[2], waiting[1][4] + 1}
+  end
+  for _, flat in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], group)) do
+    if flat[2] ~= consumer and flat[4] == 0 then redis.call('XGROUP', 'DELCONSUMER', KEYS[1], group, flat[2]) end
+  end
+  return {'none-left'}
+end
+local read = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', ARGV[5], 'STREAMS', KEYS[1], '>')
+if read and read[1] then
+  local entries = read[1][2]
+  return {'new', entries[#entries][1], entries, 1}
+end
+local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
+return {'empty', last[1] and last[1][1] or '0-0'}
+"""
+
+ACK: Final = """
+-- KEYS: stream, leases, dead letters, their counter. ARGV: group, partition, token, count, ids, dead letters.
+if redis.call('HGET', KEYS[2], ARGV[2]) ~= ARGV[3] then return 0 end
+local last = 4 + tonumber(ARGV[4])
+for i = last + 1, #ARGV do
+  redis.call('HSET', KEYS[3], redis.call('INCR', KEYS[4]), ARGV[i])
+end
+redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 5, last))
+return 1
+"""
+
+REPLAY: Final = """
+-- KEYS: dead letters, stream. ARGV: id, key, payload.
+if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('XADD', KEYS[2], '*', 'k', ARGV[2], 'p', ARGV[3])
+redis.call('HDEL', KEYS[1], ARGV[1])
+return 1
+"""
