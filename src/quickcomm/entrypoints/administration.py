@@ -5,7 +5,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import aiohttp
 import msgspec
@@ -26,6 +26,12 @@ Arguments = dict[str, Any]
 Answer = list[dict[str, Any]]
 Status = Callable[[], Awaitable[Answer]]
 Ledgers = Callable[[str | None], Awaitable[list[ConversationChanged]]]
+
+
+class Answering(Protocol):
+    """Who answers on a local socket."""
+
+    async def call(self, command: str, arguments: Arguments) -> Answer: ...
 
 
 class Administration:
@@ -114,7 +120,7 @@ def _ledger_row(change: ConversationChanged) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def admin_socket(administration: Administration, path: Path) -> AsyncIterator[None]:
+async def admin_socket(administration: Answering, path: Path) -> AsyncIterator[None]:
     """Listen on a Unix socket that only this user may open."""
 
     async def handle(request: web.Request) -> web.Response:
@@ -149,7 +155,7 @@ async def administer(data_dir: Path, command: str, arguments: Arguments, *, need
     directory = DataDirectory(data_dir)
     if directory.socket.exists():
         try:
-            return await _ask(directory.socket, command, arguments)
+            return await ask(directory.socket, command, arguments)
         except aiohttp.ClientConnectionError:
             pass  # left behind by a server that was killed
     if needs_server:
@@ -158,7 +164,8 @@ async def administer(data_dir: Path, command: str, arguments: Arguments, *, need
         return await _offline(directory, command, arguments)
 
 
-async def _ask(socket: Path, command: str, arguments: Arguments) -> Answer:
+async def ask(socket: Path, command: str, arguments: Arguments) -> Answer:
+    """Raises `aiohttp.ClientConnectionError` where nobody listens."""
     timeout = aiohttp.ClientTimeout(total=CALL_TIMEOUT_S)
     body = {"command": command, "arguments": arguments}
     async with (
