@@ -10,8 +10,8 @@ import click
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.backup import restore
 from quickcomm.entrypoints.cli_options import data_dir_option, json_option, print_rows
-from quickcomm.entrypoints.cli_up import topology_status
 from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.entrypoints.up.client import topology_status
 from quickcomm.kernel.errors import ConfigurationError
 
 Rows = list[dict[str, Any]]
@@ -35,6 +35,10 @@ def status_command(data_dir: Path, *, as_json: bool) -> None:
     if any("state" in row for row in rows):
         columns[2:2] = ["state", "restarts"]
     print_rows(rows, as_json=as_json, columns=columns, empty="Nothing runs.")
+    if any(row.get("state") == "left behind" for row in rows):
+        click.echo(
+            "`up` itself has ended. Take these over with: quickcomm up. Stop them with: quickcomm down", err=True
+        )
     for alarm in [alarm for row in rows for alarm in row.get("alarms", ())]:
         click.echo(f"ALARM since {alarm['since']}: {alarm['message']}", err=True)
     sys.exit(0 if all(row["healthy"] for row in rows) else 1)

@@ -10,15 +10,14 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-import aiohttp
 import click
 
 from quickcomm import __version__
-from quickcomm.entrypoints.administration import Answer, administer, ask
+from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.cli_options import data_dir_option
 from quickcomm.entrypoints.data_directory import DataDirectory, DataDirectoryBusyError
 from quickcomm.entrypoints.logs import LEVELS, set_up_logs
-from quickcomm.entrypoints.settings import load_settings
+from quickcomm.entrypoints.up.client import NotRunningError, tell
 from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.kernel.errors import ConfigurationError
 
@@ -54,6 +53,7 @@ def up_command(shape: str, data_dir: Path, *, detach: bool, detached: bool, **gi
         _detach(layout)
         return
     from quickcomm.edge.module import Tls  # noqa: PLC0415 - not needed for --help
+    from quickcomm.entrypoints.settings import load_settings  # noqa: PLC0415
     from quickcomm.entrypoints.up.site import Options, Topology  # noqa: PLC0415
     from quickcomm.entrypoints.up.stream import Own  # noqa: PLC0415
 
@@ -93,8 +93,8 @@ def down_command(data_dir: Path) -> None:
     """Stop what `quickcomm up` runs: no new connections, what was said is finished, then nothing is left."""
     layout = Layout(DataDirectory(data_dir))
     try:
-        [row] = asyncio.run(_ask(layout, "down"))
-    except aiohttp.ClientConnectionError:
+        [row] = tell(data_dir, "down")
+    except NotRunningError:
         _clear(layout)
         return
     deadline = time.monotonic() + DOWN_WITHIN_S
@@ -116,7 +116,7 @@ def scale_command(wanted: str, data_dir: Path) -> None:
     module, _, number = wanted.partition("=")
     if not (module and number.isascii() and number.isdigit()):
         raise ConfigurationError("Say it as MODULE=N, such as: quickcomm scale intelligence=2")
-    [row] = _tell(data_dir, "scale", module=module, replicas=int(number))
+    [row] = tell(data_dir, "scale", module=module, replicas=int(number))
     click.echo(f"{row['module']}: {row['replicas']}")
 
 
@@ -125,34 +125,15 @@ def scale_command(wanted: str, data_dir: Path) -> None:
 @data_dir_option
 def restart_command(module: str, data_dir: Path) -> None:
     """Replace a module's processes one after the other; each finishes what it has."""
-    [row] = _tell(data_dir, "restart", module=module)
+    [row] = tell(data_dir, "restart", module=module)
     click.echo(f"{row['module']} restarted.")
-
-
-def topology_status(data_dir: Path) -> Answer | None:
-    """A line a process of what `up` runs; None where it does not run."""
-    try:
-        return asyncio.run(_ask(Layout(DataDirectory(data_dir)), "status"))
-    except aiohttp.ClientConnectionError:
-        return None
-
-
-def _tell(data_dir: Path, command: str, **arguments: object) -> Answer:
-    layout = Layout(DataDirectory(data_dir))
-    try:
-        return asyncio.run(_ask(layout, command, **arguments))
-    except aiohttp.ClientConnectionError:
-        raise ConfigurationError(f"No topology runs on {layout.directory.path}. Start one with: quickcomm up") from None
-
-
-async def _ask(layout: Layout, command: str, **arguments: object) -> Answer:
-    return await ask(layout.control, command, arguments)
 
 
 def _clear(layout: Layout) -> None:
     """Nobody answers: perhaps a crash left something."""
     from quickcomm.entrypoints.up.site import clear  # noqa: PLC0415 - seldom needed
 
+    set_up_logs("error", as_json=False)
     with layout.own():
         left = asyncio.run(clear(layout))
     click.echo(f"Stopped what a crash had left: {', '.join(left)}." if left else "Nothing runs.")
@@ -178,8 +159,8 @@ def _detach(layout: Layout) -> None:
             said = file.read_bytes()[began:].decode(errors="replace").splitlines()
             raise ConfigurationError("It did not start:\n" + "\n".join(said[-20:]))
         try:
-            [row] = asyncio.run(_ask(layout, "ready"))
-        except (aiohttp.ClientError, OSError):
+            [row] = tell(layout.directory.path, "ready")
+        except NotRunningError:
             time.sleep(LOOK_EVERY_S)
         else:
             break

@@ -38,7 +38,7 @@ READY_PATH: Final = "/readyz"
 MONITOR: Final = "envoy.resource_monitors.global_downstream_max_connections"
 
 
-class Backend(msgspec.Struct, frozen=True, kw_only=True, order=True):
+class Backend(msgspec.Struct, frozen=True, kw_only=True):
     """Where an instance listens: a Unix socket, or host and port."""
 
     socket: str | None = None
@@ -60,8 +60,9 @@ def cluster(name: str, settings: EdgeSettings, endpoints: ConfigSource) -> Clust
         connect_timeout="1s",
         eds_cluster_config=EdsConfig(eds_config=endpoints),
         health_checks=(_health_check(name, settings),),
-        # An instance that is known to be ill gets nothing, even if all of them are.
-        common_lb_config=CommonLb(healthy_panic_threshold=Percent(value=0.0)),
+        # An instance that is known to be ill gets nothing, even if all of them are; and that is in force at once, where
+        # Envoy would collect changes of health for a second.
+        common_lb_config=CommonLb(healthy_panic_threshold=Percent(value=0.0), update_merge_window="0s"),
         circuit_breakers=CircuitBreakers(
             thresholds=(
                 Thresholds(max_connections=limit, max_pending_requests=1_024, max_requests=limit, max_retries=3),
@@ -75,7 +76,8 @@ def cluster(name: str, settings: EdgeSettings, endpoints: ConfigSource) -> Clust
 
 
 def assignment(name: str, backends: Sequence[Backend]) -> ClusterLoadAssignment:
-    endpoints = tuple(LbEndpoint(endpoint=Endpoint(address=each.address)) for each in sorted(backends))
+    in_order = sorted(backends, key=lambda each: (each.socket or "", each.host, each.port))
+    endpoints = tuple(LbEndpoint(endpoint=Endpoint(address=each.address)) for each in in_order)
     return ClusterLoadAssignment(
         cluster_name=name, endpoints=(LocalityEndpoints(lb_endpoints=endpoints),) if endpoints else ()
     )

@@ -106,6 +106,7 @@ class Percent(msgspec.Struct, frozen=True, kw_only=True):
 
 class CommonLb(Message, frozen=True, kw_only=True):
     healthy_panic_threshold: Percent
+    update_merge_window: str
 
 
 class Thresholds(Message, frozen=True, kw_only=True):

@@ -28,7 +28,7 @@ START_S: Final = 15.0
 POLL_S: Final = 0.02
 LOG_BYTES: Final = 10 * 1024 * 1024
 LOG_BACKUPS: Final = 3
-STOP_SLACK_S: Final = 5.0
+LEFT_WITHIN_S: Final = 20.0
 
 log = structlog.get_logger(__name__)
 
@@ -116,15 +116,15 @@ class Supervisord:
         return False
 
     async def clear(self) -> None:
-        """Stop whatever a former `up` left behind, by its recorded identity, and the supervisor before its children."""
+        """Stop whatever a former `up` left behind, by its recorded identity, in the reverse order of its start.
+
+        The supervisor, which was started first, goes last: it reads what the others log, and starts nobody by itself.
+        """
         living = self._processes.living()
         if living:
             log.warning("topology.left_behind", processes=[each.name for each in living])
-        # Killed and not asked: it would stop its children one after the other, and we do that in our own order.
-        await self._processes.stop([each for each in living if each.name == NAME], 0.0)
-        # The edge first, the store last: the order of their names has nothing to say.
-        for names in ({"edge"}, {each.name for each in living} - {NAME, "edge", "valkey"}, {"valkey"}):
-            await self._processes.stop([each for each in living if each.name in names], within_s=20.0)
+        for each in sorted(living, key=lambda each: each.started, reverse=True):
+            await self._processes.stop([each], LEFT_WITHIN_S)
         for each in living:
             self._processes.erase(each.name)
         for file in ("supervisor.sock", "supervisor.pid"):
