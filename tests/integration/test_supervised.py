@@ -39,10 +39,12 @@ class Place:
         self.logs = self.root / "logs"
         self.logs.mkdir()
         self.processes = RecordedProcesses(self.root / "processes")
+        self.made: list[Supervisord] = []
         self.supervisor = self.again()
 
     def again(self) -> Supervisord:
-        return Supervisord(self.root, self.logs, self.processes)
+        self.made.append(Supervisord(self.root, self.logs, self.processes))
+        return self.made[-1]
 
     async def start(self, name: str, command: tuple[str, ...], drain_s: float = 10) -> int:
         await self.supervisor.define(Program(name=name, command=command, drain_s=drain_s))
@@ -62,7 +64,8 @@ async def place() -> AsyncGenerator[Place]:
     try:
         yield made
     finally:
-        await made.supervisor.clear()
+        for each in reversed(made.made):
+            await each.clear()
         shutil.rmtree(made.root)
 
 

@@ -15,7 +15,7 @@ import click
 from quickcomm import __version__
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.cli_options import data_dir_option
-from quickcomm.entrypoints.data_directory import DataDirectory, DataDirectoryBusyError
+from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.logs import LEVELS, set_up_logs
 from quickcomm.entrypoints.up.client import NotRunningError, tell
 from quickcomm.entrypoints.up.layout import Layout
@@ -97,15 +97,18 @@ def down_command(data_dir: Path) -> None:
     except NotRunningError:
         _clear(layout)
         return
-    deadline = time.monotonic() + DOWN_WITHIN_S
-    while time.monotonic() < deadline:
-        try:
-            with layout.own():
-                click.echo("Stopped.")
-                return
-        except DataDirectoryBusyError:
-            time.sleep(LOOK_EVERY_S)
-    raise ConfigurationError(f"Process {row['pid']} is still stopping after {DOWN_WITHIN_S:.0f} s. See {layout.logs}.")
+    from quickcomm.topology.module import RecordedProcesses  # noqa: PLC0415 - not needed for --help
+
+    async def gone() -> None:
+        async with asyncio.timeout(DOWN_WITHIN_S):
+            await RecordedProcesses(layout.processes).gone(row["pid"])
+
+    try:
+        asyncio.run(gone())
+    except TimeoutError:
+        message = f"Process {row['pid']} is still stopping after {DOWN_WITHIN_S:.0f} s. See {layout.logs}."
+        raise ConfigurationError(message) from None
+    click.echo("Stopped.")
 
 
 @click.command("scale")

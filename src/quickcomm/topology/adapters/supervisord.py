@@ -120,13 +120,16 @@ class Supervisord:
 
         The supervisor, which was started first, goes last: it reads what the others log, and starts nobody by itself.
         """
-        living = self._processes.living()
+        living = [each for each in self._processes.living() if each.pid != os.getpid()]
         if living:
             log.warning("topology.left_behind", processes=[each.name for each in living])
         for each in sorted(living, key=lambda each: each.started, reverse=True):
             await self._processes.stop([each], LEFT_WITHIN_S)
         for each in living:
             self._processes.erase(each.name)
+        if self._child is not None:
+            await self._child.wait()
+            self._child = None
         for file in ("supervisor.sock", "supervisor.pid"):
             (self._root / file).unlink(missing_ok=True)
 
@@ -147,6 +150,7 @@ class Supervisord:
             await self._processes.stop([left] if left else [], 0.0)
         if self._child is not None:
             await self._child.wait()
+            self._child = None
         self._processes.erase(NAME)
 
     async def gone(self) -> None:
