@@ -16,7 +16,7 @@ from quickcomm.edge.model.settings import EdgeSettings
 from quickcomm.edge.ports import EdgeControl, Listening
 
 CONFIRM_EVERY_S: Final = 0.02
-CONFIRM_WITHIN_S: Final = 5.0
+CONFIRM_WITHIN_S: Final = 15.0
 LISTENERS: Final = "listeners"
 CLUSTERS: Final = "clusters"
 

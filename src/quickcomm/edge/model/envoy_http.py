@@ -28,9 +28,26 @@ class RouteMatch(Message, frozen=True, kw_only=True):
     headers: tuple[HeaderMatch, ...] = ()
 
 
+class PreviousHosts(
+    Message,
+    frozen=True,
+    kw_only=True,
+    tag_field="@type",
+    tag=f"{TYPE}extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
+):
+    """Not the one again that has just failed."""
+
+
+class HostPredicate(Message, frozen=True, kw_only=True):
+    name: str
+    typed_config: PreviousHosts
+
+
 class RetryPolicy(Message, frozen=True, kw_only=True):
     retry_on: str
     num_retries: int
+    retry_host_predicate: tuple[HostPredicate, ...]
+    host_selection_retry_max_attempts: int
 
 
 class UpgradeConfig(Message, frozen=True, kw_only=True):

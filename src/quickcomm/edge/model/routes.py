@@ -8,7 +8,9 @@ from quickcomm.edge.model.envoy import seconds
 from quickcomm.edge.model.envoy_http import (
     BufferPerRoute,
     HeaderMatch,
+    HostPredicate,
     PerRoute,
+    PreviousHosts,
     RegexMatch,
     RetryPolicy,
     Route,
@@ -68,7 +70,7 @@ def _socket(purpose: Purpose, match: RouteMatch, clusters: Mapping[Purpose, str]
             cluster=clusters[purpose],
             timeout=FOREVER,
             idle_timeout=FOREVER,
-            retry_policy=RetryPolicy(retry_on="connect-failure", num_retries=1),
+            retry_policy=_again(),
             upgrade_configs=(UpgradeConfig(upgrade_type=WEBSOCKET, enabled=True),),
         ),
         typed_per_filter_config=PerRoute(buffer=BufferPerRoute(disabled=True)),
@@ -84,7 +86,17 @@ def _bounded(purpose: Purpose, match: RouteMatch, clusters: Mapping[Purpose, str
             cluster=clusters[purpose],
             timeout=seconds(limit),
             idle_timeout=seconds(limit),
-            # Only what never reached a server: nothing is done twice.
-            retry_policy=RetryPolicy(retry_on="connect-failure,refused-stream", num_retries=1),
+            retry_policy=_again(),
         ),
+    )
+
+
+def _again() -> RetryPolicy:
+    """Once more with another instance, but only what never reached a server: nothing is done twice."""
+    another = HostPredicate(name="envoy.retry_host_predicates.previous_hosts", typed_config=PreviousHosts())
+    return RetryPolicy(
+        retry_on="connect-failure,refused-stream,reset-before-request",
+        num_retries=1,
+        retry_host_predicate=(another,),
+        host_selection_retry_max_attempts=3,
     )

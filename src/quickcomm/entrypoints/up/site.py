@@ -73,7 +73,7 @@ class Topology:
     async def run(self, ready: OnReady, stop: asyncio.Event) -> None:
         """Until `stop` is set. Whatever happens, nothing is left running. Raises `QuickCommError` if it fails."""
         try:
-            while not await self._once(ready, stop):
+            while not await self._once(ready, stop) and not stop.is_set():
                 log.warning("topology.again", because="the supervisor has ended", in_s=AGAIN_S)
                 await asyncio.sleep(AGAIN_S)
         finally:
@@ -95,14 +95,16 @@ class Topology:
         running = Running(self._layout, fleet, self._edge, self._registry, self._clock)
         running.supervisor_pid, running.url = self._supervisor.pid, self._public.url
         running.shape, running.store_url, running.stop = self._options.shape, self._store_url, stop
-        whole = True
+        gone, failed = False, None
         try:
             await self._work(running, ready)
         except* SupervisorGoneError:
-            whole = False
+            gone = True  # whatever else failed, failed for that
         except* QuickCommError as errors:
-            raise errors.exceptions[0] from errors
-        return whole
+            failed = errors.exceptions[0]
+        if failed is not None and not gone:
+            raise failed
+        return not gone
 
     async def _check(self) -> None:
         """What would fail later is said now."""

@@ -10,6 +10,7 @@ import resource
 import shlex
 import sys
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 from xmlrpc.client import Fault, ServerProxy
@@ -82,6 +83,14 @@ stderr_logfile_backups={log_backups}
 
 class SupervisorError(BusyError):
     code = "topology.supervisor"
+
+
+class SupervisorFaultError(SupervisorError):
+    """It answers, and refuses."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(f"The supervisor refuses: {fault.faultString}")
+        self.fault = fault.faultCode
 
 
 class _Info(msgspec.Struct, frozen=True):
@@ -231,9 +240,9 @@ class Supervisord:
                     try:
                         await self._call("startProcess", name, False)  # noqa: FBT003 - its own signature
                         return (await self._info(name)).pid
-                    except Fault as fault:
-                        if fault.faultCode != Faults.ALREADY_STARTED:
-                            raise SupervisorError(f"{name} cannot be started: {fault.faultString}") from fault
+                    except SupervisorFaultError as error:
+                        if error.fault != Faults.ALREADY_STARTED:
+                            raise
                         await asyncio.sleep(POLL_S)  # it has not noticed yet that the former one has ended
         except TimeoutError:
             raise SupervisorError(f"{name} cannot be started: it seems to be running.") from None
@@ -244,9 +253,9 @@ class Supervisord:
             return
         try:
             await self._call("stopProcess", name, False)  # noqa: FBT003 - its own signature
-        except Fault as fault:
-            if fault.faultCode != Faults.NOT_RUNNING:
-                raise SupervisorError(f"{name} cannot be stopped: {fault.faultString}") from fault
+        except SupervisorFaultError as error:
+            if error.fault != Faults.NOT_RUNNING:
+                raise
         await self._processes.gone(info.pid)
         while (await self._info(name)).state == ProcessStates.STOPPING:  # noqa: ASYNC110
             await asyncio.sleep(POLL_S)  # it tells nobody when it has noticed
@@ -278,7 +287,9 @@ class Supervisord:
         try:
             proxy = ServerProxy("http://supervisor", transport=transport)
             return getattr(proxy.supervisor, method)(*arguments)
-        except OSError as error:
+        except Fault as fault:
+            raise SupervisorFaultError(fault) from fault
+        except (OSError, HTTPException) as error:
             raise SupervisorError(f"The supervisor does not answer: {error}") from error
         finally:
             transport.close()

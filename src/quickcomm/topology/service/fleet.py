@@ -13,8 +13,10 @@ from quickcomm.topology.ports import Balancer, Probe
 from quickcomm.topology.service.keeper import Keeper, Tools
 
 LOOK_EVERY_S: Final = 0.2
-IN_FORCE_WITHIN_S: Final = 5.0
+IN_FORCE_WITHIN_S: Final = 15.0
 POLL_S: Final = 0.05
+SETTLE_S: Final = 0.1
+"""The edge says that it knows a moment before each of its threads does."""
 
 log = structlog.get_logger(__name__)
 
@@ -135,6 +137,7 @@ class Fleet:
                 self._tell()
                 try:
                     await self._balancer.confirmed()
+                    await asyncio.sleep(SETTLE_S)
                 except BusyError as error:  # the edge is away: nobody is sent anywhere
                     log.warning("topology.edge_not_told", process=keeper.name, error=str(error))
             await keeper.stop()
