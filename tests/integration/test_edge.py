@@ -8,6 +8,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 from tests.support.edge import RealEdge, running_edge
 
 from quickcomm.edge.module import EdgeSettings, Tls
@@ -216,6 +217,44 @@ async def test_no_key_is_ever_logged_and_every_request_has_an_id() -> None:
     assert rest["request_id"]
     assert rest["client"] == "127.0.0.1"
     assert (socket_line["path"], socket_line["status"]) == ("/v1/live", 101)
+
+
+async def test_spans_go_to_the_collector_without_any_key() -> None:
+    spans: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def collect(request: web.Request) -> web.Response:
+        spans.put_nowait(await request.read())
+        return web.Response()
+
+    collector = web.Application()
+    collector.add_routes([web.post("/v1/traces", collect)])
+    runner = web.AppRunner(collector, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1/traces"
+    try:
+        async with running_edge(EdgeSettings(otlp_url=url)) as edge, aiohttp.ClientSession() as client:
+            socket = await edge.serve("all-1")
+            await edge.endpoints(socket)
+            await edge.until(socket, serves=True)
+            trace = "0af7651916cd43dd8448eb211c80319c"
+            headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+            async with client.get(f"{edge.url}/v1/tasks?key=qc_secret", headers=headers) as answer:
+                passed_on = (await answer.json())["traceparent"]
+            async with client.get(f"{edge.url}/v1/channels?key=qc_secret") as answer:
+                begun = (await answer.json())["traceparent"]
+            told = b""
+            async with asyncio.timeout(30):
+                while bytes.fromhex(trace) not in told or bytes.fromhex(begun.split("-")[1]) not in told:
+                    told += await spans.get()
+            first, second = await edge.until_logged(2)
+    finally:
+        await runner.cleanup()
+    assert passed_on.split("-")[1] == trace == first["trace_id"]
+    assert passed_on != headers["traceparent"]  # the server's spans are below the edge's
+    assert begun.split("-")[1] == second["trace_id"]
+    assert b"/v1/tasks" in told
+    assert b"qc_secret" not in told
 
 
 async def test_who_called_is_passed_on_whatever_he_says() -> None:

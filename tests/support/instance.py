@@ -23,8 +23,11 @@ def app(name: str, ill: Path) -> web.Application:
 
     async def who(request: web.Request) -> web.Response:
         body = await request.read()
+        trace = request.headers.get("traceparent", "")
         forwarded = request.headers.get("X-Forwarded-For", "")
-        return web.json_response({"name": name, "pid": os.getpid(), "bytes": len(body), "forwarded": forwarded})
+        return web.json_response(
+            {"name": name, "pid": os.getpid(), "bytes": len(body), "forwarded": forwarded, "traceparent": trace}
+        )
 
     async def slow(_request: web.Request) -> web.Response:
         await asyncio.sleep(3_600)

@@ -13,6 +13,7 @@ from quickcomm.edge.model.clusters import Backend, assignment, bootstrap, cluste
 from quickcomm.edge.model.listener import Public, Tls, listener
 from quickcomm.edge.model.routes import ROUTES, Purpose, route_configuration
 from quickcomm.edge.model.settings import EdgeSettings
+from quickcomm.edge.model.tracing import collector
 from quickcomm.edge.ports import EdgeControl, Listening
 
 CONFIRM_EVERY_S: Final = 0.02
@@ -52,7 +53,9 @@ class Edge:
         for name in names:
             self.put_endpoints(name, (serving or {}).get(name, ()))
         found = tuple(cluster(name, self._settings, self._files.source(f"endpoints-{name}")) for name in names)
-        self._wanted["cluster_manager.cds.version_text"] = self._files.put(CLUSTERS, found)
+        self._wanted["cluster_manager.cds.version_text"] = self._files.put(
+            CLUSTERS, (*found, *collector(self._settings))
+        )
         self.put_routes(clusters)
         heard = listener(public, self._settings, self._files.source("routes"))
         self._wanted["listener_manager.lds.version_text"] = self._files.put(LISTENERS, (heard,))

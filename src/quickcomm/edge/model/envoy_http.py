@@ -3,6 +3,7 @@
 import msgspec
 
 from quickcomm.edge.model.envoy import TYPE, Address, ConfigSource, Empty, Message
+from quickcomm.edge.model.tracing import Tracing
 
 # -- routes ------------------------------------------------------------------------------------------------------------
 
@@ -273,6 +274,7 @@ class ConnectionManager(
     merge_slashes: bool
     path_with_escaped_slashes_action: str
     server_header_transformation: str
+    tracing: Tracing | None = None
 
 
 class NetworkFilter(Message, frozen=True, kw_only=True):

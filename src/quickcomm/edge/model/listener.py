@@ -38,6 +38,7 @@ from quickcomm.edge.model.envoy_http import (
 from quickcomm.edge.model.replies import access_log, local_replies
 from quickcomm.edge.model.routes import ROUTES, WEBSOCKET
 from quickcomm.edge.model.settings import EdgeSettings
+from quickcomm.edge.model.tracing import tracing
 
 LISTENER: Final = "public"
 FOREVER: Final = "0s"
@@ -119,6 +120,7 @@ def _manager(settings: EdgeSettings, routes: ConfigSource) -> ConnectionManager:
         merge_slashes=True,
         path_with_escaped_slashes_action="REJECT_REQUEST",
         server_header_transformation="PASS_THROUGH",
+        tracing=tracing(settings),
     )
 
 

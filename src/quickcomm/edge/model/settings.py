@@ -29,3 +29,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     health_interval_s: Positive = 0.5
     health_timeout_s: Positive = 1.0
     threads: Count = 2
+    otlp_url: str | None = None
+    """Where spans go (OTLP over HTTP), such as http://127.0.0.1:4318/v1/traces."""
+    trace_percent: Annotated[float, msgspec.Meta(ge=0, le=100)] = 100.0
+    """Of the requests that do not say themselves whether they are traced."""
