@@ -13,7 +13,6 @@ from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.topology.module import Module
 
 MONOLITH: Final = "monolith"
-SHAPES: Final = ("monolith", "services")
 STOP_S: Final = 30.0
 """Beyond the drain of the sound: the last insights, pages that say goodbye, the database."""
 
@@ -38,7 +37,7 @@ Shape = Callable[[Site], tuple[Row, ...]]
 
 def rows(shape: str, site: Site) -> tuple[Row, ...]:
     """The modules of a shape, in the order in which they are started. Raises `ConfigurationError`."""
-    found = _SHAPES[shape](site)
+    found = SHAPES[shape](site)
     served = frozenset[Purpose]().union(*(row.serves for row in found))
     if served != frozenset(Purpose):
         missing = ", ".join(sorted(frozenset(Purpose) - served))
@@ -72,7 +71,7 @@ def _services(_site: Site) -> tuple[Row, ...]:
     return ()
 
 
-_SHAPES: Final[Mapping[str, Shape]] = {"monolith": _monolith, "services": _services}
+SHAPES: Final[Mapping[str, Shape]] = {"monolith": _monolith, "services": _services}
 
 
 def _environment(site: Site) -> dict[str, str]:
