@@ -165,7 +165,23 @@ def test_doctor_finds_the_models(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["serve", "demo", "ingest", "classify", "transcribe", "status", "ledger", "keys", "backup", "doctor"]
+    "name",
+    [
+        "serve",
+        "up",
+        "down",
+        "scale",
+        "restart",
+        "demo",
+        "ingest",
+        "classify",
+        "transcribe",
+        "status",
+        "ledger",
+        "keys",
+        "backup",
+        "doctor",
+    ],
 )
 def test_every_command_explains_itself(name: str) -> None:
     assert "Usage:" in quickcomm(name, "--help")

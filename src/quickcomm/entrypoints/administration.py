@@ -5,7 +5,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import aiohttp
 import msgspec
@@ -28,6 +28,12 @@ Answer = list[dict[str, Any]]
 Command = Callable[[Arguments], Awaitable[Answer]]
 Status = Callable[[], Awaitable[Answer]]
 Ledgers = Callable[[str | None], Awaitable[list[ConversationChanged]]]
+
+
+class Answering(Protocol):
+    """Who answers on a local socket."""
+
+    async def call(self, command: str, arguments: Arguments) -> Answer: ...
 
 
 class Administration:
@@ -126,7 +132,7 @@ def _ledger_row(change: ConversationChanged) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def admin_socket(administration: Administration, path: Path) -> AsyncIterator[None]:
+async def admin_socket(administration: Answering, path: Path) -> AsyncIterator[None]:
     """Listen on a Unix socket that only this user may open."""
 
     async def handle(request: web.Request) -> web.Response:
@@ -169,7 +175,7 @@ async def administer(
     directory = DataDirectory(data_dir)
     if directory.socket.exists():
         try:
-            return await _ask(directory.socket, command, arguments, timeout_s)
+            return await ask(directory.socket, command, arguments, timeout_s)
         except aiohttp.ClientConnectionError:
             pass  # left behind by a server that was killed
     if needs_server:
@@ -178,7 +184,8 @@ async def administer(
         return await _offline(directory, command, arguments)
 
 
-async def _ask(socket: Path, command: str, arguments: Arguments, timeout_s: float | None) -> Answer:
+async def ask(socket: Path, command: str, arguments: Arguments, timeout_s: float | None = CALL_TIMEOUT_S) -> Answer:
+    """Raises `aiohttp.ClientConnectionError` where nobody listens."""
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     body = {"command": command, "arguments": arguments}
     async with (

@@ -11,6 +11,7 @@ from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.backup import restore
 from quickcomm.entrypoints.cli_options import data_dir_option, json_option, print_rows
 from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.entrypoints.up.client import topology_status
 from quickcomm.kernel.errors import ConfigurationError
 
 Rows = list[dict[str, Any]]
@@ -26,13 +27,19 @@ def _ask(data_dir: Path, command: str, *, needs_server: bool = False, **argument
 def status_command(data_dir: Path, *, as_json: bool) -> None:
     """What is running, a line a process. Exits with 1 if nothing runs or something is unwell."""
     try:
-        rows = _ask(data_dir, "status", needs_server=True)
+        rows = topology_status(data_dir) or _ask(data_dir, "status", needs_server=True)
     except ConfigurationError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
-    columns = ("module", "pid", "healthy", "version", "url", "sessions", "stt_backlog_s", "stt_model", "classifier")
+    columns = ["module", "pid", "healthy", "version", "url", "sessions", "stt_backlog_s", "stt_model", "classifier"]
+    if any("state" in row for row in rows):
+        columns[2:2] = ["state", "restarts"]
     print_rows(rows, as_json=as_json, columns=columns, empty="Nothing runs.")
-    for alarm in [alarm for row in rows for alarm in row["alarms"]]:
+    if any(row.get("state") == "left behind" for row in rows):
+        click.echo(
+            "`up` itself has ended. Take these over with: quickcomm up. Stop them with: quickcomm down", err=True
+        )
+    for alarm in [alarm for row in rows for alarm in row.get("alarms", ())]:
         click.echo(f"ALARM since {alarm['since']}: {alarm['message']}", err=True)
     sys.exit(0 if all(row["healthy"] for row in rows) else 1)
 

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from typing import Final
+from typing import Final, TextIO
 
 import structlog
 from aiohttp import http_exceptions, web
@@ -10,13 +10,14 @@ from aiohttp import http_exceptions, web
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-def set_up_logs(level: str, *, as_json: bool) -> None:
-    """Everything goes to standard error; standard output is for results."""
+def set_up_logs(level: str, *, as_json: bool, to: TextIO | None = None) -> None:
+    """Everything goes to standard error, or to another stream; standard output is for results."""
+    stream = to or sys.stderr
     renderer: structlog.typing.Processor
     if as_json:
         renderer = structlog.processors.JSONRenderer()
     else:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=28)
+        renderer = structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=28)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -26,13 +27,11 @@ def set_up_logs(level: str, *, as_json: bool) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
     logging.getLogger("aiohttp.server").addFilter(_our_own_fault)
-    logging.basicConfig(
-        level=max(LEVELS[level], logging.WARNING), stream=sys.stderr, format="%(levelname)s %(message)s"
-    )
+    logging.basicConfig(level=max(LEVELS[level], logging.WARNING), stream=stream, format="%(levelname)s %(message)s")
 
 
 def _our_own_fault(record: logging.LogRecord) -> bool:

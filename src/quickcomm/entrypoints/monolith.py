@@ -29,6 +29,7 @@ from quickcomm.entrypoints.settings import Settings
 from quickcomm.intelligence.module import Classifier, Intelligence, IntelligenceSettings, LanguageModel, SideSettings
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.discovery import DirectoryRegistry, Instance, registered
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 from quickcomm.kernel.http import create_app
 from quickcomm.kernel.keys import Authenticator, KeyStore
@@ -136,8 +137,9 @@ class Monolith:
             async with self._listening():
                 # What is there now stays: a full collection that walked it would stop every thread for 60 ms.
                 gc.freeze()
-                ready(Ready(url=self._url, admin_key=await self._first_key()))
-                await stop.wait()
+                async with self._found():
+                    ready(Ready(url=self._url, admin_key=await self._first_key()))
+                    await stop.wait()
                 await self._drain()
             for task in work:
                 task.cancel()
@@ -148,7 +150,12 @@ class Monolith:
         # A body is small, and is taken as it is: nothing to be gained from unpacking what a stranger sends.
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0, auto_decompress=False)
         await runner.setup()
-        site = web.TCPSite(runner, self._settings.host, self._settings.port)
+        place = self._settings.instance
+        site: web.BaseSite = (
+            web.UnixSite(runner, place.socket)
+            if place.socket
+            else web.TCPSite(runner, self._settings.host, self._settings.port)
+        )
         administration = Administration(
             self._database,
             self._bus,
@@ -165,14 +172,28 @@ class Monolith:
                 await site.start()
             except OSError as error:
                 raise ConfigurationError(_cannot_listen(error, self._settings)) from error
-            port = runner.addresses[0][1]
-            host = "127.0.0.1" if self._settings.host in {"0.0.0.0", "::"} else self._settings.host
-            self._url = f"http://{host}:{port}"
+            if place.socket:
+                self._url = place.public_url or f"unix:{place.socket}"
+            else:
+                port = runner.addresses[0][1]
+                host = "127.0.0.1" if self._settings.host in {"0.0.0.0", "::"} else self._settings.host
+                self._url = f"http://{host}:{port}"
             async with admin_socket(administration, self._directory.socket):
                 self._directory.announce(Running(pid=os.getpid(), url=self._url, version=__version__))
                 yield
         finally:
             await runner.cleanup()
+
+    @contextlib.asynccontextmanager
+    async def _found(self) -> AsyncIterator[None]:
+        """Be in the registry, where there is one; out of it before the drain begins."""
+        place = self._settings.instance
+        if place.registry is None or place.socket is None:
+            yield
+            return
+        me = Instance(module="monolith", name=place.name, pid=os.getpid(), version=__version__, socket=place.socket)
+        async with registered(DirectoryRegistry(Path(place.registry)), me):
+            yield
 
     async def _drain(self) -> None:
         """Intake first, then what it caused: nothing that was heard is left behind."""
@@ -186,8 +207,8 @@ class Monolith:
         await self._dashboard.drain()
 
     async def _first_key(self) -> str | None:
-        if await self._key_store.list():
-            return None
+        if self._settings.instance.registry or await self._key_store.list():
+            return None  # behind an edge it is made by who started both: here it would end up in a log
         return (await self._key_store.create("admin", "first start")).key
 
     def _receipt(self, site: str, conversation_id: str, utterance_id: str, latency: Latency) -> None:
@@ -336,7 +357,7 @@ def _rfc3339(time: datetime) -> str:
 
 
 def _cannot_listen(error: OSError, settings: Settings) -> str:
-    where = f"{settings.host}:{settings.port}"
+    where = settings.instance.socket or f"{settings.host}:{settings.port}"
     if error.errno == errno.EADDRINUSE:
         return f"Port {settings.port} is taken by another program. Stop it, or choose another with --port."
     return f"Cannot listen on {where}: {error.strerror}."

@@ -16,6 +16,7 @@ import platformdirs
 # Not from the modules' faces: those load the whole server, and every command reads this file.
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.dashboard.ports import DashboardSettings
+from quickcomm.edge.model.settings import EdgeSettings
 from quickcomm.intelligence.model.cache import CacheSettings
 from quickcomm.intelligence.model.settings import LlmSettings
 from quickcomm.intelligence.model.settings import check as check_llm
@@ -23,7 +24,7 @@ from quickcomm.intelligence.model.talk import SummarySettings
 from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 from quickcomm.kernel.keys import KeySettings
-from quickcomm.kernel.settings import StorageSettings
+from quickcomm.kernel.settings import InstanceSettings, StorageSettings
 from quickcomm.kernel.site_pack import DEFAULT_PACK
 
 PREFIX: Final = "QUICKCOMM_"
@@ -50,6 +51,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Name of a site pack, or a path to one."""
     cache_dir: str | None = None
     """Where models are prepared; shared between data directories."""
+    redis_url: str | None = None
+    """Valkey or Redis of this site, given to every process by `up`. Nothing is kept there yet."""
     audio: AudioSettings = AudioSettings()
     stt: SttSettings = SttSettings()
     llm: LlmSettings = LlmSettings()
@@ -59,13 +62,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     usage: UsageSettings = UsageSettings()
     summaries: SummarySettings = SummarySettings()
     storage: StorageSettings = StorageSettings()
+    edge: EdgeSettings = EdgeSettings()
+    instance: InstanceSettings = InstanceSettings()
 
     @property
     def cache(self) -> Path:
         return Path(self.cache_dir) if self.cache_dir else platformdirs.user_cache_path("quickcomm")
 
 
-SECTIONS: Final = ("audio", "stt", "llm", "answers", "usage", "summaries", "dashboard", "keys", "storage")
+SECTIONS: Final = (
+    "audio",
+    "stt",
+    "llm",
+    "answers",
+    "usage",
+    "summaries",
+    "dashboard",
+    "keys",
+    "storage",
+    "edge",
+    "instance",
+)
 IGNORED: Final = frozenset({"QUICKCOMM_KEY", "QUICKCOMM_URL", "QUICKCOMM_DATA_DIR", SPEECH_DATA})
 
 

@@ -1,0 +1,96 @@
+"""The edge: Envoy as the only public port. Writes what Envoy reads, and waits until Envoy says that it has it."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from quickcomm.edge.adapters.admin import EdgeUnavailableError, EnvoyAdmin
+from quickcomm.edge.adapters.files import WatchedFiles, replace
+from quickcomm.edge.model.clusters import Backend, assignment, bootstrap, cluster
+from quickcomm.edge.model.listener import Public, Tls, listener
+from quickcomm.edge.model.routes import ROUTES, Purpose, route_configuration
+from quickcomm.edge.model.settings import EdgeSettings
+from quickcomm.edge.model.tracing import collector
+from quickcomm.edge.ports import EdgeControl, Listening
+
+CONFIRM_EVERY_S: Final = 0.02
+CONFIRM_WITHIN_S: Final = 15.0
+LISTENERS: Final = "listeners"
+CLUSTERS: Final = "clusters"
+
+
+class Edge:
+    """`root` holds its files and the administration socket."""
+
+    def __init__(self, root: Path, settings: EdgeSettings, control: EdgeControl | None = None) -> None:
+        self._root = root
+        self._settings = settings
+        self._files = WatchedFiles(root / "xds")
+        self.admin_socket = root / "envoy.sock"
+        self.control: EdgeControl = control or EnvoyAdmin(self.admin_socket)
+        self._wanted: dict[str, str] = {}
+        """Statistic → version that Envoy will report once it has the newest files."""
+
+    def command(self, envoy: Path) -> list[str]:
+        """How Envoy is started, without privileges and without sharing anything with another Envoy."""
+        return [
+            str(envoy),
+            *("--config-path", str(self._root / "bootstrap.json")),
+            *("--concurrency", str(self._settings.threads)),
+            *("--log-level", "warning"),
+            *("--log-format", "%l %n: %v"),
+            "--disable-hot-restart",
+        ]
+
+    def write(
+        self, public: Public, clusters: Mapping[Purpose, str], serving: Mapping[str, Sequence[Backend]] | None = None
+    ) -> bytes:
+        """Everything; `serving` is who serves already. What Envoy starts with comes back, to see if it changed."""
+        names = sorted(set(clusters.values()))
+        for name in names:
+            self.put_endpoints(name, (serving or {}).get(name, ()))
+        found = tuple(cluster(name, self._settings, self._files.source(f"endpoints-{name}")) for name in names)
+        self._wanted["cluster_manager.cds.version_text"] = self._files.put(
+            CLUSTERS, (*found, *collector(self._settings))
+        )
+        self.put_routes(clusters)
+        heard = listener(public, self._settings, self._files.source("routes"))
+        self._wanted["listener_manager.lds.version_text"] = self._files.put(LISTENERS, (heard,))
+        first = bootstrap(
+            str(self.admin_socket), self._settings, self._files.source(LISTENERS), self._files.source(CLUSTERS)
+        )
+        content = msgspec.json.encode(first)
+        replace(self._root / "bootstrap.json", content)
+        return content
+
+    def put_routes(self, clusters: Mapping[Purpose, str]) -> None:
+        """Which cluster serves which purpose, from now on."""
+        version = self._files.put("routes", (route_configuration(clusters, self._settings),))
+        self._wanted[f"http.public.rds.{ROUTES}.version_text"] = version
+
+    def put_endpoints(self, name: str, backends: Sequence[Backend]) -> None:
+        """Who serves a cluster, from now on."""
+        version = self._files.put(f"endpoints-{name}", (assignment(name, backends),))
+        self._wanted[f"cluster.{name}.version_text"] = version
+
+    async def confirmed(self, within_s: float = CONFIRM_WITHIN_S) -> None:
+        """Wait until Envoy has taken over all that was written. Raises `EdgeUnavailableError` if it does not."""
+        missing: dict[str, str] = dict(self._wanted)
+        try:
+            async with asyncio.timeout(within_s):
+                while missing:
+                    try:
+                        has = await self.control.versions()
+                    except EdgeUnavailableError:
+                        has = {}
+                    missing = {name: version for name, version in self._wanted.items() if has.get(name) != version}
+                    if missing:
+                        await asyncio.sleep(CONFIRM_EVERY_S)  # Envoy tells nobody when it has taken a file over
+        except TimeoutError:
+            raise EdgeUnavailableError(f"The edge has not taken over: {', '.join(sorted(missing))}.") from None
+
+
+__all__ = ["Backend", "Edge", "EdgeSettings", "EdgeUnavailableError", "Listening", "Public", "Purpose", "Tls"]

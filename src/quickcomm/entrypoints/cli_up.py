@@ -1,0 +1,199 @@
+"""`quickcomm up`, `down`, `scale`, `restart`: a whole site on one machine, behind one public port."""
+
+import asyncio
+import ipaddress
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from quickcomm import __version__
+from quickcomm.entrypoints.administration import administer
+from quickcomm.entrypoints.cli_options import data_dir_option
+from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.entrypoints.logs import LEVELS, set_up_logs
+from quickcomm.entrypoints.up.client import NotRunningError, tell
+from quickcomm.entrypoints.up.layout import Layout
+from quickcomm.kernel.errors import ConfigurationError
+
+SHAPES: Final = ("monolith", "services")
+DOWN_WITHIN_S: Final = 120.0
+LOOK_EVERY_S: Final = 0.1
+
+
+@click.command("up")
+@click.option("--shape", type=click.Choice(SHAPES), default="monolith", show_default=True)
+@click.option("--host", help="Address of the edge [default: 127.0.0.1, this machine only].")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port of the edge [default: 8080]; 0 takes a free one.")
+@click.option("--tls-cert", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="PEM, with its chain.")
+@click.option("--tls-key", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="PEM.")
+@click.option("--redis-url", help="Valkey or Redis [default: one of its own is started].")
+@data_dir_option
+@click.option("--pack", help="Site pack: a name (hospitality, callcentre) or a folder [default: hospitality].")
+@click.option("--stt-model", help="Whisper model: tiny.en, base, or a folder [default: tiny.en].")
+@click.option("--llm-url", help="OpenAI-compatible language model [default: none].")
+@click.option("--llm-model", help="Its name [default: the only one that the endpoint offers].")
+@click.option("--log-level", type=click.Choice(list(LEVELS)), default="info", show_default=True)
+@click.option("--log-json", is_flag=True, help="The processes log JSON lines instead of text.")
+@click.option("--detach", is_flag=True, help="Come back when it is ready; it goes on in the background.")
+@click.option("--detached", is_flag=True, hidden=True)
+def up_command(shape: str, data_dir: Path, *, detach: bool, detached: bool, **given: Any) -> None:
+    """Run a whole site on this machine: an edge (Envoy) with the only public port, a store (Valkey), the processes.
+
+    Ctrl-C or `quickcomm down` stops all of it, and finishes what was said first. After a crash, the next `up` takes
+    over what still runs. See docs/from-one-process-to-services.md.
+    """
+    layout = Layout(DataDirectory(data_dir))
+    if detach:
+        _detach(layout)
+        return
+    from quickcomm.edge.module import Tls  # noqa: PLC0415 - not needed for --help
+    from quickcomm.entrypoints.settings import load_settings  # noqa: PLC0415
+    from quickcomm.entrypoints.up.site import Options, Topology  # noqa: PLC0415
+    from quickcomm.entrypoints.up.stream import Own  # noqa: PLC0415
+
+    set_up_logs(given["log_level"], as_json=False, to=Own())
+    settings = load_settings(data_dir, {"host": given["host"], "port": given["port"]})
+    certificate, key = given["tls_cert"], given["tls_key"]
+    if (certificate is None) != (key is None):
+        raise ConfigurationError("TLS needs both --tls-cert and --tls-key.")
+    options = Options(
+        shape=shape,
+        settings=settings,
+        tls=Tls(certificate=certificate.absolute(), key=key.absolute()) if certificate else None,
+        redis_url=given["redis_url"] or settings.redis_url,
+        flags=tuple(_flags(given)),
+    )
+    if not _loopback(settings.host) and options.tls is None:
+        click.echo(f"Listening on {settings.host} without TLS: give --tls-cert and --tls-key.", err=True)
+
+    async def ready(url: str) -> None:
+        click.echo(f"QuickComm {__version__} is ready: {url}")
+        if not detached:  # else standard output is a log
+            await _first_key(data_dir, url)
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await Topology(options, layout, dict(os.environ)).run(ready, stop)
+
+    with layout.own():
+        asyncio.run(run())
+
+
+@click.command("down")
+@data_dir_option
+def down_command(data_dir: Path) -> None:
+    """Stop what `quickcomm up` runs: no new connections, what was said is finished, then nothing is left."""
+    layout = Layout(DataDirectory(data_dir))
+    try:
+        [row] = tell(data_dir, "down")
+    except NotRunningError:
+        _clear(layout)
+        return
+    from quickcomm.topology.module import RecordedProcesses  # noqa: PLC0415 - not needed for --help
+
+    async def gone() -> None:
+        async with asyncio.timeout(DOWN_WITHIN_S):
+            await RecordedProcesses(layout.processes).gone(row["pid"])
+
+    try:
+        asyncio.run(gone())
+    except TimeoutError:
+        message = f"Process {row['pid']} is still stopping after {DOWN_WITHIN_S:.0f} s. See {layout.logs}."
+        raise ConfigurationError(message) from None
+    click.echo("Stopped.")
+
+
+@click.command("scale")
+@click.argument("wanted", metavar="MODULE=N")
+@data_dir_option
+def scale_command(wanted: str, data_dir: Path) -> None:
+    """Have N processes of a module, while everything runs."""
+    module, _, number = wanted.partition("=")
+    if not (module and number.isascii() and number.isdigit()):
+        raise ConfigurationError("Say it as MODULE=N, such as: quickcomm scale intelligence=2")
+    [row] = tell(data_dir, "scale", module=module, replicas=int(number))
+    click.echo(f"{row['module']}: {row['replicas']}")
+
+
+@click.command("restart")
+@click.argument("module")
+@data_dir_option
+def restart_command(module: str, data_dir: Path) -> None:
+    """Replace a module's processes one after the other; each finishes what it has."""
+    [row] = tell(data_dir, "restart", module=module)
+    click.echo(f"{row['module']} restarted.")
+
+
+def _clear(layout: Layout) -> None:
+    """Nobody answers: perhaps a crash left something."""
+    from quickcomm.entrypoints.up.site import clear  # noqa: PLC0415 - seldom needed
+
+    set_up_logs("error", as_json=False)
+    with layout.own():
+        left = asyncio.run(clear(layout))
+    click.echo(f"Stopped what a crash had left: {', '.join(left)}." if left else "Nothing runs.")
+
+
+def _detach(layout: Layout) -> None:
+    """The same command again, in the background, until it says that it is ready."""
+    layout.directory.create()
+    layout.logs.mkdir(exist_ok=True, mode=0o700)
+    file = layout.logs / "up.log"
+    arguments = [word for word in sys.argv[1:] if word != "--detach"]
+    with file.open("ab") as log:
+        began = log.tell()
+        child = subprocess.Popen(  # noqa: S603 - ourselves
+            [sys.executable, "-m", "quickcomm.entrypoints.cli", *arguments, "--detached"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    while True:
+        if child.poll() is not None:
+            said = file.read_bytes()[began:].decode(errors="replace").splitlines()
+            raise ConfigurationError("It did not start:\n" + "\n".join(said[-20:]))
+        try:
+            [row] = tell(layout.directory.path, "ready")
+        except NotRunningError:
+            time.sleep(LOOK_EVERY_S)
+        else:
+            break
+    click.echo(f"QuickComm {__version__} is ready: {row['url']}")
+    click.echo(f"It goes on in the background, and logs to {layout.logs}. Stop it with: quickcomm down")
+    asyncio.run(_first_key(layout.directory.path, row["url"]))
+
+
+async def _first_key(data_dir: Path, url: str) -> None:
+    """At the very first start, a way in. To standard output only: a key is in no log."""
+    if await administer(data_dir, "keys.list", {}):
+        return
+    [made] = await administer(data_dir, "keys.create", {"role": "admin", "name": "first start"})
+    click.echo("First start. Sign in with this link (it is shown only once):")
+    click.echo(f"  {url}/#key={made['key']}")
+
+
+def _flags(given: dict[str, Any]) -> list[str]:
+    """What goes on to the processes."""
+    found = ["--log-level", str(given["log_level"])]
+    if given["log_json"]:
+        found.append("--log-json")
+    for name in ("pack", "stt_model", "llm_url", "llm_model"):
+        if given[name] is not None:
+            found += [f"--{name.replace('_', '-')}", str(given[name])]
+    return found
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,1 @@
+"""`quickcomm up`: a whole site on one machine; the edge, the store, and the processes behind them."""

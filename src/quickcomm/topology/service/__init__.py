@@ -1,0 +1,1 @@
+"""The behaviour of topology: processes kept running, scaled, and replaced one by one."""

@@ -1,0 +1,187 @@
+"""All processes of a topology: started in order, found by the edge, scaled, replaced one by one, stopped in order."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+
+from quickcomm.kernel.discovery import Registry
+from quickcomm.kernel.errors import BusyError
+from quickcomm.topology.model.program import Module, UnknownModuleError
+from quickcomm.topology.ports import Balancer, Probe
+from quickcomm.topology.service.keeper import Keeper, Tools
+
+LOOK_EVERY_S: Final = 0.2
+IN_FORCE_WITHIN_S: Final = 15.0
+POLL_S: Final = 0.05
+SETTLE_S: Final = 0.1
+"""The edge says that it knows a moment before each of its threads does."""
+
+log = structlog.get_logger(__name__)
+
+MakeProbe = Callable[[Module, str], Probe]
+"""The probe of a module's process, by the process's socket."""
+
+
+class NotReadyError(BusyError):
+    code = "topology.not_ready"
+
+
+class Fleet:
+    """`socket_of` gives each process a Unix socket of its own, by its name."""
+
+    def __init__(
+        self,
+        modules: Sequence[Module],
+        registry: Registry,
+        balancer: Balancer,
+        probe_of: MakeProbe,
+        socket_of: Callable[[str], str],
+    ) -> None:
+        self._modules = {module.name: module for module in modules}
+        self._registry = registry
+        self._balancer = balancer
+        self._probe_of = probe_of
+        self._socket_of = socket_of
+        self._keepers: dict[str, list[Keeper]] = {module.name: [] for module in modules}
+        self._leaving: set[str] = set()
+        self._look = asyncio.Event()
+        self._changing = asyncio.Lock()
+        self._tools: Tools | None = None
+        self._tasks: asyncio.TaskGroup | None = None
+        self._telling: asyncio.Task[None] | None = None
+
+    @property
+    def keepers(self) -> list[Keeper]:
+        return [keeper for keepers in self._keepers.values() for keeper in keepers]
+
+    def begin(self, tools: Tools, tasks: asyncio.TaskGroup) -> None:
+        """Before the first start; `end` after the last stop."""
+        self._tools, self._tasks = tools, tasks
+        self._telling = tasks.create_task(self._tell_forever(), name="topology:endpoints")
+
+    def end(self) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
+
+    def ended(self, name: str) -> None:
+        """A process is no more: nobody shall be sent to it."""
+        self._registry.withdraw(name)
+        self._look.set()
+
+    async def start(self) -> None:
+        """Every module in the order of the table, each ready before the next. Raises `NotReadyError`."""
+        for module in self._modules.values():
+            for number in range(1, module.replicas + 1):
+                self._add(module, module.process_name(number))
+            await asyncio.gather(*(self._until_ready(keeper) for keeper in self._keepers[module.name]))
+
+    async def scale(self, name: str, replicas: int) -> None:
+        """Raises `ScaleError`, `UnknownModuleError`, `NotReadyError`."""
+        module = self._module(name)
+        module.check(replicas)
+        async with self._changing:
+            keepers = self._keepers[name]
+            added = [self._add(module, self._free_name(module)) for _ in range(replicas - len(keepers))]
+            await asyncio.gather(*(self._until_serving(keeper) for keeper in added))
+            for keeper in keepers[replicas:]:
+                await self._remove(keeper)
+        log.info("topology.scaled", module=name, replicas=replicas)
+
+    async def restart(self, name: str) -> None:
+        """One process after the other; where there may be several, the new one serves before the old one goes."""
+        module = self._module(name)
+        async with self._changing:
+            for keeper in list(self._keepers[name]):
+                if module.most > 1:
+                    await self._until_serving(self._add(module, self._free_name(module)))
+                    await self._remove(keeper)
+                else:
+                    await self._remove(keeper)
+                    await self._until_serving(self._add(module, keeper.name))
+        log.info("topology.restarted", module=name)
+
+    async def stop(self, name: str) -> None:
+        """All of a module's processes, drained together."""
+        await asyncio.gather(*(self._remove(keeper) for keeper in list(self._keepers[name])))
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _module(self, name: str) -> Module:
+        if name not in self._modules:
+            known = ", ".join(self._modules)
+            raise UnknownModuleError(f"There is no module {name} here. There are: {known}.")
+        return self._modules[name]
+
+    def _add(self, module: Module, name: str) -> Keeper:
+        assert self._tools is not None and self._tasks is not None, "begin() comes first"  # noqa: S101, PT018
+        socket = self._socket_of(name)
+        keeper = Keeper(module.name, module.program(name, socket), self._probe_of(module, socket), self._tools)
+        self._keepers[module.name].append(keeper)
+        keeper.keep(self._tasks)
+        return keeper
+
+    def _free_name(self, module: Module) -> str:
+        taken = {keeper.name for keeper in self._keepers[module.name]}
+        number = 1
+        while module.process_name(number) in taken:
+            number += 1
+        return module.process_name(number)
+
+    async def _remove(self, keeper: Keeper) -> None:
+        """New work goes elsewhere first; then it finishes what it has."""
+        self._leaving.add(keeper.name)
+        try:
+            if self._modules[keeper.module].registers:
+                self._tell()
+                try:
+                    await self._balancer.confirmed()
+                    await asyncio.sleep(SETTLE_S)
+                except BusyError as error:  # the edge is away: nobody is sent anywhere
+                    log.warning("topology.edge_not_told", process=keeper.name, error=str(error))
+            await keeper.stop()
+        finally:
+            self._registry.withdraw(keeper.name)
+            self._leaving.discard(keeper.name)
+            self._keepers[keeper.module].remove(keeper)
+
+    async def _until_ready(self, keeper: Keeper) -> None:
+        within_s = self._modules[keeper.module].ready_within_s
+        if not await keeper.ready(within_s):
+            raise NotReadyError(f"{keeper.name} is not ready after {within_s:.0f} s. Its log says more.")
+
+    async def _until_serving(self, keeper: Keeper) -> None:
+        """Ready, and given requests by the edge."""
+        await self._until_ready(keeper)
+        if not self._modules[keeper.module].registers:
+            return
+        socket = self._socket_of(keeper.name)
+        try:
+            async with asyncio.timeout(IN_FORCE_WITHIN_S):
+                while not (await self._balancer.healthy(keeper.module)).get(socket):  # noqa: ASYNC110
+                    await asyncio.sleep(POLL_S)  # the edge tells nobody when it begins
+        except TimeoutError:
+            raise NotReadyError(f"{keeper.name} is ready, but the edge sends it nothing.") from None
+
+    async def _tell_forever(self) -> None:
+        while True:
+            try:
+                self._tell()
+            except OSError as error:
+                log.warning("topology.edge_not_told", error=str(error))
+            try:
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._look.wait()
+            except TimeoutError:
+                pass
+            self._look.clear()
+
+    def _tell(self) -> None:
+        """Who has a good lease, and is not about to leave, serves."""
+        found: dict[str, list[str]] = {name: [] for name, module in self._modules.items() if module.registers}
+        for instance in self._registry.instances():
+            if instance.module in found and instance.name not in self._leaving:
+                found[instance.module].append(instance.socket)
+        for module, sockets in found.items():
+            self._balancer.put(module, sockets)

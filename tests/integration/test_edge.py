@@ -1,0 +1,290 @@
+"""A real Envoy with the configuration that `edge` writes: what comes in, what is cut, and who is asked."""
+
+import asyncio
+import json
+import ssl
+import subprocess
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp import web
+from tests.support.edge import RealEdge, running_edge
+
+from quickcomm.edge.module import EdgeSettings, Tls
+
+PROBLEM = "application/problem+json"
+
+
+async def names(edge: RealEdge, count: int) -> set[str]:
+    """Who answers so many requests."""
+    async with aiohttp.ClientSession() as client:
+        found = set()
+        for _ in range(count):
+            async with client.get(f"{edge.url}/v1/utterances") as answer:
+                assert answer.status == 200
+                found.add((await answer.json())["name"])
+        return found
+
+
+async def raw(edge: RealEdge, *pieces: bytes) -> bytes:
+    """Say something by hand; all that comes back until the edge closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.public.port)
+    for piece in pieces:
+        writer.write(piece)
+        await writer.drain()
+    async with asyncio.timeout(30):
+        answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def test_every_purpose_reaches_its_server() -> None:
+    async with running_edge() as edge, aiohttp.ClientSession() as client:
+        socket = await edge.serve("all-1")
+        await edge.endpoints(socket)
+        await edge.until(socket, serves=True)
+        for path in ("/", "/assets/x.js", "/v1/tasks", "/openapi.json", "/healthz", "/metrics"):
+            async with client.get(edge.url + path) as answer:
+                assert (await answer.json())["name"] == "all-1"
+        for path in ("/v1/live", "/v1/conversations/radio~1/audio"):
+            async with client.ws_connect(edge.url + path) as live:
+                assert await live.receive_str() == "all-1"
+                await live.send_str("said")
+                assert await live.receive_str() == "said"
+
+
+async def test_a_websocket_is_only_where_there_is_one() -> None:
+    async with running_edge() as edge, aiohttp.ClientSession() as client:
+        socket = await edge.serve("all-1")
+        await edge.endpoints(socket)
+        await edge.until(socket, serves=True)
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await client.ws_connect(f"{edge.url}/v1/tasks")
+        assert refused.value.status == 403
+
+
+async def test_a_websocket_that_says_nothing_stays() -> None:
+    """Longer than every timeout of the edge."""
+    quick = EdgeSettings(header_timeout_s=0.2, request_timeout_s=0.3, answer_timeout_s=0.2, idle_timeout_s=0.3)
+    async with running_edge(quick) as edge, aiohttp.ClientSession() as client:
+        socket = await edge.serve("all-1")
+        await edge.endpoints(socket)
+        await edge.until(socket, serves=True)
+        async with client.ws_connect(f"{edge.url}/v1/live") as live:
+            await live.receive_str()
+            async with client.get(f"{edge.url}/v1/slow") as cut:  # what has a limit is cut meanwhile, several times
+                assert cut.status == 504
+            async with client.get(f"{edge.url}/v1/slow") as cut:
+                assert cut.status == 504
+            await live.send_str("still here")
+            assert await live.receive_str() == "still here"
+
+
+async def test_headers_that_dribble_in_are_cut() -> None:
+    async with running_edge(EdgeSettings(header_timeout_s=0.3)) as edge:
+        answer = await raw(edge, b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+        assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_body_that_dribbles_in_is_cut() -> None:
+    async with running_edge(EdgeSettings(request_timeout_s=0.3)) as edge:
+        socket = await edge.serve("all-1")
+        await edge.endpoints(socket)
+        await edge.until(socket, serves=True)
+        answer = await raw(edge, b"POST /v1/tasks/1/complete HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_what_is_too_large_is_refused_before_it_reaches_anybody() -> None:
+    async with running_edge(EdgeSettings(max_body_bytes=1_000, max_header_kb=4, max_headers=30)) as edge:
+        socket = await edge.serve("all-1")
+        await edge.endpoints(socket)
+        await edge.until(socket, serves=True)
+        async with aiohttp.ClientSession() as client:
+            async with client.post(f"{edge.url}/v1/session", data=b"x" * 1_000) as answer:
+                assert (await answer.json())["bytes"] == 1_000
+            async with client.post(f"{edge.url}/v1/session", data=b"x" * 1_001) as answer:
+                assert (answer.status, answer.content_type) == (413, PROBLEM)
+                assert (await answer.json())["code"] == "edge.body_too_large"
+            async with client.get(edge.url, headers={"X-Long": "x" * 5_000}) as answer:
+                assert answer.status == 431
+            async with client.get(edge.url, headers={f"X-{n}": "x" for n in range(40)}) as answer:
+                assert answer.status == 431
+
+
+async def test_an_address_that_asks_too_often_is_slowed_down() -> None:
+    async with running_edge(EdgeSettings(requests_per_second=1, requests_burst=5)) as edge:
+        socket = await edge.serve("all-1")
+        await edge.endpoints(socket)
+        await edge.until(socket, serves=True)
+        async with aiohttp.ClientSession() as client:
+            asked = [await client.get(edge.url) for _ in range(40)]
+            refused = [answer for answer in asked if answer.status == 429]
+            assert [answer.status for answer in asked[:5]] == [200] * 5
+            assert refused
+            assert refused[0].headers["Retry-After"] == "1"
+            assert (await refused[0].json())["code"] == "edge.too_many_requests"
+
+
+async def test_the_limit_is_each_address_own() -> None:
+    """127.0.0.2 is another address of this machine."""
+    async with running_edge(EdgeSettings(requests_per_second=1, requests_burst=5)) as edge:
+        socket = await edge.serve("all-1")
+        await edge.endpoints(socket)
+        await edge.until(socket, serves=True)
+        async with aiohttp.ClientSession() as client:
+            statuses = [(await client.get(edge.url)).status for _ in range(40)]
+        assert 429 in statuses
+        other = aiohttp.TCPConnector(local_addr=("127.0.0.2", 0))
+        async with aiohttp.ClientSession(connector=other) as client, client.get(edge.url) as answer:
+            assert answer.status == 200
+
+
+async def test_nobody_there_is_said_at_once_and_can_be_tried_again() -> None:
+    async with (
+        running_edge() as edge,
+        aiohttp.ClientSession() as client,
+        client.get(f"{edge.url}/v1/tasks") as answer,
+    ):
+        assert (answer.status, answer.content_type) == (503, PROBLEM)
+        assert answer.headers["Retry-After"] == "1"
+        assert (await answer.json())["retryable"] is True
+
+
+async def test_the_one_who_dies_is_out_and_comes_back_in() -> None:
+    async with running_edge() as edge:
+        first, second = await edge.serve("all-1"), await edge.serve("all-2")
+        await edge.endpoints(first, second)
+        await edge.until(first, serves=True)
+        await edge.until(second, serves=True)
+        assert await names(edge, 40) == {"all-1", "all-2"}
+        await edge.leave("all-1")
+        await edge.until(first, serves=False)
+        assert await names(edge, 20) == {"all-2"}
+        await edge.serve("all-1")
+        await edge.until(first, serves=True)
+        assert await names(edge, 40) == {"all-1", "all-2"}
+
+
+async def test_who_is_not_ready_gets_nothing_even_if_he_is_the_only_one() -> None:
+    async with running_edge() as edge, aiohttp.ClientSession() as client:
+        socket = await edge.serve("all-1")
+        await edge.endpoints(socket)
+        await edge.until(socket, serves=True)
+        edge.ill(socket).touch()
+        await edge.until(socket, serves=False)
+        async with client.get(f"{edge.url}/v1/tasks") as answer:
+            assert answer.status == 503
+        edge.ill(socket).unlink()
+        await edge.until(socket, serves=True)
+
+
+async def test_who_leaves_gets_nothing_new_and_keeps_what_is_open() -> None:
+    async with running_edge() as edge, aiohttp.ClientSession() as client:
+        first, second = await edge.serve("all-1"), await edge.serve("all-2")
+        await edge.endpoints(first)
+        await edge.until(first, serves=True)
+        async with client.ws_connect(f"{edge.url}/v1/live") as live:
+            assert await live.receive_str() == "all-1"
+            await edge.endpoints(second)
+            await edge.until(second, serves=True)
+            assert await names(edge, 20) == {"all-2"}
+            await live.send_str("still with the first")
+            assert await live.receive_str() == "still with the first"
+
+
+async def test_no_key_is_ever_logged_and_every_request_has_an_id() -> None:
+    async with running_edge() as edge, aiohttp.ClientSession() as client:
+        socket = await edge.serve("all-1")
+        await edge.endpoints(socket)
+        await edge.until(socket, serves=True)
+        traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        headers = {
+            "traceparent": traceparent,
+            "Authorization": "Bearer qc_secret",
+            "Referer": "http://x/?key=qc_secret",
+        }
+        async with client.get(f"{edge.url}/v1/tasks?key=qc_secret", headers=headers):
+            pass
+        async with client.ws_connect(f"{edge.url}/v1/live?key=qc_secret") as live:
+            await live.receive_str()
+        async with client.get(f"{edge.url}/v1/%2F?key=qc_secret") as answer:
+            assert answer.status == 400
+        rest, socket_line, bad = await edge.until_logged(3)
+    assert "qc_secret" not in json.dumps([rest, socket_line, bad])
+    assert (rest["path"], rest["status"], rest["traceparent"]) == ("/v1/tasks", 200, traceparent)
+    assert rest["request_id"]
+    assert rest["client"] == "127.0.0.1"
+    assert (socket_line["path"], socket_line["status"]) == ("/v1/live", 101)
+
+
+async def test_spans_go_to_the_collector_without_any_key() -> None:
+    spans: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def collect(request: web.Request) -> web.Response:
+        spans.put_nowait(await request.read())
+        return web.Response()
+
+    collector = web.Application()
+    collector.add_routes([web.post("/v1/traces", collect)])
+    runner = web.AppRunner(collector, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1/traces"
+    try:
+        async with running_edge(EdgeSettings(otlp_url=url)) as edge, aiohttp.ClientSession() as client:
+            socket = await edge.serve("all-1")
+            await edge.endpoints(socket)
+            await edge.until(socket, serves=True)
+            trace = "0af7651916cd43dd8448eb211c80319c"
+            headers = {"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
+            async with client.get(f"{edge.url}/v1/tasks?key=qc_secret", headers=headers) as answer:
+                passed_on = (await answer.json())["traceparent"]
+            async with client.get(f"{edge.url}/v1/channels?key=qc_secret") as answer:
+                begun = (await answer.json())["traceparent"]
+            told = b""
+            async with asyncio.timeout(30):
+                while bytes.fromhex(trace) not in told or bytes.fromhex(begun.split("-")[1]) not in told:
+                    told += await spans.get()
+            first, second = await edge.until_logged(2)
+    finally:
+        await runner.cleanup()
+    assert passed_on.split("-")[1] == trace == first["trace_id"]
+    assert passed_on != headers["traceparent"]  # the server's spans are below the edge's
+    assert begun.split("-")[1] == second["trace_id"]
+    assert b"/v1/tasks" in told
+    assert b"qc_secret" not in told
+
+
+async def test_who_called_is_passed_on_whatever_he_says() -> None:
+    async with running_edge() as edge, aiohttp.ClientSession() as client:
+        socket = await edge.serve("all-1")
+        await edge.endpoints(socket)
+        await edge.until(socket, serves=True)
+        async with client.get(edge.url, headers={"X-Forwarded-For": "9.9.9.9"}) as answer:
+            said, *appended = (await answer.json())["forwarded"].split(",")
+            # For a caller on this machine Envoy appends the machine's own address.
+            assert said == "9.9.9.9"
+            assert len(appended) == 1
+            assert appended != ["9.9.9.9"]
+
+
+async def test_tls(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    request += ["-keyout", str(key), "-out", str(certificate), "-days", "1", "-subj", "/CN=localhost"]
+    request += ["-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(request, check=True, capture_output=True)  # noqa: ASYNC221 - once
+    async with running_edge(tls=Tls(certificate=certificate, key=key)) as edge:
+        assert edge.url.startswith("https://")
+        socket = await edge.serve("all-1")
+        await edge.endpoints(socket)
+        await edge.until(socket, serves=True)
+        trusted = ssl.create_default_context(cafile=str(certificate))
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusted)) as client:
+            async with client.get(edge.url) as answer:
+                assert answer.status == 200
+            async with client.ws_connect(f"{edge.url}/v1/live") as live:
+                assert await live.receive_str() == "all-1"
+        assert b"200" not in await raw(edge, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")

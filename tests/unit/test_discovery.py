@@ -1,0 +1,71 @@
+"""Leases: who renews is found, who does not is not, and nobody is found after he has left."""
+
+import asyncio
+from pathlib import Path
+
+from quickcomm.kernel import discovery
+from quickcomm.kernel.clock import FakeClock
+from quickcomm.kernel.discovery import DirectoryRegistry, Instance, registered
+
+
+def instance(name: str = "audio-1", pid: int = 1) -> Instance:
+    return Instance(module="audio", name=name, pid=pid, version="1", socket=f"/run/{name}.sock")
+
+
+def test_who_registers_is_found_until_the_lease_is_over(tmp_path: Path) -> None:
+    clock = FakeClock()
+    registry = DirectoryRegistry(tmp_path / "new", lease_s=1.5, monotonic=clock.monotonic)
+    registry.put(instance())
+    clock.advance(1.4)
+    assert registry.instances() == [instance()]
+    registry.put(instance())
+    clock.advance(1.4)
+    assert registry.instances() == [instance()]
+    clock.advance(0.2)
+    assert registry.instances() == []
+
+
+def test_who_leaves_is_not_found(tmp_path: Path) -> None:
+    registry = DirectoryRegistry(tmp_path)
+    registry.put(instance("audio-1"))
+    registry.put(instance("audio-2"))
+    registry.withdraw("audio-1")
+    registry.withdraw("audio-1")
+    assert registry.instances() == [instance("audio-2")]
+
+
+def test_a_lease_from_before_the_machine_was_started_again_is_none(tmp_path: Path) -> None:
+    """Its clock began anew, so that the old lease seems to be from the future."""
+    clock = FakeClock()
+    DirectoryRegistry(tmp_path, monotonic=clock.monotonic).put(instance())
+    assert DirectoryRegistry(tmp_path, monotonic=lambda: 1.0).instances() == []
+
+
+def test_rubbish_in_the_directory_is_nobody(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("{")
+    (tmp_path / "y.json").write_text("{}")
+    assert DirectoryRegistry(tmp_path).instances() == []
+    assert DirectoryRegistry(tmp_path / "none").instances() == []
+
+
+async def test_registered_renews_and_withdraws(tmp_path: Path) -> None:
+    renewed = asyncio.Event()
+
+    class Counting(DirectoryRegistry):
+        count = 0
+
+        def put(self, instance: Instance) -> None:
+            super().put(instance)
+            self.count += 1
+            if self.count > 2:
+                renewed.set()
+
+    registry = Counting(tmp_path)
+    async with registered(registry, instance()):
+        assert registry.instances() == [instance()]
+        await asyncio.wait_for(renewed.wait(), 30)
+    assert registry.instances() == []
+
+
+def test_a_renewal_may_be_missed_twice() -> None:
+    assert discovery.LEASE_S > 3 * discovery.RENEW_EVERY_S

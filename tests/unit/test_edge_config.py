@@ -1,0 +1,75 @@
+"""What the edge tells Envoy, without Envoy: routes, files, and what must never be logged."""
+
+from pathlib import Path
+
+import msgspec
+
+from quickcomm.edge.adapters.files import WatchedFiles
+from quickcomm.edge.model.clusters import Backend, assignment
+from quickcomm.edge.model.envoy import seconds
+from quickcomm.edge.model.replies import ACCESS
+from quickcomm.edge.model.routes import Purpose, route_configuration
+from quickcomm.edge.module import Edge, EdgeSettings, Public
+
+
+def test_each_purpose_goes_to_its_own_cluster() -> None:
+    clusters = {Purpose.AUDIO: "audio", Purpose.LIVE: "dashboard", Purpose.REST: "dashboard"}
+    clusters |= {Purpose.PAGE: "dashboard", Purpose.HEALTH: "dashboard"}
+    routes = route_configuration(clusters, EdgeSettings()).virtual_hosts[0].routes
+    assert {route.name: route.route.cluster for route in routes}["audio-websocket"] == "audio"
+    assert {route.name: route.route.cluster for route in routes}["live-websocket"] == "dashboard"
+    assert routes[-1].match.prefix == "/"
+
+
+def test_only_websockets_have_no_limit_of_time() -> None:
+    routes = route_configuration(dict.fromkeys(Purpose, "all"), EdgeSettings()).virtual_hosts[0].routes
+    forever = {route.name for route in routes if "0s" in {route.route.timeout, route.route.idle_timeout}}
+    assert forever == {"audio-websocket", "live-websocket"}
+    assert all(route.match.headers for route in routes if route.name in forever)
+
+
+def test_the_access_log_has_no_query_and_no_header_that_may_hold_a_key() -> None:
+    told = " ".join(str(value) for value in ACCESS.values())
+    assert "REQ(:PATH)" not in told
+    assert "%PATH(NQ)%" in told
+    assert "REFERER" not in told
+    assert "AUTHORIZATION" not in told
+    assert "COOKIE" not in told
+
+
+def test_durations_are_as_envoy_wants_them() -> None:
+    assert [seconds(value) for value in (0, 5, 0.25, 20.0)] == ["0s", "5s", "0.25s", "20s"]
+
+
+def test_a_file_is_replaced_only_when_it_changes(tmp_path: Path) -> None:
+    files = WatchedFiles(tmp_path)
+    first = files.put("e", (assignment("c", [Backend(socket="/a")]),))
+    path = tmp_path / "e" / "resources.json"
+    before = path.stat().st_ino
+    assert files.put("e", (assignment("c", [Backend(socket="/a")]),)) == first
+    assert path.stat().st_ino == before
+    second = files.put("e", (assignment("c", [Backend(socket="/b")]),))
+    assert second != first
+    assert msgspec.json.decode(path.read_bytes())["version_info"] == second
+    assert [each.name for each in path.parent.iterdir()] == ["resources.json"]
+
+
+def test_endpoints_are_the_same_in_any_order() -> None:
+    one, two = Backend(socket="/a"), Backend(port=80)
+    assert assignment("c", [one, two]) == assignment("c", [two, one])
+    assert assignment("c", []).endpoints == ()
+
+
+def test_the_administration_is_on_a_socket_of_this_user_alone(tmp_path: Path) -> None:
+    edge = Edge(tmp_path, EdgeSettings())
+    first = msgspec.json.decode(
+        edge.write(Public(host="127.0.0.1", port=80), dict.fromkeys(Purpose, "all"), {"all": [Backend(socket="/a")]})
+    )
+    assert first["admin"]["address"] == {"pipe": {"path": str(tmp_path / "envoy.sock"), "mode": 0o600}}
+    served = msgspec.json.decode((tmp_path / "xds/endpoints-all/resources.json").read_bytes())
+    assert "/a" in str(served)
+
+
+def test_the_address_for_people() -> None:
+    assert Public(host="0.0.0.0", port=80).url == "http://127.0.0.1:80"
+    assert Public(host="::1", port=80).url == "http://[::1]:80"

@@ -1,0 +1,265 @@
+"""Processes kept running, scaled and replaced, with a supervisor and an edge that only write down what happens."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Mapping, Sequence
+
+import pytest
+
+from quickcomm.kernel.clock import FakeClock
+from quickcomm.kernel.discovery import Instance
+from quickcomm.kernel.errors import BusyError
+from quickcomm.topology.model.program import Program
+from quickcomm.topology.module import Backoff, Fleet, Module, NotReadyError, ScaleError, Tools, UnknownModuleError
+
+SOON = 30.0
+
+
+class World:
+    """Supervisor, processes, registry and edge in one: every process registers as soon as it is started."""
+
+    def __init__(self) -> None:
+        self.happened: list[str] = []
+        self.programs: dict[str, Program] = {}
+        self.pids: dict[str, int] = {}
+        self.ends: dict[int, asyncio.Event] = {}
+        self.registered: dict[str, Instance] = {}
+        self.serving: dict[str, list[str]] = {}
+        self.left_running: dict[str, int] = {}
+        self.ill: set[str] = set()
+        self.deaf = False
+        self.started: dict[str, int] = {}
+        self.changed = asyncio.Event()
+
+    def note(self, what: str) -> None:
+        self.happened.append(what)
+        self.changed.set()
+
+    async def until(self, what: str, times: int = 1) -> None:
+        async with asyncio.timeout(SOON):
+            while self.happened.count(what) < times:
+                self.changed.clear()
+                await self.changed.wait()
+
+    # -- the port Supervisor
+
+    async def define(self, program: Program) -> int | None:
+        self.programs[program.name] = program
+        if program.name in self.left_running:
+            pid = self.left_running[program.name]
+            self._runs(program.name, pid)
+            return pid
+        return None
+
+    async def start(self, name: str) -> int:
+        pid = 100 + len(self.ends)
+        self._runs(name, pid)
+        self.started[name] = self.started.get(name, 0) + 1
+        self.note(f"start {name}")
+        return pid
+
+    async def stop(self, name: str) -> None:
+        self.die(name)
+
+    async def forget(self, name: str) -> None:
+        self.note(f"stop {name}")
+        self.die(name)
+
+    def die(self, name: str) -> None:
+        pid = self.pids.pop(name, None)
+        if pid is not None:
+            self.ends[pid].set()
+
+    def _runs(self, name: str, pid: int) -> None:
+        self.pids[name] = pid
+        self.ends[pid] = asyncio.Event()
+        module = name.rpartition("-")[0]
+        self.put(Instance(module=module, name=name, pid=pid, version="1", socket=f"/{name}"))
+
+    # -- the port Processes
+
+    def record(self, name: str, pid: int) -> None:
+        self.note(f"record {name} {pid}")
+
+    def erase(self, name: str) -> None:
+        self.note(f"erase {name}")
+
+    async def gone(self, pid: int) -> None:
+        await self.ends[pid].wait()
+
+    # -- the port Registry
+
+    def put(self, instance: Instance) -> None:
+        self.registered[instance.name] = instance
+
+    def withdraw(self, name: str) -> None:
+        self.registered.pop(name, None)
+
+    def instances(self) -> list[Instance]:
+        return list(self.registered.values())
+
+
+class Edge:
+    """The port Balancer."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def put(self, module: str, sockets: Sequence[str]) -> None:
+        if self._world.serving.get(module) != list(sockets):
+            self._world.serving[module] = list(sockets)
+            self._world.note(f"serve {module} {' '.join(sockets)}".rstrip())
+
+    async def confirmed(self) -> None:
+        if self._world.deaf:
+            raise BusyError("It does not answer.")
+
+    async def healthy(self, module: str) -> Mapping[str, bool]:
+        return {socket: socket not in self._world.ill for socket in self._world.serving.get(module, [])}
+
+
+class Ready:
+    def __init__(self, world: World, socket: str) -> None:
+        self._world = world
+        self._socket = socket
+
+    async def __call__(self) -> bool:
+        return self._socket not in self._world.ill
+
+
+MANY = Module(name="many", command=("run", "{name}"), environment={"SOCKET": "{socket}"}, replicas=2)
+ONE = Module(name="one", command=("run",), most=1, one_because="there is one")
+
+
+@contextlib.asynccontextmanager
+async def running(world: World, *modules: Module) -> AsyncGenerator[Fleet]:
+    def probe(_module: Module, socket: str) -> Ready:
+        return Ready(world, socket)
+
+    fleet = Fleet(modules, world, Edge(world), probe, lambda name: f"/{name}")
+    tools = Tools(world, world, FakeClock(), fleet.ended, lambda: Backoff(first_s=0.001, longest_s=0.004))
+    async with asyncio.TaskGroup() as tasks:
+        fleet.begin(tools, tasks)
+        try:
+            await fleet.start()
+            yield fleet
+        finally:
+            for module in modules:
+                await fleet.stop(module.name)
+            fleet.end()
+
+
+def test_back_off_doubles_to_a_limit_and_is_forgotten_after_a_long_life() -> None:
+    backoff = Backoff(first_s=1, longest_s=8, lived_s=60)
+    assert [backoff.after(0.1) for _ in range(5)] == [1, 2, 4, 8, 8]
+    assert backoff.after(60) == 1
+    assert backoff.after(0.1) == 2
+
+
+def test_a_program_knows_its_own_name_and_socket() -> None:
+    program = MANY.program("many-2", "/many-2")
+    assert program.command == ("run", "many-2")
+    assert program.environment == {"SOCKET": "/many-2"}
+
+
+async def test_modules_start_in_order_and_are_served() -> None:
+    world = World()
+    async with running(world, ONE, MANY):
+        assert [what for what in world.happened if what.startswith("start")] == [
+            "start one-1",
+            "start many-1",
+            "start many-2",
+        ]
+        await world.until("serve many /many-1 /many-2")
+    assert world.pids == {}
+
+
+async def test_one_that_does_not_get_ready_stops_the_start() -> None:
+    world = World()
+    world.ill.add("/one-1")
+    hasty = Module(name="one", command=("run",), ready_within_s=0.01)
+    with pytest.raises(ExceptionGroup) as failed:
+        async with running(world, hasty):
+            pass
+    assert failed.group_contains(NotReadyError)
+
+
+async def test_one_that_ends_is_started_again() -> None:
+    world = World()
+    async with running(world, MANY):
+        for times in (2, 3, 4):
+            world.die("many-1")
+            await world.until("start many-1", times)
+        assert world.started == {"many-1": 4, "many-2": 1}
+
+
+async def test_nobody_is_sent_to_one_that_ended() -> None:
+    world = World()
+    async with running(world, MANY):
+        await world.until("serve many /many-1 /many-2")
+        world.die("many-1")
+        await world.until("serve many /many-2")
+        await world.until("serve many /many-2 /many-1")
+
+
+async def test_what_runs_already_is_adopted() -> None:
+    world = World()
+    world.left_running["many-1"] = 7
+    async with running(world, MANY) as fleet:
+        assert world.started == {"many-2": 1}
+        assert {keeper.name: keeper.pid for keeper in fleet.keepers}["many-1"] == 7
+
+
+async def test_scaling_up_and_down() -> None:
+    world = World()
+    async with running(world, MANY) as fleet:
+        await fleet.scale("many", 4)
+        assert sorted(world.pids) == ["many-1", "many-2", "many-3", "many-4"]
+        await fleet.scale("many", 1)
+        assert sorted(world.pids) == ["many-1"]
+        await fleet.scale("many", 1)
+        assert sorted(world.pids) == ["many-1"]
+
+
+async def test_who_is_to_go_gets_nothing_new_before_it_is_stopped() -> None:
+    world = World()
+    async with running(world, MANY) as fleet:
+        await world.until("serve many /many-1 /many-2")
+        await fleet.scale("many", 1)
+        assert world.happened.index("serve many /many-1", 5) < world.happened.index("stop many-2")
+
+
+async def test_scaling_says_why_not() -> None:
+    async with running(World(), ONE, MANY) as fleet:
+        with pytest.raises(ScaleError, match="there is one"):
+            await fleet.scale("one", 2)
+        with pytest.raises(ScaleError, match="at least one"):
+            await fleet.scale("many", 0)
+        with pytest.raises(UnknownModuleError, match="one, many"):
+            await fleet.scale("other", 1)
+
+
+async def test_a_restart_has_the_new_one_serve_before_the_old_one_goes() -> None:
+    world = World()
+    async with running(world, MANY) as fleet:
+        del world.happened[:]
+        await fleet.restart("many")
+        steps = [what for what in world.happened if what.startswith(("start", "stop"))]
+        assert steps == ["start many-3", "stop many-1", "start many-1", "stop many-2"]
+        assert sorted(world.pids) == ["many-1", "many-3"]
+
+
+async def test_the_only_one_is_stopped_before_it_is_started_again() -> None:
+    world = World()
+    async with running(world, ONE) as fleet:
+        del world.happened[:]
+        await fleet.restart("one")
+        assert [what for what in world.happened if what.startswith(("start", "stop"))] == ["stop one-1", "start one-1"]
+
+
+async def test_an_edge_that_is_away_does_not_keep_anybody_from_stopping() -> None:
+    world = World()
+    async with running(world, MANY) as fleet:
+        world.deaf = True
+        await fleet.scale("many", 1)
+        assert sorted(world.pids) == ["many-1"]

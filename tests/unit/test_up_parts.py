@@ -1,0 +1,159 @@
+"""The parts of `quickcomm up` that need no process: places, the table, logs that are followed, ports."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from quickcomm.edge.module import Public, Purpose
+from quickcomm.entrypoints import cli_up
+from quickcomm.entrypoints.data_directory import DataDirectory, DataDirectoryBusyError
+from quickcomm.entrypoints.settings import Settings
+from quickcomm.entrypoints.up import ports
+from quickcomm.entrypoints.up.layout import Layout
+from quickcomm.entrypoints.up.modules import SHAPES, Site, clusters, rows
+from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.topology.module import Tail
+
+
+def layout(path: Path) -> Layout:
+    return Layout(DataDirectory(path))
+
+
+def site(path: Path) -> Site:
+    return Site(
+        layout=layout(path),
+        settings=Settings(),
+        public_url="https://x:8443",
+        redis_url="unix:///v.sock",
+        flags=("--log-level", "info"),
+    )
+
+
+# -- places -----------------------------------------------------------------------------------------------------------
+
+
+def test_sockets_are_in_the_data_directory_unless_its_path_is_too_long(tmp_path: Path) -> None:
+    assert layout(Path("/srv/site")).root == Path("/srv/site/run")
+    far = layout(tmp_path / ("x" * 90))
+    assert not far.root.is_relative_to(tmp_path)
+    assert len(far.socket("intelligence-99")) < 108
+    assert far.root != layout(tmp_path / ("y" * 90)).root
+
+
+def test_a_place_that_others_can_enter_is_refused(tmp_path: Path) -> None:
+    place = layout(tmp_path / "d")
+    place.directory.create()
+    place.root.mkdir(mode=0o755)
+    with pytest.raises(ConfigurationError, match="mode 700"):
+        place.create()
+
+
+def test_one_at_a_time(tmp_path: Path) -> None:
+    with layout(tmp_path / "d").own(), pytest.raises(DataDirectoryBusyError), layout(tmp_path / "d").own():
+        pass
+    with layout(tmp_path / "d").own():
+        pass
+
+
+def test_nothing_is_left_of_the_place(tmp_path: Path) -> None:
+    place = layout(tmp_path / "d")
+    place.create()
+    Path(place.socket("x")).touch()
+    place.clear()
+    assert not place.root.exists()
+    assert place.logs.is_dir()
+    place.clear()
+
+
+# -- the table --------------------------------------------------------------------------------------------------------
+
+
+def test_the_monolith_serves_every_purpose(tmp_path: Path) -> None:
+    [row] = rows("monolith", site(tmp_path))
+    assert clusters((row,)) == dict.fromkeys(Purpose, "monolith")
+    program = row.module.program("monolith-1", "/m.sock")
+    assert program.environment["QUICKCOMM_INSTANCE_SOCKET"] == "/m.sock"
+    assert program.environment["QUICKCOMM_INSTANCE_NAME"] == "monolith-1"
+    assert program.environment["QUICKCOMM_REDIS_URL"] == "unix:///v.sock"
+    assert program.command[-2:] == ("--log-level", "info")
+    assert program.drain_s > Settings().audio.drain_s
+
+
+def test_a_shape_that_does_not_serve_every_purpose_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="audio, health, live, page, rest"):
+        rows("services", site(tmp_path))
+
+
+def test_every_shape_of_the_command_line_is_in_the_table() -> None:
+    assert set(cli_up.SHAPES) == set(SHAPES)
+
+
+# -- logs that are followed -------------------------------------------------------------------------------------------
+
+
+def test_new_lines_are_given_once_and_only_whole(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("old\n")
+    tail = Tail(log, from_end=True)
+    assert list(tail.lines()) == []
+    with log.open("a") as file:
+        file.write("one\ntw")
+        file.flush()
+        assert list(tail.lines()) == ["one"]
+        file.write("o\n")
+        file.flush()
+    assert list(tail.lines()) == ["two"]
+    tail.close()
+
+
+def test_a_file_that_comes_later_is_read_from_its_beginning(tmp_path: Path) -> None:
+    tail = Tail(tmp_path / "a.log", from_end=False)
+    assert list(tail.lines()) == []
+    (tmp_path / "a.log").write_text("first\n")
+    assert list(tail.lines()) == ["first"]
+    tail.close()
+
+
+def test_nothing_is_missed_when_a_file_is_rotated(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("")
+    tail = Tail(log, from_end=True)
+    with log.open("a") as file:
+        file.write("last of the old\n")
+    log.rename(tmp_path / "a.log.1")
+    log.write_text("first of the new\n")
+    assert list(tail.lines()) == ["last of the old", "first of the new"]
+    log.write_text("")  # cut short in its place
+    assert list(tail.lines()) == []
+    log.write_text("again\n")
+    assert list(tail.lines()) == ["again"]
+    tail.close()
+
+
+def test_a_line_without_an_end_is_given_in_pieces(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("x" * 100_000)
+    tail = Tail(log, from_end=False)
+    assert sum(len(piece) for piece in tail.lines()) == 100_000
+    tail.close()
+
+
+# -- ports ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_taken_port_is_found_before_anything_is_started() -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(ConfigurationError, match="taken"):
+            ports.check(Public(host="127.0.0.1", port=other.getsockname()[1]))
+
+
+def test_an_address_that_is_not_here_is_told() -> None:
+    with pytest.raises(ConfigurationError, match="Cannot listen"):
+        ports.check(Public(host="203.0.113.1", port=80))
+
+
+def test_a_free_port_can_be_had() -> None:
+    ports.check(Public(host="127.0.0.1", port=ports.free("127.0.0.1")))
