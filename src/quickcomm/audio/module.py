@@ -8,17 +8,19 @@ from typing import Final
 
 import msgspec
 import structlog
+from sqlalchemy import Connection
 
 from quickcomm.audio.adapters.engines import engine_class
 from quickcomm.audio.adapters.recorder import FlacRecorder
 from quickcomm.audio.adapters.silero import Silero
 from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
+from quickcomm.audio.adapters.tables import conversations, events
 from quickcomm.audio.adapters.websocket import AudioSocket, Authenticate, Caller
 from quickcomm.audio.adapters.whisper_models import model_spec
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
 from quickcomm.audio.model.resample import warm_up_resamplers
 from quickcomm.audio.model.settings import AudioSettings
-from quickcomm.audio.ports import Captions, EngineOptions, FencedError, SpeechToText, Transcript
+from quickcomm.audio.ports import Captions, EngineOptions, FencedError, SessionStore, SpeechToText, Transcript
 from quickcomm.audio.service.conversation import Conversation
 from quickcomm.audio.service.front_end import FrontEnd
 from quickcomm.audio.service.listener import Tools
@@ -28,7 +30,7 @@ from quickcomm.audio.service.transcriber import Transcriber
 from quickcomm.contracts.conversations import ConversationChanged
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.timing import Latency
-from quickcomm.kernel.bus import Bus, Delivery, RejectedError
+from quickcomm.kernel.bus import Bus, BusUnavailableError, Delivery, RejectedError
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 from quickcomm.kernel.model_files import ModelReport, ModelStore
@@ -36,9 +38,19 @@ from quickcomm.kernel.storage import Database, migrate
 
 GROUP: Final = "audio"
 STUCK_AFTER_S: Final = 10.0
+RETRY_S: Final = 1.0
 _insights = msgspec.json.Decoder(InsightsFound)
 
 log = structlog.get_logger(__name__)
+
+
+class Places(msgspec.Struct, frozen=True, kw_only=True):
+    """Where things are kept."""
+
+    recordings: Path | None = None
+    """The sound of utterances; None keeps none."""
+    redis_url: str | None = None
+    """Conversations, in this Valkey and not in the database."""
 
 
 class AudioHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,16 +73,16 @@ class Audio:
         engine: SpeechToText,
         captions: Captions,
         authenticate: Authenticate,
-        recordings: Path | None = None,
+        places: Places = Places(),  # noqa: B008 - frozen
     ) -> None:
         self._database = database
         self._bus = bus
-        self._store = SqlSessions(database, clock)
+        self._store = _in_valkey(places.redis_url, clock) if places.redis_url else SqlSessions(database, clock)
         self._transcriber = Transcriber(engine, clock)
         capacity = 2 * settings.max_sessions
         interval = settings.ack_interval_ms / 1000
         self._front_end = FrontEnd(Silero(), clock, capacity=capacity, snapshot_every_s=interval)
-        self._recorder = None if recordings is None else FlacRecorder(recordings)
+        self._recorder = None if places.recordings is None else FlacRecorder(places.recordings)
         tools = Tools(
             settings=settings,
             clock=clock,
@@ -86,7 +98,24 @@ class Audio:
         self.routes = self._socket.routes
 
     def migrate(self) -> None:
-        migrate(self._database.engine, "audio", MIGRATIONS)
+        self.migrate_tables(self._database)
+
+    @staticmethod
+    def migrate_tables(database: Database) -> None:
+        migrate(database.engine, "audio", MIGRATIONS)
+
+    @staticmethod
+    async def move(database: Database, url: str, clock: Clock, *, prefix: str) -> int:
+        """Write every conversation of the database into that Valkey; how many. Doing it again changes nothing."""
+        from quickcomm.audio.adapters.redis_import import move  # noqa: PLC0415 - once in a site's life
+
+        return await move(database, url, clock, prefix=prefix)
+
+    @staticmethod
+    def forget(connection: Connection) -> None:
+        """After `move`: the database has no conversations any more."""
+        for table in (events, conversations):
+            connection.execute(table.delete())
 
     @staticmethod
     async def stored_ledgers(
@@ -98,11 +127,11 @@ class Audio:
 
     async def run(self) -> None:
         """Work until cancelled."""
-        adopted = await self._store.adopt()
-        if adopted:
-            log.info("audio.adopted", conversations=adopted)
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
+            adopted = await self._adopt()
+            if adopted:
+                log.info("audio.adopted", conversations=adopted)
             tasks.create_task(self._front_end.run(), name="audio:front-end")
             tasks.create_task(asyncio.to_thread(warm_up_resamplers), name="audio:resamplers")
             tasks.create_task(self._transcriber.run(), name="audio:stt")
@@ -120,6 +149,11 @@ class Audio:
         """After `run` was cancelled."""
         self._front_end.close()
         self._transcriber.close()
+
+    async def aclose(self) -> None:
+        """`close`, and let go of the store."""
+        self.close()
+        await self._store.aclose()
 
     def receipt(self, site: str, conversation_id: str, utterance_id: str, latency: Latency) -> None:
         """The card was pushed: tell the client how long each stage took."""
@@ -150,6 +184,15 @@ class Audio:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
+    async def _adopt(self) -> int:
+        """A store that is away is waited for; clients are told to try again meanwhile."""
+        while True:
+            try:
+                return await self._store.adopt()
+            except BusUnavailableError as error:
+                log.warning("audio.store_away", error=str(error))
+                await asyncio.sleep(RETRY_S)
+
     def _start(self, conversation: Conversation) -> None:
         assert self._tasks is not None, "run() comes before the first connection"  # noqa: S101 - a programming error
         self._tasks.create_task(self._live(conversation), name=f"conversation:{conversation.id}")
@@ -171,6 +214,12 @@ class Audio:
             except MALFORMED as error:
                 raise RejectedError(f"Not an InsightsFound message: {error}") from error
             await self._manager.answered(found)
+
+
+def _in_valkey(url: str, clock: Clock) -> SessionStore:
+    from quickcomm.audio.adapters.redis_sessions import RedisSessions  # noqa: PLC0415 - where there is no Valkey
+
+    return RedisSessions(url, clock)
 
 
 def build_engine(name: str, options: EngineOptions, store: ModelStore) -> SpeechToText:
@@ -209,6 +258,7 @@ __all__ = [
     "Caller",
     "EngineOptions",
     "Int16",
+    "Places",
     "SpeechToText",
     "build_engine",
     "cut_offline",

@@ -216,6 +216,10 @@ class SessionStore(Protocol):
         """Delete conversations that ended before; returns how many."""
         ...
 
+    async def aclose(self) -> None:
+        """After the last use. May be called again."""
+        ...
+
 
 class Captions(Protocol):
     """Where live captions go. Never blocks, may lose them."""

@@ -17,7 +17,7 @@ from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.kernel.errors import ConfigurationError, InvalidInputError, NotFoundError, QuickCommError
 
 if TYPE_CHECKING:  # SQLAlchemy takes longer than all the rest; asking a running server does without
-    from quickcomm.kernel.bus.sql import SqlBus
+    from quickcomm.kernel.bus import Bus
     from quickcomm.kernel.keys import KeyStore
     from quickcomm.kernel.storage import Database
 
@@ -42,7 +42,7 @@ class Administration:
     def __init__(
         self,
         database: "Database",
-        bus: "SqlBus",
+        bus: "Bus",
         keys: "KeyStore",
         ledgers: Ledgers,
         status: Status,
@@ -205,6 +205,10 @@ async def _offline(directory: DataDirectory, command: str, arguments: Arguments)
     from quickcomm.kernel.keys import KeyStore  # noqa: PLC0415
     from quickcomm.kernel.storage import Database  # noqa: PLC0415
 
+    if command == "ledger" or command.startswith("dead-letters."):
+        from quickcomm.entrypoints.moving import check_here  # noqa: PLC0415 - as above
+
+        check_here(directory)
     clock = SystemClock()
     database = Database(directory.database)
     database.open()

@@ -44,6 +44,10 @@ def restore(file: Path, directory: DataDirectory) -> None:
                 contextlib.closing(sqlite3.connect(part)) as target,
             ):
                 source.backup(target)
+                if target.execute("SELECT 1 FROM sqlite_master WHERE name = 'bus_home'").fetchone():
+                    # No store knows of this copy: what it has is all there is.
+                    target.execute("DELETE FROM bus_home")
+                    target.commit()
         except sqlite3.Error as error:
             part.unlink(missing_ok=True)
             raise InvalidInputError(f"{file} could not be put into {directory.path}: {error}") from error

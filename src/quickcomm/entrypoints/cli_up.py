@@ -33,6 +33,7 @@ LOOK_EVERY_S: Final = 0.1
 @click.option("--tls-cert", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="PEM, with its chain.")
 @click.option("--tls-key", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="PEM.")
 @click.option("--redis-url", help="Valkey or Redis [default: one of its own is started].")
+@click.option("--new-store", is_flag=True, help="Begin with an empty store: what it has of QuickComm is deleted.")
 @data_dir_option
 @click.option("--pack", help="Site pack: a name (hospitality, callcentre) or a folder [default: hospitality].")
 @click.option("--stt-model", help="Whisper model: tiny.en, base, or a folder [default: tiny.en].")
@@ -67,6 +68,7 @@ def up_command(shape: str, data_dir: Path, *, detach: bool, detached: bool, **gi
         settings=settings,
         tls=Tls(certificate=certificate.absolute(), key=key.absolute()) if certificate else None,
         redis_url=given["redis_url"] or settings.redis_url,
+        new_store=given["new_store"],
         flags=tuple(_flags(given)),
     )
     if not _loopback(settings.host) and options.tls is None:

@@ -18,17 +18,19 @@ import structlog
 from aiohttp import web
 
 from quickcomm import __version__
-from quickcomm.audio.module import Audio, Caller, SpeechToText
+from quickcomm.audio.module import Audio, Caller, Places, SpeechToText
 from quickcomm.contracts.timing import Latency
 from quickcomm.dashboard.module import Alarm, Budget, ClassifierHealth, Dashboard, Health, Neighbours
 from quickcomm.entrypoints.administration import Administration, Answer, Arguments, admin_socket
 from quickcomm.entrypoints.data_directory import DataDirectory, Running
 from quickcomm.entrypoints.engines import load_classifier, load_engine, load_model
+from quickcomm.entrypoints.moving import check_here, settle
 from quickcomm.entrypoints.prompt_administration import PromptAdministration
 from quickcomm.entrypoints.settings import Settings
 from quickcomm.intelligence.module import Classifier, Intelligence, IntelligenceSettings, LanguageModel, SideSettings
+from quickcomm.kernel.bus import WholeBus
 from quickcomm.kernel.bus.sql import SqlBus
-from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.clock import Clock, SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry, Instance, registered
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 from quickcomm.kernel.http import create_app
@@ -39,6 +41,7 @@ from quickcomm.kernel.storage import Database
 PURGE_EVERY_S: Final = 3_600.0
 CATCH_UP_S: Final = 3.0
 MODEL_ALARM: Final = "language_model"
+BUS_ALARM: Final = "bus.unavailable"
 DAY_NS: Final = 86_400 * 1_000_000_000
 
 T = TypeVar("T")
@@ -66,7 +69,7 @@ class Monolith:
         self._directory = directory
         self._clock = SystemClock()
         self._database = Database(directory.database)
-        self._bus = SqlBus(self._database, self._clock)
+        self._bus = _bus(settings.redis_url, self._database, self._clock)
         self._key_store = KeyStore(self._database, self._clock)
         self._keys = Authenticator(self._key_store, self._clock, settings.keys)
         self._alarms: dict[str, Alarm] = {}
@@ -105,7 +108,9 @@ class Monolith:
             engine=engine,
             captions=self._dashboard.captions,
             authenticate=self._authenticate,
-            recordings=directory.recordings if settings.storage.recordings else None,
+            places=Places(
+                recordings=directory.recordings if settings.storage.recordings else None, redis_url=settings.redis_url
+            ),
         )
 
     async def run(self, ready: Callable[[Ready], None], stop: asyncio.Event) -> None:
@@ -118,9 +123,10 @@ class Monolith:
         except* QuickCommError as errors:
             raise errors.exceptions[0] from errors
         finally:
-            self._audio.close()
+            await self._audio.aclose()
             await self._dashboard.aclose()
             await self._intelligence.aclose()
+            await self._bus.aclose()
             await self._database.aclose()
 
     # -- inside -----------------------------------------------------------------------------------------------------
@@ -131,7 +137,7 @@ class Monolith:
                 tasks.create_task(self._dashboard.run(), name="dashboard"),
                 tasks.create_task(self._intelligence.run(), name="intelligence"),
                 tasks.create_task(self._audio.run(), name="audio"),
-                tasks.create_task(self._bus.trim_forever(), name="bus:trim"),
+                tasks.create_task(self._bus.maintain(), name="bus"),
                 tasks.create_task(self._purge_forever(), name="purge"),
             ]
             async with self._listening():
@@ -200,7 +206,7 @@ class Monolith:
         log.info("server.draining")
         self._intelligence.drain()
         await self._audio.drain()
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, QuickCommError):  # a store that is away keeps what waits
             async with asyncio.timeout(CATCH_UP_S + self._intelligence.catch_up_s):
                 while any((await self._bus.backlog()).values()):  # noqa: ASYNC110 - only the table knows
                     await asyncio.sleep(0.05)
@@ -228,7 +234,7 @@ class Monolith:
         now = _rfc3339(datetime.now(UTC))
         self._alarms = {
             code: Alarm(code=code, message=message, since=self._alarms[code].since if code in self._alarms else now)
-            for code, message in audio.alarms
+            for code, message in (*audio.alarms, *self._bus_alarms())
         }
         model_since = _rfc3339(datetime.fromtimestamp(model.since_ns / 1e9, UTC))
         if model.state == "degraded":
@@ -249,6 +255,16 @@ class Monolith:
             budget=_budget(self._intelligence.catch_up_s * 1000),
         )
 
+    def _bus_alarms(self) -> list[tuple[str, str]]:
+        return [] if self._bus.trouble is None else [(BUS_ALARM, self._bus.trouble)]
+
+    async def _backlog(self) -> dict[str, int] | None:
+        """None while nobody can say."""
+        try:
+            return await self._bus.backlog()
+        except QuickCommError:
+            return None
+
     async def _status(self) -> Answer:
         health = self._health()
         audio = self._audio.health()
@@ -266,7 +282,7 @@ class Monolith:
                 "classifier": health.classifier.model,
                 "llm": self._intelligence.status() | {"since": health.classifier.since},
                 "usage_today": msgspec.to_builtins(self._intelligence.used_today()),
-                "bus_backlog": await self._bus.backlog(),
+                "bus_backlog": await self._backlog(),
                 "alarms": [msgspec.to_builtins(alarm) for alarm in health.alarms],
             }
         ]
@@ -312,6 +328,7 @@ async def serve(settings: Settings, data_dir: Path, ready: Callable[[Ready], Non
             _in_daemon(load_engine, settings, pack),
             _in_daemon(load_classifier, settings, pack),
             _in_daemon(load_model, settings, pack),
+            _keep(directory, settings.redis_url),
         )
         stopping = asyncio.ensure_future(stop.wait())
         either: set[asyncio.Future[Any]] = {loading, stopping}
@@ -322,10 +339,26 @@ async def serve(settings: Settings, data_dir: Path, ready: Callable[[Ready], Non
             with contextlib.suppress(asyncio.CancelledError):
                 await loading
             return False
-        engine, classifier, model = loading.result()
+        engine, classifier, model, _ = loading.result()
         if not stop.is_set():
             await Monolith(settings, directory, engine, classifier, model).run(ready, stop)
     return True
+
+
+async def _keep(directory: DataDirectory, redis_url: str | None) -> None:
+    """Have conversations and messages where they are to be. Raises `ElsewhereError`."""
+    if redis_url is None:
+        check_here(directory)
+    else:
+        await settle(directory, redis_url)
+
+
+def _bus(redis_url: str | None, database: Database, clock: Clock) -> WholeBus:
+    if redis_url is None:
+        return SqlBus(database, clock)
+    from quickcomm.kernel.bus.outbox import OutboxBus  # noqa: PLC0415 - where there is no Valkey
+
+    return OutboxBus(redis_url, database, clock)
 
 
 async def _in_daemon(function: Callable[[Settings, SitePack], T], settings: Settings, pack: SitePack) -> T:

@@ -52,7 +52,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     cache_dir: str | None = None
     """Where models are prepared; shared between data directories."""
     redis_url: str | None = None
-    """Valkey or Redis of this site, given to every process by `up`. Nothing is kept there yet."""
+    """Valkey or Redis of this site, given to every process by `up`: conversations and messages are kept there."""
     audio: AudioSettings = AudioSettings()
     stt: SttSettings = SttSettings()
     llm: LlmSettings = LlmSettings()

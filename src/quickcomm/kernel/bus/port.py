@@ -82,3 +82,28 @@ class Bus(Protocol):
     async def drop(self, dead_letter_id: int) -> None:
         """Forget a dead letter. Raises `NotFoundError`."""
         ...
+
+
+class WholeBus(Bus, Protocol):
+    """A bus as the process that runs it has it in hand."""
+
+    def migrate(self) -> None:
+        """At start-up, before anything is written."""
+        ...
+
+    async def maintain(self) -> None:
+        """What it needs to be done beside its users, until cancelled."""
+        ...
+
+    async def backlog(self) -> dict[str, int]:
+        """Messages not yet acknowledged, by `stream/group`."""
+        ...
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing is handled now, in words for an operator."""
+        ...
+
+    async def aclose(self) -> None:
+        """After the last use. May be called again."""
+        ...

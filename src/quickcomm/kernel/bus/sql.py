@@ -23,6 +23,8 @@ from quickcomm.kernel.storage.migrations import migrate
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 PARTITIONS: Final = 4
+TOPIC: Final = "bus:"
+"""What commit listeners are told begins with it."""
 BATCH: Final = 64
 RETRY_S: Final = 3.0
 TRIM_EVERY_S: Final = 60.0
@@ -85,7 +87,7 @@ def partition(key: str) -> int:
 
 
 def _topic(stream: str, part: int) -> str:
-    return f"bus:{stream}:{part}"
+    return f"{TOPIC}{stream}:{part}"
 
 
 def append(connection: Connection, stream: str, key: str, payload: bytes) -> None:
@@ -127,8 +129,16 @@ class SqlBus:
                 place = _Place(stream, group, part)
                 tasks.create_task(self._consume(place, handler, overlap), name=f"bus:{stream}:{group}:{part}")
 
-    async def trim_forever(self) -> None:
-        """Delete what every registered group has acknowledged, now and then."""
+    @property
+    def trouble(self) -> str | None:
+        """Nothing of its own: its database speaks for itself."""
+        return None
+
+    async def aclose(self) -> None:
+        """The database is closed by who opened it."""
+
+    async def maintain(self) -> None:
+        """Delete what every registered group has acknowledged, now and then, until cancelled."""
         while True:
             try:
                 await self._database.write(_trim)

@@ -70,9 +70,14 @@ class Fleet:
         self._registry.withdraw(name)
         self._look.set()
 
-    async def start(self) -> None:
-        """Every module in the order of the table, each ready before the next. Raises `NotReadyError`."""
+    async def start(self, *names: str) -> None:
+        """These modules, or all that are not started yet, in the order of the table, each ready before the next.
+
+        Raises `NotReadyError`.
+        """
         for module in self._modules.values():
+            if (names and module.name not in names) or self._keepers[module.name]:
+                continue
             for number in range(1, module.replicas + 1):
                 self._add(module, module.process_name(number))
             await asyncio.gather(*(self._until_ready(keeper) for keeper in self._keepers[module.name]))

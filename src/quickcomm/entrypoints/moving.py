@@ -1,0 +1,133 @@
+"""Where a data directory's conversations and messages are kept: in its database, or, once moved, in a Valkey.
+
+`up` moves them before it starts anything that needs them; a monolith with `redis_url` makes sure. A move that was cut
+off at any moment is begun again: until Valkey says that it has everything, the database still does.
+"""
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.kernel.bus.home import Home, HomeInStore, home_in
+from quickcomm.kernel.bus.port import BusUnavailableError
+from quickcomm.kernel.bus.redis_link import Link
+from quickcomm.kernel.bus.redis_names import PREFIX
+from quickcomm.kernel.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+RETRY_S: Final = 0.5
+ANEW: Final = "To begin with an empty store (what it has of QuickComm is deleted): quickcomm up --new-store"
+
+log = structlog.get_logger(__name__)
+
+
+class ElsewhereError(ConfigurationError):
+    """What belongs to a data directory is not where it is looked for."""
+
+    code = "data_directory.elsewhere"
+
+
+def check_here(directory: DataDirectory) -> None:
+    """For whoever works with the database alone. Raises `ElsewhereError` where it was moved to a Valkey."""
+    if home_in(directory.database) is not None:
+        raise ElsewhereError(
+            f"The conversations of {directory.path} are kept in the store of `quickcomm up`. Start it with: "
+            f"quickcomm up --data-dir {directory.path}. To use `serve` again, restore a backup of it elsewhere."
+        )
+
+
+async def settle(directory: DataDirectory, url: str, *, anew: bool = False, prefix: str = PREFIX) -> None:
+    """Have everything in that Valkey, moved there if need be. The caller owns the directory.
+
+    Waits for a server that is away. `anew`: what the server has is deleted before.
+
+    Raises:
+        ElsewhereError: the server has another directory's data, or not what this directory had moved.
+
+    """
+    link = Link(url)
+    waiting = False
+    try:
+        while True:
+            try:
+                return await _Settling(directory, url, link, prefix).run(anew=anew)
+            except BusUnavailableError as error:
+                if not waiting:
+                    log.warning("store.away", error=str(error))
+                waiting = True
+                await asyncio.sleep(RETRY_S)
+    finally:
+        await link.aclose()
+
+
+class _Settling:
+    def __init__(self, directory: DataDirectory, url: str, link: Link, prefix: str) -> None:
+        self._directory = directory
+        self._url = url
+        self._link = link
+        self._prefix = prefix
+        self._store = HomeInStore(link, prefix)
+
+    async def run(self, *, anew: bool) -> None:
+        here = await asyncio.to_thread(home_in, self._directory.database)
+        there = await self._store.read()
+        if anew:
+            here = there = None
+        elif here is not None and here.whole and here == there:
+            return
+        else:
+            await self._check(here, there)
+        await self._move(here, there)
+
+    async def _check(self, here: Home | None, there: Home | None) -> None:
+        empty = there is None and await self._store.is_empty()
+        if here is not None and here.whole and empty:
+            raise ElsewhereError(
+                f"The conversations of {self._directory.path} are kept in another store: this one is empty. "
+                f"Give the --redis-url of the other one. {ANEW}"
+            )
+        goes_on = here is not None and there is not None and here.id == there.id and not here.whole
+        if not empty and not goes_on:
+            raise ElsewhereError(
+                f"This store has conversations of another site, or of another state of {self._directory.path}. "
+                f"Give another --redis-url. {ANEW}"
+            )
+
+    async def _move(self, here: Home | None, there: Home | None) -> None:
+        # Heavy, and not needed where all is in its place.
+        from quickcomm.audio.module import Audio  # noqa: PLC0415
+        from quickcomm.kernel.bus import moving  # noqa: PLC0415
+        from quickcomm.kernel.bus.sql import SqlBus  # noqa: PLC0415
+        from quickcomm.kernel.clock import SystemClock  # noqa: PLC0415
+        from quickcomm.kernel.storage import Database  # noqa: PLC0415
+
+        clock = SystemClock()
+        database = Database(self._directory.database)
+        database.open()
+        try:
+            SqlBus(database, clock).migrate()
+            Audio.migrate_tables(database)
+            begun = Home(id=here.id if here else uuid.uuid4().hex, whole=False)
+            done = Home(id=begun.id, whole=True)
+            if there != done:
+                await database.write(lambda connection: moving.mark(connection, begun))
+                await self._store.wipe()
+                await self._store.write(begun)
+                conversations = await Audio.move(database, self._url, clock, prefix=self._prefix)
+                messages = await moving.MessageMove(database, self._link, self._prefix).run()
+                await self._store.write(done)
+                log.info("store.moved", conversations=conversations, messages=messages)
+
+            def leave(connection: "Connection") -> None:
+                Audio.forget(connection)
+                moving.forget(connection)
+                moving.mark(connection, done)
+
+            await database.write(leave)
+        finally:
+            await database.aclose()

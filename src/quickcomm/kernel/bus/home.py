@@ -1,0 +1,78 @@
+"""The mark that says where a site's messages and conversations are kept: in its database, or in a Valkey.
+
+Both sides carry it, with the same id. The database's is written first, so that from the first moment nobody goes on
+with what is about to move; the one in Valkey says whether it has everything. See `moving.py` for the move itself.
+"""
+
+import contextlib
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from quickcomm.kernel.bus.redis_link import Link
+from quickcomm.kernel.bus.redis_names import PREFIX
+from quickcomm.kernel.errors import ConfigurationError, QuickCommError
+
+TOGETHER: Final = 500
+SYNC_S: Final = 5.0
+
+
+class Home(msgspec.Struct, frozen=True, kw_only=True):
+    """A mark. `whole`: everything is there; else the move has begun and not ended."""
+
+    id: str
+    whole: bool
+
+
+def home_in(database: Path) -> Home | None:
+    """The database's mark: None where everything is still kept in it. Needs nothing that takes long to load."""
+    if not database.exists():
+        return None
+    try:
+        with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'bus_home'").fetchone():
+                return None
+            row = connection.execute("SELECT id, whole FROM bus_home").fetchone()
+    except sqlite3.Error as error:
+        raise ConfigurationError(f"The database {database} cannot be opened: {error}") from error
+    return None if row is None else Home(id=row[0], whole=bool(row[1]))
+
+
+class HomeInStore:
+    """The mark in Valkey, and all that is ours there."""
+
+    def __init__(self, link: Link, prefix: str = PREFIX) -> None:
+        self._link = link
+        self._mark = f"{prefix}:home"
+        self._ours = f"{prefix}:*"
+
+    async def read(self) -> Home | None:
+        fields: list[bytes | None] = await self._link.call("HMGET", self._mark, "id", "whole")
+        return None if fields[0] is None else Home(id=fields[0].decode(), whole=fields[1] == b"1")
+
+    async def write(self, home: Home) -> None:
+        """Returns once it is on the server's disk, if the server has one."""
+        await self._link.call("HSET", self._mark, "id", home.id, "whole", int(home.whole))
+        with contextlib.suppress(QuickCommError):  # it keeps no file, or is older than the command
+            await self._link.call("WAITAOF", 1, 0, int(SYNC_S * 1000) - 1000)
+
+    async def is_empty(self) -> bool:
+        return not await self._keys(stop_at_first=True)
+
+    async def wipe(self) -> None:
+        """Delete all that is ours, the mark last."""
+        found = [key for key in await self._keys() if key != self._mark.encode()]
+        for start in range(0, len(found), TOGETHER):
+            await self._link.call("UNLINK", *found[start : start + TOGETHER])
+        await self._link.call("UNLINK", self._mark)
+
+    async def _keys(self, *, stop_at_first: bool = False) -> list[bytes]:
+        found: set[bytes] = set()
+        cursor = 0
+        while True:
+            cursor, keys = await self._link.call("SCAN", cursor, "MATCH", self._ours, "COUNT", 1000)
+            found |= set(keys)
+            if (found and stop_at_first) or not int(cursor):
+                return list(found)

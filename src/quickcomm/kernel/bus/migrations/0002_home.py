@@ -1,0 +1,15 @@
+"""Whether the site's messages and conversations are kept in a Valkey, and which life of it that is."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "bus_0002"
+down_revision = "bus_0001"
+
+
+def upgrade() -> None:
+    op.create_table(
+        "bus_home",
+        sa.Column("id", sa.String(64), primary_key=True),
+        sa.Column("whole", sa.Boolean, nullable=False),
+    )
