@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := pyproject.toml uv.lock hatch_build.py $(shell find web -path web/node_modules -prune -o -type f -print 2>/dev/null)
 
-.PHONY: help install demo test test-long check bench clean
+.PHONY: help install demo test test-long test-up check bench clean
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
@@ -32,6 +32,9 @@ check: install ## Format, lint, types, import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+test-up: install ## End-to-end tests of conversations, through edge and store
+	E2E_SHAPE=monolith-up $(BIN)/python -m pytest $(addprefix tests/e2e/test_,flow.py resume.py crash.py live.py conversation.py) $(ARGS)
 
 bench: install ## Benchmarks: a table and JSON
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -7,11 +7,14 @@ from typing import Final
 
 import pytest
 from tests.support.server import Server
+from tests.support.shapes import running, server_class
+from tests.support.site import Site
 from tests.support.talk import Talk, shift_talk
 from tests.support.talk import talk as real_talk
 from tests.support.wire import converse
 
 NewServer = Callable[..., Server]
+NewSite = Callable[..., Site]
 THEIRS: Final = "the neighbours"
 UNLIMITED: Final = {
     "QUICKCOMM_KEYS_REQUESTS_PER_SECOND": "1000000",
@@ -24,23 +27,15 @@ UNLIMITED: Final = {
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    shared = Server(tmp_path_factory.mktemp("shared") / "data")
-    try:
-        shared.start()
+    with running(tmp_path_factory.mktemp("shared") / "data") as shared:
         yield shared
-    finally:
-        shared.stop()
 
 
 @pytest.fixture(scope="session")
 def patient_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One that does not slow down who asks a lot, or with wrong keys; and that keeps the sound of what is said."""
-    shared = Server(tmp_path_factory.mktemp("patient") / "data", **UNLIMITED)
-    try:
-        shared.start()
+    with running(tmp_path_factory.mktemp("patient") / "data", **UNLIMITED) as shared:
         yield shared
-    finally:
-        shared.stop()
 
 
 @pytest.fixture(scope="session")
@@ -68,7 +63,7 @@ def new_server(tmp_path: Path) -> Iterator[NewServer]:
     made: list[Server] = []
 
     def make(*flags: str, **settings: str) -> Server:
-        made.append(Server(tmp_path / f"data-{len(made)}", *flags, **settings))
+        made.append(server_class()(tmp_path / f"data-{len(made)}", *flags, **settings))
         made[-1].start()
         return made[-1]
 
@@ -77,6 +72,22 @@ def new_server(tmp_path: Path) -> Iterator[NewServer]:
     finally:
         for each in made:
             each.stop()
+
+
+@pytest.fixture
+def new_site(tmp_path: Path) -> Iterator[NewSite]:
+    made: list[Site] = []
+
+    def make(*flags: str, **settings: str) -> Site:
+        """Not started yet."""
+        made.append(Site(tmp_path / f"data-{len(made)}", *flags, **settings))
+        return made[-1]
+
+    try:
+        yield make
+    finally:
+        for each in made:
+            each.make_sure()
 
 
 @pytest.fixture(scope="session")

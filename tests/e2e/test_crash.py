@@ -46,12 +46,15 @@ async def test_killed_twice_in_mid_speech(new_server: NewServer, talk: Talk) -> 
     answered = {event["utterance_id"] for event in events if event["type"] == "insights"}
     assert answered == {event["utterance_id"] for event in events if event["type"] == "utterance"}
     assert ended["ledger"] == undisturbed.heard[-1]["ledger"]
-    listed_once(server, conversation, events)
+    await listed_once(server, conversation, events)
 
 
-def listed_once(server: Server, conversation: str, events: list[Json]) -> None:
+async def listed_once(server: Server, conversation: str, events: list[Json]) -> None:
     """The page has each utterance once, too."""
-    body = server.get(f"/v1/utterances?conversation={conversation}&limit=100", "read").body.decode()
+    path = f"/v1/utterances?conversation={conversation}&limit=100"
+    said = {event["utterance_id"] for event in events if event["type"] == "utterance"}
+    await server.until(path, lambda body: said <= {item["utterance_id"] for item in body["items"]})
+    body = server.get(path, "read").body.decode()
     for event in events:
         if event["type"] == "utterance":
             assert body.count(f'"utterance_id":{json.dumps(event["utterance_id"])},"conversation_id"') == 1

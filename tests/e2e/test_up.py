@@ -12,16 +12,15 @@ from typing import Any
 
 import aiohttp
 import pytest
+from tests.e2e.conftest import NewSite
 from tests.e2e.test_live import cards_in, complete
 from tests.support.resuming import Heard, assert_as_undisturbed, stream
-from tests.support.server import Server, command, free_port, quickcomm
+from tests.support.server import command, free_port, quickcomm
 from tests.support.site import Site
 from tests.support.talk import Talk
 from tests.support.wire import connected, converse, new_id, texts
 
 from quickcomm.client.events import Ack, Event, Utterance
-
-NewSite = Callable[..., Site]
 
 
 @pytest.fixture(scope="module")
@@ -32,21 +31,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield shared
     finally:
         shared.make_sure()
-
-
-@pytest.fixture
-def new_site(tmp_path: Path) -> Iterator[NewSite]:
-    made: list[Site] = []
-
-    def make(*flags: str, **settings: str) -> Site:
-        made.append(Site(tmp_path / f"data-{len(made)}", *flags, **settings))
-        return made[-1]
-
-    try:
-        yield make
-    finally:
-        for each in made:
-            each.make_sure()
 
 
 def refused(*arguments: str) -> str:
@@ -357,17 +341,3 @@ def test_after_everything_was_killed_the_next_up_begins_anew(new_site: NewSite) 
     assert site.process("monolith") != left
     site.down()
     assert site.left_behind() == []
-
-
-@pytest.mark.long
-async def test_serve_and_up_share_a_data_directory_one_after_the_other(new_site: NewSite, talk: Talk) -> None:
-    site = new_site()
-    server = Server(site.data_dir)
-    await asyncio.to_thread(server.start)
-    try:
-        wire = await converse(server.url, server.key(), talk.wire)
-    finally:
-        await asyncio.to_thread(server.stop)
-    await asyncio.to_thread(site.start)
-    listed = site.get(f"/v1/utterances?conversation={wire.conversation_id}", role="read").json()
-    assert len(listed["items"]) == len(wire.of("utterance"))

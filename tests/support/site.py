@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -15,6 +16,7 @@ from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.topology.adapters.processes import Identity, alive, identify
 
 _POLL_S: Final = 0.05
+STOP_WITHIN_S: Final = 60.0
 
 
 class Site(Server):
@@ -99,3 +101,40 @@ class Site(Server):
             with contextlib.suppress(AssertionError):
                 self.stop()
         quickcomm("down", "--data-dir", str(self.data_dir), timeout=120)
+
+
+class Behind(Site):
+    """A site that tests take for a single server: `kill` kills the monolith, and the supervisor starts it again."""
+
+    def __init__(self, data_dir: Path, *flags: str, **settings: str) -> None:
+        super().__init__(data_dir, *flags, **settings)
+        self._killed: Identity | None = None
+
+    def start(self) -> None:
+        if self._killed is None:
+            super().start()
+        else:
+            self.wait_ready()
+
+    def kill(self) -> None:
+        self._killed = self.process("monolith")
+        os.kill(self._killed.pid, signal.SIGKILL)
+
+    def _whole(self, rows: list[dict[str, Any]]) -> bool:
+        before = self._killed.pid if self._killed is not None else None
+        return super()._whole(rows) and all(row["pid"] != before for row in rows)
+
+    def wait_ready(self) -> None:
+        super().wait_ready()
+        self._killed = None
+
+    def wait(self, timeout: float = STOP_WITHIN_S) -> int:
+        return super().wait(timeout)
+
+    def stop(self) -> int | None:
+        """All of it, and nothing is left."""
+        if self._process is None:
+            return None
+        status = super().stop()
+        assert self.left_behind() == []
+        return status

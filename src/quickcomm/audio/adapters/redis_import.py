@@ -1,6 +1,5 @@
 """Conversations from SQL to Valkey, with all that a client may still ask for. Nobody may use either meanwhile."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -41,7 +40,8 @@ class _Move:
         count = 0
         after = ("", "")
         while rows := await self._page(after):
-            await asyncio.gather(*(self._conversation(row) for row in rows))
+            for row in rows:
+                await self._conversation(row)
             count += len(rows)
             after = (rows[-1].site, rows[-1].conversation_id)
         return count

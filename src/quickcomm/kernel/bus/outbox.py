@@ -128,7 +128,7 @@ class OutboxBus:
         """
         await self._delete_sent()
         rows = await self._database.read(lambda connection: connection.execute(_FETCH).all())
-        streams: dict[str, list[sa.Row[Any]]] = {}
+        streams: dict[str, list[Any]] = {}
         for row in rows:
             streams.setdefault(row.stream, []).append(row)
         try:

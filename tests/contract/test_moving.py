@@ -1,0 +1,313 @@
+"""From `serve` to `up`: conversations and messages move to Valkey once, as they are, wherever the move is cut off."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from tests.contract.test_session_store import answer, change, insights, log, progress, utterance
+from tests.contract.test_session_store import open_sql as open_sql_site
+from tests.support.hearing import TOKEN, request
+from tests.support.valkey import Valkey
+
+from quickcomm.audio.adapters.redis_sessions import REPLAY_S, RedisSessions
+from quickcomm.audio.adapters.tables import conversations, events
+from quickcomm.audio.model import events as wire
+from quickcomm.audio.ports import OpenRequest, StoredEvent
+from quickcomm.contracts.conversations import CONVERSATIONS
+from quickcomm.contracts.transcripts import TRANSCRIPTS
+from quickcomm.entrypoints import moving
+from quickcomm.entrypoints.administration import administer
+from quickcomm.entrypoints.backup import back_up, restore
+from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.entrypoints.moving import ElsewhereError, check_here, settle
+from quickcomm.kernel.bus import Delivery, RejectedError
+from quickcomm.kernel.bus import sql as sql_bus
+from quickcomm.kernel.bus.home import home_in
+from quickcomm.kernel.bus.redis import RedisBus
+from quickcomm.kernel.bus.redis_link import Link
+from quickcomm.kernel.bus.sql import SqlBus
+from quickcomm.kernel.clock import FakeClock, SystemClock
+from quickcomm.kernel.errors import ForbiddenError
+from quickcomm.kernel.storage import Database
+
+DAY_NS = 86_400 * 10**9
+
+
+def wanted(conversation: str) -> OpenRequest:
+    return request(conversation)
+
+
+async def handled(bus: SqlBus, stream: str, group: str, *, reject: bool = False) -> None:
+    """Let a group take all that is there."""
+
+    async def take(_batch: Sequence[Delivery]) -> None:
+        if reject:
+            raise RejectedError("Nobody understands it.")
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(bus.subscribe(stream, group, take))
+        async with asyncio.timeout(20):
+            while (await bus.backlog()).get(f"{stream}/{group}", 1):  # noqa: ASYNC110 - only the table knows
+                await asyncio.sleep(0)
+        task.cancel()
+
+
+async def served(path: Path, *, now_ns: int) -> None:
+    """What a `serve` that was killed leaves: one live, one just ended, one of last week, messages half handled."""
+    clock = FakeClock()
+    clock.advance((now_ns - 7 * DAY_NS - clock.now_ns()) / 1e9)
+    async with open_sql_site(path, clock) as site:
+        bus = SqlBus(site.database, clock)  # type: ignore[attr-defined]
+        for name in ("c-week", "c-ended", "c-live"):
+            if name == "c-ended":
+                clock.advance(7 * 86_400 - 60)
+            stored = await site.store.open(wanted(name), TOKEN)
+            await site.store.publish(progress(stored, 5_120), utterance(stored, 512, "one"))
+            await answer(site, stored, 512)
+            await answer(site, stored, 512, revision=2)
+            if name != "c-live":
+                await site.store.change_state(progress(stored, 6_144), change(stored, "ended"))
+        await handled(bus, TRANSCRIPTS, "quick")
+        await handled(bus, TRANSCRIPTS, "slow", reject=True)
+        await site.store.publish(progress(stored, 10_240), utterance(stored, 6_144, "two"))
+        await handled(bus, TRANSCRIPTS, "quick")
+
+
+class There:
+    """What is in Valkey, by the stores that are used there."""
+
+    def __init__(self, url: str, prefix: str) -> None:
+        self.clock = FakeClock()
+        self.sessions = RedisSessions(url, self.clock, prefix=prefix)
+        self.bus = RedisBus(url, SystemClock(), prefix=prefix)
+        self.link = Link(url)
+        self.prefix = prefix
+
+    async def everything(self) -> dict[str, list[StoredEvent]]:
+        return {name: await self.sessions.events("main", name, 0) for name in ("c-week", "c-ended", "c-live")}
+
+    async def got(self, stream: str, group: str, count: int) -> list[bytes]:
+        """The next so many messages of a group."""
+        found: list[bytes] = []
+        enough = asyncio.Event()
+
+        async def take(batch: Sequence[Delivery]) -> None:
+            found.extend(delivery.payload for delivery in batch)
+            if len(found) >= count:
+                enough.set()
+
+        async with asyncio.TaskGroup() as tasks:
+            task = tasks.create_task(self.bus.subscribe(stream, group, take))
+            async with asyncio.timeout(20):
+                await enough.wait()
+                while (await self.bus.backlog())[f"{stream}/{group}"]:  # noqa: ASYNC110 - only the server knows
+                    await asyncio.sleep(0)
+            task.cancel()
+        return found
+
+
+@asynccontextmanager
+async def looked_at(url: str, prefix: str) -> AsyncIterator[There]:
+    async with AsyncExitStack() as stack:
+        there = There(url, prefix)
+        for each in (there.sessions, there.bus, there.link):
+            stack.push_async_callback(each.aclose)
+        yield there
+
+
+@pytest.fixture
+async def directory(tmp_path: Path) -> DataDirectory:
+    made = DataDirectory(tmp_path / "data")
+    made.create()
+    await served(made.database, now_ns=SystemClock().now_ns())
+    return made
+
+
+async def rows(path: Path, table: sa.Table) -> int:
+    database = Database(path)
+    database.open()
+    try:
+        query = sa.select(sa.func.count()).select_from(table)
+        return await database.read(lambda connection: int(connection.execute(query).scalar_one()))
+    finally:
+        await database.aclose()
+
+
+async def assert_moved(directory: DataDirectory, url: str, prefix: str) -> None:
+    async with looked_at(url, prefix) as there:
+        logs = await there.everything()
+        assert logs["c-week"] == []  # too long ago to be replayed
+        assert [event.seq for event in logs["c-ended"]] == [1, 2, 3]
+        assert [event.seq for event in logs["c-live"]] == [1, 2, 3, 4]
+        assert logs["c-live"][0].payload.startswith('{"type":"utterance","seq":1,')
+        assert 0 < await there.link.call("TTL", f"{prefix}:audio:log:main:c-ended") < REPLAY_S
+        assert await there.link.call("TTL", f"{prefix}:audio:log:main:c-live") == -1
+        states = {each.conversation_id: each.state for each in await there.sessions.ledgers(None)}
+        assert states == {"c-week": "ended", "c-ended": "ended", "c-live": "live"}
+        assert await there.bus.backlog() == {f"{TRANSCRIPTS}/quick": 0, f"{TRANSCRIPTS}/slow": 1}
+        assert len(await there.bus.dead_letters()) == 3
+        [two] = await there.got(TRANSCRIPTS, "slow", 1)
+        assert b'"text":"two"' in two
+        # What nobody has ever subscribed to is kept for whoever comes.
+        assert len(await there.got(CONVERSATIONS, "new", 5)) == 5
+        for letter in await there.bus.dead_letters():
+            await there.bus.replay(letter.id)
+        assert len(await there.got(TRANSCRIPTS, "quick", 3)) == 3
+        assert await there.sessions.adopt() == 1
+        with pytest.raises(ForbiddenError):
+            await there.sessions.open(request("c-week", token="x" * 32), "x" * 32)
+        stored = await there.sessions.open(wanted("c-live"), "another")
+        assert stored.checkpoints == progress(stored, 10_240).checkpoints
+        assert (stored.created, stored.last_seq) == (False, 4)
+        assert stored.unanswered == (utterance(stored, 6_144).utterance_id,)
+        known = await there.sessions.publish(progress(stored, 12_800), utterance(stored, 512))
+        assert known is None
+        again = insights(stored, 512, revision=2)
+        assert await there.sessions.add_insights(again, wire.insights(again)) is None
+        event = await there.sessions.publish(progress(stored, 12_800), utterance(stored, 10_752))
+        assert event is not None
+        assert event.seq == 5
+    for table in (conversations, events, sql_bus.messages, sql_bus.groups, sql_bus.dead):
+        assert await rows(directory.database, table) == 0
+
+
+async def test_everything_moves_as_it_is(directory: DataDirectory, valkey: Valkey, tmp_path: Path) -> None:
+    await settle(directory, valkey.url, prefix=tmp_path.name)
+    await assert_moved(directory, valkey.url, tmp_path.name)
+
+
+class CutOffError(BaseException):
+    """The process is no more."""
+
+
+async def test_cut_off_anywhere_it_is_begun_again_and_nothing_is_lost_or_doubled(
+    directory: DataDirectory, valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every call to Valkey and every transaction in turn: before it, and after it."""
+    call, write = Link.call, Database.write
+    left = 0
+
+    def step() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise CutOffError
+
+    async def cut_call(link: Link, command: str, *arguments: Any) -> Any:
+        step()
+        answered = await call(link, command, *arguments)
+        step()
+        return answered
+
+    async def cut_write(database: Database, function: Any) -> Any:
+        step()
+        answered = await write(database, function)
+        step()
+        return answered
+
+    monkeypatch.setattr(Link, "call", cut_call)
+    monkeypatch.setattr(Database, "write", cut_write)
+    for cut in range(1, 1_000):
+        left = cut
+        try:
+            await settle(directory, valkey.url, prefix=tmp_path.name)
+        except CutOffError:
+            assert cut < 7 or home_in(directory.database) is not None, "`serve` must not go on with it"
+        else:
+            break
+    assert cut > 50
+    monkeypatch.undo()
+    await assert_moved(directory, valkey.url, tmp_path.name)
+
+
+async def test_it_moves_once(directory: DataDirectory, valkey: Valkey, tmp_path: Path) -> None:
+    await settle(directory, valkey.url, prefix=tmp_path.name)
+    async with looked_at(valkey.url, tmp_path.name) as there:
+        stored = await there.sessions.open(wanted("c-live"), "another")
+        await there.sessions.publish(progress(stored, 12_800), utterance(stored, 10_752))
+    await settle(directory, valkey.url, prefix=tmp_path.name)
+    async with looked_at(valkey.url, tmp_path.name) as there:
+        assert len(await there.sessions.events("main", "c-live", 0)) == 5
+
+
+async def test_a_store_with_other_data_is_refused_and_nothing_is_touched(
+    directory: DataDirectory, valkey: Valkey, tmp_path: Path
+) -> None:
+    other = DataDirectory(tmp_path / "other")
+    other.create()
+    await settle(other, valkey.url, prefix=tmp_path.name)
+    with pytest.raises(ElsewhereError, match=r"another site.*--redis-url.*--new-store"):
+        await settle(directory, valkey.url, prefix=tmp_path.name)
+    check_here(directory)
+    assert await rows(directory.database, conversations) == 3
+    await settle(other, valkey.url, prefix=tmp_path.name)
+    await settle(directory, valkey.url, anew=True, prefix=tmp_path.name)
+    await assert_moved(directory, valkey.url, tmp_path.name)
+    with pytest.raises(ElsewhereError, match="another site"):
+        await settle(other, valkey.url, prefix=tmp_path.name)
+
+
+async def test_a_store_without_what_was_moved_is_refused(
+    directory: DataDirectory, valkey: Valkey, tmp_path: Path
+) -> None:
+    await settle(directory, valkey.url, prefix=tmp_path.name)
+    with pytest.raises(ElsewhereError, match="another store: this one is empty"):
+        await settle(directory, valkey.url, prefix=f"{tmp_path.name}-empty")
+    await settle(directory, valkey.url, anew=True, prefix=f"{tmp_path.name}-empty")
+    async with looked_at(valkey.url, f"{tmp_path.name}-empty") as there:
+        assert await there.sessions.ledgers(None) == []
+
+
+async def test_a_server_that_is_away_is_waited_for(
+    directory: DataDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moving, "RETRY_S", 0.01)
+    server = Valkey(tmp_path / "valkey")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(settle(directory, server.url))
+        await asyncio.to_thread(server.start)
+    try:
+        await assert_moved(directory, server.url, "quickcomm")
+    finally:
+        server.stop()
+
+
+async def test_serve_and_commands_on_the_directory_say_where_it_is(
+    directory: DataDirectory, valkey: Valkey, tmp_path: Path
+) -> None:
+    assert len(await administer(directory.path, "ledger", {})) == 3
+    await settle(directory, valkey.url, prefix=tmp_path.name)
+    with pytest.raises(ElsewhereError, match="quickcomm up"):
+        check_here(directory)
+    for command in ("ledger", "dead-letters.list"):
+        with pytest.raises(ElsewhereError, match="quickcomm up"):
+            await administer(directory.path, command, {})
+    assert await administer(directory.path, "keys.list", {}) == []
+
+
+async def test_a_restored_backup_is_whole_by_itself(directory: DataDirectory, valkey: Valkey, tmp_path: Path) -> None:
+    """No store knows of the copy; it can be served, or moved to a store of its own."""
+    await settle(directory, valkey.url, prefix=tmp_path.name)
+    back_up(directory.database, tmp_path / "site.backup")
+    copy = DataDirectory(tmp_path / "copy")
+    restore(tmp_path / "site.backup", copy)
+    check_here(copy)
+    with pytest.raises(ElsewhereError, match="another state"):
+        await settle(copy, valkey.url, prefix=tmp_path.name)
+    await settle(copy, valkey.url, prefix=f"{tmp_path.name}-copy")
+
+
+async def test_logs_are_asked_for_as_before(directory: DataDirectory, valkey: Valkey, tmp_path: Path) -> None:
+    """Event by event the same as in the database."""
+    clock = FakeClock()
+    async with open_sql_site(directory.database, clock) as site:
+        stored = await site.store.open(wanted("c-live"), TOKEN)
+        before = await site.store.events("main", "c-live", 0)
+        assert await log(site, stored) == [event.seq for event in before]
+    await settle(directory, valkey.url, prefix=tmp_path.name)
+    async with looked_at(valkey.url, tmp_path.name) as there:
+        assert await there.sessions.events("main", "c-live", 0) == before

@@ -1,0 +1,27 @@
+"""The ways of running that the same tests are run against: `E2E_SHAPE=monolith-up` runs them through edge and store."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from tests.support.server import Server
+from tests.support.site import Behind
+
+SHAPES: Final[dict[str, type[Server]]] = {"serve": Server, "monolith-up": Behind}
+
+
+def server_class() -> type[Server]:
+    """The one that this run of the tests is about."""
+    return SHAPES[os.environ.get("E2E_SHAPE", "serve")]
+
+
+@contextmanager
+def running(data_dir: Path, *flags: str, **settings: str) -> Iterator[Server]:
+    server = server_class()(data_dir, *flags, **settings)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
