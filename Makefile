@@ -34,7 +34,7 @@ check: install ## Format, lint, types, import contracts
 	$(BIN)/lint-imports
 
 test-up: install ## End-to-end tests of conversations, through edge and store
-	E2E_SHAPE=monolith-up $(BIN)/python -m pytest $(addprefix tests/e2e/test_,flow.py resume.py crash.py live.py conversation.py) $(ARGS)
+	E2E_SHAPE=monolith-up $(BIN)/python -m pytest -m 'not long' $(addprefix tests/e2e/test_,flow.py resume.py crash.py live.py kills.py) $(ARGS)
 
 bench: install ## Benchmarks: a table and JSON
 	$(BIN)/python -m benchmarks $(ARGS)

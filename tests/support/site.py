@@ -110,15 +110,17 @@ class Behind(Site):
         super().__init__(data_dir, *flags, **settings)
         self._killed: Identity | None = None
 
-    def start(self) -> None:
+    def launch(self) -> None:
         if self._killed is None:
-            super().start()
-        else:
-            self.wait_ready()
+            super().launch()
 
     def kill(self) -> None:
-        self._killed = self.process("monolith")
-        os.kill(self._killed.pid, signal.SIGKILL)
+        """Nothing happens where it is dead already."""
+        [row] = [row for row in self.status() if row["module"] == "monolith"]
+        found = identify("monolith", row["pid"]) if row["pid"] else None
+        if found is not None:
+            self._killed = found
+            os.kill(found.pid, signal.SIGKILL)
 
     def _whole(self, rows: list[dict[str, Any]]) -> bool:
         before = self._killed.pid if self._killed is not None else None
