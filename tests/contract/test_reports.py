@@ -299,6 +299,7 @@ async def test_the_last_eight_hours_where_nothing_is_asked_for(site: Site) -> No
         {"since": WINDOW["until"], "until": WINDOW["since"]},
         {"since": "2024-01-01T00:00:00Z", "until": WINDOW["until"]},
         {"since": "2999-01-01T00:00:00Z"},
+        {"until": "0001-01-01T00:00:00Z"},
         {"since": "yesterday"},
         {"narrative": "poem"},
         {"sinse": WINDOW["since"]},

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 _PIECE: Final = 4_096
+_ON_THE_WAY: Final = 256
+"""Pieces that a frozen link holds: more than any test's answers."""
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: closing throws away what is unsent, and says RST
 
 
@@ -63,25 +65,48 @@ class Proxy:
             return
         link = Link(writer, to_server)
         self.links.append(link)
-        await asyncio.gather(self._pass(link, reader, to_server, up=True), self._pass(link, from_server, writer))
+        on_the_way: asyncio.Queue[bytes] = asyncio.Queue(_ON_THE_WAY)
+        await asyncio.gather(
+            self._pass(link, reader, to_server),
+            self._take(link, from_server, on_the_way),
+            self._give(link, on_the_way, writer),
+        )
 
-    async def _pass(
-        self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, up: bool = False
-    ) -> None:
+    async def _pass(self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """To the server: a link that is frozen takes no more than the sockets hold."""
         with suppress(OSError):
             while data := await reader.read(_PIECE):
-                if up:
-                    link.sent += len(data)
-                else:
-                    link.heard += len(data)
-                if self._watch is not None:
-                    self._watch(link)
+                link.sent += len(data)
+                self._seen(link)
                 await link.passes()
                 writer.write(data)
                 await writer.drain()
         await link.passes()
         with suppress(OSError, RuntimeError):
             writer.close()
+
+    async def _take(self, link: Link, reader: asyncio.StreamReader, on_the_way: asyncio.Queue[bytes]) -> None:
+        """From the server: what it has sent is on its way, also when it gives up the connection meanwhile."""
+        with suppress(OSError):
+            while data := await reader.read(_PIECE):
+                link.heard += len(data)
+                self._seen(link)
+                await on_the_way.put(data)
+        await on_the_way.put(b"")
+
+    async def _give(self, link: Link, on_the_way: asyncio.Queue[bytes], writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await on_the_way.get():
+                await link.passes()
+                writer.write(data)
+                await writer.drain()
+        await link.passes()
+        with suppress(OSError, RuntimeError):
+            writer.close()
+
+    def _seen(self, link: Link) -> None:
+        if self._watch is not None:
+            self._watch(link)
 
 
 @asynccontextmanager

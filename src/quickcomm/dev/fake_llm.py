@@ -239,11 +239,11 @@ def _broken(request: web.Request) -> web.Response:
 
 
 def _asked(content: str) -> Asked:
-    """The utterance in a prompt's last message; the whole message where it is no such JSON."""
+    """The utterance in a prompt's last message; the beginning of the message where it is no such JSON."""
     try:
         return msgspec.json.decode(content, type=Asked)
     except (msgspec.ValidationError, msgspec.DecodeError):
-        return Asked(content)
+        return Asked(content[:_TEXT])  # a long one would keep all others waiting
 
 
 def _encode(value: object) -> bytes:

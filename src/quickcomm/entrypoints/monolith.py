@@ -76,16 +76,7 @@ class Monolith:
         self._pack: SitePack = load_pack(settings.pack)
         self._started = datetime.now(UTC)
         self._url = ""
-        side = SideSettings(answers=settings.answers, usage=settings.usage, summaries=settings.summaries)
-        self._intelligence = Intelligence(
-            database=self._database,
-            bus=self._bus,
-            clock=self._clock,
-            pack=self._pack,
-            classifier=classifier,
-            model=model,
-            settings=IntelligenceSettings(llm=settings.llm, side=side),
-        )
+        self._intelligence = self._understanding(classifier, model)
         self._dashboard = Dashboard(
             database=self._database,
             bus=self._bus,
@@ -130,6 +121,19 @@ class Monolith:
             await self._database.aclose()
 
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _understanding(self, classifier: Classifier, model: LanguageModel | None) -> Intelligence:
+        settings = self._settings
+        side = SideSettings(answers=settings.answers, usage=settings.usage, summaries=settings.summaries)
+        return Intelligence(
+            database=self._database,
+            bus=self._bus,
+            clock=self._clock,
+            pack=self._pack,
+            classifier=classifier,
+            model=model,
+            settings=IntelligenceSettings(llm=settings.llm, side=side),
+        )
 
     async def _work(self, ready: Callable[[Ready], None], stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:

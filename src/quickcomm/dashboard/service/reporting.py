@@ -14,6 +14,8 @@ from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import InvalidInputError
 
 NS: Final = 10**9
+EARLIEST_NS: Final = 1 - 2**63
+"""What a store can hold."""
 DEFAULT_HOURS: Final = 8
 MAX_DAYS: Final = 31
 NARRATOR_WITHIN_S: Final = 8.0
@@ -36,7 +38,7 @@ class ShiftReports:
         """
         now = self._clock.now_ns()
         until = now if until_ns is None else until_ns
-        since = until - DEFAULT_HOURS * 3_600 * NS if since_ns is None else since_ns
+        since = max(EARLIEST_NS, until - DEFAULT_HOURS * 3_600 * NS) if since_ns is None else since_ns
         if since >= until:
             raise InvalidInputError("`since` must be before `until`.")
         if until - since > MAX_DAYS * 86_400 * NS:
