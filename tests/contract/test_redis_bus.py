@@ -86,7 +86,10 @@ async def until(holds: Callable[[], object]) -> None:
 
 async def acked(bus: RedisBus) -> None:
     async def nothing_left() -> bool:
-        waiting = await bus.backlog()
+        try:
+            waiting = await bus.backlog()
+        except BusUnavailableError:  # a connection from before the server's death
+            return False
         return bool(waiting) and not any(waiting.values())
 
     await until(nothing_left)
