@@ -7,13 +7,22 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.valkey import Valkey
 
-from quickcomm.kernel.bus import BusFullError, BusUnavailableError, Delivery, Handler, handling
+from quickcomm.kernel.bus import (
+    BusFullError,
+    BusUnavailableError,
+    Delivery,
+    Handler,
+    RejectedError,
+    handling,
+    redis_consumer,
+)
 from quickcomm.kernel.bus.redis import RedisBus
-from quickcomm.kernel.bus.redis_link import Script
+from quickcomm.kernel.bus.redis_link import Argument, Link, Script
 from quickcomm.kernel.bus.redis_names import PARTITIONS, Names, partition
 from quickcomm.kernel.bus.redis_scripts import FETCH
 from quickcomm.kernel.clock import SystemClock
@@ -77,7 +86,10 @@ async def until(holds: Callable[[], object]) -> None:
 
 async def acked(bus: RedisBus) -> None:
     async def nothing_left() -> bool:
-        waiting = await bus.backlog()
+        try:
+            waiting = await bus.backlog()
+        except BusUnavailableError:  # a connection from before the server's death
+            return False
         return bool(waiting) and not any(waiting.values())
 
     await until(nothing_left)
@@ -223,6 +235,37 @@ async def _publish_all(bus: RedisBus, key: str) -> None:
                 await asyncio.sleep(0.01)
             else:
                 break
+
+
+@pytest.mark.parametrize("script", [redis_consumer._FETCH, redis_consumer._ACK], ids=["taking", "acknowledging"])
+async def test_an_answer_that_is_lost_loses_no_message_and_doubles_no_dead_letter(
+    bus: RedisBus, monkeypatch: pytest.MonkeyPatch, script: Script
+) -> None:
+    run, heard = Link.run, Heard()
+    lost: list[object] = []
+
+    async def lossy(link: Link, called: Script, keys: Sequence[str], *arguments: Argument) -> Any:
+        answer = await run(link, called, keys, *arguments)
+        if called is script and not lost and (answer == 1 or answer[0] == b"new"):
+            lost.append(answer)
+            raise BusUnavailableError("The connection broke.")
+        return answer
+
+    async def handle(batch: Sequence[Delivery]) -> None:
+        await heard(batch)
+        if any(delivery.payload == b"bad" for delivery in batch):
+            raise RejectedError("bad")
+
+    monkeypatch.setattr(Link, "run", lossy)
+    async with subscribed(bus, handle):
+        await bus.publish(STREAM, "k", b"bad")
+        await heard.wait(lambda got: b"bad" in got)
+        await bus.publish(STREAM, "k", b"good")
+        await heard.wait(lambda got: b"good" in got)
+        await acked(bus)
+    assert lost
+    assert list(dict.fromkeys(heard.payloads)) == [b"bad", b"good"]
+    assert [letter.payload for letter in await bus.dead_letters()] == [b"bad"]
 
 
 async def test_a_subscription_begins_when_the_server_comes(tmp_path: Path) -> None:

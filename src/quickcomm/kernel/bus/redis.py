@@ -97,7 +97,11 @@ class RedisBus:
 
     async def trim(self) -> int:
         """Delete what every registered group has acknowledged; how many messages."""
-        return sum([await self._link.run(_TRIM, self._names.parts(stream)) for stream in await self._streams()])
+        total = 0
+        for part in [part for stream in await self._streams() for part in self._names.parts(stream)]:
+            while deleted := await self._link.run(_TRIM, (part,)):
+                total += deleted
+        return total
 
     async def trim_forever(self) -> None:
         """Now and then; several processes may do it."""

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from quickcomm.kernel.bus.handling import MAX_ATTEMPTS, handle
-from quickcomm.kernel.bus.port import Delivery, Handler
+from quickcomm.kernel.bus.port import BusUnavailableError, Delivery, Handler
 from quickcomm.kernel.bus.redis_link import Argument, Link, Script
 from quickcomm.kernel.bus.redis_names import Names
 from quickcomm.kernel.bus.redis_scripts import ACK, FETCH
@@ -141,7 +141,11 @@ class Consumer:
         lease = self._lease
         after = self._after if self._old else b">"
         arguments = (lease.group, lease.consumer, lease.part, lease.token, BATCH, after, SUSPECT_AFTER)
-        answer: list[Any] = await self._link.run(_FETCH, (self._stream, self._leases), *arguments)
+        try:
+            answer: list[Any] = await self._link.run(_FETCH, (self._stream, self._leases), *arguments)
+        except BusUnavailableError:
+            self._old = True  # what an answer that was lost has given us is pending, behind what we have
+            raise
         return answer
 
     def _batch(self, entries: Sequence[tuple[bytes, list[bytes]]], attempt: int) -> _Batch:

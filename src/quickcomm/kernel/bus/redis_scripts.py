@@ -18,7 +18,8 @@ local function parse(id)
   return tonumber(ms), tonumber(seq)
 end
 
--- Deletes what every group has acknowledged; a stream without groups keeps everything.
+-- Deletes what every group has acknowledged, some thousands at a time, so that nobody waits long; 0: all is done.
+-- A stream without groups keeps everything.
 local function trim(stream)
   if redis.call('XLEN', stream) == 0 then return 0 end
   local ms, seq
@@ -34,7 +35,10 @@ local function trim(stream)
     if ms == nil or m < ms or (m == ms and s < seq) then ms, seq = m, s end
   end
   if ms == nil then return 0 end
-  return redis.call('XTRIM', stream, 'MINID', '=', string.format('%.0f-%.0f', ms, seq))
+  local keep = string.format('%.0f-%.0f', ms, seq)
+  local deleted = redis.call('XTRIM', stream, 'MINID', '~', keep, 'LIMIT', 5000)
+  if deleted == 0 then deleted = redis.call('XTRIM', stream, 'MINID', '=', keep) end
+  return deleted
 end
 
 -- Whether a stream takes one more: below its high-water mark, not counting what all have acknowledged.
@@ -75,7 +79,7 @@ redis.call('SADD', KEYS[1], ARGV[1])
 return 1
 """
 
-TRIM: Final = ROOM + "local n = 0; for _, stream in ipairs(KEYS) do n = n + trim(stream) end; return n"
+TRIM: Final = ROOM + "return trim(KEYS[1])"
 
 FULL: Final = (
     ROOM
@@ -193,6 +197,9 @@ ACK: Final = """
 -- KEYS: stream, leases, dead letters, their counter. ARGV: group, partition, token, count, ids, dead letters.
 if redis.call('HGET', KEYS[2], ARGV[2]) ~= ARGV[3] then return 0 end
 local last = 4 + tonumber(ARGV[4])
+if #ARGV > last and #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[5], ARGV[5], 1) == 0 then
+  return 1 -- done before, and the answer was lost: the dead letters are there
+end
 for i = last + 1, #ARGV do
   redis.call('HSET', KEYS[3], redis.call('INCR', KEYS[4]), ARGV[i])
 end
