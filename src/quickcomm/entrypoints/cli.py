@@ -18,6 +18,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "transcribe": ("cli_offline:transcribe_command", "Audio files to text, as live but offline."),
     "prompts": ("cli_prompts:prompts_group", "Prompt versions: evaluate, deploy with a canary, roll back."),
     "status": ("cli_admin:status_command", "What is running, and how it is."),
+    "trace": ("cli_trace:trace_command", "Where the time of an utterance went, stage by stage."),
     "ledger": ("cli_admin:ledger_command", "Received = speech + silence + gap."),
     "keys": ("cli_admin:keys_group", "Create, list and revoke API keys."),
     "dead-letters": ("cli_admin:dead_letters_group", "What could not be handled, and why."),

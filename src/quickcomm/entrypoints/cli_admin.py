@@ -32,6 +32,9 @@ def status_command(data_dir: Path, *, as_json: bool) -> None:
         sys.exit(1)
     columns = ("module", "pid", "healthy", "version", "url", "sessions", "stt_backlog_s", "stt_model", "classifier")
     print_rows(rows, as_json=as_json, columns=columns, empty="Nothing runs.")
+    slow = [stage for row in rows for stage in row.get("stages", ()) if stage["breach"]]
+    for stage in slow:
+        click.echo(f"OVER BUDGET ({stage['stage']}): {stage['breach']}", err=True)
     for alarm in [alarm for row in rows for alarm in row["alarms"]]:
         click.echo(f"ALARM since {alarm['since']}: {alarm['message']}", err=True)
     sys.exit(0 if all(row["healthy"] for row in rows) else 1)

@@ -20,12 +20,13 @@ from aiohttp import web
 from quickcomm import __version__
 from quickcomm.audio.module import Audio, Caller, SpeechToText
 from quickcomm.contracts.timing import Latency
-from quickcomm.dashboard.module import Alarm, Budget, ClassifierHealth, Dashboard, Health, Neighbours
+from quickcomm.dashboard.module import Alarm, ClassifierHealth, Dashboard, Health, Neighbours
 from quickcomm.entrypoints.administration import Administration, Answer, admin_socket
 from quickcomm.entrypoints.data_directory import DataDirectory, Running
 from quickcomm.entrypoints.engines import load_classifier, load_engine, load_model
 from quickcomm.entrypoints.prompt_administration import PromptAdministration
 from quickcomm.entrypoints.settings import Settings
+from quickcomm.entrypoints.trace_administration import trace_command
 from quickcomm.intelligence.module import Classifier, Intelligence, IntelligenceSettings, LanguageModel, SideSettings
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
@@ -34,6 +35,8 @@ from quickcomm.kernel.http import create_app
 from quickcomm.kernel.keys import Authenticator, KeyStore
 from quickcomm.kernel.site_pack import SitePack, load_pack
 from quickcomm.kernel.storage import Database
+from quickcomm.kernel.telemetry.settings import budget_with_model
+from quickcomm.kernel.telemetry.setup import start_tracing, stop_tracing
 
 PURGE_EVERY_S: Final = 3_600.0
 CATCH_UP_S: Final = 3.0
@@ -72,6 +75,8 @@ class Monolith:
         self._pack: SitePack = load_pack(settings.pack)
         self._started = datetime.now(UTC)
         self._url = ""
+        self._budget = budget_with_model(settings.budgets, settings.llm.budget_s if model else 0.0)
+        self._traces = start_tracing(settings.telemetry, self._clock, lambda: self._budget)
         side = SideSettings(answers=settings.answers, usage=settings.usage, summaries=settings.summaries)
         self._intelligence = Intelligence(
             database=self._database,
@@ -94,6 +99,7 @@ class Monolith:
                 prompts=self._intelligence.prompts,
                 usage=self._intelligence.usage,
                 narrator=self._intelligence.narrate,
+                budget=lambda: self._budget,
             ),
         )
         self._audio = Audio(
@@ -121,6 +127,7 @@ class Monolith:
             await self._dashboard.aclose()
             await self._intelligence.aclose()
             await self._database.aclose()
+            await stop_tracing(self._traces)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
@@ -133,6 +140,8 @@ class Monolith:
                 tasks.create_task(self._bus.trim_forever(), name="bus:trim"),
                 tasks.create_task(self._purge_forever(), name="purge"),
             ]
+            if self._traces is not None:
+                work.append(tasks.create_task(self._traces.run(), name="traces"))
             async with self._listening():
                 # What is there now stays: a full collection that walked it would stop every thread for 60 ms.
                 gc.freeze()
@@ -155,7 +164,10 @@ class Monolith:
             self._key_store,
             self._audio.ledgers,
             self._status,
-            PromptAdministration(self._intelligence.prompting).commands(),
+            {
+                **PromptAdministration(self._intelligence.prompting).commands(),
+                **trace_command(self._dashboard.waterfall),
+            },
         )
         try:
             try:
@@ -222,7 +234,9 @@ class Monolith:
                 message=model.why,
                 since=model_since,
             ),
-            budget=_budget(self._intelligence.catch_up_s * 1000),
+            budget=self._budget,
+            stages=self._dashboard.stages,
+            trace_url=self._settings.telemetry.trace_url if self._traces else None,
         )
 
     async def _status(self) -> Answer:
@@ -243,6 +257,7 @@ class Monolith:
                 "llm": self._intelligence.status() | {"since": health.classifier.since},
                 "usage_today": msgspec.to_builtins(self._intelligence.used_today()),
                 "bus_backlog": await self._bus.backlog(),
+                "stages": [msgspec.to_builtins(stage) for stage in health.stages],
                 "alarms": [msgspec.to_builtins(alarm) for alarm in health.alarms],
             }
         ]
@@ -312,14 +327,6 @@ async def _in_daemon(function: Callable[[Settings, SitePack], T], settings: Sett
 
     threading.Thread(target=work, name=function.__name__, daemon=True).start()
     return await asyncio.wrap_future(result, loop=loop)
-
-
-def _budget(model_ms: float) -> Budget:
-    """With a language model an utterance may wait for it as long as it is allowed to."""
-    usual = Budget()
-    if not model_ms:
-        return usual
-    return Budget(classify=model_ms, total=usual.total - usual.classify + model_ms)
 
 
 def _rfc3339(time: datetime) -> str:

@@ -25,6 +25,7 @@ from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 from quickcomm.kernel.keys import KeySettings
 from quickcomm.kernel.settings import StorageSettings
 from quickcomm.kernel.site_pack import DEFAULT_PACK
+from quickcomm.kernel.telemetry.settings import Budget, TelemetrySettings
 
 PREFIX: Final = "QUICKCOMM_"
 FILE: Final = "quickcomm.toml"
@@ -59,13 +60,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     usage: UsageSettings = UsageSettings()
     summaries: SummarySettings = SummarySettings()
     storage: StorageSettings = StorageSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    budgets: Budget = Budget()
+    """Milliseconds that each stage may take."""
 
     @property
     def cache(self) -> Path:
         return Path(self.cache_dir) if self.cache_dir else platformdirs.user_cache_path("quickcomm")
 
 
-SECTIONS: Final = ("audio", "stt", "llm", "answers", "usage", "summaries", "dashboard", "keys", "storage")
+SECTIONS: Final = (
+    *("audio", "stt", "llm", "answers", "usage", "summaries", "dashboard", "keys", "storage"),
+    *("telemetry", "budgets"),
+)
 IGNORED: Final = frozenset({"QUICKCOMM_KEY", "QUICKCOMM_URL", "QUICKCOMM_DATA_DIR", SPEECH_DATA})
 
 
