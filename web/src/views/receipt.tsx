@@ -34,13 +34,13 @@ function Row({ name, ms, budget, step }: { name: string; ms: number; budget: num
         <i class={`stage g-${name}`} aria-hidden="true" />
         {name === "total" ? "Total" : (STAGE_WORDS[name] ?? name)}
       </th>
-      <td class="fall" aria-hidden="true">
-        {step && <i class={`g-${name}`} style={{ marginLeft: `${step.start}%`, width: `${step.width}%` }} />}
-      </td>
       <td>{duration(ms)}</td>
       <td class="of">
         {budget === undefined ? "" : `of ${duration(budget)}`}
         {over && <b> over</b>}
+      </td>
+      <td class="fall" aria-hidden="true">
+        {step && <i class={`g-${name}`} style={{ marginLeft: `${step.start}%`, width: `${step.width}%` }} />}
       </td>
     </tr>
   );
