@@ -22,6 +22,7 @@ BENCHMARKS: Final = {
     "store": "search, lists and the page over 100,000 utterances, also while people talk",
     "llm": "the pipeline against a model with chosen latency and faults: what we add, what fails with it",
     "deploy": "a prompt deployed while people talk (needs QUICKCOMM_SPEECH_DATA)",
+    "tracing": "+ CPU with tracing on ÷ off, 16 talkers, taking turns (needs QUICKCOMM_SPEECH_DATA)",
     "startup": "time until a warm server is ready",
 }
 

@@ -65,6 +65,14 @@ def test_all_well_alone_and_too_long_together() -> None:
     assert fall.verdict == "Every stage kept its budget, but together they took 656 ms of 500 ms allowed."
 
 
+def test_where_all_is_well_the_longest_stage_is_named() -> None:
+    fall = waterfall(
+        msgspec.structs.replace(WHOLE, stt=10, classify=2_500, total=3_046), budget_with_model(Budget(), 3)
+    )
+    assert fall.broke == ()
+    assert fall.verdict == "Every stage kept its budget; the longest was Understanding (classify), 2500 ms."
+
+
 def test_what_is_not_over_yet_says_so() -> None:
     fall = waterfall(Latency(endpoint=500.0, stt=100.0), Budget())
     assert not fall.complete

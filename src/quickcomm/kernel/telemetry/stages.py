@@ -111,6 +111,7 @@ def _verdict(steps: list[Step], broke: list[Step], total: float, budget: Budget)
         return f"Over budget: {'; '.join(said)}."
     if not steps:
         return "No stage was measured."
+    longest = max(steps, key=lambda step: step.ms)
     if total > budget.total:
         return f"Every stage kept its budget, but together they took {total:.0f} ms of {budget.total:.0f} ms allowed."
-    return "Every stage kept its budget."
+    return f"Every stage kept its budget; the longest was {longest.words} ({longest.stage}), {longest.ms:.0f} ms."
