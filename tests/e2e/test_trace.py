@@ -133,12 +133,13 @@ def counts_every_stage(server: Server, utterances: int) -> None:
 async def test_what_is_out_of_the_sample_is_kept_when_it_is_slow(new_server: NewServer, talk: Talk) -> None:
     """Nothing is in the sample, and of nothing that is said here a millisecond is fast enough."""
     async with otlp_receiver() as received:
-        more = {
-            "QUICKCOMM_TELEMETRY_SAMPLE": "0",
-            "QUICKCOMM_TELEMETRY_SLOW_MS": "1",
-            "QUICKCOMM_BUDGETS_CLASSIFY": "0.001",
-        }
-        server = await asyncio.to_thread(new_server, **tracing_to(received, **more))
+        settings = tracing_to(
+            received,
+            QUICKCOMM_TELEMETRY_SAMPLE="0",
+            QUICKCOMM_TELEMETRY_SLOW_MS="1",
+            QUICKCOMM_BUDGETS_CLASSIFY="0.001",
+        )
+        server = await asyncio.to_thread(new_server, **settings)
         key = await asyncio.to_thread(server.key)
         async with viewer(server):
             wire = await converse(server.url, key, talk.wire)
@@ -146,7 +147,8 @@ async def test_what_is_out_of_the_sample_is_kept_when_it_is_slow(new_server: New
         assert {span.attributes["quickcomm.kept"] for span in received.named("utterance")} == {"slow"}
         said = wire.of("utterance")[0]["utterance_id"]
         server.kill()  # and nobody is there to ask
-        for_people = await asyncio.to_thread(trace, server, said)
+        arguments = ("trace", said, "--data-dir", str(server.data_dir))
+        for_people = await asyncio.to_thread(quickcomm, *arguments, env=settings)
         assert "Understanding (classify) took" in for_people, "the stage that broke its budget is named"
 
 
