@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCES := pyproject.toml uv.lock hatch_build.py $(shell find web -path web/node_modules -prune -o -type f -print 2>/dev/null)
 
-.PHONY: help install demo test test-long test-up check bench clean
+# Jaeger from its Go module, once for all checkouts of this user.
+JAEGER := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/quickcomm/jaeger-v1.76.0/jaeger
+
+.PHONY: help install demo test test-long test-up check bench jaeger clean
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
@@ -38,6 +41,15 @@ test-up: install ## End-to-end tests of conversations, through edge and store
 
 bench: install ## Benchmarks: a table and JSON
 	$(BIN)/python -m benchmarks $(ARGS)
+
+jaeger: $(JAEGER) ## Build Jaeger, which needs Go: to look at traces, and for the test that does
+	@echo "$(JAEGER)"
+
+$(JAEGER): deploy/jaeger/go.mod deploy/jaeger/go.sum
+	@command -v go >/dev/null || { echo "Go is needed to build Jaeger: https://go.dev/dl"; exit 1; }
+	@mkdir -p $(@D)
+	cd deploy/jaeger && go build -trimpath -buildvcs=false -ldflags='-s -w' -o '$@.new' github.com/jaegertracing/jaeger/cmd/all-in-one
+	@mv '$@.new' '$@'
 
 clean: ## Remove what was built
 	rm -rf $(VENV) .bench src/quickcomm/dashboard/static web/node_modules

@@ -23,6 +23,7 @@ BENCHMARKS: Final = {
     "llm": "the pipeline against a model with chosen latency and faults: what we add, what fails with it",
     "deploy": "a prompt deployed while people talk (needs QUICKCOMM_SPEECH_DATA)",
     "bus": "the bus on a real Valkey: utterances a second, idle latency, take-over; the in-process bus beside it",
+    "tracing": "+ CPU with tracing on ÷ off, 16 talkers, taking turns (needs QUICKCOMM_SPEECH_DATA)",
     "startup": "time until a warm server is ready",
 }
 

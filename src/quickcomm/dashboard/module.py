@@ -16,10 +16,10 @@ from quickcomm.dashboard.adapters.report_rest import ReportRest
 from quickcomm.dashboard.adapters.reports import SqlReports
 from quickcomm.dashboard.adapters.rest import Rest
 from quickcomm.dashboard.adapters.state import SqlStore
+from quickcomm.dashboard.adapters.waterfalls import Waterfalls, WaterfallView
 from quickcomm.dashboard.model.report import ShiftReport
 from quickcomm.dashboard.ports import (
     Alarm,
-    Budget,
     Captions,
     ClassifierHealth,
     DashboardSettings,
@@ -34,6 +34,9 @@ from quickcomm.kernel.bus import Bus
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.keys import Authenticator
 from quickcomm.kernel.storage import Database, migrate
+from quickcomm.kernel.telemetry import Budget
+from quickcomm.kernel.telemetry.live import LiveStages
+from quickcomm.kernel.telemetry.stages import StageHealth
 
 __all__ = [
     "Alarm",
@@ -46,6 +49,7 @@ __all__ = [
     "HealthProvider",
     "Neighbours",
     "OnReceipt",
+    "WaterfallView",
     "page_is_built",
 ]
 MIGRATIONS: Final = Path(__file__).parent / "adapters" / "migrations"
@@ -80,7 +84,9 @@ class Dashboard:
         self._hub = Hub(settings.live_clients, settings.live_queue)
         queries = SqlQueries(database)
         self._reports = ShiftReports(SqlReports(database), clock, neighbours.narrator)
-        self._service = DashboardService(SqlStore(database), self._hub, clock, on_receipt)
+        stages = LiveStages(clock, neighbours.budget)
+        self._service = DashboardService(SqlStore(database), self._hub, clock, on_receipt, stages)
+        self._waterfalls = Waterfalls(database, neighbours.budget)
         self._live = LiveFeed(self._hub, queries, self._service, keys, health, settings)
         self._rest = Rest(
             queries,
@@ -100,6 +106,24 @@ class Dashboard:
     @property
     def ready(self) -> bool:
         return self._service.ready
+
+    @property
+    def stages(self) -> tuple[StageHealth, ...]:
+        """The last minutes against the budgets."""
+        return self._service.stages.health()
+
+    async def waterfall(self, utterance_id: str, site: str | None = None) -> WaterfallView:
+        """Where the time of an utterance went, from its stored receipt. Raises `NotFoundError`."""
+        await self._service.store_receipts()
+        return await self._waterfalls.of(utterance_id, site)
+
+    @staticmethod
+    async def stored_waterfall(
+        database: Database, budget: Budget, utterance_id: str, site: str | None = None
+    ) -> WaterfallView:
+        """As `waterfall`, on a database that no server has open."""
+        migrate(database.engine, "dashboard", MIGRATIONS)
+        return await Waterfalls(database, lambda: budget).of(utterance_id, site)
 
     def migrate(self) -> None:
         """At start-up, before anything is written."""

@@ -13,6 +13,8 @@ from quickcomm.dashboard.model.edits import Action
 from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, TaskStatus, UtteranceRecord
 from quickcomm.dashboard.model.report import ShiftReport
 from quickcomm.dashboard.model.views import Card, Channel, Conversation, Task
+from quickcomm.kernel.telemetry import Budget
+from quickcomm.kernel.telemetry.stages import StageHealth
 
 T = TypeVar("T")
 
@@ -39,19 +41,6 @@ class ClassifierHealth(msgspec.Struct, frozen=True, kw_only=True):
     since: str | None = None
 
 
-class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """Milliseconds that each stage may take."""
-
-    endpoint: float = 600
-    stt: float = 400
-    publish: float = 20
-    queue: float = 20
-    classify: float = 100
-    store: float = 50
-    push: float = 20
-    total: float = 1000
-
-
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """How the whole system is, as the page shows it."""
 
@@ -61,6 +50,10 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     alarms: tuple[Alarm, ...] = ()
     classifier: ClassifierHealth = ClassifierHealth()
     budget: Budget = Budget()
+    stages: tuple[StageHealth, ...] = ()
+    """The last minutes against it."""
+    trace_url: str | None = None
+    """Where a trace can be looked at, with {trace_id} in it."""
 
 
 HealthProvider = Callable[[], Health]
@@ -89,6 +82,7 @@ class Neighbours(msgspec.Struct, frozen=True, kw_only=True):
     prompts: PromptsProvider = _no_prompts
     usage: UsageSource | None = None
     narrator: Narrator | None = None
+    budget: Callable[[], Budget] = Budget
 
 
 class DashboardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -231,6 +231,10 @@ async def _offline(directory: DataDirectory, command: str, arguments: Arguments)
             from quickcomm.entrypoints.prompt_administration import offline_commands  # noqa: PLC0415 - as above
 
             more = offline_commands(database, clock, directory.path)
+        elif command == "trace":
+            from quickcomm.entrypoints.trace_administration import offline_trace  # noqa: PLC0415 - as above
+
+            more = offline_trace(database, directory.path)
         return await Administration(database, bus, keys, ledgers, status, more).call(command, arguments)
     finally:
         await database.aclose()

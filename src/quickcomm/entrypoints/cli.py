@@ -23,6 +23,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "restart": ("cli_up:restart_command", "Replace a module's processes one by one."),
     "status": ("cli_admin:status_command", "What is running, and how it is."),
     "report": ("cli_report:report_command", "What came in, what is open, what was slow."),
+    "trace": ("cli_trace:trace_command", "Where the time of an utterance went, stage by stage."),
     "ledger": ("cli_admin:ledger_command", "Received = speech + silence + gap."),
     "keys": ("cli_admin:keys_group", "Create, list and revoke API keys."),
     "dead-letters": ("cli_admin:dead_letters_group", "What could not be handled, and why."),

@@ -7,6 +7,8 @@ from typing import Final, TextIO
 import structlog
 from aiohttp import http_exceptions, web
 
+from quickcomm.kernel.telemetry import trace_id_of
+
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -24,6 +26,7 @@ def set_up_logs(level: str, *, as_json: bool, to: TextIO | None = None) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            *([add_trace_id] if as_json else []),
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
@@ -32,6 +35,14 @@ def set_up_logs(level: str, *, as_json: bool, to: TextIO | None = None) -> None:
     )
     logging.getLogger("aiohttp.server").addFilter(_our_own_fault)
     logging.basicConfig(level=max(LEVELS[level], logging.WARNING), stream=stream, format="%(levelname)s %(message)s")
+
+
+def add_trace_id(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Where a line is about an utterance: the id of its trace, so that one leads to the other."""
+    utterance_id = event.get("utterance_id")
+    if isinstance(utterance_id, str) and utterance_id:
+        event["trace_id"] = f"{trace_id_of(str(event.get('site', 'main')), utterance_id):032x}"
+    return event
 
 
 def _our_own_fault(record: logging.LogRecord) -> bool:

@@ -20,13 +20,14 @@ from aiohttp import web
 from quickcomm import __version__
 from quickcomm.audio.module import Audio, Caller, Places, SpeechToText
 from quickcomm.contracts.timing import Latency
-from quickcomm.dashboard.module import Alarm, Budget, ClassifierHealth, Dashboard, Health, Neighbours
+from quickcomm.dashboard.module import Alarm, ClassifierHealth, Dashboard, Health, Neighbours
 from quickcomm.entrypoints.administration import Administration, Answer, Arguments, admin_socket
 from quickcomm.entrypoints.data_directory import DataDirectory, Running
 from quickcomm.entrypoints.engines import load_classifier, load_engine, load_model
 from quickcomm.entrypoints.moving import check_here, settle
 from quickcomm.entrypoints.prompt_administration import PromptAdministration
 from quickcomm.entrypoints.settings import Settings
+from quickcomm.entrypoints.trace_administration import trace_command
 from quickcomm.intelligence.module import Classifier, Intelligence, IntelligenceSettings, LanguageModel, SideSettings
 from quickcomm.kernel.bus import WholeBus
 from quickcomm.kernel.bus.sql import SqlBus
@@ -37,6 +38,8 @@ from quickcomm.kernel.http import create_app
 from quickcomm.kernel.keys import Authenticator, KeyStore
 from quickcomm.kernel.site_pack import SitePack, load_pack
 from quickcomm.kernel.storage import Database
+from quickcomm.kernel.telemetry.settings import budget_with_model
+from quickcomm.kernel.telemetry.setup import start_tracing, stop_tracing
 
 PURGE_EVERY_S: Final = 3_600.0
 CATCH_UP_S: Final = 3.0
@@ -76,6 +79,8 @@ class Monolith:
         self._pack: SitePack = load_pack(settings.pack)
         self._started = datetime.now(UTC)
         self._url = ""
+        self._budget = budget_with_model(settings.budgets, settings.llm.budget_s if model else 0.0)
+        self._traces = start_tracing(settings.telemetry, self._clock, lambda: self._budget)
         self._intelligence = self._understanding(classifier, model)
         self._dashboard = Dashboard(
             database=self._database,
@@ -89,6 +94,7 @@ class Monolith:
                 prompts=self._intelligence.prompts,
                 usage=self._intelligence.usage,
                 narrator=self._intelligence.narrate,
+                budget=lambda: self._budget,
             ),
         )
         self._audio = Audio(
@@ -119,6 +125,7 @@ class Monolith:
             await self._intelligence.aclose()
             await self._bus.aclose()
             await self._database.aclose()
+            await stop_tracing(self._traces)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
@@ -144,6 +151,8 @@ class Monolith:
                 tasks.create_task(self._bus.maintain(), name="bus"),
                 tasks.create_task(self._purge_forever(), name="purge"),
             ]
+            if self._traces is not None:
+                work.append(tasks.create_task(self._traces.run(), name="traces"))
             async with self._listening():
                 # What is there now stays: a full collection that walked it would stop every thread for 60 ms.
                 gc.freeze()
@@ -175,6 +184,7 @@ class Monolith:
             {
                 **PromptAdministration(self._intelligence.prompting).commands(),
                 "report": self._report,
+                **trace_command(self._dashboard.waterfall),
             },
         )
         try:
@@ -256,7 +266,9 @@ class Monolith:
                 message=model.why,
                 since=model_since,
             ),
-            budget=_budget(self._intelligence.catch_up_s * 1000),
+            budget=self._budget,
+            stages=self._dashboard.stages,
+            trace_url=self._settings.telemetry.trace_url if self._traces else None,
         )
 
     def _bus_alarms(self) -> list[tuple[str, str]]:
@@ -287,6 +299,7 @@ class Monolith:
                 "llm": self._intelligence.status() | {"since": health.classifier.since},
                 "usage_today": msgspec.to_builtins(self._intelligence.used_today()),
                 "bus_backlog": await self._backlog(),
+                "stages": [msgspec.to_builtins(stage) for stage in health.stages],
                 "alarms": [msgspec.to_builtins(alarm) for alarm in health.alarms],
             }
         ]
@@ -379,14 +392,6 @@ async def _in_daemon(function: Callable[[Settings, SitePack], T], settings: Sett
 
     threading.Thread(target=work, name=function.__name__, daemon=True).start()
     return await asyncio.wrap_future(result, loop=loop)
-
-
-def _budget(model_ms: float) -> Budget:
-    """With a language model an utterance may wait for it as long as it is allowed to."""
-    usual = Budget()
-    if not model_ms:
-        return usual
-    return Budget(classify=model_ms, total=usual.total - usual.classify + model_ms)
 
 
 def _rfc3339(time: datetime) -> str:

@@ -26,6 +26,7 @@ from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 from quickcomm.kernel.keys import KeySettings
 from quickcomm.kernel.settings import InstanceSettings, StorageSettings
 from quickcomm.kernel.site_pack import DEFAULT_PACK
+from quickcomm.kernel.telemetry.settings import Budget, TelemetrySettings
 
 PREFIX: Final = "QUICKCOMM_"
 FILE: Final = "quickcomm.toml"
@@ -64,6 +65,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     storage: StorageSettings = StorageSettings()
     edge: EdgeSettings = EdgeSettings()
     instance: InstanceSettings = InstanceSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+    budgets: Budget = Budget()
+    """Milliseconds that each stage may take."""
 
     @property
     def cache(self) -> Path:
@@ -71,17 +75,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 SECTIONS: Final = (
-    "audio",
-    "stt",
-    "llm",
-    "answers",
-    "usage",
-    "summaries",
-    "dashboard",
-    "keys",
-    "storage",
-    "edge",
-    "instance",
+    *("audio", "stt", "llm", "answers", "usage", "summaries", "dashboard", "keys", "storage"),
+    *("edge", "instance", "telemetry", "budgets"),
 )
 IGNORED: Final = frozenset({"QUICKCOMM_KEY", "QUICKCOMM_URL", "QUICKCOMM_DATA_DIR", SPEECH_DATA})
 

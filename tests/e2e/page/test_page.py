@@ -96,6 +96,10 @@ async def test_a_card_says_who_must_do_what_where_and_how_long_it_took(manager: 
     assert 0 < spent[-1] < PATIENCE_MS
     assert sum(spent[:-1]) == pytest.approx(spent[-1], rel=0.1, abs=20)
     await expect(stages.locator('[data-stage="painted"]')).to_be_visible()
+    bars = [await stages.locator(f'[data-stage="{stage}"] .fall i').bounding_box() for stage in ("endpoint", "store")]
+    assert bars[0] is not None
+    assert bars[1] is not None
+    assert bars[0]["x"] + bars[0]["width"] <= bars[1]["x"] + 1, "a stage begins where those before it end"
 
 
 async def test_the_page_reports_what_it_has_painted(manager: Screen, hotel: Hotel) -> None:

@@ -6,6 +6,7 @@ import {
   PROMPT_ACTIONS,
   STAGES,
   type Alarm,
+  type Budget,
   type Caption,
   type Card,
   type Channel,
@@ -27,6 +28,7 @@ import {
   type Prompts,
   type Role,
   type Session,
+  type StageHealth,
   type Summary,
   type Task,
   type TaskStatus,
@@ -146,6 +148,7 @@ export function parseCard(raw: unknown): Card | null {
     insights: list(f["insights"], parseInsight),
     tasks: list(f["tasks"], parseTask),
     latency_ms: parseLatency(f["latency_ms"]),
+    trace_id: textOrNull(f["trace_id"]),
     change: count(f["change"]),
   };
 }
@@ -220,8 +223,38 @@ export function parseHealth(raw: unknown, classifier: unknown = undefined): Heal
       since: text(fields(alarm)["since"]),
     })),
     classifier: parseClassifier(f["classifier"] ?? classifier),
-    budget: parseLatency(f["budget"]),
+    budget: parseBudget(f["budget"]),
+    stages: list(f["stages"], parseStageHealth),
+    trace_url: parseTraceUrl(f["trace_url"]),
   };
+}
+
+function parseBudget(raw: unknown): Budget {
+  const painted = fields(raw)["painted"];
+  const budget: Budget = parseLatency(raw);
+  if (typeof painted === "number" && Number.isFinite(painted)) budget.painted = painted;
+  return budget;
+}
+
+function parseStageHealth(raw: unknown): StageHealth | null {
+  const f = fields(raw);
+  const stage = textOrNull(f["stage"]);
+  if (stage === null) return null;
+  return {
+    stage,
+    count: count(f["count"]),
+    p50_ms: count(f["p50_ms"]),
+    p95_ms: count(f["p95_ms"]),
+    p99_ms: count(f["p99_ms"]),
+    budget_ms: count(f["budget_ms"]),
+    breach: text(f["breach"]),
+  };
+}
+
+/** Only what a link may point to. */
+function parseTraceUrl(raw: unknown): string | null {
+  const url = textOrNull(raw);
+  return url !== null && /^https?:\/\//.test(url) ? url : null;
 }
 
 function parseCaption(raw: unknown): Caption | null {

@@ -9,6 +9,8 @@ export const STAGES = ["endpoint", "stt", "publish", "queue", "classify", "store
 export type Stage = (typeof STAGES)[number];
 /** Milliseconds; a stage that has not happened is absent. */
 export type Latency = Partial<Record<Stage | "total", number>>;
+/** Also how long a page may take to show a card. */
+export type Budget = Latency & { painted?: number };
 
 export interface Session {
   role: Role;
@@ -86,6 +88,7 @@ export interface Card {
   insights: Insight[];
   tasks: Task[];
   latency_ms: Latency;
+  trace_id: string | null;
   change: number;
 }
 
@@ -144,7 +147,22 @@ export interface Health {
   stt_backlog_s: number;
   alarms: Alarm[];
   classifier: Classifier | null;
-  budget: Latency;
+  budget: Budget;
+  /** The last minutes against it. */
+  stages: StageHealth[];
+  /** Where a trace can be looked at, with {trace_id} in it; null where no backend is connected. */
+  trace_url: string | null;
+}
+
+export interface StageHealth {
+  stage: string;
+  count: number;
+  p50_ms: number;
+  p95_ms: number;
+  p99_ms: number;
+  budget_ms: number;
+  /** Says in words that the budget is broken; empty where it is kept. */
+  breach: string;
 }
 
 export interface Caption {

@@ -36,6 +36,7 @@ export const STAGE_WORDS: Record<string, string> = {
   store: "Saving the result",
   push: "Sending to pages",
   painted: "Showing it here",
+  total: "End of speech to page",
 };
 
 /** "front_desk" and "front-desk" → "Front desk". */

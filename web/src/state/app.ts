@@ -1,6 +1,6 @@
 /** Small pieces of state that many views read: session, connection, health, time, notices. */
 import { computed, signal } from "@preact/signals";
-import type { Health, Latency, Session } from "../model/protocol";
+import type { Budget, Health, Session } from "../model/protocol";
 
 export type Connection = "connecting" | "live" | "waiting" | "offline";
 export type Access = "checking" | "out" | "in" | "unreachable";
@@ -14,13 +14,15 @@ export const retryAt = signal<number | null>(null);
 /** The first messages after connecting are in: from here an empty board means that nothing was heard. */
 export const caughtUp = signal(false);
 export const health = signal<Health | null>(null);
-let lastBudget: Latency = {};
+let lastBudget: Budget = {};
 /** Milliseconds allowed for each stage; the same object while it says the same, for every card shows it. */
-export const budget = computed<Latency>(() => {
+export const budget = computed<Budget>(() => {
   const said = health.value?.budget ?? {};
   if (JSON.stringify(said) !== JSON.stringify(lastBudget)) lastBudget = said;
   return lastBudget;
 });
+/** The address of a trace in the backend, or null where none is connected. */
+export const traceUrl = computed<string | null>(() => health.value?.trace_url ?? null);
 /** A coarse clock for ages on cards. */
 export const now = signal(Date.now());
 /** Every channel that was ever heard; the cards here may be of fewer. */

@@ -2,6 +2,7 @@
 import { useSignal } from "@preact/signals";
 import { duration } from "../model/format";
 import { STAGES, type Latency } from "../model/protocol";
+import { culprit, waterfall, type Step } from "../model/waterfall";
 import { STAGE_WORDS } from "../model/words";
 import * as app from "../state/app";
 import type { Entry } from "../state/store";
@@ -25,7 +26,7 @@ function Bar({ latency, budget }: { latency: Latency; budget: number | undefined
   );
 }
 
-function Row({ name, ms, budget }: { name: string; ms: number; budget: number | undefined }) {
+function Row({ name, ms, budget, step }: { name: string; ms: number; budget: number | undefined; step?: Step }) {
   const over = budget !== undefined && ms > budget;
   return (
     <tr class={over ? "over" : ""} data-stage={name}>
@@ -38,6 +39,9 @@ function Row({ name, ms, budget }: { name: string; ms: number; budget: number | 
         {budget === undefined ? "" : `of ${duration(budget)}`}
         {over && <b> over</b>}
       </td>
+      <td class="fall" aria-hidden="true">
+        {step && <i class={`g-${name}`} style={{ marginLeft: `${step.start}%`, width: `${step.width}%` }} />}
+      </td>
     </tr>
   );
 }
@@ -48,25 +52,43 @@ export function Receipt({ entry, latency }: { entry: Entry; latency: Latency }) 
   const total = spent(latency);
   if (total === null) return null;
   const over = budget.total !== undefined && total > budget.total;
+  const steps = waterfall(latency, budget, entry.paintedMs);
+  const worst = culprit(steps);
+  const traceUrl = app.traceUrl.value;
   return (
     <details class="receipt" data-testid="receipt" onToggle={(event) => (open.value = event.currentTarget.open)}>
       <summary class={over ? "over" : ""} title="From the last word to this page; open for the stages">
         <Bar latency={latency} budget={budget.total} />
         <span data-testid="receipt-total">{duration(total)}</span>
-        {over && <span class="over-word">slow</span>}
+        {over && <span class="over-word" title={worst === null ? "" : STAGE_WORDS[worst.stage]}>slow</span>}
       </summary>
       {open.value && (
         <table class="stages" data-testid="receipt-stages">
           <caption>
-            From the last word to this page
+            {worst === null ? "From the last word to this page" : `Over its budget: ${STAGE_WORDS[worst.stage]}`}
+            {traceUrl !== null && entry.truth.trace_id !== null && (
+              <a
+                href={traceUrl.replace("{trace_id}", entry.truth.trace_id)}
+                target="_blank"
+                rel="noopener noreferrer"
+                data-testid="receipt-trace"
+              >
+                Trace
+              </a>
+            )}
           </caption>
           <tbody>
-            {STAGES.map((stage) => {
-              const ms = latency[stage];
-              return ms === undefined ? null : <Row key={stage} name={stage} ms={ms} budget={budget[stage]} />;
-            })}
+            {steps
+              .filter((step) => step.stage !== "painted")
+              .map((step) => (
+                <Row key={step.stage} name={step.stage} ms={step.ms} budget={step.budget} step={step} />
+              ))}
             {latency.total !== undefined && <Row name="total" ms={latency.total} budget={budget.total} />}
-            {entry.paintedMs !== null && <Row name="painted" ms={entry.paintedMs} budget={undefined} />}
+            {steps
+              .filter((step) => step.stage === "painted")
+              .map((step) => (
+                <Row key={step.stage} name={step.stage} ms={step.ms} budget={step.budget} step={step} />
+              ))}
           </tbody>
         </table>
       )}

@@ -94,17 +94,32 @@ function Health() {
         {health?.budget.total !== undefined && (
           <details>
             <summary>Time allowed from the last word to this page: {duration(health.budget.total)}</summary>
-            <dl class="budget">
-              {STAGES.map((stage) => {
-                const ms = health.budget[stage];
-                return ms === undefined ? null : (
-                  <div key={stage}>
-                    <dt>{STAGE_WORDS[stage]}</dt>
-                    <dd>{duration(ms)}</dd>
-                  </div>
-                );
-              })}
-            </dl>
+            <table class="budgets" data-testid="budgets">
+              <thead>
+                <tr>
+                  <th scope="col">Last minutes</th>
+                  <th scope="col">p50</th>
+                  <th scope="col">p95</th>
+                  <th scope="col">p99</th>
+                  <th scope="col">allowed</th>
+                </tr>
+              </thead>
+              <tbody>
+                {([...STAGES, "painted", "total"] as const).map((stage) => {
+                  const allowed = health.budget[stage];
+                  const lately = health.stages.find((one) => one.stage === stage);
+                  return allowed === undefined ? null : (
+                    <tr key={stage} data-stage={stage} class={lately?.breach ? "over" : ""}>
+                      <th scope="row">{STAGE_WORDS[stage]}</th>
+                      {([lately?.p50_ms, lately?.p95_ms, lately?.p99_ms] as const).map((ms, at) => (
+                        <td key={at}>{ms === undefined ? "–" : duration(ms)}</td>
+                      ))}
+                      <td>{duration(allowed)}</td>
+                    </tr>
+                  );
+                })}
+              </tbody>
+            </table>
           </details>
         )}
       </div>
@@ -136,6 +151,10 @@ export function Alarms() {
   if ((health?.stt_backlog_s ?? 0) >= BACKLOG_WORTH_SAYING_S) {
     const text = `Speech to text is ${health?.stt_backlog_s.toFixed(1)} s behind. Cards come late.`;
     said.push({ key: "backlog", text, since: null, grave: false });
+  }
+  const slow = (health?.stages ?? []).filter((stage) => stage.breach !== "");
+  for (const stage of slow.filter((one) => one.stage !== "total" || slow.length === 1)) {
+    said.push({ key: `budget.${stage.stage}`, text: `Cards come late. ${stage.breach}`, since: null, grave: false });
   }
   const lost = state === "waiting" || state === "offline";
   if (!lost && said.length === 0) return null;

@@ -14,12 +14,14 @@ from quickcomm.audio.ports import FencedError, Progress, RecordingError, Stored,
 from quickcomm.audio.service.account import Account
 from quickcomm.audio.service.listener import Listener, Tools
 from quickcomm.audio.service.outlet import Outlet, Recent
+from quickcomm.audio.service.traced import trace_published
 from quickcomm.audio.service.utterance import Arrivals, Finished, transcribed
 from quickcomm.audio.service.voice import Voice
 from quickcomm.contracts.conversations import ConversationChanged, ConversationState
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.errors import InvalidInputError, QuickCommError
+from quickcomm.kernel.telemetry import tracing
 
 RETRY_S: Final = 1.0
 log = structlog.get_logger(__name__)
@@ -340,15 +342,19 @@ class Conversation:
         if message is None:
             return
         await self._record(message.utterance_id, item)
+        storing = self._tools.clock.now_ns()
         async with self.account.storing:
             event = await self._store(item, message)
         if event is None:  # published before a restart
             return
+        if tracing().on:
+            batch = self._tools.transcriber.batch_of(item.text)
+            trace_published(message, batch, (storing, self._tools.clock.now_ns()))
         self._listener.voiced_s = 0.0
         self._unanswered.add(message.utterance_id)
         self.publish_event(event)
         self._listener.caption(message.speaker, message.start_offset, message.text, message.utterance_id)
-        log.debug("utterance.published", utterance_id=message.utterance_id, seq=event.seq)
+        log.debug("utterance.published", site=self.site, utterance_id=message.utterance_id, seq=event.seq)
 
     async def _record(self, identifier: str, item: Finished) -> None:
         if self._tools.recorder is None:
@@ -356,7 +362,7 @@ class Conversation:
         try:
             await self._tools.recorder.record(self.site, identifier, item.span.samples)
         except RecordingError as error:  # what was said must come out all the same
-            log.exception("recording.failed", utterance_id=identifier, error=str(error))
+            log.exception("recording.failed", site=self.site, utterance_id=identifier, error=str(error))
 
     async def _store(self, item: Finished, message: UtteranceTranscribed) -> StoredEvent | None:
         """The utterance and the checkpoint that it allows, in one step."""

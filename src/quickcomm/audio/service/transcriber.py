@@ -9,6 +9,7 @@ With more speech than can be decoded, oldest first would make everybody late: `t
 import asyncio
 import contextlib
 import threading
+import weakref
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
@@ -20,6 +21,7 @@ from quickcomm.audio.ports import Clip, EngineError, SpeechToText, Transcript
 from quickcomm.audio.service.turns import Job, Line, Turns
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.telemetry import Batch, tracing
 
 ATTEMPTS: Final = 3
 ENGINE_DEADLINE_S: Final = 60.0
@@ -42,6 +44,7 @@ class Transcriber:
         self._running: set[Job] = set()
         self._busy = 0
         self._signal = asyncio.Event()
+        self._batches: weakref.WeakKeyDictionary[asyncio.Future[Transcript], Batch] = weakref.WeakKeyDictionary()
         self.failures = 0
 
     @property
@@ -95,6 +98,10 @@ class Transcriber:
                 self._finished.add(job, self._clock.monotonic())
                 return
 
+    def batch_of(self, text: asyncio.Future[Transcript]) -> Batch | None:
+        """The engine's call that a transcript came from, where tracing is on."""
+        return self._batches.get(text)
+
     async def run(self) -> None:
         async with asyncio.TaskGroup() as workers:
             for index in range(self._engine.traits.workers):
@@ -134,6 +141,7 @@ class Transcriber:
         return []
 
     async def _decode(self, batch: Sequence[Job]) -> None:
+        began = self._clock.now_ns()
         try:
             async with asyncio.timeout(ENGINE_DEADLINE_S):
                 transcripts = await self._call([job.clip for job in batch])
@@ -142,11 +150,27 @@ class Transcriber:
         except Exception as error:  # noqa: BLE001 - an engine may raise anything; speech must not get stuck behind it
             self.failures += 1
             log.warning("stt.failed", clips=len(batch), error=f"{type(error).__name__}: {error}")
+            self._trace(batch, began, type(error).__name__)
             self._retry(batch)
             return
+        self._trace(batch, began)
         for job, transcript in zip(batch, transcripts, strict=True):
             if not job.future.done():
                 job.future.set_result(transcript)
+
+    def _trace(self, jobs: Sequence[Job], began_ns: int, error: str = "") -> None:
+        if not tracing().on:
+            return
+        batch = Batch(
+            name="stt.batch",
+            module="audio",
+            start_ns=began_ns,
+            end_ns=self._clock.now_ns(),
+            attributes={"quickcomm.clips": len(jobs), "quickcomm.seconds": round(sum(job.seconds for job in jobs), 2)},
+            error=error,
+        )
+        for job in jobs:
+            self._batches[job.future] = batch
 
     async def _call(self, clips: Sequence[Clip]) -> list[Transcript]:
         """Run the engine in a thread of its own: one that hangs is left behind and keeps neither speech nor exit."""

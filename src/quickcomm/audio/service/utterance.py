@@ -12,6 +12,7 @@ from quickcomm.audio.ports import Transcript
 from quickcomm.contracts.identity import utterance_id
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed, Word
+from quickcomm.kernel.telemetry import tracing
 
 if TYPE_CHECKING:
     from quickcomm.audio.model.formats import AudioFormat
@@ -77,10 +78,11 @@ def transcribed(
         return None
     span, rate = item.span, origin.format.sample_rate
     ended_ns = arrivals.at(span.end, item.closed_ns)
+    identifier = utterance_id(origin.id, item.track.speaker, span.start)
     return UtteranceTranscribed(
         site=origin.site,
         conversation_id=origin.id,
-        utterance_id=utterance_id(origin.id, item.track.speaker, span.start),
+        utterance_id=identifier,
         channel=origin.channel,
         speaker=item.track.speaker,
         seq=0,
@@ -100,6 +102,7 @@ def transcribed(
             stt=_ms(item.text_ns - item.closed_ns),
             publish=_ms(now_ns - max(item.text_ns, item.closed_ns)),
         ),
+        traceparent=tracing().traceparent(origin.site, identifier),
     )
 
 

@@ -10,6 +10,7 @@ from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import Word
 from quickcomm.dashboard.model.projections import latency_of
 from quickcomm.dashboard.model.records import ConversationRecord, TaskRecord, TaskStatus, UtteranceRecord
+from quickcomm.kernel.telemetry import trace_id_in
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +53,8 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     insights: tuple[Insight, ...]
     tasks: tuple[Task, ...]
     latency_ms: Latency
+    trace_id: str | None = None
+    """Of its trace, which is kept where it is in the sample, was slow or failed."""
     change: int
 
 
@@ -146,6 +149,7 @@ def card_view(record: UtteranceRecord, tasks: tuple[TaskRecord, ...]) -> Card:
         insights=record.found.insights if record.found else (),
         tasks=tuple(task_view(task) for task in tasks),
         latency_ms=latency_of(record),
+        trace_id=trace_id_in(heard.traceparent),
         change=record.change,
     )
 

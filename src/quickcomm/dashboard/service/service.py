@@ -14,7 +14,7 @@ from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
 from quickcomm.dashboard.model.edits import Action
 from quickcomm.dashboard.model.projections import latency_of
-from quickcomm.dashboard.model.records import UtteranceRecord
+from quickcomm.dashboard.model.records import ConversationRecord, UtteranceRecord
 from quickcomm.dashboard.model.views import Task, card_view, conversation_view, task_view
 from quickcomm.dashboard.ports import Applied, Live, OnReceipt, State, Store
 from quickcomm.dashboard.service.projector import Projector
@@ -22,6 +22,8 @@ from quickcomm.dashboard.service.receipts import Receipts
 from quickcomm.kernel.bus import Bus, Delivery, Handler, RejectedError
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED
+from quickcomm.kernel.telemetry import Budget, Detail, Over, origin_of, tracing
+from quickcomm.kernel.telemetry.live import LiveStages
 
 GROUP: Final = "dashboard"
 PURGE_BATCH: Final = 200
@@ -31,7 +33,10 @@ log = structlog.get_logger(__name__)
 
 
 class DashboardService:
-    def __init__(self, store: Store, live: Live, clock: Clock, on_receipt: OnReceipt) -> None:
+    def __init__(
+        self, store: Store, live: Live, clock: Clock, on_receipt: OnReceipt, stages: LiveStages | None = None
+    ) -> None:
+        self.stages = stages or LiveStages(clock, Budget)
         self._store = store
         self._live = live
         self._clock = clock
@@ -69,6 +74,10 @@ class DashboardService:
         await self._idle.wait()
         await self._receipts.flush()
 
+    async def store_receipts(self) -> None:
+        """Those that were stamped and reported so far."""
+        await self._receipts.flush()
+
     async def edit_task(self, site: str, task_id: str, action: Action, *, by: str, assignee: str | None) -> Task:
         now = self._clock.now_ns()
 
@@ -84,6 +93,8 @@ class DashboardService:
 
     def painted(self, site: str, utterance_id: str, painted_ms: float) -> None:
         self._receipts.painted(site, utterance_id, painted_ms)
+        self.stages.painted(painted_ms)
+        tracing().painted(site, utterance_id, painted_ms)
 
     async def purge(self, before_ns: int) -> int:
         """Delete what ended before; in small transactions, so that nobody waits for it."""
@@ -124,6 +135,8 @@ class DashboardService:
             self._live.task(task.site, task_view(task), change)
         for conversation in applied.conversations:
             self._live.conversation(conversation.site, conversation_view(conversation))
+            if conversation.ended_ns is not None:
+                tracing().conversation(_over(conversation, conversation.ended_ns))
         for seen in applied.again:
             record = self._with_receipt(seen)
             stamped = self._stamp(record, received_ns, committed_ns)
@@ -149,7 +162,16 @@ class DashboardService:
             store=_ms(committed_ns - since), push=_ms(now - committed_ns), total=_ms(now - heard.speech_ended_ns)
         )
         self._receipts.stamped(record.site, record.utterance_id, receipt)
-        return msgspec.structs.replace(record, receipt=receipt)
+        stamped = msgspec.structs.replace(record, receipt=receipt)
+        latency = latency_of(stamped)
+        self.stages.observe(latency)
+        if tracing().on:
+            commit = Detail(
+                name="store.commit", module="dashboard", stage="store", start_ns=received_ns, end_ns=committed_ns
+            )
+            tracing().detail(record.site, record.utterance_id, commit)
+            tracing().finished(origin_of(heard), latency)
+        return stamped
 
 
 def _decode(decoder: msgspec.json.Decoder[M], delivery: Delivery) -> M:
@@ -164,6 +186,17 @@ def _apply(state: State, messages: Sequence[M], apply: Callable[[Projector, M], 
     for message in messages:
         apply(projector, message)
     return projector.finish()
+
+
+def _over(record: ConversationRecord, ended_ns: int) -> Over:
+    return Over(
+        site=record.site,
+        conversation_id=record.conversation_id,
+        channel=record.channel,
+        started_ns=record.started_ns,
+        ended_ns=ended_ns,
+        state=record.state,
+    )
 
 
 def _ms(ns: int) -> float:

@@ -121,11 +121,11 @@ class Fallback:
             else:
                 insights = await self._llm.remembered(heard, local)
         except ModelError as error:
-            log.info("llm.failed", utterance_id=heard.utterance_id, code=error.code)
+            log.info("llm.failed", site=heard.site, utterance_id=heard.utterance_id, code=error.code)
             insights = None
         except Exception as error:
             # Come what may, the utterance is answered. Without the error's text: it may be what somebody said.
-            log.warning("llm.broken", utterance_id=heard.utterance_id, error=type(error).__name__)
+            log.warning("llm.broken", site=heard.site, utterance_id=heard.utterance_id, error=type(error).__name__)
             log.debug("llm.broken_at", exc_info=True)
             insights = None
         self._recent.append((self._clock.monotonic(), insights is None))

@@ -36,6 +36,7 @@ from quickcomm.intelligence.service.guard import Guard
 from quickcomm.intelligence.service.limiter import Limiter, NoPlaceError
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.telemetry import Detail, tracing
 
 RETRY_PAUSE_S: Final = 0.1
 MIN_RETRY_S: Final = 0.2
@@ -235,14 +236,16 @@ class LlmClassifier:
 
     async def _attempt(self, question: _Question, deadline: float, *, spare: bool) -> Drafts:
         async with self._limiter.place(deadline, spare=spare):
-            began = self._clock.monotonic()
+            began, began_ns = self._clock.monotonic(), self._clock.now_ns()
             allowed = self._settings.budget_s * (SPARE_PATIENCE if spare else 1.0)
             timeout_s = min(deadline - began, allowed)
             try:
                 drafts = await self._call(question, timeout_s)
             except ModelError as error:
                 self._failed(error, began, timeout_s)
+                self._trace(question, began_ns, error.code)
                 raise
+            self._trace(question, began_ns)
             seconds = self._clock.monotonic() - began
             self._limiter.answered(seconds)
             self._guard.succeeded()
@@ -256,6 +259,19 @@ class LlmClassifier:
         answer = await self._parts.model.complete(question.prompt.request(question.sent), timeout_s=timeout_s)
         self._paid(question.heard, answer)
         return question.prompt.parse(answer.text)
+
+    def _trace(self, question: _Question, began_ns: int, error: str = "") -> None:
+        if tracing().on:
+            asked = Detail(
+                name="llm.call",
+                module="intelligence",
+                stage="classify",
+                start_ns=began_ns,
+                end_ns=self._clock.now_ns(),
+                attributes={"gen_ai.request.model": self.model, "quickcomm.prompt": question.prompt.id},
+                error=error,
+            )
+            tracing().detail(question.heard.site, question.heard.utterance_id, asked)
 
     def _failed(self, error: ModelError, began: float, timeout_s: float) -> None:
         metrics.CALLS.labels(error.code.rpartition(".")[2].removeprefix("model_")).inc()

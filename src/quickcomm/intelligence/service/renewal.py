@@ -117,7 +117,8 @@ class Renewal:
         except ModelBusyError:
             return False
         except Exception as error:  # noqa: BLE001 - of one utterance; the others go on
-            log.debug("llm.renewal_refused", utterance_id=item.heard.utterance_id, error=type(error).__name__)
+            whose = {"site": item.heard.site, "utterance_id": item.heard.utterance_id}
+            log.debug("llm.renewal_refused", **whose, error=type(error).__name__)
             if self._fallback.available:
                 await self._try_later(item)
             return False

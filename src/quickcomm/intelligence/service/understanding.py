@@ -19,6 +19,7 @@ from quickcomm.intelligence.ports import Classifier, Heard, OpensTask, Owed, Res
 from quickcomm.kernel.bus import Delivery, RejectedError
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED
+from quickcomm.kernel.telemetry import origin_of, tracing
 
 CONTEXT_UTTERANCES: Final = 3
 MAX_CHANNELS: Final = 2_000
@@ -147,6 +148,8 @@ class Understanding:
             if any(insight.degraded for insight in each.insights)
         ]
         await self._store.publish(found, owed)
+        for item, each in zip(work, found, strict=True):
+            tracing().passed_on(origin_of(item.message), each.latency)
         log.debug("insights.published", utterances=len(found))
 
     def _found(

@@ -1,0 +1,70 @@
+"""One utterance's way, from its stored receipt: for `quickcomm trace`, which needs no tracing backend."""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from quickcomm.dashboard.adapters.tables import Row, changes, utterance_record, utterances
+from quickcomm.dashboard.model.projections import latency_of
+from quickcomm.dashboard.model.views import rfc3339
+from quickcomm.kernel.errors import InvalidInputError, NotFoundError
+from quickcomm.kernel.storage import Database
+from quickcomm.kernel.telemetry import Budget, trace_id_in
+from quickcomm.kernel.telemetry.stages import Waterfall, waterfall
+
+# Every site has a row in `changes`; the index of utterances begins with the site.
+_FIND: Final = sa.select(utterances).where(
+    utterances.c.site.in_(sa.select(changes.c.site)), utterances.c.utterance_id == sa.bindparam("utterance_id")
+)
+
+
+class WaterfallView(msgspec.Struct, frozen=True, kw_only=True):
+    """`trace_id`: of its trace in the backend, if one is connected and the trace was kept."""
+
+    site: str
+    utterance_id: str
+    conversation_id: str
+    channel: str
+    spoken_at: str | None
+    trace_id: str | None
+    waterfall: Waterfall
+
+
+class Waterfalls:
+    def __init__(self, database: Database, budget: Callable[[], Budget]) -> None:
+        self._database = database
+        self._budget = budget
+
+    async def of(self, utterance_id: str, site: str | None = None) -> WaterfallView:
+        """Raises `NotFoundError`, and `InvalidInputError` where several sites have one of that id."""
+
+        def load(connection: Connection) -> list[Row]:
+            found = connection.execute(_FIND, {"utterance_id": utterance_id}).all()
+            return [row for row in found if site is None or row.site == site]
+
+        rows = await self._database.read(load)
+        if not rows:
+            raise NotFoundError(
+                f"There is no utterance {utterance_id!r}. Its id is on its card, and in GET /v1/utterances: "
+                "conversation:speaker:offset."
+            )
+        if len(rows) > 1:
+            sites = ", ".join(sorted(row.site for row in rows))
+            raise InvalidInputError(f"Several sites have an utterance of that id: {sites}. Choose with --site.")
+        return self._view(rows[0])
+
+    def _view(self, row: Row) -> WaterfallView:
+        record = utterance_record(row)
+        heard = record.heard
+        return WaterfallView(
+            site=record.site,
+            utterance_id=record.utterance_id,
+            conversation_id=record.conversation_id,
+            channel=heard.channel if heard else row.channel,
+            spoken_at=rfc3339(heard.spoken_at_ns) if heard else None,
+            trace_id=trace_id_in(heard.traceparent if heard else None),
+            waterfall=waterfall(latency_of(record), self._budget(), row.painted_ms),
+        )

@@ -1,0 +1,102 @@
+"""Every utterance's stages counted: exact histograms, and percentiles of the last minutes against the budgets."""
+
+import math
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from prometheus_client import Gauge, Histogram
+
+from quickcomm.contracts.timing import Latency
+from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.telemetry.settings import Budget
+from quickcomm.kernel.telemetry.stages import STAGES, TOTAL, StageHealth
+
+WINDOW_S: Final = 300.0
+MAX_SAMPLES: Final = 1_024
+"""Of a stage; with more in the window, the newest count."""
+ENOUGH: Final = 20
+"""A 95th percentile of fewer says nothing, and so no budget is called broken for it."""
+FRESH_S: Final = 1.0
+_BUCKETS: Final = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+_WORDS: Final = {stage.name: stage.words for stage in STAGES} | {TOTAL: "End of speech to page"}
+NAMES: Final = tuple(_WORDS)
+
+SECONDS = Histogram("quickcomm_stage_seconds", "Time an utterance spent in each stage", ["stage"], buckets=_BUCKETS)
+ALLOWED = Gauge("quickcomm_stage_budget_seconds", "What each stage may take for 95 of 100 utterances", ["stage"])
+USED = Gauge(
+    "quickcomm_budget_used_ratio", "95th percentile of the last five minutes ÷ budget; above 1 it is broken", ["stage"]
+)
+
+
+class LiveStages:
+    def __init__(self, clock: Clock, budget: Callable[[], Budget]) -> None:
+        self._clock = clock
+        self._budget = budget
+        self._samples: dict[str, deque[tuple[float, float]]] = {name: deque(maxlen=MAX_SAMPLES) for name in NAMES}
+        self._told: tuple[float, tuple[StageHealth, ...]] | None = None
+        self._seconds = {name: SECONDS.labels(name) for name in NAMES}
+        for name in NAMES:
+            USED.labels(name).set_function(partial(self._used, name))
+            ALLOWED.labels(name).set_function(partial(self._allowed_s, name))
+
+    def observe(self, latency: Latency) -> None:
+        """A finished receipt; once an utterance."""
+        for name in NAMES:
+            ms = getattr(latency, name, None)
+            if ms is not None:
+                self._add(name, ms)
+
+    def painted(self, ms: float) -> None:
+        """A page has shown a card."""
+        self._add("painted", ms)
+
+    def health(self) -> tuple[StageHealth, ...]:
+        """Of the stages that were measured in the last minutes."""
+        now = self._clock.monotonic()
+        if self._told is None or now - self._told[0] >= FRESH_S:
+            budget = self._budget()
+            self._told = now, tuple(one for name in NAMES if (one := self._of(name, now, budget)) is not None)
+        return self._told[1]
+
+    def _add(self, name: str, ms: float) -> None:
+        self._seconds[name].observe(ms / 1e3)
+        self._samples[name].append((self._clock.monotonic(), ms))
+        # What is asked for now must show what has just come in where little has: a percentile of few changes with each.
+        if len(self._samples[name]) <= ENOUGH:
+            self._told = None
+
+    def _of(self, name: str, now: float, budget: Budget) -> StageHealth | None:
+        samples = self._samples[name]
+        while samples and samples[0][0] < now - WINDOW_S:
+            samples.popleft()
+        if not samples:
+            return None
+        values = sorted(ms for _, ms in samples)
+        p95, allowed = _percentile(values, 0.95), getattr(budget, name)
+        words = _WORDS[name]
+        broken = len(values) >= ENOUGH and p95 > allowed
+        return StageHealth(
+            stage=name,
+            words=words,
+            count=len(values),
+            p50_ms=_percentile(values, 0.5),
+            p95_ms=p95,
+            p99_ms=_percentile(values, 0.99),
+            budget_ms=allowed,
+            used=round(p95 / allowed, 3) if allowed else 0.0,
+            breach=f"{words} takes {p95:.0f} ms (95th percentile); {allowed:.0f} ms are allowed." if broken else "",
+        )
+
+    def _allowed_s(self, name: str) -> float:
+        allowed: float = getattr(self._budget(), name)
+        return allowed / 1e3
+
+    def _used(self, name: str) -> float:
+        return next((one.used for one in self.health() if one.stage == name), 0.0)
+
+
+def _percentile(ordered: list[float], share: float) -> float:
+    """Nearest rank."""
+    return round(ordered[max(0, math.ceil(share * len(ordered)) - 1)], 1)

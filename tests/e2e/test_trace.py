@@ -1,0 +1,159 @@
+"""One trace for an utterance, from the microphone to the pixel; and the same story without any backend."""
+
+import asyncio
+import json
+from itertools import pairwise
+from typing import Any, Final
+
+from prometheus_client.parser import text_string_to_metric_families
+from tests.e2e.conftest import NewServer
+from tests.support.otlp import Received, Span, otlp_receiver
+from tests.support.server import Server, quickcomm
+from tests.support.talk import Talk
+from tests.support.viewer import PAINTED_MS, viewer
+from tests.support.wire import Wire, converse, new_id
+
+from quickcomm.kernel.telemetry import trace_id_of
+
+Json = dict[str, Any]
+STAGES: Final = ("receive", "vad", "stt", "publish", "queue", "classify", "store", "push", "painted")
+SERVICES: Final = {
+    **dict.fromkeys(("receive", "vad", "stt", "publish"), "quickcomm-audio"),
+    **dict.fromkeys(("queue", "classify"), "quickcomm-intelligence"),
+    **dict.fromkeys(("store", "push", "painted"), "quickcomm-dashboard"),
+}
+
+
+def tracing_to(received: Received, **more: str) -> dict[str, str]:
+    return {"QUICKCOMM_TELEMETRY_OTLP_URL": received.url, "QUICKCOMM_TELEMETRY_SAMPLE": "1", **more}
+
+
+def whole(received: Received, wire: Wire) -> bool:
+    """Whether every utterance's trace has all its stages, and the conversation has its span."""
+    traces = [{span.name for span in received.trace(of(each["utterance_id"]))} for each in wire.of("utterance")]
+    return all(names.issuperset(STAGES) for names in traces) and bool(received.named("conversation"))
+
+
+def of(utterance_id: str) -> str:
+    return f"{trace_id_of('main', utterance_id):032x}"
+
+
+def trace(server: Server, utterance_id: str, *options: str, statuses: tuple[int, ...] = (0,)) -> str:
+    arguments = ("trace", utterance_id, "--data-dir", str(server.data_dir), *options)
+    return quickcomm(*arguments, statuses=statuses, errors=statuses != (0,))
+
+
+async def test_a_spoken_utterance_is_one_trace(new_server: NewServer, talk: Talk) -> None:
+    async with otlp_receiver() as received:
+        flags = ("--log-json", "--log-level", "debug")
+        server = await asyncio.to_thread(new_server, *flags, **tracing_to(received))
+        key = await asyncio.to_thread(server.key)
+        async with viewer(server) as cards:
+            wire = await converse(server.url, key, talk.wire, conversation_id=new_id("traced"), channel="radio")
+            await received.until(lambda got: whole(got, wire))
+        first = wire.of("utterance")[0]["utterance_id"]
+        for said in wire.of("utterance"):
+            card = cards[said["utterance_id"]]
+            assert card["trace_id"] == of(said["utterance_id"]), "one click from the card to its trace"
+            holds_together(received, received.trace(card["trace_id"]), card)
+        await asyncio.to_thread(tells_without_a_backend, server, cards[first])
+        await asyncio.to_thread(counts_every_stage, server, len(wire.of("utterance")))
+        lines = [json.loads(line) for line in server.log.splitlines() if line.startswith("{")]
+        published = [line for line in lines if line["event"] == "utterance.published"]
+        assert {line["trace_id"] for line in published} == {of(each["utterance_id"]) for each in wire.of("utterance")}
+
+
+def holds_together(received: Received, spans: list[Span], card: Json) -> None:
+    by_name = {span.name: span for span in spans}
+    [root] = [span for span in spans if not span.parent_id]
+    assert root.name == "utterance"
+    assert root.attributes["quickcomm.utterance_id"] == card["utterance_id"]
+    assert root.attributes["quickcomm.channel"] == "radio"
+    [conversation] = received.named("conversation")
+    assert (conversation.trace_id, conversation.span_id) in root.links
+    stages = [by_name[name] for name in STAGES]
+    assert {span.name: span.service for span in stages} == SERVICES
+    assert {span.parent_id for span in stages} == {root.span_id}
+    for before, after in pairwise(stages):
+        assert after.start_ns == before.end_ns, f"{after.name} begins where {before.name} ends"
+    assert root.start_ns == stages[0].start_ns
+    assert root.end_ns == stages[-1].end_ns
+    for field, span in zip(
+        ("endpoint", "stt", "publish", "queue", "classify", "store", "push"), stages[1:], strict=False
+    ):
+        assert abs((span.end_ns - span.start_ns) / 1e6 - card["latency_ms"][field]) < 0.001
+    assert by_name["store.commit"].parent_id == by_name["store"].span_id
+    assert by_name["publish.commit"].parent_id == by_name["queue"].span_id
+    # The engine's call is a trace of its own: several utterances may share it, and each points to it.
+    batches = [span for span in received.named("stt.batch") if (span.trace_id, span.span_id) in by_name["stt"].links]
+    assert len(batches) == 1
+    assert (root.trace_id, by_name["stt"].span_id) in batches[0].links
+
+
+def tells_without_a_backend(server: Server, card: Json) -> None:
+    utterance_id = card["utterance_id"]
+    told: Json = json.loads(trace(server, utterance_id, "--json"))
+    assert told["trace_id"] == card["trace_id"]
+    assert told["complete"]
+    measured = {step["stage"]: step["ms"] for step in told["steps"]}
+    total = measured | {"total": told["total_ms"]}
+    assert total == card["latency_ms"] | {"painted": PAINTED_MS}
+    for_people = trace(server, utterance_id)
+    for step in told["steps"]:
+        assert step["words"] in for_people
+        assert step["over"] == (step["ms"] > step["budget_ms"])
+    assert told["verdict"] in for_people
+    assert "There is no utterance 'nobody:0:1'" in trace(server, "nobody:0:1", statuses=(1,))
+
+
+def counts_every_stage(server: Server, utterances: int) -> None:
+    families = {
+        family.name: family for family in text_string_to_metric_families(server.get("/metrics", "read").body.decode())
+    }
+    counted = {
+        sample.labels["stage"]: sample.value
+        for sample in families["quickcomm_stage_seconds"].samples
+        if sample.name.endswith("_count")
+    }
+    assert counted == dict.fromkeys(
+        ("endpoint", "stt", "publish", "queue", "classify", "store", "push", "painted", "total"), utterances
+    )
+    [row] = [
+        json.loads(line) for line in quickcomm("status", "--json", "--data-dir", str(server.data_dir)).splitlines()
+    ]
+    stages = {stage["stage"]: stage for stage in row["stages"]}
+    assert stages.keys() == counted.keys()
+    for sample in families["quickcomm_budget_used_ratio"].samples:
+        stage = stages[sample.labels["stage"]]
+        assert stage["count"] == utterances
+        assert stage["p50_ms"] <= stage["p95_ms"] <= stage["p99_ms"]
+        assert sample.value == stage["used"] == round(stage["p95_ms"] / stage["budget_ms"], 3)
+
+
+async def test_what_is_out_of_the_sample_is_kept_when_it_is_slow(new_server: NewServer, talk: Talk) -> None:
+    """Nothing is in the sample, and of nothing that is said here a millisecond is fast enough."""
+    async with otlp_receiver() as received:
+        settings = tracing_to(
+            received,
+            QUICKCOMM_TELEMETRY_SAMPLE="0",
+            QUICKCOMM_TELEMETRY_SLOW_MS="1",
+            QUICKCOMM_BUDGETS_CLASSIFY="0.001",
+        )
+        server = await asyncio.to_thread(new_server, **settings)
+        key = await asyncio.to_thread(server.key)
+        async with viewer(server):
+            wire = await converse(server.url, key, talk.wire)
+            await received.until(lambda got: whole(got, wire))
+        assert {span.attributes["quickcomm.kept"] for span in received.named("utterance")} == {"slow"}
+        said = wire.of("utterance")[0]["utterance_id"]
+        server.kill()  # and nobody is there to ask
+        arguments = ("trace", said, "--data-dir", str(server.data_dir))
+        for_people = await asyncio.to_thread(quickcomm, *arguments, env=settings)
+        assert "Understanding (classify) took" in for_people, "the stage that broke its budget is named"
+
+
+async def test_a_collector_that_is_away_holds_up_nobody(new_server: NewServer, talk: Talk) -> None:
+    server = await asyncio.to_thread(new_server, QUICKCOMM_TELEMETRY_OTLP_URL="http://127.0.0.1:9")
+    wire = await converse(server.url, await asyncio.to_thread(server.key), talk.wire)
+    assert len(wire.of("insights")) == len(wire.of("utterance")) > 0
+    assert server.stop() == 0
