@@ -148,6 +148,21 @@ async def test_who_is_cancelled_with_a_place_just_given_hands_it_on() -> None:
     assert limiter._in_flight == 0
 
 
+async def test_who_gives_up_in_the_moment_a_place_comes_free_is_passed_over() -> None:
+    limiter, log = Limiter(Limit(1, 1, 1), SystemClock()), list[str]()
+    first, second, third = (Caller(limiter, log, name) for name in "abc")
+    tasks = [asyncio.ensure_future(caller.run()) for caller in (first, second, third)]
+    await settle()
+    third.leave.set()
+    first.leave.set()
+    tasks[1].cancel()
+    await asyncio.wait(tasks)
+    with pytest.raises(asyncio.CancelledError):
+        tasks[1].result()
+    assert log == ["a", "c"]
+    assert limiter._in_flight == 0
+
+
 async def test_where_the_queue_is_too_long_nobody_joins_it() -> None:
     clock = FakeClock()
     limiter = Limiter(Limit(1, 1, 1), clock)

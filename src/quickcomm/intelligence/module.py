@@ -160,7 +160,8 @@ class Intelligence:
             await self._bus.subscribe(TRANSCRIPTS, GROUP, self._understanding.handle, overlap=overlap)
 
     def drain(self) -> None:
-        """Begin nothing that nobody waits for."""
+        """Begin nothing that nobody waits for, and be done soon with the rest."""
+        self._side.drain()
         if self._model is not None:
             self._model.renewal.stop()
 

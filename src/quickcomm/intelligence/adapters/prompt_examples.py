@@ -121,7 +121,7 @@ class _Index:
         self.forms = [normal_form(phrase.text) for phrase in phrases]
         self._ngrams = Ngrams.fit(self.forms)
         rows = self._ngrams.transform(self.forms)
-        of_row = np.repeat(np.arange(len(phrases), dtype=np.int32), np.diff(rows.ends))
+        of_row = np.repeat(np.arange(len(phrases)), np.diff(rows.ends))
         order = np.argsort(rows.columns, kind="stable")
         self._rows, self._values = of_row[order], rows.values[order]
         self._starts = np.searchsorted(rows.columns[order], np.arange(rows.width + 1))
@@ -139,14 +139,15 @@ class _Index:
 
     def _scores(self, form: str) -> npt.NDArray[np.float64]:
         own = self._ngrams.transform([form])
-        spans = [(int(self._starts[column]), int(self._starts[column + 1])) for column in own.columns]
-        if not spans:
+        starts = self._starts[own.columns]
+        counts = self._starts[own.columns + 1] - starts
+        total = int(counts.sum())
+        if not total:
             return np.zeros(len(self.phrases))
-        rows = np.concatenate([self._rows[start:end] for start, end in spans])
-        weights = np.concatenate(
-            [self._values[start:end] * value for (start, end), value in zip(spans, own.values, strict=True)]
-        )
-        return np.round(np.bincount(rows, weights, minlength=len(self.phrases)), 6)
+        # Places of all entries of these columns, one column after the other, without a loop over columns.
+        places = np.arange(total) + np.repeat(starts - (np.cumsum(counts) - counts), counts)
+        weights = self._values[places] * np.repeat(own.values, counts)
+        return np.round(np.bincount(self._rows[places], weights, minlength=len(self.phrases)), 6)
 
 
 def drafts_of(phrase: Phrase, reader: Reader) -> tuple[Draft, ...]:

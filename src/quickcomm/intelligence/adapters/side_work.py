@@ -70,6 +70,10 @@ class SideWork:
                 tasks.create_task(self.usage.run(), name="intelligence:usage")
             tasks.create_task(self._summaries.run(self._bus), name="intelligence:summaries")
 
+    def drain(self) -> None:
+        """Be done soon with what there is."""
+        self._summaries.drain()
+
     async def narrate(self, site: str, facts: str) -> str | None:
         """A few sentences about facts; None where no model can find them now."""
         return await self._narrator.narrate(site, facts)

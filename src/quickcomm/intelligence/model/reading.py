@@ -87,7 +87,8 @@ class Reader:
         self._call_signs = _call_signs(pack)
         self.flag_count = len(self.read("").flags)
 
-    def read(self, text: str) -> Reading:
+    def read(self, text: str, *, flags: bool = True) -> Reading:
+        """`flags`: whether the signs for the learnt model are wanted, too."""
         text = tidy(text)
         rooms = tuple(self.places.rooms(text))
         places = tuple(self.places.locations(text))
@@ -107,7 +108,7 @@ class Reader:
             called=called,
             flags=(),
         )
-        return msgspec.structs.replace(reading, flags=self._flags(reading))
+        return msgspec.structs.replace(reading, flags=self._flags(reading)) if flags else reading
 
     def plain(self, text: str, rooms: tuple[Mention, ...]) -> str:
         """Lower case, no punctuation, rooms and large numbers masked: written and heard text come out alike."""

@@ -53,7 +53,7 @@ class Support:
     def __init__(self, reader: Reader, aliases: "Aliases", heard: Heard) -> None:
         self.original = heard.text[:MAX_TEXT]
         self.orders = find_orders(self.original)
-        self.reading = reader.read(blanked(self.original, self.orders))
+        self.reading = reader.read(blanked(self.original, self.orders), flags=False)
         self._reader, self._aliases = reader, aliases
         self._rooms = _by_value([*self.reading.rooms, *reader.places.guesses(self.reading.text)])
         refers = _REFERS_BACK.search(self.reading.text)

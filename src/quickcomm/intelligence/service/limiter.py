@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from quickcomm.intelligence.model.concurrency import Limit
@@ -81,7 +81,8 @@ class Limiter:
                 await turn
         except BaseException as error:
             if turn.cancelled():
-                queue.remove(turn)
+                with suppress(ValueError):  # `_leave` has passed over it
+                    queue.remove(turn)
             else:  # it was given a place in the very moment
                 self._leave(spare=spare)
             if isinstance(error, TimeoutError):

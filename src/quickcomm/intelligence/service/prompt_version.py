@@ -46,13 +46,13 @@ class PromptVersion:
         self.schema: dict[str, Any] = answer_schema(pack, file.answer)
         self._pack = pack
         self._examples = examples
+        self._shown: dict[int, tuple[Example, tuple[ChatMessage, ChatMessage]]] = {}
 
     def request(self, heard: Heard) -> ModelRequest:
         file = self.file
         messages = [ChatMessage(role="system", content=self.system)]
         for example in self._examples.pick(heard.text, file.examples.count, file.examples.per_intent):
-            messages.append(ChatMessage(role="user", content=_said(example.text, ())))
-            messages.append(ChatMessage(role="assistant", content=self.answer(example.drafts)))
+            messages.extend(self._shown_as(example))
         context = heard.context[-file.context :] if file.context else ()
         messages.append(ChatMessage(role="user", content=_said(heard.text, context)))
         return ModelRequest(
@@ -69,6 +69,15 @@ class PromptVersion:
     def without(self, texts: Iterable[str]) -> "PromptVersion":
         """The same version with other examples than these: for phrases that are to be judged by it."""
         return PromptVersion(self.file, self._pack, self._examples.without(texts))
+
+    def _shown_as(self, example: Example) -> tuple[ChatMessage, ChatMessage]:
+        """Written once: the same examples are shown again and again."""
+        known = self._shown.get(id(example))
+        if known is None or known[0] is not example:
+            said = ChatMessage(role="user", content=_said(example.text, ()))
+            known = example, (said, ChatMessage(role="assistant", content=self.answer(example.drafts)))
+            self._shown[id(example)] = known
+        return known[1]
 
     def answer(self, drafts: Sequence[Draft]) -> str:
         """The answer as this version's schema wants it."""

@@ -1,6 +1,7 @@
 """Keeps a short summary of every conversation: remembers what is said, and renews the text when there is a pause."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
@@ -23,7 +24,7 @@ from quickcomm.kernel.errors import MALFORMED, QuickCommError
 GROUP: Final = "summaries"
 TICK_S: Final = 1.0
 AT_ONCE: Final = 20
-LINGER_S: Final = 0.25
+LINGER_S: Final = 1.0
 FORGET_AFTER_NS: Final = 2 * 86_400 * NS
 """How long an ended conversation is remembered: its insights may still be renewed."""
 FORGET_EVERY_TICKS: Final = 3_600
@@ -42,6 +43,11 @@ class Summaries:
         self._questions = questions
         self._clock = clock
         self._settings = settings
+        self._hurry = asyncio.Event()
+
+    def drain(self) -> None:
+        """From now on, handle at once what comes."""
+        self._hurry.set()
 
     async def run(self, bus: Bus) -> None:
         """Consume and write until cancelled."""
@@ -51,7 +57,7 @@ class Summaries:
                 (INSIGHTS, self.insights),
                 (CONVERSATIONS, self.conversations),
             ):
-                group.create_task(bus.subscribe(stream, GROUP, _lingering(handler)), name=f"summaries:{stream}")
+                group.create_task(bus.subscribe(stream, GROUP, self._lingering(handler)), name=f"summaries:{stream}")
             group.create_task(self._renew_forever(), name="summaries:renew")
 
     async def transcripts(self, batch: Sequence[Delivery]) -> None:
@@ -93,6 +99,17 @@ class Summaries:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
+    def _lingering(self, handler: Handler) -> Handler:
+        """Nobody waits for this: what comes within a moment is handled together, for the price of one."""
+
+        async def handle(batch: Sequence[Delivery]) -> None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LINGER_S):
+                    await self._hurry.wait()
+            await handler(batch)
+
+        return handle
+
     async def _renew_forever(self) -> None:
         ticks = 0
         while True:
@@ -131,16 +148,6 @@ class Summaries:
         if answer is not None and text is None:
             REFUSED.inc()
         return text
-
-
-def _lingering(handler: Handler) -> Handler:
-    """Nobody waits for this: what comes within a moment is handled together, for the price of one."""
-
-    async def handle(batch: Sequence[Delivery]) -> None:
-        await asyncio.sleep(LINGER_S)
-        await handler(batch)
-
-    return handle
 
 
 def _decode(delivery: Delivery, kind: type[M]) -> M:

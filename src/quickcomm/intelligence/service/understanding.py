@@ -70,7 +70,8 @@ class Understanding:
         # Up to the first `await` batches come one after the other, so that their utterances line up in order.
         work = [self._line_up(message) for message in [_decode(delivery) for delivery in batch]]
         try:
-            known = await self._store.known([item.key for item in work])
+            again = [item.key for item, delivery in zip(work, batch, strict=True) if not delivery.fresh]
+            known = await self._store.known(again) if again else set()
             answer = self._each if self._alone() else self._together
             await answer(work, known, arrived)
         finally:

@@ -36,7 +36,7 @@ async def _handle_alone(group: str, delivery: Delivery, handler: Handler) -> str
     reason, attempt = "", 1
     while attempt <= MAX_ATTEMPTS:
         try:
-            await handler([msgspec.structs.replace(delivery, attempt=attempt)])
+            await handler([msgspec.structs.replace(delivery, attempt=attempt, fresh=False)])
         except RejectedError as error:
             return str(error)
         except (BusFullError, BusUnavailableError) as error:

@@ -32,13 +32,14 @@ class BusFullError(BusyError):
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """A message as a group gets it. `attempt` counts from 1."""
+    """A message as a group gets it. `attempt` counts from 1; `fresh`: certainly never given to the group before."""
 
     message_id: int
     stream: str
     key: str
     payload: bytes
     attempt: int = 1
+    fresh: bool = False
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):

@@ -131,7 +131,7 @@ class Consumer:
                 if kind == b"new" and len(entries) < BATCH:
                     self._read_up_to = self._after.decode()
                 if entries:  # else they were deleted from the stream by hand
-                    return self._batch(entries, attempt)
+                    return self._batch(entries, attempt, fresh=kind == b"new")
 
     async def _more(self) -> None:
         assert self._read_up_to is not None  # noqa: S101 - the caller has looked
@@ -148,10 +148,17 @@ class Consumer:
             raise
         return answer
 
-    def _batch(self, entries: Sequence[tuple[bytes, list[bytes]]], attempt: int) -> _Batch:
+    def _batch(self, entries: Sequence[tuple[bytes, list[bytes]]], attempt: int, *, fresh: bool) -> _Batch:
         stream = self._lease.stream
         deliveries = tuple(
-            Delivery(message_id=_number(entry), stream=stream, key=key.decode(), payload=payload, attempt=attempt)
+            Delivery(
+                message_id=_number(entry),
+                stream=stream,
+                key=key.decode(),
+                payload=payload,
+                attempt=attempt,
+                fresh=fresh,
+            )
             for entry, (_, key, _, payload) in entries
         )
         return _Batch(ids=tuple(entry for entry, _ in entries), deliveries=deliveries, attempt=attempt)

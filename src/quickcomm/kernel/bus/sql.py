@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -28,6 +29,8 @@ TOPIC: Final = "bus:"
 BATCH: Final = 64
 RETRY_S: Final = 3.0
 TRIM_EVERY_S: Final = 60.0
+ACK_WITHIN_S: Final = 0.2
+"""Acknowledgements of a group are written together; what a crash loses of them is handled again."""
 
 log = structlog.get_logger(__name__)
 _meta = sa.MetaData()
@@ -108,6 +111,53 @@ class _Place(NamedTuple):
         return {"of_stream": self.stream, "of_group": self.group, "of_part": self.part}
 
 
+class _Turn(NamedTuple):
+    """Batches of a partition are acknowledged in their order."""
+
+    before: asyncio.Event
+    done: asyncio.Event
+
+
+class _Acks:
+    """How far a group has come, not yet written."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._cursors: dict[_Place, int] = {}
+        self._added = asyncio.Event()
+
+    def add(self, place: _Place, cursor: int) -> None:
+        self._cursors[place] = cursor
+        self._added.set()
+
+    def forget(self, place: _Place) -> None:
+        """Something higher is about to be written otherwise."""
+        self._cursors.pop(place, None)
+
+    async def write(self) -> None:
+        """Raises what the database says; what was to be written still is."""
+        self._added.clear()
+        written = dict(self._cursors)
+        if not written:
+            return
+        rows = [{**place.where(), "cursor": cursor} for place, cursor in written.items()]
+        await self._database.write(lambda connection: connection.execute(_ACKNOWLEDGE, rows))
+        for place, cursor in written.items():
+            if self._cursors.get(place) == cursor:
+                del self._cursors[place]
+
+    async def write_forever(self) -> None:
+        while True:
+            await self._added.wait()
+            await asyncio.sleep(ACK_WITHIN_S)
+            try:
+                await self.write()
+            except QuickCommError as error:  # also a database that is too busy
+                log.warning("bus.ack_failed", error=str(error))
+                self._added.set()
+                await asyncio.sleep(RETRY_S)
+
+
 class SqlBus:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -124,10 +174,17 @@ class SqlBus:
     async def subscribe(self, stream: str, group: str, handler: Handler, *, overlap: int = 1) -> None:
         """Register the group and deliver to it until cancelled. A new group starts with what the stream still holds."""
         await self._database.write(lambda connection: _register(connection, stream, group))
-        async with asyncio.TaskGroup() as tasks:
-            for part in range(PARTITIONS):
-                place = _Place(stream, group, part)
-                tasks.create_task(self._consume(place, handler, overlap), name=f"bus:{stream}:{group}:{part}")
+        acks = _Acks(self._database)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(acks.write_forever(), name=f"bus:{stream}:{group}:acks")
+                for part in range(PARTITIONS):
+                    place = _Place(stream, group, part)
+                    consuming = self._consume(place, handler, overlap, acks)
+                    tasks.create_task(consuming, name=f"bus:{stream}:{group}:{part}")
+        finally:
+            with contextlib.suppress(QuickCommError):
+                await acks.write()
 
     @property
     def trouble(self) -> str | None:
@@ -180,11 +237,11 @@ class SqlBus:
             for waker in self._wakers.get(topic, ()):
                 waker.set()
 
-    async def _consume(self, place: _Place, handler: Handler, overlap: int) -> None:
+    async def _consume(self, place: _Place, handler: Handler, overlap: int, acks: "_Acks") -> None:
         waker = asyncio.Event()
         wakers = self._wakers.setdefault(_topic(place.stream, place.part), [])
         wakers.append(waker)
-        cursor = await self._database.read(lambda connection: _acked(connection, place))
+        cursor, newest = await self._database.read(lambda connection: _acked(connection, place))
         free = asyncio.Semaphore(overlap)
         before = asyncio.Event()
         before.set()
@@ -198,37 +255,46 @@ class SqlBus:
                         if not more:
                             await waker.wait()
                         waker.clear()
-                        batch = await self._fetch(place.stream, place.part, cursor)
+                        batch = await self._fetch(place.stream, place.part, cursor, newest)
                         more = len(batch) == BATCH
                     cursor = batch[-1].message_id
                     done = asyncio.Event()
-                    taken = in_hand.create_task(self._take(place, batch, handler, before, done), name="bus:batch")
+                    taken = in_hand.create_task(
+                        self._take(place, batch, handler, _Turn(before, done), acks), name="bus:batch"
+                    )
                     taken.add_done_callback(lambda _: free.release())
                     before = done
         finally:
             wakers.remove(waker)
 
     async def _take(
-        self, place: _Place, batch: Sequence[Delivery], handler: Handler, before: asyncio.Event, done: asyncio.Event
+        self, place: _Place, batch: Sequence[Delivery], handler: Handler, turn: "_Turn", acks: "_Acks"
     ) -> None:
         """Have a batch handled; acknowledge it once those before it are."""
         failed = await handle(place.group, batch, handler)
-        await before.wait()
-        await self._acknowledge(place, batch[-1].message_id, failed)
-        done.set()
+        await turn.before.wait()
+        cursor = batch[-1].message_id
+        if failed:
+            acks.forget(place)
+            await self._bury(place, cursor, failed)
+        else:
+            acks.add(place, cursor)
+        turn.done.set()
 
-    async def _fetch(self, stream: str, part: int, after: int) -> list[Delivery]:
+    async def _fetch(self, stream: str, part: int, after: int, newest: int) -> list[Delivery]:
         while True:
             try:
-                return await self._database.read(lambda connection: _fetch(connection, stream, part, after))
+                return await self._database.read(lambda connection: _fetch(connection, stream, part, after, newest))
             except StorageError as error:
                 log.warning("bus.fetch_failed", stream=stream, error=str(error))
                 await asyncio.sleep(RETRY_S)
 
-    async def _acknowledge(self, place: _Place, cursor: int, failed: Sequence[tuple[Delivery, str]]) -> None:
+    async def _bury(self, place: _Place, cursor: int, failed: Sequence[tuple[Delivery, str]]) -> None:
+        """Make dead letters of them and acknowledge up to `cursor`, in one transaction."""
+        rows = [self._as_dead(place.group, delivery, reason) for delivery, reason in failed]
+
         def run(connection: Connection) -> None:
-            for delivery, reason in failed:
-                connection.execute(dead.insert().values(**self._as_dead(place.group, delivery, reason)))
+            connection.execute(dead.insert(), rows)
             connection.execute(_ACKNOWLEDGE, {**place.where(), "cursor": cursor})
 
         while True:
@@ -258,13 +324,20 @@ def _register(connection: Connection, stream: str, group: str) -> None:
     connection.execute(insert(groups).on_conflict_do_nothing(), rows)
 
 
-def _acked(connection: Connection, place: _Place) -> int:
-    return int(connection.execute(sa.select(groups.c.acked_id).where(_HERE), place.where()).scalar_one())
+def _acked(connection: Connection, place: _Place) -> tuple[int, int]:
+    """How far the group has come, and the newest message there is."""
+    acked = int(connection.execute(sa.select(groups.c.acked_id).where(_HERE), place.where()).scalar_one())
+    newest = connection.execute(sa.select(sa.func.max(messages.c.id))).scalar()
+    return acked, max(acked, newest or 0)
 
 
-def _fetch(connection: Connection, stream: str, part: int, after: int) -> list[Delivery]:
+def _fetch(connection: Connection, stream: str, part: int, after: int, newest: int) -> list[Delivery]:
+    """`newest`: what came when nobody could have had it yet has a higher id."""
     rows = connection.execute(_FETCH, {"stream": stream, "part": part, "after": after})
-    return [Delivery(message_id=row.id, stream=stream, key=row.key, payload=row.payload) for row in rows]
+    return [
+        Delivery(message_id=row.id, stream=stream, key=row.key, payload=row.payload, fresh=row.id > newest)
+        for row in rows
+    ]
 
 
 def _trim(connection: Connection) -> None:
