@@ -28,13 +28,15 @@ from quickcomm.kernel.clock import SystemClock
 PER_SECOND: Final = 50
 MEDIAN_MS, P99_MS = 800, 2_500
 FIXED_MS: Final = 300
+WARM_UP_S: Final = 20
+"""Examples are written out in the first seconds after the start."""
 Result = dict[str, Any]
 
 
 async def sustain(seconds: float = 60.0) -> Result:
     """50 utterances a second against a median of 800 ms and a p99 of 2.5 s."""
     async with fake_llm(median_ms=MEDIAN_MS, p99_ms=P99_MS) as fake, house(fake.url, page=False) as here:
-        await here.answered(await here.talk(PER_SECOND, 5))
+        await here.answered(await here.talk(PER_SECOND, WARM_UP_S))
         cpu, began = time.process_time(), time.monotonic()
         said, backlogs = [], []
         for _ in range(6):
@@ -55,7 +57,7 @@ async def sustain(seconds: float = 60.0) -> Result:
 async def added(seconds: float = 20.0) -> Result:
     """The same rate against a model that always takes 300 ms: what is above that is ours."""
     async with fake_llm(median_ms=FIXED_MS) as fake, house(fake.url, page=False) as here:
-        await here.answered(await here.talk(PER_SECOND, 5))
+        await here.answered(await here.talk(PER_SECOND, WARM_UP_S))
         said = await here.talk(PER_SECOND, seconds)
         await here.answered(said)
         ours = [here.found[each][0].seconds - FIXED_MS / 1000 for each in said]
