@@ -24,7 +24,7 @@ from quickcomm.kernel.errors import MALFORMED, QuickCommError
 GROUP: Final = "summaries"
 TICK_S: Final = 1.0
 AT_ONCE: Final = 20
-LINGER_S: Final = 1.0
+LINGER_S: Final = 2.0
 FORGET_AFTER_NS: Final = 2 * 86_400 * NS
 """How long an ended conversation is remembered: its insights may still be renewed."""
 FORGET_EVERY_TICKS: Final = 3_600
