@@ -24,7 +24,7 @@ from quickcomm.intelligence.model.talk import SummarySettings
 from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 from quickcomm.kernel.keys import KeySettings
-from quickcomm.kernel.settings import InstanceSettings, StorageSettings
+from quickcomm.kernel.settings import InstanceSettings, StorageSettings, TrustSettings
 from quickcomm.kernel.site_pack import DEFAULT_PACK
 from quickcomm.kernel.telemetry.settings import Budget, TelemetrySettings
 
@@ -65,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     storage: StorageSettings = StorageSettings()
     edge: EdgeSettings = EdgeSettings()
     instance: InstanceSettings = InstanceSettings()
+    trust: TrustSettings = TrustSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     budgets: Budget = Budget()
     """Milliseconds that each stage may take."""
@@ -76,7 +77,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 SECTIONS: Final = (
     *("audio", "stt", "llm", "answers", "usage", "summaries", "dashboard", "keys", "storage"),
-    *("edge", "instance", "telemetry", "budgets"),
+    *("edge", "instance", "trust", "telemetry", "budgets"),
 )
 IGNORED: Final = frozenset({"QUICKCOMM_KEY", "QUICKCOMM_URL", "QUICKCOMM_DATA_DIR", SPEECH_DATA})
 
