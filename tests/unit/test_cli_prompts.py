@@ -23,7 +23,7 @@ from quickcomm.intelligence.module import Examined, Intelligence, Prompting
 from quickcomm.intelligence.ports import ModelNotAllowedError, ModelRequest
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
-from quickcomm.kernel.keys import KeyStore
+from quickcomm.kernel.keys.sql import SqlKeys
 from quickcomm.kernel.site_pack import load_pack
 from quickcomm.kernel.storage import Database
 
@@ -74,7 +74,7 @@ async def running(path: Path, *, connected: bool = True) -> AsyncIterator[Runnin
 
         commands = PromptAdministration(prompting).commands()
         administration = Administration(
-            database, SqlBus(database, clock), KeyStore(database, clock), nothing, status, commands
+            database, SqlBus(database, clock), SqlKeys(database, clock), nothing, status, commands
         )
         try:
             async with admin_socket(administration, directory.socket):

@@ -36,6 +36,27 @@ class Answering(Protocol):
     async def call(self, command: str, arguments: Arguments) -> Answer: ...
 
 
+class KeyAdministration:
+    """API keys: made, listed and revoked."""
+
+    def __init__(self, keys: "KeyStore") -> None:
+        self._keys = keys
+
+    def commands(self) -> dict[str, Command]:
+        return {"keys.create": self._create, "keys.list": self._list, "keys.revoke": self._revoke}
+
+    async def _create(self, arguments: Arguments) -> Answer:
+        role, name, site = arguments["role"], arguments.get("name") or "", arguments.get("site") or "main"
+        return [msgspec.to_builtins(await self._keys.create(role, name, site))]
+
+    async def _list(self, _arguments: Arguments) -> Answer:
+        return [msgspec.to_builtins(key) for key in await self._keys.list()]
+
+    async def _revoke(self, arguments: Arguments) -> Answer:
+        await self._keys.revoke(arguments["id"])
+        return [{"id": arguments["id"], "revoked": True}]
+
+
 class Administration:
     """Every command takes and gives plain JSON values; `call` finds it by name."""
 
@@ -51,14 +72,11 @@ class Administration:
         """`more`: commands that other parts bring along, by name."""
         self._database = database
         self._bus = bus
-        self._keys = keys
         self._ledgers = ledgers
         self._status = status
         self._commands: dict[str, Command] = {
             **(more or {}),
-            "keys.create": self._create_key,
-            "keys.list": self._list_keys,
-            "keys.revoke": self._revoke_key,
+            **KeyAdministration(keys).commands(),
             "ledger": self._ledger,
             "dead-letters.list": self._dead_letters,
             "dead-letters.replay": self._replay,
@@ -72,17 +90,6 @@ class Administration:
         if command not in self._commands:
             raise NotFoundError(f"There is no command {command!r}.")
         return await self._commands[command](arguments)
-
-    async def _create_key(self, arguments: Arguments) -> Answer:
-        role, name, site = arguments["role"], arguments.get("name") or "", arguments.get("site") or "main"
-        return [msgspec.to_builtins(await self._keys.create(role, name, site))]
-
-    async def _list_keys(self, _arguments: Arguments) -> Answer:
-        return [msgspec.to_builtins(key) for key in await self._keys.list()]
-
-    async def _revoke_key(self, arguments: Arguments) -> Answer:
-        await self._keys.revoke(arguments["id"])
-        return [{"id": arguments["id"], "revoked": True}]
 
     async def _ledger(self, arguments: Arguments) -> Answer:
         found = await self._ledgers(arguments.get("conversation_id"))
@@ -173,15 +180,23 @@ async def administer(
 ) -> Answer:
     """Ask the running server; where none runs, work on the directory itself (unless only a server can answer)."""
     directory = DataDirectory(data_dir)
-    if directory.socket.exists():
+    for socket in _answering(directory, command):
         try:
-            return await ask(directory.socket, command, arguments, timeout_s)
+            return await ask(socket, command, arguments, timeout_s)
         except aiohttp.ClientConnectionError:
             pass  # left behind by a server that was killed
     if needs_server:
         raise ConfigurationError(f"No QuickComm is running on {directory.path}. Start one with: quickcomm serve")
     with directory.own():
         return await _offline(directory, command, arguments)
+
+
+def _answering(directory: DataDirectory, command: str) -> list[Path]:
+    """Sockets where somebody may know, the best one first. Under `up` keys are made by `up`, whatever else runs."""
+    from quickcomm.entrypoints.up.layout import Layout  # noqa: PLC0415 - it needs this module's neighbours
+
+    up = [Layout(directory).control] if command.startswith("keys.") else []
+    return [socket for socket in (*up, directory.socket) if socket.exists()]
 
 
 async def ask(socket: Path, command: str, arguments: Arguments, timeout_s: float | None = CALL_TIMEOUT_S) -> Answer:
@@ -202,10 +217,10 @@ async def ask(socket: Path, command: str, arguments: Arguments, timeout_s: float
 async def _offline(directory: DataDirectory, command: str, arguments: Arguments) -> Answer:
     from quickcomm.kernel.bus.sql import SqlBus  # noqa: PLC0415 - see above
     from quickcomm.kernel.clock import SystemClock  # noqa: PLC0415
-    from quickcomm.kernel.keys import KeyStore  # noqa: PLC0415
+    from quickcomm.kernel.keys.sql import SqlKeys  # noqa: PLC0415
     from quickcomm.kernel.storage import Database  # noqa: PLC0415
 
-    if command == "ledger" or command.startswith("dead-letters."):
+    if command == "ledger" or command.startswith(("dead-letters.", "keys.")):
         from quickcomm.entrypoints.moving import check_here  # noqa: PLC0415 - as above
 
         check_here(directory)
@@ -213,7 +228,7 @@ async def _offline(directory: DataDirectory, command: str, arguments: Arguments)
     database = Database(directory.database)
     database.open()
     try:
-        keys = KeyStore(database, clock)
+        keys = SqlKeys(database, clock)
         keys.migrate()
         bus = SqlBus(database, clock)
         bus.migrate()

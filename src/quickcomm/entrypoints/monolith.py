@@ -35,7 +35,7 @@ from quickcomm.kernel.clock import Clock, SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry, Instance, registered
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 from quickcomm.kernel.http import create_app
-from quickcomm.kernel.keys import Authenticator, KeyStore
+from quickcomm.kernel.keys import Authenticator, key_store
 from quickcomm.kernel.site_pack import SitePack, load_pack
 from quickcomm.kernel.storage import Database
 from quickcomm.kernel.telemetry.settings import budget_with_model
@@ -73,7 +73,7 @@ class Monolith:
         self._clock = SystemClock()
         self._database = Database(directory.database)
         self._bus = _bus(settings.redis_url, self._database, self._clock)
-        self._key_store = KeyStore(self._database, self._clock)
+        self._key_store = key_store(settings.redis_url, self._database, self._clock)
         self._keys = Authenticator(self._key_store, self._clock, settings.keys)
         self._alarms: dict[str, Alarm] = {}
         self._pack: SitePack = load_pack(settings.pack)
@@ -124,6 +124,7 @@ class Monolith:
             await self._dashboard.aclose()
             await self._intelligence.aclose()
             await self._bus.aclose()
+            await self._key_store.aclose()
             await self._database.aclose()
             await stop_tracing(self._traces)
 

@@ -9,6 +9,7 @@ import msgspec
 from quickcomm.edge.module import Purpose
 from quickcomm.entrypoints.settings import Settings
 from quickcomm.entrypoints.up.layout import Layout
+from quickcomm.kernel.bus.redis_address import for_user
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.topology.module import Module
 
@@ -24,6 +25,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     public_url: str
     redis_url: str
+    """With `{user}` where the name of the service belongs."""
     flags: tuple[str, ...] = ()
 
 
@@ -58,7 +60,7 @@ def _monolith(site: Site) -> tuple[Row, ...]:
     module = Module(
         name=MONOLITH,
         command=(*command, "--data-dir", str(site.layout.directory.path), *site.flags),
-        environment=_environment(site),
+        environment=_environment(site, MONOLITH),
         most=1,
         one_because="it keeps everything in one database, and is the only one that writes to it",
         ready_within_s=300.0,  # the first start of all learns the site pack
@@ -74,14 +76,19 @@ def _services(_site: Site) -> tuple[Row, ...]:
 SHAPES: Final[Mapping[str, Shape]] = {"monolith": _monolith, "services": _services}
 
 
-def _environment(site: Site) -> dict[str, str]:
-    """Settings by which a process takes its place: `{name}` and `{socket}` are its own."""
+def _environment(site: Site, service: str) -> dict[str, str]:
+    """Settings by which a process takes its place: `{name}` and `{socket}` are its own.
+
+    `service`: who it is for the others, and in the store.
+    """
     return {
         "QUICKCOMM_INSTANCE_NAME": "{name}",
         "QUICKCOMM_INSTANCE_SOCKET": "{socket}",
         "QUICKCOMM_INSTANCE_REGISTRY": str(site.layout.instances),
         "QUICKCOMM_INSTANCE_PUBLIC_URL": site.public_url,
-        "QUICKCOMM_REDIS_URL": site.redis_url,
+        "QUICKCOMM_REDIS_URL": for_user(site.redis_url, service),
+        "QUICKCOMM_TRUST_SERVICE": service,
+        "QUICKCOMM_TRUST_DIRECTORY": str(site.layout.trust),
         # Only the edge can reach the socket, and it appends who called.
         "QUICKCOMM_KEYS_TRUST_FORWARDED": "true",
     }
