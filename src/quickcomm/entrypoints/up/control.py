@@ -2,21 +2,24 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
+
+import aiohttp
 
 from quickcomm import __version__
 from quickcomm.edge.module import Edge, EdgeUnavailableError
-from quickcomm.entrypoints.administration import Answer, Arguments, administer
+from quickcomm.entrypoints.administration import Answer, Arguments, ask
+from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.up import store
 from quickcomm.entrypoints.up.layout import Layout
-from quickcomm.entrypoints.up.modules import MONOLITH
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import Registry
 from quickcomm.kernel.errors import InvalidInputError, NotFoundError, QuickCommError
 from quickcomm.topology.module import Fleet, Keeper
 
 EDGE: Final = "edge"
+ANSWER_S: Final = 5.0
 Row = dict[str, Any]
 
 
@@ -33,6 +36,8 @@ class Running:
         self.url = ""
         self.shape = ""
         self.store_url = ""
+        self.own: Mapping[str, DataDirectory] = {}
+        """Where each module answers for itself."""
         self.ready = asyncio.Event()
         self.stop = asyncio.Event()
 
@@ -132,11 +137,11 @@ class Control:
         running = self._running
         found = {instance.name: instance for instance in running.registry.instances()}.get(keeper.name)
         row: Row = {}
-        if keeper.module == MONOLITH and keeper.pid is not None:
+        if keeper.module in running.own and keeper.pid is not None:
             try:
-                [own] = await administer(running.layout.directory.path, "status", {}, needs_server=True)
+                [own] = await ask(running.own[keeper.module].socket, "status", {}, ANSWER_S)
                 row = own | {"healthy": own["healthy"] and keeper.state == "ready"}
-            except (QuickCommError, OSError):
+            except (QuickCommError, aiohttp.ClientError, OSError, TimeoutError):
                 row = {"healthy": False}
         if found is None:
             return row | {"healthy": False, "serving": False}
