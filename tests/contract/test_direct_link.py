@@ -179,3 +179,11 @@ async def test_who_does_not_read_loses_the_oldest_and_nobody_waits(
         assert told.finals.empty()
     assert came[-1].message.seq == 1 + 2 * 2_999
     assert came[0].after == f"shift-1:0:{16_000 * 1_975}"
+
+
+async def test_whose_key_is_withdrawn_must_go(hearing: Hearing, registry: DirectoryRegistry) -> None:
+    told = Everything()
+    async with linked(registry, told), asyncio.timeout(WITHIN_S):
+        await told.statuses.get()
+        hearing.withdrawn.set()
+        assert await told.losses.get() == "core-1"

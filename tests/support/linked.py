@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -64,18 +64,27 @@ class Hearing:
         self.trust = Word()
         self.receipts: asyncio.Queue[tuple[str, str, str, Latency]] = asyncio.Queue()
         self.sessions = 1
+        self.withdrawn = asyncio.Event()
         self.link = DashboardLink(
-            lambda request: self.trust.require(request, "dashboard"),
+            self._admit,
             lambda: InstanceStatus(sessions=self.sessions),
             lambda *receipt: self.receipts.put_nowait(receipt),
         )
+
+    def _admit(self, request: web.Request) -> Callable[[], Awaitable[None]]:
+        self.trust.require(request, "dashboard")
+
+        async def ended() -> None:
+            await self.withdrawn.wait()
+
+        return ended
 
 
 @asynccontextmanager
 async def served(routes: Routes, registry: DirectoryRegistry, folder: Path, name: str = "core-1") -> AsyncIterator[str]:
     """Registered, at a Unix socket; its path."""
     socket = str(folder / f"{name}.sock")
-    runner = web.AppRunner(create_app(routes), shutdown_timeout=0.1)
+    runner = web.AppRunner(create_app(routes, Word()), shutdown_timeout=0.1)
     await runner.setup()
     await web.UnixSite(runner, socket).start()
     registry.put(Instance(module="core", name=name, pid=os.getpid(), version="1", socket=socket))

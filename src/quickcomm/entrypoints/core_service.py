@@ -1,7 +1,8 @@
 """`core`: audio and intelligence in one process, for a site whose dashboard is a service of its own."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +18,8 @@ from quickcomm.entrypoints.loading import run_on
 from quickcomm.entrypoints.probes import probes
 from quickcomm.entrypoints.process import Address, Duty, Process
 from quickcomm.entrypoints.settings import Settings
-from quickcomm.entrypoints.trusting import trust_of
 from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.trust import trust_of
 
 NAME: Final = "core"
 DASHBOARD: Final = "dashboard"
@@ -29,8 +30,8 @@ OUTBOX: Final = "outbox"
 class CoreService:
     def __init__(self, settings: Settings, directory: DataDirectory, engines: Engines) -> None:
         self._core = core = Core(settings, directory, engines, to_the_page=False)
-        self._trust = trust_of(NAME)
-        self._link = DashboardLink(self._admit, core.health, self._receipt)
+        self._trust = trust_of(settings.trust)
+        self._link = DashboardLink(self._admit_for_long, core.health, self._receipt)
         core.hear(self._link)
         address = Address(host=settings.host, port=settings.port, place=settings.instance)
         self._process = Process(NAME, address, directory)
@@ -54,6 +55,7 @@ class CoreService:
             work={**core.work(), "link": self._link.run},
             ready=serving,
             drain=self._drain,
+            gate=self._trust,
         )
         try:
             await self._process.run(duty, stop)
@@ -64,6 +66,9 @@ class CoreService:
 
     def _admit(self, request: web.Request) -> None:
         self._trust.require(request, DASHBOARD)
+
+    def _admit_for_long(self, request: web.Request) -> Callable[[], Awaitable[None]]:
+        return partial(self._trust.ended, self._trust.grant(request, DASHBOARD))
 
     async def _may_measure(self, request: web.Request) -> None:
         if not self._core.settings.dashboard.metrics_open:

@@ -20,7 +20,6 @@ from quickcomm.entrypoints.dashboard_settings import DashboardServiceSettings
 from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.page_administration import page_commands
 from quickcomm.entrypoints.process import Address, Duty, Process, purge_forever, rfc3339, stopped_by_signals
-from quickcomm.entrypoints.trusting import trust_of
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.watch import ServerWatch
 from quickcomm.kernel.clock import SystemClock
@@ -29,6 +28,7 @@ from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 from quickcomm.kernel.keys import Authenticator, KeyStore
 from quickcomm.kernel.storage import Database
 from quickcomm.kernel.telemetry.setup import start_tracing, stop_tracing
+from quickcomm.kernel.trust import trust_of
 
 NAME: Final = "dashboard"
 BUS_ALARM: Final = "bus.unavailable"
@@ -51,7 +51,7 @@ class DashboardService:
         self._watch = ServerWatch(self._bus, BEHIND)
         self._key_store = KeyStore(self._database, self._clock)
         registry = DirectoryRegistry(Path(place.registry))
-        self._instances = Instances(registry, trust_of(NAME), self._clock, settings.budgets)
+        self._instances = Instances(registry, trust_of(settings.trust), self._clock, settings.budgets)
         self._traces = start_tracing(settings.telemetry, self._clock, lambda: self._instances.budget)
         self._dashboard = Dashboard(
             database=self._database,

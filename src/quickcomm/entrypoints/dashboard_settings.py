@@ -6,7 +6,7 @@ import msgspec
 
 from quickcomm.dashboard.ports import DashboardSettings
 from quickcomm.kernel.keys import KeySettings
-from quickcomm.kernel.settings import InstanceSettings, StorageSettings
+from quickcomm.kernel.settings import InstanceSettings, StorageSettings, TrustSettings
 from quickcomm.kernel.telemetry.settings import Budget, TelemetrySettings
 
 
@@ -19,6 +19,7 @@ class DashboardServiceSettings(msgspec.Struct, frozen=True, kw_only=True):
     dashboard: DashboardSettings = DashboardSettings()
     keys: KeySettings = KeySettings()
     storage: StorageSettings = StorageSettings()
-    instance: InstanceSettings = InstanceSettings(name="dashboard")
+    instance: InstanceSettings = InstanceSettings()
+    trust: TrustSettings = TrustSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     budgets: Budget = Budget()

@@ -21,7 +21,7 @@ from quickcomm.entrypoints.data_directory import DataDirectory, Running
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import DirectoryRegistry, Instance, registered
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
-from quickcomm.kernel.http import create_app
+from quickcomm.kernel.http import Gate, create_app
 from quickcomm.kernel.settings import InstanceSettings
 
 PURGE_EVERY_S: Final = 3_600.0
@@ -47,6 +47,8 @@ class Duty(msgspec.Struct, frozen=True, kw_only=True):
     work: Mapping[str, Callable[[], Awaitable[None]]]
     ready: Callable[[], Awaitable[None]]
     drain: Callable[[], Awaitable[None]]
+    gate: Gate | None = None
+    """Needed where other services call: who lets them in."""
 
 
 class Process:
@@ -89,7 +91,7 @@ class Process:
     async def _listening(self, duty: Duty) -> AsyncIterator[None]:
         # A body is small, and is taken as it is: nothing to be gained from unpacking what a stranger sends.
         runner = web.AppRunner(
-            create_app(duty.routes), access_log=None, shutdown_timeout=CLOSE_S, auto_decompress=False
+            create_app(duty.routes, duty.gate), access_log=None, shutdown_timeout=CLOSE_S, auto_decompress=False
         )
         await runner.setup()
         address, place = self._address, self._address.place

@@ -18,7 +18,7 @@ from quickcomm.intelligence.model.settings import check as check_llm
 from quickcomm.intelligence.model.talk import SummarySettings
 from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.kernel.keys import KeySettings
-from quickcomm.kernel.settings import InstanceSettings, StorageSettings
+from quickcomm.kernel.settings import InstanceSettings, StorageSettings, TrustSettings
 from quickcomm.kernel.site_pack import DEFAULT_PACK
 from quickcomm.kernel.telemetry.settings import Budget, TelemetrySettings
 
@@ -56,6 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     storage: StorageSettings = StorageSettings()
     edge: EdgeSettings = EdgeSettings()
     instance: InstanceSettings = InstanceSettings()
+    trust: TrustSettings = TrustSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     budgets: Budget = Budget()
     """Milliseconds that each stage may take."""

@@ -6,7 +6,7 @@ bring it.
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -39,8 +39,8 @@ SEND_WITHIN_S: Final = 10.0
 CLOSE_WITHIN_S: Final = 2.0
 HEARTBEAT_S: Final = 20.0
 
-Admit = Callable[[web.Request], object]
-"""Raises where the caller is no dashboard of this site."""
+Admit = Callable[[web.Request], Callable[[], Awaitable[None]]]
+"""Raises where the caller is no dashboard of this site; gives what comes back once it may not stay any more."""
 Status = Callable[[], InstanceStatus]
 OnReceipt = Callable[[str, str, str, Latency], None]
 
@@ -57,7 +57,7 @@ class _Line:
         self._captions: OrderedDict[tuple[str, str, int], Captioned] = OrderedDict()
         self._committed: deque[Committed] = deque(maxlen=MAX_COMMITTED)
         self._status: InstanceStatus | None = None
-        self._closing = False
+        self.farewell: tuple[int, str] | None = None
         self._wake = asyncio.Event()
 
     def watches(self, site: str, channel: str) -> bool:
@@ -80,8 +80,8 @@ class _Line:
         self._status = status
         self._wake.set()
 
-    def close(self) -> None:
-        self._closing = True
+    def close(self, code: int = WSCloseCode.GOING_AWAY, reason: str = "This instance is stopping.") -> None:
+        self.farewell = self.farewell or (code, reason)
         self._wake.set()
 
     async def next(self) -> FromInstance | None:
@@ -94,7 +94,7 @@ class _Line:
             if self._status is not None:
                 status, self._status = self._status, None
                 return status
-            if self._closing:
+            if self.farewell is not None:
                 return None
             self._wake.clear()
             await self._wake.wait()
@@ -159,7 +159,7 @@ class DashboardLink:
     # -- inside -----------------------------------------------------------------------------------------------------
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
-        self._admit(request)
+        ended = self._admit(request)
         socket = web.WebSocketResponse(
             heartbeat=HEARTBEAT_S, max_msg_size=MAX_MESSAGE_BYTES, compress=False, timeout=CLOSE_WITHIN_S
         )
@@ -172,9 +172,13 @@ class DashboardLink:
         log.info("link.opened", dashboards=len(self._lines))
         try:
             async with asyncio.TaskGroup() as tasks:
-                speaking = tasks.create_task(self._speak(socket, line), name="link:speak")
+                beside = [
+                    tasks.create_task(self._speak(socket, line), name="link:speak"),
+                    tasks.create_task(_turn_away(ended, line), name="link:token"),
+                ]
                 await self._listen(socket, line)
-                speaking.cancel()
+                for task in beside:
+                    task.cancel()
         finally:
             self._lines.discard(line)
             log.info("link.closed", dashboards=len(self._lines))
@@ -185,7 +189,8 @@ class DashboardLink:
             while (message := await line.next()) is not None:
                 async with asyncio.timeout(SEND_WITHIN_S):
                     await socket.send_str(_encode(message).decode())
-            await socket.close(code=WSCloseCode.GOING_AWAY, message=b"This instance is stopping.")
+            code, reason = line.farewell or (WSCloseCode.GOING_AWAY, "")
+            await socket.close(code=code, message=reason.encode())
         except (ConnectionError, TimeoutError):
             log.info("link.lost")
             await socket.close(code=WSCloseCode.INTERNAL_ERROR)
@@ -203,3 +208,9 @@ class DashboardLink:
                 line.sites = {site: frozenset(channels) for site, channels in said.sites.items()}
             elif isinstance(said, Receipt):
                 self._on_receipt(said.site, said.conversation_id, said.utterance_id, said.latency)
+
+
+async def _turn_away(ended: Callable[[], Awaitable[None]], line: _Line) -> None:
+    """A link lives longer than the token that opened it; what vouched for that may be withdrawn."""
+    await ended()
+    line.close(WSCloseCode.POLICY_VIOLATION, "The service token does not hold any more; connect again.")

@@ -28,6 +28,7 @@ class Layout:
         self.instances = self.root / "instances"
         self.processes = self.root / "processes"
         self.edge = self.root / "edge"
+        self.trust = self.root / "trust"
         self.control = self.root / "up.sock"
 
     def socket(self, name: str) -> str:

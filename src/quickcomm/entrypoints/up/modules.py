@@ -68,7 +68,7 @@ def _monolith(site: Site) -> tuple[Row, ...]:
     module = Module(
         name=MONOLITH,
         command=_command("serve", site, *site.flags, *site.engine_flags),
-        environment=_environment(site),
+        environment=_environment(site, MONOLITH),
         most=1,
         one_because="it keeps everything in one database, and is the only one that writes to it",
         ready_within_s=READY_WITHIN_S,
@@ -82,7 +82,7 @@ def _services(site: Site) -> tuple[Row, ...]:
     dashboard = Module(
         name=DASHBOARD,
         command=_command(DASHBOARD, site, *site.flags),
-        environment=_environment(site),
+        environment=_environment(site, DASHBOARD),
         most=1,
         one_because="a page sees what its own process has handled, and each message is handled by one process",
         ready_within_s=READY_WITHIN_S,
@@ -91,7 +91,7 @@ def _services(site: Site) -> tuple[Row, ...]:
     core = Module(
         name=CORE,
         command=_command(CORE, site, *site.flags, *site.engine_flags),
-        environment=_environment(site),
+        environment=_environment(site, CORE),
         most=1,
         one_because="it keeps prompts and costs in one database, and is the only one that writes to it",
         ready_within_s=READY_WITHIN_S,
@@ -112,14 +112,19 @@ def _command(name: str, site: Site, *flags: str) -> tuple[str, ...]:
     return (*program, "--data-dir", str(site.layout.directory.path), *flags)
 
 
-def _environment(site: Site) -> dict[str, str]:
-    """Settings by which a process takes its place: `{name}` and `{socket}` are its own."""
+def _environment(site: Site, service: str) -> dict[str, str]:
+    """Settings by which a process takes its place: `{name}` and `{socket}` are its own.
+
+    `service`: who it is for the others, and in the store.
+    """
     return {
         "QUICKCOMM_INSTANCE_NAME": "{name}",
         "QUICKCOMM_INSTANCE_SOCKET": "{socket}",
         "QUICKCOMM_INSTANCE_REGISTRY": str(site.layout.instances),
         "QUICKCOMM_INSTANCE_PUBLIC_URL": site.public_url,
         "QUICKCOMM_REDIS_URL": site.redis_url,
+        "QUICKCOMM_TRUST_SERVICE": service,
+        "QUICKCOMM_TRUST_DIRECTORY": str(site.layout.trust),
         # Only the edge can reach the socket, and it appends who called.
         "QUICKCOMM_KEYS_TRUST_FORWARDED": "true",
     }

@@ -24,6 +24,7 @@ from quickcomm.entrypoints.up.stream import Stream
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
+from quickcomm.kernel.trust.directory import TrustDirectory
 from quickcomm.topology.module import Fleet, HttpProbe, Module, Probe, RecordedProcesses, Supervisord, Tools
 
 OWN: Final = "up"
@@ -74,6 +75,7 @@ class Topology:
         self._registry = DirectoryRegistry(layout.instances)
         self._processes = RecordedProcesses(layout.processes)
         self._supervisor = Supervisord(layout.root, layout.logs, self._processes)
+        self._trust = TrustDirectory(layout.trust)
         self._clock = SystemClock()
         self._anew = options.new_store
 
@@ -94,6 +96,7 @@ class Topology:
         """False if the supervisor ended under it, and all must begin again."""
         self._layout.create()
         await self._check()
+        self._trust.ensure(row.module.name for row in self._rows)
         adopted = await self._supervisor.launch(self._environment)
         self._processes.record(OWN, os.getpid())
         modules = self._modules()
