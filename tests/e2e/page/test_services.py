@@ -90,6 +90,7 @@ async def test_while_the_core_is_away_the_page_says_so_and_is_whole_again_by_its
     await screen.sign_in()
     [first] = await hotel.say("housekeeping", TOWELS)
     await expect(screen.card(first)).to_have_attribute("data-revision", "1")
+    reader = await hotel.key("read")
     core = await asyncio.to_thread(site.process, "core")
     os.kill(core.pid, signal.SIGSTOP)  # it hangs: nobody answers, and nobody starts another one
     try:
@@ -99,10 +100,10 @@ async def test_while_the_core_is_away_the_page_says_so_and_is_whole_again_by_its
         await expect(screen.card(first)).to_be_visible()
         await screen.get("nav-prompts").click()
         await expect(screen.get("prompts-error")).to_contain_text("core service is away")
-        answer = await asyncio.to_thread(site.ask, "GET", "/v1/usage", await hotel.key("read"))
+        answer = await asyncio.to_thread(site.ask, "GET", "/v1/usage", reader)
         assert (answer.status, answer.json()["code"]) == (503, "core.away")
         assert int(answer.headers["retry-after"]) >= 1
-        assert (await asyncio.to_thread(site.ask, "GET", "/v1/reports/shift", await hotel.key("read"))).status == 200
+        assert (await asyncio.to_thread(site.ask, "GET", "/v1/reports/shift", reader)).status == 200
     finally:
         os.kill(core.pid, signal.SIGCONT)
     await expect(away).to_have_count(0)
