@@ -262,7 +262,7 @@ CALLS: list[tuple[Call, set[str]]] = [
     (("DEL", "quickcomm:home"), {"up"}),
     (("SMEMBERS", "quickcomm:streams"), {"core", "dashboard", "monolith"}),
     (("SREM", "quickcomm:streams", "x"), set()),
-    (("HGETALL", "quickcomm:dead-letters"), OWNERS),
+    (("HGETALL", "quickcomm:dead-letters"), set(EVERYBODY)),
     (("HDEL", "quickcomm:dead-letters", "9"), {"core", "monolith"}),
     (("DEL", "quickcomm:dead-letters"), {"up"}),
     (("GET", "quickcomm:anything"), {"up"}),

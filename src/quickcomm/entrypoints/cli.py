@@ -33,6 +33,11 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "dev": ("cli_dev:dev_group", "Tools for development: a fake language model."),
     "doctor": ("cli_doctor:doctor_command", "Check this machine, the models and the running parts."),
 }
+PROCESSES: Final[dict[str, str]] = {
+    "core": "cli_services:core_command",
+    "dashboard": "cli_services:dashboard_command",
+}
+"""What `up` starts: each has its `--help`, but nobody needs to know of them."""
 
 
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -47,9 +52,10 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
-        if cmd_name not in COMMANDS:
+        known = COMMANDS[cmd_name][0] if cmd_name in COMMANDS else PROCESSES.get(cmd_name)
+        if known is None:
             return None
-        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        module, _, name = known.partition(":")
         command: click.Command = getattr(importlib.import_module(f"quickcomm.entrypoints.{module}"), name)
         return command
 

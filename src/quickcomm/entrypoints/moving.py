@@ -42,6 +42,15 @@ def check_here(directory: DataDirectory) -> None:
         )
 
 
+def check_shape(directory: DataDirectory, shape: str) -> None:
+    """Raises `ElsewhereError` where cards and tasks have gone to a dashboard of its own, and the shape has none."""
+    if shape == "monolith" and directory.dashboard.database.exists():
+        raise ElsewhereError(
+            f"The cards and tasks of {directory.path} are kept by a dashboard of its own, in its folder "
+            f"{directory.dashboard.path.name}. Start it with: quickcomm up --shape services --data-dir {directory.path}"
+        )
+
+
 async def settle(directory: DataDirectory, url: str, *, anew: bool = False, prefix: str = PREFIX) -> None:
     """Have everything in that Valkey, moved there if need be. The caller owns the directory.
 

