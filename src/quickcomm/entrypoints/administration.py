@@ -25,7 +25,7 @@ CALL_TIMEOUT_S: Final = 600.0
 SHUTDOWN_TIMEOUT_S: Final = 2.0
 OF_THE_PAGE: Final = frozenset({"report", "trace"})
 """Commands that need what the dashboard keeps."""
-OF_BOTH: Final = frozenset({"keys", "dead-letters"})
+OF_BOTH: Final = frozenset({"keys"})
 """Commands about what is in the store, which every service has at hand."""
 Arguments = dict[str, Any]
 Answer = list[dict[str, Any]]
@@ -49,6 +49,27 @@ class Answering(Protocol):
     async def call(self, command: str, arguments: Arguments) -> Answer: ...
 
 
+class KeyAdministration:
+    """API keys: made, listed and revoked."""
+
+    def __init__(self, keys: "KeyStore") -> None:
+        self._keys = keys
+
+    def commands(self) -> dict[str, Command]:
+        return {"keys.create": self._create, "keys.list": self._list, "keys.revoke": self._revoke}
+
+    async def _create(self, arguments: Arguments) -> Answer:
+        role, name, site = arguments["role"], arguments.get("name") or "", arguments.get("site") or "main"
+        return [msgspec.to_builtins(await self._keys.create(role, name, site))]
+
+    async def _list(self, _arguments: Arguments) -> Answer:
+        return [msgspec.to_builtins(key) for key in await self._keys.list()]
+
+    async def _revoke(self, arguments: Arguments) -> Answer:
+        await self._keys.revoke(arguments["id"])
+        return [{"id": arguments["id"], "revoked": True}]
+
+
 class Administration:
     """Every command takes and gives plain JSON values; `call` finds it by name."""
 
@@ -60,21 +81,6 @@ class Administration:
         if command not in self._commands:
             raise NotFoundError(f"There is no command {command!r}.")
         return await self._commands[command](arguments)
-
-
-def keys_of(keys: "KeyStore") -> Mapping[str, Command]:
-    async def create(arguments: Arguments) -> Answer:
-        role, name, site = arguments["role"], arguments.get("name") or "", arguments.get("site") or "main"
-        return [msgspec.to_builtins(await keys.create(role, name, site))]
-
-    async def listed(_arguments: Arguments) -> Answer:
-        return [msgspec.to_builtins(key) for key in await keys.list()]
-
-    async def revoke(arguments: Arguments) -> Answer:
-        await keys.revoke(arguments["id"])
-        return [{"id": arguments["id"], "revoked": True}]
-
-    return {"keys.create": create, "keys.list": listed, "keys.revoke": revoke}
 
 
 def dead_letters(bus: "Letters") -> Mapping[str, Command]:
@@ -177,17 +183,15 @@ async def administer(
 ) -> Answer:
     """Ask the running server; where none runs, work on the directory itself (unless only a server can answer).
 
-    Where the dashboard is a service of its own, it is asked for what only it knows, and for keys and dead letters
-    where the rest is away.
+    Where the dashboard is a service of its own, it is asked for what only it knows.
     """
     directory = DataDirectory(data_dir)
     asked = _asked(directory, command)
-    for each in asked:
-        if each.socket.exists():
-            try:
-                return await ask(each.socket, command, arguments, timeout_s)
-            except aiohttp.ClientConnectionError:
-                pass  # left behind by a server that was killed
+    for socket in _sockets(directory, asked, command):
+        try:
+            return await ask(socket, command, arguments, timeout_s)
+        except aiohttp.ClientConnectionError:
+            pass  # left behind by a server that was killed
     if needs_server:
         raise ConfigurationError(f"No QuickComm is running on {directory.path}. Start one with: quickcomm serve")
     with asked[0].own():
@@ -200,6 +204,14 @@ def _asked(directory: DataDirectory, command: str) -> tuple[DataDirectory, ...]:
     if what in OF_THE_PAGE and page.path.is_dir():
         return (page,)
     return (directory, page) if what in OF_BOTH else (directory,)
+
+
+def _sockets(directory: DataDirectory, asked: tuple[DataDirectory, ...], command: str) -> list[Path]:
+    """Where somebody may know, the best one first. Under `up` keys are made by `up`, whatever else runs."""
+    from quickcomm.entrypoints.up.layout import Layout  # noqa: PLC0415 - it needs this module's neighbours
+
+    up = [Layout(directory).control] if command.startswith("keys.") else []
+    return [socket for socket in (*up, *(each.socket for each in asked)) if socket.exists()]
 
 
 async def ask(socket: Path, command: str, arguments: Arguments, timeout_s: float | None = CALL_TIMEOUT_S) -> Answer:
@@ -221,10 +233,10 @@ async def _offline(directory: DataDirectory, site: Path, command: str, arguments
     """`site`: the data directory of all of it, where the settings are."""
     from quickcomm.kernel.bus.sql import SqlBus  # noqa: PLC0415 - see above
     from quickcomm.kernel.clock import SystemClock  # noqa: PLC0415
-    from quickcomm.kernel.keys import KeyStore  # noqa: PLC0415
+    from quickcomm.kernel.keys.sql import SqlKeys  # noqa: PLC0415
     from quickcomm.kernel.storage import Database  # noqa: PLC0415
 
-    if command == "ledger" or command.startswith("dead-letters."):
+    if command == "ledger" or command.startswith(("dead-letters.", "keys.")):
         from quickcomm.entrypoints.moving import check_here  # noqa: PLC0415 - as above
 
         check_here(directory)
@@ -232,7 +244,7 @@ async def _offline(directory: DataDirectory, site: Path, command: str, arguments
     database = Database(directory.database)
     database.open()
     try:
-        keys = KeyStore(database, clock)
+        keys = SqlKeys(database, clock)
         bus = SqlBus(database, clock)
         if command != "trace":
             keys.migrate()
@@ -252,7 +264,13 @@ async def _offline(directory: DataDirectory, site: Path, command: str, arguments
             from quickcomm.entrypoints.trace_administration import offline_trace  # noqa: PLC0415 - as above
 
             more = offline_trace(database, site)
-        commands = (keys_of(keys), dead_letters(bus), ledgers_of(ledgers), back_ups(database), more)
+        commands = (
+            KeyAdministration(keys).commands(),
+            dead_letters(bus),
+            ledgers_of(ledgers),
+            back_ups(database),
+            more,
+        )
         return await Administration(*commands).call(command, arguments)
     finally:
         await database.aclose()

@@ -26,6 +26,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "trace": ("cli_trace:trace_command", "Where the time of an utterance went, stage by stage."),
     "ledger": ("cli_admin:ledger_command", "Received = speech + silence + gap."),
     "keys": ("cli_admin:keys_group", "Create, list and revoke API keys."),
+    "trust": ("cli_trust:trust_group", "Keys of the services, and their rights in the store."),
     "dead-letters": ("cli_admin:dead_letters_group", "What could not be handled, and why."),
     "backup": ("cli_admin:backup_command", "Save the whole site while it runs."),
     "restore": ("cli_admin:restore_command", "Put a backup back while nothing runs."),

@@ -13,7 +13,7 @@ from aiohttp import web
 from quickcomm.audio.module import Audio, Caller, Captions, Places, SpeechToText
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.link import InstanceStatus
-from quickcomm.entrypoints.administration import Command, back_ups, dead_letters, keys_of, ledgers_of
+from quickcomm.entrypoints.administration import Command, KeyAdministration, back_ups, dead_letters, ledgers_of
 from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.process import purge_forever, rfc3339
 from quickcomm.entrypoints.prompt_administration import PromptAdministration
@@ -23,7 +23,7 @@ from quickcomm.kernel.bus import WholeBus
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import Clock, SystemClock
 from quickcomm.kernel.errors import QuickCommError
-from quickcomm.kernel.keys import Authenticator, KeyStore
+from quickcomm.kernel.keys import Authenticator, key_store
 from quickcomm.kernel.site_pack import load_pack
 from quickcomm.kernel.storage import Database
 from quickcomm.kernel.telemetry.settings import budget_with_model
@@ -59,7 +59,7 @@ class Core:
         self.clock = SystemClock()
         self.database = Database(directory.database)
         self.bus = _bus(settings.redis_url, self.database, self.clock)
-        self.key_store = KeyStore(self.database, self.clock)
+        self.key_store = key_store(settings.redis_url, self.database, self.clock)
         self.keys = Authenticator(self.key_store, self.clock, settings.keys)
         self.budget = budget_with_model(settings.budgets, settings.llm.budget_s if engines.model else 0.0)
         self.traces = start_tracing(settings.telemetry, self.clock, lambda: self.budget, to_the_page=to_the_page)
@@ -123,6 +123,7 @@ class Core:
         """After all else. May be called again."""
         await self.audio.aclose()
         await self.intelligence.aclose()
+        await self.key_store.aclose()
         await self.bus.aclose()
         await self.database.aclose()
         await stop_tracing(self.traces)
@@ -171,7 +172,7 @@ class Core:
     def commands(self) -> Mapping[str, Command]:
         """What an operator may ask of it."""
         return {
-            **keys_of(self.key_store),
+            **KeyAdministration(self.key_store).commands(),
             **dead_letters(self.bus),
             **ledgers_of(self.audio.ledgers),
             **back_ups(self.database),

@@ -15,7 +15,7 @@ import structlog
 
 from quickcomm.contracts.health import Alarm
 from quickcomm.dashboard.module import Dashboard, Health, Instances
-from quickcomm.entrypoints.administration import Administration, Answer, dead_letters, keys_of
+from quickcomm.entrypoints.administration import Administration, Answer, KeyAdministration
 from quickcomm.entrypoints.dashboard_settings import DashboardServiceSettings
 from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.page_administration import page_commands
@@ -25,7 +25,7 @@ from quickcomm.kernel.bus.watch import ServerWatch
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
-from quickcomm.kernel.keys import Authenticator, KeyStore
+from quickcomm.kernel.keys import Authenticator, key_store
 from quickcomm.kernel.storage import Database
 from quickcomm.kernel.telemetry.setup import start_tracing, stop_tracing
 from quickcomm.kernel.trust import trust_of
@@ -49,7 +49,7 @@ class DashboardService:
         self._database = Database(site.dashboard.database)
         self._bus = RedisBus(settings.redis_url, self._clock)
         self._watch = ServerWatch(self._bus, BEHIND)
-        self._key_store = KeyStore(self._database, self._clock)
+        self._key_store = key_store(settings.redis_url, None, self._clock)
         registry = DirectoryRegistry(Path(place.registry))
         self._instances = Instances(registry, trust_of(settings.trust), self._clock, settings.budgets)
         self._traces = start_tracing(settings.telemetry, self._clock, lambda: self._instances.budget)
@@ -83,8 +83,7 @@ class DashboardService:
             routes=self._dashboard.routes(),
             administration=Administration(
                 {"status": lambda _: self._status()},
-                keys_of(self._key_store),
-                dead_letters(self._bus),
+                KeyAdministration(self._key_store).commands(),
                 page_commands(self._dashboard),
             ),
             work={
@@ -100,6 +99,7 @@ class DashboardService:
             await self._process.run(duty, stop)
         finally:
             await self._dashboard.aclose()
+            await self._key_store.aclose()
             await self._bus.aclose()
             await self._database.aclose()
             await stop_tracing(self._traces)

@@ -10,6 +10,7 @@ from quickcomm.edge.module import Purpose
 from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.settings import Settings
 from quickcomm.entrypoints.up.layout import Layout
+from quickcomm.kernel.bus.redis_address import for_user
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.topology.module import Module
 
@@ -29,6 +30,7 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     public_url: str
     redis_url: str
+    """With `{user}` where the name of the service belongs."""
     flags: tuple[str, ...] = ()
     """About logs."""
     engine_flags: tuple[str, ...] = ()
@@ -122,7 +124,7 @@ def _environment(site: Site, service: str) -> dict[str, str]:
         "QUICKCOMM_INSTANCE_SOCKET": "{socket}",
         "QUICKCOMM_INSTANCE_REGISTRY": str(site.layout.instances),
         "QUICKCOMM_INSTANCE_PUBLIC_URL": site.public_url,
-        "QUICKCOMM_REDIS_URL": site.redis_url,
+        "QUICKCOMM_REDIS_URL": for_user(site.redis_url, service),
         "QUICKCOMM_TRUST_SERVICE": service,
         "QUICKCOMM_TRUST_DIRECTORY": str(site.layout.trust),
         # Only the edge can reach the socket, and it appends who called.

@@ -16,14 +16,17 @@ from quickcomm.entrypoints.data_directory import DataDirectoryBusyError
 from quickcomm.entrypoints.moving import check_shape, settle
 from quickcomm.entrypoints.settings import Settings
 from quickcomm.entrypoints.up import ports, store
+from quickcomm.entrypoints.up.access import UP
 from quickcomm.entrypoints.up.balancer import EdgeBalancer, EdgeProbe
-from quickcomm.entrypoints.up.control import EDGE, Control, Running
+from quickcomm.entrypoints.up.control import EDGE, Control, Parts, Running
 from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.entrypoints.up.modules import Site, clusters, rows
 from quickcomm.entrypoints.up.stream import Stream
+from quickcomm.kernel.bus.redis_address import for_user
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
+from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.trust.directory import TrustDirectory
 from quickcomm.topology.module import Fleet, HttpProbe, Module, Probe, RecordedProcesses, Supervisord, Tools
 
@@ -103,10 +106,13 @@ class Topology:
         if adopted:
             await self._adopt(modules)
         fleet = self._fleet(modules)
-        running = Running(self._layout, fleet, self._edge, self._registry, self._clock)
+        keys = RedisKeys(for_user(self._store_url, UP), self._clock)
+        parts = Parts(fleet=fleet, edge=self._edge, registry=self._registry, trust=self._trust, keys=keys)
+        running = Running(self._layout, parts, self._clock)
         running.own = {row.module.name: row.own for row in self._rows}
         running.supervisor_pid, running.url = self._supervisor.pid, self._public.url
-        running.shape, running.store_url, running.stop = self._options.shape, self._store_url, stop
+        running.shape, running.stop = self._options.shape, stop
+        running.store_url = for_user(self._store_url, UP)
         gone, failed = False, None
         try:
             await self._work(running, ready)
@@ -114,6 +120,8 @@ class Topology:
             gone = True  # whatever else failed, failed for that
         except* QuickCommError as errors:
             failed = errors.exceptions[0]
+        finally:
+            await keys.aclose()
         if failed is not None and not gone:
             raise failed
         return not gone
@@ -143,6 +151,7 @@ class Topology:
             background = [
                 tasks.create_task(self._watch_supervisor(), name="topology:supervisor"),
                 tasks.create_task(stream.follow(), name="topology:stream"),
+                tasks.create_task(self._edge.watch_certificate(), name="topology:certificate"),
             ]
             fleet.begin(tools, tasks)
             async with admin_socket(Control(running), self._layout.control):
@@ -150,6 +159,7 @@ class Topology:
                 await running.stop.wait()
             beginning.cancel()
             background[0].cancel()
+            background[2].cancel()
             await self._end(fleet)
             fleet.end()
             background[1].cancel()
@@ -170,7 +180,7 @@ class Topology:
         directory = self._layout.directory
         try:
             with directory.own():
-                await settle(directory, self._store_url, anew=self._anew)
+                await settle(directory, for_user(self._store_url, UP), anew=self._anew)
         except DataDirectoryBusyError:
             if self._anew:
                 raise
