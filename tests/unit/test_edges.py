@@ -30,7 +30,7 @@ from quickcomm.audio.model.formats import (
 from quickcomm.client.errors import ProtocolError
 from quickcomm.client.events import parse
 from quickcomm.dashboard.adapters import parameters
-from quickcomm.dashboard.adapters.dialects import DIALECTS
+from quickcomm.dashboard.adapters.dialects import dialect
 from quickcomm.dashboard.adapters.queries import match_expression
 from quickcomm.dashboard.ports import Page, UtteranceFilter
 from quickcomm.entrypoints.settings import FILE, load_settings
@@ -204,7 +204,7 @@ def test_a_cursor_comes_back_as_it_went(time: int, row: int) -> None:
 
 @given(anything)
 def test_a_search_is_only_words_in_quotes(text: str) -> None:
-    expression = match_expression(DIALECTS["sqlite"], "main", UtteranceFilter(query=text))
+    expression = match_expression(dialect("sqlite"), "main", UtteranceFilter(query=text))
     assert expression is not None
     if expression:
         words = expression.partition("{text summary rooms} : (")[2].removesuffix(")")

@@ -20,7 +20,7 @@ class Part(NamedTuple):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return tuple(column.name for column in self.table.c)
+        return tuple(str(column.name) for column in self.table.c)
 
 
 PARTS: Final[Mapping[str, Part]] = dict(

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
-from quickcomm.dashboard.adapters.dialects import DIALECTS, Words, fts
+from quickcomm.dashboard.adapters.dialects import Words, dialect, fts
 from quickcomm.dashboard.adapters.tables import (
     changes,
     closing_record,
@@ -83,7 +83,7 @@ class Saving:
     """What to save with, in the words of one kind of database."""
 
     def __init__(self, name: str) -> None:
-        self.dialect = DIALECTS[name]
+        self.dialect = dialect(name)
         self.utterance = self.dialect.save(utterances, ("site", "utterance_id"), ("id", "receipt", "painted_ms"))
         self.conversation = self.dialect.save(conversations, ("site", "conversation_id"), ("id",))
         self.task = self.dialect.save(tasks, ("site", "task_id"), ("id",))
