@@ -192,6 +192,8 @@ async def administer(
             return await ask(socket, command, arguments, timeout_s)
         except aiohttp.ClientConnectionError:
             pass  # left behind by a server that was killed
+    if needs_server and asked[0].path != directory.path:
+        raise ConfigurationError(f"The dashboard of {directory.path} does not answer. See: quickcomm status")
     if needs_server:
         raise ConfigurationError(f"No QuickComm is running on {directory.path}. Start one with: quickcomm serve")
     with asked[0].own():
