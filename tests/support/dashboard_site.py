@@ -22,6 +22,7 @@ from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.http import create_app
 from quickcomm.kernel.keys import Authenticator, KeySettings, KeyStore, Role
+from quickcomm.kernel.keys.sql import SqlKeys
 from quickcomm.kernel.storage import Database, migrate
 
 Message = UtteranceTranscribed | InsightsFound | ConversationChanged | ConversationSummarized
@@ -147,7 +148,7 @@ async def running(
         own.open()
     clock = SystemClock()
     bus = SqlBus(database, clock)
-    keys = KeyStore(database, clock)
+    keys = SqlKeys(database, clock)
     auth = Authenticator(keys, clock, KeySettings(failures_burst=1000))
     receipts: asyncio.Queue[Receipt] = asyncio.Queue()
     dashboard = Dashboard(

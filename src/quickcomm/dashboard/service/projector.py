@@ -60,6 +60,11 @@ class Projector:
         self._conversations[message.site, message.conversation_id] = None
         self._change(after)
 
+    def knows(self, site: str, utterance_id: str) -> bool:
+        """Whether its transcript has been applied."""
+        record = self._utterance(site, utterance_id)
+        return record is not None and record.heard is not None
+
     def insights(self, message: InsightsFound) -> None:
         before = self._utterance(message.site, message.utterance_id)
         after = with_insights(before, message)
