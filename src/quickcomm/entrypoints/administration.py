@@ -261,7 +261,7 @@ async def _offline(directory: DataDirectory, site: Path, command: str, arguments
 
             more = offline_trace(database, site)
         commands = (
-            KeyAdministration(keys).commands(),
+            keys_of(keys),
             dead_letters(bus),
             ledgers_of(ledgers),
             back_ups(database),
