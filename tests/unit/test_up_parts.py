@@ -102,7 +102,6 @@ def test_a_monolith_does_not_begin_without_the_cards_that_a_dashboard_of_its_own
     directory = DataDirectory(tmp_path)
     check_shape(directory, "monolith")
     directory.dashboard.path.mkdir()
-    directory.dashboard.database.touch()
     check_shape(directory, "services")
     with pytest.raises(ConfigurationError, match="--shape services"):
         check_shape(directory, "monolith")

@@ -75,6 +75,8 @@ class DashboardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     health_every_s: float = 2.0
     replay: int = 100
     metrics_open: bool = False
+    database_url: str | None = None
+    """PostgreSQL of a dashboard that is a service of its own; None: a SQLite file in its part of the data directory."""
 
 
 class State(Protocol):

@@ -25,7 +25,7 @@ CALL_TIMEOUT_S: Final = 600.0
 SHUTDOWN_TIMEOUT_S: Final = 2.0
 OF_THE_PAGE: Final = frozenset({"report", "trace"})
 """Commands that need what the dashboard keeps."""
-OF_BOTH: Final = frozenset({"keys", "dead-letters"})
+OF_BOTH: Final = frozenset({"keys"})
 """Commands about what is in the store, which every service has at hand."""
 Arguments = dict[str, Any]
 Answer = list[dict[str, Any]]
@@ -177,8 +177,7 @@ async def administer(
 ) -> Answer:
     """Ask the running server; where none runs, work on the directory itself (unless only a server can answer).
 
-    Where the dashboard is a service of its own, it is asked for what only it knows, and for keys and dead letters
-    where the rest is away.
+    Where the dashboard is a service of its own, it is asked for what only it knows.
     """
     directory = DataDirectory(data_dir)
     asked = _asked(directory, command)
@@ -187,6 +186,8 @@ async def administer(
             return await ask(socket, command, arguments, timeout_s)
         except aiohttp.ClientConnectionError:
             pass  # left behind by a server that was killed
+    if needs_server and asked[0].path != directory.path:
+        raise ConfigurationError(f"The dashboard of {directory.path} does not answer. See: quickcomm status")
     if needs_server:
         raise ConfigurationError(f"No QuickComm is running on {directory.path}. Start one with: quickcomm serve")
     with asked[0].own():
@@ -259,7 +260,13 @@ async def _offline(directory: DataDirectory, site: Path, command: str, arguments
             from quickcomm.entrypoints.trace_administration import offline_trace  # noqa: PLC0415 - as above
 
             more = offline_trace(database, site)
-        commands = (keys_of(keys), dead_letters(bus), ledgers_of(ledgers), back_ups(database), more)
+        commands = (
+            keys_of(keys),
+            dead_letters(bus),
+            ledgers_of(ledgers),
+            back_ups(database),
+            more,
+        )
         return await Administration(*commands).call(command, arguments)
     finally:
         await database.aclose()

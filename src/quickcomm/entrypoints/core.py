@@ -123,6 +123,7 @@ class Core:
         """After all else. May be called again."""
         await self.audio.aclose()
         await self.intelligence.aclose()
+        await self.key_store.aclose()
         await self.bus.aclose()
         await self.key_store.aclose()
         await self.database.aclose()

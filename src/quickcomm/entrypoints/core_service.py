@@ -11,12 +11,13 @@ from aiohttp import web
 
 from quickcomm.audio.module import DashboardLink
 from quickcomm.contracts.timing import Latency
+from quickcomm.dashboard import backfill
 from quickcomm.entrypoints.administration import Administration, Answer
 from quickcomm.entrypoints.core import Core, Engines
 from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.loading import run_on
 from quickcomm.entrypoints.probes import probes
-from quickcomm.entrypoints.process import Address, Duty, Process
+from quickcomm.entrypoints.process import Address, Duty, Process, purge_forever
 from quickcomm.entrypoints.settings import Settings
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.trust import trust_of
@@ -36,12 +37,13 @@ class CoreService:
         address = Address(host=settings.host, port=settings.port, place=settings.instance)
         self._process = Process(NAME, address, directory)
 
-    def routes(self) -> list[web.RouteDef]:
+    def routes(self) -> list[web.AbstractRouteDef]:
         """Those for clients, and those below `/internal` for the dashboard."""
         return [
             *self._core.audio.routes(),
             *self._link.routes(),
             *self._core.intelligence.questions(self._admit),
+            *backfill.routes(self._core.database, self._admit),
             *probes(self._may_measure),
         ]
 
@@ -49,6 +51,7 @@ class CoreService:
         """Serve until `stop` is set, then drain."""
         core = self._core
         core.open()
+        backfill.prepare_source(core.database)
 
         async def serving() -> None:
             ready(self._process.url)
@@ -56,7 +59,7 @@ class CoreService:
         duty = Duty(
             routes=self.routes(),
             administration=Administration({"status": lambda _: self._status()}, core.commands()),
-            work={**core.work(), "link": self._link.run},
+            work={**core.work(), "link": self._link.run, "purge": self._purge_forever},
             ready=serving,
             drain=self._drain,
             gate=self._trust,
@@ -77,6 +80,13 @@ class CoreService:
     async def _may_measure(self, request: web.Request) -> None:
         if not self._core.settings.dashboard.metrics_open:
             await self._core.keys.require(request, "read")
+
+    async def _purge_forever(self) -> None:
+        async def purge(before_ns: int) -> int:
+            await backfill.purge_source(self._core.database, before_ns)
+            return await self._core.purge(before_ns)
+
+        await purge_forever(purge, self._core.settings.storage.retention_days, self._core.clock)
 
     def _receipt(self, site: str, conversation_id: str, utterance_id: str, latency: Latency) -> None:
         self._core.audio.receipt(site, conversation_id, utterance_id, latency)

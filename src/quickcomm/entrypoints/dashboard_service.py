@@ -14,8 +14,9 @@ import msgspec
 import structlog
 
 from quickcomm.contracts.health import Alarm
+from quickcomm.dashboard.backfill import BackfillError, backfill
 from quickcomm.dashboard.module import Dashboard, Health, Instances
-from quickcomm.entrypoints.administration import Administration, Answer, dead_letters, keys_of
+from quickcomm.entrypoints.administration import Administration, Answer, keys_of
 from quickcomm.entrypoints.dashboard_settings import DashboardServiceSettings
 from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.page_administration import page_commands
@@ -32,6 +33,8 @@ from quickcomm.kernel.trust import trust_of
 
 NAME: Final = "dashboard"
 BUS_ALARM: Final = "bus.unavailable"
+HISTORY_ALARM: Final = "history.lacking"
+LACKING: Final = "What the monolith had of earlier times has not come over; it is still in its database."
 BEHIND: Final = "Cards are not renewed meanwhile; they come when it is back."
 
 log = structlog.get_logger(__name__)
@@ -46,7 +49,7 @@ class DashboardService:
         self._settings = settings
         self._site = site
         self._clock = SystemClock()
-        self._database = Database(site.dashboard.database)
+        self._database = Database(settings.dashboard.database_url or site.dashboard.database)
         self._bus = RedisBus(settings.redis_url, self._clock)
         self._watch = ServerWatch(self._bus, BEHIND)
         self._key_store = key_store(settings.redis_url, None, self._clock)
@@ -67,6 +70,7 @@ class DashboardService:
         address = Address(host=settings.host, port=settings.port, place=place)
         self._process = Process(NAME, address, site.dashboard)
         self._trouble_since = ""
+        self._lacking: list[Alarm] = []
 
     async def run(self, ready: Callable[[str], None], stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain. Raises `QuickCommError` where it cannot begin."""
@@ -84,12 +88,12 @@ class DashboardService:
             administration=Administration(
                 {"status": lambda _: self._status()},
                 keys_of(self._key_store),
-                dead_letters(self._bus),
                 page_commands(self._dashboard),
             ),
             work={
                 "dashboard": self._dashboard.run,
                 "bus": self._watch.run,
+                "history": self._take_over,
                 "purge": lambda: purge_forever(self._dashboard.purge, days, self._clock),
                 **traces,
             },
@@ -100,12 +104,22 @@ class DashboardService:
             await self._process.run(duty, stop)
         finally:
             await self._dashboard.aclose()
+            await self._key_store.aclose()
             await self._bus.aclose()
             await self._key_store.aclose()
             await self._database.aclose()
             await stop_tracing(self._traces)
 
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    async def _take_over(self) -> None:
+        """Once in a site's life, beside all else: what the monolith had before this was a service of its own."""
+        try:
+            await backfill(self._database, self._instances.earlier())
+        except BackfillError as error:
+            log.exception("history.failed", error=str(error))
+            since = rfc3339(datetime.now(UTC))
+            self._lacking = [Alarm(code=HISTORY_ALARM, message=f"{LACKING} {error}", since=since)]
 
     def _health(self) -> Health:
         trace_url = self._settings.telemetry.trace_url if self._traces else None
@@ -115,9 +129,9 @@ class DashboardService:
         trouble = self._watch.trouble
         if trouble is None:
             self._trouble_since = ""
-            return []
+            return self._lacking
         self._trouble_since = self._trouble_since or rfc3339(datetime.now(UTC))
-        return [Alarm(code=BUS_ALARM, message=trouble, since=self._trouble_since)]
+        return [Alarm(code=BUS_ALARM, message=trouble, since=self._trouble_since), *self._lacking]
 
     async def _status(self) -> Answer:
         """What others suffer from, they say themselves."""

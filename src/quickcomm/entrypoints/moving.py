@@ -44,7 +44,7 @@ def check_here(directory: DataDirectory) -> None:
 
 def check_shape(directory: DataDirectory, shape: str) -> None:
     """Raises `ElsewhereError` where cards and tasks have gone to a dashboard of its own, and the shape has none."""
-    if shape == "monolith" and directory.dashboard.database.exists():
+    if shape == "monolith" and directory.dashboard.path.is_dir():
         raise ElsewhereError(
             f"The cards and tasks of {directory.path} are kept by a dashboard of its own, in its folder "
             f"{directory.dashboard.path.name}. Start it with: quickcomm up --shape services --data-dir {directory.path}"

@@ -142,4 +142,4 @@ async def test_the_dashboard_is_replaced_and_not_multiplied(site: Site) -> None:
     assert await asyncio.to_thread(site.process, "dashboard") != before
     assert await asyncio.to_thread(site.process, "core") == core
     said = await asyncio.to_thread(quickcomm, "scale", "dashboard=2", *where, statuses=(1,), errors=True)
-    assert "at most because" in said
+    assert "1 at most: a page sees" in said

@@ -7,10 +7,12 @@ from typing import Final
 from quickcomm.contracts.captions import Caption
 from quickcomm.contracts.health import Alarm
 from quickcomm.contracts.link import Committed, InstanceStatus
+from quickcomm.dashboard.adapters.backfill_http import HttpBackfillSource
 from quickcomm.dashboard.adapters.hub import Hub
 from quickcomm.dashboard.adapters.links import Links
 from quickcomm.dashboard.adapters.questions import Questions
 from quickcomm.dashboard.ports import Health, Neighbours, OnReceipt
+from quickcomm.dashboard.service.backfill import Source
 from quickcomm.dashboard.service.direct import Direct
 from quickcomm.dashboard.service.overview import Overview
 from quickcomm.kernel.clock import Clock
@@ -19,7 +21,8 @@ from quickcomm.kernel.internal import Trust
 from quickcomm.kernel.telemetry import Budget
 from quickcomm.kernel.telemetry.stages import StageHealth
 
-CORE: Final = frozenset({"core"})
+KEEPER: Final = "core"
+CORE: Final = frozenset({KEEPER})
 """Modules whose instances have conversations, and know of prompts and costs."""
 
 
@@ -39,6 +42,7 @@ class _Ear:
 class Instances:
     def __init__(self, registry: Registry, trust: Trust, clock: Clock, budget: Budget) -> None:
         """`budget`: until an instance has told another one."""
+        self._trust = trust
         self._links = Links(registry, trust, CORE)
         self._questions = Questions(registry, trust, CORE)
         self._overview = Overview(clock, budget)
@@ -64,6 +68,10 @@ class Instances:
     def health(self, stages: tuple[StageHealth, ...], own: Sequence[Alarm], trace_url: str | None) -> Health:
         """Of the whole site. `own`: alarms of this process."""
         return self._overview.health(stages, own, trace_url)
+
+    def earlier(self) -> Source:
+        """What the core has of a time when it was a monolith."""
+        return HttpBackfillSource(self._questions.connector, lambda: self._trust.headers(KEEPER))
 
     async def run(self, hub: Hub, apply: Callable[[Sequence[Committed]], Awaitable[None]]) -> None:
         """Listen and tell until cancelled. `apply`: what becomes of utterances that come directly."""

@@ -58,6 +58,12 @@ class Questions:
                 log.info("questions.no_words", instance=instance.name, error=str(error)[:200])
         return None
 
+    def connector(self) -> aiohttp.UnixConnector:
+        """To one that is there. Raises `AwayError`."""
+        for instance in self._found():
+            return aiohttp.UnixConnector(instance.socket)
+        raise AwayError("The core service is away.")
+
     async def aclose(self) -> None:
         """After the last question. May be called again."""
         clients, self._clients = self._clients, {}

@@ -97,6 +97,17 @@ class Projector:
         self._save_task(after)
         return after
 
+    def adopt(self, record: UtteranceRecord) -> None:
+        """An utterance of which more is known than before, from elsewhere than a message."""
+        self._change(record)
+
+    def adopt_task(self, task: TaskRecord) -> None:
+        self._save_task(task)
+
+    def match_again(self, closing: Closing) -> None:
+        """Tasks that were said before it have come since."""
+        self._match_again(closing.site, set(closing.rooms), closing.at_ns)
+
     def task(self, site: str, task_id: str) -> TaskRecord:
         task = self._state.task(site, task_id)
         if task is None:

@@ -20,7 +20,7 @@ DASHBOARD: Final = "dashboard"
 STOP_S: Final = 30.0
 """Beyond the drain of the sound: the last insights, pages that say goodbye, the database."""
 READY_WITHIN_S: Final = 300.0
-"""The first start of all learns the site pack; the first one of a dashboard may have a long history to take over."""
+"""The first start of all learns the site pack."""
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
