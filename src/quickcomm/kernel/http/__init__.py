@@ -1,6 +1,6 @@
 """HTTP for all modules: one application from many routes, problem documents, checked input."""
 
-from quickcomm.kernel.http.app import create_app
+from quickcomm.kernel.http.app import Gate, create_app
 from quickcomm.kernel.http.problems import (
     Problem,
     TooManyRequestsError,
@@ -10,6 +10,7 @@ from quickcomm.kernel.http.problems import (
 )
 
 __all__ = [
+    "Gate",
     "Problem",
     "TooManyRequestsError",
     "UnauthorizedError",
