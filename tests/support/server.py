@@ -79,6 +79,9 @@ def free_port() -> int:
 class Server:
     """One monolith on a free port. `start` again after `stop` or `kill`: same port, same data directory."""
 
+    program: tuple[str, ...] = ()
+    """What to run instead of `quickcomm`."""
+
     def __init__(self, data_dir: Path, *flags: str, **settings: str) -> None:
         self.data_dir = data_dir
         self.port = free_port()
@@ -100,7 +103,7 @@ class Server:
         arguments += self._flags
         with (self.data_dir.parent / f"{self.data_dir.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [command(), *arguments],
+                [*(self.program or (command(),)), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -9,6 +9,8 @@ from aiohttp import web
 
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.http.problems import problem, problem_of
+from quickcomm.kernel.http.traced import traced
+from quickcomm.kernel.telemetry import tracing
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -27,8 +29,12 @@ log = structlog.get_logger(__name__)
 
 
 def create_app(routes: Iterable[web.AbstractRouteDef]) -> web.Application:
-    """Routes of all modules, with problem documents for errors and safe headers on every answer."""
-    app = web.Application(middlewares=[problem_documents], client_max_size=MAX_BODY_BYTES)
+    """Routes of all modules, with problem documents for errors and safe headers on every answer.
+
+    Tracing is set up before.
+    """
+    middlewares = [traced, problem_documents] if tracing().on else [problem_documents]
+    app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     app.add_routes(routes)
     app.on_response_prepare.append(_add_headers)
     return app

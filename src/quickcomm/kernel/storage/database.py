@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from quickcomm.kernel.errors import BusyError, QuickCommError
+from quickcomm.kernel.telemetry import tracing
 
 T = TypeVar("T")
 CommitListener = Callable[[set[str]], None]
@@ -128,7 +129,9 @@ class Database:
             self._waiting.put_nowait(item)
         except queue.Full:
             raise BusyError("Too many writes are waiting for the disk; try again in a moment.") from None
-        result: T = await item.future
+        with tracing().call("db.write") as call:
+            call.note(code__function__name=_name(function))
+            result: T = await item.future
         return result
 
     async def read(self, function: Callable[[Connection], T]) -> T:
@@ -141,7 +144,9 @@ class Database:
         if self._closed:
             raise StorageError("The database is closed.")
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+            with tracing().call("db.read") as call:
+                call.note(code__function__name=_name(function))
+                return await asyncio.get_running_loop().run_in_executor(self._readers, run)
         except SQLAlchemyError as error:
             raise StorageError(f"Reading the database failed: {_reason(error)}") from error
 
@@ -210,6 +215,11 @@ class Database:
                 listener(touched)
         for item in group:
             item.settle()
+
+
+def _name(function: Callable[[Connection], Any]) -> str:
+    """Where it was written; a partial has no name of its own."""
+    return str(getattr(function, "__qualname__", type(function).__name__))
 
 
 def _reason(error: SQLAlchemyError) -> str:
