@@ -149,7 +149,9 @@ async def test_what_is_out_of_the_sample_is_kept_when_it_is_slow(new_server: New
         server.kill()  # and nobody is there to ask
         arguments = ("trace", said, "--data-dir", str(server.data_dir))
         for_people = await asyncio.to_thread(quickcomm, *arguments, env=settings)
-        assert "Understanding (classify) took" in for_people, "the stage that broke its budget is named"
+        assert "Understanding (classify, of intelligence) took" in for_people, (
+            "the stage that broke its budget is named"
+        )
 
 
 async def test_a_collector_that_is_away_holds_up_nobody(new_server: NewServer, talk: Talk) -> None:
