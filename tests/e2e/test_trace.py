@@ -3,10 +3,11 @@
 import asyncio
 import json
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final
 
 from prometheus_client.parser import text_string_to_metric_families
-from tests.e2e.conftest import NewServer
+from tests.e2e.conftest import NewServer, NewSite
 from tests.support.otlp import Received, Span, otlp_receiver
 from tests.support.server import Server, quickcomm
 from tests.support.talk import Talk
@@ -17,6 +18,7 @@ from quickcomm.kernel.telemetry import trace_id_of
 
 Json = dict[str, Any]
 STAGES: Final = ("receive", "vad", "stt", "publish", "queue", "classify", "store", "push", "painted")
+AUDIO: Final = "GET /v1/conversations/{conversation_id}/audio"
 SERVICES: Final = {
     **dict.fromkeys(("receive", "vad", "stt", "publish"), "quickcomm-audio"),
     **dict.fromkeys(("queue", "classify"), "quickcomm-intelligence"),
@@ -152,6 +154,43 @@ async def test_what_is_out_of_the_sample_is_kept_when_it_is_slow(new_server: New
         assert "Understanding (classify, of intelligence) took" in for_people, (
             "the stage that broke its budget is named"
         )
+
+
+async def test_behind_an_edge_a_request_is_one_trace_from_the_public_port_on(new_site: NewSite, talk: Talk) -> None:
+    """The collector is named once, for the processes; the edge's access log and the server's spans have the same id."""
+    async with otlp_receiver() as received:
+        site = new_site("--log-json", **tracing_to(received))
+        await asyncio.to_thread(site.start)
+        key = await asyncio.to_thread(site.key)
+        wire = await converse(site.url, key, talk.wire, conversation_id=new_id("edge"))
+        said = wire.of("utterance")[0]["utterance_id"]
+        await site.until(f"/v1/utterances?conversation={wire.conversation_id}", lambda answer: bool(answer["items"]))
+        await received.until(lambda got: {"GET /v1/utterances", AUDIO, "process transcripts.v1"} <= names(got))
+        for name in ("GET /v1/utterances", AUDIO):
+            served = received.named(name)[0]
+            edge = await edge_span(received, served.trace_id)
+            assert (served.service, served.parent_id) == ("quickcomm-monolith", edge.span_id)
+        linked = {link for span in received.named("process transcripts.v1") for link in span.links}
+        assert of(said) in {trace_id for trace_id, _ in linked}, "a batch leads to the utterances in it"
+        await received.until(lambda got: any(span.name == "utterance" for span in got.trace(of(said))))
+    asked = {span.trace_id for span in received.named("GET /v1/utterances")}
+    async with asyncio.timeout(60):
+        while not asked <= logged(site.layout.logs / "edge-access.log"):  # noqa: ASYNC110 - written now and then
+            await asyncio.sleep(0.1)
+
+
+def logged(access_log: Path) -> set[str]:
+    return {json.loads(line)["trace_id"] for line in access_log.read_text().splitlines() if line.endswith("}")}
+
+
+async def edge_span(received: Received, trace_id: str) -> Span:
+    await received.until(lambda got: any(span.service == "edge" for span in got.trace(trace_id)))
+    [found] = [span for span in received.trace(trace_id) if span.service == "edge"]
+    return found
+
+
+def names(received: Received) -> set[str]:
+    return {span.name for span in received.spans}
 
 
 async def test_a_collector_that_is_away_holds_up_nobody(new_server: NewServer, talk: Talk) -> None:

@@ -57,6 +57,7 @@ class Killer:
     def __init__(self, site: Site, victims: Sequence[str], seed: int) -> None:
         self._site = site
         self._victims = victims
+        self._seed = seed
         self._chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
         self.killed: Counter[str] = Counter()
         self.whole_again_s: list[float] = []
@@ -70,7 +71,7 @@ class Killer:
             # Each of them comes first once, in an order of chance.
             round_, place = divmod(number, len(self._victims))
             order = list(self._victims)
-            random.Random(round_).shuffle(order)  # noqa: S311
+            random.Random(f"{self._seed}:{round_}").shuffle(order)  # noqa: S311
             await asyncio.to_thread(self._kill, order[place])
 
     def _kill(self, module: str) -> None:

@@ -73,7 +73,7 @@ def _spans(message: ExportTraceServiceRequest) -> list[Span]:
     return [
         Span(
             service=str(_values(resource.resource.attributes)["service.name"]),
-            instance=str(_values(resource.resource.attributes)["service.instance.id"]),
+            instance=str(_values(resource.resource.attributes).get("service.instance.id", "")),
             name=span.name,
             trace_id=span.trace_id.hex(),
             span_id=span.span_id.hex(),
