@@ -8,9 +8,9 @@ SOURCES := pyproject.toml uv.lock hatch_build.py $(shell find web -path web/node
 # Jaeger from its Go module, once for all checkouts of this user.
 JAEGER := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/quickcomm/jaeger-v1.76.0/jaeger
 
-.PHONY: help install demo test test-long test-up check bench jaeger clean
+.PHONY: help install demo test test-long test-up test-services check bench jaeger clean
 help: ## Show what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(STAMP): $(SOURCES)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -38,6 +38,9 @@ check: install ## Format, lint, types, import contracts
 
 test-up: install ## End-to-end tests of conversations, through edge and store
 	E2E_SHAPE=monolith-up $(BIN)/python -m pytest -m 'not long' $(addprefix tests/e2e/test_,flow.py resume.py crash.py live.py kills.py) $(ARGS)
+
+test-services: install ## The same and the page, with the dashboard as a service of its own
+	E2E_SHAPE=services $(BIN)/python -m pytest -m 'not long' $(addprefix tests/e2e/test_,flow.py resume.py crash.py live.py kills.py rest.py) tests/e2e/page $(ARGS)
 
 bench: install ## Benchmarks: a table and JSON
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -32,7 +32,8 @@ from quickcomm.intelligence.module import (
 from quickcomm.kernel.bus import Delivery
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
-from quickcomm.kernel.keys import Authenticator, KeySettings, KeyStore
+from quickcomm.kernel.keys import Authenticator, KeySettings
+from quickcomm.kernel.keys.sql import SqlKeys
 from quickcomm.kernel.site_pack import load_pack, load_phrases
 from quickcomm.kernel.storage import Database
 
@@ -174,7 +175,7 @@ async def house(url: str | None, *, page: bool = True, **settings: object) -> As
     with tempfile.TemporaryDirectory() as folder:
         database = Database(Path(folder) / "site.sqlite")
         database.open()
-        bus, keys = SqlBus(database, clock), KeyStore(database, clock)
+        bus, keys = SqlBus(database, clock), SqlKeys(database, clock)
         model = await asyncio.to_thread(build_model, llm)
         intelligence = Intelligence(
             database=database,

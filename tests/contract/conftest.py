@@ -1,9 +1,14 @@
-"""What the contract tests share: one real Valkey server for all of them, each test with names of its own."""
+"""What the contract tests share: real servers, one of each kind, and each test with names of its own."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from tests.support.postgres import PostgresServer, programs
 from tests.support.valkey import Valkey
+
+from quickcomm.dashboard.module import MIGRATIONS
+from quickcomm.kernel.storage import Database, migrate
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +19,55 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    folder = programs()
+    if folder is None:
+        pytest.skip("There is no PostgreSQL server on this machine (Debian: apt-get install postgresql).")
+    server = PostgresServer(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def dashboard_template(postgres: PostgresServer) -> str:
+    """The name of a database with the dashboard's empty tables."""
+
+    def prepare(url: str) -> None:
+        database = Database(url)
+        try:
+            migrate(database.engine, "dashboard", MIGRATIONS)
+        finally:
+            database.engine.dispose()
+
+    return postgres.template(prepare)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | str]:
+    """Where to keep things: a new file, and a new database on a server."""
+    if request.param == "sqlite":
+        yield tmp_path / "store.sqlite"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    name = server.create()
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | str]:
+    """The same for the dashboard, whose tables may be there already."""
+    if request.param == "sqlite":
+        yield tmp_path / "store.sqlite"
+        return
+    template: str = request.getfixturevalue("dashboard_template")
+    server: PostgresServer = request.getfixturevalue("postgres")
+    name = server.create(template)
+    yield server.url(name)
+    server.drop(name)

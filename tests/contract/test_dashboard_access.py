@@ -48,8 +48,8 @@ ORIGIN = {"Sec-Fetch-Site": "same-origin"}
 
 
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
-    async with running(tmp_path) as site:
+async def site(tmp_path: Path, store: Path | str) -> AsyncIterator[Site]:
+    async with running(tmp_path, store=store) as site:
         yield site
 
 

@@ -32,6 +32,11 @@ from quickcomm.kernel.bus.redis_link import Link
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import FakeClock, SystemClock
 from quickcomm.kernel.errors import ForbiddenError
+from quickcomm.kernel.keys import KeyStore
+from quickcomm.kernel.keys.moving import forget_keys
+from quickcomm.kernel.keys.port import digest
+from quickcomm.kernel.keys.redis import RedisKeys
+from quickcomm.kernel.keys.sql import SqlKeys, keys_table, sessions_table
 from quickcomm.kernel.storage import Database
 
 DAY_NS = 86_400 * 10**9
@@ -75,6 +80,36 @@ async def served(path: Path, *, now_ns: int) -> None:
         await handled(bus, TRANSCRIPTS, "slow", reject=True)
         await site.store.publish(progress(stored, 10_240), utterance(stored, 6_144, "two"))
         await handled(bus, TRANSCRIPTS, "quick")
+        await make_keys(site.database)  # type: ignore[attr-defined]
+
+
+async def make_keys(database: Database) -> None:
+    """One that is good, with two sessions of which one is over, and one that was revoked; by well-known secrets."""
+    now = SystemClock().now_ns()
+
+    def run(connection: sa.Connection) -> None:
+        for name, revoked in (("good", None), ("revoked", now)):
+            row = {"id": f"key_{name}", "site": "main", "role": "admin", "name": name, "digest": digest(f"qc_{name}")}
+            connection.execute(keys_table.insert().values(**row, created_ns=now, revoked_ns=revoked))
+        for name, ends in (("open", now + 3_600 * 10**9), ("over", now - 1)):
+            session = {"digest": digest(name), "key_id": "key_good"}
+            connection.execute(sessions_table.insert().values(**session, expires_ns=ends))
+
+    keys = SqlKeys(database, SystemClock())
+    keys.migrate()
+    await database.write(run)
+
+
+async def assert_keys(keys: KeyStore) -> None:
+    assert {key.id: key.revoked_ns is None for key in await keys.list()} == {"key_good": True, "key_revoked": False}
+    found = await keys.verify("qc_good")
+    assert found is not None
+    assert (found.key_id, found.role, found.name, found.site) == ("key_good", "admin", "good", "main")
+    assert await keys.verify("qc_revoked") is None
+    session = await keys.verify_session("open")
+    assert session is not None
+    assert session.key_id == "key_good"
+    assert await keys.verify_session("over") is None
 
 
 class There:
@@ -85,6 +120,7 @@ class There:
         self.sessions = RedisSessions(url, self.clock, prefix=prefix)
         self.bus = RedisBus(url, SystemClock(), prefix=prefix)
         self.link = Link(url)
+        self.keys = RedisKeys(url, SystemClock(), prefix=prefix)
         self.prefix = prefix
 
     async def everything(self) -> dict[str, list[StoredEvent]]:
@@ -114,7 +150,7 @@ class There:
 async def looked_at(url: str, prefix: str) -> AsyncIterator[There]:
     async with AsyncExitStack() as stack:
         there = There(url, prefix)
-        for each in (there.sessions, there.bus, there.link):
+        for each in (there.sessions, there.bus, there.link, there.keys):
             stack.push_async_callback(each.aclose)
         yield there
 
@@ -171,7 +207,10 @@ async def assert_moved(directory: DataDirectory, url: str, prefix: str) -> None:
         event = await there.sessions.publish(progress(stored, 12_800), utterance(stored, 10_752))
         assert event is not None
         assert event.seq == 5
-    for table in (conversations, events, sql_bus.messages, sql_bus.groups, sql_bus.dead):
+        [session] = await there.link.call("KEYS", f"{prefix}:page-sessions:*")
+        assert 3_000 < await there.link.call("TTL", session) <= 3_600
+        await assert_keys(there.keys)
+    for table in (conversations, events, sql_bus.messages, sql_bus.groups, sql_bus.dead, keys_table, sessions_table):
         assert await rows(directory.database, table) == 0
 
 
@@ -283,10 +322,50 @@ async def test_serve_and_commands_on_the_directory_say_where_it_is(
     await settle(directory, valkey.url, prefix=tmp_path.name)
     with pytest.raises(ElsewhereError, match="quickcomm up"):
         check_here(directory)
-    for command in ("ledger", "dead-letters.list"):
+    for command in ("ledger", "dead-letters.list", "keys.list", "keys.create"):
         with pytest.raises(ElsewhereError, match="quickcomm up"):
             await administer(directory.path, command, {})
-    assert await administer(directory.path, "keys.list", {}) == []
+
+
+async def test_keys_that_a_former_version_left_behind_come_after(
+    directory: DataDirectory, valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut off anywhere; what was revoked in the store meanwhile stays revoked."""
+    await settle(directory, valkey.url, prefix=tmp_path.name)
+    database = Database(directory.database)
+    database.open()
+    async with looked_at(valkey.url, tmp_path.name) as there:
+        await there.link.call("DEL", f"{tmp_path.name}:keys:by-digest", f"{tmp_path.name}:keys:by-id")
+        try:
+            await make_keys(database)
+            call, left = Link.call, 0
+
+            async def cut(link: Link, command: str, *arguments: Any) -> Any:
+                nonlocal left
+                left -= 1
+                if left == 0:
+                    raise CutOffError
+                return await call(link, command, *arguments)
+
+            monkeypatch.setattr(Link, "call", cut)
+            for number in range(1, 50):
+                left = number
+                try:
+                    await settle(directory, valkey.url, prefix=tmp_path.name)
+                except CutOffError:
+                    continue
+                break
+            monkeypatch.undo()
+            assert number > 5
+            await assert_keys(there.keys)
+            await there.keys.revoke("key_good")
+            await database.write(forget_keys)
+            await make_keys(database)
+            await settle(directory, valkey.url, prefix=tmp_path.name)
+            assert await RedisKeys(valkey.url, SystemClock(), prefix=tmp_path.name).verify("qc_good") is None
+            assert await rows(directory.database, keys_table) == 0
+        finally:
+            await database.aclose()
 
 
 async def test_a_restored_backup_is_whole_by_itself(directory: DataDirectory, valkey: Valkey, tmp_path: Path) -> None:

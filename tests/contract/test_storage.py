@@ -2,32 +2,40 @@
 
 import asyncio
 import os
+import socket
 import threading
+import traceback
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
+from tests.support.postgres import PostgresServer
 
-from quickcomm.kernel.errors import BusyError, NotFoundError
+from quickcomm.kernel.errors import BusyError, ConfigurationError, NotFoundError
 from quickcomm.kernel.storage import Database, StorageError
 from quickcomm.kernel.storage.database import touch
 
-TABLE = sa.text("CREATE TABLE thing (name TEXT UNIQUE, blob BLOB)")
-INSERT = sa.text("INSERT INTO thing VALUES (:name, zeroblob(:size))")
+thing = sa.Table(
+    "thing",
+    sa.MetaData(),
+    sa.Column("place", sa.Integer, primary_key=True),
+    sa.Column("name", sa.Text, unique=True),
+    sa.Column("blob", sa.LargeBinary),
+)
 
 
 def insert(name: str, size: int = 1) -> Callable[[Connection], str]:
     def run(connection: Connection) -> str:
-        connection.execute(INSERT, {"name": name, "size": size})
+        connection.execute(thing.insert(), {"name": name, "blob": bytes(size)})
         return name
 
     return run
 
 
 def create(connection: Connection) -> None:
-    connection.execute(TABLE)
+    thing.create(connection)
 
 
 def refuse_writes(connection: Connection) -> None:
@@ -35,14 +43,28 @@ def refuse_writes(connection: Connection) -> None:
 
 
 async def names(database: Database) -> list[str]:
-    return await database.read(lambda c: list(c.execute(sa.text("SELECT name FROM thing ORDER BY rowid")).scalars()))
+    return await database.read(lambda c: list(c.execute(sa.select(thing.c.name).order_by(thing.c.place)).scalars()))
+
+
+async def opened(where: Path | str) -> Database:
+    made = Database(where)
+    made.open()
+    await made.write(create)
+    return made
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    made = Database(tmp_path / "site.sqlite")
-    made.open()
-    await made.write(create)
+async def database(empty_store: Path | str) -> AsyncIterator[Database]:
+    """On both."""
+    made = await opened(empty_store)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+async def file(tmp_path: Path) -> AsyncIterator[Database]:
+    """What only SQLite does."""
+    made = await opened(tmp_path / "site.sqlite")
     yield made
     await made.aclose()
 
@@ -93,50 +115,50 @@ async def test_a_failing_function_does_not_harm_its_neighbours(database: Databas
     assert await names(database) == ["a", "b", "c"]
 
 
-async def test_a_full_disk_loses_nothing_that_was_promised(database: Database) -> None:
+async def test_a_full_disk_loses_nothing_that_was_promised(file: Database) -> None:
     """Whatever SQLite takes back, a write that returned is there, and one that failed is not."""
 
     def limit(connection: Connection, pages: int) -> None:
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
 
-    await database.write(lambda connection: limit(connection, 40))
+    await file.write(lambda connection: limit(connection, 40))
     attempts = [f"n{i}" for i in range(12)]
     results = await asyncio.gather(
-        *(database.write(insert(name, 300_000 if i == 5 else 10)) for i, name in enumerate(attempts)),
+        *(file.write(insert(name, 300_000 if i == 5 else 10)) for i, name in enumerate(attempts)),
         return_exceptions=True,
     )
     assert isinstance(results[5], StorageError)
     assert results[5].retryable
-    assert await names(database) == [name for name, result in zip(attempts, results, strict=True) if result == name]
-    await database.write(lambda connection: limit(connection, 1_000_000))
-    assert await database.write(insert("later", 300_000)) == "later"
+    assert await names(file) == [name for name, result in zip(attempts, results, strict=True) if result == name]
+    await file.write(lambda connection: limit(connection, 1_000_000))
+    assert await file.write(insert("later", 300_000)) == "later"
 
 
-async def test_a_transaction_that_sqlite_took_back_fails_as_a_whole(database: Database) -> None:
+async def test_a_transaction_that_sqlite_took_back_fails_as_a_whole(file: Database) -> None:
     def rolled_back(connection: Connection) -> None:
         connection.connection.driver_connection.rollback()  # type: ignore[union-attr] # as SQLite does on its own
         connection.execute(sa.text("SELECT * FROM nowhere"))
 
     results = await asyncio.gather(
-        *(database.write(f) for f in (insert("a"), rolled_back, insert("b"))), return_exceptions=True
+        *(file.write(f) for f in (insert("a"), rolled_back, insert("b"))), return_exceptions=True
     )
-    kept = await names(database)
+    kept = await names(file)
     assert kept == [result for result in results if isinstance(result, str)]
-    assert await database.write(insert("c")) == "c"
+    assert await file.write(insert("c")) == "c"
 
 
-async def test_read_only_is_told(database: Database) -> None:
-    await database.write(refuse_writes)
+async def test_read_only_is_told(file: Database) -> None:
+    await file.write(refuse_writes)
     with pytest.raises(StorageError):
-        await database.write(insert("a"))
-    driver = database.engine.raw_connection().driver_connection
+        await file.write(insert("a"))
+    driver = file.engine.raw_connection().driver_connection
     assert driver is not None
     driver.execute("PRAGMA query_only=OFF")
-    assert await database.write(insert("b")) == "b"
+    assert await file.write(insert("b")) == "b"
 
 
 async def test_readers_cannot_write(database: Database) -> None:
-    with pytest.raises(StorageError, match="readonly"):
+    with pytest.raises(StorageError, match=r"read-?only"):
         await database.read(insert("a"))
 
 
@@ -150,10 +172,7 @@ async def test_too_many_writes_are_refused_and_not_piled_up(
     assert len(await names(database)) == 50 - len(refused)
 
 
-async def test_closing_finishes_what_waits_and_may_be_done_again(tmp_path: Path) -> None:
-    database = Database(tmp_path / "site.sqlite")
-    database.open()
-    await database.write(create)
+async def test_closing_finishes_what_waits_and_may_be_done_again(database: Database) -> None:
     waiting = [asyncio.ensure_future(database.write(insert(f"n{i}"))) for i in range(100)]
     await asyncio.sleep(0)
     await database.aclose()
@@ -176,7 +195,7 @@ def test_a_loop_that_is_gone_does_not_end_the_writer(tmp_path: Path) -> None:
         def slow(connection: Connection) -> None:
             loop.call_soon_threadsafe(started.set)
             go.wait(10)
-            connection.execute(TABLE)
+            create(connection)
 
         task = asyncio.ensure_future(database.write(slow))
         await started.wait()
@@ -206,3 +225,142 @@ def test_what_cannot_be_opened(tmp_path: Path) -> None:
         (tmp_path / "locked").mkdir(mode=0o500)
         with pytest.raises(StorageError, match="cannot be opened"):
             Database(tmp_path / "locked" / "site.sqlite").open()
+
+
+def test_what_is_no_database() -> None:
+    for where in ("mysql://root:swordfish@db/x", "postgresql://quickcomm:swordfish@db:port/x"):
+        with pytest.raises(ConfigurationError) as refused:
+            Database(where)
+        assert "swordfish" not in str(refused.value)
+
+
+# -- on a server ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def served(postgres: PostgresServer) -> AsyncIterator[Database]:
+    name = postgres.create()
+    made = await opened(postgres.url(name))
+    yield made
+    await made.aclose()
+    postgres.drop(name)
+
+
+async def test_a_server_that_was_killed_is_found_again(served: Database, postgres: PostgresServer) -> None:
+    started, killed = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def cut_off(connection: Connection) -> None:
+        insert("cut off")(connection)
+        loop.call_soon_threadsafe(started.set)
+        killed.wait(10)
+        insert("too late")(connection)
+
+    assert await served.write(insert("a")) == "a"
+    assert await names(served) == ["a"]
+    losing = asyncio.gather(*(served.write(f) for f in (insert("b"), cut_off, insert("c"))), return_exceptions=True)
+    await started.wait()
+    postgres.kill()
+    try:
+        killed.set()
+        results = await losing
+        for call in (names(served), served.write(insert("d"))):
+            with pytest.raises(StorageError) as away:
+                await call
+            assert away.value.retryable
+    finally:
+        postgres.start()
+    kept = [result for result in results if isinstance(result, str)]
+    assert all(isinstance(result, str) or (isinstance(result, StorageError) and result.retryable) for result in results)
+    assert "cut off" not in kept
+    assert await served.write(insert("d")) == "d"
+    assert await names(served) == ["a", *kept, "d"]
+
+
+async def test_connections_that_the_server_closed_are_made_again(served: Database) -> None:
+    await served.write(insert("a"))
+    await names(served)
+
+    def close_others(connection: Connection) -> None:
+        connection.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+    await served.write(close_others)
+    assert await names(served) == ["a"]
+
+    def close_writer(connection: Connection) -> None:
+        connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    with pytest.raises(StorageError):
+        await served.write(close_writer)
+    assert await served.write(insert("b")) == "b"
+
+
+async def test_two_processes_write_one_after_the_other(served: Database, postgres: PostgresServer) -> None:
+    """Each reads, adds one and writes: no addition may be lost."""
+    name = str(served.engine.url.database)
+    other = Database(postgres.url(name))
+    other.open()
+    await served.write(insert("n", 0))
+
+    def add(connection: Connection) -> None:
+        blob = connection.execute(sa.select(thing.c.blob)).scalar_one()
+        connection.execute(thing.update().values(blob=blob + b"."))
+
+    both = [database.write(add) for _ in range(100) for database in (served, other)]
+    await asyncio.gather(*both)
+    blob = await other.read(lambda connection: connection.execute(sa.select(thing.c.blob)).scalar_one())
+    await other.aclose()
+    assert len(blob) == 200
+
+
+async def test_errors_repeat_no_values(served: Database) -> None:
+    await served.write(insert("swordfish"))
+
+    def broken(connection: Connection) -> None:
+        connection.execute(sa.text("SELECT CAST(name AS integer) FROM thing"))
+
+    for function in (insert("swordfish"), broken):
+        with pytest.raises(StorageError) as failed:
+            await served.write(function)
+        assert "swordfish" not in "".join(traceback.format_exception(failed.value))
+    with pytest.raises(StorageError, match="UniqueViolation"):
+        await served.write(insert("swordfish"))
+
+
+async def test_a_reader_sees_one_moment(served: Database) -> None:
+    await served.write(insert("a"))
+    seen, written = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def look(connection: Connection) -> tuple[int, int]:
+        count = sa.select(sa.func.count()).select_from(thing)
+        before = connection.execute(count).scalar_one()
+        loop.call_soon_threadsafe(seen.set)
+        written.wait(10)
+        return before, connection.execute(count).scalar_one()
+
+    looking = asyncio.ensure_future(served.read(look))
+    await seen.wait()
+    await served.write(insert("b"))
+    written.set()
+    assert await looking == (1, 1)
+
+
+def test_a_server_that_cannot_be_had(postgres: PostgresServer) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        nobody = f"postgresql://quickcomm:swordfish@127.0.0.1:{probe.getsockname()[1]}/x?connect_timeout=2"
+    for url, reason in {
+        nobody: "refused",
+        postgres.url("nowhere", tcp=True, password="swordfish"): "does not exist",
+        postgres.url(tcp=True, password="swordfish", query="sslmode=require"): "SSL",
+        postgres.url(tcp=True, password="swordfish", query="sslmod=require"): "sslmod",
+    }.items():
+        with pytest.raises(StorageError, match="cannot be opened") as failed:
+            Database(url).open()
+        assert reason in str(failed.value)
+        assert "***" in str(failed.value)
+        assert "swordfish" not in "".join(traceback.format_exception(failed.value))

@@ -23,9 +23,7 @@ from quickcomm.kernel.bus.redis_names import PARTITIONS, partition
 from quickcomm.kernel.telemetry.live import ENOUGH
 
 Json = dict[str, Any]
-SHAPES: Final = ("monolith",)
-DATABASES: Final = {"monolith": "quickcomm.sqlite"}
-"""By shape, the file in which the dashboard keeps its things."""
+SHAPES: Final = ("monolith", "services")
 HELD_S: Final = 2.0
 BUDGET_S: Final = 1.0
 STAGE: Final = re.compile(r"\((\w+)[,)]")
@@ -112,6 +110,12 @@ def held(database: Path) -> Iterator[None]:
         connection.close()
 
 
+def dashboard_of(site: Site, shape: str) -> Path:
+    """Where the dashboard keeps its things."""
+    directory = site.layout.directory
+    return directory.dashboard.database if shape == "services" else directory.database
+
+
 def apart() -> list[str]:
     """Conversations of which none waits behind another one on the bus."""
     found: dict[int, str] = {}
@@ -132,7 +136,7 @@ async def test_a_slow_query_in_the_dashboard_is_named(new_site: NewSite, shape: 
     await asyncio.to_thread(site.key, "read")
     said: list[str] = []
     while len(said) < ENOUGH:
-        said += await say_at_once(site, apart(), site.data_dir / DATABASES[shape])
+        said += await say_at_once(site, apart(), dashboard_of(site, shape))
     for utterance_id in (said[0], said[-1]):
         assert named(await trace_says(site, utterance_id)) == "store"
     assert named(await page_says(site)) == "store"

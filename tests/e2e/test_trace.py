@@ -156,6 +156,34 @@ async def test_what_is_out_of_the_sample_is_kept_when_it_is_slow(new_server: New
         )
 
 
+async def test_over_core_and_dashboard_it_is_one_trace_and_each_tells_its_part(new_site: NewSite, talk: Talk) -> None:
+    """Nothing is in the sample; all of it is slow, which the core hears by the direct link."""
+    async with otlp_receiver() as received:
+        settings = tracing_to(received, QUICKCOMM_TELEMETRY_SAMPLE="0", QUICKCOMM_TELEMETRY_SLOW_MS="1")
+        site = new_site("--shape", "services", **settings)
+        await asyncio.to_thread(site.start)
+        key = await asyncio.to_thread(site.key)
+        async with viewer(site) as cards:
+            wire = await converse(site.url, key, talk.wire, conversation_id=new_id("apart"))
+            await received.until(lambda got: whole(got, wire))
+        for said in wire.of("utterance"):
+            spans = {span.name: span for span in received.trace(of(said["utterance_id"]))}
+            assert {name: spans[name].service for name in STAGES} == SERVICES
+            assert {spans[name].parent_id for name in STAGES} == {spans["utterance"].span_id}
+            assert spans["utterance"].attributes["quickcomm.kept"] == "slow"
+            core, page = ({spans[name].instance for name in names} for names in (STAGES[:6], STAGES[6:]))
+            assert len(core) == len(page) == 1
+            assert core != page
+            # What happened within a stage may be known to another process than the stage itself.
+            assert (spans["insights.commit"].instance, spans["insights.commit"].parent_id) == (
+                *core,
+                spans["store"].span_id,
+            )
+            assert cards[said["utterance_id"]]["trace_id"] == spans["utterance"].trace_id
+        [conversation] = received.named("conversation")
+        assert conversation.service == "quickcomm-dashboard"
+
+
 async def test_behind_an_edge_a_request_is_one_trace_from_the_public_port_on(new_site: NewSite, talk: Talk) -> None:
     """The collector is named once, for the processes; the edge's access log and the server's spans have the same id."""
     async with otlp_receiver() as received:

@@ -11,7 +11,7 @@ from tests.e2e.test_kills import shift
 from tests.support.kills import VICTIMS, killed_over
 from tests.support.talk import RATE
 
-SHAPES: Final = ("monolith",)
+SHAPES: Final = ("monolith", "services")
 
 
 @cache

@@ -22,6 +22,7 @@ from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.http import create_app
 from quickcomm.kernel.keys import Authenticator, KeySettings, KeyStore, Role
+from quickcomm.kernel.keys.sql import SqlKeys
 from quickcomm.kernel.storage import Database, migrate
 
 Message = UtteranceTranscribed | InsightsFound | ConversationChanged | ConversationSummarized
@@ -134,17 +135,24 @@ class Site:
 
 @asynccontextmanager
 async def running(
-    path: Path, settings: DashboardSettings | None = None, neighbours: Neighbours | None = None
+    path: Path,
+    settings: DashboardSettings | None = None,
+    neighbours: Neighbours | None = None,
+    store: Path | str | None = None,
 ) -> AsyncIterator[Site]:
+    """`store`: where the dashboard keeps what it knows, if not where bus and keys are."""
     database = Database(path / "site.sqlite")
     database.open()
+    own = database if store is None else Database(store)
+    if own is not database:
+        own.open()
     clock = SystemClock()
     bus = SqlBus(database, clock)
-    keys = KeyStore(database, clock)
+    keys = SqlKeys(database, clock)
     auth = Authenticator(keys, clock, KeySettings(failures_burst=1000))
     receipts: asyncio.Queue[Receipt] = asyncio.Queue()
     dashboard = Dashboard(
-        database=database,
+        database=own,
         bus=bus,
         clock=clock,
         keys=auth,
@@ -155,7 +163,7 @@ async def running(
     migrate(database.engine, "bus", BUS_MIGRATIONS)
     keys.migrate()
     dashboard.migrate()
-    site = Site(database, bus, dashboard, keys)
+    site = Site(own, bus, dashboard, keys)
     site.receipts = receipts
     for role in get_args(Role):
         site.tokens[role] = (await keys.create(role, name=f"the {role}")).key
@@ -175,6 +183,7 @@ async def running(
             await dashboard.aclose()
     finally:
         await runner.cleanup()
+        await own.aclose()
         await database.aclose()
 
 

@@ -20,6 +20,7 @@ from quickcomm.audio.service.listener import Tools
 from quickcomm.audio.service.manager import Manager, Session
 from quickcomm.audio.service.transcriber import Transcriber
 from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.storage import Database, migrate
@@ -71,9 +72,16 @@ class Loudness:
 
 
 class Silent:
-    """No live captions."""
+    """No live captions. `gives_receipts`: somebody is said to send receipts."""
+
+    def __init__(self, *, gives_receipts: bool = False) -> None:
+        self.gives_receipts = gives_receipts
+        self.shown: list[UtteranceTranscribed] = []
 
     def caption(self, caption: Caption) -> None: ...
+
+    def published(self, message: UtteranceTranscribed) -> None:
+        self.shown.append(message)
 
     def watched(self, site: str, channel: str) -> bool:  # noqa: ARG002 - the port's signature
         return False
@@ -120,6 +128,7 @@ class Hall:
         self.bus = SqlBus(self.database, self.clock)
         self.engine = engine
         self.transcriber = Transcriber(engine, self.clock)
+        self.captions = Silent()
         self.front_end = FrontEnd(Loudness(), self.clock, capacity=16, snapshot_every_s=0.0)
         tools = Tools(
             settings=settings,
@@ -127,7 +136,7 @@ class Hall:
             store=self.store,
             front_end=self.front_end,
             transcriber=self.transcriber,
-            captions=Silent(),
+            captions=self.captions,
             recorder=recorder,
         )
         self.manager = Manager(tools, self._spawn)

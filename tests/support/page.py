@@ -131,7 +131,7 @@ class Hotel:
 
     async def painted_ms(self, utterance_id: str) -> float:
         """What a page has reported, from the store: REST does not give it."""
-        return await asyncio.to_thread(_painted_ms, self.server.data_dir / "quickcomm.sqlite", utterance_id)
+        return await asyncio.to_thread(_painted_ms, self.server.page_database, utterance_id)
 
     async def utterance_ids(self) -> list[str]:
         items = json.loads(await self._get("/v1/utterances?limit=100"))["items"]

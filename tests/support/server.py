@@ -92,6 +92,11 @@ class Server:
         self._keys: dict[str, Key] = {}
 
     @property
+    def page_database(self) -> Path:
+        """Where cards and tasks are kept."""
+        return self.data_dir / "quickcomm.sqlite"
+
+    @property
     def log(self) -> str:
         path = self.data_dir.parent / f"{self.data_dir.name}.log"
         return path.read_text(errors="replace") if path.exists() else ""

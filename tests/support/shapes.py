@@ -1,4 +1,8 @@
-"""The ways of running that the same tests are run against: `E2E_SHAPE=monolith-up` runs them through edge and store."""
+"""The ways of running that the same tests are run against.
+
+`E2E_SHAPE=monolith-up` runs them through edge and store, `E2E_SHAPE=services` with the dashboard as a service of its
+own as well.
+"""
 
 import os
 from collections.abc import Iterator
@@ -7,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from tests.support.server import Server
-from tests.support.site import Behind
+from tests.support.site import Apart, Behind
 
-SHAPES: Final[dict[str, type[Server]]] = {"serve": Server, "monolith-up": Behind}
+SHAPES: Final[dict[str, type[Server]]] = {"serve": Server, "monolith-up": Behind, "services": Apart}
 
 
 def server_class() -> type[Server]:

@@ -109,31 +109,32 @@ class Site(Server):
 
 
 class Behind(Site):
-    """A site that tests take for a single server: `kill` kills the monolith, and the supervisor starts it again."""
+    """A site that tests take for a single server: `kill` kills what serves, and the supervisor starts it again."""
+
+    serving: tuple[str, ...] = ("monolith",)
 
     def __init__(self, data_dir: Path, *flags: str, **settings: str) -> None:
         super().__init__(data_dir, *flags, **settings)
-        self._killed: Identity | None = None
+        self._killed: set[int] = set()
 
     def launch(self) -> None:
-        if self._killed is None:
+        if not self._killed:
             super().launch()
 
     def kill(self) -> None:
         """Nothing happens where it is dead already."""
-        [row] = [row for row in self.status() if row["module"] == "monolith"]
-        found = identify("monolith", row["pid"]) if row["pid"] else None
-        if found is not None:
-            self._killed = found
-            os.kill(found.pid, signal.SIGKILL)
+        rows = [row for row in self.status() if row["module"] in self.serving and row["pid"]]
+        found = [identify(row["module"], row["pid"]) for row in rows]
+        for identity in [each for each in found if each is not None]:
+            self._killed.add(identity.pid)
+            os.kill(identity.pid, signal.SIGKILL)
 
     def _whole(self, rows: list[dict[str, Any]]) -> bool:
-        before = self._killed.pid if self._killed is not None else None
-        return super()._whole(rows) and all(row["pid"] != before for row in rows)
+        return super()._whole(rows) and not any(row["pid"] in self._killed for row in rows)
 
     def wait_ready(self) -> None:
         super().wait_ready()
-        self._killed = None
+        self._killed = set()
 
     def wait(self, timeout: float = STOP_WITHIN_S) -> int:
         return super().wait(timeout)
@@ -145,3 +146,16 @@ class Behind(Site):
         status = super().stop()
         assert self.left_behind() == []
         return status
+
+
+class Apart(Behind):
+    """As `Behind`, with the dashboard as a service of its own."""
+
+    serving = ("core", "dashboard")
+
+    def __init__(self, data_dir: Path, *flags: str, **settings: str) -> None:
+        super().__init__(data_dir, "--shape", "services", *flags, **settings)
+
+    @property
+    def page_database(self) -> Path:
+        return self.layout.directory.dashboard.database

@@ -60,6 +60,6 @@ class Valkey:
         try:
             with socket.create_connection(("127.0.0.1", self.port), 1.0) as client:
                 client.sendall(b"PING\r\n")
-                return client.recv(64).startswith(b"+PONG")
+                return client.recv(64).startswith((b"+PONG", b"-NOAUTH"))  # with users of its own
         except OSError:
             return False

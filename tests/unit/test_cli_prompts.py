@@ -13,17 +13,13 @@ import pytest
 from click.testing import CliRunner, Result
 from tests.support.prompting import PHRASES, ScriptedModel, failing, named, oracle, write
 
-from quickcomm.audio.module import Audio
-from quickcomm.contracts.conversations import ConversationChanged
 from quickcomm.entrypoints.administration import Administration, Answer, admin_socket
 from quickcomm.entrypoints.cli import main
 from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.prompt_administration import PromptAdministration
 from quickcomm.intelligence.module import Examined, Intelligence, Prompting
 from quickcomm.intelligence.ports import ModelNotAllowedError, ModelRequest
-from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
-from quickcomm.kernel.keys import KeyStore
 from quickcomm.kernel.site_pack import load_pack
 from quickcomm.kernel.storage import Database
 
@@ -66,16 +62,7 @@ async def running(path: Path, *, connected: bool = True) -> AsyncIterator[Runnin
         prompting = Prompting(database, load_pack(), clock)
         prompting.desk.connect(Examined(model=model) if connected else None)
 
-        async def nothing(_id: str | None = None) -> list[ConversationChanged]:
-            return await Audio.stored_ledgers(database, clock, None)
-
-        async def status() -> Answer:
-            return []
-
-        commands = PromptAdministration(prompting).commands()
-        administration = Administration(
-            database, SqlBus(database, clock), KeyStore(database, clock), nothing, status, commands
-        )
+        administration = Administration(PromptAdministration(prompting).commands())
         try:
             async with admin_socket(administration, directory.socket):
                 yield Running(directory, prompting, model)

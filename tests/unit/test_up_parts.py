@@ -8,8 +8,9 @@ import pytest
 from quickcomm.edge.module import Public, Purpose
 from quickcomm.entrypoints import cli_up
 from quickcomm.entrypoints.data_directory import DataDirectory, DataDirectoryBusyError
+from quickcomm.entrypoints.moving import check_shape
 from quickcomm.entrypoints.settings import Settings
-from quickcomm.entrypoints.up import ports
+from quickcomm.entrypoints.up import modules, ports
 from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.entrypoints.up.modules import SHAPES, Site, clusters, rows
 from quickcomm.kernel.errors import ConfigurationError
@@ -27,6 +28,7 @@ def site(path: Path) -> Site:
         public_url="https://x:8443",
         redis_url="unix:///v.sock",
         flags=("--log-level", "info"),
+        engine_flags=("--stt-model", "base"),
     )
 
 
@@ -76,13 +78,33 @@ def test_the_monolith_serves_every_purpose(tmp_path: Path) -> None:
     assert program.environment["QUICKCOMM_INSTANCE_SOCKET"] == "/m.sock"
     assert program.environment["QUICKCOMM_INSTANCE_NAME"] == "monolith-1"
     assert program.environment["QUICKCOMM_REDIS_URL"] == "unix:///v.sock"
-    assert program.command[-2:] == ("--log-level", "info")
+    assert program.command[-4:] == ("--log-level", "info", "--stt-model", "base")
     assert program.drain_s > Settings().audio.drain_s
 
 
-def test_a_shape_that_does_not_serve_every_purpose_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="audio, health, live, page, rest"):
-        rows("services", site(tmp_path))
+def test_a_shape_that_does_not_serve_every_purpose_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(modules, "SHAPES", {"half": lambda site: SHAPES["services"](site)[1:]})
+    with pytest.raises(ConfigurationError, match="health, live, page, rest"):
+        rows("half", site(tmp_path))
+
+
+def test_as_services_sound_goes_to_the_core_and_all_else_to_the_dashboard(tmp_path: Path) -> None:
+    found = rows("services", site(tmp_path))
+    assert clusters(found) == {**dict.fromkeys(Purpose, "dashboard"), Purpose.AUDIO: "core"}
+    assert [row.module.name for row in found] == ["dashboard", "core"]
+    dashboard, core = (row.module.program(f"{row.module.name}-1", "/x.sock").command for row in found)
+    assert "--stt-model" in core
+    assert "--stt-model" not in dashboard
+    assert "--log-level" in dashboard
+
+
+def test_a_monolith_does_not_begin_without_the_cards_that_a_dashboard_of_its_own_has(tmp_path: Path) -> None:
+    directory = DataDirectory(tmp_path)
+    check_shape(directory, "monolith")
+    directory.dashboard.path.mkdir()
+    check_shape(directory, "services")
+    with pytest.raises(ConfigurationError, match="--shape services"):
+        check_shape(directory, "monolith")
 
 
 def test_every_shape_of_the_command_line_is_in_the_table() -> None:

@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy import Connection
 
 from quickcomm.audio.adapters.engines import engine_class
+from quickcomm.audio.adapters.link import DashboardLink
 from quickcomm.audio.adapters.recorder import FlacRecorder
 from quickcomm.audio.adapters.silero import Silero
 from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
@@ -258,6 +259,8 @@ __all__ = [
     "AudioHealth",
     "AudioSettings",
     "Caller",
+    "Captions",
+    "DashboardLink",
     "EngineOptions",
     "Int16",
     "Places",

@@ -222,11 +222,20 @@ class SessionStore(Protocol):
 
 
 class Captions(Protocol):
-    """Where live captions go. Never blocks, may lose them."""
+    """Where it is shown at once what is said. Never blocks, may lose what it gets."""
+
+    @property
+    def gives_receipts(self) -> bool:
+        """Whether somebody tells how long the way to the page took (`Audio.receipt`)."""
+        ...
 
     def caption(self, caption: Caption) -> None: ...
 
     def watched(self, site: str, channel: str) -> bool: ...
+
+    def published(self, message: UtteranceTranscribed) -> None:
+        """An utterance is durable; the bus brings it as well."""
+        ...
 
 
 class RecordingError(QuickCommError):

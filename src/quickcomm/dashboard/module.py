@@ -7,8 +7,10 @@ from typing import Final
 
 from aiohttp import web
 
+from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.timing import Latency
 from quickcomm.dashboard.adapters.hub import Hub
+from quickcomm.dashboard.adapters.instances import Instances
 from quickcomm.dashboard.adapters.live import LiveFeed
 from quickcomm.dashboard.adapters.page import STATIC, PageFiles
 from quickcomm.dashboard.adapters.queries import SqlQueries
@@ -19,9 +21,7 @@ from quickcomm.dashboard.adapters.state import SqlStore
 from quickcomm.dashboard.adapters.waterfalls import Waterfalls, WaterfallView
 from quickcomm.dashboard.model.report import ShiftReport
 from quickcomm.dashboard.ports import (
-    Alarm,
     Captions,
-    ClassifierHealth,
     DashboardSettings,
     Health,
     HealthProvider,
@@ -47,6 +47,7 @@ __all__ = [
     "DashboardSettings",
     "Health",
     "HealthProvider",
+    "Instances",
     "Neighbours",
     "OnReceipt",
     "WaterfallView",
@@ -98,6 +99,11 @@ class Dashboard:
             metrics_open=settings.metrics_open,
         )
         self._page = PageFiles()
+        self._instances: Instances | None = None
+
+    def follow(self, instances: Instances) -> None:
+        """Before `run`, where audio and intelligence are other processes."""
+        self._instances = instances
 
     @property
     def captions(self) -> Captions:
@@ -138,6 +144,8 @@ class Dashboard:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._service.run(self._bus), name="dashboard:consume")
             group.create_task(self._live.broadcast_health(), name="dashboard:health")
+            if self._instances is not None:
+                group.create_task(self._instances.run(self._hub, self._service.committed), name="dashboard:instances")
 
     async def shift_report(self, site: str, since_ns: int | None) -> ShiftReport:
         """What came in since then (or in the last 8 hours), what is open, what was slow. Raises `InvalidInputError`."""
@@ -155,3 +163,5 @@ class Dashboard:
         """Send the pages away and store what is left. May be called again."""
         await self._live.close()
         await self._service.drain()
+        if self._instances is not None:
+            await self._instances.aclose()

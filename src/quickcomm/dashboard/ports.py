@@ -6,8 +6,10 @@ from typing import Literal, Protocol, TypeVar
 import msgspec
 
 from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.prompts import PromptsView
 from quickcomm.contracts.timing import Latency
+from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.contracts.usage import UsageReport
 from quickcomm.dashboard.model.edits import Action
 from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, TaskStatus, UtteranceRecord
@@ -17,28 +19,6 @@ from quickcomm.kernel.telemetry import Budget
 from quickcomm.kernel.telemetry.stages import StageHealth
 
 T = TypeVar("T")
-
-
-class Alarm(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that people should know of. `since` is RFC 3339."""
-
-    code: str
-    message: str
-    since: str
-
-
-class ClassifierHealth(msgspec.Struct, frozen=True, kw_only=True):
-    """Who answers now; `degraded` when the local one stands in for the LLM, `off` where there is none.
-
-    `message` says it to operators; `since` is RFC 3339.
-    """
-
-    model: str = ""
-    source: Literal["llm", "local"] = "local"
-    degraded: bool = False
-    state: Literal["up", "degraded", "off"] = "off"
-    message: str = ""
-    since: str | None = None
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +75,8 @@ class DashboardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     health_every_s: float = 2.0
     replay: int = 100
     metrics_open: bool = False
+    database_url: str | None = None
+    """PostgreSQL of a dashboard that is a service of its own; None: a SQLite file in its part of the data directory."""
 
 
 class State(Protocol):
@@ -206,12 +188,21 @@ class Live(Protocol):
 class Captions(Protocol):
     """Where audio shows what is being said now."""
 
+    @property
+    def gives_receipts(self) -> bool:
+        """Whether `OnReceipt` is called for what is said now."""
+        ...
+
     def caption(self, caption: Caption) -> None:
         """Push it to whoever looks. Never blocks; may drop."""
         ...
 
     def watched(self, site: str, channel: str) -> bool:
         """Whether somebody is looking, so that making captions is worth the work."""
+        ...
+
+    def published(self, message: UtteranceTranscribed) -> None:
+        """An utterance is durable. Within a process the bus brings it as soon."""
         ...
 
 

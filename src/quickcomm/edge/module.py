@@ -6,20 +6,26 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import structlog
 
 from quickcomm.edge.adapters.admin import EdgeUnavailableError, EnvoyAdmin
+from quickcomm.edge.adapters.certificate import Certificate
 from quickcomm.edge.adapters.files import WatchedFiles, replace
 from quickcomm.edge.model.clusters import Backend, assignment, bootstrap, cluster
-from quickcomm.edge.model.listener import Public, Tls, listener
+from quickcomm.edge.model.listener import CERTIFICATE, Public, Tls, listener
 from quickcomm.edge.model.routes import ROUTES, Purpose, route_configuration
 from quickcomm.edge.model.settings import EdgeSettings
 from quickcomm.edge.model.tracing import collector
 from quickcomm.edge.ports import EdgeControl, Listening
+from quickcomm.kernel.errors import ConfigurationError
 
 CONFIRM_EVERY_S: Final = 0.02
 CONFIRM_WITHIN_S: Final = 15.0
 LISTENERS: Final = "listeners"
 CLUSTERS: Final = "clusters"
+CERTIFICATE_EVERY_S: Final = 2.0
+
+log = structlog.get_logger(__name__)
 
 
 class Edge:
@@ -31,6 +37,8 @@ class Edge:
         self._files = WatchedFiles(root / "xds")
         self.admin_socket = root / "envoy.sock"
         self.control: EdgeControl = control or EnvoyAdmin(self.admin_socket)
+        self._certificate: Certificate | None = None
+        self._said = ""
         self._wanted: dict[str, str] = {}
         """Statistic → version that Envoy will report once it has the newest files."""
 
@@ -49,6 +57,11 @@ class Edge:
         self, public: Public, clusters: Mapping[Purpose, str], serving: Mapping[str, Sequence[Backend]] | None = None
     ) -> bytes:
         """Everything; `serving` is who serves already. What Envoy starts with comes back, to see if it changed."""
+        certificate = None
+        if public.tls is not None:
+            self._certificate = Certificate(public.tls, self._files, self._root / "tls")
+            self.refresh_certificate()
+            certificate = self._files.source(CERTIFICATE)
         names = sorted(set(clusters.values()))
         for name in names:
             self.put_endpoints(name, (serving or {}).get(name, ()))
@@ -57,7 +70,7 @@ class Edge:
             CLUSTERS, (*found, *collector(self._settings))
         )
         self.put_routes(clusters)
-        heard = listener(public, self._settings, self._files.source("routes"))
+        heard = listener(public, self._settings, self._files.source("routes"), certificate)
         self._wanted["listener_manager.lds.version_text"] = self._files.put(LISTENERS, (heard,))
         first = bootstrap(
             str(self.admin_socket), self._settings, self._files.source(LISTENERS), self._files.source(CLUSTERS)
@@ -65,6 +78,27 @@ class Edge:
         content = msgspec.json.encode(first)
         replace(self._root / "bootstrap.json", content)
         return content
+
+    def refresh_certificate(self) -> bool:
+        """Take over a certificate that has changed; whether it has. Raises `ConfigurationError` for a bad one."""
+        if self._certificate is None or not self._certificate.refresh():
+            return False
+        self._wanted[f"sds.{CERTIFICATE}.version_text"] = self._certificate.version
+        return True
+
+    async def watch_certificate(self) -> None:
+        """Until cancelled. One that is no good is told of, and the old one stays."""
+        while True:
+            await asyncio.sleep(CERTIFICATE_EVERY_S)
+            try:
+                if self.refresh_certificate():
+                    log.info("edge.certificate_replaced")
+            except ConfigurationError as error:
+                if str(error) != self._said:
+                    log.warning("edge.certificate_refused", error=str(error))
+                self._said = str(error)
+            else:
+                self._said = ""
 
     def put_routes(self, clusters: Mapping[Purpose, str]) -> None:
         """Which cluster serves which purpose, from now on."""
@@ -93,4 +127,14 @@ class Edge:
             raise EdgeUnavailableError(f"The edge has not taken over: {', '.join(sorted(missing))}.") from None
 
 
-__all__ = ["Backend", "Edge", "EdgeSettings", "EdgeUnavailableError", "Listening", "Public", "Purpose", "Tls"]
+__all__ = [
+    "Backend",
+    "Edge",
+    "EdgeSettings",
+    "EdgeUnavailableError",
+    "Listening",
+    "Public",
+    "Purpose",
+    "Tls",
+    "replace",
+]

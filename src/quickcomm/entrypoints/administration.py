@@ -17,17 +17,30 @@ from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.kernel.errors import ConfigurationError, InvalidInputError, NotFoundError, QuickCommError
 
 if TYPE_CHECKING:  # SQLAlchemy takes longer than all the rest; asking a running server does without
-    from quickcomm.kernel.bus import Bus
+    from quickcomm.kernel.bus import DeadLetter
     from quickcomm.kernel.keys import KeyStore
     from quickcomm.kernel.storage import Database
 
 CALL_TIMEOUT_S: Final = 600.0
 SHUTDOWN_TIMEOUT_S: Final = 2.0
+OF_THE_PAGE: Final = frozenset({"report", "trace"})
+"""Commands that need what the dashboard keeps."""
+OF_BOTH: Final = frozenset({"keys"})
+"""Commands about what is in the store, which every service has at hand."""
 Arguments = dict[str, Any]
 Answer = list[dict[str, Any]]
 Command = Callable[[Arguments], Awaitable[Answer]]
-Status = Callable[[], Awaitable[Answer]]
 Ledgers = Callable[[str | None], Awaitable[list[ConversationChanged]]]
+
+
+class Letters(Protocol):
+    """A bus, as far as its dead letters go."""
+
+    async def dead_letters(self) -> list["DeadLetter"]: ...
+
+    async def replay(self, dead_letter_id: int) -> None: ...
+
+    async def drop(self, dead_letter_id: int) -> None: ...
 
 
 class Answering(Protocol):
@@ -36,36 +49,32 @@ class Answering(Protocol):
     async def call(self, command: str, arguments: Arguments) -> Answer: ...
 
 
+class KeyAdministration:
+    """API keys: made, listed and revoked."""
+
+    def __init__(self, keys: "KeyStore") -> None:
+        self._keys = keys
+
+    def commands(self) -> dict[str, Command]:
+        return {"keys.create": self._create, "keys.list": self._list, "keys.revoke": self._revoke}
+
+    async def _create(self, arguments: Arguments) -> Answer:
+        role, name, site = arguments["role"], arguments.get("name") or "", arguments.get("site") or "main"
+        return [msgspec.to_builtins(await self._keys.create(role, name, site))]
+
+    async def _list(self, _arguments: Arguments) -> Answer:
+        return [msgspec.to_builtins(key) for key in await self._keys.list()]
+
+    async def _revoke(self, arguments: Arguments) -> Answer:
+        await self._keys.revoke(arguments["id"])
+        return [{"id": arguments["id"], "revoked": True}]
+
+
 class Administration:
     """Every command takes and gives plain JSON values; `call` finds it by name."""
 
-    def __init__(
-        self,
-        database: "Database",
-        bus: "Bus",
-        keys: "KeyStore",
-        ledgers: Ledgers,
-        status: Status,
-        more: Mapping[str, Command] | None = None,
-    ) -> None:
-        """`more`: commands that other parts bring along, by name."""
-        self._database = database
-        self._bus = bus
-        self._keys = keys
-        self._ledgers = ledgers
-        self._status = status
-        self._commands: dict[str, Command] = {
-            **(more or {}),
-            "keys.create": self._create_key,
-            "keys.list": self._list_keys,
-            "keys.revoke": self._revoke_key,
-            "ledger": self._ledger,
-            "dead-letters.list": self._dead_letters,
-            "dead-letters.replay": self._replay,
-            "dead-letters.drop": self._drop,
-            "backup": self._backup,
-            "status": lambda _: self._status(),
-        }
+    def __init__(self, *commands: Mapping[str, Command]) -> None:
+        self._commands = {name: command for group in commands for name, command in group.items()}
 
     async def call(self, command: str, arguments: Arguments) -> Answer:
         """Raises `QuickCommError` with a text for the operator."""
@@ -73,24 +82,9 @@ class Administration:
             raise NotFoundError(f"There is no command {command!r}.")
         return await self._commands[command](arguments)
 
-    async def _create_key(self, arguments: Arguments) -> Answer:
-        role, name, site = arguments["role"], arguments.get("name") or "", arguments.get("site") or "main"
-        return [msgspec.to_builtins(await self._keys.create(role, name, site))]
 
-    async def _list_keys(self, _arguments: Arguments) -> Answer:
-        return [msgspec.to_builtins(key) for key in await self._keys.list()]
-
-    async def _revoke_key(self, arguments: Arguments) -> Answer:
-        await self._keys.revoke(arguments["id"])
-        return [{"id": arguments["id"], "revoked": True}]
-
-    async def _ledger(self, arguments: Arguments) -> Answer:
-        found = await self._ledgers(arguments.get("conversation_id"))
-        if not found and arguments.get("conversation_id"):
-            raise NotFoundError(f"There is no conversation {arguments['conversation_id']}.")
-        return [_ledger_row(change) for change in found]
-
-    async def _dead_letters(self, _arguments: Arguments) -> Answer:
+def dead_letters(bus: "Letters") -> Mapping[str, Command]:
+    async def listed(_arguments: Arguments) -> Answer:
         return [
             {
                 "id": letter.id,
@@ -101,20 +95,36 @@ class Administration:
                 "attempts": letter.attempts,
                 "bytes": len(letter.payload),
             }
-            for letter in await self._bus.dead_letters()
+            for letter in await bus.dead_letters()
         ]
 
-    async def _replay(self, arguments: Arguments) -> Answer:
-        await self._bus.replay(int(arguments["id"]))
+    async def replay(arguments: Arguments) -> Answer:
+        await bus.replay(int(arguments["id"]))
         return [{"id": int(arguments["id"]), "replayed": True}]
 
-    async def _drop(self, arguments: Arguments) -> Answer:
-        await self._bus.drop(int(arguments["id"]))
+    async def drop(arguments: Arguments) -> Answer:
+        await bus.drop(int(arguments["id"]))
         return [{"id": int(arguments["id"]), "dropped": True}]
 
-    async def _backup(self, arguments: Arguments) -> Answer:
-        size = await asyncio.to_thread(back_up, self._database.path, Path(arguments["file"]))
+    return {"dead-letters.list": listed, "dead-letters.replay": replay, "dead-letters.drop": drop}
+
+
+def ledgers_of(ledgers: Ledgers) -> Mapping[str, Command]:
+    async def ledger(arguments: Arguments) -> Answer:
+        found = await ledgers(arguments.get("conversation_id"))
+        if not found and arguments.get("conversation_id"):
+            raise NotFoundError(f"There is no conversation {arguments['conversation_id']}.")
+        return [_ledger_row(change) for change in found]
+
+    return {"ledger": ledger}
+
+
+def back_ups(database: "Database") -> Mapping[str, Command]:
+    async def backup(arguments: Arguments) -> Answer:
+        size = await asyncio.to_thread(back_up, database.path, Path(arguments["file"]))
         return [{"file": arguments["file"], "bytes": size}]
+
+    return {"backup": backup}
 
 
 def _ledger_row(change: ConversationChanged) -> dict[str, Any]:
@@ -171,17 +181,37 @@ async def administer(
     needs_server: bool = False,
     timeout_s: float | None = CALL_TIMEOUT_S,
 ) -> Answer:
-    """Ask the running server; where none runs, work on the directory itself (unless only a server can answer)."""
+    """Ask the running server; where none runs, work on the directory itself (unless only a server can answer).
+
+    Where the dashboard is a service of its own, it is asked for what only it knows.
+    """
     directory = DataDirectory(data_dir)
-    if directory.socket.exists():
+    asked = _asked(directory, command)
+    for socket in _sockets(directory, asked, command):
         try:
-            return await ask(directory.socket, command, arguments, timeout_s)
+            return await ask(socket, command, arguments, timeout_s)
         except aiohttp.ClientConnectionError:
             pass  # left behind by a server that was killed
     if needs_server:
         raise ConfigurationError(f"No QuickComm is running on {directory.path}. Start one with: quickcomm serve")
-    with directory.own():
-        return await _offline(directory, command, arguments)
+    with asked[0].own():
+        return await _offline(asked[0], directory.path, command, arguments)
+
+
+def _asked(directory: DataDirectory, command: str) -> tuple[DataDirectory, ...]:
+    """Whose local sockets may answer, the first that does; offline, the first one's data."""
+    page, what = directory.dashboard, command.partition(".")[0]
+    if what in OF_THE_PAGE and page.path.is_dir():
+        return (page,)
+    return (directory, page) if what in OF_BOTH else (directory,)
+
+
+def _sockets(directory: DataDirectory, asked: tuple[DataDirectory, ...], command: str) -> list[Path]:
+    """Where somebody may know, the best one first. Under `up` keys are made by `up`, whatever else runs."""
+    from quickcomm.entrypoints.up.layout import Layout  # noqa: PLC0415 - it needs this module's neighbours
+
+    up = [Layout(directory).control] if command.startswith("keys.") else []
+    return [socket for socket in (*up, *(each.socket for each in asked)) if socket.exists()]
 
 
 async def ask(socket: Path, command: str, arguments: Arguments, timeout_s: float | None = CALL_TIMEOUT_S) -> Answer:
@@ -199,13 +229,14 @@ async def ask(socket: Path, command: str, arguments: Arguments, timeout_s: float
     return rows
 
 
-async def _offline(directory: DataDirectory, command: str, arguments: Arguments) -> Answer:
+async def _offline(directory: DataDirectory, site: Path, command: str, arguments: Arguments) -> Answer:
+    """`site`: the data directory of all of it, where the settings are."""
     from quickcomm.kernel.bus.sql import SqlBus  # noqa: PLC0415 - see above
     from quickcomm.kernel.clock import SystemClock  # noqa: PLC0415
-    from quickcomm.kernel.keys import KeyStore  # noqa: PLC0415
+    from quickcomm.kernel.keys.sql import SqlKeys  # noqa: PLC0415
     from quickcomm.kernel.storage import Database  # noqa: PLC0415
 
-    if command == "ledger" or command.startswith("dead-letters."):
+    if command == "ledger" or command.startswith(("dead-letters.", "keys.")):
         from quickcomm.entrypoints.moving import check_here  # noqa: PLC0415 - as above
 
         check_here(directory)
@@ -213,28 +244,33 @@ async def _offline(directory: DataDirectory, command: str, arguments: Arguments)
     database = Database(directory.database)
     database.open()
     try:
-        keys = KeyStore(database, clock)
-        keys.migrate()
+        keys = SqlKeys(database, clock)
         bus = SqlBus(database, clock)
-        bus.migrate()
+        if command != "trace":
+            keys.migrate()
+            bus.migrate()
 
         async def ledgers(conversation_id: str | None) -> list[ConversationChanged]:
             from quickcomm.audio.module import Audio  # noqa: PLC0415 - the whole server; other commands do without
 
             return await Audio.stored_ledgers(database, clock, conversation_id)
 
-        async def status() -> Answer:
-            return []
-
         more: Mapping[str, Command] = {}
         if command.startswith("prompts."):
             from quickcomm.entrypoints.prompt_administration import offline_commands  # noqa: PLC0415 - as above
 
-            more = offline_commands(database, clock, directory.path)
+            more = offline_commands(database, clock, site)
         elif command == "trace":
             from quickcomm.entrypoints.trace_administration import offline_trace  # noqa: PLC0415 - as above
 
-            more = offline_trace(database, directory.path)
-        return await Administration(database, bus, keys, ledgers, status, more).call(command, arguments)
+            more = offline_trace(database, site)
+        commands = (
+            KeyAdministration(keys).commands(),
+            dead_letters(bus),
+            ledgers_of(ledgers),
+            back_ups(database),
+            more,
+        )
+        return await Administration(*commands).call(command, arguments)
     finally:
         await database.aclose()

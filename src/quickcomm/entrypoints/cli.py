@@ -26,12 +26,18 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "trace": ("cli_trace:trace_command", "Where the time of an utterance went, stage by stage."),
     "ledger": ("cli_admin:ledger_command", "Received = speech + silence + gap."),
     "keys": ("cli_admin:keys_group", "Create, list and revoke API keys."),
+    "trust": ("cli_trust:trust_group", "Keys of the services, and their rights in the store."),
     "dead-letters": ("cli_admin:dead_letters_group", "What could not be handled, and why."),
     "backup": ("cli_admin:backup_command", "Save the whole site while it runs."),
     "restore": ("cli_admin:restore_command", "Put a backup back while nothing runs."),
     "dev": ("cli_dev:dev_group", "Tools for development: a fake language model."),
     "doctor": ("cli_doctor:doctor_command", "Check this machine, the models and the running parts."),
 }
+PROCESSES: Final[dict[str, str]] = {
+    "core": "cli_services:core_command",
+    "dashboard": "cli_services:dashboard_command",
+}
+"""What `up` starts: each has its `--help`, but nobody needs to know of them."""
 
 
 for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
@@ -46,9 +52,10 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         del ctx
-        if cmd_name not in COMMANDS:
+        known = COMMANDS[cmd_name][0] if cmd_name in COMMANDS else PROCESSES.get(cmd_name)
+        if known is None:
             return None
-        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        module, _, name = known.partition(":")
         command: click.Command = getattr(importlib.import_module(f"quickcomm.entrypoints.{module}"), name)
         return command
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,7 +70,8 @@ def up_command(shape: str, data_dir: Path, *, detach: bool, detached: bool, **gi
         tls=Tls(certificate=certificate.absolute(), key=key.absolute()) if certificate else None,
         redis_url=given["redis_url"] or settings.redis_url,
         new_store=given["new_store"],
-        flags=tuple(_flags(given)),
+        flags=("--log-level", given["log_level"], *(["--log-json"] if given["log_json"] else [])),
+        engine_flags=tuple(_engine_flags(given)),
     )
     if not _loopback(settings.host) and options.tls is None:
         click.echo(f"Listening on {settings.host} without TLS: give --tls-cert and --tls-key.", err=True)
@@ -183,15 +185,11 @@ async def _first_key(data_dir: Path, url: str) -> None:
     click.echo(f"  {url}/#key={made['key']}")
 
 
-def _flags(given: dict[str, Any]) -> list[str]:
-    """What goes on to the processes."""
-    found = ["--log-level", str(given["log_level"])]
-    if given["log_json"]:
-        found.append("--log-json")
+def _engine_flags(given: dict[str, Any]) -> Iterator[str]:
+    """What goes on to the processes that hear and understand."""
     for name in ("pack", "stt_model", "llm_url", "llm_model"):
         if given[name] is not None:
-            found += [f"--{name.replace('_', '-')}", str(given[name])]
-    return found
+            yield from (f"--{name.replace('_', '-')}", str(given[name]))
 
 
 def _loopback(host: str) -> bool:

@@ -15,6 +15,8 @@ from filelock import FileLock, Timeout
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 
 DATABASE: Final = "quickcomm.sqlite"
+DASHBOARD: Final = "dashboard"
+"""A service of its own keeps its part in a directory of this name, and in a database of this name there."""
 RECORDINGS: Final = "recordings"
 SOCKET_LIMIT: Final = 100
 """A Unix socket's path has room for 107 bytes."""
@@ -30,6 +32,7 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     url: str
     version: str
+    module: str = "monolith"
 
 
 class DataDirectoryBusyError(ConfigurationError):
@@ -37,12 +40,14 @@ class DataDirectoryBusyError(ConfigurationError):
 
 
 class DataDirectory:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, database: str = DATABASE) -> None:
         self.path = path.expanduser().absolute()
+        self.database = self.path / database
 
     @property
-    def database(self) -> Path:
-        return self.path / DATABASE
+    def dashboard(self) -> "DataDirectory":
+        """The part of a dashboard that is a service of its own."""
+        return DataDirectory(self.path / DASHBOARD, f"{DASHBOARD}.sqlite")
 
     @property
     def recordings(self) -> Path:

@@ -1,4 +1,4 @@
-"""Where a data directory's conversations and messages are kept: in its database, or, once moved, in a Valkey.
+"""Where a data directory's conversations, messages and keys are kept: in its database, or, once moved, in a Valkey.
 
 `up` moves them before it starts anything that needs them; a monolith with `redis_url` makes sure. A move that was cut
 off at any moment is begun again: until Valkey says that it has everything, the database still does.
@@ -13,9 +13,10 @@ import structlog
 from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.kernel.bus.home import Home, HomeInStore, home_in
 from quickcomm.kernel.bus.port import BusUnavailableError
-from quickcomm.kernel.bus.redis_link import Link
+from quickcomm.kernel.bus.redis_link import BusRefusedError, Link
 from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.keys.leftover import keys_in
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -41,6 +42,15 @@ def check_here(directory: DataDirectory) -> None:
         )
 
 
+def check_shape(directory: DataDirectory, shape: str) -> None:
+    """Raises `ElsewhereError` where cards and tasks have gone to a dashboard of its own, and the shape has none."""
+    if shape == "monolith" and directory.dashboard.path.is_dir():
+        raise ElsewhereError(
+            f"The cards and tasks of {directory.path} are kept by a dashboard of its own, in its folder "
+            f"{directory.dashboard.path.name}. Start it with: quickcomm up --shape services --data-dir {directory.path}"
+        )
+
+
 async def settle(directory: DataDirectory, url: str, *, anew: bool = False, prefix: str = PREFIX) -> None:
     """Have everything in that Valkey, moved there if need be. The caller owns the directory.
 
@@ -56,6 +66,8 @@ async def settle(directory: DataDirectory, url: str, *, anew: bool = False, pref
         while True:
             try:
                 return await _Settling(directory, url, link, prefix).run(anew=anew)
+            except BusRefusedError as error:
+                raise ConfigurationError(f"{error} See: quickcomm trust acl") from error
             except BusUnavailableError as error:
                 if not waiting:
                     log.warning("store.away", error=str(error))
@@ -79,10 +91,29 @@ class _Settling:
         if anew:
             here = there = None
         elif here is not None and here.whole and here == there:
+            await self._late_keys()
             return
         else:
             await self._check(here, there)
         await self._move(here, there)
+
+    async def _late_keys(self) -> None:
+        """Keys that stayed behind when a former version moved the rest."""
+        if not await asyncio.to_thread(keys_in, self._directory.database):
+            return
+        from quickcomm.kernel.clock import SystemClock  # noqa: PLC0415 - as below
+        from quickcomm.kernel.keys.moving import forget_keys, move_keys  # noqa: PLC0415
+        from quickcomm.kernel.storage import Database  # noqa: PLC0415
+
+        database = Database(self._directory.database)
+        database.open()
+        try:
+            moved = await move_keys(database, self._link, SystemClock().now_ns(), self._prefix)
+            await self._store.durable()
+            await database.write(forget_keys)
+            log.info("store.keys_moved", keys=moved)
+        finally:
+            await database.aclose()
 
     async def _check(self, here: Home | None, there: Home | None) -> None:
         empty = there is None and await self._store.is_empty()
@@ -104,6 +135,8 @@ class _Settling:
         from quickcomm.kernel.bus import moving  # noqa: PLC0415
         from quickcomm.kernel.bus.sql import SqlBus  # noqa: PLC0415
         from quickcomm.kernel.clock import SystemClock  # noqa: PLC0415
+        from quickcomm.kernel.keys.moving import forget_keys, move_keys  # noqa: PLC0415
+        from quickcomm.kernel.keys.sql import SqlKeys  # noqa: PLC0415
         from quickcomm.kernel.storage import Database  # noqa: PLC0415
 
         clock = SystemClock()
@@ -112,6 +145,7 @@ class _Settling:
         try:
             SqlBus(database, clock).migrate()
             Audio.migrate_tables(database)
+            SqlKeys(database, clock).migrate()
             begun = Home(id=here.id if here else uuid.uuid4().hex, whole=False)
             done = Home(id=begun.id, whole=True)
             if there != done:
@@ -120,12 +154,14 @@ class _Settling:
                 await self._store.write(begun)
                 conversations = await Audio.move(database, self._url, clock, prefix=self._prefix)
                 messages = await moving.MessageMove(database, self._link, self._prefix).run()
+                keys = await move_keys(database, self._link, clock.now_ns(), self._prefix)
                 await self._store.write(done)
-                log.info("store.moved", conversations=conversations, messages=messages)
+                log.info("store.moved", conversations=conversations, messages=messages, keys=keys)
 
             def leave(connection: "Connection") -> None:
                 Audio.forget(connection)
                 moving.forget(connection)
+                forget_keys(connection)
                 moving.mark(connection, done)
 
             await database.write(leave)

@@ -1,14 +1,8 @@
-"""All settings in one place: defaults, then `quickcomm.toml` in the data directory, then the environment, then flags.
+"""All settings in one place, with their defaults; `setting_sources` says where else they come from."""
 
-The environment variable of a setting is its path: `QUICKCOMM_AUDIO_IDLE_LIMIT_S=60`. Only this file reads it
-(and `data_directory`, for where the directory is).
-"""
-
-import math
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated
 
 import msgspec
 import platformdirs
@@ -17,21 +11,18 @@ import platformdirs
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.dashboard.ports import DashboardSettings
 from quickcomm.edge.model.settings import EdgeSettings
+from quickcomm.entrypoints.setting_sources import FILE, SECTIONS, SPEECH_DATA, read_settings
 from quickcomm.intelligence.model.cache import CacheSettings
 from quickcomm.intelligence.model.settings import LlmSettings
 from quickcomm.intelligence.model.settings import check as check_llm
 from quickcomm.intelligence.model.talk import SummarySettings
 from quickcomm.intelligence.model.usage import UsageSettings
-from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 from quickcomm.kernel.keys import KeySettings
-from quickcomm.kernel.settings import InstanceSettings, StorageSettings
+from quickcomm.kernel.settings import InstanceSettings, StorageSettings, TrustSettings
 from quickcomm.kernel.site_pack import DEFAULT_PACK
 from quickcomm.kernel.telemetry.settings import Budget, TelemetrySettings
 
-PREFIX: Final = "QUICKCOMM_"
-FILE: Final = "quickcomm.toml"
-LARGEST: Final = 10**9
-SPEECH_DATA: Final = "QUICKCOMM_SPEECH_DATA"
+__all__ = ["FILE", "SECTIONS", "SPEECH_DATA", "Settings", "SttSettings", "load_settings"]
 
 
 class SttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,6 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     storage: StorageSettings = StorageSettings()
     edge: EdgeSettings = EdgeSettings()
     instance: InstanceSettings = InstanceSettings()
+    trust: TrustSettings = TrustSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     budgets: Budget = Budget()
     """Milliseconds that each stage may take."""
@@ -74,77 +66,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return Path(self.cache_dir) if self.cache_dir else platformdirs.user_cache_path("quickcomm")
 
 
-SECTIONS: Final = (
-    *("audio", "stt", "llm", "answers", "usage", "summaries", "dashboard", "keys", "storage"),
-    *("edge", "instance", "telemetry", "budgets"),
-)
-IGNORED: Final = frozenset({"QUICKCOMM_KEY", "QUICKCOMM_URL", "QUICKCOMM_DATA_DIR", SPEECH_DATA})
-
-
 def load_settings(
     data_dir: Path, flags: Mapping[str, object] | None = None, environment: Mapping[str, str] | None = None
 ) -> Settings:
     """Raises `ConfigurationError` that names the setting."""
-    raw = _from_file(data_dir / FILE)
-    for path, value in _from_environment(os.environ if environment is None else environment):
-        _put(raw, path, value)
-    for name, flag in (flags or {}).items():
-        if flag is not None:
-            _put(raw, name.split("."), flag)
-    try:
-        settings = msgspec.convert(raw, Settings, strict=False)
-    except MALFORMED as error:
-        raise ConfigurationError(f"A setting is wrong: {error}. See docs/settings.md.") from error
-    for name, number in _numbers(settings):
-        if not (math.isfinite(number) and 0 <= number <= LARGEST):
-            raise ConfigurationError(f"A setting is wrong: {name} must be a number from 0. See docs/settings.md.")
+    settings = read_settings(Settings, data_dir, flags, environment)
     check_llm(settings.llm)
     return settings
-
-
-def _numbers(settings: msgspec.Struct, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Every number, with its name: none of them makes sense below 0, or without an end."""
-    for name, value in msgspec.structs.asdict(settings).items():
-        if isinstance(value, msgspec.Struct):
-            yield from _numbers(value, f"{prefix}{name}.")
-        elif isinstance(value, int | float):
-            yield f"{prefix}{name}", value
-
-
-def _from_file(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        return msgspec.toml.decode(path.read_bytes(), type=dict[str, Any])
-    except MALFORMED as error:
-        raise ConfigurationError(f"{path} is no valid TOML: {error}") from error
-    except OSError as error:
-        raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _from_environment(environment: Mapping[str, str]) -> list[tuple[list[str], str]]:
-    found = []
-    for name, value in sorted(environment.items()):
-        if not name.startswith(PREFIX) or name in IGNORED:
-            continue
-        key = name.removeprefix(PREFIX).lower()
-        section, _, rest = key.partition("_")
-        path = [section, rest] if section in SECTIONS and rest else [key]
-        found.append((_split_segmenter(path), value))
-    return found
-
-
-def _split_segmenter(path: list[str]) -> list[str]:
-    if path[0] == "audio" and path[-1].startswith("segmenter_"):
-        return ["audio", "segmenter", path[-1].removeprefix("segmenter_")]
-    return path
-
-
-def _put(raw: dict[str, Any], path: list[str], value: object) -> None:
-    *parents, last = path
-    for parent in parents:
-        inner = raw.setdefault(parent, {})
-        if not isinstance(inner, dict):
-            raise ConfigurationError(f"A setting is wrong: {parent} is a section with settings of its own.")
-        raw = inner
-    raw[last] = value

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from aiohttp import web
 
 from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.prompts import PromptsView
@@ -16,6 +17,7 @@ from quickcomm.intelligence.adapters.embedding import MINILM
 from quickcomm.intelligence.adapters.local import build_local_classifier
 from quickcomm.intelligence.adapters.openai_model import OpenAiModel
 from quickcomm.intelligence.adapters.prompting import Prompting, labelled_set
+from quickcomm.intelligence.adapters.questions import Admit, Questions
 from quickcomm.intelligence.adapters.side_work import SideSettings, SideWork
 from quickcomm.intelligence.adapters.sql_results import MIGRATIONS, SqlResults
 from quickcomm.intelligence.model.concurrency import Limit
@@ -137,6 +139,10 @@ class Intelligence:
     async def narrate(self, site: str, facts: str) -> str | None:
         """A few sentences about facts, or None where no model can find them now."""
         return await self._side.narrate(site, facts)
+
+    def questions(self, admit: Admit) -> Sequence[web.RouteDef]:
+        """Routes by which other services ask the same; `admit` lets them in."""
+        return Questions(self, admit).routes()
 
     # -- its life ---------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,22 @@ class InstanceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Where people reach it: the edge's address."""
 
 
+class TrustSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """By which services know each other; `up` sets `service` and `directory`. See `kernel/trust`."""
+
+    service: str = ""
+    """Who this process is."""
+    directory: str | None = None
+    """Folder with `private/NAME.jwk` and `public/NAME.jwks`."""
+    private_key: str | None = None
+    """Elsewhere: a file with this service's own key, or the JSON Web Key itself."""
+    public_keys: str | None = None
+    """Elsewhere: a file or a folder with the public keys of all services, or the JSON Web Key Set itself."""
+
+    def __repr__(self) -> str:
+        return f"TrustSettings(service={self.service!r}, directory={self.directory!r})"
+
+
 class StorageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     retention_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 90
     """Conversations that ended longer ago are deleted; 0 keeps everything."""

@@ -12,6 +12,7 @@ from quickcomm.audio.model.state import FINAL, LISTENING, Event, State, advance
 from quickcomm.audio.model.track import Track
 from quickcomm.audio.ports import FencedError, Progress, RecordingError, Stored, StoredEvent
 from quickcomm.audio.service.account import Account
+from quickcomm.audio.service.due import ReceiptsDue
 from quickcomm.audio.service.listener import Listener, Tools
 from quickcomm.audio.service.outlet import Outlet, Recent
 from quickcomm.audio.service.traced import trace_published
@@ -41,6 +42,7 @@ class Conversation:
         self._last_seq = stored.last_seq
         self._outlet: Outlet | None = None
         self._unanswered = set(stored.unanswered)
+        self._due = ReceiptsDue()
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         self._room = asyncio.Event()
@@ -136,6 +138,7 @@ class Conversation:
         if self._outlet is not outlet:
             return False
         self._outlet = None
+        self._due.stop_waiting()
         if self.state not in FINAL:
             self._to(Event.DROP)
         self.interrupted_since = self._tools.clock.monotonic()
@@ -268,7 +271,9 @@ class Conversation:
         self._wake.set()
 
     def receipt(self, identifier: str, latency: Latency) -> None:
+        """The card of an utterance was pushed: tell the client."""
         self._note(wire.receipt(identifier, latency))
+        self._due.came(identifier)
 
     def hand_back(self, code: int, message: wire.Json | None = None) -> None:
         """Let go: what is stored is all there is. The client resumes elsewhere or later."""
@@ -277,6 +282,7 @@ class Conversation:
         if self._outlet is not None:
             self._outlet.close(code, message)
             self._outlet = None
+        self._due.stop_waiting()
         self._released = True
         self._wake.set()
         self.release()
@@ -352,8 +358,9 @@ class Conversation:
             trace_published(message, batch, (storing, self._tools.clock.now_ns()))
         self._listener.voiced_s = 0.0
         self._unanswered.add(message.utterance_id)
+        self._due.add(message.utterance_id)
         self.publish_event(event)
-        self._listener.caption(message.speaker, message.start_offset, message.text, message.utterance_id)
+        self._listener.published(msgspec.structs.replace(message, seq=event.seq))
         log.debug("utterance.published", site=self.site, utterance_id=message.utterance_id, seq=event.seq)
 
     async def _record(self, identifier: str, item: Finished) -> None:
@@ -392,6 +399,7 @@ class Conversation:
     async def _finish(self) -> None:
         """Everything is published: wait for the last insights, store the end, and say it."""
         await self._wait_for_answers()
+        await self._wait_for_receipts()
         if self._released:
             return  # the server stops: the end is said after the restart
         state: ConversationState = "expired" if self._expiring else "ended"
@@ -417,6 +425,12 @@ class Conversation:
                     await self._wake.wait()
         except TimeoutError:
             log.warning("conversation.insights_late", conversation_id=self.id, missing=len(self._unanswered))
+
+    async def _wait_for_receipts(self) -> None:
+        """After the end nobody would hear them."""
+        late = await self._due.wait(self._unanswered, lambda: self.connected and self._tools.captions.gives_receipts)
+        if late:
+            log.info("conversation.receipts_late", conversation_id=self.id, missing=late)
 
     def change(self, state: ConversationState, reason: str | None = None) -> ConversationChanged:
         return ConversationChanged(

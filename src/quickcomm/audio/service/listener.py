@@ -17,6 +17,7 @@ from quickcomm.audio.service.turns import LATE_AFTER_S
 from quickcomm.audio.service.utterance import Finished, Origin
 from quickcomm.audio.service.voice import Voice
 from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.clock import Clock
 
 NS: Final = 1_000_000_000
@@ -93,6 +94,11 @@ class Listener:
                 utterance_id=identifier,
             )
         )
+
+    def published(self, message: UtteranceTranscribed) -> None:
+        """An utterance is durable: show it."""
+        self._tools.captions.published(message)
+        self.caption(message.speaker, message.start_offset, message.text, message.utterance_id)
 
     def _handle(self, voice: Voice, event: TrackEvent) -> None:
         voice.note(event, self._tools.settings, self._tools.clock)

@@ -10,11 +10,15 @@ import structlog
 from prometheus_client import Counter, Gauge
 
 from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.health import ClassifierHealth
+from quickcomm.contracts.link import EVERYTHING, Watching
+from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.model.views import Card, Conversation, Task
-from quickcomm.dashboard.ports import ClassifierHealth, Health
+from quickcomm.dashboard.ports import Health
 
-EVERYTHING: Final = "*"
 MAX_CAPTIONS: Final = 64
+MAX_NAMED: Final = 500
+"""Channels of a site that are named to audio one by one; where more are watched, all of them are meant."""
 TOO_SLOW: Final = (1013, "You did not keep up; connect again.")
 
 CLIENTS = Gauge("quickcomm_live_clients", "Pages connected to the live feed")
@@ -148,6 +152,7 @@ class Hub:
         self._count = 0
         self._vacated = asyncio.Event()
         self._vacated.set()
+        self._listeners: list[Callable[[], None]] = []
 
     @property
     def full(self) -> bool:
@@ -163,6 +168,7 @@ class Hub:
         self._count += 1
         self._vacated.clear()
         CLIENTS.inc()
+        self._looks_changed()
         return subscriber
 
     def leave(self, subscriber: Subscriber) -> None:
@@ -176,6 +182,30 @@ class Hub:
             del self._sites[subscriber.site]
         if self._count == 0:
             self._vacated.set()
+        self._looks_changed()
+
+    def watch(self, subscriber: Subscriber, channels: frozenset[str]) -> None:
+        """From now on it wants the captions of these."""
+        if channels != subscriber.channels:
+            subscriber.channels = channels
+            self._looks_changed()
+
+    def on_watching(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called whenever `watching` may have changed."""
+        self._listeners.append(listener)
+
+    def watching(self) -> Watching:
+        """What somebody looks at now."""
+        sites = {
+            site: frozenset[str]().union(*(each.channels for each in subscribers))
+            for site, subscribers in self._sites.items()
+        }
+        return Watching(
+            sites={
+                site: (EVERYTHING,) if EVERYTHING in channels or len(channels) > MAX_NAMED else tuple(sorted(channels))
+                for site, channels in sites.items()
+            }
+        )
 
     async def vacated(self) -> None:
         """Wait until nobody is connected."""
@@ -208,8 +238,19 @@ class Hub:
         for subscriber in watching:
             subscriber.put_caption((caption.conversation_id, caption.speaker), text)
 
+    @property
+    def gives_receipts(self) -> bool:
+        return True
+
+    def published(self, message: UtteranceTranscribed) -> None:
+        """The bus brings it."""
+
     def watched(self, site: str, channel: str) -> bool:
         return any(subscriber.watches(channel) for subscriber in self._sites.get(site, ()))
+
+    def _looks_changed(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     def _send(self, site: str, event: Callable[[], LiveEvent], change: int) -> None:
         subscribers = self._sites.get(site)

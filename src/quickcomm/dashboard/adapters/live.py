@@ -130,7 +130,7 @@ class LiveFeed:
         except MALFORMED:
             return False
         if isinstance(message, Watch):
-            subscriber.channels = frozenset(message.channels)
+            self._hub.watch(subscriber, frozenset(message.channels))
         elif message.revision:  # before it is classified it is shown without being done: that is no stage of its way
             self._commands.painted(principal.site, message.utterance_id, message.painted_ms)
         return True

@@ -104,8 +104,8 @@ def _cursor(query: Mapping[str, str]) -> tuple[int, int] | None:
         )
         position = (int(time), int(row))
     except (binascii.Error, ValueError):
-        position = (-1, -1)
-    if not all(0 <= part <= MAX_INTEGER for part in position):
+        position = (-1, 0)
+    if not (0 <= position[0] <= MAX_INTEGER and abs(position[1]) <= MAX_INTEGER):
         raise InvalidInputError("`cursor` must be the `next_cursor` of an earlier answer.")
     return position
 

@@ -1,17 +1,16 @@
 """Lists and look-ups for REST and for pages that connect; every query is bounded and stays within one site."""
 
-import re
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from quickcomm.dashboard.adapters.dialects import Dialect, dialect_of, terms_of
 from quickcomm.dashboard.adapters.tables import (
     Row,
     changes,
     conversation_record,
     conversations,
-    fts,
     tag,
     task_record,
     tasks,
@@ -34,8 +33,6 @@ from quickcomm.kernel.errors import NotFoundError
 from quickcomm.kernel.storage import Database
 
 T = TypeVar("T")
-MAX_TERMS: Final = 16
-MIN_PREFIX: Final = 2
 MAX_CHANNELS: Final = 1000
 LIVE_STATES: Final = ("live", "interrupted")
 MAX_LIVE: Final = 1000
@@ -48,11 +45,11 @@ class SqlQueries:
 
     async def utterances(self, site: str, wanted: UtteranceFilter, page: Page) -> Listed[Card]:
         """Newest first: by time, or with a query or a department by arrival, as the full-text index keeps them."""
-        match = match_expression(site, wanted)
-        if match == "":
-            return [], None
 
         def load(connection: Connection) -> Listed[Card]:
+            match = match_expression(dialect_of(connection), site, wanted)
+            if match == "":
+                return [], None
             statement = (
                 _by_time(site, wanted, page) if match is None else _by_match(connection, site, match, wanted, page)
             )
@@ -101,13 +98,13 @@ class SqlQueries:
         return [task_view(task_record(row)) for row in rows], after
 
     async def channels(self, site: str) -> list[Channel]:
-        live = sa.func.sum(sa.case((conversations.c.state.in_(LIVE_STATES), 1), else_=0))
+        live = sa.cast(sa.func.sum(sa.case((conversations.c.state.in_(LIVE_STATES), 1), else_=0)), sa.BigInteger)
         totals = (
             sa.select(
                 conversations.c.channel,
                 live.label("live"),
                 sa.func.count().label("conversations"),
-                sa.func.sum(conversations.c.utterances).label("utterances"),
+                sa.cast(sa.func.sum(conversations.c.utterances), sa.BigInteger).label("utterances"),
                 sa.func.max(conversations.c.last_spoken_ns).label("last_ns"),
             )
             .where(conversations.c.site == site)
@@ -174,25 +171,16 @@ class SqlQueries:
         return _cut(rows, page, time)
 
 
-def match_expression(site: str, wanted: UtteranceFilter) -> str | None:
-    """What to ask the full-text index; None if it is not needed, empty if nothing can match.
-
-    People type anything: only words are taken from it, each quoted, so that nothing is ever a syntax error.
-    """
+def match_expression(dialect: Dialect, site: str, wanted: UtteranceFilter) -> str | None:
+    """What to ask the full-text index; None if it is not needed, empty if nothing can match."""
     if wanted.query is None and wanted.department is None:
         return None
     kinds = {"s": site, "c": wanted.channel, "k": wanted.conversation, "d": wanted.department}
-    tags = " AND ".join(tag(kind, value) for kind, value in kinds.items() if value is not None)
-    expression = f"tags : ({tags})"
-    if wanted.query is None:
-        return expression
-    terms = re.findall(r"\w+", wanted.query)[:MAX_TERMS]
-    if not terms:
+    tags = [tag(kind, value) for kind, value in kinds.items() if value is not None]
+    terms = terms_of(wanted.query or "")
+    if wanted.query is not None and not terms:
         return ""
-    quoted = [f'"{term}"' for term in terms]
-    if len(terms[-1]) >= MIN_PREFIX:
-        quoted[-1] += "*"
-    return f"{expression} AND {{text summary rooms}} : ({' AND '.join(quoted)})"
+    return dialect.expression(tags, terms)
 
 
 def _by_time(site: str, wanted: UtteranceFilter, page: Page) -> sa.Select[Any]:
@@ -208,22 +196,26 @@ def _by_time(site: str, wanted: UtteranceFilter, page: Page) -> sa.Select[Any]:
 
 def _by_match(connection: Connection, site: str, match: str, wanted: UtteranceFilter, page: Page) -> sa.Select[Any]:
     """In the order of the index, so that a common word costs no more than a rare one."""
+    dialect = dialect_of(connection)
+    place = dialect.searched.c.rowid
     query = (
         sa.select(utterances)
-        .join_from(fts, utterances, utterances.c.id == fts.c.rowid)
-        .where(fts.c.dashboard_fts.op("MATCH")(match), utterances.c.site == site)
-        .order_by(fts.c.rowid.desc())
+        .join_from(dialect.searched, utterances, utterances.c.id == place)
+        .where(dialect.matches(match), utterances.c.site == site)
+        .order_by(place.desc())
         .limit(page.limit + 1)
     )
     if page.after is not None:
-        query = query.where(fts.c.rowid < page.after[1])
+        query = query.where(place < page.after[1])
     if wanted.since_ns is not None:
-        query = query.where(utterances.c.spoken_ns >= wanted.since_ns, fts.c.rowid >= _first(connection, site, wanted))
+        query = query.where(utterances.c.spoken_ns >= wanted.since_ns)
+        first = _first(connection, site, wanted)
+        query = query if first is None else query.where(place >= first)
     return query
 
 
-def _first(connection: Connection, site: str, wanted: UtteranceFilter) -> int:
-    """Where in the index the time begins, if that is recent; else 0: then matches are soon found from the end."""
+def _first(connection: Connection, site: str, wanted: UtteranceFilter) -> int | None:
+    """Where in the index the time begins, if that is recent; else None: then matches are soon found from the end."""
     recent = (
         sa.select(utterances.c.id)
         .where(utterances.c.site == site, utterances.c.heard, utterances.c.spoken_ns >= wanted.since_ns)
@@ -231,12 +223,14 @@ def _first(connection: Connection, site: str, wanted: UtteranceFilter) -> int:
         .subquery()
     )
     count, first = connection.execute(sa.select(sa.func.count(), sa.func.min(recent.c.id))).one()
-    return int(first or 0) if count <= RECENT else 0
+    return int(first or 0) if count <= RECENT else None
 
 
 def _paged(query: sa.Select[Any], table: sa.Table, time: str, page: Page) -> sa.Select[Any]:
     if page.after is not None:
-        query = query.where(sa.tuple_(table.c[time], table.c.id) < sa.tuple_(*map(sa.literal, page.after)))
+        query = query.where(
+            sa.tuple_(table.c[time], table.c.id) < sa.tuple_(*(sa.literal(part, sa.BigInteger) for part in page.after))
+        )
     return query.order_by(table.c[time].desc(), table.c.id.desc()).limit(page.limit + 1)
 
 

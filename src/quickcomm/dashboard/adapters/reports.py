@@ -5,6 +5,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from quickcomm.dashboard.adapters.dialects import Greatest, Least
 from quickcomm.dashboard.adapters.tables import task_record, tasks, utterances
 from quickcomm.dashboard.model.report import Emergency, ShiftReport, TimedTask, Times, counted, times
 from quickcomm.dashboard.model.views import rfc3339, task_view
@@ -22,7 +23,7 @@ UNFINISHED: Final = ("open", "acknowledged")
 
 _DONE_AFTER: Final = tasks.c.completed_ns - tasks.c.created_ns
 _ACKNOWLEDGED_AFTER: Final = tasks.c.acknowledged_ns - tasks.c.created_ns
-_SEEN_NS: Final = sa.func.min(
+_SEEN_NS: Final = Least(
     sa.func.coalesce(tasks.c.acknowledged_ns, tasks.c.completed_ns),
     sa.func.coalesce(tasks.c.completed_ns, tasks.c.acknowledged_ns),
 )
@@ -96,8 +97,8 @@ class _Reading:
 
     def _times(self, after: sa.ColumnElement[Any]) -> Times:
         """By nearest rank, to the second: counting is quicker than sorting."""
-        second = sa.func.max(after, 0) / sa.literal_column(str(NS))
-        query = sa.select(sa.cast(second, sa.Integer), sa.func.count()).where(self._within, after.is_not(None))
+        second = Greatest(after, sa.literal_column("0", sa.BigInteger)) // sa.literal_column(str(NS), sa.BigInteger)
+        query = sa.select(second, sa.func.count()).where(self._within, after.is_not(None))
         return times([(took, count) for took, count in self._connection.execute(query.group_by(sa.text("1")))])
 
     def _seen(self) -> Times:

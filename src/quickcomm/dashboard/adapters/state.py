@@ -1,22 +1,22 @@
 """Records inside one transaction of the database; what the projector reads and writes."""
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any, Final, TypeVar
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.dialects.sqlite import insert
 
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
+from quickcomm.dashboard.adapters.dialects import Words, dialect, fts
 from quickcomm.dashboard.adapters.tables import (
     changes,
     closing_record,
     closings,
     conversation_record,
     conversations,
-    fts,
     rooms,
     tag,
     task_record,
@@ -37,13 +37,6 @@ def _p(name: str) -> sa.BindParameter[Any]:
     return sa.bindparam(name)
 
 
-def _upserting(table: sa.Table, key: tuple[str, ...], keep: tuple[str, ...] = ()) -> sa.Executable:
-    """Insert, or change all but the key and what is to be kept."""
-    statement = insert(table)
-    changed = {name: statement.excluded[name] for name in table.c.keys() if name not in (*key, *keep)}  # noqa: SIM118
-    return statement.on_conflict_do_update(index_elements=list(key), set_=changed)
-
-
 def _in_rooms(kind: str) -> sa.Select[tuple[Any]]:
     return sa.select(rooms.c.owner).where(
         rooms.c.site == _p("site"),
@@ -57,16 +50,12 @@ def _in_rooms(kind: str) -> sa.Select[tuple[Any]]:
 _UTTERANCE: Final = sa.select(utterances).where(
     utterances.c.site == _p("site"), utterances.c.utterance_id == _p("utterance_id")
 )
-_SAVE_UTTERANCE: Final = _upserting(utterances, ("site", "utterance_id"), ("id", "receipt", "painted_ms"))
 _UTTERANCE_ID: Final = sa.select(utterances.c.id).where(
     utterances.c.site == _p("site"), utterances.c.utterance_id == _p("utterance_id")
 )
-_UNINDEX: Final = fts.delete().where(fts.c.rowid == _p("id"))
-_INDEX: Final = fts.insert().values({name: _p(name) for name in ("rowid", "text", "summary", "rooms", "tags")})
 _CONVERSATION: Final = sa.select(conversations).where(
     conversations.c.site == _p("site"), conversations.c.conversation_id == _p("conversation_id")
 )
-_SAVE_CONVERSATION: Final = _upserting(conversations, ("site", "conversation_id"), ("id",))
 # Sorted by us: asked for an order, SQLite would rather walk the index that has it than use the one that is selective.
 _TASKS: Final = sa.select(tasks).where(tasks.c.site == _p("site"))
 _TASK: Final = _TASKS.where(tasks.c.task_id == _p("task_id"))
@@ -77,12 +66,10 @@ _TASKS_IN_ROOMS: Final = _TASKS.where(
     tasks.c.task_id.in_(_in_rooms(TASK)),
     sa.or_(tasks.c.status != "done", tasks.c.completed_ns >= _p("closed_since_ns")),
 )
-_SAVE_TASK: Final = _upserting(tasks, ("site", "task_id"), ("id",))
 _DELETE_TASK: Final = tasks.delete().where(tasks.c.site == _p("site"), tasks.c.task_id == _p("task_id"))
 _CLOSINGS: Final = sa.select(closings).where(closings.c.site == _p("site"))
 _CLOSINGS_OF: Final = _CLOSINGS.where(closings.c.utterance_id == _p("utterance_id"))
 _CLOSINGS_IN_ROOMS: Final = _CLOSINGS.where(closings.c.closing_id.in_(_in_rooms(CLOSING)))
-_SAVE_CLOSING: Final = _upserting(closings, ("site", "closing_id"))
 _DELETE_CLOSING: Final = closings.delete().where(
     closings.c.site == _p("site"), closings.c.closing_id == _p("closing_id")
 )
@@ -90,12 +77,29 @@ _DELETE_ROOMS: Final = rooms.delete().where(
     rooms.c.site == _p("site"), rooms.c.kind == _p("kind"), rooms.c.owner == _p("owner")
 )
 _SAVE_ROOMS: Final = rooms.insert()
-_NEXT_CHANGE: Final = (
-    insert(changes)
-    .values(site=_p("site"), change=1)
-    .on_conflict_do_update(index_elements=["site"], set_={"change": changes.c.change + 1})
-    .returning(changes.c.change)
-)
+
+
+class Saving:
+    """What to save with, in the words of one kind of database."""
+
+    def __init__(self, name: str) -> None:
+        self.dialect = dialect(name)
+        self.utterance = self.dialect.save(utterances, ("site", "utterance_id"), ("id", "receipt", "painted_ms"))
+        self.conversation = self.dialect.save(conversations, ("site", "conversation_id"), ("id",))
+        self.task = self.dialect.save(tasks, ("site", "task_id"), ("id",))
+        self.closing = self.dialect.save(closings, ("site", "closing_id"))
+        self.next_change = (
+            self.dialect.insert(changes)
+            .values(site=_p("site"), change=1)
+            .on_conflict_do_update(index_elements=["site"], set_={"change": changes.c.change + 1})
+            .returning(changes.c.change)
+        )
+
+
+@cache
+def saving(name: str) -> Saving:
+    """Built once, too."""
+    return Saving(name)
 
 
 class SqlStore:
@@ -108,9 +112,24 @@ class SqlStore:
         return await self._database.write(lambda connection: work(SqlState(connection)))
 
 
+def words_of(row: int, record: UtteranceRecord, heard: UtteranceTranscribed) -> Words:
+    """What is to be found of it."""
+    insights = record.found.insights if record.found else ()
+    tags = [tag("s", record.site), tag("c", heard.channel), tag("k", heard.conversation_id)]
+    tags += [tag("d", department) for department in sorted({insight.department for insight in insights})]
+    return Words(
+        row=row,
+        text=heard.text,
+        summary=" ".join(insight.summary for insight in insights),
+        rooms=" ".join(room for insight in insights for room in insight.rooms),
+        tags=tuple(tags),
+    )
+
+
 class SqlState:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._saving = saving(connection.dialect.name)
 
     def utterance(self, site: str, utterance_id: str) -> UtteranceRecord | None:
         row = self._run(_UTTERANCE, site=site, utterance_id=utterance_id).one_or_none()
@@ -119,7 +138,7 @@ class SqlState:
     def save_utterance(self, record: UtteranceRecord) -> None:
         heard, found = record.heard, record.found
         self._run(
-            _SAVE_UTTERANCE,
+            self._saving.utterance,
             site=record.site,
             utterance_id=record.utterance_id,
             conversation_id=record.conversation_id,
@@ -140,7 +159,7 @@ class SqlState:
     def save_conversation(self, record: ConversationRecord) -> None:
         values = msgspec.structs.asdict(record)
         values["ledgers"] = msgspec.json.encode(record.ledgers)
-        self._run(_SAVE_CONVERSATION, **values)
+        self._run(self._saving.conversation, **values)
 
     def task(self, site: str, task_id: str) -> TaskRecord | None:
         found = self._tasks(_TASK, site=site, task_id=task_id)
@@ -160,7 +179,7 @@ class SqlState:
     def save_task(self, record: TaskRecord) -> None:
         values = msgspec.structs.asdict(record)
         values["rooms"] = msgspec.json.encode(record.rooms)
-        self._run(_SAVE_TASK, **values)
+        self._run(self._saving.task, **values)
         self._save_rooms(record.site, TASK, record.task_id, record.rooms, record.created_ns)
 
     def delete_task(self, record: TaskRecord) -> None:
@@ -177,7 +196,7 @@ class SqlState:
         closing_id = task_id(record.utterance_id, record.insight_index)
         values = msgspec.structs.asdict(record)
         values["rooms"] = msgspec.json.encode(record.rooms)
-        self._run(_SAVE_CLOSING, **values, closing_id=closing_id)
+        self._run(self._saving.closing, **values, closing_id=closing_id)
         self._save_rooms(record.site, CLOSING, closing_id, record.rooms, record.at_ns)
 
     def delete_closing(self, record: Closing) -> None:
@@ -186,7 +205,7 @@ class SqlState:
         self._save_rooms(record.site, CLOSING, closing_id, (), 0)
 
     def next_change(self, site: str) -> int:
-        return int(self._run(_NEXT_CHANGE, site=site).scalar_one())
+        return int(self._run(self._saving.next_change, site=site).scalar_one())
 
     def save_receipt(self, site: str, utterance_id: str, receipt: Latency) -> None:
         self._connection.execute(
@@ -249,19 +268,8 @@ class SqlState:
         return len(rows)
 
     def _index(self, record: UtteranceRecord, heard: UtteranceTranscribed) -> None:
-        row_id = self._run(_UTTERANCE_ID, site=record.site, utterance_id=record.utterance_id).scalar_one()
-        insights = record.found.insights if record.found else ()
-        tags = [tag("s", record.site), tag("c", heard.channel), tag("k", heard.conversation_id)]
-        tags += [tag("d", department) for department in sorted({insight.department for insight in insights})]
-        self._run(_UNINDEX, id=row_id)
-        self._run(
-            _INDEX,
-            rowid=row_id,
-            text=heard.text,
-            summary=" ".join(insight.summary for insight in insights),
-            rooms=" ".join(room for insight in insights for room in insight.rooms),
-            tags=" ".join(tags),
-        )
+        row = self._run(_UTTERANCE_ID, site=record.site, utterance_id=record.utterance_id).scalar_one()
+        self._saving.dialect.index(self._connection, [words_of(int(row), record, heard)])
 
     def _run(self, statement: sa.Executable, **parameters: Any) -> sa.CursorResult[Any]:
         return self._connection.execute(statement, parameters)

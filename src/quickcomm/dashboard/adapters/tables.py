@@ -10,6 +10,7 @@ from quickcomm.contracts.conversations import Ledger
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
+from quickcomm.dashboard.adapters.dialects import TEXT
 from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, UtteranceRecord
 
 Row = sa.Row[Any]
@@ -20,13 +21,14 @@ _found = msgspec.json.Decoder(InsightsFound)
 _latency = msgspec.json.Decoder(Latency)
 _ledgers = msgspec.json.Decoder(tuple[Ledger, ...])
 _rooms = msgspec.json.Decoder(tuple[str, ...])
-_TYPES: Final[dict[str, Any]] = {"blob": sa.LargeBinary, "int": sa.Integer, "bool": sa.Boolean, "float": sa.Float}
+# Nanoseconds are among the numbers, and PostgreSQL is told how wide each one is.
+_TYPES: Final[dict[str, Any]] = {"blob": sa.LargeBinary, "int": sa.BigInteger, "bool": sa.Boolean, "float": sa.Double}
 
 
 def _table(name: str, columns: str) -> sa.Table:
     """`columns`: names, each with its kind behind a colon where it is no string."""
     parts = (column.partition(":") for column in columns.split())
-    return sa.Table(name, _meta, *(sa.Column(part[0], _TYPES.get(part[2], sa.String)) for part in parts))
+    return sa.Table(name, _meta, *(sa.Column(part[0], _TYPES.get(part[2], TEXT)) for part in parts))
 
 
 changes = _table("dashboard_changes", "site change:int")
@@ -41,7 +43,6 @@ utterances = _table(
     "id:int site utterance_id conversation_id channel spoken_ns:int heard:bool change:int transcript:blob found:blob"
     " receipt:blob painted_ms:float",
 )
-fts = _table("dashboard_fts", "rowid:int dashboard_fts text summary rooms tags")
 tasks = _table(
     "dashboard_tasks",
     "id:int site task_id utterance_id insight_index:int channel status department urgency rooms:blob summary assignee"
@@ -52,6 +53,7 @@ closings = _table(
     "dashboard_closings",
     "site closing_id utterance_id insight_index:int channel department rooms:blob at_ns:int task_id pinned:bool",
 )
+backfill = _table("dashboard_backfill", "table_name after row_count:int digest state")
 
 
 def tag(kind: str, value: str) -> str:

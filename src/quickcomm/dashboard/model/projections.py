@@ -11,7 +11,7 @@ from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, UtteranceRecord, task_id
 
 TASK_DONE = "task_done"
-_RANK: dict[ConversationState, int] = {"live": 0, "interrupted": 1, "ended": 2, "expired": 3}
+RANK: dict[ConversationState, int] = {"live": 0, "interrupted": 1, "ended": 2, "expired": 3}
 _replace = msgspec.structs.replace
 
 
@@ -45,7 +45,7 @@ def with_change(record: ConversationRecord | None, message: ConversationChanged)
             started_ns=message.at_ns,
         )
     started = min(record.started_ns, message.at_ns)
-    if (message.at_ns, _RANK[message.state]) <= (record.at_ns, _RANK[record.state]):
+    if (message.at_ns, RANK[message.state]) <= (record.at_ns, RANK[record.state]):
         return record if started == record.started_ns else _replace(record, started_ns=started)
     return _replace(
         record,

@@ -60,6 +60,11 @@ class Projector:
         self._conversations[message.site, message.conversation_id] = None
         self._change(after)
 
+    def knows(self, site: str, utterance_id: str) -> bool:
+        """Whether its transcript has been applied."""
+        record = self._utterance(site, utterance_id)
+        return record is not None and record.heard is not None
+
     def insights(self, message: InsightsFound) -> None:
         before = self._utterance(message.site, message.utterance_id)
         after = with_insights(before, message)
@@ -91,6 +96,17 @@ class Projector:
             self._pin(task)
         self._save_task(after)
         return after
+
+    def adopt(self, record: UtteranceRecord) -> None:
+        """An utterance of which more is known than before, from elsewhere than a message."""
+        self._change(record)
+
+    def adopt_task(self, task: TaskRecord) -> None:
+        self._save_task(task)
+
+    def match_again(self, closing: Closing) -> None:
+        """Tasks that were said before it have come since."""
+        self._match_again(closing.site, set(closing.rooms), closing.at_ns)
 
     def task(self, site: str, task_id: str) -> TaskRecord:
         task = self._state.task(site, task_id)

@@ -1,7 +1,8 @@
 """Consumes the streams, commits projections in batches, pushes what changed and writes the latency receipts."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -9,6 +10,7 @@ import structlog
 
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
+from quickcomm.contracts.link import FIRST, Committed
 from quickcomm.contracts.summaries import SUMMARIES, ConversationSummarized
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
@@ -110,18 +112,38 @@ class DashboardService:
 
         async def handle(batch: Sequence[Delivery]) -> None:
             messages = [_decode(decoder, delivery) for delivery in batch]
-            self._in_hand += 1
-            self._idle.clear()
-            try:
+            with self._hold():
                 received_ns = self._clock.now_ns()
                 applied = await self._store.transact(lambda state: _apply(state, messages, apply))
                 self._push(applied, received_ns)
-            finally:
-                self._in_hand -= 1
-                if self._in_hand == 0:
-                    self._idle.set()
 
         return handle
+
+    async def committed(self, finals: Sequence[Committed]) -> None:
+        """Utterances that came past the streams: applied where what went before is known, else left to the stream."""
+        received_ns = self._clock.now_ns()
+
+        def work(state: State) -> Applied:
+            projector = Projector(state)
+            for final in finals:
+                if final.after == FIRST or projector.knows(final.message.site, final.after):
+                    projector.transcript(final.message)
+            return projector.finish()
+
+        with self._hold():
+            self._push(await self._store.transact(work), received_ns)
+
+    @contextlib.contextmanager
+    def _hold(self) -> Iterator[None]:
+        """Something is in hand: a drain waits for it."""
+        self._in_hand += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._in_hand -= 1
+            if self._in_hand == 0:
+                self._idle.set()
 
     def _push(self, applied: Applied, received_ns: int | None = None) -> None:
         committed_ns = self._clock.now_ns()

@@ -75,10 +75,19 @@ class PerRoute(Message, frozen=True, kw_only=True):
     buffer: BufferPerRoute = msgspec.field(name="envoy.filters.http.buffer")
 
 
+class DirectResponse(Message, frozen=True, kw_only=True):
+    """The edge's own answer."""
+
+    status: int
+
+
 class Route(Message, frozen=True, kw_only=True):
+    """Either passed on (`route`), or answered here (`direct_response`)."""
+
     name: str
     match: RouteMatch
-    route: RouteAction
+    route: RouteAction | None = None
+    direct_response: DirectResponse | None = None
     typed_per_filter_config: PerRoute | None = None
 
 
@@ -295,8 +304,22 @@ class TlsParameters(Message, frozen=True, kw_only=True):
     tls_minimum_protocol_version: str
 
 
+class Secret(
+    Message, frozen=True, kw_only=True, tag_field="@type", tag=f"{TYPE}extensions.transport_sockets.tls.v3.Secret"
+):
+    """A certificate in a watched file of its own, so that it can be replaced while connections are open."""
+
+    name: str
+    tls_certificate: TlsCertificate
+
+
+class SecretConfig(Message, frozen=True, kw_only=True):
+    name: str
+    sds_config: ConfigSource
+
+
 class CommonTls(Message, frozen=True, kw_only=True):
-    tls_certificates: tuple[TlsCertificate, ...]
+    tls_certificate_sds_secret_configs: tuple[SecretConfig, ...]
     alpn_protocols: tuple[str, ...]
     tls_params: TlsParameters
 

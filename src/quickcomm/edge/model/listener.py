@@ -28,6 +28,8 @@ from quickcomm.edge.model.envoy_http import (
     Rds,
     Router,
     RuntimeFraction,
+    Secret,
+    SecretConfig,
     SocketOption,
     TlsCertificate,
     TlsParameters,
@@ -41,6 +43,7 @@ from quickcomm.edge.model.settings import EdgeSettings
 from quickcomm.edge.model.tracing import tracing
 
 LISTENER: Final = "public"
+CERTIFICATE: Final = "certificate"
 FOREVER: Final = "0s"
 BUFFER_BYTES: Final = 256 * 1024
 """So much of a stream waits in the edge at most; then the client is not read any more, as the server wants it."""
@@ -73,14 +76,17 @@ class Public(msgspec.Struct, frozen=True, kw_only=True):
         return f"{'https' if self.tls else 'http'}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
-def listener(public: Public, settings: EdgeSettings, routes: ConfigSource) -> Listener:
+def listener(
+    public: Public, settings: EdgeSettings, routes: ConfigSource, certificate: ConfigSource | None = None
+) -> Listener:
+    """`certificate`: where the `secret` is, for a listener that has TLS; then there is no port without it."""
     manager = NetworkFilter(
         name="envoy.filters.network.http_connection_manager", typed_config=_manager(settings, routes)
     )
     chain = FilterChain(
         filters=(manager,),
-        transport_socket=_tls(public.tls) if public.tls else None,
-        transport_socket_connect_timeout=seconds(settings.header_timeout_s) if public.tls else None,
+        transport_socket=_tls(certificate) if certificate else None,
+        transport_socket_connect_timeout=seconds(settings.header_timeout_s) if certificate else None,
     )
     return Listener(
         name=LISTENER,
@@ -156,12 +162,16 @@ def _bucket(settings: EdgeSettings, factor: int) -> TokenBucket:
     )
 
 
-def _tls(tls: Tls) -> TransportSocket:
+def secret(tls: Tls) -> Secret:
     certificate = TlsCertificate(
         certificate_chain=DataSource(filename=str(tls.certificate)), private_key=DataSource(filename=str(tls.key))
     )
+    return Secret(name=CERTIFICATE, tls_certificate=certificate)
+
+
+def _tls(certificate: ConfigSource) -> TransportSocket:
     context = CommonTls(
-        tls_certificates=(certificate,),
+        tls_certificate_sds_secret_configs=(SecretConfig(name=CERTIFICATE, sds_config=certificate),),
         alpn_protocols=("h2", "http/1.1"),
         tls_params=TlsParameters(tls_minimum_protocol_version="TLSv1_2"),
     )

@@ -23,6 +23,7 @@ RETRY_AFTER_S: Final = "1"
 PROBLEMS: Final[dict[int, tuple[str, str, str]]] = {
     400: ("edge.bad_request", "Bad Request", "This is no request that can be passed on."),
     403: ("edge.forbidden", "Forbidden", "There is no WebSocket at this address."),
+    404: ("edge.not_found", "Not Found", "There is nothing at this address."),
     408: ("edge.too_slow", "Request Timeout", "The request did not arrive in time."),
     413: ("edge.body_too_large", "Content Too Large", "The body of the request is too large."),
     429: ("edge.too_many_requests", "Too Many Requests", "Too many requests from this address; slow down."),

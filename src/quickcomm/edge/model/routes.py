@@ -7,6 +7,7 @@ from typing import Final
 from quickcomm.edge.model.envoy import seconds
 from quickcomm.edge.model.envoy_http import (
     BufferPerRoute,
+    DirectResponse,
     HeaderMatch,
     HostPredicate,
     PerRoute,
@@ -39,6 +40,8 @@ class Purpose(StrEnum):
     HEALTH = "health"
 
 
+_INTERNAL: Final = RouteMatch(safe_regex=RegexMatch(regex=r"(?i)/internal(/.*)?"))
+"""Between services, over their own sockets."""
 _AUDIO: Final = RouteMatch(safe_regex=RegexMatch(regex=r"/v1/conversations/[^/]+/audio"))
 _LIVE: Final = RouteMatch(path="/v1/live")
 _BOUNDED: Final[tuple[tuple[Purpose, RouteMatch], ...]] = (
@@ -55,9 +58,10 @@ _BOUNDED: Final[tuple[tuple[Purpose, RouteMatch], ...]] = (
 
 def route_configuration(clusters: Mapping[Purpose, str], settings: EdgeSettings) -> RouteConfiguration:
     """The first route that matches has the request. WebSockets first, and only where a client asks for one."""
+    nobody = Route(name="internal", match=_INTERNAL, direct_response=DirectResponse(status=404))
     sockets = [_socket(Purpose.AUDIO, _AUDIO, clusters), _socket(Purpose.LIVE, _LIVE, clusters)]
     bounded = [_bounded(purpose, match, clusters, settings) for purpose, match in _BOUNDED]
-    host = VirtualHost(name="everybody", domains=("*",), routes=(*sockets, *bounded))
+    host = VirtualHost(name="everybody", domains=("*",), routes=(nobody, *sockets, *bounded))
     return RouteConfiguration(name=ROUTES, virtual_hosts=(host,))
 
 

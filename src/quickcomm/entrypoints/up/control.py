@@ -2,37 +2,61 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
+
+import aiohttp
+import msgspec
+import structlog
 
 from quickcomm import __version__
 from quickcomm.edge.module import Edge, EdgeUnavailableError
-from quickcomm.entrypoints.administration import Answer, Arguments, administer
+from quickcomm.entrypoints.administration import Answer, Arguments, KeyAdministration, ask
+from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.up import store
 from quickcomm.entrypoints.up.layout import Layout
-from quickcomm.entrypoints.up.modules import MONOLITH
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import Registry
 from quickcomm.kernel.errors import InvalidInputError, NotFoundError, QuickCommError
+from quickcomm.kernel.keys import KeyStore
+from quickcomm.kernel.trust.directory import TrustDirectory
 from quickcomm.topology.module import Fleet, Keeper
 
 EDGE: Final = "edge"
+ANSWER_S: Final = 5.0
 Row = dict[str, Any]
+
+log = structlog.get_logger(__name__)
+
+
+class Parts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a topology is made of."""
+
+    fleet: Fleet
+    edge: Edge
+    registry: Registry
+    trust: TrustDirectory
+    keys: KeyStore
 
 
 class Running:
     """What the control reads of a running topology."""
 
-    def __init__(self, layout: Layout, fleet: Fleet, edge: Edge, registry: Registry, clock: Clock) -> None:
+    def __init__(self, layout: Layout, parts: Parts, clock: Clock) -> None:
         self.layout = layout
-        self.fleet = fleet
-        self.edge = edge
-        self.registry = registry
+        self.fleet = parts.fleet
+        self.edge = parts.edge
+        self.registry = parts.registry
+        self.trust = parts.trust
+        self.keys = parts.keys
         self.clock = clock
         self.supervisor_pid: int | None = None
         self.url = ""
         self.shape = ""
         self.store_url = ""
+        """As the user `up`."""
+        self.own: Mapping[str, DataDirectory] = {}
+        """Where each module answers for itself."""
         self.ready = asyncio.Event()
         self.stop = asyncio.Event()
 
@@ -46,10 +70,15 @@ class Control:
             "scale": self._scale,
             "restart": self._restart,
             "down": self._down,
+            "rotate-keys": self._rotate_keys,
         }
+        self._keys = KeyAdministration(running.keys).commands()
 
     async def call(self, command: str, arguments: Arguments) -> Answer:
         """Raises `QuickCommError` with a text for the operator."""
+        if command in self._keys:
+            await self._running.ready.wait()  # while a site moves into its store, no key shall be made there
+            return await self._keys[command](arguments)
         if command not in self._commands:
             raise NotFoundError(f"There is no command {command!r}.")
         return await self._commands[command](arguments)
@@ -71,6 +100,11 @@ class Control:
         name = str(arguments["module"])
         await self._running.fleet.restart(name)
         return [{"module": name, "restarted": True}]
+
+    async def _rotate_keys(self, arguments: Arguments) -> Answer:
+        rotated = self._running.trust.rotate(at_once=bool(arguments.get("at_once")))
+        log.info("trust.rotated", services=rotated, at_once=bool(arguments.get("at_once")))
+        return [{"service": name, "rotated": True} for name in rotated]
 
     async def _down(self, _arguments: Arguments) -> Answer:
         self._running.stop.set()
@@ -132,11 +166,11 @@ class Control:
         running = self._running
         found = {instance.name: instance for instance in running.registry.instances()}.get(keeper.name)
         row: Row = {}
-        if keeper.module == MONOLITH and keeper.pid is not None:
+        if keeper.module in running.own and keeper.pid is not None:
             try:
-                [own] = await administer(running.layout.directory.path, "status", {}, needs_server=True)
+                [own] = await ask(running.own[keeper.module].socket, "status", {}, ANSWER_S)
                 row = own | {"healthy": own["healthy"] and keeper.state == "ready"}
-            except (QuickCommError, OSError):
+            except (QuickCommError, aiohttp.ClientError, OSError, TimeoutError):
                 row = {"healthy": False}
         if found is None:
             return row | {"healthy": False, "serving": False}

@@ -28,6 +28,10 @@ class Layout:
         self.instances = self.root / "instances"
         self.processes = self.root / "processes"
         self.edge = self.root / "edge"
+        self.trust = self.root / "trust"
+        """Keys by which services know each other."""
+        self.access = self.root / "access"
+        """Passwords of the store's users, and the store's access rules."""
         self.control = self.root / "up.sock"
 
     def socket(self, name: str) -> str:

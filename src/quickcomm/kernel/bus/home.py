@@ -55,6 +55,10 @@ class HomeInStore:
     async def write(self, home: Home) -> None:
         """Returns once it is on the server's disk, if the server has one."""
         await self._link.call("HSET", self._mark, "id", home.id, "whole", int(home.whole))
+        await self.durable()
+
+    async def durable(self) -> None:
+        """Returns once all that was written is on the server's disk, if the server has one."""
         with contextlib.suppress(QuickCommError):  # it keeps no file, or is older than the command
             await self._link.call("WAITAOF", 1, 0, int(SYNC_S * 1000) - 1000)
 

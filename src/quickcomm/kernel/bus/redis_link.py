@@ -10,11 +10,19 @@ import structlog
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from quickcomm.kernel.bus.port import BusFullError, BusUnavailableError
+from quickcomm.kernel.bus.redis_address import PasswordFileError, parse
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 
 T = TypeVar("T")
@@ -34,6 +42,12 @@ class GroupMissingError(BusUnavailableError):
     code = "bus.group_missing"
 
 
+class BusRefusedError(BusUnavailableError):
+    """The server does not let us in, or not do this: a matter of passwords and access rules."""
+
+    code = "bus.refused"
+
+
 class Script:
     """A Lua script, known to the server by its hash once it has run."""
 
@@ -46,15 +60,16 @@ class Link:
     """Many may call at once: `CONNECTIONS` of them are served, the others wait. Nothing is retried here unasked."""
 
     def __init__(self, url: str) -> None:
-        """Raises `ConfigurationError` for a URL that is none."""
+        """`url`: see `redis_address.py`. Raises `ConfigurationError` for one that is none."""
         self._away = False
+        address = parse(url)
         # No socket_timeout: for that redis-py uses asyncio.wait_for, which in Python 3.11 may swallow a cancellation.
-        options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "socket_timeout": None}
+        options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0), "socket_timeout": None, **address.options}
         try:
-            pool = BlockingConnectionPool.from_url(url, max_connections=CONNECTIONS, timeout=None, **options)
+            pool = BlockingConnectionPool.from_url(address.url, max_connections=CONNECTIONS, timeout=None, **options)
             self._redis = Redis(connection_pool=pool)
-            self._blocking = Redis.from_url(url, **options)
-        except ValueError as error:
+            self._blocking = Redis.from_url(address.url, **options)
+        except (TypeError, ValueError) as error:
             raise ConfigurationError(f"Not the address of a Valkey or Redis server: {error}") from error
 
     async def aclose(self) -> None:
@@ -120,6 +135,8 @@ def _in_our_words() -> Iterator[None]:
 def _translated(error: RedisError) -> QuickCommError:
     """In our words; without arguments, which may be what people said."""
     text = str(error)
+    if (refused := _refused(error, text)) is not None:
+        return refused
     if isinstance(error, OutOfMemoryError) or "OOM command not allowed" in text:
         return BusFullError("The Valkey server has no memory left (maxmemory); what waits must be handled first.")
     if "NOGROUP" in text:
@@ -127,3 +144,13 @@ def _translated(error: RedisError) -> QuickCommError:
     if isinstance(error, (RedisConnectionError, RedisTimeoutError)) and not isinstance(error, ResponseError):
         return BusUnavailableError("The Valkey server does not answer; is it running?")
     return BusUnavailableError(f"The Valkey server refused: {text[:200]}")
+
+
+def _refused(error: RedisError, text: str) -> BusRefusedError | None:
+    if isinstance(error, NoPermissionError) or "NOPERM" in text or "ACL failure" in text:
+        return BusRefusedError(f"The Valkey server does not let this user do that: {text[:200]}")
+    if isinstance(error, PasswordFileError):
+        return BusRefusedError(text)
+    if isinstance(error, AuthenticationError):
+        return BusRefusedError("The Valkey server does not know this user, or its password is another one.")
+    return None

@@ -1,6 +1,6 @@
 """HTTP for all modules: one application from many routes, problem documents, checked input."""
 
-from quickcomm.kernel.http.app import create_app
+from quickcomm.kernel.http.app import Gate, create_app
 from quickcomm.kernel.http.problems import (
     Problem,
     TooManyRequestsError,
@@ -11,6 +11,7 @@ from quickcomm.kernel.http.problems import (
 from quickcomm.kernel.http.traced import traced_client
 
 __all__ = [
+    "Gate",
     "Problem",
     "TooManyRequestsError",
     "UnauthorizedError",

@@ -2,16 +2,19 @@
 
 from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.http.problems import problem, problem_of
 from quickcomm.kernel.http.traced import traced
 from quickcomm.kernel.telemetry import tracing
 
+INTERNAL: Final = "/internal"
+"""Between services only: the edge passes on nothing below it, and nobody is answered without a service token."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 MAX_BODY_BYTES: Final = 64 * 1024
@@ -28,16 +31,47 @@ SECURITY_HEADERS: Final = {
 log = structlog.get_logger(__name__)
 
 
-def create_app(routes: Iterable[web.AbstractRouteDef]) -> web.Application:
+class Gate(Protocol):
+    """Who lets services in: `kernel.trust.ServiceTrust`."""
+
+    def require(self, request: web.Request, *callers: str) -> str: ...
+
+
+def create_app(routes: Iterable[web.AbstractRouteDef], gate: Gate | None = None) -> web.Application:
     """Routes of all modules, with problem documents for errors and safe headers on every answer.
 
-    Tracing is set up before.
+    Tracing is set up before. `gate`: needed where there are routes below `/internal`. It lets in any service that is
+    known; which of them may call what, each handler says itself.
     """
-    middlewares = [traced, problem_documents] if tracing().on else [problem_documents]
+    middlewares = [problem_documents, _guarded(gate)]
+    if tracing().on:
+        middlewares.insert(0, traced)
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     app.add_routes(routes)
+    if gate is None and (open_ones := [path for path in map(_canonical, app.router.resources()) if is_internal(path)]):
+        raise ValueError(f"Nobody guards {', '.join(open_ones)}: give create_app a gate.")
     app.on_response_prepare.append(_add_headers)
     return app
+
+
+def is_internal(path: str) -> bool:
+    return path == INTERNAL or path.startswith(f"{INTERNAL}/")
+
+
+def _canonical(resource: web.AbstractResource) -> str:
+    return resource.canonical
+
+
+def _guarded(gate: Gate | None) -> Middleware:
+    """Nothing internal is answered to strangers, also where a handler has forgotten to ask."""
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if gate is not None and is_internal(request.path):
+            gate.require(request)
+        return await handler(request)
+
+    return guard
 
 
 @web.middleware

@@ -11,7 +11,7 @@ from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import ForbiddenError
 from quickcomm.kernel.http import TooManyRequestsError, UnauthorizedError
 from quickcomm.kernel.keys.limits import TokenBuckets
-from quickcomm.kernel.keys.store import KeyStore, Principal, Role, permits
+from quickcomm.kernel.keys.port import KeyStore, Principal, Role, permits
 
 COOKIE: Final = "quickcomm_session"
 COOKIE_DAYS: Final = 7

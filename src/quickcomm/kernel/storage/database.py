@@ -1,26 +1,29 @@
-"""A SQLite database with one writer thread that commits in groups, and a few readers beside it.
+"""The database of a process: one writer thread that commits in groups, and a few readers beside it.
 
 Writers queue functions; the thread runs each one inside a savepoint and commits many at once, so that a busy site
-pays for few commits and one failing function does not harm its neighbours. WAL with `synchronous=NORMAL`: what was
-committed survives `kill -9` of the process; after a power loss the last moments may be missing.
+pays for few commits and one failing function does not harm its neighbours. What kind of database that is, `Backend`
+knows: a SQLite file, or PostgreSQL by URL.
 """
 
 import asyncio
 import contextlib
 import queue
-import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import QueuePool, StaticPool
 
-from quickcomm.kernel.errors import BusyError, QuickCommError
+from quickcomm.kernel.errors import BusyError, ConfigurationError, QuickCommError
+from quickcomm.kernel.storage.errors import StorageError
+from quickcomm.kernel.storage.postgres import SCHEMES, Postgres
+from quickcomm.kernel.storage.sqlite import Sqlite
 from quickcomm.kernel.telemetry import tracing
+
+__all__ = ["Backend", "CommitListener", "Database", "StorageError", "touch"]
 
 T = TypeVar("T")
 CommitListener = Callable[[set[str]], None]
@@ -31,11 +34,23 @@ READERS = 4
 TOUCHED = "quickcomm.touched"
 
 
-class StorageError(QuickCommError):
-    """The database refused (disk full, read-only, damaged). The same write may succeed later."""
+class Backend(Protocol):
+    """What differs between kinds of databases."""
 
-    code = "storage.failed"
-    retryable = True
+    @property
+    def name(self) -> str:
+        """For people, without a password."""
+        ...
+
+    def writer(self) -> Engine: ...
+    def reader(self, connections: int) -> Engine: ...
+    def in_transaction(self, connection: Connection) -> bool:
+        """Whether the transaction that was begun can go on after an error."""
+        ...
+
+    def failure(self, what: str, error: SQLAlchemyError) -> StorageError:
+        """What the driver says, without statement and values: this text goes to clients and into logs."""
+        ...
 
 
 class _Write:
@@ -62,58 +77,50 @@ def touch(connection: Connection, topic: str) -> None:
     connection.info.setdefault(TOUCHED, set()).add(topic)
 
 
-def _in_transaction(connection: Connection) -> bool:
-    driver = connection.connection.driver_connection
-    return isinstance(driver, sqlite3.Connection) and driver.in_transaction
-
-
-def _configure(engine: Engine, *, begin: str, query_only: bool) -> None:
-    @event.listens_for(engine, "connect")
-    def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None  # transactions are begun by us, see _on_begin
-        cursor = connection.cursor()
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=NORMAL",
-            "foreign_keys=ON",
-            "busy_timeout=10000",
-            "temp_store=MEMORY",
-            "cache_size=-16000",
-            f"query_only={'ON' if query_only else 'OFF'}",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _on_begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
+def _backend(where: Path | str) -> Backend:
+    if isinstance(where, Path):
+        return Sqlite(where)
+    if where.startswith(SCHEMES):
+        return Postgres(where)
+    if "://" in where:
+        raise ConfigurationError("A database is a file, or an address that begins with postgresql://")
+    return Sqlite(Path(where))
 
 
 class Database:
     """Open with `open()`, close with `aclose()`. Functions given to `write` and `read` run in other threads."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        url = f"sqlite:///{path}"
-        # No values in errors: they may be what people said, or a token.
-        options: dict[str, Any] = {"hide_parameters": True, "connect_args": {"check_same_thread": False}}
-        self.engine = create_engine(url, poolclass=StaticPool, **options)
-        _configure(self.engine, begin="BEGIN IMMEDIATE", query_only=False)
-        self._reader = create_engine(url, poolclass=QueuePool, pool_size=READERS, max_overflow=0, **options)
-        _configure(self._reader, begin="BEGIN", query_only=True)
+    def __init__(self, where: Path | str) -> None:
+        """`where`: a file, or `postgresql://user:password@host/name`. Raises `ConfigurationError`."""
+        self._backend = _backend(where)
+        self.engine = self._backend.writer()
+        self._reader = self._backend.reader(READERS)
         self._waiting: queue.Queue[_Write | None] = queue.Queue(MAX_WAITING)
         self._thread = threading.Thread(target=self._run, name="storage-writer", daemon=True)
         self._readers = ThreadPoolExecutor(READERS, "storage-reader")
         self._listeners: list[CommitListener] = []
         self._closed = False
 
+    @property
+    def name(self) -> str:
+        """The file, or the address without its password."""
+        return self._backend.name
+
+    @property
+    def path(self) -> Path:
+        """The file. Raises `ConfigurationError` where there is none."""
+        if isinstance(self._backend, Sqlite):
+            return self._backend.path
+        raise ConfigurationError(f"{self.name} is no file. Back it up with pg_dump.")
+
     def open(self) -> None:
-        """Create the file if need be and start the writer thread. Raises `StorageError` if the file is unusable."""
+        """Create the file if need be and start the writer thread. Raises `StorageError` if it is unusable."""
         try:
             with self.engine.begin() as connection:
                 connection.exec_driver_sql("SELECT 1")
         except SQLAlchemyError as error:
-            raise StorageError(f"The database {self.path} cannot be opened: {_reason(error)}") from error
+            failure = self._backend.failure(f"The database {self.name} cannot be opened", error)
+            raise failure from failure.__cause__
         self._thread.start()
 
     def on_commit(self, listener: CommitListener) -> None:
@@ -148,7 +155,8 @@ class Database:
                 call.note(code__function__name=_name(function))
                 return await asyncio.get_running_loop().run_in_executor(self._readers, run)
         except SQLAlchemyError as error:
-            raise StorageError(f"Reading the database failed: {_reason(error)}") from error
+            failure = self._backend.failure("Reading the database failed", error)
+            raise failure from failure.__cause__
 
     async def aclose(self) -> None:
         """Finish what is waiting, then close. May be called again."""
@@ -187,25 +195,22 @@ class Database:
                 for item in group:
                     self._run_one(connection, item)
         except SQLAlchemyError as error:
-            failure = StorageError(f"Writing to {self.path.name} failed: {_reason(error)}")
-            failure.__cause__ = error
+            failure = self._backend.failure("Writing to the database failed", error)
             for item in group:
                 item.error = failure
         with contextlib.suppress(RuntimeError):  # the event loop is closed: nobody waits for the answers
             group[0].loop.call_soon_threadsafe(self._settle, group, touched)
 
-    @staticmethod
-    def _run_one(connection: Connection, item: _Write) -> None:
+    def _run_one(self, connection: Connection, item: _Write) -> None:
         try:
             with connection.begin_nested():
                 item.result = item.function(connection)
         except QuickCommError as error:
             item.error = error
         except SQLAlchemyError as error:
-            if not _in_transaction(connection):
-                raise  # SQLite has taken everything back (a full disk): the group must fail as a whole
-            item.error = StorageError(f"A write failed: {_reason(error)}")
-            item.error.__cause__ = error
+            if not self._backend.in_transaction(connection):
+                raise  # everything is taken back (a full disk, a lost connection): the group must fail as a whole
+            item.error = self._backend.failure("A write failed", error)
         except Exception as error:  # noqa: BLE001 - the caller gets it; the writer thread must live on
             item.error = error
 
@@ -220,8 +225,3 @@ class Database:
 def _name(function: Callable[[Connection], Any]) -> str:
     """Where it was written; a partial has no name of its own."""
     return str(getattr(function, "__qualname__", type(function).__name__))
-
-
-def _reason(error: SQLAlchemyError) -> str:
-    """What the driver says, without the statement: this text goes to clients and into logs."""
-    return str(getattr(error, "orig", None) or type(error).__name__)

@@ -8,6 +8,11 @@ down_revision = "dashboard_0001"
 
 
 def upgrade() -> None:
+    unfinished = sa.text("status != 'done'")
     op.create_index(
-        "dashboard_tasks_unfinished", "dashboard_tasks", ["site", "channel"], sqlite_where=sa.text("status != 'done'")
+        "dashboard_tasks_unfinished",
+        "dashboard_tasks",
+        ["site", "channel"],
+        sqlite_where=unfinished,
+        postgresql_where=unfinished,
     )

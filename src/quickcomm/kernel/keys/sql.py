@@ -1,32 +1,31 @@
 """Keys and page sessions in the database. Only SHA-256 digests are stored: the secrets have 256 random bits."""
 
-import hashlib
 import hmac
-import re
-import secrets
-from collections import OrderedDict
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final
 
-import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from quickcomm.kernel.clock import Clock
-from quickcomm.kernel.errors import InvalidInputError, NotFoundError
+from quickcomm.kernel.errors import NotFoundError
+from quickcomm.kernel.keys.answers import Answers
+from quickcomm.kernel.keys.port import (
+    RENEW_NS,
+    SESSION_NS,
+    CreatedKey,
+    Key,
+    Principal,
+    Role,
+    digest,
+    is_key,
+    is_session,
+    new_key,
+    new_session,
+)
 from quickcomm.kernel.storage import Database, migrate
 
-Role = Literal["ingest", "read", "admin"]
-Via = Literal["bearer", "query", "session"]
-
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
-CACHE_TTL_S: Final = 1.0
-CACHE_SIZE: Final = 4096
-SESSION_NS: Final = 12 * 3600 * 10**9
-RENEW_NS: Final = 5 * 60 * 10**9
-MAX_NAME: Final = 80
-SITE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
-"""It becomes the name of a folder, among other things."""
 
 _meta = sa.MetaData()
 keys_table = sa.Table(
@@ -49,78 +48,32 @@ sessions_table = sa.Table(
 )
 
 
-class Key(msgspec.Struct, frozen=True, kw_only=True):
-    """A key without its secret."""
-
-    id: str
-    site: str
-    role: Role
-    name: str
-    created_ns: int
-    revoked_ns: int | None = None
-
-
-class CreatedKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A new key: the only time its text is seen."""
-
-    key: str
-    id: str
-    role: Role
-
-
-class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is asking. `secret_digest` lets a long-lived connection ask again whether it is still welcome."""
-
-    site: str
-    role: Role
-    key_id: str
-    name: str = ""
-    via: Via = "bearer"
-    secret_digest: bytes = b""
-
-
-def permits(role: Role, need: Role) -> bool:
-    """An admin may do everything; the others only what is theirs."""
-    return role in ("admin", need)
-
-
-def digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
-
-
-class KeyStore:
+class SqlKeys:
     """Answers are remembered for a second, so that a key revoked by another process is refused soon after."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-        self._cache: OrderedDict[bytes, tuple[float, Principal]] = OrderedDict()
-        self._epoch = 0  # counts revocations, so that an answer read before one is not remembered after it
+        self._answers = Answers(clock)
 
     def migrate(self) -> None:
         migrate(self._database.engine, "keys", MIGRATIONS)
 
+    async def aclose(self) -> None:
+        """The database is closed by who opened it."""
+
     async def create(self, role: Role, name: str = "", site: str = "main") -> CreatedKey:
-        if role not in get_args(Role):
-            raise InvalidInputError(f"There is no role {role!r}; choose ingest, read or admin.")
-        if len(name) > MAX_NAME or not name.isprintable():
-            raise InvalidInputError(f"A key's name has at most {MAX_NAME} printable characters.")
-        if not SITE.fullmatch(site):
-            raise InvalidInputError(
-                "A site is 1 to 80 of the characters A-Z a-z 0-9 . _ - and starts with none of . _ -"
-            )
-        text = f"qc_{role}_{secrets.token_urlsafe(32)}"
-        key_id = f"key_{secrets.token_hex(8)}"
+        text, key = new_key(role, name, site, self._clock.now_ns())
         row = {
-            "id": key_id,
-            "site": site,
-            "role": role,
-            "name": name,
+            "id": key.id,
+            "site": key.site,
+            "role": key.role,
+            "name": key.name,
             "digest": digest(text),
-            "created_ns": self._clock.now_ns(),
+            "created_ns": key.created_ns,
         }
         await self._execute(keys_table.insert().values(row))
-        return CreatedKey(key=text, id=key_id, role=role)
+        return CreatedKey(key=text, id=key.id, role=key.role)
 
     async def list(self) -> list[Key]:
         def load(connection: Connection) -> list[Key]:
@@ -151,17 +104,15 @@ class KeyStore:
             connection.execute(sessions_table.delete().where(sessions_table.c.key_id == key_id))
 
         await self._database.write(run)
-        self._forget(key_id)
+        self._answers.forget_key(key_id)
 
     async def verify(self, text: str) -> Principal | None:
         """The owner of a key, or None."""
-        if not text.startswith("qc_") or len(text) > MAX_NAME:
-            return None
-        return await self._lookup(digest(text))
+        return await self._lookup(digest(text)) if is_key(text) else None
 
     async def open_session(self, principal: Principal) -> str:
         """A new page session; returns its secret id, which only the browser keeps."""
-        secret = secrets.token_urlsafe(32)
+        secret = new_session()
         now = self._clock.now_ns()
         row = {"digest": digest(secret), "key_id": principal.key_id, "expires_ns": now + SESSION_NS}
 
@@ -173,15 +124,12 @@ class KeyStore:
         return secret
 
     async def verify_session(self, secret: str) -> Principal | None:
-        if len(secret) > MAX_NAME:
-            return None
-        return await self._lookup_session(digest(secret))
+        return await self._lookup_session(digest(secret)) if is_session(secret) else None
 
     async def close_session(self, secret: str) -> None:
         key = digest(secret)
-        self._cache.pop(key, None)
-        self._epoch += 1
         await self._execute(sessions_table.delete().where(sessions_table.c.digest == key))
+        self._answers.forget(key)
 
     async def still_valid(self, principal: Principal) -> bool:
         """Ask again for a connection that lives long. Keeps its page session from expiring."""
@@ -189,8 +137,8 @@ class KeyStore:
         return await lookup(principal.secret_digest) is not None
 
     async def _lookup(self, key: bytes) -> Principal | None:
-        epoch = self._epoch
-        cached = self._cached(key)
+        epoch = self._answers.epoch
+        cached = self._answers.fresh(key)
         if cached is not None:
             return cached
         row = await self._database.read(
@@ -201,11 +149,11 @@ class KeyStore:
         if row is None or not hmac.compare_digest(row.digest, key):
             return None
         principal = Principal(site=row.site, role=row.role, key_id=row.id, name=row.name, secret_digest=key)
-        return self._remember(key, principal, epoch)
+        return self._answers.remember(key, principal, epoch)
 
     async def _lookup_session(self, key: bytes) -> Principal | None:
-        epoch = self._epoch
-        cached = self._cached(key)
+        epoch = self._answers.epoch
+        cached = self._answers.fresh(key)
         if cached is not None:
             return cached
         now = self._clock.now_ns()
@@ -223,32 +171,10 @@ class KeyStore:
         principal = Principal(
             site=row.site, role=row.role, key_id=row.id, name=row.name, via="session", secret_digest=key
         )
-        return self._remember(key, principal, epoch)
-
-    def _cached(self, key: bytes) -> Principal | None:
-        entry = self._cache.get(key)
-        if entry is None:
-            return None
-        if entry[0] <= self._clock.monotonic():
-            del self._cache[key]
-            return None
-        return entry[1]
-
-    def _remember(self, key: bytes, principal: Principal, epoch: int) -> Principal:
-        if epoch != self._epoch:
-            return principal
-        self._cache[key] = (self._clock.monotonic() + CACHE_TTL_S, principal)
-        if len(self._cache) > CACHE_SIZE:
-            self._cache.popitem(last=False)
-        return principal
+        return self._answers.remember(key, principal, epoch)
 
     async def _execute(self, statement: sa.Executable) -> None:
         def run(connection: Connection) -> None:
             connection.execute(statement)
 
         await self._database.write(run)
-
-    def _forget(self, key_id: str) -> None:
-        self._epoch += 1
-        for key in [key for key, (_, principal) in self._cache.items() if principal.key_id == key_id]:
-            del self._cache[key]

@@ -1,0 +1,89 @@
+"""The processes that hear and understand, as a dashboard of its own sees them: told directly, asked, and watched."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.health import Alarm
+from quickcomm.contracts.link import Committed, InstanceStatus
+from quickcomm.dashboard.adapters.backfill_http import HttpBackfillSource
+from quickcomm.dashboard.adapters.hub import Hub
+from quickcomm.dashboard.adapters.links import Links
+from quickcomm.dashboard.adapters.questions import Questions
+from quickcomm.dashboard.ports import Health, Neighbours, OnReceipt
+from quickcomm.dashboard.service.backfill import Source
+from quickcomm.dashboard.service.direct import Direct
+from quickcomm.dashboard.service.overview import Overview
+from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.discovery import Registry
+from quickcomm.kernel.internal import Trust
+from quickcomm.kernel.telemetry import Budget, Word
+from quickcomm.kernel.telemetry.stages import StageHealth
+
+KEEPER: Final = "core"
+CORE: Final = frozenset({KEEPER})
+"""Modules whose instances have conversations, and know of prompts and costs."""
+
+
+class _Ear:
+    """Implements `Told`."""
+
+    def __init__(self, hub: Hub, direct: Direct, overview: Overview) -> None:
+        self._overview = overview
+        self.caption: Callable[[Caption], None] = hub.caption
+        self.committed: Callable[[Committed], None] = direct.put
+        self.lost = overview.lost
+
+    def status(self, name: str, status: InstanceStatus) -> None:
+        self._overview.told(name, status)
+
+
+class Instances:
+    def __init__(self, registry: Registry, trust: Trust, clock: Clock, budget: Budget) -> None:
+        """`budget`: until an instance has told another one."""
+        self._trust = trust
+        self._links = Links(registry, trust, CORE)
+        self._questions = Questions(registry, trust, CORE)
+        self._overview = Overview(clock, budget)
+        self._direct = Direct()
+
+    @property
+    def budget(self) -> Budget:
+        return self._overview.budget
+
+    @property
+    def on_receipt(self) -> OnReceipt:
+        return self._links.receipt
+
+    @property
+    def keep_trace(self) -> Callable[[Word], None]:
+        return self._links.keep_trace
+
+    @property
+    def neighbours(self) -> Neighbours:
+        return Neighbours(
+            prompts=self._questions.prompts,
+            usage=self._questions.usage,
+            narrator=self._questions.narrate,
+            budget=lambda: self.budget,
+        )
+
+    def health(self, stages: tuple[StageHealth, ...], own: Sequence[Alarm], trace_url: str | None) -> Health:
+        """Of the whole site. `own`: alarms of this process."""
+        return self._overview.health(stages, own, trace_url)
+
+    def earlier(self) -> Source:
+        """What the core has of a time when it was a monolith."""
+        return HttpBackfillSource(self._questions.connector, lambda: self._trust.headers(KEEPER))
+
+    async def run(self, hub: Hub, apply: Callable[[Sequence[Committed]], Awaitable[None]]) -> None:
+        """Listen and tell until cancelled. `apply`: what becomes of utterances that come directly."""
+        hub.on_watching(lambda: self._links.watching(hub.watching()))
+        self._links.watching(hub.watching())
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._direct.run(apply), name="dashboard:direct")
+            tasks.create_task(self._links.run(_Ear(hub, self._direct, self._overview)), name="dashboard:links")
+
+    async def aclose(self) -> None:
+        await self._questions.aclose()

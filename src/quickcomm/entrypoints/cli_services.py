@@ -1,0 +1,67 @@
+"""`quickcomm core` and `quickcomm dashboard`: the processes of `up --shape services`, which starts them."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+import uvloop
+
+from quickcomm import __version__
+from quickcomm.entrypoints.cli_options import data_dir_option
+from quickcomm.entrypoints.logs import LEVELS, set_up_logs
+
+F = TypeVar("F", bound=Callable[..., Any])
+LEVEL: Final = click.Choice(list(LEVELS))
+
+
+def _log_options(function: F) -> F:
+    as_json = click.option("--log-json", is_flag=True, help="Log JSON lines instead of text.")(function)
+    return click.option("--log-level", type=LEVEL, default="info", show_default=True)(as_json)
+
+
+@click.command("dashboard")
+@data_dir_option
+@_log_options
+def dashboard_command(data_dir: Path, log_level: str, *, log_json: bool) -> None:
+    """The page, REST and live push as a service of its own. Started by: quickcomm up --shape services.
+
+    Settings as for `serve`. Keeps its database in the directory `dashboard` of the data directory.
+    """
+    from quickcomm.entrypoints.dashboard_service import serve_dashboard  # noqa: PLC0415 - not needed for --help
+    from quickcomm.entrypoints.dashboard_settings import DashboardServiceSettings  # noqa: PLC0415
+    from quickcomm.entrypoints.setting_sources import read_settings  # noqa: PLC0415
+
+    set_up_logs(log_level, as_json=log_json)
+    settings = read_settings(DashboardServiceSettings, data_dir)
+    uvloop.run(serve_dashboard(settings, data_dir, _ready))
+
+
+@click.command("core")
+@data_dir_option
+@click.option("--pack", help="Site pack [default: hospitality].")
+@click.option("--stt-model", help="Whisper model [default: tiny.en].")
+@click.option("--llm-url", help="OpenAI-compatible language model [default: none].")
+@click.option("--llm-model", help="Its name.")
+@_log_options
+def core_command(data_dir: Path, stt_model: str | None, log_level: str, *, log_json: bool, **given: str | None) -> None:
+    """Audio and intelligence in one process, without a dashboard. Started by: quickcomm up --shape services."""
+    from quickcomm.entrypoints.core_service import serve_core  # noqa: PLC0415 - heavy, and not needed for --help
+    from quickcomm.entrypoints.settings import load_settings  # noqa: PLC0415
+
+    set_up_logs(log_level, as_json=log_json)
+    flags: dict[str, object] = {name.replace("llm_", "llm."): value for name, value in given.items()}
+    if stt_model:
+        flags["stt.model_path" if Path(stt_model).is_dir() else "stt.model"] = stt_model
+    settings = load_settings(data_dir, flags)
+    if not uvloop.run(serve_core(settings, data_dir, _ready)):
+        click.echo("Stopped while starting.", err=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # as `serve` does: an engine's thread may still be deep in native code
+
+
+def _ready(url: str) -> None:
+    click.echo(f"QuickComm {__version__} is ready: {url}")

@@ -1,0 +1,225 @@
+"""Audio and intelligence over one database: a part of the monolith, or a process of its own beside a dashboard."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from quickcomm.audio.module import Audio, Caller, Captions, Places, SpeechToText
+from quickcomm.contracts.health import Alarm, ClassifierHealth
+from quickcomm.contracts.link import InstanceStatus
+from quickcomm.entrypoints.administration import Command, KeyAdministration, back_ups, dead_letters, ledgers_of
+from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.entrypoints.process import purge_forever, rfc3339
+from quickcomm.entrypoints.prompt_administration import PromptAdministration
+from quickcomm.entrypoints.settings import Settings
+from quickcomm.intelligence.module import Classifier, Intelligence, IntelligenceSettings, LanguageModel, SideSettings
+from quickcomm.kernel.bus import WholeBus
+from quickcomm.kernel.bus.sql import SqlBus
+from quickcomm.kernel.clock import Clock, SystemClock
+from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.keys import Authenticator, key_store
+from quickcomm.kernel.site_pack import load_pack
+from quickcomm.kernel.storage import Database
+from quickcomm.kernel.telemetry import MODULES
+from quickcomm.kernel.telemetry.settings import budget_with_model
+from quickcomm.kernel.telemetry.setup import start_tracing, stop_tracing
+
+CATCH_UP_S: Final = 3.0
+LOOK_EVERY_S: Final = 0.05
+MODEL_ALARM: Final = "language_model"
+BUS_ALARM: Final = "bus.unavailable"
+
+T = TypeVar("T")
+Work = Mapping[str, Callable[[], Awaitable[None]]]
+
+log = structlog.get_logger(__name__)
+
+
+class Engines(msgspec.Struct, frozen=True, kw_only=True):
+    """What takes long to load: `model` is None where no language model is set."""
+
+    speech: SpeechToText
+    classifier: Classifier
+    model: LanguageModel | None = None
+
+
+class Core:
+    """`hear` before anything else: who is shown what is said may need what is here."""
+
+    audio: Audio
+
+    def __init__(self, settings: Settings, directory: DataDirectory, engines: Engines, *, to_the_page: bool) -> None:
+        """`to_the_page`: whether utterances end in this process, too."""
+        self.settings = settings
+        self.clock = SystemClock()
+        self.database = Database(directory.database)
+        self.bus = _bus(settings.redis_url, self.database, self.clock)
+        self.key_store = key_store(settings.redis_url, self.database, self.clock)
+        self.keys = Authenticator(self.key_store, self.clock, settings.keys)
+        self.budget = budget_with_model(settings.budgets, settings.llm.budget_s if engines.model else 0.0)
+        modules, process = (MODULES, "monolith") if to_the_page else (MODULES - {"dashboard"}, "core")
+        self.traces = start_tracing(
+            settings.telemetry, self.clock, lambda: self.budget, modules=modules, process=process
+        )
+        self.intelligence = self._understanding(engines)
+        self._directory = directory
+        self._engines = engines
+        self._alarms: dict[str, Alarm] = {}
+
+    def hear(self, captions: Captions) -> None:
+        """`captions`: where it is shown at once what is said."""
+        self.audio = Audio(
+            settings=self.settings.audio,
+            database=self.database,
+            bus=self.bus,
+            clock=self.clock,
+            engine=self._engines.speech,
+            captions=captions,
+            authenticate=self._authenticate,
+            places=Places(
+                recordings=self._directory.recordings if self.settings.storage.recordings else None,
+                redis_url=self.settings.redis_url,
+            ),
+        )
+
+    def open(self) -> None:
+        """The database, and its tables as they must be."""
+        self.database.open()
+        for module in (self.bus, self.key_store, self.audio, self.intelligence):
+            module.migrate()
+
+    def work(self) -> Work:
+        """What runs until the end."""
+        days = self.settings.storage.retention_days
+        traces = {} if self.traces is None else {"traces": self.traces.run}
+        return {
+            "intelligence": self.intelligence.run,
+            "audio": self.audio.run,
+            "bus": self.bus.maintain,
+            "purge": lambda: purge_forever(self.purge, days, self.clock),
+            **traces,
+        }
+
+    async def drain(self, mine: Callable[[str], bool] = lambda _: True) -> None:
+        """Intake first, then what it caused: nothing that was heard is left behind.
+
+        `mine`: whose messages (`stream/group`) must be handled before this process may go.
+        """
+        log.info("server.draining")
+        self.intelligence.drain()
+        await self.audio.drain()
+        with contextlib.suppress(TimeoutError, QuickCommError):  # a store that is away keeps what waits
+            async with asyncio.timeout(CATCH_UP_S + self.intelligence.catch_up_s):
+                while any(count for name, count in (await self.bus.backlog()).items() if mine(name)):  # noqa: ASYNC110
+                    await asyncio.sleep(LOOK_EVERY_S)  # only the table knows
+
+    async def purge(self, before_ns: int) -> int:
+        await self.intelligence.purge(before_ns)
+        return await self.audio.purge(before_ns)
+
+    async def aclose(self) -> None:
+        """After all else. May be called again."""
+        await self.audio.aclose()
+        await self.intelligence.aclose()
+        await self.key_store.aclose()
+        await self.bus.aclose()
+        await self.database.aclose()
+        await stop_tracing(self.traces)
+
+    # -- what it tells ----------------------------------------------------------------------------------------------
+
+    def health(self) -> InstanceStatus:
+        audio = self.audio.health()
+        model = self.intelligence.state
+        now = rfc3339(datetime.now(UTC))
+        self._alarms = {
+            code: Alarm(code=code, message=message, since=self._alarms[code].since if code in self._alarms else now)
+            for code, message in (*audio.alarms, *self._bus_alarms())
+        }
+        model_since = rfc3339(datetime.fromtimestamp(model.since_ns / 1e9, UTC))
+        if model.state == "degraded":
+            self._alarms[MODEL_ALARM] = Alarm(code=MODEL_ALARM, message=model.why, since=model_since)
+        return InstanceStatus(
+            sessions=audio.sessions,
+            stt_backlog_s=audio.stt_backlog_s,
+            alarms=tuple(self._alarms.values()),
+            classifier=ClassifierHealth(
+                model=self.intelligence.classifier,
+                source="llm" if model.state == "up" else "local",
+                degraded=model.state == "degraded",
+                state=model.state,
+                message=model.why,
+                since=model_since,
+            ),
+            budget=msgspec.to_builtins(self.budget),
+            trace_url=self.settings.telemetry.trace_url if self.traces else None,
+        )
+
+    async def status(self, health: InstanceStatus) -> dict[str, Any]:
+        """Its part of the line in `quickcomm status`."""
+        return {
+            "sessions": health.sessions,
+            "stt_model": self.audio.health().stt_model,
+            "stt_backlog_s": health.stt_backlog_s,
+            "classifier": health.classifier.model,
+            "llm": self.intelligence.status() | {"since": health.classifier.since},
+            "usage_today": msgspec.to_builtins(self.intelligence.used_today()),
+            "bus_backlog": await self._backlog(),
+        }
+
+    def commands(self) -> Mapping[str, Command]:
+        """What an operator may ask of it."""
+        return {
+            **KeyAdministration(self.key_store).commands(),
+            **dead_letters(self.bus),
+            **ledgers_of(self.audio.ledgers),
+            **back_ups(self.database),
+            **PromptAdministration(self.intelligence.prompting).commands(),
+        }
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _understanding(self, engines: Engines) -> Intelligence:
+        settings = self.settings
+        side = SideSettings(answers=settings.answers, usage=settings.usage, summaries=settings.summaries)
+        return Intelligence(
+            database=self.database,
+            bus=self.bus,
+            clock=self.clock,
+            pack=load_pack(settings.pack),
+            classifier=engines.classifier,
+            model=engines.model,
+            settings=IntelligenceSettings(llm=settings.llm, side=side),
+        )
+
+    async def _authenticate(self, request: web.Request) -> Caller:
+        principal = await self.keys.require(request, "ingest")
+        return Caller(
+            site=principal.site,
+            key_id=principal.key_id,
+            still_valid=lambda: self.key_store.still_valid(principal),
+        )
+
+    def _bus_alarms(self) -> list[tuple[str, str]]:
+        return [] if self.bus.trouble is None else [(BUS_ALARM, self.bus.trouble)]
+
+    async def _backlog(self) -> dict[str, int] | None:
+        """None while nobody can say."""
+        try:
+            return await self.bus.backlog()
+        except QuickCommError:
+            return None
+
+
+def _bus(redis_url: str | None, database: Database, clock: Clock) -> WholeBus:
+    if redis_url is None:
+        return SqlBus(database, clock)
+    from quickcomm.kernel.bus.outbox import OutboxBus  # noqa: PLC0415 - where there is no Valkey
+
+    return OutboxBus(redis_url, database, clock)

@@ -1,0 +1,39 @@
+"""What every service answers to whoever watches it: alive, ready, figures. The edge asks on the process's socket."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from quickcomm import __version__
+
+HEALTHY: Final = "/healthz"
+READY: Final = "/readyz"
+METRICS: Final = "/metrics"
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    status: str
+    version: str
+
+
+def probes(admit: Callable[[web.Request], Awaitable[object]]) -> list[web.RouteDef]:
+    """For a process that has loaded all that it needs before it listens. `admit`: who may see figures."""
+
+    async def healthy(_request: web.Request) -> web.Response:
+        return _json(State(status="ok", version=__version__))
+
+    async def ready(_request: web.Request) -> web.Response:
+        return _json(State(status="ready", version=__version__))
+
+    async def metrics(request: web.Request) -> web.Response:
+        await admit(request)
+        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    return [web.get(HEALTHY, healthy), web.get(READY, ready), web.get(METRICS, metrics)]
+
+
+def _json(value: msgspec.Struct) -> web.Response:
+    return web.Response(body=msgspec.json.encode(value), content_type="application/json")

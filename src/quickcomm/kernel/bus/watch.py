@@ -1,0 +1,33 @@
+"""Looks after the server behind a bus, so that people are told when it is away."""
+
+import asyncio
+from typing import Final
+
+from quickcomm.kernel.bus.redis import RedisBus
+from quickcomm.kernel.errors import QuickCommError
+
+LOOK_EVERY_S: Final = 1.0
+
+
+class ServerWatch:
+    def __init__(self, bus: RedisBus, consequence: str) -> None:
+        """`consequence`: what that means, in a sentence for operators."""
+        self._bus = bus
+        self._consequence = consequence
+        self._trouble: str | None = None
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing is handled now, in words for an operator."""
+        return self._trouble
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            try:
+                await self._bus.open()
+            except QuickCommError as error:
+                self._trouble = f"{error} {self._consequence}"
+            else:
+                self._trouble = None
+            await asyncio.sleep(LOOK_EVERY_S)

@@ -1,0 +1,20 @@
+"""Calls between the services of a site: who may call is known by a token, which `kernel.trust` makes and checks."""
+
+from typing import Final, Protocol
+
+from aiohttp import web
+
+INTERNAL: Final = "/internal/"
+"""Paths that the edge never routes."""
+
+
+class Trust(Protocol):
+    """Tokens of one service; `ServiceTrust` is the one that counts."""
+
+    def headers(self, audience: str) -> dict[str, str]:
+        """For a call to that service."""
+        ...
+
+    def require(self, request: web.Request, *callers: str) -> str:
+        """Which of the callers it is. Raises `UnauthorizedError` and `ForbiddenError`."""
+        ...

@@ -1,0 +1,70 @@
+"""A database in a file: one connection writes, a few read beside it.
+
+WAL with `synchronous=NORMAL`: what was committed survives `kill -9` of the process; after a power loss the last moments
+may be missing. `BEGIN IMMEDIATE` keeps writers of several processes apart.
+"""
+
+import sqlite3
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import QueuePool, StaticPool
+
+from quickcomm.kernel.storage.errors import StorageError
+
+# No values in errors: they may be what people said, or a token.
+_OPTIONS: Final[dict[str, Any]] = {"hide_parameters": True, "connect_args": {"check_same_thread": False}}
+
+
+class Sqlite:
+    """Implements `Backend`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = str(path)
+
+    def writer(self) -> Engine:
+        engine = create_engine(f"sqlite:///{self.path}", poolclass=StaticPool, **_OPTIONS)
+        _configure(engine, begin="BEGIN IMMEDIATE", query_only=False)
+        return engine
+
+    def reader(self, connections: int) -> Engine:
+        pool: dict[str, Any] = {"poolclass": QueuePool, "pool_size": connections, "max_overflow": 0}
+        engine = create_engine(f"sqlite:///{self.path}", **pool, **_OPTIONS)
+        _configure(engine, begin="BEGIN", query_only=True)
+        return engine
+
+    def in_transaction(self, connection: Connection) -> bool:
+        """False once SQLite has taken everything back (a full disk)."""
+        driver = connection.connection.driver_connection
+        return isinstance(driver, sqlite3.Connection) and driver.in_transaction
+
+    def failure(self, what: str, error: SQLAlchemyError) -> StorageError:
+        """What the driver says, without the statement: this text goes to clients and into logs."""
+        failure = StorageError(f"{what}: {getattr(error, 'orig', None) or type(error).__name__}")
+        failure.__cause__ = error
+        return failure
+
+
+def _configure(engine: Engine, *, begin: str, query_only: bool) -> None:
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None  # transactions are begun by us, see _on_begin
+        cursor = connection.cursor()
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=NORMAL",
+            "foreign_keys=ON",
+            "busy_timeout=10000",
+            "temp_store=MEMORY",
+            "cache_size=-16000",
+            f"query_only={'ON' if query_only else 'OFF'}",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)

@@ -1,0 +1,369 @@
+"""The store's users, on a real server: each can do its work, and nothing else; every stream and key, as everybody."""
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from tests.contract.test_session_store import change, insights, progress, utterance
+from tests.support.hearing import TOKEN, request
+from tests.support.server import command
+from tests.support.valkey import Valkey
+
+from quickcomm.audio.adapters.redis_sessions import RedisSessions
+from quickcomm.audio.model import events as wire
+from quickcomm.audio.module import GROUP as AUDIO_GROUP
+from quickcomm.contracts.conversations import CONVERSATIONS
+from quickcomm.contracts.insights import INSIGHTS
+from quickcomm.contracts.summaries import SUMMARIES
+from quickcomm.contracts.transcripts import TRANSCRIPTS
+from quickcomm.dashboard.service.service import GROUP as DASHBOARD_GROUP
+from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.entrypoints.moving import settle
+from quickcomm.entrypoints.up.access import SERVICES, STREAMS, Passwords, acl, users
+from quickcomm.intelligence.module import GROUP as INTELLIGENCE_GROUP
+from quickcomm.intelligence.service.summaries import GROUP as SUMMARIES_GROUP
+from quickcomm.kernel.bus import Delivery, RejectedError
+from quickcomm.kernel.bus.redis import RedisBus
+from quickcomm.kernel.bus.redis_address import PASSWORD_FILE
+from quickcomm.kernel.bus.redis_link import BusRefusedError, Link, Script
+from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.keys.redis import RedisKeys
+
+EVERYBODY = ("core", "dashboard", "monolith", "up")
+STREAM_GROUPS = {
+    "core": {
+        AUDIO_GROUP: {INSIGHTS},
+        INTELLIGENCE_GROUP: {TRANSCRIPTS},
+        SUMMARIES_GROUP: {TRANSCRIPTS, INSIGHTS, CONVERSATIONS},
+    },
+    "dashboard": {DASHBOARD_GROUP: {TRANSCRIPTS, CONVERSATIONS, INSIGHTS, SUMMARIES}},
+}
+STREAM_GROUPS["monolith"] = STREAM_GROUPS["core"] | STREAM_GROUPS["dashboard"]
+
+
+class Guarded:
+    """A server with our rules; `url` gives a user's address."""
+
+    def __init__(self, folder: Path) -> None:
+        self.passwords = Passwords(folder / "passwords")
+        rules = folder / "users.acl"
+        rules.write_text(acl(self.passwords.ensure()))
+        self.valkey = Valkey(folder / "valkey", aclfile=str(rules))
+
+    def url(self, user: str) -> str:
+        return f"redis://{user}@127.0.0.1:{self.valkey.port}?{PASSWORD_FILE}={self.passwords.file(user)}"
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    server = Guarded(tmp_path_factory.mktemp("guarded"))
+    server.valkey.start()
+    try:
+        yield server
+    finally:
+        server.valkey.stop()
+
+
+@pytest.fixture
+async def links(guarded: Guarded) -> AsyncIterator[dict[str, Link]]:
+    async with AsyncExitStack() as stack:
+        made = {user: Link(guarded.url(user)) for user in users()}
+        for link in made.values():
+            stack.push_async_callback(link.aclose)
+        yield made
+
+
+def test_everybody_is_in_the_table() -> None:
+    assert tuple(users()) == EVERYBODY
+    assert set(STREAMS) == {TRANSCRIPTS, CONVERSATIONS, INSIGHTS, SUMMARIES}
+    for name, groups in STREAM_GROUPS.items():
+        assert {each.group: set(each.streams) for each in SERVICES[name].consumes} == groups
+
+
+# -- what each can do -------------------------------------------------------------------------------------------------
+
+
+async def taken(bus: RedisBus, stream: str, group: str, *, reject: bool = False) -> None:
+    """Let a group take one message."""
+    done = asyncio.Event()
+
+    async def take(_batch: Sequence[Delivery]) -> None:
+        done.set()
+        if reject:
+            raise RejectedError("Nobody understands it.")
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(bus.subscribe(stream, group, take))
+        async with asyncio.timeout(30):
+            await done.wait()
+            while (await bus.backlog())[f"{stream}/{group}"]:  # noqa: ASYNC110 - only the server knows
+                await asyncio.sleep(0)
+        task.cancel()
+
+
+async def converse(url: str) -> None:
+    """All that audio does with a conversation."""
+    clock = SystemClock()
+    sessions = RedisSessions(url, clock, owner="core", replay_s=60)
+    try:
+        await sessions.connect()
+        stored = await sessions.open(request("c-1"), TOKEN)
+        await sessions.publish(progress(stored, 5_120), utterance(stored, 512))
+        await sessions.save([progress(stored, 6_144)])
+        found = insights(stored, 512, revision=1)
+        assert await sessions.add_insights(found, wire.insights(found)) is not None
+        assert len(await sessions.events("main", "c-1", 0)) == 2
+        stored = await sessions.open(request("c-1", token=TOKEN), TOKEN)
+        assert await sessions.adopt() == 0
+        await sessions.change_state(progress(stored, 6_144), change(stored, "ended"))
+        assert len(await sessions.ledgers(None)) == 1
+        await sessions.open(request("c-2"), TOKEN)
+        later = clock.now_ns() + 10**12
+        assert await sessions.expire(later, later, frozenset()) == 1
+        assert await sessions.purge(2 * later) == 2
+    finally:
+        await sessions.aclose()
+
+
+@pytest.mark.parametrize("user", ["core", "monolith"])
+async def test_core_and_monolith_do_all_that_they_do(guarded: Guarded, user: str) -> None:
+    await converse(guarded.url(user))
+    bus = RedisBus(guarded.url(user), SystemClock())
+    try:
+        for stream in STREAMS:
+            await bus.publish(stream, "c", b"{}")
+        for group, streams in STREAM_GROUPS[user].items():
+            for stream in streams:
+                await taken(bus, stream, group)
+        await bus.publish(TRANSCRIPTS, "c", b"{}")
+        await taken(bus, TRANSCRIPTS, INTELLIGENCE_GROUP, reject=True)
+        replayed, *dropped = await bus.dead_letters()
+        await bus.replay(replayed.id)
+        for letter in dropped:
+            await bus.drop(letter.id)
+        await bus.trim()
+        assert not await bus.full(TRANSCRIPTS)
+        await bus.open()
+    finally:
+        await bus.aclose()
+
+
+async def test_the_dashboard_takes_what_is_for_it(guarded: Guarded) -> None:
+    core, dashboard = (RedisBus(guarded.url(user), SystemClock()) for user in ("core", "dashboard"))
+    try:
+        for stream in STREAMS:
+            await core.publish(stream, "c", b"{}")
+            await taken(dashboard, stream, DASHBOARD_GROUP)
+        await core.publish(INSIGHTS, "c", b"{}")
+        await taken(dashboard, INSIGHTS, DASHBOARD_GROUP, reject=True)
+        assert len(await core.dead_letters()) > 0
+    finally:
+        await core.aclose()
+        await dashboard.aclose()
+
+
+@pytest.mark.parametrize("maker", ["dashboard", "monolith", "up"])
+async def test_keys_are_made_by_some_and_verified_by_all(guarded: Guarded, maker: str) -> None:
+    stores = {user: RedisKeys(guarded.url(user), SystemClock()) for user in ("core", "dashboard", "monolith")}
+    makes = RedisKeys(guarded.url(maker), SystemClock())
+    try:
+        made = await makes.create("admin")
+        owner = await makes.verify(made.key)
+        assert owner is not None
+        secret = await makes.open_session(owner)
+        for store in stores.values():
+            assert await store.verify(made.key) is not None
+            assert await store.verify_session(secret) is not None
+        with pytest.raises(BusRefusedError):
+            await stores["core"].create("admin")
+        with pytest.raises(BusRefusedError):
+            await stores["core"].open_session(owner)
+        await makes.close_session(secret)
+        await makes.revoke(made.id)
+        assert made.id in {key.id for key in await makes.list()}
+    finally:
+        for each in (*stores.values(), makes):
+            await each.aclose()
+
+
+async def test_up_moves_a_site_and_nobody_else_does(tmp_path: Path) -> None:
+    server = Guarded(tmp_path / "guarded")
+    server.valkey.start()
+    directory = DataDirectory(tmp_path / "data")
+    directory.create()
+    try:
+        with pytest.raises(ConfigurationError, match="quickcomm trust acl"):
+            await settle(directory, server.url("monolith"))
+        await settle(directory, server.url("up"))
+        await settle(directory, server.url("monolith"))
+    finally:
+        server.valkey.stop()
+
+
+# -- and what not -----------------------------------------------------------------------------------------------------
+
+WRITERS = {"core", "monolith", "up"}
+KEY_MAKERS = {"dashboard", "monolith", "up"}
+OWNERS = {"core", "monolith", "up"}
+Call = tuple[str | int, ...]
+
+
+def _stream_calls() -> list[tuple[Call, set[str]]]:
+    found: list[tuple[Call, set[str]]] = []
+    for stream in STREAMS:
+        for part in range(8):
+            name = f"quickcomm:{stream}:{part}"
+            readers = {
+                user for user, groups in STREAM_GROUPS.items() if any(stream in read for read in groups.values())
+            }
+            found += [
+                (("XADD", name, "*", "k", "c", "p", "{}"), WRITERS),
+                (("XGROUP", "CREATE", name, "g", "0", "MKSTREAM"), readers | {"up"}),
+                (("XREAD", "STREAMS", name, "0-0"), readers),
+                (("XREADGROUP", "GROUP", "g", "me", "STREAMS", name, ">"), readers),
+                (("XACK", name, "g", "1-1"), readers),
+                (("XTRIM", name, "MAXLEN", 1_000_000), {"core", "monolith"}),
+                (("XDEL", name, "1-1"), set()),
+                (("XSETID", name, "9-9"), set()),
+                (("DEL", f"{name}x"), {"up"}),
+                (("SET", f"{name}x", "x"), {"up"}),
+                (("EVAL", f"return redis.call('XADD', '{name}', '*', 'a', 'b')", 1, name), WRITERS),
+            ]
+        found.append((("XADD", f"quickcomm:{stream}:8", "*", "k", "c"), {"up"}))
+        for group in (AUDIO_GROUP, INTELLIGENCE_GROUP, SUMMARIES_GROUP, DASHBOARD_GROUP, "stranger"):
+            mine = {user for user, groups in STREAM_GROUPS.items() if stream in groups.get(group, set())}
+            found += [
+                (("HSET", f"quickcomm:{stream}:leases:{group}", "x", "y"), mine | {"up"}),
+                (("ZADD", f"quickcomm:{stream}:members:{group}", "1", "x"), mine | {"up"}),
+            ]
+    return found
+
+
+CALLS: list[tuple[Call, set[str]]] = [
+    *_stream_calls(),
+    (("HGET", "quickcomm:audio:conversation:main:c", "seq"), OWNERS),
+    (("HSET", "quickcomm:audio:conversation:main:c", "seq", "9"), OWNERS),
+    (("LRANGE", "quickcomm:audio:log:main:c", "0", "1"), {"core", "monolith"}),
+    (("SET", "quickcomm:audio:owner:core", "x"), OWNERS),
+    (("HGET", "quickcomm:keys:by-digest", "x"), set(EVERYBODY)),
+    (("HGETALL", "quickcomm:keys:by-digest"), KEY_MAKERS),
+    (("HSET", "quickcomm:keys:by-digest", "x", "y"), KEY_MAKERS),
+    (("HSET", "quickcomm:keys:by-id", "x", "y"), KEY_MAKERS),
+    (("HDEL", "quickcomm:keys:by-digest", "x"), set()),
+    (("GET", "quickcomm:page-sessions:00"), set(EVERYBODY)),
+    (("SET", "quickcomm:page-sessions:00", "x"), KEY_MAKERS),
+    (("DEL", "quickcomm:page-sessions:00"), KEY_MAKERS),
+    (("HMGET", "quickcomm:home", "id"), set(EVERYBODY)),
+    (("HSET", "quickcomm:home", "id", "x"), {"up"}),
+    (("DEL", "quickcomm:home"), {"up"}),
+    (("SMEMBERS", "quickcomm:streams"), {"core", "dashboard", "monolith"}),
+    (("SREM", "quickcomm:streams", "x"), set()),
+    (("HGETALL", "quickcomm:dead-letters"), OWNERS),
+    (("HDEL", "quickcomm:dead-letters", "9"), {"core", "monolith"}),
+    (("DEL", "quickcomm:dead-letters"), {"up"}),
+    (("GET", "quickcomm:anything"), {"up"}),
+    (("GET", "quickcom"), set()),
+    (("SET", "somebody:else", "x"), set()),
+    (("EVAL", "return redis.call('SET', 'somebody:else', 'x')", 0), set()),
+    (("EVAL", "return redis.call('FLUSHALL')", 0), set()),
+    (("SCAN", "0"), {"up"}),
+    (("INFO", "server"), {"up"}),
+    *((call, set[str]()) for call in (("FLUSHALL",), ("KEYS", "*"), ("CONFIG", "GET", "*"), ("ACL", "LIST"))),
+    *((call, set[str]()) for call in (("MONITOR",), ("SHUTDOWN",), ("REPLICAOF", "NO", "ONE"), ("SAVE",))),
+    *((call, set[str]()) for call in (("CLIENT", "LIST"), ("SCRIPT", "FLUSH"), ("MODULE", "LIST"))),
+    *(
+        (call, set[str]())
+        for call in (("PUBLISH", "x", "y"), ("BGREWRITEAOF",), ("FUNCTION", "LIST"), ("SWAPDB", "0", "1"))
+    ),
+    (("MIGRATE", "127.0.0.1", "1", "quickcomm:home", "0", "1"), set()),
+    (("RENAME", "quickcomm:home", "quickcomm:x"), set()),
+    (("DUMP", "quickcomm:keys:by-digest"), set()),
+]
+
+
+@pytest.mark.parametrize("user", EVERYBODY)
+async def test_every_stream_and_every_key_as_everybody(links: dict[str, Link], user: str) -> None:
+    """Whoever is let in, and whoever is not, by what the server does."""
+    wrong = []
+    for call, allowed in CALLS:
+        try:
+            await links[user].call(str(call[0]), *call[1:])
+        except BusRefusedError:
+            if user in allowed:
+                wrong.append(("refused", *call))
+        except Exception as error:  # noqa: BLE001 - let in, and failed for another reason: a group that is not there
+            if user not in allowed:
+                wrong.append((f"let in ({error})", *call))
+        else:
+            if user not in allowed:
+                wrong.append(("let in", *call))
+    assert wrong == []
+
+
+async def test_nobody_gets_in_without_a_name_and_its_password(guarded: Guarded, tmp_path: Path) -> None:
+    port = guarded.valkey.port
+    (tmp_path / "password").write_text("guess")
+    for url in (
+        f"redis://127.0.0.1:{port}",
+        f"redis://:guess@127.0.0.1:{port}",
+        f"redis://default:guess@127.0.0.1:{port}",
+        f"redis://core@127.0.0.1:{port}?password_file={tmp_path / 'password'}",
+        f"redis://core@127.0.0.1:{port}?password_file={guarded.passwords.file('dashboard')}",
+        f"redis://core@127.0.0.1:{port}?password_file={tmp_path / 'none'}",
+    ):
+        link = Link(url)
+        try:
+            with pytest.raises(BusRefusedError) as refused:
+                await link.call("GET", "quickcomm:home")
+            assert "guess" not in str(refused.value)
+        finally:
+            await link.aclose()
+
+
+async def test_a_password_is_changed_while_we_run(tmp_path: Path) -> None:
+    server = Guarded(tmp_path)
+    server.valkey.start()
+    link = Link(server.url("core"))
+    try:
+        await link.call("PING")
+        server.passwords.file("core").unlink()
+        (tmp_path / "users.acl").write_text(acl(server.passwords.ensure()))
+        server.valkey.stop()
+        server.valkey.start()
+        await link.patiently(lambda: link.call("PING"))
+    finally:
+        await link.aclose()
+        server.valkey.stop()
+
+
+async def test_a_script_does_no_more_than_its_user(links: dict[str, Link]) -> None:
+    name = f"quickcomm:{TRANSCRIPTS}:0"
+    script = Script("return redis.call('XADD', KEYS[1], '*', 'k', 'forged')")
+    assert await links["core"].run(script, (name,))
+    with pytest.raises(BusRefusedError):  # by its hash, which the server knows by now
+        await links["dashboard"].run(script, (name,))
+
+
+def test_passwords_are_for_this_user_alone(tmp_path: Path) -> None:
+    passwords = Passwords(tmp_path / "p")
+    first = passwords.ensure()
+    assert passwords.ensure() == first
+    assert len(set(first.values())) == len(EVERYBODY)
+    for user in EVERYBODY:
+        assert passwords.file(user).stat().st_mode & 0o777 == 0o600
+        assert passwords.file(user).read_text() not in acl(first)
+
+
+def test_the_rules_can_be_printed_for_another_server(tmp_path: Path) -> None:
+    def printed(*more: str) -> str:
+        done = subprocess.run([command(), "trust", "acl", *more], capture_output=True, text=True, check=True)
+        return done.stdout
+
+    assert "user core reset on >PASSWORD-OF-CORE resetchannels -@all +ping" in printed()
+    hashed = printed("--passwords", str(tmp_path / "p"))
+    assert hashed == acl(Passwords(tmp_path / "p").ensure())
+    assert printed("--passwords", str(tmp_path / "p"), "--user", "up").strip() in hashed

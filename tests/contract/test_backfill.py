@@ -1,0 +1,417 @@
+"""What an earlier database has comes over: cut off anywhere, while messages arrive, and never over what people did."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+import sqlalchemy as sa
+from aiohttp import web
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, create_engine
+from sqlalchemy.pool import StaticPool
+from tests.support.dashboard_site import START_NS, found, heard, insight
+from tests.support.hostile import TEXTS, UNPRINTABLE
+
+from quickcomm.contracts.backfill import PATH, TABLES, BackfillPage, BackfillTotal
+from quickcomm.contracts.conversations import ConversationChanged
+from quickcomm.contracts.insights import InsightsFound
+from quickcomm.contracts.timing import Latency
+from quickcomm.contracts.transcripts import UtteranceTranscribed
+from quickcomm.dashboard.adapters.backfill_source import SqlBackfillSource
+from quickcomm.dashboard.adapters.backfill_target import SqlBackfillTarget
+from quickcomm.dashboard.adapters.queries import SqlQueries
+from quickcomm.dashboard.adapters.state import SqlState
+from quickcomm.dashboard.adapters.tables import changes, closings, conversations, rooms, tasks, utterances
+from quickcomm.dashboard.backfill import BackfillError, backfill, over_http, prepare_source, purge_source, routes
+from quickcomm.dashboard.module import MIGRATIONS
+from quickcomm.dashboard.ports import Page, UtteranceFilter
+from quickcomm.dashboard.service import backfill as backfilling
+from quickcomm.dashboard.service.backfill import Backfill
+from quickcomm.dashboard.service.projector import Projector
+from quickcomm.kernel.errors import ForbiddenError
+from quickcomm.kernel.http import create_app
+from quickcomm.kernel.storage import Database, StorageError, migrate
+
+Message = UtteranceTranscribed | InsightsFound | ConversationChanged
+TASK = "shift-1:0:0:0"
+
+
+def opened(where: Path | str) -> Database:
+    made = Database(where)
+    made.open()
+    migrate(made.engine, "dashboard", MIGRATIONS)
+    return made
+
+
+@pytest.fixture
+async def earlier(tmp_path: Path) -> AsyncIterator[Database]:
+    made = Database(tmp_path / "earlier.sqlite")
+    made.open()
+    prepare_source(made)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+async def own(store: Path | str) -> AsyncIterator[Database]:
+    made = opened(store)
+    yield made
+    await made.aclose()
+
+
+def project(connection: Connection, messages: Sequence[Message]) -> None:
+    projector = Projector(SqlState(connection))
+    for message in messages:
+        match message:
+            case UtteranceTranscribed():
+                projector.transcript(message)
+            case InsightsFound():
+                projector.insights(message)
+            case ConversationChanged():
+                projector.conversation(message)
+    projector.finish()
+
+
+async def say(database: Database, *messages: Message) -> None:
+    await database.write(lambda connection: project(connection, messages))
+
+
+def asked(start: int, room: str = "412", text: str = "towels please") -> list[Message]:
+    transcript = heard(start, text)
+    return [transcript, found(transcript, insight("request_item", room, summary=f"Towels to {room}"))]
+
+
+def done(start: int, room: str = "412") -> list[Message]:
+    transcript = heard(start, f"{room} done")
+    return [transcript, found(transcript, insight("task_done", room, summary="done"))]
+
+
+def ended(at: int) -> ConversationChanged:
+    return ConversationChanged(
+        site="main",
+        conversation_id="shift-1",
+        channel="housekeeping",
+        state="ended",
+        sample_rate=16_000,
+        speakers=1,
+        ledgers=(),
+        at_ns=START_NS + at,
+    )
+
+
+async def edit(database: Database, action: Any, task_id: str = TASK) -> None:
+    def run(connection: Connection) -> None:
+        projector = Projector(SqlState(connection))
+        task = projector.task("main", task_id)
+        projector.edit(task, action, by="desk", assignee="Maria", now_ns=START_NS + 10**12)
+        projector.finish()
+
+    await database.write(run)
+
+
+def contents(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
+    """All that is kept, without ids."""
+    return {
+        table.name: sorted(
+            (tuple(row) for row in connection.execute(sa.select(*(c for c in table.c if c.name != "id")))), key=repr
+        )
+        for table in (changes, conversations, utterances, tasks, closings, rooms)
+    }
+
+
+async def task_of(database: Database, task_id: str = TASK) -> Any:
+    return await database.read(lambda connection: SqlState(connection).task("main", task_id))
+
+
+class Flaky:
+    """An earlier database that does something before every page."""
+
+    def __init__(self, database: Database, before: Callable[[str], None] = lambda _: None) -> None:
+        self._source = SqlBackfillSource(database)
+        self._before = before
+        self.pages = 0
+
+    async def page(self, table: str, after: str, limit: int) -> BackfillPage:
+        self._before(table)
+        self.pages += 1
+        return await self._source.page(table, after, limit)
+
+    async def total(self, table: str, after: str, limit: int) -> BackfillTotal:
+        return await self._source.total(table, after, limit)
+
+
+async def history(database: Database) -> None:
+    """40 utterances with tasks, half of them done by voice; receipts, paintings, edits, and texts that mean ill."""
+    for number in range(20):
+        await say(database, *asked(number * 32_000, str(400 + number)))
+        await say(database, *(done(number * 32_000 + 16_000, str(400 + number)) if number % 2 else []))
+    for place, text in enumerate((*TEXTS.values(), *UNPRINTABLE.values())):
+        transcript = msgspec.structs.replace(heard(10_000_000 + place * 16_000, text), channel=text)
+        await say(database, transcript, found(transcript, insight("repair", text, summary=text[:80], department=text)))
+    await say(database, heard(90_000_000, "without insights"), ended(10**13))
+    await edit(database, "complete")
+
+    def stamp(connection: Connection) -> None:
+        state = SqlState(connection)
+        state.save_receipt("main", "shift-1:0:0", Latency(store=1.5, push=2.25, total=812.0))
+        state.save_painted("main", "shift-1:0:0", 850.125)
+
+    await database.write(stamp)
+
+
+async def test_all_comes_over_as_it_was(earlier: Database, own: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backfilling, "PAGE", 7)
+    await history(earlier)
+    before = await earlier.read(contents)
+    brought = await backfill(own, SqlBackfillSource(earlier))
+    assert await own.read(contents) == before
+    assert await earlier.read(contents) == before
+    assert brought.rows["utterances"] == len(before["dashboard_utterances"]) > 30
+    for query in ("towels", "tow", "412", "swordfish", "towels please", "fertig"):
+        wanted, page = UtteranceFilter(query=query), Page(limit=100)
+        assert await SqlQueries(own).utterances("main", wanted, page) == await SqlQueries(earlier).utterances(
+            "main", wanted, page
+        )
+    assert (await backfill(own, SqlBackfillSource(earlier))).rows == {}
+
+
+async def test_nothing_to_bring_is_soon_done(earlier: Database, own: Database) -> None:
+    assert set((await backfill(own, SqlBackfillSource(earlier))).rows) == set(TABLES)
+    await say(own, *asked(0))
+    assert (await task_of(own)).status == "open"
+
+
+async def test_what_people_did_meanwhile_stands(earlier: Database, own: Database) -> None:
+    await say(earlier, *asked(0), *asked(16_000, "413"))
+    await edit(earlier, "acknowledge")
+    await edit(earlier, "acknowledge", "shift-1:0:16000:0")
+    await say(own, *asked(0), *asked(16_000, "413"))  # delivered again
+    await edit(own, "complete")
+    await backfill(own, SqlBackfillSource(earlier))
+    assert (await task_of(own)).status == "done"
+    assert (await task_of(own, "shift-1:0:16000:0")).status == "acknowledged"
+
+
+async def test_a_later_revision_that_came_meanwhile_stands(earlier: Database, own: Database) -> None:
+    transcript = heard(0, "towels to 412")
+    await say(earlier, *asked(0), *asked(16_000, "413"))
+    await say(own, found(transcript, insight("chatter"), revision=2, opens=False))
+    await backfill(own, SqlBackfillSource(earlier))
+    record = await own.read(lambda connection: SqlState(connection).utterance("main", "shift-1:0:0"))
+    assert record is not None
+    assert record.found is not None
+    assert (record.heard is not None, record.found.revision) == (True, 2)
+    assert await task_of(own) is None
+    assert (await task_of(own, "shift-1:0:16000:0")).status == "open"
+
+
+async def test_what_was_said_meanwhile_closes_what_was_asked_before(earlier: Database, own: Database) -> None:
+    await say(earlier, *asked(0))
+    await say(own, *done(160_000))
+    await backfill(own, SqlBackfillSource(earlier))
+    task = await task_of(own)
+    assert (task.status, task.completed_by_utterance) == ("done", "shift-1:0:160000")
+    [conversation], _ = await SqlQueries(own).conversations("main", None, None, Page())
+    assert conversation.utterances == 2
+
+
+async def test_new_ones_stay_before_old_ones_and_numbers_rise(earlier: Database, own: Database) -> None:
+    for number in range(5):
+        await say(earlier, *asked(number * 16_000))
+    await say(own, *asked(960_000))
+    await backfill(own, SqlBackfillSource(earlier))
+    await say(own, *asked(976_000))
+    wanted = UtteranceFilter(query="towels")
+    seen: list[int] = []
+    page = Page(limit=2)
+    while True:
+        cards, after = await SqlQueries(own).utterances("main", wanted, page)
+        seen += [card.start_offset for card in cards]
+        if after is None:
+            break
+        page = Page(limit=2, after=after)
+    assert seen == [976_000, 960_000, 64_000, 48_000, 32_000, 16_000, 0]
+    last = (await SqlQueries(earlier).replay("main", None, 100)).change
+    missed = await SqlQueries(own).replay("main", last, 100)
+    assert not missed.reset
+    assert [card.start_offset for card in missed.cards] == [960_000, 976_000]
+
+
+async def test_what_is_deleted_there_meanwhile_does_not_disturb(earlier: Database, own: Database) -> None:
+    await history(earlier)
+    purged: list[int] = []
+
+    class Purging(Flaky):
+        async def total(self, table: str, after: str, limit: int) -> BackfillTotal:
+            if not purged:
+                purged.append(await purge_source(earlier, START_NS + 10**14))
+            return await super().total(table, after, limit)
+
+    brought = await backfill(own, Purging(earlier))
+    assert purged[0] > 20
+    assert brought.rows["utterances"] == 0
+
+
+async def test_damage_is_seen(earlier: Database, own: Database) -> None:
+    await say(earlier, *asked(0))
+
+    class Damaged(Flaky):
+        async def page(self, table: str, after: str, limit: int) -> BackfillPage:
+            page = await super().page(table, after, limit)
+            return msgspec.structs.replace(page, rows=page.rows.replace(b"412", b"413"))
+
+    with pytest.raises(BackfillError, match="damaged"):
+        await backfill(own, Damaged(earlier))
+    assert await task_of(own) is None
+
+    class Newer(Flaky):
+        async def page(self, table: str, after: str, limit: int) -> BackfillPage:
+            page = await super().page(table, after, limit)
+            return msgspec.structs.replace(page, columns=(*page.columns, "mood"))
+
+    with pytest.raises(BackfillError, match="one version"):
+        await backfill(own, Newer(earlier))
+
+
+class Cut(Exception):  # noqa: N818 - no error of ours
+    """As if the process had ended."""
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(0, 8), max_size=6), st.lists(st.integers(0, 30), max_size=6))
+def test_cut_off_anywhere_while_messages_arrive(cuts: list[int], meanwhile: list[int]) -> None:
+    """The same as if one database had heard all of it; and messages of before may come again."""
+    asyncio.run(_cut_off(cuts, meanwhile))
+
+
+async def _cut_off(cuts: list[int], meanwhile: list[int]) -> None:
+    old = [message for number in range(8) for message in (*asked(number * 16_000, str(410 + number % 3)),)]
+    old += done(140_000, "410")
+    new = [
+        message
+        for place, kind in enumerate(meanwhile)
+        for message in (done if kind % 3 else asked)(1_000_000 + place * 16_000, str(410 + kind % 4))
+    ]
+    again = [old[kind % len(old)] for kind in meanwhile]
+    arriving = [[*pair] for pair in zip(new[::2], new[1::2], strict=True)] + [[message] for message in again]
+    with _memory() as earlier, _memory() as own, _memory() as whole:
+        await say(earlier, *old)
+        await say(whole, *old, *new)
+        left = list(cuts)
+
+        def before(_table: str) -> None:
+            if arriving:
+                with own.engine.begin() as connection:
+                    project(connection, arriving.pop(0))
+            if left:
+                left[0] -= 1
+                if left[0] < 0:
+                    left.pop(0)
+                    raise Cut
+
+        while True:
+            try:
+                await Backfill(Small(earlier, before), SqlBackfillTarget(own)).run()
+            except Cut:
+                continue
+            break
+        for messages in arriving:
+            await say(own, *messages)
+        assert _comparable(await own.read(contents)) == _comparable(await whole.read(contents))
+
+
+class Small(Flaky):
+    async def page(self, table: str, after: str, limit: int) -> BackfillPage:
+        return await super().page(table, after, min(limit, 3))
+
+
+class _memory:  # noqa: N801 - used as a function
+    """A database in memory, without threads: a few hundred of them are made."""
+
+    def __init__(self) -> None:
+        self.engine = create_engine("sqlite://", poolclass=StaticPool)
+
+    def __enter__(self) -> Any:
+        migrate(self.engine, "dashboard", MIGRATIONS)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.engine.dispose()
+
+    async def write(self, function: Callable[[Connection], Any]) -> Any:
+        with self.engine.begin() as connection:
+            return function(connection)
+
+    async def read(self, function: Callable[[Connection], Any]) -> Any:
+        return await self.write(function)
+
+
+def _comparable(kept: dict[str, list[tuple[Any, ...]]]) -> dict[str, list[tuple[Any, ...]]]:
+    """Change numbers count how often something changed, which may differ."""
+    tables = {"dashboard_conversations": conversations, "dashboard_utterances": utterances}
+    compared = {name: rows for name, rows in kept.items() if name != "dashboard_changes"}
+    for name, table in tables.items():
+        names = [column.name for column in table.c if column.name != "id"]
+        place = names.index("change")
+        compared[name] = [row[:place] + row[place + 1 :] for row in kept[name]]
+    return compared
+
+
+async def test_a_database_that_is_away_is_waited_for(earlier: Database, own: Database) -> None:
+    await say(earlier, *asked(0))
+    away = iter([True, True, False])
+    waited: list[float] = []
+
+    def before(_table: str) -> None:
+        if next(away, False):
+            raise StorageError("away")
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    await Backfill(Flaky(earlier, before), SqlBackfillTarget(own), sleep=sleep).run()
+    assert waited == [0.25, 0.5]
+    assert (await task_of(own)).status == "open"
+
+
+async def test_over_http_on_a_socket(earlier: Database, own: Database, tmp_path: Path) -> None:
+    await history(earlier)
+    asked_with: list[str | None] = []
+
+    def check(request: web.Request) -> None:
+        asked_with.append(request.headers.get("Authorization"))
+        if asked_with[-1] != "Bearer yes":
+            raise ForbiddenError("Only the dashboard may ask.")
+
+    place = str(tmp_path / "s")
+    runner = web.AppRunner(create_app(routes(earlier, check)))
+    await runner.setup()
+    await web.UnixSite(runner, place).start()
+    try:
+        source = over_http(lambda: aiohttp.UnixConnector(place), lambda: {"Authorization": "Bearer yes"})
+        await backfill(own, source)
+        async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(place)) as client:
+            for table in TABLES:
+                for path in (f"{PATH}/{table}", f"{PATH}/{table}/total"):
+                    async with client.get(f"http://core{path}") as answer:
+                        assert answer.status == 403
+            headers = {"Authorization": "Bearer yes"}
+            for path, status in {
+                "nothing": 404,
+                "tasks?limit=0": 400,
+                "tasks?limit=1001": 400,
+                "tasks?limit=x": 400,
+                "tasks?after=x": 400,
+                'tasks?after=["x"]': 400,
+                "tasks/total?after=[]": 400,
+            }.items():
+                async with client.get(f"http://core{PATH}/{path}", headers=headers) as answer:
+                    assert answer.status == status, path
+    finally:
+        await runner.cleanup()
+    assert await own.read(contents) == await earlier.read(contents)

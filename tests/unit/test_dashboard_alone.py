@@ -1,0 +1,42 @@
+"""The dashboard as a service needs its own module, kernel and contracts, and nothing heavy."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+SOURCE: Final = Path(__file__).parents[2] / "src/quickcomm"
+ENTRYPOINT: Final = (
+    *("__init__", "dashboard_service", "dashboard_settings", "setting_sources", "process", "cli_services"),
+    *("administration", "page_administration", "trace_administration", "data_directory", "backup"),
+    *("cli_options", "logs"),
+)
+HEAVY: Final = frozenset(
+    {"ctranslate2", "faster_whisper", "onnxruntime", "openai", "sklearn", "scipy", "av", "soundfile", "numpy"}
+)
+PROGRAM: Final = """
+import json, sys
+import quickcomm.entrypoints.cli_services
+import quickcomm.entrypoints.dashboard_service
+print(json.dumps([quickcomm.__file__, sorted(sys.modules)]))
+"""
+
+
+def test_the_service_is_imported_from_a_tree_that_has_nothing_else(tmp_path: Path) -> None:
+    tree = tmp_path / "quickcomm"
+    for folder in ("contracts", "kernel", "dashboard"):
+        shutil.copytree(SOURCE / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__", "static"))
+    shutil.copy(SOURCE / "__init__.py", tree)
+    (tree / "entrypoints").mkdir()
+    for name in ENTRYPOINT:
+        shutil.copy(SOURCE / "entrypoints" / f"{name}.py", tree / "entrypoints")
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env={"PYTHONPATH": str(tmp_path)}, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    where, modules = json.loads(done.stdout)
+    assert Path(where).is_relative_to(tmp_path)
+    assert {name.partition(".")[0] for name in modules} & HEAVY == set()
+    assert not [name for name in modules if name.startswith(("quickcomm.audio", "quickcomm.intelligence"))]
