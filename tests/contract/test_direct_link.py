@@ -114,10 +114,10 @@ class Words(NoTraces):
     """Tracing that hears only what is said of traces elsewhere."""
 
     def __init__(self) -> None:
-        self.heard: asyncio.Queue[Word] = asyncio.Queue()
+        self.came: asyncio.Queue[Word] = asyncio.Queue()
 
     def word(self, word: Word) -> None:
-        self.heard.put_nowait(word)
+        self.came.put_nowait(word)
 
 
 async def test_that_a_trace_is_kept_goes_back_behind_its_receipt(hearing: Hearing, registry: DirectoryRegistry) -> None:
@@ -132,7 +132,7 @@ async def test_that_a_trace_is_kept_goes_back_behind_its_receipt(hearing: Hearin
             )
             links.receipt("main", "shift-1", "shift-1:0:0", Latency(total=812.5))
             links.keep_trace(word)
-            assert await words.heard.get() == word
+            assert await words.came.get() == word
             assert hearing.receipts.qsize() == 1
     finally:
         set_tracing(None)
