@@ -23,6 +23,9 @@ BENCHMARKS: Final = {
     "llm": "the pipeline against a model with chosen latency and faults: what we add, what fails with it",
     "deploy": "a prompt deployed while people talk (needs QUICKCOMM_SPEECH_DATA)",
     "bus": "the bus on a real Valkey: utterances a second, idle latency, take-over; the in-process bus beside it",
+    "hops": "what each hop costs when idle: between services, on the bus, to the browser (needs a Chromium)",
+    "up_cost": "+ CPU of `up` ÷ `serve`, all processes, 16 talkers, taking turns (needs QUICKCOMM_SPEECH_DATA)",
+    "kills": "+ 40 times kill -9 in ten minutes while 8 talk: lost, doubled, missing (needs QUICKCOMM_SPEECH_DATA)",
     "tracing": "+ CPU with tracing on ÷ off, 16 talkers, taking turns (needs QUICKCOMM_SPEECH_DATA)",
     "startup": "time until a warm server is ready",
 }

@@ -11,8 +11,8 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -52,16 +52,27 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A server of the benchmark's own."""
+    """A server of the benchmark's own. `beside`: other processes that it takes."""
 
     url: str
     data: Path
     pid: int
     ingest: tuple[str, ...]
     read: str
+    beside: tuple[int, ...] = ()
 
     def key(self, talker: int) -> str:
         return self.ingest[talker // KEY_HOLDS]
+
+
+Place = Callable[[int], AbstractAsyncContextManager[Site]]
+"""Starts one for so many talkers."""
+
+
+def used(place: Site) -> Usage:
+    """By all its processes together."""
+    each = [usage(pid) for pid in (place.pid, *place.beside)]
+    return Usage(sum(one.cpu_s for one in each), sum(one.rss_mb for one in each))
 
 
 def connections() -> aiohttp.ClientSession:
@@ -74,10 +85,16 @@ async def site(talkers: int) -> AsyncIterator[Site]:
         data = Path(folder) / "data"
         async with server(data, 0, Path(folder) / "log") as url:
             [status] = await administer(data, "status", {}, needs_server=True)
-            count = -(-talkers // KEY_HOLDS)
-            made = [await administer(data, "keys.create", {"role": "ingest"}, needs_server=True) for _ in range(count)]
-            [reader] = await administer(data, "keys.create", {"role": "read"}, needs_server=True)
-            yield Site(url, data, status["pid"], tuple(one["key"] for [one] in made), reader["key"])
+            ingest, read = await new_keys(data, talkers)
+            yield Site(url, data, status["pid"], ingest, read)
+
+
+async def new_keys(data: Path, talkers: int) -> tuple[tuple[str, ...], str]:
+    """For so many talkers, and for a page."""
+    count = -(-talkers // KEY_HOLDS)
+    made = [await administer(data, "keys.create", {"role": "ingest"}, needs_server=True) for _ in range(count)]
+    [reader] = await administer(data, "keys.create", {"role": "read"}, needs_server=True)
+    return tuple(one["key"] for [one] in made), reader["key"]
 
 
 def talks_of(count: int, seconds: float) -> list[Talk]:
@@ -95,12 +112,12 @@ def heard_wrong(talks: Sequence[Talk], talkers: Sequence[Line]) -> float:
     return round(wer(said, heard), 2)
 
 
-async def run_talkers(count: int, seconds: float, *, pages: int = 1) -> Row:
+async def run_talkers(count: int, seconds: float, *, pages: int = 1, start: Place = site) -> Row:
     """`count` talkers at once: the figures of the scored time."""
     talks = talks_of(count, LEAD_S + seconds + TAIL_S)
     talkers = lines(talks)
     cards: dict[str, float] = {}
-    async with site(count) as place, connections() as client, asyncio.TaskGroup() as tasks:
+    async with start(count) as place, connections() as client, asyncio.TaskGroup() as tasks:
         watchers = [tasks.create_task(watch(client, place.url, place.read, cards)) for _ in range(pages)]
         begin, stop = time.monotonic() + 2.0, asyncio.Event()
         speaking = [
@@ -108,9 +125,9 @@ async def run_talkers(count: int, seconds: float, *, pages: int = 1) -> Row:
             for index, line in enumerate(talkers)
         ]
         await until(begin + LEAD_S)
-        before = usage(place.pid)
+        before = used(place)
         await until(begin + LEAD_S + seconds)
-        after = usage(place.pid)
+        after = used(place)
         await asyncio.gather(*speaking)
         for watcher in watchers:
             watcher.cancel()

@@ -16,6 +16,8 @@ from quickcomm.contracts.link import FIRST, Watching
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.discovery import DirectoryRegistry
+from quickcomm.kernel.telemetry import Word, set_tracing
+from quickcomm.kernel.telemetry.off import NoTraces
 
 
 @pytest.fixture
@@ -106,6 +108,34 @@ async def test_receipts_go_back(hearing: Hearing, registry: DirectoryRegistry) -
         links.receipt("main", "shift-1", "shift-1:0:0", Latency(total=812.5))
         assert await hearing.receipts.get() == ("main", "shift-1", "shift-1:0:0", Latency(total=812.5))
     await until(lambda: not hearing.link.gives_receipts)
+
+
+class Words(NoTraces):
+    """Tracing that hears only what is said of traces elsewhere."""
+
+    def __init__(self) -> None:
+        self.came: asyncio.Queue[Word] = asyncio.Queue()
+
+    def word(self, word: Word) -> None:
+        self.came.put_nowait(word)
+
+
+async def test_that_a_trace_is_kept_goes_back_behind_its_receipt(hearing: Hearing, registry: DirectoryRegistry) -> None:
+    told, words = Everything(), Words()
+    set_tracing(words)
+    try:
+        async with linked(registry, told) as links, asyncio.timeout(WITHIN_S):
+            await told.statuses.get()
+            await until(lambda: hearing.link.gives_receipts)
+            word = Word(
+                site="main", conversation_id="shift-1", utterance_id="shift-1:0:0", why="slow", painted_ms=900.0
+            )
+            links.receipt("main", "shift-1", "shift-1:0:0", Latency(total=812.5))
+            links.keep_trace(word)
+            assert await words.came.get() == word
+            assert hearing.receipts.qsize() == 1
+    finally:
+        set_tracing(None)
 
 
 async def test_the_status_comes_again_and_again(hearing: Hearing, registry: DirectoryRegistry) -> None:

@@ -3,10 +3,11 @@
 import asyncio
 import json
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final
 
 from prometheus_client.parser import text_string_to_metric_families
-from tests.e2e.conftest import NewServer
+from tests.e2e.conftest import NewServer, NewSite
 from tests.support.otlp import Received, Span, otlp_receiver
 from tests.support.server import Server, quickcomm
 from tests.support.talk import Talk
@@ -17,6 +18,7 @@ from quickcomm.kernel.telemetry import trace_id_of
 
 Json = dict[str, Any]
 STAGES: Final = ("receive", "vad", "stt", "publish", "queue", "classify", "store", "push", "painted")
+AUDIO: Final = "GET /v1/conversations/{conversation_id}/audio"
 SERVICES: Final = {
     **dict.fromkeys(("receive", "vad", "stt", "publish"), "quickcomm-audio"),
     **dict.fromkeys(("queue", "classify"), "quickcomm-intelligence"),
@@ -149,7 +151,74 @@ async def test_what_is_out_of_the_sample_is_kept_when_it_is_slow(new_server: New
         server.kill()  # and nobody is there to ask
         arguments = ("trace", said, "--data-dir", str(server.data_dir))
         for_people = await asyncio.to_thread(quickcomm, *arguments, env=settings)
-        assert "Understanding (classify) took" in for_people, "the stage that broke its budget is named"
+        assert "Understanding (classify, of intelligence) took" in for_people, (
+            "the stage that broke its budget is named"
+        )
+
+
+async def test_over_core_and_dashboard_it_is_one_trace_and_each_tells_its_part(new_site: NewSite, talk: Talk) -> None:
+    """Nothing is in the sample; all of it is slow, which the core hears by the direct link."""
+    async with otlp_receiver() as received:
+        settings = tracing_to(received, QUICKCOMM_TELEMETRY_SAMPLE="0", QUICKCOMM_TELEMETRY_SLOW_MS="1")
+        site = new_site("--shape", "services", **settings)
+        await asyncio.to_thread(site.start)
+        key = await asyncio.to_thread(site.key)
+        async with viewer(site) as cards:
+            wire = await converse(site.url, key, talk.wire, conversation_id=new_id("apart"))
+            await received.until(lambda got: whole(got, wire))
+        for said in wire.of("utterance"):
+            spans = {span.name: span for span in received.trace(of(said["utterance_id"]))}
+            assert {name: spans[name].service for name in STAGES} == SERVICES
+            assert {spans[name].parent_id for name in STAGES} == {spans["utterance"].span_id}
+            assert spans["utterance"].attributes["quickcomm.kept"] == "slow"
+            core, page = ({spans[name].instance for name in names} for names in (STAGES[:6], STAGES[6:]))
+            assert len(core) == len(page) == 1
+            assert core != page
+            # What happened within a stage may be known to another process than the stage itself.
+            assert (spans["insights.commit"].instance, spans["insights.commit"].parent_id) == (
+                *core,
+                spans["store"].span_id,
+            )
+            assert cards[said["utterance_id"]]["trace_id"] == spans["utterance"].trace_id
+        [conversation] = received.named("conversation")
+        assert conversation.service == "quickcomm-dashboard"
+
+
+async def test_behind_an_edge_a_request_is_one_trace_from_the_public_port_on(new_site: NewSite, talk: Talk) -> None:
+    """The collector is named once, for the processes; the edge's access log and the server's spans have the same id."""
+    async with otlp_receiver() as received:
+        site = new_site("--log-json", **tracing_to(received))
+        await asyncio.to_thread(site.start)
+        key = await asyncio.to_thread(site.key)
+        wire = await converse(site.url, key, talk.wire, conversation_id=new_id("edge"))
+        said = wire.of("utterance")[0]["utterance_id"]
+        await site.until(f"/v1/utterances?conversation={wire.conversation_id}", lambda answer: bool(answer["items"]))
+        await received.until(lambda got: {"GET /v1/utterances", AUDIO, "process transcripts.v1"} <= names(got))
+        for name in ("GET /v1/utterances", AUDIO):
+            served = received.named(name)[0]
+            edge = await edge_span(received, served.trace_id)
+            assert (served.service, served.parent_id) == ("quickcomm-monolith", edge.span_id)
+        linked = {link for span in received.named("process transcripts.v1") for link in span.links}
+        assert of(said) in {trace_id for trace_id, _ in linked}, "a batch leads to the utterances in it"
+        await received.until(lambda got: any(span.name == "utterance" for span in got.trace(of(said))))
+    asked = {span.trace_id for span in received.named("GET /v1/utterances")}
+    async with asyncio.timeout(60):
+        while not asked <= logged(site.layout.logs / "edge-access.log"):  # noqa: ASYNC110 - written now and then
+            await asyncio.sleep(0.1)
+
+
+def logged(access_log: Path) -> set[str]:
+    return {json.loads(line)["trace_id"] for line in access_log.read_text().splitlines() if line.endswith("}")}
+
+
+async def edge_span(received: Received, trace_id: str) -> Span:
+    await received.until(lambda got: any(span.service == "edge" for span in got.trace(trace_id)))
+    [found] = [span for span in received.trace(trace_id) if span.service == "edge"]
+    return found
+
+
+def names(received: Received) -> set[str]:
+    return {span.name for span in received.spans}
 
 
 async def test_a_collector_that_is_away_holds_up_nobody(new_server: NewServer, talk: Talk) -> None:

@@ -23,6 +23,7 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     """A span as it came over the wire; ids in hexadecimal, `links` are (trace id, span id)."""
 
     service: str
+    instance: str
     name: str
     trace_id: str
     span_id: str
@@ -72,6 +73,7 @@ def _spans(message: ExportTraceServiceRequest) -> list[Span]:
     return [
         Span(
             service=str(_values(resource.resource.attributes)["service.name"]),
+            instance=str(_values(resource.resource.attributes).get("service.instance.id", "")),
             name=span.name,
             trace_id=span.trace_id.hex(),
             span_id=span.span_id.hex(),

@@ -14,7 +14,7 @@ from quickcomm.client.audio_client import AudioClient
 from quickcomm.client.events import Ended, Event, Insights, Utterance
 from quickcomm.client.formats import AudioFormat
 from quickcomm.client.options import Patience, StreamOptions
-from quickcomm.client.sources import PcmSource
+from quickcomm.client.sources import Paced, PcmSource
 
 PATIENCE: Final = Patience(first=0.02, longest=0.2, connect=5.0, give_up_after=240.0)
 WITHIN_S: Final = 1_200.0  # a bound, not an expectation
@@ -58,16 +58,23 @@ class Heard:
 
 
 async def stream(
-    url: str, key: str, pcm: bytes, watch: Callable[[Event], None] = ignored, patience: Patience = PATIENCE
+    url: str,
+    key: str,
+    pcm: bytes,
+    watch: Callable[[Event], None] = ignored,
+    patience: Patience = PATIENCE,
+    *,
+    paced: bool = False,
 ) -> Heard:
-    """A whole conversation of 16 kHz mono, as fast as the server takes it; `watch` sees every event."""
+    """A whole conversation of 16 kHz mono, as fast as the server takes it, or as it is spoken; `watch` sees it all."""
 
     async def pieces() -> AsyncIterator[bytes]:
         for at in range(0, len(pcm), RATE):
             yield pcm[at : at + RATE]
 
     options = StreamOptions(url=url, key=key, conversation_id=new_id(), patience=patience)
-    client = AudioClient(options, PcmSource(AudioFormat(sample_rate=RATE), pieces()))
+    source = PcmSource(AudioFormat(sample_rate=RATE), pieces())
+    client = AudioClient(options, Paced(source) if paced else source)
     events: list[Event] = []
     async with asyncio.timeout(WITHIN_S), client.stream() as told:
         async for event in told:

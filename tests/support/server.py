@@ -81,6 +81,8 @@ class Server:
 
     comes_back = False
     """Whether somebody starts it again after a kill."""
+    program: tuple[str, ...] = ()
+    """What to run instead of `quickcomm`."""
 
     def __init__(self, data_dir: Path, *flags: str, **settings: str) -> None:
         self.data_dir = data_dir
@@ -108,7 +110,7 @@ class Server:
         arguments += self._flags
         with (self.data_dir.parent / f"{self.data_dir.name}.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [command(), *arguments],
+                [*(self.program or (command(),)), *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

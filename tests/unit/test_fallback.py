@@ -118,7 +118,8 @@ async def test_a_lone_call_that_hangs_for_its_whole_budget_opens_it() -> None:
     assert await call == [("Local: fix the lamp", True)]
     assert not up(desk)
     assert desk.fallback.state.why == (
-        "The language model does not answer; answers come from the local classifier and will be renewed."
+        "Understanding (classify): The language model does not answer; answers come from the local classifier "
+        "and will be renewed."
     )
 
 
@@ -162,7 +163,7 @@ async def test_an_overloaded_model_lives_unless_it_answers_nothing_else() -> Non
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (ModelError("500"), "The language model fails; "),
+        (ModelError("500"), "Understanding (classify): The language model fails; "),
         (ModelAnswerError("cut"), "gives no usable answers; "),
         (ModelNotAllowedError("The key is refused."), "cannot be used: The key is refused."),
     ],

@@ -47,14 +47,15 @@ def test_stages_follow_each_other() -> None:
     assert fall.complete
     assert fall.broke == ("stt",)
     assert not fall.over
-    assert fall.verdict == "Over budget: Speech to text (stt) took 300 ms of 200 ms allowed."
+    assert fall.verdict == "Over budget: Speech to text (stt, of audio) took 300 ms of 200 ms allowed."
 
 
 def test_of_several_the_one_furthest_over_is_named_first() -> None:
     fall = waterfall(msgspec.structs.replace(SLOW_STORE, stt=250), Budget())
     assert fall.broke == ("store", "stt")
     assert fall.over
-    assert fall.verdict.startswith("Over budget: Saving the result (store) took 700 ms of 35 ms allowed; Speech")
+    said = "Over budget: Saving the result (store, of dashboard) took 700 ms of 35 ms allowed; Speech"
+    assert fall.verdict.startswith(said)
 
 
 def test_all_well_alone_and_too_long_together() -> None:
@@ -71,6 +72,15 @@ def test_where_all_is_well_the_longest_stage_is_named() -> None:
     )
     assert fall.broke == ()
     assert fall.verdict == "Every stage kept its budget; the longest was Understanding (classify), 2500 ms."
+
+
+def test_what_a_stage_could_not_do_is_said_first_however_quick_it_was() -> None:
+    fall = waterfall(WHOLE, Budget(), None, {"classify": "got no answer"})
+    assert fall.failed == ("classify",)
+    assert fall.verdict == (
+        "Understanding (classify, of intelligence) got no answer. "
+        "Over budget: Speech to text (stt, of audio) took 300 ms of 200 ms allowed."
+    )
 
 
 def test_what_is_not_over_yet_says_so() -> None:
@@ -127,7 +137,7 @@ def test_a_budget_is_broken_by_many_and_named_in_words() -> None:
         watch.live.observe(Latency(store=500.0))
     assert watch.of("store").breach == "", "of so few nothing can be said"
     watch.live.observe(Latency(store=500.0))
-    assert watch.of("store").breach == "Saving the result takes 500 ms (95th percentile); 35 ms are allowed."
+    assert watch.of("store").breach == "Saving the result (store) takes 500 ms (95th percentile); 35 ms are allowed."
     assert watch.of("store").used == pytest.approx(500 / 35, abs=0.001)
     scraped = REGISTRY.get_sample_value("quickcomm_budget_used_ratio", {"stage": "store"})
     assert scraped == watch.of("store").used

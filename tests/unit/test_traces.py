@@ -8,13 +8,16 @@ from quickcomm.contracts.timing import Latency
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.telemetry.ids import in_sample, trace_id_in, trace_id_of, traceparent
 from quickcomm.kernel.telemetry.settings import TelemetrySettings
-from quickcomm.kernel.telemetry.spans import Batch, Detail, Kept, Origin, Over
-from quickcomm.kernel.telemetry.traces import MAX_DETAILS, OPEN_S, PAINT_WAIT_S, UNFINISHED, Traces
+from quickcomm.kernel.telemetry.spans import MODULES, Batch, Detail, Kept, Made, Origin, Over, Word
+from quickcomm.kernel.telemetry.traces import MAX_DETAILS, OPEN_S, PAINT_WAIT_S, UNFINISHED, WORD_WAIT_S, Traces
 
 AT = 1_700_000_000_000_000_000
 QUICK = Latency(endpoint=500, stt=100, publish=5, queue=5, classify=20, store=10, push=1, total=641)
 SLOW = Latency(endpoint=500, stt=100, publish=5, queue=5, classify=20, store=900, push=1, total=1531)
 HEARD = Latency(endpoint=500, stt=100, publish=5)
+UNDERSTOOD = Latency(endpoint=500, stt=100, publish=5, queue=5, classify=20)
+CORE = frozenset({"audio", "intelligence"})
+PAGE = frozenset({"dashboard"})
 
 
 class Outbox:
@@ -24,6 +27,7 @@ class Outbox:
         self.kept: list[Kept] = []
         self.late: list[tuple[Origin, int, int]] = []
         self.over: list[Over] = []
+        self.calls: list[Made] = []
         self.closed = False
 
     def utterance(self, kept: Kept) -> None:
@@ -35,16 +39,20 @@ class Outbox:
     def conversation(self, over: Over) -> None:
         self.over.append(over)
 
+    def call(self, made: Made) -> None:
+        self.calls.append(made)
+
     def close(self, timeout_s: float) -> None:
         assert timeout_s > 0
         self.closed = True
 
 
 class Desk:
-    def __init__(self, *, sample: float = 0.0, max_open: int = 5_000, to_the_page: bool = True) -> None:
+    def __init__(self, *, sample: float = 0.0, max_open: int = 5_000, modules: frozenset[str] = MODULES) -> None:
         self.clock, self.outbox = FakeClock(), Outbox()
+        self.words: list[Word] = []
         settings = TelemetrySettings(sample=sample, max_open=max_open)
-        self.traces = Traces(settings, self.clock, self.outbox, lambda: 1000.0, to_the_page=to_the_page)
+        self.traces = Traces(settings, self.clock, self.outbox, lambda: 1000.0, modules=modules, tell=self.words.append)
 
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)
@@ -217,13 +225,105 @@ def test_at_the_end_of_the_process_nothing_is_left() -> None:
     assert sorted(desk.why) == ["failed", "sampled"]
 
 
-def test_in_a_service_on_the_way_only_its_own_part_is_told() -> None:
-    desk = Desk(sample=1.0, to_the_page=False)
-    desk.traces.heard(origin(), HEARD)
-    desk.traces.detail("main", "talk:0:0", detail())
-    desk.traces.passed_on(origin(), HEARD)
+class Two:
+    """One utterance through two processes: what the one is told, the other has said."""
+
+    def __init__(self, *, sample: float = 0.0) -> None:
+        self.core, self.page = Desk(sample=sample, modules=CORE), Desk(sample=sample, modules=PAGE)
+
+    def understood(self, *, error: str = "") -> str | None:
+        """The `traceparent` with which the insights go on."""
+        self.core.traces.heard(origin(), HEARD, error=error)
+        self.core.traces.detail("main", "talk:0:0", detail())
+        parent = self.core.traces.onward("main", "talk:0:0", self.core.traces.traceparent("main", "talk:0:0"))
+        self.core.traces.passed_on(origin(), UNDERSTOOD)
+        return parent
+
+    def pushed(self, latency: Latency, parent: str | None, painted_ms: float | None = None) -> None:
+        self.page.traces.finished(origin(), latency, parent=parent)
+        self.core.traces.receipt("main", "talk:0:0", latency)
+        if painted_ms is not None:
+            self.page.traces.painted("main", "talk:0:0", painted_ms)
+        self.page.wait(PAINT_WAIT_S)
+        for word in self.page.words:
+            self.core.traces.word(word)
+        self.core.wait(WORD_WAIT_S)
+        assert self.core.traces.held == self.page.traces.held == 0
+
+
+@pytest.mark.parametrize(
+    ("sample", "latency", "painted_ms", "error", "why"),
+    [
+        (1.0, QUICK, 10.0, "", ["sampled"]),
+        (0.0, QUICK, 10.0, "", []),
+        (0.0, SLOW, 10.0, "", ["slow"]),
+        (0.0, QUICK, 900.0, "", ["slow"]),  # only the page knows
+        (0.0, QUICK, None, "engine", ["failed"]),  # only audio knows
+    ],
+)
+def test_two_processes_keep_the_same_traces(
+    sample: float, latency: Latency, painted_ms: float | None, error: str, why: list[str]
+) -> None:
+    two = Two(sample=sample)
+    two.pushed(latency, two.understood(error=error), painted_ms)
+    assert two.core.why == why
+    assert two.page.why == (["flagged"] if error else why)
+    for kept, modules in ((two.core.outbox.kept, CORE), (two.page.outbox.kept, PAGE)):
+        assert [each.modules for each in kept] == [modules for _ in why]
+    assert [each.details for each in two.core.outbox.kept] == [(detail(),) for _ in why]
+
+
+def test_before_the_receipt_nothing_is_decided() -> None:
+    two = Two(sample=1.0)
+    two.understood()
+    two.core.wait(OPEN_S - 1)
+    assert two.core.why == []
+
+
+def test_without_a_receipt_it_has_failed_and_what_is_known_is_told() -> None:
+    two = Two()
+    two.understood()
+    two.core.wait(OPEN_S)
+    [kept] = two.core.outbox.kept
+    assert (kept.why, kept.error, kept.latency) == ("failed", UNFINISHED, UNDERSTOOD)
+
+
+def test_a_receipt_that_comes_twice_or_for_nobody_changes_nothing() -> None:
+    two = Two(sample=1.0)
+    two.pushed(QUICK, two.understood())
+    two.core.traces.receipt("main", "talk:0:0", SLOW)
+    two.core.traces.receipt("main", "talk:0:7", SLOW)
+    two.core.traces.word(Word(site="main", conversation_id="talk", utterance_id="talk:0:7", why="slow"))
+    two.core.traces.passed_on(origin(), UNDERSTOOD)
+    two.core.wait(OPEN_S)
+    assert two.core.why == ["sampled"]
+    assert two.core.traces.held == 0
+
+
+def test_a_module_on_the_way_that_hears_of_no_receipt_decides_by_what_it_knows() -> None:
+    desk = Desk(sample=1.0, modules=frozenset({"intelligence"}))
+    desk.traces.passed_on(origin(), UNDERSTOOD)
+    desk.wait(OPEN_S)
     [kept] = desk.outbox.kept
-    assert (kept.why, kept.stages, kept.details) == ("sampled", False, (detail(),))
+    assert (kept.why, kept.error) == ("sampled", "")
+
+
+def test_a_conversation_is_told_by_the_process_with_the_page() -> None:
+    two = Two(sample=1.0)
+    two.pushed(QUICK, two.understood())
+    two.core.traces.conversation(over())
+    two.page.traces.conversation(over())
+    assert two.core.outbox.over == []
+    assert [each.module for each in two.page.outbox.over] == ["dashboard"]
+
+
+def test_a_conversation_that_was_over_before_its_traces_were_decided_is_told() -> None:
+    desk = Desk(sample=1.0)
+    desk.traces.finished(origin(), QUICK)
+    desk.traces.conversation(over())
+    assert desk.outbox.over == []
+    desk.wait(PAINT_WAIT_S)
+    assert desk.outbox.over == [over()]
 
 
 def test_in_one_process_passing_on_is_not_the_end() -> None:

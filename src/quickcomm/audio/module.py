@@ -36,6 +36,7 @@ from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 from quickcomm.kernel.model_files import ModelReport, ModelStore
 from quickcomm.kernel.storage import Database, migrate
+from quickcomm.kernel.telemetry import tracing
 
 GROUP: Final = "audio"
 STUCK_AFTER_S: Final = 10.0
@@ -158,6 +159,7 @@ class Audio:
 
     def receipt(self, site: str, conversation_id: str, utterance_id: str, latency: Latency) -> None:
         """The card was pushed: tell the client how long each stage took."""
+        tracing().receipt(site, utterance_id, latency)
         self._manager.receipt(site, conversation_id, utterance_id, latency)
 
     async def ledgers(self, conversation_id: str | None = None) -> list[ConversationChanged]:

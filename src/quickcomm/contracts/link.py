@@ -64,5 +64,15 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, tag="receipt"):
     latency: Latency
 
 
+class KeepTrace(msgspec.Struct, frozen=True, kw_only=True, tag="keep_trace"):
+    """After its receipt: the trace of an utterance is kept for what only the dashboard knows, a slow page."""
+
+    site: Annotated[str, msgspec.Meta(max_length=200)]
+    conversation_id: Annotated[str, msgspec.Meta(max_length=200)]
+    utterance_id: Annotated[str, msgspec.Meta(max_length=300)]
+    why: Annotated[str, msgspec.Meta(max_length=20)]
+    painted_ms: float | None = None
+
+
 FromInstance = Captioned | Committed | InstanceStatus
-FromDashboard = Watching | Receipt
+FromDashboard = Watching | Receipt | KeepTrace

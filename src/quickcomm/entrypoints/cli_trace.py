@@ -43,7 +43,7 @@ def drawn(view: dict[str, Any], *, bar: str = BAR) -> list[str]:
     stages = max([len(step["stage"]) for step in steps], default=0)
     lines = [f"{view['utterance_id']} on {view['channel']}, spoken at {view['spoken_at'] or 'an unknown time'}", ""]
     for step in steps:
-        over = "  OVER BUDGET" if step["over"] else ""
+        over = ("  FAILED" if step["fault"] else "") + ("  OVER BUDGET" if step["over"] else "")
         name = f"{step['words']:<{words}}  {step['stage']:<{stages}}"
         figures = f"{step['ms']:>8.1f} ms of {step['budget_ms']:>5.0f} ms"
         lines.append(f"{name} {figures}  {_line(step['start_ms'], step['ms'], span, bar)}{over}".rstrip())

@@ -26,6 +26,7 @@ from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.keys import Authenticator, key_store
 from quickcomm.kernel.site_pack import load_pack
 from quickcomm.kernel.storage import Database
+from quickcomm.kernel.telemetry import MODULES
 from quickcomm.kernel.telemetry.settings import budget_with_model
 from quickcomm.kernel.telemetry.setup import start_tracing, stop_tracing
 
@@ -62,7 +63,10 @@ class Core:
         self.key_store = key_store(settings.redis_url, self.database, self.clock)
         self.keys = Authenticator(self.key_store, self.clock, settings.keys)
         self.budget = budget_with_model(settings.budgets, settings.llm.budget_s if engines.model else 0.0)
-        self.traces = start_tracing(settings.telemetry, self.clock, lambda: self.budget, to_the_page=to_the_page)
+        modules, process = (MODULES, "monolith") if to_the_page else (MODULES - {"dashboard"}, "core")
+        self.traces = start_tracing(
+            settings.telemetry, self.clock, lambda: self.budget, modules=modules, process=process
+        )
         self.intelligence = self._understanding(engines)
         self._directory = directory
         self._engines = engines

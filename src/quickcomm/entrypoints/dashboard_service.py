@@ -55,7 +55,14 @@ class DashboardService:
         self._key_store = key_store(settings.redis_url, None, self._clock)
         registry = DirectoryRegistry(Path(place.registry))
         self._instances = Instances(registry, trust_of(settings.trust), self._clock, settings.budgets)
-        self._traces = start_tracing(settings.telemetry, self._clock, lambda: self._instances.budget)
+        self._traces = start_tracing(
+            settings.telemetry,
+            self._clock,
+            lambda: self._instances.budget,
+            modules=frozenset({NAME}),
+            process=NAME,
+            tell=self._instances.keep_trace,
+        )
         self._dashboard = Dashboard(
             database=self._database,
             bus=self._bus,

@@ -7,7 +7,7 @@ from typing import Final, TextIO
 import structlog
 from aiohttp import http_exceptions, web
 
-from quickcomm.kernel.telemetry import trace_id_of
+from quickcomm.kernel.telemetry import trace_id_of, tracing
 
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
@@ -38,10 +38,12 @@ def set_up_logs(level: str, *, as_json: bool, to: TextIO | None = None) -> None:
 
 
 def add_trace_id(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Where a line is about an utterance: the id of its trace, so that one leads to the other."""
+    """The trace of the utterance that a line is about, or else of the request or batch in which it was written."""
     utterance_id = event.get("utterance_id")
     if isinstance(utterance_id, str) and utterance_id:
         event["trace_id"] = f"{trace_id_of(str(event.get('site', 'main')), utterance_id):032x}"
+    elif (here := tracing().here) is not None:
+        event["trace_id"] = here
     return event
 
 

@@ -55,6 +55,7 @@ export function Receipt({ entry, latency }: { entry: Entry; latency: Latency }) 
   const steps = waterfall(latency, budget, entry.paintedMs);
   const worst = culprit(steps);
   const traceUrl = app.traceUrl.value;
+  const alone = entry.truth.insights.some((insight) => insight.degraded);
   return (
     <details class="receipt" data-testid="receipt" onToggle={(event) => (open.value = event.currentTarget.open)}>
       <summary class={over ? "over" : ""} title="From the last word to this page; open for the stages">
@@ -66,6 +67,9 @@ export function Receipt({ entry, latency }: { entry: Entry; latency: Latency }) 
         <table class="stages" data-testid="receipt-stages">
           <caption>
             {worst === null ? "From the last word to this page" : `Over its budget: ${STAGE_WORDS[worst.stage]}`}
+            {alone && (
+              <span data-testid="receipt-fault">{`; ${STAGE_WORDS.classify}: no answer from the language model`}</span>
+            )}
             {traceUrl !== null && entry.truth.trace_id !== null && (
               <a
                 href={traceUrl.replace("{trace_id}", entry.truth.trace_id)}

@@ -3,7 +3,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { retryNow, signOut } from "../live/client";
 import { age, clockTime, duration, plural } from "../model/format";
-import { STAGES } from "../model/protocol";
+import { STAGES, type StageHealth } from "../model/protocol";
 import { STAGE_WORDS } from "../model/words";
 import * as app from "../state/app";
 import { boardLink, filters, route, setSearch } from "../state/route";
@@ -152,7 +152,9 @@ export function Alarms() {
     const text = `Speech to text is ${health?.stt_backlog_s.toFixed(1)} s behind. Cards come late.`;
     said.push({ key: "backlog", text, since: null, grave: false });
   }
-  const slow = (health?.stages ?? []).filter((stage) => stage.breach !== "");
+  const excess = (one: StageHealth): number => one.p95_ms - one.budget_ms;
+  // Those behind a slow stage wait for it: the one that is furthest over comes first.
+  const slow = (health?.stages ?? []).filter((stage) => stage.breach !== "").sort((a, b) => excess(b) - excess(a));
   for (const stage of slow.filter((one) => one.stage !== "total" || slow.length === 1)) {
     said.push({ key: `budget.${stage.stage}`, text: `Cards come late. ${stage.breach}`, since: null, grave: false });
   }

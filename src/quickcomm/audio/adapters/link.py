@@ -30,6 +30,7 @@ from quickcomm.contracts.link import (
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.errors import MALFORMED
+from quickcomm.kernel.telemetry import Word, tracing
 
 MAX_CAPTIONS: Final = 256
 MAX_COMMITTED: Final = 1_024
@@ -208,6 +209,8 @@ class DashboardLink:
                 line.sites = {site: frozenset(channels) for site, channels in said.sites.items()}
             elif isinstance(said, Receipt):
                 self._on_receipt(said.site, said.conversation_id, said.utterance_id, said.latency)
+            else:
+                tracing().word(Word(**msgspec.structs.asdict(said)))
 
 
 async def _turn_away(ended: Callable[[], Awaitable[None]], line: _Line) -> None:

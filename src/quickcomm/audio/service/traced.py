@@ -1,6 +1,6 @@
 """What audio tells tracing of an utterance that it has published."""
 
-from quickcomm.contracts.transcripts import UtteranceTranscribed
+from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
 from quickcomm.kernel.telemetry import Batch, Detail, origin_of, tracing
 
 UNINTELLIGIBLE = "Speech-to-text failed on this utterance again and again."
@@ -12,5 +12,13 @@ def trace_published(message: UtteranceTranscribed, batch: Batch | None, stored_n
     error = UNINTELLIGIBLE if message.unintelligible else ""
     traces.heard(origin_of(message), message.latency, batch=batch, error=error)
     # Its time is part of the way to the next module: the message cannot say when it was itself committed.
-    commit = Detail(name="publish.commit", module="audio", stage="queue", start_ns=stored_ns[0], end_ns=stored_ns[1])
+    commit = Detail(
+        name="publish.commit",
+        module="audio",
+        stage="queue",
+        start_ns=stored_ns[0],
+        end_ns=stored_ns[1],
+        attributes={"messaging.destination.name": TRANSCRIPTS, "messaging.operation.type": "send"},
+        kind="producer",
+    )
     traces.detail(message.site, message.utterance_id, commit)

@@ -18,7 +18,7 @@ from quickcomm.dashboard.service.overview import Overview
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import Registry
 from quickcomm.kernel.internal import Trust
-from quickcomm.kernel.telemetry import Budget
+from quickcomm.kernel.telemetry import Budget, Word
 from quickcomm.kernel.telemetry.stages import StageHealth
 
 KEEPER: Final = "core"
@@ -55,6 +55,10 @@ class Instances:
     @property
     def on_receipt(self) -> OnReceipt:
         return self._links.receipt
+
+    @property
+    def keep_trace(self) -> Callable[[Word], None]:
+        return self._links.keep_trace
 
     @property
     def neighbours(self) -> Neighbours:

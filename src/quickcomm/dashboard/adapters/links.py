@@ -17,13 +17,16 @@ from quickcomm.contracts.link import (
     FromDashboard,
     FromInstance,
     InstanceStatus,
+    KeepTrace,
     Receipt,
     Watching,
 )
 from quickcomm.contracts.timing import Latency
 from quickcomm.kernel.discovery import Instance, Registry
 from quickcomm.kernel.errors import MALFORMED, QuickCommError
+from quickcomm.kernel.http import traced_client
 from quickcomm.kernel.internal import Trust
+from quickcomm.kernel.telemetry import Word
 
 LOOK_EVERY_S: Final = 0.25
 OPEN_WITHIN_S: Final = 2.0
@@ -56,14 +59,14 @@ class _Line:
 
     def __init__(self, watching: Watching) -> None:
         self._watching: Watching | None = watching
-        self._receipts: deque[Receipt] = deque(maxlen=MAX_RECEIPTS)
+        self._receipts: deque[Receipt | KeepTrace] = deque(maxlen=MAX_RECEIPTS)
         self._wake = asyncio.Event()
 
     def watching(self, watching: Watching) -> None:
         self._watching = watching
         self._wake.set()
 
-    def receipt(self, receipt: Receipt) -> None:
+    def receipt(self, receipt: Receipt | KeepTrace) -> None:
         self._receipts.append(receipt)
         self._wake.set()
 
@@ -101,6 +104,12 @@ class Links:
         for line in self._lines.values():
             line.receipt(receipt)
 
+    def keep_trace(self, word: Word) -> None:
+        """To all: whoever had the utterance knows it."""
+        said = KeepTrace(**msgspec.structs.asdict(word))
+        for line in self._lines.values():
+            line.receipt(said)
+
     async def run(self, told: Told) -> None:
         """Until cancelled."""
         async with asyncio.TaskGroup() as tasks:
@@ -132,7 +141,7 @@ class Links:
         opened = False
         connector = aiohttp.UnixConnector(instance.socket)
         try:
-            async with aiohttp.ClientSession(connector=connector) as client:
+            async with aiohttp.ClientSession(connector=connector, trace_configs=traced_client()) as client:
                 async with asyncio.timeout(OPEN_WITHIN_S):
                     socket = await client.ws_connect(
                         f"http://{instance.module}{LINK}",

@@ -12,6 +12,7 @@ from quickcomm.contracts.questions import NARRATIVE, PROMPTS, USAGE, Narrated, T
 from quickcomm.contracts.usage import UsageReport
 from quickcomm.kernel.discovery import Instance, Registry
 from quickcomm.kernel.errors import MALFORMED, BusyError, QuickCommError
+from quickcomm.kernel.http import traced_client
 from quickcomm.kernel.internal import Trust
 
 ANSWER_S: Final = 2.0
@@ -113,5 +114,7 @@ class Questions:
             living = set(self._registry.instances())
             for gone in [known for known in self._clients if known not in living]:
                 await self._clients.pop(gone).close()
-            found = self._clients[instance] = aiohttp.ClientSession(connector=aiohttp.UnixConnector(instance.socket))
+            found = self._clients[instance] = aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(instance.socket), trace_configs=traced_client()
+            )
         return found

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from quickcomm.dashboard.adapters.tables import Row, changes, utterance_record, utterances
 from quickcomm.dashboard.model.projections import latency_of
+from quickcomm.dashboard.model.records import UtteranceRecord
 from quickcomm.dashboard.model.views import rfc3339
 from quickcomm.kernel.errors import InvalidInputError, NotFoundError
 from quickcomm.kernel.storage import Database
@@ -66,5 +67,15 @@ class Waterfalls:
             channel=heard.channel if heard else row.channel,
             spoken_at=rfc3339(heard.spoken_at_ns) if heard else None,
             trace_id=trace_id_in(heard.traceparent if heard else None),
-            waterfall=waterfall(latency_of(record), self._budget(), row.painted_ms),
+            waterfall=waterfall(latency_of(record), self._budget(), row.painted_ms, faults_of(record)),
         )
+
+
+def faults_of(record: UtteranceRecord) -> dict[str, str]:
+    """By stage, what it could not do, as the messages say."""
+    faults = {}
+    if record.heard is not None and record.heard.unintelligible:
+        faults["stt"] = "failed again and again, and gave up: there is no text"
+    if record.found is not None and any(insight.degraded for insight in record.found.insights):
+        faults["classify"] = "got no answer from the language model: the local classifier stood in for it"
+    return faults

@@ -192,7 +192,7 @@ class DashboardService:
                 name="store.commit", module="dashboard", stage="store", start_ns=received_ns, end_ns=committed_ns
             )
             tracing().detail(record.site, record.utterance_id, commit)
-            tracing().finished(origin_of(heard), latency)
+            tracing().finished(origin_of(heard), latency, parent=found.traceparent)
         return stamped
 
 

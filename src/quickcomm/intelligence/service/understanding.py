@@ -13,13 +13,13 @@ import msgspec
 import structlog
 
 from quickcomm.contracts.insight import Insight
-from quickcomm.contracts.insights import InsightsFound
+from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.intelligence.ports import Classifier, Heard, OpensTask, Owed, ResultStore
 from quickcomm.kernel.bus import Delivery, RejectedError
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED
-from quickcomm.kernel.telemetry import origin_of, tracing
+from quickcomm.kernel.telemetry import Detail, origin_of, tracing
 
 CONTEXT_UTTERANCES: Final = 3
 MAX_CHANNELS: Final = 2_000
@@ -149,9 +149,25 @@ class Understanding:
             if any(insight.degraded for insight in each.insights)
         ]
         await self._store.publish(found, owed)
-        for item, each in zip(work, found, strict=True):
-            tracing().passed_on(origin_of(item.message), each.latency)
+        if tracing().on:
+            self._trace(work, found, now)
         log.debug("insights.published", utterances=len(found))
+
+    def _trace(self, work: Sequence[_Work], found: Sequence[InsightsFound], began_ns: int) -> None:
+        """Its time is part of the way to the next module: the message cannot say when it was itself committed."""
+        end_ns = self._clock.now_ns()
+        for item, each in zip(work, found, strict=True):
+            commit = Detail(
+                name="insights.commit",
+                module="intelligence",
+                stage="store",
+                start_ns=began_ns,
+                end_ns=end_ns,
+                attributes={"messaging.destination.name": INSIGHTS, "messaging.operation.type": "send"},
+                kind="producer",
+            )
+            tracing().detail(each.site, each.utterance_id, commit)
+            tracing().passed_on(origin_of(item.message), each.latency)
 
     def _found(
         self, message: UtteranceTranscribed, insights: tuple[Insight, ...], arrived_ns: int, now_ns: int
@@ -171,7 +187,7 @@ class Understanding:
             speech_ended_ns=message.speech_ended_ns,
             published_ns=now_ns,
             latency=latency,
-            traceparent=message.traceparent,
+            traceparent=tracing().onward(message.site, message.utterance_id, message.traceparent),
         )
 
 

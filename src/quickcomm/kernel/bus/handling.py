@@ -1,6 +1,7 @@
 """What becomes of a batch in a handler's hands: tried as a whole, then message by message. Used by every bus."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from typing import Final
 
@@ -8,6 +9,8 @@ import msgspec
 import structlog
 
 from quickcomm.kernel.bus.port import BusFullError, BusUnavailableError, Delivery, Handler, RejectedError
+from quickcomm.kernel.errors import MALFORMED
+from quickcomm.kernel.telemetry import tracing
 
 MAX_ATTEMPTS: Final = 5
 BACKOFF_S: Final = (0.05, 0.2, 1.0, 3.0)
@@ -18,7 +21,14 @@ log = structlog.get_logger(__name__)
 async def handle(group: str, batch: Sequence[Delivery], handler: Handler) -> list[tuple[Delivery, str]]:
     """Handle the batch; what fails is tried alone, so that it cannot hold up its neighbours. Returns the failed."""
     try:
-        await handler(batch)
+        with tracing().call(f"process {batch[0].stream}", "consumer", links=lambda: producers(batch)) as call:
+            call.note(
+                messaging__destination__name=batch[0].stream,
+                messaging__consumer__group__name=group,
+                messaging__batch__message_count=len(batch),
+                messaging__operation__type="process",
+            )
+            await handler(batch)
     except Exception as error:  # noqa: BLE001 - whatever a handler raises, the stream goes on
         log.info("bus.batch_failed", group=group, messages=len(batch), error=type(error).__name__)
     else:
@@ -29,6 +39,24 @@ async def handle(group: str, batch: Sequence[Delivery], handler: Handler) -> lis
         if reason is not None:
             failed.append((delivery, reason))
     return failed
+
+
+class _Carrier(msgspec.Struct):
+    """What every message may carry, whatever it is about."""
+
+    traceparent: str | None = None
+
+
+_carriers: Final = msgspec.json.Decoder(_Carrier)
+
+
+def producers(batch: Sequence[Delivery]) -> list[str | None]:
+    """The `traceparent` of each message that has one: those whose work caused this."""
+    found = []
+    for delivery in batch:
+        with contextlib.suppress(*MALFORMED):
+            found.append(_carriers.decode(delivery.payload).traceparent)
+    return found
 
 
 async def _handle_alone(group: str, delivery: Delivery, handler: Handler) -> str | None:

@@ -17,6 +17,7 @@ from quickcomm.kernel.bus.sql import TOPIC, SqlBus, messages
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.storage.database import Database
+from quickcomm.kernel.telemetry import tracing
 
 TOGETHER: Final = 256
 RETRY_S: Final = 1.0
@@ -133,7 +134,9 @@ class OutboxBus:
             streams.setdefault(row.stream, []).append(row)
         try:
             for stream, found in streams.items():
-                count = await self._bus.publish_many(stream, [(row.key, row.payload) for row in found])
+                with tracing().call(f"send {stream}", "producer") as call:
+                    call.note(messaging__destination__name=stream, messaging__batch__message_count=len(found))
+                    count = await self._bus.publish_many(stream, [(row.key, row.payload) for row in found])
                 self._sent += [row.id for row in found[:count]]
                 if count < len(found):
                     raise BusFullError("Too much waits to be handled; the rest stays in the outbox.")

@@ -8,6 +8,7 @@ from quickcomm.kernel.http.problems import (
     problem,
     problem_of,
 )
+from quickcomm.kernel.http.traced import traced_client
 
 __all__ = [
     "Gate",
@@ -17,4 +18,5 @@ __all__ = [
     "create_app",
     "problem",
     "problem_of",
+    "traced_client",
 ]

@@ -10,6 +10,8 @@ from aiohttp.typedefs import Middleware
 
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.http.problems import problem, problem_of
+from quickcomm.kernel.http.traced import traced
+from quickcomm.kernel.telemetry import tracing
 
 INTERNAL: Final = "/internal"
 """Between services only: the edge passes on nothing below it, and nobody is answered without a service token."""
@@ -38,10 +40,13 @@ class Gate(Protocol):
 def create_app(routes: Iterable[web.AbstractRouteDef], gate: Gate | None = None) -> web.Application:
     """Routes of all modules, with problem documents for errors and safe headers on every answer.
 
-    `gate`: needed where there are routes below `/internal`. It lets in any service that is known; which of them may
-    call what, each handler says itself.
+    Tracing is set up before. `gate`: needed where there are routes below `/internal`. It lets in any service that is
+    known; which of them may call what, each handler says itself.
     """
-    app = web.Application(middlewares=[problem_documents, _guarded(gate)], client_max_size=MAX_BODY_BYTES)
+    middlewares = [problem_documents, _guarded(gate)]
+    if tracing().on:
+        middlewares.insert(0, traced)
+    app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY_BYTES)
     app.add_routes(routes)
     if gate is None and (open_ones := [path for path in map(_canonical, app.router.resources()) if is_internal(path)]):
         raise ValueError(f"Nobody guards {', '.join(open_ones)}: give create_app a gate.")

@@ -21,6 +21,7 @@ from quickcomm.kernel.errors import BusyError, ConfigurationError, QuickCommErro
 from quickcomm.kernel.storage.errors import StorageError
 from quickcomm.kernel.storage.postgres import SCHEMES, Postgres
 from quickcomm.kernel.storage.sqlite import Sqlite
+from quickcomm.kernel.telemetry import tracing
 
 __all__ = ["Backend", "CommitListener", "Database", "StorageError", "touch"]
 
@@ -135,7 +136,9 @@ class Database:
             self._waiting.put_nowait(item)
         except queue.Full:
             raise BusyError("Too many writes are waiting for the disk; try again in a moment.") from None
-        result: T = await item.future
+        with tracing().call("db.write") as call:
+            call.note(code__function__name=_name(function))
+            result: T = await item.future
         return result
 
     async def read(self, function: Callable[[Connection], T]) -> T:
@@ -148,7 +151,9 @@ class Database:
         if self._closed:
             raise StorageError("The database is closed.")
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+            with tracing().call("db.read") as call:
+                call.note(code__function__name=_name(function))
+                return await asyncio.get_running_loop().run_in_executor(self._readers, run)
         except SQLAlchemyError as error:
             failure = self._backend.failure("Reading the database failed", error)
             raise failure from failure.__cause__
@@ -215,3 +220,8 @@ class Database:
                 listener(touched)
         for item in group:
             item.settle()
+
+
+def _name(function: Callable[[Connection], Any]) -> str:
+    """Where it was written; a partial has no name of its own."""
+    return str(getattr(function, "__qualname__", type(function).__name__))

@@ -6,7 +6,18 @@ Like metrics, and like OpenTelemetry's own interface, it is one for a process an
 from quickcomm.kernel.telemetry.ids import trace_id_in, trace_id_of
 from quickcomm.kernel.telemetry.off import NoTraces
 from quickcomm.kernel.telemetry.settings import Budget, TelemetrySettings
-from quickcomm.kernel.telemetry.spans import Attributes, Batch, Detail, Origin, Over, Tracing, origin_of
+from quickcomm.kernel.telemetry.spans import (
+    MODULES,
+    Attributes,
+    Batch,
+    Call,
+    Detail,
+    Origin,
+    Over,
+    Tracing,
+    Word,
+    origin_of,
+)
 
 _current: Tracing = NoTraces()
 
@@ -22,14 +33,17 @@ def set_tracing(chosen: Tracing | None) -> None:
 
 
 __all__ = [
+    "MODULES",
     "Attributes",
     "Batch",
     "Budget",
+    "Call",
     "Detail",
     "Origin",
     "Over",
     "TelemetrySettings",
     "Tracing",
+    "Word",
     "origin_of",
     "set_tracing",
     "trace_id_in",

@@ -1,5 +1,6 @@
 """Trace ids that follow from the utterance: a resend gives the same trace."""
 
+import re
 from typing import Final
 
 import xxhash
@@ -8,6 +9,7 @@ ROOT: Final = "utterance"
 CONVERSATION: Final = "conversation"
 SAMPLED: Final = 0x01
 _LOW: Final = (1 << 64) - 1
+_FORMAT: Final = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 
 
 def trace_id_of(site: str, identifier: str) -> int:
@@ -32,7 +34,21 @@ def traceparent(site: str, utterance_id: str, ratio: float) -> str:
     return f"00-{trace_id:032x}-{span_id_of(trace_id, ROOT):016x}-{flags:02x}"
 
 
+def with_flag(parent: str) -> str:
+    """The same `traceparent`, saying that its trace is kept."""
+    return f"{parent[:-2]}{int(parent[-2:], 16) | SAMPLED:02x}"
+
+
 def trace_id_in(parent: str | None) -> str | None:
     """The trace id in a `traceparent`, as 32 hexadecimal digits."""
     parts = (parent or "").split("-")
     return parts[1] if len(parts) == 4 and len(parts[1]) == 32 else None  # noqa: PLR2004 - the format's
+
+
+def parsed(parent: str | None) -> tuple[int, int, bool] | None:
+    """Trace id, span id and whether it is kept, of a `traceparent` from anywhere; None for what is none."""
+    found = _FORMAT.fullmatch(parent) if parent else None
+    if found is None:
+        return None
+    trace_id, span_id = int(found[1], 16), int(found[2], 16)
+    return (trace_id, span_id, bool(int(found[3], 16) & SAMPLED)) if trace_id and span_id else None

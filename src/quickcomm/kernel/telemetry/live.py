@@ -86,7 +86,9 @@ class LiveStages:
             p99_ms=_percentile(values, 0.99),
             budget_ms=allowed,
             used=round(p95 / allowed, 3) if allowed else 0.0,
-            breach=f"{words} takes {p95:.0f} ms (95th percentile); {allowed:.0f} ms are allowed." if broken else "",
+            breach=f"{words} ({name}) takes {p95:.0f} ms (95th percentile); {allowed:.0f} ms are allowed."
+            if broken
+            else "",
         )
 
     def _allowed_s(self, name: str) -> float:

@@ -3,9 +3,11 @@
 import os
 import platform
 import threading
+from collections import Counter
 from typing import Final
 from urllib.parse import urlsplit
 
+import msgspec
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
@@ -27,7 +29,7 @@ from opentelemetry.trace import (
 
 from quickcomm import __version__
 from quickcomm.kernel.telemetry.ids import CONVERSATION, ROOT, span_id_of, trace_id_of
-from quickcomm.kernel.telemetry.spans import Attributes, Batch, Detail, Kept, Origin, Over
+from quickcomm.kernel.telemetry.spans import Attributes, Batch, Detail, Kept, Kind, Made, Origin, Over
 from quickcomm.kernel.telemetry.stages import STAGES
 
 QUEUE: Final = 8_192
@@ -36,6 +38,30 @@ EVERY_MS: Final = 1_000
 PATH: Final = "/v1/traces"
 RECEIVE: Final = "receive"
 NS_PER_MS: Final = 1_000_000
+PRODUCERS: Final = {"queue": "publish.commit", "store": "insights.commit"}
+"""Stages that begin with a message from the bus, and the detail in which that was published."""
+_KINDS: Final[dict[Kind, SpanKind]] = {
+    "internal": SpanKind.INTERNAL,
+    "server": SpanKind.SERVER,
+    "client": SpanKind.CLIENT,
+    "producer": SpanKind.PRODUCER,
+    "consumer": SpanKind.CONSUMER,
+}
+
+
+class _Span(msgspec.Struct, frozen=True, kw_only=True):
+    """A span to be made. `when`: its beginning and its end."""
+
+    module: str
+    name: str
+    trace_id: int
+    span_id: int
+    when: tuple[int, int]
+    parent_id: int | None = None
+    kind: Kind = "internal"
+    attributes: Attributes = {}
+    links: tuple[Link, ...] = ()
+    error: str = ""
 
 
 class OtlpSink:
@@ -56,20 +82,45 @@ class OtlpSink:
         trace_id = trace_id_of(*origin.key)
         for batch in kept.batches:
             self._batch(batch)
-        if kept.stages:
-            self._stages(kept, trace_id)
-        for number, detail in enumerate(kept.details):
-            self._detail(detail, number, trace_id)
+        self._stages(kept, trace_id)
+        seen: Counter[str] = Counter()
+        for detail in kept.details:
+            self._detail(detail, seen[detail.name], trace_id)
+            seen[detail.name] += 1
 
     def painted(self, origin: Origin, start_ns: int, end_ns: int) -> None:
         trace_id = trace_id_of(*origin.key)
         stage = STAGES[-1]
-        self._span(stage.module, stage.span, (trace_id, span_id_of(trace_id, ROOT)), (start_ns, end_ns), {})
+        self._part(stage.module, stage.span, trace_id, (start_ns, end_ns))
 
     def conversation(self, over: Over) -> None:
         trace_id = trace_id_of(over.site, over.conversation_id)
-        said: Attributes = {"quickcomm.state": over.state, **_whose(over.site, over.conversation_id, over.channel)}
-        self._span("audio", CONVERSATION, (trace_id, None), (over.started_ns, over.ended_ns), said)
+        self._send(
+            _Span(
+                module=over.module,
+                name=CONVERSATION,
+                trace_id=trace_id,
+                span_id=span_id_of(trace_id, CONVERSATION),
+                when=(over.started_ns, over.ended_ns),
+                attributes={"quickcomm.state": over.state, **_whose(over.site, over.conversation_id, over.channel)},
+            )
+        )
+
+    def call(self, made: Made) -> None:
+        self._send(
+            _Span(
+                module=made.module,
+                name=made.name,
+                trace_id=made.trace_id,
+                span_id=made.span_id,
+                when=(made.start_ns, made.end_ns),
+                parent_id=made.parent_id,
+                kind=made.kind,
+                attributes=made.attributes,
+                links=tuple(Link(_context(*link)) for link in made.links),
+                error=made.error,
+            )
+        )
 
     def close(self, timeout_s: float) -> None:
         # A collector that is away would be tried for half a minute; the process must not wait for it.
@@ -81,33 +132,84 @@ class OtlpSink:
 
     def _stages(self, kept: Kept, trace_id: int) -> None:
         origin, latency, at = kept.origin, kept.latency, kept.origin.speech_ended_ns
-        root = (trace_id, span_id_of(trace_id, ROOT))
-        self._span("audio", RECEIVE, root, (origin.spoken_at_ns, at), {})
+        if "audio" in kept.modules:
+            self._part("audio", RECEIVE, trace_id, (origin.spoken_at_ns, at))
         for stage in STAGES:
             ms = kept.painted_ms if stage.name == "painted" else getattr(latency, stage.name)
             if ms is None:
                 continue
-            links = [_link(batch) for batch in kept.batches if batch.name.startswith(stage.name)]
             end = at + round(ms * NS_PER_MS)
-            self._span(stage.module, stage.span, root, (at, end), {"quickcomm.stage": stage.name}, links)
+            if stage.module in kept.modules:
+                links = [_link(batch) for batch in kept.batches if batch.name.startswith(stage.name)]
+                if stage.span in PRODUCERS:
+                    links.append(Link(_context(trace_id, span_id_of(trace_id, f"{PRODUCERS[stage.span]}:0"))))
+                self._part(stage.module, stage.span, trace_id, (at, end), stage.name, tuple(links))
             at = end
+        if "audio" in kept.modules:
+            self._root(kept, trace_id, max(at, origin.spoken_at_ns))
+
+    def _root(self, kept: Kept, trace_id: int, end_ns: int) -> None:
+        origin, total = kept.origin, kept.latency.total
         said: Attributes = {
             "quickcomm.utterance_id": origin.utterance_id,
             "quickcomm.kept": kept.why,
             **_whose(origin.site, origin.conversation_id, origin.channel),
         }
-        if latency.total is not None:
-            said["quickcomm.total_ms"] = latency.total
+        if total is not None:
+            said["quickcomm.total_ms"] = total
         conversation = trace_id_of(origin.site, origin.conversation_id)
         talk = Link(_context(conversation, span_id_of(conversation, CONVERSATION)), {"quickcomm.link": CONVERSATION})
-        when = (origin.spoken_at_ns, max(at, origin.spoken_at_ns))
-        self._span("audio", ROOT, (trace_id, None), when, said, [talk], kept.error)
+        self._send(
+            _Span(
+                module="audio",
+                name=ROOT,
+                trace_id=trace_id,
+                span_id=span_id_of(trace_id, ROOT),
+                when=(origin.spoken_at_ns, end_ns),
+                attributes=said,
+                links=(talk,),
+                error=kept.error,
+            )
+        )
+
+    def _part(
+        self,
+        module: str,
+        name: str,
+        trace_id: int,
+        when: tuple[int, int],
+        stage: str | None = None,
+        links: tuple[Link, ...] = (),
+    ) -> None:
+        """A stage, below the root."""
+        self._send(
+            _Span(
+                module=module,
+                name=name,
+                trace_id=trace_id,
+                span_id=span_id_of(trace_id, name),
+                when=when,
+                parent_id=span_id_of(trace_id, ROOT),
+                kind="consumer" if name in PRODUCERS else "internal",
+                attributes={} if stage is None else {"quickcomm.stage": stage},
+                links=links,
+            )
+        )
 
     def _detail(self, detail: Detail, number: int, trace_id: int) -> None:
-        name = f"{detail.name}:{number}"
-        parent = (trace_id, span_id_of(trace_id, detail.stage))
-        when = (detail.start_ns, detail.end_ns)
-        self._span(detail.module, detail.name, parent, when, detail.attributes, error=detail.error, unique=name)
+        self._send(
+            _Span(
+                module=detail.module,
+                name=detail.name,
+                trace_id=trace_id,
+                span_id=span_id_of(trace_id, f"{detail.name}:{number}"),
+                when=(detail.start_ns, detail.end_ns),
+                parent_id=span_id_of(trace_id, detail.stage),
+                kind=detail.kind,
+                attributes=detail.attributes,
+                error=detail.error,
+            )
+        )
 
     def _batch(self, batch: Batch) -> None:
         """Once, in a trace of its own, linked to everybody whom it was for as far as that is known."""
@@ -119,31 +221,31 @@ class OtlpSink:
             trace_id = trace_id_of(*member)
             links.append(Link(_context(trace_id, span_id_of(trace_id, "stt")), {"quickcomm.utterance_id": member[1]}))
         trace_id = _batch_trace(batch)
-        when = (batch.start_ns, batch.end_ns)
-        self._span(batch.module, batch.name, (trace_id, None), when, batch.attributes, links, batch.error)
+        self._send(
+            _Span(
+                module=batch.module,
+                name=batch.name,
+                trace_id=trace_id,
+                span_id=span_id_of(trace_id, batch.name),
+                when=(batch.start_ns, batch.end_ns),
+                attributes=batch.attributes,
+                links=tuple(links),
+                error=batch.error,
+            )
+        )
 
-    def _span(
-        self,
-        module: str,
-        name: str,
-        parent: tuple[int, int | None],
-        when: tuple[int, int],
-        attributes: Attributes,
-        links: list[Link] | None = None,
-        error: str = "",
-        *,
-        unique: str = "",
-    ) -> None:
-        trace_id, parent_span = parent
-        self._ids.choose(trace_id, span_id_of(trace_id, unique or name))
+    def _send(self, new: _Span) -> None:
+        self._ids.choose(new.trace_id, new.span_id)
         context = Context()
-        if parent_span is not None:
-            context = set_span_in_context(NonRecordingSpan(_context(trace_id, parent_span)), context)
-        kind = SpanKind.CONSUMER if name == "queue" else SpanKind.INTERNAL
-        span = self._of(module).start_span(name, context, kind, attributes, links, when[0])
-        if error:
-            span.set_status(Status(StatusCode.ERROR, error))
-        span.end(max(when))
+        if new.parent_id is not None:
+            context = set_span_in_context(NonRecordingSpan(_context(new.trace_id, new.parent_id)), context)
+        start_ns = new.when[0]
+        span = self._of(new.module).start_span(
+            new.name, context, _KINDS[new.kind], new.attributes, list(new.links), start_ns
+        )
+        if new.error:
+            span.set_status(Status(StatusCode.ERROR, new.error))
+        span.end(max(new.when))
 
     def _of(self, module: str) -> Tracer:
         provider = self._modules.get(module)

@@ -38,6 +38,8 @@ class TelemetrySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Share of ordinary utterances that are kept; slow and failed ones always are."""
     slow_ms: float = 0
     """An utterance that takes longer is slow. 0: longer than `budgets.total`."""
+    slow_call_ms: Annotated[float, msgspec.Meta(gt=0)] = 250
+    """A request or a transaction that takes longer is kept, whosever it is."""
     max_open: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 5_000
     """Utterances whose spans are held until it is known whether they are kept."""
     trace_url: str | None = None

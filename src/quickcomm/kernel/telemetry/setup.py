@@ -11,6 +11,7 @@ from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.telemetry import set_tracing
 from quickcomm.kernel.telemetry.settings import Budget, TelemetrySettings
+from quickcomm.kernel.telemetry.spans import MODULES, Word
 from quickcomm.kernel.telemetry.traces import Traces
 
 CLOSE_S: Final = 3.0
@@ -19,9 +20,15 @@ log = structlog.get_logger(__name__)
 
 
 def start_tracing(
-    settings: TelemetrySettings, clock: Clock, budget: Callable[[], Budget], *, to_the_page: bool = True
+    settings: TelemetrySettings,
+    clock: Clock,
+    budget: Callable[[], Budget],
+    *,
+    modules: frozenset[str] = MODULES,
+    process: str = "monolith",
+    tell: Callable[[Word], None] | None = None,
 ) -> Traces | None:
-    """None where no collector is named. `to_the_page`: see `Traces`. Raises `ConfigurationError`."""
+    """None where no collector is named. For the rest see `Traces`. Raises `ConfigurationError`."""
     if not settings.otlp_url:
         set_tracing(None)
         return None
@@ -36,7 +43,8 @@ def start_tracing(
         allowed = budget()
         return allowed.total + allowed.painted
 
-    traces = Traces(settings, clock, OtlpSink(settings.otlp_url), allowed_ms, to_the_page=to_the_page)
+    sink = OtlpSink(settings.otlp_url)
+    traces = Traces(settings, clock, sink, allowed_ms, modules=modules, process=process, tell=tell)
     set_tracing(traces)
     log.info("tracing.on", url=settings.otlp_url, sample=settings.sample)
     return traces

@@ -1,6 +1,8 @@
 """What is known of an utterance on its way, as plain values: no OpenTelemetry until a trace is kept."""
 
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Final, Literal, Protocol, Self
 
 import msgspec
 
@@ -10,6 +12,8 @@ from quickcomm.contracts.transcripts import UtteranceTranscribed
 Attributes = dict[str, str | int | float | bool]
 Key = tuple[str, str]
 """Site and utterance id."""
+Kind = Literal["internal", "server", "client", "producer", "consumer"]
+MODULES: Final = frozenset({"audio", "intelligence", "dashboard"})
 
 
 class Batch(msgspec.Struct, kw_only=True, eq=False):
@@ -36,6 +40,7 @@ class Detail(msgspec.Struct, frozen=True, kw_only=True):
     end_ns: int
     attributes: Attributes = {}
     error: str = ""
+    kind: Kind = "internal"
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,12 +79,12 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     batches: tuple[Batch, ...]
     why: str
     error: str
-    stages: bool = True
-    """Whether this process is the one that tells of the stages: they are all in the receipt, and told once."""
+    modules: frozenset[str] = MODULES
+    """Those whose stages are told here, once each: the receipt has all of them, and other processes have it too."""
 
 
 class Over(msgspec.Struct, frozen=True, kw_only=True):
-    """A conversation that is over."""
+    """A conversation that is over. `module`: under whose name it is told."""
 
     site: str
     conversation_id: str
@@ -87,6 +92,65 @@ class Over(msgspec.Struct, frozen=True, kw_only=True):
     started_ns: int
     ended_ns: int
     state: str
+    module: str = "audio"
+
+
+class Word(msgspec.Struct, frozen=True, kw_only=True):
+    """From the process with the page to those before it: keep this trace, though its receipt does not say why."""
+
+    site: str
+    conversation_id: str
+    utterance_id: str
+    why: str
+    painted_ms: float | None = None
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that is over and worth keeping. `links`: (trace id, span id) of what caused it beside its parent."""
+
+    name: str
+    module: str
+    kind: Kind
+    trace_id: int
+    span_id: int
+    parent_id: int | None
+    start_ns: int
+    end_ns: int
+    attributes: Attributes
+    links: tuple[tuple[int, int], ...] = ()
+    error: str = ""
+
+
+Links = Callable[[], Sequence[str | None]]
+"""`traceparent`s of what caused a call; asked only if the call is kept."""
+
+
+class Call(Protocol):
+    """Something that this process does for somebody: a request, a batch of messages, a transaction.
+
+    Used as a context manager. Calls within it, also of other tasks that it starts, are its children.
+    """
+
+    @property
+    def traceparent(self) -> str | None:
+        """For whoever is asked on its behalf; None where tracing is off."""
+        ...
+
+    def note(self, **attributes: str | float | bool) -> None:
+        """Attributes, with `__` for each dot of their names."""
+        ...
+
+    def failed(self, error: str) -> None: ...
+
+    def lasting(self) -> None:
+        """It is meant to take long: no reason to keep it."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None, /
+    ) -> None: ...
 
 
 class Sink(Protocol):
@@ -99,6 +163,8 @@ class Sink(Protocol):
         ...
 
     def conversation(self, over: Over) -> None: ...
+
+    def call(self, made: Made) -> None: ...
 
     def close(self, timeout_s: float) -> None:
         """Send what is left, for so long at most."""
@@ -121,12 +187,33 @@ class Tracing(Protocol):
 
     def detail(self, site: str, utterance_id: str, detail: Detail) -> None: ...
 
-    def finished(self, origin: Origin, latency: Latency) -> None:
-        """It was pushed: its receipt is whole."""
+    def finished(self, origin: Origin, latency: Latency, *, parent: str | None = None) -> None:
+        """It was pushed: its receipt is whole. `parent`: the `traceparent` that came with the last message of it."""
         ...
 
     def passed_on(self, origin: Origin, latency: Latency) -> None:
-        """What this module had to do is done. Where the utterance ends in another process, it is decided now."""
+        """What this module had to do is done."""
+        ...
+
+    def onward(self, site: str, utterance_id: str, parent: str | None) -> str | None:
+        """`parent` for the next message; flagged where it is known here already that the trace is kept."""
+        ...
+
+    def receipt(self, site: str, utterance_id: str, latency: Latency) -> None:
+        """The process with the page says that it was pushed, and how long all of it took."""
+        ...
+
+    def word(self, word: Word) -> None: ...
+
+    def call(
+        self, name: str, kind: Kind = "internal", *, parent: str | None = None, links: Links | None = None
+    ) -> Call:
+        """Begin one, with `with`. `parent`: the `traceparent` that came with it; else the call that it is within."""
+        ...
+
+    @property
+    def here(self) -> str | None:
+        """Trace id of the call that this is within, as 32 hexadecimal digits."""
         ...
 
     def painted(self, site: str, utterance_id: str, ms: float) -> None: ...

@@ -1,5 +1,7 @@
 """The stages of an utterance in order, and the waterfall: when each began, how long it took, how long it may."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -28,6 +30,7 @@ STAGES: Final = (
     Stage(name="painted", span="painted", module="dashboard", words="Showing it on the page"),
 )
 TOTAL: Final = "total"
+_NO_FAULTS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,10 +43,15 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     ms: float
     budget_ms: float
     over: bool
+    fault: str = ""
+    """What it could not do, however quick it was."""
 
 
 class Waterfall(msgspec.Struct, frozen=True, kw_only=True):
-    """`broke`: the stages over their budgets, the one furthest over first; `verdict` says it in words."""
+    """`broke`: the stages over their budgets, the one furthest over first; `failed`: those with a fault.
+
+    `verdict` says it in words.
+    """
 
     steps: tuple[Step, ...]
     total_ms: float
@@ -51,6 +59,7 @@ class Waterfall(msgspec.Struct, frozen=True, kw_only=True):
     over: bool
     complete: bool
     broke: tuple[str, ...]
+    failed: tuple[str, ...] = ()
     verdict: str
 
 
@@ -68,8 +77,13 @@ class StageHealth(msgspec.Struct, frozen=True, kw_only=True):
     breach: str = ""
 
 
-def waterfall(latency: Latency, budget: Budget, painted_ms: float | None = None) -> Waterfall:
-    """`total_ms` runs to the push, like the receipt; of an unfinished utterance it is what is known so far."""
+def waterfall(
+    latency: Latency, budget: Budget, painted_ms: float | None = None, faults: Mapping[str, str] = _NO_FAULTS
+) -> Waterfall:
+    """`total_ms` runs to the push, like the receipt; of an unfinished utterance it is what is known so far.
+
+    `faults`: by stage, what it could not do, as a clause.
+    """
     steps: list[Step] = []
     at = 0.0
     for stage in STAGES:
@@ -86,6 +100,7 @@ def waterfall(latency: Latency, budget: Budget, painted_ms: float | None = None)
                 ms=ms,
                 budget_ms=allowed,
                 over=ms > allowed,
+                fault=faults.get(stage.name, ""),
             )
         )
         at += ms
@@ -99,18 +114,24 @@ def waterfall(latency: Latency, budget: Budget, painted_ms: float | None = None)
         over=total > budget.total,
         complete=latency.total is not None,
         broke=tuple(step.stage for step in broke),
+        failed=tuple(step.stage for step in steps if step.fault),
         verdict=_verdict(steps, broke, total, budget),
     )
 
 
 def _verdict(steps: list[Step], broke: list[Step], total: float, budget: Budget) -> str:
-    if broke:
-        said = [
-            f"{step.words} ({step.stage}) took {step.ms:.0f} ms of {step.budget_ms:.0f} ms allowed" for step in broke
-        ]
-        return f"Over budget: {'; '.join(said)}."
+    """Of each stage also whose it is: in services it is that process which is to be looked at."""
     if not steps:
         return "No stage was measured."
+    said = [f"{step.words} ({step.stage}, of {step.module}) {step.fault}." for step in steps if step.fault]
+    if broke:
+        slow = [
+            f"{step.words} ({step.stage}, of {step.module}) took {step.ms:.0f} ms of {step.budget_ms:.0f} ms allowed"
+            for step in broke
+        ]
+        said.append(f"Over budget: {'; '.join(slow)}.")
+    if said:
+        return " ".join(said)
     longest = max(steps, key=lambda step: step.ms)
     if total > budget.total:
         return f"Every stage kept its budget, but together they took {total:.0f} ms of {budget.total:.0f} ms allowed."

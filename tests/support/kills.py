@@ -1,0 +1,172 @@
+"""`kill -9` at random moments over all parts of a running topology, while people talk; and what became of it."""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+from tests.support.resuming import Heard, complete, stream
+from tests.support.server import EVENTUALLY_S
+from tests.support.site import Site
+
+from quickcomm.client.events import Insights, Utterance
+
+Json = dict[str, Any]
+VICTIMS: Final = {"monolith": ("monolith", "edge", "valkey"), "services": ("core", "dashboard", "edge", "valkey")}
+"""By shape: the processes that the site cannot do without."""
+AGAIN_S: Final = 0.1
+
+
+class Toll(msgspec.Struct, kw_only=True):
+    """`lost`, `doubled`: utterances against what the sound gives undisturbed. `unlisted`, `unpainted`: not on REST's
+    list, or not on a page that was open all the time, each with its insights."""
+
+    seed: int
+    kills: dict[str, int]
+    seconds: float = 0.0
+    conversations: int = 0
+    utterances: int = 0
+    lost: int = 0
+    doubled: int = 0
+    moved: int = 0
+    unanswered: int = 0
+    out_of_order: int = 0
+    unbalanced: int = 0
+    unlisted: int = 0
+    unpainted: int = 0
+    whole_again_s: list[float] = []
+    """After each kill, until all processes were healthy."""
+
+    @property
+    def faults(self) -> dict[str, int]:
+        names = ("lost", "doubled", "moved", "unanswered", "out_of_order", "unbalanced", "unlisted", "unpainted")
+        return {name: count for name in names if (count := getattr(self, name))}
+
+
+class Killer:
+    """Kills one process after the other, each time at a random moment after all are well again."""
+
+    def __init__(self, site: Site, victims: Sequence[str], seed: int) -> None:
+        self._site = site
+        self._victims = victims
+        self._seed = seed
+        self._chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
+        self.killed: Counter[str] = Counter()
+        self.whole_again_s: list[float] = []
+
+    async def run(self, kills: int, seconds: float) -> None:
+        """Spread over so many seconds, or as fast as it comes back."""
+        begin = time.monotonic()
+        for number in range(kills):
+            due = begin + seconds * (number + self._chance.random()) / kills
+            await asyncio.sleep(max(self._chance.random(), due - time.monotonic()))
+            # Each of them comes first once, in an order of chance.
+            round_, place = divmod(number, len(self._victims))
+            order = list(self._victims)
+            random.Random(f"{self._seed}:{round_}").shuffle(order)  # noqa: S311
+            await asyncio.to_thread(self._kill, order[place])
+
+    def _kill(self, module: str) -> None:
+        victim = self._site.process(module)
+        os.kill(victim.pid, signal.SIGKILL)
+        began = time.monotonic()
+        self.killed[module] += 1
+        while self._site.process_or_none(module) in {None, victim}:
+            time.sleep(AGAIN_S)
+        self._site.wait_ready()
+        self.whole_again_s.append(round(time.monotonic() - began, 2))
+
+
+async def killed_over(
+    site: Site, sounds: Sequence[bytes], victims: Sequence[str], killer: tuple[int, float, int]
+) -> Toll:
+    """`killer`: so many kills, over so many seconds, by this seed. All talk at once, in real time, until it is over."""
+    kills, seconds, seed = killer
+    key = await asyncio.to_thread(site.key)
+    undisturbed = await asyncio.gather(*(stream(site.url, key, sound) for sound in sounds))
+    killing = Killer(site, victims, seed)
+    began = time.monotonic()
+    heard: list[tuple[Heard, Heard]] = []
+    async with watching(site) as cards, asyncio.TaskGroup() as tasks:
+        murder = tasks.create_task(killing.run(kills, seconds))
+        while not heard or not murder.done():
+            talking = [tasks.create_task(stream(site.url, key, sound, paced=True)) for sound in sounds]
+            heard += zip(await asyncio.gather(*talking), undisturbed, strict=True)
+        await asyncio.to_thread(site.wait_ready)
+        toll = Toll(seed=seed, kills=dict(killing.killed), seconds=round(time.monotonic() - began, 1))
+        toll.whole_again_s = killing.whole_again_s
+        for now, before in heard:
+            count(toll, now, before)
+        await seen_everywhere(site, toll, [now for now, _ in heard], cards)
+    return toll
+
+
+def count(toll: Toll, now: Heard, before: Heard) -> None:
+    """One conversation."""
+    wanted, got = Counter(before.ids), Counter(now.ids)
+    toll.conversations += 1
+    toll.utterances += len(now.utterances)
+    toll.lost += (wanted - got).total()
+    toll.doubled += (got - wanted).total()
+    toll.moved += len(set(before.places) ^ set(now.places))
+    answered = Counter(event.utterance_id for event in now.insights)
+    said = Counter(event.utterance_id for event in now.utterances)
+    toll.unanswered += (said - answered).total() + (answered - said).total()
+    durable = [event.seq for event in now.events if isinstance(event, Utterance | Insights)]
+    toll.out_of_order += durable != list(range(1, len(durable) + 1))
+    ledger = now.ended.ledger
+    toll.unbalanced += not ledger.balanced or ledger != before.ended.ledger
+
+
+async def seen_everywhere(site: Site, toll: Toll, heard: Sequence[Heard], cards: dict[str, Json]) -> None:
+    """On REST's list once, and on the page that was open."""
+    said = {each.utterance_id for one in heard for each in one.utterances}
+    for one in heard:
+        wanted = [each.utterance_id for each in one.utterances]
+        path = f"/v1/utterances?conversation={one.conversation_id}&limit=200"
+        listed = await site.until(path, lambda answer, wanted=wanted: complete(answer, wanted))  # type: ignore[misc]
+        found = Counter(card["utterance_id"] for card in listed["items"])
+        toll.unlisted += (Counter(wanted) - found).total()
+        toll.doubled += (found - Counter(wanted)).total()
+    deadline = time.monotonic() + EVENTUALLY_S
+    while said - cards.keys() and time.monotonic() < deadline:  # noqa: ASYNC110 - the page tells nobody
+        await asyncio.sleep(AGAIN_S)
+    toll.unpainted = len(said - cards.keys())
+
+
+@asynccontextmanager
+async def watching(site: Site) -> AsyncGenerator[dict[str, Json]]:
+    """A page that comes back whenever it is cut off: complete cards by utterance id."""
+    cards: dict[str, Json] = {}
+    key = await asyncio.to_thread(site.key, "read")
+
+    async def watch() -> None:
+        after: int | None = None
+        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"}) as session:
+            while True:
+                query = {} if after is None else {"after": str(after)}
+                try:
+                    async with session.ws_connect(f"{site.url}/v1/live", params=query, max_msg_size=0) as live:
+                        async for message in live:
+                            event = json.loads(message.data)
+                            if event["type"] == "card":
+                                card = event["card"]
+                                after = max(after or 0, card["change"])
+                                if card["insights"]:
+                                    cards[card["utterance_id"]] = card
+                except (aiohttp.ClientError, OSError):
+                    pass
+                await asyncio.sleep(AGAIN_S)
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(watch())
+        yield cards
+        task.cancel()
