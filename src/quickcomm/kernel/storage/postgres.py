@@ -83,15 +83,17 @@ class Postgres:
         driver: Any = connection.connection.driver_connection
         return driver is not None and driver.info.transaction_status == TransactionStatus.INTRANS
 
-    def failure(self, what: str, error: SQLAlchemyError) -> StorageError:
+    def failure(self, what: str, error: SQLAlchemyError, *, starting: bool = False) -> StorageError:
         """Without the driver's error as its cause: PostgreSQL repeats values in its details."""
-        return StorageError(f"{what}: {self._reason(error)}")
+        return StorageError(f"{what}: {self._reason(error, starting=starting)}")
 
-    def _reason(self, error: SQLAlchemyError) -> str:
+    def _reason(self, error: SQLAlchemyError, *, starting: bool) -> str:
         original: Any = getattr(error, "orig", None)
         state = getattr(original, "sqlstate", None)
         if original is None:
             text = type(error).__name__
+        elif state is None and not starting:
+            text = f"the server does not answer, or has closed the connection ({type(original).__name__})"
         elif state is None:
             text = " ".join(str(original).split())
         elif state.startswith(SAYS_VALUES):
