@@ -362,7 +362,7 @@ async def test_keys_that_a_former_version_left_behind_come_after(
             await database.write(forget_keys)
             await make_keys(database)
             await settle(directory, valkey.url, prefix=tmp_path.name)
-            assert await RedisKeys(valkey.url, SystemClock(), prefix=tmp_path.name).verify("qc_good") is None
+            assert await there.keys.verify("qc_good") is None
             assert await rows(directory.database, keys_table) == 0
         finally:
             await database.aclose()

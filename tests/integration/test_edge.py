@@ -3,15 +3,21 @@
 import asyncio
 import json
 import ssl
-import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 import aiohttp
 import pytest
 from aiohttp import web
+from tests.support.certificates import Authority
 from tests.support.edge import RealEdge, running_edge
+from tests.support.services import Services
 
-from quickcomm.edge.module import EdgeSettings, Tls
+from quickcomm.edge import module as edge_module
+from quickcomm.edge.adapters.certificate import Certificate
+from quickcomm.edge.adapters.files import WatchedFiles
+from quickcomm.edge.module import Edge, EdgeSettings, Public, Purpose, Tls
+from quickcomm.kernel.errors import ConfigurationError
 
 PROBLEM = "application/problem+json"
 
@@ -270,21 +276,124 @@ async def test_who_called_is_passed_on_whatever_he_says() -> None:
             assert appended != ["9.9.9.9"]
 
 
+async def seen_by(edge: RealEdge, authority: Authority) -> str:
+    """The serial number of the certificate that a client sees who trusts this authority."""
+    trusted = ssl.create_default_context(cafile=str(authority.file))
+    _, writer = await asyncio.open_connection("127.0.0.1", edge.public.port, ssl=trusted)
+    found: dict[str, str] = writer.get_extra_info("peercert")
+    writer.close()
+    return found["serialNumber"]
+
+
 async def test_tls(tmp_path: Path) -> None:
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    request += ["-keyout", str(key), "-out", str(certificate), "-days", "1", "-subj", "/CN=localhost"]
-    request += ["-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run(request, check=True, capture_output=True)  # noqa: ASYNC221 - once
-    async with running_edge(tls=Tls(certificate=certificate, key=key)) as edge:
+    authority = Authority(tmp_path)
+    pair = authority.issue("edge", "127.0.0.1")
+    async with running_edge(tls=Tls(certificate=pair.certificate, key=pair.key)) as edge:
         assert edge.url.startswith("https://")
         socket = await edge.serve("all-1")
         await edge.endpoints(socket)
         await edge.until(socket, serves=True)
-        trusted = ssl.create_default_context(cafile=str(certificate))
+        trusted = ssl.create_default_context(cafile=str(authority.file))
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusted)) as client:
             async with client.get(edge.url) as answer:
                 assert answer.status == 200
-            async with client.ws_connect(f"{edge.url}/v1/live") as live:
+                assert "Strict-Transport-Security" not in answer.headers
+            async with client.ws_connect(edge.url.replace("https", "wss") + "/v1/live") as live:
                 assert await live.receive_str() == "all-1"
         assert b"200" not in await raw(edge, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        copies = edge.root / "tls"
+        assert all(path.stat().st_mode & 0o077 == 0 for path in (copies, *copies.rglob("*")))
+
+
+async def test_a_certificate_is_replaced_while_connections_are_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However its files are written; half of a pair, or something else, changes nothing."""
+    monkeypatch.setattr(edge_module, "CERTIFICATE_EVERY_S", 0.01)
+    authority, second = Authority(tmp_path / "first"), Authority(tmp_path / "second")
+    pair = authority.issue("edge", "127.0.0.1")
+    async with running_edge(tls=Tls(certificate=pair.certificate, key=pair.key)) as edge, asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(edge.edge.watch_certificate())
+        socket = await edge.serve("all-1")
+        await edge.endpoints(socket)
+        await edge.until(socket, serves=True)
+        trusted = ssl.create_default_context(cafile=str(authority.file))
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusted)) as client,
+            client.ws_connect(f"{edge.url}/v1/live") as live,
+        ):
+            await live.receive_str()
+            before = await seen_by(edge, authority)
+            good = pair.key.read_bytes()
+            for nonsense in (b"", b"nonsense", second.issue("x").key.read_bytes()):
+                pair.key.write_bytes(nonsense)
+                with pytest.raises(ConfigurationError, match="do not work together"):
+                    Certificate(Tls(certificate=pair.certificate, key=pair.key), NoFiles(), tmp_path / "t").refresh()
+                assert await seen_by(edge, authority) == before
+            pair.key.write_bytes(good)
+            for _ in range(3):
+                second.issue("edge", "127.0.0.1", into=pair)
+                async with asyncio.timeout(30):
+                    while True:
+                        with suppress(ssl.SSLError):
+                            if (now := await seen_by(edge, second)) != before:
+                                break
+                        await asyncio.sleep(0.02)
+                before = now
+            await live.send_str("still here")
+            assert await live.receive_str() == "still here"
+        assert len(list((edge.root / "tls").iterdir())) == 2
+        watching.cancel()
+
+
+class NoFiles(WatchedFiles):
+    def __init__(self) -> None:
+        super().__init__(Path("/nowhere"))
+
+
+async def test_a_pair_that_does_not_fit_is_told_before_anything_starts(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    one, other = authority.issue("a", "127.0.0.1"), authority.issue("b", "127.0.0.1")
+    edge = Edge(tmp_path / "edge", EdgeSettings())
+    public = Public(host="127.0.0.1", port=1, tls=Tls(certificate=one.certificate, key=other.key))
+    with pytest.raises(ConfigurationError, match="do not work together"):
+        edge.write(public, dict.fromkeys(Purpose, "all"))
+
+
+INTERNAL = (
+    *("/internal", "/internal/", "/internal/v1/link", "/internal/v1/usage?x=1", "//internal/v1/x", "/./internal/v1/x"),
+    *("/v1/../internal/v1/x", "/%69nternal/v1/x", "/internal%2fv1/x", "/INTERNAL/v1/x", "/internal/../internal/v1/x"),
+    *("/v1/%2e%2e/internal/v1/x", "/internal//v1/x", "/\\internal/v1/x", "/.%2finternal/x", "/x/..%2finternal/v1/x"),
+)
+
+
+async def test_nothing_internal_is_passed_on(tmp_path: Path) -> None:
+    """Not as a request, not as a WebSocket, not with a service token, however it is written."""
+    services = Services(tmp_path / "trust")
+    token = services.trust("dashboard").headers("core")["Authorization"]
+    upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    upgrade += f"Sec-WebSocket-Key: {'A' * 22}==\r\n"
+    async with running_edge() as edge:
+        socket = await edge.serve("all-1")
+        await edge.endpoints(socket)
+        await edge.until(socket, serves=True)
+        for path in INTERNAL:
+            for method, more in (("GET", "Connection: close\r\n"), ("POST", "Connection: close\r\n"), ("GET", upgrade)):
+                head = (
+                    f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {token}\r\nContent-Length: 0\r\n{more}\r\n"
+                )
+                answer = await first_line(edge, head.encode())
+                assert answer.split(" ")[1] in {"400", "403", "404"}, (path, answer)
+        for path in ("/internals", "/v1/internal", "/v1/internal/x"):
+            assert (
+                await first_line(edge, f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+            ).endswith("200 OK")
+
+
+async def first_line(edge: RealEdge, said: bytes) -> str:
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.public.port)
+    writer.write(said)
+    async with asyncio.timeout(30):
+        line = await reader.readline()
+    writer.close()
+    return line.decode().strip()

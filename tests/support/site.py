@@ -113,7 +113,8 @@ class Behind(Site):
         self._killed: set[int] = set()
 
     def launch(self) -> None:
-        if not self._killed:
+        """After a kill `up` is still there, and looks after it."""
+        if self._process is None:
             super().launch()
 
     def kill(self) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -49,27 +49,6 @@ class Answering(Protocol):
     async def call(self, command: str, arguments: Arguments) -> Answer: ...
 
 
-class KeyAdministration:
-    """API keys: made, listed and revoked."""
-
-    def __init__(self, keys: "KeyStore") -> None:
-        self._keys = keys
-
-    def commands(self) -> dict[str, Command]:
-        return {"keys.create": self._create, "keys.list": self._list, "keys.revoke": self._revoke}
-
-    async def _create(self, arguments: Arguments) -> Answer:
-        role, name, site = arguments["role"], arguments.get("name") or "", arguments.get("site") or "main"
-        return [msgspec.to_builtins(await self._keys.create(role, name, site))]
-
-    async def _list(self, _arguments: Arguments) -> Answer:
-        return [msgspec.to_builtins(key) for key in await self._keys.list()]
-
-    async def _revoke(self, arguments: Arguments) -> Answer:
-        await self._keys.revoke(arguments["id"])
-        return [{"id": arguments["id"], "revoked": True}]
-
-
 class Administration:
     """Every command takes and gives plain JSON values; `call` finds it by name."""
 
@@ -81,6 +60,21 @@ class Administration:
         if command not in self._commands:
             raise NotFoundError(f"There is no command {command!r}.")
         return await self._commands[command](arguments)
+
+
+def keys_of(keys: "KeyStore") -> Mapping[str, Command]:
+    async def create(arguments: Arguments) -> Answer:
+        role, name, site = arguments["role"], arguments.get("name") or "", arguments.get("site") or "main"
+        return [msgspec.to_builtins(await keys.create(role, name, site))]
+
+    async def listed(_arguments: Arguments) -> Answer:
+        return [msgspec.to_builtins(key) for key in await keys.list()]
+
+    async def revoke(arguments: Arguments) -> Answer:
+        await keys.revoke(arguments["id"])
+        return [{"id": arguments["id"], "revoked": True}]
+
+    return {"keys.create": create, "keys.list": listed, "keys.revoke": revoke}
 
 
 def dead_letters(bus: "Letters") -> Mapping[str, Command]:
@@ -187,11 +181,13 @@ async def administer(
     """
     directory = DataDirectory(data_dir)
     asked = _asked(directory, command)
-    for socket in _sockets(directory, asked, command):
+    for socket in _answering(directory, asked, command):
         try:
             return await ask(socket, command, arguments, timeout_s)
         except aiohttp.ClientConnectionError:
             pass  # left behind by a server that was killed
+    if needs_server and asked[0].path != directory.path:
+        raise ConfigurationError(f"The dashboard of {directory.path} does not answer. See: quickcomm status")
     if needs_server:
         raise ConfigurationError(f"No QuickComm is running on {directory.path}. Start one with: quickcomm serve")
     with asked[0].own():
@@ -206,8 +202,8 @@ def _asked(directory: DataDirectory, command: str) -> tuple[DataDirectory, ...]:
     return (directory, page) if what in OF_BOTH else (directory,)
 
 
-def _sockets(directory: DataDirectory, asked: tuple[DataDirectory, ...], command: str) -> list[Path]:
-    """Where somebody may know, the best one first. Under `up` keys are made by `up`, whatever else runs."""
+def _answering(directory: DataDirectory, asked: Sequence[DataDirectory], command: str) -> list[Path]:
+    """Sockets where somebody may know, the best one first. Under `up` keys are made by `up`, whatever else runs."""
     from quickcomm.entrypoints.up.layout import Layout  # noqa: PLC0415 - it needs this module's neighbours
 
     up = [Layout(directory).control] if command.startswith("keys.") else []
@@ -265,7 +261,7 @@ async def _offline(directory: DataDirectory, site: Path, command: str, arguments
 
             more = offline_trace(database, site)
         commands = (
-            KeyAdministration(keys).commands(),
+            keys_of(keys),
             dead_letters(bus),
             ledgers_of(ledgers),
             back_ups(database),

@@ -13,7 +13,7 @@ from aiohttp import web
 from quickcomm.audio.module import Audio, Caller, Captions, Places, SpeechToText
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.link import InstanceStatus
-from quickcomm.entrypoints.administration import Command, KeyAdministration, back_ups, dead_letters, ledgers_of
+from quickcomm.entrypoints.administration import Command, back_ups, dead_letters, keys_of, ledgers_of
 from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.process import purge_forever, rfc3339
 from quickcomm.entrypoints.prompt_administration import PromptAdministration
@@ -125,6 +125,7 @@ class Core:
         await self.intelligence.aclose()
         await self.key_store.aclose()
         await self.bus.aclose()
+        await self.key_store.aclose()
         await self.database.aclose()
         await stop_tracing(self.traces)
 
@@ -172,7 +173,7 @@ class Core:
     def commands(self) -> Mapping[str, Command]:
         """What an operator may ask of it."""
         return {
-            **KeyAdministration(self.key_store).commands(),
+            **keys_of(self.key_store),
             **dead_letters(self.bus),
             **ledgers_of(self.audio.ledgers),
             **back_ups(self.database),

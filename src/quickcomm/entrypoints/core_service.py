@@ -37,6 +37,16 @@ class CoreService:
         address = Address(host=settings.host, port=settings.port, place=settings.instance)
         self._process = Process(NAME, address, directory)
 
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """Those for clients, and those below `/internal` for the dashboard."""
+        return [
+            *self._core.audio.routes(),
+            *self._link.routes(),
+            *self._core.intelligence.questions(self._admit),
+            *backfill.routes(self._core.database, self._admit),
+            *probes(self._may_measure),
+        ]
+
     async def run(self, ready: Callable[[str], None], stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain."""
         core = self._core
@@ -47,13 +57,7 @@ class CoreService:
             ready(self._process.url)
 
         duty = Duty(
-            routes=[
-                *core.audio.routes(),
-                *self._link.routes(),
-                *core.intelligence.questions(self._admit),
-                *backfill.routes(core.database, self._admit),
-                *probes(self._may_measure),
-            ],
+            routes=self.routes(),
             administration=Administration({"status": lambda _: self._status()}, core.commands()),
             work={**core.work(), "link": self._link.run, "purge": self._purge_forever},
             ready=serving,

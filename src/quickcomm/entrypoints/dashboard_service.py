@@ -16,7 +16,7 @@ import structlog
 from quickcomm.contracts.health import Alarm
 from quickcomm.dashboard.backfill import BackfillError, backfill
 from quickcomm.dashboard.module import Dashboard, Health, Instances
-from quickcomm.entrypoints.administration import Administration, Answer, KeyAdministration
+from quickcomm.entrypoints.administration import Administration, Answer, keys_of
 from quickcomm.entrypoints.dashboard_settings import DashboardServiceSettings
 from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.page_administration import page_commands
@@ -87,7 +87,7 @@ class DashboardService:
             routes=self._dashboard.routes(),
             administration=Administration(
                 {"status": lambda _: self._status()},
-                KeyAdministration(self._key_store).commands(),
+                keys_of(self._key_store),
                 page_commands(self._dashboard),
             ),
             work={
@@ -106,6 +106,7 @@ class DashboardService:
             await self._dashboard.aclose()
             await self._key_store.aclose()
             await self._bus.aclose()
+            await self._key_store.aclose()
             await self._database.aclose()
             await stop_tracing(self._traces)
 

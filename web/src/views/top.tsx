@@ -228,7 +228,7 @@ export function Top({ critical, open }: { critical: number; open: number }) {
       <SearchBox />
       <div class="right">
         <Health />
-        {app.health.value?.classifier?.state === "off" && (
+        {app.health.value?.classifier?.state === "off" && app.health.value.classifier.model !== "" && (
           <span class="role" data-testid="local-classifier" title={app.health.value.classifier.message}>
             Local classifier
           </span>

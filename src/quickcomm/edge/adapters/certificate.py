@@ -35,6 +35,7 @@ class Certificate:
         if digest == self._seen:
             return False
         self._seen = digest
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder = self._root / digest
         copy = Tls(certificate=folder / "certificate.pem", key=folder / "key.pem")
         _write(copy.certificate, chain)

@@ -112,11 +112,12 @@ def rules(name: str, prefix: str = PREFIX) -> tuple[Rule, ...]:
         found += [
             Rule(commands=("sadd", "smembers"), keys=(names.streams,)),
             Rule(commands=("hset", "incr"), keys=(names.dead, names.last_dead)),
+            Rule(commands=("hgetall",), read=(names.dead,)),
         ]
     if service.tends:
         found += [
             Rule(commands=_TEND, keys=tuple(_parts(names, stream) for stream in STREAMS)),
-            Rule(commands=("hget", "hgetall", "hdel", "hexists"), keys=(names.dead,)),
+            Rule(commands=("hget", "hdel", "hexists"), keys=(names.dead,)),
         ]
     if service.conversations:
         found.append(Rule(commands=_CONVERSE, keys=(f"{prefix}:audio:*",)))

@@ -11,7 +11,7 @@ import structlog
 
 from quickcomm import __version__
 from quickcomm.edge.module import Edge, EdgeUnavailableError
-from quickcomm.entrypoints.administration import Answer, Arguments, KeyAdministration, ask
+from quickcomm.entrypoints.administration import Answer, Arguments, ask, keys_of
 from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.up import store
 from quickcomm.entrypoints.up.layout import Layout
@@ -72,7 +72,7 @@ class Control:
             "down": self._down,
             "rotate-keys": self._rotate_keys,
         }
-        self._keys = KeyAdministration(running.keys).commands()
+        self._keys = keys_of(running.keys)
 
     async def call(self, command: str, arguments: Arguments) -> Answer:
         """Raises `QuickCommError` with a text for the operator."""

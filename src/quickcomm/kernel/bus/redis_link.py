@@ -149,8 +149,10 @@ def _translated(error: RedisError) -> QuickCommError:
 def _refused(error: RedisError, text: str) -> BusRefusedError | None:
     if isinstance(error, NoPermissionError) or "NOPERM" in text or "ACL failure" in text:
         return BusRefusedError(f"The Valkey server does not let this user do that: {text[:200]}")
-    if isinstance(error, PasswordFileError):
-        return BusRefusedError(text)
-    if isinstance(error, AuthenticationError):
+    # Over a Unix socket, redis-py says that the connection failed, and has the reason behind it.
+    reason = error if isinstance(error, AuthenticationError) else error.__cause__
+    if isinstance(reason, PasswordFileError):
+        return BusRefusedError(str(reason))
+    if isinstance(reason, AuthenticationError):
         return BusRefusedError("The Valkey server does not know this user, or its password is another one.")
     return None

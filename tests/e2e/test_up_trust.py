@@ -1,0 +1,103 @@
+"""A whole site with TLS, keys in the store, and rights in it: as an operator has it, who changes all of them."""
+
+import asyncio
+import ssl
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.support.certificates import Authority
+from tests.support.server import quickcomm
+from tests.support.site import Site
+
+from quickcomm.entrypoints.up import store
+from quickcomm.entrypoints.up.access import Passwords
+from quickcomm.kernel.bus.redis_address import for_user
+from quickcomm.kernel.bus.redis_link import BusRefusedError, Link
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("trusting")
+    authority = Authority(folder / "tls")
+    pair = authority.issue("edge", "127.0.0.1")
+    made = Site(folder / "data", "--tls-cert", str(pair.certificate), "--tls-key", str(pair.key), "--shape", "services")
+    made.url = made.url.replace("http:", "https:")
+    trusted = ssl.create_default_context(cafile=str(authority.file))
+    urllib.request.install_opener(urllib.request.build_opener(urllib.request.HTTPSHandler(context=trusted)))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.make_sure()
+        urllib.request.install_opener(urllib.request.build_opener())
+    assert made.left_behind() == []
+
+
+def told(site: Site, *words: str) -> str:
+    return quickcomm(*words, "--data-dir", str(site.data_dir))
+
+
+def test_the_public_address_is_https_and_nothing_internal_is_there(site: Site) -> None:
+    [up] = [row for row in site.status() if row["module"] == "up"]
+    assert up["url"] == site.url
+    assert site.get("/readyz").status == 200
+    assert site.get("/internal/v1/usage", "admin").status == 404
+    assert site.get("/v1/usage", "admin").status == 200  # asked of core, with a token
+
+
+def test_a_key_is_refused_everywhere_soon_after_it_was_revoked(site: Site) -> None:
+    made = site.new_key("read")
+    assert site.ask("GET", "/v1/utterances", made.key).status == 200
+    told(site, "keys", "revoke", made.id)
+    assert asyncio.run(_until(site, made.key)) == 401
+    assert made.id in told(site, "keys", "list")
+
+
+async def _until(site: Site, key: str) -> int:
+    async with asyncio.timeout(20):
+        while (answer := await asyncio.to_thread(site.ask, "GET", "/v1/utterances", key)).status == 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    return answer.status
+
+
+def test_keys_of_services_are_replaced_while_they_ask_each_other(site: Site) -> None:
+    before = _kids(site)
+    for more in ((), ("--at-once",)):
+        assert "core" in told(site, "trust", "rotate", *more)
+        assert site.get("/v1/usage", "admin").status == 200
+    assert len(_kids(site)) == 2
+    assert _kids(site).isdisjoint(before)
+
+
+def _kids(site: Site) -> set[bytes]:
+    return {path.read_bytes() for path in (site.layout.trust / "private").glob("*.jwk")}
+
+
+def test_the_store_lets_nobody_in_without_his_password(site: Site) -> None:
+    async def asked(url: str) -> Any:
+        link = Link(url)
+        try:
+            return await link.call("HMGET", "quickcomm:home", "whole")
+        finally:
+            await link.aclose()
+
+    for user in ("core", "dashboard", "up"):
+        assert asyncio.run(asked(for_user(store.url(site.layout), user))) == [b"1"]
+    with pytest.raises(BusRefusedError):
+        asyncio.run(asked(f"unix://{site.layout.socket('valkey')}"))
+
+
+def test_no_secret_is_in_a_log_or_in_a_command_line(site: Site) -> None:
+    secrets = [Passwords(site.layout.access).file(user).read_text() for user in ("core", "dashboard", "up")]
+    secrets += [path.read_text().split('"d":"')[1][:43] for path in (site.layout.trust / "private").glob("*.jwk")]
+    places: list[Path] = [*site.layout.logs.glob("*"), *(site.layout.root / "programs").glob("*")]
+    places += [Path(f"/proc/{each.pid}/cmdline") for each in site.seen]
+    places += [Path(f"/proc/{each.pid}/environ") for each in site.seen]
+    text = b"".join(path.read_bytes() for path in places if path.is_file())
+    assert b"password_file" in text
+    for secret in secrets:
+        assert secret.encode() not in text
+    assert b"eyJ0eXAi" not in text  # how every token begins
