@@ -14,7 +14,8 @@ from quickcomm.dashboard.module import Dashboard
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.http import create_app
-from quickcomm.kernel.keys import Authenticator, KeySettings, KeyStore
+from quickcomm.kernel.keys import Authenticator, KeySettings
+from quickcomm.kernel.keys.sql import SqlKeys
 from quickcomm.kernel.storage import Database
 
 
@@ -22,7 +23,7 @@ async def serve(where: str, folder: Path) -> None:
     beside, database, clock = Database(folder / "beside.sqlite"), Database(where), SystemClock()
     beside.open()
     database.open()
-    bus, keys = SqlBus(beside, clock), KeyStore(beside, clock)
+    bus, keys = SqlBus(beside, clock), SqlKeys(beside, clock)
     limits = KeySettings(requests_per_second=1e6, requests_burst=1e6)
     dashboard = Dashboard(database=database, bus=bus, clock=clock, keys=Authenticator(keys, clock, limits))
     for part in (bus, keys, dashboard):

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.storage.errors import StorageError
@@ -93,7 +93,8 @@ class Postgres:
         if original is None:
             text = type(error).__name__
         elif state is None and not starting:
-            text = f"the server does not answer, or has closed the connection ({type(original).__name__})"
+            lost = isinstance(error, OperationalError)
+            text = "the server does not answer, or has closed the connection" if lost else type(original).__name__
         elif state is None:
             text = " ".join(str(original).split())
         elif state.startswith(SAYS_VALUES):
