@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import accumulate, islice
+from pathlib import Path
 from typing import Final
 
 from quickcomm.contracts.conversations import ConversationChanged, Ledger
@@ -62,9 +63,14 @@ class Vocabulary:
 
 async def fill(directory: DataDirectory, utterances: int, seed: int = 7) -> float:
     """Fill an empty data directory; nobody may serve it meanwhile. Returns the seconds it took."""
-    began = time.perf_counter()
     directory.create()
-    database = Database(directory.database)
+    return await fill_database(directory.database, utterances, seed)
+
+
+async def fill_database(where: Path | str, utterances: int, seed: int = 7) -> float:
+    """The same for a database of the dashboard alone: a file, or the address of a PostgreSQL one."""
+    began = time.perf_counter()
+    database = Database(where)
     database.open()
     migrate(database.engine, "dashboard", MIGRATIONS)
     store = SqlStore(database)

@@ -1,8 +1,10 @@
 """Search, lists and the page over a long history, through HTTP: p50 and p95, at rest and while people talk.
 
-`python -m benchmarks.store [--utterances N] [--requests N] [--talkers N] [--data-dir DIR]`. A `quickcomm serve` of its
-own on a data directory that the dashboard's own projector has filled (kept, and used again, where --data-dir names it).
+`python -m benchmarks.store [--utterances N] [--requests N] [--talkers N] [--data-dir DIR | --database WHERE]`.
+A `quickcomm serve` of its own on a data directory that the dashboard's own projector has filled (kept, and used again,
+where --data-dir names it).
 While people talk: conversations of the demo shift's recordings through the real audio socket, all day long.
+With --database, a dashboard alone on a database of its own: a file, or `postgresql://…`; nobody talks then.
 """
 
 import argparse
@@ -26,17 +28,19 @@ import msgspec
 import numpy as np
 import soundfile
 
-from benchmarks.history import CHANNELS, COMMON, DAYS, DEPARTMENTS, RARE, RATE, fill, history
+from benchmarks.history import CHANNELS, COMMON, DAYS, DEPARTMENTS, RARE, RATE, fill, fill_database, history
 from quickcomm.client.audio_client import AudioClient
 from quickcomm.client.events import Utterance
 from quickcomm.client.formats import AudioFormat
 from quickcomm.client.options import StreamOptions
 from quickcomm.client.sources import Paced, PcmSource
-from quickcomm.dashboard.module import DashboardSettings
+from quickcomm.dashboard.adapters.queries import SqlQueries
+from quickcomm.dashboard.module import MIGRATIONS, DashboardSettings
 from quickcomm.demo_shift import ShiftChannel, audio_file, load_shift
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.child import server
 from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.kernel.storage import Database, migrate
 
 AIM_MS: Final = 50.0
 REPLAYED: Final = DashboardSettings().replay
@@ -274,8 +278,7 @@ async def measure(data: Path, count: int, talkers: int, log: Path, only: str) ->
             keys[role] = str(row["key"])
         headers = {"Authorization": f"Bearer {keys['read']}"}
         async with aiohttp.ClientSession(headers=headers) as client:
-            vocabulary = (word for talk in history(2_000, seed=11) for word in talk.transcript.text.split()[1:4])
-            asking = Asking(client=client, url=url, words=itertools.cycle(vocabulary))
+            asking = Asking(client=client, url=url, words=_vocabulary())
             await find_cursors(asking, pages=40)
             kinds = {name: ask for name, ask in requests(asking).items() if only in name}
             print(HEAD)
@@ -284,6 +287,49 @@ async def measure(data: Path, count: int, talkers: int, log: Path, only: str) ->
                 async with people(url, keys["ingest"], talkers) as talking:
                     rows += [await timed(name, ask, count, talking=True) for name, ask in kinds.items()]
     return rows, talking
+
+
+async def measure_alone(where: str, count: int, only: str) -> list[Row]:
+    """A dashboard in a process of its own, with keys and streams beside it."""
+    command = [sys.executable, "-m", "benchmarks.dashboard_alone", where]
+    process = await asyncio.create_subprocess_exec(
+        *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        url, key = (await process.stdout.readline()).decode().split()
+        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"}) as client:
+            return await measure_rest(client, url, count, only)
+    finally:
+        await process.communicate()
+
+
+async def measure_rest(client: aiohttp.ClientSession, url: str, count: int, only: str) -> list[Row]:
+    asking = Asking(client=client, url=url, words=_vocabulary())
+    await find_cursors(asking, pages=40)
+    print(HEAD)
+    return [await timed(name, ask, count, talking=False) for name, ask in requests(asking).items() if only in name]
+
+
+def _vocabulary() -> Iterator[str]:
+    return itertools.cycle(word for talk in history(2_000, seed=11) for word in talk.transcript.text.split()[1:4])
+
+
+async def run_alone(arguments: argparse.Namespace) -> int:
+    where: str = arguments.database
+    database = Database(where)
+    database.open()
+    migrate(database.engine, "dashboard", MIGRATIONS)
+    there = (await SqlQueries(database).replay("main", None, 1)).change
+    await database.aclose()
+    if there:
+        print("used as it is")
+    else:
+        seconds = await fill_database(where, arguments.utterances)
+        print(f"{arguments.utterances} utterances stored in {seconds:.0f} s", flush=True)
+    rows = await measure_alone(where, arguments.requests, arguments.only)
+    print(json.dumps({"utterances": arguments.utterances, "rows": [asdict(row) for row in rows]}))
+    return 0 if all(row.p95_ms <= AIM_MS for row in rows) else 1
 
 
 async def run(arguments: argparse.Namespace, folder: Path) -> int:
@@ -310,7 +356,10 @@ def main() -> int:
     parser.add_argument("--talkers", type=int, default=20, help="who talk meanwhile; 0: nobody")
     parser.add_argument("--only", default="", help="kinds of request whose name has this in it")
     parser.add_argument("--data-dir", type=Path, help="filled if it is new, and kept")
+    parser.add_argument("--database", help="of a dashboard alone: a file or postgresql://…; filled if it is empty")
     arguments = parser.parse_args()
+    if arguments.database:
+        return asyncio.run(run_alone(arguments))
     with tempfile.TemporaryDirectory() as folder:
         return asyncio.run(run(arguments, Path(folder)))
 

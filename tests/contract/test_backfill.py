@@ -34,7 +34,7 @@ from quickcomm.dashboard.service import backfill as backfilling
 from quickcomm.dashboard.service.backfill import Backfill
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.kernel.errors import ForbiddenError
-from quickcomm.kernel.http import create_app
+from quickcomm.kernel.http import UnauthorizedError, create_app
 from quickcomm.kernel.storage import Database, StorageError, migrate
 
 Message = UtteranceTranscribed | InsightsFound | ConversationChanged
@@ -381,15 +381,19 @@ async def test_a_database_that_is_away_is_waited_for(earlier: Database, own: Dat
 
 async def test_over_http_on_a_socket(earlier: Database, own: Database, tmp_path: Path) -> None:
     await history(earlier)
-    asked_with: list[str | None] = []
+
+    class Gate:
+        def require(self, request: web.Request, *_callers: str) -> str:
+            if request.headers.get("Authorization") not in {"Bearer yes", "Bearer other"}:
+                raise UnauthorizedError("Nobody knows who is asking.")
+            return "somebody"
 
     def check(request: web.Request) -> None:
-        asked_with.append(request.headers.get("Authorization"))
-        if asked_with[-1] != "Bearer yes":
+        if request.headers["Authorization"] != "Bearer yes":
             raise ForbiddenError("Only the dashboard may ask.")
 
     place = str(tmp_path / "s")
-    runner = web.AppRunner(create_app(routes(earlier, check)))
+    runner = web.AppRunner(create_app(routes(earlier, check), Gate()))
     await runner.setup()
     await web.UnixSite(runner, place).start()
     try:
@@ -399,6 +403,9 @@ async def test_over_http_on_a_socket(earlier: Database, own: Database, tmp_path:
             for table in TABLES:
                 for path in (f"{PATH}/{table}", f"{PATH}/{table}/total"):
                     async with client.get(f"http://core{path}") as answer:
+                        assert answer.status == 401
+                    other = {"Authorization": "Bearer other"}
+                    async with client.get(f"http://core{path}", headers=other) as answer:
                         assert answer.status == 403
             headers = {"Authorization": "Bearer yes"}
             for path, status in {

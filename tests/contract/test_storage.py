@@ -265,7 +265,7 @@ async def test_a_server_that_was_killed_is_found_again(served: Database, postgre
         killed.set()
         results = await losing
         for call in (names(served), served.write(insert("d"))):
-            with pytest.raises(StorageError) as away:
+            with pytest.raises(StorageError, match="does not answer") as away:
                 await call
             assert away.value.retryable
     finally:

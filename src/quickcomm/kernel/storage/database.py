@@ -47,8 +47,11 @@ class Backend(Protocol):
         """Whether the transaction that was begun can go on after an error."""
         ...
 
-    def failure(self, what: str, error: SQLAlchemyError) -> StorageError:
-        """What the driver says, without statement and values: this text goes to clients and into logs."""
+    def failure(self, what: str, error: SQLAlchemyError, *, starting: bool = False) -> StorageError:
+        """What the driver says, without statement and values: this text goes to clients and into logs.
+
+        `starting`: only the operator sees it, who wants to know which server it is.
+        """
         ...
 
 
@@ -118,7 +121,7 @@ class Database:
             with self.engine.begin() as connection:
                 connection.exec_driver_sql("SELECT 1")
         except SQLAlchemyError as error:
-            failure = self._backend.failure(f"The database {self.name} cannot be opened", error)
+            failure = self._backend.failure(f"The database {self.name} cannot be opened", error, starting=True)
             raise failure from failure.__cause__
         self._thread.start()
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.storage.errors import StorageError
@@ -83,15 +83,18 @@ class Postgres:
         driver: Any = connection.connection.driver_connection
         return driver is not None and driver.info.transaction_status == TransactionStatus.INTRANS
 
-    def failure(self, what: str, error: SQLAlchemyError) -> StorageError:
+    def failure(self, what: str, error: SQLAlchemyError, *, starting: bool = False) -> StorageError:
         """Without the driver's error as its cause: PostgreSQL repeats values in its details."""
-        return StorageError(f"{what}: {self._reason(error)}")
+        return StorageError(f"{what}: {self._reason(error, starting=starting)}")
 
-    def _reason(self, error: SQLAlchemyError) -> str:
+    def _reason(self, error: SQLAlchemyError, *, starting: bool) -> str:
         original: Any = getattr(error, "orig", None)
         state = getattr(original, "sqlstate", None)
         if original is None:
             text = type(error).__name__
+        elif state is None and not starting:
+            lost = isinstance(error, OperationalError)
+            text = "the server does not answer, or has closed the connection" if lost else type(original).__name__
         elif state is None:
             text = " ".join(str(original).split())
         elif state.startswith(SAYS_VALUES):

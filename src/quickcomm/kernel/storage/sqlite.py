@@ -41,7 +41,7 @@ class Sqlite:
         driver = connection.connection.driver_connection
         return isinstance(driver, sqlite3.Connection) and driver.in_transaction
 
-    def failure(self, what: str, error: SQLAlchemyError) -> StorageError:
+    def failure(self, what: str, error: SQLAlchemyError, *, starting: bool = False) -> StorageError:  # noqa: ARG002
         """What the driver says, without the statement: this text goes to clients and into logs."""
         failure = StorageError(f"{what}: {getattr(error, 'orig', None) or type(error).__name__}")
         failure.__cause__ = error
