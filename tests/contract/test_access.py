@@ -2,16 +2,15 @@
 
 import asyncio
 import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 from tests.contract.test_session_store import change, insights, progress, utterance
+from tests.support.guarded import Guarded
 from tests.support.hearing import TOKEN, request
 from tests.support.server import command
-from tests.support.valkey import Valkey
 
 from quickcomm.audio.adapters.redis_sessions import RedisSessions
 from quickcomm.audio.model import events as wire
@@ -28,7 +27,6 @@ from quickcomm.intelligence.module import GROUP as INTELLIGENCE_GROUP
 from quickcomm.intelligence.service.summaries import GROUP as SUMMARIES_GROUP
 from quickcomm.kernel.bus import Delivery, RejectedError
 from quickcomm.kernel.bus.redis import RedisBus
-from quickcomm.kernel.bus.redis_address import PASSWORD_FILE
 from quickcomm.kernel.bus.redis_link import BusRefusedError, Link, Script
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError
@@ -44,20 +42,6 @@ STREAM_GROUPS = {
     "dashboard": {DASHBOARD_GROUP: {TRANSCRIPTS, CONVERSATIONS, INSIGHTS, SUMMARIES}},
 }
 STREAM_GROUPS["monolith"] = STREAM_GROUPS["core"] | STREAM_GROUPS["dashboard"]
-
-
-class Guarded:
-    """A server with our rules; `url` gives a user's address."""
-
-    def __init__(self, folder: Path) -> None:
-        self.passwords = Passwords(folder / "passwords")
-        rules = folder / "users.acl"
-        rules.write_text(acl(self.passwords.ensure()))
-        self.socket = Path(tempfile.mkdtemp(prefix="qc-")) / "valkey.sock"  # short: a socket's path has little room
-        self.valkey = Valkey(folder / "valkey", aclfile=str(rules), unixsocket=str(self.socket))
-
-    def url(self, user: str) -> str:
-        return f"redis://{user}@127.0.0.1:{self.valkey.port}?{PASSWORD_FILE}={self.passwords.file(user)}"
 
 
 @pytest.fixture(scope="module")

@@ -157,11 +157,6 @@ def test_a_second_one_on_the_same_data_is_refused(site: Site) -> None:
 # -- what cannot be ---------------------------------------------------------------------------------------------------
 
 
-def test_a_shape_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    said = refused("up", "--shape", "services", "--data-dir", str(tmp_path / "data"))
-    assert "--shape monolith" in said
-
-
 def test_a_taken_port_is_told(site: Site, tmp_path: Path) -> None:
     said = refused("up", "--port", str(site.port), "--data-dir", str(tmp_path / "data"))
     assert f"Port {site.port} is taken" in said

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.e2e.conftest import NewSite
 from tests.support.certificates import Authority
+from tests.support.guarded import Guarded
 from tests.support.server import quickcomm
 from tests.support.site import Site
 
@@ -34,6 +36,26 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         made.make_sure()
         urllib.request.install_opener(urllib.request.build_opener())
     assert made.left_behind() == []
+
+
+def test_a_store_with_users_of_its_own(new_site: NewSite, tmp_path: Path) -> None:
+    """As `quickcomm trust acl` has printed them; each service comes under its own name."""
+    guarded = Guarded(tmp_path)
+    guarded.valkey.start()
+    own = new_site("--redis-url", guarded.url())
+    try:
+        own.start()
+        assert own.get("/v1/utterances", "read").status == 200
+        own.down()
+        guarded.passwords.file("up").write_text("another")
+        assert "password is another one" in quickcomm(
+            *("up", "--redis-url", guarded.url(), "--port", "0", "--data-dir", str(own.data_dir)),
+            statuses=(1,),
+            errors=True,
+        )
+    finally:
+        own.make_sure()
+        guarded.valkey.stop()
 
 
 def told(site: Site, *words: str) -> str:

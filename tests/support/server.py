@@ -79,6 +79,9 @@ def free_port() -> int:
 class Server:
     """One monolith on a free port. `start` again after `stop` or `kill`: same port, same data directory."""
 
+    comes_back = False
+    """Whether somebody starts it again after a kill."""
+
     def __init__(self, data_dir: Path, *flags: str, **settings: str) -> None:
         self.data_dir = data_dir
         self.port = free_port()

@@ -106,6 +106,7 @@ class Site(Server):
 class Behind(Site):
     """A site that tests take for a single server: `kill` kills what serves, and the supervisor starts it again."""
 
+    comes_back = True
     serving: tuple[str, ...] = ("monolith",)
 
     def __init__(self, data_dir: Path, *flags: str, **settings: str) -> None:

@@ -188,7 +188,7 @@ def test_parameters_are_within_their_bounds_or_refused(query: dict[str, str]) ->
             assert -(2**63) <= found < 2**63
         elif isinstance(found, Page):
             assert 1 <= found.limit <= parameters.MAX_LIMIT
-            assert found.after is None or all(0 <= part < 2**63 for part in found.after)
+            assert found.after is None or (0 <= found.after[0] < 2**63 and abs(found.after[1]) < 2**63)
         elif isinstance(found, str):
             assert 0 < len(found) <= parameters.MAX_TEXT
             found.encode()

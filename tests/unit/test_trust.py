@@ -16,11 +16,13 @@ import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from joserfc import jwt
 from tests.support.services import NAMES, Services, call, token_of
 
+from quickcomm.entrypoints.cli_trust import trust_group
 from quickcomm.kernel.errors import ConfigurationError, ForbiddenError
 from quickcomm.kernel.http import create_app
 from quickcomm.kernel.settings import TrustSettings
@@ -490,6 +492,18 @@ def test_a_name_that_is_none_gets_no_key(name: str) -> None:
 def test_a_key_that_is_no_point_is_refused() -> None:
     with pytest.raises(ConfigurationError):
         PublicJwk(kty="OKP", crv="Ed25519", x="AAAA", kid="k", service="core").key()
+
+
+def test_keys_for_services_that_nobody_starts_for_us(tmp_path: Path) -> None:
+    for name in ("core", "dashboard", "core"):
+        done = CliRunner().invoke(trust_group, ["keygen", name, "--out", str(tmp_path)])
+        assert done.exit_code == 0
+        assert done.output.splitlines()[0] == str(private_file(tmp_path, name))
+    core, dashboard = (trust_of(TrustSettings(service=name, directory=str(tmp_path))) for name in ("core", "dashboard"))
+    assert core.require(call(token_of(dashboard.headers("core")))) == "dashboard"
+    assert dashboard.require(call(token_of(core.headers("dashboard")))) == "core"
+    refused = CliRunner().invoke(trust_group, ["keygen", "../core", "--out", str(tmp_path)])
+    assert isinstance(refused.exception, ConfigurationError)
 
 
 # -- the gate before everything internal ------------------------------------------------------------------------------

