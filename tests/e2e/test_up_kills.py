@@ -34,7 +34,7 @@ async def survives(new_site: NewSite, shape: str, talkers: int, kills: int, seco
     assert toll.faults == {}
 
 
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", [pytest.param("monolith", marks=pytest.mark.long), "services"])
 async def test_talk_survives_a_kill_of_each_part(new_site: NewSite, shape: str) -> None:
     await survives(new_site, shape, talkers=2, kills=len(VICTIMS[shape]), seconds=15)
 
