@@ -36,10 +36,10 @@ from tests.support.valkey import Valkey
 from benchmarks.bus import Times, at_work, consumer, latency
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.clock import SystemClock
-from quickcomm.kernel.http import create_app
+from quickcomm.kernel.http import create_app, traced_client
 from quickcomm.kernel.settings import TrustSettings
 from quickcomm.kernel.trust import trust_of
-from quickcomm.kernel.trust.directory import TrustDirectory, traced_client
+from quickcomm.kernel.trust.directory import TrustDirectory
 
 AIMS_MS: Final = {"service": 2.0, "bus": 5.0, "browser": 10.0}
 PATH: Final = "/internal/v1/question"
