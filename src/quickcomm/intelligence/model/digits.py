@@ -139,12 +139,15 @@ def _card_end(text: str, run: Sequence[Digit], first: int, *, told: bool) -> int
         sizes[len(whole)] = last + 1
     for size in _CARD_SIZES:
         last = sizes.get(size, 0)
-        if last and _BRANDS.match(whole) and not _are_rooms(text, run[first:last]):
-            known = (
-                tuple(len(digit.digits) for digit in run[first:last]) in _GROUPINGS or told or last - first in {1, size}
-            )
-            if luhn.is_valid(whole[:size]) or (known and size in _CARD_SIZES[:2]):
-                return last
+        if not last or not _BRANDS.match(whole):
+            continue
+        part, valid = run[first:last], luhn.is_valid(whole[:size])
+        grouped = tuple(len(digit.digits) for digit in part) in _GROUPINGS
+        if _are_rooms(text, part) and not (told and grouped and valid):
+            continue
+        known = grouped or told or last - first in {1, size}
+        if valid or (known and size in _CARD_SIZES[:2]):
+            return last
     return None
 
 
