@@ -30,6 +30,7 @@ from quickcomm.audio.service.offline import transcribe_offline
 from quickcomm.audio.service.transcriber import Transcriber
 from quickcomm.contracts.conversations import ConversationChanged
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
+from quickcomm.contracts.reading import reader
 from quickcomm.contracts.timing import Latency
 from quickcomm.kernel.bus import Bus, BusUnavailableError, Delivery, RejectedError
 from quickcomm.kernel.clock import Clock
@@ -41,7 +42,7 @@ from quickcomm.kernel.telemetry import tracing
 GROUP: Final = "audio"
 STUCK_AFTER_S: Final = 10.0
 RETRY_S: Final = 1.0
-_insights = msgspec.json.Decoder(InsightsFound)
+_insights = reader(InsightsFound)
 
 log = structlog.get_logger(__name__)
 
