@@ -37,6 +37,9 @@ from benchmarks.bus import Times, at_work, consumer, latency
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.http import create_app, traced_client
+from quickcomm.kernel.settings import TrustSettings
+from quickcomm.kernel.trust import trust_of
+from quickcomm.kernel.trust.directory import TrustDirectory
 
 AIMS_MS: Final = {"service": 2.0, "bus": 5.0, "browser": 10.0}
 PATH: Final = "/internal/v1/question"
@@ -63,10 +66,13 @@ window.WebSocket = class extends WebSocket {
 
 
 async def serve_questions(place: str) -> None:
-    async def answer(_request: web.Request) -> web.Response:
+    trust = trust_of(TrustSettings(service="core", directory=str(Path(place).parent)))
+
+    async def answer(request: web.Request) -> web.Response:
+        trust.require(request, "dashboard")
         return web.json_response({"rows": ROWS})
 
-    runner = web.AppRunner(create_app([web.get(PATH, answer)]), access_log=None)
+    runner = web.AppRunner(create_app([web.get(PATH, answer)], trust), access_log=None)
     await runner.setup()
     await web.UnixSite(runner, place).start()
     print("ready", flush=True)
@@ -75,6 +81,8 @@ async def serve_questions(place: str) -> None:
 
 async def service_hop(folder: Path, count: int, pause_s: float) -> Times:
     place = str(folder / "service.sock")
+    TrustDirectory(folder).ensure(("core", "dashboard"))
+    trust = trust_of(TrustSettings(service="dashboard", directory=str(folder)))
     async with child("--questions", place) as process:
         assert process.stdout is not None
         await process.stdout.readline()
@@ -83,7 +91,8 @@ async def service_hop(folder: Path, count: int, pause_s: float) -> Times:
         async with aiohttp.ClientSession(connector=connector, trace_configs=traced_client()) as client:
             for number in range(count + WARM_UP):
                 began = time.monotonic_ns()
-                async with client.get(f"http://service{PATH}", timeout=aiohttp.ClientTimeout(total=5)) as response:
+                within = aiohttp.ClientTimeout(total=5)
+                async with client.get(f"http://core{PATH}", headers=trust.headers("core"), timeout=within) as response:
                     assert len((await response.json())["rows"]) == len(ROWS)
                 if number >= WARM_UP:
                     taken.append((time.monotonic_ns() - began) / 1e6)

@@ -148,7 +148,7 @@ async def test_what_was_sent_and_not_deleted_is_not_sent_again(site: Site) -> No
 
 async def test_a_server_that_is_away_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "RETRY_S", 0.01)
-    monkeypatch.setattr(outbox, "LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(watch, "LOOK_EVERY_S", 0.01)
     server = Valkey(tmp_path / "valkey", "always")
     server.start()
     try:

@@ -23,7 +23,7 @@ from quickcomm.kernel.bus.redis_names import PARTITIONS, partition
 from quickcomm.kernel.telemetry.live import ENOUGH
 
 Json = dict[str, Any]
-SHAPES: Final = ("monolith", "services")
+SHAPES: Final = (pytest.param("monolith", marks=pytest.mark.long), "services")
 HELD_S: Final = 2.0
 BUDGET_S: Final = 1.0
 STAGE: Final = re.compile(r"\((\w+)[,)]")

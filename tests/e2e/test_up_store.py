@@ -80,6 +80,7 @@ async def test_while_valkey_is_away_nothing_is_acked_and_all_comes_when_it_is_ba
     await asyncio.to_thread(site.start)
     key = site.key()
     undisturbed = await converse(site.url, key, talk.wire)
+    assert site.get("/v1/channels", "read").status == 200  # who reads is known, and stays so while the keys are away
     store = site.process("valkey").pid
     _, first, _ = spans(undisturbed.heard)[1]
     async with connected(site.url, key, new_id()) as wire:

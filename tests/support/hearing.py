@@ -162,9 +162,7 @@ class Hall:
         """Every whole frame that was fed went through the front end, and what was said is published."""
         talk = session.conversation
         async with asyncio.timeout(30):
-            while talk._listener.pending or any(  # noqa: ASYNC110 - no event tells of a partial frame
-                voice.track.has_work or (voice.lane is not None and voice.lane.busy) for voice in talk._voices
-            ):
+            while talk.behind:  # noqa: ASYNC110 - no event tells of a partial frame
                 await asyncio.sleep(0)
 
 

@@ -235,6 +235,38 @@ async def test_speech_in_hand_is_published_with_its_checkpoint(path: Path, monke
     assert change.ledgers[0].speech == end - start + second[2] - second[1]
 
 
+async def test_who_is_kept_waiting_is_not_cut_off(path: Path) -> None:
+    """A client that sends nothing because its window is full of what we have not decoded yet has not fallen silent."""
+    async with hall(path.with_name("calm.sqlite")) as here:
+        calm = await here.open()
+        await feed(calm, np.tile(PHRASE, 2))
+        expected = spans(await finish(calm))
+    async with hall(path) as here:
+        here.engine.go.clear()
+        session = await here.open()
+        talk = session.conversation
+        await feed(session, np.concatenate([PHRASE, PHRASE[:16_000]]))
+        async with asyncio.timeout(30):
+            while talk._listener.has_work:  # noqa: ASYNC110 - no event tells of a partial frame
+                await asyncio.sleep(0)
+        much_later = here.clock.monotonic() + here.manager.settings.interrupted_grace_s + 1
+        here.manager._sweep(talk, much_later)
+        here.engine.go.set()
+        await feed(session, PHRASE[16_000:])
+        assert spans(await finish(session)) == expected
+
+
+async def test_who_has_fallen_silent_is_published(path: Path) -> None:
+    async with hall(path) as here:
+        session = await here.open()
+        await feed(session, PHRASE[:16_000])
+        await here.heard(session)
+        much_later = here.clock.monotonic() + here.manager.settings.interrupted_grace_s + 1
+        here.manager._sweep(session.conversation, much_later)
+        await here.heard(session)
+        assert len(await utterances(here)) == 1
+
+
 @pytest.mark.parametrize("text", ["", "towels"])
 async def test_a_fenced_owner_acks_nothing(path: Path, text: str) -> None:
     engine = ScriptedEngine(lambda clips: [Transcript(text=text) for _ in clips])

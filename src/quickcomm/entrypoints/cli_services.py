@@ -36,7 +36,7 @@ def dashboard_command(data_dir: Path, log_level: str, *, log_json: bool) -> None
 
     set_up_logs(log_level, as_json=log_json)
     settings = read_settings(DashboardServiceSettings, data_dir)
-    uvloop.run(serve_dashboard(settings, data_dir, _ready))
+    uvloop.run(serve_dashboard(settings, data_dir, _ready("dashboard")))
 
 
 @click.command("core")
@@ -56,12 +56,13 @@ def core_command(data_dir: Path, stt_model: str | None, log_level: str, *, log_j
     if stt_model:
         flags["stt.model_path" if Path(stt_model).is_dir() else "stt.model"] = stt_model
     settings = load_settings(data_dir, flags)
-    if not uvloop.run(serve_core(settings, data_dir, _ready)):
+    if not uvloop.run(serve_core(settings, data_dir, _ready("core"))):
         click.echo("Stopped while starting.", err=True)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # as `serve` does: an engine's thread may still be deep in native code
 
 
-def _ready(url: str) -> None:
-    click.echo(f"QuickComm {__version__} is ready: {url}")
+def _ready(service: str) -> Callable[[str], None]:
+    """Said of the service alone: that the whole site is ready, `up` says."""
+    return lambda _url: click.echo(f"{service} {__version__} is ready.")

@@ -26,6 +26,7 @@ from quickcomm.kernel.settings import InstanceSettings
 
 PURGE_EVERY_S: Final = 3_600.0
 DAY_NS: Final = 86_400 * 1_000_000_000
+MAX_LINE_BYTES: Final = 64 * 1024
 CLOSE_S: Final = 2.0
 
 log = structlog.get_logger(__name__)
@@ -90,8 +91,13 @@ class Process:
     @contextlib.asynccontextmanager
     async def _listening(self, duty: Duty) -> AsyncIterator[None]:
         # A body is small, and is taken as it is: nothing to be gained from unpacking what a stranger sends.
+        # A long address gets as far as the operation that refuses it, in the words that are documented.
         runner = web.AppRunner(
-            create_app(duty.routes, duty.gate), access_log=None, shutdown_timeout=CLOSE_S, auto_decompress=False
+            create_app(duty.routes, duty.gate),
+            access_log=None,
+            shutdown_timeout=CLOSE_S,
+            auto_decompress=False,
+            max_line_size=MAX_LINE_BYTES,
         )
         await runner.setup()
         address, place = self._address, self._address.place

@@ -107,6 +107,11 @@ class Conversation:
         return self._listener.voiced_s
 
     @property
+    def behind(self) -> bool:
+        """Whether something that came is not heard yet, or has no text: then it is we who keep the client waiting."""
+        return bool(self._listener.pending) or self._listener.has_work
+
+    @property
     def released(self) -> bool:
         """Nothing will come of it here any more; it may be opened again from the store."""
         return self._released

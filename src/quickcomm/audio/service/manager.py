@@ -154,6 +154,8 @@ class Manager:
                 log.warning("sweep.failed", error=str(error))
 
     def _sweep(self, conversation: Conversation, now: float) -> None:
+        if conversation.behind:
+            conversation.last_sound = now
         quiet = now - conversation.last_sound
         if quiet >= self.settings.interrupted_grace_s:
             conversation.flush()

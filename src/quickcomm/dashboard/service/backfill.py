@@ -19,8 +19,9 @@ PAGE: Final = 200
 """Rows in a page: so few that a card does not wait long for the page before it."""
 TOTAL_PAGE: Final = 1000
 ATTEMPTS: Final = 3
+NEWS_AFTER_S: Final = 60.0
 FIRST_WAIT_S: Final = 0.25
-LONGEST_WAIT_S: Final = 30.0
+LONGEST_WAIT_S: Final = 5.0
 TELL_EVERY: Final = 10_000
 
 log = structlog.get_logger(__name__)
@@ -148,13 +149,16 @@ class Backfill:
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
         """Again and again, while whoever is asked is away or busy."""
-        wait = FIRST_WAIT_S
+        wait, waited = FIRST_WAIT_S, 0.0
         while True:
             try:
                 return await call()
             except QuickCommError as error:
                 if not error.retryable:
                     raise
-                log.warning("backfill.waiting", error=str(error), seconds=wait)
+                # Both start at the same time: that one is not there yet is no news for a while.
+                tell = log.warning if waited >= NEWS_AFTER_S else log.debug
+                tell("backfill.waiting", error=str(error), waited_s=round(waited))
             await self._sleep(wait)
+            waited += wait
             wait = min(2 * wait, LONGEST_WAIT_S)

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from quickcomm.kernel.bus.port import BusFullError, DeadLetter, Handler
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.sql import TOPIC, SqlBus, messages
+from quickcomm.kernel.bus.watch import ServerWatch
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.storage.database import Database
@@ -21,7 +22,6 @@ from quickcomm.kernel.telemetry import tracing
 
 TOGETHER: Final = 256
 RETRY_S: Final = 1.0
-LOOK_EVERY_S: Final = 1.0
 OUTBOX: Final = "outbox"
 _FETCH: Final = (
     sa.select(messages.c.id, messages.c.stream, messages.c.key, messages.c.payload)
@@ -46,7 +46,7 @@ class OutboxBus:
         self._bus = bus or RedisBus(url, clock)
         self._sent: list[int] = []
         self._filled = asyncio.Event()
-        self._trouble: str | None = None
+        self._watch = ServerWatch(self._bus, "What is said is kept, and handled when it is back.")
         database.on_commit(self._wake)
 
     def migrate(self) -> None:
@@ -55,7 +55,7 @@ class OutboxBus:
     @property
     def trouble(self) -> str | None:
         """Why nothing is handled now, in words for an operator."""
-        return self._trouble
+        return self._watch.trouble
 
     async def aclose(self) -> None:
         """May be called again."""
@@ -65,7 +65,7 @@ class OutboxBus:
         """Send on what is in the outbox, trim, and look after the server, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._bus.trim_forever(), name="bus:trim")
-            tasks.create_task(self._look_forever(), name="bus:look")
+            tasks.create_task(self._watch.run(), name="bus:look")
             tasks.create_task(self._forward_forever(), name="bus:outbox")
 
     async def backlog(self) -> dict[str, int]:
@@ -95,16 +95,6 @@ class OutboxBus:
     def _wake(self, topics: set[str]) -> None:
         if any(topic.startswith(TOPIC) for topic in topics):
             self._filled.set()
-
-    async def _look_forever(self) -> None:
-        while True:
-            try:
-                await self._bus.open()
-            except QuickCommError as error:
-                self._trouble = f"{error} What is said is kept, and handled when it is back."
-            else:
-                self._trouble = None
-            await asyncio.sleep(LOOK_EVERY_S)
 
     async def _forward_forever(self) -> None:
         waiting = False

@@ -7,6 +7,7 @@ for another. Times are those of the wall clock, which processes and machines hav
 import asyncio
 import secrets
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -36,6 +37,7 @@ GRACE_S: Final = 5
 LOOK_EVERY_S: Final = 1.0
 LONGEST: Final = 2_048
 AUDIENCES: Final = 64
+TOKENS: Final = 256
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +65,14 @@ class _Claims(msgspec.Struct, frozen=True, kw_only=True):
     jti: str
 
 
+class _Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """A token whose signature was found good; `x` is the public key that it was checked with."""
+
+    kid: str
+    x: str
+    claims: _Claims
+
+
 class _Cached(msgspec.Struct, frozen=True, kw_only=True):
     kid: str
     until: int
@@ -83,6 +93,7 @@ class ServiceTrust:
         self._ring = ring
         self._now = now
         self._cache: dict[str, _Cached] = {}
+        self._verified: OrderedDict[str, _Verified] = OrderedDict()
         self._registry = JWSRegistry(algorithms=[ALGORITHM])
 
     # -- calling ----------------------------------------------------------------------------------------------------
@@ -151,7 +162,13 @@ class ServiceTrust:
         return Grant(caller=claims.iss, kid=found.jwk.kid, token_id=claims.jti)
 
     def _opened(self, token: str) -> tuple[Trusted, _Claims]:
-        """The key of a token and what it says, its signature checked."""
+        """The key of a token and what it says. Its signature is checked once: a caller sends the same for a while."""
+        before = self._verified.get(token)
+        if before is not None:
+            known = self._ring.find(before.kid)
+            if known is not None and known.jwk.x == before.x:
+                return known, before.claims
+            del self._verified[token]
         used: list[Trusted] = []
 
         def key_of(signed: GuestProtocol) -> OKPKey:
@@ -164,10 +181,15 @@ class ServiceTrust:
 
         try:
             opened = jwt.decode(token, key_of, registry=self._registry)
-            return used[0], msgspec.convert(opened.claims, _Claims)
+            claims = msgspec.convert(opened.claims, _Claims)
         except (JoseError, *MALFORMED):
             # Not `from`: the library's words may have parts of the token in them.
             raise UntrustedError("The service token is malformed, or was altered.") from None
+        jwk = used[0].jwk
+        self._verified[token] = _Verified(kid=jwk.kid, x=jwk.x, claims=claims)
+        if len(self._verified) > TOKENS:
+            self._verified.popitem(last=False)
+        return used[0], claims
 
     def _check_time(self, claims: _Claims, jwk: PublicJwk) -> None:
         try:
