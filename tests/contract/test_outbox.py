@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection
 from tests.support.valkey import Valkey
 
-from quickcomm.kernel.bus import BusFullError, BusUnavailableError, outbox
+from quickcomm.kernel.bus import BusFullError, BusUnavailableError, outbox, watch
 from quickcomm.kernel.bus.outbox import OUTBOX, OutboxBus
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.redis_link import Link
