@@ -88,7 +88,7 @@ _CONSUME: Final = (
 _LEASE: Final = ("hget", "hset", "hincrby", "zadd", "zrem", "zremrangebyscore", "zcard")
 _CONVERSE: Final = (
     *("hget", "hgetall", "hset", "hincrby", "exists", "zadd", "zrem", "zrangebyscore"),
-    *("rpush", "llen", "lrange", "expire", "del", "set", "get"),
+    *("rpush", "llen", "lrange", "expire", "del", "set", "get", "xadd", "xread", "xrange"),
 )
 _MOVE: Final = (
     *("scan", "unlink", "del", "exists", "expire", "waitaof", "info", "set", "get", "hset", "hsetnx", "hget", "hmget"),
