@@ -19,8 +19,8 @@ FILE: Final = "quickcomm.toml"
 LARGEST: Final = 10**9
 SPEECH_DATA: Final = "QUICKCOMM_SPEECH_DATA"
 SECTIONS: Final = (
-    *("audio", "stt", "llm", "answers", "usage", "summaries", "dashboard", "keys", "storage"),
-    *("edge", "instance", "trust", "telemetry", "budgets"),
+    *("audio", "stt", "llm", "answers", "usage", "summaries", "intelligence", "dashboard", "keys"),
+    *("storage", "edge", "instance", "trust", "telemetry", "budgets"),
 )
 IGNORED: Final = frozenset({"QUICKCOMM_KEY", "QUICKCOMM_URL", "QUICKCOMM_DATA_DIR", SPEECH_DATA})
 
