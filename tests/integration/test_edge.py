@@ -428,7 +428,7 @@ INTERNAL = (
 async def test_nothing_internal_is_passed_on(tmp_path: Path) -> None:
     """Not as a request, not as a WebSocket, not with a service token, however it is written."""
     services = Services(tmp_path / "trust")
-    token = services.trust("dashboard").headers("core")["Authorization"]
+    token = services.trust("dashboard").headers("intelligence")["Authorization"]
     upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     upgrade += f"Sec-WebSocket-Key: {'A' * 22}==\r\n"
     async with running_edge() as edge:

@@ -234,6 +234,18 @@ async def test_scaling_up_and_down() -> None:
         assert sorted(world.pids) == ["many-1"]
 
 
+async def test_those_that_only_services_call_do_not_wait_for_the_edge() -> None:
+    world = World()
+    inner = Module(name="inner", command=("run",), faces_edge=False)
+    async with running(world, inner) as fleet:
+        world.deaf = True
+        await fleet.scale("inner", 2)
+        await fleet.restart("inner")
+        assert set(world.pids) == {"inner-3", "inner-1"}
+        await fleet.scale("inner", 1)
+    assert "inner" not in world.serving
+
+
 async def test_who_is_to_go_gets_nothing_new_before_it_is_stopped() -> None:
     world = World()
     async with running(world, MANY) as fleet:

@@ -35,8 +35,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 }
 PROCESSES: Final[dict[str, str]] = {
     "audio": "cli_services:audio_command",
-    "core": "cli_services:core_command",
     "dashboard": "cli_services:dashboard_command",
+    "intelligence": "cli_services:intelligence_command",
 }
 """What `up` starts: each has its `--help`, but nobody needs to know of them."""
 

@@ -1,4 +1,4 @@
-"""`quickcomm audio`, `core` and `dashboard`: the processes of `up --shape services`, which starts them."""
+"""`quickcomm audio`, `intelligence` and `dashboard`: the processes of `up --shape services`, which starts them."""
 
 import os
 import sys
@@ -61,22 +61,26 @@ def audio_command(data_dir: Path, pack: str | None, stt_model: str | None, log_l
     _leave()
 
 
-@click.command("core")
+@click.command("intelligence")
 @data_dir_option
 @click.option("--pack", help="Site pack [default: hospitality].")
-@click.option("--stt-model", help="Whisper model [default: tiny.en].")
 @click.option("--llm-url", help="OpenAI-compatible language model [default: none].")
 @click.option("--llm-model", help="Its name.")
 @_log_options
-def core_command(data_dir: Path, stt_model: str | None, log_level: str, *, log_json: bool, **given: str | None) -> None:
-    """Audio and intelligence in one process, without a dashboard. Started by: quickcomm up --shape services."""
-    from quickcomm.entrypoints.core_service import serve_core  # noqa: PLC0415 - heavy, and not needed for --help
-    from quickcomm.entrypoints.settings import load_settings  # noqa: PLC0415
+def intelligence_command(data_dir: Path, log_level: str, *, log_json: bool, **given: str | None) -> None:
+    """Understands what is said, as a service of its own. Started by: quickcomm up --shape services.
+
+    Settings as for `serve`. Keeps prompts, costs and results in the site's database, or in PostgreSQL:
+    QUICKCOMM_INTELLIGENCE_DATABASE_URL. Then there can be several.
+    """
+    from quickcomm.entrypoints.intelligence_service import serve_intelligence  # noqa: PLC0415 - heavy
+    from quickcomm.entrypoints.intelligence_settings import load_intelligence_settings  # noqa: PLC0415
 
     set_up_logs(log_level, as_json=log_json)
-    flags: dict[str, object] = {name.replace("llm_", "llm."): value for name, value in given.items()}
-    settings = load_settings(data_dir, flags | _model_flag(stt_model))
-    if not uvloop.run(serve_core(settings, data_dir, _ready)):
+    settings = load_intelligence_settings(
+        data_dir, {name.replace("llm_", "llm."): value for name, value in given.items()}
+    )
+    if not uvloop.run(serve_intelligence(settings, data_dir, _ready)):
         click.echo("Stopped while starting.", err=True)
     _leave()
 

@@ -19,8 +19,8 @@ FILE: Final = "quickcomm.toml"
 LARGEST: Final = 10**9
 SPEECH_DATA: Final = "QUICKCOMM_SPEECH_DATA"
 SECTIONS: Final = (
-    *("audio", "stt", "llm", "answers", "usage", "summaries", "dashboard", "keys", "storage"),
-    *("edge", "priority", "instance", "trust", "telemetry", "budgets"),
+    *("audio", "stt", "llm", "answers", "usage", "summaries", "intelligence", "dashboard", "keys"),
+    *("storage", "edge", "priority", "instance", "trust", "telemetry", "budgets"),
 )
 SIGNED: Final = "priority."
 """Settings that may be below 0."""

@@ -13,7 +13,7 @@ from quickcomm.edge.model.settings import EdgeSettings
 from quickcomm.entrypoints.audio_settings import SttSettings, cache_of
 from quickcomm.entrypoints.setting_sources import FILE, SECTIONS, SPEECH_DATA, read_settings
 from quickcomm.intelligence.model.cache import CacheSettings
-from quickcomm.intelligence.model.settings import LlmSettings
+from quickcomm.intelligence.model.settings import LlmSettings, StoreSettings
 from quickcomm.intelligence.model.settings import check as check_llm
 from quickcomm.intelligence.model.talk import SummarySettings
 from quickcomm.intelligence.model.usage import UsageSettings
@@ -38,6 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     audio: AudioSettings = AudioSettings()
     stt: SttSettings = SttSettings()
     llm: LlmSettings = LlmSettings()
+    intelligence: StoreSettings = StoreSettings()
     dashboard: DashboardSettings = DashboardSettings()
     keys: KeySettings = KeySettings()
     answers: CacheSettings = CacheSettings()

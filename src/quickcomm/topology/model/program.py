@@ -49,7 +49,9 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
     ready_within_s: float = 60.0
     drain_s: float = 10.0
     registers: bool = True
-    """Its processes register, and get requests from the edge."""
+    """Its processes register, and so are found by others."""
+    faces_edge: bool = True
+    """And get requests from the edge; False: only services call them."""
     output_apart: bool = False
     nice: int = 0
     """How much its processes yield to others where processors are scarce: -20 … 19."""
