@@ -107,7 +107,7 @@ async def test_rest_says_that_it_is_away_and_when_to_come_again(questions: Quest
                 assert answer.status == 503
                 assert int(answer.headers["Retry-After"]) >= 1
                 problem = await answer.json(content_type=None)
-            assert (problem["code"], problem["retryable"]) == ("core.away", True)
+            assert (problem["code"], problem["retryable"]) == ("intelligence.away", True)
             assert "core service is away" in problem["detail"]
         report = await site.get("/v1/reports/shift")
         assert report["narrative"]["source"] == "local"

@@ -146,9 +146,9 @@ class Behind(Site):
 
 
 class Apart(Behind):
-    """As `Behind`, with the dashboard as a service of its own."""
+    """As `Behind`, with services of their own."""
 
-    serving = ("core", "dashboard")
+    serving = ("audio", "intelligence", "dashboard")
 
     def __init__(self, data_dir: Path, *flags: str, **settings: str) -> None:
         super().__init__(data_dir, "--shape", "services", *flags, **settings)

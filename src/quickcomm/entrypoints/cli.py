@@ -35,8 +35,9 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "doctor": ("cli_doctor:doctor_command", "Check this machine, the models and the running parts."),
 }
 PROCESSES: Final[dict[str, str]] = {
-    "core": "cli_services:core_command",
+    "audio": "cli_services:audio_command",
     "dashboard": "cli_services:dashboard_command",
+    "intelligence": "cli_services:intelligence_command",
 }
 """What `up` starts: each has its `--help`, but nobody needs to know of them."""
 
