@@ -111,6 +111,9 @@ async def converse(url: str) -> None:
         assert len(await sessions.events("main", "c-1", 0)) == 2
         stored = await sessions.open(request("c-1", token=TOKEN), TOKEN)
         assert await sessions.adopt() == 0
+        assert await sessions.fenced([progress(stored)]) == []
+        assert await sessions.turn(f"recordings-{clock.now_ns()}", 60)
+        await write_to_another(url, clock)
         await sessions.change_state(progress(stored, 6_144), change(stored, "ended"))
         assert len(await sessions.ledgers(None)) == 1
         await sessions.open(request("c-2"), TOKEN)
@@ -119,6 +122,32 @@ async def converse(url: str) -> None:
         assert await sessions.purge(2 * later) == 2
     finally:
         await sessions.aclose()
+
+
+async def write_to_another(url: str, clock: SystemClock) -> None:
+    """Insights of a conversation that another process owns."""
+    other = RedisSessions(url, clock, owner="another")
+    try:
+        stored = await other.open(request("c-3"), TOKEN)
+        await other.publish(progress(stored), utterance(stored, 0))
+        one = RedisSessions(url, clock, owner="one")
+        try:
+            found = insights(stored, 0, revision=1)
+            came: list[str] = []
+            async with asyncio.TaskGroup() as tasks:
+                task = tasks.create_task(other.listen(lambda _site, name, _event: came.append(name)))
+                await one.add_insights(found, wire.insights(found))
+                async with asyncio.timeout(30):
+                    while not came:  # noqa: ASYNC110 - a callback tells nobody
+                        await asyncio.sleep(0.01)
+                task.cancel()
+        finally:
+            await one.aclose()
+        await other.change_state(progress(stored), change(stored, "ended"))
+        later = clock.now_ns() + 10**12
+        assert await other.purge(later) == 1
+    finally:
+        await other.aclose()
 
 
 @pytest.mark.parametrize("user", ["audio", "intelligence", "monolith"])

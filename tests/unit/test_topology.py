@@ -29,6 +29,7 @@ class World:
         self.ill: set[str] = set()
         self.deaf = False
         self.started: dict[str, int] = {}
+        self.nice: dict[str, tuple[int, int]] = {}
         self.changed = asyncio.Event()
 
     def note(self, what: str) -> None:
@@ -80,6 +81,9 @@ class World:
 
     def record(self, name: str, pid: int) -> None:
         self.note(f"record {name} {pid}")
+
+    def prioritise(self, name: str, pid: int, nice: int) -> None:
+        self.nice[name] = (pid, nice)
 
     def erase(self, name: str) -> None:
         self.note(f"erase {name}")
@@ -200,6 +204,15 @@ async def test_nobody_is_sent_to_one_that_ended() -> None:
         world.die("many-1")
         await world.until("serve many /many-2")
         await world.until("serve many /many-2 /many-1")
+
+
+async def test_each_process_gets_the_priority_of_its_module() -> None:
+    world = World()
+    world.left_running["kind-1"] = 7
+    kind = Module(name="kind", command=("run",), nice=5)
+    async with running(world, ONE, kind):
+        assert world.nice["one-1"][1] == 0
+        assert world.nice["kind-1"] == (7, 5), "also one that was adopted"
 
 
 async def test_what_runs_already_is_adopted() -> None:

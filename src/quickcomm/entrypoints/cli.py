@@ -34,6 +34,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "doctor": ("cli_doctor:doctor_command", "Check this machine, the models and the running parts."),
 }
 PROCESSES: Final[dict[str, str]] = {
+    "audio": "cli_services:audio_command",
     "dashboard": "cli_services:dashboard_command",
     "intelligence": "cli_services:intelligence_command",
 }

@@ -1,4 +1,4 @@
-"""`quickcomm intelligence` and `quickcomm dashboard`: processes of `up --shape services`, which starts them."""
+"""`quickcomm audio`, `intelligence`, `dashboard`: the processes of `up --shape services`, which starts them."""
 
 import os
 import sys
@@ -39,6 +39,28 @@ def dashboard_command(data_dir: Path, log_level: str, *, log_json: bool) -> None
     uvloop.run(serve_dashboard(settings, data_dir, _ready))
 
 
+@click.command("audio")
+@data_dir_option
+@click.option("--pack", help="Site pack [default: hospitality].")
+@click.option("--stt-model", help="Whisper model [default: tiny.en].")
+@_log_options
+def audio_command(data_dir: Path, pack: str | None, stt_model: str | None, log_level: str, *, log_json: bool) -> None:
+    """Sound in, transcripts out, as a service of its own; one of several processes. Started by: quickcomm up.
+
+    Settings as for `serve`. Conversations are kept in the store.
+    """
+    from quickcomm.entrypoints.audio_service import serve_audio  # noqa: PLC0415 - heavy, and not needed for --help
+    from quickcomm.entrypoints.audio_settings import AudioServiceSettings  # noqa: PLC0415
+    from quickcomm.entrypoints.setting_sources import read_settings  # noqa: PLC0415
+
+    set_up_logs(log_level, as_json=log_json)
+    flags: dict[str, object] = {"pack": pack, **_model_flag(stt_model)}
+    settings = read_settings(AudioServiceSettings, data_dir, flags)
+    if not uvloop.run(serve_audio(settings, data_dir, _ready)):
+        click.echo("Stopped while starting.", err=True)
+    _leave()
+
+
 @click.command("intelligence")
 @data_dir_option
 @click.option("--pack", help="Site pack [default: hospitality].")
@@ -60,9 +82,20 @@ def intelligence_command(data_dir: Path, log_level: str, *, log_json: bool, **gi
     )
     if not uvloop.run(serve_intelligence(settings, data_dir, _ready)):
         click.echo("Stopped while starting.", err=True)
+    _leave()
+
+
+def _model_flag(stt_model: str | None) -> dict[str, object]:
+    if not stt_model:
+        return {}
+    return {"stt.model_path" if Path(stt_model).is_dir() else "stt.model": stt_model}
+
+
+def _leave() -> None:
+    """As `serve` does: an engine's thread may still be deep in native code."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # as `serve` does: an engine's thread may still be deep in native code
+    os._exit(0)
 
 
 def _ready(url: str) -> None:

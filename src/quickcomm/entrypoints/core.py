@@ -14,7 +14,7 @@ from quickcomm.audio.module import Audio, Caller, Captions, Places, SpeechToText
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.link import InstanceStatus
 from quickcomm.entrypoints.administration import Command, back_ups, dead_letters, keys_of, ledgers_of
-from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.entrypoints.data_directory import DataDirectory, recordings_of
 from quickcomm.entrypoints.process import purge_forever, rfc3339
 from quickcomm.entrypoints.prompt_administration import PromptAdministration
 from quickcomm.entrypoints.settings import Settings
@@ -78,7 +78,8 @@ class Core:
             captions=captions,
             authenticate=self._authenticate,
             places=Places(
-                recordings=self._directory.recordings if self.settings.storage.recordings else None,
+                recordings=recordings_of(self.settings.storage, self._directory),
+                recordings_endpoint=self.settings.storage.recordings_endpoint,
                 redis_url=self.settings.redis_url,
             ),
         )

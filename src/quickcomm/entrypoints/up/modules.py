@@ -115,6 +115,7 @@ def _services(site: Site) -> tuple[Row, ...]:
         name=AUDIO,
         command=_command(AUDIO, site, *_engines(site, HEARING)),
         environment=_environment(site, AUDIO),
+        replicas=site.settings.audio.processes,
         ready_within_s=READY_WITHIN_S,
         drain_s=site.settings.audio.drain_s + STOP_S,
     )

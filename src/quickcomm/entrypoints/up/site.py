@@ -228,7 +228,11 @@ class Topology:
             output_apart=True,
         )
         own = [] if self._options.redis_url else [store.module(self._layout)]
-        return [*own, edge, *(row.module for row in self._rows)]
+        priority = self._options.settings.priority
+        return [
+            msgspec.structs.replace(module, nice=priority.of(module.name))
+            for module in (*own, edge, *(row.module for row in self._rows))
+        ]
 
     def _fleet(self, modules: list[Module]) -> Fleet:
         return Fleet(modules, self._registry, EdgeBalancer(self._edge), self._probe, self._layout.socket)
