@@ -112,7 +112,7 @@ async def converse(url: str) -> None:
         stored = await sessions.open(request("c-1", token=TOKEN), TOKEN)
         assert await sessions.adopt() == 0
         assert await sessions.fenced([progress(stored)]) == []
-        assert await sessions.turn("recordings", 60)
+        assert await sessions.turn(f"recordings-{clock.now_ns()}", 60)
         await write_to_another(url, clock)
         await sessions.change_state(progress(stored, 6_144), change(stored, "ended"))
         assert len(await sessions.ledgers(None)) == 1

@@ -25,7 +25,7 @@ print(json.dumps([quickcomm.__file__, sorted(sys.modules)]))
 def copied(root: Path) -> Path:
     """A tree with what the service needs, and nothing else; it goes on the path of Python."""
     tree = root / "quickcomm"
-    for folder in ("contracts", "kernel", "intelligence"):
+    for folder in ("contracts", "kernel", "intelligence", "packs"):
         shutil.copytree(SOURCE / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(SOURCE / "__init__.py", tree)
     (tree / "entrypoints").mkdir()

@@ -1,4 +1,4 @@
-"""`quickcomm audio`, `intelligence` and `dashboard`: the processes of `up --shape services`, which starts them."""
+"""`quickcomm audio`, `intelligence`, `dashboard`: the processes of `up --shape services`, which starts them."""
 
 import os
 import sys

@@ -114,7 +114,8 @@ _MOVE: Final = (
 def rules(name: str, prefix: str = PREFIX) -> tuple[Rule, ...]:
     """What a user may do; the first is what every command needs, each of the others stands for itself."""
     if name == UP:
-        return (_CONNECT, Rule(commands=(*_EVAL, *_MOVE, *_LETTERS), keys=(f"{prefix}:*",)))
+        letters = Rule(commands=_LETTERS, keys=(Names(prefix).dead,))
+        return (_CONNECT, Rule(commands=(*_EVAL, *_MOVE), keys=(f"{prefix}:*",)), letters)
     service, names, keys = SERVICES[name], Names(prefix), KeyNames(prefix)
     found = [Rule(commands=("hmget",), read=(f"{prefix}:home",))]
     found += [Rule(commands=_APPEND, keys=tuple(_parts(names, stream) for stream in service.writes))]

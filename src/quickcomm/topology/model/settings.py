@@ -16,7 +16,6 @@ class PrioritySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     audio: Nice = 0
     intelligence: Nice = 5
     dashboard: Nice = 5
-    core: Nice = 0
     monolith: Nice = 0
     edge: Nice = 0
     valkey: Nice = 0
