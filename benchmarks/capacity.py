@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import aiohttp
@@ -49,6 +49,8 @@ class Row:
     wer: float
     late_by: float
     """How far behind real time the generator was at worst."""
+    load_cores: float = 0.0
+    """What the generator itself took, on the same machine."""
 
     @property
     def in_time(self) -> bool:
@@ -145,13 +147,14 @@ async def run_talkers(
             for index, line in enumerate(talkers)
         ]
         await until(begin + lead)
-        before = used(place)
+        before, own = used(place), time.process_time()
         await until(begin + lead + seconds)
-        after = used(place)
+        after, own = used(place), time.process_time() - own
         await asyncio.gather(*speaking)
         watcher.cancel()
     window = (begin + lead, begin + lead + seconds)
-    return _row(talkers, window, cards, after.since(before), after.rss_mb, heard_wrong(talks, talkers))
+    row = _row(talkers, window, cards, after.since(before), after.rss_mb, heard_wrong(talks, talkers))
+    return replace(row, load_cores=round(own / seconds, 3))
 
 
 def _row(

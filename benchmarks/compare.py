@@ -22,7 +22,6 @@ import math
 import os
 import statistics
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
@@ -53,12 +52,11 @@ QUICK: Final = Plan(seconds=10.0, lead=5.0, steps=(4, 8, 8), runs=1, most_runs=2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One measurement. `load_cores`: what the talkers, queries and pages took themselves."""
+    """One measurement. Its `row.load_cores` is what the talkers, queries and pages took themselves."""
 
     shape: str
     row: Row
     queries: dict[str, float]
-    load_cores: float
 
 
 @dataclass(slots=True)
@@ -86,7 +84,6 @@ async def measure(shape: str, load: Load, talkers: int, plan: Plan, tuning: Tuni
         if load.model:
             fake = await around.enter_async_context(fake_llm(**MODEL))
             flags = ("--llm-url", fake.url)
-        began, cpu = time.monotonic(), time.process_time()
         row = await run_talkers(
             talkers,
             plan.seconds,
@@ -94,8 +91,7 @@ async def measure(shape: str, load: Load, talkers: int, plan: Plan, tuning: Tuni
             start=under_up(shape, tuning, *flags),
             beside=beside(load, queries),
         )
-        cores = (time.process_time() - cpu) / (time.monotonic() - began)
-    return Measured(shape=shape, row=row, queries=queries.told() if load.queries else {}, load_cores=round(cores, 2))
+    return Measured(shape=shape, row=row, queries=queries.told() if load.queries else {})
 
 
 def compare(load: Load, plan: Plan, tuned: dict[str, Tuning]) -> dict[str, Side]:
@@ -130,7 +126,7 @@ def say(one: Measured) -> None:
     print(
         f"{one.shape:10}{row.talkers:>8}{row.p50:>7.2f}{row.p95:>7.2f}{row.card_p50:>10.2f}{row.card_p95:>10.2f}"
         f"{row.cpu:>12.4f}{row.cores:>7.2f}{row.rss_mb:>8.0f}{row.wer:>7.2f}{row.late_by:>9.2f}"
-        f"{'-' if asked is None else f'{asked:.0f} ms':>11}{one.load_cores:>12.2f}"
+        f"{'-' if asked is None else f'{asked:.0f} ms':>11}{row.load_cores:>12.2f}"
         f"{'' if row.in_time else '  too late'}",
         flush=True,
     )
