@@ -40,7 +40,7 @@ from quickcomm.client.events import Ack, Event
 
 SETTLE_S: Final = 5.0
 RENEWED_WITHIN_S: Final = 180.0
-HEARS: Final = ("audio", "core", "monolith")
+HEARS: Final = ("audio", "monolith")
 """Modules that hear; the first that there is."""
 Result = dict[str, Any]
 
