@@ -56,7 +56,7 @@ class Measured:
 
     shape: str
     row: Row
-    queries: dict[str, float]
+    queries: dict[str, Any]
 
 
 @dataclass(slots=True)

@@ -46,7 +46,8 @@ def main() -> int:
     again = sorted(toll.whole_again_s)
     print(f"kills: {', '.join(f'{name} {count}' for name, count in sorted(toll.kills.items()))}; seed {toll.seed}")
     print(f"{toll.conversations} conversations, {toll.utterances} utterances in {toll.seconds:.0f} s")
-    print(f"whole again after: median {again[len(again) // 2]:.1f} s, worst {again[-1]:.1f} s" if again else "no kill")
+    if again:  # else nobody waited for it
+        print(f"whole again after: median {again[len(again) // 2]:.1f} s, worst {again[-1]:.1f} s")
     print(f"faults: {toll.faults or 'none'}")
     print(msgspec.json.encode(toll).decode())
     return 1 if toll.faults else 0

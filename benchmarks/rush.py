@@ -3,10 +3,11 @@
 import asyncio
 import itertools
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 
@@ -50,15 +51,16 @@ class Queries:
     """What became of them. `seconds`: those that were answered well."""
 
     asked: int = 0
-    failed: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    """By status, or by what went wrong."""
     left_out: int = 0
     in_hand: int = 0
     seconds: list[float] = field(default_factory=list)
 
-    def told(self) -> dict[str, float]:
+    def told(self) -> dict[str, Any]:
         return {
             "queries": self.asked,
-            "queries_failed": self.failed,
+            "queries_failed": dict(self.failed),
             "queries_left_out": self.left_out,
             "query_p50_ms": round(1_000 * percentile(self.seconds, 0.5), 1),
             "query_p95_ms": round(1_000 * percentile(self.seconds, 0.95), 1),
@@ -111,12 +113,12 @@ async def _one(client: aiohttp.ClientSession, place: Site, path: str, queries: Q
     try:
         async with client.get(f"{place.url}{path}", headers={"Authorization": f"Bearer {place.read}"}) as answer:
             await answer.read()
-            well = answer.ok
-    except (aiohttp.ClientError, OSError):
-        well = False
+            failed = "" if answer.ok else str(answer.status)
+    except (aiohttp.ClientError, OSError) as error:
+        failed = type(error).__name__
     finally:
         queries.in_hand -= 1
-    if well:
-        queries.seconds.append(time.monotonic() - began)
+    if failed:
+        queries.failed[failed] += 1
     else:
-        queries.failed += 1
+        queries.seconds.append(time.monotonic() - began)
