@@ -30,6 +30,9 @@ async def test_a_site_becomes_services_in_the_middle_of_a_conversation(new_site:
     services = Site(site.data_dir, "--shape", "services")
     try:
         await asyncio.to_thread(services.start)
+        async with asyncio.timeout(60):  # who is told to come again comes again
+            while services.ask("GET", f"/v1/conversations/{conversation}/audio", key).status == 503:  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
         async with connected(services.url, key, conversation, resume_token=token, after_seq=wire.last_seq) as again:
             offset = (await again.until("ready"))["next_offset"]
             await again.send(talk.wire[2 * offset :], 3_200)
