@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import aiohttp
@@ -41,6 +41,7 @@ class Row:
     p50: float
     p95: float
     worst: float
+    card_p50: float
     card_p95: float
     cpu: float
     cores: float
@@ -48,6 +49,13 @@ class Row:
     wer: float
     late_by: float
     """How far behind real time the generator was at worst."""
+    load_cores: float = 0.0
+    """What the generator itself took, on the same machine."""
+
+    @property
+    def in_time(self) -> bool:
+        """Where nothing came back there is no p95, and nothing is in time."""
+        return self.p95 <= REACH_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,13 @@ class Site:
 
 Place = Callable[[int], AbstractAsyncContextManager[Site]]
 """Starts one for so many talkers."""
+Beside = Callable[[Site, aiohttp.ClientSession], AbstractAsyncContextManager[object]]
+"""What goes on at a site while people talk: from before the first of them until after the last."""
+
+
+@asynccontextmanager
+async def nothing(_place: Site, _client: aiohttp.ClientSession) -> AsyncIterator[None]:
+    yield
 
 
 def used(place: Site) -> Usage:
@@ -112,27 +127,34 @@ def heard_wrong(talks: Sequence[Talk], talkers: Sequence[Line]) -> float:
     return round(wer(said, heard), 2)
 
 
-async def run_talkers(count: int, seconds: float, *, pages: int = 1, start: Place = site) -> Row:
-    """`count` talkers at once: the figures of the scored time."""
-    talks = talks_of(count, LEAD_S + seconds + TAIL_S)
+async def run_talkers(
+    count: int, seconds: float, *, lead: float = LEAD_S, start: Place = site, beside: Beside = nothing
+) -> Row:
+    """`count` talkers at once, and a page: the figures of the scored time."""
+    talks = talks_of(count, lead + seconds + TAIL_S)
     talkers = lines(talks)
     cards: dict[str, float] = {}
-    async with start(count) as place, connections() as client, asyncio.TaskGroup() as tasks:
-        watchers = [tasks.create_task(watch(client, place.url, place.read, cards)) for _ in range(pages)]
+    async with (
+        start(count) as place,
+        connections() as client,
+        beside(place, client),
+        asyncio.TaskGroup() as tasks,
+    ):
+        watcher = tasks.create_task(watch(client, place.url, place.read, cards))
         begin, stop = time.monotonic() + 2.0, asyncio.Event()
         speaking = [
             tasks.create_task(talk(client, place.url, place.key(index), line, begin + (index % 50) / 500, stop))
             for index, line in enumerate(talkers)
         ]
-        await until(begin + LEAD_S)
-        before = used(place)
-        await until(begin + LEAD_S + seconds)
-        after = used(place)
+        await until(begin + lead)
+        before, own = used(place), time.process_time()
+        await until(begin + lead + seconds)
+        after, own = used(place), time.process_time() - own
         await asyncio.gather(*speaking)
-        for watcher in watchers:
-            watcher.cancel()
-    window = (begin + LEAD_S, begin + LEAD_S + seconds)
-    return _row(talkers, window, cards, after.since(before), after.rss_mb, heard_wrong(talks, talkers))
+        watcher.cancel()
+    window = (begin + lead, begin + lead + seconds)
+    row = _row(talkers, window, cards, after.since(before), after.rss_mb, heard_wrong(talks, talkers))
+    return replace(row, load_cores=round(own / seconds, 3))
 
 
 def _row(
@@ -150,6 +172,7 @@ def _row(
         p50=percentile(latencies, 0.5),
         p95=percentile(latencies, 0.95),
         worst=max(latencies, default=float("nan")),
+        card_p50=percentile(pushed, 0.5),
         card_p95=percentile(pushed, 0.95),
         cpu=spent.cpu_s / speech if speech else float("nan"),
         cores=spent.cpu_s / (window[1] - window[0]),

@@ -9,36 +9,12 @@ import asyncio
 import json
 import statistics
 import sys
-import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Final
 
-from tests.support.site import Site as Topology
-
-from benchmarks.capacity import Place, Site, new_keys, run_talkers, site, table
+from benchmarks.capacity import run_talkers, site, table
+from benchmarks.shapes import under_up
 
 AIM: Final = 1.10
-
-
-def under_up(shape: str) -> Place:
-    @asynccontextmanager
-    async def start(talkers: int) -> AsyncIterator[Site]:
-        with tempfile.TemporaryDirectory() as folder:
-            topology = Topology(Path(folder) / "data", "--shape", shape)
-            try:
-                await asyncio.to_thread(topology.start)
-                rows = await asyncio.to_thread(topology.status)
-                ingest, read = await new_keys(topology.data_dir, talkers)
-                first, *beside = [row["pid"] for row in rows]
-                yield Site(topology.url, topology.data_dir, first, ingest, read, tuple(beside))
-                after = await asyncio.to_thread(topology.status)
-                assert [row["pid"] for row in after] == [row["pid"] for row in rows], "none was started anew"
-            finally:
-                await asyncio.to_thread(topology.make_sure)
-
-    return start
 
 
 def main() -> int:

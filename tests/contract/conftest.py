@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.intelligence_store import prepare
 from tests.support.postgres import PostgresServer, programs
 from tests.support.valkey import Valkey
 
@@ -46,6 +47,41 @@ def dashboard_template(postgres: PostgresServer) -> str:
             database.engine.dispose()
 
     return postgres.template(prepare)
+
+
+@pytest.fixture(scope="session")
+def intelligence_template(postgres: PostgresServer) -> str:
+    """The name of a database with the empty tables of intelligence."""
+
+    def make(url: str) -> None:
+        database = Database(url)
+        try:
+            prepare(database)
+        finally:
+            database.engine.dispose()
+
+    return postgres.template(make)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def mind_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path | str]:
+    """Where intelligence keeps things: a new file, and a new database on a server."""
+    if request.param == "sqlite":
+        yield tmp_path / "mind.sqlite"
+        return
+    template: str = request.getfixturevalue("intelligence_template")
+    server: PostgresServer = request.getfixturevalue("postgres")
+    name = server.create(template)
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture
+def shared_store(postgres: PostgresServer, intelligence_template: str) -> Iterator[str]:
+    """The address of a new database that several processes of intelligence may have."""
+    name = postgres.create(intelligence_template)
+    yield postgres.url(name)
+    postgres.drop(name)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

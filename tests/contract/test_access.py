@@ -22,26 +22,30 @@ from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.dashboard.service.service import GROUP as DASHBOARD_GROUP
 from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.moving import settle
-from quickcomm.entrypoints.up.access import SERVICES, STREAMS, Passwords, acl, users
+from quickcomm.entrypoints.up.access import SERVICES, STAND, STREAMS, Passwords, acl, users
+from quickcomm.intelligence.adapters.shared_breaker import KEY, RedisStand
 from quickcomm.intelligence.module import GROUP as INTELLIGENCE_GROUP
+from quickcomm.intelligence.ports import Stand
 from quickcomm.intelligence.service.summaries import GROUP as SUMMARIES_GROUP
 from quickcomm.kernel.bus import Delivery, RejectedError
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.redis_link import BusRefusedError, Link, Script
+from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.keys.redis import RedisKeys
 
-EVERYBODY = ("core", "dashboard", "monolith", "up")
+EVERYBODY = ("audio", "dashboard", "intelligence", "monolith", "up")
 STREAM_GROUPS = {
-    "core": {
-        AUDIO_GROUP: {INSIGHTS},
+    "audio": {AUDIO_GROUP: {INSIGHTS}},
+    "intelligence": {
         INTELLIGENCE_GROUP: {TRANSCRIPTS},
         SUMMARIES_GROUP: {TRANSCRIPTS, INSIGHTS, CONVERSATIONS},
     },
     "dashboard": {DASHBOARD_GROUP: {TRANSCRIPTS, CONVERSATIONS, INSIGHTS, SUMMARIES}},
 }
-STREAM_GROUPS["monolith"] = STREAM_GROUPS["core"] | STREAM_GROUPS["dashboard"]
+STREAM_GROUPS["monolith"] = STREAM_GROUPS["audio"] | STREAM_GROUPS["intelligence"] | STREAM_GROUPS["dashboard"]
+WRITES = {"audio": {TRANSCRIPTS, CONVERSATIONS}, "intelligence": {INSIGHTS, SUMMARIES}, "monolith": set(STREAMS)}
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +72,8 @@ def test_everybody_is_in_the_table() -> None:
     assert set(STREAMS) == {TRANSCRIPTS, CONVERSATIONS, INSIGHTS, SUMMARIES}
     for name, groups in STREAM_GROUPS.items():
         assert {each.group: set(each.streams) for each in SERVICES[name].consumes} == groups
+        assert set(SERVICES[name].writes) == WRITES.get(name, set())
+    assert f"{PREFIX}:{STAND}" == f"{PREFIX}:{KEY}"
 
 
 # -- what each can do -------------------------------------------------------------------------------------------------
@@ -94,7 +100,7 @@ async def taken(bus: RedisBus, stream: str, group: str, *, reject: bool = False)
 async def converse(url: str) -> None:
     """All that audio does with a conversation."""
     clock = SystemClock()
-    sessions = RedisSessions(url, clock, owner="core", replay_s=60)
+    sessions = RedisSessions(url, clock, owner="audio-1", replay_s=60)
     try:
         await sessions.connect()
         stored = await sessions.open(request("c-1"), TOKEN)
@@ -105,6 +111,9 @@ async def converse(url: str) -> None:
         assert len(await sessions.events("main", "c-1", 0)) == 2
         stored = await sessions.open(request("c-1", token=TOKEN), TOKEN)
         assert await sessions.adopt() == 0
+        assert await sessions.fenced([progress(stored)]) == []
+        assert await sessions.turn(f"recordings-{clock.now_ns()}", 60)
+        await write_to_another(url, clock)
         await sessions.change_state(progress(stored, 6_144), change(stored, "ended"))
         assert len(await sessions.ledgers(None)) == 1
         await sessions.open(request("c-2"), TOKEN)
@@ -115,46 +124,96 @@ async def converse(url: str) -> None:
         await sessions.aclose()
 
 
-@pytest.mark.parametrize("user", ["core", "monolith"])
-async def test_core_and_monolith_do_all_that_they_do(guarded: Guarded, user: str) -> None:
-    await converse(guarded.url(user))
-    bus = RedisBus(guarded.url(user), SystemClock())
+async def write_to_another(url: str, clock: SystemClock) -> None:
+    """Insights of a conversation that another process owns."""
+    other = RedisSessions(url, clock, owner="another")
+    try:
+        stored = await other.open(request("c-3"), TOKEN)
+        await other.publish(progress(stored), utterance(stored, 0))
+        one = RedisSessions(url, clock, owner="one")
+        try:
+            found = insights(stored, 0, revision=1)
+            came: list[str] = []
+            async with asyncio.TaskGroup() as tasks:
+                task = tasks.create_task(other.listen(lambda _site, name, _event: came.append(name)))
+                await one.add_insights(found, wire.insights(found))
+                async with asyncio.timeout(30):
+                    while not came:  # noqa: ASYNC110 - a callback tells nobody
+                        await asyncio.sleep(0.01)
+                task.cancel()
+        finally:
+            await one.aclose()
+        await other.change_state(progress(stored), change(stored, "ended"))
+        later = clock.now_ns() + 10**12
+        assert await other.purge(later) == 1
+    finally:
+        await other.aclose()
+
+
+@pytest.mark.parametrize("user", ["audio", "intelligence", "monolith"])
+async def test_services_and_monolith_do_all_that_they_do(guarded: Guarded, user: str) -> None:
+    if user != "intelligence":
+        await converse(guarded.url(user))
+    bus, helper = (RedisBus(guarded.url(name), SystemClock()) for name in (user, "monolith"))
     try:
         for stream in STREAMS:
-            await bus.publish(stream, "c", b"{}")
+            await (bus if stream in WRITES[user] else helper).publish(stream, "c", b"{}")
         for group, streams in STREAM_GROUPS[user].items():
             for stream in streams:
                 await taken(bus, stream, group)
-        await bus.publish(TRANSCRIPTS, "c", b"{}")
-        await taken(bus, TRANSCRIPTS, INTELLIGENCE_GROUP, reject=True)
+        await bus.backlog()
+        await bus.trim()
+        assert not await bus.full(next(iter(WRITES[user])))
+        await bus.open()
+    finally:
+        await bus.aclose()
+        await helper.aclose()
+
+
+async def test_processes_of_intelligence_agree(guarded: Guarded) -> None:
+    stand, stranger = RedisStand(guarded.url("intelligence")), RedisStand(guarded.url("audio"))
+    try:
+        assert (await stand.exchange(Stand(), changed=False))[1]
+        with pytest.raises(BusRefusedError):
+            await stranger.exchange(Stand(), changed=False)
+    finally:
+        await stand.aclose()
+        await stranger.aclose()
+
+
+@pytest.mark.parametrize("user", ["monolith", "up"])
+async def test_dead_letters_are_given_back_and_dropped(guarded: Guarded, user: str) -> None:
+    monolith, bus = RedisBus(guarded.url("monolith"), SystemClock()), RedisBus(guarded.url(user), SystemClock())
+    try:
+        for _ in range(2):
+            await monolith.publish(TRANSCRIPTS, "c", b"{}")
+            await taken(monolith, TRANSCRIPTS, INTELLIGENCE_GROUP, reject=True)
         replayed, *dropped = await bus.dead_letters()
         await bus.replay(replayed.id)
         for letter in dropped:
             await bus.drop(letter.id)
-        await bus.trim()
-        assert not await bus.full(TRANSCRIPTS)
-        await bus.open()
     finally:
+        await monolith.aclose()
         await bus.aclose()
 
 
 async def test_the_dashboard_takes_what_is_for_it(guarded: Guarded) -> None:
-    core, dashboard = (RedisBus(guarded.url(user), SystemClock()) for user in ("core", "dashboard"))
+    writer, dashboard = (RedisBus(guarded.url(user), SystemClock()) for user in ("monolith", "dashboard"))
     try:
         for stream in STREAMS:
-            await core.publish(stream, "c", b"{}")
+            await writer.publish(stream, "c", b"{}")
             await taken(dashboard, stream, DASHBOARD_GROUP)
-        await core.publish(INSIGHTS, "c", b"{}")
+        await writer.publish(INSIGHTS, "c", b"{}")
         await taken(dashboard, INSIGHTS, DASHBOARD_GROUP, reject=True)
-        assert len(await core.dead_letters()) > 0
+        assert len(await writer.dead_letters()) > 0
     finally:
-        await core.aclose()
+        await writer.aclose()
         await dashboard.aclose()
 
 
 @pytest.mark.parametrize("maker", ["dashboard", "monolith", "up"])
 async def test_keys_are_made_by_some_and_verified_by_all(guarded: Guarded, maker: str) -> None:
-    stores = {user: RedisKeys(guarded.url(user), SystemClock()) for user in ("core", "dashboard", "monolith")}
+    stores = {user: RedisKeys(guarded.url(user), SystemClock()) for user in EVERYBODY[:4]}
     makes = RedisKeys(guarded.url(maker), SystemClock())
     try:
         made = await makes.create("admin")
@@ -165,9 +224,9 @@ async def test_keys_are_made_by_some_and_verified_by_all(guarded: Guarded, maker
             assert await store.verify(made.key) is not None
             assert await store.verify_session(secret) is not None
         with pytest.raises(BusRefusedError):
-            await stores["core"].create("admin")
+            await stores["audio"].create("admin")
         with pytest.raises(BusRefusedError):
-            await stores["core"].open_session(owner)
+            await stores["intelligence"].open_session(owner)
         await makes.close_session(secret)
         await makes.revoke(made.id)
         assert made.id in {key.id for key in await makes.list()}
@@ -192,32 +251,33 @@ async def test_up_moves_a_site_and_nobody_else_does(tmp_path: Path) -> None:
 
 # -- and what not -----------------------------------------------------------------------------------------------------
 
-WRITERS = {"core", "monolith", "up"}
 KEY_MAKERS = {"dashboard", "monolith", "up"}
-OWNERS = {"core", "monolith", "up"}
+TENDERS = {"audio", "intelligence", "monolith"}
+OWNERS = {"audio", "monolith", "up"}
 Call = tuple[str | int, ...]
 
 
 def _stream_calls() -> list[tuple[Call, set[str]]]:
     found: list[tuple[Call, set[str]]] = []
     for stream in STREAMS:
+        writers = {user for user, streams in WRITES.items() if stream in streams} | {"up"}
         for part in range(8):
             name = f"quickcomm:{stream}:{part}"
             readers = {
                 user for user, groups in STREAM_GROUPS.items() if any(stream in read for read in groups.values())
             }
             found += [
-                (("XADD", name, "*", "k", "c", "p", "{}"), WRITERS),
+                (("XADD", name, "*", "k", "c", "p", "{}"), writers),
                 (("XGROUP", "CREATE", name, "g", "0", "MKSTREAM"), readers | {"up"}),
                 (("XREAD", "STREAMS", name, "0-0"), readers),
                 (("XREADGROUP", "GROUP", "g", "me", "STREAMS", name, ">"), readers),
                 (("XACK", name, "g", "1-1"), readers),
-                (("XTRIM", name, "MAXLEN", 1_000_000), {"core", "monolith"}),
+                (("XTRIM", name, "MAXLEN", 1_000_000), TENDERS),
                 (("XDEL", name, "1-1"), set()),
                 (("XSETID", name, "9-9"), set()),
                 (("DEL", f"{name}x"), {"up"}),
                 (("SET", f"{name}x", "x"), {"up"}),
-                (("EVAL", f"return redis.call('XADD', '{name}', '*', 'a', 'b')", 1, name), WRITERS),
+                (("EVAL", f"return redis.call('XADD', '{name}', '*', 'a', 'b')", 1, name), writers),
             ]
         found.append((("XADD", f"quickcomm:{stream}:8", "*", "k", "c"), {"up"}))
         for group in (AUDIO_GROUP, INTELLIGENCE_GROUP, SUMMARIES_GROUP, DASHBOARD_GROUP, "stranger"):
@@ -233,8 +293,8 @@ CALLS: list[tuple[Call, set[str]]] = [
     *_stream_calls(),
     (("HGET", "quickcomm:audio:conversation:main:c", "seq"), OWNERS),
     (("HSET", "quickcomm:audio:conversation:main:c", "seq", "9"), OWNERS),
-    (("LRANGE", "quickcomm:audio:log:main:c", "0", "1"), {"core", "monolith"}),
-    (("SET", "quickcomm:audio:owner:core", "x"), OWNERS),
+    (("LRANGE", "quickcomm:audio:log:main:c", "0", "1"), {"audio", "monolith"}),
+    (("SET", "quickcomm:audio:owner:audio-1", "x"), OWNERS),
     (("HGET", "quickcomm:keys:by-digest", "x"), set(EVERYBODY)),
     (("HGETALL", "quickcomm:keys:by-digest"), KEY_MAKERS),
     (("HSET", "quickcomm:keys:by-digest", "x", "y"), KEY_MAKERS),
@@ -246,10 +306,12 @@ CALLS: list[tuple[Call, set[str]]] = [
     (("HMGET", "quickcomm:home", "id"), set(EVERYBODY)),
     (("HSET", "quickcomm:home", "id", "x"), {"up"}),
     (("DEL", "quickcomm:home"), {"up"}),
-    (("SMEMBERS", "quickcomm:streams"), {"core", "dashboard", "monolith"}),
+    (("SMEMBERS", "quickcomm:streams"), {*EVERYBODY} - {"up"}),
     (("SREM", "quickcomm:streams", "x"), set()),
     (("HGETALL", "quickcomm:dead-letters"), set(EVERYBODY)),
-    (("HDEL", "quickcomm:dead-letters", "9"), {"core", "monolith"}),
+    (("HDEL", "quickcomm:dead-letters", "9"), {"monolith", "up"}),
+    (("HSET", "quickcomm:intelligence:model", "closed", "0"), {"intelligence", "up"}),
+    (("XADD", "quickcomm:audio:mail:audio-2", "*", "s", "1"), OWNERS),
     (("DEL", "quickcomm:dead-letters"), {"up"}),
     (("GET", "quickcomm:anything"), {"up"}),
     (("GET", "quickcom"), set()),
@@ -297,12 +359,12 @@ async def test_nobody_gets_in_without_a_name_and_its_password(guarded: Guarded, 
         f"redis://127.0.0.1:{port}",
         f"redis://:guess@127.0.0.1:{port}",
         f"redis://default:guess@127.0.0.1:{port}",
-        f"redis://core@127.0.0.1:{port}?password_file={tmp_path / 'password'}",
-        f"redis://core@127.0.0.1:{port}?password_file={guarded.passwords.file('dashboard')}",
-        f"redis://core@127.0.0.1:{port}?password_file={tmp_path / 'none'}",
+        f"redis://audio@127.0.0.1:{port}?password_file={tmp_path / 'password'}",
+        f"redis://audio@127.0.0.1:{port}?password_file={guarded.passwords.file('dashboard')}",
+        f"redis://audio@127.0.0.1:{port}?password_file={tmp_path / 'none'}",
         f"unix://{guarded.socket}",
-        f"unix://core@{guarded.socket}?password_file={tmp_path / 'password'}",
-        f"unix://core@{guarded.socket}?password_file={tmp_path / 'none'}",
+        f"unix://audio@{guarded.socket}?password_file={tmp_path / 'password'}",
+        f"unix://audio@{guarded.socket}?password_file={tmp_path / 'none'}",
     ):
         link = Link(url)
         try:
@@ -316,10 +378,10 @@ async def test_nobody_gets_in_without_a_name_and_its_password(guarded: Guarded, 
 async def test_a_password_is_changed_while_we_run(tmp_path: Path) -> None:
     server = Guarded(tmp_path)
     server.valkey.start()
-    link = Link(server.url("core"))
+    link = Link(server.url("audio"))
     try:
         await link.call("PING")
-        server.passwords.file("core").unlink()
+        server.passwords.file("audio").unlink()
         (tmp_path / "users.acl").write_text(acl(server.passwords.ensure()))
         server.valkey.stop()
         server.valkey.start()
@@ -332,7 +394,7 @@ async def test_a_password_is_changed_while_we_run(tmp_path: Path) -> None:
 async def test_a_script_does_no_more_than_its_user(links: dict[str, Link]) -> None:
     name = f"quickcomm:{TRANSCRIPTS}:0"
     script = Script("return redis.call('XADD', KEYS[1], '*', 'k', 'forged')")
-    assert await links["core"].run(script, (name,))
+    assert await links["audio"].run(script, (name,))
     with pytest.raises(BusRefusedError):  # by its hash, which the server knows by now
         await links["dashboard"].run(script, (name,))
 
@@ -352,7 +414,7 @@ def test_the_rules_can_be_printed_for_another_server(tmp_path: Path) -> None:
         done = subprocess.run([command(), "trust", "acl", *more], capture_output=True, text=True, check=True)
         return done.stdout
 
-    assert "user core reset on >PASSWORD-OF-CORE resetchannels -@all +ping" in printed()
+    assert "user audio reset on >PASSWORD-OF-AUDIO resetchannels -@all +ping" in printed()
     hashed = printed("--passwords", str(tmp_path / "p"))
     assert hashed == acl(Passwords(tmp_path / "p").ensure())
     assert printed("--passwords", str(tmp_path / "p"), "--user", "up").strip() in hashed

@@ -15,7 +15,7 @@ from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import BusyError, NotFoundError
-from quickcomm.kernel.storage import Database
+from quickcomm.kernel.storage import Database, StorageAwayError
 
 STREAM = "things.v1"
 OpenBus = Callable[[], AbstractAsyncContextManager[Bus]]
@@ -111,6 +111,25 @@ async def acked(bus: Bus) -> None:
     async with asyncio.timeout(20):
         while not (waiting := await backlog(bus)) or any(waiting.values()):  # noqa: ASYNC110 - only the store knows
             await asyncio.sleep(0)
+
+
+async def test_while_what_a_handler_needs_is_away_the_message_waits(
+    open_bus: OpenBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long that is: it is no fault of the message."""
+    monkeypatch.setattr(handling, "BACKOFF_S", (0.0,) * 4)
+    refusals = iter(range(3 * handling.MAX_ATTEMPTS))
+
+    async def away(_delivery: Delivery) -> None:
+        if next(refusals, None) is not None:
+            raise StorageAwayError("The database is away.")
+
+    group = Group(away)
+    async with open_bus() as bus, subscribed(bus, "one", group):
+        await bus.publish(STREAM, "k", b"1")
+        await bus.publish(STREAM, "k", b"2")
+        await group.wait(lambda group: group.payloads == [b"1", b"2"])
+        assert await bus.dead_letters() == []
 
 
 async def test_each_group_gets_every_message_in_the_order_of_its_key(open_bus: OpenBus) -> None:

@@ -76,8 +76,9 @@ async def test_utterances_come_with_the_one_before_them(hearing: Hearing, regist
     async with linked(registry, told), asyncio.timeout(WITHIN_S):
         await told.statuses.get()
         first, second, other = numbered(0, 1), numbered(16_000, 3), numbered(0, 1, "shift-2")
-        for message in (first, other, second):
-            hearing.link.published(message)
+        hearing.link.published(first, FIRST)
+        hearing.link.published(other, FIRST)
+        hearing.link.published(second, first.utterance_id)
         came = [await told.finals.get() for _ in range(3)]
     assert [(each.message, each.after) for each in came] == [
         (first, FIRST),
@@ -89,12 +90,12 @@ async def test_utterances_come_with_the_one_before_them(hearing: Hearing, regist
 async def test_what_follows_on_what_another_process_published_is_left_to_the_stream(
     hearing: Hearing, registry: DirectoryRegistry
 ) -> None:
-    """After a crash nobody here knows which utterance came before; from the next one on it is known."""
+    """After a crash, or a stay elsewhere, nobody here knows which utterance came before."""
     told = Everything()
     async with linked(registry, told), asyncio.timeout(WITHIN_S):
         await told.statuses.get()
-        hearing.link.published(numbered(16_000, 3))
-        hearing.link.published(numbered(32_000, 5))
+        hearing.link.published(numbered(16_000, 3), None)
+        hearing.link.published(numbered(32_000, 5), "shift-1:0:16000")
         came = await told.finals.get()
         assert (came.message.seq, came.after) == (5, "shift-1:0:16000")
         assert told.finals.empty()
@@ -178,8 +179,8 @@ async def test_two_dashboards_and_two_instances_all_hear_each_other(
     ):
         for told in (one, two):
             assert {(await told.statuses.get())[0] for _ in range(2)} == {"core-1", "core-2"}
-        hearing.link.published(numbered(0, 1))
-        second.link.published(numbered(0, 1, "shift-2"))
+        hearing.link.published(numbered(0, 1), FIRST)
+        second.link.published(numbered(0, 1, "shift-2"), FIRST)
         for told in (one, two):
             assert {(await told.finals.get()).message.conversation_id for _ in range(2)} == {"shift-1", "shift-2"}
         links.receipt("main", "shift-1", "shift-1:0:0", Latency())
@@ -190,7 +191,7 @@ async def test_a_stranger_is_not_let_in(hearing: Hearing, registry: DirectoryReg
     stranger, told = Everything(), Everything()
     async with linked(registry, stranger, "foe"), linked(registry, told), asyncio.timeout(WITHIN_S):
         await told.statuses.get()
-        hearing.link.published(numbered(0, 1))
+        hearing.link.published(numbered(0, 1), FIRST)
         await told.finals.get()
     assert stranger.statuses.empty()
     assert stranger.finals.empty()
@@ -204,7 +205,8 @@ async def test_who_does_not_read_loses_the_oldest_and_nobody_waits(
     async with linked(registry, told), asyncio.timeout(WITHIN_S):
         await told.statuses.get()
         for number in range(3_000):  # at once: the sender gets no turn meanwhile
-            hearing.link.published(numbered(16_000 * number, 1 + 2 * number))
+            after = f"shift-1:0:{16_000 * (number - 1)}" if number else FIRST
+            hearing.link.published(numbered(16_000 * number, 1 + 2 * number), after)
         came = [await told.finals.get() for _ in range(1_024)]
         assert told.finals.empty()
     assert came[-1].message.seq == 1 + 2 * 2_999

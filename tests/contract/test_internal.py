@@ -8,28 +8,27 @@ from typing import cast
 import pytest
 from aiohttp import hdrs, web
 from aiohttp.test_utils import TestClient, TestServer
-from tests.support.hearing import ScriptedEngine
 from tests.support.services import NAMES
 from tests.support.valkey import Valkey
 
 from quickcomm.contracts.link import LINK
-from quickcomm.entrypoints.core import Engines
-from quickcomm.entrypoints.core_service import CoreService
 from quickcomm.entrypoints.data_directory import DataDirectory
-from quickcomm.entrypoints.settings import Settings
+from quickcomm.entrypoints.intelligence_service import IntelligenceService, Minds
+from quickcomm.entrypoints.intelligence_settings import IntelligenceServiceSettings
 from quickcomm.intelligence.module import Classifier
 from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.http import create_app
 from quickcomm.kernel.keys.redis import RedisKeys
-from quickcomm.kernel.settings import TrustSettings
+from quickcomm.kernel.settings import InstanceSettings, TrustSettings
+from quickcomm.kernel.site_pack import load_pack
 from quickcomm.kernel.trust import trust_of
 from quickcomm.kernel.trust.directory import TrustDirectory
 
 Client = TestClient[web.Request, web.Application]
 
 
-class Core:
+class Asked:
     """The service's own application, without anything behind it: nobody shall get as far as that."""
 
     def __init__(self, client: Client, services: TrustDirectory, root: Path, key: str) -> None:
@@ -48,82 +47,83 @@ class Core:
                 found.append((route.method, path.replace("{", "").replace("}", "")))
         return found
 
-    def headers(self, caller: str, audience: str = "core") -> dict[str, str]:
+    def headers(self, caller: str, audience: str = "intelligence") -> dict[str, str]:
         return trust_of(TrustSettings(service=caller, directory=str(self.root))).headers(audience)
 
 
 @pytest.fixture
-async def core(valkey: Valkey, tmp_path: Path) -> AsyncIterator[Core]:
+async def asked(valkey: Valkey, tmp_path: Path) -> AsyncIterator[Asked]:
     services = TrustDirectory(tmp_path / "trust")
     services.ensure(NAMES)
     directory = DataDirectory(tmp_path / "data")
     directory.create()
-    trust = TrustSettings(service="core", directory=str(tmp_path / "trust"))
-    settings = Settings(redis_url=valkey.url, trust=trust)
-    engines = Engines(speech=ScriptedEngine(), classifier=cast("Classifier", NotAsked()))
-    service = CoreService(settings, directory, engines)
+    trust = TrustSettings(service="intelligence", directory=str(tmp_path / "trust"))
+    place = InstanceSettings(name="intelligence-1", socket=str(tmp_path / "i.sock"))
+    settings = IntelligenceServiceSettings(redis_url=valkey.url, trust=trust, instance=place)
+    minds = Minds(pack=load_pack(), classifier=cast("Classifier", NotAsked()))
+    service = IntelligenceService(settings, directory, minds)
     keys = RedisKeys(valkey.url, SystemClock(), prefix=PREFIX)
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(service._core.aclose)
+        stack.push_async_callback(service.aclose)
         stack.push_async_callback(keys.aclose)
         key = (await keys.create("admin")).key
         app = create_app(service.routes(), trust_of(trust))
         client = await stack.enter_async_context(TestClient(TestServer(app)))
-        yield Core(client, services, tmp_path / "trust", key)
+        yield Asked(client, services, tmp_path / "trust", key)
 
 
 class NotAsked:
     """A classifier whose name is known, and no more."""
 
-    name = "none"
+    model = "none"
 
 
-async def test_there_are_such_routes(core: Core) -> None:
+async def test_there_are_such_routes(asked: Asked) -> None:
     """So that the tests below are about something."""
-    assert (hdrs.METH_GET, LINK) in core.internal()
-    assert len(core.internal()) >= 4
+    assert (hdrs.METH_GET, LINK) in asked.internal()
+    assert len(asked.internal()) >= 4
 
 
-def _strangers(core: Core) -> Iterator[tuple[str, dict[str, str], int]]:
+def _strangers(asked: Asked) -> Iterator[tuple[str, dict[str, str], int]]:
     yield "without a token", {}, 401
-    yield "with an API key", {"Authorization": f"Bearer {core.key}"}, 401
+    yield "with an API key", {"Authorization": f"Bearer {asked.key}"}, 401
     yield "with the cookie of a page", {"Cookie": "quickcomm_session=x"}, 401
-    yield "with a token for another audience", core.headers("dashboard", "dashboard"), 403
-    yield "of a service that has nothing to do here", core.headers("stranger"), 403
-    yield "of the service itself", core.headers("core"), 403
+    yield "with a token for another audience", asked.headers("dashboard", "dashboard"), 403
+    yield "of a service that has nothing to do here", asked.headers("stranger"), 403
+    yield "of the service itself", asked.headers("intelligence"), 403
 
 
-async def test_nobody_else_gets_in(core: Core) -> None:
+async def test_nobody_else_gets_in(asked: Asked) -> None:
     upgrade = {
         "Connection": "Upgrade",
         "Upgrade": "websocket",
         "Sec-WebSocket-Version": "13",
         "Sec-WebSocket-Key": "A" * 22 + "==",
     }
-    for method, path in core.internal():
-        for who, headers, status in _strangers(core):
+    for method, path in asked.internal():
+        for who, headers, status in _strangers(asked):
             for more in ({}, upgrade):
-                async with core.client.request(method, path, headers={**headers, **more}) as answer:
+                async with asked.client.request(method, path, headers={**headers, **more}) as answer:
                     assert answer.status == status, (method, path, who)
                     assert answer.content_type == "application/problem+json"
-            async with core.client.request(method, f"{path}?key={core.key}", headers={**headers, **upgrade}) as answer:
+            async with asked.client.request(
+                method, f"{path}?key={asked.key}", headers={**headers, **upgrade}
+            ) as answer:
                 assert answer.status == status, (method, path, who)
 
 
-async def test_who_was_let_in_is_out_once_its_key_is_withdrawn(core: Core) -> None:
-    headers = core.headers("dashboard")
-    async with core.client.ws_connect(LINK, headers=headers):
+async def test_who_was_let_in_is_out_once_its_key_is_withdrawn(asked: Asked) -> None:
+    headers = asked.headers("dashboard")
+    async with asked.client.ws_connect(LINK, headers=headers):
         pass
-    core.services.rotate(at_once=True)
-    async with core.client.get(LINK, headers=headers) as answer:
+    asked.services.rotate(at_once=True)
+    async with asked.client.get(LINK, headers=headers) as answer:
         assert answer.status == 401
-    async with core.client.ws_connect(LINK, headers=core.headers("dashboard")):
+    async with asked.client.ws_connect(LINK, headers=asked.headers("dashboard")):
         pass
 
 
-async def test_a_service_token_opens_nothing_that_is_for_people(core: Core) -> None:
+async def test_a_service_token_opens_nothing_that_is_for_people(asked: Asked) -> None:
     """A token of a service is no key."""
-    async with core.client.get("/metrics", headers=core.headers("dashboard")) as answer:
-        assert answer.status == 401
-    async with core.client.get("/v1/conversations/c-1/audio", headers=core.headers("dashboard")) as answer:
+    async with asked.client.get("/metrics", headers=asked.headers("dashboard")) as answer:
         assert answer.status == 401

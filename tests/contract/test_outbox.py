@@ -58,7 +58,7 @@ class Site:
 
 
 @asynccontextmanager
-async def opened(path: Path, url: str, prefix: str, high_water: int = 10_000) -> AsyncIterator[Site]:
+async def opened(path: Path | str, url: str, prefix: str, high_water: int = 10_000) -> AsyncIterator[Site]:
     async with AsyncExitStack() as stack:
         database = Database(path)
         database.open()
@@ -213,3 +213,26 @@ async def test_kills_lose_nothing_and_break_no_order(valkey: Valkey, tmp_path: P
     firsts = list(dict.fromkeys(arrived))
     assert set(told) <= set(firsts)
     assert firsts == sorted(firsts)
+
+
+async def test_two_processes_with_one_database_send_each_message_once_and_in_order(
+    valkey: Valkey, shared_store: str
+) -> None:
+    prefix = "two-with-one"
+    async with opened(shared_store, valkey.url, prefix) as one, opened(shared_store, valkey.url, prefix) as two:
+        async with maintained(one), maintained(two), asyncio.TaskGroup() as group:
+            for site, key in ((one, "a"), (two, "b"), (one, "c"), (two, "d")):
+                group.create_task(site.store(*range(100), key=key))
+        async with maintained(one):
+            await one.empty()
+        for key in "abcd":
+            assert await one.arrived(key) == list(range(100))
+
+
+async def test_what_a_process_that_died_had_not_sent_another_one_sends(valkey: Valkey, shared_store: str) -> None:
+    prefix = "left-behind"
+    async with opened(shared_store, valkey.url, prefix) as dead, opened(shared_store, valkey.url, prefix) as living:
+        async with maintained(living):
+            await dead.store(1, 2, 3)  # and does not live to send them
+            await living.empty()
+        assert await living.arrived() == [1, 2, 3]

@@ -84,7 +84,7 @@ async def test_while_nobody_answers_it_is_said_and_the_next_one_is_asked(
     registry: DirectoryRegistry, questions: Questions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asking, "ANSWER_S", 0.2)
-    with pytest.raises(AwayError, match="core service is away"):
+    with pytest.raises(AwayError, match="intelligence service is away"):
         await questions.prompts()
     async with served([web.get("/{path:.*}", _hanging)], registry, tmp_path, "core-1"):
         with pytest.raises(AwayError, match="what the language model costs"):
@@ -107,7 +107,7 @@ async def test_rest_says_that_it_is_away_and_when_to_come_again(questions: Quest
                 assert answer.status == 503
                 assert int(answer.headers["Retry-After"]) >= 1
                 problem = await answer.json(content_type=None)
-            assert (problem["code"], problem["retryable"]) == ("core.away", True)
-            assert "core service is away" in problem["detail"]
+            assert (problem["code"], problem["retryable"]) == ("intelligence.away", True)
+            assert "intelligence service is away" in problem["detail"]
         report = await site.get("/v1/reports/shift")
         assert report["narrative"]["source"] == "local"

@@ -282,6 +282,22 @@ async def test_an_owner_that_was_replaced_can_do_nothing(site: Site) -> None:
     assert left.ledgers == (Ledger(),)
 
 
+async def test_who_is_fenced_can_be_asked_without_storing_anything(site: Site) -> None:
+    old = await site.store.open(request(), TOKEN)
+    other = await site.store.open(request("c-2"), TOKEN)
+    assert await site.store.fenced([progress(old), progress(other)]) == []
+    await site.store.open(request(), TOKEN)
+    stranger = msgspec.structs.replace(progress(old), conversation_id="c-9")
+    asked = [progress(old, 512), progress(other, 512), stranger]
+    assert await site.store.fenced(asked) == [("main", "c-1"), ("main", "c-9")]
+    assert [item.ledgers for item in await site.store.ledgers(None)] == [(Ledger(),), (Ledger(),)]
+
+
+async def test_a_process_that_is_alone_has_every_turn(site: Site) -> None:
+    assert await site.store.turn("recordings", 60)
+    assert await site.store.turn("recordings", 60)
+
+
 async def test_one_fenced_conversation_does_not_hold_up_the_others(site: Site) -> None:
     old = await site.store.open(request(), TOKEN)
     await site.store.open(request(), TOKEN)

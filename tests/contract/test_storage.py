@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from tests.support.postgres import PostgresServer
 
 from quickcomm.kernel.errors import BusyError, ConfigurationError, NotFoundError
-from quickcomm.kernel.storage import Database, StorageError
+from quickcomm.kernel.storage import Database, StorageAwayError, StorageError
 from quickcomm.kernel.storage.database import touch
 
 thing = sa.Table(
@@ -268,6 +268,7 @@ async def test_a_server_that_was_killed_is_found_again(served: Database, postgre
             with pytest.raises(StorageError, match="does not answer") as away:
                 await call
             assert away.value.retryable
+            assert isinstance(away.value, StorageAwayError)
     finally:
         postgres.start()
     kept = [result for result in results if isinstance(result, str)]
@@ -364,3 +365,71 @@ def test_a_server_that_cannot_be_had(postgres: PostgresServer) -> None:
         assert reason in str(failed.value)
         assert "***" in str(failed.value)
         assert "swordfish" not in "".join(traceback.format_exception(failed.value))
+
+
+# -- one process at a time --------------------------------------------------------------------------------------------
+
+
+async def test_inside_a_turnstile_one_is_alone_and_others_go_on_writing(postgres: PostgresServer) -> None:
+    name = postgres.create()
+    one, two = await opened(postgres.url(name)), Database(postgres.url(name))
+    two.open()
+    try:
+        inside: list[str] = []
+
+        async def enter(database: Database, who: str) -> None:
+            for _ in range(20):
+                async with database.alone():
+                    assert inside == []
+                    inside.append(who)
+                    await database.write(insert(f"{who}-{len(await names(database))}"))
+                    inside.remove(who)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(enter(one, "one"))
+            group.create_task(enter(two, "two"))
+        assert len(await names(one)) == 40
+    finally:
+        await one.aclose()
+        await two.aclose()
+        postgres.drop(name)
+
+
+async def test_who_dies_or_gives_up_at_a_turnstile_keeps_nobody_out(postgres: PostgresServer) -> None:
+    name = postgres.create()
+    one, two = Database(postgres.url(name)), Database(postgres.url(name))
+    one.open()
+    two.open()
+    try:
+        async with one.alone():
+            waiting = asyncio.ensure_future(_pass(two))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        await _pass(one)
+        async with one.alone():
+            await two.write(_end_the_other)
+            await _pass(two)
+        await _pass(one)
+    finally:
+        await one.aclose()
+        await two.aclose()
+        postgres.drop(name)
+
+
+async def test_in_a_file_everybody_is_alone(file: Database) -> None:
+    await _pass(file)
+    await _pass(file)
+
+
+async def _pass(database: Database) -> None:
+    async with asyncio.timeout(30), database.alone():
+        pass
+
+
+def _end_the_other(connection: Connection) -> None:
+    """Whoever is at the turnstile loses its connection."""
+    connection.exec_driver_sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND classid = 20834 AND objid = 2"
+    )

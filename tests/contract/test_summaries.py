@@ -1,5 +1,6 @@
 """Summaries through a real database and bus: debounced, grounded, local without the model, each revision once."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -65,8 +66,8 @@ class Desk:
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with opened(tmp_path) as database:
+async def database(mind_store: Path | str) -> AsyncIterator[Database]:
+    async with opened(mind_store) as database:
         yield database
 
 
@@ -207,3 +208,40 @@ async def test_what_is_no_message_goes_to_the_dead_letters(database: Database) -
     for handle in (desk.summaries.transcripts, desk.summaries.insights, desk.summaries.conversations):
         with pytest.raises(RejectedError):
             await handle([broken])
+
+
+async def test_of_several_processes_one_writes_and_another_goes_on_where_it_died(shared_store: str) -> None:
+    model = ScriptedModel(GOOD)
+    async with opened(shared_store) as mine, opened(shared_store) as theirs:
+        clock = FakeClock(START_NS)
+        one, two = Desk(mine, model, clock), Desk(theirs, model, clock)
+        await one.summaries.transcripts([delivery(LEAK)])
+        await two.summaries.insights([delivery(LEAK_FOUND)])
+        clock.advance(20)
+        assert len(await one.store.due(clock.now_ns(), 10)) == 1
+        assert await two.summaries.renew() == 0
+        clock.advance(59)
+        assert await two.summaries.renew() == 0
+        clock.advance(1)
+        assert await two.summaries.renew() == 1
+        assert await one.summaries.renew() == 0
+        assert [(message.revision, message.text) for message in await one.published()] == [
+            (1, "A leak in 305 is open."),
+        ]
+        assert len(model.requests) == 1
+
+
+async def test_three_streams_of_a_conversation_may_be_in_several_hands(shared_store: str) -> None:
+    """Updates do not get lost, whoever makes them."""
+    async with opened(shared_store) as mine, opened(shared_store) as theirs:
+        clock = FakeClock(START_NS)
+        one, two = Desk(mine, clock=clock), Desk(theirs, clock=clock)
+        said = [spoken(number, f"leak in {number}") for number in range(1, 31)]
+        found = [understood(each, insight("repair", f"Fix {each.seq}", str(each.seq))) for each in said]
+        async with asyncio.TaskGroup() as group:
+            for message, insights in zip(said, found, strict=True):
+                group.create_task(two.summaries.insights([delivery(insights)]))
+                await one.summaries.transcripts([delivery(message)])
+        clock.advance(20)
+        [talk] = await one.store.due(clock.now_ns(), 10)
+        assert (talk.utterances, len(talk.lines), len(talk.notes)) == (30, 30, 30)

@@ -1,5 +1,6 @@
 """Tokens and money in a real database: added up, capped, and still there after a restart."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,8 +25,8 @@ def answer(prompt: int, completion: int = 0) -> ModelAnswer:
 
 
 @pytest.fixture
-async def database(tmp_path: Path) -> AsyncIterator[Database]:
-    async with opened(tmp_path) as database:
+async def database(mind_store: Path | str) -> AsyncIterator[Database]:
+    async with opened(mind_store) as database:
         yield database
 
 
@@ -135,3 +136,39 @@ async def test_old_conversations_are_forgotten_and_days_stay(database: Database)
     report = await usage.report("main", None, 10)
     assert [item.conversation_id for item in report.conversations] == ["new"]
     assert report.days[0].calls == 2
+
+
+async def test_the_cap_counts_what_all_processes_spend(shared_store: str) -> None:
+    clock = FakeClock(NOON_NS)
+    async with opened(shared_store) as mine, opened(shared_store) as theirs:
+        one, two = SqlUsage(mine, clock, SETTINGS), SqlUsage(theirs, clock, SETTINGS)
+        one.restore()
+        two.restore()
+        one.record("main", "a", answer(600))
+        await one.flush()
+        two.record("main", "b", answer(300))
+        assert not two.exhausted
+        await two.learn()
+        assert (two.today().prompt_tokens, two.exhausted) == (900, False)
+        one.record("main", "a", answer(100))
+        await one.flush()
+        await two.learn()
+        assert (two.today().prompt_tokens, two.exhausted) == (1_000, True)
+        await two.flush()
+        await one.learn()
+        assert (one.today(), one.exhausted) == (two.today(), True)
+        report = await one.report("main", None, 10)
+        assert {(item.conversation_id, item.prompt_tokens) for item in report.conversations} == {("a", 700), ("b", 300)}
+
+
+async def test_what_others_spend_is_learnt_by_itself(shared_store: str) -> None:
+    clock = FakeClock(NOON_NS)
+    async with opened(shared_store) as mine, opened(shared_store) as theirs:
+        one, two = SqlUsage(mine, clock, SETTINGS), SqlUsage(theirs, clock, SETTINGS)
+        async with asyncio.TaskGroup() as group, asyncio.timeout(30):
+            tasks = [group.create_task(each.run()) for each in (one, two)]
+            one.record("main", "a", answer(1_000))
+            while not two.exhausted:  # noqa: ASYNC110 - only the table knows
+                await asyncio.sleep(0.01)
+            for task in tasks:
+                task.cancel()

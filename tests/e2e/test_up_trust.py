@@ -15,7 +15,7 @@ from tests.support.server import quickcomm
 from tests.support.site import Site
 
 from quickcomm.entrypoints.up import store
-from quickcomm.entrypoints.up.access import Passwords
+from quickcomm.entrypoints.up.access import Passwords, users
 from quickcomm.kernel.bus.redis_address import for_user
 from quickcomm.kernel.bus.redis_link import BusRefusedError, Link
 
@@ -67,7 +67,7 @@ def test_the_public_address_is_https_and_nothing_internal_is_there(site: Site) -
     assert up["url"] == site.url
     assert site.get("/readyz").status == 200
     assert site.get("/internal/v1/usage", "admin").status == 404
-    assert site.get("/v1/usage", "admin").status == 200  # asked of core, with a token
+    assert site.get("/v1/usage", "admin").status == 200  # asked of intelligence, with a token
 
 
 def test_a_key_is_refused_everywhere_soon_after_it_was_revoked(site: Site) -> None:
@@ -88,9 +88,9 @@ async def _until(site: Site, key: str) -> int:
 def test_keys_of_services_are_replaced_while_they_ask_each_other(site: Site) -> None:
     before = _kids(site)
     for more in ((), ("--at-once",)):
-        assert "core" in told(site, "trust", "rotate", *more)
+        assert "intelligence" in told(site, "trust", "rotate", *more)
         assert site.get("/v1/usage", "admin").status == 200
-    assert len(_kids(site)) == 2
+    assert len(_kids(site)) == 3
     assert _kids(site).isdisjoint(before)
 
 
@@ -106,14 +106,14 @@ def test_the_store_lets_nobody_in_without_his_password(site: Site) -> None:
         finally:
             await link.aclose()
 
-    for user in ("core", "dashboard", "up"):
+    for user in users():
         assert asyncio.run(asked(for_user(store.url(site.layout), user))) == [b"1"]
     with pytest.raises(BusRefusedError):
         asyncio.run(asked(f"unix://{site.layout.socket('valkey')}"))
 
 
 def test_no_secret_is_in_a_log_or_in_a_command_line(site: Site) -> None:
-    secrets = [Passwords(site.layout.access).file(user).read_text() for user in ("core", "dashboard", "up")]
+    secrets = [Passwords(site.layout.access).file(user).read_text() for user in users()]
     secrets += [path.read_text().split('"d":"')[1][:43] for path in (site.layout.trust / "private").glob("*.jwk")]
     places: list[Path] = [*site.layout.logs.glob("*"), *(site.layout.root / "programs").glob("*")]
     places += [Path(f"/proc/{each.pid}/cmdline") for each in site.seen]

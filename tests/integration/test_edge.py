@@ -1,6 +1,7 @@
 """A real Envoy with the configuration that `edge` writes: what comes in, what is cut, and who is asked."""
 
 import asyncio
+import contextlib
 import json
 import ssl
 from contextlib import suppress
@@ -58,6 +59,63 @@ async def test_every_purpose_reaches_its_server() -> None:
                 assert await live.receive_str() == "all-1"
                 await live.send_str("said")
                 assert await live.receive_str() == "said"
+
+
+async def who_hears(client: aiohttp.ClientSession, edge: RealEdge, conversation: str, **query: str) -> str:
+    async with client.ws_connect(f"{edge.url}/v1/conversations/{conversation}/audio", params=query) as socket:
+        return str(await socket.receive_str())
+
+
+async def test_a_conversation_comes_back_to_its_instance_and_to_another_only_when_that_is_gone() -> None:
+    conversations = [f"radio-{number}" for number in range(40)]
+    async with running_edge() as edge, aiohttp.ClientSession() as client:
+        sockets = {name: await edge.serve(name) for name in ("all-1", "all-2", "all-3")}
+        await edge.endpoints(*sockets.values())
+        for socket in sockets.values():
+            await edge.until(socket, serves=True)
+        first = {each: await who_hears(client, edge, each) for each in conversations}
+        again = {each: await who_hears(client, edge, each, resume_token="T" * 30) for each in conversations}
+        assert again == first
+        assert set(first.values()) == set(sockets)
+        await edge.endpoints(sockets["all-1"], sockets["all-3"])
+        after = {each: await who_hears(client, edge, each) for each in conversations}
+        assert set(after.values()) == {"all-1", "all-3"}
+        stayed = [after[each] == first[each] for each in conversations if first[each] != "all-2"]
+        assert sum(stayed) >= 0.75 * len(stayed), "Maglev moves a few others"
+        await edge.endpoints(*sockets.values())
+        assert {each: await who_hears(client, edge, each) for each in conversations} == first
+
+
+async def test_an_instance_with_more_than_its_share_is_passed_over() -> None:
+    """Open conversations count, so that chance does not give one of two instances nearly all of them."""
+    async with running_edge(EdgeSettings(hash_balance_percent=110)) as edge, aiohttp.ClientSession() as client:
+        sockets = {name: await edge.serve(name) for name in ("all-1", "all-2")}
+        await edge.endpoints(*sockets.values())
+        for socket in sockets.values():
+            await edge.until(socket, serves=True)
+        async with contextlib.AsyncExitStack() as stack:
+            found = []
+            for number in range(20):
+                url = f"{edge.url}/v1/conversations/radio-{number}/audio"
+                found.append(await (await stack.enter_async_context(client.ws_connect(url))).receive_str())
+        shares = [found.count(name) for name in sockets]
+        assert sum(shares) == 20
+        assert max(shares) <= 12
+
+
+async def test_who_has_no_room_is_not_the_last_word() -> None:
+    """An instance that is full, or about to stop, refuses before it lets anybody in: then another one is asked."""
+    async with running_edge() as edge, aiohttp.ClientSession() as client:
+        sockets = {name: await edge.serve(name) for name in ("all-1", "all-2")}
+        await edge.endpoints(*sockets.values())
+        for socket in sockets.values():
+            await edge.until(socket, serves=True)
+        edge.full(sockets["all-1"]).touch()
+        assert {await who_hears(client, edge, f"radio-{number}") for number in range(20)} == {"all-2"}
+        edge.full(sockets["all-2"]).touch()
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            await who_hears(client, edge, "radio-1")
+        assert refused.value.status == 503
 
 
 async def test_a_websocket_is_only_where_there_is_one() -> None:
@@ -370,7 +428,7 @@ INTERNAL = (
 async def test_nothing_internal_is_passed_on(tmp_path: Path) -> None:
     """Not as a request, not as a WebSocket, not with a service token, however it is written."""
     services = Services(tmp_path / "trust")
-    token = services.trust("dashboard").headers("core")["Authorization"]
+    token = services.trust("dashboard").headers("intelligence")["Authorization"]
     upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     upgrade += f"Sec-WebSocket-Key: {'A' * 22}==\r\n"
     async with running_edge() as edge:

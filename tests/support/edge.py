@@ -49,6 +49,10 @@ class RealEdge:
         """While this file is there, the instance says that it is not ready."""
         return Path(f"{socket}.ill")
 
+    def full(self, socket: str) -> Path:
+        """While this file is there, the instance lets nobody in."""
+        return Path(f"{socket}.full")
+
     async def endpoints(self, *sockets: str) -> None:
         self.edge.put_endpoints(self.module, [Backend(socket=socket) for socket in sockets])
         await self.edge.confirmed(PATIENCE_S)

@@ -77,11 +77,13 @@ class Silent:
     def __init__(self, *, gives_receipts: bool = False) -> None:
         self.gives_receipts = gives_receipts
         self.shown: list[UtteranceTranscribed] = []
+        self.before: list[str | None] = []
 
     def caption(self, caption: Caption) -> None: ...
 
-    def published(self, message: UtteranceTranscribed) -> None:
+    def published(self, message: UtteranceTranscribed, after: str | None) -> None:
         self.shown.append(message)
+        self.before.append(after)
 
     def watched(self, site: str, channel: str) -> bool:  # noqa: ARG002 - the port's signature
         return False

@@ -1,7 +1,7 @@
 """A small process of a module, for tests of what is around it: registers, answers, echoes, finishes when asked to.
 
 Run as `python -m tests.support.instance NAME SOCKET REGISTRY`. With a file
-`SOCKET.ill` it answers that it is not ready.
+`SOCKET.ill` it answers that it is not ready, with `SOCKET.full` it has no room for conversations.
 """
 
 import asyncio
@@ -33,6 +33,11 @@ def app(name: str, ill: Path) -> web.Application:
         await asyncio.sleep(3_600)
         return web.Response()
 
+    async def hear(request: web.Request) -> web.StreamResponse:
+        if ill.with_suffix(".full").exists():
+            return web.Response(status=503, headers={"Retry-After": "2"})
+        return await echo(request)
+
     async def echo(request: web.Request) -> web.WebSocketResponse:
         socket = web.WebSocketResponse()
         await socket.prepare(request)
@@ -49,7 +54,7 @@ def app(name: str, ill: Path) -> web.Application:
         [
             web.get("/readyz", ready),
             web.get("/v1/live", echo),
-            web.get("/v1/conversations/{id}/audio", echo),
+            web.get("/v1/conversations/{id}/audio", hear),
             web.get("/v1/slow", slow),
             web.route("*", "/{path:.*}", who),
         ]

@@ -1,6 +1,7 @@
 """`kill -9` at random moments over all parts of a running topology, while people talk; and what became of it."""
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -18,10 +19,11 @@ from tests.support.server import EVENTUALLY_S
 from tests.support.site import Site
 
 from quickcomm.client.events import Insights, Utterance
+from quickcomm.entrypoints.up.client import topology_status
 
 Json = dict[str, Any]
-VICTIMS: Final = {"monolith": ("monolith", "edge", "valkey"), "services": ("core", "dashboard", "edge", "valkey")}
-"""By shape: the processes that the site cannot do without."""
+SPARED: Final = frozenset({"up", "supervisor"})
+"""Who starts the others again. When these die, everything goes on, but nobody looks after it."""
 AGAIN_S: Final = 0.1
 
 
@@ -31,6 +33,7 @@ class Toll(msgspec.Struct, kw_only=True):
 
     seed: int
     kills: dict[str, int]
+    """By process."""
     seconds: float = 0.0
     conversations: int = 0
     utterances: int = 0
@@ -51,13 +54,23 @@ class Toll(msgspec.Struct, kw_only=True):
         return {name: count for name in names if (count := getattr(self, name))}
 
 
-class Killer:
-    """Kills one process after the other, each time at a random moment after all are well again."""
+def parts(site: Site) -> dict[str, int]:
+    """All processes that may die, by name, with their ids; 0 while there is none."""
+    rows = topology_status(site.data_dir) or []
+    return {row["process"]: row["pid"] or 0 for row in rows if row["module"] not in SPARED}
 
-    def __init__(self, site: Site, victims: Sequence[str], seed: int) -> None:
+
+class Killer:
+    """Kills one process after the other at random moments.
+
+    `patient`: each of them once in an order of chance, then again, and the next only when all are well. Otherwise
+    whoever is there at the moment, however ill the others are.
+    """
+
+    def __init__(self, site: Site, seed: int, *, patient: bool = True) -> None:
         self._site = site
-        self._victims = victims
         self._seed = seed
+        self._patient = patient
         self._chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
         self.killed: Counter[str] = Counter()
         self.whole_again_s: list[float] = []
@@ -67,32 +80,43 @@ class Killer:
         begin = time.monotonic()
         for number in range(kills):
             due = begin + seconds * (number + self._chance.random()) / kills
-            await asyncio.sleep(max(self._chance.random(), due - time.monotonic()))
-            # Each of them comes first once, in an order of chance.
-            round_, place = divmod(number, len(self._victims))
-            order = list(self._victims)
-            random.Random(f"{self._seed}:{round_}").shuffle(order)  # noqa: S311
-            await asyncio.to_thread(self._kill, order[place])
+            await asyncio.sleep(max(self._chance.random() if self._patient else 0.0, due - time.monotonic()))
+            await asyncio.to_thread(self._one if self._patient else self._any, number)
 
-    def _kill(self, module: str) -> None:
-        victim = self._site.process(module)
-        os.kill(victim.pid, signal.SIGKILL)
+    def _one(self, number: int) -> None:
+        there = parts(self._site)
+        round_, place = divmod(number, len(there))
+        order = sorted(there)
+        random.Random(f"{self._seed}:{round_}").shuffle(order)  # noqa: S311
+        name = order[place]
+        self._kill(name, there[name])
         began = time.monotonic()
-        self.killed[module] += 1
-        while self._site.process_or_none(module) in {None, victim}:
+        while parts(self._site).get(name) in {None, 0, there[name]}:
             time.sleep(AGAIN_S)
         self._site.wait_ready()
         self.whole_again_s.append(round(time.monotonic() - began, 2))
 
+    def _any(self, number: int) -> None:
+        del number
+        while not (there := {name: pid for name, pid in parts(self._site).items() if pid}):
+            time.sleep(AGAIN_S)
+        name = self._chance.choice(sorted(there))
+        self._kill(name, there[name])
+
+    def _kill(self, name: str, pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it was dead already, and nobody had noticed
+            os.kill(pid, signal.SIGKILL)
+        self.killed[name] += 1
+
 
 async def killed_over(
-    site: Site, sounds: Sequence[bytes], victims: Sequence[str], killer: tuple[int, float, int]
+    site: Site, sounds: Sequence[bytes], killer: tuple[int, float, int], *, patient: bool = True
 ) -> Toll:
     """`killer`: so many kills, over so many seconds, by this seed. All talk at once, in real time, until it is over."""
     kills, seconds, seed = killer
     key = await asyncio.to_thread(site.key)
     undisturbed = await asyncio.gather(*(stream(site.url, key, sound) for sound in sounds))
-    killing = Killer(site, victims, seed)
+    killing = Killer(site, seed, patient=patient)
     began = time.monotonic()
     heard: list[tuple[Heard, Heard]] = []
     async with watching(site) as cards, asyncio.TaskGroup() as tasks:

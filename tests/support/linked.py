@@ -50,11 +50,11 @@ class Everything:
     def committed(self, committed: Committed) -> None:
         self.finals.put_nowait(committed)
 
-    def status(self, name: str, status: InstanceStatus) -> None:
-        self.statuses.put_nowait((name, status))
+    def status(self, instance: Instance, status: InstanceStatus) -> None:
+        self.statuses.put_nowait((instance.name, status))
 
-    def lost(self, name: str) -> None:
-        self.losses.put_nowait(name)
+    def lost(self, instance: Instance) -> None:
+        self.losses.put_nowait(instance.name)
 
 
 class Hearing:

@@ -9,7 +9,7 @@ from quickcomm.kernel.settings import TrustSettings
 from quickcomm.kernel.trust import ServiceTrust, trust_of
 from quickcomm.kernel.trust.directory import TrustDirectory
 
-NAMES = ("core", "dashboard", "stranger")
+NAMES = ("intelligence", "dashboard", "stranger")
 
 
 class Services:

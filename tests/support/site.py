@@ -75,11 +75,6 @@ class Site(Server):
         assert found is not None
         return found
 
-    def process_or_none(self, module: str) -> Identity | None:
-        """None while there is none."""
-        pids = [row["pid"] for row in self.status() if row["module"] == module and row["pid"]]
-        return identify(module, pids[0]) if pids else None
-
     def down(self) -> str:
         said = quickcomm("down", "--data-dir", str(self.data_dir), timeout=120)
         if self._process is not None:
@@ -151,9 +146,9 @@ class Behind(Site):
 
 
 class Apart(Behind):
-    """As `Behind`, with the dashboard as a service of its own."""
+    """As `Behind`, with services of their own."""
 
-    serving = ("core", "dashboard")
+    serving = ("audio", "intelligence", "dashboard")
 
     def __init__(self, data_dir: Path, *flags: str, **settings: str) -> None:
         super().__init__(data_dir, "--shape", "services", *flags, **settings)

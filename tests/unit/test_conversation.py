@@ -339,6 +339,25 @@ async def test_a_client_far_ahead_waits_and_a_new_connection_is_not_stuck(path: 
         assert len(spans(await finish(second))) == 8
 
 
+async def test_insights_may_be_told_of_before_the_utterance_is_known_to_be_stored(path: Path, tmp_path: Path) -> None:
+    """By another process, which was quick, while the answer of the store took long: nobody waits for them any more."""
+    async with hall(tmp_path / "calm.sqlite") as here:
+        session = await here.open()
+        await feed(session, PHRASE)
+        [(_, start, _)] = spans(await finish(session))
+    engine = ScriptedEngine()
+    async with hall(path, engine, AudioSettings(answer_wait_s=3_600.0)) as here:
+        engine.go.clear()
+        session = await here.open()
+        await feed(session, PHRASE)
+        early = StoredEvent(seq=2, utterance_id=f"c-1:0:{start}", payload='{"type":"insights","seq":2}')
+        here.manager.told("main", "c-1", early)
+        here.manager.told("main", "c-9", early)
+        engine.go.set()
+        events = await finish(session)
+    assert events[-1] == {"type": "close", "code": 1000}
+
+
 async def test_a_drain_is_over_as_soon_as_all_is_heard(path: Path) -> None:
     """A message seldom ends with a frame: what is left of it is asked for again, and waited for by nobody."""
     async with hall(path, settings=AudioSettings(drain_s=3_600)) as here:

@@ -1,5 +1,6 @@
 """What the edge tells Envoy, without Envoy: routes, files, and what must never be logged."""
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,25 @@ def test_each_purpose_goes_to_its_own_cluster() -> None:
     assert {route.name: route.route.cluster for route in routes if route.route}["audio-websocket"] == "audio"
     assert {route.name: route.route.cluster for route in routes if route.route}["live-websocket"] == "dashboard"
     assert routes[-1].match.prefix == "/"
+
+
+def test_a_conversation_is_hashed_as_a_bucket_is() -> None:
+    clusters = {**dict.fromkeys(Purpose, "dashboard"), Purpose.AUDIO: "audio"}
+    routes = route_configuration(clusters, EdgeSettings()).virtual_hosts[0].routes
+    hashed = {route.name: route.route.hash_policy for route in routes if route.route and route.route.hash_policy}
+    assert set(hashed) == {"audio-websocket"}
+    [policy] = hashed["audio-websocket"]
+    rewrite = policy.header.regex_rewrite
+    for path in ("/v1/conversations/radio~7.a/audio", "/v1/conversations/radio~7.a/audio?resume_token=T&after_seq=3"):
+        assert re.sub(rewrite.pattern.regex, rewrite.substitution, path) == "audio:radio~7.a"
+
+
+def test_only_the_cluster_that_hears_is_sticky(tmp_path: Path) -> None:
+    edge = Edge(tmp_path, EdgeSettings())
+    clusters = {**dict.fromkeys(Purpose, "dashboard"), Purpose.AUDIO: "audio"}
+    edge.write(Public(host="127.0.0.1", port=80), clusters)
+    found = msgspec.json.decode((tmp_path / "xds/clusters/resources.json").read_bytes())["resources"]
+    assert {each["name"]: each["lb_policy"] for each in found} == {"audio": "MAGLEV", "dashboard": "LEAST_REQUEST"}
 
 
 def test_only_websockets_have_no_limit_of_time() -> None:

@@ -5,6 +5,9 @@ from pathlib import Path
 import pytest
 
 from quickcomm.audio.model.settings import AudioSettings
+from quickcomm.entrypoints.audio_engine import engine_options
+from quickcomm.entrypoints.audio_settings import AudioServiceSettings
+from quickcomm.entrypoints.setting_sources import read_settings
 from quickcomm.entrypoints.settings import FILE, SECTIONS, Settings, load_settings
 from quickcomm.intelligence.model.settings import LlmSettings
 from quickcomm.kernel.errors import ConfigurationError
@@ -66,6 +69,31 @@ def test_a_language_model_is_set_by_flag_and_its_key_by_the_environment(tmp_path
 def test_a_model_that_cannot_be_used_is_told(tmp_path: Path, name: str, value: str, told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
         load_settings(tmp_path, {}, {name: value})
+
+
+def test_priorities_may_be_below_zero_but_not_beyond_what_there_is(tmp_path: Path) -> None:
+    found = load_settings(tmp_path, {}, {"QUICKCOMM_PRIORITY_AUDIO": "-5", "QUICKCOMM_PRIORITY_DASHBOARD": "0"})
+    assert (found.priority.of("audio"), found.priority.of("dashboard"), found.priority.of("up")) == (-5, 0, 0)
+    assert found.priority.of("intelligence") > found.priority.of("edge")
+    for value in ("-21", "20", "high"):
+        with pytest.raises(ConfigurationError, match="priority"):
+            load_settings(tmp_path, {}, {"QUICKCOMM_PRIORITY_AUDIO": value})
+
+
+@pytest.mark.parametrize(("workers", "processes", "each"), [(0, 1, 2), (0, 2, 1), (0, 8, 1), (3, 2, 3)])
+def test_processes_share_the_workers_unless_told_otherwise(
+    tmp_path: Path, workers: int, processes: int, each: int
+) -> None:
+    settings = load_settings(tmp_path, {"stt.workers": workers}, {})
+    assert engine_options(settings, (), processes).workers == each
+
+
+def test_audio_of_its_own_reads_its_share_of_the_same_settings(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text('pack = "mine"\n[audio]\nprocesses = 2\n[llm]\nmodel = "x"\n[stt]\nworkers = 3\n')
+    environment = {"QUICKCOMM_DASHBOARD_METRICS_OPEN": "true"}
+    found = read_settings(AudioServiceSettings, tmp_path, {"stt.model": "base"}, environment)
+    assert (found.pack, found.audio.processes, found.stt.workers, found.stt.model) == ("mine", 2, 3, "base")
+    assert found.dashboard.metrics_open
 
 
 def test_what_others_read_is_no_setting(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ class World:
         self.ill: set[str] = set()
         self.deaf = False
         self.started: dict[str, int] = {}
+        self.nice: dict[str, tuple[int, int]] = {}
         self.changed = asyncio.Event()
 
     def note(self, what: str) -> None:
@@ -80,6 +81,9 @@ class World:
 
     def record(self, name: str, pid: int) -> None:
         self.note(f"record {name} {pid}")
+
+    def prioritise(self, name: str, pid: int, nice: int) -> None:
+        self.nice[name] = (pid, nice)
 
     def erase(self, name: str) -> None:
         self.note(f"erase {name}")
@@ -202,6 +206,15 @@ async def test_nobody_is_sent_to_one_that_ended() -> None:
         await world.until("serve many /many-2 /many-1")
 
 
+async def test_each_process_gets_the_priority_of_its_module() -> None:
+    world = World()
+    world.left_running["kind-1"] = 7
+    kind = Module(name="kind", command=("run",), nice=5)
+    async with running(world, ONE, kind):
+        assert world.nice["one-1"][1] == 0
+        assert world.nice["kind-1"] == (7, 5), "also one that was adopted"
+
+
 async def test_what_runs_already_is_adopted() -> None:
     world = World()
     world.left_running["many-1"] = 7
@@ -219,6 +232,18 @@ async def test_scaling_up_and_down() -> None:
         assert sorted(world.pids) == ["many-1"]
         await fleet.scale("many", 1)
         assert sorted(world.pids) == ["many-1"]
+
+
+async def test_those_that_only_services_call_do_not_wait_for_the_edge() -> None:
+    world = World()
+    inner = Module(name="inner", command=("run",), faces_edge=False)
+    async with running(world, inner) as fleet:
+        world.deaf = True
+        await fleet.scale("inner", 2)
+        await fleet.restart("inner")
+        assert set(world.pids) == {"inner-3", "inner-1"}
+        await fleet.scale("inner", 1)
+    assert "inner" not in world.serving
 
 
 async def test_who_is_to_go_gets_nothing_new_before_it_is_stopped() -> None:

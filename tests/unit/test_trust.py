@@ -51,7 +51,7 @@ def signed(services: Services, by: str = "dashboard", header: dict[str, Any] | N
     """A token as its owner could make it, with other claims than usual."""
     jwk = own_key(services, by)
     now = int(services.now)
-    said = {"iss": by, "aud": "core", "iat": now, "nbf": now, "exp": now + LIFE_S, "jti": "1", **claims}
+    said = {"iss": by, "aud": "intelligence", "iat": now, "nbf": now, "exp": now + LIFE_S, "jti": "1", **claims}
     said = {name: value for name, value in said.items() if value is not None}
     head = {"alg": "Ed25519", "typ": "JWT", "kid": jwk.kid, **(header or {})}
     return jwt.encode(head, said, jwk.key(), algorithms=["Ed25519"])
@@ -71,38 +71,38 @@ def opened(token: str) -> dict[str, Any]:
 
 
 def test_a_service_is_known_by_its_token(services: Services) -> None:
-    token = token_of(services.trust("dashboard").headers("core"))
-    core = services.trust("core")
+    token = token_of(services.trust("dashboard").headers("intelligence"))
+    core = services.trust("intelligence")
     assert core.require(call(token), "dashboard") == "dashboard"
     assert core.require(call(token)) == "dashboard"
     assert set(opened(token)) == {"iss", "aud", "iat", "nbf", "exp", "jti"}
 
 
 def test_tokens_are_used_again_until_they_are_nearly_over(services: Services) -> None:
-    dashboard, core = services.trust("dashboard"), services.trust("core")
-    first = dashboard.headers("core")
-    assert dashboard.headers("core") == first
+    dashboard, core = services.trust("dashboard"), services.trust("intelligence")
+    first = dashboard.headers("intelligence")
+    assert dashboard.headers("intelligence") == first
     assert dashboard.headers("audio") != first
     services.now += LIFE_S - RENEW_S
-    assert dashboard.headers("core") == first
+    assert dashboard.headers("intelligence") == first
     services.now += 1
-    second = dashboard.headers("core")
+    second = dashboard.headers("intelligence")
     assert second != first
     assert core.require(call(token_of(first))) == core.require(call(token_of(second))) == "dashboard"
 
 
 def test_what_is_given_out_cannot_spoil_the_cache(services: Services) -> None:
     dashboard = services.trust("dashboard")
-    dashboard.headers("core")["X"] = "y"
-    assert set(dashboard.headers("core")) == {"Authorization"}
+    dashboard.headers("intelligence")["X"] = "y"
+    assert set(dashboard.headers("intelligence")) == {"Authorization"}
 
 
 def test_a_clock_that_is_put_back_gives_new_tokens(services: Services) -> None:
     dashboard = services.trust("dashboard")
-    first = dashboard.headers("core")
+    first = dashboard.headers("intelligence")
     services.now -= 3_600
-    assert dashboard.headers("core") != first
-    assert services.trust("core").require(call(token_of(dashboard.headers("core")))) == "dashboard"
+    assert dashboard.headers("intelligence") != first
+    assert services.trust("intelligence").require(call(token_of(dashboard.headers("intelligence")))) == "dashboard"
 
 
 # -- what is not ------------------------------------------------------------------------------------------------------
@@ -111,27 +111,27 @@ def test_a_clock_that_is_put_back_gives_new_tokens(services: Services) -> None:
 @pytest.mark.parametrize("token", [None, "", "qc_read_" + "A" * 43, "a.b.c", "...", "e30.e30.", "é.é.é", "x y"])
 def test_what_is_no_token_is_refused(services: Services, token: str | None) -> None:
     with pytest.raises(UntrustedError):
-        services.trust("core").require(call(token))
+        services.trust("intelligence").require(call(token))
 
 
 def test_two_headers_are_refused(services: Services) -> None:
-    token = token_of(services.trust("dashboard").headers("core"))
+    token = token_of(services.trust("dashboard").headers("intelligence"))
     request = make_mocked_request("GET", "/", headers=[("Authorization", f"Bearer {token}")] * 2)
     with pytest.raises(UntrustedError):
-        services.trust("core").require(request)
+        services.trust("intelligence").require(request)
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data())
 def test_an_altered_token_is_refused(lasting: Services, data: st.DataObject) -> None:
-    token = token_of(lasting.trust("dashboard").headers("core"))
+    token = token_of(lasting.trust("dashboard").headers("intelligence"))
     place = data.draw(st.integers(0, len(token) - 2))  # the very last character has bits that mean nothing
     other = data.draw(st.characters(min_codepoint=33, max_codepoint=126).filter(lambda x: x != token[place]))
     altered = token[:place] + other + token[place + 1 :]
     if altered.rpartition(".")[0] == token.rpartition(".")[0] and _bytes(altered) == _bytes(token):
         return  # the same signature, written in another way
     with pytest.raises(UntrustedError):
-        lasting.trust("core").require(call(altered))
+        lasting.trust("intelligence").require(call(altered))
 
 
 def _bytes(token: str) -> bytes | None:
@@ -146,7 +146,7 @@ def _bytes(token: str) -> bytes | None:
 @given(text=st.text(st.characters(min_codepoint=0, max_codepoint=255), max_size=200))
 def test_whatever_is_sent_is_refused_in_order(lasting: Services, text: str) -> None:
     with pytest.raises(UntrustedError):
-        lasting.trust("core").require(call(None).clone(headers={"Authorization": f"Bearer {text}"}))
+        lasting.trust("intelligence").require(call(None).clone(headers={"Authorization": f"Bearer {text}"}))
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -154,7 +154,7 @@ def test_whatever_is_sent_is_refused_in_order(lasting: Services, text: str) -> N
 def test_a_token_is_good_for_its_time_and_no_other(lasting: Services, later: int, moved: float) -> None:
     now = int(lasting.now)
     token = signed(lasting, iat=now + later, nbf=now + later, exp=now + later + LIFE_S)
-    folder = TrustSettings(service="core", directory=str(lasting.root))
+    folder = TrustSettings(service="intelligence", directory=str(lasting.root))
     core = trust_of(folder, now=lambda: lasting.now + moved)
     seen = int(lasting.now + moved) - now - later
     if seen < -LEEWAY_S:
@@ -170,11 +170,11 @@ def test_a_token_is_good_for_its_time_and_no_other(lasting: Services, later: int
 @pytest.mark.parametrize(
     "claims",
     [
-        {"iss": "core"},
+        {"iss": "intelligence"},
         {"iss": "nobody"},
         {"iss": None},
         {"aud": None},
-        {"aud": ["core", "dashboard"]},
+        {"aud": ["intelligence", "dashboard"]},
         {"exp": None},
         {"iat": None},
         {"nbf": None},
@@ -190,30 +190,32 @@ def test_a_token_is_good_for_its_time_and_no_other(lasting: Services, later: int
     ],
 )
 def test_claims_that_are_not_as_they_should_be_are_refused(services: Services, claims: dict[str, Any]) -> None:
-    assert services.trust("core").require(call(signed(services))) == "dashboard"
+    assert services.trust("intelligence").require(call(signed(services))) == "dashboard"
     with pytest.raises(UntrustedError):
-        services.trust("core").require(call(signed(services, **claims)))
+        services.trust("intelligence").require(call(signed(services, **claims)))
 
 
 @pytest.mark.parametrize("audience", ["dashboard", "", "Core", "core ", "*"])
 def test_a_token_for_another_audience_is_forbidden(services: Services, audience: str) -> None:
     with pytest.raises(ForbiddenError, match="another service"):
-        services.trust("core").require(call(signed(services, aud=audience)))
+        services.trust("intelligence").require(call(signed(services, aud=audience)))
 
 
 def test_a_caller_who_is_not_meant_is_forbidden(services: Services) -> None:
-    token = token_of(services.trust("stranger").headers("core"))
+    token = token_of(services.trust("stranger").headers("intelligence"))
     with pytest.raises(ForbiddenError, match="stranger may not"):
-        services.trust("core").require(call(token), "dashboard", "up")
+        services.trust("intelligence").require(call(token), "dashboard", "up")
 
 
 def test_one_service_cannot_speak_for_another(services: Services) -> None:
     """Its own key, the other's name; and its own key under the other's key id."""
     with pytest.raises(UntrustedError, match="another issuer"):
-        services.trust("core").require(call(signed(services, by="stranger", iss="dashboard")))
+        services.trust("intelligence").require(call(signed(services, by="stranger", iss="dashboard")))
     kid = own_key(services, "dashboard").kid
     with pytest.raises(UntrustedError):
-        services.trust("core").require(call(signed(services, by="stranger", header={"kid": kid}, iss="dashboard")))
+        services.trust("intelligence").require(
+            call(signed(services, by="stranger", header={"kid": kid}, iss="dashboard"))
+        )
 
 
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", ""])
@@ -222,7 +224,7 @@ def test_an_unsigned_token_is_refused(services: Services, alg: str) -> None:
     unsigned = part({"alg": alg, "typ": "JWT", "kid": own_key(services, "dashboard").kid})
     for token in (f"{unsigned}.{body}.", f"{unsigned}.{body}", f"{head}.{body}."):
         with pytest.raises(UntrustedError):
-            services.trust("core").require(call(token))
+            services.trust("intelligence").require(call(token))
 
 
 @pytest.mark.parametrize("form", ["x", "raw", "json", "pem"])
@@ -241,14 +243,14 @@ def test_the_public_key_is_no_secret_to_sign_with(services: Services, form: str)
         mac = hmac.new(secret, f"{head}.{body}".encode(), hashlib.sha256).digest()
         token = f"{head}.{body}.{base64.urlsafe_b64encode(mac).rstrip(b'=').decode()}"
         with pytest.raises(UntrustedError):
-            services.trust("core").require(call(token))
+            services.trust("intelligence").require(call(token))
 
 
 @pytest.mark.parametrize("kid", ["nobody", None, 7, ["x"], "../../etc/passwd", ""])
 def test_an_unknown_key_is_refused(services: Services, kid: object) -> None:
     head, body, tail = signed(services).split(".")
     with pytest.raises(UntrustedError):
-        services.trust("core").require(call(f"{part({'alg': 'Ed25519', 'kid': kid})}.{body}.{tail}"))
+        services.trust("intelligence").require(call(f"{part({'alg': 'Ed25519', 'kid': kid})}.{body}.{tail}"))
     assert head
 
 
@@ -260,7 +262,7 @@ def test_a_header_that_brings_its_own_key_or_rules_is_refused(services: Services
     token = signed(services).split(".")
     head = part({"alg": "Ed25519", "kid": jwk.kid, **header})
     with pytest.raises(UntrustedError):
-        services.trust("core").require(call(f"{head}.{token[1]}.{token[2]}"))
+        services.trust("intelligence").require(call(f"{head}.{token[1]}.{token[2]}"))
 
 
 @pytest.mark.parametrize("size", [LONGEST + 1, 100_000, 5_000_000])
@@ -273,23 +275,26 @@ def test_a_giant_token_is_refused_before_it_is_looked_at(services: Services, siz
         "." * size,
     ):
         with pytest.raises(UntrustedError, match="no service token"):
-            services.trust("core").require(call(token))
+            services.trust("intelligence").require(call(token))
 
 
 def test_no_token_is_in_a_log_or_in_words(services: Services, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    good = token_of(services.trust("dashboard").headers("core"))
+    good = token_of(services.trust("dashboard").headers("intelligence"))
     altered = good[:-8] + "AAAAAAAA"
-    core = services.trust("core")
+    core = services.trust("intelligence")
     refusals = []
     for token in (altered, signed(services, exp=1), signed(services, aud="audio"), "x" * 9_999, good.replace(".", "!")):
         with pytest.raises((UntrustedError, ForbiddenError)) as refused:
             core.require(call(token))
         refusals.append(f"{refused.value}{refused.value.__cause__}")
     seen = (
-        caplog.text + " ".join(refusals) + repr(services.trust("dashboard").__dict__) + repr(own_key(services, "core"))
+        caplog.text
+        + " ".join(refusals)
+        + repr(services.trust("dashboard").__dict__)
+        + repr(own_key(services, "intelligence"))
     )
-    for secret in (good[40:80], good[-40:-8], own_key(services, "core").d):
+    for secret in (good[40:80], good[-40:-8], own_key(services, "intelligence").d):
         assert secret not in seen
 
 
@@ -297,10 +302,10 @@ def test_no_token_is_in_a_log_or_in_words(services: Services, caplog: pytest.Log
 
 
 def test_after_a_rotation_old_tokens_are_good_until_they_expire(services: Services) -> None:
-    dashboard, core = services.trust("dashboard"), services.trust("core")
-    old = token_of(dashboard.headers("core"))
+    dashboard, core = services.trust("dashboard"), services.trust("intelligence")
+    old = token_of(dashboard.headers("intelligence"))
     assert services.directory.rotate() == sorted(NAMES)
-    new = token_of(dashboard.headers("core"))
+    new = token_of(dashboard.headers("intelligence"))
     assert new != old
     assert core.require(call(old)) == core.require(call(new)) == "dashboard"
     services.now += LIFE_S + LEEWAY_S - 1
@@ -316,20 +321,20 @@ def test_an_old_key_signs_nothing_new(services: Services) -> None:
     services.now += GRACE_S + 1
     now = int(services.now)
     head = {"alg": "Ed25519", "typ": "JWT", "kid": stolen.kid}
-    claims = {"iss": "dashboard", "aud": "core", "iat": now, "nbf": now, "exp": now + LIFE_S, "jti": "1"}
+    claims = {"iss": "dashboard", "aud": "intelligence", "iat": now, "nbf": now, "exp": now + LIFE_S, "jti": "1"}
     token = jwt.encode(head, claims, stolen.key(), algorithms=["Ed25519"])
     with pytest.raises(UntrustedError, match="was replaced"):
-        services.trust("core").require(call(token))
+        services.trust("intelligence").require(call(token))
 
 
 def test_keys_withdrawn_at_once_take_their_tokens_with_them(services: Services) -> None:
-    dashboard, core = services.trust("dashboard"), services.trust("core")
-    old = token_of(dashboard.headers("core"))
+    dashboard, core = services.trust("dashboard"), services.trust("intelligence")
+    old = token_of(dashboard.headers("intelligence"))
     assert core.require(call(old)) == "dashboard"
     services.directory.rotate(at_once=True)
     with pytest.raises(UntrustedError, match="nobody here knows"):
         core.require(call(old))
-    assert core.require(call(token_of(dashboard.headers("core")))) == "dashboard"
+    assert core.require(call(token_of(dashboard.headers("intelligence")))) == "dashboard"
 
 
 def test_old_keys_are_deleted_in_the_end(services: Services) -> None:
@@ -346,8 +351,8 @@ async def test_a_long_connection_ends_when_its_key_is_withdrawn(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "LOOK_EVERY_S", 0.0)
-    dashboard, core = services.trust("dashboard"), services.trust("core")
-    grant = core.grant(call(token_of(dashboard.headers("core"))), "dashboard")
+    dashboard, core = services.trust("dashboard"), services.trust("intelligence")
+    grant = core.grant(call(token_of(dashboard.headers("intelligence"))), "dashboard")
     services.now += 86_400
     assert core.holds(grant)  # its token is long over; its key is not
     async with asyncio.TaskGroup() as tasks:
@@ -358,7 +363,7 @@ async def test_a_long_connection_ends_when_its_key_is_withdrawn(
         services.now += GRACE_S + LIFE_S + LEEWAY_S + 1
         async with asyncio.timeout(20):
             await watching
-    again = core.grant(call(token_of(dashboard.headers("core"))), "dashboard")
+    again = core.grant(call(token_of(dashboard.headers("intelligence"))), "dashboard")
     assert core.holds(again)
     services.directory.rotate(at_once=True)
     assert not core.holds(again)
@@ -379,7 +384,7 @@ def test_a_rotation_cut_off_anywhere_leaves_nothing_that_does_not_work(
             raise CutOffError
         replace(source, target)
 
-    dashboard, core = services.trust("dashboard"), services.trust("core")
+    dashboard, core = services.trust("dashboard"), services.trust("intelligence")
     monkeypatch.setattr(os, "replace", cut)
     for number in range(1, 20):
         left = number
@@ -387,9 +392,9 @@ def test_a_rotation_cut_off_anywhere_leaves_nothing_that_does_not_work(
             services.directory.rotate()
         except CutOffError:
             services.now += 300
-            assert core.require(call(token_of(dashboard.headers("core")))) == "dashboard"
+            assert core.require(call(token_of(dashboard.headers("intelligence")))) == "dashboard"
             services.directory.ensure(NAMES)
-            assert core.require(call(token_of(dashboard.headers("core")))) == "dashboard"
+            assert core.require(call(token_of(dashboard.headers("intelligence")))) == "dashboard"
         else:
             break
     assert number > len(NAMES)
@@ -402,23 +407,23 @@ def test_keys_stay_when_everything_is_started_again(services: Services) -> None:
 
 
 def test_who_is_gone_has_no_key(services: Services) -> None:
-    token = token_of(services.trust("stranger").headers("core"))
-    services.directory.ensure(["core", "dashboard"])
+    token = token_of(services.trust("stranger").headers("intelligence"))
+    services.directory.ensure(["intelligence", "dashboard"])
     with pytest.raises(UntrustedError, match="nobody here knows"):
-        services.trust("core").require(call(token))
+        services.trust("intelligence").require(call(token))
     assert not private_file(services.root, "stranger").exists()
 
 
 def test_a_damaged_key_is_made_anew_and_a_damaged_file_withdraws_nothing(services: Services) -> None:
-    core, dashboard = services.trust("core"), services.trust("dashboard")
-    token = token_of(dashboard.headers("core"))
+    core, dashboard = services.trust("intelligence"), services.trust("dashboard")
+    token = token_of(dashboard.headers("intelligence"))
     assert core.require(call(token)) == "dashboard"
     (public_folder(services.root) / "dashboard.jwks").write_text("{")
     private_file(services.root, "dashboard").write_text("{")
     assert core.require(call(token)) == "dashboard"
-    assert token_of(dashboard.headers("core")) == token
+    assert token_of(dashboard.headers("intelligence")) == token
     services.directory.ensure(NAMES)
-    assert core.require(call(token_of(dashboard.headers("core")))) == "dashboard"
+    assert core.require(call(token_of(dashboard.headers("intelligence")))) == "dashboard"
 
 
 def test_keys_are_for_this_user_alone(services: Services) -> None:
@@ -441,14 +446,14 @@ def _inline(_folder: Path, private: PrivateJwk, public: Jwks) -> tuple[str, str]
 
 @pytest.mark.parametrize("form", [_as_files, _inline])
 def test_keys_as_settings(tmp_path: Path, form: Callable[[Path, PrivateJwk, Jwks], tuple[str, str]]) -> None:
-    mine, theirs = generate("core"), generate("dashboard")
+    mine, theirs = generate("intelligence"), generate("dashboard")
     public = Jwks(keys=(mine.public(), theirs.public()))
 
     def trust(jwk: PrivateJwk) -> ServiceTrust:
         private_key, public_keys = form(tmp_path, jwk, public)
         return trust_of(TrustSettings(service=jwk.service, private_key=private_key, public_keys=public_keys))
 
-    headers = trust(theirs).headers("core")
+    headers = trust(theirs).headers("intelligence")
     assert trust(mine).require(call(token_of(headers))) == "dashboard"
 
 
@@ -456,10 +461,10 @@ def test_keys_as_settings(tmp_path: Path, form: Callable[[Path, PrivateJwk, Jwks
     "given",
     [
         {},
-        {"service": "core"},
-        {"service": "core", "private_key": "{}", "public_keys": '{"keys":[]}'},
-        {"service": "core", "directory": "/nowhere"},
-        {"service": "core", "private_key": "{", "public_keys": '{"keys":[{"kty":"oct"}]}'},
+        {"service": "intelligence"},
+        {"service": "intelligence", "private_key": "{}", "public_keys": '{"keys":[]}'},
+        {"service": "intelligence", "directory": "/nowhere"},
+        {"service": "intelligence", "private_key": "{", "public_keys": '{"keys":[{"kty":"oct"}]}'},
     ],
 )
 def test_settings_that_cannot_work_are_said_at_the_start(given: dict[str, str]) -> None:
@@ -469,7 +474,7 @@ def test_settings_that_cannot_work_are_said_at_the_start(given: dict[str, str]) 
 
 def test_the_key_of_another_service_is_noticed(services: Services) -> None:
     settings = TrustSettings(
-        service="core",
+        service="intelligence",
         private_key=str(private_file(services.root, "dashboard")),
         public_keys=str(public_folder(services.root)),
     )
@@ -478,8 +483,8 @@ def test_the_key_of_another_service_is_noticed(services: Services) -> None:
 
 
 def test_no_key_is_shown_where_settings_are(services: Services) -> None:
-    secret = own_key(services, "core")
-    settings = TrustSettings(service="core", private_key=msgspec.json.encode(secret).decode())
+    secret = own_key(services, "intelligence")
+    settings = TrustSettings(service="intelligence", private_key=msgspec.json.encode(secret).decode())
     assert secret.d not in repr(settings)
 
 
@@ -491,17 +496,19 @@ def test_a_name_that_is_none_gets_no_key(name: str) -> None:
 
 def test_a_key_that_is_no_point_is_refused() -> None:
     with pytest.raises(ConfigurationError):
-        PublicJwk(kty="OKP", crv="Ed25519", x="AAAA", kid="k", service="core").key()
+        PublicJwk(kty="OKP", crv="Ed25519", x="AAAA", kid="k", service="intelligence").key()
 
 
 def test_keys_for_services_that_nobody_starts_for_us(tmp_path: Path) -> None:
-    for name in ("core", "dashboard", "core"):
+    for name in ("intelligence", "dashboard", "intelligence"):
         done = CliRunner().invoke(trust_group, ["keygen", name, "--out", str(tmp_path)])
         assert done.exit_code == 0
         assert done.output.splitlines()[0] == str(private_file(tmp_path, name))
-    core, dashboard = (trust_of(TrustSettings(service=name, directory=str(tmp_path))) for name in ("core", "dashboard"))
-    assert core.require(call(token_of(dashboard.headers("core")))) == "dashboard"
-    assert dashboard.require(call(token_of(core.headers("dashboard")))) == "core"
+    core, dashboard = (
+        trust_of(TrustSettings(service=name, directory=str(tmp_path))) for name in ("intelligence", "dashboard")
+    )
+    assert core.require(call(token_of(dashboard.headers("intelligence")))) == "dashboard"
+    assert dashboard.require(call(token_of(core.headers("dashboard")))) == "intelligence"
     refused = CliRunner().invoke(trust_group, ["keygen", "../core", "--out", str(tmp_path)])
     assert isinstance(refused.exception, ConfigurationError)
 
@@ -522,14 +529,14 @@ async def test_a_handler_that_forgets_to_ask_is_guarded_all_the_same(services: S
         return web.Response(text="secret")
 
     routes = [web.get("/internal/v1/usage", handle), web.get("/v1/usage", handle)]
-    async with TestClient(TestServer(create_app(routes, services.trust("core")))) as client:
+    async with TestClient(TestServer(create_app(routes, services.trust("intelligence")))) as client:
         for path in ("/internal/v1/usage", "/internal/v1/none", "/internal", "/%69nternal/v1/usage"):
             answer = await client.get(path)
             assert answer.status == 401, path
             assert (await answer.json())["code"] == "trust.refused"
             assert answer.headers["WWW-Authenticate"].startswith("Bearer")
         assert (await client.get("/v1/usage")).status == 200
-        headers = services.trust("dashboard").headers("core")
+        headers = services.trust("dashboard").headers("intelligence")
         assert await (await client.get("/internal/v1/usage", headers=headers)).text() == "secret"
         assert (await client.get("/internal/v1/none", headers=headers)).status == 404
         wrong = services.trust("dashboard").headers("dashboard")

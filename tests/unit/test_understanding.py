@@ -314,3 +314,25 @@ def test_whatever_the_order_of_answers_a_conversation_keeps_its_own(
             assert order == sorted(order)
 
     asyncio.run(run())
+
+
+async def test_who_leaves_finishes_what_is_in_hand_and_begins_nothing() -> None:
+    desk = Desk()
+    gate, classify = asyncio.Event(), desk.classifier.classify
+
+    async def held(heard: Sequence[Heard]) -> list[tuple[Insight, ...]]:
+        await gate.wait()
+        return await classify(heard)
+
+    desk.classifier.classify = held  # type: ignore[method-assign]
+    first = asyncio.ensure_future(desk.hear(said(1, "repair")))
+    await asyncio.sleep(0)
+    desk.understanding.leave()
+    later = asyncio.ensure_future(desk.hear(said(2, "repair")))
+    gate.set()
+    await first
+    assert desk.understanding.in_hand == 0
+    assert [found.utterance_id for found in desk.results.published] == ["c:0:1"]
+    later.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await later

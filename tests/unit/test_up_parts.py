@@ -13,6 +13,7 @@ from quickcomm.entrypoints.settings import Settings
 from quickcomm.entrypoints.up import modules, ports
 from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.entrypoints.up.modules import SHAPES, Site, clusters, rows
+from quickcomm.intelligence.model.settings import StoreSettings
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.topology.module import Tail
 
@@ -21,14 +22,14 @@ def layout(path: Path) -> Layout:
     return Layout(DataDirectory(path))
 
 
-def site(path: Path) -> Site:
+def site(path: Path, settings: Settings | None = None) -> Site:
     return Site(
         layout=layout(path),
-        settings=Settings(),
+        settings=settings or Settings(),
         public_url="https://x:8443",
         redis_url="unix:///v.sock",
         flags=("--log-level", "info"),
-        engine_flags=("--stt-model", "base"),
+        engines={"stt_model": "base", "pack": "hospitality", "llm_url": "http://llm"},
     )
 
 
@@ -78,24 +79,54 @@ def test_the_monolith_serves_every_purpose(tmp_path: Path) -> None:
     assert program.environment["QUICKCOMM_INSTANCE_SOCKET"] == "/m.sock"
     assert program.environment["QUICKCOMM_INSTANCE_NAME"] == "monolith-1"
     assert program.environment["QUICKCOMM_REDIS_URL"] == "unix:///v.sock"
-    assert program.command[-4:] == ("--log-level", "info", "--stt-model", "base")
+    assert program.command[-8:] == (
+        *("--log-level", "info", "--pack", "hospitality"),
+        *("--stt-model", "base", "--llm-url", "http://llm"),
+    )
     assert program.drain_s > Settings().audio.drain_s
 
 
 def test_a_shape_that_does_not_serve_every_purpose_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modules, "SHAPES", {"half": lambda site: SHAPES["services"](site)[1:]})
+    monkeypatch.setattr(modules, "SHAPES", {"half": lambda site: SHAPES["services"](site)[2:]})
     with pytest.raises(ConfigurationError, match="health, live, page, rest"):
         rows("half", site(tmp_path))
 
 
-def test_as_services_sound_goes_to_the_core_and_all_else_to_the_dashboard(tmp_path: Path) -> None:
+def test_as_services_sound_goes_to_audio_and_all_else_to_the_dashboard(tmp_path: Path) -> None:
     found = rows("services", site(tmp_path))
-    assert clusters(found) == {**dict.fromkeys(Purpose, "dashboard"), Purpose.AUDIO: "core"}
-    assert [row.module.name for row in found] == ["dashboard", "core"]
-    dashboard, core = (row.module.program(f"{row.module.name}-1", "/x.sock").command for row in found)
-    assert "--stt-model" in core
-    assert "--stt-model" not in dashboard
-    assert "--log-level" in dashboard
+    assert clusters(found) == {**dict.fromkeys(Purpose, "dashboard"), Purpose.AUDIO: "audio"}
+    assert [row.module.name for row in found] == ["dashboard", "intelligence", "audio"]
+    flags = {row.module.name: row.module.program(f"{row.module.name}-1", "/x.sock").command for row in found}
+    assert {name for name, command in flags.items() if "--stt-model" in command} == {"audio"}
+    assert {name for name, command in flags.items() if "--llm-url" in command} == {"intelligence"}
+    assert {name for name, command in flags.items() if "--pack" in command} == {"audio", "intelligence"}
+    assert all("--log-level" in command for command in flags.values())
+
+
+def test_in_a_file_intelligence_is_one_process_and_on_a_server_as_many_as_partitions(tmp_path: Path) -> None:
+    alone = next(row.module for row in rows("services", site(tmp_path)) if row.module.name == "intelligence")
+    with pytest.raises(ConfigurationError, match="QUICKCOMM_INTELLIGENCE_DATABASE_URL"):
+        alone.check(2)
+    settings = Settings(intelligence=StoreSettings(database_url="postgresql://db/q"))
+    several = next(
+        row.module for row in rows("services", site(tmp_path, settings)) if row.module.name == "intelligence"
+    )
+    several.check(8)
+    with pytest.raises(ConfigurationError, match="partitions"):
+        several.check(9)
+
+
+def test_each_of_several_processes_answers_its_operator_at_a_socket_of_its_own(tmp_path: Path) -> None:
+    place = layout(tmp_path / "d")
+    place.create()
+    for name in ("intelligence-1", "intelligence-2", "audio-1"):
+        place.administration(name).touch()
+    assert place.administrations("intelligence") == [
+        place.administration("intelligence-1"),
+        place.administration("intelligence-2"),
+    ]
+    far = layout(tmp_path / ("x" * 90))
+    assert len(str(far.administration("intelligence-99"))) < 108
 
 
 def test_a_monolith_does_not_begin_without_the_cards_that_a_dashboard_of_its_own_has(tmp_path: Path) -> None:

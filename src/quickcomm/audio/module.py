@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from quickcomm.audio.adapters.engines import engine_class
 from quickcomm.audio.adapters.link import DashboardLink
-from quickcomm.audio.adapters.recorder import FlacRecorder
+from quickcomm.audio.adapters.recorder import FlacRecorder, Folder, Shelf
 from quickcomm.audio.adapters.silero import Silero
 from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
 from quickcomm.audio.adapters.tables import conversations, events
@@ -30,6 +30,7 @@ from quickcomm.audio.service.offline import transcribe_offline
 from quickcomm.audio.service.transcriber import Transcriber
 from quickcomm.contracts.conversations import ConversationChanged
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
+from quickcomm.contracts.reading import reader
 from quickcomm.contracts.timing import Latency
 from quickcomm.kernel.bus import Bus, BusUnavailableError, Delivery, RejectedError
 from quickcomm.kernel.clock import Clock
@@ -41,7 +42,9 @@ from quickcomm.kernel.telemetry import tracing
 GROUP: Final = "audio"
 STUCK_AFTER_S: Final = 10.0
 RETRY_S: Final = 1.0
-_insights = msgspec.json.Decoder(InsightsFound)
+PURGE_TURN_S: Final = 3_000
+"""Shorter than the hour after which everybody tries again."""
+_insights = reader(InsightsFound)
 
 log = structlog.get_logger(__name__)
 
@@ -49,10 +52,14 @@ log = structlog.get_logger(__name__)
 class Places(msgspec.Struct, frozen=True, kw_only=True):
     """Where things are kept."""
 
-    recordings: Path | None = None
-    """The sound of utterances; None keeps none."""
+    recordings: Path | str | None = None
+    """The sound of utterances: a directory, or `s3://bucket/prefix`; None keeps none."""
+    recordings_endpoint: str | None = None
+    """Where the bucket is, if not at Amazon's."""
     redis_url: str | None = None
     """Conversations, in this Valkey and not in the database."""
+    owner: str = "monolith"
+    """There: a name that one process has at a time."""
 
 
 class AudioHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +76,7 @@ class Audio:
         self,
         *,
         settings: AudioSettings,
-        database: Database,
+        database: Database | None,
         bus: Bus,
         clock: Clock,
         engine: SpeechToText,
@@ -77,14 +84,16 @@ class Audio:
         authenticate: Authenticate,
         places: Places = Places(),  # noqa: B008 - frozen
     ) -> None:
+        """`database`: None where nothing is kept in one, and `places` has a Valkey."""
         self._database = database
         self._bus = bus
-        self._store = _in_valkey(places.redis_url, clock) if places.redis_url else SqlSessions(database, clock)
+        self._store = _sessions(places, database, clock)
         self._transcriber = Transcriber(engine, clock)
         capacity = 2 * settings.max_sessions
         interval = settings.ack_interval_ms / 1000
         self._front_end = FrontEnd(Silero(), clock, capacity=capacity, snapshot_every_s=interval)
-        self._recorder = None if places.recordings is None else FlacRecorder(places.recordings)
+        shelf = _shelf(places, clock)
+        self._recorder = None if shelf is None else FlacRecorder(shelf)
         tools = Tools(
             settings=settings,
             clock=clock,
@@ -100,7 +109,8 @@ class Audio:
         self.routes = self._socket.routes
 
     def migrate(self) -> None:
-        self.migrate_tables(self._database)
+        if self._database is not None:
+            self.migrate_tables(self._database)
 
     @staticmethod
     def migrate_tables(database: Database) -> None:
@@ -141,10 +151,11 @@ class Audio:
             tasks.create_task(self._manager.sweep_forever(), name="audio:sweep")
             tasks.create_task(self._socket.check_forever(), name="audio:keys")
             tasks.create_task(self._bus.subscribe(INSIGHTS, GROUP, self._answer), name="audio:insights")
+            tasks.create_task(self._store.listen(self._manager.told), name="audio:mail")
 
-    async def drain(self) -> None:
-        """Stop intake, let utterances in hand come out, send the clients away."""
-        await self._manager.drain()
+    async def drain(self, *, others: bool = False) -> None:
+        """Stop intake, let utterances in hand come out, send the clients away. `others`: to processes like this one."""
+        await self._manager.drain(others=others)
         await self._socket.aclose()
 
     def close(self) -> None:
@@ -166,9 +177,11 @@ class Audio:
         return await self._store.ledgers(conversation_id)
 
     async def purge(self, before_ns: int) -> int:
-        if self._recorder is not None:
+        """Of several processes one deletes recordings, and all of them conversations, each once."""
+        removed = await self._store.purge(before_ns)
+        if self._recorder is not None and await self._store.turn("recordings", PURGE_TURN_S):
             await self._recorder.purge(before_ns)
-        return await self._store.purge(before_ns)
+        return removed
 
     def health(self) -> AudioHealth:
         alarms = [
@@ -219,10 +232,22 @@ class Audio:
             await self._manager.answered(found)
 
 
-def _in_valkey(url: str, clock: Clock) -> SessionStore:
+def _sessions(places: Places, database: Database | None, clock: Clock) -> SessionStore:
+    if places.redis_url is None:
+        assert database is not None, "conversations are in Valkey, or in a database"  # noqa: S101 - a programming error
+        return SqlSessions(database, clock)
     from quickcomm.audio.adapters.redis_sessions import RedisSessions  # noqa: PLC0415 - where there is no Valkey
 
-    return RedisSessions(url, clock)
+    return RedisSessions(places.redis_url, clock, owner=places.owner)
+
+
+def _shelf(places: Places, clock: Clock) -> Shelf | None:
+    where = places.recordings
+    if where is None or isinstance(where, Path):
+        return None if where is None else Folder(where)
+    from quickcomm.audio.adapters.bucket import Bucket, is_bucket  # noqa: PLC0415 - most sites have none
+
+    return Bucket(where, clock, endpoint=places.recordings_endpoint) if is_bucket(where) else Folder(Path(where))
 
 
 def build_engine(name: str, options: EngineOptions, store: ModelStore) -> SpeechToText:

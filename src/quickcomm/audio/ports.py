@@ -1,7 +1,7 @@
 """What audio needs from outside: an engine, a store, and somewhere to show live captions."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -167,8 +167,17 @@ class FencedError(QuickCommError):
     code = "audio.fenced"
 
 
+Tell = Callable[[str, str, StoredEvent], None]
+"""Called with site, conversation id and an event that is in the log."""
+
+
 class SessionStore(Protocol):
     """Conversations, their checkpoints and their event logs. Every write is conditional on the owner's epoch."""
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may take conversations over."""
+        ...
 
     async def open(self, request: OpenRequest, token: str) -> Stored:
         """Create the conversation, or take it over with its token; `token` is for a new one.
@@ -188,12 +197,23 @@ class SessionStore(Protocol):
         """Store checkpoints; returns the (site, conversation id) pairs that are fenced."""
         ...
 
+    async def fenced(self, progress: Sequence[Progress]) -> list[tuple[str, str]]:
+        """Which of them somebody else owns by now, as `save` tells, but without storing anything."""
+        ...
+
     async def change_state(self, progress: Progress, change: ConversationChanged) -> None:
         """Store a new state with the last checkpoint, and tell the bus. Raises `FencedError`."""
         ...
 
     async def add_insights(self, found: InsightsFound, payload: dict[str, object]) -> StoredEvent | None:
-        """Append an insights event to the log; None where it is there already or nobody knows the conversation."""
+        """Append an insights event to the log; None where it is there already or nobody knows the conversation.
+
+        Where another process owns the conversation, that one is told as well (`listen`).
+        """
+        ...
+
+    async def listen(self, tell: Tell) -> None:
+        """Until cancelled: events that other processes have logged for conversations of this one."""
         ...
 
     async def events(self, site: str, conversation_id: str, after_seq: int) -> list[StoredEvent]:
@@ -209,7 +229,15 @@ class SessionStore(Protocol):
         ...
 
     async def expire(self, before_ns: int, now_ns: int, keep: frozenset[tuple[str, str]]) -> int:
-        """End conversations that nobody has touched since, but for those in `keep`; returns how many."""
+        """End conversations that nobody has touched since, but for those in `keep`; returns how many.
+
+        What a process that is gone for good had live is interrupted now. Of several processes that do this at the same
+        time, one ends each conversation.
+        """
+        ...
+
+    async def turn(self, work: str, for_s: int) -> bool:
+        """Whether this process is the one to do some work; for so many seconds, no other one is."""
         ...
 
     async def purge(self, before_ns: int) -> int:
@@ -233,8 +261,11 @@ class Captions(Protocol):
 
     def watched(self, site: str, channel: str) -> bool: ...
 
-    def published(self, message: UtteranceTranscribed) -> None:
-        """An utterance is durable; the bus brings it as well."""
+    def published(self, message: UtteranceTranscribed, after: str | None) -> None:
+        """An utterance is durable; the bus brings it as well.
+
+        `after`: the one before it in its conversation, `FIRST` where there is none, None where only the bus knows.
+        """
         ...
 
 

@@ -1,4 +1,4 @@
-"""The direct link, a WebSocket that the dashboard opens to every instance that has conversations.
+"""The direct link, a WebSocket that the dashboard opens to every instance that hears or understands.
 
 What must be seen at once goes this way, without a queue: captions, utterances as soon as they are durable, and how the
 instance is. The dashboard says what somebody looks at, and when a card was pushed. All of it may be lost: what is

@@ -1,14 +1,15 @@
 """The dashboard's second face: what an earlier database of it has comes over into the present one.
 
-On the side that has the old tables (a core that once was a monolith), for `create_app`:
+On the side that has the old tables (whoever has the database of a former monolith), for `create_app`:
 
     prepare_source(database); routes(database, lambda request: trust.require(request, "dashboard"))
 
 On the side of the dashboard service, as a task beside `Dashboard.run`, after `Dashboard.migrate`:
 
-    await backfill(database, over_http(lambda: aiohttp.UnixConnector(str(socket())), lambda: trust.headers("core")))
+    source = over_http(lambda: aiohttp.UnixConnector(str(socket())), lambda: trust.headers("intelligence"))
+    await backfill(database, source)
 
-It waits for a core that is away, goes on where it was cut off, and returns at once where it was done before.
+It waits for a source that is away, goes on where it was cut off, and returns at once where it was done before.
 """
 
 from collections.abc import Callable, Sequence

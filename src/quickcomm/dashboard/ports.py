@@ -201,8 +201,8 @@ class Captions(Protocol):
         """Whether somebody is looking, so that making captions is worth the work."""
         ...
 
-    def published(self, message: UtteranceTranscribed) -> None:
-        """An utterance is durable. Within a process the bus brings it as soon."""
+    def published(self, message: UtteranceTranscribed, after: str | None) -> None:
+        """An utterance is durable, and which one came before it. Within a process the bus brings it as soon."""
         ...
 
 

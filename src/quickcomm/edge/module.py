@@ -65,7 +65,15 @@ class Edge:
         names = sorted(set(clusters.values()))
         for name in names:
             self.put_endpoints(name, (serving or {}).get(name, ()))
-        found = tuple(cluster(name, self._settings, self._files.source(f"endpoints-{name}")) for name in names)
+        found = tuple(
+            cluster(
+                name,
+                self._settings,
+                self._files.source(f"endpoints-{name}"),
+                sticky=name == clusters[Purpose.AUDIO],
+            )
+            for name in names
+        )
         self._wanted["cluster_manager.cds.version_text"] = self._files.put(
             CLUSTERS, (*found, *collector(self._settings))
         )

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -25,8 +25,11 @@ CALL_TIMEOUT_S: Final = 600.0
 SHUTDOWN_TIMEOUT_S: Final = 2.0
 OF_THE_PAGE: Final = frozenset({"report", "trace"})
 """Commands that need what the dashboard keeps."""
-OF_BOTH: Final = frozenset({"keys"})
-"""Commands about what is in the store, which every service has at hand."""
+OF_THE_STORE: Final = frozenset({"keys", "dead-letters"})
+"""Commands about what is in the store: under `up`, it is `up` itself that answers."""
+INTELLIGENCE: Final = "intelligence"
+OF_ONE_OF_MANY: Final[Mapping[str, str]] = {"ledger": "audio", "prompts": INTELLIGENCE, "backup": INTELLIGENCE}
+"""Commands that any process of a service can answer, where there are services."""
 Arguments = dict[str, Any]
 Answer = list[dict[str, Any]]
 Command = Callable[[Arguments], Awaitable[Answer]]
@@ -177,37 +180,41 @@ async def administer(
 ) -> Answer:
     """Ask the running server; where none runs, work on the directory itself (unless only a server can answer).
 
-    Where the dashboard is a service of its own, it is asked for what only it knows.
+    Where there are services, the one is asked that knows.
     """
     directory = DataDirectory(data_dir)
-    asked = _asked(directory, command)
-    for socket in _answering(directory, asked, command):
+    own = _own(directory, command)
+    for socket in _answering(directory, own, command):
         try:
             return await ask(socket, command, arguments, timeout_s)
         except aiohttp.ClientConnectionError:
             pass  # left behind by a server that was killed
-    if needs_server and asked[0].path != directory.path:
+    if needs_server and own.path != directory.path:
         raise ConfigurationError(f"The dashboard of {directory.path} does not answer. See: quickcomm status")
     if needs_server:
         raise ConfigurationError(f"No QuickComm is running on {directory.path}. Start one with: quickcomm serve")
-    with asked[0].own():
-        return await _offline(asked[0], directory.path, command, arguments)
+    with own.own():
+        return await _offline(own, directory.path, command, arguments)
 
 
-def _asked(directory: DataDirectory, command: str) -> tuple[DataDirectory, ...]:
-    """Whose local sockets may answer, the first that does; offline, the first one's data."""
-    page, what = directory.dashboard, command.partition(".")[0]
-    if what in OF_THE_PAGE and page.path.is_dir():
-        return (page,)
-    return (directory, page) if what in OF_BOTH else (directory,)
+def _own(directory: DataDirectory, command: str) -> DataDirectory:
+    """Whose local socket may answer, and whose data where nobody runs."""
+    page = directory.dashboard
+    return page if command.partition(".")[0] in OF_THE_PAGE and page.path.is_dir() else directory
 
 
-def _answering(directory: DataDirectory, asked: Sequence[DataDirectory], command: str) -> list[Path]:
-    """Sockets where somebody may know, the best one first. Under `up` keys are made by `up`, whatever else runs."""
+def _answering(directory: DataDirectory, own: DataDirectory, command: str) -> list[Path]:
+    """Sockets where somebody may know, the best one first."""
     from quickcomm.entrypoints.up.layout import Layout  # noqa: PLC0415 - it needs this module's neighbours
 
-    up = [Layout(directory).control] if command.startswith("keys.") else []
-    return [socket for socket in (*up, *(each.socket for each in asked)) if socket.exists()]
+    layout, what = Layout(directory), command.partition(".")[0]
+    found = [layout.control] if what in OF_THE_STORE else []
+    if what in OF_ONE_OF_MANY:
+        found += layout.administrations(OF_ONE_OF_MANY[what])
+    found.append(own.socket)
+    if what == "keys":
+        found.append(directory.dashboard.socket)
+    return [socket for socket in found if socket.exists()]
 
 
 async def ask(socket: Path, command: str, arguments: Arguments, timeout_s: float | None = CALL_TIMEOUT_S) -> Answer:
@@ -225,6 +232,17 @@ async def ask(socket: Path, command: str, arguments: Arguments, timeout_s: float
     return rows
 
 
+def _database(directory: DataDirectory, site: Path, command: str) -> Path | str:
+    """Where it is kept: where there are services, what intelligence has may be in a database elsewhere."""
+    if OF_ONE_OF_MANY.get(command.partition(".")[0]) == INTELLIGENCE and DataDirectory(site).dashboard.path.is_dir():
+        from quickcomm.entrypoints.intelligence_settings import load_intelligence_settings  # noqa: PLC0415
+
+        url = load_intelligence_settings(site, {}).intelligence.database_url
+        if url is not None:
+            return url
+    return directory.database
+
+
 async def _offline(directory: DataDirectory, site: Path, command: str, arguments: Arguments) -> Answer:
     """`site`: the data directory of all of it, where the settings are."""
     from quickcomm.kernel.bus.sql import SqlBus  # noqa: PLC0415 - see above
@@ -237,12 +255,13 @@ async def _offline(directory: DataDirectory, site: Path, command: str, arguments
 
         check_here(directory)
     clock = SystemClock()
-    database = Database(directory.database)
+    where = _database(directory, site, command)
+    database = Database(where)
     database.open()
     try:
         keys = SqlKeys(database, clock)
         bus = SqlBus(database, clock)
-        if command != "trace":
+        if command != "trace" and isinstance(where, Path):
             keys.migrate()
             bus.migrate()
 

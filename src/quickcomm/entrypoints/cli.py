@@ -30,12 +30,14 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "dead-letters": ("cli_admin:dead_letters_group", "What could not be handled, and why."),
     "backup": ("cli_admin:backup_command", "Save the whole site while it runs."),
     "restore": ("cli_admin:restore_command", "Put a backup back while nothing runs."),
+    "bench": ("cli_bench:bench_group", "Measure this machine; compare the monolith with services."),
     "dev": ("cli_dev:dev_group", "Tools for development: a fake language model."),
     "doctor": ("cli_doctor:doctor_command", "Check this machine, the models and the running parts."),
 }
 PROCESSES: Final[dict[str, str]] = {
-    "core": "cli_services:core_command",
+    "audio": "cli_services:audio_command",
     "dashboard": "cli_services:dashboard_command",
+    "intelligence": "cli_services:intelligence_command",
 }
 """What `up` starts: each has its `--help`, but nobody needs to know of them."""
 

@@ -1,4 +1,4 @@
-"""`quickcomm core` and `quickcomm dashboard`: the processes of `up --shape services`, which starts them."""
+"""`quickcomm audio`, `intelligence`, `dashboard`: the processes of `up --shape services`, which starts them."""
 
 import os
 import sys
@@ -39,28 +39,63 @@ def dashboard_command(data_dir: Path, log_level: str, *, log_json: bool) -> None
     uvloop.run(serve_dashboard(settings, data_dir, _ready("dashboard")))
 
 
-@click.command("core")
+@click.command("audio")
 @data_dir_option
 @click.option("--pack", help="Site pack [default: hospitality].")
 @click.option("--stt-model", help="Whisper model [default: tiny.en].")
+@_log_options
+def audio_command(data_dir: Path, pack: str | None, stt_model: str | None, log_level: str, *, log_json: bool) -> None:
+    """Sound in, transcripts out, as a service of its own; one of several processes. Started by: quickcomm up.
+
+    Settings as for `serve`. Conversations are kept in the store.
+    """
+    from quickcomm.entrypoints.audio_service import serve_audio  # noqa: PLC0415 - heavy, and not needed for --help
+    from quickcomm.entrypoints.audio_settings import AudioServiceSettings  # noqa: PLC0415
+    from quickcomm.entrypoints.setting_sources import read_settings  # noqa: PLC0415
+
+    set_up_logs(log_level, as_json=log_json)
+    flags: dict[str, object] = {"pack": pack, **_model_flag(stt_model)}
+    settings = read_settings(AudioServiceSettings, data_dir, flags)
+    if not uvloop.run(serve_audio(settings, data_dir, _ready("audio"))):
+        click.echo("Stopped while starting.", err=True)
+    _leave()
+
+
+@click.command("intelligence")
+@data_dir_option
+@click.option("--pack", help="Site pack [default: hospitality].")
 @click.option("--llm-url", help="OpenAI-compatible language model [default: none].")
 @click.option("--llm-model", help="Its name.")
 @_log_options
-def core_command(data_dir: Path, stt_model: str | None, log_level: str, *, log_json: bool, **given: str | None) -> None:
-    """Audio and intelligence in one process, without a dashboard. Started by: quickcomm up --shape services."""
-    from quickcomm.entrypoints.core_service import serve_core  # noqa: PLC0415 - heavy, and not needed for --help
-    from quickcomm.entrypoints.settings import load_settings  # noqa: PLC0415
+def intelligence_command(data_dir: Path, log_level: str, *, log_json: bool, **given: str | None) -> None:
+    """Understands what is said, as a service of its own. Started by: quickcomm up --shape services.
+
+    Settings as for `serve`. Keeps prompts, costs and results in the site's database, or in PostgreSQL:
+    QUICKCOMM_INTELLIGENCE_DATABASE_URL. Then there can be several.
+    """
+    from quickcomm.entrypoints.intelligence_service import serve_intelligence  # noqa: PLC0415 - heavy
+    from quickcomm.entrypoints.intelligence_settings import load_intelligence_settings  # noqa: PLC0415
 
     set_up_logs(log_level, as_json=log_json)
-    flags: dict[str, object] = {name.replace("llm_", "llm."): value for name, value in given.items()}
-    if stt_model:
-        flags["stt.model_path" if Path(stt_model).is_dir() else "stt.model"] = stt_model
-    settings = load_settings(data_dir, flags)
-    if not uvloop.run(serve_core(settings, data_dir, _ready("core"))):
+    settings = load_intelligence_settings(
+        data_dir, {name.replace("llm_", "llm."): value for name, value in given.items()}
+    )
+    if not uvloop.run(serve_intelligence(settings, data_dir, _ready("intelligence"))):
         click.echo("Stopped while starting.", err=True)
+    _leave()
+
+
+def _model_flag(stt_model: str | None) -> dict[str, object]:
+    if not stt_model:
+        return {}
+    return {"stt.model_path" if Path(stt_model).is_dir() else "stt.model": stt_model}
+
+
+def _leave() -> None:
+    """As `serve` does: an engine's thread may still be deep in native code."""
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # as `serve` does: an engine's thread may still be deep in native code
+    os._exit(0)
 
 
 def _ready(service: str) -> Callable[[str], None]:

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +22,8 @@ from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.kernel.errors import ConfigurationError
 
 SHAPES: Final = ("monolith", "services")
+ENGINES: Final = ("pack", "stt_model", "llm_url", "llm_model")
+"""Options that go on to the processes that hear and understand."""
 DOWN_WITHIN_S: Final = 120.0
 LOOK_EVERY_S: Final = 0.1
 
@@ -71,7 +72,7 @@ def up_command(shape: str, data_dir: Path, *, detach: bool, detached: bool, **gi
         redis_url=given["redis_url"] or settings.redis_url,
         new_store=given["new_store"],
         flags=("--log-level", given["log_level"], *(["--log-json"] if given["log_json"] else [])),
-        engine_flags=tuple(_engine_flags(given)),
+        engines={name: str(given[name]) for name in ENGINES if given[name] is not None},
     )
     if not _loopback(settings.host) and options.tls is None:
         click.echo(f"Listening on {settings.host} without TLS: give --tls-cert and --tls-key.", err=True)
@@ -183,13 +184,6 @@ async def _first_key(data_dir: Path, url: str) -> None:
     [made] = await administer(data_dir, "keys.create", {"role": "admin", "name": "first start"})
     click.echo("First start. Sign in with this link (it is shown only once):")
     click.echo(f"  {url}/#key={made['key']}")
-
-
-def _engine_flags(given: dict[str, Any]) -> Iterator[str]:
-    """What goes on to the processes that hear and understand."""
-    for name in ("pack", "stt_model", "llm_url", "llm_model"):
-        if given[name] is not None:
-            yield from (f"--{name.replace('_', '-')}", str(given[name]))
 
 
 def _loopback(host: str) -> bool:

@@ -1,4 +1,4 @@
-"""Audio and intelligence over one database: a part of the monolith, or a process of its own beside a dashboard."""
+"""Audio and intelligence over one database: all of the monolith but its dashboard."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from quickcomm.audio.module import Audio, Caller, Captions, Places, SpeechToText
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.link import InstanceStatus
 from quickcomm.entrypoints.administration import Command, back_ups, dead_letters, keys_of, ledgers_of
-from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.entrypoints.data_directory import DataDirectory, recordings_of
 from quickcomm.entrypoints.process import purge_forever, rfc3339
 from quickcomm.entrypoints.prompt_administration import PromptAdministration
 from quickcomm.entrypoints.settings import Settings
@@ -26,7 +26,6 @@ from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.keys import Authenticator, key_store
 from quickcomm.kernel.site_pack import load_pack
 from quickcomm.kernel.storage import Database
-from quickcomm.kernel.telemetry import MODULES
 from quickcomm.kernel.telemetry.settings import budget_with_model
 from quickcomm.kernel.telemetry.setup import start_tracing, stop_tracing
 
@@ -54,8 +53,7 @@ class Core:
 
     audio: Audio
 
-    def __init__(self, settings: Settings, directory: DataDirectory, engines: Engines, *, to_the_page: bool) -> None:
-        """`to_the_page`: whether utterances end in this process, too."""
+    def __init__(self, settings: Settings, directory: DataDirectory, engines: Engines) -> None:
         self.settings = settings
         self.clock = SystemClock()
         self.database = Database(directory.database)
@@ -63,10 +61,7 @@ class Core:
         self.key_store = key_store(settings.redis_url, self.database, self.clock)
         self.keys = Authenticator(self.key_store, self.clock, settings.keys)
         self.budget = budget_with_model(settings.budgets, settings.llm.budget_s if engines.model else 0.0)
-        modules, process = (MODULES, "monolith") if to_the_page else (MODULES - {"dashboard"}, "core")
-        self.traces = start_tracing(
-            settings.telemetry, self.clock, lambda: self.budget, modules=modules, process=process
-        )
+        self.traces = start_tracing(settings.telemetry, self.clock, lambda: self.budget)
         self.intelligence = self._understanding(engines)
         self._directory = directory
         self._engines = engines
@@ -83,7 +78,8 @@ class Core:
             captions=captions,
             authenticate=self._authenticate,
             places=Places(
-                recordings=self._directory.recordings if self.settings.storage.recordings else None,
+                recordings=recordings_of(self.settings.storage, self._directory),
+                recordings_endpoint=self.settings.storage.recordings_endpoint,
                 redis_url=self.settings.redis_url,
             ),
         )
@@ -106,17 +102,14 @@ class Core:
             **traces,
         }
 
-    async def drain(self, mine: Callable[[str], bool] = lambda _: True) -> None:
-        """Intake first, then what it caused: nothing that was heard is left behind.
-
-        `mine`: whose messages (`stream/group`) must be handled before this process may go.
-        """
+    async def drain(self) -> None:
+        """Intake first, then what it caused: nothing that was heard is left behind."""
         log.info("server.draining")
         self.intelligence.drain()
         await self.audio.drain()
         with contextlib.suppress(TimeoutError, QuickCommError):  # a store that is away keeps what waits
             async with asyncio.timeout(CATCH_UP_S + self.intelligence.catch_up_s):
-                while any(count for name, count in (await self.bus.backlog()).items() if mine(name)):  # noqa: ASYNC110
+                while any((await self.bus.backlog()).values()):  # noqa: ASYNC110
                     await asyncio.sleep(LOOK_EVERY_S)  # only the table knows
 
     async def purge(self, before_ns: int) -> int:

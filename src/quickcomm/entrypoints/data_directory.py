@@ -6,13 +6,14 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import platformdirs
 from filelock import FileLock, Timeout
 
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
+from quickcomm.kernel.settings import StorageSettings
 
 DATABASE: Final = "quickcomm.sqlite"
 DASHBOARD: Final = "dashboard"
@@ -26,6 +27,13 @@ def default_data_dir() -> Path:
     return Path(os.environ.get("QUICKCOMM_DATA_DIR") or platformdirs.user_data_path("quickcomm"))
 
 
+def recordings_of(settings: StorageSettings, directory: "DataDirectory") -> Path | str | None:
+    """Where the sound of utterances goes: a directory, or a URL; None where it is not kept."""
+    if not settings.recordings:
+        return None
+    return settings.recordings_url or directory.recordings
+
+
 class Running(msgspec.Struct, frozen=True, kw_only=True):
     """The process that owns the directory."""
 
@@ -33,6 +41,30 @@ class Running(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     version: str
     module: str = "monolith"
+
+
+class Post(Protocol):
+    """Where a process answers on a local socket, and says that it does."""
+
+    @property
+    def socket(self) -> Path: ...
+
+    def announce(self, running: Running) -> None: ...
+
+
+class InstancePost:
+    """Of one of several processes of a module: beside the socket where it serves."""
+
+    def __init__(self, instance_socket: str) -> None:
+        self.socket = admin_socket_of(instance_socket)
+
+    def announce(self, running: Running) -> None:
+        """Its lease says all of it."""
+
+
+def admin_socket_of(instance_socket: str) -> Path:
+    """`run/audio-1.sock` → `run/audio-1.admin.sock`."""
+    return Path(instance_socket).with_suffix(".admin.sock")
 
 
 class DataDirectoryBusyError(ConfigurationError):

@@ -31,7 +31,7 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
 class Monolith:
     def __init__(self, settings: Settings, directory: DataDirectory, engines: Engines) -> None:
         self._settings = settings
-        self._core = core = Core(settings, directory, engines, to_the_page=True)
+        self._core = core = Core(settings, directory, engines)
         self._dashboard = Dashboard(
             database=core.database,
             bus=core.bus,

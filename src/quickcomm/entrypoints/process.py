@@ -17,7 +17,7 @@ from aiohttp import web
 
 from quickcomm import __version__
 from quickcomm.entrypoints.administration import Answering, admin_socket
-from quickcomm.entrypoints.data_directory import DataDirectory, Running
+from quickcomm.entrypoints.data_directory import Post, Running
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import DirectoryRegistry, Instance, registered
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
@@ -53,12 +53,12 @@ class Duty(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Process:
-    def __init__(self, module: str, address: Address, directory: DataDirectory) -> None:
+    def __init__(self, module: str, address: Address, post: Post) -> None:
         self.module = module
         self.url = ""
         self.started = datetime.now(UTC)
         self._address = address
-        self._directory = directory
+        self._post = post
 
     def row(self, *, healthy: bool) -> dict[str, Any]:
         """The beginning of its line in `quickcomm status`."""
@@ -115,9 +115,9 @@ class Process:
                 port = runner.addresses[0][1]
                 host = "127.0.0.1" if address.host in {"0.0.0.0", "::"} else address.host
                 self.url = f"http://{host}:{port}"
-            async with admin_socket(duty.administration, self._directory.socket):
+            async with admin_socket(duty.administration, self._post.socket):
                 me = Running(pid=os.getpid(), url=self.url, version=__version__, module=self.module)
-                self._directory.announce(me)
+                self._post.announce(me)
                 yield
         finally:
             await runner.cleanup()

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from quickcomm.entrypoints.administration import Answer, Arguments, Command
-from quickcomm.entrypoints.settings import load_settings
+from quickcomm.entrypoints.intelligence_settings import load_intelligence_settings
 from quickcomm.intelligence.module import Intelligence, Prompting, StoredPrompt, labelled_set
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.site_pack import load_pack
@@ -107,5 +107,5 @@ def _row(record: msgspec.Struct, name: str = "") -> dict[str, Any]:
 def offline_commands(database: Database, clock: Clock, data_dir: Path) -> Mapping[str, Command]:
     """For a directory on which no server runs: all but evaluating."""
     Intelligence.migrate_tables(database)
-    prompting = Prompting(database, load_pack(load_settings(data_dir).pack), clock)
+    prompting = Prompting(database, load_pack(load_intelligence_settings(data_dir, {}).pack), clock)
     return PromptAdministration(prompting).commands()

@@ -19,9 +19,11 @@ FILE: Final = "quickcomm.toml"
 LARGEST: Final = 10**9
 SPEECH_DATA: Final = "QUICKCOMM_SPEECH_DATA"
 SECTIONS: Final = (
-    *("audio", "stt", "llm", "answers", "usage", "summaries", "dashboard", "keys", "storage"),
-    *("edge", "instance", "trust", "telemetry", "budgets"),
+    *("audio", "stt", "llm", "answers", "usage", "summaries", "intelligence", "dashboard", "keys"),
+    *("storage", "edge", "priority", "instance", "trust", "telemetry", "budgets"),
 )
+SIGNED: Final = "priority."
+"""Settings that may be below 0."""
 IGNORED: Final = frozenset({"QUICKCOMM_KEY", "QUICKCOMM_URL", "QUICKCOMM_DATA_DIR", SPEECH_DATA})
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -45,13 +47,13 @@ def read_settings(
     except MALFORMED as error:
         raise ConfigurationError(f"A setting is wrong: {error}. See docs/settings.md.") from error
     for name, number in _numbers(settings):
-        if not (math.isfinite(number) and 0 <= number <= LARGEST):
+        if not name.startswith(SIGNED) and not (math.isfinite(number) and 0 <= number <= LARGEST):
             raise ConfigurationError(f"A setting is wrong: {name} must be a number from 0. See docs/settings.md.")
     return settings
 
 
 def _numbers(settings: msgspec.Struct, prefix: str = "") -> Iterator[tuple[str, float]]:
-    """Every number, with its name: none of them makes sense below 0, or without an end."""
+    """Every number, with its name: but for a few, none of them makes sense below 0, or without an end."""
     for name, value in msgspec.structs.asdict(settings).items():
         if isinstance(value, msgspec.Struct):
             yield from _numbers(value, f"{prefix}{name}.")

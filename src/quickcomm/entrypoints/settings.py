@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import platformdirs
 
 # Not from the modules' faces: those load the whole server, and every command reads this file.
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.dashboard.ports import DashboardSettings
 from quickcomm.edge.model.settings import EdgeSettings
+from quickcomm.entrypoints.audio_settings import SttSettings, cache_of
 from quickcomm.entrypoints.setting_sources import FILE, SECTIONS, SPEECH_DATA, read_settings
 from quickcomm.intelligence.model.cache import CacheSettings
-from quickcomm.intelligence.model.settings import LlmSettings
+from quickcomm.intelligence.model.settings import LlmSettings, StoreSettings
 from quickcomm.intelligence.model.settings import check as check_llm
 from quickcomm.intelligence.model.talk import SummarySettings
 from quickcomm.intelligence.model.usage import UsageSettings
@@ -21,19 +21,9 @@ from quickcomm.kernel.keys import KeySettings
 from quickcomm.kernel.settings import InstanceSettings, StorageSettings, TrustSettings
 from quickcomm.kernel.site_pack import DEFAULT_PACK
 from quickcomm.kernel.telemetry.settings import Budget, TelemetrySettings
+from quickcomm.topology.model.settings import PrioritySettings
 
 __all__ = ["FILE", "SECTIONS", "SPEECH_DATA", "Settings", "SttSettings", "load_settings"]
-
-
-class SttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    engine: str = "whisper"
-    model: str = "tiny.en"
-    model_path: str | None = None
-    """A folder with a CTranslate2 Whisper model."""
-    language: str = "en"
-    workers: int = 2
-    allow_hub: bool = True
-    """Whether a model that is not installed may be fetched from its hub."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,6 +38,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     audio: AudioSettings = AudioSettings()
     stt: SttSettings = SttSettings()
     llm: LlmSettings = LlmSettings()
+    intelligence: StoreSettings = StoreSettings()
     dashboard: DashboardSettings = DashboardSettings()
     keys: KeySettings = KeySettings()
     answers: CacheSettings = CacheSettings()
@@ -55,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     summaries: SummarySettings = SummarySettings()
     storage: StorageSettings = StorageSettings()
     edge: EdgeSettings = EdgeSettings()
+    priority: PrioritySettings = PrioritySettings()
     instance: InstanceSettings = InstanceSettings()
     trust: TrustSettings = TrustSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
@@ -63,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def cache(self) -> Path:
-        return Path(self.cache_dir) if self.cache_dir else platformdirs.user_cache_path("quickcomm")
+        return cache_of(self.cache_dir)
 
 
 def load_settings(

@@ -14,6 +14,8 @@ from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.contracts.usage import DayUsage, UsageReport
 from quickcomm.intelligence.adapters.breaker import CircuitBreaker
 from quickcomm.intelligence.adapters.embedding import MINILM
+from quickcomm.intelligence.adapters.inheriting import inherit
+from quickcomm.intelligence.adapters.link import StatusLink
 from quickcomm.intelligence.adapters.local import build_local_classifier
 from quickcomm.intelligence.adapters.openai_model import OpenAiModel
 from quickcomm.intelligence.adapters.prompting import Prompting, labelled_set
@@ -24,7 +26,17 @@ from quickcomm.intelligence.model.concurrency import Limit
 from quickcomm.intelligence.model.grounding import Grounder
 from quickcomm.intelligence.model.reading import Reader
 from quickcomm.intelligence.model.settings import LlmSettings
-from quickcomm.intelligence.ports import Classifier, Draft, Heard, LanguageModel, ModelAnswer, OpensTask, StoredPrompt
+from quickcomm.intelligence.ports import (
+    Classifier,
+    Draft,
+    Heard,
+    LanguageModel,
+    ModelAnswer,
+    OpensTask,
+    SharedStand,
+    StoredPrompt,
+)
+from quickcomm.intelligence.service.agreement import Agreement
 from quickcomm.intelligence.service.fallback import Fallback
 from quickcomm.intelligence.service.guard import Guard, ModelState
 from quickcomm.intelligence.service.limiter import Limiter
@@ -62,12 +74,17 @@ class Intelligence:
         classifier: Classifier,
         model: LanguageModel | None = None,
         settings: IntelligenceSettings = IntelligenceSettings(),  # noqa: B008 - frozen
+        shared: SharedStand | None = None,
     ) -> None:
-        """`classifier`: the local one. `model`: a language model that goes before it, or None."""
+        """`classifier`: the local one. `model`: a language model that goes before it, or None.
+
+        `shared`: where several processes may do this, by what they agree how it is with the model.
+        """
         self._database = database
         self._bus = bus
         self._local = classifier
-        self._store = SqlResults(database)
+        self._store = SqlResults(database, clock)
+        self._shared = shared
         self._started_ns = clock.now_ns()
         self._settings = settings.llm
         self.prompting = Prompting(database, pack, clock)
@@ -87,6 +104,8 @@ class Intelligence:
             pack=pack.digest,
         )
         self._model = _Model(parts, classifier, self._store, clock, pack.opens_task, settings.llm)
+        if shared is not None:
+            self._model.agree(shared)
         fallback = self._model.fallback
         self._understanding = Understanding(
             fallback, self._store, clock, pack.opens_task, alone=lambda: fallback.available
@@ -171,6 +190,16 @@ class Intelligence:
         if self._model is not None:
             self._model.renewal.stop()
 
+    def leave(self) -> None:
+        """As `drain`, where another process goes on: begin nothing more, whoever waits for it."""
+        self.drain()
+        self._understanding.leave()
+
+    @property
+    def busy(self) -> bool:
+        """Whether utterances are in hand."""
+        return self._understanding.in_hand > 0
+
     async def purge(self, before_ns: int) -> None:
         await self._store.purge(before_ns)
         await self._side.purge(before_ns)
@@ -178,6 +207,8 @@ class Intelligence:
     async def aclose(self) -> None:
         """Write what is left. May be called again."""
         await self._side.aclose()
+        if self._shared is not None:
+            await self._shared.aclose()
         if self._model is not None:
             await self._model.language_model.aclose()
 
@@ -200,12 +231,19 @@ class _Model:
         self._llm = LlmClassifier(parts, self._limiter, self._guard, clock, settings)
         self.fallback = Fallback(self._llm, local, self._guard, clock, settings.budget_s)
         self.renewal = Renewal(self._llm, self.fallback, results, results, clock, opens_task)
+        self._agreement: Agreement | None = None
+
+    def agree(self, shared: SharedStand) -> None:
+        """From now on, have one stand with others."""
+        self._agreement = Agreement(self._guard, shared)
 
     def status(self) -> dict[str, Any]:
         return {"model": self.language_model.model, "concurrency_limit": self._limiter.limit}
 
     async def run(self, renew_minutes: float) -> None:
         async with asyncio.TaskGroup() as tasks:
+            if self._agreement is not None:
+                tasks.create_task(self._agreement.run(), name="llm:agreement")
             tasks.create_task(self._guard.watch(self._llm.probe), name="llm:watch")
             tasks.create_task(self.renewal.run(renew_minutes), name="llm:renewal")
 
@@ -234,6 +272,13 @@ def _examined(parts: Parts, local: Classifier, side: SideWork) -> Examined:
     return Examined(model=parts.model, spent=spent, prepare=prepare, finish=finish)
 
 
+def share_stand(redis_url: str) -> SharedStand:
+    """By what processes agree, in that Valkey. Raises `ConfigurationError`."""
+    from quickcomm.intelligence.adapters.shared_breaker import RedisStand  # noqa: PLC0415 - where there is no Valkey
+
+    return RedisStand(redis_url)
+
+
 def build_classifier(pack: SitePack, cache: Path) -> Classifier:
     """The local classifier of a pack; learns it at the first start (seconds). Raises `ConfigurationError`."""
     return build_local_classifier(pack, cache)
@@ -260,11 +305,15 @@ __all__ = [
     "LlmSettings",
     "ModelState",
     "Prompting",
+    "SharedStand",
     "SideSettings",
     "SideWork",
+    "StatusLink",
     "StoredPrompt",
     "build_classifier",
     "build_model",
     "describe_models",
+    "inherit",
     "labelled_set",
+    "share_stand",
 ]

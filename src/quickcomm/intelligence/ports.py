@@ -225,6 +225,29 @@ class AnswerCache(Protocol):
     async def put(self, key: bytes, answer: Cached) -> None: ...
 
 
+class Stand(msgspec.Struct, frozen=True, kw_only=True):
+    """How it is with the model, as one process or all of them have it. `number` counts the changes."""
+
+    closed: bool = True
+    """The circuit breaker: whether utterances go to the model."""
+    why: str = ""
+    since_ns: int = 0
+    number: int = 0
+
+
+class SharedStand(Protocol):
+    """What the processes of intelligence agree on about the model."""
+
+    async def exchange(self, mine: Stand, *, changed: bool) -> tuple[Stand, bool]:
+        """Tell how it is here, hear how it is for all; and whether this process is the one that probes.
+
+        What has `changed` here holds for all, unless another process was quicker. Raises `QuickCommError`.
+        """
+        ...
+
+    async def aclose(self) -> None: ...
+
+
 class Usage(Protocol):
     """Tokens and money, by conversation and day; and the cap."""
 
@@ -269,7 +292,14 @@ class Debts(Protocol):
     """What is owed: degraded insights that are to be renewed. Survives a restart."""
 
     async def oldest(self, limit: int, since_ns: int) -> list[Owed]:
-        """Those published since `since_ns`, the oldest first."""
+        """Those published since `since_ns`, the oldest first.
+
+        Where several processes renew, they are this one's for a minute, unless it says that it has no use for them.
+        """
+        ...
+
+    async def release(self, owed: Sequence[Owed]) -> None:
+        """Leave them to whoever asks next."""
         ...
 
     async def forget(self, owed: Owed) -> None:
@@ -296,7 +326,14 @@ class TalkStore(Protocol):
         ...
 
     async def due(self, now_ns: int, limit: int) -> list[Talk]:
-        """Those whose summary is to be renewed, the longest overdue first."""
+        """Those whose summary is to be renewed, the longest overdue first.
+
+        Where several processes write, they are this one's for a minute, or until a summary is published.
+        """
+        ...
+
+    async def release(self, talk: Talk) -> None:
+        """Leave it to whoever asks next."""
         ...
 
     async def publish(self, seen: Talk, text: str, source: Source, now_ns: int) -> bool:

@@ -34,6 +34,13 @@ class BusyError(QuickCommError):
     retryable = True
 
 
+class UnavailableError(QuickCommError):
+    """What is needed does not answer now. Nothing is wrong with what was asked: the same call may succeed later."""
+
+    code = "unavailable"
+    retryable = True
+
+
 class ConflictError(QuickCommError):
     """What is asked contradicts the state that the thing is in."""
 

@@ -38,3 +38,7 @@ class StorageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Conversations that ended longer ago are deleted; 0 keeps everything."""
     recordings: bool = False
     """Keep the sound of every utterance as FLAC."""
+    recordings_url: str | None = None
+    """Where: a directory, or `s3://bucket/prefix`. None: in the data directory."""
+    recordings_endpoint: str | None = None
+    """Address of an S3-compatible server, such as https://s3.example:9000; None: Amazon's."""

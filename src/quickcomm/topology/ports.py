@@ -35,6 +35,10 @@ class Processes(Protocol):
 
     def erase(self, name: str) -> None: ...
 
+    def prioritise(self, name: str, pid: int, nice: int) -> None:
+        """Have it yield so much more than this process does; where that is refused, it runs as it was started."""
+        ...
+
     async def gone(self, pid: int) -> None:
         """Come back when it has ended."""
         ...

@@ -1,4 +1,4 @@
-"""The dashboard as a service of its own: what is said is on every page, through the end of either process."""
+"""Services of their own: what is said is on every page, through the end of each process."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from tests.support.page import Hotel, Screen
 from tests.support.server import quickcomm
 from tests.support.site import Site
 
-from quickcomm.dashboard.service.overview import AWAY
+from quickcomm.dashboard.service.overview import UNDERSTANDS, away_code
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -82,7 +82,7 @@ async def test_captions_are_on_the_page_while_it_is_said(site: Site, open_screen
         await expect(screen.tile("lobby").get_by_test_id("caption")).not_to_be_empty()
 
 
-async def test_while_the_core_is_away_the_page_says_so_and_is_whole_again_by_itself(
+async def test_while_intelligence_is_away_the_page_says_so_and_is_whole_again_by_itself(
     site: Site, open_screen: OpenScreen
 ) -> None:
     hotel = Hotel(site)
@@ -91,21 +91,21 @@ async def test_while_the_core_is_away_the_page_says_so_and_is_whole_again_by_its
     [first] = await hotel.say("housekeeping", TOWELS)
     await expect(screen.card(first)).to_have_attribute("data-revision", "1")
     reader = await hotel.key("read")
-    core = await asyncio.to_thread(site.process, "core")
-    os.kill(core.pid, signal.SIGSTOP)  # it hangs: nobody answers, and nobody starts another one
+    understands = await asyncio.to_thread(site.process, UNDERSTANDS)
+    os.kill(understands.pid, signal.SIGSTOP)  # it hangs: nobody answers, and nobody starts another one
     try:
-        away = screen.page.locator(f'[data-testid="alarm"][data-code="{AWAY}"]')
-        await expect(away).to_contain_text("core service is away")
+        away = screen.page.locator(f'[data-testid="alarm"][data-code="{away_code(UNDERSTANDS)}"]')
+        await expect(away).to_contain_text("intelligence service is away")
         await expect(screen.get("connection")).to_have_attribute("data-state", "live")
         await expect(screen.card(first)).to_be_visible()
         await screen.get("nav-prompts").click()
-        await expect(screen.get("prompts-error")).to_contain_text("core service is away")
+        await expect(screen.get("prompts-error")).to_contain_text("intelligence service is away")
         answer = await asyncio.to_thread(site.ask, "GET", "/v1/usage", reader)
-        assert (answer.status, answer.json()["code"]) == (503, "core.away")
+        assert (answer.status, answer.json()["code"]) == (503, "intelligence.away")
         assert int(answer.headers["retry-after"]) >= 1
         assert (await asyncio.to_thread(site.ask, "GET", "/v1/reports/shift", reader)).status == 200
     finally:
-        os.kill(core.pid, signal.SIGCONT)
+        os.kill(understands.pid, signal.SIGCONT)
     await expect(away).to_have_count(0)
     await expect(screen.get("prompts-error")).to_have_count(0)
     await screen.page.goto(f"{site.url}/#/")
@@ -120,9 +120,10 @@ async def test_every_command_finds_the_process_that_knows(site: Site) -> None:
     [said] = await hotel.say("housekeeping", TOWELS)
     where = ("--data-dir", str(site.data_dir))
     rows = {row["module"]: row for row in await asyncio.to_thread(site.status)}
-    assert set(rows) == {"up", "supervisor", "valkey", "edge", "core", "dashboard"}
-    assert rows["core"]["serving"] is rows["dashboard"]["serving"] is True
-    assert rows["core"]["sessions"] == 0
+    assert set(rows) == {"up", "supervisor", "valkey", "edge", "audio", "intelligence", "dashboard"}
+    assert all(rows[module]["serving"] for module in ("audio", "intelligence", "dashboard"))
+    assert rows["audio"]["sessions"] == 0
+    assert rows["intelligence"]["llm"]["state"] == "off"
     assert [stage for stage in rows["dashboard"]["stages"] if stage["stage"] == "total"]
     ran = {command: await asyncio.to_thread(quickcomm, *command.split(), *where) for command in COMMANDS}
     assert "admin" in ran["keys list"]
@@ -137,9 +138,9 @@ COMMANDS = ("keys list", "report --json", "ledger", "dead-letters list", "prompt
 async def test_the_dashboard_is_replaced_and_not_multiplied(site: Site) -> None:
     where = ("--data-dir", str(site.data_dir))
     before = await asyncio.to_thread(site.process, "dashboard")
-    core = await asyncio.to_thread(site.process, "core")
+    others = [await asyncio.to_thread(site.process, module) for module in ("audio", "intelligence")]
     await asyncio.to_thread(quickcomm, "restart", "dashboard", *where, timeout=120)
     assert await asyncio.to_thread(site.process, "dashboard") != before
-    assert await asyncio.to_thread(site.process, "core") == core
+    assert [await asyncio.to_thread(site.process, module) for module in ("audio", "intelligence")] == others
     said = await asyncio.to_thread(quickcomm, "scale", "dashboard=2", *where, statuses=(1,), errors=True)
     assert "1 at most: a page sees" in said

@@ -111,7 +111,7 @@ export function Board() {
 }
 
 function Columns() {
-  const unread = sections.value.unclassified.some((entry) => app.now.value - entry.spoken > UNREAD_MS);
+  const unread = sections.value.unclassified.some((entry) => app.classifierAway.value || app.now.value - entry.spoken > UNREAD_MS);
   const matching = Object.values(sections.value).some((group) => group.length > 0);
   return (
     <>
@@ -127,7 +127,7 @@ function Columns() {
       {matching && (
         <div class="board" data-testid="board">
           <Group section="critical" title="Critical" entries={sections} />
-          {unread && <Group section="unclassified" title="Not understood yet: please read" wide entries={sections} />}
+          {unread && <Group section="unclassified" title="Not yet classified: please read" wide entries={sections} />}
           <div class="columns">
             <Group section="high" title="High" empty="Nothing urgent." entries={sections} />
             <Group section="normal" title="Normal" empty="Nothing waiting." entries={sections} />

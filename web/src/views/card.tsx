@@ -17,6 +17,8 @@ import { TaskRow } from "./task";
 /** Unclassified for longer than this is worth saying. */
 const CLASSIFY_MS = 6000;
 
+const NOBODY_CLASSIFIES = "The service that understands is away. This is classified when it is back.";
+
 const EVIDENCE_TITLES = { rooms: "Heard as the room", items: "Heard as what is asked for", urgency: "Why it is urgent" };
 
 function Words({ card }: { card: Card }) {
@@ -107,10 +109,13 @@ function InsightBlock({ insight, tasks, since }: { insight: Insight; tasks: read
 }
 
 function NotYet({ card }: { card: Card }) {
-  const late = app.now.value - Date.parse(card.spoken_at) > CLASSIFY_MS;
+  const away = app.classifierAway.value;
+  const late = away || app.now.value - Date.parse(card.spoken_at) > CLASSIFY_MS;
   return (
     <p class="kicker" data-testid="card-unclassified">
-      <span class={late ? "badge waiting late" : "badge waiting"}>{late ? "Not understood yet" : "Being understood …"}</span>
+      <span class={late ? "badge waiting late" : "badge waiting"} title={away ? NOBODY_CLASSIFIES : undefined}>
+        {late ? "Not yet classified" : "Being understood …"}
+      </span>
       <Age spokenAt={card.spoken_at} />
     </p>
   );

@@ -16,7 +16,6 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from quickcomm.contracts.captions import Caption
 from quickcomm.contracts.link import (
     EVERYTHING,
-    FIRST,
     LINK,
     STATUS_EVERY_S,
     Captioned,
@@ -34,7 +33,6 @@ from quickcomm.kernel.telemetry import Word, tracing
 
 MAX_CAPTIONS: Final = 256
 MAX_COMMITTED: Final = 1_024
-MAX_CONVERSATIONS: Final = 20_000
 MAX_MESSAGE_BYTES: Final = 256 * 1024
 SEND_WITHIN_S: Final = 10.0
 CLOSE_WITHIN_S: Final = 2.0
@@ -109,8 +107,6 @@ class DashboardLink:
         self._status = status
         self._on_receipt = on_receipt
         self._lines: set[_Line] = set()
-        self._last: OrderedDict[tuple[str, str], str] = OrderedDict()
-        """The utterance that each conversation published last."""
         self._closing = False
 
     def routes(self) -> list[web.RouteDef]:
@@ -145,14 +141,9 @@ class DashboardLink:
             if line.watches(caption.site, caption.channel):
                 line.caption(caption)
 
-    def published(self, message: UtteranceTranscribed) -> None:
-        conversation = (message.site, message.conversation_id)
-        after = FIRST if message.seq == 1 else self._last.pop(conversation, None)
-        self._last[conversation] = message.utterance_id
-        if len(self._last) > MAX_CONVERSATIONS:
-            self._last.popitem(last=False)
+    def published(self, message: UtteranceTranscribed, after: str | None) -> None:
         if after is None:
-            return  # who published the one before is not known here: the stream has the order
+            return  # another process may have published the one before: the stream has the order
         committed = Committed(message=message, after=after)
         for line in self._lines:
             line.committed(committed)

@@ -1,44 +1,111 @@
-"""Keeps the sound of each utterance as a FLAC file; doing it again writes the same file."""
+"""Keeps the sound of each utterance as a FLAC file; doing it again writes the same file.
+
+Where the files go is a shelf: a directory (here), or a bucket (`bucket.py`). On either, a file is there as a whole or
+not at all, however many processes write it and whichever of them dies.
+"""
 
 import asyncio
+import io
 import shutil
+import time
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final, Protocol
 
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
 from quickcomm.audio.ports import RecordingError
 
+PART: Final = ".part"
+PART_KEPT_S: Final = 3_600.0
+"""What is not whole after so long was left by a crash."""
+NS: Final = 1_000_000_000
+
+
+class Shelf(Protocol):
+    """Where files are kept, by names like `main/c-shift/0-512.flac`. Raises `OSError` where it cannot."""
+
+    async def put(self, name: str, content: bytes) -> None:
+        """All of it or nothing. Doing it again changes nothing."""
+        ...
+
+    async def purge(self, before_ns: int) -> None:
+        """Delete folders to which nothing was added since."""
+        ...
+
 
 class FlacRecorder:
-    """Files are `<directory>/<site>/<conversation>/<speaker>-<start offset>.flac`, 16 kHz mono."""
+    """Files are `<site>/c-<conversation>/<speaker>-<start offset>.flac`, 16 kHz mono."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-
-    def path(self, site: str, utterance_id: str) -> Path:
-        conversation_id, speaker, start = utterance_id.rsplit(":", 2)
-        # A conversation may be called `..`: its folder never is.
-        return self._directory / site / f"c-{conversation_id}" / f"{speaker}-{start}.flac"
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
 
     async def record(self, site: str, utterance_id: str, samples: Int16) -> None:
         try:
-            await asyncio.to_thread(self._write, self.path(site, utterance_id), samples)
+            await self._shelf.put(file_name(site, utterance_id), await asyncio.to_thread(encoded, samples))
         except (OSError, RuntimeError) as error:  # what libsndfile refuses is a RuntimeError
             raise RecordingError(f"The sound of {utterance_id} could not be kept: {error}") from error
 
     async def purge(self, before_ns: int) -> None:
-        """Delete conversations to which nothing was added since."""
+        """Delete conversations to which nothing was added since. Raises `RecordingError`."""
+        try:
+            await self._shelf.purge(before_ns)
+        except OSError as error:
+            raise RecordingError(f"Old recordings could not be deleted: {error}") from error
+
+
+class Folder:
+    """A `Shelf` in a directory, which several processes may share."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    async def put(self, name: str, content: bytes) -> None:
+        await asyncio.to_thread(self._put, self.path / name, content)
+
+    async def purge(self, before_ns: int) -> None:
         await asyncio.to_thread(self._purge, before_ns)
 
-    def _purge(self, before_ns: int) -> None:
-        for folder in self._directory.glob("*/c-*"):
-            if folder.stat().st_mtime_ns < before_ns:
-                shutil.rmtree(folder, ignore_errors=True)
-
     @staticmethod
-    def _write(path: Path, samples: Int16) -> None:
-        import soundfile  # noqa: PLC0415 - most sites keep no sound, and start sooner without
-
+    def _put(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        soundfile.write(part, samples, ENGINE_RATE, format="FLAC")
-        part.replace(path)
+        part = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART}")  # another process may be at it as well
+        try:
+            part.write_bytes(content)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _purge(self, before_ns: int) -> None:
+        for folder in self.path.glob("*/c-*"):
+            if _touched(folder) < before_ns:
+                shutil.rmtree(folder, ignore_errors=True)
+                continue
+            for part in _left_behind(folder):
+                part.unlink(missing_ok=True)
+
+
+def file_name(site: str, utterance_id: str) -> str:
+    conversation_id, speaker, start = utterance_id.rsplit(":", 2)
+    # A conversation may be called `..`: its folder never is.
+    return f"{site}/c-{conversation_id}/{speaker}-{start}.flac"
+
+
+def encoded(samples: Int16) -> bytes:
+    import soundfile  # noqa: PLC0415 - most sites keep no sound, and start sooner without
+
+    file = io.BytesIO()
+    soundfile.write(file, samples, ENGINE_RATE, format="FLAC")
+    return file.getvalue()
+
+
+def _touched(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return time.time_ns()  # just deleted
+
+
+def _left_behind(folder: Path) -> Iterator[Path]:
+    oldest = time.time_ns() - int(PART_KEPT_S * NS)
+    return (part for part in folder.glob(f".*{PART}") if _touched(part) < oldest)

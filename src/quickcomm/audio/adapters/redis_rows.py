@@ -30,6 +30,7 @@ class SessionNames:
         self._prefix = f"{prefix}:audio"
         self.open = f"{self._prefix}:open"
         self.closed = f"{self._prefix}:closed"
+        self.mailboxes = f"{self._prefix}:mail:"
 
     def conversation(self, name: str) -> str:
         return f"{self._prefix}:conversation:{name}"
@@ -45,6 +46,14 @@ class SessionNames:
     def owner(self, owner: str) -> str:
         """Which life of the owner is present."""
         return f"{self._prefix}:owner:{owner}"
+
+    def mail(self, life: str) -> str:
+        """What others have to tell one life of an owner: a stream that nobody keeps for long."""
+        return f"{self.mailboxes}{life}"
+
+    def turn(self, work: str) -> str:
+        """Who does some work just now."""
+        return f"{self._prefix}:turn:{work}"
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):

@@ -115,10 +115,20 @@ return 1
 """
 )
 
+FENCED: Final = """
+-- KEYS: conversations. ARGV: the epoch of each. Returns the places of those that are fenced.
+local fenced = {}
+for i = 1, #KEYS do
+  if redis.call('HGET', KEYS[i], 'epoch') ~= ARGV[i] then fenced[#fenced + 1] = i - 1 end
+end
+return fenced
+"""
+
 INSIGHTS: Final = """
--- KEYS: conversation, said, log. ARGV: utterance, revision, event before and after its seq.
+-- KEYS: conversation, said, log.
+-- ARGV: utterance, revision, event before and after its seq, who calls, conversation's name, mail's prefix, its time.
 -- Returns {seq}, {'known', seq} for this very revision, or {}: a newer one is there, nobody knows the conversation, or
--- its log is gone.
+-- its log is gone. Where another process owns the conversation, the event goes into its mail as well.
 local seq = redis.call('HGET', KEYS[1], 'seq')
 if not seq or redis.call('LLEN', KEYS[3]) ~= tonumber(seq) then return {} end
 local known = redis.call('HGET', KEYS[2], 'i:' .. ARGV[1])
@@ -128,6 +138,13 @@ if known then
   if revision == ARGV[2] then return {'known', tonumber(place)} end
 end
 seq = seq + 1
+local owner = redis.call('HGET', KEYS[1], 'owner')
+if owner ~= ARGV[5] then
+  local mail = ARGV[7] .. owner
+  local event = ARGV[3] .. seq .. ARGV[4]
+  redis.call('XADD', mail, 'MAXLEN', '~', 1000, '*', 'n', ARGV[6], 'u', ARGV[1], 's', seq, 'e', event)
+  redis.call('EXPIRE', mail, ARGV[8])
+end
 redis.call('RPUSH', KEYS[3], ARGV[1] .. '\\n' .. ARGV[3] .. seq .. ARGV[4])
 redis.call('HSET', KEYS[2], 'i:' .. ARGV[1], ARGV[2] .. ' ' .. seq)
 redis.call('HSET', KEYS[1], 'seq', seq)

@@ -6,17 +6,17 @@ conversation and the partitions of the bus lie on one server; a cluster is not s
 
 import asyncio
 import hmac
-import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from quickcomm.audio.adapters import redis_scripts as lua
+from quickcomm.audio.adapters.redis_owners import MAIL_S, PRESENT_S, Owners, mine
 from quickcomm.audio.adapters.redis_rows import Row, SessionNames, digest, new_fields, pairs, unanswered
 from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.checkpoint import Checkpoint, encode_checkpoints
-from quickcomm.audio.ports import FencedError, OpenRequest, Progress, Stored, StoredEvent
+from quickcomm.audio.ports import FencedError, OpenRequest, Progress, Stored, StoredEvent, Tell
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, ConversationState, Ledger
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
@@ -30,13 +30,15 @@ from quickcomm.kernel.errors import BusyError, ForbiddenError
 PAGE: Final = 200
 TOGETHER: Final = 64
 RETRY_S: Final = (0.05, 0.1, 0.2, 0.4)
-PRESENT_S: Final = 10
+NS: Final = 1_000_000_000
+ORPHANS_EVERY_S: Final = 5.0
 REPLAY_S: Final = 86_400
 _LOAD: Final = Script(lua.LOAD)
 _CREATE: Final = Script(lua.CREATE)
 _REPLACE: Final = Script(lua.REPLACE)
 _PUBLISH: Final = Script(lua.PUBLISH)
 _SAVE: Final = Script(lua.SAVE)
+_FENCED: Final = Script(lua.FENCED)
 _CHANGE: Final = Script(lua.CHANGE)
 _INSIGHTS: Final = Script(lua.INSIGHTS)
 _DELETE: Final = Script(lua.DELETE)
@@ -49,6 +51,8 @@ class RedisSessions:
     raises `BusUnavailableError`. `publish` raises `BusFullError` where nobody takes the transcripts: nothing is stored,
     hence nothing acknowledged, and the client keeps its sound until there is room again.
     """
+
+    shared = True
 
     def __init__(
         self,
@@ -66,17 +70,18 @@ class RedisSessions:
         """
         self._link = Link(url)
         self._clock = clock
-        self._owner = owner
-        self._life = f"{owner}#{uuid.uuid4().hex}"
         self._bus = Names(prefix)
         self._names = SessionNames(prefix)
+        self._owners = Owners(self._call, self._names, clock, owner)
+        self._life = self._owners.life
+        self._orphans_due = 0.0
         self._high_water = high_water
         self._replay_s = replay_s
         self._unsure: set[tuple[str, str]] = set()
 
     async def connect(self) -> None:
         """Raises `BusUnavailableError` where the server does not answer."""
-        await self._be_present()
+        await self._owners.be_present()
 
     async def aclose(self) -> None:
         """May be called again."""
@@ -141,6 +146,15 @@ class RedisSessions:
             fenced += [(part[place].site, part[place].conversation_id) for place in places]
         return fenced
 
+    async def fenced(self, progress: Sequence[Progress]) -> list[tuple[str, str]]:
+        found = []
+        for start in range(0, len(progress), TOGETHER):
+            part = progress[start : start + TOGETHER]
+            keys = [self._names.conversation(f"{item.site}:{item.conversation_id}") for item in part]
+            places, _ = await self._run(_FENCED, keys, *(item.epoch for item in part))
+            found += [(part[place].site, part[place].conversation_id) for place in places]
+        return found
+
     async def change_state(self, progress: Progress, change: ConversationChanged) -> None:
         name = f"{progress.site}:{progress.conversation_id}"
         keys = [*self._keys(name, "conversation", "said", "log"), self._names.open, self._names.closed]
@@ -167,9 +181,16 @@ class RedisSessions:
             found.utterance_id,
             found.revision,
             *event,
+            self._life,
+            name,
+            self._names.mailboxes,
+            MAIL_S,
             unsure=(name, f"{found.utterance_id} {found.revision}"),
         )
         return _event(answer, found.utterance_id, event, repeated=repeated) if answer else None
+
+    async def listen(self, tell: Tell) -> None:
+        await self._owners.listen(self._link, tell)
 
     async def events(self, site: str, conversation_id: str, after_seq: int) -> list[StoredEvent]:
         log_key = self._names.log(f"{site}:{conversation_id}")
@@ -181,16 +202,25 @@ class RedisSessions:
         return found
 
     async def adopt(self) -> int:
-        """What earlier processes of this owner's name had live is interrupted now; returns how many."""
-        await self._be_present()
+        """What earlier processes of this owner's name had live is interrupted now; returns how many.
+
+        Nobody could come back while there was no server: the idle limit begins anew, for what processes had that are
+        not there as well.
+        """
+        await self._owners.be_present()
         count = 0
-        for row in await self._rows(await self._members(self._names.open)):
-            if row.owner == self._life or row.owner.partition("#")[0] != self._owner:
+        rows = [row for row in await self._rows(await self._members(self._names.open)) if row.owner != self._life]
+        others = {row.owner for row in rows if not mine(row.owner, self._owners.owner)}
+        present = {life for life in others if await self._owners.is_present(life)}
+        for row in rows:
+            now = self._clock.now_ns()
+            if row.owner in others:
+                if row.owner not in present:
+                    await self._replace(row, row.state, None, "updated_ns", now)
                 continue
-            now, change = self._clock.now_ns(), None
+            change = None
             if row.state == "live":
                 change = row.change("interrupted", now, reason="the server was restarted")
-            # Nobody could come back while there was no server: the idle limit begins anew.
             replaced = await self._replace(row, "interrupted", change, "updated_ns", now)
             count += replaced is not None and row.state == "live"
         return count
@@ -204,17 +234,21 @@ class RedisSessions:
 
     async def expire(self, before_ns: int, now_ns: int, keep: frozenset[tuple[str, str]]) -> int:
         """As the port says; also says that this process is there. What another one that is there owns, is its own."""
-        await self._be_present()
+        await self._owners.be_present()
+        await self._interrupt_orphans(now_ns)
         count = 0
         for row in await self._rows(await self._members(self._names.open, before_ns)):
             if row.updated_ns >= before_ns or (row.site, row.conversation_id) in keep or not row.is_open:
                 continue
-            if row.owner != self._life and await self._is_present(row.owner):
+            if row.owner != self._life and await self._owners.is_present(row.owner):
                 continue
             change = row.change("expired", now_ns, reason="nobody came back")
             fields = ("updated_ns", now_ns, "epoch", row.epoch + 1)
             count += await self._replace(row, "expired", change, *fields) is not None
         return count
+
+    async def turn(self, work: str, for_s: int) -> bool:
+        return await self._owners.turn(work, for_s)
 
     async def purge(self, before_ns: int) -> int:
         count = 0
@@ -226,6 +260,23 @@ class RedisSessions:
         return count
 
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    async def _interrupt_orphans(self, now_ns: int) -> None:
+        """What a process that is gone for good had live is interrupted, and nobody's: should it hang, it is fenced."""
+        if self._clock.monotonic() < self._orphans_due:
+            return
+        self._orphans_due = self._clock.monotonic() + ORPHANS_EVERY_S
+        try:
+            names = await self._members(self._names.open, now_ns - PRESENT_S * NS)
+            live = [row for row in await self._rows(names) if row.state == "live" and row.owner != self._life]
+            gone = await self._owners.gone({row.owner for row in live})
+        except BusUnavailableError:
+            self._owners.start_over()
+            raise
+        for row in live:
+            if row.owner in gone:
+                change = row.change("interrupted", now_ns, reason="the server is gone")
+                await self._replace(row, "interrupted", change, "updated_ns", now_ns, "epoch", row.epoch + 1)
 
     async def _create(self, name: str, request: OpenRequest, token: str) -> Stored | None:
         """None where it exists by now."""
@@ -298,13 +349,6 @@ class RedisSessions:
             if fields:
                 found.append(Row.of(fields))
         return found
-
-    async def _be_present(self) -> None:
-        await self._call("SET", self._names.owner(self._owner), self._life, "EX", PRESENT_S)
-
-    async def _is_present(self, life: str) -> bool:
-        found: bytes | None = await self._call("GET", self._names.owner(life.partition("#")[0]))
-        return found == life.encode()
 
     async def _call(self, command: str, *arguments: Argument) -> Any:
         async def once() -> Any:

@@ -1,5 +1,6 @@
 """The session store in SQL: utterance, seq, checkpoint and bus message are one transaction, fenced by the epoch."""
 
+import asyncio
 import hashlib
 import hmac
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from quickcomm.audio.adapters.tables import conversations, events
 from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.checkpoint import Checkpoint, decode_checkpoints, encode_checkpoints
 from quickcomm.audio.model.formats import AudioFormat
-from quickcomm.audio.ports import FencedError, OpenRequest, Progress, Stored, StoredEvent
+from quickcomm.audio.ports import FencedError, OpenRequest, Progress, Stored, StoredEvent, Tell
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, ConversationState, Ledger
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
@@ -58,6 +59,8 @@ def _epoch(connection: Connection, key: tuple[str, str]) -> int | None:
 
 
 class SqlSessions:
+    shared = False
+
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
@@ -105,6 +108,14 @@ class SqlSessions:
 
         return await self._database.write(run)
 
+    async def fenced(self, progress: Sequence[Progress]) -> list[tuple[str, str]]:
+        def run(connection: Connection) -> list[tuple[str, str]]:
+            return [
+                key for item in progress if _epoch(connection, key := (item.site, item.conversation_id)) != item.epoch
+            ]
+
+        return await self._database.read(run)
+
     async def change_state(self, progress: Progress, change: ConversationChanged) -> None:
         def run(connection: Connection) -> None:
             if connection.execute(_SAVE_STATE, {**self._values(progress), "new_state": change.state}).rowcount == 0:
@@ -134,6 +145,11 @@ class SqlSessions:
             return event
 
         return await self._database.write(run)
+
+    async def listen(self, tell: Tell) -> None:
+        """There is nobody else: a database of this kind has one process."""
+        del tell
+        await asyncio.Event().wait()
 
     async def events(self, site: str, conversation_id: str, after_seq: int) -> list[StoredEvent]:
         query = (
@@ -189,6 +205,11 @@ class SqlSessions:
             return len(rows)
 
         return await self._database.write(run)
+
+    async def turn(self, work: str, for_s: int) -> bool:
+        """Always: as `listen`."""
+        del work, for_s
+        return True
 
     async def purge(self, before_ns: int) -> int:
         old = sa.and_(conversations.c.state.not_in(OPEN_STATES), conversations.c.updated_ns < before_ns)

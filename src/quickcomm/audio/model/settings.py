@@ -8,9 +8,12 @@ from quickcomm.audio.model.segmenter import SegmenterSettings
 
 
 class AudioSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    processes: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    """Where audio is a service of its own: how many processes of it are started."""
     max_sessions: int = 1_000
     """Live conversations in this process; more get 503."""
     max_sessions_per_key: int = 200
+    """Of them, open at the same time with one key. Several processes do not count together."""
     max_unacked_ms: Annotated[int, msgspec.Meta(ge=60_000)] = 120_000
     """How far a client may run ahead of the acks before the server stops reading.
 
@@ -25,6 +28,8 @@ class AudioSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """After this long connected without any sound, too."""
     drain_s: float = 8.0
     """How long a shutdown waits for utterances in hand."""
+    hand_over_s: float = 1.0
+    """The same where another process goes on with the conversations: it writes down what is left by then."""
     answer_wait_s: float = 15.0
     """How long `ended` waits for the last insights."""
     partial_every_s: float = 0.8

@@ -19,6 +19,7 @@ from quickcomm.audio.service.traced import trace_published
 from quickcomm.audio.service.utterance import Arrivals, Finished, transcribed
 from quickcomm.audio.service.voice import Voice
 from quickcomm.contracts.conversations import ConversationChanged, ConversationState
+from quickcomm.contracts.link import FIRST
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.errors import InvalidInputError, QuickCommError
@@ -40,6 +41,8 @@ class Conversation:
         self._tools = tools
         self._recent = Recent()
         self._last_seq = stored.last_seq
+        self._published: str | None = None
+        """The utterance before the next one, where this process has published it."""
         self._outlet: Outlet | None = None
         self._unanswered = set(stored.unanswered)
         self._due = ReceiptsDue()
@@ -356,16 +359,20 @@ class Conversation:
         storing = self._tools.clock.now_ns()
         async with self.account.storing:
             event = await self._store(item, message)
-        if event is None:  # published before a restart
+        if event is None:  # published before a restart, or by another process
+            self._published = None
             return
         if tracing().on:
             batch = self._tools.transcriber.batch_of(item.text)
             trace_published(message, batch, (storing, self._tools.clock.now_ns()))
         self._listener.voiced_s = 0.0
-        self._unanswered.add(message.utterance_id)
+        if not self._recent.has(message.utterance_id):  # else another process was so quick with the insights
+            self._unanswered.add(message.utterance_id)
         self._due.add(message.utterance_id)
         self.publish_event(event)
-        self._listener.published(msgspec.structs.replace(message, seq=event.seq))
+        after = FIRST if event.seq == 1 else self._published
+        self._published = message.utterance_id
+        self._listener.published(msgspec.structs.replace(message, seq=event.seq), after)
         log.debug("utterance.published", site=self.site, utterance_id=message.utterance_id, seq=event.seq)
 
     async def _record(self, identifier: str, item: Finished) -> None:

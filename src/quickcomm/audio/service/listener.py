@@ -100,9 +100,9 @@ class Listener:
             )
         )
 
-    def published(self, message: UtteranceTranscribed) -> None:
-        """An utterance is durable: show it."""
-        self._tools.captions.published(message)
+    def published(self, message: UtteranceTranscribed, after: str | None) -> None:
+        """An utterance is durable: show it. `after`: see `Captions`."""
+        self._tools.captions.published(message, after)
         self.caption(message.speaker, message.start_offset, message.text, message.utterance_id)
 
     def _handle(self, voice: Voice, event: TrackEvent) -> None:

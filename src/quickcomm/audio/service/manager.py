@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -13,7 +13,7 @@ import structlog
 from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.model.state import State
-from quickcomm.audio.ports import OpenRequest
+from quickcomm.audio.ports import FencedError, OpenRequest, StoredEvent
 from quickcomm.audio.service.conversation import Conversation
 from quickcomm.audio.service.listener import Tools
 from quickcomm.audio.service.outlet import Outlet
@@ -25,6 +25,8 @@ from quickcomm.kernel.errors import BusyError, ForbiddenError, InvalidInputError
 MIN_TOKEN_CHARS: Final = 22
 MAX_TOKEN_CHARS: Final = 256
 RECONNECT_AFTER_MS: Final = 500
+"""Where this server itself must come back before."""
+AT_ONCE_MS: Final = 0
 GOING_AWAY: Final = 1012
 SWEEP_EVERY_S: Final = 1.0
 MUTE_AFTER_S: Final = 60.0
@@ -102,6 +104,12 @@ class Manager:
         if event is not None and conversation is not None:
             conversation.answered(event)
 
+    def told(self, site: str, conversation_id: str, event: StoredEvent) -> None:
+        """Another process has logged an event of a conversation that this one has."""
+        conversation = self._live.get((site, conversation_id))
+        if conversation is not None:
+            conversation.answered(event)
+
     def receipt(self, site: str, conversation_id: str, identifier: str, latency: Latency) -> None:
         conversation = self._live.get((site, conversation_id))
         if conversation is not None:
@@ -128,9 +136,10 @@ class Manager:
 
     async def checkpoint(self) -> None:
         """Store all checkpoints that moved, in one write, then send the acks."""
-        moved = [
-            (item, progress) for item in self._live.values() if not item.finished and (progress := item.progress())
-        ]
+        await self._store(self._live.values())
+
+    async def _store(self, conversations: Iterable[Conversation]) -> None:
+        moved = [(item, progress) for item in conversations if not item.finished and (progress := item.progress())]
         if not moved:
             return
         fenced = set(await self._tools.store.save([progress for _, progress in moved]))
@@ -150,8 +159,17 @@ class Manager:
             before = self._tools.clock.now_ns() - int(self.settings.idle_limit_s * NS)
             try:
                 await self._tools.store.expire(before, self._tools.clock.now_ns(), frozenset(self._live))
+                if self._tools.store.shared:
+                    await self.look_for_owners()
             except QuickCommError as error:
                 log.warning("sweep.failed", error=str(error))
+
+    async def look_for_owners(self) -> None:
+        """Let go of what another process has taken over; of what moves, storing it tells that."""
+        quiet = [item.account.now() for item in self._live.values() if not item.finished and not item.account.dirty]
+        for key in await self._tools.store.fenced(quiet) if quiet else ():
+            if (conversation := self._live.get(key)) is not None:
+                self.let_go(conversation)
 
     def _sweep(self, conversation: Conversation, now: float) -> None:
         if conversation.behind:
@@ -164,26 +182,37 @@ class Manager:
         if gone or quiet >= self.settings.silent_limit_s:
             conversation.expire()
 
-    async def drain(self) -> None:
-        """Stop listening, let utterances in hand come out, store, and send the clients away."""
+    async def drain(self, *, others: bool = False) -> None:
+        """Stop listening, let utterances in hand come out, store, and send the clients away.
+
+        `others`: another process takes the conversations now. Then each goes as soon as it can.
+        """
         self._draining = True
-        for conversation in self.conversations:
-            conversation.stop_listening("drain", RECONNECT_AFTER_MS)
+        within_s = min(self.settings.drain_s, self.settings.hand_over_s) if others else self.settings.drain_s
+        after_ms = AT_ONCE_MS if others else RECONNECT_AFTER_MS
+        going = self.conversations
+        for conversation in going:
+            conversation.stop_listening("drain", after_ms)
+        late = await asyncio.gather(*(self._send_away(each, within_s, after_ms) for each in going))
+        if any(late):
+            log.warning("drain.cut_short", conversations=sum(late))
+
+    async def _send_away(self, conversation: Conversation, within_s: float, after_ms: int) -> bool:
+        """Whether it had to go before all of it was out."""
+        cut_short = False
         try:
-            async with asyncio.timeout(self.settings.drain_s):
-                for conversation in self.conversations:
-                    await conversation.settled()
+            async with asyncio.timeout(within_s):
+                await conversation.settled()
         except TimeoutError:
-            log.warning("drain.cut_short", conversations=len(self._live))
+            cut_short = True
         try:
-            await self.checkpoint()
+            await self._store([conversation])
         except QuickCommError as error:  # nothing is acked that is not stored: the clients send it again
             log.warning("checkpoint.failed", error=str(error))
-        for conversation in self.conversations:
-            # Who had ended already was not told yet to come back.
-            late = wire.reconnect("drain", RECONNECT_AFTER_MS) if conversation.ending else None
-            conversation.hand_back(GOING_AWAY, late)
-            await self._announce(conversation, "interrupted")
+        # Who had ended already was not told yet to come back.
+        conversation.hand_back(GOING_AWAY, wire.reconnect("drain", after_ms) if conversation.ending else None)
+        await self._announce(conversation, "interrupted")
+        return cut_short
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
@@ -230,6 +259,8 @@ class Manager:
                 return
             try:
                 await self._tools.store.change_state(conversation.account.now(), conversation.change(state))
+            except FencedError:
+                self.let_go(conversation)
             except QuickCommError as error:
                 log.warning("conversation.state_not_stored", conversation_id=conversation.id, error=str(error))
 

@@ -24,6 +24,9 @@ class Recent:
     def add(self, event: StoredEvent) -> None:
         self._events.append(event)
 
+    def has(self, utterance_id: str) -> bool:
+        return any(event.utterance_id == utterance_id for event in reversed(self._events))
+
     def after(self, seq: int) -> list[StoredEvent] | None:
         """Events behind `seq` without a hole; None where only the store can tell."""
         found = sorted((event for event in self._events if event.seq > seq), key=lambda event: event.seq)

@@ -46,7 +46,7 @@ class HttpBackfillSource:
     """Implements `Source`. Connects for every page: whoever answers may have been started again elsewhere."""
 
     def __init__(
-        self, connector: Callable[[], aiohttp.BaseConnector], headers: Headers, url: str = "http://core"
+        self, connector: Callable[[], aiohttp.BaseConnector], headers: Headers, url: str = "http://intelligence"
     ) -> None:
         """`connector`: a new one for every call, such as `aiohttp.UnixConnector` on a socket of the registry."""
         self._connector = connector

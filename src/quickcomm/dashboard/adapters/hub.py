@@ -242,7 +242,7 @@ class Hub:
     def gives_receipts(self) -> bool:
         return True
 
-    def published(self, message: UtteranceTranscribed) -> None:
+    def published(self, message: UtteranceTranscribed, after: str | None) -> None:
         """The bus brings it."""
 
     def watched(self, site: str, channel: str) -> bool:

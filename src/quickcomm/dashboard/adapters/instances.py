@@ -14,16 +14,17 @@ from quickcomm.dashboard.adapters.questions import Questions
 from quickcomm.dashboard.ports import Health, Neighbours, OnReceipt
 from quickcomm.dashboard.service.backfill import Source
 from quickcomm.dashboard.service.direct import Direct
-from quickcomm.dashboard.service.overview import Overview
+from quickcomm.dashboard.service.overview import HEARS, UNDERSTANDS, Overview
 from quickcomm.kernel.clock import Clock
-from quickcomm.kernel.discovery import Registry
+from quickcomm.kernel.discovery import Instance, Registry
 from quickcomm.kernel.internal import Trust
 from quickcomm.kernel.telemetry import Budget, Word
 from quickcomm.kernel.telemetry.stages import StageHealth
 
-KEEPER: Final = "core"
-CORE: Final = frozenset({KEEPER})
-"""Modules whose instances have conversations, and know of prompts and costs."""
+LINKED: Final = frozenset({HEARS, UNDERSTANDS})
+"""Modules whose instances tell at once what they hear, and how they are."""
+ASKED: Final = frozenset({UNDERSTANDS})
+"""Modules whose instances know of prompts and costs, and have what the monolith kept."""
 
 
 class _Ear:
@@ -33,18 +34,20 @@ class _Ear:
         self._overview = overview
         self.caption: Callable[[Caption], None] = hub.caption
         self.committed: Callable[[Committed], None] = direct.put
-        self.lost = overview.lost
 
-    def status(self, name: str, status: InstanceStatus) -> None:
-        self._overview.told(name, status)
+    def status(self, instance: Instance, status: InstanceStatus) -> None:
+        self._overview.told(instance.module, instance.name, status)
+
+    def lost(self, instance: Instance) -> None:
+        self._overview.lost(instance.module, instance.name)
 
 
 class Instances:
     def __init__(self, registry: Registry, trust: Trust, clock: Clock, budget: Budget) -> None:
         """`budget`: until an instance has told another one."""
         self._trust = trust
-        self._links = Links(registry, trust, CORE)
-        self._questions = Questions(registry, trust, CORE)
+        self._links = Links(registry, trust, LINKED)
+        self._questions = Questions(registry, trust, ASKED)
         self._overview = Overview(clock, budget)
         self._direct = Direct()
 
@@ -74,8 +77,8 @@ class Instances:
         return self._overview.health(stages, own, trace_url)
 
     def earlier(self) -> Source:
-        """What the core has of a time when it was a monolith."""
-        return HttpBackfillSource(self._questions.connector, lambda: self._trust.headers(KEEPER))
+        """What is left of a time when all this was a monolith."""
+        return HttpBackfillSource(self._questions.connector, lambda: self._trust.headers(UNDERSTANDS))
 
     async def run(self, hub: Hub, apply: Callable[[Sequence[Committed]], Awaitable[None]]) -> None:
         """Listen and tell until cancelled. `apply`: what becomes of utterances that come directly."""

@@ -1,4 +1,4 @@
-"""A direct link to every instance that has conversations: found by its lease, kept, and opened again when it breaks."""
+"""A direct link to every instance that has something to tell: found by its lease, kept, opened again when it breaks."""
 
 import asyncio
 from collections import deque
@@ -49,9 +49,9 @@ class Told(Protocol):
 
     def committed(self, committed: Committed) -> None: ...
 
-    def status(self, name: str, status: InstanceStatus) -> None: ...
+    def status(self, instance: Instance, status: InstanceStatus) -> None: ...
 
-    def lost(self, name: str) -> None: ...
+    def lost(self, instance: Instance) -> None: ...
 
 
 class _Line:
@@ -83,7 +83,7 @@ class _Line:
 
 class Links:
     def __init__(self, registry: Registry, trust: Trust, modules: frozenset[str]) -> None:
-        """`modules`: those whose instances have conversations."""
+        """`modules`: those whose instances have something to tell."""
         self._registry = registry
         self._trust = trust
         self._modules = modules
@@ -163,11 +163,11 @@ class Links:
                 speaking = tasks.create_task(_speak(socket, line), name=f"link:{instance.name}:speak")
                 async for message in socket:
                     if message.type is WSMsgType.TEXT:
-                        _hear(message.data, instance.name, told)
+                        _hear(message.data, instance, told)
                 speaking.cancel()
         finally:
             del self._lines[instance]
-            told.lost(instance.name)
+            told.lost(instance)
             await socket.close()
             log.info("link.closed", instance=instance.name)
 
@@ -179,7 +179,7 @@ async def _speak(socket: aiohttp.ClientWebSocketResponse, line: _Line) -> None:
             await socket.send_str(_encode(message).decode())
 
 
-def _hear(data: str, name: str, told: Told) -> None:
+def _hear(data: str, instance: Instance, told: Told) -> None:
     try:
         said = _decoder.decode(data)
     except MALFORMED as error:  # of another version, perhaps: what matters comes by the streams
@@ -190,4 +190,4 @@ def _hear(data: str, name: str, told: Told) -> None:
     elif isinstance(said, Committed):
         told.committed(said)
     else:
-        told.status(name, said)
+        told.status(instance, said)

@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 class AwayError(BusyError):
     """Who could answer is not there; the same question may be answered later."""
 
-    code = "core.away"
+    code = "intelligence.away"
 
 
 class Questions:
@@ -63,7 +63,7 @@ class Questions:
         """To one that is there. Raises `AwayError`."""
         for instance in self._found():
             return aiohttp.UnixConnector(instance.socket)
-        raise AwayError("The core service is away.")
+        raise AwayError("The intelligence service is away.")
 
     async def aclose(self) -> None:
         """After the last question. May be called again."""
@@ -83,7 +83,7 @@ class Questions:
                     return await self._ask(instance, "GET", path, kind, query=query)
             except (aiohttp.ClientError, OSError, TimeoutError, QuickCommError) as error:
                 log.info("questions.no_answer", instance=instance.name, path=path, error=str(error)[:200])
-        raise AwayError(f"The core service is away: only it knows {what}. It comes back by itself; try again.")
+        raise AwayError(f"The intelligence service is away: only it knows {what}. It comes back by itself; try again.")
 
     async def _ask(
         self,

@@ -8,6 +8,7 @@ import xxhash
 
 from quickcomm.contracts.conversations import Ledger
 from quickcomm.contracts.insights import InsightsFound
+from quickcomm.contracts.reading import reader
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.adapters.dialects import TEXT
@@ -17,7 +18,7 @@ Row = sa.Row[Any]
 
 _meta = sa.MetaData()
 _heard = msgspec.json.Decoder(UtteranceTranscribed)
-_found = msgspec.json.Decoder(InsightsFound)
+_found = reader(InsightsFound)  # a later release may have written it, and been taken back
 _latency = msgspec.json.Decoder(Latency)
 _ledgers = msgspec.json.Decoder(tuple[Ledger, ...])
 _rooms = msgspec.json.Decoder(tuple[str, ...])

@@ -14,16 +14,29 @@ from quickcomm.kernel.errors import MALFORMED
 from quickcomm.kernel.telemetry import Budget
 from quickcomm.kernel.telemetry.stages import StageHealth
 
-AWAY: Final = "core.away"
+HEARS: Final = "audio"
+UNDERSTANDS: Final = "intelligence"
 AWAY_AFTER_S: Final = 2.0
 """A process that is replaced is nothing to alarm people for."""
 STALE_AFTER_S: Final = 3.0
 """Three times what an instance takes from one word to the next: it hangs."""
-AWAY_WORDS: Final = (
-    "The core service is away: nothing new is heard or understood until it is back, and radios keep what is said "
-    "meanwhile. What is on the page stays."
-)
-NOT_KNOWN: Final = "Not known while the core service is away"
+AWAY_WORDS: Final[Mapping[str, str]] = {
+    HEARS: (
+        "The audio service is away: nothing new is heard until it is back, and radios keep what is said meanwhile. "
+        "What is on the page stays."
+    ),
+    UNDERSTANDS: (
+        "The intelligence service is away: what is said is on the page, but not understood until it is back. Then the "
+        "cards are completed; nothing is lost."
+    ),
+}
+"""By module."""
+NOT_KNOWN: Final = "Not known while the intelligence service is away"
+
+
+def away_code(module: str) -> str:
+    """Of the alarm."""
+    return f"{module}.away"
 
 
 class _Told(msgspec.Struct):
@@ -31,55 +44,78 @@ class _Told(msgspec.Struct):
     at: float
 
 
+class _Module:
+    """What the instances of one module tell."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._instances: dict[str, _Told] = {}
+        self.last = InstanceStatus()
+        self._heard = clock.monotonic()
+        self.heard_ns = clock.now_ns()
+
+    def told(self, name: str, status: InstanceStatus) -> None:
+        self._heard, self.heard_ns = self._clock.monotonic(), self._clock.now_ns()
+        self.last = status
+        self._instances[name] = _Told(status, self._heard)
+
+    def lost(self, name: str) -> None:
+        self._instances.pop(name, None)
+
+    def shown(self) -> list[InstanceStatus] | None:
+        """Of those that are there; for a moment the last word of one that was. None: the module is away."""
+        now = self._clock.monotonic()
+        present = [told.status for told in self._instances.values() if now - told.at < STALE_AFTER_S]
+        if not present and now - self._heard >= AWAY_AFTER_S:
+            return None
+        return present or [self.last]
+
+
 class Overview:
     """`told` and `lost` as it happens, `health` whenever somebody looks."""
 
     def __init__(self, clock: Clock, budget: Budget) -> None:
         """`budget`: until an instance has told another one."""
-        self._clock = clock
         self._budget = budget
-        self._instances: dict[str, _Told] = {}
-        self._last = InstanceStatus()
-        self._heard = clock.monotonic()
-        self._heard_ns = clock.now_ns()
+        self._modules = {module: _Module(clock) for module in AWAY_WORDS}
 
     @property
     def budget(self) -> Budget:
         """What the stages may take where the instances run."""
         return self._budget
 
-    def told(self, name: str, status: InstanceStatus) -> None:
+    def told(self, module: str, name: str, status: InstanceStatus) -> None:
         """An instance says how it is."""
-        if status.budget != self._last.budget:
+        known = self._modules[module]
+        if module == UNDERSTANDS and status.budget != known.last.budget:  # it knows whether there is a model
             self._budget = _budget(status.budget, self._budget)
-        self._heard, self._heard_ns = self._clock.monotonic(), self._clock.now_ns()
-        self._last = status
-        self._instances[name] = _Told(status, self._heard)
+        known.told(name, status)
 
-    def lost(self, name: str) -> None:
+    def lost(self, module: str, name: str) -> None:
         """It is connected no more."""
-        self._instances.pop(name, None)
+        self._modules[module].lost(name)
 
     def health(self, stages: tuple[StageHealth, ...], own: Sequence[Alarm], trace_url: str | None) -> Health:
         """`own`: alarms of this process."""
-        now = self._clock.monotonic()
-        present = [told.status for told in self._instances.values() if now - told.at < STALE_AFTER_S]
-        away = not present and now - self._heard >= AWAY_AFTER_S
-        shown = present or ([] if away else [self._last])
-        alarms = _by_code([*own, *([self._away()] if away else []), *(each for one in shown for each in one.alarms)])
+        shown = {module: known.shown() for module, known in self._modules.items()}
+        hears, understands = shown[HEARS] or [], shown[UNDERSTANDS]
+        away = [self._away(module) for module, found in shown.items() if found is None]
+        told = [alarm for found in shown.values() for one in found or () for alarm in one.alarms]
+        alarms = _by_code([*own, *away, *told])
         return Health(
             status="degraded" if alarms else "ok",
-            sessions=sum(one.sessions for one in shown),
-            stt_backlog_s=max((one.stt_backlog_s for one in shown), default=0.0),
+            sessions=sum(one.sessions for one in hears),
+            stt_backlog_s=max((one.stt_backlog_s for one in hears), default=0.0),
             alarms=alarms,
-            classifier=_classifier(shown) if shown else ClassifierHealth(message=NOT_KNOWN),
+            classifier=_classifier(understands) if understands else ClassifierHealth(message=NOT_KNOWN),
             budget=self._budget,
             stages=stages,
             trace_url=trace_url,
         )
 
-    def _away(self) -> Alarm:
-        return Alarm(code=AWAY, message=AWAY_WORDS, since=rfc3339(self._heard_ns))
+    def _away(self, module: str) -> Alarm:
+        since = rfc3339(self._modules[module].heard_ns)
+        return Alarm(code=away_code(module), message=AWAY_WORDS[module], since=since)
 
 
 def _by_code(alarms: Iterable[Alarm]) -> tuple[Alarm, ...]:

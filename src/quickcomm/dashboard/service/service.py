@@ -11,6 +11,7 @@ import structlog
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.link import FIRST, Committed
+from quickcomm.contracts.reading import Reader, reader
 from quickcomm.contracts.summaries import SUMMARIES, ConversationSummarized
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
@@ -108,7 +109,7 @@ class DashboardService:
                 return total
 
     def _consumer(self, kind: type[M], apply: Callable[[Projector, M], None]) -> Handler:
-        decoder = msgspec.json.Decoder(kind)
+        decoder = reader(kind)
 
         async def handle(batch: Sequence[Delivery]) -> None:
             messages = [_decode(decoder, delivery) for delivery in batch]
@@ -196,7 +197,7 @@ class DashboardService:
         return stamped
 
 
-def _decode(decoder: msgspec.json.Decoder[M], delivery: Delivery) -> M:
+def _decode(decoder: Reader[M], delivery: Delivery) -> M:
     try:
         return decoder.decode(delivery.payload)
     except MALFORMED as error:

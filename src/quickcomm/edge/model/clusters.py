@@ -14,6 +14,7 @@ from quickcomm.edge.model.envoy import (
     ClusterLoadAssignment,
     CommonLb,
     ConfigSource,
+    ConsistentHashing,
     DownstreamConnections,
     DynamicResources,
     EdsConfig,
@@ -52,8 +53,13 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         return Address(socket_address=SocketAddress(address=self.host, port_value=self.port))
 
 
-def cluster(name: str, settings: EdgeSettings, endpoints: ConfigSource) -> Cluster:
+def cluster(name: str, settings: EdgeSettings, endpoints: ConfigSource, *, sticky: bool = False) -> Cluster:
+    """`sticky`: requests of routes with a hash go to the instance to which their hash belongs.
+
+    One that has half as much again as its share is passed over.
+    """
     limit = settings.max_connections
+    balance = ConsistentHashing(hash_balance_factor=settings.hash_balance_percent) if sticky else None
     return Cluster(
         name=name,
         type="EDS",
@@ -62,14 +68,19 @@ def cluster(name: str, settings: EdgeSettings, endpoints: ConfigSource) -> Clust
         health_checks=(_health_check(name, settings),),
         # An instance that is known to be ill gets nothing, even if all of them are; and that is in force at once, where
         # Envoy would collect changes of health for a second.
-        common_lb_config=CommonLb(healthy_panic_threshold=Percent(value=0.0), update_merge_window="0s"),
+        common_lb_config=CommonLb(
+            healthy_panic_threshold=Percent(value=0.0),
+            update_merge_window="0s",
+            consistent_hashing_lb_config=balance,
+        ),
         circuit_breakers=CircuitBreakers(
             thresholds=(
                 Thresholds(max_connections=limit, max_pending_requests=1_024, max_requests=limit, max_retries=3),
             )
         ),
         per_connection_buffer_limit_bytes=BUFFER_BYTES,
-        lb_policy="LEAST_REQUEST",
+        # Envoy's rings have more places an instance the fewer there are, and so move conversations of those that stay.
+        lb_policy="MAGLEV" if sticky else "LEAST_REQUEST",
         # Who is taken off the list is gone at once, and not only when it fails its checks.
         ignore_health_on_host_removal=True,
     )

@@ -104,9 +104,14 @@ class Percent(msgspec.Struct, frozen=True, kw_only=True):
     """Written also when 0: Envoy's default is another."""
 
 
+class ConsistentHashing(Message, frozen=True, kw_only=True):
+    hash_balance_factor: int
+
+
 class CommonLb(Message, frozen=True, kw_only=True):
     healthy_panic_threshold: Percent
     update_merge_window: str
+    consistent_hashing_lb_config: ConsistentHashing | None = None
 
 
 class Thresholds(Message, frozen=True, kw_only=True):

@@ -47,8 +47,25 @@ class HostPredicate(Message, frozen=True, kw_only=True):
 class RetryPolicy(Message, frozen=True, kw_only=True):
     retry_on: str
     num_retries: int
+    retriable_status_codes: tuple[int, ...] = ()
     retry_host_predicate: tuple[HostPredicate, ...]
     host_selection_retry_max_attempts: int
+
+
+class RegexRewrite(Message, frozen=True, kw_only=True):
+    pattern: RegexMatch
+    substitution: str
+
+
+class HashedHeader(Message, frozen=True, kw_only=True):
+    header_name: str
+    regex_rewrite: RegexRewrite
+
+
+class HashPolicy(Message, frozen=True, kw_only=True):
+    """What is hashed (xxh64) to find the instance."""
+
+    header: HashedHeader
 
 
 class UpgradeConfig(Message, frozen=True, kw_only=True):
@@ -63,6 +80,7 @@ class RouteAction(Message, frozen=True, kw_only=True):
     idle_timeout: str
     retry_policy: RetryPolicy | None = None
     upgrade_configs: tuple[UpgradeConfig, ...] = ()
+    hash_policy: tuple[HashPolicy, ...] = ()
 
 
 class BufferPerRoute(

@@ -8,11 +8,14 @@ from quickcomm.edge.model.envoy import seconds
 from quickcomm.edge.model.envoy_http import (
     BufferPerRoute,
     DirectResponse,
+    HashedHeader,
+    HashPolicy,
     HeaderMatch,
     HostPredicate,
     PerRoute,
     PreviousHosts,
     RegexMatch,
+    RegexRewrite,
     RetryPolicy,
     Route,
     RouteAction,
@@ -28,6 +31,8 @@ ROUTES: Final = "public"
 WEBSOCKET: Final = "websocket"
 FOREVER: Final = "0s"
 HEALTH_TIMEOUT_S: Final = 5.0
+OTHER_HOSTS: Final = 16
+"""So often another instance is looked for: by a hash, the next place is often the same instance's."""
 
 
 class Purpose(StrEnum):
@@ -43,6 +48,16 @@ class Purpose(StrEnum):
 _INTERNAL: Final = RouteMatch(safe_regex=RegexMatch(regex=r"(?i)/internal(/.*)?"))
 """Between services, over their own sockets."""
 _AUDIO: Final = RouteMatch(safe_regex=RegexMatch(regex=r"/v1/conversations/[^/]+/audio"))
+_CONVERSATION: Final = HashPolicy(
+    header=HashedHeader(
+        header_name=":path",
+        regex_rewrite=RegexRewrite(
+            pattern=RegexMatch(regex=r"^/v1/conversations/([^/?]+)/audio.*$"), substitution=rf"{Purpose.AUDIO}:\1"
+        ),
+    )
+)
+"""What a bucket is made of: `audio:CONVERSATION`. A conversation comes back to the same instance while that is there;
+when it is not, hardly any other conversation moves for it."""
 _LIVE: Final = RouteMatch(path="/v1/live")
 _BOUNDED: Final[tuple[tuple[Purpose, RouteMatch], ...]] = (
     (Purpose.HEALTH, RouteMatch(path="/healthz")),
@@ -74,7 +89,8 @@ def _socket(purpose: Purpose, match: RouteMatch, clusters: Mapping[Purpose, str]
             cluster=clusters[purpose],
             timeout=FOREVER,
             idle_timeout=FOREVER,
-            retry_policy=_again(),
+            retry_policy=_again(elsewhere_if_busy=purpose is Purpose.AUDIO),
+            hash_policy=(_CONVERSATION,) if purpose is Purpose.AUDIO else (),
             upgrade_configs=(UpgradeConfig(upgrade_type=WEBSOCKET, enabled=True),),
         ),
         typed_per_filter_config=PerRoute(buffer=BufferPerRoute(disabled=True)),
@@ -95,12 +111,17 @@ def _bounded(purpose: Purpose, match: RouteMatch, clusters: Mapping[Purpose, str
     )
 
 
-def _again() -> RetryPolicy:
-    """Once more with another instance, but only what never reached a server: nothing is done twice."""
+def _again(*, elsewhere_if_busy: bool = False) -> RetryPolicy:
+    """Once more with another instance, but only what never reached a server: nothing is done twice.
+
+    `elsewhere_if_busy`: also what an instance has no room for, or is about to leave (503), before it was let in.
+    """
+    busy = (503,) if elsewhere_if_busy else ()
     another = HostPredicate(name="envoy.retry_host_predicates.previous_hosts", typed_config=PreviousHosts())
     return RetryPolicy(
-        retry_on="connect-failure,refused-stream,reset-before-request",
+        retry_on="connect-failure,refused-stream,reset-before-request" + (",retriable-status-codes" if busy else ""),
         num_retries=1,
+        retriable_status_codes=busy,
         retry_host_predicate=(another,),
-        host_selection_retry_max_attempts=3,
+        host_selection_retry_max_attempts=OTHER_HOSTS,
     )

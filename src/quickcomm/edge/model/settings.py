@@ -29,6 +29,8 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     health_interval_s: Positive = 0.5
     health_timeout_s: Positive = 1.0
     threads: Count = 2
+    hash_balance_percent: Annotated[int, msgspec.Meta(ge=101, le=10_000)] = 150
+    """Of its share: an instance of audio that has so many conversations gets no more while others have fewer."""
     otlp_url: str | None = None
     """Where spans go (OTLP over HTTP), such as http://127.0.0.1:4318/v1/traces."""
     trace_percent: Annotated[float, msgspec.Meta(ge=0, le=100)] = 100.0

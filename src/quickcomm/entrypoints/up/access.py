@@ -41,7 +41,11 @@ class Service(msgspec.Struct, frozen=True, kw_only=True):
     conversations: bool = False
     """It owns conversations, with their checkpoints and event logs."""
     tends: bool = False
-    """It counts and trims all streams, and looks after the dead letters."""
+    """It counts and trims all streams."""
+    agrees: bool = False
+    """Its processes agree how it is with the language model."""
+    letters: bool = False
+    """It shows dead letters, gives them back or drops them."""
     makes_keys: bool = False
     """It makes and revokes API keys and page sessions; everybody else only verifies them."""
 
@@ -54,10 +58,16 @@ _INTELLIGENCE: Final = (
 _DASHBOARD: Final = Consumer(group="dashboard", streams=STREAMS)
 
 SERVICES: Final[Mapping[str, Service]] = {
-    "core": Service(writes=STREAMS, consumes=(_AUDIO, *_INTELLIGENCE), conversations=True, tends=True),
+    "audio": Service(writes=(TRANSCRIPTS, CONVERSATIONS), consumes=(_AUDIO,), conversations=True, tends=True),
     "dashboard": Service(consumes=(_DASHBOARD,), makes_keys=True),
+    "intelligence": Service(writes=(INSIGHTS, SUMMARIES), consumes=_INTELLIGENCE, tends=True, agrees=True),
     "monolith": Service(
-        writes=STREAMS, consumes=(_AUDIO, *_INTELLIGENCE, _DASHBOARD), conversations=True, tends=True, makes_keys=True
+        writes=STREAMS,
+        consumes=(_AUDIO, *_INTELLIGENCE, _DASHBOARD),
+        conversations=True,
+        tends=True,
+        letters=True,
+        makes_keys=True,
     ),
 }
 
@@ -88,8 +98,13 @@ _CONSUME: Final = (
 _LEASE: Final = ("hget", "hset", "hincrby", "zadd", "zrem", "zremrangebyscore", "zcard")
 _CONVERSE: Final = (
     *("hget", "hgetall", "hset", "hincrby", "exists", "zadd", "zrem", "zrangebyscore"),
-    *("rpush", "llen", "lrange", "expire", "del", "set", "get"),
+    *("rpush", "llen", "lrange", "expire", "del", "set", "get", "xadd", "xread", "xrange"),
 )
+_AGREE: Final = ("hget", "hset", "hmget", "pexpire")
+STAND: Final = "intelligence:model"
+"""As in `intelligence/adapters/shared_breaker.py`, which would bring the whole module with it."""
+_LETTERS: Final = ("hget", "hdel", "hexists")
+"""Among services this is nobody's: `up` does it."""
 _MOVE: Final = (
     *("scan", "unlink", "del", "exists", "expire", "waitaof", "info", "set", "get", "hset", "hsetnx", "hget", "hmget"),
     *("hgetall", "sadd", "zadd", "rpush", "xadd", "xgroup|create"),
@@ -99,7 +114,8 @@ _MOVE: Final = (
 def rules(name: str, prefix: str = PREFIX) -> tuple[Rule, ...]:
     """What a user may do; the first is what every command needs, each of the others stands for itself."""
     if name == UP:
-        return (_CONNECT, Rule(commands=(*_EVAL, *_MOVE), keys=(f"{prefix}:*",)))
+        letters = Rule(commands=_LETTERS, keys=(Names(prefix).dead,))
+        return (_CONNECT, Rule(commands=(*_EVAL, *_MOVE), keys=(f"{prefix}:*",)), letters)
     service, names, keys = SERVICES[name], Names(prefix), KeyNames(prefix)
     found = [Rule(commands=("hmget",), read=(f"{prefix}:home",))]
     found += [Rule(commands=_APPEND, keys=tuple(_parts(names, stream) for stream in service.writes))]
@@ -115,10 +131,11 @@ def rules(name: str, prefix: str = PREFIX) -> tuple[Rule, ...]:
             Rule(commands=("hgetall",), read=(names.dead,)),
         ]
     if service.tends:
-        found += [
-            Rule(commands=_TEND, keys=tuple(_parts(names, stream) for stream in STREAMS)),
-            Rule(commands=("hget", "hdel", "hexists"), keys=(names.dead,)),
-        ]
+        found.append(Rule(commands=_TEND, keys=tuple(_parts(names, stream) for stream in STREAMS)))
+    if service.letters:
+        found.append(Rule(commands=_LETTERS, keys=(names.dead,)))
+    if service.agrees:
+        found.append(Rule(commands=_AGREE, keys=(f"{prefix}:{STAND}",)))
     if service.conversations:
         found.append(Rule(commands=_CONVERSE, keys=(f"{prefix}:audio:*",)))
     if service.makes_keys:

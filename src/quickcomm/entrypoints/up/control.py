@@ -11,7 +11,7 @@ import structlog
 
 from quickcomm import __version__
 from quickcomm.edge.module import Edge, EdgeUnavailableError
-from quickcomm.entrypoints.administration import Answer, Arguments, ask, keys_of
+from quickcomm.entrypoints.administration import Answer, Arguments, Letters, ask, dead_letters, keys_of
 from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.up import store
 from quickcomm.entrypoints.up.layout import Layout
@@ -37,6 +37,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     registry: Registry
     trust: TrustDirectory
     keys: KeyStore
+    letters: Letters
 
 
 class Running:
@@ -49,14 +50,17 @@ class Running:
         self.registry = parts.registry
         self.trust = parts.trust
         self.keys = parts.keys
+        self.letters = parts.letters
         self.clock = clock
         self.supervisor_pid: int | None = None
         self.url = ""
         self.shape = ""
         self.store_url = ""
         """As the user `up`."""
-        self.own: Mapping[str, DataDirectory] = {}
-        """Where each module answers for itself."""
+        self.own: Mapping[str, DataDirectory | None] = {}
+        """Where each module answers for itself; None where each of its processes has a socket of its own."""
+        self.behind_edge: frozenset[str] = frozenset()
+        """Modules that get requests from the edge."""
         self.ready = asyncio.Event()
         self.stop = asyncio.Event()
 
@@ -72,13 +76,13 @@ class Control:
             "down": self._down,
             "rotate-keys": self._rotate_keys,
         }
-        self._keys = keys_of(running.keys)
+        self._of_the_store = {**keys_of(running.keys), **dead_letters(running.letters)}
 
     async def call(self, command: str, arguments: Arguments) -> Answer:
         """Raises `QuickCommError` with a text for the operator."""
-        if command in self._keys:
+        if command in self._of_the_store:
             await self._running.ready.wait()  # while a site moves into its store, no key shall be made there
-            return await self._keys[command](arguments)
+            return await self._of_the_store[command](arguments)
         if command not in self._commands:
             raise NotFoundError(f"There is no command {command!r}.")
         return await self._commands[command](arguments)
@@ -168,12 +172,16 @@ class Control:
         row: Row = {}
         if keeper.module in running.own and keeper.pid is not None:
             try:
-                [own] = await ask(running.own[keeper.module].socket, "status", {}, ANSWER_S)
+                directory = running.own[keeper.module]
+                socket = running.layout.administration(keeper.name) if directory is None else directory.socket
+                [own] = await ask(socket, "status", {}, ANSWER_S)
                 row = own | {"healthy": own["healthy"] and keeper.state == "ready"}
             except (QuickCommError, aiohttp.ClientError, OSError, TimeoutError):
                 row = {"healthy": False}
         if found is None:
             return row | {"healthy": False, "serving": False}
+        if keeper.module not in running.behind_edge:
+            return row | {"version": found.version, "serving": True}
         try:
             healthy = await running.edge.control.healthy(keeper.module)
         except EdgeUnavailableError:

@@ -12,10 +12,15 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
-from quickcomm.entrypoints.data_directory import SOCKET_LIMIT, DataDirectory, DataDirectoryBusyError
+from quickcomm.entrypoints.data_directory import (
+    SOCKET_LIMIT,
+    DataDirectory,
+    DataDirectoryBusyError,
+    admin_socket_of,
+)
 from quickcomm.kernel.errors import ConfigurationError
 
-LONGEST_NAME: Final = "intelligence-99.sock"
+LONGEST_NAME: Final = "intelligence-99.admin.sock"
 
 
 class Layout:
@@ -36,6 +41,14 @@ class Layout:
 
     def socket(self, name: str) -> str:
         return str(self.root / f"{name}.sock")
+
+    def administration(self, name: str) -> Path:
+        """Where a process answers its operator that shares the data directory with others of its module."""
+        return admin_socket_of(self.socket(name))
+
+    def administrations(self, module: str) -> list[Path]:
+        """Of all its processes, and of some that were killed."""
+        return sorted(self.root.glob(f"{module}-*.admin.sock"))
 
     @contextlib.contextmanager
     def own(self) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """The table of what runs: a row a module, and which of them make up a shape. A service is added by a row."""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -11,14 +11,24 @@ from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.settings import Settings
 from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.kernel.bus.redis_address import for_user
+from quickcomm.kernel.bus.redis_names import PARTITIONS
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.topology.module import Module
 
 MONOLITH: Final = "monolith"
-CORE: Final = "core"
+AUDIO: Final = "audio"
+INTELLIGENCE: Final = "intelligence"
 DASHBOARD: Final = "dashboard"
 STOP_S: Final = 30.0
-"""Beyond the drain of the sound: the last insights, pages that say goodbye, the database."""
+"""The last insights, pages that say goodbye, the database."""
+HEARING: Final = ("pack", "stt_model")
+UNDERSTANDING: Final = ("pack", "llm_url", "llm_model")
+ALL: Final = ("pack", "stt_model", "llm_url", "llm_model")
+IN_A_FILE: Final = (
+    "it keeps prompts, costs and results in a file, and is the only one that writes to it. With a PostgreSQL database "
+    "(QUICKCOMM_INTELLIGENCE_DATABASE_URL) there can be more"
+)
+SHARED: Final = "so many partitions share the work"
 READY_WITHIN_S: Final = 300.0
 """The first start of all learns the site pack."""
 
@@ -33,16 +43,16 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     """With `{user}` where the name of the service belongs."""
     flags: tuple[str, ...] = ()
     """About logs."""
-    engine_flags: tuple[str, ...] = ()
-    """About what hears and understands."""
+    engines: Mapping[str, str] = {}
+    """What hears and understands, by the names of the options."""
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """`own`: the directory whose local socket the module answers on."""
+    """`own`: the directory whose local socket the module answers on; None: each process has a socket of its own."""
 
     module: Module
     serves: frozenset[Purpose]
-    own: DataDirectory
+    own: DataDirectory | None
 
 
 Shape = Callable[[Site], tuple[Row, ...]]
@@ -69,7 +79,7 @@ def clusters(found: tuple[Row, ...]) -> Mapping[Purpose, str]:
 def _monolith(site: Site) -> tuple[Row, ...]:
     module = Module(
         name=MONOLITH,
-        command=_command("serve", site, *site.flags, *site.engine_flags),
+        command=_command("serve", site, *_engines(site, ALL)),
         environment=_environment(site, MONOLITH),
         most=1,
         one_because="it keeps everything in one database, and is the only one that writes to it",
@@ -80,29 +90,40 @@ def _monolith(site: Site) -> tuple[Row, ...]:
 
 
 def _services(site: Site) -> tuple[Row, ...]:
-    """The dashboard first, and so the last to stop: while the others drain, people still see what comes of it."""
+    """In the order of what needs what: the dashboard is the last to stop, so that people see what comes of it all."""
     dashboard = Module(
         name=DASHBOARD,
-        command=_command(DASHBOARD, site, *site.flags),
+        command=_command(DASHBOARD, site),
         environment=_environment(site, DASHBOARD),
         most=1,
         one_because="a page sees what its own process has handled, and each message is handled by one process",
         ready_within_s=READY_WITHIN_S,
         drain_s=STOP_S,
     )
-    core = Module(
-        name=CORE,
-        command=_command(CORE, site, *site.flags, *site.engine_flags),
-        environment=_environment(site, CORE),
-        most=1,
-        one_because="it keeps prompts and costs in one database, and is the only one that writes to it",
+    elsewhere = site.settings.intelligence.database_url is not None
+    intelligence = Module(
+        name=INTELLIGENCE,
+        command=_command(INTELLIGENCE, site, *_engines(site, UNDERSTANDING)),
+        environment=_environment(site, INTELLIGENCE),
+        most=PARTITIONS if elsewhere else 1,
+        one_because=SHARED if elsewhere else IN_A_FILE,
+        ready_within_s=READY_WITHIN_S,
+        drain_s=STOP_S,
+        faces_edge=False,
+    )
+    audio = Module(
+        name=AUDIO,
+        command=_command(AUDIO, site, *_engines(site, HEARING)),
+        environment=_environment(site, AUDIO),
+        replicas=site.settings.audio.processes,
         ready_within_s=READY_WITHIN_S,
         drain_s=site.settings.audio.drain_s + STOP_S,
     )
     pages = frozenset(Purpose) - {Purpose.AUDIO}
     return (
         Row(module=dashboard, serves=pages, own=site.layout.directory.dashboard),
-        Row(module=core, serves=frozenset({Purpose.AUDIO}), own=site.layout.directory),
+        Row(module=intelligence, serves=frozenset(), own=None),
+        Row(module=audio, serves=frozenset({Purpose.AUDIO}), own=None),
     )
 
 
@@ -111,7 +132,13 @@ SHAPES: Final[Mapping[str, Shape]] = {"monolith": _monolith, "services": _servic
 
 def _command(name: str, site: Site, *flags: str) -> tuple[str, ...]:
     program = (sys.executable, "-m", "quickcomm.entrypoints.cli", name)
-    return (*program, "--data-dir", str(site.layout.directory.path), *flags)
+    return (*program, "--data-dir", str(site.layout.directory.path), *site.flags, *flags)
+
+
+def _engines(site: Site, names: tuple[str, ...]) -> Iterator[str]:
+    for name in names:
+        if name in site.engines:
+            yield from (f"--{name.replace('_', '-')}", site.engines[name])
 
 
 def _environment(site: Site, service: str) -> dict[str, str]:

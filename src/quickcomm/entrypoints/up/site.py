@@ -23,6 +23,7 @@ from quickcomm.entrypoints.up.control import EDGE, Control, Parts, Running
 from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.entrypoints.up.modules import Site, clusters, rows
 from quickcomm.entrypoints.up.stream import Stream
+from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.redis_address import for_user
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry
@@ -51,7 +52,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     new_store: bool = False
     """Delete what the store has, and begin with an empty one."""
     flags: tuple[str, ...] = ()
-    engine_flags: tuple[str, ...] = ()
+    engines: Mapping[str, str] = {}
 
 
 class SupervisorGoneError(QuickCommError):
@@ -72,7 +73,7 @@ class Topology:
             public_url=self._public.url,
             redis_url=self._store_url,
             flags=options.flags,
-            engine_flags=options.engine_flags,
+            engines=options.engines,
         )
         self._rows = rows(options.shape, site)
         self._edge = Edge(layout.edge, edge_settings(settings))
@@ -108,9 +109,11 @@ class Topology:
             await self._adopt(modules)
         fleet = self._fleet(modules)
         keys = RedisKeys(for_user(self._store_url, UP), self._clock)
-        parts = Parts(fleet=fleet, edge=self._edge, registry=self._registry, trust=self._trust, keys=keys)
+        bus = RedisBus(for_user(self._store_url, UP), self._clock)
+        parts = Parts(fleet=fleet, edge=self._edge, registry=self._registry, trust=self._trust, keys=keys, letters=bus)
         running = Running(self._layout, parts, self._clock)
         running.own = {row.module.name: row.own for row in self._rows}
+        running.behind_edge = frozenset(row.module.name for row in self._rows if row.serves)
         running.supervisor_pid, running.url = self._supervisor.pid, self._public.url
         running.shape, running.stop = self._options.shape, stop
         running.store_url = for_user(self._store_url, UP)
@@ -123,6 +126,7 @@ class Topology:
             failed = errors.exceptions[0]
         finally:
             await keys.aclose()
+            await bus.aclose()
         if failed is not None and not gone:
             raise failed
         return not gone
@@ -224,7 +228,11 @@ class Topology:
             output_apart=True,
         )
         own = [] if self._options.redis_url else [store.module(self._layout)]
-        return [*own, edge, *(row.module for row in self._rows)]
+        priority = self._options.settings.priority
+        return [
+            msgspec.structs.replace(module, nice=priority.of(module.name))
+            for module in (*own, edge, *(row.module for row in self._rows))
+        ]
 
     def _fleet(self, modules: list[Module]) -> Fleet:
         return Fleet(modules, self._registry, EdgeBalancer(self._edge), self._probe, self._layout.socket)

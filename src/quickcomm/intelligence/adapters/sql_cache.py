@@ -1,6 +1,7 @@
 """Answers of the model by key: in memory, bounded and least recently used out; written behind, warm after a restart.
 
-A hit costs microseconds and never touches the disk. `kill -9` costs what was put in the last second.
+A hit costs microseconds and never touches the disk. `kill -9` costs what was put in the last second. Where several
+processes have one database, what is not in memory is looked for there: another one may have asked.
 """
 
 import contextlib
@@ -11,7 +12,6 @@ import msgspec
 import sqlalchemy as sa
 from prometheus_client import Counter, Gauge
 from sqlalchemy import Connection
-from sqlalchemy.dialects.sqlite import insert
 
 from quickcomm.intelligence.adapters.write_behind import WriteBehind
 from quickcomm.intelligence.model.cache import CacheSettings
@@ -19,6 +19,7 @@ from quickcomm.intelligence.ports import Cached
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED
 from quickcomm.kernel.storage import Database, StorageError
+from quickcomm.kernel.storage.upsert import saving
 
 HOUR_NS: Final = 3_600 * 10**9
 REFRESH_NS: Final = HOUR_NS // 6
@@ -39,10 +40,7 @@ answers = sa.Table(
     sa.Column("at_ns", sa.BigInteger),
     sa.Column("used_ns", sa.BigInteger),
 )
-_row = insert(answers)
-_SAVE: Final = _row.on_conflict_do_update(
-    index_elements=["key"], set_={name: _row.excluded[name] for name in ("answer", "at_ns", "used_ns")}
-)
+_SAVE: Final = saving(answers, ["key"], ["answer", "at_ns", "used_ns"])
 _decoder = msgspec.json.Decoder(Cached)
 
 
@@ -86,7 +84,7 @@ class SqlCache:
 
     async def get(self, key: bytes) -> Cached | None:
         found = self._known(key)
-        if found is None and not self._loaded:
+        if found is None and (self._database.shared or not self._loaded):
             await self._fetch(key)
             found = self._known(key)
         self._lookups += 1
@@ -131,7 +129,7 @@ class SqlCache:
 
         def run(connection: Connection) -> int:
             if rows:
-                connection.execute(_SAVE, rows)
+                connection.execute(_SAVE.on(connection), rows)
             if crowded:
                 self._cut(connection)
             return _count(connection) if crowded else self._rows + len(rows)
@@ -189,6 +187,8 @@ class SqlCache:
 
     async def _fetch(self, key: bytes) -> None:
         for row in await self._read(sa.select(answers).where(answers.c.key == key)):
+            while row.key not in self._entries and len(self._entries) >= self._settings.entries:
+                self._changed.discard(self._entries.popitem(last=False)[0])  # for one that is wanted now
             self._take(row)
 
     async def _read(
@@ -201,7 +201,7 @@ class SqlCache:
 
     def _cut(self, connection: Connection) -> None:
         connection.execute(answers.delete().where(answers.c.at_ns < self._clock.now_ns() - self._ttl_ns))
-        surplus = sa.select(answers.c.key).order_by(answers.c.used_ns.desc()).limit(-1).offset(self._settings.entries)
+        surplus = sa.select(answers.c.key).order_by(answers.c.used_ns.desc()).offset(self._settings.entries)
         connection.execute(answers.delete().where(answers.c.key.in_(surplus)))
 
 

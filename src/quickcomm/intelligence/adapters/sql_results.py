@@ -6,18 +6,19 @@ neither.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.dialects.sqlite import insert
 
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.intelligence.ports import Owed
 from quickcomm.kernel.bus.sql import append
+from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED
 from quickcomm.kernel.storage import Database
+from quickcomm.kernel.storage.upsert import Insert, Upsert
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 _meta = sa.MetaData()
@@ -38,22 +39,38 @@ debts = sa.Table(
     sa.Column("utterance_id", sa.String, primary_key=True),
     sa.Column("at_ns", sa.BigInteger),
     sa.Column("payload", sa.LargeBinary),
+    sa.Column("claimed_ns", sa.BigInteger),
 )
+CLAIM_NS: Final = 60 * 10**9
+"""So long has a process what it took to renew to itself."""
 _KNOWN: Final = sa.select(results.c.site, results.c.utterance_id).where(
     results.c.utterance_id.in_(sa.bindparam("utterance_ids", expanding=True))
 )
-_PUT: Final = insert(results)
-_REMEMBER: Final = _PUT.on_conflict_do_update(
-    set_={"revision": _PUT.excluded.revision}, where=results.c.revision < _PUT.excluded.revision
-)
+
+
+def _remembering(insert: Insert) -> sa.Executable:
+    put = insert(results)
+    statement: sa.Executable = put.on_conflict_do_update(
+        index_elements=["site", "utterance_id"],
+        set_={"revision": put.excluded.revision},
+        where=results.c.revision < put.excluded.revision,
+    )
+    return statement.execution_options(preserve_rowcount=True)  # else it is gone with the cursor on PostgreSQL
+
+
+_REMEMBER: Final = Upsert(_remembering)
+_OWE: Final = Upsert(lambda insert: insert(debts).on_conflict_do_nothing())
+_NAME: Final = sa.tuple_(debts.c.site, debts.c.utterance_id)
 _decoder = msgspec.json.Decoder(Owed)
 
 
 class SqlResults:
     """A `ResultStore` and the `Debts` beside it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock | None = None) -> None:
+        """`clock`: for claims, where several processes have the database."""
         self._database = database
+        self._clock = clock if database.shared else None
 
     async def known(self, utterances: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         def run(connection: Connection) -> set[tuple[str, str]]:
@@ -74,9 +91,32 @@ class SqlResults:
         await self._database.write(run)
 
     async def oldest(self, limit: int, since_ns: int) -> list[Owed]:
-        query = sa.select(debts.c.payload).where(debts.c.at_ns >= since_ns).order_by(debts.c.at_ns).limit(limit)
-        payloads = await self._database.read(lambda connection: connection.execute(query).scalars().all())
-        return [item for payload in payloads if (item := _decoded(payload)) is not None]
+        query = sa.select(debts).where(debts.c.at_ns >= since_ns).order_by(debts.c.at_ns).limit(limit)
+        rows: Sequence[sa.Row[Any]]
+        if self._clock is None:
+            rows = await self._database.read(lambda connection: connection.execute(query).all())
+        else:
+            rows = await self._claimed(query, self._clock.now_ns())
+        return [item for row in rows if (item := _decoded(row.payload)) is not None]
+
+    async def release(self, owed: Sequence[Owed]) -> None:
+        if self._clock is None or not owed:
+            return
+        names = [(item.found.site, item.found.utterance_id) for item in owed]
+        free = debts.update().where(_NAME.in_(names)).values(claimed_ns=0)
+        await self._database.write(lambda connection: connection.execute(free))
+
+    async def _claimed(self, query: sa.Select[Any], now_ns: int) -> Sequence[sa.Row[Any]]:
+        """What nobody else has in hand; from now on we have."""
+
+        def run(connection: Connection) -> Sequence[sa.Row[Any]]:
+            rows = connection.execute(query.where(debts.c.claimed_ns <= now_ns)).all()
+            names = [(row.site, row.utterance_id) for row in rows]
+            if names:
+                connection.execute(debts.update().where(_NAME.in_(names)).values(claimed_ns=now_ns + CLAIM_NS))
+            return rows
+
+        return await self._database.write(run)
 
     async def forget(self, owed: Owed) -> None:
         await self._database.write(lambda connection: connection.execute(_debt(owed.found)))
@@ -104,14 +144,14 @@ def _decoded(payload: bytes) -> Owed | None:
 def _remember(connection: Connection, item: InsightsFound) -> bool:
     """Whether it is new: an utterance without insights, or a higher revision of them."""
     row = {"site": item.site, "utterance_id": item.utterance_id, "revision": item.revision, "at_ns": item.published_ns}
-    return connection.execute(_REMEMBER, row).rowcount > 0
+    return connection.execute(_REMEMBER.on(connection), row).rowcount > 0
 
 
 def _settle(connection: Connection, item: InsightsFound, debt: Owed | None) -> None:
     if debt is not None:
         payload = msgspec.json.encode(debt)
         row = {"site": item.site, "utterance_id": item.utterance_id, "at_ns": item.published_ns, "payload": payload}
-        connection.execute(insert(debts).values(row).on_conflict_do_nothing())
+        connection.execute(_OWE.on(connection), {**row, "claimed_ns": 0})
     elif item.revision > 1:
         connection.execute(_debt(item))
 

@@ -6,7 +6,6 @@ from typing import Final
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.dialects.sqlite import insert
 
 from quickcomm.contracts.insight import Source
 from quickcomm.contracts.summaries import SUMMARIES, ConversationSummarized
@@ -14,6 +13,7 @@ from quickcomm.intelligence.model.talk import SummarySettings, Talk, due_ns, sum
 from quickcomm.intelligence.ports import TalkChange
 from quickcomm.kernel.bus.sql import append
 from quickcomm.kernel.storage import Database
+from quickcomm.kernel.storage.upsert import saving
 
 talks = sa.Table(
     "intelligence_talks",
@@ -24,13 +24,13 @@ talks = sa.Table(
     sa.Column("ended", sa.Boolean),
     sa.Column("due_ns", sa.BigInteger),
     sa.Column("at_ns", sa.BigInteger),
+    sa.Column("claimed_ns", sa.BigInteger),
 )
+CLAIM_NS: Final = 60 * 10**9
+"""So long has a process what it took to summarize to itself."""
 _decoder = msgspec.json.Decoder(Talk)
-_row = insert(talks)
-_SAVE: Final = _row.on_conflict_do_update(
-    index_elements=["site", "conversation_id"],
-    set_={name: _row.excluded[name] for name in ("talk", "ended", "due_ns", "at_ns")},
-)
+_KEY: Final = ("site", "conversation_id")
+_SAVE: Final = saving(talks, _KEY, ["talk", "ended", "due_ns", "at_ns"])
 _LOAD: Final = sa.select(talks.c.talk).where(
     talks.c.site == sa.bindparam("site"), talks.c.conversation_id == sa.bindparam("conversation_id")
 )
@@ -40,6 +40,11 @@ _DUE: Final = (
     .order_by(talks.c.due_ns)
     .limit(sa.bindparam("limit"))
 )
+_FREE: Final = sa.select(talks).where(
+    talks.c.due_ns <= sa.bindparam("now_ns"), talks.c.claimed_ns <= sa.bindparam("now_ns")
+)
+_TAKE: Final = _FREE.order_by(talks.c.due_ns).limit(sa.bindparam("limit"))
+_NAME: Final = sa.tuple_(talks.c.site, talks.c.conversation_id)
 
 
 class SqlTalks:
@@ -54,13 +59,23 @@ class SqlTalks:
 
     async def due(self, now_ns: int, limit: int) -> list[Talk]:
         values = {"now_ns": now_ns, "limit": limit}
+        if self._database.shared:
+            return await self._database.write(lambda connection: _claimed(connection, values))
         return await self._database.read(
             lambda connection: [_decoder.decode(talk) for talk in connection.execute(_DUE, values).scalars()]
         )
 
+    async def release(self, talk: Talk) -> None:
+        if self._database.shared:
+            name = (talk.site, talk.conversation_id)
+            await self._database.write(lambda connection: _claim(connection, [name], 0))
+
     async def publish(self, seen: Talk, text: str, source: Source, now_ns: int) -> bool:
         def run(connection: Connection) -> bool:
-            talk = _load(connection, (seen.site, seen.conversation_id))
+            name = (seen.site, seen.conversation_id)
+            if self._database.shared:
+                _claim(connection, [name], 0)
+            talk = _load(connection, name)
             if talk is None or talk.revision != seen.revision:
                 return False
             after = summarized(talk, seen, text, source)
@@ -109,13 +124,26 @@ class SqlTalks:
                 "ended": talk.ended,
                 "due_ns": due_ns(talk, self._settings),
                 "at_ns": talk.changed_ns,
+                "claimed_ns": 0,
             }
             for talk in changed
         ]
         if rows:
-            connection.execute(_SAVE, rows)
+            connection.execute(_SAVE.on(connection), rows)
 
 
 def _load(connection: Connection, key: tuple[str, str]) -> Talk | None:
     data = connection.execute(_LOAD, {"site": key[0], "conversation_id": key[1]}).scalar()
     return None if data is None else _decoder.decode(data)
+
+
+def _claimed(connection: Connection, values: dict[str, int]) -> list[Talk]:
+    """Those that nobody else has in hand; from now on we have."""
+    rows = connection.execute(_TAKE, values).all()
+    _claim(connection, [(row.site, row.conversation_id) for row in rows], values["now_ns"] + CLAIM_NS)
+    return [_decoder.decode(row.talk) for row in rows]
+
+
+def _claim(connection: Connection, names: Sequence[tuple[str, str]], until_ns: int) -> None:
+    if names:
+        connection.execute(talks.update().where(_NAME.in_(names)).values(claimed_ns=until_ns))

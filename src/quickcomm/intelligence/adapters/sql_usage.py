@@ -1,8 +1,11 @@
 """Tokens and money, by day and by conversation: counted in memory, written behind, read again at the start.
 
-The day's sum is the whole installation's, because its bill is. `kill -9` costs what was counted in the last second.
+The day's sum is the whole installation's, because its bill is: where several processes have one database, each learns
+within a second or two what the others have spent. `kill -9` costs what was counted in the last second.
 """
 
+import asyncio
+import contextlib
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -10,18 +13,20 @@ import msgspec
 import sqlalchemy as sa
 from prometheus_client import Counter, Gauge
 from sqlalchemy import Connection
-from sqlalchemy.dialects.sqlite import insert
 
 from quickcomm.contracts.usage import Cap, ConversationUsage, DayUsage, UsageReport
 from quickcomm.intelligence.adapters.write_behind import WriteBehind
 from quickcomm.intelligence.model.usage import NANO, Calendar, Spent, UsageSettings, cap_state, share_of_cap, spent_on
 from quickcomm.intelligence.ports import ModelAnswer
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.storage import Database
+from quickcomm.kernel.storage.upsert import Insert, Upsert
 
 MAX_WAITING: Final = 20_000
 """Conversations whose sums may wait for a disk that refuses; beyond that only the days are kept."""
 MAX_DAYS: Final = 31
+LEARN_EVERY_S: Final = 1.0
 
 TOKENS = Counter("quickcomm_llm_tokens_total", "Tokens paid for", ["kind"])
 COST = Counter("quickcomm_llm_cost_total", "Money spent on the model, in the currency of the settings")
@@ -51,11 +56,15 @@ conversations = sa.Table(
 )
 
 
-def _adding(table: sa.Table, keys: list[str]) -> sa.Executable:
-    statement = insert(table)
-    sums = {name: table.c[name] + statement.excluded[name] for name in Spent.__struct_fields__}
-    latest = {"last_ns": statement.excluded.last_ns} if "last_ns" in table.c else {}
-    return statement.on_conflict_do_update(index_elements=keys, set_={**sums, **latest})
+def _adding(table: sa.Table, keys: list[str]) -> Upsert:
+    def make(insert: Insert) -> sa.Executable:
+        statement = insert(table)
+        sums = {name: table.c[name] + statement.excluded[name] for name in Spent.__struct_fields__}
+        latest = {"last_ns": statement.excluded.last_ns} if "last_ns" in table.c else {}
+        adding: sa.Executable = statement.on_conflict_do_update(index_elements=keys, set_={**sums, **latest})
+        return adding
+
+    return Upsert(make)
 
 
 _ADD_DAY: Final = _adding(days, ["site", "day"])
@@ -73,7 +82,9 @@ class SqlUsage:
         self._behind = WriteBehind(self.flush, "usage")
         self._days: dict[tuple[str, str], Spent] = {}
         self._conversations: dict[tuple[str, str], tuple[Spent, int]] = {}
-        self._writing = 0
+        self._in_hand: list[dict[tuple[str, str], Spent]] = []
+        """Days that are being written."""
+        self._writes = 0
         self._today = Spent()
         self._day = ""
         self._ends_ns = 0
@@ -87,7 +98,7 @@ class SqlUsage:
     @property
     def settled(self) -> bool:
         """Whether everything is written."""
-        return not self._days and not self._writing
+        return not self._days and not self._in_hand
 
     def record(self, site: str, conversation_id: str, answer: ModelAnswer) -> None:
         self._turn()
@@ -118,8 +129,21 @@ class SqlUsage:
         OF_CAP.set(share_of_cap(self._settings, self._today))
 
     async def run(self) -> None:
-        """Write behind until cancelled."""
-        await self._behind.run()
+        """Write behind until cancelled, and learn what others have spent."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._behind.run(), name="usage:write")
+            if self._database.shared:
+                tasks.create_task(self._learn_forever(), name="usage:learn")
+
+    async def learn(self) -> None:
+        """Take over what all processes have spent today. Raises `StorageError`."""
+        self._turn()
+        day, writes = self._day, self._writes
+        if self._in_hand:
+            return  # what is being written might be counted twice
+        stored = await self._database.read(lambda connection: _sum_of(connection, day))
+        if writes == self._writes and day == self._day:
+            self._take(stored)
 
     async def flush(self) -> None:
         """Write what was counted. Raises `StorageError`; then it stays to be written."""
@@ -131,16 +155,20 @@ class SqlUsage:
             for (site, identifier), (spent, at_ns) in by_conversation.items()
         ]
 
-        def run(connection: Connection) -> None:
-            connection.execute(_ADD_DAY, day_rows)
+        def run(connection: Connection) -> Spent:
+            connection.execute(_ADD_DAY.on(connection), day_rows)
             if rows:
-                connection.execute(_ADD_CONVERSATION, rows)
+                connection.execute(_ADD_CONVERSATION.on(connection), rows)
+            return _sum_of(connection, today)
 
         if not day_rows:
             return
-        self._writing += 1
+        today = self._day
+        self._in_hand.append(by_day)
+        self._writes += 1
+        stored = None
         try:
-            await self._database.write(run)
+            stored = await self._database.write(run)
         except Exception:
             for (site, day), spent in by_day.items():
                 self._add_day(site, day, spent)
@@ -148,7 +176,10 @@ class SqlUsage:
                 self._add_conversation(site, identifier, spent, at_ns)
             raise
         finally:
-            self._writing -= 1
+            self._in_hand.remove(by_day)
+            self._writes += 1
+            if stored is not None and today == self._day:
+                self._take(stored)
 
     async def report(self, site: str, conversation_id: str | None, limit: int) -> UsageReport:
         """The last days and the conversations that cost something last, `limit` at most."""
@@ -188,6 +219,20 @@ class SqlUsage:
             self._ends_ns = self._calendar.next_midnight_ns(now)
             self._today = Spent()
             OF_CAP.set(0)
+
+    def _take(self, stored: Spent) -> None:
+        """What is written, by whomever, and what is not yet."""
+        waiting = (
+            spent for each in (self._days, *self._in_hand) for (_, day), spent in each.items() if day == self._day
+        )
+        self._today = sum(waiting, stored)
+        OF_CAP.set(share_of_cap(self._settings, self._today))
+
+    async def _learn_forever(self) -> None:
+        while True:
+            await asyncio.sleep(LEARN_EVERY_S)
+            with contextlib.suppress(QuickCommError):  # then it knows what it knew
+                await self.learn()
 
     def _add_day(self, site: str, day: str, spent: Spent) -> None:
         self._days[site, day] = self._days.get((site, day), Spent()) + spent

@@ -35,6 +35,17 @@ class LlmSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return f"LlmSettings(url={self.url!r}, model={self.model!r}, key={'set' if self.key else 'none'})"
 
 
+class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where prompts, costs, results and the model's answers are kept."""
+
+    database_url: str | None = None
+    """PostgreSQL of intelligence as a service of its own, needed for several processes; None: the site's file."""
+
+    def __repr__(self) -> str:
+        """Without the address: it may hold a password."""
+        return f"StoreSettings(database_url={'set' if self.database_url else 'none'})"
+
+
 def check(settings: LlmSettings) -> None:
     """Raises `ConfigurationError` for what no endpoint could be reached with."""
     if settings.url:

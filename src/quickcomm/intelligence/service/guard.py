@@ -2,6 +2,7 @@
 
 Live utterances are sent only while the breaker is closed. It is a probe of our own that finds out whether the model is
 back, so that no utterance ever waits for one that is down; and calls in flight are given up when the breaker opens.
+Where several processes ask the same model, `Agreement` has them open and close together, and one of them probe.
 """
 
 import asyncio
@@ -66,6 +67,10 @@ class ModelState(msgspec.Struct, frozen=True, kw_only=True):
 
 class Guard:
     def __init__(self, breaker: Breaker, clock: Clock, budget_s: float) -> None:
+        self.probes = True
+        """Whether it is this process that finds out whether a model that was down is back."""
+        self.on_change: Callable[[], None] = _nobody
+        """Told when the breaker opens or closes by what happened here."""
         self._breaker = breaker
         self._clock = clock
         self._patience_s = budget_s * SILENCE
@@ -126,8 +131,28 @@ class Guard:
         elif not isinstance(error, ModelBusyError):
             self._breaker.failed()
         if not self._breaker.closed:
-            self._opened(error)
+            self._opened(_words(error), error.code)
+            self.on_change()
         self._trouble.set()
+
+    @property
+    def stand(self) -> tuple[bool, str, int]:
+        """Whether the breaker is closed, why not, and since when (ns of the wall clock)."""
+        return self._breaker.closed, self._why, self._since_ns
+
+    def agree(self, *, closed: bool, why: str, since_ns: int) -> None:
+        """Another process has found out how it is."""
+        if closed and not self._breaker.closed:
+            self._breaker.try_again()
+            self._breaker.succeeded()
+            self._good_at = self._clock.monotonic()
+            self._silent_since = None
+            self._closed()
+        elif not closed and self._breaker.closed:
+            self._breaker.trip()
+            self._opened(why, "agreed")
+            self._trouble.set()
+        self._why, self._since_ns = why, since_ns
 
     async def watch(
         self, probe: Callable[[], Awaitable[None]], sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
@@ -150,6 +175,8 @@ class Guard:
             return
         began = self._clock.monotonic()
         open_before = not self._breaker.closed
+        if open_before and not self.probes:
+            return
         if open_before:
             self._breaker.try_again()
         error = await _outcome(probe)
@@ -160,18 +187,21 @@ class Guard:
             if open_before:
                 self._breaker.succeeded()
                 self._closed()
+                self.on_change()
             self.succeeded()
         elif open_before:
             self._breaker.failed()
-            self._why = _words(error)
+            if self._why != (why := _words(error)):
+                self._why = why
+                self.on_change()
         else:
             self.failed(error, began)
 
-    def _opened(self, error: ModelError) -> None:
-        self._changed(_words(error))
+    def _opened(self, why: str, code: str) -> None:
+        self._changed(why)
         self._silent_since = None
         metrics.BREAKER_OPEN.set(1)
-        log.warning("llm.breaker_opened", code=error.code, why=self._why, given_up=len(self._in_hand))
+        log.warning("llm.breaker_opened", code=code, why=self._why, given_up=len(self._in_hand))
         now = asyncio.get_running_loop().time()
         for timeout in self._in_hand:
             timeout.reschedule(now)
@@ -184,6 +214,10 @@ class Guard:
         self._changed("")
         metrics.BREAKER_OPEN.set(0)
         log.info("llm.breaker_closed")
+
+
+def _nobody() -> None:
+    """Where there is one process."""
 
 
 async def _outcome(probe: Callable[[], Awaitable[None]]) -> ModelError | None:

@@ -95,6 +95,7 @@ class Renewal:
             return 0
         async with asyncio.TaskGroup() as tasks:
             work = [tasks.create_task(self._one(item), name="llm:renew") for item in owed]
+        await self._debts.release([item for item, task in zip(owed, work, strict=True) if not task.result()])
         renewed = sum(task.result() for task in work)
         log.info("llm.renewed", utterances=renewed, of=len(owed))
         return renewed
@@ -104,7 +105,9 @@ class Renewal:
         if not owed:
             self._failed.clear()
         now = self._clock.monotonic()
-        due = [item for item in owed if (failed := self._failed.get(_key(item))) is None or failed.not_before <= now]
+        waits = {key for key, failed in self._failed.items() if failed.not_before > now}
+        due = [item for item in owed if _key(item) not in waits]
+        await self._debts.release([*due[BATCH:], *(item for item in owed if _key(item) in waits)])
         return due[:BATCH]
 
     async def _one(self, item: Owed) -> bool:

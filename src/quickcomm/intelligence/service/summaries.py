@@ -130,7 +130,13 @@ class Summaries:
     async def _write(self, talk: Talk, now_ns: int) -> None:
         text = await self._ask(talk, now_ns)
         source: Source = "llm" if text is not None else "local"
-        if await self._store.publish(talk, text or local_summary(talk), source, self._clock.now_ns()):
+        try:
+            published = await self._store.publish(talk, text or local_summary(talk), source, self._clock.now_ns())
+        except QuickCommError:
+            with contextlib.suppress(QuickCommError):
+                await self._store.release(talk)
+            raise
+        if published:
             WRITTEN.labels(source).inc()
 
     async def _ask(self, talk: Talk, now_ns: int) -> str | None:

@@ -63,18 +63,30 @@ class Understanding:
         self._alone = alone
         self._context = Context()
         self._last: dict[_Key, asyncio.Event] = {}
+        self._leaving = False
+        self.in_hand = 0
+        """Batches that are being handled."""
+
+    def leave(self) -> None:
+        """Begin nothing more: what is delivered from now on goes to another process when this one ends."""
+        self._leaving = True
 
     async def handle(self, batch: Sequence[Delivery]) -> None:
         """A batch of transcripts in the order spoken. Raises `RejectedError` for what is none."""
+        if self._leaving:
+            await asyncio.Event().wait()  # until it is cancelled
+        self.in_hand += 1
         arrived = self._clock.now_ns()
         # Up to the first `await` batches come one after the other, so that their utterances line up in order.
-        work = [self._line_up(message) for message in [_decode(delivery) for delivery in batch]]
+        work: list[_Work] = []
         try:
+            work = [self._line_up(message) for message in [_decode(delivery) for delivery in batch]]
             again = [item.key for item, delivery in zip(work, batch, strict=True) if not delivery.fresh]
             known = await self._store.known(again) if again else set()
             answer = self._each if self._alone() else self._together
             await answer(work, known, arrived)
         finally:
+            self.in_hand -= 1
             for item in work:
                 self._settled(item)
         self._context.forget([item.key for item in work])

@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from quickcomm.kernel.bus.port import BusFullError, BusUnavailableError, Delivery, Handler, RejectedError
-from quickcomm.kernel.errors import MALFORMED
+from quickcomm.kernel.errors import MALFORMED, UnavailableError
 from quickcomm.kernel.telemetry import tracing
 
 MAX_ATTEMPTS: Final = 5
@@ -60,14 +60,14 @@ def producers(batch: Sequence[Delivery]) -> list[str | None]:
 
 
 async def _handle_alone(group: str, delivery: Delivery, handler: Handler) -> str | None:
-    """Why it failed, or None. That the bus takes no answer now is no fault of the message, and not counted."""
+    """Why it failed, or None. That bus or database take nothing now is no fault of the message, and not counted."""
     reason, attempt = "", 1
     while attempt <= MAX_ATTEMPTS:
         try:
             await handler([msgspec.structs.replace(delivery, attempt=attempt, fresh=False)])
         except RejectedError as error:
             return str(error)
-        except (BusFullError, BusUnavailableError) as error:
+        except (BusFullError, BusUnavailableError, UnavailableError) as error:
             log.warning("bus.handler_waits", group=group, stream=delivery.stream, error=error.code)
             await asyncio.sleep(BACKOFF_S[2])
         except Exception as error:  # noqa: BLE001 - kept as the dead letter's reason

@@ -22,6 +22,8 @@ from quickcomm.kernel.telemetry import tracing
 
 TOGETHER: Final = 256
 RETRY_S: Final = 1.0
+LOOK_EVERY_S: Final = 1.0
+"""Where several processes have one database."""
 OUTBOX: Final = "outbox"
 _FETCH: Final = (
     sa.select(messages.c.id, messages.c.stream, messages.c.key, messages.c.payload)
@@ -34,10 +36,16 @@ _COUNT: Final = sa.select(sa.func.count()).select_from(messages)
 log = structlog.get_logger(__name__)
 
 
+def _is_filled(connection: Connection) -> bool:
+    return connection.execute(sa.select(messages.c.id).limit(1)).first() is not None
+
+
 class OutboxBus:
     """A `Bus`. `maintain()` beside all that uses it, `aclose()` after the last use.
 
-    A crash between sending and deleting sends a message again: consumers drop doubles by id and revision.
+    A crash between sending and deleting sends a message again: consumers drop doubles by id and revision. Where several
+    processes have one database, one of them sends at a time, whoever wrote it: the order holds, and nothing stays
+    behind when its writer dies.
     """
 
     def __init__(self, url: str, database: Database, clock: Clock, bus: RedisBus | None = None) -> None:
@@ -110,13 +118,25 @@ class OutboxBus:
                 continue
             waiting = False
             if not more:
+                await self._until_filled()
+
+    async def _until_filled(self) -> None:
+        """Nobody says so where another process has written and died."""
+        try:
+            async with asyncio.timeout(LOOK_EVERY_S if self._database.shared else None):
                 await self._filled.wait()
+        except TimeoutError:
+            return
 
     async def forward(self) -> bool:
-        """Send on what comes first; whether there may be more. Raises what the server or the database says.
+        """Send on what comes first; whether there may be more. Raises what the server or the database says."""
+        if self._database.shared and not await self._database.read(_is_filled):
+            return False
+        async with self._database.alone():
+            return await self._forward()
 
-        What was sent and could not be deleted (a full disk) is deleted before anything else is sent.
-        """
+    async def _forward(self) -> bool:
+        """What was sent and could not be deleted (a full disk) is deleted before anything else is sent."""
         await self._delete_sent()
         rows = await self._database.read(lambda connection: connection.execute(_FETCH).all())
         streams: dict[str, list[Any]] = {}

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -21,6 +21,7 @@ from quickcomm.kernel.errors import BusyError, ConfigurationError, QuickCommErro
 from quickcomm.kernel.storage.errors import StorageError
 from quickcomm.kernel.storage.postgres import SCHEMES, Postgres
 from quickcomm.kernel.storage.sqlite import Sqlite
+from quickcomm.kernel.storage.turnstile import Turnstile
 from quickcomm.kernel.telemetry import tracing
 
 __all__ = ["Backend", "CommitListener", "Database", "StorageError", "touch"]
@@ -42,8 +43,17 @@ class Backend(Protocol):
         """For people, without a password."""
         ...
 
+    @property
+    def shared(self) -> bool:
+        """Whether several processes may work on it at the same time."""
+        ...
+
     def writer(self) -> Engine: ...
     def reader(self, connections: int) -> Engine: ...
+    def turnstile(self) -> Turnstile | None:
+        """Lets one process in at a time; None where there is only one."""
+        ...
+
     def in_transaction(self, connection: Connection) -> bool:
         """Whether the transaction that was begun can go on after an error."""
         ...
@@ -98,6 +108,7 @@ class Database:
         self._backend = _backend(where)
         self.engine = self._backend.writer()
         self._reader = self._backend.reader(READERS)
+        self._turnstile = self._backend.turnstile()
         self._waiting: queue.Queue[_Write | None] = queue.Queue(MAX_WAITING)
         self._thread = threading.Thread(target=self._run, name="storage-writer", daemon=True)
         self._readers = ThreadPoolExecutor(READERS, "storage-reader")
@@ -108,6 +119,11 @@ class Database:
     def name(self) -> str:
         """The file, or the address without its password."""
         return self._backend.name
+
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may work on it at the same time."""
+        return self._backend.shared
 
     @property
     def path(self) -> Path:
@@ -161,6 +177,25 @@ class Database:
             failure = self._backend.failure("Reading the database failed", error)
             raise failure from failure.__cause__
 
+    @contextlib.asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Be the only process inside such a block. Raises `StorageError` where that takes too long.
+
+        Who hangs inside is put out after some seconds; then it is not alone any more, and does not know it.
+        """
+        if self._turnstile is None:
+            yield
+            return
+        try:
+            await self._turnstile.enter()
+        except SQLAlchemyError as error:
+            failure = self._backend.failure("Waiting for another process failed", error)
+            raise failure from failure.__cause__
+        try:
+            yield
+        finally:
+            await self._turnstile.leave()
+
     async def aclose(self) -> None:
         """Finish what is waiting, then close. May be called again."""
         if self._closed:
@@ -170,6 +205,8 @@ class Database:
             await asyncio.to_thread(self._waiting.put, None)
             await asyncio.to_thread(self._thread.join)
         self._readers.shutdown(wait=True)
+        if self._turnstile is not None:
+            await self._turnstile.aclose()
         self._reader.dispose()
         self.engine.dispose()
 

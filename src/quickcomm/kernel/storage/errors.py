@@ -1,6 +1,6 @@
 """What a database that refuses is to its callers."""
 
-from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.errors import QuickCommError, UnavailableError
 
 
 class StorageError(QuickCommError):
@@ -8,3 +8,9 @@ class StorageError(QuickCommError):
 
     code = "storage.failed"
     retryable = True
+
+
+class StorageAwayError(StorageError, UnavailableError):
+    """The server of the database does not answer, or is not ready: nothing is wrong with what was to be stored."""
+
+    code = "storage.away"

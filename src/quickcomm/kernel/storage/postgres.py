@@ -13,13 +13,16 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
 
 from quickcomm.kernel.errors import ConfigurationError
-from quickcomm.kernel.storage.errors import StorageError
+from quickcomm.kernel.storage.errors import StorageAwayError, StorageError
+from quickcomm.kernel.storage.turnstile import Turnstile
 
 SCHEMES: Final = ("postgresql://", "postgres://", "postgresql+psycopg://")
 LOCK: Final = "SELECT pg_advisory_xact_lock(20834, 1)"
 SESSION: Final = "SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '30s'"
 SAYS_VALUES: Final = ("22", "23")
 """Classes of errors whose text may repeat what was to be stored."""
+AWAY: Final = ("08", "25P03", "53300", "55P03", "57P")
+"""Connection lost, cut off as idle, too many connections, a lock that somebody hangs on to, shut down or starting."""
 DEFAULTS: Final[dict[str, str | int]] = {
     "application_name": "quickcomm",
     "client_encoding": "utf8",
@@ -46,6 +49,7 @@ class Postgres:
         self._url = parsed.set(drivername="postgresql+psycopg")
         self._secrets = [str(secret) for secret in (parsed.password, *_passwords(parsed.query)) if secret]
         self.name = parsed.set(drivername="postgresql", query={}).render_as_string(hide_password=True)
+        self.shared = True
 
     def writer(self) -> Engine:
         engine = self._engine(pool_size=1, max_overflow=3)
@@ -74,6 +78,10 @@ class Postgres:
 
         return engine
 
+    def turnstile(self) -> Turnstile:
+        """On a connection of its own, which is made when it is needed first."""
+        return Turnstile(self._engine(pool_size=1, max_overflow=0))
+
     def in_transaction(self, connection: Connection) -> bool:
         """False once the connection is lost."""
         from psycopg.pq import TransactionStatus  # noqa: PLC0415 - only where there is a server
@@ -85,7 +93,8 @@ class Postgres:
 
     def failure(self, what: str, error: SQLAlchemyError, *, starting: bool = False) -> StorageError:
         """Without the driver's error as its cause: PostgreSQL repeats values in its details."""
-        return StorageError(f"{what}: {self._reason(error, starting=starting)}")
+        kind = StorageAwayError if _is_away(error) else StorageError
+        return kind(f"{what}: {self._reason(error, starting=starting)}")
 
     def _reason(self, error: SQLAlchemyError, *, starting: bool) -> str:
         original: Any = getattr(error, "orig", None)
@@ -108,6 +117,13 @@ class Postgres:
     def _engine(self, **pool: int) -> Engine:
         given = {name: value for name, value in DEFAULTS.items() if name not in self._url.query}
         return create_engine(self._url, hide_parameters=True, pool_pre_ping=True, connect_args=given, **pool)
+
+
+def _is_away(error: SQLAlchemyError) -> bool:
+    """No connection, or one that the server ends, or will not have now."""
+    original: Any = getattr(error, "orig", None)
+    state = getattr(original, "sqlstate", None)
+    return isinstance(error, OperationalError) and (state is None or state.startswith(AWAY))
 
 
 def _passwords(query: Any) -> list[Any]:

@@ -24,6 +24,7 @@ class Sqlite:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = str(path)
+        self.shared = False
 
     def writer(self) -> Engine:
         engine = create_engine(f"sqlite:///{self.path}", poolclass=StaticPool, **_OPTIONS)
@@ -35,6 +36,9 @@ class Sqlite:
         engine = create_engine(f"sqlite:///{self.path}", **pool, **_OPTIONS)
         _configure(engine, begin="BEGIN", query_only=True)
         return engine
+
+    def turnstile(self) -> None:
+        """Nobody else is there: whoever uses a file has its directory to itself."""
 
     def in_transaction(self, connection: Connection) -> bool:
         """False once SQLite has taken everything back (a full disk)."""

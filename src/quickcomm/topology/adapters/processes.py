@@ -9,12 +9,21 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import structlog
 
 from quickcomm.kernel.errors import MALFORMED
 
 KILLED_WITHIN_S: Final = 5.0
 STAT_START: Final = 19
 """Field 22 of /proc/PID/stat is the time of start (proc(5)); three are cut off before, with the name."""
+LEAST: Final = 19
+MOST: Final = -20
+REFUSED: Final = (
+    "This system does not let processes be given a higher priority than `up` has: they run as they were started. "
+    "Allow it (CAP_SYS_NICE, or LimitNICE= in a systemd unit), or let others yield more: priority.* in the settings."
+)
+
+log = structlog.get_logger(__name__)
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +57,7 @@ class RecordedProcesses:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._refused = False
 
     def record(self, name: str, pid: int) -> None:
         identity = identify(name, pid)
@@ -60,6 +70,19 @@ class RecordedProcesses:
 
     def erase(self, name: str) -> None:
         self._path(name).unlink(missing_ok=True)
+
+    def prioritise(self, name: str, pid: int, nice: int) -> None:
+        """Have all its threads yield so much more than this process does. Where that is refused, it is said once."""
+        wanted = max(MOST, min(LEAST, os.getpriority(os.PRIO_PROCESS, 0) + nice))
+        try:
+            while _set_threads(pid, wanted):
+                pass  # a thread that was begun meanwhile has the priority of who began it
+        except PermissionError:
+            if not self._refused:
+                log.warning("priority.refused", process=name, wanted=wanted, why=REFUSED)
+            self._refused = True
+        except FileNotFoundError:
+            return  # it has ended
 
     def find(self, name: str) -> Identity | None:
         """The process recorded under that name, if it still lives."""
@@ -118,3 +141,14 @@ def _send(identity: Identity, number: signal.Signals) -> None:
         return
     finally:
         os.close(handle)
+
+
+def _set_threads(pid: int, wanted: int) -> int:
+    """Linux has a priority for each thread; how many had another one. Raises `FileNotFoundError` for no process."""
+    changed = 0
+    for path in list(Path(f"/proc/{pid}/task").iterdir()):
+        with contextlib.suppress(ProcessLookupError):  # a thread that has ended
+            if os.getpriority(os.PRIO_PROCESS, int(path.name)) != wanted:
+                os.setpriority(os.PRIO_PROCESS, int(path.name), wanted)
+                changed += 1
+    return changed

@@ -31,6 +31,8 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
     """So long may it take to stop by itself; then it is killed."""
     output_apart: bool = False
     """Its standard output has a file of its own, and is not part of the common stream: an access log."""
+    nice: int = 0
+    """How much it yields to others, beyond what `up` does."""
 
 
 class Module(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,8 +49,12 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
     ready_within_s: float = 60.0
     drain_s: float = 10.0
     registers: bool = True
-    """Its processes register, and get requests from the edge."""
+    """Its processes register, and so are found by others."""
+    faces_edge: bool = True
+    """And get requests from the edge; False: only services call them."""
     output_apart: bool = False
+    nice: int = 0
+    """How much its processes yield to others where processors are scarce: -20 … 19."""
 
     def check(self, replicas: int) -> None:
         """Raises `ScaleError` that says why there cannot be so many."""
@@ -67,6 +73,7 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
             environment={key: given.get(value, value) for key, value in self.environment.items()},
             drain_s=self.drain_s,
             output_apart=self.output_apart,
+            nice=self.nice,
         )
 
     def process_name(self, number: int) -> str:

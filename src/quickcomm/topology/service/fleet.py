@@ -138,7 +138,7 @@ class Fleet:
         """New work goes elsewhere first; then it finishes what it has."""
         self._leaving.add(keeper.name)
         try:
-            if self._modules[keeper.module].registers:
+            if _faces_edge(self._modules[keeper.module]):
                 self._tell()
                 try:
                     await self._balancer.confirmed()
@@ -159,7 +159,7 @@ class Fleet:
     async def _until_serving(self, keeper: Keeper) -> None:
         """Ready, and given requests by the edge."""
         await self._until_ready(keeper)
-        if not self._modules[keeper.module].registers:
+        if not _faces_edge(self._modules[keeper.module]):
             return
         socket = self._socket_of(keeper.name)
         try:
@@ -184,9 +184,13 @@ class Fleet:
 
     def _tell(self) -> None:
         """Who has a good lease, and is not about to leave, serves."""
-        found: dict[str, list[str]] = {name: [] for name, module in self._modules.items() if module.registers}
+        found: dict[str, list[str]] = {name: [] for name, module in self._modules.items() if _faces_edge(module)}
         for instance in self._registry.instances():
             if instance.module in found and instance.name not in self._leaving:
                 found[instance.module].append(instance.socket)
         for module, sockets in found.items():
             self._balancer.put(module, sockets)
+
+
+def _faces_edge(module: Module) -> bool:
+    return module.registers and module.faces_edge

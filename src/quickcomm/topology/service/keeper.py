@@ -114,6 +114,7 @@ class Keeper:
         self.state = "starting"
         self.started = self._tools.clock.monotonic()
         self._tools.processes.record(self.name, pid)
+        self._tools.processes.prioritise(self.name, pid, self.program.nice)
         async with asyncio.TaskGroup() as tasks:
             probing = tasks.create_task(self._until_ready(), name=f"probe:{self.name}")
             await self._tools.processes.gone(pid)

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from quickcomm.kernel.storage.columns import text
+
 revision = "intelligence_0002"
 down_revision = "intelligence_0001"
 
@@ -10,8 +12,8 @@ down_revision = "intelligence_0001"
 def upgrade() -> None:
     op.create_table(
         "intelligence_owed",
-        sa.Column("site", sa.String(64), primary_key=True),
-        sa.Column("utterance_id", sa.String(200), primary_key=True),
+        sa.Column("site", text(64), primary_key=True),
+        sa.Column("utterance_id", text(200), primary_key=True),
         sa.Column("at_ns", sa.BigInteger, nullable=False),
         sa.Column("payload", sa.LargeBinary, nullable=False),
     )

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from quickcomm.kernel.storage.columns import text
+
 revision = "intelligence_0004"
 down_revision = "intelligence_0003"
 
@@ -21,22 +23,22 @@ def upgrade() -> None:
     op.create_index("intelligence_cache_at", "intelligence_cache", ["at_ns"])
     op.create_table(
         "intelligence_usage_days",
-        sa.Column("site", sa.String(64), primary_key=True),
-        sa.Column("day", sa.String(10), primary_key=True),
+        sa.Column("site", text(64), primary_key=True),
+        sa.Column("day", text(10), primary_key=True),
         *(sa.Column(name, sa.BigInteger, nullable=False) for name in SUMS),
     )
     op.create_table(
         "intelligence_usage_conversations",
-        sa.Column("site", sa.String(64), primary_key=True),
-        sa.Column("conversation_id", sa.String(128), primary_key=True),
+        sa.Column("site", text(64), primary_key=True),
+        sa.Column("conversation_id", text(128), primary_key=True),
         sa.Column("last_ns", sa.BigInteger, nullable=False),
         *(sa.Column(name, sa.BigInteger, nullable=False) for name in SUMS),
     )
     op.create_index("intelligence_usage_time", "intelligence_usage_conversations", ["site", "last_ns"])
     op.create_table(
         "intelligence_talks",
-        sa.Column("site", sa.String(64), primary_key=True),
-        sa.Column("conversation_id", sa.String(128), primary_key=True),
+        sa.Column("site", text(64), primary_key=True),
+        sa.Column("conversation_id", text(128), primary_key=True),
         sa.Column("talk", sa.LargeBinary, nullable=False),
         sa.Column("ended", sa.Boolean, nullable=False),
         sa.Column("due_ns", sa.BigInteger),

@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from quickcomm.kernel.storage.columns import NUMBER, text
+
 revision = "bus_0001"
 down_revision = None
 
@@ -10,27 +12,27 @@ down_revision = None
 def upgrade() -> None:
     op.create_table(
         "bus_messages",
-        sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-        sa.Column("stream", sa.String(64), nullable=False),
+        sa.Column("id", NUMBER, primary_key=True, autoincrement=True),
+        sa.Column("stream", text(64), nullable=False),
         sa.Column("part", sa.Integer, nullable=False),
-        sa.Column("key", sa.String(300), nullable=False),
+        sa.Column("key", text(300), nullable=False),
         sa.Column("payload", sa.LargeBinary, nullable=False),
         sqlite_autoincrement=True,
     )
     op.create_index("bus_messages_order", "bus_messages", ["stream", "part", "id"])
     op.create_table(
         "bus_groups",
-        sa.Column("stream", sa.String(64), primary_key=True),
-        sa.Column("group_name", sa.String(64), primary_key=True),
+        sa.Column("stream", text(64), primary_key=True),
+        sa.Column("group_name", text(64), primary_key=True),
         sa.Column("part", sa.Integer, primary_key=True),
-        sa.Column("acked_id", sa.Integer, nullable=False),
+        sa.Column("acked_id", NUMBER, nullable=False),
     )
     op.create_table(
         "bus_dead_letters",
-        sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-        sa.Column("stream", sa.String(64), nullable=False),
-        sa.Column("group_name", sa.String(64), nullable=False),
-        sa.Column("key", sa.String(300), nullable=False),
+        sa.Column("id", NUMBER, primary_key=True, autoincrement=True),
+        sa.Column("stream", text(64), nullable=False),
+        sa.Column("group_name", text(64), nullable=False),
+        sa.Column("key", text(300), nullable=False),
         sa.Column("payload", sa.LargeBinary, nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("attempts", sa.Integer, nullable=False),

@@ -1,0 +1,92 @@
+"""Processes that share a session store: who is there, what others have to tell one of them, and whose turn it is."""
+
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+from quickcomm.audio.adapters.redis_rows import SessionNames
+from quickcomm.audio.ports import StoredEvent, Tell
+from quickcomm.kernel.bus.redis_link import Link
+from quickcomm.kernel.clock import Clock
+
+PRESENT_S: Final = 10
+"""So long after its last word a process may still be there."""
+ABSENT_S: Final = 5.0
+"""And so long beyond that it must be missed, until it counts as gone for good: after the store was away, all of them
+need a moment to say that they are there."""
+MAIL_S: Final = 60
+"""Mail is read at once. Of who is gone, it goes by itself."""
+TOGETHER: Final = 256
+
+Call = Callable[..., Awaitable[Any]]
+Entry = tuple[bytes, dict[bytes, bytes]]
+
+
+class Owners:
+    """`owner`: a name that one process has at a time; its `life` is another one with each process of that name."""
+
+    def __init__(self, call: Call, names: SessionNames, clock: Clock, owner: str) -> None:
+        self._call = call
+        self._names = names
+        self._clock = clock
+        self.owner = owner
+        self.life = f"{owner}#{uuid.uuid4().hex}"
+        self._missed: dict[str, float] = {}
+
+    async def be_present(self) -> None:
+        await self._call("SET", self._names.owner(self.owner), self.life, "EX", PRESENT_S)
+
+    async def is_present(self, life: str) -> bool:
+        if life == self.life:
+            return True
+        found: bytes | None = await self._call("GET", self._names.owner(_name(life)))
+        return found == life.encode()
+
+    async def gone(self, lives: set[str]) -> set[str]:
+        """Which of them are gone for good."""
+        now = self._clock.monotonic()
+        missing = {life for life in lives if not await self.is_present(life)}
+        self._missed = {life: self._missed.get(life, now) for life in missing}
+        return {life for life, since in self._missed.items() if now - since >= ABSENT_S}
+
+    def start_over(self) -> None:
+        """The store was away: who is missed must be missed anew."""
+        self._missed = {}
+
+    async def turn(self, work: str, for_s: int) -> bool:
+        key = self._names.turn(work)
+        if await self._call("SET", key, self.life, "NX", "EX", for_s) is not None:
+            return True
+        return bool(await self._call("GET", key) == self.life.encode())  # taken before, and the answer was lost
+
+    async def listen(self, link: Link, tell: Tell) -> None:
+        """Until cancelled. A store that is away is waited for; what is missed comes with the next event of the log."""
+        mail, after = self._names.mail(self.life), "0-0"
+
+        async def new() -> Sequence[Entry]:
+            found: Sequence[Entry] = await link.call("XRANGE", mail, f"({after}", "+", "COUNT", TOGETHER)
+            return found
+
+        async def news() -> None:
+            await link.wait_for(mail, after)
+
+        while True:
+            await link.patiently(news)
+            for entry, fields in await link.patiently(new):
+                after = entry.decode()
+                _deliver(fields, tell)
+
+
+def mine(life: str, owner: str) -> bool:
+    """Whether a process of that name lived it."""
+    return _name(life) == owner
+
+
+def _name(life: str) -> str:
+    return life.partition("#")[0]
+
+
+def _deliver(fields: dict[bytes, bytes], tell: Tell) -> None:
+    site, _, conversation_id = fields[b"n"].decode().partition(":")
+    event = StoredEvent(seq=int(fields[b"s"]), utterance_id=fields[b"u"].decode(), payload=fields[b"e"].decode())
+    tell(site, conversation_id, event)

@@ -1,0 +1,25 @@
+"""Settings of the processes of `up`."""
+
+from typing import Annotated
+
+import msgspec
+
+Nice = Annotated[int, msgspec.Meta(ge=-20, le=19)]
+
+
+class PrioritySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much each module yields where processors are scarce (`nice`): 0 as much as `up` itself does, 19 to everybody.
+
+    Who speaks must be heard at once; what becomes of it may take a moment longer. Below 0 needs the right to do so.
+    """
+
+    audio: Nice = 0
+    intelligence: Nice = 5
+    dashboard: Nice = 5
+    monolith: Nice = 0
+    edge: Nice = 0
+    valkey: Nice = 0
+
+    def of(self, module: str) -> int:
+        """0 for a module that is not named here."""
+        return getattr(self, module) if module in self.__struct_fields__ else 0

@@ -1,0 +1,83 @@
+"""Somebody with the page open all the time: comes back whenever it is cut off, and has what it would show."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import aiohttp
+from tests.support.server import Server
+
+Json = dict[str, Any]
+AGAIN_S: Final = 0.1
+WITHIN_S: Final = 60.0
+"""A bound, not an expectation."""
+
+
+class Onlooker:
+    """`cards`: the newest of each utterance. `alarms`: the messages of those that there are now, by code."""
+
+    def __init__(self) -> None:
+        self.cards: dict[str, Json] = {}
+        self.alarms: dict[str, str] = {}
+        self.health: Json = {}
+        self.connected = False
+        self.connections = 0
+        self._after: int | None = None
+        self._changed = asyncio.Condition()
+
+    async def until(self, holds: Callable[["Onlooker"], bool]) -> None:
+        async with asyncio.timeout(WITHIN_S), self._changed:
+            await self._changed.wait_for(lambda: holds(self))
+
+    def classified(self, utterance_id: str) -> bool:
+        return utterance_id in self.cards and bool(self.cards[utterance_id]["insights"])
+
+    def of(self, conversation_id: str) -> list[str]:
+        """Its utterances that have cards."""
+        return [name for name, card in self.cards.items() if card["conversation_id"] == conversation_id]
+
+    async def look(self, server: Server, key: str) -> None:
+        """Until cancelled."""
+        headers = {"Authorization": f"Bearer {key}"}
+        async with aiohttp.ClientSession(headers=headers) as session:
+            while True:
+                query = {} if self._after is None else {"after": str(self._after)}
+                try:
+                    async with session.ws_connect(f"{server.url}/v1/live", params=query, max_msg_size=0) as live:
+                        self.connections += 1
+                        async for message in live:
+                            await self._take(json.loads(message.data))
+                except (aiohttp.ClientError, OSError):
+                    pass
+                await self._tell(connected=False)
+                await asyncio.sleep(AGAIN_S)
+
+    async def _take(self, event: Json) -> None:
+        if event["type"] == "card":
+            card = event["card"]
+            self._after = max(self._after or 0, card["change"])
+            self.cards[card["utterance_id"]] = card
+        health = event["health"] if event["type"] in {"hello", "health"} and "health" in event else event
+        if "alarms" in health:
+            self.health = health
+            self.alarms = {alarm["code"]: alarm["message"] for alarm in health["alarms"]}
+        await self._tell(connected=True)
+
+    async def _tell(self, *, connected: bool) -> None:
+        self.connected = connected
+        async with self._changed:
+            self._changed.notify_all()
+
+
+@asynccontextmanager
+async def onlooking(server: Server) -> AsyncGenerator[Onlooker]:
+    """Connected when this is entered."""
+    onlooker = Onlooker()
+    key = await asyncio.to_thread(server.key, "read")
+    async with asyncio.TaskGroup() as tasks:
+        looking = tasks.create_task(onlooker.look(server, key))
+        await onlooker.until(lambda one: one.connected)
+        yield onlooker
+        looking.cancel()

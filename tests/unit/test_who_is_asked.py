@@ -1,0 +1,63 @@
+"""Which local sockets a command of the operator goes to: the one that knows first, and none that cannot."""
+
+from pathlib import Path
+
+import pytest
+
+from quickcomm.entrypoints import administration
+from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.entrypoints.up.layout import Layout
+
+
+class Site:
+    """Services, as far as their sockets go."""
+
+    def __init__(self, root: Path) -> None:
+        self.directory = DataDirectory(root / "d")
+        self.layout = Layout(self.directory)
+        self.layout.create()
+        self.directory.dashboard.create()
+        self.directory.dashboard.socket.touch()
+        self.layout.control.touch()
+        for name in ("audio-1", "audio-2", "intelligence-1"):
+            self.layout.administration(name).touch()
+
+    def asked(self, command: str) -> list[str]:
+        own = administration._own(self.directory, command)
+        found = administration._answering(self.directory, own, command)
+        return [str(path.relative_to(self.directory.path)) for path in found]
+
+
+@pytest.mark.parametrize(
+    ("command", "sockets"),
+    [
+        ("report", ["dashboard/admin.sock"]),
+        ("trace", ["dashboard/admin.sock"]),
+        ("ledger", ["run/audio-1.admin.sock", "run/audio-2.admin.sock"]),
+        ("prompts.deploy", ["run/intelligence-1.admin.sock"]),
+        ("backup", ["run/intelligence-1.admin.sock"]),
+        ("keys.create", ["run/up.sock", "dashboard/admin.sock"]),
+        ("dead-letters.list", ["run/up.sock"]),
+    ],
+)
+def test_where_there_are_services_the_one_is_asked_that_knows(tmp_path: Path, command: str, sockets: list[str]) -> None:
+    assert Site(tmp_path).asked(command) == sockets
+
+
+def test_a_monolith_knows_everything(tmp_path: Path) -> None:
+    directory = DataDirectory(tmp_path)
+    directory.socket.touch()
+    for command in ("report", "ledger", "prompts.list", "backup", "keys.list", "dead-letters.list"):
+        own = administration._own(directory, command)
+        assert administration._answering(directory, own, command) == [directory.socket]
+
+
+def test_prompts_of_services_that_do_not_run_are_where_the_settings_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUICKCOMM_INTELLIGENCE_DATABASE_URL", "postgresql://db/q")
+    directory = DataDirectory(tmp_path)
+    assert administration._database(directory, tmp_path, "prompts.list") == directory.database
+    directory.dashboard.create()
+    assert administration._database(directory, tmp_path, "prompts.list") == "postgresql://db/q"
+    assert administration._database(directory, tmp_path, "keys.list") == directory.database
