@@ -97,7 +97,8 @@ def beside(load: Load, queries: Queries) -> Beside:
         try:
             yield (crowd.pid,)
         finally:
-            told = (await crowd.communicate())[0]  # closes its input, which ends it
+            crowd.stdin.close()  # which ends it
+            told = (await crowd.communicate())[0]
         found = msgspec.json.decode(told, type=Queries)
         for name in Queries.__slots__:
             setattr(queries, name, getattr(found, name))
