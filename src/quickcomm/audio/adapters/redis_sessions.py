@@ -125,6 +125,7 @@ class RedisSessions:
             self._high_water,
             *event,
             *_around_seq(msgspec.json.encode(zero)),
+            progress.step,
             unsure=(name, message.utterance_id),
         )
         if answer[0] == b"fenced":
@@ -140,7 +141,7 @@ class RedisSessions:
             names = [f"{item.site}:{item.conversation_id}" for item in part]
             arguments: list[Argument] = []
             for name, item in zip(names, part, strict=True):
-                arguments += [name, item.epoch, *self._progress(item)]
+                arguments += [name, item.epoch, *self._progress(item), item.step]
             keys = [self._names.open, *map(self._names.conversation, names)]
             places, _ = await self._run(_SAVE, keys, *arguments)
             fenced += [(part[place].site, part[place].conversation_id) for place in places]
@@ -168,6 +169,7 @@ class RedisSessions:
             change.state,
             msgspec.json.encode(change),
             self._replay_s,
+            progress.step,
         )
         if not done:
             raise FencedError("The conversation has another owner.")
@@ -313,7 +315,7 @@ class RedisSessions:
     async def _take_over(self, row: Row) -> Row | None:
         """The conversation as it is now, ours; None where it changed since it was read."""
         now = self._clock.now_ns()
-        fields: list[Argument] = ["epoch", row.epoch + 1, "owner", self._life]
+        fields: list[Argument] = ["epoch", row.epoch + 1, "step", 0, "owner", self._life]
         if not row.is_open:
             return await self._replace(row, row.state, None, *fields)
         return await self._replace(row, "live", row.change("live", now), *fields, "updated_ns", now)
