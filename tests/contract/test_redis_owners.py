@@ -309,25 +309,42 @@ async def test_the_end_waits_for_insights_that_another_process_logs(stores: Stor
         async with asyncio.timeout(WITHIN_S):
             while not here.captions.shown:  # noqa: ASYNC110 - a fake tells nobody
                 await asyncio.sleep(0)
-            [message] = here.captions.shown
-            found = InsightsFound(
-                site=message.site,
-                conversation_id=message.conversation_id,
-                utterance_id=message.utterance_id,
-                revision=1,
-                insights=(),
-                speech_ended_ns=message.speech_ended_ns,
-                published_ns=message.published_ns,
-                latency=Latency(),
-            )
-            await two.add_insights(found, wire.insights(found))
+            await _answer_last(here, two)
             events = await said(session)
         mail.cancel()
-    assert [event["type"] for event in events if event["type"] in {"utterance", "insights", "ended"}] == [
-        "utterance",
-        "insights",
-        "ended",
-    ]
+    assert _durable(events) == ["utterance", "insights", "ended"]
+
+
+async def test_insights_whose_mail_is_lost_come_before_the_end(stores: Stores, tmp_path: Path) -> None:
+    one, two = await stores.store("audio-1"), await stores.store("audio-2")
+    async with hall(tmp_path / "one.sqlite", store=one) as here:
+        session = await here.open()
+        await feed(session, 1)
+        await here.heard(session)
+        await _answer_last(here, two)
+        session.conversation.end()
+        events = await asyncio.wait_for(said(session), WITHIN_S)
+    assert _durable(events) == ["utterance", "insights", "ended"]
+
+
+async def _answer_last(here: Hall, store: RedisSessions) -> None:
+    """Insights about the last utterance, logged by another process."""
+    message = here.captions.shown[-1]
+    found = InsightsFound(
+        site=message.site,
+        conversation_id=message.conversation_id,
+        utterance_id=message.utterance_id,
+        revision=1,
+        insights=(),
+        speech_ended_ns=message.speech_ended_ns,
+        published_ns=message.published_ns,
+        latency=Latency(),
+    )
+    await store.add_insights(found, wire.insights(found))
+
+
+def _durable(events: list[dict[str, object]]) -> list[object]:
+    return [event["type"] for event in events if event["type"] in {"utterance", "insights", "ended"}]
 
 
 async def test_after_a_stay_elsewhere_the_order_is_left_to_the_stream(stores: Stores, tmp_path: Path) -> None:

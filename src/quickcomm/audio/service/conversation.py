@@ -436,7 +436,15 @@ class Conversation:
                     self._wake.clear()
                     await self._wake.wait()
         except TimeoutError:
-            log.warning("conversation.insights_late", conversation_id=self.id, missing=len(self._unanswered))
+            await self._catch_up()
+            if self._unanswered:
+                log.warning("conversation.insights_late", conversation_id=self.id, missing=len(self._unanswered))
+
+    async def _catch_up(self) -> None:
+        """Read what is in the log and nobody has told of: another process may have written it, and its mail is lost."""
+        while page := await self._tools.store.events(self.site, self.id, self._last_seq):
+            for event in page:
+                self.answered(event)
 
     async def _wait_for_receipts(self) -> None:
         """After the end nobody would hear them."""
