@@ -245,9 +245,9 @@ def _shelf(places: Places, clock: Clock) -> Shelf | None:
     where = places.recordings
     if where is None or isinstance(where, Path):
         return None if where is None else Folder(where)
-    from quickcomm.audio.adapters.bucket import Bucket, is_bucket  # noqa: PLC0415 - most sites have none
+    from quickcomm.audio.adapters.bucket import Bucket, is_address  # noqa: PLC0415 - most sites have none
 
-    return Bucket(where, clock, endpoint=places.recordings_endpoint) if is_bucket(where) else Folder(Path(where))
+    return Bucket(where, clock, endpoint=places.recordings_endpoint) if is_address(where) else Folder(Path(where))
 
 
 def build_engine(name: str, options: EngineOptions, store: ModelStore) -> SpeechToText:

@@ -381,7 +381,8 @@ class Conversation:
         try:
             await self._tools.recorder.record(self.site, identifier, item.span.samples)
         except RecordingError as error:  # what was said must come out all the same
-            log.exception("recording.failed", site=self.site, utterance_id=identifier, error=str(error))
+            # Without its causes: what a bucket says may have the request in it.
+            log.warning("recording.failed", site=self.site, utterance_id=identifier, error=str(error))
 
     async def _store(self, item: Finished, message: UtteranceTranscribed) -> StoredEvent | None:
         """The utterance and the checkpoint that it allows, in one step."""
