@@ -289,7 +289,7 @@ async def test_a_drain_hands_over_at_once_where_others_are(stores: Stores, tmp_p
         here.engine.go.clear()
         await feed(old, 1)
         async with asyncio.timeout(WITHIN_S):
-            await here.manager.drain(others=True)
+            await here.manager.drain(lambda: True)
             told = await said(old)
     assert [event["after_ms"] for event in told if event["type"] == "reconnect"] == [AT_ONCE_MS]
     assert told[-1] == {"type": "close", "code": 1012}
