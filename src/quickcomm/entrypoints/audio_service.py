@@ -109,10 +109,14 @@ class AudioService:
         try:
             await self._process.run(duty, stop)
         finally:
-            await self._audio.aclose()
-            await self._key_store.aclose()
-            await self._bus.aclose()
-            await stop_tracing(self._traces)
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """After all else."""
+        await self._audio.aclose()
+        await self._key_store.aclose()
+        await self._bus.aclose()
+        await stop_tracing(self._traces)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
