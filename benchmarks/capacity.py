@@ -75,13 +75,14 @@ class Site:
 
 Place = Callable[[int], AbstractAsyncContextManager[Site]]
 """Starts one for so many talkers."""
-Beside = Callable[[Site, aiohttp.ClientSession], AbstractAsyncContextManager[object]]
-"""What goes on at a site while people talk: from before the first of them until after the last."""
+Beside = Callable[[Site, aiohttp.ClientSession], AbstractAsyncContextManager[Sequence[int]]]
+"""What goes on at a site while people talk: from before the first of them until after the last. Gives the processes
+that make it, beside this one."""
 
 
 @asynccontextmanager
-async def nothing(_place: Site, _client: aiohttp.ClientSession) -> AsyncIterator[None]:
-    yield
+async def nothing(_place: Site, _client: aiohttp.ClientSession) -> AsyncIterator[Sequence[int]]:
+    yield ()
 
 
 def used(place: Site) -> Usage:
@@ -137,7 +138,7 @@ async def run_talkers(
     async with (
         start(count) as place,
         connections() as client,
-        beside(place, client),
+        beside(place, client) as crowd,
         asyncio.TaskGroup() as tasks,
     ):
         watcher = tasks.create_task(watch(client, place.url, place.read, cards))
@@ -147,9 +148,9 @@ async def run_talkers(
             for index, line in enumerate(talkers)
         ]
         await until(begin + lead)
-        before, own = used(place), time.process_time()
+        before, own = used(place), _own(crowd)
         await until(begin + lead + seconds)
-        after, own = used(place), time.process_time() - own
+        after, own = used(place), _own(crowd) - own
         await asyncio.gather(*speaking)
         watcher.cancel()
     window = (begin + lead, begin + lead + seconds)
@@ -180,6 +181,11 @@ def _row(
         wer=wrong,
         late_by=max(line.late_by for line in talkers),
     )
+
+
+def _own(crowd: Iterable[int]) -> float:
+    """CPU seconds that the load itself took."""
+    return time.process_time() + sum(usage(pid).cpu_s for pid in crowd)
 
 
 async def until(moment: float) -> None:

@@ -2,16 +2,18 @@
 
 import asyncio
 import itertools
+import sys
 import time
-from collections import Counter
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
+import msgspec
 
-from benchmarks.capacity import Beside, Site
+from benchmarks.capacity import Beside, Site, connections
 from benchmarks.load import percentile
 
 MODEL: Final = {"median_ms": 800, "p99_ms": 2_500}
@@ -51,7 +53,7 @@ class Queries:
     """What became of them. `seconds`: those that were answered well."""
 
     asked: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
+    failed: dict[str, int] = field(default_factory=dict)
     """By status, or by what went wrong."""
     left_out: int = 0
     in_hand: int = 0
@@ -60,30 +62,64 @@ class Queries:
     def told(self) -> dict[str, Any]:
         return {
             "queries": self.asked,
-            "queries_failed": dict(self.failed),
+            "queries_failed": self.failed,
             "queries_left_out": self.left_out,
             "query_p50_ms": round(1_000 * percentile(self.seconds, 0.5), 1),
             "query_p95_ms": round(1_000 * percentile(self.seconds, 0.95), 1),
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A site, and the key to read there."""
+
+    url: str
+    read: str
+
+
 def beside(load: Load, queries: Queries) -> Beside:
-    """The part of a load that is no talk; the model is the site's own affair."""
+    """The part of a load that is no talk; the model is the site's own affair.
+
+    It runs in a process of its own, so that its pages delay no talker's clock. Yields that one's pid.
+    """
 
     @asynccontextmanager
-    async def going_on(place: Site, client: aiohttp.ClientSession) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as tasks:
-            work = [tasks.create_task(look(client, place)) for _ in range(load.pages)]
-            if load.queries:
-                work.append(tasks.create_task(ask(client, place, load.queries, queries)))
-            yield
-            for each in work:
-                each.cancel()
+    async def going_on(place: Site, _: aiohttp.ClientSession) -> AsyncIterator[tuple[int, ...]]:
+        if not (load.queries or load.pages):
+            yield ()
+            return
+        numbers = [str(load.queries), str(load.pages)]
+        crowd = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "benchmarks.rush", place.url, *numbers, stdin=PIPE, stdout=PIPE
+        )
+        assert crowd.stdin is not None
+        crowd.stdin.write(f"{place.read}\n".encode())
+        try:
+            yield (crowd.pid,)
+        finally:
+            told = (await crowd.communicate())[0]  # closes its input, which ends it
+        found = msgspec.json.decode(told, type=Queries)
+        for name in Queries.__slots__:
+            setattr(queries, name, getattr(found, name))
 
     return going_on
 
 
-async def look(client: aiohttp.ClientSession, place: Site) -> None:
+async def crowd(url: str, per_second: float, pages: int) -> Queries:
+    """Until standard input ends; its first line is the key."""
+    queries = Queries()
+    place = Asked(url, (await asyncio.to_thread(sys.stdin.readline)).strip())
+    async with connections() as client, asyncio.TaskGroup() as tasks:
+        work = [tasks.create_task(look(client, place)) for _ in range(pages)]
+        if per_second:
+            work.append(tasks.create_task(ask(client, place, per_second, queries)))
+        await asyncio.to_thread(sys.stdin.read)
+        for each in work:
+            each.cancel()
+    return queries
+
+
+async def look(client: aiohttp.ClientSession, place: Asked) -> None:
     """A page with the captions of all channels, until cancelled. It comes back when it is sent away, as pages do."""
     headers = {"Authorization": f"Bearer {place.read}"}
     while True:
@@ -94,7 +130,7 @@ async def look(client: aiohttp.ClientSession, place: Site) -> None:
         await asyncio.sleep(0.5)
 
 
-async def ask(client: aiohttp.ClientSession, place: Site, per_second: float, queries: Queries) -> None:
+async def ask(client: aiohttp.ClientSession, place: Asked, per_second: float, queries: Queries) -> None:
     """So many a second whether they are answered or not, until cancelled."""
     begin = time.monotonic()
     async with asyncio.TaskGroup() as tasks:
@@ -106,7 +142,7 @@ async def ask(client: aiohttp.ClientSession, place: Site, per_second: float, que
             tasks.create_task(_one(client, place, path, queries))
 
 
-async def _one(client: aiohttp.ClientSession, place: Site, path: str, queries: Queries) -> None:
+async def _one(client: aiohttp.ClientSession, place: Asked, path: str, queries: Queries) -> None:
     queries.asked += 1
     queries.in_hand += 1
     began = time.monotonic()
@@ -119,6 +155,16 @@ async def _one(client: aiohttp.ClientSession, place: Site, path: str, queries: Q
     finally:
         queries.in_hand -= 1
     if failed:
-        queries.failed[failed] += 1
+        queries.failed[failed] = queries.failed.get(failed, 0) + 1
     else:
         queries.seconds.append(time.monotonic() - began)
+
+
+def main() -> int:
+    url, per_second, pages = sys.argv[1:]
+    sys.stdout.buffer.write(msgspec.json.encode(asyncio.run(crowd(url, float(per_second), int(pages)))))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

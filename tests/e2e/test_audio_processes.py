@@ -155,6 +155,7 @@ async def test_one_is_drained_and_its_clients_are_told_to_come_back_at_once(
     assert len(of_audio(site)) == 2
 
 
+@pytest.mark.long
 async def test_a_rolling_restart_replaces_one_after_the_other(site: Site, kept: dict[str, list[Heard]]) -> None:
     before = {row["pid"] for row in of_audio(site)}
 

@@ -6,6 +6,7 @@ import os
 import wave
 from pathlib import Path
 
+import pytest
 from tests.e2e.conftest import NewServer
 from tests.support.server import Server, command
 from tests.support.talk import RATE, Talk
@@ -27,6 +28,7 @@ def written(path: Path, talk: Talk) -> Path:
     return path
 
 
+@pytest.mark.long
 async def test_a_server_that_is_killed_in_real_time_is_survived(
     new_server: NewServer, talk: Talk, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from tests.e2e.conftest import NewServer
 from tests.support.llm import TOKENS, fake_llm
 from tests.support.server import Server, quickcomm
@@ -45,6 +46,7 @@ async def test_a_model_is_paid_for_and_writes_summaries_and_reports(new_server: 
     assert 1 < spent["calls"] < usage["today"]["calls"]
 
 
+@pytest.mark.long
 async def test_a_cap_falls_back_and_holds_after_a_kill(new_server: NewServer, talk: Talk) -> None:
     async with fake_llm() as fake:
         server = await asyncio.to_thread(new_server, "--llm-url", fake.url, QUICKCOMM_USAGE_DAILY_TOKENS=str(CAP))

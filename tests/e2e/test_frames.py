@@ -1,5 +1,6 @@
 """RFC 6455 frame by frame, before both sockets of the real server: what is wrong ends one connection and no other."""
 
+import asyncio
 import json
 
 import pytest
@@ -105,6 +106,19 @@ async def test_a_close_is_answered(server: Server, code: int) -> None:
         await audio(raw)
         await raw.send(close(code, "bye é".encode()))
         assert await raw.until_closed() in {code, 1000}
+
+
+async def test_the_connection_is_there_until_the_client_has_closed_too(server: Server) -> None:
+    """What is still on its way to the server meets an open connection, so the client can read to the end."""
+    async with raw_socket(server.url, f"/v1/conversations/{new_id('frames')}/audio", server.key()) as raw:
+        await audio(raw)
+        await raw.send(frame(TEXT, b'{"type":"end"}'))
+        assert (await raw.until(CLOSE)).close_code == 1000
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await raw.hear()
+        await raw.send(frame(BINARY, bytes(3_200)) + close(1000))
+        assert await raw.hear() is None
 
 
 async def test_nothing_is_heard_after_a_close(server: Server) -> None:

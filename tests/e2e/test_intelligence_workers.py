@@ -95,6 +95,7 @@ async def test_two_workers_agree_and_one_dies_under_load(
         assert tuple(await asyncio.to_thread(workers, site)) == WORKERS
 
 
+@pytest.mark.long
 async def test_the_model_goes_and_comes_back_for_both(new_site: NewSite, postgres: PostgresServer, talk: Talk) -> None:
     async with fake_llm() as fake:
         site = await started(new_site, postgres, fake.url)

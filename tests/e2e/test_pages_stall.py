@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
+import pytest
 from tests.e2e.conftest import NewServer
 from tests.support.server import Server
 from tests.support.talk import shift_talk
@@ -46,6 +47,7 @@ def clients(server: Server) -> int:
     return int(float(next(line.split()[1] for line in metrics.splitlines() if line.startswith("quickcomm_live_cl"))))
 
 
+@pytest.mark.long
 async def test_a_page_that_stops_reading(new_server: NewServer) -> None:
     server = new_server(QUICKCOMM_DASHBOARD_LIVE_QUEUE="64", QUICKCOMM_DASHBOARD_LIVE_SEND_TIMEOUT_S="2")
     await converse(server.url, server.key(), shift_talk().wire)

@@ -130,6 +130,7 @@ def shape(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.mark.long
 async def test_a_slow_query_in_the_dashboard_is_named(new_site: NewSite, shape: str) -> None:
     site = new_site("--shape", shape)
     await asyncio.to_thread(site.start)

@@ -38,7 +38,8 @@ async def survives(new_site: NewSite, shape: str, talkers: int, kills: int | Non
     assert toll.faults == {}
 
 
-@pytest.mark.parametrize("shape", [pytest.param("monolith", marks=pytest.mark.long), "services"])
+@pytest.mark.long
+@pytest.mark.parametrize("shape", SHAPES)
 async def test_talk_survives_a_kill_of_each_part(new_site: NewSite, shape: str) -> None:
     await survives(new_site, shape, talkers=2, kills=None, seconds=15)
 

@@ -21,7 +21,7 @@ from tests.support.valkey import Valkey
 from tests.support.wire import Json, connected, converse, new_id, spans
 
 
-@pytest.mark.parametrize("end", ["stop", "kill"])
+@pytest.mark.parametrize("end", [pytest.param("stop", marks=pytest.mark.long), "kill"])
 async def test_a_conversation_begun_under_serve_goes_on_under_up(new_site: NewSite, talk: Talk, end: str) -> None:
     """Nothing is lost, nothing doubled, by its token; after that `serve` keeps its hands off."""
     site = new_site()
@@ -119,6 +119,7 @@ def codes(event: Json) -> set[str]:
     return {alarm["code"] for alarm in found}
 
 
+@pytest.mark.long
 def test_a_store_of_another_site_is_refused(new_site: NewSite, tmp_path: Path) -> None:
     store = Valkey(tmp_path / "store")
     store.start()

@@ -340,7 +340,7 @@ def test_keys_withdrawn_at_once_take_their_tokens_with_them(services: Services) 
 def test_old_keys_are_deleted_in_the_end(services: Services) -> None:
     for _ in range(3):
         services.directory.rotate()
-    [file] = public_folder(services.root).glob("core.jwks")
+    [file] = public_folder(services.root).glob("intelligence.jwks")
     assert len(msgspec.json.decode(file.read_bytes(), type=Jwks).keys) == 4
     services.now += KEEP_S + 1
     services.directory.ensure(NAMES)

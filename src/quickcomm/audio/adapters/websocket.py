@@ -162,17 +162,22 @@ class AudioSocket:
         finally:
             for task in (speaking, listening):
                 task.cancel()
-            results = await asyncio.gather(speaking, listening, return_exceptions=True)
-            for result in results:
+            spoken, listened = await asyncio.gather(speaking, listening, return_exceptions=True)
+            for result in (spoken, listened):
                 if isinstance(result, Exception) and not isinstance(result, QuickCommError | ConnectionError):
                     log.error("audio_socket.failed", error=f"{type(result).__name__}: {result}")
+        if isinstance(spoken, int):
+            # Now that nobody listens, `close` waits for the client's own. Else it would break the connection off at
+            # once, and with sound still on its way the client might never read the last that it was told.
+            await socket.close(code=spoken)
 
-    async def _speak(self, socket: web.WebSocketResponse, session: Session) -> None:
+    async def _speak(self, socket: web.WebSocketResponse, session: Session) -> int | None:
+        """The code to close with, when all is said."""
         async for message in session.outlet.messages():
             if isinstance(message, int):
-                await socket.close(code=message)
-                return
+                return message
             await socket.send_str(message)
+        return None
 
     async def _listen(self, socket: web.WebSocketResponse, session: Session) -> None:
         async for message in socket:
