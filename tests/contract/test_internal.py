@@ -1,17 +1,21 @@
 """Every route between services, as the applications have them: nobody but the one who is meant gets in."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
+import msgspec
 import pytest
 from aiohttp import hdrs, web
 from aiohttp.test_utils import TestClient, TestServer
+from tests.support.hearing import ScriptedEngine
 from tests.support.services import NAMES
 from tests.support.valkey import Valkey
 
 from quickcomm.contracts.link import LINK
+from quickcomm.entrypoints.audio_service import AudioService
+from quickcomm.entrypoints.audio_settings import AudioServiceSettings
 from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.intelligence_service import IntelligenceService, Minds
 from quickcomm.entrypoints.intelligence_settings import IntelligenceServiceSettings
@@ -31,10 +35,11 @@ Client = TestClient[web.Request, web.Application]
 class Asked:
     """The service's own application, without anything behind it: nobody shall get as far as that."""
 
-    def __init__(self, client: Client, services: TrustDirectory, root: Path, key: str) -> None:
+    def __init__(self, client: Client, services: TrustDirectory, root: Path, service: str, key: str) -> None:
         self.client = client
         self.services = services
         self.root = root
+        self.service = service
         self.key = key
 
     def internal(self) -> list[tuple[str, str]]:
@@ -47,21 +52,51 @@ class Asked:
                 found.append((route.method, path.replace("{", "").replace("}", "")))
         return found
 
-    def headers(self, caller: str, audience: str = "intelligence") -> dict[str, str]:
-        return trust_of(TrustSettings(service=caller, directory=str(self.root))).headers(audience)
+    def headers(self, caller: str, audience: str | None = None) -> dict[str, str]:
+        trust = trust_of(TrustSettings(service=caller, directory=str(self.root)))
+        return trust.headers(audience or self.service)
 
 
-@pytest.fixture
-async def asked(valkey: Valkey, tmp_path: Path) -> AsyncIterator[Asked]:
-    services = TrustDirectory(tmp_path / "trust")
-    services.ensure(NAMES)
-    directory = DataDirectory(tmp_path / "data")
-    directory.create()
-    trust = TrustSettings(service="intelligence", directory=str(tmp_path / "trust"))
-    place = InstanceSettings(name="intelligence-1", socket=str(tmp_path / "i.sock"))
-    settings = IntelligenceServiceSettings(redis_url=valkey.url, trust=trust, instance=place)
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a service is made."""
+
+    root: Path
+    redis_url: str
+    trust: TrustSettings
+    instance: InstanceSettings
+
+    @property
+    def directory(self) -> DataDirectory:
+        return DataDirectory(self.root / "data")
+
+
+def _intelligence(place: Place) -> IntelligenceService:
+    settings = IntelligenceServiceSettings(redis_url=place.redis_url, trust=place.trust, instance=place.instance)
     minds = Minds(pack=load_pack(), classifier=cast("Classifier", NotAsked()))
-    service = IntelligenceService(settings, directory, minds)
+    return IntelligenceService(settings, place.directory, minds)
+
+
+def _audio(place: Place) -> AudioService:
+    settings = AudioServiceSettings(redis_url=place.redis_url, trust=place.trust, instance=place.instance)
+    return AudioService(settings, place.directory, ScriptedEngine())
+
+
+MAKERS: Final[Mapping[str, Callable[[Place], IntelligenceService | AudioService]]] = {
+    "intelligence": _intelligence,
+    "audio": _audio,
+}
+
+
+@pytest.fixture(params=list(MAKERS))
+async def asked(request: pytest.FixtureRequest, valkey: Valkey, tmp_path: Path) -> AsyncIterator[Asked]:
+    name: str = request.param
+    services = TrustDirectory(tmp_path / "trust")
+    services.ensure(sorted({*NAMES, *MAKERS}))
+    trust = TrustSettings(service=name, directory=str(tmp_path / "trust"))
+    instance = InstanceSettings(name=f"{name}-1", socket=str(tmp_path / "i.sock"), registry=str(tmp_path / "instances"))
+    place = Place(root=tmp_path, redis_url=valkey.url, trust=trust, instance=instance)
+    place.directory.create()
+    service = MAKERS[name](place)
     keys = RedisKeys(valkey.url, SystemClock(), prefix=PREFIX)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(service.aclose)
@@ -69,7 +104,7 @@ async def asked(valkey: Valkey, tmp_path: Path) -> AsyncIterator[Asked]:
         key = (await keys.create("admin")).key
         app = create_app(service.routes(), trust_of(trust))
         client = await stack.enter_async_context(TestClient(TestServer(app)))
-        yield Asked(client, services, tmp_path / "trust", key)
+        yield Asked(client, services, tmp_path / "trust", name, key)
 
 
 class NotAsked:
@@ -81,7 +116,7 @@ class NotAsked:
 async def test_there_are_such_routes(asked: Asked) -> None:
     """So that the tests below are about something."""
     assert (hdrs.METH_GET, LINK) in asked.internal()
-    assert len(asked.internal()) >= 4
+    assert len(asked.internal()) >= {"intelligence": 4, "audio": 1}[asked.service]
 
 
 def _strangers(asked: Asked) -> Iterator[tuple[str, dict[str, str], int]]:
@@ -90,7 +125,7 @@ def _strangers(asked: Asked) -> Iterator[tuple[str, dict[str, str], int]]:
     yield "with the cookie of a page", {"Cookie": "quickcomm_session=x"}, 401
     yield "with a token for another audience", asked.headers("dashboard", "dashboard"), 403
     yield "of a service that has nothing to do here", asked.headers("stranger"), 403
-    yield "of the service itself", asked.headers("intelligence"), 403
+    yield "of the service itself", asked.headers(asked.service), 403
 
 
 async def test_nobody_else_gets_in(asked: Asked) -> None:
@@ -125,5 +160,6 @@ async def test_who_was_let_in_is_out_once_its_key_is_withdrawn(asked: Asked) -> 
 
 async def test_a_service_token_opens_nothing_that_is_for_people(asked: Asked) -> None:
     """A token of a service is no key."""
-    async with asked.client.get("/metrics", headers=asked.headers("dashboard")) as answer:
-        assert answer.status == 401
+    for path in ("/metrics", *(["/v1/conversations/c-1/audio"] if asked.service == "audio" else [])):
+        async with asked.client.get(path, headers=asked.headers("dashboard")) as answer:
+            assert answer.status == 401, path

@@ -13,7 +13,7 @@ from tests.contract.test_session_store import change
 from tests.support.hearing import TOKEN, Hall, hall, request, said, silence, speech
 from tests.support.valkey import Valkey
 
-from quickcomm.audio.adapters import redis_owners
+from quickcomm.audio.adapters import redis_owners, redis_sessions
 from quickcomm.audio.adapters.redis_sessions import RedisSessions
 from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.settings import AudioSettings
@@ -23,6 +23,8 @@ from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.link import FIRST
 from quickcomm.contracts.timing import Latency
+from quickcomm.kernel.bus import BusUnavailableError
+from quickcomm.kernel.bus.redis_link import Link
 from quickcomm.kernel.bus.redis_names import Names
 
 PHRASE = np.concatenate([silence(0.5), speech(0.8), silence(0.7)])
@@ -166,10 +168,49 @@ async def test_the_idle_limit_ends_what_was_abandoned_once(stores: Stores) -> No
     await die(dead)
     stores.clock.advance(1_000)
     now = stores.clock.now_ns()
-    ended = await asyncio.gather(*(store.expire(now, now, frozenset()) for store in (one, two)))
-    assert sum(ended) == 1
+    for found in (0, 1):
+        ended = await asyncio.gather(*(store.expire(now, now, frozenset()) for store in (one, two)))
+        assert sum(ended) == found, "at first it is missed, and then gone"
+        stores.clock.advance(redis_owners.ABSENT_S)
     assert (await states(stores, "c-1"))[-1] == "expired"
     assert (await states(stores, "c-1")).count("expired") == 1
+
+
+async def test_silent_conversations_outlive_a_store_that_was_away(stores: Stores) -> None:
+    """Nobody has said that he is there yet; a radio that was silent for long is not given up for that."""
+    one, two = await stores.store("audio-1"), await stores.store("audio-2")
+    stored = await one.open(request(), TOKEN)
+    stores.clock.advance(1_000)
+    now = stores.clock.now_ns()
+    await die(one)
+    assert await two.expire(now, now, frozenset()) == 0
+    await one.connect()
+    stores.clock.advance(redis_owners.ABSENT_S)
+    assert await two.expire(now, now, frozenset()) == 0
+    assert await states(stores, "c-1") == ["live"]
+    assert await one.save([progress(stored, 512)]) == []
+
+
+async def test_who_is_missed_again_after_the_store_was_away_is_missed_anew(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = await stores.store("audio-1"), await stores.store("audio-2")
+    stored = await one.open(request(), TOKEN)
+    stores.clock.advance(60)
+    await die(one)
+    await two.expire(0, stores.clock.now_ns(), frozenset())
+    with monkeypatch.context() as away:
+        away.setattr(redis_sessions, "RETRY_S", ())
+        away.setattr(Link, "call", _unavailable)
+        with pytest.raises(BusUnavailableError):
+            await two.expire(0, stores.clock.now_ns(), frozenset())
+    stores.clock.advance(60)
+    await two.expire(0, stores.clock.now_ns(), frozenset())
+    assert await one.save([progress(stored, 512)]) == []
+
+
+async def _unavailable(*_: object) -> None:
+    raise BusUnavailableError("The connection broke.")
 
 
 async def test_a_process_that_begins_gives_what_was_left_its_time(stores: Stores) -> None:
@@ -183,6 +224,9 @@ async def test_a_process_that_begins_gives_what_was_left_its_time(stores: Stores
     assert await fresh.adopt() == 0
     now = stores.clock.now_ns()
     assert await fresh.expire(now, now, frozenset()) == 0
+    stores.clock.advance(redis_owners.ABSENT_S)
+    assert await fresh.expire(now, now, frozenset()) == 0
+    stores.clock.advance(redis_owners.ABSENT_S)
     assert await fresh.expire(now + 1, now, frozenset()) == 1
 
 
@@ -245,7 +289,7 @@ async def test_a_drain_hands_over_at_once_where_others_are(stores: Stores, tmp_p
         here.engine.go.clear()
         await feed(old, 1)
         async with asyncio.timeout(WITHIN_S):
-            await here.manager.drain(others=True)
+            await here.manager.drain(lambda: True)
             told = await said(old)
     assert [event["after_ms"] for event in told if event["type"] == "reconnect"] == [AT_ONCE_MS]
     assert told[-1] == {"type": "close", "code": 1012}
@@ -265,25 +309,42 @@ async def test_the_end_waits_for_insights_that_another_process_logs(stores: Stor
         async with asyncio.timeout(WITHIN_S):
             while not here.captions.shown:  # noqa: ASYNC110 - a fake tells nobody
                 await asyncio.sleep(0)
-            [message] = here.captions.shown
-            found = InsightsFound(
-                site=message.site,
-                conversation_id=message.conversation_id,
-                utterance_id=message.utterance_id,
-                revision=1,
-                insights=(),
-                speech_ended_ns=message.speech_ended_ns,
-                published_ns=message.published_ns,
-                latency=Latency(),
-            )
-            await two.add_insights(found, wire.insights(found))
+            await _answer_last(here, two)
             events = await said(session)
         mail.cancel()
-    assert [event["type"] for event in events if event["type"] in {"utterance", "insights", "ended"}] == [
-        "utterance",
-        "insights",
-        "ended",
-    ]
+    assert _durable(events) == ["utterance", "insights", "ended"]
+
+
+async def test_insights_whose_mail_is_lost_come_before_the_end(stores: Stores, tmp_path: Path) -> None:
+    one, two = await stores.store("audio-1"), await stores.store("audio-2")
+    async with hall(tmp_path / "one.sqlite", store=one) as here:
+        session = await here.open()
+        await feed(session, 1)
+        await here.heard(session)
+        await _answer_last(here, two)
+        session.conversation.end()
+        events = await asyncio.wait_for(said(session), WITHIN_S)
+    assert _durable(events) == ["utterance", "insights", "ended"]
+
+
+async def _answer_last(here: Hall, store: RedisSessions) -> None:
+    """Insights about the last utterance, logged by another process."""
+    message = here.captions.shown[-1]
+    found = InsightsFound(
+        site=message.site,
+        conversation_id=message.conversation_id,
+        utterance_id=message.utterance_id,
+        revision=1,
+        insights=(),
+        speech_ended_ns=message.speech_ended_ns,
+        published_ns=message.published_ns,
+        latency=Latency(),
+    )
+    await store.add_insights(found, wire.insights(found))
+
+
+def _durable(events: list[dict[str, object]]) -> list[object]:
+    return [event["type"] for event in events if event["type"] in {"utterance", "insights", "ended"}]
 
 
 async def test_after_a_stay_elsewhere_the_order_is_left_to_the_stream(stores: Stores, tmp_path: Path) -> None:

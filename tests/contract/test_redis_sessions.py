@@ -178,6 +178,43 @@ async def test_a_client_without_a_token_gets_in_though_the_answer_was_lost(
     assert await store.save([progress(stored, 512)]) == []
 
 
+def at(stored: Stored, offset: int, step: int) -> Progress:
+    return msgspec.structs.replace(progress(stored, offset), step=step)
+
+
+async def test_a_checkpoint_that_comes_late_does_not_go_back_before_the_acks(stores: Stores) -> None:
+    """What an owner sends goes over several connections; what it gave up is still done once a server wakes up."""
+    store = await stores.store()
+    stored = await store.open(request(), TOKEN)
+    await store.publish(at(stored, 1_024, 2), utterance(stored, 0))
+    assert await store.save([at(stored, 512, 1)]) == [], "nobody else owns it"
+    await store.save([at(stored, 2_048, 4)])
+    assert await store.publish(at(stored, 1_024, 3), utterance(stored, 0)) is None
+    again = await store.open(request(), TOKEN)
+    assert again.checkpoints[0].offset == 2_048
+    assert await store.save([at(again, 4_096, 1)]) == [], "who takes it over counts anew"
+    assert (await store.open(request(), TOKEN)).checkpoints[0].offset == 4_096
+
+
+async def test_a_checkpoint_is_stored_with_an_utterance_that_was_there(stores: Stores) -> None:
+    """Its answer was lost, and the conversation stored meanwhile what it believed: then it acknowledges this one."""
+    store = await stores.store()
+    stored = await store.open(request(), TOKEN)
+    await store.publish(at(stored, 1_024, 1), utterance(stored, 0))
+    await store.save([at(stored, 0, 2)])
+    assert await store.publish(at(stored, 1_024, 3), utterance(stored, 0)) is None
+    assert (await store.open(request(), TOKEN)).checkpoints[0].offset == 1_024
+
+
+async def test_a_state_that_comes_late_does_not_undo_the_end(stores: Stores) -> None:
+    store = await stores.store()
+    stored = await store.open(request(), TOKEN)
+    await store.change_state(at(stored, 512, 2), change(stored, "ended"))
+    await store.change_state(at(stored, 512, 1), change(stored, "interrupted"))
+    [left] = await store.ledgers("c-1")
+    assert left.state == "ended"
+
+
 async def test_a_conversation_goes_from_one_owner_to_the_other(stores: Stores) -> None:
     monolith, service = await stores.store("monolith"), await stores.store("audio-1")
     old = await monolith.open(request(), TOKEN)
@@ -206,6 +243,9 @@ async def test_owners_leave_each_other_alone(stores: Stores) -> None:
     assert await again.expire(now, now, frozenset()) == 1, "its predecessor is gone, the other one is there"
     assert await two.expire(now, now, frozenset({("main", "of-two")})) == 0
     await two._link.call("DEL", two._names.owner("audio-2"))  # as time does for who is gone
+    stores.clock.advance(redis_sessions.ORPHANS_EVERY_S)
+    assert await again.expire(now, now, frozenset()) == 0, "it is missed for the first time"
+    stores.clock.advance(redis_sessions.ORPHANS_EVERY_S)
     assert await again.expire(now, now, frozenset()) == 1
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 from tests.support.hearing import TOKEN, Hall, ScriptedEngine, hall, request, said, silence, speech
 
 from quickcomm.audio.model.formats import AudioFormat, Int16
@@ -25,6 +26,7 @@ from quickcomm.audio.ports import (
 from quickcomm.audio.service import conversation as module
 from quickcomm.audio.service.manager import Session
 from quickcomm.contracts.transcripts import UtteranceTranscribed
+from quickcomm.kernel.errors import BusyError
 from quickcomm.kernel.storage import StorageError
 
 PHRASE = np.concatenate([silence(0.5), speech(0.8), silence(0.7)])
@@ -148,7 +150,9 @@ async def test_a_checkpoint_that_is_not_stored_yet_is_not_acked(path: Path) -> N
         assert later is not None
         talk.saved(stored)
         assert talk.acked == acked, "only what was stored is acked"
-        assert talk.progress() == later, "and what was not stored is offered again"
+        again = talk.progress()
+        assert again is not None
+        assert again.checkpoints == later.checkpoints, "and what was not stored is offered again"
 
 
 async def test_a_burst_is_acked_though_nothing_follows_it(path: Path) -> None:
@@ -500,7 +504,71 @@ async def test_sound_that_cannot_be_kept_is_still_written_down(path: Path) -> No
     async with hall(path, recorder=Full()) as here:
         session = await here.open()
         await feed(session, PHRASE)
-        assert len(spans(await finish(session))) == 1
+        with capture_logs() as logged:
+            assert len(spans(await finish(session))) == 1
+    [line] = [line for line in logged if line["event"] == "recording.failed"]
+    assert "no room for main" in line["error"]
+    assert "exc_info" not in line, "what caused it may be a request with its signature"
+
+
+async def test_who_is_back_before_the_break_is_stored_is_live(path: Path) -> None:
+    async with hall(path) as here, asyncio.TaskGroup() as tasks:
+        first = await here.open()
+        async with first.conversation.account.storing:  # as while a publication is stored
+            coming = tasks.create_task(here.open())
+            await asyncio.sleep(0)
+            going = tasks.create_task(here.manager.dropped(first))
+            await asyncio.sleep(0)
+        await coming
+        await going
+        [change] = await here.store.ledgers("c-1")
+        assert change.state == "live"
+
+
+async def test_what_came_back_while_its_owner_was_looked_for_stays(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was fenced, and by the time that this is known it is here again, under a new epoch."""
+    async with hall(path) as here:
+        old = await here.open()
+        new: list[Session] = []
+
+        async def fenced(progress: Sequence[Progress]) -> list[tuple[str, str]]:
+            here.manager.let_go(old.conversation)
+            new.append(await here.open())
+            return [(each.site, each.conversation_id) for each in progress]
+
+        monkeypatch.setattr(here.store, "fenced", fenced)
+        await here.manager.look_for_owners()
+        assert here.manager.conversations == [new[0].conversation]
+        assert not new[0].conversation.released
+
+
+async def test_who_is_in_may_come_back_though_it_is_full(path: Path) -> None:
+    async with hall(path, settings=AudioSettings(max_sessions=1)) as here:
+        session = await here.open()
+        await here.manager.dropped(session)
+        with pytest.raises(BusyError):
+            here.manager.check_room(("main", "c-2"))
+        here.manager.check_room(("main", "c-1"))
+        assert (await here.open()).conversation is session.conversation
+
+
+async def test_nobody_hands_over_to_one_that_stops_as_well(path: Path) -> None:
+    """All processes are stopped at once: each still saw the other when it began."""
+    settings = AudioSettings(answer_wait_s=0.0, hand_over_s=0.0, drain_s=30.0)
+    async with hall(path, settings=settings) as here:
+        session = await here.open()
+        here.engine.go.clear()
+        await feed(session, PHRASE)
+        there = [True]
+
+        def others() -> bool:
+            if there:
+                return there.pop()
+            here.engine.go.set()
+            return False
+
+        await asyncio.wait_for(here.manager.drain(others), 60)
+        assert len(spans(await asyncio.wait_for(said(session), 30))) == 1
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["killed", "the disk is full first"])

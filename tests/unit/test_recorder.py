@@ -9,8 +9,8 @@ import pytest
 import soundfile
 
 from quickcomm.audio.adapters import recorder as module
-from quickcomm.audio.adapters.bucket import Bucket
 from quickcomm.audio.adapters.recorder import PART, FlacRecorder, Folder, encoded, file_name
+from quickcomm.audio.module import Places, _shelf
 from quickcomm.audio.ports import RecordingError
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError
@@ -86,9 +86,10 @@ async def test_a_disk_that_refuses_is_told(tmp_path: Path) -> None:
     [
         ("s3://", None, "recordings_url"),
         ("s3://bucket?x=1", None, "recordings_url"),
+        ("gs://bucket/prefix", None, "recordings_url"),
         ("s3://bucket", "localhost:9000", "recordings_endpoint"),
     ],
 )
 def test_a_bucket_that_cannot_be_one_is_told(url: str, endpoint: str | None, told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
-        Bucket(url, SystemClock(), endpoint=endpoint)
+        _shelf(Places(recordings=url, recordings_endpoint=endpoint), SystemClock())

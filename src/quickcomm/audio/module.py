@@ -1,7 +1,7 @@
 """The public face of audio: build it, run it, drain it, close it."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -153,9 +153,12 @@ class Audio:
             tasks.create_task(self._bus.subscribe(INSIGHTS, GROUP, self._answer), name="audio:insights")
             tasks.create_task(self._store.listen(self._manager.told), name="audio:mail")
 
-    async def drain(self, *, others: bool = False) -> None:
-        """Stop intake, let utterances in hand come out, send the clients away. `others`: to processes like this one."""
-        await self._manager.drain(others=others)
+    async def drain(self, others: Callable[[], bool] = lambda: False) -> None:
+        """Stop intake, let utterances in hand come out, send the clients away.
+
+        `others`: whether there are processes like this one that stay, and take them.
+        """
+        await self._manager.drain(others)
         await self._socket.aclose()
 
     def close(self) -> None:
@@ -245,9 +248,9 @@ def _shelf(places: Places, clock: Clock) -> Shelf | None:
     where = places.recordings
     if where is None or isinstance(where, Path):
         return None if where is None else Folder(where)
-    from quickcomm.audio.adapters.bucket import Bucket, is_bucket  # noqa: PLC0415 - most sites have none
+    from quickcomm.audio.adapters.bucket import Bucket, is_address  # noqa: PLC0415 - most sites have none
 
-    return Bucket(where, clock, endpoint=places.recordings_endpoint) if is_bucket(where) else Folder(Path(where))
+    return Bucket(where, clock, endpoint=places.recordings_endpoint) if is_address(where) else Folder(Path(where))
 
 
 def build_engine(name: str, options: EngineOptions, store: ModelStore) -> SpeechToText:

@@ -149,6 +149,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     site: str
     conversation_id: str
     epoch: int
+    step: int = 0
+    """Counts up with each look at it by one owner: what was seen before never replaces what was seen later."""
     checkpoints: tuple[Checkpoint, ...]
     ledgers: tuple[Ledger, ...]
 

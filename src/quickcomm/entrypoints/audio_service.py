@@ -109,23 +109,27 @@ class AudioService:
         try:
             await self._process.run(duty, stop)
         finally:
-            await self._audio.aclose()
-            await self._key_store.aclose()
-            await self._bus.aclose()
-            await stop_tracing(self._traces)
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """After all else."""
+        await self._audio.aclose()
+        await self._key_store.aclose()
+        await self._bus.aclose()
+        await stop_tracing(self._traces)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
     async def _drain(self) -> None:
         """What was said waits for the others in the store."""
-        others = [each.name for each in self._registry.instances() if each.module == NAME and each.name != self._name]
-        log.info("server.draining", others=others)
-        await self._audio.drain(others=bool(others))
+        log.info("server.draining", others=self._others())
+        await self._audio.drain(lambda: bool(self._others()))
         self._link.close()
 
-    @property
-    def _name(self) -> str:
-        return self._settings.instance.name
+    def _others(self) -> list[str]:
+        """Processes like this one that are registered."""
+        name = self._settings.instance.name
+        return [each.name for each in self._registry.instances() if each.module == NAME and each.name != name]
 
     async def _authenticate(self, request: web.Request) -> Caller:
         principal = await self._keys.require(request, "ingest")

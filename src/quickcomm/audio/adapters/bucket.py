@@ -80,8 +80,9 @@ class Bucket:
             yield together
 
 
-def is_bucket(url: str) -> bool:
-    return url.startswith(f"{SCHEME}://")
+def is_address(where: str) -> bool:
+    """Of a bucket, or of something that cannot be one; else it is a directory."""
+    return "://" in where
 
 
 def _opened(url: str, endpoint: str | None) -> "S3Store":

@@ -2,6 +2,10 @@
 
 Every script that writes counts the conversation's `version` up, so that what was read before can be written back only
 if nothing happened in between. What may be refused (a full or damaged stream, no memory) comes before the first write.
+
+Scripts of an owner carry its `step`. They go over several connections, and those that nobody waits for any more may
+still be done when the server is back: what is older than what is stored must not replace it, or the checkpoint would
+lie before what the client was told to forget.
 """
 
 from typing import Final
@@ -26,6 +30,12 @@ local function index(open, closed, name, state, updated)
     redis.call('ZADD', closed, updated, name)
     redis.call('ZREM', open, name)
   end
+end
+"""
+
+_NEWEST: Final = """
+local function newest(key, step)
+  return tonumber(step) >= tonumber(redis.call('HGET', key, 'step') or 0)
 end
 """
 
@@ -62,49 +72,67 @@ return redis.call('HGETALL', KEYS[1])
 
 PUBLISH: Final = (
     ROOM
+    + _NEWEST
     + """
 -- KEYS: conversation, said, log, open, stream. ARGV: name, key, epoch, utterance, checkpoints, ledgers, updated, mark,
--- event before and after its seq, message before and after it. Returns {seq}, {'fenced'}, {'full'} or {'known', seq}.
+-- event before and after its seq, message before and after it, step.
+-- Returns {seq}, {'fenced'}, {'full'} or {'known', seq}. The checkpoint is stored with an utterance that is known, too.
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[3] then return {'fenced'} end
+local function store()
+  redis.call('HSET', KEYS[1], 'checkpoints', ARGV[5], 'ledgers', ARGV[6], 'updated_ns', ARGV[7], 'step', ARGV[13])
+  redis.call('HINCRBY', KEYS[1], 'version', 1)
+  redis.call('ZADD', KEYS[4], 'XX', ARGV[7], ARGV[1])
+end
 local known = redis.call('HGET', KEYS[2], 'u:' .. ARGV[4])
-if known then return {'known', tonumber(known)} end
+if known then
+  if newest(KEYS[1], ARGV[13]) then store() end
+  return {'known', tonumber(known)}
+end
 if not room(KEYS[5], tonumber(ARGV[8])) then return {'full'} end
 local seq = redis.call('HGET', KEYS[1], 'seq') + 1
 redis.call('XADD', KEYS[5], '*', 'k', ARGV[2], 'p', ARGV[11] .. seq .. ARGV[12])
 redis.call('RPUSH', KEYS[3], ARGV[4] .. '\\n' .. ARGV[9] .. seq .. ARGV[10])
 redis.call('HSET', KEYS[2], 'u:' .. ARGV[4], seq)
-redis.call('HSET', KEYS[1], 'seq', seq, 'checkpoints', ARGV[5], 'ledgers', ARGV[6], 'updated_ns', ARGV[7])
-redis.call('HINCRBY', KEYS[1], 'version', 1)
-redis.call('ZADD', KEYS[4], 'XX', ARGV[7], ARGV[1])
+redis.call('HSET', KEYS[1], 'seq', seq)
+store()
 return {seq}
 """
 )
 
-SAVE: Final = """
--- KEYS: open, then conversations. ARGV: for each conversation name, epoch, checkpoints, ledgers, updated.
+SAVE: Final = (
+    _NEWEST
+    + """
+-- KEYS: open, then conversations. ARGV: for each conversation name, epoch, checkpoints, ledgers, updated, step.
 -- Returns the places of those that are fenced.
 local fenced = {}
 for i = 2, #KEYS do
-  local at = (i - 2) * 5
-  if redis.call('HGET', KEYS[i], 'epoch') == ARGV[at + 2] then
-    redis.call('HSET', KEYS[i], 'checkpoints', ARGV[at + 3], 'ledgers', ARGV[at + 4], 'updated_ns', ARGV[at + 5])
-    redis.call('HINCRBY', KEYS[i], 'version', 1)
-    redis.call('ZADD', KEYS[1], 'XX', ARGV[at + 5], ARGV[at + 1])
-  else
+  local at = (i - 2) * 6
+  if redis.call('HGET', KEYS[i], 'epoch') ~= ARGV[at + 2] then
     fenced[#fenced + 1] = i - 2
+  elseif newest(KEYS[i], ARGV[at + 6]) then
+    local updated = ARGV[at + 5]
+    redis.call('HSET', KEYS[i], 'checkpoints', ARGV[at + 3], 'ledgers', ARGV[at + 4], 'updated_ns', updated)
+    redis.call('HSET', KEYS[i], 'step', ARGV[at + 6])
+    redis.call('HINCRBY', KEYS[i], 'version', 1)
+    redis.call('ZADD', KEYS[1], 'XX', updated, ARGV[at + 1])
   end
 end
 return fenced
 """
+)
 
 CHANGE: Final = (
     _WRITE
+    + _NEWEST
     + """
 -- KEYS: conversation, said, log, open, closed, stream.
--- ARGV: name, key, epoch, checkpoints, ledgers, updated, state, change, how long an ended one can be replayed (s).
+-- ARGV: name, key, epoch, checkpoints, ledgers, updated, state, change, how long an ended one can be replayed (s),
+-- step. Returns 0 where it is fenced.
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[3] then return 0 end
+if not newest(KEYS[1], ARGV[10]) then return 1 end
 announce(KEYS[6], ARGV[2], ARGV[8])
 redis.call('HSET', KEYS[1], 'checkpoints', ARGV[4], 'ledgers', ARGV[5], 'updated_ns', ARGV[6], 'state', ARGV[7])
+redis.call('HSET', KEYS[1], 'step', ARGV[10])
 redis.call('HINCRBY', KEYS[1], 'version', 1)
 index(KEYS[4], KEYS[5], ARGV[1], ARGV[7], ARGV[6])
 if ARGV[7] == 'ended' or ARGV[7] == 'expired' then

@@ -125,6 +125,7 @@ class RedisSessions:
             self._high_water,
             *event,
             *_around_seq(msgspec.json.encode(zero)),
+            progress.step,
             unsure=(name, message.utterance_id),
         )
         if answer[0] == b"fenced":
@@ -140,7 +141,7 @@ class RedisSessions:
             names = [f"{item.site}:{item.conversation_id}" for item in part]
             arguments: list[Argument] = []
             for name, item in zip(names, part, strict=True):
-                arguments += [name, item.epoch, *self._progress(item)]
+                arguments += [name, item.epoch, *self._progress(item), item.step]
             keys = [self._names.open, *map(self._names.conversation, names)]
             places, _ = await self._run(_SAVE, keys, *arguments)
             fenced += [(part[place].site, part[place].conversation_id) for place in places]
@@ -168,6 +169,7 @@ class RedisSessions:
             change.state,
             msgspec.json.encode(change),
             self._replay_s,
+            progress.step,
         )
         if not done:
             raise FencedError("The conversation has another owner.")
@@ -234,17 +236,21 @@ class RedisSessions:
 
     async def expire(self, before_ns: int, now_ns: int, keep: frozenset[tuple[str, str]]) -> int:
         """As the port says; also says that this process is there. What another one that is there owns, is its own."""
-        await self._owners.be_present()
-        await self._interrupt_orphans(now_ns)
+        try:
+            await self._owners.be_present()
+            orphans = await self._orphans(max(before_ns, now_ns - PRESENT_S * NS))
+        except BusUnavailableError:
+            self._owners.start_over()
+            raise
+        idle = await self._rows(await self._members(self._names.open, before_ns))
+        own = [row for row in idle if mine(row.owner, self._owners.owner)]
         count = 0
-        for row in await self._rows(await self._members(self._names.open, before_ns)):
-            if row.updated_ns >= before_ns or (row.site, row.conversation_id) in keep or not row.is_open:
-                continue
-            if row.owner != self._life and await self._owners.is_present(row.owner):
-                continue
-            change = row.change("expired", now_ns, reason="nobody came back")
-            fields = ("updated_ns", now_ns, "epoch", row.epoch + 1)
-            count += await self._replace(row, "expired", change, *fields) is not None
+        for row in (*own, *orphans):
+            if row.updated_ns < before_ns:
+                if row.is_open and (row.site, row.conversation_id) not in keep:
+                    count += await self._let_go(row, "expired", now_ns, "nobody came back")
+            elif row.state == "live" and row.owner != self._life:
+                await self._let_go(row, "interrupted", now_ns, "the server is gone")
         return count
 
     async def turn(self, work: str, for_s: int) -> bool:
@@ -261,22 +267,20 @@ class RedisSessions:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    async def _interrupt_orphans(self, now_ns: int) -> None:
-        """What a process that is gone for good had live is interrupted, and nobody's: should it hang, it is fenced."""
+    async def _orphans(self, before_ns: int) -> list[Row]:
+        """Open conversations, quiet since then, of processes that are gone for good; it looks only now and then."""
         if self._clock.monotonic() < self._orphans_due:
-            return
+            return []
         self._orphans_due = self._clock.monotonic() + ORPHANS_EVERY_S
-        try:
-            names = await self._members(self._names.open, now_ns - PRESENT_S * NS)
-            live = [row for row in await self._rows(names) if row.state == "live" and row.owner != self._life]
-            gone = await self._owners.gone({row.owner for row in live})
-        except BusUnavailableError:
-            self._owners.start_over()
-            raise
-        for row in live:
-            if row.owner in gone:
-                change = row.change("interrupted", now_ns, reason="the server is gone")
-                await self._replace(row, "interrupted", change, "updated_ns", now_ns, "epoch", row.epoch + 1)
+        quiet = await self._rows(await self._members(self._names.open, before_ns))
+        others = [row for row in quiet if row.owner != self._life and row.is_open]
+        gone = await self._owners.gone({row.owner for row in others})
+        return [row for row in others if row.owner in gone]
+
+    async def _let_go(self, row: Row, state: ConversationState, now_ns: int, reason: str) -> bool:
+        """It is nobody's: should its owner only hang, it is fenced. False where something happened meanwhile."""
+        fields = ("updated_ns", now_ns, "epoch", row.epoch + 1)
+        return await self._replace(row, state, row.change(state, now_ns, reason=reason), *fields) is not None
 
     async def _create(self, name: str, request: OpenRequest, token: str) -> Stored | None:
         """None where it exists by now."""
@@ -313,7 +317,7 @@ class RedisSessions:
     async def _take_over(self, row: Row) -> Row | None:
         """The conversation as it is now, ours; None where it changed since it was read."""
         now = self._clock.now_ns()
-        fields: list[Argument] = ["epoch", row.epoch + 1, "owner", self._life]
+        fields: list[Argument] = ["epoch", row.epoch + 1, "step", 0, "owner", self._life]
         if not row.is_open:
             return await self._replace(row, row.state, None, *fields)
         return await self._replace(row, "live", row.change("live", now), *fields, "updated_ns", now)

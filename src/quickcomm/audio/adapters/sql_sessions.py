@@ -59,6 +59,8 @@ def _epoch(connection: Connection, key: tuple[str, str]) -> int | None:
 
 
 class SqlSessions:
+    """A `SessionStore`. The database has one writer, which keeps the order: a `step` says nothing new."""
+
     shared = False
 
     def __init__(self, database: Database, clock: Clock) -> None:

@@ -77,7 +77,7 @@ class AudioSocket:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         caller = await self._authenticate(request)
         try:
-            self._check_room(caller)
+            self._check_room(caller, request.match_info["conversation_id"])
         except BusyError as error:
             return _busy(error)
         if request.headers.get("Upgrade", "").lower() != "websocket":
@@ -99,8 +99,8 @@ class AudioSocket:
                 del self._connections[caller.key_id]
         return socket
 
-    def _check_room(self, caller: Caller) -> None:
-        self._manager.check_room()
+    def _check_room(self, caller: Caller, conversation_id: str) -> None:
+        self._manager.check_room((caller.site, conversation_id))
         if self._connections[caller.key_id] >= self._manager.settings.max_sessions_per_key:
             raise BusyError("This key has as many conversations open as it may have.")
 

@@ -17,6 +17,7 @@ class Account:
         self._voices = voices
         self.acked = min(checkpoint.offset for checkpoint in stored.checkpoints)
         """Everything before it is durable."""
+        self._step = 0
         self.dirty = False
         """Something moved that is not stored yet."""
         self.storing = asyncio.Lock()
@@ -28,10 +29,12 @@ class Account:
 
     def now(self) -> Progress:
         """As it stands, stored or not."""
+        self._step += 1
         return Progress(
             site=self._site,
             conversation_id=self._id,
             epoch=self._epoch,
+            step=self._step,
             checkpoints=tuple(voice.checkpoint for voice in self._voices),
             ledgers=self.ledgers,
         )

@@ -381,7 +381,8 @@ class Conversation:
         try:
             await self._tools.recorder.record(self.site, identifier, item.span.samples)
         except RecordingError as error:  # what was said must come out all the same
-            log.exception("recording.failed", site=self.site, utterance_id=identifier, error=str(error))
+            # Without its causes: what a bucket says may have the request in it.
+            log.warning("recording.failed", site=self.site, utterance_id=identifier, error=str(error))
 
     async def _store(self, item: Finished, message: UtteranceTranscribed) -> StoredEvent | None:
         """The utterance and the checkpoint that it allows, in one step."""
@@ -436,7 +437,15 @@ class Conversation:
                     self._wake.clear()
                     await self._wake.wait()
         except TimeoutError:
-            log.warning("conversation.insights_late", conversation_id=self.id, missing=len(self._unanswered))
+            await self._catch_up()
+            if self._unanswered:
+                log.warning("conversation.insights_late", conversation_id=self.id, missing=len(self._unanswered))
+
+    async def _catch_up(self) -> None:
+        """Read what is in the log and nobody has told of: another process may have written it, and its mail is lost."""
+        while page := await self._tools.store.events(self.site, self.id, self._last_seq):
+            for event in page:
+                self.answered(event)
 
     async def _wait_for_receipts(self) -> None:
         """After the end nobody would hear them."""

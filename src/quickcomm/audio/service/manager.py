@@ -24,7 +24,7 @@ from quickcomm.kernel.errors import BusyError, ForbiddenError, InvalidInputError
 
 MIN_TOKEN_CHARS: Final = 22
 MAX_TOKEN_CHARS: Final = 256
-RECONNECT_AFTER_MS: Final = 500
+HERE_AGAIN_MS: Final = 500
 """Where this server itself must come back before."""
 AT_ONCE_MS: Final = 0
 GOING_AWAY: Final = 1012
@@ -32,7 +32,13 @@ SWEEP_EVERY_S: Final = 1.0
 MUTE_AFTER_S: Final = 60.0
 NS: Final = 1_000_000_000
 
+Others = Callable[[], bool]
+
 log = structlog.get_logger(__name__)
+
+
+def _nobody() -> bool:
+    return False
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -70,11 +76,11 @@ class Manager:
     def conversations(self) -> list[Conversation]:
         return list(self._live.values())
 
-    def check_room(self) -> None:
-        """Raises `BusyError` where no further conversation can be taken."""
+    def check_room(self, key: tuple[str, str]) -> None:
+        """Raises `BusyError` where no further conversation can be taken; who is in already may always come back."""
         if self._draining:
             raise ShuttingDownError("This server is shutting down; try again in a moment.")
-        if len(self._live) >= self.settings.max_sessions:
+        if len(self._live) >= self.settings.max_sessions and key not in self._live:
             raise BusyError(f"{self.settings.max_sessions} conversations are live; try again later.")
 
     async def open(self, request: OpenRequest, after_seq: int) -> Session:
@@ -166,9 +172,12 @@ class Manager:
 
     async def look_for_owners(self) -> None:
         """Let go of what another process has taken over; of what moves, storing it tells that."""
-        quiet = [item.account.now() for item in self._live.values() if not item.finished and not item.account.dirty]
-        for key in await self._tools.store.fenced(quiet) if quiet else ():
-            if (conversation := self._live.get(key)) is not None:
+        quiet = [item for item in self._live.values() if not item.finished and not item.account.dirty]
+        if not quiet:
+            return
+        fenced = set(await self._tools.store.fenced([item.account.now() for item in quiet]))
+        for conversation in quiet:  # not who is there by now: it may have come back meanwhile, under a new epoch
+            if conversation.key in fenced and not (conversation.released or conversation.finished):
                 self.let_go(conversation)
 
     def _sweep(self, conversation: Conversation, now: float) -> None:
@@ -182,29 +191,32 @@ class Manager:
         if gone or quiet >= self.settings.silent_limit_s:
             conversation.expire()
 
-    async def drain(self, *, others: bool = False) -> None:
+    async def drain(self, others: Others = _nobody) -> None:
         """Stop listening, let utterances in hand come out, store, and send the clients away.
 
-        `others`: another process takes the conversations now. Then each goes as soon as it can.
+        `others`: whether another process takes the conversations now. Then each goes as soon as it can.
         """
         self._draining = True
-        within_s = min(self.settings.drain_s, self.settings.hand_over_s) if others else self.settings.drain_s
-        after_ms = AT_ONCE_MS if others else RECONNECT_AFTER_MS
+        longest = self.settings.drain_s
+        soon = others()
+        within_s, after_ms = (min(longest, self.settings.hand_over_s), AT_ONCE_MS) if soon else (longest, HERE_AGAIN_MS)
         going = self.conversations
         for conversation in going:
             conversation.stop_listening("drain", after_ms)
-        late = await asyncio.gather(*(self._send_away(each, within_s, after_ms) for each in going))
+
+        async def send_away(conversation: Conversation) -> bool:
+            """Whether it had to go before all of it was out."""
+            out = await _settled(conversation, within_s)
+            if not out and not others():  # whoever was there is stopped as well
+                out = await _settled(conversation, longest - within_s)
+            await self._hand_back(conversation, after_ms)
+            return not out
+
+        late = await asyncio.gather(*(send_away(each) for each in going))
         if any(late):
             log.warning("drain.cut_short", conversations=sum(late))
 
-    async def _send_away(self, conversation: Conversation, within_s: float, after_ms: int) -> bool:
-        """Whether it had to go before all of it was out."""
-        cut_short = False
-        try:
-            async with asyncio.timeout(within_s):
-                await conversation.settled()
-        except TimeoutError:
-            cut_short = True
+    async def _hand_back(self, conversation: Conversation, after_ms: int) -> None:
         try:
             await self._store([conversation])
         except QuickCommError as error:  # nothing is acked that is not stored: the clients send it again
@@ -212,12 +224,12 @@ class Manager:
         # Who had ended already was not told yet to come back.
         conversation.hand_back(GOING_AWAY, wire.reconnect("drain", after_ms) if conversation.ending else None)
         await self._announce(conversation, "interrupted")
-        return cut_short
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
     async def _open(self, request: OpenRequest, after_seq: int) -> Session:
-        live = self._live.get((request.site, request.conversation_id))
+        key = (request.site, request.conversation_id)
+        live = self._live.get(key)
         if live is not None and not live.finished and not live.released:
             if request.token is None or not hmac.compare_digest(live.token_digest, _digest(request.token)):
                 raise ForbiddenError("This conversation is live; it can be resumed only with its resume_token.")
@@ -226,7 +238,7 @@ class Manager:
             await self._announce(live, "live")
             if not live.released:
                 return self._session(live, request.token, after_seq, resumed=True)
-        self.check_room()
+        self.check_room(key)
         token = request.token or secrets.token_urlsafe(24)
         if not MIN_TOKEN_CHARS <= len(token) <= MAX_TOKEN_CHARS:
             raise InvalidInputError(f"A resume_token has {MIN_TOKEN_CHARS} to {MAX_TOKEN_CHARS} characters (128 bit).")
@@ -255,8 +267,8 @@ class Manager:
     async def _announce(self, conversation: Conversation, state: ConversationState) -> None:
         """Store the state and tell the bus; a conversation that ended meanwhile has told everything itself."""
         async with conversation.account.storing:
-            if conversation.finished:
-                return
+            if conversation.finished or (state == "interrupted" and conversation.connected):
+                return  # the client has come back before its break was stored
             try:
                 await self._tools.store.change_state(conversation.account.now(), conversation.change(state))
             except FencedError:
@@ -269,6 +281,15 @@ class Manager:
         message = "This conversation is served elsewhere by now; connect again."
         conversation.hand_back(1012, wire.error("audio.fenced", message, retryable=True))
         self.finished(conversation)
+
+
+async def _settled(conversation: Conversation, within_s: float) -> bool:
+    try:
+        async with asyncio.timeout(within_s):
+            await conversation.settled()
+    except TimeoutError:
+        return False
+    return True
 
 
 def _digest(token: str) -> bytes:
