@@ -113,8 +113,9 @@ async def acked(bus: Bus) -> None:
             await asyncio.sleep(0)
 
 
+@pytest.mark.parametrize("why", [StorageAwayError("The database is away."), BusyError("Too many writes wait.")])
 async def test_while_what_a_handler_needs_is_away_the_message_waits(
-    open_bus: OpenBus, monkeypatch: pytest.MonkeyPatch
+    open_bus: OpenBus, monkeypatch: pytest.MonkeyPatch, why: Exception
 ) -> None:
     """However long that is: it is no fault of the message."""
     monkeypatch.setattr(handling, "BACKOFF_S", (0.0,) * 4)
@@ -122,7 +123,7 @@ async def test_while_what_a_handler_needs_is_away_the_message_waits(
 
     async def away(_delivery: Delivery) -> None:
         if next(refusals, None) is not None:
-            raise StorageAwayError("The database is away.")
+            raise why
 
     group = Group(away)
     async with open_bus() as bus, subscribed(bus, "one", group):

@@ -15,7 +15,7 @@ from quickcomm.contracts.timing import Latency
 from quickcomm.intelligence.adapters.inheriting import inherit
 from quickcomm.intelligence.adapters.sql_cache import SqlCache
 from quickcomm.intelligence.adapters.sql_prompts import SqlPrompts
-from quickcomm.intelligence.adapters.sql_results import CLAIM_NS, SqlResults
+from quickcomm.intelligence.adapters.sql_results import CLAIM_NS, SqlResults, debts
 from quickcomm.intelligence.adapters.sql_usage import SqlUsage
 from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.intelligence.ports import Cached, ModelAnswer, Owed, PromptDeployment, PromptRecord, StoredPrompt
@@ -88,6 +88,16 @@ async def test_a_debt_is_paid_by_a_higher_revision_or_forgotten(database: Databa
     assert await store.forget_before(3_001) == 1
     clock.advance(CLAIM_NS / 10**9)
     assert await store.oldest(9, 0) == []
+
+
+async def test_a_debt_that_a_later_release_wrote_is_known_here(database: Database) -> None:
+    store, one = SqlResults(database, FakeClock()), owed(1)
+    await store.publish([one.found], [one])
+    written = msgspec.to_builtins(one)
+    written["found"]["insights"][0]["of_a_later_release"] = True
+    change = debts.update().values(payload=msgspec.json.encode(written))
+    await database.write(lambda connection: connection.execute(change))
+    assert await store.oldest(9, 0) == [one]
 
 
 async def test_what_one_process_renews_is_left_alone_by_the_others(shared_store: str) -> None:

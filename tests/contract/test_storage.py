@@ -8,6 +8,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -127,7 +128,7 @@ async def test_a_full_disk_loses_nothing_that_was_promised(file: Database) -> No
         *(file.write(insert(name, 300_000 if i == 5 else 10)) for i, name in enumerate(attempts)),
         return_exceptions=True,
     )
-    assert isinstance(results[5], StorageError)
+    assert isinstance(results[5], StorageAwayError)
     assert results[5].retryable
     assert await names(file) == [name for name, result in zip(attempts, results, strict=True) if result == name]
     await file.write(lambda connection: limit(connection, 1_000_000))
@@ -149,7 +150,7 @@ async def test_a_transaction_that_sqlite_took_back_fails_as_a_whole(file: Databa
 
 async def test_read_only_is_told(file: Database) -> None:
     await file.write(refuse_writes)
-    with pytest.raises(StorageError):
+    with pytest.raises(StorageAwayError):
         await file.write(insert("a"))
     driver = file.engine.raw_connection().driver_connection
     assert driver is not None
@@ -276,6 +277,37 @@ async def test_a_server_that_was_killed_is_found_again(served: Database, postgre
     assert "cut off" not in kept
     assert await served.write(insert("d")) == "d"
     assert await names(served) == ["a", *kept, "d"]
+
+
+async def test_who_hangs_within_a_transaction_is_cut_off_and_may_try_again(
+    served: Database, postgres: PostgresServer
+) -> None:
+    def hang(connection: Connection) -> None:
+        me = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = '1ms'")
+        with psycopg.connect(postgres.url(), autocommit=True) as other:
+            while other.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", (me,)).fetchone():
+                pass
+        insert("too late")(connection)
+
+    with pytest.raises(StorageAwayError):
+        await served.write(hang)
+    assert await served.write(insert("a")) == "a"
+
+
+async def test_a_server_that_takes_nothing_is_away(served: Database) -> None:
+    """A standby, or one whose disk is full."""
+
+    def only_reads(connection: Connection) -> None:
+        connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+        insert("a")(connection)
+
+    def full(connection: Connection) -> None:
+        connection.exec_driver_sql("DO $$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = '53100'; END $$")
+
+    for refused in (only_reads, full):
+        with pytest.raises(StorageAwayError):
+            await served.write(refused)
 
 
 async def test_connections_that_the_server_closed_are_made_again(served: Database) -> None:

@@ -210,6 +210,30 @@ async def test_what_is_no_message_goes_to_the_dead_letters(database: Database) -
             await handle([broken])
 
 
+async def test_what_a_later_release_adds_to_an_insight_does_no_harm(database: Database) -> None:
+    desk = Desk(database)
+    await desk.summaries.transcripts([delivery(LEAK)])
+    said = msgspec.to_builtins(LEAK_FOUND)
+    said["insights"][0]["of_a_later_release"] = True
+    await desk.summaries.insights([msgspec.structs.replace(delivery(LEAK), payload=msgspec.json.encode(said))])
+    [talk] = await desk.store.due(START_NS + 10**12, 10)
+    assert [asked.rooms for note in talk.notes for asked in note.asked] == [("305",)]
+
+
+async def test_an_end_that_comes_before_what_was_said_is_not_forgotten(database: Database) -> None:
+    desk = Desk(database)
+    await desk.summaries.conversations([delivery(changed("c", "ended"))])
+    assert await desk.summaries.renew() == 0
+    await desk.leak()
+    desk.clock.advance(SETTINGS.settle_s)
+    assert await desk.summaries.renew() == 1
+    await desk.store.forget(START_NS + 10**12)
+    assert await desk.store.due(START_NS + 10**12, 10) == []
+    await desk.leak()
+    [talk] = await desk.store.due(START_NS + 10**12, 10)
+    assert talk.revision == 0, "as if it had never been heard of"
+
+
 async def test_of_several_processes_one_writes_and_another_goes_on_where_it_died(shared_store: str) -> None:
     model = ScriptedModel(GOOD)
     async with opened(shared_store) as mine, opened(shared_store) as theirs:

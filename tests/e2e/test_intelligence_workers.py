@@ -11,6 +11,7 @@ import pytest
 from tests.e2e.conftest import NewSite
 from tests.e2e.test_prompts import SHORTER, prompts
 from tests.support.llm import fake_llm
+from tests.support.onlooker import onlooking
 from tests.support.postgres import PostgresServer, programs
 from tests.support.prompting import write
 from tests.support.resuming import assert_as_undisturbed, assert_listed_once, stream
@@ -111,3 +112,31 @@ async def test_the_model_goes_and_comes_back_for_both(new_site: NewSite, postgre
             lambda body: all(item["insights"] and item["insights"][0]["source"] == "llm" for item in body["items"]),
         )
         assert len(body["items"]) == len(said.of("utterance"))
+
+
+async def test_while_their_database_is_away_what_is_said_waits_and_is_classified_in_its_order(
+    new_site: NewSite, postgres: PostgresServer, talk: Talk
+) -> None:
+    async with fake_llm() as fake:
+        site = await started(new_site, postgres, fake.url, QUICKCOMM_AUDIO_ANSWER_WAIT_S="240")
+        key = await asyncio.to_thread(site.key)
+        undisturbed = await stream(site.url, key, talk.wire)
+        before = await asyncio.to_thread(workers, site)
+        async with onlooking(site) as onlooker, asyncio.TaskGroup() as tasks:
+            await onlooker.until(lambda one: not one.alarms)
+            await asyncio.to_thread(postgres.kill)
+            try:
+                await onlooker.until(lambda one: "intelligence.store" in one.alarms)
+                talking = tasks.create_task(stream(site.url, key, talk.wire))
+                await onlooker.until(
+                    lambda one: sum(not card["insights"] for card in one.cards.values()) == len(undisturbed.utterances)
+                )
+            finally:
+                await asyncio.to_thread(postgres.start)
+            heard = await talking
+            await onlooker.until(lambda one: not one.alarms)
+        assert_as_undisturbed(heard, undisturbed)
+        assert [each.utterance_id for each in heard.insights] == [each.utterance_id for each in heard.utterances]
+        await assert_listed_once(site, heard)
+        after = await asyncio.to_thread(workers, site)
+        assert [row["pid"] for row in after.values()] == [row["pid"] for row in before.values()]

@@ -17,11 +17,19 @@ import msgspec
 import pytest
 from tests.support.onlooker import Onlooker, onlooking
 from tests.support.prompting import named, write
-from tests.support.resuming import PATIENCE, WITHIN_S, Heard, assert_as_undisturbed, assert_listed_once, stream
+from tests.support.resuming import (
+    PATIENCE,
+    WITHIN_S,
+    Heard,
+    assert_as_undisturbed,
+    assert_listed_once,
+    complete,
+    stream,
+)
 from tests.support.server import quickcomm
 from tests.support.site import Site
 from tests.support.talk import RATE, Talk
-from tests.support.wire import new_id
+from tests.support.wire import connected, converse, new_id
 
 from quickcomm.client.audio_client import AudioClient
 from quickcomm.client.events import Ack, Disconnected, Ended, Event, Insights, Utterance
@@ -134,8 +142,10 @@ async def heard_classified_and_ended(scene: Scene) -> None:
 
 
 async def kept_by_who_speaks(scene: Scene) -> None:
-    """Nothing is heard; the page stays, and says so."""
+    """Nothing is heard, and who comes now is told to come again; the page stays, and says so."""
     scene.speaker.go_on.set()
+    refused = await asyncio.to_thread(scene.site.get, f"/v1/conversations/{new_id()}/audio", "ingest")
+    assert refused.status == 503
     await asyncio.sleep(LOOKED_FOR_S)
     assert scene.later == []
     assert all(one.utterance_id in scene.onlooker.cards for one in scene.before)
@@ -186,19 +196,22 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         shared.make_sure()
 
 
-def pids(site: Site, module: str) -> list[int]:
-    return [row["pid"] for row in site.status() if row["module"] == module]
+def busiest(site: Site, module: str) -> int:
+    """The process of a module that has the most conversations; where it has none, any."""
+    rows = [row for row in site.status() if row["module"] == module]
+    pid: int = max(rows, key=lambda row: row.get("sessions") or 0)["pid"]
+    return pid
 
 
 @contextlib.contextmanager
-def scaled(site: Site, row: Row) -> Iterator[list[int]]:
-    """The processes of the part, as many as the row is about."""
+def scaled(site: Site, row: Row) -> Iterator[None]:
+    """As many processes of the part as the row is about."""
     where = ("--data-dir", str(site.data_dir))
     if row.processes > 1:
         quickcomm("scale", f"{row.part}={row.processes}", *where, timeout=300)
         site.wait_ready()
     try:
-        yield pids(site, row.part)
+        yield
     finally:
         if row.processes > 1:
             quickcomm("scale", f"{row.part}=1", *where, timeout=300)
@@ -222,29 +235,48 @@ def has_first_of(speaker: Speaker, onlooker: Onlooker) -> bool:
 @pytest.mark.parametrize("row", ROWS, ids=name_of)
 async def test_a_part_is_away_and_the_others_go_on(site: Site, talk: Talk, row: Row) -> None:
     with contextlib.ExitStack() as around:
-        processes = await asyncio.to_thread(around.enter_context, scaled(site, row))
+        await asyncio.to_thread(around.enter_context, scaled(site, row))
         key = await asyncio.to_thread(site.key)
         undisturbed = await stream(site.url, key, talk.wire)
         cut = sorted(undisturbed.places)[1][1]  # the second utterance is said while it is away
         async with onlooking(site) as onlooker:
             await onlooker.until(lambda one: not one.alarms)
-            # With several processes there is a speaker for each: one of them is on the one that dies.
+            # With several processes there are several speakers, and some of them are on the one that dies.
             speakers = [Speaker(site, key, talk.wire, cut) for _ in range(4 * (row.processes - 1) or 1)]
             async with asyncio.TaskGroup() as tasks:
                 speaking = [tasks.create_task(speaker.speak()) for speaker in speakers]
                 for speaker in speakers:
                     await speaker.until(lambda one: bool(one.answered))
                     await onlooker.until(partial(has_first_of, speaker))
-                async with away(processes[0], dies=row.gone == "dies"):
+                victim = await asyncio.to_thread(busiest, site, row.part)
+                async with away(victim, dies=row.gone == "dies"):
                     if row.alarm is not None:
                         await onlooker.until(lambda one: row.alarm in one.alarms)
                     for speaker in speakers:
                         before = tuple(speaker.utterances)
                         await row.meanwhile(Scene(site=site, speaker=speaker, onlooker=onlooker, before=before))
             await asyncio.to_thread(site.wait_ready)
+            assert row.processes == 1 or any(speaker.interruptions for speaker in speakers)
             for task in speaking:
                 await made_good(site, onlooker, task.result(), undisturbed)
             await onlooker.until(lambda one: one.connected and not one.alarms)
+
+
+async def test_insights_that_come_after_the_end_are_told_to_who_comes_again(site: Site, talk: Talk) -> None:
+    key = await asyncio.to_thread(site.key)
+    pid = await asyncio.to_thread(busiest, site, "intelligence")
+    async with away(pid, dies=False):
+        said = await converse(site.url, key, talk.wire)  # its end waits for the insights only for so long
+    assert said.of("insights") == []
+    wanted = [event["utterance_id"] for event in said.of("utterance")]
+    await site.until(
+        f"/v1/utterances?conversation={said.conversation_id}&limit=200", lambda body: complete(body, wanted)
+    )
+    resumed = {"resume_token": said.token, "after_seq": said.last_seq}
+    async with connected(site.url, key, said.conversation_id, **resumed) as again:
+        await again.until("ended")
+    assert [event["utterance_id"] for event in again.of("insights")] == wanted
+    assert again.of("utterance") == []
 
 
 async def test_a_prompt_is_deployed_and_no_process_notices(site: Site, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from quickcomm.intelligence.ports import Heard, Owed
 from quickcomm.intelligence.service.understanding import MAX_CHANNELS, Understanding
 from quickcomm.kernel.bus import Delivery, RejectedError
 from quickcomm.kernel.clock import FakeClock
-from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.errors import BusyError, QuickCommError, UnavailableError
 
 START_NS = 1_700_000_000_000_000_000
 
@@ -226,6 +226,33 @@ async def test_an_answer_waits_for_those_before_it_in_its_conversation_only() ->
         slow.answer("c:0:1")
     assert [found.utterance_id for found in results.published][2:] == ["c:0:1", "c:0:2", "c:0:3"]
     assert understanding._last == {}, "nothing is remembered of conversations that are done"
+
+
+@pytest.mark.parametrize("why", [UnavailableError("The database is away."), BusyError("Too many writes wait.")])
+async def test_while_the_store_takes_nothing_everybody_keeps_their_place(why: Exception) -> None:
+    waits, is_back = asyncio.Event(), asyncio.Event()
+
+    async def sleep(_seconds: float) -> None:
+        waits.set()
+        await is_back.wait()
+
+    slow, results = Slow(), Results()
+    clock = FakeClock(START_NS)
+    understanding = Understanding(slow, results, clock, lambda _: True, alone=lambda: True, sleep=sleep)
+    results.failures.append(why)
+    async with asyncio.TaskGroup() as tasks:
+        for number in (1, 2):
+            tasks.create_task(understanding.handle([said(number, "x")]))
+        await slow.has(2)
+        slow.answer("c:0:1")
+        slow.answer("c:0:2")
+        await waits.wait()
+        await settle()
+        assert results.published == []
+        assert understanding.trouble == str(why)
+        is_back.set()
+    assert [found.utterance_id for found in results.published] == ["c:0:1", "c:0:2"]
+    assert understanding.trouble is None
 
 
 async def test_one_that_fails_holds_up_nobody() -> None:

@@ -111,7 +111,6 @@ class DashboardService:
             await self._process.run(duty, stop)
         finally:
             await self._dashboard.aclose()
-            await self._key_store.aclose()
             await self._bus.aclose()
             await self._key_store.aclose()
             await self._database.aclose()

@@ -46,6 +46,7 @@ from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 from quickcomm.kernel.keys import Authenticator, key_store
 from quickcomm.kernel.site_pack import SitePack, load_pack
 from quickcomm.kernel.storage import Database
+from quickcomm.kernel.storage.watch import DatabaseWatch
 from quickcomm.kernel.telemetry.settings import budget_with_model
 from quickcomm.kernel.telemetry.setup import start_tracing, stop_tracing
 from quickcomm.kernel.trust import trust_of
@@ -60,6 +61,7 @@ LOOK_EVERY_S: Final = 0.05
 MODEL_ALARM: Final = "language_model"
 BUS_ALARM: Final = "bus.unavailable"
 STORE_ALARM: Final = "intelligence.store"
+NOT_STORED: Final = "What is said is on the page, and understood when it is back."
 
 log = structlog.get_logger(__name__)
 
@@ -106,7 +108,7 @@ class IntelligenceService:
         address = Address(host=settings.host, port=settings.port, place=settings.instance)
         self._process = Process(NAME, address, InstancePost(settings.instance.socket))
         self._alarms: dict[str, Alarm] = {}
-        self._store_trouble: str | None = None
+        self._watch = DatabaseWatch(self._database, clock)
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Those below `/internal` for the dashboard, and those of whoever watches the process."""
@@ -136,7 +138,7 @@ class IntelligenceService:
             work={
                 NAME: self._intelligence.run,
                 "bus": self._bus.maintain,
-                "store": self._watch_store,
+                "store": self._watch.run,
                 "purge": lambda: purge_forever(self._purge, days, self._clock),
                 **traces,
             },
@@ -164,7 +166,8 @@ class IntelligenceService:
         """How it is, for the page."""
         model = self._intelligence.state
         now = rfc3339(datetime.now(UTC))
-        troubles = {BUS_ALARM: self._bus.trouble, STORE_ALARM: self._store_trouble}
+        stored = self._watch.trouble or self._intelligence.trouble
+        troubles = {BUS_ALARM: self._bus.trouble, STORE_ALARM: stored and f"{stored.rstrip('.')}. {NOT_STORED}"}
         self._alarms = {
             code: Alarm(code=code, message=message, since=self._alarms[code].since if code in self._alarms else now)
             for code, message in troubles.items()
@@ -218,17 +221,6 @@ class IntelligenceService:
         await self._intelligence.purge(before_ns)
         await self._earlier.purge(before_ns)
         return 0
-
-    async def _watch_store(self) -> None:
-        """A database that is elsewhere may be away; in a file, everything that is written finds out."""
-        while self._database.shared:
-            try:
-                await self._database.read(lambda connection: connection.exec_driver_sql("SELECT 1").scalar())
-            except QuickCommError as error:
-                self._store_trouble = f"{error} What is said is understood when it is back."
-            else:
-                self._store_trouble = None
-            await asyncio.sleep(1.0)
 
     async def _drain(self) -> None:
         """What is in hand is finished. Where others stay, they have the rest; else it is finished, too."""

@@ -137,6 +137,11 @@ class Intelligence:
         """How long what is in hand may take."""
         return self._settings.budget_s if self._model else 0.0
 
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be published now: what the database says."""
+        return self._understanding.trouble
+
     def status(self) -> dict[str, Any]:
         """For `quickcomm status --json`."""
         state = self.state

@@ -17,8 +17,8 @@ describe("whether somebody classifies", () => {
     expect(classifierAway.value).toBe(false);
   });
 
-  it("is said by the alarm of the service that does it", () => {
-    alarmed("bus.unavailable", "intelligence.away");
+  it.each(["intelligence.away", "intelligence.store"])("is said by the alarm %s", (code) => {
+    alarmed("bus.unavailable", code);
     expect(classifierAway.value).toBe(true);
     alarmed();
     expect(classifierAway.value).toBe(false);

@@ -14,8 +14,9 @@ export const retryAt = signal<number | null>(null);
 /** The first messages after connecting are in: from here an empty board means that nothing was heard. */
 export const caughtUp = signal(false);
 export const health = signal<Health | null>(null);
-/** Nobody classifies what is said: people must read it themselves. */
-export const classifierAway = computed<boolean>(() => (health.value?.alarms ?? []).some((alarm) => alarm.code === "intelligence.away"));
+const NOBODY_CLASSIFIES = new Set(["intelligence.away", "intelligence.store"]);
+/** Nobody classifies what is said, or can keep the result: people must read it themselves. */
+export const classifierAway = computed<boolean>(() => (health.value?.alarms ?? []).some((alarm) => NOBODY_CLASSIFIES.has(alarm.code)));
 let lastBudget: Budget = {};
 /** Milliseconds allowed for each stage; the same object while it says the same, for every card shows it. */
 export const budget = computed<Budget>(() => {

@@ -17,7 +17,7 @@ import { TaskRow } from "./task";
 /** Unclassified for longer than this is worth saying. */
 const CLASSIFY_MS = 6000;
 
-const NOBODY_CLASSIFIES = "The service that understands is away. This is classified when it is back.";
+const NOBODY_CLASSIFIES = "The service that understands cannot work now. This is classified when it can.";
 
 const EVIDENCE_TITLES = { rooms: "Heard as the room", items: "Heard as what is asked for", urgency: "Why it is urgent" };
 

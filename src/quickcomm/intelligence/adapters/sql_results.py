@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
-from quickcomm.intelligence.ports import Owed
+from quickcomm.contracts.reading import reader
+from quickcomm.intelligence.ports import Heard, Owed
 from quickcomm.kernel.bus.sql import append
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED
@@ -61,7 +62,17 @@ def _remembering(insert: Insert) -> sa.Executable:
 _REMEMBER: Final = Upsert(_remembering)
 _OWE: Final = Upsert(lambda insert: insert(debts).on_conflict_do_nothing())
 _NAME: Final = sa.tuple_(debts.c.site, debts.c.utterance_id)
-_decoder = msgspec.json.Decoder(Owed)
+
+
+class _Stored(msgspec.Struct, frozen=True, kw_only=True):
+    """An `Owed`, that a process of a later release may have written."""
+
+    found: msgspec.Raw
+    heard: Heard
+
+
+_stored = msgspec.json.Decoder(_Stored)
+_found = reader(InsightsFound)
 
 
 class SqlResults:
@@ -136,7 +147,8 @@ class SqlResults:
 def _decoded(payload: bytes) -> Owed | None:
     """None for what another version wrote and this one cannot read: it stays as it was answered."""
     try:
-        return _decoder.decode(payload)
+        stored = _stored.decode(payload)
+        return Owed(found=_found.decode(bytes(stored.found)), heard=stored.heard)
     except MALFORMED:
         return None
 

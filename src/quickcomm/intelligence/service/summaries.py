@@ -5,13 +5,13 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
-import msgspec
 import structlog
 from prometheus_client import Counter
 
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged
 from quickcomm.contracts.insight import Source
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
+from quickcomm.contracts.reading import Reader, reader
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
 from quickcomm.intelligence.model.summary_text import INSTRUCTIONS, SCHEMA, local_summary, model_input, usable
 from quickcomm.intelligence.model.talk import NS, SummarySettings, Talk, due_ns, ended, found, heard
@@ -34,6 +34,9 @@ WRITTEN = Counter("quickcomm_summaries_total", "Summaries of conversations", ["s
 REFUSED = Counter("quickcomm_summaries_refused_total", "Summaries of the model that nothing said supports")
 
 M = TypeVar("M", UtteranceTranscribed, InsightsFound, ConversationChanged)
+_transcripts: Final = reader(UtteranceTranscribed)
+_insights: Final = reader(InsightsFound)
+_conversations: Final = reader(ConversationChanged)
 log = structlog.get_logger(__name__)
 
 
@@ -67,7 +70,7 @@ class Summaries:
             blank = Talk(site=message.site, conversation_id=message.conversation_id, channel=message.channel)
             return lambda talk: heard(talk or blank, message, self._settings, now)
 
-        await self._apply(batch, UtteranceTranscribed, change)
+        await self._apply(batch, _transcripts, change)
 
     async def insights(self, batch: Sequence[Delivery]) -> None:
         """What comes before its transcript is kept, too; the channel is then told by the transcript."""
@@ -77,16 +80,18 @@ class Summaries:
             blank = Talk(site=message.site, conversation_id=message.conversation_id, channel="")
             return lambda talk: found(talk or blank, message, now)
 
-        await self._apply(batch, InsightsFound, change)
+        await self._apply(batch, _insights, change)
 
     async def conversations(self, batch: Sequence[Delivery]) -> None:
+        """An end that comes before what was said is kept, too: who catches up reads the streams side by side."""
         now = self._clock.now_ns()
 
         def change(message: ConversationChanged) -> TalkChange:
             over = message.state in ("ended", "expired")
-            return lambda talk: ended(talk, now) if over and talk is not None else talk
+            blank = Talk(site=message.site, conversation_id=message.conversation_id, channel=message.channel)
+            return lambda talk: ended(talk or blank, now) if over else talk
 
-        await self._apply(batch, ConversationChanged, change)
+        await self._apply(batch, _conversations, change)
 
     async def renew(self) -> int:
         """Write the summaries that are due; how many there were."""
@@ -123,8 +128,8 @@ class Summaries:
             ticks += 1
             await asyncio.sleep(TICK_S)
 
-    async def _apply(self, batch: Sequence[Delivery], kind: type[M], change: Callable[[M], TalkChange]) -> None:
-        messages = [_decode(delivery, kind) for delivery in batch]
+    async def _apply(self, batch: Sequence[Delivery], read: Reader[M], change: Callable[[M], TalkChange]) -> None:
+        messages = [_decode(delivery, read) for delivery in batch]
         await self._store.apply([((message.site, message.conversation_id), change(message)) for message in messages])
 
     async def _write(self, talk: Talk, now_ns: int) -> None:
@@ -156,8 +161,8 @@ class Summaries:
         return text
 
 
-def _decode(delivery: Delivery, kind: type[M]) -> M:
+def _decode(delivery: Delivery, read: Reader[M]) -> M:
     try:
-        return msgspec.json.decode(delivery.payload, type=kind)
+        return read.decode(delivery.payload)
     except MALFORMED as error:
         raise RejectedError(f"Message {delivery.message_id} of {delivery.stream} cannot be read: {error}") from error

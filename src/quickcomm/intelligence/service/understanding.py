@@ -6,7 +6,7 @@ waits for what was said before in it; conversations do not wait for each other.
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -18,13 +18,14 @@ from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.intelligence.ports import Classifier, Heard, OpensTask, Owed, ResultStore
 from quickcomm.kernel.bus import Delivery, RejectedError
 from quickcomm.kernel.clock import Clock
-from quickcomm.kernel.errors import MALFORMED
+from quickcomm.kernel.errors import MALFORMED, BusyError, UnavailableError
 from quickcomm.kernel.telemetry import Detail, origin_of, tracing
 
 CONTEXT_UTTERANCES: Final = 3
 MAX_CHANNELS: Final = 2_000
 MAX_CONTEXTS: Final = 20_000
 NS_PER_MS: Final = 1_000_000
+AGAIN_S: Final = 1.0
 _decoder = msgspec.json.Decoder(UtteranceTranscribed)
 _Key = tuple[str, str]
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class Understanding:
         opens_task: OpensTask,
         *,
         alone: Callable[[], bool] = lambda: False,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """`alone`: whether the classifier takes so long that each utterance is published when it is ready."""
         self._classifier = classifier
@@ -61,11 +63,19 @@ class Understanding:
         self._clock = clock
         self._opens_task = opens_task
         self._alone = alone
+        self._sleep = sleep
+        self._held_up: dict[object, str] = {}
+        """Who waits for the store, and why."""
         self._context = Context()
         self._last: dict[_Key, asyncio.Event] = {}
         self._leaving = False
         self.in_hand = 0
         """Batches that are being handled."""
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be published now, while somebody waits for it."""
+        return next(iter(self._held_up.values()), None)
 
     def leave(self) -> None:
         """Begin nothing more: what is delivered from now on goes to another process when this one ends."""
@@ -82,7 +92,7 @@ class Understanding:
         try:
             work = [self._line_up(message) for message in [_decode(delivery) for delivery in batch]]
             again = [item.key for item, delivery in zip(work, batch, strict=True) if not delivery.fresh]
-            known = await self._store.known(again) if again else set()
+            known = await self._patiently(lambda: self._store.known(again)) if again else set()
             answer = self._each if self._alone() else self._together
             await answer(work, known, arrived)
         finally:
@@ -160,10 +170,25 @@ class Understanding:
             for item, each in zip(work, found, strict=True)
             if any(insight.degraded for insight in each.insights)
         ]
-        await self._store.publish(found, owed)
+        await self._patiently(lambda: self._store.publish(found, owed))
         if tracing().on:
             self._trace(work, found, now)
         log.debug("insights.published", utterances=len(found))
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        """While the store is away everybody keeps their place: who failed would be overtaken by what was said later."""
+        me = object()
+        try:
+            while True:
+                try:
+                    return await call()
+                except (BusyError, UnavailableError) as error:
+                    if not self._held_up:
+                        log.warning("understanding.waits", error=str(error))
+                    self._held_up[me] = str(error)
+                await self._sleep(AGAIN_S)
+        finally:
+            self._held_up.pop(me, None)
 
     def _trace(self, work: Sequence[_Work], found: Sequence[InsightsFound], began_ns: int) -> None:
         """Its time is part of the way to the next module: the message cannot say when it was itself committed."""

@@ -8,8 +8,8 @@ from typing import Final
 import msgspec
 import structlog
 
-from quickcomm.kernel.bus.port import BusFullError, BusUnavailableError, Delivery, Handler, RejectedError
-from quickcomm.kernel.errors import MALFORMED, UnavailableError
+from quickcomm.kernel.bus.port import BusUnavailableError, Delivery, Handler, RejectedError
+from quickcomm.kernel.errors import MALFORMED, BusyError, UnavailableError
 from quickcomm.kernel.telemetry import tracing
 
 MAX_ATTEMPTS: Final = 5
@@ -61,14 +61,16 @@ def producers(batch: Sequence[Delivery]) -> list[str | None]:
 
 async def _handle_alone(group: str, delivery: Delivery, handler: Handler) -> str | None:
     """Why it failed, or None. That bus or database take nothing now is no fault of the message, and not counted."""
-    reason, attempt = "", 1
+    reason, attempt, waits = "", 1, False
     while attempt <= MAX_ATTEMPTS:
         try:
             await handler([msgspec.structs.replace(delivery, attempt=attempt, fresh=False)])
         except RejectedError as error:
             return str(error)
-        except (BusFullError, BusUnavailableError, UnavailableError) as error:
-            log.warning("bus.handler_waits", group=group, stream=delivery.stream, error=error.code)
+        except (BusyError, BusUnavailableError, UnavailableError) as error:
+            if not waits:  # each of many messages, each second, would be a flood
+                log.warning("bus.handler_waits", group=group, stream=delivery.stream, error=error.code)
+            waits = True
             await asyncio.sleep(BACKOFF_S[2])
         except Exception as error:  # noqa: BLE001 - kept as the dead letter's reason
             reason = f"{type(error).__name__}: {error}"

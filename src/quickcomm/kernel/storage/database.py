@@ -242,14 +242,21 @@ class Database:
             group[0].loop.call_soon_threadsafe(self._settle, group, touched)
 
     def _run_one(self, connection: Connection, item: _Write) -> None:
+        first: SQLAlchemyError | None = None
         try:
             with connection.begin_nested():
-                item.result = item.function(connection)
+                try:
+                    item.result = item.function(connection)
+                except SQLAlchemyError as error:
+                    first = error
+                    raise
         except QuickCommError as error:
             item.error = error
         except SQLAlchemyError as error:
             if not self._backend.in_transaction(connection):
-                raise  # everything is taken back (a full disk, a lost connection): the group must fail as a whole
+                # Everything is taken back (a full disk, a lost connection): the group must fail as a whole, for that
+                # reason, and not because the savepoint is gone with all the rest.
+                raise first or error from None
             item.error = self._backend.failure("A write failed", error)
         except Exception as error:  # noqa: BLE001 - the caller gets it; the writer thread must live on
             item.error = error

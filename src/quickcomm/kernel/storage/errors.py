@@ -11,6 +11,6 @@ class StorageError(QuickCommError):
 
 
 class StorageAwayError(StorageError, UnavailableError):
-    """The server of the database does not answer, or is not ready: nothing is wrong with what was to be stored."""
+    """It takes nothing now: the server is away, the disk full. Nothing is wrong with what was to be stored."""
 
     code = "storage.away"

@@ -21,8 +21,8 @@ LOCK: Final = "SELECT pg_advisory_xact_lock(20834, 1)"
 SESSION: Final = "SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '30s'"
 SAYS_VALUES: Final = ("22", "23")
 """Classes of errors whose text may repeat what was to be stored."""
-AWAY: Final = ("08", "25P03", "53300", "55P03", "57P")
-"""Connection lost, cut off as idle, too many connections, a lock that somebody hangs on to, shut down or starting."""
+AWAY: Final = ("08", "25006", "25P03", "53", "55P03", "57P")
+"""Connection lost, a standby, cut off as idle, no room, a lock that somebody hangs on to, shut down or starting."""
 DEFAULTS: Final[dict[str, str | int]] = {
     "application_name": "quickcomm",
     "client_encoding": "utf8",
@@ -123,7 +123,7 @@ def _is_away(error: SQLAlchemyError) -> bool:
     """No connection, or one that the server ends, or will not have now."""
     original: Any = getattr(error, "orig", None)
     state = getattr(original, "sqlstate", None)
-    return isinstance(error, OperationalError) and (state is None or state.startswith(AWAY))
+    return isinstance(error, OperationalError) if state is None else str(state).startswith(AWAY)
 
 
 def _passwords(query: Any) -> list[Any]:

@@ -12,7 +12,12 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from quickcomm.kernel.storage.errors import StorageError
+from quickcomm.kernel.storage.errors import StorageAwayError, StorageError
+
+TAKES_NOTHING: Final = frozenset(
+    {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN}
+)
+"""Somebody else hangs on to it, or the disk does not do what it should."""
 
 # No values in errors: they may be what people said, or a token.
 _OPTIONS: Final[dict[str, Any]] = {"hide_parameters": True, "connect_args": {"check_same_thread": False}}
@@ -47,7 +52,10 @@ class Sqlite:
 
     def failure(self, what: str, error: SQLAlchemyError, *, starting: bool = False) -> StorageError:  # noqa: ARG002
         """What the driver says, without the statement: this text goes to clients and into logs."""
-        failure = StorageError(f"{what}: {getattr(error, 'orig', None) or type(error).__name__}")
+        original = getattr(error, "orig", None)
+        code = getattr(original, "sqlite_errorcode", 0) & 0xFF  # without what it says more exactly
+        kind = StorageAwayError if code in TAKES_NOTHING else StorageError
+        failure = kind(f"{what}: {original or type(error).__name__}")
         failure.__cause__ = error
         return failure
 
