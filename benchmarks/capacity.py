@@ -11,15 +11,15 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import aiohttp
 
 from benchmarks.load import Line, percentile, talk, watch
-from benchmarks.process import Usage, usage
+from benchmarks.process import Usage, together, usage
 from benchmarks.stt import wer
 from benchmarks.talkers import RATE, Talk, whole
 from benchmarks.talkers import talk as stream
@@ -46,11 +46,13 @@ class Row:
     cpu: float
     cores: float
     rss_mb: float
-    wer: float
     late_by: float
     """How far behind real time the generator was at worst."""
+    wer: float = 0.0
     load_cores: float = 0.0
     """What the generator itself took, on the same machine."""
+    parts: dict[str, float] = field(default_factory=dict)
+    """Cores that each part of the server took."""
 
     @property
     def in_time(self) -> bool:
@@ -60,14 +62,13 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A server of the benchmark's own. `beside`: other processes that it takes."""
+    """A server of the benchmark's own. `parts`: its processes, by what they are."""
 
     url: str
     data: Path
-    pid: int
+    parts: Mapping[str, Sequence[int]]
     ingest: tuple[str, ...]
     read: str
-    beside: tuple[int, ...] = ()
 
     def key(self, talker: int) -> str:
         return self.ingest[talker // KEY_HOLDS]
@@ -85,10 +86,13 @@ async def nothing(_place: Site, _client: aiohttp.ClientSession) -> AsyncIterator
     yield ()
 
 
-def used(place: Site) -> Usage:
-    """By all its processes together."""
-    each = [usage(pid) for pid in (place.pid, *place.beside)]
-    return Usage(sum(one.cpu_s for one in each), sum(one.rss_mb for one in each))
+def used(place: Site) -> dict[str, Usage]:
+    """By each part: all its processes together."""
+    return {name: together(usage(pid) for pid in pids) for name, pids in place.parts.items()}
+
+
+def all_used(place: Site) -> Usage:
+    return together(used(place).values())
 
 
 def connections() -> aiohttp.ClientSession:
@@ -102,7 +106,7 @@ async def site(talkers: int) -> AsyncIterator[Site]:
         async with server(data, 0, Path(folder) / "log") as url:
             [status] = await administer(data, "status", {}, needs_server=True)
             ingest, read = await new_keys(data, talkers)
-            yield Site(url, data, status["pid"], ingest, read)
+            yield Site(url, data, {"server": [status["pid"]]}, ingest, read)
 
 
 async def new_keys(data: Path, talkers: int) -> tuple[tuple[str, ...], str]:
@@ -154,13 +158,14 @@ async def run_talkers(
         await asyncio.gather(*speaking)
         watcher.cancel()
     window = (begin + lead, begin + lead + seconds)
-    row = _row(talkers, window, cards, after.since(before), after.rss_mb, heard_wrong(talks, talkers))
-    return replace(row, load_cores=round(own / seconds, 3))
+    row = _row(talkers, window, cards, (together(before.values()), together(after.values())))
+    parts = {name: round(after[name].since(before[name]).cpu_s / seconds, 3) for name in after}
+    return replace(row, wer=heard_wrong(talks, talkers), load_cores=round(own / seconds, 3), parts=parts)
 
 
-def _row(
-    talkers: list[Line], window: tuple[float, float], cards: dict[str, float], spent: Usage, rss: float, wrong: float
-) -> Row:
+def _row(talkers: list[Line], window: tuple[float, float], cards: dict[str, float], uses: tuple[Usage, Usage]) -> Row:
+    """`uses`: by the server, up to the beginning and the end of the window."""
+    spent = uses[1].since(uses[0])
     heard = [one for line in talkers for one in line.heard if window[0] <= one.ended_at < window[1]]
     latencies = [one.latency_s for one in heard]
     pushed = [cards[one.utterance_id] - one.ended_at for one in heard if one.utterance_id in cards]
@@ -177,8 +182,7 @@ def _row(
         card_p95=percentile(pushed, 0.95),
         cpu=spent.cpu_s / speech if speech else float("nan"),
         cores=spent.cpu_s / (window[1] - window[0]),
-        rss_mb=rss,
-        wer=wrong,
+        rss_mb=uses[1].rss_mb,
         late_by=max(line.late_by for line in talkers),
     )
 

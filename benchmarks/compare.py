@@ -76,6 +76,13 @@ class Side:
         found = [each.row.cpu for each in self.measured if each.row.talkers == talkers]
         return statistics.median(found) if found else math.nan
 
+    def parts(self, talkers: int) -> str:
+        """Where the cores went, at so many talkers: medians."""
+        found = [each.row.parts for each in self.measured if each.row.talkers == talkers]
+        cores = {name: statistics.median(each[name] for each in found) for name in (found[0] if found else ())}
+        most_first = sorted(cores.items(), key=lambda each: -each[1])
+        return ", ".join(f"{name} {taken:.2f}" for name, taken in most_first)
+
 
 async def measure(shape: str, load: Load, talkers: int, plan: Plan, tuning: Tuning) -> Measured:
     queries = Queries()
@@ -144,7 +151,10 @@ def summary(load: Load, sides: dict[str, Side], talkers: int) -> dict[str, Any]:
     }
     for side in sides.values():
         search = side.search
-        print(f"{side.shape}: {search.most} talkers in time (surely {search.surely}, perhaps {search.perhaps})")
+        print(
+            f"{side.shape}: {search.most} talkers in time (surely {search.surely}, perhaps {search.perhaps}); "
+            f"cores at {talkers}: {side.parts(talkers)}"
+        )
     print(
         f"services ÷ monolith: talkers {_said(ratios['talkers'])} ({_said(ratios['talkers_at_least'])} … "
         f"{_said(ratios['talkers_at_most'])}), CPU a second of speech at {talkers} talkers {_said(ratios['cpu'])}",

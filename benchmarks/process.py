@@ -1,6 +1,7 @@
 """What a process uses, as the kernel counts it: CPU seconds of all its threads, and memory."""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,3 +23,8 @@ def usage(pid: int) -> Usage:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return Usage((int(fields[11]) + int(fields[12])) / _TICKS, pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
+
+
+def together(each: Iterable[Usage]) -> Usage:
+    found = list(each)
+    return Usage(sum(one.cpu_s for one in found), sum(one.rss_mb for one in found))

@@ -12,9 +12,8 @@ import time
 
 import numpy as np
 
-from benchmarks.capacity import connections, site, until
+from benchmarks.capacity import all_used, connections, site, until
 from benchmarks.load import Line, talk
-from benchmarks.process import usage
 from benchmarks.talkers import RATE, room_noise
 
 LEAD_S = 15.0
@@ -24,16 +23,16 @@ async def measure(count: int, seconds: float) -> dict[str, float]:
     noise = room_noise(20.0)
     rooms = [Line(f"room-{index}", np.roll(noise, 11_200 * index), endless=True) for index in range(count)]
     async with site(count) as place, connections() as client:
-        idle = usage(place.pid)
+        idle = all_used(place)
         async with asyncio.TaskGroup() as tasks:
             begin, stop = time.monotonic() + 5.0 + count / 200, asyncio.Event()
             for index, line in enumerate(rooms):
                 at = begin + (index % 100) / 1000
                 tasks.create_task(talk(client, place.url, place.key(index), line, at, stop))
             await until(begin + LEAD_S)
-            before = usage(place.pid)
+            before = all_used(place)
             await until(begin + LEAD_S + seconds)
-            after = usage(place.pid)
+            after = all_used(place)
             behind = max((line.sent - line.acked) / RATE for line in rooms)
             stop.set()
     return {

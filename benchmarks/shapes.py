@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -61,8 +62,10 @@ def under_up(shape: str, tuning: Tuning = TUNED["monolith"], *flags: str) -> Pla
         try:
             rows = await asyncio.to_thread(made.status)
             ingest, read = await new_keys(made.data_dir, talkers)
-            first, *beside = [row["pid"] for row in rows]
-            yield Site(made.url, made.data_dir, first, ingest, read, tuple(beside))
+            parts: defaultdict[str, list[int]] = defaultdict(list)
+            for row in rows:
+                parts[row["module"]].append(row["pid"])
+            yield Site(made.url, made.data_dir, parts, ingest, read)
             after = await asyncio.to_thread(made.status)
             assert [row["pid"] for row in after] == [row["pid"] for row in rows], "none was started anew"
         finally:

@@ -13,9 +13,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.capacity import REACH_S, Site, connections, lines, site, talks_of, until
+from benchmarks.capacity import REACH_S, Site, all_used, connections, lines, site, talks_of, until
 from benchmarks.load import CHUNK, Line, percentile, talk
-from benchmarks.process import usage
 from quickcomm.entrypoints.administration import administer
 
 LEAD_S = 20.0
@@ -46,7 +45,7 @@ async def _moment(place: Site, talkers: Sequence[Line], begin: float, length: fl
     heard = [one.latency_s for line in talkers for one in line.heard if one.ended_at >= now - length]
     return {
         "minute": round((now - begin) / 60, 1),
-        "rss_mb": round(usage(place.pid).rss_mb),
+        "rss_mb": round(all_used(place).rss_mb),
         "p95_s": round(percentile(heard, 0.95), 2),
         "stt_backlog_s": status["stt_backlog_s"],
         "bus_backlog": sum(status["bus_backlog"].values()),
@@ -68,7 +67,7 @@ async def overload(capacity: int) -> dict[str, Any]:
             for index, line in enumerate(extra):
                 tasks.create_task(talk(client, place.url, place.key(index), line, joined + index / 50, enough))
             await until(joined + OVERLOAD_S)
-            peak = usage(place.pid).rss_mb
+            peak = all_used(place).rss_mb
             enough.set()
             left = time.monotonic()
             await until(left + 10 + AFTER_S)

@@ -41,6 +41,7 @@ class Toll(msgspec.Struct, kw_only=True):
     doubled: int = 0
     moved: int = 0
     unanswered: int = 0
+    answered_twice: int = 0
     out_of_order: int = 0
     unbalanced: int = 0
     unlisted: int = 0
@@ -50,7 +51,17 @@ class Toll(msgspec.Struct, kw_only=True):
 
     @property
     def faults(self) -> dict[str, int]:
-        names = ("lost", "doubled", "moved", "unanswered", "out_of_order", "unbalanced", "unlisted", "unpainted")
+        names = (
+            "lost",
+            "doubled",
+            "moved",
+            "unanswered",
+            "answered_twice",
+            "out_of_order",
+            "unbalanced",
+            "unlisted",
+            "unpainted",
+        )
         return {name: count for name in names if (count := getattr(self, name))}
 
 
@@ -143,7 +154,8 @@ def count(toll: Toll, now: Heard, before: Heard) -> None:
     toll.moved += len(set(before.places) ^ set(now.places))
     answered = Counter(event.utterance_id for event in now.insights)
     said = Counter(event.utterance_id for event in now.utterances)
-    toll.unanswered += (said - answered).total() + (answered - said).total()
+    toll.unanswered += (said - answered).total()
+    toll.answered_twice += (answered - said).total()
     durable = [event.seq for event in now.events if isinstance(event, Utterance | Insights)]
     toll.out_of_order += durable != list(range(1, len(durable) + 1))
     ledger = now.ended.ledger

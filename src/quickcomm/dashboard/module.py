@@ -96,7 +96,7 @@ class Dashboard:
             lambda: self._service.ready and neighbours.ready(),
             neighbours.prompts,
             ReportRest(self._reports, neighbours.usage),
-            metrics_open=settings.metrics_open,
+            settings,
         )
         self._page = PageFiles()
         self._instances: Instances | None = None

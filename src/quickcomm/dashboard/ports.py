@@ -1,7 +1,7 @@
 """What the dashboard needs from outside: a store, somewhere to push, and word of how the system is."""
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Literal, Protocol, TypeVar
+from typing import Annotated, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -74,6 +74,10 @@ class DashboardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     live_send_timeout_s: float = 10.0
     health_every_s: float = 2.0
     replay: int = 100
+    queries_at_once: Annotated[int, msgspec.Meta(ge=1)] = 2
+    """Questions of REST that are looked up at the same time."""
+    queries_waiting: Annotated[int, msgspec.Meta(ge=1)] = 256
+    """So many more wait for their turn; others are refused, with 503."""
     metrics_open: bool = False
     database_url: str | None = None
     """PostgreSQL of a dashboard that is a service of its own; None: a SQLite file in its part of the data directory."""

@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from quickcomm import __version__
 from quickcomm.dashboard.adapters import parameters
+from quickcomm.dashboard.adapters.admission import Admission
 from quickcomm.dashboard.adapters.openapi import document
 from quickcomm.dashboard.adapters.operations import (
     STATES,
@@ -27,7 +28,7 @@ from quickcomm.dashboard.adapters.operations import (
 from quickcomm.dashboard.adapters.report_operations import ALL_OPERATIONS
 from quickcomm.dashboard.adapters.report_rest import ReportRest
 from quickcomm.dashboard.model.edits import Action
-from quickcomm.dashboard.ports import Commands, PromptsProvider, Queries, UtteranceFilter
+from quickcomm.dashboard.ports import Commands, DashboardSettings, PromptsProvider, Queries, UtteranceFilter
 from quickcomm.kernel.errors import BusyError, InvalidInputError
 from quickcomm.kernel.keys import Authenticator, Principal
 from quickcomm.kernel.keys.auth import COOKIE
@@ -35,6 +36,10 @@ from quickcomm.kernel.keys.auth import COOKIE
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Guarded = Callable[[web.Request, Principal], Awaitable[web.StreamResponse]]
 MAX_NAME: Final = 80
+LOOKUPS: Final = frozenset(
+    {"listConversations", "getConversation", "listUtterances", "getUtterance", "listTasks", "listChannels"}
+)
+"""Operations that only read the database."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -47,8 +52,7 @@ class Rest:
         ready: Callable[[], bool],
         prompts: PromptsProvider,
         reports: ReportRest,
-        *,
-        metrics_open: bool,
+        settings: DashboardSettings,
     ) -> None:
         self._queries = queries
         self._commands = commands
@@ -56,7 +60,8 @@ class Rest:
         self._ready = ready
         self._prompts = prompts
         self._reports = reports
-        self._metrics_open = metrics_open
+        self._metrics_open = settings.metrics_open
+        self._admission = Admission(settings.queries_at_once, settings.queries_waiting)
 
     def routes(self) -> list[web.RouteDef]:
         guarded: dict[str, Guarded] = {
@@ -94,12 +99,16 @@ class Rest:
 
     def _guard(self, operation: Operation, handler: Guarded) -> Handler:
         role = operation.role or "admin"
+        lookup = operation.id in LOOKUPS
         known = frozenset(parameter.name for parameter in operation.parameters)
 
         async def handle(request: web.Request) -> web.StreamResponse:
             principal = await self._auth.require(request, role)
             parameters.check_names(request.query, known)
-            return await handler(request, principal)
+            if not lookup:
+                return await handler(request, principal)
+            async with self._admission.turn():
+                return await handler(request, principal)
 
         return handle
 

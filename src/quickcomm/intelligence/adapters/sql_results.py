@@ -45,7 +45,8 @@ debts = sa.Table(
 CLAIM_NS: Final = 60 * 10**9
 """So long has a process what it took to renew to itself."""
 _KNOWN: Final = sa.select(results.c.site, results.c.utterance_id).where(
-    results.c.utterance_id.in_(sa.bindparam("utterance_ids", expanding=True))
+    results.c.site.in_(sa.bindparam("sites", expanding=True)),  # with which the primary key begins
+    results.c.utterance_id.in_(sa.bindparam("utterance_ids", expanding=True)),
 )
 
 
@@ -85,7 +86,8 @@ class SqlResults:
 
     async def known(self, utterances: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
         def run(connection: Connection) -> set[tuple[str, str]]:
-            rows = connection.execute(_KNOWN, {"utterance_ids": [identifier for _, identifier in utterances]})
+            sites, identifiers = {site for site, _ in utterances}, [identifier for _, identifier in utterances]
+            rows = connection.execute(_KNOWN, {"sites": list(sites), "utterance_ids": identifiers})
             return {(row.site, row.utterance_id) for row in rows}
 
         return await self._database.read(run)

@@ -15,7 +15,7 @@ class PrioritySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     audio: Nice = 0
     intelligence: Nice = 5
-    dashboard: Nice = 5
+    dashboard: Nice = 15
     monolith: Nice = 0
     edge: Nice = 0
     valkey: Nice = 0
