@@ -21,6 +21,7 @@ from tests.support.wire import Wire, connected, new_id, spans
 
 from quickcomm.client.events import Ack, Disconnected, Event, Receipt, Reconnect
 from quickcomm.topology.adapters.processes import identify
+from quickcomm.topology.model.settings import PrioritySettings
 
 TALKERS: Final = 6
 SECONDS: Final = 20
@@ -223,4 +224,4 @@ def test_dashboards_yield_to_who_listens(site: Site) -> None:
             threads = [int(path.name) for path in Path(f"/proc/{row['pid']}/task").iterdir()]
             nice[module] = {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads}
     assert nice["audio"] == nice["edge"] == nice["valkey"] == {own}
-    assert nice["dashboard"] == {min(19, own + 5)}
+    assert nice["dashboard"] == {min(19, own + PrioritySettings().dashboard)}
