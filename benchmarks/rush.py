@@ -43,6 +43,8 @@ class Load:
 
 
 AUDIO: Final = Load(name="audio")
+WATCHED: Final = Load(name="watched", pages=1)
+"""One manager's page is open, which has the captions of all channels, as the real one does."""
 WITH_MODEL: Final = Load(name="audio+llm", model=True)
 RUSH: Final = Load(name="rush", model=True, queries=200.0, pages=49)
 LOADS: Final = {load.name: load for load in (AUDIO, WITH_MODEL, RUSH)}

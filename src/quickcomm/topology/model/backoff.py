@@ -3,8 +3,9 @@
 from typing import Final
 
 FIRST_S: Final = 0.25
-LONGEST_S: Final = 30.0
-LIVED_S: Final = 30.0
+LONGEST_S: Final = 8.0
+"""With the start itself shorter than `audio.answer_wait_s`: who is killed often is not away for longer than that."""
+LIVED_S: Final = 10.0
 """Who lived for so long is started again at once, the next time, too."""
 
 
