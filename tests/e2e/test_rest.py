@@ -1,11 +1,12 @@
 """Health, lists, problem documents and keys, over plain HTTP."""
 
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import pytest
-from tests.support.server import Answer, Json, Server, quickcomm
+from tests.support.server import EVENTUALLY_S, Answer, Json, Server, quickcomm
 from tests.support.talk import shift_talk
 from tests.support.wire import Wire, converse, new_id
 
@@ -192,4 +193,7 @@ def test_a_revoked_key_opens_nothing(server: Server) -> None:
     assert made.id in listed
     assert made.key not in listed
     quickcomm("keys", "revoke", made.id, "--data-dir", str(server.data_dir))
-    problem(server.ask("GET", "/v1/channels", made.key), 401)
+    deadline = time.monotonic() + EVENTUALLY_S  # under `up` other processes take a second to hear of it
+    while (answer := server.ask("GET", "/v1/channels", made.key)).status == 200 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    problem(answer, 401)
