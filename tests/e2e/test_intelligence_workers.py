@@ -114,6 +114,7 @@ async def test_the_model_goes_and_comes_back_for_both(new_site: NewSite, postgre
         assert len(body["items"]) == len(said.of("utterance"))
 
 
+@pytest.mark.long
 async def test_while_their_database_is_away_what_is_said_waits_and_is_classified_in_its_order(
     new_site: NewSite, postgres: PostgresServer, talk: Talk
 ) -> None:

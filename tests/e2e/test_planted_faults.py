@@ -156,6 +156,7 @@ async def test_a_slow_model_is_named(new_site: NewSite, shape: str) -> None:
         assert named(await page_says(site)) == "classify"
 
 
+@pytest.mark.long
 async def test_a_key_that_is_good_no_more_is_named(new_site: NewSite, shape: str) -> None:
     with fake_llm("--api-key", "the-old-one") as fake:
         site = new_site("--shape", shape, "--llm-url", fake.url, QUICKCOMM_LLM_KEY="the-old-one")

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.e2e.conftest import NewServer
 from tests.support.llm import fake_llm
 from tests.support.prompting import named, write
@@ -80,6 +81,7 @@ async def test_a_prompt_is_changed_while_somebody_speaks(new_server: NewServer, 
             assert wire.of("reconnect") == []
 
 
+@pytest.mark.long
 async def test_a_canary_has_its_conversations_and_keeps_them_over_a_restart(
     new_server: NewServer, talk: Talk, tmp_path: Path
 ) -> None:
