@@ -1,6 +1,6 @@
 """Whether the services leave each other alone: what rush hour, a model that hangs, and a restart do to the talk.
 
-`python -m benchmarks.apart [NAME …] [--talkers 16] [--seconds 60] [--rounds 2] [--quick]` (needs
+`python -m benchmarks.apart [NAME …] [--talkers 16] [--seconds 60] [--rounds 2] [--processes audio=2] [--quick]` (needs
 QUICKCOMM_SPEECH_DATA) with names out of:
 
 *calm*: audio p95 in rush hour ÷ with nothing but the talk, taking turns (aim ≤ 1.1); and ÷ with one page that has all
@@ -19,7 +19,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -35,7 +35,7 @@ from benchmarks.capacity import LEAD_S, TAIL_S, Site, connections, lines, run_ta
 from benchmarks.house import FakeLlm, fake_llm
 from benchmarks.load import Line, percentile, talk
 from benchmarks.rush import AUDIO, MODEL, RUSH, WATCHED, Load, Queries, beside
-from benchmarks.shapes import TUNED, topology, under_up
+from benchmarks.shapes import TUNED, Tuning, topology, under_up
 from benchmarks.talkers import talk as stream_of
 from quickcomm.client.events import Ack, Event
 
@@ -53,6 +53,11 @@ class Plan:
     seconds: float
     lead: float
     rounds: int
+    processes: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def tuning(self) -> Tuning:
+        return replace(TUNED[self.shape], processes=self.processes)
 
 
 # -- rush hour ---------------------------------------------------------------------------------------------------------
@@ -69,7 +74,7 @@ async def calm(plan: Plan) -> Result:
                     plan.talkers,
                     plan.seconds,
                     lead=plan.lead,
-                    start=under_up(plan.shape, TUNED[plan.shape], *flags),
+                    start=under_up(plan.shape, plan.tuning, *flags),
                     beside=beside(load, Queries()),
                 )
             found[load.name].append(round(row.p95, 3))
@@ -118,7 +123,7 @@ async def hang(plan: Plan) -> Result:
     board, queries = Board(), Queries()
     async with _model(RUSH) as (fake, flags):
         assert fake is not None
-        start = under_up(plan.shape, TUNED[plan.shape], *flags)
+        start = under_up(plan.shape, plan.tuning, *flags)
         async with (
             start(plan.talkers) as place,
             connections() as client,
@@ -200,7 +205,7 @@ class Acks:
 
 async def restart(plan: Plan) -> Result:
     sounds = [stream_of(number, plan.lead + plan.seconds).samples.tobytes() for number in range(plan.talkers)]
-    around = topology(plan.shape, TUNED[plan.shape])
+    around = topology(plan.shape, plan.tuning)
     site = await asyncio.to_thread(around.__enter__)
     try:
         rows = await asyncio.to_thread(site.status)
@@ -273,14 +278,17 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--shape", default="services", choices=sorted(TUNED))
+    parser.add_argument("--processes", action="append", default=[], metavar="MODULE=N")
     parser.add_argument("--quick", action="store_true", help="a trial with few talkers: its figures are no result")
     options = parser.parse_args()
+    more = {module: int(count) for module, _, count in (each.partition("=") for each in options.processes)}
     plan = Plan(
         shape=options.shape,
         talkers=options.talkers,
         seconds=options.seconds,
         lead=LEAD_S,
         rounds=options.rounds,
+        processes=more,
     )
     if options.quick:
         plan = replace(plan, talkers=3, seconds=15.0, lead=SETTLE_S, rounds=1)
