@@ -33,6 +33,15 @@ def test_a_conversation_is_hashed_as_a_bucket_is() -> None:
         assert re.sub(rewrite.pattern.regex, rewrite.substitution, path) == "audio:radio~7.a"
 
 
+def test_who_yields_has_longer_to_say_that_it_is_well(tmp_path: Path) -> None:
+    edge = Edge(tmp_path, EdgeSettings(health_timeout_s=1.5))
+    clusters = {**dict.fromkeys(Purpose, "dashboard"), Purpose.AUDIO: "audio"}
+    edge.write(Public(host="127.0.0.1", port=80), clusters)
+    found = msgspec.json.decode((tmp_path / "xds/clusters/resources.json").read_bytes())["resources"]
+    waits = {each["name"]: each["health_checks"][0]["timeout"] for each in found}
+    assert waits == {"audio": seconds(1.5), "dashboard": seconds(6.0)}
+
+
 def test_only_the_cluster_that_hears_is_sticky(tmp_path: Path) -> None:
     edge = Edge(tmp_path, EdgeSettings())
     clusters = {**dict.fromkeys(Purpose, "dashboard"), Purpose.AUDIO: "audio"}

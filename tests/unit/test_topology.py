@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import pytest
 
+from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.discovery import Instance
 from quickcomm.kernel.errors import BusyError
@@ -153,11 +154,21 @@ async def running(world: World, *modules: Module) -> AsyncGenerator[Fleet]:
             fleet.end()
 
 
+START_S = 5.0
+"""Longer than a service takes to start on a machine that is not overloaded."""
+
+
 def test_back_off_doubles_to_a_limit_and_is_forgotten_after_a_long_life() -> None:
     backoff = Backoff(first_s=1, longest_s=8, lived_s=60)
     assert [backoff.after(0.1) for _ in range(5)] == [1, 2, 4, 8, 8]
     assert backoff.after(60) == 1
     assert backoff.after(0.1) == 2
+
+
+def test_who_is_killed_often_is_back_before_a_conversation_stops_waiting_for_it() -> None:
+    backoff = Backoff()
+    delays = [backoff.after(0.1) for _ in range(20)]
+    assert max(delays) + START_S < AudioSettings().answer_wait_s
 
 
 def test_a_program_knows_its_own_name_and_socket() -> None:
