@@ -19,7 +19,6 @@ from quickcomm.audio.adapters.tables import conversations, events
 from quickcomm.audio.adapters.websocket import AudioSocket, Authenticate, Caller
 from quickcomm.audio.adapters.whisper_models import model_spec
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
-from quickcomm.audio.model.resample import warm_up_resamplers
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.ports import Captions, EngineOptions, FencedError, SessionStore, SpeechToText, Transcript
 from quickcomm.audio.service.conversation import Conversation
@@ -145,7 +144,6 @@ class Audio:
             if adopted:
                 log.info("audio.adopted", conversations=adopted)
             tasks.create_task(self._front_end.run(), name="audio:front-end")
-            tasks.create_task(asyncio.to_thread(warm_up_resamplers), name="audio:resamplers")
             tasks.create_task(self._transcriber.run(), name="audio:stt")
             tasks.create_task(self._manager.checkpoint_forever(), name="audio:checkpoints")
             tasks.create_task(self._manager.sweep_forever(), name="audio:sweep")
