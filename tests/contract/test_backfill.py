@@ -10,11 +10,12 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 from aiohttp import web
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine
 from sqlalchemy.pool import StaticPool
 from tests.support.dashboard_site import START_NS, found, heard, insight
+from tests.support.examples import examples
 from tests.support.hostile import TEXTS, UNPRINTABLE
 
 from quickcomm.contracts.backfill import PATH, TABLES, BackfillPage, BackfillTotal
@@ -282,7 +283,7 @@ class Cut(Exception):  # noqa: N818 - no error of ours
     """As if the process had ended."""
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(0, 8), max_size=6), st.lists(st.integers(0, 30), max_size=6))
 def test_cut_off_anywhere_while_messages_arrive(cuts: list[int], meanwhile: list[int]) -> None:
     """The same as if one database had heard all of it; and messages of before may come again."""

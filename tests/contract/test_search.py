@@ -6,9 +6,10 @@ from unicodedata import ucd_3_2_0
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 from sqlalchemy import Connection
+from tests.support.examples import examples
 from tests.support.hostile import TEXTS, UNPRINTABLE
 from tests.support.postgres import PostgresServer
 
@@ -78,7 +79,7 @@ def find(connection: Connection, query: str, site: str = "main") -> list[int]:
     return [int(row) for row in connection.execute(rows).scalars()]
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example("room_serv")
 @example("_")
 @example("412 _")
@@ -92,7 +93,7 @@ def test_the_same_is_found(both: list[Connection], query: str) -> None:
     assert in_file == on_server
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(known, max_size=24))
 def test_words_are_cut_alike(both: list[Connection], text: str) -> None:
     """Each word of what was said finds it."""

@@ -8,8 +8,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.server import Server, quickcomm
 from tests.support.talk import RATE, Talk
 from tests.support.wire import Wire, balanced, connected, new_id
@@ -167,7 +168,7 @@ queries = st.dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(query=queries)
 async def test_no_query_is_an_internal_error(server: Server, query: dict[str, str]) -> None:
     """It is understood, and then `ready` says so, or it is refused with a code."""
@@ -190,7 +191,7 @@ json_values: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     message=json_values
     | st.fixed_dictionaries({"type": st.sampled_from(["skip", "x", "ready"]), "samples": json_values})

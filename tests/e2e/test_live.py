@@ -6,8 +6,9 @@ from typing import Any
 
 import aiohttp
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.server import Server
 from tests.support.talk import Talk
 from tests.support.wire import converse, new_id
@@ -84,7 +85,7 @@ async def test_rubbish_from_a_page_does_no_harm(server: Server) -> None:
     assert server.get("/readyz").status == 200
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     messages=st.lists(
         st.text(max_size=100)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import soundfile
 from tests.e2e.conftest import NewServer
-from tests.support.server import Server, command, free_port, quickcomm
+from tests.support.ports import free_port
+from tests.support.server import Server, command, quickcomm
 from tests.support.talk import Talk
 from tests.support.wire import converse
 

@@ -6,7 +6,8 @@ import secrets
 from tests.e2e.conftest import NewSite
 from tests.e2e.test_crash import listed_once
 from tests.e2e.test_up import refused
-from tests.support.server import free_port, quickcomm
+from tests.support.ports import free_port
+from tests.support.server import quickcomm
 from tests.support.site import Site
 from tests.support.talk import Talk
 from tests.support.wire import connected, converse, new_id, spans

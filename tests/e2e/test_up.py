@@ -14,8 +14,9 @@ import aiohttp
 import pytest
 from tests.e2e.conftest import NewSite
 from tests.e2e.test_live import cards_in, complete
+from tests.support.ports import free_port
 from tests.support.resuming import Heard, assert_as_undisturbed, stream
-from tests.support.server import command, free_port, quickcomm
+from tests.support.server import command, quickcomm
 from tests.support.site import Site
 from tests.support.talk import Talk
 from tests.support.wire import connected, converse, new_id, texts

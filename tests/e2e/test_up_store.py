@@ -14,7 +14,8 @@ import pytest
 from tests.e2e.conftest import NewServer, NewSite
 from tests.e2e.test_crash import listed_once
 from tests.e2e.test_up import refused
-from tests.support.server import Server, free_port
+from tests.support.ports import free_port
+from tests.support.server import Server
 from tests.support.site import Site
 from tests.support.talk import Talk
 from tests.support.valkey import Valkey

@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from benchmarks.classify import measure
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from scipy.special import erf
+from tests.support.examples import examples
 from tokenizers import Tokenizer
 
 from quickcomm.contracts.insight import Insight
@@ -88,7 +89,7 @@ def test_hostile_text_gets_a_sound_answer(classifier: LocalClassifier, pack: Sit
 
 
 @given(texts=st.lists(st.text(max_size=200), max_size=4))
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_gets_a_sound_answer(classifier: LocalClassifier, pack: SitePack, texts: list[str]) -> None:
     answers = classifier.understand(texts)
     assert len(answers) == len(texts)

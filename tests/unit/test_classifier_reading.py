@@ -1,8 +1,9 @@
 """What rules read from a text: rooms, things, urgency, danger, cuts, summaries. No engine is needed."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from quickcomm.contracts.insight import Item
 from quickcomm.intelligence.model.clauses import candidates, pieces
@@ -112,7 +113,7 @@ def test_a_pack_without_items_or_locations_reads_none() -> None:
 
 
 @given(st.text(max_size=400))
-@settings(deadline=None, max_examples=60)
+@examples(60)
 def test_any_text_can_be_read(text: str) -> None:
     reading = HOTEL.read(text)
     assert len(tidy(text)) == len(text)

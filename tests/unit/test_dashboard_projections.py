@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import pytest
 import sqlalchemy as sa
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.pool import StaticPool
+from tests.support.examples import examples
 
 from quickcomm.contracts.conversations import ConversationChanged, ConversationState, Ledger
 from quickcomm.contracts.insight import Insight
@@ -166,7 +167,7 @@ def outcome(engine: Engine, batches: Sequence[Sequence[Message]]) -> tuple[dict[
     return result
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(data=st.data(), history=histories())
 def test_order_and_repetition_do_not_matter(engine: Engine, data: st.DataObject, history: list[Message]) -> None:
     expected = outcome(engine, [history])
@@ -176,7 +177,7 @@ def test_order_and_repetition_do_not_matter(engine: Engine, data: st.DataObject,
     assert outcome(engine, [shuffled[:cut], shuffled[cut:]]) == expected
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(data=st.data(), history=histories())
 def test_closings_are_as_if_heard_in_order(engine: Engine, data: st.DataObject, history: list[Message]) -> None:
     """Against a plain retelling of the day: everything in the order spoken, each with its last revision."""

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.support.edges import tried
+from tests.support.examples import examples
 
 from quickcomm.client.errors import SourceError
 from quickcomm.client.files import FileSource, _pieces
@@ -69,7 +70,7 @@ def written(content: bytes) -> Path:
     return path
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.sampled_from([wav(), flac()]).flatmap(changed) | st.binary(max_size=300))
 @example(patched(24, struct.pack("<I", 0)))
 @example(patched(24, struct.pack("<I", 2**32 - 1)))

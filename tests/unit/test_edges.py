@@ -12,9 +12,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tests.support.edges import tried
+from tests.support.examples import examples
 
 from quickcomm.audio.adapters.websocket import _ClientError, _parse_control
 from quickcomm.audio.model.checkpoint import Checkpoint, decode_checkpoints, encode_checkpoints
@@ -264,7 +265,7 @@ def sensible(folder: Path, environment: dict[str, str]) -> None:
     assert found.keys.requests_burst >= 1
 
 
-@settings(max_examples=60)
+@examples(60)
 @given(st.binary(max_size=200) | tables.map(toml) | changed(b'port = 1\nhost = "x"\n[audio]\nidle_limit_s = 5\n'))
 @example(b"a = " + b"[" * DEEP)
 @example(b"port = " + b"1" * 5_000)
@@ -293,13 +294,13 @@ variables = st.sampled_from(
 odd = st.sampled_from(["nan", "inf", "-inf", "1e999", "-1", "0", "9" * 5_000, "true", "", "\u0663"])
 
 
-@settings(max_examples=100)
+@examples(100)
 @given(st.dictionaries(variables, odd | anything))
 def test_the_environment_is_understood_or_refused(environment: dict[str, str]) -> None:
     sensible(Path(SCRATCH.name), environment)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(changed(HOSPITALITY) | st.binary(max_size=100))
 @example(b"a = " + b"[" * DEEP)
 @example(HOSPITALITY.replace(b"format = 1", b"format = " + b"1" * 5_000))

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.obedient import by_rules, low, obeyed
 from tests.support.orders import Injection, genuine, injections
 
@@ -393,7 +394,7 @@ def test_danger_beside_an_order_stays(ground: Ground) -> None:
     urgency=st.sampled_from(LEVELS),
     intent=st.sampled_from([*PACK.intents, "nonsense"]),
 )
-@settings(max_examples=150, deadline=None)
+@examples(150)
 def test_any_claim_about_any_text_comes_out_sound(
     text: str, rooms: list[str], name: str, quantity: int, summary: str, urgency: Urgency, intent: str
 ) -> None:

@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from stdnum import luhn
+from tests.support.examples import examples
 
 from quickcomm.intelligence.model.drafts import Draft, DraftEvidence, DraftItem
 from quickcomm.intelligence.model.masking import mask
@@ -131,7 +132,7 @@ cards = st.tuples(brands, rest).map(lambda pair: (pair[0] + pair[1])[:15])
     after=st.sampled_from(["", " please", ". Room 412", " and ice"]),
 )
 @example(number="6011600060006005", spelling="groups", before="", after="")  # looks like four rooms of one floor
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_every_card_is_masked_in_every_spelling(number: str, spelling: str, before: str, after: str) -> None:
     fours = [number[i : i + 4] for i in range(0, 16, 4)]
     spelled = {
@@ -159,7 +160,7 @@ pieces = st.sampled_from(
 
 
 @given(st.lists(st.text(max_size=12) | pieces, max_size=12), st.lists(st.text(max_size=40), max_size=3))
-@settings(max_examples=400, deadline=None)
+@examples(400)
 def test_whatever_is_masked_comes_back(parts: list[str], context: list[str]) -> None:
     text = "".join(parts)
     found = mask(text, [*context, text])
@@ -169,7 +170,7 @@ def test_whatever_is_masked_comes_back(parts: list[str], context: list[str]) -> 
 
 
 @given(st.text("0123456789 ,.-+()", max_size=80))
-@settings(max_examples=300, deadline=None)
+@examples(300)
 def test_digits_of_any_shape_come_back(text: str) -> None:
     found = mask(text, ())
     assert found.restore(found.text) == text

@@ -4,8 +4,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 from tests.support.front_end import Run, Spans
 from tests.support.speech import talk
 
@@ -13,7 +14,7 @@ from quickcomm.audio.model.formats import AudioFormat, Int16
 from quickcomm.audio.model.segmenter import SegmenterSettings, frames
 
 pytestmark = pytest.mark.speech
-SLOW = settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+SLOW = examples(6, suppress_health_check=list(HealthCheck))
 IMPATIENT = SegmenterSettings(patient=frames(2_000), longest=frames(3_000), search=frames(600))
 """Cuts often, so that the cutting is tested."""
 

@@ -5,8 +5,9 @@ from itertools import pairwise
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from quickcomm.audio.model.segmenter import (
     Closed,
@@ -57,7 +58,7 @@ def ended(segmenter: Segmenter, events: list[SegmentEvent]) -> list[SegmentEvent
     return [*events, last] if last is not None else events
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(runs)
 def test_spans_are_ordered_apart_and_not_too_long(drawn: list[tuple[float, list[int]]]) -> None:
     frames = spread(drawn)
@@ -72,7 +73,7 @@ def test_spans_are_ordered_apart_and_not_too_long(drawn: list[tuple[float, list[
             assert before.end == after.start or after.start >= before.end
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(runs)
 def test_what_is_no_cut_has_enough_voice_and_ends_with_it(drawn: list[tuple[float, list[int]]]) -> None:
     frames = spread(drawn)
@@ -84,7 +85,7 @@ def test_what_is_no_cut_has_enough_voice_and_ends_with_it(drawn: list[tuple[floa
             assert voiced[-1] == span.end - 1
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(runs)
 def test_events_follow_one_another_sensibly(drawn: list[tuple[float, list[int]]]) -> None:
     """Opened, then pauses and quiet points, then one end; a cut leaves the next one open."""
@@ -105,7 +106,7 @@ def test_events_follow_one_another_sensibly(drawn: list[tuple[float, list[int]]]
     assert segmenter.idle
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(runs)
 def test_nothing_starts_before_a_safe_point(drawn: list[tuple[float, list[int]]]) -> None:
     segmenter = Segmenter(SMALL)
@@ -123,7 +124,7 @@ def copy(state: SegmenterState) -> SegmenterState:
     return msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=SegmenterState)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(runs)
 def test_a_copy_of_the_state_goes_on_as_the_undisturbed_one(drawn: list[tuple[float, list[int]]]) -> None:
     """Wherever nothing is open, and at the quiet point of every cut."""
@@ -154,7 +155,7 @@ def test_a_copy_of_the_state_goes_on_as_the_undisturbed_one(drawn: list[tuple[fl
         assert all(span.end <= at for span in expected[: len(expected) - len(found)])
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(levels=st.lists(st.integers(0, 1000), min_size=31, max_size=31))
 def test_a_cut_is_at_the_quietest_pair_of_frames(levels: list[int]) -> None:
     frames = [(VOICE, float(energy)) for energy in levels]

@@ -4,8 +4,9 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from quickcomm.audio.model.checkpoint import Checkpoint, FrontEndState, decode_checkpoints, encode_checkpoints
 from quickcomm.audio.model.formats import ENGINE_FRAME, AudioFormat, Int16
@@ -151,7 +152,7 @@ def give(track: Track, piece: tuple[str, int]) -> None:
         track.feed(loud(samples) if kind == "loud" else quiet(samples))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(drawn=pieces)
 def test_counters_spans_and_checkpoints(drawn: list[tuple[str, int]]) -> None:
     """Checkpoints go forward, on the grid, never into speech that is not settled; nothing is heard inside a gap."""
@@ -184,7 +185,7 @@ def test_counters_spans_and_checkpoints(drawn: list[tuple[str, int]]) -> None:
     assert all(before[1] <= after[0] for before, after in pairwise(found))
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(drawn=pieces, unresolved=st.integers(0, 20_000))
 def test_no_checkpoint_passes_what_is_unresolved(drawn: list[tuple[str, int]], unresolved: int) -> None:
     track = Track(0, RATE_8K, SMALL)

@@ -17,9 +17,10 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from joserfc import jwt
+from tests.support.examples import examples
 from tests.support.services import NAMES, Services, call, token_of
 
 from quickcomm.entrypoints.cli_trust import trust_group
@@ -121,7 +122,7 @@ def test_two_headers_are_refused(services: Services) -> None:
         services.trust("intelligence").require(request)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@examples(300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_an_altered_token_is_refused(lasting: Services, data: st.DataObject) -> None:
     token = token_of(lasting.trust("dashboard").headers("intelligence"))
@@ -142,14 +143,14 @@ def _bytes(token: str) -> bytes | None:
         return None
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@examples(100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(st.characters(min_codepoint=0, max_codepoint=255), max_size=200))
 def test_whatever_is_sent_is_refused_in_order(lasting: Services, text: str) -> None:
     with pytest.raises(UntrustedError):
         lasting.trust("intelligence").require(call(None).clone(headers={"Authorization": f"Bearer {text}"}))
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@examples(200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(later=st.integers(-10_000, 10_000), moved=st.floats(-5_000, 5_000, allow_nan=False))
 def test_a_token_is_good_for_its_time_and_no_other(lasting: Services, later: int, moved: float) -> None:
     now = int(lasting.now)

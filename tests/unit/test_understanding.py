@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import InsightsFound
@@ -315,7 +316,7 @@ async def test_what_the_model_could_not_answer_is_owed() -> None:
     batches=st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=4), min_size=1, max_size=6),
     data=st.data(),
 )
-@settings(max_examples=60, deadline=None)
+@examples(60)
 def test_whatever_the_order_of_answers_a_conversation_keeps_its_own(
     batches: list[list[str]], data: st.DataObject
 ) -> None:
