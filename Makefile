@@ -3,12 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Test processes at once. Each has servers and ports of its own; many tests wait, so more than there are cores pay.
+WORKERS ?= 3
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 SOURCES := pyproject.toml uv.lock hatch_build.py $(shell find web -path web/node_modules -prune -o -type f -print 2>/dev/null)
 
 # Jaeger from its Go module, once for all checkouts of this user.
 JAEGER := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/quickcomm/jaeger-v1.76.0/jaeger
 
-.PHONY: help install demo test test-long test-up test-services check bench jaeger clean
+.PHONY: help install demo test test-fast test-units test-long test-up test-services check bench jaeger clean
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
@@ -24,11 +27,17 @@ install: $(STAMP) ## Set up .venv (uv, locked dependencies, the page)
 demo: install ## Play a recorded shift into a running QuickComm; ONCE=1 ends when it is over
 	$(BIN)/quickcomm demo $(if $(ONCE),--once)
 
+test-fast: install ## In two minutes: unit and contract tests that need no server, and the page's checks
+	$(MAKE) --no-print-directory -j2 --output-sync=target check-page test-units
+
+test-units: install
+	$(PYTEST) -m 'not long and not server' --hypothesis-profile=fast tests/unit tests/contract $(ARGS)
+
 test: install ## Everything that takes minutes at most
-	$(BIN)/python -m pytest -m 'not long' $(ARGS)
+	$(PYTEST) -m 'not long' $(ARGS)
 
 test-long: install ## All tests, also those that take long
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 check: install ## Format, lint, types, import contracts
 	$(BIN)/ruff format --check .
@@ -37,10 +46,10 @@ check: install ## Format, lint, types, import contracts
 	$(BIN)/lint-imports
 
 test-up: install ## End-to-end tests of conversations, through edge and store
-	E2E_SHAPE=monolith-up $(BIN)/python -m pytest -m 'not long' $(addprefix tests/e2e/test_,flow.py resume.py crash.py live.py kills.py) $(ARGS)
+	E2E_SHAPE=monolith-up $(PYTEST) -m 'not long' $(addprefix tests/e2e/test_,flow.py resume.py crash.py live.py kills.py) $(ARGS)
 
 test-services: install ## The same and the page, with the dashboard as a service of its own
-	E2E_SHAPE=services $(BIN)/python -m pytest -m 'not long' $(addprefix tests/e2e/test_,flow.py resume.py crash.py live.py kills.py rest.py prompts.py) tests/e2e/page $(ARGS)
+	E2E_SHAPE=services $(PYTEST) -m 'not long' $(addprefix tests/e2e/test_,flow.py resume.py crash.py live.py kills.py rest.py prompts.py) tests/e2e/page $(ARGS)
 
 bench: install ## Benchmarks: a table and JSON
 	$(BIN)/python -m benchmarks $(ARGS)

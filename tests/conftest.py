@@ -8,27 +8,36 @@ from tests.support.examples import register_profiles
 
 register_profiles()
 
+TESTS: Final = Path(__file__).parent
 FOLDERS: Final = ("e2e", "integration", "contract", "unit")
 """Slowest files first: with several workers, many short ones are left to fill the end."""
 SERVERS: Final = frozenset({"postgresql", "postgres", "redis", "valkey"})
 """Fixtures, and values of a fixture's parameter, that stand for a server of their own."""
+LONG_LIMIT_S: Final = 3_000
+"""The time limit of a test that is marked `long`; that of the others is in pyproject.toml."""
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests that need PostgreSQL or Valkey; sort by folder."""
-    folders = {config.rootpath / "tests" / name: at for at, name in enumerate(FOLDERS)}
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need PostgreSQL or Valkey, give long ones more time, and sort by folder."""
     for item in items:
         if _needs_server(item):
             item.add_marker("server")
-    items.sort(key=lambda item: next((at for folder, at in folders.items() if _inside(item.path, folder)), len(folders)))
+        if item.get_closest_marker("long") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(LONG_LIMIT_S))
+    items.sort(key=_place)
 
 
-def _inside(path: Path, folder: Path) -> bool:
-    return folder in path.parents
+def _place(item: pytest.Item) -> int:
+    folder = item.path.relative_to(TESTS).parts[0]
+    return FOLDERS.index(folder) if folder in FOLDERS else len(FOLDERS)
 
 
 def _needs_server(item: pytest.Item) -> bool:
     if not isinstance(item, pytest.Function):
         return False
     chosen = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    return not SERVERS.isdisjoint(item.fixturenames) or any(value in SERVERS for value in chosen if isinstance(value, str))
+    return bool(SERVERS.intersection(item.fixturenames) or SERVERS.intersection(filter(_is_text, chosen)))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)

@@ -25,7 +25,7 @@ OpenBus = Callable[[], AbstractAsyncContextManager[Bus]]
 async def open_sql(path: Path) -> AsyncIterator[SqlBus]:
     database = Database(path)
     database.open()
-    bus = SqlBus(database, SystemClock())
+    bus = SqlBus(database, SystemClock(pauses=0))
     bus.migrate()
     try:
         yield bus
@@ -35,7 +35,7 @@ async def open_sql(path: Path) -> AsyncIterator[SqlBus]:
 
 @asynccontextmanager
 async def open_redis(url: str, prefix: str) -> AsyncIterator[RedisBus]:
-    bus = RedisBus(url, SystemClock(), prefix=prefix)
+    bus = RedisBus(url, SystemClock(pauses=0), prefix=prefix)
     await bus.open()
     try:
         yield bus
@@ -44,9 +44,7 @@ async def open_redis(url: str, prefix: str) -> AsyncIterator[RedisBus]:
 
 
 @pytest.fixture
-def open_sql_bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OpenBus:
-    monkeypatch.setattr(handling, "BACKOFF_S", (0.0,) * 4)
-    monkeypatch.setattr(sql_bus, "RETRY_S", 0.0)
+def open_sql_bus(tmp_path: Path) -> OpenBus:
     return lambda: open_sql(tmp_path / "bus.sqlite")
 
 
@@ -114,11 +112,8 @@ async def acked(bus: Bus) -> None:
 
 
 @pytest.mark.parametrize("why", [StorageAwayError("The database is away."), BusyError("Too many writes wait.")])
-async def test_while_what_a_handler_needs_is_away_the_message_waits(
-    open_bus: OpenBus, monkeypatch: pytest.MonkeyPatch, why: Exception
-) -> None:
+async def test_while_what_a_handler_needs_is_away_the_message_waits(open_bus: OpenBus, why: Exception) -> None:
     """However long that is: it is no fault of the message."""
-    monkeypatch.setattr(handling, "BACKOFF_S", (0.0,) * 4)
     refusals = iter(range(3 * handling.MAX_ATTEMPTS))
 
     async def away(_delivery: Delivery) -> None:

@@ -19,7 +19,6 @@ from quickcomm.audio.model import events as wire
 from quickcomm.audio.ports import OpenRequest, StoredEvent
 from quickcomm.contracts.conversations import CONVERSATIONS
 from quickcomm.contracts.transcripts import TRANSCRIPTS
-from quickcomm.entrypoints import moving
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.backup import back_up, restore
 from quickcomm.entrypoints.data_directory import DataDirectory
@@ -301,13 +300,10 @@ async def test_a_store_without_what_was_moved_is_refused(
         assert await there.sessions.ledgers(None) == []
 
 
-async def test_a_server_that_is_away_is_waited_for(
-    directory: DataDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(moving, "RETRY_S", 0.01)
+async def test_a_server_that_is_away_is_waited_for(directory: DataDirectory, tmp_path: Path) -> None:
     server = Valkey(tmp_path / "valkey")
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(settle(directory, server.url))
+        tasks.create_task(settle(directory, server.url, retry_s=0.01))
         await asyncio.to_thread(server.start)
     try:
         await assert_moved(directory, server.url, "quickcomm")

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import Connection
 from tests.support.valkey import Valkey
 
-from quickcomm.kernel.bus import BusFullError, BusUnavailableError, outbox, watch
+from quickcomm.kernel.bus import BusFullError, BusUnavailableError
 from quickcomm.kernel.bus.outbox import OUTBOX, OutboxBus
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.redis_link import Link
@@ -29,7 +29,7 @@ class Site:
     def __init__(self, url: str, prefix: str, database: Database, high_water: int) -> None:
         self.database = database
         self.redis = RedisBus(url, SystemClock(), prefix=prefix, high_water=high_water)
-        self.bus = OutboxBus(url, database, SystemClock(), self.redis)
+        self.bus = OutboxBus(url, database, SystemClock(pauses=0.01), self.redis)
         self.link = Link(url)
         self.names = Names(prefix)
 
@@ -146,9 +146,7 @@ async def test_what_was_sent_and_not_deleted_is_not_sent_again(site: Site) -> No
     assert await site.unsent() == 0
 
 
-async def test_a_server_that_is_away_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(outbox, "RETRY_S", 0.01)
-    monkeypatch.setattr(watch, "LOOK_EVERY_S", 0.01)
+async def test_a_server_that_is_away_is_waited_for(tmp_path: Path) -> None:
     server = Valkey(tmp_path / "valkey", "always")
     server.start()
     try:

@@ -12,10 +12,10 @@ from tests.support.linked import Word, served
 
 from quickcomm.contracts.prompts import PromptsView
 from quickcomm.contracts.usage import DayUsage, UsageReport
-from quickcomm.dashboard.adapters import questions as asking
 from quickcomm.dashboard.adapters.questions import AwayError, Questions
 from quickcomm.dashboard.module import Neighbours
 from quickcomm.intelligence.adapters.questions import Questions as Answers
+from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry
 
 
@@ -49,7 +49,7 @@ def registry(tmp_path: Path) -> DirectoryRegistry:
 
 @pytest_asyncio.fixture
 async def questions(registry: DirectoryRegistry) -> AsyncIterator[Questions]:
-    made = Questions(registry, Word(), frozenset({"core"}))
+    made = Questions(registry, Word(), frozenset({"core"}), SystemClock())
     yield made
     await made.aclose()
 
@@ -69,7 +69,7 @@ async def test_answers_come_as_they_were_given(
 
 
 async def test_a_stranger_is_told_nothing(registry: DirectoryRegistry, tmp_path: Path) -> None:
-    stranger = Questions(registry, Word("foe"), frozenset({"core"}))
+    stranger = Questions(registry, Word("foe"), frozenset({"core"}), SystemClock())
     knowing = Knowing()
     async with served(routes(knowing), registry, tmp_path):
         for question in (stranger.prompts(), stranger.usage("main", None, 5)):
@@ -81,9 +81,8 @@ async def test_a_stranger_is_told_nothing(registry: DirectoryRegistry, tmp_path:
 
 
 async def test_while_nobody_answers_it_is_said_and_the_next_one_is_asked(
-    registry: DirectoryRegistry, questions: Questions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    registry: DirectoryRegistry, questions: Questions, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(asking, "ANSWER_S", 0.2)
     with pytest.raises(AwayError, match="intelligence service is away"):
         await questions.prompts()
     async with served([web.get("/{path:.*}", _hanging)], registry, tmp_path, "core-1"):

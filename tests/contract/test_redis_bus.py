@@ -52,7 +52,7 @@ class Heard:
 
 @contextlib.asynccontextmanager
 async def opened(url: str, prefix: str, high_water: int = 10_000) -> AsyncIterator[RedisBus]:
-    bus = RedisBus(url, SystemClock(), prefix=prefix, high_water=high_water)
+    bus = RedisBus(url, SystemClock(pauses=0), prefix=prefix, high_water=high_water)
     await bus.open()
     try:
         yield bus
@@ -316,8 +316,7 @@ async def test_above_the_high_water_mark_nothing_is_taken_until_there_is_room(va
         assert [payload for payload in heard.payloads if payload.isdigit()] == [b"%d" % i for i in range(10)]
 
 
-async def test_a_bus_that_is_full_is_no_fault_of_the_message(bus: RedisBus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handling, "BACKOFF_S", (0.0,) * 4)
+async def test_a_bus_that_is_full_is_no_fault_of_the_message(bus: RedisBus) -> None:
     refusals = [BusFullError("full")] * (handling.MAX_ATTEMPTS + 3)
     heard = Heard()
 

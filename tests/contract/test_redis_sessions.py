@@ -17,7 +17,6 @@ from quickcomm.audio.adapters.redis_sessions import RedisSessions
 from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.checkpoint import Checkpoint
 from quickcomm.audio.ports import FencedError, Progress, SessionStore, Stored
-from quickcomm.audio.service import conversation as conversation_module
 from quickcomm.audio.service.manager import Session
 from quickcomm.contracts.conversations import ConversationChanged, Ledger
 from quickcomm.contracts.identity import utterance_id
@@ -131,7 +130,6 @@ def deaf(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> lis
         return answer
 
     monkeypatch.setattr(Link, "run", lossy)
-    monkeypatch.setattr(redis_sessions, "RETRY_S", (0.0,) * len(redis_sessions.RETRY_S))
     return left
 
 
@@ -288,11 +286,8 @@ async def spans(store: SessionStore) -> list[tuple[int, int]]:
     return [(event["start_offset"], event["end_offset"]) for event in events]
 
 
-async def test_audio_waits_for_a_full_bus_and_loses_nothing(
-    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_audio_waits_for_a_full_bus_and_loses_nothing(stores: Stores, tmp_path: Path) -> None:
     """Sound keeps coming in, what was said is kept, and no ack passes what the bus has not taken."""
-    monkeypatch.setattr(conversation_module, "RETRY_S", 0.0)
     async with hall(tmp_path / "calm.sqlite") as here:
         session = await here.open()
         await feed(session, 6)

@@ -21,7 +21,7 @@ from quickcomm.dashboard.adapters.state import SqlState
 from quickcomm.dashboard.model.records import TaskRecord
 from quickcomm.dashboard.module import MIGRATIONS, Neighbours
 from quickcomm.dashboard.ports import Shift
-from quickcomm.dashboard.service import reporting
+from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.storage import Database, migrate
 
 SECOND = 10**9
@@ -351,14 +351,12 @@ async def test_numbers_that_are_not_in_the_facts_are_not_shown(tmp_path: Path, t
     assert narrative["text"].startswith("In 1 d, 2 utterances with 1 request")
 
 
-async def test_a_narrator_that_hangs_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reporting, "NARRATOR_WITHIN_S", 0.01)
-
+async def test_a_narrator_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
     async def hang(_site: str, _facts: str) -> str | None:
         await asyncio.Event().wait()
         return None
 
-    async with running(tmp_path, neighbours=Neighbours(narrator=hang)) as site:
+    async with running(tmp_path, neighbours=Neighbours(narrator=hang), clock=SystemClock(limits=0.001)) as site:
         assert (await site.get("/v1/reports/shift"))["narrative"]["source"] == "local"
 
 

@@ -14,10 +14,10 @@ from tests.support.certificates import Authority
 from tests.support.edge import RealEdge, running_edge
 from tests.support.services import Services
 
-from quickcomm.edge import module as edge_module
 from quickcomm.edge.adapters.certificate import Certificate
 from quickcomm.edge.adapters.files import WatchedFiles
 from quickcomm.edge.module import Edge, EdgeSettings, Public, Purpose, Tls
+from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError
 
 PROBLEM = "application/problem+json"
@@ -363,15 +363,12 @@ async def test_tls(tmp_path: Path) -> None:
         assert all(path.stat().st_mode & 0o077 == 0 for path in (copies, *copies.rglob("*")))
 
 
-async def test_a_certificate_is_replaced_while_connections_are_open(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_certificate_is_replaced_while_connections_are_open(tmp_path: Path) -> None:
     """However its files are written; half of a pair, or something else, changes nothing."""
-    monkeypatch.setattr(edge_module, "CERTIFICATE_EVERY_S", 0.01)
     authority, second = Authority(tmp_path / "first"), Authority(tmp_path / "second")
     pair = authority.issue("edge", "127.0.0.1")
     async with running_edge(tls=Tls(certificate=pair.certificate, key=pair.key)) as edge, asyncio.TaskGroup() as tasks:
-        watching = tasks.create_task(edge.edge.watch_certificate())
+        watching = tasks.create_task(edge.edge.watch_certificate(SystemClock(pauses=0.005)))
         socket = await edge.serve("all-1")
         await edge.endpoints(socket)
         await edge.until(socket, serves=True)

@@ -17,19 +17,11 @@ from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.intelligence.adapters.openai_model import OpenAiModel
 from quickcomm.intelligence.model.settings import LlmSettings
 from quickcomm.intelligence.module import Intelligence, IntelligenceSettings
-from quickcomm.intelligence.service import guard, renewal
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.site_pack import load_pack
 
 PATIENCE_S = 30.0
 PACK = load_pack()
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "FIRST_PROBE_S", 0.02)
-    monkeypatch.setattr(guard, "SLOWEST_PROBE_S", 0.05)
-    monkeypatch.setattr(renewal, "LOOK_EVERY_S", 0.02)
 
 
 class House:
@@ -73,7 +65,7 @@ class House:
 
 @asynccontextmanager
 async def intelligence(site: Site, url: str, **settings: float) -> AsyncIterator[Intelligence]:
-    clock = SystemClock()
+    clock = SystemClock(pauses=0.02)
     llm = msgspec.convert({"url": url, "model": "fake-1", **settings}, LlmSettings)
     pipeline = Intelligence(
         database=site.database,

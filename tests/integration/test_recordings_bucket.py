@@ -94,10 +94,9 @@ async def test_a_bucket_that_is_not_there_is_told(server: BucketServer) -> None:
         await FlacRecorder(shelf(server, "s3://nobodys")).record("main", "c:0:0", SOUND)
 
 
-async def test_a_server_that_is_away_is_left_alone_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_server_that_is_away_is_left_alone_for_a_moment() -> None:
     """What people say must come out all the same: no utterance waits for it again and again."""
-    monkeypatch.setattr(module, "PUT_WITHIN_S", 0.2)
-    clock = FakeClock()
+    clock = FakeClock(limits=0.1)
     with serving("sound") as server:
         bucket = shelf(server, "s3://sound", clock)
         await bucket.put("main/c-1/0-0.flac", encoded(SOUND))
@@ -108,7 +107,7 @@ async def test_a_server_that_is_away_is_left_alone_for_a_moment(monkeypatch: pyt
         with pytest.raises(BucketError, match="a moment ago"):
             await bucket.put("main/c-1/0-2.flac", b"x")
         clock.advance(module.LEFT_ALONE_S)
-        monkeypatch.setattr(module, "PUT_WITHIN_S", 30.0)
+        clock.limits = 10.0
         await bucket.put("main/c-1/0-2.flac", b"x")
         assert await names(bucket) == ["main/c-1/0-2.flac"]
 

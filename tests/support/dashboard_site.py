@@ -19,7 +19,7 @@ from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed, W
 from quickcomm.dashboard.module import Dashboard, DashboardSettings, Neighbours
 from quickcomm.kernel.bus.sql import MIGRATIONS as BUS_MIGRATIONS
 from quickcomm.kernel.bus.sql import SqlBus
-from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.clock import Clock, SystemClock
 from quickcomm.kernel.http import create_app
 from quickcomm.kernel.keys import Authenticator, KeySettings, KeyStore, Role
 from quickcomm.kernel.keys.sql import SqlKeys
@@ -139,6 +139,7 @@ async def running(
     settings: DashboardSettings | None = None,
     neighbours: Neighbours | None = None,
     store: Path | str | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Site]:
     """`store`: where the dashboard keeps what it knows, if not where bus and keys are."""
     database = Database(path / "site.sqlite")
@@ -146,7 +147,7 @@ async def running(
     own = database if store is None else Database(store)
     if own is not database:
         own.open()
-    clock = SystemClock()
+    clock = clock or SystemClock()
     bus = SqlBus(database, clock)
     keys = SqlKeys(database, clock)
     auth = Authenticator(keys, clock, KeySettings(failures_burst=1000))

@@ -22,7 +22,7 @@ from quickcomm.audio.service.transcriber import Transcriber
 from quickcomm.contracts.captions import Caption
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.bus.sql import SqlBus
-from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.clock import Clock, SystemClock
 from quickcomm.kernel.storage import Database, migrate
 
 TOKEN = "t" * 32
@@ -123,8 +123,9 @@ class Hall:
         settings: AudioSettings,
         recorder: Recorder | None,
         store: SessionStore | None,
+        clock: Clock | None,
     ) -> None:
-        self.clock = SystemClock()
+        self.clock = clock or SystemClock(pauses=0)
         self.database = Database(path)
         self.store = SqlSessions(self.database, self.clock) if store is None else store
         self.bus = SqlBus(self.database, self.clock)
@@ -175,9 +176,11 @@ async def hall(
     settings: AudioSettings | None = None,
     recorder: Recorder | None = None,
     store: SessionStore | None = None,
+    clock: Clock | None = None,
 ) -> AsyncGenerator[Hall]:
     """Ends without a farewell, as a killed process does; open the same path again to restart it."""
-    made = Hall(path, engine or ScriptedEngine(), settings or AudioSettings(answer_wait_s=0.0), recorder, store)
+    settings = settings or AudioSettings(answer_wait_s=0.0)
+    made = Hall(path, engine or ScriptedEngine(), settings, recorder, store, clock)
     made.database.open()
     made.bus.migrate()
     migrate(made.database.engine, "audio", MIGRATIONS)

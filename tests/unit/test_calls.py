@@ -180,7 +180,7 @@ async def test_a_batch_links_to_those_who_caused_it(keen: Desk) -> None:
         with tracing().call("db.write"):
             pass
 
-    assert await handle("dashboard", batch, take) == []
+    assert await handle("dashboard", batch, take, FakeClock()) == []
     made = keen.one("process transcripts.v1")
     assert made.links == tuple(found[:2] for parent in parents if (found := parsed(parent)) is not None)
     assert (made.kind, made.attributes["messaging.consumer.group.name"]) == ("consumer", "dashboard")

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 import pytest
 from tests.support.scripted import INSIGHT, Line, scripted, utterance
 from tests.support.sounds import tone, write
 
-from quickcomm.client import assembly
 from quickcomm.client.ingest import Ingest, IngestOptions, conversation_name, ingest
 from quickcomm.client.options import socket_url
 from quickcomm.entrypoints import cli_ingest
@@ -74,8 +74,7 @@ async def test_without_a_receipt_the_latencies_are_null(tmp_path: Path) -> None:
     assert [report.latency_ms.total for report in told.reports] == [None]
 
 
-async def test_a_receipt_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(assembly, "RECEIPT_WAIT_S", 0.01)
+async def test_a_receipt_is_not_waited_for_for_ever(tmp_path: Path) -> None:
     reported = asyncio.Event()
 
     async def part(line: Line) -> None:
@@ -88,7 +87,8 @@ async def test_a_receipt_is_not_waited_for_for_ever(tmp_path: Path, monkeypatch:
 
     path = write(tmp_path / "a.wav", 8_000, tone(8_000))
     async with scripted(part) as server:
-        result = await ingest(options(server.url, path), report=lambda _: reported.set(), progress=lambda _: None)
+        hasty = msgspec.structs.replace(options(server.url, path), receipt_wait_s=0.01)
+        result = await ingest(hasty, report=lambda _: reported.set(), progress=lambda _: None)
     assert result.ok
 
 

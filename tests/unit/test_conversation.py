@@ -23,7 +23,6 @@ from quickcomm.audio.ports import (
     StoredEvent,
     Transcript,
 )
-from quickcomm.audio.service import conversation as module
 from quickcomm.audio.service.manager import Session
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.errors import BusyError
@@ -36,11 +35,6 @@ NO_WAIT = AudioSettings(answer_wait_s=0.0)
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "site.sqlite"
-
-
-@pytest.fixture(autouse=True)
-def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "RETRY_S", 0.0)
 
 
 async def feed(session: Session, samples: Int16) -> None:

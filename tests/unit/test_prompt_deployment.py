@@ -39,7 +39,7 @@ class Site:
             return make_version(source, PACK, shared, origin)
 
         self.store = SqlPrompts(database)
-        self.deployed = DeployedPrompts(self.store, make(BUILT_IN, "built-in"), make)
+        self.deployed = DeployedPrompts(self.store, make(BUILT_IN, "built-in"), make, clock)
         self.desk = PromptDesk(self.store, self.deployed, make, PACK, clock, BUILT_IN)
 
     def connect(self, model: str = "scripted") -> None:
@@ -310,7 +310,7 @@ async def test_following_the_store_survives_a_store_in_trouble(
 ) -> None:
     better = await site.evaluated(BETTER)
     await site.deploy(better)
-    worker = Site(database, FakeClock())
+    worker = Site(database, FakeClock(pauses=0.01))
     there, failed = asyncio.Event(), asyncio.Event()
     refresh = worker.deployed.refresh
 
@@ -322,7 +322,6 @@ async def test_following_the_store_survives_a_store_in_trouble(
         there.set()
 
     monkeypatch.setattr(worker.deployed, "refresh", flaky)
-    monkeypatch.setattr("quickcomm.intelligence.service.prompts.POLL_S", 0.01)
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         following = group.create_task(worker.deployed.run())
         await there.wait()

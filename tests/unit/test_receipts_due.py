@@ -8,12 +8,12 @@ import pytest
 from tests.support.hearing import Hall, hall, said, silence, speech
 
 from quickcomm.audio.model.settings import AudioSettings
-from quickcomm.audio.service import due
 from quickcomm.audio.service.due import MOST, ReceiptsDue
 from quickcomm.audio.service.manager import Session
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
+from quickcomm.kernel.clock import SystemClock
 
 PHRASE = np.concatenate([silence(0.5), speech(0.8), silence(0.7)])
 PATIENT = AudioSettings(answer_wait_s=60.0)
@@ -56,12 +56,10 @@ async def test_the_end_waits_for_the_receipt_of_the_last_words(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("gives_receipts", [True, False])
-async def test_who_sends_none_is_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, gives_receipts: bool
-) -> None:
+async def test_who_sends_none_is_not_waited_for(tmp_path: Path, *, gives_receipts: bool) -> None:
     """Not at all where nobody says that he sends some; else for a moment."""
-    monkeypatch.setattr(due, "RECEIPTS_WITHIN_S", 0.01 if gives_receipts else 3_600.0)
-    async with hall(tmp_path / "site.sqlite", settings=PATIENT) as here:
+    clock = SystemClock(limits=0.05 if gives_receipts else 1_800.0)
+    async with hall(tmp_path / "site.sqlite", settings=PATIENT, clock=clock) as here:
         here.captions.gives_receipts = gives_receipts
         session, _ = await spoken(here)
         async with asyncio.timeout(30):
@@ -70,9 +68,8 @@ async def test_who_sends_none_is_not_waited_for(
     assert "receipt" not in kinds
 
 
-async def test_who_has_gone_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(due, "RECEIPTS_WITHIN_S", 3_600.0)
-    async with hall(tmp_path / "site.sqlite", settings=PATIENT) as here:
+async def test_who_has_gone_is_not_waited_for(tmp_path: Path) -> None:
+    async with hall(tmp_path / "site.sqlite", settings=PATIENT, clock=SystemClock(limits=1_800.0)) as here:
         here.captions.gives_receipts = True
         session, _ = await spoken(here)
         session.conversation.disconnect(session.outlet)
@@ -82,7 +79,7 @@ async def test_who_has_gone_is_not_waited_for(tmp_path: Path, monkeypatch: pytes
 
 
 async def test_what_has_no_insights_has_no_receipt_and_what_is_remembered_is_bounded() -> None:
-    receipts = ReceiptsDue()
+    receipts = ReceiptsDue(SystemClock())
     for number in range(2 * MOST):
         receipts.add(str(number))
     unanswered = {str(number) for number in range(MOST, 2 * MOST)}

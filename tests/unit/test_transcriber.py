@@ -11,7 +11,6 @@ from tests.support.hearing import ScriptedEngine, Talk, lengths
 
 from quickcomm.audio.model.formats import Int16
 from quickcomm.audio.ports import Clip, EngineError, Transcript
-from quickcomm.audio.service import transcriber as transcriber_module
 from quickcomm.audio.service import turns
 from quickcomm.audio.service.transcriber import EngineFailedError, Transcriber
 from quickcomm.kernel.clock import FakeClock
@@ -32,8 +31,8 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def running(engine: ScriptedEngine) -> AsyncIterator[Transcriber]:
-    transcriber = Transcriber(engine, FakeClock())
+async def running(engine: ScriptedEngine, clock: FakeClock | None = None) -> AsyncIterator[Transcriber]:
+    transcriber = Transcriber(engine, clock or FakeClock())
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(transcriber.run())
         try:
@@ -172,8 +171,8 @@ async def test_too_few_transcripts_are_a_failure_of_the_engine() -> None:
             await transcriber.submit(clip(2), Talk())
 
 
-async def test_an_engine_that_hangs_does_not_take_the_workers_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transcriber_module, "ENGINE_DEADLINE_S", 0.05)
+async def test_an_engine_that_hangs_does_not_take_the_workers_with_it() -> None:
+    clock = FakeClock(limits=0.001)
     engine = ScriptedEngine()
     hanging = [True] * 3
     stuck = threading.Event()
@@ -185,10 +184,10 @@ async def test_an_engine_that_hangs_does_not_take_the_workers_with_it(monkeypatc
         return lengths(clips)
 
     engine.answer = answer
-    async with running(engine) as transcriber:
+    async with running(engine, clock) as transcriber:
         with pytest.raises(EngineFailedError):
             await transcriber.submit(clip(1), Talk())
-        monkeypatch.setattr(transcriber_module, "ENGINE_DEADLINE_S", 20)
+        clock.limits = 1.0
         assert (await transcriber.submit(clip(2), Talk())).text == "32000"
         stuck.set()
 

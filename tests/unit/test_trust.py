@@ -27,7 +27,7 @@ from quickcomm.entrypoints.cli_trust import trust_group
 from quickcomm.kernel.errors import ConfigurationError, ForbiddenError
 from quickcomm.kernel.http import create_app
 from quickcomm.kernel.settings import TrustSettings
-from quickcomm.kernel.trust import ServiceTrust, UntrustedError, service, trust_of
+from quickcomm.kernel.trust import ServiceTrust, UntrustedError, trust_of
 from quickcomm.kernel.trust.directory import KEEP_S, private_file, public_folder
 from quickcomm.kernel.trust.jwk import Jwks, PrivateJwk, PublicJwk, generate, parse_private
 from quickcomm.kernel.trust.service import GRACE_S, LEEWAY_S, LIFE_S, LONGEST, RENEW_S
@@ -348,16 +348,13 @@ def test_old_keys_are_deleted_in_the_end(services: Services) -> None:
     assert len(msgspec.json.decode(file.read_bytes(), type=Jwks).keys) == 1
 
 
-async def test_a_long_connection_ends_when_its_key_is_withdrawn(
-    services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(service, "LOOK_EVERY_S", 0.0)
+async def test_a_long_connection_ends_when_its_key_is_withdrawn(services: Services) -> None:
     dashboard, core = services.trust("dashboard"), services.trust("intelligence")
     grant = core.grant(call(token_of(dashboard.headers("intelligence"))), "dashboard")
     services.now += 86_400
     assert core.holds(grant)  # its token is long over; its key is not
     async with asyncio.TaskGroup() as tasks:
-        watching = tasks.create_task(core.ended(grant))
+        watching = tasks.create_task(core.ended(grant, look_every_s=0.0))
         services.directory.rotate()
         await asyncio.sleep(0)
         assert core.holds(grant)

@@ -40,8 +40,11 @@ class Site:
         ("dead-letters.list", ["run/up.sock"]),
     ],
 )
-def test_where_there_are_services_the_one_is_asked_that_knows(tmp_path: Path, command: str, sockets: list[str]) -> None:
-    assert Site(tmp_path).asked(command) == sockets
+def test_where_there_are_services_the_one_is_asked_that_knows(
+    tmp_path_factory: pytest.TempPathFactory, command: str, sockets: list[str]
+) -> None:
+    # A short name: with a longer one the sockets would be elsewhere.
+    assert Site(tmp_path_factory.mktemp("s")).asked(command) == sockets
 
 
 def test_a_monolith_knows_everything(tmp_path: Path) -> None:

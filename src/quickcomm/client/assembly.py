@@ -35,9 +35,16 @@ class _Waiting(msgspec.Struct, kw_only=True):
 
 
 class Assembly:
-    """`done` is called once for each utterance, at its receipt or `RECEIPT_WAIT_S` after its insights."""
+    """`done` is called once for each utterance, at its receipt or `receipt_wait_s` after its insights."""
 
-    def __init__(self, conversation_id: str, channel: str | None, done: Callable[[UtteranceReport], None]) -> None:
+    def __init__(
+        self,
+        conversation_id: str,
+        channel: str | None,
+        done: Callable[[UtteranceReport], None],
+        receipt_wait_s: float = RECEIPT_WAIT_S,
+    ) -> None:
+        self._receipt_wait_s = receipt_wait_s
         self._conversation_id = conversation_id
         self._channel = channel
         self._done = done
@@ -66,7 +73,7 @@ class Assembly:
             self._report(event.utterance_id)
         elif waiting.timer is None:
             loop = asyncio.get_running_loop()
-            waiting.timer = loop.call_later(RECEIPT_WAIT_S, self._report, event.utterance_id)
+            waiting.timer = loop.call_later(self._receipt_wait_s, self._report, event.utterance_id)
 
     def close(self) -> None:
         """No more events will come: what has its insights is reported as it is."""

@@ -9,7 +9,7 @@ from typing import Final
 
 import msgspec
 
-from quickcomm.client.assembly import Assembly, UtteranceReport
+from quickcomm.client.assembly import RECEIPT_WAIT_S, Assembly, UtteranceReport
 from quickcomm.client.audio_client import AudioClient
 from quickcomm.client.device import DeviceSource
 from quickcomm.client.events import Disconnected, Ended, Event, Ready
@@ -38,6 +38,7 @@ class IngestOptions(msgspec.Struct, frozen=True, kw_only=True):
     raw: AudioFormat = AudioFormat()
     together: bool = False
     conversation_id: str | None = None
+    receipt_wait_s: float = RECEIPT_WAIT_S
     resume_token: str | None = None
     patience: Patience = Patience()
 
@@ -140,7 +141,7 @@ class Ingest:
             utterances += 1
             self._report(report)
 
-        assembly = Assembly(conversation_id, self._options.channel, told)
+        assembly = Assembly(conversation_id, self._options.channel, told, self._options.receipt_wait_s)
         try:
             async with client.stream() as events:
                 async for event in events:

@@ -17,6 +17,7 @@ from quickcomm.edge.model.routes import ROUTES, Purpose, route_configuration
 from quickcomm.edge.model.settings import EdgeSettings
 from quickcomm.edge.model.tracing import collector
 from quickcomm.edge.ports import EdgeControl, Listening
+from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import ConfigurationError
 
 CONFIRM_EVERY_S: Final = 0.02
@@ -94,10 +95,10 @@ class Edge:
         self._wanted[f"sds.{CERTIFICATE}.version_text"] = self._certificate.version
         return True
 
-    async def watch_certificate(self) -> None:
+    async def watch_certificate(self, clock: Clock) -> None:
         """Until cancelled. One that is no good is told of, and the old one stays."""
         while True:
-            await asyncio.sleep(CERTIFICATE_EVERY_S)
+            await clock.sleep(CERTIFICATE_EVERY_S)
             try:
                 if self.refresh_certificate():
                     log.info("edge.certificate_replaced")

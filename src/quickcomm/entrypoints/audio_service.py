@@ -51,7 +51,7 @@ class AudioService:
         self._settings = settings
         self._clock = SystemClock()
         self._bus = RedisBus(redis_url, self._clock)
-        self._watch = ServerWatch(self._bus, UNACKNOWLEDGED)
+        self._watch = ServerWatch(self._bus, self._clock, UNACKNOWLEDGED)
         self._key_store = key_store(redis_url, None, self._clock)
         self._keys = Authenticator(self._key_store, self._clock, settings.keys)
         self._trust = trust_of(settings.trust)

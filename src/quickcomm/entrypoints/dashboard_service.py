@@ -51,7 +51,7 @@ class DashboardService:
         self._clock = SystemClock()
         self._database = Database(settings.dashboard.database_url or site.dashboard.database)
         self._bus = RedisBus(settings.redis_url, self._clock)
-        self._watch = ServerWatch(self._bus, BEHIND)
+        self._watch = ServerWatch(self._bus, self._clock, BEHIND)
         self._key_store = key_store(settings.redis_url, None, self._clock)
         registry = DirectoryRegistry(Path(place.registry))
         self._instances = Instances(registry, trust_of(settings.trust), self._clock, settings.budgets)

@@ -51,10 +51,13 @@ def check_shape(directory: DataDirectory, shape: str) -> None:
         )
 
 
-async def settle(directory: DataDirectory, url: str, *, anew: bool = False, prefix: str = PREFIX) -> None:
+async def settle(
+    directory: DataDirectory, url: str, *, anew: bool = False, prefix: str = PREFIX, retry_s: float = RETRY_S
+) -> None:
     """Have everything in that Valkey, moved there if need be. The caller owns the directory.
 
-    Waits for a server that is away. `anew`: what the server has is deleted before.
+    Waits for a server that is away. `anew`: what the server has is deleted before. `retry_s`: the pause before
+    an unavailable server is tried again.
 
     Raises:
         ElsewhereError: the server has another directory's data, or not what this directory had moved.
@@ -72,7 +75,7 @@ async def settle(directory: DataDirectory, url: str, *, anew: bool = False, pref
                 if not waiting:
                     log.warning("store.away", error=str(error))
                 waiting = True
-                await asyncio.sleep(RETRY_S)
+                await asyncio.sleep(retry_s)
     finally:
         await link.aclose()
 

@@ -4,7 +4,6 @@ A put is one request, and the object is there as a whole or not at all. Utteranc
 bucket which does not answer must not hold them up: it is given little time, and then left alone for a moment.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -50,7 +49,7 @@ class Bucket:
         if self._clock.monotonic() < self._away_until:
             raise BucketError("The bucket did not answer a moment ago.")
         try:
-            async with asyncio.timeout(PUT_WITHIN_S):
+            async with self._clock.timeout(PUT_WITHIN_S):
                 await self._store.put_async(name, content)
         except (BaseError, OSError) as error:  # obstore has a `FileNotFoundError` of its own for a bucket that is none
             self._away_until = self._clock.monotonic() + LEFT_ALONE_S

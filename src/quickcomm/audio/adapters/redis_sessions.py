@@ -4,7 +4,6 @@ Used where monolith and services run side by side, so that a conversation can go
 conversation and the partitions of the bus lie on one server; a cluster is not supported. Keys: docs/adr/0012.
 """
 
-import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
@@ -386,7 +385,7 @@ class RedisSessions:
                 return await call(), repeated
             except BusUnavailableError:
                 repeated = True
-                await asyncio.sleep(wait)
+                await self._clock.sleep(wait)
         return await call(), repeated
 
 

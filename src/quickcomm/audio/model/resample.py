@@ -63,4 +63,3 @@ class Resampler:
 
 RESAMPLERS: Final = {rate: Resampler(rate) for rate in RATES}
 MAX_HISTORY: Final = max(resampler.history for resampler in RESAMPLERS.values())
-

@@ -45,7 +45,7 @@ class Conversation:
         """The utterance before the next one, where this process has published it."""
         self._outlet: Outlet | None = None
         self._unanswered = set(stored.unanswered)
-        self._due = ReceiptsDue()
+        self._due = ReceiptsDue(tools.clock)
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         self._room = asyncio.Event()
@@ -238,7 +238,7 @@ class Conversation:
                 raise
             except QuickCommError as error:  # a full disk, say: nothing is acked, so nothing is lost
                 log.warning("conversation.store_failed", conversation_id=self.id, error=str(error))
-                await asyncio.sleep(RETRY_S)
+                await self._tools.clock.sleep(RETRY_S)
                 self._wake.set()
         self.release()
 

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Container
 from typing import Final
 
+from quickcomm.kernel.clock import Clock
+
 RECEIPTS_WITHIN_S: Final = 2.0
 MOST: Final = 64
 """Utterances without a receipt that are remembered; of more, the newest."""
@@ -12,7 +14,8 @@ MOST: Final = 64
 class ReceiptsDue:
     """Of utterances that this process has published."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._due: dict[str, None] = {}
         self._news = asyncio.Event()
 
@@ -33,7 +36,7 @@ class ReceiptsDue:
     async def wait(self, unanswered: Container[str], wanted: Callable[[], bool]) -> int:
         """Until they are there, or it takes too long; how many are missing. Without insights there is no receipt."""
         try:
-            async with asyncio.timeout(RECEIPTS_WITHIN_S):
+            async with self._clock.timeout(RECEIPTS_WITHIN_S):
                 while wanted() and any(identifier not in unanswered for identifier in self._due):
                     self._news.clear()
                     await self._news.wait()

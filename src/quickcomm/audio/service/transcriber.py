@@ -143,7 +143,7 @@ class Transcriber:
     async def _decode(self, batch: Sequence[Job]) -> None:
         began = self._clock.now_ns()
         try:
-            async with asyncio.timeout(ENGINE_DEADLINE_S):
+            async with self._clock.timeout(ENGINE_DEADLINE_S):
                 transcripts = await self._call([job.clip for job in batch])
             if len(transcripts) != len(batch):
                 raise EngineError(f"{len(transcripts)} transcripts came back for {len(batch)} clips.")  # noqa: TRY301

@@ -47,7 +47,7 @@ class Instances:
         """`budget`: until an instance has told another one."""
         self._trust = trust
         self._links = Links(registry, trust, LINKED)
-        self._questions = Questions(registry, trust, ASKED)
+        self._questions = Questions(registry, trust, ASKED, clock)
         self._overview = Overview(clock, budget)
         self._direct = Direct()
 

@@ -1,6 +1,5 @@
 """Asks the service that knows: prompt versions, costs, words about a shift. Short, and with words for its absence."""
 
-import asyncio
 from typing import Final, TypeVar
 
 import aiohttp
@@ -10,6 +9,7 @@ import structlog
 from quickcomm.contracts.prompts import PromptsView
 from quickcomm.contracts.questions import NARRATIVE, PROMPTS, USAGE, Narrated, ToNarrate
 from quickcomm.contracts.usage import UsageReport
+from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import Instance, Registry
 from quickcomm.kernel.errors import MALFORMED, BusyError, QuickCommError
 from quickcomm.kernel.http import traced_client
@@ -30,11 +30,12 @@ class AwayError(BusyError):
 
 
 class Questions:
-    def __init__(self, registry: Registry, trust: Trust, modules: frozenset[str]) -> None:
+    def __init__(self, registry: Registry, trust: Trust, modules: frozenset[str], clock: Clock) -> None:
         """`modules`: those whose instances know."""
         self._registry = registry
         self._trust = trust
         self._modules = modules
+        self._clock = clock
         self._clients: dict[Instance, aiohttp.ClientSession] = {}
 
     async def prompts(self) -> PromptsView:
@@ -53,7 +54,7 @@ class Questions:
         body = msgspec.json.encode(ToNarrate(site=site, facts=facts))
         for instance in self._found():
             try:
-                async with asyncio.timeout(WORDS_S):
+                async with self._clock.timeout(WORDS_S):
                     return (await self._ask(instance, "POST", NARRATIVE, Narrated, body=body)).text
             except (aiohttp.ClientError, OSError, TimeoutError, QuickCommError) as error:
                 log.info("questions.no_words", instance=instance.name, error=str(error)[:200])
@@ -79,7 +80,7 @@ class Questions:
     async def _get(self, path: str, query: dict[str, str], kind: type[T], what: str) -> T:
         for instance in self._found():
             try:
-                async with asyncio.timeout(ANSWER_S):
+                async with self._clock.timeout(ANSWER_S):
                     return await self._ask(instance, "GET", path, kind, query=query)
             except (aiohttp.ClientError, OSError, TimeoutError, QuickCommError) as error:
                 log.info("questions.no_answer", instance=instance.name, path=path, error=str(error)[:200])

@@ -1,6 +1,5 @@
 """Shift reports: the numbers from the store, words about them from a narrator who may use no other numbers."""
 
-import asyncio
 from collections import OrderedDict
 from typing import Final
 
@@ -56,7 +55,7 @@ class ShiftReports:
         if told is not None:
             return told
         try:
-            async with asyncio.timeout(NARRATOR_WITHIN_S):
+            async with self._clock.timeout(NARRATOR_WITHIN_S):
                 text = await self._narrator(site, known)
         except TimeoutError:
             text = None

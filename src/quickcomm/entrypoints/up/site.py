@@ -156,7 +156,7 @@ class Topology:
             background = [
                 tasks.create_task(self._watch_supervisor(), name="topology:supervisor"),
                 tasks.create_task(stream.follow(), name="topology:stream"),
-                tasks.create_task(self._edge.watch_certificate(), name="topology:certificate"),
+                tasks.create_task(self._edge.watch_certificate(self._clock), name="topology:certificate"),
             ]
             fleet.begin(tools, tasks)
             async with admin_socket(Control(running), self._layout.control):

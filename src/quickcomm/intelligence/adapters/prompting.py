@@ -33,7 +33,7 @@ class Prompting:
         source = _read(path)
         store = SqlPrompts(database)
         self.pack = pack
-        self.prompts = DeployedPrompts(store, make(source, str(path)), make)
+        self.prompts = DeployedPrompts(store, make(source, str(path)), make, clock)
         self.desk = PromptDesk(store, self.prompts, make, pack, clock, source)
 
     async def start(self) -> None:

@@ -155,7 +155,7 @@ class Guard:
         self._why, self._since_ns = why, since_ns
 
     async def watch(
-        self, probe: Callable[[], Awaitable[None]], sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self, probe: Callable[[], Awaitable[None]], sleep: Callable[[float], Awaitable[None]] | None = None
     ) -> None:
         """Probe at the start and while there is trouble, until cancelled: to find out that it is down, or back."""
         await self._probe(probe)
@@ -163,7 +163,7 @@ class Guard:
             await self._trouble.wait()
             pause_s = FIRST_PROBE_S
             while not self.well:
-                await sleep(max(pause_s, self._retry_after_s))
+                await (sleep or self._clock.sleep)(max(pause_s, self._retry_after_s))
                 await self._probe(probe)
                 pause_s = min(pause_s * SLOWDOWN, SLOWEST_PROBE_S)
             self._trouble.clear()

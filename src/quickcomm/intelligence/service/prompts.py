@@ -1,6 +1,5 @@
 """Which prompt version a conversation has now: what the store says, read again each second, sticky by bucket."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -10,6 +9,7 @@ import structlog
 from quickcomm.contracts.identity import bucket
 from quickcomm.intelligence.ports import PromptDeployment, PromptStore, StoredPrompt
 from quickcomm.intelligence.service.prompt_version import PromptVersion
+from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import ConfigurationError, NotFoundError, QuickCommError
 
 POLL_S: Final = 1.0
@@ -35,7 +35,8 @@ class InForce(msgspec.Struct, frozen=True, kw_only=True):
 class DeployedPrompts:
     """Implements `ports.Prompts`. One a process; `run` keeps it level with the store."""
 
-    def __init__(self, store: PromptStore, built_in: PromptVersion, make: Make) -> None:
+    def __init__(self, store: PromptStore, built_in: PromptVersion, make: Make, clock: Clock) -> None:
+        self._clock = clock
         self._store = store
         self._make = make
         self.built_in = built_in
@@ -80,7 +81,7 @@ class DeployedPrompts:
                 log.info("prompts.in_force", live=now.live.id, canary=now.canary and now.canary.id, weight=now.weight)
                 if now.problem:
                     log.warning("prompts.broken", problem=now.problem)
-            await asyncio.sleep(POLL_S)
+            await self._clock.sleep(POLL_S)
 
     def version(self, prompt: StoredPrompt) -> PromptVersion:
         """Raises `ConfigurationError` where the stored text is no prompt (any more)."""

@@ -67,7 +67,7 @@ class Renewal:
         """Begin no more; what is left is owed after the restart."""
         self._stopped = True
 
-    async def run(self, minutes: float, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    async def run(self, minutes: float, sleep: Callable[[float], Awaitable[None]] | None = None) -> None:
         """Renew what is younger than `minutes` and give up what is older, until stopped or cancelled."""
         tidied = -math.inf
         while not self._stopped:
@@ -81,7 +81,7 @@ class Renewal:
             except QuickCommError as error:
                 log.warning("llm.renewal_failed", error=str(error))
             if not renewed:
-                await sleep(LOOK_EVERY_S)
+                await (sleep or self._clock.sleep)(LOOK_EVERY_S)
 
     async def renew(self, since_ns: int) -> int:
         """The oldest of them, as many as make a batch; how many were renewed."""

@@ -1,6 +1,5 @@
 """What becomes of a batch in a handler's hands: tried as a whole, then message by message. Used by every bus."""
 
-import asyncio
 import contextlib
 from collections.abc import Sequence
 from typing import Final
@@ -9,6 +8,7 @@ import msgspec
 import structlog
 
 from quickcomm.kernel.bus.port import BusUnavailableError, Delivery, Handler, RejectedError
+from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED, BusyError, UnavailableError
 from quickcomm.kernel.telemetry import tracing
 
@@ -18,7 +18,7 @@ BACKOFF_S: Final = (0.05, 0.2, 1.0, 3.0)
 log = structlog.get_logger(__name__)
 
 
-async def handle(group: str, batch: Sequence[Delivery], handler: Handler) -> list[tuple[Delivery, str]]:
+async def handle(group: str, batch: Sequence[Delivery], handler: Handler, clock: Clock) -> list[tuple[Delivery, str]]:
     """Handle the batch; what fails is tried alone, so that it cannot hold up its neighbours. Returns the failed."""
     try:
         with tracing().call(f"process {batch[0].stream}", "consumer", links=lambda: producers(batch)) as call:
@@ -35,7 +35,7 @@ async def handle(group: str, batch: Sequence[Delivery], handler: Handler) -> lis
         return []
     failed = []
     for delivery in batch:
-        reason = await _handle_alone(group, delivery, handler)
+        reason = await _handle_alone(group, delivery, handler, clock)
         if reason is not None:
             failed.append((delivery, reason))
     return failed
@@ -59,7 +59,7 @@ def producers(batch: Sequence[Delivery]) -> list[str | None]:
     return found
 
 
-async def _handle_alone(group: str, delivery: Delivery, handler: Handler) -> str | None:
+async def _handle_alone(group: str, delivery: Delivery, handler: Handler, clock: Clock) -> str | None:
     """Why it failed, or None. That bus or database take nothing now is no fault of the message, and not counted."""
     reason, attempt, waits = "", 1, False
     while attempt <= MAX_ATTEMPTS:
@@ -71,12 +71,12 @@ async def _handle_alone(group: str, delivery: Delivery, handler: Handler) -> str
             if not waits:  # each of many messages, each second, would be a flood
                 log.warning("bus.handler_waits", group=group, stream=delivery.stream, error=error.code)
             waits = True
-            await asyncio.sleep(BACKOFF_S[2])
+            await clock.sleep(BACKOFF_S[2])
         except Exception as error:  # noqa: BLE001 - kept as the dead letter's reason
             reason = f"{type(error).__name__}: {error}"
             log.warning("bus.handler_failed", group=group, stream=delivery.stream, attempt=attempt, error=reason)
             if attempt < MAX_ATTEMPTS:
-                await asyncio.sleep(BACKOFF_S[attempt - 1])
+                await clock.sleep(BACKOFF_S[attempt - 1])
             attempt += 1
         else:
             return None

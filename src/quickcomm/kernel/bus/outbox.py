@@ -50,11 +50,12 @@ class OutboxBus:
 
     def __init__(self, url: str, database: Database, clock: Clock, bus: RedisBus | None = None) -> None:
         self._database = database
+        self._clock = clock
         self._tables = SqlBus(database, clock)
         self._bus = bus or RedisBus(url, clock)
         self._sent: list[int] = []
         self._filled = asyncio.Event()
-        self._watch = ServerWatch(self._bus, "What is said is kept, and handled when it is back.")
+        self._watch = ServerWatch(self._bus, clock, "What is said is kept, and handled when it is back.")
         database.on_commit(self._wake)
 
     def migrate(self) -> None:
@@ -114,7 +115,7 @@ class OutboxBus:
                 if not waiting:
                     log.warning("outbox.waits", error=str(error))
                 waiting = True
-                await asyncio.sleep(RETRY_S)
+                await self._clock.sleep(RETRY_S)
                 continue
             waiting = False
             if not more:
@@ -123,7 +124,7 @@ class OutboxBus:
     async def _until_filled(self) -> None:
         """Nobody says so where another process has written and died."""
         try:
-            async with asyncio.timeout(LOOK_EVERY_S if self._database.shared else None):
+            async with self._clock.timeout(LOOK_EVERY_S if self._database.shared else None):
                 await self._filled.wait()
         except TimeoutError:
             return

@@ -169,7 +169,7 @@ class Consumer:
             reason = f"{batch.attempt - 1} consumers in a row stopped or died with it in hand."
             failed = [(delivery, reason) for delivery in batch.deliveries]
         else:
-            failed = await handle(self._lease.group, batch.deliveries, handler)
+            failed = await handle(self._lease.group, batch.deliveries, handler, self._clock)
         await before.wait()
         await self._acknowledge(batch, failed)
         done.set()

@@ -121,8 +121,9 @@ class _Turn(NamedTuple):
 class _Acks:
     """How far a group has come, not yet written."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
+        self._clock = clock
         self._cursors: dict[_Place, int] = {}
         self._added = asyncio.Event()
 
@@ -155,7 +156,7 @@ class _Acks:
             except QuickCommError as error:  # also a database that is too busy
                 log.warning("bus.ack_failed", error=str(error))
                 self._added.set()
-                await asyncio.sleep(RETRY_S)
+                await self._clock.sleep(RETRY_S)
 
 
 class SqlBus:
@@ -174,7 +175,7 @@ class SqlBus:
     async def subscribe(self, stream: str, group: str, handler: Handler, *, overlap: int = 1) -> None:
         """Register the group and deliver to it until cancelled. A new group starts with what the stream still holds."""
         await self._database.write(lambda connection: _register(connection, stream, group))
-        acks = _Acks(self._database)
+        acks = _Acks(self._database, self._clock)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(acks.write_forever(), name=f"bus:{stream}:{group}:acks")
@@ -271,7 +272,7 @@ class SqlBus:
         self, place: _Place, batch: Sequence[Delivery], handler: Handler, turn: "_Turn", acks: "_Acks"
     ) -> None:
         """Have a batch handled; acknowledge it once those before it are."""
-        failed = await handle(place.group, batch, handler)
+        failed = await handle(place.group, batch, handler, self._clock)
         await turn.before.wait()
         cursor = batch[-1].message_id
         if failed:
@@ -287,7 +288,7 @@ class SqlBus:
                 return await self._database.read(lambda connection: _fetch(connection, stream, part, after, newest))
             except StorageError as error:
                 log.warning("bus.fetch_failed", stream=stream, error=str(error))
-                await asyncio.sleep(RETRY_S)
+                await self._clock.sleep(RETRY_S)
 
     async def _bury(self, place: _Place, cursor: int, failed: Sequence[tuple[Delivery, str]]) -> None:
         """Make dead letters of them and acknowledge up to `cursor`, in one transaction."""
@@ -302,7 +303,7 @@ class SqlBus:
                 await self._database.write(run)
             except QuickCommError as error:  # also a database that is too busy
                 log.warning("bus.ack_failed", group=place.group, stream=place.stream, error=str(error))
-                await asyncio.sleep(RETRY_S)
+                await self._clock.sleep(RETRY_S)
             else:
                 return
 

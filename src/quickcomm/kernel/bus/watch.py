@@ -1,18 +1,19 @@
 """Looks after the server behind a bus, so that people are told when it is away."""
 
-import asyncio
 from typing import Final
 
 from quickcomm.kernel.bus.redis import RedisBus
+from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 
 LOOK_EVERY_S: Final = 1.0
 
 
 class ServerWatch:
-    def __init__(self, bus: RedisBus, consequence: str) -> None:
+    def __init__(self, bus: RedisBus, clock: Clock, consequence: str) -> None:
         """`consequence`: what that means, in a sentence for operators."""
         self._bus = bus
+        self._clock = clock
         self._consequence = consequence
         self._trouble: str | None = None
 
@@ -30,4 +31,4 @@ class ServerWatch:
                 self._trouble = f"{error} {self._consequence}"
             else:
                 self._trouble = None
-            await asyncio.sleep(LOOK_EVERY_S)
+            await self._clock.sleep(LOOK_EVERY_S)

@@ -1,6 +1,5 @@
 """Looks after a database that is elsewhere, so that people are told when it is away."""
 
-import asyncio
 from typing import Final
 
 from quickcomm.kernel.clock import Clock
@@ -30,7 +29,7 @@ class DatabaseWatch:
         """Until cancelled. Of a file, everything that is written finds out: there it ends at once."""
         while self._database.shared:
             await self.look()
-            await asyncio.sleep(LOOK_EVERY_S)
+            await self._clock.sleep(LOOK_EVERY_S)
 
     async def look(self) -> None:
         """Once."""

@@ -143,10 +143,10 @@ class ServiceTrust:
         found = self._ring.find(grant.kid)
         return found is not None and found.jwk.service == grant.caller and self._now() <= end_of(found.jwk)
 
-    async def ended(self, grant: Grant) -> None:
+    async def ended(self, grant: Grant, look_every_s: float = LOOK_EVERY_S) -> None:
         """Come back once it does not hold any more. Close the WebSocket then (1008): a caller in order comes again."""
         while self.holds(grant):  # noqa: ASYNC110
-            await asyncio.sleep(LOOK_EVERY_S)  # a file that is replaced wakes nobody
+            await asyncio.sleep(look_every_s)  # a file that is replaced wakes nobody
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
