@@ -44,13 +44,13 @@ function CriticalBar({ first, count }: { first: Critical; count: number }) {
       return;
     }
     action();
-    if (count === 1) document.getElementById("main")?.focus();
+    if (count === 1) document.getElementById("main")?.focus({ preventScroll: true });
   };
   return (
     <div class="now-critical" role="region" aria-label="Critical, not acknowledged" data-testid="critical-bar" data-count={count} data-utterance-id={first.utteranceId}>
       <p>
         <b>
-          <span class="sign" aria-hidden="true">!</span> {count} critical, {task ? "not yet acknowledged" : "not yet seen"}:
+          <span class="sign" aria-hidden="true">!</span> {count} critical<span class="roomy">, {task ? "not yet acknowledged" : "not yet seen"}</span>:
         </b>{" "}
         <span data-testid="critical-words">{words}</span>
       </p>
