@@ -89,13 +89,18 @@ describe("when to sound", () => {
   });
 
   it("is anew for another one, even when the first has rung for the last time", () => {
-    const worn: Ringing = { known: new Set(["a"]), foundRung: true, rungAt: 0, rings: MAX_RINGS };
+    const worn: Ringing = { known: new Set(["a"]), foundRung: true, rungAt: 0, rings: MAX_RINGS, owed: false };
     expect(nextRing(worn)).toBeNull();
     expect(rings([[90_000, live("a", "b")], [90_000 + AGAIN_MS, live("a", "b")]], worn)).toEqual([90_000, 90_000 + AGAIN_MS]);
   });
 
-  it("is once for a burst", () => {
-    expect(rings([[0, live("a")], [500, live("a", "b")], [BURST_MS - 1, live("a", "b", "c")], [BURST_MS, live("a", "b", "c", "d")]])).toEqual([0, BURST_MS]);
+  it("is twice for a burst, for the first and for the last of it", () => {
+    const burst: [number, Unseen[]][] = [[0, live("a")], [500, live("a", "b")], [BURST_MS - 1, live("a", "b", "c")]];
+    expect(rings([...burst, [BURST_MS, live("a", "b", "c")], [BURST_MS + AGAIN_MS - 1, live("a", "b", "c")]])).toEqual([0, BURST_MS]);
+  });
+
+  it("is not owed any more for what was acknowledged meanwhile", () => {
+    expect(rings([[0, live("a")], [500, live("a", "b")], [1_000, []], [BURST_MS, []], [2 * BURST_MS, []]])).toEqual([0]);
   });
 
   it("is once after a load, however slowly the cards come in, and not once a card", () => {

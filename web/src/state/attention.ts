@@ -18,7 +18,7 @@ export const TASKLESS_MS = 12 * 3_600_000;
 export const AGAIN_MS = 20_000;
 /** The first time included: two minutes of reminders, then the bar and the title have to do. */
 export const MAX_RINGS = 6;
-/** What comes in one burst rings once. */
+/** Two sounds are never closer: of a burst, the last one rings at its end. */
 export const BURST_MS = 3_000;
 
 const ofTask = (card: Card, task: Task): Critical => ({
@@ -66,9 +66,11 @@ export interface Ringing {
   foundRung: boolean;
   rungAt: number | null;
   rings: number;
+  /** Something new came too soon after a sound to have one of its own. */
+  owed: boolean;
 }
 
-export const SILENT: Ringing = { known: new Set(), foundRung: false, rungAt: null, rings: 0 };
+export const SILENT: Ringing = { known: new Set(), foundRung: false, rungAt: null, rings: 0, owed: false };
 
 /** After a new connection: what happened meanwhile may ring once. */
 export const reconnected = (ringing: Ringing): Ringing => ({ ...ringing, foundRung: false });
@@ -89,22 +91,18 @@ export interface Step {
 /** Called whenever something changes, and when `nextRing` is due. */
 export function step(before: Ringing, unseen: readonly Unseen[], now: number): Step {
   const known = new Set(unseen.map((each) => each.key));
-  if (unseen.length === 0) return { ringing: { ...before, known, rungAt: null, rings: 0 }, ring: false, fresh: [] };
+  if (unseen.length === 0) return { ringing: { ...SILENT, known, foundRung: before.foundRung }, ring: false, fresh: [] };
   const unknown = unseen.filter((each) => !before.known.has(each.key));
   const fresh = unknown.filter((each) => each.live || !before.foundRung).map((each) => each.key);
   const foundRung = before.foundRung || unknown.some((each) => !each.live);
-  const next = { ...before, known, foundRung };
-  const burst = before.rungAt !== null && now - before.rungAt < BURST_MS;
-  if (fresh.length > 0) {
-    return burst
-      ? { ringing: { ...next, rings: 1 }, ring: false, fresh }
-      : { ringing: { ...next, rungAt: now, rings: 1 }, ring: true, fresh };
-  }
-  const due = nextRing(before);
+  const next = { ...before, known, foundRung, owed: before.owed || fresh.length > 0 };
+  const due = nextRing(next);
   if (due === null || now < due) return { ringing: next, ring: false, fresh };
-  return { ringing: { ...next, rungAt: now, rings: before.rings + 1 }, ring: true, fresh };
+  return { ringing: { ...next, rungAt: now, rings: next.owed ? 1 : before.rings + 1, owed: false }, ring: true, fresh };
 }
 
-/** When to remind again, in ms since the epoch; null: not by itself. */
-export const nextRing = ({ rungAt, rings }: Ringing): number | null =>
-  rungAt === null || rings >= MAX_RINGS ? null : rungAt + AGAIN_MS;
+/** When the next sound is due, in ms since the epoch; null: not by itself. */
+export function nextRing({ rungAt, rings, owed }: Ringing): number | null {
+  if (owed) return rungAt === null ? 0 : rungAt + BURST_MS;
+  return rungAt === null || rings >= MAX_RINGS ? null : rungAt + AGAIN_MS;
+}

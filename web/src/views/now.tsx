@@ -123,7 +123,7 @@ export function Now() {
       <div class="now-alarms" role="status" data-testid="alarms">
         {gravest && <AlarmRow gravest={gravest} count={wrong.length} beside={first !== undefined} />}
       </div>
-      {quiet && app.connection.value === "live" && <p class="all-well">Nothing needs you now: no alarm, and each critical card is in hand.</p>}
+      {quiet && app.connection.value === "live" && <p class="all-well" data-testid="all-well">Nothing needs you now: no alarm, and each critical card is in hand.</p>}
     </div>
   );
 }
