@@ -162,7 +162,7 @@ async def live(request: web.Request) -> web.WebSocketResponse:
 
 
 async def control(request: web.Request) -> web.Response:
-    """`/dev?degraded=1&alarm=text&code=cards.late,audio.away&drop=1`: misbehave while a page looks on; answers with what was painted."""
+    """`/dev?degraded=1&alarm=text&code=a,b&drop=1`: misbehave while a page looks on; answers with what was painted."""
     pretence = request.app[PRETENCE]
     if "degraded" in request.query:
         pretence.degraded = request.query["degraded"] == "1"

@@ -24,6 +24,7 @@ CRIB = "needs a baby crib"
 SMOKE = "smoke coming from under the door"
 PAINTED = 'quickcomm_stage_seconds_count{stage="painted"}'
 LATE_MS = 4_000
+IN_HAND = '[data-testid="task"][data-status="acknowledged"][aria-busy="false"]'
 BEHIND = {"code": CODE, "message": "Running behind: cards come about 3 s late.", "since": ""}
 NO_MODEL = {"code": "language_model", "message": "Understanding (classify): It does not answer.", "since": ""}
 DEAF = {"code": "audio.away", "message": "The audio service is away.", "since": ""}
@@ -53,7 +54,7 @@ async def test_pages_that_open_on_a_quiet_site_count_no_paint_and_raise_no_alarm
     for screen in screens:
         await expect(screen.card(live)).to_have_attribute("data-revision", "1")
     async with asyncio.timeout(EVENTUALLY_S):
-        while (now := await painted(hotel.server)) < before + len(screens):
+        while (now := await painted(hotel.server)) < before + len(screens):  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.05)
     assert now == before + len(screens)
     for screen in screens:
@@ -125,7 +126,7 @@ async def test_alarms_and_a_critical_come_and_go_and_move_nothing(
     await hotel.say("housekeeping", TOWELS, SPILL)
     await expect(screen.get("card")).to_have_count(3)
     await expect(screen.get("channel-tile")).to_have_count(0)
-    await expect(screen.page.locator('[data-testid="task"][data-status="acknowledged"][aria-busy="false"]')).to_have_count(1)
+    await expect(screen.page.locator(IN_HAND)).to_have_count(1)
     calm = await places(screen)
 
     wrong.alarms = [BEHIND]
@@ -150,7 +151,7 @@ async def test_alarms_and_a_critical_come_and_go_and_move_nothing(
     wrong.alarms = []
     await expect(alarm).to_have_count(0)
     await expect(screen.get("critical-bar")).to_have_count(0)
-    await expect(screen.page.locator('[data-testid="task"][data-status="acknowledged"][aria-busy="false"]')).to_have_count(1)
+    await expect(screen.page.locator(IN_HAND)).to_have_count(1)
     assert await places(screen) == calm
 
 

@@ -1,4 +1,4 @@
-"""The one alarm about lateness: whether cards come late now, in plain words; the stages are left to the Health panel."""
+"""The one alarm about lateness: whether cards come late now, in plain words. Stages are the Health panel's."""
 
 from statistics import median
 from typing import Final
