@@ -82,7 +82,7 @@ async def test_cards_that_come_late_are_one_line_and_the_pill_agrees(browser: Br
 
 
 class Wrong:
-    """Alarms put into what a real server says."""
+    """Other alarms in what a real server says."""
 
     def __init__(self) -> None:
         self.alarms: list[dict[str, str]] = []
@@ -97,7 +97,7 @@ class Wrong:
         def down(message: str | bytes) -> None:
             event: dict[str, Any] = json.loads(message)
             if "health" in event:
-                event["health"]["alarms"] += self.alarms
+                event["health"]["alarms"] = self.alarms
             client.send(json.dumps(event))
 
         server.on_message(down)
