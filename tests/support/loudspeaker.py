@@ -1,16 +1,22 @@
 """What a page would make people hear and see outside of it: counted, for a machine without a loudspeaker."""
 
+import asyncio
 from typing import Final
 
 import msgspec
 from playwright.async_api import Page, expect
+from tests.support.page import PATIENCE_MS
 
 NOTES: Final = 3
 """Of one sound."""
 _COUNT: Final = """
-window.counted = { notes: 0, asked: 0, told: [] };
+window.counted = { notes: 0, asked: 0, told: [], heard: () => undefined };
 const start = OscillatorNode.prototype.start;
-OscillatorNode.prototype.start = function (...at) { window.counted.notes += 1; return start.apply(this, at); };
+OscillatorNode.prototype.start = function (...at) {
+  window.counted.notes += 1;
+  window.counted.heard();
+  return start.apply(this, at);
+};
 window.Notification = class {
   static get permission() { return localStorage.getItem('test.permission') ?? 'default'; }
   static async requestPermission() {
@@ -22,6 +28,11 @@ window.Notification = class {
   close() {}
 };
 """
+
+_UNTIL: Final = """(notes) => new Promise((done) => {
+  counted.heard = () => { if (counted.notes >= notes) done(null); };
+  counted.heard();
+})"""
 
 
 class Loudspeaker(msgspec.Struct, frozen=True):
@@ -35,7 +46,8 @@ class Loudspeaker(msgspec.Struct, frozen=True):
 
     async def until_sounds(self, times: int) -> None:
         """Wait until it has sounded so often; on a slow machine there may be a reminder more."""
-        await self.page.wait_for_function(f"counted.notes >= {times * NOTES}")
+        async with asyncio.timeout(PATIENCE_MS / 1_000):
+            await self.page.evaluate(_UNTIL, times * NOTES)
 
     async def told(self) -> list[str]:
         """The notifications, with their texts."""
