@@ -5,6 +5,7 @@ import itertools
 import socket as sockets
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.dashboard_site import START_NS, Site, events, found, heard, insight, running, until
@@ -201,20 +202,50 @@ async def test_captions_reach_only_who_watches(site: Site) -> None:
         assert (await events(socket, "caption"))["channel"] == "security"
 
 
-async def test_painted_is_kept(site: Site) -> None:
-    await site.say(heard(0, "first"), insight("chatter"))
-    async with site.live() as socket:
+async def report_painted(socket: Any, utterance_id: str, painted_ms: float) -> None:
+    """Return when the server has heard it."""
+    await socket.send_json({"type": "painted", "utterance_id": utterance_id, "revision": 1, "painted_ms": painted_ms})
+    await socket.send_str("nonsense")
+    await events(socket, "error")
+
+
+def paints(site: Site) -> int:
+    """How many reports the percentiles of the last minutes are made of."""
+    return next((stage.count for stage in site.dashboard.stages if stage.stage == "painted"), 0)
+
+
+async def test_painted_is_kept_of_what_was_pushed_live_and_counts_once(site: Site) -> None:
+    async with site.live() as socket, site.live() as other:
+        await events(socket, "hello")
+        await events(other, "hello")
+        await site.say(heard(0, "first"), insight("chatter"))
         card = (await events(socket, "card"))["card"]
-        await socket.send_json(
-            {"type": "painted", "utterance_id": card["utterance_id"], "revision": 1, "painted_ms": 812.5}
-        )
-        await socket.send_str("nonsense")
-        await events(socket, "error")
+        await events(other, "card")
+        for ms in (812.5, 9_000):
+            await report_painted(socket, card["utterance_id"], ms)
+        assert paints(site) == 1
+        await report_painted(other, card["utterance_id"], 20)
+        assert paints(site) == 2, "each page is asked"
     await site.dashboard.drain()
     painted = await site.database.read(
         lambda connection: connection.exec_driver_sql("SELECT painted_ms FROM dashboard_utterances").scalar()
     )
     assert painted == 812.5
+
+
+async def test_a_replayed_card_is_no_measurement_of_painting(site: Site) -> None:
+    await site.say(heard(0, "first"), insight("chatter"))
+    for _ in range(3):
+        async with site.live() as socket:
+            card = (await events(socket, "card"))["card"]
+            await report_painted(socket, card["utterance_id"], 9_000)
+            await report_painted(socket, "no-such-card", 9_000)
+    assert paints(site) == 0
+    await site.dashboard.drain()
+    painted = await site.database.read(
+        lambda connection: connection.exec_driver_sql("SELECT painted_ms FROM dashboard_utterances").scalar()
+    )
+    assert painted is None
 
 
 async def test_a_client_that_does_not_read_is_cut_off_and_harms_nobody(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tests.support.server import EVENTUALLY_S, quickcomm
 from tests.support.site import Site
 from tests.support.wire import Wire, connected, new_id
 
+from quickcomm.dashboard.service.lateness import CODE as LATE
 from quickcomm.kernel.bus.redis_names import PARTITIONS, partition
 from quickcomm.kernel.telemetry.live import ENOUGH
 
@@ -46,7 +47,7 @@ async def trace_says(site: Site, utterance_id: str) -> str:
 
 
 async def page_says(site: Site) -> str:
-    """The first alarm that a page shows, once there is one: those of the system, else the stage furthest over."""
+    """What the Health panel says first, once there is something: an alarm of a part, else the stage furthest over."""
     headers = {"Authorization": f"Bearer {await asyncio.to_thread(site.key, 'read')}"}
     async with (
         asyncio.timeout(EVENTUALLY_S),
@@ -63,7 +64,9 @@ async def page_says(site: Site) -> str:
 def alarms(health: Json) -> list[str]:
     slow = [stage for stage in health["stages"] if stage["breach"] and stage["stage"] != "total"]
     slow.sort(key=lambda stage: stage["budget_ms"] - stage["p95_ms"])
-    return [*(alarm["message"] for alarm in health["alarms"]), *(stage["breach"] for stage in slow)]
+    # That cards come late is said in plain words; which stage is at fault stands below it.
+    parts = [alarm["message"] for alarm in health["alarms"] if alarm["code"] != LATE]
+    return [*parts, *(stage["breach"] for stage in slow)]
 
 
 async def say(site: Site, key: str, conversation: str, heard: asyncio.Event, go_on: asyncio.Event) -> Wire:

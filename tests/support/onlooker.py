@@ -9,6 +9,8 @@ from typing import Any, Final
 import aiohttp
 from tests.support.server import Server
 
+from quickcomm.dashboard.service.lateness import CODE as LATE
+
 Json = dict[str, Any]
 AGAIN_S: Final = 0.1
 WITHIN_S: Final = 60.0
@@ -16,7 +18,10 @@ WITHIN_S: Final = 60.0
 
 
 class Onlooker:
-    """`cards`: the newest of each utterance. `alarms`: the messages of those that there are now, by code."""
+    """`cards`: the newest of each utterance. `alarms`: the messages of those that there are now, by code.
+
+    Without the one about lateness: what is streamed faster than it is spoken comes late, and no part is at fault.
+    """
 
     def __init__(self) -> None:
         self.cards: dict[str, Json] = {}
@@ -62,7 +67,8 @@ class Onlooker:
         health = event["health"] if event["type"] in {"hello", "health"} and "health" in event else event
         if "alarms" in health:
             self.health = health
-            self.alarms = {alarm["code"]: alarm["message"] for alarm in health["alarms"]}
+            told = {alarm["code"]: alarm["message"] for alarm in health["alarms"]}
+            self.alarms = {code: message for code, message in told.items() if code != LATE}
         await self._tell(connected=True)
 
     async def _tell(self, *, connected: bool) -> None:

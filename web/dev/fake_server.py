@@ -162,12 +162,13 @@ async def live(request: web.Request) -> web.WebSocketResponse:
 
 
 async def control(request: web.Request) -> web.Response:
-    """`/dev?degraded=1&alarm=text&drop=1`: misbehave while a page looks on; answers with what was painted."""
+    """`/dev?degraded=1&alarm=text&code=a,b&drop=1`: misbehave while a page looks on; answers with what was painted."""
     pretence = request.app[PRETENCE]
     if "degraded" in request.query:
         pretence.degraded = request.query["degraded"] == "1"
     if "alarm" in request.query:
-        pretence.alarms = [{"code": "stt.slow", "message": request.query["alarm"], "since": stamp()}]
+        codes = request.query.get("code", "stt.slow").split(",") if request.query["alarm"] else []
+        pretence.alarms = [{"code": code, "message": request.query["alarm"], "since": stamp()} for code in codes]
     if "say" in request.query:
         await pretence.say(int(request.query["say"]), slowly=False)
     if "drop" in request.query:

@@ -1,6 +1,8 @@
 /** Where the page starts: the key leaves the address first, then the session is looked for, then the page is drawn. */
 import { render } from "preact";
+import { startAttending } from "./live/attend";
 import { begin, takeKeyFromAddress } from "./live/client";
+import { rememberSound } from "./live/sound";
 import * as app from "./state/app";
 import { followAddress } from "./state/route";
 import "./styles/base.css";
@@ -12,6 +14,7 @@ import "./styles/views.css";
 import "./styles/prompts.css";
 import "./styles/reports.css";
 import "./styles/narrow.css";
+import "./styles/now.css";
 import { App } from "./views/app";
 
 const CLOCK_MS = 5000;
@@ -25,6 +28,8 @@ followAddress(() => {
 });
 window.setInterval(() => (app.now.value = Date.now()), CLOCK_MS);
 
+rememberSound();
+startAttending();
 const root = document.getElementById("app");
 if (root) render(<App />, root);
 started = true;

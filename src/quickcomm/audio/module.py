@@ -40,6 +40,7 @@ from quickcomm.kernel.telemetry import tracing
 
 GROUP: Final = "audio"
 STUCK_AFTER_S: Final = 10.0
+STT_BEHIND: Final = "audio.stt_behind"
 RETRY_S: Final = 1.0
 PURGE_TURN_S: Final = 3_000
 """Shorter than the hour after which everybody tries again."""
@@ -191,7 +192,8 @@ class Audio:
         ]
         waiting = self._transcriber.oldest_wait_s
         if waiting >= STUCK_AFTER_S:
-            alarms.append(("audio.stt_behind", f"Speech waits {waiting:.0f} s to be written down."))
+            said = f"Running behind: what was said {waiting:.0f} s ago is not written down yet."
+            alarms.append((STT_BEHIND, said))
         return AudioHealth(
             sessions=len(self._manager.conversations),
             stt_backlog_s=round(self._transcriber.backlog_s, 1),

@@ -28,6 +28,7 @@ from quickcomm.dashboard.ports import (
     Neighbours,
     OnReceipt,
 )
+from quickcomm.dashboard.service.lateness import Lateness
 from quickcomm.dashboard.service.reporting import ShiftReports
 from quickcomm.dashboard.service.service import DashboardService
 from quickcomm.kernel.bus import Bus
@@ -82,13 +83,14 @@ class Dashboard:
         neighbours = neighbours or Neighbours()
         self._database = database
         self._bus = bus
-        self._hub = Hub(settings.live_clients, settings.live_queue)
+        self._hub = Hub(settings.live_clients, settings.live_queue, clock)
         queries = SqlQueries(database)
         self._reports = ShiftReports(SqlReports(database), clock, neighbours.narrator)
         stages = LiveStages(clock, neighbours.budget)
         self._service = DashboardService(SqlStore(database), self._hub, clock, on_receipt, stages)
         self._waterfalls = Waterfalls(database, neighbours.budget)
-        self._live = LiveFeed(self._hub, queries, self._service, keys, health, settings)
+        lateness = Lateness(clock, stages)
+        self._live = LiveFeed(self._hub, queries, self._service, keys, lambda: lateness.told(health()), settings)
         self._rest = Rest(
             queries,
             self._service,

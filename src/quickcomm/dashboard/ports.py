@@ -177,7 +177,7 @@ class Commands(Protocol):
     async def edit_task(self, site: str, task_id: str, action: Action, *, by: str, assignee: str | None) -> Task: ...
 
     def painted(self, site: str, utterance_id: str, painted_ms: float) -> None:
-        """The browser reports that a card is on the screen. Never blocks."""
+        """Record that a browser shows a card that was pushed to it just now. Never blocks."""
         ...
 
 

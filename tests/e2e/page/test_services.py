@@ -95,7 +95,8 @@ async def test_while_intelligence_is_away_the_page_says_so_and_is_whole_again_by
     os.kill(understands.pid, signal.SIGSTOP)  # it hangs: nobody answers, and nobody starts another one
     try:
         away = screen.page.locator(f'[data-testid="alarm"][data-code="{away_code(UNDERSTANDS)}"]')
-        await expect(away).to_contain_text("intelligence service is away")
+        await expect(away).to_contain_text("New cards are not sorted")
+        await expect(screen.get("health-alarm").first).to_contain_text("intelligence service is away")
         await expect(screen.get("connection")).to_have_attribute("data-state", "live")
         await expect(screen.card(first)).to_be_visible()
         await screen.get("nav-prompts").click()

@@ -19,6 +19,8 @@ let helloChange = 0;
 const announced = new Set<string>();
 
 export const after = (): number | null => lastChange;
+/** Whether its danger came while the page was connected; what is replayed was there before. */
+export const cameLive = (id: string): boolean => announced.has(id);
 
 /** Called after a hello, when its state is in place. */
 let onHello: (reset: boolean) => void = () => undefined;
@@ -88,8 +90,11 @@ function apply(message: LiveMessage, receivedAt: number): void {
       reached(message.card.change);
       app.caughtUp.value = true;
       recallCard(message.card, Date.now());
-      awaitPaint(entry, receivedAt);
-      if (message.card.change > helloChange) announce(message.card);
+      // A replayed card says how long a load takes, not how long people wait for what is said.
+      if (message.card.change > helloChange) {
+        awaitPaint(entry, receivedAt);
+        announce(message.card);
+      }
       break;
     }
     case "task":

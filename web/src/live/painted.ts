@@ -23,6 +23,12 @@ export const cardMounted = (id: string): (() => void) => {
   return () => mounted.delete(id);
 };
 
+/** Since when the page is in sight: one in the background is not painted, and its cards do not come late for it. */
+let visibleSince = 0;
+document.addEventListener("visibilitychange", () => {
+  visibleSince = document.hidden ? Infinity : performance.now();
+});
+
 /** Called in the frame in which the card is put into the document; the second frame from here comes after its paint. */
 export function awaitPaint(entry: Entry, receivedAt: number): void {
   if (document.hidden) return;
@@ -37,7 +43,7 @@ function settle(now: number): void {
   waiting = [];
   scheduled = false;
   for (const { entry, revision, receivedAt } of due) {
-    if (!mounted.has(entry.id)) continue;
+    if (!mounted.has(entry.id) || receivedAt < visibleSince) continue;
     const ms = Math.round(Math.max(0, now - receivedAt) * 10) / 10;
     entry.paintedMs = ms;
     report({ type: "painted", utterance_id: entry.id, revision, painted_ms: ms });

@@ -1,5 +1,6 @@
 /** The whole page: sign-in or the work, and what is read out. */
 import { useEffect } from "preact/hooks";
+import { pageTitle, unseen } from "../live/attend";
 import * as app from "../state/app";
 import { route } from "../state/route";
 import { Board, work } from "./board";
@@ -10,7 +11,8 @@ import { ModelView } from "./usage";
 import { SearchResults } from "./search";
 import { ShiftView } from "./shift";
 import { SignIn } from "./signin";
-import { Alarms, Top } from "./top";
+import { Now } from "./now";
+import { Top } from "./top";
 
 function Notices() {
   return (
@@ -54,10 +56,10 @@ function View() {
 function Page() {
   const load = work.value.get("") ?? { open: 0, critical: 0 };
   const site = app.session.value?.site;
+  const title = pageTitle(unseen.value.length, load.critical, load.open, site ?? "");
   useEffect(() => {
-    const mark = load.critical > 0 ? `(${load.critical} critical) ` : load.open > 0 ? `(${load.open}) ` : "";
-    document.title = `${mark}QuickComm${site ? ` · ${site}` : ""}`;
-  }, [load.critical, load.open, site]);
+    document.title = title;
+  }, [title]);
   return (
     <>
       <a class="skip" href="#main" onClick={(event) => {
@@ -68,7 +70,7 @@ function Page() {
       </a>
       <div class="head">
         <Top critical={load.critical} open={load.open} />
-        <Alarms />
+        <Now />
       </div>
       <main id="main" tabIndex={-1}>
         <View />

@@ -1,18 +1,14 @@
 /** The top of the page: where we are, search, and whether everything works. */
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { retryNow, signOut } from "../live/client";
-import { age, clockTime, duration, plural } from "../model/format";
-import { STAGES, type StageHealth } from "../model/protocol";
-import { STAGE_WORDS } from "../model/words";
+import { signOut } from "../live/client";
+import { plural } from "../model/format";
 import * as app from "../state/app";
 import { boardLink, filters, route, setSearch } from "../state/route";
+import { Health } from "./health";
+import { SoundSwitch } from "./sound";
 
 const TYPING_MS = 250;
-const ALARMS_SHOWN = 3;
-const BACKLOG_WORTH_SAYING_S = 2;
-
-const CONNECTION_WORDS = { live: "Live", connecting: "Connecting …", waiting: "Connection lost", offline: "This device is offline" };
 
 function SearchBox() {
   const field = useRef<HTMLInputElement>(null);
@@ -64,138 +60,6 @@ function SearchBox() {
   );
 }
 
-function Health() {
-  const state = app.connection.value;
-  const health = app.health.value;
-  const live = state === "live";
-  const worried = live && (health?.status === "degraded" || (health?.alarms.length ?? 0) > 0);
-  const look = live ? (worried ? "worried" : "fine") : "broken";
-  return (
-    <>
-      <button type="button" class={`pill ${look}`} popovertarget="health" data-testid="connection" data-state={state}>
-        <i class="dot" aria-hidden="true" />
-        {CONNECTION_WORDS[state]}
-        {worried && <span class="pill-note">· degraded</span>}
-      </button>
-      <div id="health" popover="auto" class="panel" role="region" aria-label="Health" data-testid="health">
-        <h2>Health</h2>
-        <dl>
-          <dt>Connection</dt>
-          <dd>{CONNECTION_WORDS[state]}</dd>
-          <dt>Conversations heard now</dt>
-          <dd data-testid="health-sessions">{health?.sessions ?? "–"}</dd>
-          <dt>Speech waiting to be written</dt>
-          <dd data-testid="health-backlog">{health ? `${health.stt_backlog_s.toFixed(1)} s` : "–"}</dd>
-          <dt>Understanding</dt>
-          <dd data-testid="health-classifier">{classifierWords()}</dd>
-          <dt>Version</dt>
-          <dd>{app.session.value?.version ?? "–"}</dd>
-        </dl>
-        {health?.budget.total !== undefined && (
-          <details>
-            <summary>Time allowed from the last word to this page: {duration(health.budget.total)}</summary>
-            <table class="budgets" data-testid="budgets">
-              <thead>
-                <tr>
-                  <th scope="col">Last minutes</th>
-                  <th scope="col">p50</th>
-                  <th scope="col">p95</th>
-                  <th scope="col">p99</th>
-                  <th scope="col">allowed</th>
-                </tr>
-              </thead>
-              <tbody>
-                {([...STAGES, "painted", "total"] as const).map((stage) => {
-                  const allowed = health.budget[stage];
-                  const lately = health.stages.find((one) => one.stage === stage);
-                  return allowed === undefined ? null : (
-                    <tr key={stage} data-stage={stage} class={lately?.breach ? "over" : ""}>
-                      <th scope="row">{STAGE_WORDS[stage]}</th>
-                      {([lately?.p50_ms, lately?.p95_ms, lately?.p99_ms] as const).map((ms, at) => (
-                        <td key={at}>{ms === undefined ? "–" : duration(ms)}</td>
-                      ))}
-                      <td>{duration(allowed)}</td>
-                    </tr>
-                  );
-                })}
-              </tbody>
-            </table>
-          </details>
-        )}
-      </div>
-    </>
-  );
-}
-
-function classifierWords(): string {
-  const classifier = app.health.value?.classifier;
-  if (!classifier) return "–";
-  const model = classifier.model ? ` (${classifier.model})` : "";
-  if (classifier.message && classifier.state !== "up") return classifier.message;
-  if (classifier.degraded) return "Running on the local classifier: the language model is away";
-  return classifier.source === "llm" ? `Language model${model}` : `Local classifier${model}`;
-}
-
-/** What an operator must know, in order of weight. Nothing is said where all is well. */
-export function Alarms() {
-  const state = app.connection.value;
-  const health = app.health.value;
-  const said: { key: string; text: string; since: string | null; grave: boolean }[] = [];
-  for (const alarm of health?.alarms ?? []) {
-    said.push({ key: alarm.code, text: alarm.message || alarm.code, since: alarm.since || null, grave: true });
-  }
-  if (health?.classifier?.degraded && !said.some((alarm) => alarm.key === "language_model")) {
-    const text = "Running on the local classifier: the language model is away. Cards made meanwhile are checked again later.";
-    said.push({ key: "classifier", text, since: null, grave: false });
-  }
-  if ((health?.stt_backlog_s ?? 0) >= BACKLOG_WORTH_SAYING_S) {
-    const text = `Speech to text is ${health?.stt_backlog_s.toFixed(1)} s behind. Cards come late.`;
-    said.push({ key: "backlog", text, since: null, grave: false });
-  }
-  const excess = (one: StageHealth): number => one.p95_ms - one.budget_ms;
-  // Those behind a slow stage wait for it: the one that is furthest over comes first.
-  const slow = (health?.stages ?? []).filter((stage) => stage.breach !== "").sort((a, b) => excess(b) - excess(a));
-  for (const stage of slow.filter((one) => one.stage !== "total" || slow.length === 1)) {
-    said.push({ key: `budget.${stage.stage}`, text: `Cards come late. ${stage.breach}`, since: null, grave: false });
-  }
-  const lost = state === "waiting" || state === "offline";
-  if (!lost && said.length === 0) return null;
-  return (
-    <div class="alarms" role="status" data-testid="alarms">
-      {lost && (
-        <p class="alarm grave" data-testid="connection-lost">
-          <span>
-            {CONNECTION_WORDS[state]}. What you see is as of {clockTime(new Date(lastLive).toISOString(), app.now.value)}; nothing new appears until it is back.
-          </span>
-          <button type="button" onClick={retryNow}>
-            Try now
-          </button>
-        </p>
-      )}
-      {said.slice(0, ALARMS_SHOWN).map((alarm) => (
-        <p key={alarm.key} class={alarm.grave ? "alarm grave" : "alarm"} data-testid="alarm" data-code={alarm.key}>
-          <span>{alarm.text}</span>
-          {alarm.since !== null && (
-            <time dateTime={alarm.since} title={alarm.since}>
-              for {age(alarm.since, app.now.value).replace("now", "a moment")}
-            </time>
-          )}
-        </p>
-      ))}
-      {said.length > ALARMS_SHOWN && <p class="alarm">And {plural(said.length - ALARMS_SHOWN, "more alarm")}.</p>}
-    </div>
-  );
-}
-
-let lastLive = Date.now();
-app.connection.subscribe((state) => {
-  if (state !== "live") return;
-  lastLive = Date.now();
-});
-app.health.subscribe(() => {
-  lastLive = Date.now();
-});
-
 export function Top({ critical, open }: { critical: number; open: number }) {
   const current = route.value;
   return (
@@ -229,6 +93,7 @@ export function Top({ critical, open }: { critical: number; open: number }) {
       </nav>
       <SearchBox />
       <div class="right">
+        <SoundSwitch />
         <Health />
         {app.health.value?.classifier?.state === "off" && app.health.value.classifier.model !== "" && (
           <span class="role" data-testid="local-classifier" title={app.health.value.classifier.message}>

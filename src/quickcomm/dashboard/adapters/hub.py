@@ -13,8 +13,10 @@ from quickcomm.contracts.captions import Caption
 from quickcomm.contracts.health import ClassifierHealth
 from quickcomm.contracts.link import EVERYTHING, Watching
 from quickcomm.contracts.transcripts import UtteranceTranscribed
+from quickcomm.dashboard.adapters.paints import PaintReports
 from quickcomm.dashboard.model.views import Card, Conversation, Task
 from quickcomm.dashboard.ports import Health
+from quickcomm.kernel.clock import Clock
 
 MAX_CAPTIONS: Final = 64
 MAX_NAMED: Final = 500
@@ -82,30 +84,34 @@ def text_of(event: LiveEvent) -> str:
 class Subscriber:
     """One client's queues. Durable messages keep their order; of captions only the newest of each speaker waits."""
 
-    def __init__(self, site: str, limit: int) -> None:
+    def __init__(self, site: str, limit: int, clock: Clock) -> None:
         self.site = site
+        self.paints = PaintReports(clock)
         self.channels: frozenset[str] = frozenset({EVERYTHING})
         self.farewell: tuple[int, str] | None = None
         """Why the client must go: a close code and its reason."""
         self.baseline = 0
         """Changes up to this one were replayed when the client connected."""
         self._limit = limit
-        self._durable: deque[tuple[int, str]] = deque()
+        self._durable: deque[tuple[int, str, str]] = deque()
         self._captions: OrderedDict[tuple[str, int], str] = OrderedDict()
         self._wake = asyncio.Event()
 
     def watches(self, channel: str) -> bool:
         return EVERYTHING in self.channels or channel in self.channels
 
-    def put(self, text: str, change: int = 0) -> None:
-        """`change` 0: nothing that a replay would bring again."""
+    def put(self, text: str, change: int = 0, to_paint: str = "") -> None:
+        """Queue a message.
+
+        `change` 0: nothing that a replay would bring again. `to_paint`: the utterance id of a complete card.
+        """
         if self.farewell is not None:
             return
         if len(self._durable) >= self._limit:
             EVICTED.inc()
             self.dismiss(*TOO_SLOW)
         else:
-            self._durable.append((change, text))
+            self._durable.append((change, text, to_paint))
             self._wake.set()
 
     def put_caption(self, speaker: tuple[str, int], text: str) -> None:
@@ -133,8 +139,10 @@ class Subscriber:
             if self.farewell is not None:
                 return None
             while self._durable:
-                change, text = self._durable.popleft()
+                change, text, to_paint = self._durable.popleft()
                 if change == 0 or change > self.baseline:
+                    if to_paint:
+                        self.paints.pushed(to_paint)
                     return text
             if self._captions:
                 return self._captions.popitem(last=False)[1]
@@ -145,7 +153,8 @@ class Subscriber:
 class Hub:
     """Implements `Live` and `Captions`. To be used from the event loop; nothing here waits."""
 
-    def __init__(self, max_clients: int, queue_limit: int) -> None:
+    def __init__(self, max_clients: int, queue_limit: int, clock: Clock) -> None:
+        self._clock = clock
         self._max_clients = max_clients
         self._queue_limit = queue_limit
         self._sites: dict[str, set[Subscriber]] = {}
@@ -163,7 +172,7 @@ class Hub:
         return self._count == 0
 
     def join(self, site: str) -> Subscriber:
-        subscriber = Subscriber(site, self._queue_limit)
+        subscriber = Subscriber(site, self._queue_limit, self._clock)
         self._sites.setdefault(site, set()).add(subscriber)
         self._count += 1
         self._vacated.clear()
@@ -212,7 +221,7 @@ class Hub:
         await self._vacated.wait()
 
     def card(self, site: str, card: Card) -> None:
-        self._send(site, lambda: CardEvent(card), card.change)
+        self._send(site, lambda: CardEvent(card), card.change, card.utterance_id if card.insights else "")
 
     def task(self, site: str, task: Task, change: int) -> None:
         self._send(site, lambda: TaskEvent(task, change), change)
@@ -252,10 +261,10 @@ class Hub:
         for listener in self._listeners:
             listener()
 
-    def _send(self, site: str, event: Callable[[], LiveEvent], change: int) -> None:
+    def _send(self, site: str, event: Callable[[], LiveEvent], change: int, to_paint: str = "") -> None:
         subscribers = self._sites.get(site)
         if not subscribers:
             return
         text = text_of(event())
         for subscriber in subscribers:
-            subscriber.put(text, change)
+            subscriber.put(text, change, to_paint)

@@ -131,7 +131,8 @@ class LiveFeed:
             return False
         if isinstance(message, Watch):
             self._hub.watch(subscriber, frozenset(message.channels))
-        elif message.revision:  # before it is classified it is shown without being done: that is no stage of its way
+        # Before it is classified it is shown without being done: that is no stage of its way.
+        elif message.revision and subscriber.paints.counts(message.utterance_id):
             self._commands.painted(principal.site, message.utterance_id, message.painted_ms)
         return True
 

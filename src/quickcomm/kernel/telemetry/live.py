@@ -60,6 +60,11 @@ class LiveStages:
             self._told = now, tuple(one for name in NAMES if (one := self._of(name, now, budget)) is not None)
         return self._told[1]
 
+    def totals(self, seconds: float) -> list[float]:
+        """Return how long each card of the last `seconds` took from the last word to the push, in ms."""
+        since = self._clock.monotonic() - seconds
+        return [ms for at, ms in self._samples[TOTAL] if at >= since]
+
     def _add(self, name: str, ms: float) -> None:
         self._seconds[name].observe(ms / 1e3)
         self._samples[name].append((self._clock.monotonic(), ms))

@@ -1,0 +1,83 @@
+/**
+ * What is wrong, in words for a manager: what it means and what to do; the gravest first. How long single stages take is
+ * no alarm: nobody on duty can do anything about it, and the Health panel has it. Pure.
+ */
+import type { Health } from "../model/protocol";
+
+export interface AlarmLine {
+  code: string;
+  /** For where there is little room. */
+  short: string;
+  text: string;
+  /** As the server says it, for whoever runs it. */
+  detail: string;
+  since: string | null;
+  grave: boolean;
+}
+
+interface Words {
+  weight: number;
+  short: string;
+  /** Without it the server's own words stand. */
+  text?: string;
+  /** What to do, after the server's words. */
+  then?: string;
+}
+
+const LISTEN = "Listen to the radio for what is urgent.";
+const NOT_SORTED: Words = {
+  weight: 75,
+  short: "Cards are not sorted",
+  text: "New cards are not sorted, and emergencies not marked: read them yourself until this line goes.",
+};
+const BEHIND: Words = { weight: 50, short: "Running behind", then: LISTEN };
+const BY_RULES: Words = {
+  weight: 30,
+  short: "No language model",
+  text: "Cards are sorted by simpler rules, without the language model: check them against the words.",
+};
+const WORDS: Record<string, Words> = {
+  "audio.away": {
+    weight: 90,
+    short: "Nothing is heard",
+    text: "Nothing new is heard: listen to the radio yourself until this line goes. What is said is kept and comes later.",
+  },
+  "bus.unavailable": {
+    weight: 85,
+    short: "No new cards",
+    text: "New cards do not come in: listen to the radio yourself until this line goes. What is said is kept and comes later.",
+  },
+  "audio.no_text": { weight: 80, short: "A channel without text", then: "Listen to that channel yourself." },
+  "intelligence.away": NOT_SORTED,
+  "intelligence.store": NOT_SORTED,
+  "audio.stt_behind": BEHIND,
+  "cards.late": BEHIND,
+  language_model: BY_RULES,
+  classifier: BY_RULES,
+  "history.lacking": {
+    weight: 20,
+    short: "Older cards are missing",
+    text: "Cards of earlier shifts are not here: tell whoever runs QuickComm. New ones come as always.",
+  },
+};
+const UNKNOWN: Words = { weight: 60, short: "Alarm" };
+const GRAVE = 60;
+const LOST: Words = { weight: 100, short: "Connection lost" };
+
+function line(code: string, message: string, since: string | null, words: Words = WORDS[code] ?? UNKNOWN): AlarmLine & { weight: number } {
+  const said = message || code;
+  const text = words.text ?? (words.then === undefined ? said : `${said} ${words.then}`);
+  return { code, short: words.short, text, detail: said, since, grave: words.weight >= GRAVE, weight: words.weight };
+}
+
+/** `lost`: words for a connection that is lost, else null; `asOf`: when something came last, as a time of day. */
+export function alarmLines(health: Health | null, lost: string | null, asOf: string): AlarmLine[] {
+  const found = (health?.alarms ?? []).map((alarm) => line(alarm.code, alarm.message, alarm.since || null));
+  if (health?.classifier?.degraded && !found.some((alarm) => alarm.code === "language_model")) {
+    found.push(line("classifier", health.classifier.message, null));
+  }
+  if (lost !== null) {
+    found.push(line("connection", `${lost}. What you see is as of ${asOf}; nothing new appears until it is back: listen to the radio.`, null, { ...LOST, short: lost }));
+  }
+  return found.sort((a, b) => b.weight - a.weight).map(({ weight: _, ...rest }) => rest);
+}
