@@ -171,6 +171,8 @@ class Phrase(_Part, frozen=True, kw_only=True):
 
     text: str
     insights: Annotated[tuple[PhraseInsight, ...], msgspec.Meta(min_length=1)]
+    kind: str = ""
+    """What a held-back phrase tests ("reason", "closing"); figures are given for each kind."""
 
 
 def pack_folder(name_or_path: str | Path) -> Path:
