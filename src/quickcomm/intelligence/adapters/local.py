@@ -48,8 +48,9 @@ _LEARNS = (
 MAX_WAITING = 16
 """Calls that may wait for the worker; later callers wait before that, which slows who sends and loses nothing."""
 
+CUT = 0.5
+
 _BATCH = 64
-_CUT = 0.5
 _OTHERS = {"cut", "pairs"}
 """Heads that do not look at the features of a text."""
 
@@ -59,8 +60,11 @@ log = structlog.get_logger(__name__)
 class LocalClassifier:
     """A `Classifier` over one pack. One worker thread does the arithmetic; `aclose` ends it."""
 
-    def __init__(self, pack: SitePack, reader: Reader, embedder: Embedder, learnt: Learnt) -> None:
+    def __init__(
+        self, pack: SitePack, reader: Reader, embedder: Embedder, learnt: Learnt, *, cut: float = CUT
+    ) -> None:
         self._pack, self._reader, self._embedder, self._learnt = pack, reader, embedder, learnt
+        self._cut = cut
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="classify")
         self._slots = asyncio.Semaphore(MAX_WAITING)
         self._closed = False
@@ -107,7 +111,8 @@ class LocalClassifier:
         acts = [self._pack.opens_task(one.intent) for one in decided]
         found = []
         for i, (reading, opinion, one) in enumerate(zip(readings, opinions, decided, strict=True)):
-            clause = Clause(reading=reading, opinion=opinion, rooms=_rooms(readings, acts, i))
+            rooms = _rooms(readings, acts, i, elsewhere=self._reader.elsewhere(reading))
+            clause = Clause(reading=reading, opinion=opinion, rooms=rooms)
             made = insight(self._pack, clause, one, index=i, model=ENGINE)
             found.append(made)
         return deciding.combined(found)
@@ -131,7 +136,7 @@ class LocalClassifier:
             ]
             chances = head.probabilities(np.asarray(signs, np.float32))[:, yes]
             for i, chance in zip(rows, chances, strict=True):
-                if chance >= _CUT:
+                if chance >= self._cut:
                     chosen[i].append(options[i][step])
                     starts[i] = options[i][step].end
         return chosen
@@ -197,23 +202,29 @@ def _cited(found: Insight, text: str, original: str) -> Insight:
     return msgspec.structs.replace(found, evidence=evidence)
 
 
-def _rooms(readings: Sequence[Reading], acts: Sequence[bool], index: int) -> tuple[Mention, ...]:
-    """Take a clause's own rooms; without any (and without another place), those of the nearest one that also asks."""
+def _rooms(readings: Sequence[Reading], acts: Sequence[bool], index: int, *, elsewhere: bool) -> tuple[Mention, ...]:
+    """Take a clause's own rooms; without any (and without another place), those last named before it, or asked after it."""
     own = readings[index]
-    if own.rooms or own.places or not acts[index]:
+    if own.rooms or elsewhere or not acts[index]:
         return own.rooms
-    near = sorted((abs(i - index), i > index, i) for i, r in enumerate(readings) if acts[i] and r.rooms)
+    near = sorted((i > index, abs(i - index), i) for i, r in enumerate(readings) if r.rooms and (acts[i] or i < index))
     return readings[near[0][2]].rooms if near else ()
 
 
 def build_local_classifier(
-    pack: SitePack, cache_dir: Path, *, weights: Path | None = None, threads: int = 1, progress: Progress | None = None
+    pack: SitePack,
+    cache_dir: Path,
+    *,
+    weights: Path | None = None,
+    threads: int = 1,
+    progress: Progress | None = None,
+    cut: float = CUT,
 ) -> LocalClassifier:
     """Load what was learnt from this pack, or learn it now (seconds). Raises `ConfigurationError` where it cannot."""
     reader = Reader(pack)
     embedder = Embedder(cache_dir, weights=weights, threads=threads)
     learnt = _learnt(pack, reader, embedder, cache_dir, progress or _logged)
-    return LocalClassifier(pack, reader, embedder, learnt)
+    return LocalClassifier(pack, reader, embedder, learnt, cut=cut)
 
 
 def _learnt(pack: SitePack, reader: Reader, embedder: Embedder, cache_dir: Path, progress: Progress) -> Learnt:

@@ -21,6 +21,15 @@ _OPENERS = (
     r"|there(?:'s| is| are)?|room|\d"
 )
 _NEW_NEED = re.compile(rf"^\W*(?:(?:{_OPENERS})\b|\w+ (?:needs?|wants?|is|has|are|called))", re.IGNORECASE)
+_REASON = re.compile(
+    r"\W*(?:(?:because|'?cause|cuz|otherwise|or else|before|until|since|so (?:that|we|they|i|he|she|it|people|nobody|can))\b"
+    r"|i need (?:it|them|that|this) (?:for|by|before)\b"
+    r"|(?:he|she|they|it|people|guests)(?:'s|'re|'ve| is| are| was| has| have)? (?:been|start|starts|begin|begins|already"
+    r"|still|keeps?|can't|couldn't|says? (?:it|they|he|she|that)|freezing|boiling|furious|upset|fuming|late for)\b"
+    r"|(?:their|his|her) (?:flight|train|bus|taxi|cab|plane|meeting|wedding)\b)",
+    re.IGNORECASE,
+)
+_TAKEN_BACK = re.compile(r"\W*(?:no\W+|actually\W+)*(?:never ?mind|(?:scratch|cancel|belay|strike|forget) (?:that|it))\b", re.IGNORECASE)
 _MAX_CUTS = 6
 _MIN_WORDS = 2
 
@@ -34,7 +43,10 @@ class Cut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def candidates(text: str, reader: Reader) -> list[Cut]:
-    """Cuts that leave at least two words on either side, at most a handful, outside names of places and things."""
+    """Cuts that leave at least two words on either side, at most a handful, outside names of places and things.
+
+    What begins as a reason ("because", "they start in") or takes back what was said is not cut off.
+    """
     reading = reader.read(text)
     taken = [(m.start, m.end) for m in (*reading.places, *reading.rooms)] + [(t.start, t.end) for t in reading.things]
     rooms = [(m.start, m.end) for m in reading.rooms]
@@ -46,6 +58,8 @@ def candidates(text: str, reader: Reader) -> list[Cut]:
         if _joins_rooms(match, rooms):
             continue
         left, right = reading.text[at : match.start()], reading.text[match.end() :]
+        if _REASON.match(right) or _TAKEN_BACK.match(right):
+            continue
         if len(left.split()) >= _MIN_WORDS and len(right.split()) >= _MIN_WORDS:
             link = match.lastgroup or "comma"
             keep = match.start() + 1 if link == "strong" else match.start()
