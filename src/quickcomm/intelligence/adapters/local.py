@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -22,7 +23,7 @@ from quickcomm.intelligence.adapters.embedding import Embedder
 from quickcomm.intelligence.adapters.heads import Floats, Learnt, flags, join_features
 from quickcomm.intelligence.adapters.training import Progress, Trainer, sides, whole_rows
 from quickcomm.intelligence.model import deciding
-from quickcomm.intelligence.model.clauses import Cut, candidates, pieces
+from quickcomm.intelligence.model.clauses import Cut, candidates, contrasts, pieces
 from quickcomm.intelligence.model.cutting import Part, cut_signs
 from quickcomm.intelligence.model.deciding import Clause, Opinion, decide, insight
 from quickcomm.intelligence.model.mentions import Mention
@@ -99,15 +100,19 @@ class LocalClassifier:
         cuts = self._cuts(known, texts)
         spans = [pieces(text, own) for text, own in zip(texts, cuts, strict=True)]
         known.learn([text[a:b] for text, own in zip(texts, spans, strict=True) for a, b in own])
-        return [
-            tuple(_cited(one, text, original) for one in self._insights(known, [text[a:b] for a, b in own]))
-            for text, own, original in zip(texts, spans, given, strict=True)
-        ]
+        found = []
+        for text, own, cut, original in zip(texts, spans, cuts, given, strict=True):
+            insights = self._insights(known, [text[a:b] for a, b in own], [contrasts(text, one) for one in cut])
+            found.append(tuple(_cited(one, text, original) for one in insights))
+        return found
 
-    def _insights(self, known: "_Known", clauses: list[str]) -> tuple[Insight, ...]:
+    def _insights(self, known: "_Known", clauses: list[str], but: list[bool]) -> tuple[Insight, ...]:
         readings = [known.readings[clause] for clause in clauses]
         opinions = [known.opinion(clause) for clause in clauses]
         decided = [decide(self._pack, r, o) for r, o in zip(readings, opinions, strict=True)]
+        for i, (taken_up, (first, second)) in enumerate(zip(but, pairwise(readings), strict=True)):
+            if taken_up and same_rooms(first, second):
+                decided[i] = deciding.doubted(self._pack, decided[i])
         acts = [self._pack.opens_task(one.intent) for one in decided]
         found = []
         for i, (reading, opinion, one) in enumerate(zip(readings, opinions, decided, strict=True)):
@@ -200,6 +205,11 @@ def _cited(found: Insight, text: str, original: str) -> Insight:
     kept = found.evidence
     evidence = Evidence(rooms=cite(kept.rooms), items=cite(kept.items), urgency=cite(kept.urgency))
     return msgspec.structs.replace(found, evidence=evidence)
+
+
+def same_rooms(first: Reading, second: Reading) -> bool:
+    """Return True unless the second clause names a room that the first does not."""
+    return {room.value for room in second.rooms} <= {room.value for room in first.rooms}
 
 
 def _rooms(readings: Sequence[Reading], acts: Sequence[bool], index: int, *, elsewhere: bool) -> tuple[Mention, ...]:

@@ -30,6 +30,7 @@ _REASON = re.compile(
     re.IGNORECASE,
 )
 _TAKEN_BACK = re.compile(r"\W*(?:no\W+|actually\W+)*(?:never ?mind|(?:scratch|cancel|belay|strike|forget) (?:that|it))\b", re.IGNORECASE)
+_CONTRAST = re.compile(r"(?:^|(?<=\W))(?:but|except|though|although|only)\b", re.IGNORECASE)
 _MAX_CUTS = 6
 _MIN_WORDS = 2
 
@@ -67,6 +68,11 @@ def candidates(text: str, reader: Reader) -> list[Cut]:
             at = match.end()
     ranked = sorted(cuts, key=lambda cut: LINKS.index(cut.link))[:_MAX_CUTS]
     return sorted(ranked, key=lambda cut: cut.start)
+
+
+def contrasts(text: str, cut: Cut) -> bool:
+    """Return True if the right side of a cut takes the left one up with "but" or its like."""
+    return _CONTRAST.search(text[cut.start : cut.end]) is not None or _CONTRAST.match(text[cut.end :]) is not None
 
 
 def starts_need(text: str) -> bool:
