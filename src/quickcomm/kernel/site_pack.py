@@ -44,7 +44,7 @@ class Intent(_Part, frozen=True, kw_only=True):
     cues: Patterns = ()
     """Wordings that speak for this intent; a sign among others, not a verdict."""
     always: Patterns = ()
-    """Wordings that settle it, unless there is danger; they and `unless` are matched on the words without punctuation."""
+    """Wordings that settle it, unless there is danger."""
     unless: Patterns = ()
     """Wordings with which it cannot be this intent, whatever the model says: "not done" for a finished job."""
 

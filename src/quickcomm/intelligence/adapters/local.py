@@ -23,7 +23,7 @@ from quickcomm.intelligence.adapters.embedding import Embedder
 from quickcomm.intelligence.adapters.heads import Floats, Learnt, flags, join_features
 from quickcomm.intelligence.adapters.training import Progress, Trainer, sides, whole_rows
 from quickcomm.intelligence.model import deciding
-from quickcomm.intelligence.model.clauses import Cut, candidates, contrasts, pieces
+from quickcomm.intelligence.model.clauses import Cut, asks_anew, candidates, contrasts, pieces
 from quickcomm.intelligence.model.cutting import Part, cut_signs
 from quickcomm.intelligence.model.deciding import Clause, Opinion, decide, insight
 from quickcomm.intelligence.model.mentions import Mention
@@ -49,7 +49,10 @@ _LEARNS = (
 MAX_WAITING = 16
 """Calls that may wait for the worker; later callers wait before that, which slows who sends and loses nothing."""
 
-CUT = 0.5
+CUT = 0.8
+"""How sure the cutter must be that a clause is a thing of its own."""
+CUT_REQUEST = 0.5
+"""The same, where the clause looks like a request or names another room (`python -m benchmarks.understanding`)."""
 
 _BATCH = 64
 _OTHERS = {"cut", "pairs"}
@@ -61,9 +64,7 @@ log = structlog.get_logger(__name__)
 class LocalClassifier:
     """A `Classifier` over one pack. One worker thread does the arithmetic; `aclose` ends it."""
 
-    def __init__(
-        self, pack: SitePack, reader: Reader, embedder: Embedder, learnt: Learnt, *, cut: float = CUT
-    ) -> None:
+    def __init__(self, pack: SitePack, reader: Reader, embedder: Embedder, learnt: Learnt, *, cut: float = CUT) -> None:
         self._pack, self._reader, self._embedder, self._learnt = pack, reader, embedder, learnt
         self._cut = cut
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="classify")
@@ -141,10 +142,18 @@ class LocalClassifier:
             ]
             chances = head.probabilities(np.asarray(signs, np.float32))[:, yes]
             for i, chance in zip(rows, chances, strict=True):
-                if chance >= self._cut:
+                if chance >= self._least(texts[i], starts[i], options[i], step):
                     chosen[i].append(options[i][step])
                     starts[i] = options[i][step].end
         return chosen
+
+    def _least(self, text: str, start: int, options: Sequence[Cut], step: int) -> float:
+        """Return how probable a cut must be; the clause behind it ends where the next one may."""
+        cut = options[step]
+        end = options[step + 1].start if step + 1 < len(options) else len(text)
+        left = self._reader.read(text[start : cut.start], flags=False)
+        right = self._reader.read(text[cut.end : end], flags=False)
+        return min(CUT_REQUEST, self._cut) if asks_anew(left, right) else self._cut
 
 
 class _Known:
@@ -213,7 +222,7 @@ def same_rooms(first: Reading, second: Reading) -> bool:
 
 
 def _rooms(readings: Sequence[Reading], acts: Sequence[bool], index: int, *, elsewhere: bool) -> tuple[Mention, ...]:
-    """Take a clause's own rooms; without any (and without another place), those last named before it, or asked after it."""
+    """Take a clause's own rooms; without any, nor a place elsewhere, those last named before it, or asked after it."""
     own = readings[index]
     if own.rooms or elsewhere or not acts[index]:
         return own.rooms

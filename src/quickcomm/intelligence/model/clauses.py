@@ -4,7 +4,7 @@ import re
 
 import msgspec
 
-from quickcomm.intelligence.model.reading import Reader
+from quickcomm.intelligence.model.reading import Reader, Reading
 
 _ALSO = (
     "and also|and then|and while you'?re (?:at it|there)|while you'?re (?:at it|there)|also|plus|then|as well as|oh and"
@@ -22,14 +22,24 @@ _OPENERS = (
 )
 _NEW_NEED = re.compile(rf"^\W*(?:(?:{_OPENERS})\b|\w+ (?:needs?|wants?|is|has|are|called))", re.IGNORECASE)
 _REASON = re.compile(
-    r"\W*(?:(?:because|'?cause|cuz|otherwise|or else|before|until|since|so (?:that|we|they|i|he|she|it|people|nobody|can))\b"
+    r"\W*(?:(?:because|'?cause|cuz|otherwise|or else|before|until|since"
+    r"|so (?:that|we|they|i|he|she|it|people|nobody|can))\b"
     r"|i need (?:it|them|that|this) (?:for|by|before)\b"
-    r"|(?:he|she|they|it|people|guests)(?:'s|'re|'ve| is| are| was| has| have)? (?:been|start|starts|begin|begins|already"
-    r"|still|keeps?|can't|couldn't|says? (?:it|they|he|she|that)|freezing|boiling|furious|upset|fuming|late for)\b"
-    r"|(?:their|his|her) (?:flight|train|bus|taxi|cab|plane|meeting|wedding)\b)",
+    r"|(?:he|she|they|it|people)(?:'s|'re|'ve| is| are| was| has| have)? "
+    r"(?:been|starts?|begins?|already|still|keeps?|can't|couldn't|says? (?:it|they|he|she|that)|upset|late for)\b)",
     re.IGNORECASE,
 )
-_TAKEN_BACK = re.compile(r"\W*(?:no\W+|actually\W+)*(?:never ?mind|(?:scratch|cancel|belay|strike|forget) (?:that|it))\b", re.IGNORECASE)
+_TAKEN_BACK = re.compile(
+    r"\W*(?:(?:no|actually)\W+)*(?:never ?mind|(?:scratch|cancel|belay|strike|forget) (?:that|it))\b", re.IGNORECASE
+)
+_REQUEST = re.compile(
+    r"\W*(?:(?:please|also|and|then|just|maybe|oh)\W+)*"
+    r"(?:(?:can|could|would|will) \w+|bring|send|get|take|grab|run|drop|put|pick|clean|clear|fix|check|look|find|see"
+    r"|tell|call|have|move|open|turn|swap|replace|change|set|make|order|(?:we |i )?need|someone|somebody"
+    r"|who(?:'s)?|is there)\b"
+    r"|.{0,40}\b(?:needs?|wants?|would like|asking for|asked for|(?:is|are) out of|as well|too|also)\b",
+    re.IGNORECASE,
+)
 _CONTRAST = re.compile(r"(?:^|(?<=\W))(?:but|except|though|although|only)\b", re.IGNORECASE)
 _MAX_CUTS = 6
 _MIN_WORDS = 2
@@ -68,6 +78,12 @@ def candidates(text: str, reader: Reader) -> list[Cut]:
             at = match.end()
     ranked = sorted(cuts, key=lambda cut: LINKS.index(cut.link))[:_MAX_CUTS]
     return sorted(ranked, key=lambda cut: cut.start)
+
+
+def asks_anew(left: Reading, right: Reading) -> bool:
+    """Return True if the right side of a cut looks like a request of its own: it says so, or names another room."""
+    new = {room.value for room in right.rooms} - {room.value for room in left.rooms}
+    return bool(new) or _REQUEST.match(right.text) is not None
 
 
 def contrasts(text: str, cut: Cut) -> bool:
