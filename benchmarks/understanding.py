@@ -20,7 +20,7 @@ from quickcomm.kernel.site_pack import Phrase, PhraseInsight, SitePack, load_pac
 SETS = ("", "_blind", "_relations", "_relations_check")
 CLOSINGS = ("_closings", "_closings_check")
 CLOSES = "task_done"
-LEVELS = (0.0, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+LEVELS = (0.0, 0.3, 0.4, 0.5, 0.55, 0.6, 0.7, 0.8, 0.9)
 SEALED = ("_blind", "_check")
 
 Found = Sequence[tuple[Insight, ...]]

@@ -9,7 +9,7 @@ Source = Literal["llm", "local"]
 
 TASK_DONE: Final = "task_done"
 """The intent of a report that a job is finished."""
-CLOSING_CONFIDENCE: Final = 0.6
+CLOSING_CONFIDENCE: Final = 0.55
 """How sure such a report must be to close a task; less sure ones are information (figures: docs/benchmarks.md)."""
 
 
