@@ -1,4 +1,4 @@
-"""From words to tasks, without speech: the local classifier on the default pack, the bus, the dashboard's projection."""
+"""From words to tasks without speech: the local classifier on the default pack, the bus, the dashboard."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
