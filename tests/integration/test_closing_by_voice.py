@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from benchmarks.understanding import HELD_BACK, closings, exact
+from benchmarks.classify import HELD_BACK
+from benchmarks.understanding import closings, exact
 from tests.support.dashboard_site import Site, found, heard, running
 
 from quickcomm.contracts.insight import CLOSING_CONFIDENCE

@@ -172,6 +172,8 @@ def test_a_request_behind_a_reason_is_still_a_place_to_cut() -> None:
         ("towels to 412", "414 has no heat", True),
         ("412 has no heat", "the tub drips too", True),
         ("towels to 412", "the bride is here", False),
+        ("the lock in 412 blinks", "it needs a new battery", False),
+        ("the lock in 412 blinks", "the guest needs a cot", True),
         ("towels to 412", "it's a mess in 412", False),
     ],
 )

@@ -37,7 +37,7 @@ _REQUEST = re.compile(
     r"(?:(?:can|could|would|will) \w+|bring|send|get|take|grab|run|drop|put|pick|clean|clear|fix|check|look|find|see"
     r"|tell|call|have|move|open|turn|swap|replace|change|set|make|order|(?:we |i )?need|someone|somebody"
     r"|who(?:'s)?|is there)\b"
-    r"|.{0,40}\b(?:needs?|wants?|would like|asking for|asked for|(?:is|are) out of|as well|too|also)\b",
+    r"|.{0,40}(?<!\bit )\b(?:needs?|wants?|would like|asking for|asked for|(?:is|are) out of|as well|too|also)\b",
     re.IGNORECASE,
 )
 _CONTRAST = re.compile(r"(?:^|(?<=\W))(?:but|except|though|although|only)\b", re.IGNORECASE)
