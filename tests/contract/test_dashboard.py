@@ -51,6 +51,24 @@ async def test_said_done_closes_the_newest_task_of_the_room(site: Site) -> None:
     assert tasks["413"]["status"] == "open"
 
 
+async def test_a_report_that_is_not_sure_is_information_and_closes_nothing(site: Site) -> None:
+    await site.say(heard(0, "towels to 412"), insight("request_item", "412"))
+    await site.say(heard(16_000, "412 never came"), insight("task_done", "412", confidence=0.32))
+    [task] = (await site.get("/v1/tasks"))["items"]
+    assert (task["status"], task["completed_by_utterance"]) == ("open", None)
+    card = await site.get("/v1/utterances/shift-1:0:16000")
+    assert [(one["intent"], one["confidence"]) for one in card["insights"]] == [("task_done", 0.32)]
+    await site.say(heard(32_000, "412 done"), insight("task_done", "412"))
+    assert (await site.get("/v1/tasks"))["items"][0]["completed_by_utterance"] == "shift-1:0:32000"
+
+
+async def test_a_site_may_ask_closings_for_less(tmp_path: Path, store: Path | str) -> None:
+    async with running(tmp_path, DashboardSettings(closing_confidence=0.3), store=store) as site:
+        await site.say(heard(0, "towels to 412"), insight("request_item", "412"))
+        await site.say(heard(16_000, "412 is don"), insight("task_done", "412", confidence=0.32))
+        assert (await site.get("/v1/tasks"))["items"][0]["status"] == "done"
+
+
 async def test_what_people_do_with_tasks_is_idempotent_and_survives_revisions(site: Site) -> None:
     transcript = heard(0, "towels to 412")
     await site.say(transcript, insight("request_item", "412"))

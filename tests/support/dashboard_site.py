@@ -70,7 +70,12 @@ def found(transcript: UtteranceTranscribed, *insights: Insight, revision: int = 
 
 
 def insight(
-    intent: str = "request_item", *rooms: str, index: int = 0, summary: str = "Bring towels", department: str = ""
+    intent: str = "request_item",
+    *rooms: str,
+    index: int = 0,
+    summary: str = "Bring towels",
+    department: str = "",
+    confidence: float = 0.9,
 ) -> Insight:
     return Insight(
         index=index,
@@ -79,7 +84,7 @@ def insight(
         urgency="normal",
         rooms=rooms,
         summary=summary,
-        confidence=0.9,
+        confidence=confidence,
         model="test",
     )
 

@@ -12,14 +12,13 @@ from sqlalchemy.pool import StaticPool
 from tests.support.examples import examples
 
 from quickcomm.contracts.conversations import ConversationChanged, ConversationState, Ledger
-from quickcomm.contracts.insight import Insight
+from quickcomm.contracts.insight import CLOSING_CONFIDENCE, TASK_DONE, Insight, Source
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.adapters.state import SqlState
 from quickcomm.dashboard.adapters.tables import conversations, utterances
 from quickcomm.dashboard.model.edits import Action
-from quickcomm.dashboard.model.projections import TASK_DONE
 from quickcomm.dashboard.model.records import Closing, TaskRecord
 from quickcomm.dashboard.model.views import card_view, conversation_view
 from quickcomm.dashboard.module import MIGRATIONS
@@ -65,7 +64,15 @@ def heard(place: int, second: int, *, conversation: int = 0, channel: str = "hk"
     )
 
 
-def insight(index: int, intent: str, rooms: Sequence[str] = (), department: str = "housekeeping") -> Insight:
+def insight(
+    index: int,
+    intent: str,
+    rooms: Sequence[str] = (),
+    department: str = "housekeeping",
+    *,
+    confidence: float = 1.0,
+    source: Source = "local",
+) -> Insight:
     return Insight(
         index=index,
         intent=intent,
@@ -73,7 +80,8 @@ def insight(index: int, intent: str, rooms: Sequence[str] = (), department: str 
         urgency="normal",
         rooms=tuple(rooms),
         summary=f"{intent} {' '.join(rooms)}",
-        confidence=1.0,
+        confidence=confidence,
+        source=source,
         model="test",
     )
 
@@ -109,6 +117,7 @@ def histories(draw: st.DrawFn) -> list[Message]:
                     kind,
                     sorted(draw(st.sets(st.sampled_from(ROOMS), max_size=2))),
                     draw(st.sampled_from(["housekeeping", "engineering"])),
+                    confidence=draw(st.sampled_from([0.32, CLOSING_CONFIDENCE, 1.0])),
                 )
                 for index, kind in enumerate(kinds)
             ]
@@ -210,7 +219,7 @@ def retell(history: Sequence[Message]) -> dict[str, str | None]:
         if each.intent == "cleaning":
             tasks.append((at_ns, utterance_id, each))
             closed[f"{utterance_id}:{index}"] = None
-        elif each.intent == TASK_DONE:
+        elif each.intent == TASK_DONE and each.confidence >= CLOSING_CONFIDENCE:
             fitting = [
                 (other.department == each.department, created, other_id, other.index)
                 for created, other_id, other in tasks
@@ -304,6 +313,40 @@ def test_a_closing_taken_back_by_a_later_revision_opens_the_task_again(desk: Des
     assert desk.task("c0:0:0:0").status == "done"
     desk.say(heard(2, 2), insight(0, "chatter"), revision=2)
     assert desk.task("c0:0:0:0").status == "acknowledged"
+
+
+@pytest.mark.parametrize("source", ["local", "llm"])
+def test_a_report_that_is_not_sure_closes_nothing_and_keeps_its_card(desk: Desk, source: Source) -> None:
+    desk.say(heard(0, 0), insight(0, "cleaning", ["412"]))
+    desk.say(heard(2, 2), insight(0, TASK_DONE, ["412"], confidence=0.32, source=source))
+    assert desk.task("c0:0:0:0").status == "open"
+    assert desk.state.closings_of("main", "c0:0:2") == []
+    record = desk.state.utterance("main", "c0:0:2")
+    assert record is not None
+    card = card_view(record, ())
+    assert [(one.intent, one.confidence) for one in card.insights or ()] == [(TASK_DONE, 0.32)]
+
+
+def test_a_report_that_is_not_sure_closes_no_acknowledged_task_of_its_channel(desk: Desk) -> None:
+    desk.say(heard(0, 0), insight(0, "cleaning", ["412"]))
+    desk.edit("c0:0:0:0", "acknowledge", second=1)
+    desk.say(heard(2, 2), insight(0, TASK_DONE, confidence=0.32))
+    assert desk.task("c0:0:0:0").status == "acknowledged"
+
+
+def test_the_newest_revision_decides_how_sure_a_report_is(desk: Desk) -> None:
+    desk.say(heard(0, 0), insight(0, "cleaning", ["412"]))
+    for revision, confidence, status in ((1, 0.32, "open"), (2, 0.9, "done"), (3, 0.32, "open")):
+        desk.say(heard(2, 2), insight(0, TASK_DONE, ["412"], confidence=confidence), revision=revision)
+        assert desk.task("c0:0:0:0").status == status
+
+
+def test_only_the_sure_one_of_two_reports_closes(desk: Desk) -> None:
+    desk.say(heard(0, 0), insight(0, "cleaning", ["411"]))
+    desk.say(heard(1, 1), insight(0, "cleaning", ["412"]))
+    sure, unsure = insight(0, TASK_DONE, ["411"]), insight(1, TASK_DONE, ["412"], confidence=0.5)
+    desk.say(heard(2, 2), sure, unsure)
+    assert [desk.task(f"c0:0:{place}:0").status for place in (0, 1)] == ["done", "open"]
 
 
 def test_yesterdays_tasks_are_not_closed_by_voice(desk: Desk) -> None:

@@ -94,7 +94,7 @@ def spoken(text: str) -> str:
 
 @pytest.mark.parametrize("path", sorted(HELD_BACK.glob("*.jsonl")), ids=lambda path: path.stem)
 def test_no_held_back_phrase_stands_in_training(path: Path) -> None:
-    pack = load_pack(path.stem.removesuffix("_blind"))
+    pack = load_pack(path.stem.partition("_")[0])
     learnt = {spoken(phrase.text) for phrase in load_phrases(pack)}
     held_back = {spoken(phrase.text) for phrase in load_phrases(pack, path)}
     assert held_back

@@ -62,6 +62,13 @@ def test_a_renewed_insight_replaces_the_old_one_and_an_older_one_does_not() -> N
     assert talk.found(made, MESSAGES[1], START_NS) is made
 
 
+def test_a_report_that_is_not_sure_finishes_nothing() -> None:
+    unsure = msgspec.structs.replace(insight("task_done", "305 fixed", "305"), confidence=0.32)
+    made = talk.found(talk.found(BLANK, MESSAGES[0], START_NS), understood(DONE, unsure), START_NS)
+    assert [asked.summary for asked in talk.requests(made)[0]] == ["Fix leak in 305"]
+    assert talk.requests(made)[1] == []
+
+
 def test_chatter_changes_nothing() -> None:
     assert talk.found(BLANK, understood(LEAK, insight("chatter", "Chat")), START_NS) is BLANK
 

@@ -1,11 +1,16 @@
 """What an utterance asks for. The vocabulary of intents and departments belongs to the site pack."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 Urgency = Literal["low", "normal", "high", "critical"]
 Source = Literal["llm", "local"]
+
+TASK_DONE: Final = "task_done"
+"""The intent of a report that a job is finished."""
+CLOSING_CONFIDENCE: Final = 0.55
+"""How sure such a report must be to close a task; less sure ones are information (figures: docs/benchmarks.md)."""
 
 
 class Item(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -19,6 +19,7 @@ from typing import Final
 import aiohttp
 from aiohttp import web
 
+from quickcomm.contracts.insight import CLOSING_CONFIDENCE
 from quickcomm.dashboard.adapters.backfill_http import Check, Headers, HttpBackfillSource, backfill_routes
 from quickcomm.dashboard.adapters.backfill_source import SqlBackfillSource
 from quickcomm.dashboard.adapters.backfill_target import SqlBackfillTarget
@@ -65,12 +66,14 @@ def over_http(connector: Callable[[], aiohttp.BaseConnector], headers: Headers) 
     return HttpBackfillSource(connector, headers)
 
 
-async def backfill(database: Database, source: Source) -> Brought:
+async def backfill(database: Database, source: Source, closing_confidence: float = CLOSING_CONFIDENCE) -> Brought:
     """Return when all is there and both sides agree. May be cancelled at any moment, and called again.
+
+    `closing_confidence` is that of the dashboard's settings: closings are decided as it decides them.
 
     Raises:
         BackfillError: what came over is not what the earlier database has; nothing of the present one is lost.
         StorageError: this database is away or full.
 
     """
-    return await Backfill(source, SqlBackfillTarget(database)).run()
+    return await Backfill(source, SqlBackfillTarget(database, closing_confidence)).run()

@@ -87,7 +87,9 @@ class Dashboard:
         queries = SqlQueries(database)
         self._reports = ShiftReports(SqlReports(database), clock, neighbours.narrator)
         stages = LiveStages(clock, neighbours.budget)
-        self._service = DashboardService(SqlStore(database), self._hub, clock, on_receipt, stages)
+        self._service = DashboardService(
+            SqlStore(database), self._hub, clock, on_receipt, stages, settings.closing_confidence
+        )
         self._waterfalls = Waterfalls(database, neighbours.budget)
         lateness = Lateness(clock, stages)
         self._live = LiveFeed(self._hub, queries, self._service, keys, lambda: lateness.told(health()), settings)

@@ -7,6 +7,7 @@ import msgspec
 
 from quickcomm.contracts.captions import Caption
 from quickcomm.contracts.health import Alarm, ClassifierHealth
+from quickcomm.contracts.insight import CLOSING_CONFIDENCE
 from quickcomm.contracts.prompts import PromptsView
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
@@ -78,6 +79,8 @@ class DashboardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Questions of REST that are looked up at the same time."""
     queries_waiting: Annotated[int, msgspec.Meta(ge=1)] = 256
     """So many more wait for their turn; others are refused, with 503."""
+    closing_confidence: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = CLOSING_CONFIDENCE
+    """How sure a report must be that a job is finished to close a task; others keep their card and close nothing."""
     metrics_open: bool = False
     database_url: str | None = None
     """PostgreSQL of a dashboard that is a service of its own; None: a SQLite file in its part of the data directory."""

@@ -121,7 +121,7 @@ class DashboardService:
     async def _take_over(self) -> None:
         """Once in a site's life, beside all else: what the monolith had before this was a service of its own."""
         try:
-            await backfill(self._database, self._instances.earlier())
+            await backfill(self._database, self._instances.earlier(), self._settings.dashboard.closing_confidence)
         except BackfillError as error:
             log.exception("history.failed", error=str(error))
             since = rfc3339(datetime.now(UTC))

@@ -43,6 +43,10 @@ class Intent(_Part, frozen=True, kw_only=True):
     urgency: Urgency = "normal"
     cues: Patterns = ()
     """Wordings that speak for this intent; a sign among others, not a verdict."""
+    always: Patterns = ()
+    """Wordings that settle it, unless there is danger."""
+    unless: Patterns = ()
+    """Wordings with which it cannot be this intent, whatever the model says: "not done" for a finished job."""
 
 
 class Department(_Part, frozen=True, kw_only=True):
@@ -102,6 +106,8 @@ class Places(_Part, frozen=True, kw_only=True):
     clock_after: Patterns = ()
     """After these a number that can be a time of day ("at 1130") is one."""
     locations: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
+    """Those of `locations` that are parts of a room: a clause that names only them is about the room named before."""
 
 
 class ItemName(_Part, frozen=True, kw_only=True):
@@ -171,6 +177,8 @@ class Phrase(_Part, frozen=True, kw_only=True):
 
     text: str
     insights: Annotated[tuple[PhraseInsight, ...], msgspec.Meta(min_length=1)]
+    kind: str = ""
+    """What a held-back phrase tests ("reason", "closing"); figures are given for each kind."""
 
 
 def pack_folder(name_or_path: str | Path) -> Path:
@@ -280,6 +288,7 @@ def _dangling(pack: SitePack) -> Iterator[str]:
 def _all_patterns(pack: SitePack) -> Iterator[tuple[str, Patterns]]:
     yield PLACES_PATTERN, (pack.places.pattern,)
     yield "places.locations", pack.places.locations
+    yield "places.within", pack.places.within
     yield "items.plain", pack.items.plain
     yield "places.not_after", pack.places.not_after
     yield "places.not_before", pack.places.not_before
@@ -294,5 +303,7 @@ def _all_patterns(pack: SitePack) -> Iterator[tuple[str, Patterns]]:
         yield f"items.names.{item.name}", item.aliases
     for key, intent in pack.intents.items():
         yield f"intents.{key}.cues", intent.cues
+        yield f"intents.{key}.always", intent.always
+        yield f"intents.{key}.unless", intent.unless
     for key, department in pack.departments.items():
         yield f"departments.{key}.cues", department.cues

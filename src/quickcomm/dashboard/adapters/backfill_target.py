@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from quickcomm.contracts.backfill import BackfillPage, decoded, digest, written
+from quickcomm.contracts.insight import CLOSING_CONFIDENCE
 from quickcomm.dashboard.adapters.backfill_tables import PARTS, Values, as_row
 from quickcomm.dashboard.adapters.dialects import dialect_of
 from quickcomm.dashboard.adapters.state import CLOSING, TASK, SqlState, words_of
@@ -50,8 +51,9 @@ _rooms = msgspec.json.Decoder(tuple[str, ...])
 class SqlBackfillTarget:
     """Implements `Target`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, closing_confidence: float = CLOSING_CONFIDENCE) -> None:
         self._database = database
+        self._closing_confidence = closing_confidence
 
     async def finished(self) -> bool:
         return (await self.progress(ALL)).done
@@ -77,7 +79,9 @@ class SqlBackfillTarget:
             present = _progress(connection, page.table)
             if present != before:
                 return present  # another process has been quicker
-            _Arrival(connection).take(page.table, [dict(zip(part.columns, row, strict=True)) for row in rows])
+            _Arrival(connection, self._closing_confidence).take(
+                page.table, [dict(zip(part.columns, row, strict=True)) for row in rows]
+            )
             _save_progress(connection, page.table, after)
             return after
 
@@ -135,10 +139,10 @@ def _save_progress(connection: Connection, table: str, progress: Progress) -> No
 class _Arrival:
     """One page in one transaction."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, closing_confidence: float) -> None:
         self._connection = connection
         self._state = SqlState(connection)
-        self._projector = Projector(self._state)
+        self._projector = Projector(self._state, closing_confidence)
 
     def take(self, table: str, arrived: list[Values]) -> None:
         {

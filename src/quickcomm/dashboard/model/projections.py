@@ -3,14 +3,13 @@
 import msgspec
 
 from quickcomm.contracts.conversations import ConversationChanged, ConversationState
-from quickcomm.contracts.insight import Insight
+from quickcomm.contracts.insight import TASK_DONE, Insight
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.summaries import ConversationSummarized
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, UtteranceRecord, task_id
 
-TASK_DONE = "task_done"
 RANK: dict[ConversationState, int] = {"live": 0, "interrupted": 1, "ended": 2, "expired": 3}
 _replace = msgspec.structs.replace
 
@@ -134,7 +133,8 @@ def renewed(existing: TaskRecord, wanted: TaskRecord) -> TaskRecord:
     )
 
 
-def wanted_closings(heard: UtteranceTranscribed, found: InsightsFound) -> list[Closing]:
+def wanted_closings(heard: UtteranceTranscribed, found: InsightsFound, least: float) -> list[Closing]:
+    """Return the closings that an utterance asks for: its reports of finished jobs that are at least so sure."""
     return [
         Closing(
             site=heard.site,
@@ -146,7 +146,7 @@ def wanted_closings(heard: UtteranceTranscribed, found: InsightsFound) -> list[C
             at_ns=heard.speech_ended_ns,
         )
         for insight in found.insights
-        if insight.intent == TASK_DONE
+        if insight.intent == TASK_DONE and insight.confidence >= least
     ]
 
 

@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from quickcomm.contracts.conversations import ConversationChanged
+from quickcomm.contracts.insight import CLOSING_CONFIDENCE
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.summaries import ConversationSummarized
 from quickcomm.contracts.transcripts import UtteranceTranscribed
@@ -39,10 +40,14 @@ _Key = tuple[str, str]
 
 
 class Projector:
-    """For one transaction: call it once a message, then `finish`."""
+    """For one transaction: call it once a message, then `finish`.
 
-    def __init__(self, state: State) -> None:
+    `closing_confidence`: how sure a report must be that a job is finished to close a task.
+    """
+
+    def __init__(self, state: State, closing_confidence: float = CLOSING_CONFIDENCE) -> None:
         self._state = state
+        self._closing_confidence = closing_confidence
         self._loaded: dict[_Key, UtteranceRecord | None] = {}
         self._changed: dict[_Key, None] = {}
         self._tasks: dict[_Key, None] = {}
@@ -159,7 +164,8 @@ class Projector:
         if record.heard is None or record.found is None:
             return
         rooms = self._settle_tasks(record, wanted_tasks(record.heard, record.found))
-        wanted = {closing.insight_index: closing for closing in wanted_closings(record.heard, record.found)}
+        closings = wanted_closings(record.heard, record.found, self._closing_confidence)
+        wanted = {closing.insight_index: closing for closing in closings}
         rooms |= self._settle_closings(record, wanted)
         if rooms:
             self._match_again(record.site, rooms, record.heard.speech_ended_ns)

@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged
+from quickcomm.contracts.insight import CLOSING_CONFIDENCE
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.link import FIRST, Committed
 from quickcomm.contracts.reading import Reader, reader
@@ -37,13 +38,20 @@ log = structlog.get_logger(__name__)
 
 class DashboardService:
     def __init__(
-        self, store: Store, live: Live, clock: Clock, on_receipt: OnReceipt, stages: LiveStages | None = None
+        self,
+        store: Store,
+        live: Live,
+        clock: Clock,
+        on_receipt: OnReceipt,
+        stages: LiveStages | None = None,
+        closing_confidence: float = CLOSING_CONFIDENCE,
     ) -> None:
         self.stages = stages or LiveStages(clock, Budget)
         self._store = store
         self._live = live
         self._clock = clock
         self._on_receipt = on_receipt
+        self._closing_confidence = closing_confidence
         self._receipts = Receipts(store)
         self._running = 0
         self._in_hand = 0
@@ -85,7 +93,7 @@ class DashboardService:
         now = self._clock.now_ns()
 
         def work(state: State) -> tuple[Task, Applied]:
-            projector = Projector(state)
+            projector = self._projector(state)
             task = projector.task(site, task_id)
             task = projector.edit(task, action, by=by, assignee=assignee, now_ns=now)
             return task_view(task), projector.finish()
@@ -108,6 +116,9 @@ class DashboardService:
             if purged == 0:
                 return total
 
+    def _projector(self, state: State) -> Projector:
+        return Projector(state, self._closing_confidence)
+
     def _consumer(self, kind: type[M], apply: Callable[[Projector, M], None]) -> Handler:
         decoder = reader(kind)
 
@@ -115,7 +126,7 @@ class DashboardService:
             messages = [_decode(decoder, delivery) for delivery in batch]
             with self._hold():
                 received_ns = self._clock.now_ns()
-                applied = await self._store.transact(lambda state: _apply(state, messages, apply))
+                applied = await self._store.transact(lambda state: _apply(self._projector(state), messages, apply))
                 self._push(applied, received_ns)
 
         return handle
@@ -125,7 +136,7 @@ class DashboardService:
         received_ns = self._clock.now_ns()
 
         def work(state: State) -> Applied:
-            projector = Projector(state)
+            projector = self._projector(state)
             for final in finals:
                 if final.after == FIRST or projector.knows(final.message.site, final.after):
                     projector.transcript(final.message)
@@ -204,8 +215,7 @@ def _decode(decoder: Reader[M], delivery: Delivery) -> M:
         raise RejectedError(f"Message {delivery.message_id} of {delivery.stream} cannot be read: {error}") from error
 
 
-def _apply(state: State, messages: Sequence[M], apply: Callable[[Projector, M], None]) -> Applied:
-    projector = Projector(state)
+def _apply(projector: Projector, messages: Sequence[M], apply: Callable[[Projector, M], None]) -> Applied:
     for message in messages:
         apply(projector, message)
     return projector.finish()

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -22,7 +23,7 @@ from quickcomm.intelligence.adapters.embedding import Embedder
 from quickcomm.intelligence.adapters.heads import Floats, Learnt, flags, join_features
 from quickcomm.intelligence.adapters.training import Progress, Trainer, sides, whole_rows
 from quickcomm.intelligence.model import deciding
-from quickcomm.intelligence.model.clauses import Cut, candidates, pieces
+from quickcomm.intelligence.model.clauses import Cut, asks_anew, candidates, contrasts, pieces
 from quickcomm.intelligence.model.cutting import Part, cut_signs
 from quickcomm.intelligence.model.deciding import Clause, Opinion, decide, insight
 from quickcomm.intelligence.model.mentions import Mention
@@ -48,8 +49,12 @@ _LEARNS = (
 MAX_WAITING = 16
 """Calls that may wait for the worker; later callers wait before that, which slows who sends and loses nothing."""
 
+CUT = 0.8
+"""How sure the cutter must be that a clause is a thing of its own."""
+CUT_REQUEST = 0.5
+"""The same, where the clause looks like a request or names another room (`python -m benchmarks.understanding`)."""
+
 _BATCH = 64
-_CUT = 0.5
 _OTHERS = {"cut", "pairs"}
 """Heads that do not look at the features of a text."""
 
@@ -59,8 +64,9 @@ log = structlog.get_logger(__name__)
 class LocalClassifier:
     """A `Classifier` over one pack. One worker thread does the arithmetic; `aclose` ends it."""
 
-    def __init__(self, pack: SitePack, reader: Reader, embedder: Embedder, learnt: Learnt) -> None:
+    def __init__(self, pack: SitePack, reader: Reader, embedder: Embedder, learnt: Learnt, *, cut: float = CUT) -> None:
         self._pack, self._reader, self._embedder, self._learnt = pack, reader, embedder, learnt
+        self._cut = cut
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="classify")
         self._slots = asyncio.Semaphore(MAX_WAITING)
         self._closed = False
@@ -95,19 +101,24 @@ class LocalClassifier:
         cuts = self._cuts(known, texts)
         spans = [pieces(text, own) for text, own in zip(texts, cuts, strict=True)]
         known.learn([text[a:b] for text, own in zip(texts, spans, strict=True) for a, b in own])
-        return [
-            tuple(_cited(one, text, original) for one in self._insights(known, [text[a:b] for a, b in own]))
-            for text, own, original in zip(texts, spans, given, strict=True)
-        ]
+        found = []
+        for text, own, cut, original in zip(texts, spans, cuts, given, strict=True):
+            insights = self._insights(known, [text[a:b] for a, b in own], [contrasts(text, one) for one in cut])
+            found.append(tuple(_cited(one, text, original) for one in insights))
+        return found
 
-    def _insights(self, known: "_Known", clauses: list[str]) -> tuple[Insight, ...]:
+    def _insights(self, known: "_Known", clauses: list[str], but: list[bool]) -> tuple[Insight, ...]:
         readings = [known.readings[clause] for clause in clauses]
         opinions = [known.opinion(clause) for clause in clauses]
         decided = [decide(self._pack, r, o) for r, o in zip(readings, opinions, strict=True)]
+        for i, (taken_up, (first, second)) in enumerate(zip(but, pairwise(readings), strict=True)):
+            if taken_up and same_rooms(first, second):
+                decided[i] = deciding.doubted(self._pack, decided[i])
         acts = [self._pack.opens_task(one.intent) for one in decided]
         found = []
         for i, (reading, opinion, one) in enumerate(zip(readings, opinions, decided, strict=True)):
-            clause = Clause(reading=reading, opinion=opinion, rooms=_rooms(readings, acts, i))
+            rooms = _rooms(readings, acts, i, elsewhere=self._reader.elsewhere(reading))
+            clause = Clause(reading=reading, opinion=opinion, rooms=rooms)
             made = insight(self._pack, clause, one, index=i, model=ENGINE)
             found.append(made)
         return deciding.combined(found)
@@ -131,10 +142,18 @@ class LocalClassifier:
             ]
             chances = head.probabilities(np.asarray(signs, np.float32))[:, yes]
             for i, chance in zip(rows, chances, strict=True):
-                if chance >= _CUT:
+                if chance >= self._least(texts[i], starts[i], options[i], step):
                     chosen[i].append(options[i][step])
                     starts[i] = options[i][step].end
         return chosen
+
+    def _least(self, text: str, start: int, options: Sequence[Cut], step: int) -> float:
+        """Return how probable a cut must be; the clause behind it ends where the next one may."""
+        cut = options[step]
+        end = options[step + 1].start if step + 1 < len(options) else len(text)
+        left = self._reader.read(text[start : cut.start], flags=False)
+        right = self._reader.read(text[cut.end : end], flags=False)
+        return min(CUT_REQUEST, self._cut) if asks_anew(left, right) else self._cut
 
 
 class _Known:
@@ -197,23 +216,34 @@ def _cited(found: Insight, text: str, original: str) -> Insight:
     return msgspec.structs.replace(found, evidence=evidence)
 
 
-def _rooms(readings: Sequence[Reading], acts: Sequence[bool], index: int) -> tuple[Mention, ...]:
-    """Take a clause's own rooms; without any (and without another place), those of the nearest one that also asks."""
+def same_rooms(first: Reading, second: Reading) -> bool:
+    """Return True unless the second clause names a room that the first does not."""
+    return {room.value for room in second.rooms} <= {room.value for room in first.rooms}
+
+
+def _rooms(readings: Sequence[Reading], acts: Sequence[bool], index: int, *, elsewhere: bool) -> tuple[Mention, ...]:
+    """Take a clause's own rooms; without any, nor a place elsewhere, those last named before it, or asked after it."""
     own = readings[index]
-    if own.rooms or own.places or not acts[index]:
+    if own.rooms or elsewhere or not acts[index]:
         return own.rooms
-    near = sorted((abs(i - index), i > index, i) for i, r in enumerate(readings) if acts[i] and r.rooms)
+    near = sorted((i > index, abs(i - index), i) for i, r in enumerate(readings) if r.rooms and (acts[i] or i < index))
     return readings[near[0][2]].rooms if near else ()
 
 
 def build_local_classifier(
-    pack: SitePack, cache_dir: Path, *, weights: Path | None = None, threads: int = 1, progress: Progress | None = None
+    pack: SitePack,
+    cache_dir: Path,
+    *,
+    weights: Path | None = None,
+    threads: int = 1,
+    progress: Progress | None = None,
+    cut: float = CUT,
 ) -> LocalClassifier:
     """Load what was learnt from this pack, or learn it now (seconds). Raises `ConfigurationError` where it cannot."""
     reader = Reader(pack)
     embedder = Embedder(cache_dir, weights=weights, threads=threads)
     learnt = _learnt(pack, reader, embedder, cache_dir, progress or _logged)
-    return LocalClassifier(pack, reader, embedder, learnt)
+    return LocalClassifier(pack, reader, embedder, learnt, cut=cut)
 
 
 def _learnt(pack: SitePack, reader: Reader, embedder: Embedder, cache_dir: Path, progress: Progress) -> Learnt:

@@ -14,6 +14,8 @@ Chances = Mapping[str, float]
 
 _ORDER: tuple[Urgency, ...] = ("low", "normal", "high", "critical")
 _SURE_RULE = 0.5
+DOUBTED = 0.5
+"""How sure a report can be at most that is taken up again with "but"."""
 _NAMED = 5.0
 _NEAR_MISS_MODEL = 0.85
 """Where the words are those of a known near miss, the learnt model alone must be this sure of danger."""
@@ -63,9 +65,8 @@ def decide(pack: SitePack, reading: Reading, opinion: Opinion) -> Decided:
         return Decided(
             intent=emergency, department=_who_first(pack, reading, opinion), urgency="critical", confidence=confidence
         )
-    intent, confidence = max(
-        ((name, p) for name, p in opinion.intent.items() if name != emergency), key=lambda pair: pair[1]
-    )
+    settled = reading.settled - reading.ruled_out
+    intent, confidence = _likeliest(pack, reading, opinion, settled)
     if confidence < pack.certain or not reading.plain:
         intent, confidence = (
             pack.unclear,
@@ -73,10 +74,29 @@ def decide(pack: SitePack, reading: Reading, opinion: Opinion) -> Decided:
         )
     return Decided(
         intent=intent,
-        department=_department(pack, intent, opinion),
+        department=pack.intents[intent].department if settled else _department(pack, intent, opinion),
         urgency=_urgency(pack, intent, reading, opinion),
         confidence=min(max(confidence, 0.0), 1.0),
     )
+
+
+def _likeliest(pack: SitePack, reading: Reading, opinion: Opinion, settled: frozenset[str]) -> tuple[str, float]:
+    """Return the intent and its probability, given what the pack's wordings settle or rule out."""
+    possible = {name: p for name, p in opinion.intent.items() if name != pack.emergency.intent}
+    if settled:
+        intent = max(sorted(settled), key=lambda name: possible.get(name, 0.0))
+        return intent, max(possible.get(intent, 0.0), _SURE_RULE)
+    left = {name: p for name, p in possible.items() if name not in reading.ruled_out} or possible
+    rest = (sum(left.values()) / sum(possible.values())) or 1.0
+    intent = max(left, key=lambda name: left[name])
+    return intent, left[intent] / rest
+
+
+def doubted(pack: SitePack, decided: Decided) -> Decided:
+    """Return the decision on a report that is taken up with "but" about the same place: less sure, if it was sure."""
+    if pack.opens_task(decided.intent):
+        return decided
+    return msgspec.structs.replace(decided, confidence=min(decided.confidence, DOUBTED))
 
 
 def _who_first(pack: SitePack, reading: Reading, opinion: Opinion) -> str:

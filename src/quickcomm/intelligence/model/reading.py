@@ -1,7 +1,7 @@
 """Reads an utterance by the pack's rules: places, things, urgency, danger, cues. Feeds the learnt model."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -23,6 +23,8 @@ _ASKS = re.compile(
     r"\?\s*$|^\W*(?:is|are|was|has|have|do|does|did|can|could|who|what|where|when|which|any)\b", re.IGNORECASE
 )
 _NOT_WORDS = re.compile(r"[^\w' ]+", re.UNICODE)
+_MARKS = re.compile(r"[,.;!?](?!\d)")
+_NOT_SAID = re.compile(r"[^\w' ,.;!?]+", re.UNICODE)
 _BIG = re.compile(r"\b\d{3,}\b")
 _LONG, _SHORT = 12, 4
 
@@ -62,6 +64,10 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     called: str
     """The department that is called at the start ("Housekeeping, …"), or empty."""
     flags: tuple[float, ...]
+    settled: frozenset[str] = frozenset()
+    """Intents that the pack's `always` wordings name."""
+    ruled_out: frozenset[str] = frozenset()
+    """Intents that the pack's `unless` wordings exclude."""
 
 
 class Reader:
@@ -82,6 +88,9 @@ class Reader:
         ]
         self._near = compile_patterns(emergency.near_misses)
         self._cues = [compile_patterns(pack.intents[name].cues) for name in sorted(pack.intents)]
+        self._always = _compiled({name: intent.always for name, intent in pack.intents.items()})
+        self._unless = _compiled({name: intent.unless for name, intent in pack.intents.items()})
+        self._within = compile_patterns(pack.places.within)
         self._departments = [compile_patterns(pack.departments[name].cues) for name in sorted(pack.departments)]
         self._named = [_named(pack.departments[name].aliases) for name in sorted(pack.departments)]
         self._call_signs = _call_signs(pack)
@@ -96,9 +105,11 @@ class Reader:
         things = tuple(self._items.items(text, spans)) if self.pack.items.intents else ()
         called, body = self._call_sign(text)
         rest, near_miss = self._without_near_misses(text)
+        plain = self.plain(text[body:], tuple(_shifted(m, body) for m in rooms if m.start >= body))
+        said = self.plain(text[body:], tuple(_shifted(m, body) for m in rooms if m.start >= body), marks=True)
         reading = Reading(
             text=text,
-            plain=self.plain(text[body:], tuple(_shifted(m, body) for m in rooms if m.start >= body)),
+            plain=plain,
             rooms=rooms,
             places=places,
             things=things,
@@ -107,17 +118,23 @@ class Reader:
             near_miss=near_miss,
             called=called,
             flags=(),
+            settled=_matching(self._always, said),
+            ruled_out=_matching(self._unless, said),
         )
         return msgspec.structs.replace(reading, flags=self._flags(reading)) if flags else reading
 
-    def plain(self, text: str, rooms: tuple[Mention, ...]) -> str:
-        """Lower case, no punctuation, rooms and large numbers masked: written and heard text come out alike."""
+    def plain(self, text: str, rooms: tuple[Mention, ...], *, marks: bool = False) -> str:
+        """Lower case, no punctuation, rooms and large numbers masked: written and heard text come out alike.
+
+        `marks`: commas, full stops, exclamation and question marks stay, each as a word.
+        """
         noun = self.pack.places.noun
         parts, at = [], 0
         for room in rooms:
             parts += [text[at : room.start], f" {noun} "]
             at = room.end
-        words = _NOT_WORDS.sub(" ", ("".join(parts) + text[at:]).lower())
+        words = ("".join(parts) + text[at:]).lower()
+        words = _NOT_SAID.sub(" ", _MARKS.sub(r" \g<0> ", words)) if marks else _NOT_WORDS.sub(" ", words)
         words = _BIG.sub("number", words)
         out: list[str] = []
         for word in words.split():
@@ -125,6 +142,10 @@ class Reader:
             if kept and not (kept == noun and out and out[-1] in {noun, f"{noun}s"}):
                 out.append(kept)
         return " ".join(out)
+
+    def elsewhere(self, reading: Reading) -> bool:
+        """Return True if the text names a place other than a part of a room."""
+        return any(self._within is None or not self._within.fullmatch(place.words) for place in reading.places)
 
     def _call_sign(self, text: str) -> tuple[str, int]:
         if self._call_signs is None or (match := self._call_signs.match(text)) is None:
@@ -192,9 +213,20 @@ class Reader:
             *(reading.called == name for name in sorted(self.pack.departments)),
             *(pattern is not None and bool(pattern.search(text)) for pattern in self._named),
             *(pattern is not None and bool(pattern.search(text)) for pattern in self._cues),
+            *(name in reading.settled for name in sorted(self._always)),
+            *(name in reading.ruled_out for name in sorted(self._unless)),
             *(pattern is not None and bool(pattern.search(text)) for pattern in self._departments),
         ]
         return tuple(float(sign) for sign in signs)
+
+
+def _compiled(patterns: Mapping[str, Sequence[str]]) -> dict[str, re.Pattern[str]]:
+    compiled = {name: compile_patterns(tuple(own)) for name, own in patterns.items()}
+    return {name: pattern for name, pattern in compiled.items() if pattern is not None}
+
+
+def _matching(patterns: Mapping[str, re.Pattern[str]], said: str) -> frozenset[str]:
+    return frozenset(name for name, pattern in patterns.items() if pattern.search(said))
 
 
 def _named(aliases: Sequence[str]) -> re.Pattern[str] | None:

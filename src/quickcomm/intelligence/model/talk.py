@@ -4,11 +4,10 @@ from typing import Final
 
 import msgspec
 
-from quickcomm.contracts.insight import Insight, Source
+from quickcomm.contracts.insight import CLOSING_CONFIDENCE, TASK_DONE, Insight, Source
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 
-TASK_DONE: Final = "task_done"
 MAX_LINES: Final = 40
 MAX_LINE: Final = 300
 MAX_NOTES: Final = 60
@@ -165,7 +164,11 @@ def _note(message: InsightsFound) -> Note:
         at_ns=message.speech_ended_ns,
         revision=message.revision,
         asked=tuple(_asked(item) for item in asked),
-        done=tuple(item.rooms for item in message.insights if item.intent == TASK_DONE and item.rooms),
+        done=tuple(
+            item.rooms
+            for item in message.insights
+            if item.intent == TASK_DONE and item.rooms and item.confidence >= CLOSING_CONFIDENCE
+        ),
         numbers=tuple(sorted(numbers)),
     )
 
