@@ -34,6 +34,7 @@ ALARMS_S: Final = 15.0
 QUIET_S: Final = 8.0
 """A board on which nothing changes for so long is as complete as it gets."""
 SHORT_QUIET_S: Final = 2.0
+BUTTON_S: Final = 30.0
 LOAD_LIMIT_S: Final = 90.0
 _POLL_S: Final = 0.1
 Point = tuple[float, float]
@@ -62,7 +63,8 @@ async def _click_twice(site: Site, section: str, wanted_ms: int, settle_s: float
         await _loaded(page, SHORT_QUIET_S)
         buttons = page.locator(f'[data-testid="section-{section}"] [data-testid="complete"]')
         await buttons.first.evaluate("button => button.scrollIntoView({ block: 'center' })")
-        x, y = await _button(page, section)
+        async with asyncio.timeout(BUTTON_S):
+            x, y = await _button(page, section)
         before = await site.done()
         _, clicked = await page.evaluate(UNDER, [x, y])
         await page.mouse.move(x - 40, y - 10)
