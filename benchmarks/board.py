@@ -3,7 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -106,8 +106,8 @@ WORK: Final = (
         weight=1,
     ),
 )
-ALIKE: Final = (WORK[0], WORK[5], WORK[7])
-"""One phrase of each urgency: all cards of a section have the same height."""
+ALIKE: Final = (WORK[0], WORK[5], replace(WORK[7], weight=4))
+"""One phrase of each urgency, equally often: all cards of a section have the same height, and none is the last."""
 INFORMATION: Final = (
     Phrase(
         text="Copy that, I'm on my way to {room}.",
@@ -211,7 +211,7 @@ def _insights(phrase: Phrase, room: str, transcript: UtteranceTranscribed) -> In
         utterance_id=transcript.utterance_id,
         revision=1,
         insights=(insight,),
-        opens_tasks=(0,) if phrase in WORK else (),
+        opens_tasks=() if phrase.urgency == "low" else (0,),
         speech_ended_ns=transcript.speech_ended_ns,
         published_ns=transcript.published_ns + 11_000_000,
         latency=_STAGES,
