@@ -86,14 +86,15 @@ REST_A_POINTER: Final = """
 """
 """Looks every 100 ms which card lies at a point: how often it was another one, and how often none any more."""
 
-UNDER: Final = """
-([x, y]) => {
-  const element = document.elementFromPoint(x, y);
-  const card = element?.closest("[data-testid=card]")?.dataset.utteranceId ?? null;
-  return [element?.closest("[data-testid]")?.dataset.testid ?? "nothing", card];
-}
+WATCH_CLICKS: Final = """
+window.__presses = [];
+window.addEventListener("pointerdown", (event) => {
+  const what = event.target.closest("[data-testid]")?.dataset.testid ?? "nothing";
+  const card = event.target.closest("[data-testid=card]")?.dataset.utteranceId ?? null;
+  window.__presses.push({ at_ms: event.timeStamp, what, card });
+}, true);
 """
-"""What lies at a point, by its test id, and the card that it belongs to."""
+"""Keeps what each press of the mouse met, by its test id, the card that it belongs to, and when it came."""
 
 FIRST_BUTTON: Final = """
 ([section, id]) => {
