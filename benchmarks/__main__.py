@@ -21,6 +21,7 @@ BENCHMARKS: Final = {
     "live": "word error rate through the live socket (needs QUICKCOMM_SPEECH_DATA)",
     "shift": "the demo shift: words, rooms, intents, emergencies, latency",
     "store": "search, lists and the page over 100,000 utterances, also while people talk",
+    "page": "+ the page in a Chromium: misplaced clicks, moving cards, false alarms, loading; with a demo shift",
     "llm": "the pipeline against a model with chosen latency and faults: what we add, what fails with it",
     "deploy": "a prompt deployed while people talk (needs QUICKCOMM_SPEECH_DATA)",
     "bus": "the bus on a real Valkey: utterances a second, idle latency, take-over; the in-process bus beside it",

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -41,8 +41,11 @@ _STAGES: Final = Latency(endpoint=500.0, stt=80.0, publish=4.0, queue=2.0, class
 
 @dataclass(frozen=True, slots=True)
 class Talk:
+    """One utterance and its insights. `last`: the conversation ends after it."""
+
     transcript: UtteranceTranscribed
     insights: InsightsFound
+    last: bool = False
 
 
 class Vocabulary:
@@ -69,14 +72,19 @@ async def fill(directory: DataDirectory, utterances: int, seed: int = 7) -> floa
 
 async def fill_database(where: Path | str, utterances: int, seed: int = 7) -> float:
     """The same for a database of the dashboard alone: a file, or the address of a PostgreSQL one."""
+    return await store_talks(where, history(utterances, seed))
+
+
+async def store_talks(where: Path | str, talks: Iterable[Talk]) -> float:
+    """Store this talk as the dashboard would, in large batches. Return the seconds it took."""
     began = time.perf_counter()
     database = Database(where)
     database.open()
     migrate(database.engine, "dashboard", MIGRATIONS)
     store = SqlStore(database)
+    left = iter(talks)
     try:
-        talks = history(utterances, seed)
-        while batch := list(islice(talks, BATCH)):
+        while batch := list(islice(left, BATCH)):
             await store.transact(partial(_project, talks=batch))
     finally:
         await database.aclose()
@@ -125,7 +133,7 @@ def _talk(chance: random.Random, vocabulary: Vocabulary, number: int, where: tup
         published_ns=at_ns + 4_600_000_000,
         latency=_STAGES,
     )
-    return Talk(transcript, _insights(chance, transcript, words, room))
+    return Talk(transcript, _insights(chance, transcript, words, room), last=transcript.seq == PER_CONVERSATION)
 
 
 def _timed(words: Sequence[str], start: int) -> tuple[Word, ...]:
@@ -168,14 +176,14 @@ def _project(state: State, talks: Sequence[Talk]) -> None:
     for talk in talks:
         projector.transcript(talk.transcript)
         projector.insights(talk.insights)
-        if talk.transcript.seq == PER_CONVERSATION:
+        if talk.last:
             projector.conversation(_ended(talk.transcript))
     projector.finish()
 
 
 def _ended(last: UtteranceTranscribed) -> ConversationChanged:
-    heard = PER_CONVERSATION * 10 * RATE
-    speech = PER_CONVERSATION * 4 * RATE
+    heard = last.seq * 10 * RATE
+    speech = last.seq * 4 * RATE
     return ConversationChanged(
         site=last.site,
         conversation_id=last.conversation_id,
