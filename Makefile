@@ -8,7 +8,7 @@ SOURCES := pyproject.toml uv.lock hatch_build.py $(shell find web -path web/node
 # Jaeger from its Go module, once for all checkouts of this user.
 JAEGER := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/quickcomm/jaeger-v1.76.0/jaeger
 
-.PHONY: help install demo test test-long test-up test-services check bench jaeger clean
+.PHONY: help install demo test test-long test-up test-services check check-page bench jaeger clean
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
@@ -30,11 +30,14 @@ test: install ## Everything that takes minutes at most
 test-long: install ## All tests, also those that take long
 	$(BIN)/python -m pytest $(ARGS)
 
-check: install ## Format, lint, types, import contracts
+check: install check-page ## Format, lint, types, import contracts, the page
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check-page: install ## The page alone: types, lint, unit tests
+	$(BIN)/python hatch_build.py check
 
 test-up: install ## End-to-end tests of conversations, through edge and store
 	E2E_SHAPE=monolith-up $(BIN)/python -m pytest -m 'not long' $(addprefix tests/e2e/test_,flow.py resume.py crash.py live.py kills.py) $(ARGS)

@@ -27,7 +27,7 @@ export class Problem extends Error {
 }
 
 /** Addresses are relative to the page, so that it works behind a path prefix. */
-export const address = (path: string): URL => new URL(path, document.baseURI.replace(/[?#].*$/, ""));
+export const address = (path: string): URL => new URL(path, document.baseURI.replace(/[?#].*$/u, ""));
 
 async function problemOf(response: Response): Promise<Problem> {
   let said: Record<string, unknown> = {};

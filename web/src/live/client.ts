@@ -63,7 +63,7 @@ function leave(why: string | null): void {
 
 /** The key of an admin link, taken out of the address before anything else can see it. */
 export function takeKeyFromAddress(): string | null {
-  const match = /^#(?:.*&)?key=([^&]+)/.exec(location.hash);
+  const match = /^#(?:.*&)?key=([^&]+)/u.exec(location.hash);
   if (!match?.[1]) return null;
   history.replaceState(null, "", `${location.pathname}${location.search}#/`);
   try {

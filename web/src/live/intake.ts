@@ -21,7 +21,7 @@ const announced = new Set<string>();
 export const after = (): number | null => lastChange;
 
 /** Called after a hello, when its state is in place. */
-let onHello: (reset: boolean) => void = () => undefined;
+let onHello: (reset: boolean) => void = () => {};
 export const whenGreeted = (call: (reset: boolean) => void): void => {
   onHello = call;
 };

@@ -211,7 +211,7 @@ function parseClassifier(raw: unknown): Classifier | null {
   };
 }
 
-export function parseHealth(raw: unknown, classifier: unknown = undefined): Health {
+export function parseHealth(raw: unknown, classifier?: unknown): Health {
   const f = fields(raw);
   return {
     status: f["status"] === "degraded" ? "degraded" : "ok",
@@ -254,7 +254,7 @@ function parseStageHealth(raw: unknown): StageHealth | null {
 /** Only what a link may point to. */
 function parseTraceUrl(raw: unknown): string | null {
   const url = textOrNull(raw);
-  return url !== null && /^https?:\/\//.test(url) ? url : null;
+  return url !== null && /^https?:\/\//u.test(url) ? url : null;
 }
 
 function parseCaption(raw: unknown): Caption | null {

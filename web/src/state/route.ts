@@ -29,7 +29,7 @@ const decode = (part: string): string => {
 };
 
 export function parseRoute(hash: string): Route {
-  const [path = "", search = ""] = hash.replace(/^#/, "").split("?", 2);
+  const [path = "", search = ""] = hash.replace(/^#/u, "").split("?", 2);
   const [, head = "", tail = ""] = path.split("/");
   const wanted = new URLSearchParams(search);
   const status = wanted.get("status") ?? "";
