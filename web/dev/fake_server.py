@@ -88,7 +88,7 @@ async def channels(request: web.Request) -> web.Response:
     return page(
         request,
         [
-            {"channel": talk["channel"], "live": 1, "utterances": talk["utterances"], "last_spoken_at": stamp()}
+            {"channel": talk["channel"], "live": 1, "utterances": talk["utterances"], "last_utterance_at": stamp()}
             for talk in talks
         ],
     )

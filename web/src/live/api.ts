@@ -4,10 +4,10 @@ import {
   parseChannel,
   parseConversation,
   parsePage,
-  parsePrompts,
   parseSession,
   parseTask,
 } from "../model/parse";
+import { parsePrompts } from "../model/prompts";
 import { parseShift, parseUsage, type ShiftReport, type Usage } from "../model/reports";
 import type { Card, Channel, Conversation, Page, Prompts, Session, Task } from "../model/protocol";
 

@@ -15,6 +15,7 @@ from quickcomm.contracts.link import EVERYTHING, Watching
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.model.views import Card, Conversation, Task
 from quickcomm.dashboard.ports import Health
+from quickcomm.kernel.keys import Role
 
 MAX_CAPTIONS: Final = 64
 MAX_NAMED: Final = 500
@@ -64,7 +65,7 @@ class ErrorEvent(msgspec.Struct, frozen=True, tag="error"):
 class HelloEvent(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     version: str
     site: str
-    role: str
+    role: Role
     change: int
     reset: bool
     classifier: ClassifierHealth

@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document, made from the table of operations and the types that are really sent."""
 
 import re
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
@@ -153,18 +153,9 @@ def _websocket(name: str, summary: str, description: str, role: str, query: tupl
     parameters += [{"name": item, "in": "query", "schema": {"type": "string"}} for item in query]
     refs: dict[str, Any] = {}
     if name == "live":
-        names = (
-            "HelloEvent",
-            "CardEvent",
-            "CaptionEvent",
-            "TaskEvent",
-            "ConversationEvent",
-            "HealthEvent",
-            "ErrorEvent",
-        )
         refs = {
-            "receives": [_named(item) for item in ("Watch", "Painted")],
-            "sends": [_named(item) for item in names],
+            "receives": [_ref(kind) for kind in (Watch, Painted)],
+            "sends": [_ref(kind) for kind in get_args(LiveEvent)],
         }
     return {
         "operationId": name,
