@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import pytest
 from hatch_build import environment, find_node, install_packages
-from tools.page_types import TARGET, page_types
+from tools.page.schema import TARGET, page_types
 
 from quickcomm.dashboard.adapters.openapi import document
 
@@ -59,7 +59,7 @@ def compiler(tmp_path: Path) -> Compiler:
 
 
 def test_the_page_has_the_types_that_the_server_has_now() -> None:
-    assert TARGET.read_text(encoding="utf-8") == page_types(document()), "Run: python -m tools.page_types"
+    assert TARGET.read_text(encoding="utf-8") == page_types(document()), "Run: python -m tools.page.schema"
 
 
 def test_the_page_compiles_with_them(compiler: Compiler) -> None:

@@ -1,4 +1,4 @@
-/** What the server sends and takes. Made by `python -m tools.page_types` from its OpenAPI document; do not edit. */
+/** What the server sends and takes. Made by `python -m tools.page.schema`; do not edit. */
 
 export interface Alarm {
   code: string;

@@ -1,6 +1,6 @@
 """Writes web/src/api/schema.ts: the types of the server's answers and messages, for the page.
 
-`python -m tools.page_types`, after a change of what the server sends. A test holds the file against the server.
+`python -m tools.page.schema`, after a change of what the server sends. A test holds the file against the server.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from quickcomm.dashboard.adapters.openapi import document
 
-TARGET: Final = Path(__file__).resolve().parents[1] / "web/src/api/schema.ts"
-_HEAD: Final = "/** What the server sends and takes. Made by `python -m tools.page_types` from its OpenAPI document; do not edit. */\n"
+TARGET: Final = Path(__file__).resolve().parents[2] / "web/src/api/schema.ts"
+_HEAD: Final = "/** What the server sends and takes. Made by `python -m tools.page.schema`; do not edit. */\n"
 _LIVE: Final = {"LiveEvent": "sends", "PageMessage": "receives"}
 _PLAIN: Final = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean", "null": "null"}
 
