@@ -10,6 +10,12 @@ export interface Assignment {
   assignee?: string | null;
 }
 
+export interface Board {
+  recent: number;
+  done: number;
+  open: number;
+}
+
 export interface Budget {
   endpoint?: number;
   stt?: number;
@@ -183,6 +189,7 @@ export interface HelloEvent {
   classifier: ClassifierHealth;
   health: Health;
   conversations: Conversation[];
+  board: Board;
 }
 
 export interface Insight {
@@ -224,6 +231,15 @@ export interface Ledger {
   speech?: number;
   silence?: number;
   gap?: number;
+}
+
+export interface LeftOut {
+  critical: number;
+  high: number;
+  normal: number;
+  low: number;
+  unclassified: number;
+  older: boolean;
 }
 
 export interface Login {
@@ -316,6 +332,12 @@ export interface PromptsView {
   canary?: PromptInForce | null;
   versions?: PromptInfo[];
   events?: PromptEvent[];
+}
+
+export interface ReplayedEvent {
+  type: "replayed";
+  change: number;
+  left_out: LeftOut | null;
 }
 
 export interface Session {
@@ -433,6 +455,6 @@ export interface Word {
   confidence: number;
 }
 
-export type LiveEvent = CardEvent | CaptionEvent | TaskEvent | ConversationEvent | HealthEvent | ErrorEvent | HelloEvent;
+export type LiveEvent = CardEvent | CaptionEvent | TaskEvent | ConversationEvent | HealthEvent | ErrorEvent | HelloEvent | ReplayedEvent;
 
 export type PageMessage = Watch | Painted;

@@ -48,10 +48,11 @@ _AUDIO: Final = (
 )
 _LIVE: Final = (
     "What happens, as it happens. `after`: the last `change` that the page has seen. The server first "
-    "sends `hello`, then the cards that changed since (`reset` true: forget all cards, these are the "
-    "newest), then events as they happen. The client may send `watch` (whose captions it wants) and "
-    "`painted` (a card is on the screen). A client that cannot keep up is closed with 1013 and connects "
-    "again."
+    "sends `hello`, then the cards that changed since (`reset` true: forget all cards, these are a new "
+    "first state, see `Board`), then `replayed`, then events as they happen. A connection that breaks before "
+    "`replayed` has brought nothing: come back with the same `after`. The client may send `watch` (whose "
+    "captions it wants) and `painted` (a card is on the screen). A client that cannot keep up is closed with "
+    "1013 and connects again."
 )
 
 
