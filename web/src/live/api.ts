@@ -99,8 +99,6 @@ export const getConversations = async (query: Query, signal?: AbortSignal): Prom
   parsePage(await request("GET", withQuery("v1/conversations", query), undefined, signal), parseConversation);
 export const getConversation = async (id: string, signal?: AbortSignal): Promise<Conversation> =>
   required(parseConversation(await request("GET", `v1/conversations/${encodeURIComponent(id)}`, undefined, signal)));
-export const getTasks = async (query: Query): Promise<Page<Task>> =>
-  parsePage(await request("GET", withQuery("v1/tasks", query)), parseTask);
 export const getChannels = async (): Promise<Channel[]> =>
   parsePage(await request("GET", "v1/channels"), parseChannel).items;
 

@@ -7,6 +7,7 @@ import {
   every,
   STAGES,
   type Alarm,
+  type BoardRule,
   type Caption,
   type Card,
   type Channel,
@@ -16,6 +17,7 @@ import {
   type Health,
   type Insight,
   type Ledger,
+  type LeftOut,
   type LiveMessage,
   type Page,
   type Role,
@@ -274,6 +276,25 @@ export function parsePage<T>(raw: unknown, each: (item: unknown) => T | null): P
   return { items: list(Array.isArray(raw) ? raw : f["items"], each), next_cursor: textOrNull(f["next_cursor"]) };
 }
 
+function parseBoard(raw: unknown): BoardRule | null {
+  const f = fields<api.Board>(raw);
+  const [recent, done] = [count(f["recent"]), count(f["done"])];
+  return recent > 0 && done > 0 ? { recent, done } : null;
+}
+
+function parseLeftOut(raw: unknown): LeftOut | null {
+  if (typeof raw !== "object" || raw === null) return null;
+  const f = fields<api.LeftOut>(raw);
+  return {
+    critical: count(f["critical"]),
+    high: count(f["high"]),
+    normal: count(f["normal"]),
+    low: count(f["low"]),
+    unclassified: count(f["unclassified"]),
+    older: f["older"] === true,
+  };
+}
+
 function parseHello(raw: unknown): LiveMessage {
   const f = fields<api.HelloEvent>(raw);
   return {
@@ -285,6 +306,7 @@ function parseHello(raw: unknown): LiveMessage {
     reset: f["reset"] === true,
     health: f["health"] === undefined ? null : parseHealth(f["health"], f["classifier"]),
     conversations: list(f["conversations"], parseConversation),
+    board: parseBoard(f["board"]),
   };
 }
 
@@ -294,6 +316,10 @@ const LIVE: { readonly [Kind in api.LiveEvent["type"]]: (raw: unknown) => LiveMe
   card: (raw) => {
     const card = parseCard(fields<api.CardEvent>(raw)["card"]);
     return card && { type: "card", card };
+  },
+  replayed: (raw) => {
+    const f = fields<api.ReplayedEvent>(raw);
+    return { type: "replayed", change: count(f["change"]), left_out: parseLeftOut(f["left_out"]) };
   },
   caption: (raw) => {
     const caption = parseCaption(raw);

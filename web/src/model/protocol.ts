@@ -72,14 +72,21 @@ export interface Page<T> {
   next_cursor: string | null;
 }
 
-type Hello = Without<api.HelloEvent, "classifier" | "health" | "role" | "conversations"> & {
+/** What the board shows beside open work: the newest cards, and those of the tasks done last. */
+export type BoardRule = Without<api.Board, "open">;
+/** Unfinished tasks that a first state does not have, by urgency; `older`: there are older cards. */
+export type LeftOut = Parsed<api.LeftOut>;
+
+type Hello = Without<api.HelloEvent, "classifier" | "health" | "role" | "conversations" | "board"> & {
   role: Role;
+  board: BoardRule | null;
   health: Health | null;
   conversations: Conversation[];
 };
 export type LiveMessage =
   | Hello
   | { type: "card"; card: Card }
+  | { type: "replayed"; change: number; left_out: LeftOut | null }
   | { type: "caption"; caption: Caption }
   | { type: "task"; task: Task; change: number }
   | { type: "conversation"; conversation: Conversation }
