@@ -1,6 +1,7 @@
 """A board full of cards, put in by the dashboard's own projector: a thousand in about a second, nothing is spoken."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -13,6 +14,7 @@ from quickcomm.dashboard.ports import State
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.kernel.storage import Database
 
+BATCH: Final = 200
 STEP: Final = 16_000
 CONVERSATION: Final = "seeded"
 URGENCIES: Final[tuple[Urgency, ...]] = ("normal", "high", "normal", "low", "critical", "normal")
@@ -20,7 +22,7 @@ WORDS: Final = ("please", "bring", "four", "bath", "towels", "and", "a", "robe",
 
 
 class Seed(msgspec.Struct, frozen=True, kw_only=True):
-    """So many cards of each kind, in turns as far as they go; `done` are finished one second after the other."""
+    """So many cards of each kind, evenly mixed; `done` are finished one second after the other."""
 
     open: int = 0
     done: int = 0
@@ -30,20 +32,21 @@ class Seed(msgspec.Struct, frozen=True, kw_only=True):
 
 async def seed(database: Database, wanted: Seed, *, site: str = "main", first: int = 0) -> list[str]:
     """Put in the cards, the oldest first; return their ids. `first`: how many were put in before."""
-    left = dict(zip(wanted.__struct_fields__, msgspec.structs.astuple(wanted), strict=True))
-    kinds: list[str] = []
-    while any(left.values()):
-        for kind in [kind for kind, count in left.items() if count]:
-            left[kind] -= 1
-            kinds.append(kind)
+    counts = zip(wanted.__struct_fields__, msgspec.structs.astuple(wanted), strict=True)
+    spread = sorted(((at + 0.5) / count, kind) for kind, count in counts for at in range(count))
+    kinds = [kind for _, kind in spread]
 
-    def work(state: State) -> list[str]:
+    def work(numbered: Sequence[tuple[int, str]], state: State) -> list[str]:
         projector = Projector(state)
-        ids = [_put(projector, site, number, kind) for number, kind in enumerate(kinds, start=first)]
+        put = [_put(projector, site, number, kind) for number, kind in numbered]
         projector.finish()
-        return ids
+        return put
 
-    return await SqlStore(database).transact(work)
+    ids: list[str] = []
+    for start in range(0, len(kinds), BATCH):  # what writes at the same time waits for one of them
+        batch = partial(work, list(enumerate(kinds[start : start + BATCH], start=first + start)))
+        ids += await SqlStore(database).transact(batch)
+    return ids
 
 
 def _put(projector: Projector, site: str, number: int, kind: str) -> str:

@@ -26,7 +26,8 @@ def rows_named(connection: Connection, site: str, utterance_ids: Iterable[str]) 
     rows: list[Row] = []
     for start in range(0, len(names), AT_ONCE):
         some = utterances.c.utterance_id.in_(names[start : start + AT_ONCE])
-        rows += connection.execute(sa.select(utterances).where(utterances.c.site == site, utterances.c.heard, some))
+        query = sa.select(utterances).where(utterances.c.site == site, utterances.c.heard, some)
+        rows += connection.execute(query).all()
     return rows
 
 
@@ -69,7 +70,7 @@ class FirstState:
         edge = self._connection.execute(spoken.offset(self._board.recent - 1).limit(2)).scalars().all()
         since = utterances.c.spoken_ns >= _millisecond(edge)
         query = sa.select(utterances).where(self._mine, since).order_by(*newest).limit(2 * self._board.recent)
-        return list(self._connection.execute(query)), len(edge) > 1
+        return list(self._connection.execute(query).all()), len(edge) > 1
 
     def _done(self) -> Sequence[str]:
         """Return utterances with a task that is among those done last."""
@@ -88,13 +89,13 @@ class FirstState:
                 tasks.c.site == self._site, tasks.c.urgency == urgency, _UNFINISHED
             )
             query = query.order_by(tasks.c.created_ns.desc(), tasks.c.id.desc())
-            found += self._connection.execute(query.limit(self._board.open - len(found))).scalars()
+            found += self._connection.execute(query.limit(self._board.open - len(found))).scalars().all()
         return found
 
     def _unclassified(self) -> list[Row]:
         """Return the newest of those: somebody must read them."""
         query = sa.select(utterances).where(self._mine, _UNCLASSIFIED).order_by(utterances.c.spoken_ns.desc())
-        return list(self._connection.execute(query.limit(self._board.open)))
+        return list(self._connection.execute(query.limit(self._board.open)).all())
 
 
 def _millisecond(edge: Sequence[int]) -> int:

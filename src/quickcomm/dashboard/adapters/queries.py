@@ -256,7 +256,7 @@ def _cards(connection: Connection, site: str, rows: Sequence[Row]) -> list[Card]
     for start in range(0, len(names), AT_ONCE):
         # Sorted by us: asked for an order, SQLite would rather walk the index that has it through all tasks.
         some = tasks.c.utterance_id.in_(names[start : start + AT_ONCE])
-        for row in connection.execute(sa.select(tasks).where(tasks.c.site == site, some)):
+        for row in connection.execute(sa.select(tasks).where(tasks.c.site == site, some)).all():
             by_utterance[row.utterance_id].append(task_record(row))
     return [
         card_view(utterance_record(row), tuple(sorted(by_utterance[row.utterance_id], key=lambda task: task.order)))
