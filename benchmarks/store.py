@@ -36,6 +36,7 @@ from quickcomm.client.options import StreamOptions
 from quickcomm.client.sources import Paced, PcmSource
 from quickcomm.dashboard.adapters.queries import SqlQueries
 from quickcomm.dashboard.module import MIGRATIONS
+from quickcomm.dashboard.ports import Board
 from quickcomm.demo_shift import ShiftChannel, audio_file, load_shift
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.child import server
@@ -318,7 +319,7 @@ async def run_alone(arguments: argparse.Namespace) -> int:
     database = Database(where)
     database.open()
     migrate(database.engine, "dashboard", MIGRATIONS)
-    there = (await SqlQueries(database).replay("main", None, 1)).change
+    there = (await SqlQueries(database).replay("main", None, 1, Board())).change
     await database.aclose()
     if there:
         print("used as it is")

@@ -8,6 +8,7 @@ from tests.support.board import Seed, seed
 from tests.support.dashboard_site import Site, events, found, heard, insight, running
 
 from quickcomm.dashboard.module import DashboardSettings
+from quickcomm.dashboard.ports import Board
 
 Json = dict[str, Any]
 
@@ -30,7 +31,7 @@ def kind_of(card: Json) -> str:
 
 
 async def test_all_work_left_comes_and_the_newest_of_the_rest(tmp_path: Path, store: Path | str) -> None:
-    settings = DashboardSettings(board_recent=40, board_done=10)
+    settings = DashboardSettings(board=Board(recent=40, done=10))
     async with running(tmp_path, settings, store=store) as site:
         ids = await seed(site.database, Seed(open=120, done=60, information=200, unclassified=20))
         hello, cards, replayed = await first_state(site)
@@ -53,7 +54,7 @@ async def test_all_work_left_comes_and_the_newest_of_the_rest(tmp_path: Path, st
 async def test_what_is_done_now_is_among_the_first_however_long_ago_it_was_said(
     tmp_path: Path, store: Path | str
 ) -> None:
-    settings = DashboardSettings(board_recent=5, board_done=3)
+    settings = DashboardSettings(board=Board(recent=5, done=3))
     async with running(tmp_path, settings, store=store) as site:
         [_, oldest, *_] = await seed(site.database, Seed(open=30, done=30))
         await site.post(f"/v1/tasks/{oldest}:0/complete")
@@ -65,7 +66,7 @@ async def test_what_is_done_now_is_among_the_first_however_long_ago_it_was_said(
 async def test_beyond_the_bound_the_most_urgent_come_and_the_others_are_counted(
     tmp_path: Path, store: Path | str
 ) -> None:
-    settings = DashboardSettings(board_recent=1, board_done=1, board_open=25)
+    settings = DashboardSettings(board=Board(recent=1, done=1, open=25))
     async with running(tmp_path, settings, store=store) as site:
         ids = await seed(site.database, Seed(open=60, unclassified=30))
         _, cards, replayed = await first_state(site)
@@ -87,7 +88,7 @@ async def all_tasks(site: Site) -> list[Json]:
 
 async def test_cards_of_the_same_millisecond_stay_together(tmp_path: Path, store: Path | str) -> None:
     """A page knows no shorter times: it could not tell which of them were sent."""
-    settings = DashboardSettings(board_recent=2, board_done=1)
+    settings = DashboardSettings(board=Board(recent=2, done=1))
     async with running(tmp_path, settings, store=store) as site:
         for start in (0, 3, 6, 16_000):  # 62,500 ns a step
             said = heard(start, f"good morning {start}")

@@ -65,6 +65,17 @@ class Neighbours(msgspec.Struct, frozen=True, kw_only=True):
     budget: Callable[[], Budget] = Budget
 
 
+class Board(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a page shows: the `recent` newest cards, those of the `done` tasks finished last, and all work left.
+
+    Of that, at most `open` tasks and as many unclassified utterances are in a first state.
+    """
+
+    recent: Annotated[int, msgspec.Meta(ge=1)] = 200
+    done: Annotated[int, msgspec.Meta(ge=1)] = 100
+    open: Annotated[int, msgspec.Meta(ge=1)] = 2000
+
+
 class DashboardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bounds of the dashboard. Every one is there to keep memory or time bounded."""
 
@@ -75,10 +86,7 @@ class DashboardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     health_every_s: float = 2.0
     replay: Annotated[int, msgspec.Meta(ge=1)] = 100
     """Changes that a page which comes back is sent; beyond that it gets a new first state."""
-    board_recent: Annotated[int, msgspec.Meta(ge=1)] = 200
-    board_done: Annotated[int, msgspec.Meta(ge=1)] = 100
-    board_open: Annotated[int, msgspec.Meta(ge=1)] = 2000
-    """See `Board`."""
+    board: Board = Board()
     queries_at_once: Annotated[int, msgspec.Meta(ge=1)] = 2
     """Questions of REST that are looked up at the same time."""
     queries_waiting: Annotated[int, msgspec.Meta(ge=1)] = 256
@@ -135,17 +143,6 @@ class UtteranceFilter(msgspec.Struct, frozen=True, kw_only=True):
     department: str | None = None
     conversation: str | None = None
     since_ns: int | None = None
-
-
-class Board(msgspec.Struct, frozen=True, kw_only=True):
-    """What a page shows: the `recent` newest cards, those of the `done` tasks finished last, and all work left.
-
-    Of that, at most `open` tasks and as many unclassified utterances are in a first state.
-    """
-
-    recent: int
-    done: int
-    open: int
 
 
 class LeftOut(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,6 +13,7 @@ from tests.support.dashboard_site import Site, found, heard, insight, running
 from tests.support.page import Screen
 
 from quickcomm.dashboard.module import DashboardSettings
+from quickcomm.dashboard.ports import Board
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
@@ -113,7 +114,7 @@ async def test_back_from_a_card_the_board_is_as_it_was_left(full: Site, open_scr
 async def test_what_is_beyond_a_page_is_said_and_the_most_urgent_is_not(
     tmp_path: Path, open_screen: OpenScreen
 ) -> None:
-    settings = DashboardSettings(board_open=20, board_recent=5, board_done=5)
+    settings = DashboardSettings(board=Board(open=20, recent=5, done=5))
     async with running(tmp_path, settings) as site:
         await seed(site.database, Seed(open=60))
         screen = await open_screen(site)

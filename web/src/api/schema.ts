@@ -11,9 +11,9 @@ export interface Assignment {
 }
 
 export interface Board {
-  recent: number;
-  done: number;
-  open: number;
+  recent?: number;
+  done?: number;
+  open?: number;
 }
 
 export interface Budget {

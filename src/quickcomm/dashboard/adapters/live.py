@@ -21,7 +21,7 @@ from quickcomm.dashboard.adapters.hub import (
     text_of,
 )
 from quickcomm.dashboard.adapters.parameters import integer
-from quickcomm.dashboard.ports import Board, Commands, DashboardSettings, HealthProvider, Queries
+from quickcomm.dashboard.ports import Commands, DashboardSettings, HealthProvider, Queries
 from quickcomm.kernel.errors import MALFORMED, BusyError, QuickCommError
 from quickcomm.kernel.keys import Authenticator, Principal
 
@@ -179,9 +179,8 @@ class LiveFeed:
     async def _replay(
         self, socket: web.WebSocketResponse, subscriber: Subscriber, principal: Principal, after: int | None
     ) -> None:
-        settings = self._settings
-        board = Board(recent=settings.board_recent, done=settings.board_done, open=settings.board_open)
-        replay = await self._queries.replay(principal.site, after, settings.replay, board)
+        board = self._settings.board
+        replay = await self._queries.replay(principal.site, after, self._settings.replay, board)
         subscriber.baseline = replay.change
         health = self._health()
         hello = HelloEvent(
