@@ -98,7 +98,7 @@ SERVER: Final[dict[str, tuple[str, Callable[[Json], Any], str]]] = {
     "a message of another name": (
         "CaptionEvent",
         lambda event: event["properties"].update(type={"enum": ["subtitle"]}),
-        "subtitle",
+        "'caption' does not exist",
     ),
 }
 

@@ -28,6 +28,14 @@ new MutationObserver(() => {
 }).observe(document, { subtree: true, childList: true, characterData: true });
 """
 
+# What comes into sight is drawn, and has its height then.
+FRAMES: Final = """
+new Promise((done) => {
+  const next = (left) => (left === 0 ? done() : requestAnimationFrame(() => next(left - 1)));
+  next(10);
+})
+"""
+
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def full(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
@@ -97,13 +105,16 @@ async def test_back_from_a_card_the_board_is_as_it_was_left(full: Site, open_scr
     await screen.get("more-normal").click()
     card = screen.get("section-normal").get_by_test_id("card").nth(60)
     name = await card.get_attribute("data-utterance-id")
-    await card.scroll_into_view_if_needed()
+    link = card.get_by_test_id("card-time")
+    await link.scroll_into_view_if_needed()
+    await screen.page.evaluate(FRAMES)
     before = await card.bounding_box()
-    await card.get_by_test_id("card-time").click()
+    await link.click()
     await expect(screen.get("utterance")).to_be_visible()
     await screen.page.go_back()
     again = screen.page.locator(f'[data-testid="section-normal"] [data-utterance-id="{name}"]')
     await expect(again).to_be_in_viewport()
+    await screen.page.evaluate(FRAMES)
     after = await again.bounding_box()
     assert before is not None
     assert after is not None
