@@ -11,7 +11,7 @@ SOURCES := pyproject.toml uv.lock hatch_build.py $(shell find web -path web/node
 # Jaeger from its Go module, once for all checkouts of this user.
 JAEGER := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/quickcomm/jaeger-v1.76.0/jaeger
 
-.PHONY: help install demo test test-fast test-units test-long test-up test-services check bench jaeger clean
+.PHONY: help install demo test test-fast test-units test-long test-up test-services check check-page bench jaeger clean
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
@@ -39,11 +39,14 @@ test: install ## Everything that takes minutes at most
 test-long: install ## All tests, also those that take long
 	$(PYTEST) $(ARGS)
 
-check: install ## Format, lint, types, import contracts
+check: install check-page ## Format, lint, types, import contracts, the page
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check-page: install ## The page alone: types, lint, unit tests
+	$(BIN)/python hatch_build.py check
 
 test-up: install ## End-to-end tests of conversations, through edge and store
 	E2E_SHAPE=monolith-up $(PYTEST) -m 'not long' $(addprefix tests/e2e/test_,flow.py resume.py crash.py live.py kills.py) $(ARGS)

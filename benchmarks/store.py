@@ -35,7 +35,8 @@ from quickcomm.client.formats import AudioFormat
 from quickcomm.client.options import StreamOptions
 from quickcomm.client.sources import Paced, PcmSource
 from quickcomm.dashboard.adapters.queries import SqlQueries
-from quickcomm.dashboard.module import MIGRATIONS, DashboardSettings
+from quickcomm.dashboard.module import MIGRATIONS
+from quickcomm.dashboard.ports import Board
 from quickcomm.demo_shift import ShiftChannel, audio_file, load_shift
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.child import server
@@ -43,7 +44,6 @@ from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.kernel.storage import Database, migrate
 
 AIM_MS: Final = 50.0
-REPLAYED: Final = DashboardSettings().replay
 HEAD: Final = f"{'request':30}{'talking':>9}{'items':>7}{'p50 ms':>9}{'p95 ms':>9}{'worst ms':>10}"
 Query = dict[str, str]
 Request = Callable[[], Awaitable[int]]
@@ -104,11 +104,10 @@ class Asking:
     async def first_state(self) -> int:
         """Connect to the live socket and read all that it replays."""
         async with self.client.ws_connect(f"{self.url}/v1/live", max_msg_size=0) as socket:
-            await socket.receive_str()
-            for _ in range(REPLAYED):
-                while '"type":"card"' not in (await socket.receive_str())[:20]:
-                    pass
-        return REPLAYED
+            cards = 0
+            while '"type":"replayed"' not in (text := await socket.receive_str())[:30]:
+                cards += '"type":"card"' in text[:20]
+        return cards
 
 
 def _listing(asking: Asking, path: str, queries: Callable[[], Query]) -> Request:
@@ -320,7 +319,7 @@ async def run_alone(arguments: argparse.Namespace) -> int:
     database = Database(where)
     database.open()
     migrate(database.engine, "dashboard", MIGRATIONS)
-    there = (await SqlQueries(database).replay("main", None, 1)).change
+    there = (await SqlQueries(database).replay("main", None, 1, Board())).change
     await database.aclose()
     if there:
         print("used as it is")

@@ -30,7 +30,7 @@ from quickcomm.dashboard.adapters.state import SqlState
 from quickcomm.dashboard.adapters.tables import changes, closings, conversations, rooms, tasks, utterances
 from quickcomm.dashboard.backfill import BackfillError, backfill, over_http, prepare_source, purge_source, routes
 from quickcomm.dashboard.module import MIGRATIONS
-from quickcomm.dashboard.ports import Page, UtteranceFilter
+from quickcomm.dashboard.ports import Board, Page, UtteranceFilter
 from quickcomm.dashboard.service import backfill as backfilling
 from quickcomm.dashboard.service.backfill import Backfill
 from quickcomm.dashboard.service.projector import Projector
@@ -237,8 +237,8 @@ async def test_new_ones_stay_before_old_ones_and_numbers_rise(earlier: Database,
             break
         page = Page(limit=2, after=after)
     assert seen == [976_000, 960_000, 64_000, 48_000, 32_000, 16_000, 0]
-    last = (await SqlQueries(earlier).replay("main", None, 100)).change
-    missed = await SqlQueries(own).replay("main", last, 100)
+    last = (await SqlQueries(earlier).replay("main", None, 100, Board())).change
+    missed = await SqlQueries(own).replay("main", last, 100, Board())
     assert not missed.reset
     assert [card.start_offset for card in missed.cards] == [960_000, 976_000]
 

@@ -134,6 +134,10 @@ class Site:
             assert answer.status == expect, await answer.text()
             return await answer.json(content_type=None)
 
+    async def link(self, role: str = "read") -> str:
+        """Return an address of the page that signs in."""
+        return f"{self.url}/#key={self.tokens[role]}"
+
     def live(self, query: str = "", role: str = "read", **options: Any) -> Any:
         return self.http.ws_connect(f"{self.url}/v1/live{query}", headers=self.headers(role), **options)
 

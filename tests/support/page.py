@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 import numpy as np
@@ -72,6 +72,14 @@ def talk_of(*words: str) -> bytes:
     return np.concatenate([clip(each) for each in words]).tobytes()
 
 
+class Place(Protocol):
+    """Where a page can be opened."""
+
+    async def link(self, role: str) -> str:
+        """Return an address that signs in."""
+        ...
+
+
 class Hotel:
     """A site that nobody else uses, on a server that others may share."""
 
@@ -86,6 +94,9 @@ class Hotel:
             [row] = await administer(self.server.data_dir, "keys.create", what, needs_server=True)
             self._keys[role] = str(row["key"])
         return self._keys[role]
+
+    async def link(self, role: str) -> str:
+        return f"{self.server.url}/#key={await self.key(role)}"
 
     async def radio(self, channel: str, sound: AsyncIterator[bytes], *, paced: bool) -> AudioClient:
         source = PcmSource(AudioFormat(sample_rate=RATE), sound)
@@ -166,7 +177,7 @@ class Screen(msgspec.Struct, frozen=True, kw_only=True):
     """One browser with nobody else's cookies. `errors`: what its console complained about."""
 
     page: Page
-    hotel: Hotel
+    hotel: Place
     errors: list[str]
 
     def get(self, test_id: str) -> Locator:
@@ -180,7 +191,7 @@ class Screen(msgspec.Struct, frozen=True, kw_only=True):
 
     async def sign_in(self, role: str = "admin") -> None:
         """By the link that the server prints."""
-        await self.page.goto(f"{self.hotel.server.url}/#key={await self.hotel.key(role)}")
+        await self.page.goto(await self.hotel.link(role))
 
     async def card_ids(self) -> list[str]:
         script = "cards => cards.map((card) => card.dataset.utteranceId)"
@@ -193,7 +204,7 @@ class Screen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @contextlib.asynccontextmanager
-async def screen(browser: Browser, hotel: Hotel, viewport: ViewportSize) -> AsyncGenerator[Screen]:
+async def screen(browser: Browser, hotel: Place, viewport: ViewportSize) -> AsyncGenerator[Screen]:
     context = await browser.new_context(viewport=viewport)
     context.set_default_timeout(PATIENCE_MS)
     await context.add_init_script(WATCH_POLICY)

@@ -88,7 +88,7 @@ async def channels(request: web.Request) -> web.Response:
     return page(
         request,
         [
-            {"channel": talk["channel"], "live": 1, "utterances": talk["utterances"], "last_spoken_at": stamp()}
+            {"channel": talk["channel"], "live": 1, "utterances": talk["utterances"], "last_utterance_at": stamp()}
             for talk in talks
         ],
     )
@@ -151,6 +151,9 @@ async def live(request: web.Request) -> web.WebSocketResponse:
     )  # fmt: skip
     for card in cards[-500:]:
         await socket.send_json({"type": "card", "card": card})
+    await socket.send_json(
+        {"type": "replayed", "change": pretence.change, "left_out": {"older": False} if reset else None}
+    )
     pretence.sockets.add(socket)
     try:
         async for message in socket:

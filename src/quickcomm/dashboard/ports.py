@@ -66,6 +66,17 @@ class Neighbours(msgspec.Struct, frozen=True, kw_only=True):
     budget: Callable[[], Budget] = Budget
 
 
+class Board(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a page shows: the `recent` newest cards, those of the `done` tasks finished last, and all work left.
+
+    Of that, at most `open` tasks and as many unclassified utterances are in a first state.
+    """
+
+    recent: Annotated[int, msgspec.Meta(ge=1)] = 200
+    done: Annotated[int, msgspec.Meta(ge=1)] = 100
+    open: Annotated[int, msgspec.Meta(ge=1)] = 2000
+
+
 class DashboardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bounds of the dashboard. Every one is there to keep memory or time bounded."""
 
@@ -74,7 +85,9 @@ class DashboardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Messages that may wait for one client before it is disconnected."""
     live_send_timeout_s: float = 10.0
     health_every_s: float = 2.0
-    replay: int = 100
+    replay: Annotated[int, msgspec.Meta(ge=1)] = 100
+    """Changes that a page which comes back is sent; beyond that it gets a new first state."""
+    board: Board = Board()
     queries_at_once: Annotated[int, msgspec.Meta(ge=1)] = 2
     """Questions of REST that are looked up at the same time."""
     queries_waiting: Annotated[int, msgspec.Meta(ge=1)] = 256
@@ -135,13 +148,28 @@ class UtteranceFilter(msgspec.Struct, frozen=True, kw_only=True):
     since_ns: int | None = None
 
 
+class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
+    """What a first state does not have: unfinished tasks by urgency, unclassified utterances, `older` cards."""
+
+    critical: int
+    high: int
+    normal: int
+    low: int
+    unclassified: int
+    older: bool
+
+
 class Replay(msgspec.Struct, frozen=True, kw_only=True):
-    """What a page needs when it connects: all of one moment, `change`."""
+    """What a page needs when it connects: all of one moment, `change`. `left_out`: of a first state (`reset`)."""
 
     change: int
-    reset: bool
     cards: list[Card]
     conversations: list[Conversation]
+    left_out: LeftOut | None = None
+
+    @property
+    def reset(self) -> bool:
+        return self.left_out is not None
 
 
 Listed = tuple[list[T], tuple[int, int] | None]
@@ -157,7 +185,9 @@ class Queries(Protocol):
     async def conversation(self, site: str, conversation_id: str) -> Conversation: ...
     async def tasks(self, site: str, status: TaskStatus | None, department: str | None, page: Page) -> Listed[Task]: ...
     async def channels(self, site: str) -> list[Channel]: ...
-    async def replay(self, site: str, after: int | None, limit: int) -> Replay: ...
+    async def replay(self, site: str, after: int | None, limit: int, board: Board) -> Replay:
+        """Return what changed after `after`; the first state of `board` where that is unknown or more than `limit`."""
+        ...
 
 
 class Shift(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,10 +6,10 @@ from contextlib import AsyncExitStack
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, ViewportSize, async_playwright, expect
-from tests.support.page import PATIENCE_MS, Hotel, Screen, chromium, launched, screen
+from tests.support.page import PATIENCE_MS, Hotel, Place, Screen, chromium, launched, screen
 from tests.support.server import Server
 
-OpenScreen = Callable[[Hotel], Awaitable[Screen]]
+OpenScreen = Callable[[Place], Awaitable[Screen]]
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -37,7 +37,7 @@ async def open_screen(browser: Browser) -> AsyncIterator[OpenScreen]:
     opened: list[Screen] = []
     async with AsyncExitStack() as stack:
 
-        async def another(hotel: Hotel) -> Screen:
+        async def another(hotel: Place) -> Screen:
             viewport = ViewportSize(width=1280, height=900)
             opened.append(await stack.enter_async_context(screen(browser, hotel, viewport)))
             return opened[-1]

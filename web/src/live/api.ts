@@ -4,10 +4,10 @@ import {
   parseChannel,
   parseConversation,
   parsePage,
-  parsePrompts,
   parseSession,
   parseTask,
 } from "../model/parse";
+import { parsePrompts } from "../model/prompts";
 import { parseShift, parseUsage, type ShiftReport, type Usage } from "../model/reports";
 import type { Card, Channel, Conversation, Page, Prompts, Session, Task } from "../model/protocol";
 
@@ -27,7 +27,7 @@ export class Problem extends Error {
 }
 
 /** Addresses are relative to the page, so that it works behind a path prefix. */
-export const address = (path: string): URL => new URL(path, document.baseURI.replace(/[?#].*$/, ""));
+export const address = (path: string): URL => new URL(path, document.baseURI.replace(/[?#].*$/u, ""));
 
 async function problemOf(response: Response): Promise<Problem> {
   let said: Record<string, unknown> = {};
@@ -99,8 +99,6 @@ export const getConversations = async (query: Query, signal?: AbortSignal): Prom
   parsePage(await request("GET", withQuery("v1/conversations", query), undefined, signal), parseConversation);
 export const getConversation = async (id: string, signal?: AbortSignal): Promise<Conversation> =>
   required(parseConversation(await request("GET", `v1/conversations/${encodeURIComponent(id)}`, undefined, signal)));
-export const getTasks = async (query: Query): Promise<Page<Task>> =>
-  parsePage(await request("GET", withQuery("v1/tasks", query)), parseTask);
 export const getChannels = async (): Promise<Channel[]> =>
   parsePage(await request("GET", "v1/channels"), parseChannel).items;
 

@@ -1,15 +1,11 @@
-/** Signs in and out, keeps the live connection, fetches work that is older than what the connection brings. */
+/** Signs in and out, keeps the live connection. */
 import { batch } from "@preact/signals";
-import type { Page, Task, TaskStatus } from "../model/protocol";
 import * as app from "../state/app";
-import { entryOf, putCard } from "../state/store";
-import { endSession, getChannels, getSession, getTasks, getUtterance, Problem, signInWith } from "./api";
+import { endSession, getChannels, getSession, Problem, signInWith } from "./api";
 import { LiveConnection } from "./connection";
 import { after, forgetEverything, take, whenGreeted } from "./intake";
 import { reportTo } from "./painted";
 
-const MAX_OLD_CARDS = 300;
-const FETCHES_AT_ONCE = 4;
 const PROBE_MS = 3000;
 
 const live = new LiveConnection({
@@ -37,10 +33,7 @@ const live = new LiveConnection({
 });
 
 reportTo((message) => live.send(message));
-whenGreeted(() => {
-  void fetchOlderWork();
-  void fetchChannels();
-});
+whenGreeted(() => void fetchChannels());
 
 export const retryNow = live.retry;
 
@@ -63,7 +56,7 @@ function leave(why: string | null): void {
 
 /** The key of an admin link, taken out of the address before anything else can see it. */
 export function takeKeyFromAddress(): string | null {
-  const match = /^#(?:.*&)?key=([^&]+)/.exec(location.hash);
+  const match = /^#(?:.*&)?key=([^&]+)/u.exec(location.hash);
   if (!match?.[1]) return null;
   history.replaceState(null, "", `${location.pathname}${location.search}#/`);
   try {
@@ -131,33 +124,5 @@ async function fetchChannels(): Promise<void> {
   } catch (error) {
     // Only the choice of channels is poorer for it; a lost connection is told elsewhere.
     if (!(error instanceof Problem)) throw error;
-  }
-}
-
-async function tasksThatAre(status: TaskStatus): Promise<Task[]> {
-  const found: Task[] = [];
-  let cursor: string | null = "";
-  while (cursor !== null && found.length < MAX_OLD_CARDS) {
-    const page: Page<Task> = await getTasks({ status, cursor });
-    found.push(...page.items);
-    cursor = page.next_cursor;
-  }
-  return found;
-}
-
-/** Work left undone may be older than the newest cards that the connection brings; it must not be out of sight. */
-async function fetchOlderWork(): Promise<void> {
-  try {
-    const tasks = (await Promise.all([tasksThatAre("open"), tasksThatAre("acknowledged")])).flat();
-    const ids = [...new Set(tasks.map((task) => task.utterance_id))];
-    const missing = ids.filter((id) => !entryOf(id)?.listed).slice(0, MAX_OLD_CARDS);
-    const fetchSome = async (): Promise<void> => {
-      for (let id = missing.pop(); id !== undefined; id = missing.pop()) {
-        if (!entryOf(id)?.listed) putCard(await getUtterance(id), true);
-      }
-    };
-    await Promise.all(Array.from({ length: FETCHES_AT_ONCE }, fetchSome));
-  } catch (error) {
-    if (error instanceof Problem && error.status !== 0) app.notify(`Older open work could not be fetched. ${error.message}`);
   }
 }

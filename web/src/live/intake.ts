@@ -1,12 +1,12 @@
 /** Live messages → state, once an animation frame: fifty cards a second cost one rendering a frame, not fifty. */
 import { batch } from "@preact/signals";
 import { clockTime } from "../model/format";
-import type { Card, LiveMessage } from "../model/protocol";
+import type { Card, LeftOut, LiveMessage } from "../model/protocol";
 import { departmentWords } from "../model/words";
 import * as app from "../state/app";
 import { expirePartials, followConversation, forgetCaptions, hearCaption, recallCard } from "../state/captions";
 import { mostUrgent } from "../state/sections";
-import { endMissing, forgetAll, putCard, putConversation, putTask, trim } from "../state/store";
+import { boardRule, endMissing, forgetAll, putCard, putConversation, putTask, trim } from "../state/store";
 import { awaitPaint } from "./painted";
 
 const HIDDEN_FLUSH_MS = 250;
@@ -15,23 +15,27 @@ const MAX_WAITING = 5000;
 let waiting: { message: LiveMessage; receivedAt: number }[] = [];
 let scheduled = false;
 let lastChange: number | null = null;
-let helloChange = 0;
+type Hello = Extract<LiveMessage, { type: "hello" }>;
+/** What the server sends first is kept back until it is complete: a board that fills up shows wrong counts. */
+let replay: { hello: Hello; cards: Card[] } | null = null;
 const announced = new Set<string>();
 
 export const after = (): number | null => lastChange;
 /** Whether its danger came while the page was connected; what is replayed was there before. */
 export const cameLive = (id: string): boolean => announced.has(id);
 
-/** Called after a hello, when its state is in place. */
-let onHello: (reset: boolean) => void = () => undefined;
-export const whenGreeted = (call: (reset: boolean) => void): void => {
+/** Called after a hello. */
+let onHello: () => void = () => {};
+export const whenGreeted = (call: () => void): void => {
   onHello = call;
 };
 
 export function forgetEverything(): void {
   waiting = [];
+  replay = null;
   lastChange = null;
   announced.clear();
+  app.leftOut.value = null;
   app.caughtUp.value = false;
   forgetAll();
   forgetCaptions();
@@ -69,32 +73,26 @@ const reached = (change: number): void => {
 function apply(message: LiveMessage, receivedAt: number): void {
   switch (message.type) {
     case "hello": {
-      if (message.reset) forgetEverything();
-      helloChange = message.change;
-      // Nothing to replay: this is where we are.
-      if (message.change === 0) reached(0);
+      replay = { hello: message, cards: [] };
       const known = app.session.peek();
       app.session.value = { role: message.role, site: message.site || (known?.site ?? ""), version: message.version };
       if (message.health) app.health.value = message.health;
-      forgetCaptions();
-      endMissing(new Set(message.conversations.map((each) => each.conversation_id)));
-      for (const conversation of message.conversations) {
-        putConversation(conversation);
-        followConversation(conversation);
-      }
-      onHello(message.reset);
+      onHello();
       break;
     }
+    case "replayed":
+      endReplay(message.left_out);
+      break;
     case "card": {
+      if (replay) {
+        replay.cards.push(message.card);
+        break;
+      }
       const entry = putCard(message.card, true);
       reached(message.card.change);
-      app.caughtUp.value = true;
       recallCard(message.card, Date.now());
-      // A replayed card says how long a load takes, not how long people wait for what is said.
-      if (message.card.change > helloChange) {
-        awaitPaint(entry, receivedAt);
-        announce(message.card);
-      }
+      awaitPaint(entry, receivedAt);
+      announce(message.card);
       break;
     }
     case "task":
@@ -110,11 +108,33 @@ function apply(message: LiveMessage, receivedAt: number): void {
       break;
     case "health":
       app.health.value = message.health;
-      // The server sends what it has first: by the first health message the board is as full as it gets.
-      app.caughtUp.value = true;
+      // An older server does not say when it has sent everything, but says nothing else before that.
+      endReplay(null);
       expirePartials(Date.now());
       break;
   }
+}
+
+/** All of it at once. Only now does `after` move on: what a connection that breaks had not finished comes again. */
+function endReplay(leftOut: LeftOut | null): void {
+  if (!replay) return;
+  const { hello, cards } = replay;
+  if (hello.reset) forgetEverything();
+  replay = null;
+  if (hello.board) boardRule.value = hello.board;
+  if (hello.reset) app.leftOut.value = leftOut;
+  forgetCaptions();
+  endMissing(new Set(hello.conversations.map((each) => each.conversation_id)));
+  for (const conversation of hello.conversations) {
+    putConversation(conversation);
+    followConversation(conversation);
+  }
+  for (const card of cards) {
+    putCard(card, true);
+    recallCard(card, Date.now());
+  }
+  reached(hello.change);
+  app.caughtUp.value = true;
 }
 
 /** Danger is read out at once, and only once. */

@@ -11,7 +11,7 @@ interface Waiting {
 const mounted = new Set<string>();
 let waiting: Waiting[] = [];
 let scheduled = false;
-let report: (message: PageMessage) => void = () => undefined;
+let report: (message: PageMessage) => void = () => {};
 
 export const reportTo = (send: (message: PageMessage) => void): void => {
   report = send;

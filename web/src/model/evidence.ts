@@ -26,8 +26,8 @@ function place(text: string, quotation: string): number {
 }
 
 export function pieces(text: string, evidence: readonly Evidence[], words: readonly Word[]): Piece[] {
-  const kinds = new Array<EvidenceKind | null>(text.length).fill(null);
-  const unsure = new Array<boolean>(text.length).fill(false);
+  const kinds = Array.from<EvidenceKind | null>({ length: text.length }).fill(null);
+  const unsure = Array.from<boolean>({ length: text.length }).fill(false);
   // Later ones win: an urgent word matters more than the thing that it names.
   for (const kind of ["items", "rooms", "urgency"] as const) {
     for (const quotation of evidence.flatMap((each) => each[kind])) {

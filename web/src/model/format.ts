@@ -5,22 +5,22 @@ const SHORT = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-d
 const DAY = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "numeric", month: "short" });
 
 /** Local time of day; with the day where it is not today. */
-export function clockTime(rfc3339: string, now: number, seconds = true): string {
+export function clockTime(rfc3339: string, now: number, withSeconds = true): string {
   const at = new Date(rfc3339);
   if (Number.isNaN(at.getTime())) return "–";
-  const time = (seconds ? TIME : SHORT).format(at);
+  const time = (withSeconds ? TIME : SHORT).format(at);
   return at.toDateString() === new Date(now).toDateString() ? time : `${DAY.format(at)}, ${SHORT.format(at)}`;
 }
 
 /** "now", "40 s", "3 min", "2 h", "4 d": how long ago. */
 export function age(rfc3339: string, now: number): string {
-  const seconds = Math.round((now - Date.parse(rfc3339)) / 1000);
-  if (Number.isNaN(seconds)) return "";
-  if (seconds < 10) return "now";
-  if (seconds < 60) return `${Math.floor(seconds / 10) * 10} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
-  if (seconds < 86_400) return `${Math.floor(seconds / 3600)} h`;
-  return `${Math.floor(seconds / 86_400)} d`;
+  const since = Math.round((now - Date.parse(rfc3339)) / 1000);
+  if (Number.isNaN(since)) return "";
+  if (since < 10) return "now";
+  if (since < 60) return `${Math.floor(since / 10) * 10} s`;
+  if (since < 3600) return `${Math.floor(since / 60)} min`;
+  if (since < 86_400) return `${Math.floor(since / 3600)} h`;
+  return `${Math.floor(since / 86_400)} d`;
 }
 
 /** "840 ms" below a second, "1.24 s" above. */

@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { parseCard, parseLive, parsePage, parsePrompts } from "./parse";
+import { parseCard, parseLive, parsePage } from "./parse";
+import { parsePrompts } from "./prompts";
 
 describe("parse", () => {
   it("gives harmless values for what an other version of the server leaves out", () => {

@@ -2,11 +2,12 @@
  * The edge: JSON in, typed messages out. A field that an older or newer server leaves out gets a harmless value, so that
  * one odd message never blanks the page; a message without an identity is refused (null).
  */
+import type * as api from "../api/schema";
 import {
-  PROMPT_ACTIONS,
+  every,
   STAGES,
   type Alarm,
-  type Budget,
+  type BoardRule,
   type Caption,
   type Card,
   type Channel,
@@ -15,19 +16,13 @@ import {
   type ConversationState,
   type Health,
   type Insight,
-  type Latency,
   type Ledger,
+  type LeftOut,
   type LiveMessage,
   type Page,
-  type PromptAction,
-  type PromptComparison,
-  type PromptEvent,
-  type PromptInForce,
-  type PromptInfo,
-  type PromptNumbers,
-  type Prompts,
   type Role,
   type Session,
+  type Source,
   type StageHealth,
   type Summary,
   type Task,
@@ -36,41 +31,52 @@ import {
   type Word,
 } from "./protocol";
 
-export type Fields = Record<string, unknown>;
+/** By the names of T and no others: what is read here is what the server sends. */
+export type Fields<T extends object> = { readonly [Name in keyof T]?: unknown };
 
-export const fields = (raw: unknown): Fields => (typeof raw === "object" && raw !== null ? (raw as Fields) : {});
+export const fields = <T extends object>(raw: unknown): Fields<T> => (typeof raw === "object" && raw !== null ? raw : {});
 export const text = (raw: unknown, fallback = ""): string => (typeof raw === "string" ? raw : fallback);
 export const textOrNull = (raw: unknown): string | null => (typeof raw === "string" ? raw : null);
 export const count = (raw: unknown, fallback = 0): number => (typeof raw === "number" && Number.isFinite(raw) ? raw : fallback);
 export const list = <T>(raw: unknown, each: (item: unknown) => T | null): T[] =>
   Array.isArray(raw) ? raw.map(each).filter((item): item is T => item !== null) : [];
-const texts = (raw: unknown): string[] => list(raw, textOrNull);
+export const texts = (raw: unknown): string[] => list(raw, textOrNull);
 export const oneOf = <T extends string>(raw: unknown, known: readonly T[], fallback: T): T =>
   known.includes(raw as T) ? (raw as T) : fallback;
 
-const URGENCIES: readonly Urgency[] = ["low", "normal", "high", "critical"];
-const STATUSES: readonly TaskStatus[] = ["open", "acknowledged", "done"];
-const STATES: readonly ConversationState[] = ["live", "interrupted", "ended", "expired"];
+const URGENCIES = every<Urgency>({ low: true, normal: true, high: true, critical: true });
+const STATUSES = every<TaskStatus>({ open: true, acknowledged: true, done: true });
+const STATES = every<ConversationState>({ live: true, interrupted: true, ended: true, expired: true });
+const SOURCES = every<Source>({ llm: true, local: true });
+const CLASSIFIER_STATES = every<Classifier["state"]>({ up: true, degraded: true, off: true });
+const HEALTHS = every<Health["status"]>({ ok: true, degraded: true });
+const ROLES = every<Role>({ read: true, admin: true });
+const TIMED = [...STAGES, "total"] as const;
+const BUDGETED = every<keyof api.Budget>({
+  endpoint: true, stt: true, publish: true, queue: true, classify: true, store: true, push: true, painted: true, total: true,
+});
 
-const parseRole = (raw: unknown): Role => oneOf<Role>(raw, ["read", "admin"], "read");
+export const parseSource = (raw: unknown): Source => oneOf(raw, SOURCES, "local");
+const parseRole = (raw: unknown): Role => oneOf(raw, ROLES, "read");
 
 export function parseSession(raw: unknown): Session {
-  const f = fields(raw);
+  const f = fields<api.Session>(raw);
   return { role: parseRole(f["role"]), site: text(f["site"]), version: text(f["version"]) };
 }
 
-export function parseLatency(raw: unknown): Latency {
-  const f = fields(raw);
-  const latency: Latency = {};
-  for (const stage of [...STAGES, "total"] as const) {
-    const value = f[stage];
-    if (typeof value === "number" && Number.isFinite(value)) latency[stage] = value;
+/** The numbers that there are, by name. */
+function numbers<Name extends string>(raw: unknown, names: readonly Name[]): Partial<Record<Name, number>> {
+  const f = fields<Record<Name, number>>(raw);
+  const found: Partial<Record<Name, number>> = {};
+  for (const name of names) {
+    const value = f[name];
+    if (typeof value === "number" && Number.isFinite(value)) found[name] = value;
   }
-  return latency;
+  return found;
 }
 
 function parseWord(raw: unknown): Word | null {
-  const f = fields(raw);
+  const f = fields<api.Word>(raw);
   return {
     text: text(f["text"]),
     start_offset: count(f["start_offset"]),
@@ -80,8 +86,8 @@ function parseWord(raw: unknown): Word | null {
 }
 
 function parseInsight(raw: unknown): Insight | null {
-  const f = fields(raw);
-  const evidence = fields(f["evidence"]);
+  const f = fields<api.Insight>(raw);
+  const evidence = fields<api.Evidence>(f["evidence"]);
   return {
     index: count(f["index"]),
     revision: count(f["revision"], 1),
@@ -91,12 +97,12 @@ function parseInsight(raw: unknown): Insight | null {
     rooms: texts(f["rooms"]),
     unverified: texts(f["unverified"]),
     items: list(f["items"], (item) => ({
-      name: text(fields(item)["name"]),
-      quantity: count(fields(item)["quantity"], 1),
+      name: text(fields<api.Item>(item)["name"]),
+      quantity: count(fields<api.Item>(item)["quantity"], 1),
     })),
     summary: text(f["summary"]),
     confidence: count(f["confidence"]),
-    source: f["source"] === "llm" ? "llm" : "local",
+    source: parseSource(f["source"]),
     degraded: f["degraded"] === true,
     prompt_version: textOrNull(f["prompt_version"]),
     model: text(f["model"]),
@@ -105,7 +111,7 @@ function parseInsight(raw: unknown): Insight | null {
 }
 
 export function parseTask(raw: unknown): Task | null {
-  const f = fields(raw);
+  const f = fields<api.Task>(raw);
   const id = textOrNull(f["task_id"]);
   const utterance = textOrNull(f["utterance_id"]);
   if (id === null || utterance === null) return null;
@@ -128,7 +134,7 @@ export function parseTask(raw: unknown): Task | null {
 }
 
 export function parseCard(raw: unknown): Card | null {
-  const f = fields(raw);
+  const f = fields<api.Card>(raw);
   const id = textOrNull(f["utterance_id"]);
   if (id === null) return null;
   return {
@@ -147,14 +153,14 @@ export function parseCard(raw: unknown): Card | null {
     words: list(f["words"], parseWord),
     insights: list(f["insights"], parseInsight),
     tasks: list(f["tasks"], parseTask),
-    latency_ms: parseLatency(f["latency_ms"]),
+    latency_ms: numbers(f["latency_ms"], TIMED),
     trace_id: textOrNull(f["trace_id"]),
     change: count(f["change"]),
   };
 }
 
 function parseLedger(raw: unknown): Ledger {
-  const f = fields(raw);
+  const f = fields<api.Ledger>(raw);
   return {
     received: count(f["received"]),
     speech: count(f["speech"]),
@@ -164,7 +170,7 @@ function parseLedger(raw: unknown): Ledger {
 }
 
 export function parseConversation(raw: unknown): Conversation | null {
-  const f = fields(raw);
+  const f = fields<api.Conversation>(raw);
   const id = textOrNull(f["conversation_id"]);
   if (id === null) return null;
   return {
@@ -182,62 +188,55 @@ export function parseConversation(raw: unknown): Conversation | null {
 }
 
 function parseSummary(raw: unknown): Summary | null {
-  const f = fields(raw);
+  const f = fields<api.Summary>(raw);
   const words = text(f["text"]);
-  return words === "" ? null : { text: words, source: f["source"] === "llm" ? "llm" : "local", at: text(f["at"]) };
+  return words === "" ? null : { text: words, source: parseSource(f["source"]), at: text(f["at"]) };
 }
 
 export function parseChannel(raw: unknown): Channel | null {
-  const f = fields(raw);
+  const f = fields<api.Channel>(raw);
   const channel = textOrNull(f["channel"]);
   if (channel === null) return null;
   return {
     channel,
     live: count(f["live"]),
     utterances: count(f["utterances"]),
-    last_spoken_at: textOrNull(f["last_spoken_at"]),
+    last_utterance_at: textOrNull(f["last_utterance_at"]),
   };
 }
 
 function parseClassifier(raw: unknown): Classifier | null {
   if (typeof raw !== "object" || raw === null) return null;
-  const f = fields(raw);
+  const f = fields<api.ClassifierHealth>(raw);
   return {
     model: text(f["model"]),
-    source: text(f["source"]),
+    source: parseSource(f["source"]),
     degraded: f["degraded"] === true,
-    state: text(f["state"]),
+    state: oneOf(f["state"], CLASSIFIER_STATES, "off"),
     message: text(f["message"]),
   };
 }
 
-export function parseHealth(raw: unknown, classifier: unknown = undefined): Health {
-  const f = fields(raw);
+export function parseHealth(raw: unknown, classifier?: unknown): Health {
+  const f = fields<api.Health>(raw);
   return {
-    status: f["status"] === "degraded" ? "degraded" : "ok",
+    status: oneOf(f["status"], HEALTHS, "ok"),
     sessions: count(f["sessions"]),
     stt_backlog_s: count(f["stt_backlog_s"]),
     alarms: list<Alarm>(f["alarms"], (alarm) => ({
-      code: text(fields(alarm)["code"]),
-      message: text(fields(alarm)["message"]),
-      since: text(fields(alarm)["since"]),
+      code: text(fields<api.Alarm>(alarm)["code"]),
+      message: text(fields<api.Alarm>(alarm)["message"]),
+      since: text(fields<api.Alarm>(alarm)["since"]),
     })),
     classifier: parseClassifier(f["classifier"] ?? classifier),
-    budget: parseBudget(f["budget"]),
+    budget: numbers(f["budget"], BUDGETED),
     stages: list(f["stages"], parseStageHealth),
     trace_url: parseTraceUrl(f["trace_url"]),
   };
 }
 
-function parseBudget(raw: unknown): Budget {
-  const painted = fields(raw)["painted"];
-  const budget: Budget = parseLatency(raw);
-  if (typeof painted === "number" && Number.isFinite(painted)) budget.painted = painted;
-  return budget;
-}
-
 function parseStageHealth(raw: unknown): StageHealth | null {
-  const f = fields(raw);
+  const f = fields<api.StageHealth>(raw);
   const stage = textOrNull(f["stage"]);
   if (stage === null) return null;
   return {
@@ -254,11 +253,11 @@ function parseStageHealth(raw: unknown): StageHealth | null {
 /** Only what a link may point to. */
 function parseTraceUrl(raw: unknown): string | null {
   const url = textOrNull(raw);
-  return url !== null && /^https?:\/\//.test(url) ? url : null;
+  return url !== null && /^https?:\/\//u.test(url) ? url : null;
 }
 
 function parseCaption(raw: unknown): Caption | null {
-  const f = fields(raw);
+  const f = fields<api.CaptionEvent>(raw);
   const conversation = textOrNull(f["conversation_id"]);
   if (conversation === null) return null;
   return {
@@ -273,9 +272,72 @@ function parseCaption(raw: unknown): Caption | null {
 }
 
 export function parsePage<T>(raw: unknown, each: (item: unknown) => T | null): Page<T> {
-  const f = fields(raw);
+  const f = fields<Page<T>>(raw);
   return { items: list(Array.isArray(raw) ? raw : f["items"], each), next_cursor: textOrNull(f["next_cursor"]) };
 }
+
+function parseBoard(raw: unknown): BoardRule | null {
+  const f = fields<api.Board>(raw);
+  const [recent, done] = [count(f["recent"]), count(f["done"])];
+  return recent > 0 && done > 0 ? { recent, done } : null;
+}
+
+function parseLeftOut(raw: unknown): LeftOut | null {
+  if (typeof raw !== "object" || raw === null) return null;
+  const f = fields<api.LeftOut>(raw);
+  return {
+    critical: count(f["critical"]),
+    high: count(f["high"]),
+    normal: count(f["normal"]),
+    low: count(f["low"]),
+    unclassified: count(f["unclassified"]),
+    older: f["older"] === true,
+  };
+}
+
+function parseHello(raw: unknown): LiveMessage {
+  const f = fields<api.HelloEvent>(raw);
+  return {
+    type: "hello",
+    version: text(f["version"]),
+    site: text(f["site"]),
+    role: parseRole(f["role"]),
+    change: count(f["change"]),
+    reset: f["reset"] === true,
+    health: f["health"] === undefined ? null : parseHealth(f["health"], f["classifier"]),
+    conversations: list(f["conversations"], parseConversation),
+    board: parseBoard(f["board"]),
+  };
+}
+
+/** Every kind of message that the server has. */
+const LIVE: { readonly [Kind in api.LiveEvent["type"]]: (raw: unknown) => LiveMessage | null } = {
+  hello: parseHello,
+  card: (raw) => {
+    const card = parseCard(fields<api.CardEvent>(raw)["card"]);
+    return card && { type: "card", card };
+  },
+  replayed: (raw) => {
+    const f = fields<api.ReplayedEvent>(raw);
+    return { type: "replayed", change: count(f["change"]), left_out: parseLeftOut(f["left_out"]) };
+  },
+  caption: (raw) => {
+    const caption = parseCaption(raw);
+    return caption && { type: "caption", caption };
+  },
+  task: (raw) => {
+    const f = fields<api.TaskEvent>(raw);
+    const task = parseTask(f["task"]);
+    return task && { type: "task", task, change: count(f["change"]) };
+  },
+  conversation: (raw) => {
+    const conversation = parseConversation(fields<api.ConversationEvent>(raw)["conversation"]);
+    return conversation && { type: "conversation", conversation };
+  },
+  health: (raw) => ({ type: "health", health: parseHealth(fields<api.HealthEvent>(raw)["health"]) }),
+  // About a message of ours; only an older page than the server can send one that is not understood.
+  error: () => null,
+};
 
 /** One message of `WS /v1/live`, or null for one that this page does not know. */
 export function parseLive(data: string): LiveMessage | null {
@@ -285,115 +347,6 @@ export function parseLive(data: string): LiveMessage | null {
   } catch {
     return null;
   }
-  const f = fields(raw);
-  switch (f["type"]) {
-    case "hello":
-      return {
-        type: "hello",
-        version: text(f["version"]),
-        site: text(f["site"]),
-        role: parseRole(f["role"]),
-        change: count(f["change"]),
-        reset: f["reset"] === true,
-        health: f["health"] === undefined ? null : parseHealth(f["health"], f["classifier"]),
-        conversations: list(f["conversations"], parseConversation),
-      };
-    case "card": {
-      const card = parseCard(f["card"]);
-      return card && { type: "card", card };
-    }
-    case "caption": {
-      const caption = parseCaption(f);
-      return caption && { type: "caption", caption };
-    }
-    case "task": {
-      const task = parseTask(f["task"]);
-      return task && { type: "task", task, change: count(f["change"]) };
-    }
-    case "conversation": {
-      const conversation = parseConversation(f["conversation"]);
-      return conversation && { type: "conversation", conversation };
-    }
-    case "health":
-      return { type: "health", health: parseHealth(f["health"]) };
-    default:
-      return null;
-  }
-}
-
-function parseNumbers(raw: unknown): PromptNumbers {
-  const f = fields(raw);
-  return {
-    cases: count(f["cases"]),
-    failed: count(f["failed"]),
-    score: count(f["score"]),
-    intent: count(f["intent"]),
-    department: count(f["department"]),
-    urgency: count(f["urgency"]),
-    rooms: count(f["rooms"]),
-    items: count(f["items"]),
-    dangers: count(f["dangers"]),
-    dangers_missed: count(f["dangers_missed"]),
-    calibration_error: count(f["calibration_error"]),
-    latency_p50_ms: count(f["latency_p50_ms"]),
-    latency_p95_ms: count(f["latency_p95_ms"]),
-    cost: count(f["cost"]),
-  };
-}
-
-function parseComparison(raw: unknown): PromptComparison | null {
-  const f = fields(raw);
-  const against = textOrNull(f["against_id"]);
-  if (against === null) return null;
-  return {
-    against_id: against,
-    set_name: text(f["set_name"]),
-    model: text(f["model"]),
-    candidate: parseNumbers(f["candidate"]),
-    live: parseNumbers(f["live"]),
-    falls_below: texts(f["falls_below"]),
-  };
-}
-
-function parsePrompt(raw: unknown): PromptInfo | null {
-  const f = fields(raw);
-  const id = textOrNull(f["id"]);
-  return id === null ? null : { id, name: text(f["name"]), note: text(f["note"]) };
-}
-
-function parsePromptEvent(raw: unknown): PromptEvent | null {
-  const f = fields(raw);
-  const id = textOrNull(f["prompt_id"]);
-  const at = textOrNull(f["at"]);
-  if (id === null || at === null) return null;
-  return {
-    at,
-    by: text(f["by"]),
-    action: oneOf<PromptAction>(f["action"], PROMPT_ACTIONS, "added"),
-    prompt_id: id,
-    name: text(f["name"]),
-    against_id: textOrNull(f["against_id"]),
-    weight: count(f["weight"]),
-    forced: f["forced"] === true,
-    note: text(f["note"]),
-    evidence: parseComparison(f["evidence"]),
-  };
-}
-
-function parseInForce(raw: unknown): PromptInForce | null {
-  const f = fields(raw);
-  const prompt = parsePrompt(f["prompt"]);
-  return prompt === null ? null : { prompt, weight: count(f["weight"]), event: parsePromptEvent(f["event"]) };
-}
-
-export function parsePrompts(raw: unknown): Prompts {
-  const f = fields(raw);
-  return {
-    connected: f["connected"] === true,
-    model: text(f["model"]),
-    problem: text(f["problem"]),
-    live: parseInForce(f["live"]),
-    canary: parseInForce(f["canary"]),
-    events: list(f["events"], parsePromptEvent),
-  };
+  const kind = fields<api.LiveEvent>(raw)["type"];
+  return typeof kind === "string" && Object.hasOwn(LIVE, kind) ? LIVE[kind as api.LiveEvent["type"]](raw) : null;
 }

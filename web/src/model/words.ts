@@ -41,7 +41,7 @@ export const STAGE_WORDS: Record<string, string> = {
 
 /** "front_desk" and "front-desk" → "Front desk". */
 export function humanise(name: string): string {
-  const words = name.replaceAll(/[_-]+/g, " ").trim();
+  const words = name.replaceAll(/[_-]+/gu, " ").trim();
   return words.charAt(0).toUpperCase() + words.slice(1);
 }
 

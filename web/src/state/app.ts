@@ -1,6 +1,6 @@
 /** Small pieces of state that many views read: session, connection, health, time, notices. */
 import { computed, signal } from "@preact/signals";
-import type { Budget, Health, Session } from "../model/protocol";
+import type { Budget, Health, LeftOut, Session } from "../model/protocol";
 
 export type Connection = "connecting" | "live" | "waiting" | "offline";
 export type Access = "checking" | "out" | "in" | "unreachable";
@@ -13,6 +13,8 @@ export const connection = signal<Connection>("connecting");
 export const retryAt = signal<number | null>(null);
 /** The first messages after connecting are in: from here an empty board means that nothing was heard. */
 export const caughtUp = signal(false);
+/** What the server had, but did not send; as of the last load. */
+export const leftOut = signal<LeftOut | null>(null);
 export const health = signal<Health | null>(null);
 const NOBODY_CLASSIFIES = new Set(["intelligence.away", "intelligence.store"]);
 /** Nobody classifies what is said, or can keep the result: people must read it themselves. */

@@ -24,7 +24,8 @@ describe("captions", () => {
 
   it("fade when their conversation breaks off in the middle", () => {
     caption("help", 0);
-    expect(tileOf("ops") && isTalking(tileOf("ops")!.value)).toBe(true);
+    const tile = tileOf("ops");
+    expect(tile && isTalking(tile.value)).toBe(true);
     expirePartials(60_000);
     expect(shown()).toEqual([]);
   });

@@ -3,6 +3,7 @@
  * `#/prompts`.
  */
 import { computed, signal } from "@preact/signals";
+import { followScroll } from "./scroll";
 import { NO_FILTERS, type Filters, type StatusFilter } from "./sections";
 
 export type Since = "" | "1" | "8" | "24";
@@ -29,7 +30,7 @@ const decode = (part: string): string => {
 };
 
 export function parseRoute(hash: string): Route {
-  const [path = "", search = ""] = hash.replace(/^#/, "").split("?", 2);
+  const [path = "", search = ""] = hash.replace(/^#/u, "").split("?", 2);
   const [, head = "", tail = ""] = path.split("/");
   const wanted = new URLSearchParams(search);
   const status = wanted.get("status") ?? "";
@@ -67,7 +68,7 @@ export const filters = computed(() => route.value.filters);
 
 /** Goes there without a step in the history: filters and typing are not places to come back to. */
 export function replaceRoute(link: string): void {
-  history.replaceState(null, "", link);
+  history.replaceState(history.state, "", link);
   route.value = parseRoute(location.hash);
 }
 
@@ -85,8 +86,10 @@ export const clearFilters = (): void => replaceRoute(boardLink(NO_FILTERS, route
 
 /** `first` sees each new address before it is followed (a link with a key may be opened in a tab that is open already). */
 export function followAddress(first: () => void): void {
+  history.scrollRestoration = "manual";
   const follow = (): void => {
     first();
+    followScroll();
     route.value = parseRoute(location.hash);
   };
   follow();

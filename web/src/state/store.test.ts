@@ -1,7 +1,21 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { parseCard, parseTask } from "../model/parse";
 import type { Card, Task } from "../model/protocol";
-import { boardEntries, entryOf, forgetAll, forgetUnlisted, MAX_CARDS, pendTask, putCard, putTask, settleTask, trim, truthOf } from "./store";
+import {
+  boardEntries,
+  boardRule,
+  entryOf,
+  forgetAll,
+  forgetUnlisted,
+  MAX_CARDS,
+  pendTask,
+  putCard,
+  putTask,
+  settleTask,
+  someHidden,
+  trim,
+  truthOf,
+} from "./store";
 
 const task = (change: object = {}): Task => {
   const made = parseTask({ task_id: "t", utterance_id: "a", status: "open", summary: "Bring towels", ...change });
@@ -9,13 +23,20 @@ const task = (change: object = {}): Task => {
   return made;
 };
 const card = (id: string, change: number, more: object = {}): Card => {
-  const made = parseCard({ utterance_id: id, change, spoken_at: new Date(1e12 + change * 1000).toISOString(), ...more });
+  const made = parseCard({ utterance_id: id, change, spoken_at: at(change), ...more });
   if (!made) throw new Error("not a card");
   return made;
 };
 const status = (): string | undefined => entryOf("a")?.card.value.tasks[0]?.status;
 
-beforeEach(forgetAll);
+const at = (second: number): string => new Date(1e12 + second * 1000).toISOString();
+const heard = { insights: [{ index: 0, intent: "chatter", urgency: "low" }] };
+const shown = (): string[] => boardEntries().map((entry) => entry.id);
+
+beforeEach(() => {
+  forgetAll();
+  boardRule.value = { recent: 200, done: 100 };
+});
 
 describe("store", () => {
   it("keeps the newer of two versions, whatever order they come in", () => {
@@ -57,10 +78,32 @@ describe("store", () => {
 
   it("stays small over a long shift, and never lets open work go", () => {
     putCard(card("a", 1, { tasks: [task()] }), true);
-    for (let at = 2; at <= MAX_CARDS + 1; at++) putCard(card(`u${at}`, at), true);
+    for (let change = 2; change <= MAX_CARDS + 1; change++) putCard(card(`u${change}`, change, heard), true);
     trim();
-    expect(boardEntries().length).toBeLessThan(MAX_CARDS);
-    expect(entryOf("a")).toBeDefined();
     expect(entryOf("u2")).toBeUndefined();
+    expect(entryOf("a")).toBeDefined();
+    expect(shown()).toContain("a");
+  });
+
+  it("shows the newest, the last done and all work left, whatever else it knows", () => {
+    boardRule.value = { recent: 2, done: 1 };
+    putCard(card("open", 1, { tasks: [task({ status: "acknowledged" })] }), true);
+    putCard(card("nobody-understood", 2), true);
+    putCard(card("done-last", 3, { tasks: [task({ status: "done", completed_at: at(90) })] }), true);
+    putCard(card("done-before", 4, { tasks: [task({ status: "done", completed_at: at(80) })] }), true);
+    putCard(card("said", 5, heard), true);
+    expect(someHidden.value).toBe(false);
+    putCard(card("newer", 6, heard), true);
+    putCard(card("newest", 7, heard), true);
+    expect(shown()).toEqual(["newest", "newer", "done-last", "nobody-understood", "open"]);
+    expect(someHidden.value).toBe(true);
+  });
+
+  it("hides nothing that was just clicked before the server has said when it was done", () => {
+    boardRule.value = { recent: 1, done: 1 };
+    putCard(card("a", 1, { tasks: [task()] }), true);
+    putCard(card("b", 2, { tasks: [task({ task_id: "u", utterance_id: "b", status: "done", completed_at: at(500) })] }), true);
+    pendTask(task(), { status: "done", completed_at: at(3) });
+    expect(shown()).toEqual(["b", "a"]);
   });
 });

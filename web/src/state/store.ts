@@ -3,7 +3,7 @@
  * A human's click shows at once as a pending change laid over the server's truth, and falls away when answered.
  */
 import { batch, computed, signal, type Signal } from "@preact/signals";
-import type { Card, Conversation, Insight, Task } from "../model/protocol";
+import type { BoardRule, Card, Conversation, Insight, Task } from "../model/protocol";
 
 export interface Entry {
   readonly id: string;
@@ -24,8 +24,8 @@ const TRIM_TO = 2700;
 /** Counts up whenever the board may look different; computed views depend on it. */
 export const boardVersion = signal(0);
 export const conversations = signal<ReadonlyMap<string, Conversation>>(new Map());
-/** Older cards were let go to keep the page light. */
-export const trimmed = signal(false);
+/** What the board shows beside open work; the server says it. */
+export const boardRule = signal<BoardRule>({ recent: 200, done: 100 });
 
 const entries = new Map<string, Entry>();
 const pending = new Map<string, Partial<Task>>();
@@ -108,31 +108,49 @@ export const entryOf = (id: string): Entry | undefined => entries.get(id);
 export const truthOf = (task: Task): Task | undefined =>
   entries.get(task.utterance_id)?.truth.tasks.find((each) => each.task_id === task.task_id);
 
+const needed = (card: Card): boolean =>
+  card.tasks.length > 0 ? card.tasks.some((task) => task.status !== "done") : card.insights.length === 0 && !card.unintelligible;
+
+const doneAt = (card: Card): string[] => card.tasks.flatMap((task) => (task.status === "done" ? (task.completed_at ?? "") : []));
+
 /**
- * The cards of the board, newest first. Reads `boardVersion`, which counts every change, so computed views need only
- * peek at the cards: depending on thousands of signals one by one would cost more than the work itself.
+ * The cards of the board, newest first: all work left, the newest cards, and those of the tasks done last. The server
+ * chooses by the same rule what it sends first, so that a page shows the same after a reload.
+ *
+ * Reads `boardVersion`, which counts every change, so computed views need only peek at the cards: depending on
+ * thousands of signals one by one would cost more than the work itself.
  */
 export function boardEntries(): Entry[] {
   void boardVersion.value;
-  const listed: Entry[] = [];
-  for (const entry of entries.values()) if (entry.listed) listed.push(entry);
-  return listed.sort((a, b) => b.spoken - a.spoken || b.truth.seq - a.truth.seq);
+  const { recent, done } = boardRule.value;
+  const known: Entry[] = [];
+  for (const entry of entries.values()) if (entry.listed) known.push(entry);
+  known.sort((a, b) => b.spoken - a.spoken || b.truth.seq - a.truth.seq || (a.id < b.id ? -1 : 1));
+  const since = known[recent - 1]?.spoken ?? -Infinity;
+  // Times of one form and zone: their order is that of their letters.
+  const finished = known.flatMap((entry) => doneAt(entry.truth)).sort((a, b) => (a < b ? 1 : -1));
+  const doneSince = finished[done - 1] ?? "";
+  return known.filter(({ spoken, truth }) => spoken >= since || needed(truth) || doneAt(truth).some((at) => at >= doneSince));
 }
 
 /** The same, worked out once a change for all views. */
 export const listed = computed(boardEntries);
+/** Cards that the page has, but the board does not show any more. */
+export const someHidden = computed(() => {
+  let shown = listed.value.length;
+  for (const entry of entries.values()) shown -= Number(entry.listed);
+  return shown < 0;
+});
 
-const needed = (card: Card): boolean => card.tasks.some((task) => task.status !== "done");
-
-/** Keeps the page light over a long shift: lets the oldest cards go, never one with work left to do. */
+/** Keeps the page light over a long shift: lets the oldest cards go that the board does not show. */
 export function trim(): void {
   if (entries.size <= MAX_CARDS) return;
+  const shown = new Set(boardEntries());
   const oldestFirst = [...entries.values()].sort((a, b) => a.spoken - b.spoken);
   for (const entry of oldestFirst) {
     if (entries.size <= TRIM_TO) break;
-    if (!needed(entry.truth)) entries.delete(entry.id);
+    if (!shown.has(entry)) entries.delete(entry.id);
   }
-  trimmed.value = true;
   boardVersion.value++;
 }
 
@@ -162,7 +180,6 @@ export function forgetAll(): void {
   batch(() => {
     entries.clear();
     conversations.value = new Map();
-    trimmed.value = false;
     boardVersion.value++;
   });
 }

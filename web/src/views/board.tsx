@@ -1,11 +1,12 @@
 /** The board: what must be done, by urgency; everything else that was heard beside it. */
-import { computed, useSignal, type ReadonlySignal } from "@preact/signals";
+import { computed, signal, type ReadonlySignal, type Signal } from "@preact/signals";
 import { plural } from "../model/format";
 import * as app from "../state/app";
 import { onAir } from "../state/captions";
 import { clearFilters, filters } from "../state/route";
 import { passes, sectionOf, workload, type Section } from "../state/sections";
-import { listed, trimmed, type Entry } from "../state/store";
+import { listed, type Entry } from "../state/store";
+import { OlderOnes, WorkLeftOut } from "./beyond";
 import { CardView } from "./card";
 import { Filters } from "./filters";
 import { Strip } from "./strip";
@@ -36,6 +37,16 @@ const inHand = (entry: Entry): boolean => {
   return tasks.length > 0 && tasks.every((task) => task.status !== "open");
 };
 
+/** How many are drawn: kept while another view is looked at, so that Back finds the board as it was. */
+const limits: Record<Section, Signal<number>> = {
+  critical: signal(FIRST_CRITICAL),
+  unclassified: signal(FIRST),
+  high: signal(FIRST),
+  normal: signal(FIRST),
+  information: signal(FIRST),
+  done: signal(FIRST),
+};
+
 interface GroupProps {
   section: Section;
   title: string;
@@ -46,7 +57,7 @@ interface GroupProps {
 }
 
 function Group({ section, title, empty, wide, entries }: GroupProps) {
-  const limit = useSignal(section === "critical" ? FIRST_CRITICAL : FIRST);
+  const limit = limits[section];
   const all = entries.value[section];
   if (all.length === 0 && empty === undefined) return null;
   return (
@@ -103,6 +114,7 @@ export function Board() {
   return (
     <>
       <Strip />
+      <WorkLeftOut />
       {!some && !app.caughtUp.value && <Loading />}
       {!some && app.caughtUp.value && <NothingHeard />}
       {some && <Columns />}
@@ -135,11 +147,11 @@ function Columns() {
               {!unread && <Group section="unclassified" title="Just heard" entries={sections} />}
               <Group section="information" title="For information" entries={sections} />
               <Group section="done" title="Done" entries={sections} />
+              <OlderOnes />
             </div>
           </div>
         </div>
       )}
-      {trimmed.value && <p class="hint foot">Older cards are not kept on this page. Search finds them.</p>}
     </>
   );
 }

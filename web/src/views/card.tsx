@@ -26,10 +26,10 @@ function Words({ card }: { card: Card }) {
   const evidence = card.insights.map((insight) => insight.evidence);
   return (
     <blockquote class="words" data-testid="card-words">
-      {pieces(card.text, evidence, card.words).map((piece) => {
+      {pieces(card.text, evidence, card.words).map((piece, at) => {
         const unsure = piece.unsure ? <span class="unsure" title="Not heard clearly">{piece.text}</span> : piece.text;
         return piece.kind ? (
-          <mark class={`ev ev-${piece.kind}`} title={EVIDENCE_TITLES[piece.kind]} data-evidence={piece.kind}>
+          <mark key={at} class={`ev ev-${piece.kind}`} title={EVIDENCE_TITLES[piece.kind]} data-evidence={piece.kind}>
             {unsure}
           </mark>
         ) : (

@@ -8,7 +8,7 @@ import { conversationLink } from "../state/route";
 const SHOWN = 12;
 
 /** The recogniser ends every guess with a full stop; the speaker has not. */
-const unfinished = (text: string): string => text.replace(/[\s.,…]+$/, "");
+const unfinished = (text: string): string => text.replace(/[\s.,…]+$/u, "");
 
 function Said({ line, many }: { line: Line; many: boolean }) {
   return (

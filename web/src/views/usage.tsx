@@ -47,7 +47,7 @@ function Today({ usage }: { usage: Usage }) {
         <p class="cap">
           <meter min={0} max={1} high={0.8} optimum={0} value={Math.min(1, share)} aria-label="Share of the daily cap" />{" "}
           {percent(share)} of {limits.filter((each) => each !== "").join(" or ")}
-          {cap.resets_at !== "" && <span class="hint"> until {clockTime(cap.resets_at, app.now.value, false)}</span>}
+          {cap.resets_at !== null && <span class="hint"> until {clockTime(cap.resets_at, app.now.value, false)}</span>}
         </p>
       )}
     </>

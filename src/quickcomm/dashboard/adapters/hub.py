@@ -15,8 +15,9 @@ from quickcomm.contracts.link import EVERYTHING, Watching
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.adapters.paints import PaintReports
 from quickcomm.dashboard.model.views import Card, Conversation, Task
-from quickcomm.dashboard.ports import Health
+from quickcomm.dashboard.ports import Board, Health, LeftOut
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.keys import Role
 
 MAX_CAPTIONS: Final = 64
 MAX_NAMED: Final = 500
@@ -66,15 +67,25 @@ class ErrorEvent(msgspec.Struct, frozen=True, tag="error"):
 class HelloEvent(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
     version: str
     site: str
-    role: str
+    role: Role
     change: int
     reset: bool
     classifier: ClassifierHealth
     health: Health
     conversations: list[Conversation]
+    board: Board
 
 
-LiveEvent = CardEvent | CaptionEvent | TaskEvent | ConversationEvent | HealthEvent | ErrorEvent | HelloEvent
+class ReplayedEvent(msgspec.Struct, frozen=True, kw_only=True, tag="replayed"):
+    """All cards of the replay have been sent: what there was at `change`. `left_out` only after a `reset`."""
+
+    change: int
+    left_out: LeftOut | None
+
+
+LiveEvent = (
+    CardEvent | CaptionEvent | TaskEvent | ConversationEvent | HealthEvent | ErrorEvent | HelloEvent | ReplayedEvent
+)
 
 
 def text_of(event: LiveEvent) -> str:

@@ -9,7 +9,17 @@ import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from quickcomm import __version__
-from quickcomm.dashboard.adapters.hub import TOO_SLOW, CardEvent, ErrorEvent, HelloEvent, Hub, Subscriber, text_of
+from quickcomm.dashboard.adapters.hub import (
+    TOO_SLOW,
+    CardEvent,
+    ErrorEvent,
+    HelloEvent,
+    Hub,
+    LiveEvent,
+    ReplayedEvent,
+    Subscriber,
+    text_of,
+)
 from quickcomm.dashboard.adapters.parameters import integer
 from quickcomm.dashboard.ports import Commands, DashboardSettings, HealthProvider, Queries
 from quickcomm.kernel.errors import MALFORMED, BusyError, QuickCommError
@@ -20,6 +30,8 @@ HEARTBEAT_S: Final = 20.0
 CLOSE_TIMEOUT_S: Final = 2.0
 MAX_CHANGE: Final = 2**53
 MAX_ERRORS: Final = 20
+IN_A_ROW: Final = 25
+"""Cards of a replay that are written before anything else has its turn."""
 
 log = structlog.get_logger(__name__)
 
@@ -168,7 +180,8 @@ class LiveFeed:
     async def _replay(
         self, socket: web.WebSocketResponse, subscriber: Subscriber, principal: Principal, after: int | None
     ) -> None:
-        replay = await self._queries.replay(principal.site, after, self._settings.replay)
+        board = self._settings.board
+        replay = await self._queries.replay(principal.site, after, self._settings.replay, board)
         subscriber.baseline = replay.change
         health = self._health()
         hello = HelloEvent(
@@ -180,8 +193,16 @@ class LiveFeed:
             classifier=health.classifier,
             health=health,
             conversations=replay.conversations,
+            board=board,
         )
+        await self._say(socket, hello)
+        for at, card in enumerate(replay.cards, start=1):
+            await self._say(socket, CardEvent(card))
+            if at % IN_A_ROW == 0:
+                await asyncio.sleep(0)  # a socket that takes all of it at once must not hold up the others
+        await self._say(socket, ReplayedEvent(change=replay.change, left_out=replay.left_out))
+
+    async def _say(self, socket: web.WebSocketResponse, event: LiveEvent) -> None:
+        """Raise `TimeoutError` where the client takes nothing: a slow one may have all the time that it needs."""
         async with asyncio.timeout(self._settings.live_send_timeout_s):
-            await socket.send_str(text_of(hello))
-            for card in replay.cards:
-                await socket.send_str(text_of(CardEvent(card)))
+            await socket.send_str(text_of(event))

@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document, made from the table of operations and the types that are really sent."""
 
 import re
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
@@ -48,10 +48,11 @@ _AUDIO: Final = (
 )
 _LIVE: Final = (
     "What happens, as it happens. `after`: the last `change` that the page has seen. The server first "
-    "sends `hello`, then the cards that changed since (`reset` true: forget all cards, these are the "
-    "newest), then events as they happen. The client may send `watch` (whose captions it wants) and "
-    "`painted` (a card is on the screen). A client that cannot keep up is closed with 1013 and connects "
-    "again."
+    "sends `hello`, then the cards that changed since (`reset` true: forget all cards, these are a new "
+    "first state, see `Board`), then `replayed`, then events as they happen. A connection that breaks before "
+    "`replayed` has brought nothing: come back with the same `after`. The client may send `watch` (whose "
+    "captions it wants) and `painted` (a card is on the screen). A client that cannot keep up is closed with "
+    "1013 and connects again."
 )
 
 
@@ -153,18 +154,9 @@ def _websocket(name: str, summary: str, description: str, role: str, query: tupl
     parameters += [{"name": item, "in": "query", "schema": {"type": "string"}} for item in query]
     refs: dict[str, Any] = {}
     if name == "live":
-        names = (
-            "HelloEvent",
-            "CardEvent",
-            "CaptionEvent",
-            "TaskEvent",
-            "ConversationEvent",
-            "HealthEvent",
-            "ErrorEvent",
-        )
         refs = {
-            "receives": [_named(item) for item in ("Watch", "Painted")],
-            "sends": [_named(item) for item in names],
+            "receives": [_ref(kind) for kind in (Watch, Painted)],
+            "sends": [_ref(kind) for kind in get_args(LiveEvent)],
         }
     return {
         "operationId": name,

@@ -1,10 +1,12 @@
 """Lists and look-ups for REST and for pages that connect; every query is bounded and stays within one site."""
 
+from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from quickcomm.dashboard.adapters.board import AT_ONCE, FirstState
 from quickcomm.dashboard.adapters.dialects import Dialect, dialect_of, terms_of
 from quickcomm.dashboard.adapters.tables import (
     Row,
@@ -28,7 +30,7 @@ from quickcomm.dashboard.model.views import (
     rfc3339,
     task_view,
 )
-from quickcomm.dashboard.ports import Listed, Page, Replay, UtteranceFilter
+from quickcomm.dashboard.ports import Board, Listed, Page, Replay, UtteranceFilter
 from quickcomm.kernel.errors import NotFoundError
 from quickcomm.kernel.storage import Database
 
@@ -37,6 +39,7 @@ MAX_CHANNELS: Final = 1000
 LIVE_STATES: Final = ("live", "interrupted")
 MAX_LIVE: Final = 1000
 RECENT: Final = 5000
+DONE: Final = "done"
 
 
 class SqlQueries:
@@ -134,31 +137,30 @@ class SqlQueries:
 
         return await self._database.read(load)
 
-    async def replay(self, site: str, after: int | None, limit: int) -> Replay:
-        """What changed after `after`; the newest cards where that is unknown or too much."""
-        mine = sa.select(utterances).where(utterances.c.site == site, utterances.c.heard)
+    async def replay(self, site: str, after: int | None, limit: int, board: Board) -> Replay:
+        live = (
+            sa.select(conversations)
+            .where(conversations.c.site == site, conversations.c.state.in_(LIVE_STATES))
+            .order_by(conversations.c.started_ns)
+            .limit(MAX_LIVE)
+        )
 
         def load(connection: Connection) -> Replay:
             change = connection.execute(sa.select(changes.c.change).where(changes.c.site == site)).scalar() or 0
-            rows: list[Row] | None = None
-            if after is not None and 0 <= after <= change:
-                missed = mine.where(utterances.c.change > after).order_by(utterances.c.change).limit(limit + 1)
-                rows = list(connection.execute(missed))
-            reset = rows is None or len(rows) > limit
-            if rows is None or reset:
-                newest = mine.order_by(utterances.c.spoken_ns.desc(), utterances.c.id.desc()).limit(limit)
-                rows = list(connection.execute(newest))[::-1]
-            live = (
-                sa.select(conversations)
-                .where(conversations.c.site == site, conversations.c.state.in_(LIVE_STATES))
-                .order_by(conversations.c.started_ns)
-                .limit(MAX_LIVE)
-            )
+            missed = _missed(connection, site, after, limit) if after is not None and after <= change else None
+            if missed is not None:
+                cards, left_out = _cards(connection, site, missed), None
+            else:
+                first = FirstState(connection, site, board)
+                cards = _cards(connection, site, first.rows)
+                left_out = first.left_out(
+                    [task.urgency for card in cards for task in card.tasks if task.status != DONE]
+                )
             return Replay(
                 change=change,
-                reset=reset,
-                cards=_cards(connection, site, rows),
+                cards=cards,
                 conversations=[conversation_view(conversation_record(row)) for row in connection.execute(live)],
+                left_out=left_out,
             )
 
         return await self._database.read(load)
@@ -169,6 +171,13 @@ class SqlQueries:
         query = _paged(query, table, time, page)
         rows = await self._database.read(lambda connection: list(connection.execute(query)))
         return _cut(rows, page, time)
+
+
+def _missed(connection: Connection, site: str, after: int, limit: int) -> list[Row] | None:
+    """Return what changed after `after`, in that order; None where it is more than `limit`."""
+    query = sa.select(utterances).where(utterances.c.site == site, utterances.c.heard, utterances.c.change > after)
+    rows = list(connection.execute(query.order_by(utterances.c.change).limit(limit + 1)))
+    return rows if len(rows) <= limit else None
 
 
 def match_expression(dialect: Dialect, site: str, wanted: UtteranceFilter) -> str | None:
@@ -241,12 +250,13 @@ def _cut(rows: list[Row], page: Page, time: str) -> tuple[list[Row], tuple[int, 
     return shown, (getattr(shown[-1], time), shown[-1].id)
 
 
-def _cards(connection: Connection, site: str, rows: list[Row]) -> list[Card]:
+def _cards(connection: Connection, site: str, rows: Sequence[Row]) -> list[Card]:
     by_utterance: dict[str, list[TaskRecord]] = {row.utterance_id: [] for row in rows}
-    if by_utterance:
+    names = list(by_utterance)
+    for start in range(0, len(names), AT_ONCE):
         # Sorted by us: asked for an order, SQLite would rather walk the index that has it through all tasks.
-        query = sa.select(tasks).where(tasks.c.site == site, tasks.c.utterance_id.in_(list(by_utterance)))
-        for row in connection.execute(query):
+        some = tasks.c.utterance_id.in_(names[start : start + AT_ONCE])
+        for row in connection.execute(sa.select(tasks).where(tasks.c.site == site, some)).all():
             by_utterance[row.utterance_id].append(task_record(row))
     return [
         card_view(utterance_record(row), tuple(sorted(by_utterance[row.utterance_id], key=lambda task: task.order)))

@@ -1,0 +1,460 @@
+/** What the server sends and takes. Made by `python -m tools.page.schema`; do not edit. */
+
+export interface Alarm {
+  code: string;
+  message: string;
+  since: string;
+}
+
+export interface Assignment {
+  assignee?: string | null;
+}
+
+export interface Board {
+  recent?: number;
+  done?: number;
+  open?: number;
+}
+
+export interface Budget {
+  endpoint?: number;
+  stt?: number;
+  publish?: number;
+  queue?: number;
+  classify?: number;
+  store?: number;
+  push?: number;
+  painted?: number;
+  total?: number;
+}
+
+export interface Cap {
+  cost?: number;
+  tokens?: number;
+  resets_at?: string | null;
+}
+
+export interface CaptionEvent {
+  type: "caption";
+  conversation_id: string;
+  channel: string;
+  speaker: number;
+  start_offset: number;
+  text: string;
+  final: boolean;
+  utterance_id: string | null;
+}
+
+export interface Card {
+  utterance_id: string;
+  conversation_id: string;
+  channel: string;
+  speaker: number;
+  start_offset: number;
+  end_offset: number;
+  sample_rate: number;
+  text: string;
+  confidence: number;
+  unintelligible: boolean;
+  seq: number;
+  spoken_at: string;
+  words: Word[];
+  insights: Insight[];
+  tasks: Task[];
+  latency_ms: Latency;
+  trace_id?: string | null;
+  change: number;
+}
+
+export interface CardEvent {
+  type: "card";
+  card: Card;
+}
+
+export interface CardList {
+  items: Card[];
+  next_cursor?: string | null;
+}
+
+export interface Channel {
+  channel: string;
+  live: number;
+  conversations: number;
+  utterances: number;
+  open_tasks: number;
+  last_utterance_at: string | null;
+}
+
+export interface ChannelList {
+  items: Channel[];
+}
+
+export interface ClassifierHealth {
+  model?: string;
+  source?: "llm" | "local";
+  degraded?: boolean;
+  state?: "degraded" | "off" | "up";
+  message?: string;
+  since?: string | null;
+}
+
+export interface Conversation {
+  conversation_id: string;
+  channel: string;
+  state: "ended" | "expired" | "interrupted" | "live";
+  sample_rate: number;
+  speakers: number;
+  started_at: string;
+  ended_at: string | null;
+  utterances: number;
+  ledger: Ledger;
+  ledgers: Ledger[];
+  summary: Summary | null;
+  change: number;
+}
+
+export interface ConversationEvent {
+  type: "conversation";
+  conversation: Conversation;
+}
+
+export interface ConversationList {
+  items: Conversation[];
+  next_cursor?: string | null;
+}
+
+export interface ConversationUsage {
+  conversation_id: string;
+  calls?: number;
+  prompt_tokens?: number;
+  completion_tokens?: number;
+  cost?: number;
+  last_call_at: string;
+}
+
+export interface Counted {
+  name: string;
+  requests: number;
+  done: number;
+}
+
+export interface DayUsage {
+  day: string;
+  calls?: number;
+  prompt_tokens?: number;
+  completion_tokens?: number;
+  cost?: number;
+}
+
+export interface Emergency {
+  task: Task;
+  seen_after_s: number | null;
+}
+
+export interface ErrorEvent {
+  type: "error";
+  code: string;
+  message: string;
+}
+
+export interface Evidence {
+  rooms?: string[];
+  items?: string[];
+  urgency?: string[];
+}
+
+export interface Health {
+  status?: "degraded" | "ok";
+  sessions?: number;
+  stt_backlog_s?: number;
+  alarms?: Alarm[];
+  classifier?: ClassifierHealth;
+  budget?: Budget;
+  stages?: StageHealth[];
+  trace_url?: string | null;
+}
+
+export interface HealthEvent {
+  type: "health";
+  health: Health;
+}
+
+export interface HelloEvent {
+  type: "hello";
+  version: string;
+  site: string;
+  role: "admin" | "ingest" | "read";
+  change: number;
+  reset: boolean;
+  classifier: ClassifierHealth;
+  health: Health;
+  conversations: Conversation[];
+  board: Board;
+}
+
+export interface Insight {
+  index: number;
+  revision?: number;
+  intent: string;
+  department: string;
+  urgency: "critical" | "high" | "low" | "normal";
+  rooms?: string[];
+  unverified?: string[];
+  items?: Item[];
+  summary: string;
+  confidence: number;
+  source?: "llm" | "local";
+  degraded?: boolean;
+  prompt_version?: string | null;
+  model: string;
+  evidence?: Evidence;
+}
+
+export interface Item {
+  name: string;
+  quantity?: number;
+}
+
+export interface Latency {
+  endpoint?: number | null;
+  stt?: number | null;
+  publish?: number | null;
+  queue?: number | null;
+  classify?: number | null;
+  store?: number | null;
+  push?: number | null;
+  total?: number | null;
+}
+
+export interface Ledger {
+  received?: number;
+  speech?: number;
+  silence?: number;
+  gap?: number;
+}
+
+export interface LeftOut {
+  critical: number;
+  high: number;
+  normal: number;
+  low: number;
+  unclassified: number;
+  older: boolean;
+}
+
+export interface Login {
+  key: string;
+}
+
+export interface Narrative {
+  text?: string;
+  source?: "llm" | "local";
+}
+
+export interface Painted {
+  type: "painted";
+  utterance_id: string;
+  revision: number;
+  painted_ms: number;
+}
+
+export interface Problem {
+  type: string;
+  title: string;
+  status: number;
+  detail: string;
+  code: string;
+  instance?: string | null;
+  retryable?: boolean;
+}
+
+export interface PromptComparison {
+  against_id: string;
+  set_id: string;
+  set_name: string;
+  model: string;
+  candidate: PromptNumbers;
+  live: PromptNumbers;
+  falls_below?: string[];
+}
+
+export interface PromptEvent {
+  at: string;
+  by: string;
+  action: "added" | "canary" | "deployed" | "evaluated" | "rolled_back";
+  prompt_id: string;
+  name?: string;
+  against_id?: string | null;
+  weight?: number;
+  forced?: boolean;
+  note?: string;
+  evidence?: PromptComparison | null;
+}
+
+export interface PromptInForce {
+  prompt: PromptInfo;
+  weight: number;
+  event?: PromptEvent | null;
+}
+
+export interface PromptInfo {
+  id: string;
+  name: string;
+  note?: string;
+  added_at?: string | null;
+  added_by?: string;
+}
+
+export interface PromptNumbers {
+  cases: number;
+  failed: number;
+  score: number;
+  intent: number;
+  department: number;
+  urgency: number;
+  rooms: number;
+  items: number;
+  dangers: number;
+  dangers_missed: number;
+  calibration_error: number;
+  latency_p50_ms: number;
+  latency_p95_ms: number;
+  prompt_tokens: number;
+  completion_tokens: number;
+  cost: number;
+}
+
+export interface PromptsView {
+  connected?: boolean;
+  model?: string;
+  problem?: string;
+  live?: PromptInForce | null;
+  canary?: PromptInForce | null;
+  versions?: PromptInfo[];
+  events?: PromptEvent[];
+}
+
+export interface ReplayedEvent {
+  type: "replayed";
+  change: number;
+  left_out: LeftOut | null;
+}
+
+export interface Session {
+  role: "admin" | "ingest" | "read";
+  site: string;
+  version: string;
+}
+
+export interface ShiftReport {
+  since: string;
+  until: string;
+  hours: number;
+  generated_at: string;
+  utterances: number;
+  requests: number;
+  by_department: Counted[];
+  by_intent: Counted[];
+  by_urgency: Counted[];
+  done: Times;
+  acknowledged: Times;
+  slowest: TimedTask[];
+  open_now: number;
+  open: TimedTask[];
+  emergencies: number;
+  emergencies_unseen: number;
+  emergencies_seen: Times;
+  emergency: Emergency[];
+  narrative?: Narrative;
+}
+
+export interface StageHealth {
+  stage: string;
+  words: string;
+  count: number;
+  p50_ms: number;
+  p95_ms: number;
+  p99_ms: number;
+  budget_ms: number;
+  used: number;
+  breach?: string;
+}
+
+export interface Status {
+  status: string;
+  version: string;
+}
+
+export interface Summary {
+  text: string;
+  source: "llm" | "local";
+  revision: number;
+  at: string;
+}
+
+export interface Task {
+  task_id: string;
+  utterance_id: string;
+  insight_index: number;
+  status: "acknowledged" | "done" | "open";
+  channel: string;
+  intent: string;
+  department: string;
+  urgency: "critical" | "high" | "low" | "normal";
+  rooms: string[];
+  summary: string;
+  assignee: string | null;
+  created_at: string;
+  acknowledged_at: string | null;
+  completed_at: string | null;
+  completed_by: string | null;
+  completed_by_utterance: string | null;
+}
+
+export interface TaskEvent {
+  type: "task";
+  task: Task;
+  change: number;
+}
+
+export interface TaskList {
+  items: Task[];
+  next_cursor?: string | null;
+}
+
+export interface TimedTask {
+  task: Task;
+  seconds: number;
+}
+
+export interface Times {
+  count?: number;
+  p50_s?: number | null;
+  p95_s?: number | null;
+}
+
+export interface UsageReport {
+  state?: "below" | "near" | "none" | "off" | "reached";
+  currency?: string;
+  time_zone?: string;
+  cap?: Cap;
+  today: DayUsage;
+  days?: DayUsage[];
+  conversations?: ConversationUsage[];
+}
+
+export interface Watch {
+  type: "watch";
+  channels: string[];
+}
+
+export interface Word {
+  text: string;
+  start_offset: number;
+  end_offset: number;
+  confidence: number;
+}
+
+export type LiveEvent = CardEvent | CaptionEvent | TaskEvent | ConversationEvent | HealthEvent | ErrorEvent | HelloEvent | ReplayedEvent;
+
+export type PageMessage = Watch | Painted;
