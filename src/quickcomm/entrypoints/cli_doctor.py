@@ -19,7 +19,7 @@ from quickcomm import __version__
 from quickcomm.audio.module import describe_models as describe_audio_models
 from quickcomm.dashboard.module import page_is_built
 from quickcomm.entrypoints.administration import administer
-from quickcomm.entrypoints.cli_options import data_dir_option, json_option
+from quickcomm.entrypoints.cli_options import json_option, server_option
 from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.engines import engine_options, model_store
 from quickcomm.entrypoints.settings import Settings, load_settings
@@ -40,7 +40,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command("doctor")
-@data_dir_option
+@server_option
 @json_option
 def doctor_command(data_dir: Path, *, as_json: bool) -> None:
     """Check this machine, the models and the running parts. Exits with 1 if something must be mended."""

@@ -4,14 +4,19 @@ import ipaddress
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 import uvloop
 
 from quickcomm import __version__
+from quickcomm.client.options import DEFAULT_URL
 from quickcomm.entrypoints.cli_options import data_dir_option
+from quickcomm.entrypoints.data_directory import data_dir_flag
 from quickcomm.entrypoints.logs import LEVELS, set_up_logs
 from quickcomm.entrypoints.settings import load_settings
+
+WILDCARDS: Final = frozenset({"0.0.0.0", "::"})
 
 
 @click.command("serve")
@@ -49,8 +54,10 @@ def serve_command(
             click.echo("First start. Sign in with this link (it is shown only once):")
             click.echo(f"  {state.url}/#key={state.admin_key}")
             click.echo("Send it sound with a key of its own:")
-            click.echo("  quickcomm keys create --role ingest --name radio")
-            click.echo("  quickcomm ingest FILE --key KEY")
+            for line in first_commands(data_dir, state.url):
+                click.echo(f"  {line}")
+        if settings.host in WILDCARDS:
+            click.echo("From another device, put this machine's address in place of 127.0.0.1.")
 
     if not uvloop.run(serve(settings, data_dir, ready)):
         click.echo("Stopped while starting.", err=True)
@@ -59,6 +66,15 @@ def serve_command(
     # Everything is closed. An engine's thread may still be deep in native code, which would abort the process if the
     # interpreter were taken down around it.
     os._exit(0)
+
+
+def first_commands(data_dir: Path, url: str) -> list[str]:
+    """Return the commands that send sound to this server, complete as they are but for FILE and KEY."""
+    where = "" if url == DEFAULT_URL else f" --url {url}"
+    return [
+        f"quickcomm keys create --role ingest --name radio{data_dir_flag(data_dir)}",
+        f"quickcomm ingest FILE --key KEY{where}",
+    ]
 
 
 def _loopback(host: str) -> bool:

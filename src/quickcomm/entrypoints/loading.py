@@ -1,6 +1,7 @@
 """Runs a process that has engines: they are loaded beside each other, and a signal meanwhile is heard."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -10,6 +11,7 @@ from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.engines import load_classifier, load_engine, load_model
 from quickcomm.entrypoints.moving import check_here, settle
 from quickcomm.entrypoints.process import stopped_by_signals
+from quickcomm.entrypoints.servers import listed
 from quickcomm.entrypoints.settings import Settings
 from quickcomm.entrypoints.starting import in_daemon, unless_stopped
 from quickcomm.kernel.site_pack import load_pack
@@ -23,7 +25,9 @@ async def run_on(settings: Settings, data_dir: Path, run: Run) -> bool:
     False if that came while engines were loaded: see `unless_stopped`.
     """
     directory = DataDirectory(data_dir)
-    with directory.own():
+    # Behind an edge, `up` is what commands look for.
+    listing = contextlib.nullcontext() if settings.instance.registry else listed(directory)
+    with directory.own(), listing:
         stop = stopped_by_signals()
         pack = load_pack(settings.pack)
         loaded = await unless_stopped(
