@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -119,11 +118,14 @@ class Monolith:
         ]
 
 
-async def serve(settings: Settings, data_dir: Path, ready: Callable[[Ready], None]) -> bool:
-    """Run the monolith on a data directory until SIGINT or SIGTERM; False if that came before it had begun."""
+async def serve(settings: Settings, directory: DataDirectory, ready: Callable[[Ready], None]) -> bool:
+    """Run the monolith on a data directory, which the caller owns, until SIGINT or SIGTERM.
+
+    Return False if that came before it had begun.
+    """
 
     async def run(settings: Settings, directory: DataDirectory, engines: Engines, stop: asyncio.Event) -> None:
         check_shape(directory, MODULE)
         await Monolith(settings, directory, engines).run(ready, stop)
 
-    return await run_on(settings, data_dir, run)
+    return await run_on(settings, directory, run)
