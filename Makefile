@@ -3,12 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Optional parts that were asked for once stay: `make install EXTRAS=device`, or `EXTRAS="device s3"`.
+EXTRAS_FILE := $(VENV)/.extras
+EXTRAS ?= $(shell cat $(EXTRAS_FILE) 2>/dev/null)
 SOURCES := pyproject.toml uv.lock hatch_build.py $(shell find web -path web/node_modules -prune -o -type f -print 2>/dev/null)
 
 # Jaeger from its Go module, once for all checkouts of this user.
 JAEGER := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/quickcomm/jaeger-v1.76.0/jaeger
 
-.PHONY: help install demo test test-long test-up test-services check bench jaeger clean
+.PHONY: help install demo picture test test-long test-up test-services check bench jaeger clean
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
@@ -16,13 +19,21 @@ $(STAMP): $(SOURCES)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; assert sys.version_info >= (3, 11), "QuickComm needs Python 3.11 or newer"'
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
-	$(BIN)/uv sync --frozen --all-groups
+	$(BIN)/uv sync --frozen --all-groups $(addprefix --extra ,$(EXTRAS))
+	@echo '$(EXTRAS)' > $(EXTRAS_FILE)
 	@touch $@
 
-install: $(STAMP) ## Set up .venv (uv, locked dependencies, the page)
+ifeq ($(origin EXTRAS),command line)
+.PHONY: $(STAMP)
+endif
 
-demo: install ## Play a recorded shift into a running QuickComm; ONCE=1 ends when it is over
-	$(BIN)/quickcomm demo $(if $(ONCE),--once)
+install: $(STAMP) ## Set up .venv (uv, locked dependencies, the page); EXTRAS=device for sound devices
+
+demo: install ## Play a recorded shift into a running QuickComm; ONCE=1 ends when it is over, PORT=8090
+	@$(BIN)/quickcomm demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
+
+picture: install ## Take the README's picture from a demo, in Chromium
+	$(BIN)/python -m tools.picture
 
 test: install ## Everything that takes minutes at most
 	$(BIN)/python -m pytest -m 'not long' $(ARGS)

@@ -17,6 +17,7 @@ import msgspec
 
 from quickcomm import __version__
 from quickcomm.audio.module import describe_models as describe_audio_models
+from quickcomm.client.device import HOW_TO_INSTALL
 from quickcomm.dashboard.module import page_is_built
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.cli_options import json_option, server_option
@@ -114,7 +115,7 @@ def _page() -> Finding:
 def _device() -> Finding:
     if importlib.util.find_spec("sounddevice"):
         return _ok("sound device", "sounddevice is installed; `quickcomm ingest --device NAME`")
-    return _ok("sound device", "not supported yet here: pip install 'quickcomm[device]'")
+    return _ok("sound device", f"not supported yet here. {HOW_TO_INSTALL}")
 
 
 def _server(data_dir: Path, settings: Settings) -> Iterator[Finding]:
