@@ -72,7 +72,7 @@ async def main() -> None:
     else:
         async with demo() as link:
             await take(link, given.to)
-    print(given.to)
+    sys.stdout.write(f"{given.to}\n")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -28,6 +29,8 @@ START_S: Final = 300.0
 """How long a command waits for a server that is starting; the very first start of all takes a minute."""
 LOOK_EVERY_S: Final = 0.1
 SHUTDOWN_TIMEOUT_S: Final = 2.0
+OFFLINE: Final = ("quickcomm.kernel.bus.sql", "quickcomm.kernel.keys.sql", "quickcomm.entrypoints.moving")
+"""Takes seconds to load on a busy machine: done before the directory is taken, for which others may wait."""
 OF_THE_PAGE: Final = frozenset({"report", "trace"})
 """Commands that need what the dashboard keeps."""
 OF_THE_STORE: Final = frozenset({"keys", "dead-letters"})
@@ -193,26 +196,37 @@ async def administer(
     deadline = time.monotonic() + START_S
     is_first = True
     while True:
-        for socket in _answering(directory, own, command):
-            try:
-                return await ask(socket, command, arguments, timeout_s)
-            except aiohttp.ClientConnectionError:
-                pass  # left behind by a server that was killed
+        had_started = own.running() is not None
+        answer = await _ask_any(_answering(directory, own, command), command, arguments, timeout_s)
+        if answer is not None:
+            return answer
         if needs_server:
             raise ConfigurationError(_silent(directory, own))
         try:
             if not _is_site_starting(directory, command):
+                for name in OFFLINE:
+                    importlib.import_module(name)
                 with own.own(wait_s=0):
                     return await _offline(own, directory.path, command, arguments)
         except DataDirectoryBusyError:
-            if own.running() is not None:
-                raise  # it has started, and yet does not answer
+            if had_started:
+                raise  # and yet it does not answer
         if time.monotonic() >= deadline:
             raise ConfigurationError(_silent(directory, own))
         if is_first:
             click.echo(f"Waiting for QuickComm on {directory.path}, which is starting or stopping …", err=True)
         is_first = False
         await asyncio.sleep(LOOK_EVERY_S)  # the other process tells nobody when it is ready
+
+
+async def _ask_any(sockets: list[Path], command: str, arguments: Arguments, timeout_s: float | None) -> Answer | None:
+    """Return the answer of the first that listens; None if none does."""
+    for socket in sockets:
+        try:
+            return await ask(socket, command, arguments, timeout_s)
+        except aiohttp.ClientConnectionError:
+            pass  # left behind by a server that was killed
+    return None
 
 
 def _silent(directory: DataDirectory, own: DataDirectory) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from quickcomm.entrypoints.monolith import Ready
 
 WILDCARDS: Final = frozenset({"0.0.0.0", "::"})
+ELSEWHERE: Final = "From another device, put this machine's address in place of 127.0.0.1."
 
 
 @click.command("serve")
@@ -60,7 +61,7 @@ def serve_command(
             for line in first_commands(data_dir, state.url):
                 click.echo(f"  {line}")
         if settings.host in WILDCARDS:
-            click.echo("From another device, put this machine's address in place of 127.0.0.1.")
+            click.echo(ELSEWHERE)
 
     directory = DataDirectory(data_dir)
     # Behind an edge, `up` is what commands look for.

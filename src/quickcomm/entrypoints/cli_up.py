@@ -15,7 +15,7 @@ import click
 from quickcomm import __version__
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.cli_options import data_dir_option, server_option
-from quickcomm.entrypoints.cli_serve import first_commands
+from quickcomm.entrypoints.cli_serve import ELSEWHERE, WILDCARDS, first_commands
 from quickcomm.entrypoints.data_directory import DataDirectory, data_dir_flag
 from quickcomm.entrypoints.logs import LEVELS, set_up_logs
 from quickcomm.entrypoints.servers import listed
@@ -82,6 +82,8 @@ def up_command(shape: str, data_dir: Path, *, detach: bool, detached: bool, **gi
     async def ready(url: str) -> None:
         file.write(url)
         click.echo(f"QuickComm {__version__} is ready: {url}")
+        if settings.host in WILDCARDS:
+            click.echo(ELSEWHERE)
         if not detached:  # else standard output is a log
             await _first_key(data_dir, url)
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
+import click
 import msgspec
 import platformdirs
 from filelock import FileLock, Timeout
@@ -24,8 +25,9 @@ DASHBOARD: Final = "dashboard"
 RECORDINGS: Final = "recordings"
 SOCKET_LIMIT: Final = 100
 """A Unix socket's path has room for 107 bytes."""
-OWNER_WAIT_S: Final = 5.0
-"""How long a server waits for a command that works on the directory."""
+OWNER_WAIT_S: Final = 60.0
+"""How long a server waits for commands that work on the directory: on a busy machine they take seconds each."""
+TELL_AFTER_S: Final = 1.0
 LOOK_EVERY_S: Final = 0.05
 OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
@@ -192,14 +194,18 @@ class DataDirectory:
         """
         self.create()
         lock = FileLock(self._lock)
-        deadline = time.monotonic() + wait_s
+        began, is_told = time.monotonic(), False
         while True:
             try:
                 lock.acquire(timeout=0)
                 break
             except Timeout:
-                if self.running() is not None or time.monotonic() >= deadline:
+                waited_s = time.monotonic() - began
+                if self.running() is not None or waited_s >= wait_s:
                     raise DataDirectoryBusyError(self._busy()) from None
+            if waited_s > TELL_AFTER_S and not is_told:
+                click.echo(f"Waiting for another QuickComm that uses {self.path} …", err=True)
+                is_told = True
             time.sleep(LOOK_EVERY_S)
         self._info.unlink(missing_ok=True)  # of an owner that was killed
         try:
