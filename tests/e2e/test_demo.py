@@ -27,6 +27,7 @@ class Run:
     def __init__(self, folder: Path, *flags: str, terminal: bool) -> None:
         self.folder = folder
         self.out, self.err = folder / "out.log", folder / "err.log"
+        self._master: int | None
         self._master, slave = pty.openpty() if terminal else (None, os.open(os.devnull, os.O_RDWR))
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(

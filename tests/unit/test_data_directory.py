@@ -4,11 +4,12 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
-from quickcomm.entrypoints import data_directory as module
 from quickcomm.entrypoints.data_directory import (
     SOCKET_LIMIT,
     DataDirectory,
@@ -23,6 +24,8 @@ from quickcomm.kernel.errors import ConfigurationError
 
 OWN = """
 import sys
+import tempfile
+import time
 from pathlib import Path
 from quickcomm.entrypoints.data_directory import DataDirectory, Running
 directory = DataDirectory(Path(sys.argv[1]))
@@ -111,7 +114,7 @@ def test_the_socket_fits_whatever_the_path(tmp_path: Path) -> None:
 def test_a_command_at_work_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has not announced itself, and is soon done: a server that starts meanwhile does not give up for it."""
     with owner(tmp_path) as command:
-        monkeypatch.setattr(module.time, "sleep", lambda _seconds: command.communicate(""))
+        monkeypatch.setattr(time, "sleep", lambda _seconds: command.communicate(""))
         with DataDirectory(tmp_path).own(wait_s=3600):
             assert command.returncode == 0
             assert DataDirectory(tmp_path).is_owned()
@@ -155,7 +158,7 @@ def test_parts_of_a_site_are_closed_whatever_the_umask(tmp_path: Path) -> None:
 
 def test_the_folder_for_sockets_must_be_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its name is known to all users of the machine: somebody may have made it before us."""
-    monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     long = DataDirectory(tmp_path / ("x" * 120))
     assert long.socket.parent == runtime_directory() == tmp_path / f"quickcomm-{os.getuid()}"
     with long.own():

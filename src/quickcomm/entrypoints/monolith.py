@@ -89,8 +89,10 @@ class Monolith:
         await purge_forever(purge, self._settings.storage.retention_days, self._core.clock)
 
     async def _first_key(self) -> str | None:
-        if self._settings.instance.registry or await self._core.key_store.list():
+        if self._settings.instance.registry:
             return None  # behind an edge it is made by who started both: here it would end up in a log
+        if any(key.role == "admin" for key in await self._core.key_store.list()):
+            return None
         return (await self._core.key_store.create("admin", "first start")).key
 
     def _receipt(self, site: str, conversation_id: str, utterance_id: str, latency: Latency) -> None:
