@@ -6,12 +6,15 @@ STAMP := $(VENV)/.installed
 # Test processes at once. Each has servers and ports of its own; many tests wait, so more than there are cores pay.
 WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# Optional parts that were asked for once stay: `make install EXTRAS=device`, or `EXTRAS="device s3"`.
+EXTRAS_FILE := $(VENV)/.extras
+EXTRAS ?= $(shell cat $(EXTRAS_FILE) 2>/dev/null)
 SOURCES := pyproject.toml uv.lock hatch_build.py $(shell find web -path web/node_modules -prune -o -type f -print 2>/dev/null)
 
 # Jaeger from its Go module, once for all checkouts of this user.
 JAEGER := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/quickcomm/jaeger-v1.76.0/jaeger
 
-.PHONY: help install demo test test-fast test-units test-long test-up test-services check check-page bench jaeger clean
+.PHONY: help install demo picture test test-fast test-units test-long test-up test-services check check-page bench jaeger clean
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
@@ -19,13 +22,21 @@ $(STAMP): $(SOURCES)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; assert sys.version_info >= (3, 11), "QuickComm needs Python 3.11 or newer"'
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
-	$(BIN)/uv sync --frozen --all-groups
+	$(BIN)/uv sync --frozen --all-groups $(addprefix --extra ,$(EXTRAS))
+	@echo '$(EXTRAS)' > $(EXTRAS_FILE)
 	@touch $@
 
-install: $(STAMP) ## Set up .venv (uv, locked dependencies, the page)
+ifeq ($(origin EXTRAS),command line)
+.PHONY: $(STAMP)
+endif
 
-demo: install ## Play a recorded shift into a running QuickComm; ONCE=1 ends when it is over
-	$(BIN)/quickcomm demo $(if $(ONCE),--once)
+install: $(STAMP) ## Set up .venv (uv, locked dependencies, the page); EXTRAS=device for sound devices
+
+demo: install ## Play a recorded shift into a running QuickComm; ONCE=1 ends when it is over, PORT=8090
+	@$(BIN)/quickcomm demo $(if $(ONCE),--once) $(if $(PORT),--port $(PORT))
+
+picture: install ## Take the README's picture from a demo, in Chromium
+	$(BIN)/python -m tools.picture
 
 test-fast: install ## In two minutes: unit and contract tests that need no server, and the page's checks
 	$(MAKE) --no-print-directory -j2 --output-sync=target check-page test-units

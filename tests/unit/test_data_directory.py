@@ -4,15 +4,28 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
-from quickcomm.entrypoints.data_directory import SOCKET_LIMIT, DataDirectory, DataDirectoryBusyError, Running
+from quickcomm.entrypoints.data_directory import (
+    SOCKET_LIMIT,
+    DataDirectory,
+    DataDirectoryBusyError,
+    Running,
+    is_trusted,
+    make_runtime_directory,
+    runtime_directory,
+)
+from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.kernel.errors import ConfigurationError
 
 OWN = """
 import sys
+import tempfile
+import time
 from pathlib import Path
 from quickcomm.entrypoints.data_directory import DataDirectory, Running
 directory = DataDirectory(Path(sys.argv[1]))
@@ -51,7 +64,8 @@ def test_a_killed_owner_keeps_nobody_out_and_is_not_named_again(tmp_path: Path) 
         process.communicate()
     assert DataDirectory(tmp_path).running() is not None
     with owner(tmp_path) as process:
-        with pytest.raises(DataDirectoryBusyError, match="just starting or stopping"), DataDirectory(tmp_path).own():
+        refused = pytest.raises(DataDirectoryBusyError, match="just starting or stopping")
+        with refused, DataDirectory(tmp_path).own(wait_s=0):
             pass
         process.communicate("")
 
@@ -95,3 +109,93 @@ def test_the_socket_fits_whatever_the_path(tmp_path: Path) -> None:
     assert len(os.fsencode(long.socket)) <= SOCKET_LIMIT
     assert long.socket == DataDirectory(tmp_path / ("ä" * 60)).socket
     assert long.socket != DataDirectory(tmp_path / ("ö" * 60)).socket
+
+
+def test_a_command_at_work_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has not announced itself, and is soon done: a server that starts meanwhile does not give up for it."""
+    with owner(tmp_path) as command:
+        monkeypatch.setattr(time, "sleep", lambda _seconds: command.communicate(""))
+        with DataDirectory(tmp_path).own(wait_s=3600):
+            assert command.returncode == 0
+            assert DataDirectory(tmp_path).is_owned()
+    assert not DataDirectory(tmp_path).is_owned()
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o750, 0o701])
+def test_a_directory_that_others_can_read_is_refused_with_the_command_that_closes_it(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "my site"
+    path.mkdir()
+    (path / "quickcomm.toml").touch()
+    path.chmod(mode)
+    with pytest.raises(ConfigurationError, match=f"mode {mode:o}") as refused, DataDirectory(path).own():
+        pass
+    command = str(refused.value).partition("Close it: ")[2]
+    subprocess.run(["/bin/sh", "-c", command], check=True)
+    with DataDirectory(path).own():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+def test_an_empty_directory_of_ours_is_closed(tmp_path: Path) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new").chmod(0o755)
+    with DataDirectory(tmp_path / "new").own():
+        assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+
+
+def test_parts_of_a_site_are_closed_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        layout = Layout(DataDirectory(tmp_path / "site"))
+        with layout.own():
+            layout.create()
+            with layout.directory.dashboard.own():
+                folders = [path for path in (tmp_path / "site").rglob("*") if path.is_dir()]
+    finally:
+        os.umask(before)
+    assert layout.directory.dashboard.path in folders
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {0o700}
+
+
+def test_the_folder_for_sockets_must_be_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name is known to all users of the machine: somebody may have made it before us."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    long = DataDirectory(tmp_path / ("x" * 120))
+    assert long.socket.parent == runtime_directory() == tmp_path / f"quickcomm-{os.getuid()}"
+    with long.own():
+        assert stat.S_IMODE(runtime_directory().stat().st_mode) == 0o700
+    for spoil in (_open_to_all, _make_a_link, *([_give_away] if os.getuid() == 0 else [])):
+        spoil(runtime_directory())
+        with pytest.raises(ConfigurationError, match="must belong to this user alone"):
+            make_runtime_directory()
+        with pytest.raises(ConfigurationError, match="must belong to this user alone"), long.own():
+            pass
+        with pytest.raises(ConfigurationError, match="must belong to this user alone"):
+            Layout(long).create()
+
+
+def _open_to_all(path: Path) -> None:
+    path.chmod(0o777)
+
+
+def _make_a_link(path: Path) -> None:
+    path.rmdir()
+    (path.parent / "elsewhere").mkdir(mode=0o700)
+    path.symlink_to(path.parent / "elsewhere")
+
+
+def _give_away(path: Path) -> None:
+    path.unlink()
+    path.mkdir(mode=0o700)
+    os.chown(path, os.getuid() + 4321, -1)
+
+
+def test_a_socket_of_somebody_else_is_not_trusted(tmp_path: Path) -> None:
+    socket = tmp_path / "admin.sock"
+    assert not is_trusted(socket, tmp_path)
+    socket.touch()
+    assert is_trusted(socket, tmp_path)
+    if os.getuid() == 0:
+        os.chown(socket, 4321, -1)
+        assert not is_trusted(socket, tmp_path)
+        os.chown(tmp_path, 4321, -1)  # a service's directory, and root who looks after it
+        assert is_trusted(socket, tmp_path)

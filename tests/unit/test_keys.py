@@ -58,6 +58,21 @@ async def test_guessing_is_slowed_down_but_good_keys_pass(keys: SqlKeys, clock: 
         await auth.authenticate(wrong)
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1:8091", "localhost:8091", "[::1]:8091", "localhost"])
+async def test_on_its_machine_a_refusal_names_the_command_for_this_server(keys: SqlKeys, host: str) -> None:
+    with pytest.raises(UnauthorizedError, match="This makes one") as refused:
+        await Authenticator(keys, FakeClock()).authenticate(make_mocked_request("GET", "/", headers={"Host": host}))
+    assert str(refused.value).endswith(f"quickcomm keys create --role ROLE --url http://{host}")
+
+
+@pytest.mark.parametrize("host", ["hotel.example", "localhost.example", "localhost:80;reboot", "127.0.0.1:1/$(reboot)"])
+async def test_elsewhere_a_refusal_repeats_nothing(keys: SqlKeys, host: str) -> None:
+    with pytest.raises(UnauthorizedError, match="On the server's machine") as refused:
+        await Authenticator(keys, FakeClock()).authenticate(make_mocked_request("GET", "/", headers={"Host": host}))
+    assert host not in str(refused.value)
+    assert "--url" not in str(refused.value)
+
+
 async def test_one_key_cannot_ask_without_end(keys: SqlKeys, clock: FakeClock) -> None:
     auth = Authenticator(keys, clock, KeySettings(requests_burst=3, requests_per_second=1))
     request = make_mocked_request("GET", "/", headers={"Authorization": f"Bearer {(await keys.create('read')).key}"})

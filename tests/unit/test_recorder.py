@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,17 @@ async def test_what_was_said_is_kept_to_the_sample(tmp_path: Path) -> None:
     assert rate == 16_000
     assert (samples == SOUND).all()
     assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+async def test_recordings_are_closed_to_others_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        await FlacRecorder(Folder(tmp_path / "recordings")).record("main", "c:0:0", SOUND)
+    finally:
+        os.umask(before)
+    root = tmp_path / "recordings"
+    folders = [root, root / "main", root / "main/c-c"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {0o700}
 
 
 async def test_several_may_write_the_same_file_at_once(tmp_path: Path) -> None:

@@ -42,16 +42,19 @@ async def open_socket(
             )
     except aiohttp.WSServerHandshakeError as error:
         retry_after = error.headers.get("Retry-After") if error.headers else None
-        raise _answer(error.status, retry_after) from error
+        raise _answer(error.status, retry_after, options.url) from error
     except (aiohttp.InvalidURL, aiohttp.ClientSSLError) as error:
         raise RefusedError(f"There is no trustworthy server at this address: {error}") from error
     except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
         raise Dropped(f"no connection ({type(error).__name__})") from error
 
 
-def _answer(status: int, retry_after: str | None) -> QuickCommError | Dropped:
+def _answer(status: int, retry_after: str | None, url: str) -> QuickCommError | Dropped:
     if status == HTTPStatus.UNAUTHORIZED:
-        return UnauthorizedError("The server does not know this key (401). Make one with `quickcomm keys create`.")
+        return UnauthorizedError(
+            f"The server at {url} does not know this key (401). "
+            f"Make one on its machine: quickcomm keys create --role ingest --url {url}"
+        )
     if status == HTTPStatus.FORBIDDEN:
         return NotAllowedError("This key may not send audio (403). It needs the role `ingest`.")
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TEMPORARY:

@@ -9,6 +9,7 @@ from quickcomm.client.errors import DeviceMissingError, SourceError
 from quickcomm.client.formats import AudioFormat
 from quickcomm.client.sources import Missing
 
+HOW_TO_INSTALL: Final = "In a clone: make install EXTRAS=device. Elsewhere: install the package as quickcomm[device]"
 _HELD: Final = 50
 _BLOCK_MS: Final = 100
 
@@ -73,7 +74,7 @@ def _load() -> ModuleType:
     try:
         import sounddevice  # noqa: PLC0415 - optional, and it looks for devices when it is loaded
     except ImportError as error:
-        raise DeviceMissingError("Sound devices need an extra: pip install 'quickcomm[device]'.") from error
+        raise DeviceMissingError(f"Sound devices need one more package. {HOW_TO_INSTALL}.") from error
     except OSError as error:
         raise DeviceMissingError(f"The PortAudio library is missing (Debian: libportaudio2): {error}") from error
     module: ModuleType = sounddevice

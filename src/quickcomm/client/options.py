@@ -10,6 +10,7 @@ import msgspec
 from quickcomm.client.formats import AudioFormat
 from quickcomm.kernel.errors import InvalidInputError
 
+DEFAULT_URL: Final = "http://127.0.0.1:8080"
 _CONVERSATION_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _LEAST_TOKEN: Final = 22
 _SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}

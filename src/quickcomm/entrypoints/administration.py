@@ -2,18 +2,21 @@
 
 import asyncio
 import contextlib
+import importlib
 import os
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import aiohttp
+import click
 import msgspec
 from aiohttp import web
 
 from quickcomm.contracts.conversations import ConversationChanged, Ledger
 from quickcomm.entrypoints.backup import back_up
-from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.entrypoints.data_directory import DataDirectory, DataDirectoryBusyError, data_dir_flag, is_trusted
 from quickcomm.kernel.errors import ConfigurationError, InvalidInputError, NotFoundError, QuickCommError
 
 if TYPE_CHECKING:  # SQLAlchemy takes longer than all the rest; asking a running server does without
@@ -22,7 +25,12 @@ if TYPE_CHECKING:  # SQLAlchemy takes longer than all the rest; asking a running
     from quickcomm.kernel.storage import Database
 
 CALL_TIMEOUT_S: Final = 600.0
+START_S: Final = 300.0
+"""How long a command waits for a server that is starting; the very first start of all takes a minute."""
+LOOK_EVERY_S: Final = 0.1
 SHUTDOWN_TIMEOUT_S: Final = 2.0
+OFFLINE: Final = ("quickcomm.kernel.bus.sql", "quickcomm.kernel.keys.sql", "quickcomm.entrypoints.moving")
+"""Takes seconds to load on a busy machine: done before the directory is taken, for which others may wait."""
 OF_THE_PAGE: Final = frozenset({"report", "trace"})
 """Commands that need what the dashboard keeps."""
 OF_THE_STORE: Final = frozenset({"keys", "dead-letters"})
@@ -180,21 +188,61 @@ async def administer(
 ) -> Answer:
     """Ask the running server; where none runs, work on the directory itself (unless only a server can answer).
 
-    Where there are services, the one is asked that knows.
+    Where there are services, the one is asked that knows. A server that is just starting is waited for: whoever took
+    its directory meanwhile would stop it.
     """
     directory = DataDirectory(data_dir)
     own = _own(directory, command)
-    for socket in _answering(directory, own, command):
+    deadline = time.monotonic() + START_S
+    is_first = True
+    while True:
+        had_started = own.running() is not None
+        answer = await _ask_any(_answering(directory, own, command), command, arguments, timeout_s)
+        if answer is not None:
+            return answer
+        if needs_server:
+            raise ConfigurationError(_silent(directory, own))
+        try:
+            if not _is_site_starting(directory, command):
+                for name in OFFLINE:
+                    importlib.import_module(name)
+                with own.own(wait_s=0):
+                    return await _offline(own, directory.path, command, arguments)
+        except DataDirectoryBusyError:
+            if had_started:
+                raise  # and yet it does not answer
+        if time.monotonic() >= deadline:
+            raise ConfigurationError(_silent(directory, own))
+        if is_first:
+            click.echo(f"Waiting for QuickComm on {directory.path}, which is starting or stopping …", err=True)
+        is_first = False
+        await asyncio.sleep(LOOK_EVERY_S)  # the other process tells nobody when it is ready
+
+
+async def _ask_any(sockets: list[Path], command: str, arguments: Arguments, timeout_s: float | None) -> Answer | None:
+    """Return the answer of the first that listens; None if none does."""
+    for socket in sockets:
         try:
             return await ask(socket, command, arguments, timeout_s)
         except aiohttp.ClientConnectionError:
             pass  # left behind by a server that was killed
-    if needs_server and own.path != directory.path:
-        raise ConfigurationError(f"The dashboard of {directory.path} does not answer. See: quickcomm status")
-    if needs_server:
-        raise ConfigurationError(f"No QuickComm is running on {directory.path}. Start one with: quickcomm serve")
-    with own.own():
-        return await _offline(own, directory.path, command, arguments)
+    return None
+
+
+def _silent(directory: DataDirectory, own: DataDirectory) -> str:
+    if own.path != directory.path:
+        return f"The dashboard of {directory.path} does not answer. See: quickcomm status"
+    if directory.is_owned():
+        return f"QuickComm on {directory.path} is starting or stopping. Try again in a moment."
+    start = f"quickcomm serve{data_dir_flag(directory.path)}"
+    return f"No QuickComm is running on {directory.path}. Start one with: {start}"
+
+
+def _is_site_starting(directory: DataDirectory, command: str) -> bool:
+    """Return True if the answer is in a store that `up` has not started yet, or has just stopped."""
+    from quickcomm.entrypoints.up.layout import Layout  # noqa: PLC0415 - as below
+
+    return command.partition(".")[0] in OF_THE_STORE and Layout(directory).is_owned()
 
 
 def _own(directory: DataDirectory, command: str) -> DataDirectory:
@@ -214,7 +262,7 @@ def _answering(directory: DataDirectory, own: DataDirectory, command: str) -> li
     found.append(own.socket)
     if what == "keys":
         found.append(directory.dashboard.socket)
-    return [socket for socket in found if socket.exists()]
+    return [socket for socket in found if is_trusted(socket, directory.path)]
 
 
 async def ask(socket: Path, command: str, arguments: Arguments, timeout_s: float | None = CALL_TIMEOUT_S) -> Answer:

@@ -9,8 +9,9 @@ import click
 
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.backup import restore
-from quickcomm.entrypoints.cli_options import data_dir_option, json_option, print_rows
-from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.entrypoints.cli_options import data_dir_option, json_option, print_rows, server_option
+from quickcomm.entrypoints.data_directory import DataDirectory, data_dir_flag
+from quickcomm.entrypoints.servers import server_on
 from quickcomm.entrypoints.up.client import topology_status
 from quickcomm.kernel.errors import ConfigurationError
 
@@ -22,7 +23,7 @@ def _ask(data_dir: Path, command: str, *, needs_server: bool = False, **argument
 
 
 @click.command("status")
-@data_dir_option
+@server_option
 @json_option
 def status_command(data_dir: Path, *, as_json: bool) -> None:
     """What is running, a line a process. Exits with 1 if nothing runs or something is unwell."""
@@ -49,7 +50,7 @@ def status_command(data_dir: Path, *, as_json: bool) -> None:
 
 @click.command("ledger")
 @click.argument("conversation_id", required=False)
-@data_dir_option
+@server_option
 @json_option
 def ledger_command(conversation_id: str | None, data_dir: Path, *, as_json: bool) -> None:
     """Samples received = speech + silence + declared gap, for each conversation, durable up to its last ack.
@@ -71,7 +72,7 @@ def keys_group() -> None:
 @click.option("--role", type=click.Choice(["ingest", "read", "admin"]), required=True)
 @click.option("--name", default="", help="Whose key it is, to recognise it later.")
 @click.option("--site", default="main", show_default=True, help="Whose conversations it may touch.")
-@data_dir_option
+@server_option
 @json_option
 def keys_create(role: str, name: str, site: str, data_dir: Path, *, as_json: bool) -> None:
     """Make a key. It is shown once; only its hash is kept."""
@@ -79,12 +80,26 @@ def keys_create(role: str, name: str, site: str, data_dir: Path, *, as_json: boo
     if as_json:
         print_rows(rows, as_json=True, columns=(), empty="")
         return
-    click.echo(rows[0]["key"])
+    key = rows[0]["key"]
+    click.echo(key)
     click.echo(f"Role {role}, id {rows[0]['id']}. This key is not shown again.", err=True)
+    click.echo(_use(key, role, data_dir), err=True)
+
+
+def _use(key: str, role: str, data_dir: Path) -> str:
+    """Say where the key is good. The key itself is repeated only on a terminal: standard error may be a log."""
+    server = server_on(data_dir)
+    if server is None:
+        path = DataDirectory(data_dir).path
+        return f"No server runs on {path}. It is good for one that you start: quickcomm serve{data_dir_flag(path)}"
+    if role == "ingest" or not server.url:
+        return f"It is good for {server}."
+    shown, how = (key, "") if sys.stderr.isatty() else ("KEY", ", with the key in place of KEY")
+    return f"It is good for {server}.\nSign in with this link{how}:\n  {server.url}/#key={shown}"
 
 
 @keys_group.command("list")
-@data_dir_option
+@server_option
 @json_option
 def keys_list(data_dir: Path, *, as_json: bool) -> None:
     """All keys, without their secrets."""
@@ -95,7 +110,7 @@ def keys_list(data_dir: Path, *, as_json: bool) -> None:
 
 @keys_group.command("revoke")
 @click.argument("key_id")
-@data_dir_option
+@server_option
 @json_option
 def keys_revoke(key_id: str, data_dir: Path, *, as_json: bool) -> None:
     """Refuse a key from now on, by its id."""
@@ -108,7 +123,7 @@ def dead_letters_group() -> None:
 
 
 @dead_letters_group.command("list")
-@data_dir_option
+@server_option
 @json_option
 def dead_letters_list(data_dir: Path, *, as_json: bool) -> None:
     """What lies there."""
@@ -118,7 +133,7 @@ def dead_letters_list(data_dir: Path, *, as_json: bool) -> None:
 
 @dead_letters_group.command("replay")
 @click.argument("letter_id", type=int)
-@data_dir_option
+@server_option
 @json_option
 def dead_letters_replay(letter_id: int, data_dir: Path, *, as_json: bool) -> None:
     """Have a message handled again."""
@@ -128,7 +143,7 @@ def dead_letters_replay(letter_id: int, data_dir: Path, *, as_json: bool) -> Non
 
 @dead_letters_group.command("drop")
 @click.argument("letter_id", type=int)
-@data_dir_option
+@server_option
 @json_option
 def dead_letters_drop(letter_id: int, data_dir: Path, *, as_json: bool) -> None:
     """Forget a message."""
@@ -138,7 +153,7 @@ def dead_letters_drop(letter_id: int, data_dir: Path, *, as_json: bool) -> None:
 
 @click.command("backup")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@data_dir_option
+@server_option
 def backup_command(file: Path, data_dir: Path) -> None:
     """Save the whole site to FILE, consistent, while it runs. Recordings are files of their own: copy their folder."""
     rows = _ask(data_dir, "backup", file=str(file.absolute()))

@@ -1,9 +1,11 @@
 """`quickcomm demo`: serve, play the sample shift, show what came out and how good it was."""
 
 import asyncio
+import contextlib
 import sys
 import tempfile
 from pathlib import Path
+from typing import Final
 
 import click
 import msgspec
@@ -13,47 +15,97 @@ from quickcomm.demo_shift import Shift, load_shift
 from quickcomm.demo_shift.score import Score
 from quickcomm.entrypoints.child import server
 from quickcomm.entrypoints.cli_options import json_option
-from quickcomm.entrypoints.demo import DemoResult, interrupted, new_key, run_shift, terminal_link
+from quickcomm.entrypoints.demo import DemoResult, new_key, run_shift
+from quickcomm.entrypoints.demo_terminal import (
+    Keyboard,
+    has_person,
+    narrated,
+    page_opened,
+    show_link,
+    unless_interrupted,
+)
+
+CURTAIN_S: Final = 120
+"""How long the shift waits for somebody to open the page."""
 
 
 @click.command("demo")
-@click.option("--once", is_flag=True, help="End when the shift is over instead of leaving the page open.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True)
+@click.option("--once", is_flag=True, help="Play at once, and end when the shift is over.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 takes a free one.")
 @json_option
 def demo_command(port: int, *, once: bool, as_json: bool) -> None:
     """Start a server with a data directory of its own, and play a recorded hotel shift into it, three minutes long.
 
-    Exits with 0 only if every utterance reached the page.
+    On a terminal it waits until you open the page or press Enter; Enter plays the shift again, Ctrl-C ends. The link
+    is printed to standard output; with --json, which has objects only there, to standard error. Exits with 0 only if
+    every utterance reached the page.
     """
     with tempfile.TemporaryDirectory(prefix="quickcomm-demo-") as folder:
-        ok = asyncio.run(_demo(Path(folder), port, once=once, as_json=as_json))
-    sys.exit(0 if ok else 1)
+        demo = Demo(Path(folder), port, once=once, as_json=as_json)
+        asyncio.run(unless_interrupted(demo.run()))
+    if not demo.ended:
+        _say("\nStopped before the shift was over.")
+    sys.exit(0 if demo.ok and demo.ended else 1)
 
 
-async def _demo(folder: Path, port: int, *, once: bool, as_json: bool) -> bool:
-    shift = load_shift()
-    stop = interrupted()
-    _say("Starting QuickComm (the first start prepares the models, which takes a minute) …")
-    async with server(folder / "data", port, folder / "server.log") as url:
-        link = terminal_link(f"{url}/#key={await new_key(folder / 'data', 'admin')}")
-        _say(f"Open the page:  {link}")
+class Demo:
+    """A server, and the shift as often as it is asked for."""
+
+    def __init__(self, folder: Path, port: int, *, once: bool, as_json: bool) -> None:
+        self.ok = True
+        """Every utterance reached the page, each time."""
+        self.ended = False
+        """The shift was played to its end, the last time."""
+        self._folder = folder
+        self._data = folder / "data"
+        self._port = port
+        self._once = once
+        self._as_json = as_json
+        self._shift = load_shift()
+
+    async def run(self) -> None:
+        """Play until cancelled; once if told so."""
+        _say("Starting QuickComm …")
+        log = self._folder / "server.log"
+        async with contextlib.AsyncExitStack() as stack:
+            async with narrated(log, _say):
+                url = await stack.enter_async_context(server(self._data, self._port, log))
+                key = await new_key(self._data, "admin")
+            show_link(f"{url}/#key={key}", as_json=self._as_json)
+            if self._once or self._as_json or not has_person():
+                await self._play(url)
+                if not self._once:
+                    _say("\nThe page stays open; Ctrl-C ends it.")
+                    await asyncio.Event().wait()
+                return
+            keyboard = Keyboard()
+            with keyboard.listening():
+                await _curtain(url, key, keyboard)
+                while True:
+                    await self._play(url)
+                    _say("\nThe page stays open. Enter plays the shift again, Ctrl-C ends.")
+                    await keyboard.enter()
+
+    async def _play(self, url: str) -> None:
+        self.ended = False
+        shift = self._shift
         _say(f"Playing “{shift.title}”: {shift.utterances} utterances on {len(shift.channels)} channels …\n")
-        report = _print_json if as_json else _print_line
-        playing = asyncio.ensure_future(run_shift(shift, url, folder / "data", report))
-        stopping = asyncio.ensure_future(stop.wait())
-        await asyncio.wait((playing, stopping), return_when=asyncio.FIRST_COMPLETED)
-        if not playing.done():
-            playing.cancel()
-            await asyncio.gather(playing, return_exceptions=True)
-            _say("Stopped before the shift was over.")
-            return False
-        result = playing.result()
+        result = await run_shift(shift, url, self._data, _print_json if self._as_json else _print_line)
         _say("\n" + summary(shift, result))
-        if not once:
-            _say("\nThe page stays open; Ctrl-C ends it.")
-            await stopping
-        stopping.cancel()
-        return result.ok
+        self.ok = self.ok and result.ok
+        self.ended = True
+
+
+async def _curtain(url: str, key: str, keyboard: Keyboard) -> None:
+    """Wait for the page or for Enter."""
+    _say(f"The shift begins when the page is open. Enter begins it now; after {CURTAIN_S} s it begins by itself.")
+    waiting = [asyncio.ensure_future(page_opened(url, key)), asyncio.ensure_future(keyboard.enter())]
+    try:
+        await asyncio.wait(waiting, timeout=CURTAIN_S, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
 
 def summary(shift: Shift, result: DemoResult) -> str:

@@ -17,9 +17,10 @@ import msgspec
 
 from quickcomm import __version__
 from quickcomm.audio.module import describe_models as describe_audio_models
+from quickcomm.client.device import HOW_TO_INSTALL
 from quickcomm.dashboard.module import page_is_built
 from quickcomm.entrypoints.administration import administer
-from quickcomm.entrypoints.cli_options import data_dir_option, json_option
+from quickcomm.entrypoints.cli_options import json_option, server_option
 from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.engines import engine_options, model_store
 from quickcomm.entrypoints.settings import Settings, load_settings
@@ -40,7 +41,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @click.command("doctor")
-@data_dir_option
+@server_option
 @json_option
 def doctor_command(data_dir: Path, *, as_json: bool) -> None:
     """Check this machine, the models and the running parts. Exits with 1 if something must be mended."""
@@ -114,7 +115,7 @@ def _page() -> Finding:
 def _device() -> Finding:
     if importlib.util.find_spec("sounddevice"):
         return _ok("sound device", "sounddevice is installed; `quickcomm ingest --device NAME`")
-    return _ok("sound device", "not supported yet here: pip install 'quickcomm[device]'")
+    return _ok("sound device", f"not supported yet here. {HOW_TO_INSTALL}")
 
 
 def _server(data_dir: Path, settings: Settings) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ import msgspec
 from quickcomm.client.assembly import UtteranceReport
 from quickcomm.client.formats import ENCODINGS, SAMPLE_RATES, AudioFormat
 from quickcomm.client.ingest import Ingest, IngestOptions, IngestResult
-from quickcomm.client.options import Patience, socket_url
+from quickcomm.client.options import DEFAULT_URL, Patience, socket_url
 from quickcomm.kernel.errors import QuickCommError
 
 _FAREWELL_S: Final = 10.0
@@ -21,7 +21,7 @@ _INTERRUPTED: Final = 130
 
 @click.command("ingest")
 @click.argument("files", nargs=-1, metavar="[FILE…|-]")
-@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="The server.")
+@click.option("--url", default=DEFAULT_URL, show_default=True, help="The server.")
 @click.option("--key", envvar="QUICKCOMM_KEY", required=True, help="API key with role `ingest` [env: QUICKCOMM_KEY].")
 @click.option("--channel", help="Radio channel that the conversations belong to.")
 @click.option("--fast", is_flag=True, help="As fast as the server takes it, instead of in real time.")

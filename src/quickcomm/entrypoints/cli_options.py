@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from quickcomm.entrypoints.data_directory import default_data_dir
+from quickcomm.entrypoints.servers import find_data_dir
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -20,6 +22,25 @@ def data_dir_option(function: F) -> F:
         show_default="the user's data directory",
         help="Where the site keeps everything [env: QUICKCOMM_DATA_DIR].",
     )(function)
+
+
+def server_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Say which running server a command is about; without an option, the one that runs. Gives `data_dir`."""
+
+    @functools.wraps(function)
+    def command(*args: Any, data_dir: Path | None, url: str | None, **given: Any) -> Any:
+        return function(*args, data_dir=find_data_dir(data_dir, url), **given)
+
+    command = click.option(
+        "--url", metavar="URL", help="The server at this address on this machine, instead of --data-dir."
+    )(command)
+    return click.option(
+        "--data-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar="QUICKCOMM_DATA_DIR",
+        show_default="that of the one running server, else the user's data directory",
+        help="Where the site keeps everything [env: QUICKCOMM_DATA_DIR].",
+    )(command)
 
 
 def json_option(function: F) -> F:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from quickcomm.entrypoints.administration import administer
-from quickcomm.entrypoints.cli_options import data_dir_option, json_option, print_rows
+from quickcomm.entrypoints.cli_options import json_option, print_rows, server_option
 from quickcomm.entrypoints.prompt_report import report
 from quickcomm.kernel.errors import ConfigurationError, InvalidInputError, QuickCommError
 
@@ -46,7 +46,7 @@ def _ask(data_dir: Path, command: str, **arguments: object) -> Rows:
 
 
 @prompts_group.command("list")
-@data_dir_option
+@server_option
 @json_option
 def list_command(data_dir: Path, *, as_json: bool) -> None:
     """All versions, newest first, and which of them conversations have now. Works without a server, too."""
@@ -59,7 +59,7 @@ def list_command(data_dir: Path, *, as_json: bool) -> None:
 
 @prompts_group.command("show")
 @click.argument("name", metavar="[ID|live|canary|built-in]", default="live")
-@data_dir_option
+@server_option
 @json_option
 def show_command(name: str, data_dir: Path, *, as_json: bool) -> None:
     """The file of a version, to look at or to begin a new one with. The beginning of an id is enough."""
@@ -73,7 +73,7 @@ def show_command(name: str, data_dir: Path, *, as_json: bool) -> None:
 
 @prompts_group.command("audit")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many entries.")
-@data_dir_option
+@server_option
 @json_option
 def audit_command(limit: int, data_dir: Path, *, as_json: bool) -> None:
     """Who did what, when, on what evidence; newest first. Works without a server, too."""
@@ -101,7 +101,7 @@ def audit_command(limit: int, data_dir: Path, *, as_json: bool) -> None:
 )
 @click.option("--concurrency", type=click.IntRange(1, 64), default=4, show_default=True, help="Calls at the same time.")
 @click.option("--disagreements", type=int, default=10, show_default=True, help="Show so many cases of disagreement.")
-@data_dir_option
+@server_option
 @json_option
 def evaluate_command(
     prompt: str,
@@ -143,7 +143,7 @@ def evaluate_command(
     help="Only on so many per cent of the conversations. A conversation keeps its version as the share grows.",
 )
 @click.option("--force", is_flag=True, help="Without the evidence of an evaluation; the audit says so.")
-@data_dir_option
+@server_option
 @json_option
 def deploy_command(prompt: str, canary: int | None, data_dir: Path, *, force: bool, as_json: bool) -> None:
     """Put a version in force, on all conversations or on a share of them.
@@ -156,7 +156,7 @@ def deploy_command(prompt: str, canary: int | None, data_dir: Path, *, force: bo
 
 
 @prompts_group.command("rollback")
-@data_dir_option
+@server_option
 @json_option
 def rollback_command(data_dir: Path, *, as_json: bool) -> None:
     """Take back the canary; where there is none, go back to the version that was live before. Needs no evidence."""

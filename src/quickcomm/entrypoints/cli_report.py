@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from quickcomm.entrypoints.administration import administer
-from quickcomm.entrypoints.cli_options import data_dir_option, json_option, print_rows
+from quickcomm.entrypoints.cli_options import json_option, print_rows, server_option
 
 HOUR_NS: Final = 3_600 * 10**9
 MAX_HOURS: Final = 31 * 24 - 1
@@ -20,7 +20,7 @@ MAX_HOURS: Final = 31 * 24 - 1
     "--since", type=click.IntRange(1, MAX_HOURS), default=8, show_default=True, help="From so many hours ago."
 )
 @click.option("--site", default="main", show_default=True, help="Whose shift.")
-@data_dir_option
+@server_option
 @json_option
 def report_command(since: int, site: str, data_dir: Path, *, as_json: bool) -> None:
     """What came in, what is open and what was slow. With --json all of it, as GET /v1/reports/shift gives it."""

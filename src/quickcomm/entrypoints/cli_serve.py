@@ -1,17 +1,28 @@
 """`quickcomm serve`: the monolith in the foreground, until Ctrl-C."""
 
+import contextlib
 import ipaddress
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import click
 import uvloop
 
 from quickcomm import __version__
+from quickcomm.client.options import DEFAULT_URL
 from quickcomm.entrypoints.cli_options import data_dir_option
+from quickcomm.entrypoints.data_directory import DataDirectory, data_dir_flag
 from quickcomm.entrypoints.logs import LEVELS, set_up_logs
+from quickcomm.entrypoints.servers import listed
 from quickcomm.entrypoints.settings import load_settings
+
+if TYPE_CHECKING:
+    from quickcomm.entrypoints.monolith import Ready
+
+WILDCARDS: Final = frozenset({"0.0.0.0", "::"})
+ELSEWHERE: Final = "From another device, put this machine's address in place of 127.0.0.1."
 
 
 @click.command("serve")
@@ -33,8 +44,6 @@ def serve_command(
     data directory and from QUICKCOMM_… variables (docs/settings.md); the key of a language model from
     QUICKCOMM_LLM_KEY (docs/connect-a-model.md). Ctrl-C finishes what was said, then stops.
     """
-    from quickcomm.entrypoints.monolith import Ready, serve  # noqa: PLC0415 - heavy, and not needed for --help
-
     set_up_logs(log_level, as_json=log_json)
     flags: dict[str, object] = {name.replace("llm_", "llm."): value for name, value in given.items()}
     if stt_model:
@@ -43,22 +52,40 @@ def serve_command(
     if not _loopback(settings.host):
         click.echo(f"Listening on {settings.host}: others can reach this. Put TLS in front of it.", err=True)
 
-    def ready(state: Ready) -> None:
+    def ready(state: "Ready") -> None:
         click.echo(f"QuickComm {__version__} is ready: {state.url}")
         if state.admin_key:
             click.echo("First start. Sign in with this link (it is shown only once):")
             click.echo(f"  {state.url}/#key={state.admin_key}")
             click.echo("Send it sound with a key of its own:")
-            click.echo("  quickcomm keys create --role ingest --name radio")
-            click.echo("  quickcomm ingest FILE --key KEY")
+            for line in first_commands(data_dir, state.url):
+                click.echo(f"  {line}")
+        if settings.host in WILDCARDS:
+            click.echo(ELSEWHERE)
 
-    if not uvloop.run(serve(settings, data_dir, ready)):
-        click.echo("Stopped while starting.", err=True)
+    directory = DataDirectory(data_dir)
+    # Behind an edge, `up` is what commands look for.
+    listing = contextlib.nullcontext() if settings.instance.registry else listed(directory)
+    with directory.own(), listing:
+        # Seconds go by until all is loaded; commands wait for us from now on.
+        from quickcomm.entrypoints.monolith import serve  # noqa: PLC0415 - and --help does without
+
+        if not uvloop.run(serve(settings, directory, ready)):
+            click.echo("Stopped while starting.", err=True)
     sys.stdout.flush()
     sys.stderr.flush()
     # Everything is closed. An engine's thread may still be deep in native code, which would abort the process if the
     # interpreter were taken down around it.
     os._exit(0)
+
+
+def first_commands(data_dir: Path, url: str) -> list[str]:
+    """Return the commands that send sound to this server, complete as they are but for FILE and KEY."""
+    where = "" if url == DEFAULT_URL else f" --url {url}"
+    return [
+        f"quickcomm keys create --role ingest --name radio{data_dir_flag(data_dir)}",
+        f"quickcomm ingest FILE --key KEY{where}",
+    ]
 
 
 def _loopback(host: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from quickcomm.entrypoints.administration import administer
-from quickcomm.entrypoints.cli_options import data_dir_option, json_option
+from quickcomm.entrypoints.cli_options import json_option, server_option
 
 WIDTH: Final = 40
 BAR: Final = "█"
@@ -19,7 +19,7 @@ THIN: Final = "▏"
 @click.command("trace")
 @click.argument("utterance_id")
 @click.option("--site", help="Where several sites have an utterance of that id.")
-@data_dir_option
+@server_option
 @json_option
 def trace_command(utterance_id: str, site: str | None, data_dir: Path, *, as_json: bool) -> None:
     """The waterfall of an utterance: its stages against their budgets, and which of them broke its own.

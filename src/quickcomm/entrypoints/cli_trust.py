@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from quickcomm.entrypoints.cli_options import data_dir_option, json_option, print_rows
+from quickcomm.entrypoints.cli_options import json_option, print_rows, server_option
 from quickcomm.entrypoints.up.client import tell
 
 
@@ -15,7 +15,7 @@ def trust_group() -> None:
 
 @trust_group.command("rotate")
 @click.option("--at-once", is_flag=True, help="Withdraw the old keys now: somebody else may have one.")
-@data_dir_option
+@server_option
 @json_option
 def trust_rotate(data_dir: Path, *, at_once: bool, as_json: bool) -> None:
     """Give every service a new key, while everything runs.

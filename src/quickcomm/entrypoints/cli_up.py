@@ -14,9 +14,11 @@ import click
 
 from quickcomm import __version__
 from quickcomm.entrypoints.administration import administer
-from quickcomm.entrypoints.cli_options import data_dir_option
-from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.entrypoints.cli_options import data_dir_option, server_option
+from quickcomm.entrypoints.cli_serve import ELSEWHERE, WILDCARDS, first_commands
+from quickcomm.entrypoints.data_directory import DataDirectory, data_dir_flag
 from quickcomm.entrypoints.logs import LEVELS, set_up_logs
+from quickcomm.entrypoints.servers import listed
 from quickcomm.entrypoints.up.client import NotRunningError, tell
 from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.kernel.errors import ConfigurationError
@@ -78,7 +80,10 @@ def up_command(shape: str, data_dir: Path, *, detach: bool, detached: bool, **gi
         click.echo(f"Listening on {settings.host} without TLS: give --tls-cert and --tls-key.", err=True)
 
     async def ready(url: str) -> None:
+        file.write(url)
         click.echo(f"QuickComm {__version__} is ready: {url}")
+        if settings.host in WILDCARDS:
+            click.echo(ELSEWHERE)
         if not detached:  # else standard output is a log
             await _first_key(data_dir, url)
 
@@ -88,12 +93,12 @@ def up_command(shape: str, data_dir: Path, *, detach: bool, detached: bool, **gi
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         await Topology(options, layout, dict(os.environ)).run(ready, stop)
 
-    with layout.own():
+    with layout.own(), listed(layout.directory) as file:
         asyncio.run(run())
 
 
 @click.command("down")
-@data_dir_option
+@server_option
 def down_command(data_dir: Path) -> None:
     """Stop what `quickcomm up` runs: no new connections, what was said is finished, then nothing is left."""
     layout = Layout(DataDirectory(data_dir))
@@ -118,7 +123,7 @@ def down_command(data_dir: Path) -> None:
 
 @click.command("scale")
 @click.argument("wanted", metavar="MODULE=N")
-@data_dir_option
+@server_option
 def scale_command(wanted: str, data_dir: Path) -> None:
     """Have N processes of a module, while everything runs."""
     module, _, number = wanted.partition("=")
@@ -130,7 +135,7 @@ def scale_command(wanted: str, data_dir: Path) -> None:
 
 @click.command("restart")
 @click.argument("module")
-@data_dir_option
+@server_option
 def restart_command(module: str, data_dir: Path) -> None:
     """Replace a module's processes one after the other; each finishes what it has."""
     [row] = tell(data_dir, "restart", module=module)
@@ -173,17 +178,21 @@ def _detach(layout: Layout) -> None:
         else:
             break
     click.echo(f"QuickComm {__version__} is ready: {row['url']}")
-    click.echo(f"It goes on in the background, and logs to {layout.logs}. Stop it with: quickcomm down")
+    stop = f"quickcomm down{data_dir_flag(layout.directory.path)}"
+    click.echo(f"It goes on in the background, and logs to {layout.logs}. Stop it with: {stop}")
     asyncio.run(_first_key(layout.directory.path, row["url"]))
 
 
 async def _first_key(data_dir: Path, url: str) -> None:
     """At the very first start, a way in. To standard output only: a key is in no log."""
-    if await administer(data_dir, "keys.list", {}):
+    if any(key["role"] == "admin" for key in await administer(data_dir, "keys.list", {})):
         return
     [made] = await administer(data_dir, "keys.create", {"role": "admin", "name": "first start"})
     click.echo("First start. Sign in with this link (it is shown only once):")
     click.echo(f"  {url}/#key={made['key']}")
+    click.echo("Send it sound with a key of its own:")
+    for line in first_commands(data_dir, url):
+        click.echo(f"  {line}")
 
 
 def _loopback(host: str) -> bool:

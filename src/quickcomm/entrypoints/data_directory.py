@@ -3,11 +3,15 @@
 import contextlib
 import hashlib
 import os
+import shlex
+import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
+import click
 import msgspec
 import platformdirs
 from filelock import FileLock, Timeout
@@ -21,10 +25,22 @@ DASHBOARD: Final = "dashboard"
 RECORDINGS: Final = "recordings"
 SOCKET_LIMIT: Final = 100
 """A Unix socket's path has room for 107 bytes."""
+OWNER_WAIT_S: Final = 60.0
+"""How long a server waits for commands that work on the directory: on a busy machine they take seconds each."""
+TELL_AFTER_S: Final = 1.0
+LOOK_EVERY_S: Final = 0.05
+OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 def default_data_dir() -> Path:
     return Path(os.environ.get("QUICKCOMM_DATA_DIR") or platformdirs.user_data_path("quickcomm"))
+
+
+def data_dir_flag(path: Path) -> str:
+    """Return what a printed command needs to find this directory: nothing where it is the default one."""
+    path = path.expanduser().absolute()
+    is_default = path == default_data_dir().expanduser().absolute()
+    return "" if is_default else f" --data-dir {shlex.quote(str(path))}"
 
 
 def recordings_of(settings: StorageSettings, directory: "DataDirectory") -> Path | str | None:
@@ -32,6 +48,61 @@ def recordings_of(settings: StorageSettings, directory: "DataDirectory") -> Path
     if not settings.recordings:
         return None
     return settings.recordings_url or directory.recordings
+
+
+def name_of(data_dir: Path) -> str:
+    """Return a short file name that stands for this path."""
+    return hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:24]
+
+
+def runtime_directory() -> Path:
+    """Return where sockets go whose path would be too long inside their data directory."""
+    return Path(tempfile.gettempdir()) / f"quickcomm-{os.getuid()}"
+
+
+def make_runtime_directory() -> None:
+    """Make it. Raises `ConfigurationError` where it is not this user's alone: anybody may have made it before us."""
+    path = runtime_directory()
+    try:
+        path.mkdir(exist_ok=True, mode=0o700)
+        found = path.lstat()
+    except OSError as error:
+        raise ConfigurationError(f"The folder for sockets, {path}, cannot be made: {error.strerror}.") from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & OTHERS:
+        raise ConfigurationError(
+            f"{path} must belong to this user alone (mode 700). Remove it, or use a --data-dir with a shorter path."
+        )
+
+
+def is_trusted(socket: Path, data_dir: Path) -> bool:
+    """Return True if the socket was made by this user or by the owner of the data directory.
+
+    A path in a folder for all users may have been made by anybody.
+    """
+    try:
+        return socket.lstat().st_uid in {os.getuid(), data_dir.stat().st_uid}
+    except OSError:
+        return False
+
+
+def is_locked(lock: Path) -> bool:
+    """Return True if another process holds this lock file."""
+    if not lock.exists():
+        return False
+    try:
+        with FileLock(lock).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:
+        return False
+
+
+def _close_if_empty(path: Path) -> None:
+    """Take the rights of others from a directory of ours in which nothing is yet: it was made for us by `mkdir`."""
+    found = path.stat()
+    if stat.S_IMODE(found.st_mode) & OTHERS and found.st_uid == os.getuid() and not any(path.iterdir()):
+        path.chmod(0o700)
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,34 +162,61 @@ class DataDirectory:
         inside = self.path / "admin.sock"
         if len(os.fsencode(inside)) <= SOCKET_LIMIT:
             return inside
-        name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:24]
-        return Path(tempfile.gettempdir()) / f"quickcomm-{os.getuid()}" / f"{name}.sock"
+        return runtime_directory() / f"{name_of(self.path)}.sock"
 
     def create(self) -> None:
-        """Raises `ConfigurationError` where the directory cannot be used."""
+        """Make the directory, for this user alone.
+
+        Raises `ConfigurationError` where it cannot be used, or other users of the machine can read it.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.socket.parent.mkdir(exist_ok=True, mode=0o700)
+            _close_if_empty(self.path)
         except OSError as error:
             raise ConfigurationError(f"The data directory {self.path} cannot be made: {error.strerror}.") from error
         if not os.access(self.path, os.W_OK):
             raise ConfigurationError(f"The data directory {self.path} is not writable; choose another --data-dir.")
+        mode = stat.S_IMODE(self.path.stat().st_mode)
+        if mode & OTHERS:
+            raise ConfigurationError(
+                f"Other users of this machine can read the data directory {self.path} (mode {mode:o}), "
+                f"and with it what people say. Close it: chmod 700 {shlex.quote(str(self.path))}"
+            )
+        if self.socket.parent != self.path:
+            make_runtime_directory()
 
     @contextlib.contextmanager
-    def own(self) -> Iterator[None]:
-        """Be the one process on this directory. Raises `DataDirectoryBusyError` that names the other one."""
+    def own(self, wait_s: float = OWNER_WAIT_S) -> Iterator[None]:
+        """Be the one process on this directory.
+
+        An owner that has not announced itself may be a command, which is soon done: wait for it up to `wait_s`.
+        Raises `DataDirectoryBusyError` that names the other one.
+        """
         self.create()
-        lock = FileLock(self.path / ".lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise DataDirectoryBusyError(self._busy()) from None
+        lock = FileLock(self._lock)
+        began, is_told = time.monotonic(), False
+        while True:
+            try:
+                lock.acquire(timeout=0)
+                break
+            except Timeout:
+                waited_s = time.monotonic() - began
+                if self.running() is not None or waited_s >= wait_s:
+                    raise DataDirectoryBusyError(self._busy()) from None
+            if waited_s > TELL_AFTER_S and not is_told:
+                click.echo(f"Waiting for another QuickComm that uses {self.path} …", err=True)
+                is_told = True
+            time.sleep(LOOK_EVERY_S)
         self._info.unlink(missing_ok=True)  # of an owner that was killed
         try:
             yield
         finally:
             self._info.unlink(missing_ok=True)
             lock.release()
+
+    def is_owned(self) -> bool:
+        """Return True if a process owns the directory now, whether it answers already or not."""
+        return is_locked(self._lock)
 
     def announce(self, running: Running) -> None:
         self._info.write_bytes(msgspec.json.encode(running))
@@ -129,6 +227,10 @@ class DataDirectory:
             return msgspec.json.decode(self._info.read_bytes(), type=Running)
         except (OSError, *MALFORMED):
             return None
+
+    @property
+    def _lock(self) -> Path:
+        return self.path / ".lock"
 
     @property
     def _info(self) -> Path:

@@ -2,9 +2,6 @@
 
 import asyncio
 import contextlib
-import os
-import signal
-import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from importlib.resources import as_file
@@ -121,16 +118,3 @@ def outcome(card: dict[str, object]) -> Outcome:
         insights=msgspec.convert(card["insights"], tuple[Insight, ...]),
         latency_total_ms=latency["total"],
     )
-
-
-def interrupted() -> asyncio.Event:
-    """Set by Ctrl-C or SIGTERM."""
-    event = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, event.set)
-    return event
-
-
-def terminal_link(text: str) -> str:
-    """The address so that terminals make it clickable."""
-    return f"\033[4m{text}\033[0m" if sys.stdout.isatty() and os.environ.get("TERM") != "dumb" else text

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from pathlib import Path
 
 from quickcomm.entrypoints.core import Engines
 from quickcomm.entrypoints.data_directory import DataDirectory
@@ -17,29 +16,27 @@ from quickcomm.kernel.site_pack import load_pack
 Run = Callable[[Settings, DataDirectory, Engines, asyncio.Event], Awaitable[None]]
 
 
-async def run_on(settings: Settings, data_dir: Path, run: Run) -> bool:
-    """Run on a data directory until SIGINT or SIGTERM.
+async def run_on(settings: Settings, directory: DataDirectory, run: Run) -> bool:
+    """Run on a data directory, which the caller owns, until SIGINT or SIGTERM.
 
     False if that came while engines were loaded: see `unless_stopped`.
     """
-    directory = DataDirectory(data_dir)
-    with directory.own():
-        stop = stopped_by_signals()
-        pack = load_pack(settings.pack)
-        loaded = await unless_stopped(
-            stop,
-            asyncio.gather(
-                in_daemon(partial(load_engine, settings, pack), "load_engine"),
-                in_daemon(partial(load_classifier, settings, pack), "load_classifier"),
-                in_daemon(partial(load_model, settings, pack), "load_model"),
-                _keep(directory, settings.redis_url),
-            ),
-        )
-        if loaded is None:
-            return False
-        speech, classifier, model, _ = loaded
-        if not stop.is_set():
-            await run(settings, directory, Engines(speech=speech, classifier=classifier, model=model), stop)
+    stop = stopped_by_signals()
+    pack = load_pack(settings.pack)
+    loaded = await unless_stopped(
+        stop,
+        asyncio.gather(
+            in_daemon(partial(load_engine, settings, pack), "load_engine"),
+            in_daemon(partial(load_classifier, settings, pack), "load_classifier"),
+            in_daemon(partial(load_model, settings, pack), "load_model"),
+            _keep(directory, settings.redis_url),
+        ),
+    )
+    if loaded is None:
+        return False
+    speech, classifier, model, _ = loaded
+    if not stop.is_set():
+        await run(settings, directory, Engines(speech=speech, classifier=classifier, model=model), stop)
     return True
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -90,8 +89,10 @@ class Monolith:
         await purge_forever(purge, self._settings.storage.retention_days, self._core.clock)
 
     async def _first_key(self) -> str | None:
-        if self._settings.instance.registry or await self._core.key_store.list():
+        if self._settings.instance.registry:
             return None  # behind an edge it is made by who started both: here it would end up in a log
+        if any(key.role == "admin" for key in await self._core.key_store.list()):
+            return None
         return (await self._core.key_store.create("admin", "first start")).key
 
     def _receipt(self, site: str, conversation_id: str, utterance_id: str, latency: Latency) -> None:
@@ -119,11 +120,14 @@ class Monolith:
         ]
 
 
-async def serve(settings: Settings, data_dir: Path, ready: Callable[[Ready], None]) -> bool:
-    """Run the monolith on a data directory until SIGINT or SIGTERM; False if that came before it had begun."""
+async def serve(settings: Settings, directory: DataDirectory, ready: Callable[[Ready], None]) -> bool:
+    """Run the monolith on a data directory, which the caller owns, until SIGINT or SIGTERM.
+
+    Return False if that came before it had begun.
+    """
 
     async def run(settings: Settings, directory: DataDirectory, engines: Engines, stop: asyncio.Event) -> None:
         check_shape(directory, MODULE)
         await Monolith(settings, directory, engines).run(ready, stop)
 
-    return await run_on(settings, data_dir, run)
+    return await run_on(settings, directory, run)

@@ -68,7 +68,9 @@ class Folder:
 
     @staticmethod
     def _put(path: Path, content: bytes) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        # Each level for this user alone: with `parents=True`, `mode` is only that of the last one.
+        for folder in reversed(path.parents[:3]):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         part = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PART}")  # another process may be at it as well
         try:
             part.write_bytes(content)

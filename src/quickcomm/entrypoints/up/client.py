@@ -6,7 +6,7 @@ from pathlib import Path
 import aiohttp
 
 from quickcomm.entrypoints.administration import Answer, ask
-from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.entrypoints.data_directory import DataDirectory, data_dir_flag, is_trusted
 from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.kernel.errors import ConfigurationError
 
@@ -18,10 +18,14 @@ class NotRunningError(ConfigurationError):
 def tell(data_dir: Path, command: str, **arguments: object) -> Answer:
     """Raises `NotRunningError` where nobody answers."""
     layout = Layout(DataDirectory(data_dir))
+    directory = layout.directory.path
     try:
-        return asyncio.run(ask(layout.control, command, arguments))
+        if is_trusted(layout.control, directory):
+            return asyncio.run(ask(layout.control, command, arguments))
     except (aiohttp.ClientConnectionError, OSError):
-        raise NotRunningError(f"No topology runs on {layout.directory.path}. Start one with: quickcomm up") from None
+        pass
+    start = f"quickcomm up{data_dir_flag(directory)}"
+    raise NotRunningError(f"No topology runs on {directory}. Start one with: {start}")
 
 
 def topology_status(data_dir: Path) -> Answer | None:

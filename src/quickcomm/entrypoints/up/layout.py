@@ -1,11 +1,9 @@
 """Where a running topology keeps its files: sockets and states go with it, logs and the store stay."""
 
 import contextlib
-import hashlib
 import os
 import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -17,9 +15,15 @@ from quickcomm.entrypoints.data_directory import (
     DataDirectory,
     DataDirectoryBusyError,
     admin_socket_of,
+    is_locked,
+    make_runtime_directory,
+    name_of,
+    runtime_directory,
 )
 from quickcomm.kernel.errors import ConfigurationError
 
+PROBED_WITHIN_S: Final = 0.5
+"""Commands take the lock for a moment to see whether it is held."""
 LONGEST_NAME: Final = "intelligence-99.admin.sock"
 
 
@@ -54,9 +58,9 @@ class Layout:
     def own(self) -> Iterator[None]:
         """Be the one `up` (or `down`) on this data directory."""
         self.directory.create()
-        lock = FileLock(self.directory.path / ".up.lock")
+        lock = FileLock(self._lock)
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=PROBED_WITHIN_S)
         except Timeout:
             raise DataDirectoryBusyError(
                 f"A topology runs on {self.directory.path} already, or is just starting or stopping. "
@@ -67,13 +71,23 @@ class Layout:
         finally:
             lock.release()
 
+    def is_owned(self) -> bool:
+        """Return True if an `up` is at work, whether it answers already or not."""
+        return is_locked(self._lock)
+
     def create(self) -> None:
         """Raises `ConfigurationError` where a directory is not ours alone."""
+        if self.root.parent == runtime_directory():
+            make_runtime_directory()
         for path in (self.root, self.edge, self.logs, self.store):
             path.mkdir(parents=True, exist_ok=True, mode=0o700)
         found = self.root.stat()
         if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
             raise ConfigurationError(f"{self.root} must belong to this user alone (mode 700). Remove it and try again.")
+
+    @property
+    def _lock(self) -> Path:
+        return self.directory.path / ".up.lock"
 
     def clear(self) -> None:
         """Nothing of what ran is left."""
@@ -85,5 +99,4 @@ def _root(data_dir: Path) -> Path:
     inside = data_dir / "run"
     if len(os.fsencode(inside / LONGEST_NAME)) <= SOCKET_LIMIT:
         return inside
-    name = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:24]
-    return Path(tempfile.gettempdir()) / f"quickcomm-{os.getuid()}" / f"{name}.run"
+    return runtime_directory() / f"{name_of(data_dir)}.run"

@@ -1,6 +1,7 @@
 """Who sends this request: a key in the header, a key in the query (WebSockets of browsers), or a page session."""
 
 import math
+import re
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ COOKIE: Final = "quickcomm_session"
 COOKIE_DAYS: Final = 7
 Rate = Annotated[float, msgspec.Meta(gt=0.0)]
 Burst = Annotated[float, msgspec.Meta(ge=1.0)]
+LOCAL: Final = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")
 SAFE_METHODS: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 
 
@@ -48,9 +50,7 @@ class Authenticator:
         principal = await self._principal(request)
         if principal is None:
             self._count_failure(request)
-            raise UnauthorizedError(
-                "Send a valid key as `Authorization: Bearer KEY`. `quickcomm keys create` makes one."
-            )
+            raise UnauthorizedError(f"Send a valid key as `Authorization: Bearer KEY`. {_where_to_make_one(request)}")
         wait = self._requests.take(principal.key_id)
         if wait:
             raise TooManyRequestsError("This key asks too often; slow down.", math.ceil(wait))
@@ -122,6 +122,17 @@ class Authenticator:
             if forwarded:
                 return forwarded
         return request.remote or "-"
+
+
+def _where_to_make_one(request: web.Request) -> str:
+    """Name the command that makes a key for this server, of which there may be several on its machine.
+
+    Only a loopback address is repeated, as the caller wrote it: a stranger learns nothing, no data directory either.
+    """
+    command = "quickcomm keys create --role ROLE"
+    if LOCAL.fullmatch(request.host):
+        return f"This makes one: {command} --url {request.scheme}://{request.host}"
+    return f"On the server's machine, this makes one: {command}"
 
 
 def is_websocket(request: web.Request) -> bool:
