@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.server import READY_S, Server, command, free_port, quickcomm
+from tests.support.ports import free_port
+from tests.support.server import READY_S, Server, command, quickcomm
 from tests.support.site import Site
 
 MakeServer = Callable[[str], Server]

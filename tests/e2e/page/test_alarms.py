@@ -143,7 +143,7 @@ async def test_alarms_and_a_critical_come_and_go_and_move_nothing(
     await expect(screen.get("health-alarm").last).to_be_visible()
     await expect(screen.get("health-alarm").last).to_contain_text("Understanding (classify)")
     await screen.page.keyboard.press("Escape")
-    await reopened(screen)
+    await reopened(screen, hotel)
     await expect(screen.get("critical-bar")).to_be_visible()
     await expect(screen.get("alarm")).to_be_visible()
     assert (await places(screen))[0][:3] == calm[0][:3], "the card itself has grown, the board has not moved"
@@ -155,10 +155,9 @@ async def test_alarms_and_a_critical_come_and_go_and_move_nothing(
     assert await places(screen) == calm
 
 
-async def reopened(screen: Screen) -> None:
+async def reopened(screen: Screen, hotel: Hotel) -> None:
     """The critical task is open again: as REST says it, without a card that moves."""
     task = screen.page.locator('[data-testid="task"][data-status="acknowledged"]')
     path = f"/v1/tasks/{await task.get_attribute('data-task-id')}/reopen"
-    server, key = screen.hotel.server, await screen.hotel.key("admin")
-    answer = await asyncio.to_thread(server.ask, "POST", path, key)
+    answer = await asyncio.to_thread(hotel.server.ask, "POST", path, await hotel.key("admin"))
     assert answer.status == 200, answer
