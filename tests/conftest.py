@@ -4,9 +4,13 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import structlog
 from tests.support.examples import register_profiles
 
 register_profiles()
+# Rich tracebacks, structlog's default where Rich is installed, take seconds on a busy machine.
+_plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _plain])
 
 TESTS: Final = Path(__file__).parent
 FOLDERS: Final = ("e2e", "integration", "contract", "unit")
