@@ -159,5 +159,7 @@ async function fetchOlderWork(): Promise<void> {
     await Promise.all(Array.from({ length: FETCHES_AT_ONCE }, fetchSome));
   } catch (error) {
     if (error instanceof Problem && error.status !== 0) app.notify(`Older open work could not be fetched. ${error.message}`);
+  } finally {
+    app.filled.value = true;
   }
 }

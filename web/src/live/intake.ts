@@ -31,6 +31,7 @@ export function forgetEverything(): void {
   lastChange = null;
   announced.clear();
   app.caughtUp.value = false;
+  app.filled.value = false;
   forgetAll();
   forgetCaptions();
 }

@@ -9,6 +9,16 @@ import { listed } from "../state/store";
 const ORDER = ["housekeeping", "engineering", "front_desk", "food_beverage", "guest_services", "security", "management"];
 const rank = (name: string): number => (ORDER.includes(name) ? ORDER.indexOf(name) : name === "none" ? 99 : 50);
 
+let order: readonly string[] = [];
+
+/** Sorted at first; what turns up later goes to the end, so that no chip moves under the pointer. */
+function inSteadyOrder(found: ReadonlySet<string>): readonly string[] {
+  const sorted = [...found].sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
+  const known = app.filled.value ? order : [];
+  order = [...known, ...sorted.filter((name) => !known.includes(name))];
+  return order;
+}
+
 const names = computed(() => {
   const departments = new Set<string>();
   const channels = new Set<string>(app.channels.value);
@@ -18,7 +28,7 @@ const names = computed(() => {
     channels.add(card.channel);
   }
   return {
-    departments: [...departments].sort((a, b) => rank(a) - rank(b) || a.localeCompare(b)),
+    departments: inSteadyOrder(departments),
     channels: [...channels].sort((a, b) => a.localeCompare(b)),
   };
 });
@@ -35,12 +45,10 @@ function Chip({ name, load }: { name: string; load: Workload | undefined }) {
       onClick={() => setFilters({ department: chosen ? "" : name })}
     >
       {name === "" ? "All departments" : departmentWords(name)}
-      {load !== undefined && load.open > 0 && (
-        <span class="count" title={`${load.open} to do`}>
-          {load.open}
-          <span class="visually-hidden"> to do</span>
-        </span>
-      )}
+      <span class="count" title={`${load?.open ?? 0} to do`}>
+        {load?.open ?? 0}
+        <span class="visually-hidden"> to do</span>
+      </span>
     </button>
   );
 }

@@ -5,7 +5,8 @@ import { humanise } from "../model/words";
 import { isTalking, onAir, tileOf, type Line } from "../state/captions";
 import { conversationLink } from "../state/route";
 
-const SHOWN = 12;
+/** More than these are scrolled to, or shown in several rows on demand. */
+const IN_A_ROW = 6;
 
 /** The recogniser ends every guess with a full stop; the speaker has not. */
 const unfinished = (text: string): string => text.replace(/[\s.,…]+$/, "");
@@ -44,21 +45,24 @@ const TileView = memo(function TileView({ channel }: { channel: string }) {
   );
 });
 
+/** One row high whoever is on the air, so that nothing below it moves. */
 export function Strip() {
   const all = useSignal(false);
   const names = onAir.value;
-  if (names.length === 0) return null;
-  const shown = all.value ? names : names.slice(0, SHOWN);
   return (
-    <section class="strip" aria-label="On the air" data-testid="live-strip">
-      <ul>
-        {shown.map((channel) => (
-          <TileView key={channel} channel={channel} />
-        ))}
-      </ul>
-      {names.length > SHOWN && (
-        <button type="button" class="link" onClick={() => (all.value = !all.value)}>
-          {all.value ? "Show fewer channels" : `Show ${names.length - SHOWN} more channels`}
+    <section class={all.value ? "strip all" : "strip"} aria-label="On the air" data-testid="live-strip">
+      {names.length === 0 ? (
+        <p class="none">Nobody is on the air.</p>
+      ) : (
+        <ul>
+          {names.map((channel) => (
+            <TileView key={channel} channel={channel} />
+          ))}
+        </ul>
+      )}
+      {names.length > IN_A_ROW && (
+        <button type="button" class="link" aria-expanded={all.value} onClick={() => (all.value = !all.value)}>
+          {all.value ? "One row" : `All ${names.length}`}
         </button>
       )}
     </section>
