@@ -10,6 +10,8 @@ import { reportTo } from "./painted";
 
 const MAX_OLD_CARDS = 300;
 const FETCHES_AT_ONCE = 4;
+/** After this the board is shown without the older work that is still missing. */
+const LONGEST_FILL_MS = 5000;
 const PROBE_MS = 3000;
 
 const live = new LiveConnection({
@@ -38,6 +40,7 @@ const live = new LiveConnection({
 
 reportTo((message) => live.send(message));
 whenGreeted(() => {
+  window.setTimeout(() => (app.filled.value = true), LONGEST_FILL_MS);
   void fetchOlderWork();
   void fetchChannels();
 });

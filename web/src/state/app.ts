@@ -13,7 +13,7 @@ export const connection = signal<Connection>("connecting");
 export const retryAt = signal<number | null>(null);
 /** The first messages after connecting are in: from here an empty board means that nothing was heard. */
 export const caughtUp = signal(false);
-/** The older work is in as well: from here a card that comes in is new. */
+/** The older work is in as well, or has taken too long: the board is shown, and a card that comes in is new. */
 export const filled = signal(false);
 export const health = signal<Health | null>(null);
 const NOBODY_CLASSIFIES = new Set(["intelligence.away", "intelligence.store"]);

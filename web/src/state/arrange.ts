@@ -63,8 +63,8 @@ export interface Board<E> {
 export interface Moment {
   hold: Hold;
   now: number;
-  /** False while the board is being filled for the first time: everything comes in at once, and nothing is new. */
-  filled: boolean;
+  /** False for the first board of all: everything comes in at once, and nothing is new. */
+  again: boolean;
   /** The section whose waiting cards somebody has asked for. */
   admit: Section | null;
 }
@@ -113,7 +113,7 @@ function mayMove<E>(item: Item<E>, target: Section | null, moment: Moment): bool
 
 /** Work out the next board from the last one. Doing it again with the same arguments changes nothing. */
 export function arrange<E>(last: Board<E>, truths: Iterable<Truth<E>>, moment: Moment): Board<E> {
-  const { now, filled, hold, admit } = moment;
+  const { now, again, hold, admit } = moment;
   const items = new Map<string, Item<E>>();
   const raw = new Map<string, number>();
   const next: Board<E> = { ...emptyBoard<E>(), items, raw };
@@ -133,15 +133,15 @@ export function arrange<E>(last: Board<E>, truths: Iterable<Truth<E>>, moment: M
       wake(since + GRACE_MS);
       if (now < since + GRACE_MS) return;
     }
-    if (filled && admit !== truth.section && frozen(truth.section, hold)) next.waiting[truth.section].push(truth.entry);
-    else place({ ...truth, section: truth.section, leaving: false, pinned: 0, undo: NOTHING, came: filled ? now : 0 });
+    if (again && admit !== truth.section && frozen(truth.section, hold)) next.waiting[truth.section].push(truth.entry);
+    else place({ ...truth, section: truth.section, leaving: false, pinned: 0, undo: NOTHING, came: again ? now : 0 });
   };
   const keep = (known: Item<E>, truth: Truth<E>): void => {
     const item = withNews(known, truth, moment);
     const target = truth.section;
     if (target === item.section && truth.rank === item.rank) place({ ...item, leaving: false });
     else if (mayMove(item, target, moment)) {
-      if (target !== null) place({ ...item, section: target, rank: truth.rank, leaving: false, pinned: 0, came: item.section === target || !filled ? item.came : now });
+      if (target !== null) place({ ...item, section: target, rank: truth.rank, leaving: false, pinned: 0, came: item.section === target ? item.came : now });
     } else {
       const news = target !== null && target !== "done" && target !== item.section;
       if (news && (now >= item.pinned || target === "critical")) next.waiting[target].push(item.entry);

@@ -28,6 +28,7 @@ const hold = computed<Hold>(() => {
 const tick = signal(0);
 let admit: Section | null = null;
 let last: Board<Entry> = emptyBoard();
+/** The filters of the last board; null when there is none, and the next one is there from the start. */
 let lastFilters: Filters | null = null;
 
 const inHand = (statuses: ReadonlyMap<string, TaskStatus>): boolean => statuses.size > 0 && ![...statuses.values()].includes("open");
@@ -58,10 +59,11 @@ export const board = computed<Board<Entry>>(() => {
   const now = Date.now();
   const wanted = filters.value;
   // Somebody asked for another board: nothing of the last one stays.
-  if (wanted !== lastFilters || listed.value.length === 0) last = emptyBoard();
+  const again = wanted === lastFilters && listed.value.length > 0;
+  if (!again) last = emptyBoard();
   lastFilters = wanted;
   const truths = listed.value.map((entry) => truthOf(entry, wanted, now));
-  last = arrange(last, truths, { hold: hold.value, now, filled: app.filled.value, admit });
+  last = arrange(last, truths, { hold: hold.value, now, again, admit });
   admit = null;
   return last;
 });

@@ -46,13 +46,14 @@ function Loading() {
 }
 
 export function Board() {
+  const ready = app.caughtUp.value && app.filled.value;
   const some = listed.value.length > 0;
   return (
     <>
       <Strip />
-      {!some && !app.caughtUp.value && <Loading />}
-      {!some && app.caughtUp.value && <NothingHeard />}
-      {some && <Columns />}
+      {!ready && <Loading />}
+      {ready && !some && <NothingHeard />}
+      {ready && some && <Columns />}
     </>
   );
 }
@@ -68,8 +69,8 @@ function Columns() {
   }, [shown]);
   useLayoutEffect(() => {
     if (root.current && !slides.current) slides.current = new Slides(root.current);
-    // While it fills, cards come in by the hundred; and where the page is scrolled, the browser keeps what is in view in its place.
-    slides.current?.settle(!app.filled.value || scrolled.value);
+    // Where the page is scrolled, the browser itself keeps in its place what is in view.
+    slides.current?.settle(scrolled.value);
   }, [shown]);
   useEffect(
     () => () => {
@@ -96,10 +97,10 @@ function Columns() {
         {shown.sections.unclassified.length + shown.waiting.unclassified.length > 0 && (
           <SectionView section="unclassified" title="Not yet classified: please read" wide board={shown} />
         )}
-        <div class="columns">
+        <div class="columns" data-slides>
           <SectionView section="high" title="High" empty="Nothing urgent." board={shown} />
           <SectionView section="normal" title="Normal" empty="Nothing waiting." board={shown} />
-          <div class="column" data-region="side">
+          <div class="column" data-region="side" data-slides>
             <SectionView section="information" title="For information" board={shown} />
             <SectionView section="done" title="Done" board={shown} />
           </div>

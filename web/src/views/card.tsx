@@ -186,7 +186,6 @@ export const CardView = memo(function CardView({ entry, place, undo, watched = f
       ref={article}
       tabIndex={-1}
       class={classes.join(" ")}
-      data-slides
       data-stub={stub}
       data-testid="card"
       data-utterance-id={card.utterance_id}

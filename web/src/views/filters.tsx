@@ -66,9 +66,9 @@ export function Filters({ work }: { work: Map<string, Workload> }) {
         ))}
       </div>
       <label class="pick">
-        <span>Channel</span>
+        <span class="visually-hidden">Channel</span>
         <select data-testid="filter-channel" value={current.channel} onChange={(event) => setFilters({ channel: event.currentTarget.value })}>
-          <option value="">All</option>
+          <option value="">All channels</option>
           {channels.map((channel) => (
             <option key={channel} value={channel}>
               {humanise(channel) || "No channel"}
@@ -77,11 +77,11 @@ export function Filters({ work }: { work: Map<string, Workload> }) {
         </select>
       </label>
       <label class="pick">
-        <span>Status</span>
+        <span class="visually-hidden">Status</span>
         <select data-testid="filter-status" value={current.status} onChange={(event) => setFilters({ status: event.currentTarget.value as StatusFilter })}>
           {statuses.map((status) => (
             <option key={status} value={status}>
-              {status === "all" ? "All" : STATUS_WORDS[status]}
+              {status === "all" ? "Any status" : STATUS_WORDS[status]}
             </option>
           ))}
         </select>

@@ -24,8 +24,9 @@ export function accidental(event: MouseEvent): boolean {
   const button = event.currentTarget;
   if (!byPointer || !(button instanceof Element)) return false;
   const click = { x: event.clientX, y: event.clientY };
-  const card = button.closest("[data-slides]");
-  return [button, card].some((each) => each && isAccident(arrivals.get(each), click, performance.now()));
+  const now = performance.now();
+  for (let each: Element | null = button; each; each = each.parentElement) if (isAccident(arrivals.get(each), click, now)) return true;
+  return false;
 }
 
 interface Place {
@@ -58,6 +59,7 @@ export class Slides {
     for (const part of root.querySelectorAll<HTMLElement>("[data-slides]")) {
       // Of every list that may grow, the size is watched: a card that changes moves those below it.
       if (part.parentElement) this.sizes.observe(part.parentElement);
+      // Measured against the part that it lies in (all of them are positioned), whose own slide it shares.
       const place = { x: part.offsetLeft, y: part.offsetTop, height: part.offsetHeight };
       const before = this.places.get(part);
       places.set(part, place);

@@ -53,8 +53,8 @@ export function SectionView({ section, title, empty, wide, board }: SectionProps
   };
   const here = all.filter((item) => !item.leaving).length;
   return (
-    <section class={`group g-${section}${wide ? " wide" : ""}${here > 0 ? "" : " bare"}`} aria-label={title} data-region={regionOf(section)} data-testid={`section-${section}`}>
-      <div class="group-head" data-slides>
+    <section class={`group g-${section}${wide ? " wide" : ""}${here > 0 ? "" : " bare"}`} aria-label={title} data-region={regionOf(section)} data-slides data-testid={`section-${section}`}>
+      <div class="group-head">
         <h2>
           {title} <span class="count">{here}</span>
         </h2>
@@ -68,7 +68,10 @@ export function SectionView({ section, title, empty, wide, board }: SectionProps
       {all.length === 0 && empty !== undefined && <p class="none">{empty}</p>}
       <div class="cards">
         {all.slice(0, limit.value).map((item) => (
-          <CardView key={item.id} entry={item.entry} place={section} undo={item.undo} watched={item.came > 0} />
+          // A card that skips its layout out of sight (content-visibility) counts as moved when it slides itself.
+          <div key={item.id} class="slot" data-slides>
+            <CardView entry={item.entry} place={section} undo={item.undo} watched={item.came > 0} />
+          </div>
         ))}
       </div>
       {all.length > limit.value && (

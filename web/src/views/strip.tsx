@@ -1,6 +1,7 @@
 /** On the air: a tile for each live channel, who is talking and what is being said. */
 import { useSignal } from "@preact/signals";
 import { memo } from "preact/compat";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { humanise } from "../model/words";
 import { isTalking, onAir, tileOf, type Line } from "../state/captions";
 import { conversationLink } from "../state/route";
@@ -15,13 +16,16 @@ function Said({ line, many }: { line: Line; many: boolean }) {
   return (
     <p class={line.final ? "said final" : "said partial"} data-testid="caption" data-final={line.final}>
       {many && <span class="speaker">Speaker {line.speaker + 1}: </span>}
-      {line.final ? line.text : unfinished(line.text)}
+      {line.final ? line.text : `${unfinished(line.text)} …`}
     </p>
   );
 }
 
 const TileView = memo(function TileView({ channel }: { channel: string }) {
   const tile = tileOf(channel)?.value;
+  const text = useRef<HTMLDivElement>(null);
+  // The end of a long sentence stays in view.
+  useLayoutEffect(() => text.current?.scrollTo(0, text.current.scrollHeight), [tile]);
   if (!tile) return null;
   const talking = isTalking(tile);
   const broken = !talking && tile.conversations.length > 0 && tile.conversations.every((each) => each.state === "interrupted");
@@ -35,7 +39,7 @@ const TileView = memo(function TileView({ channel }: { channel: string }) {
         {id ? <a href={conversationLink(id)}>{humanise(channel) || "No channel"}</a> : <b>{humanise(channel)}</b>}
         <span class="tile-state">{words}</span>
       </p>
-      <div class="tile-text">
+      <div class="tile-text" ref={text}>
         {tile.lines.length === 0 && <p class="said none">Nothing said yet</p>}
         {[...tile.lines].reverse().map((line) => (
           <Said key={line.key} line={line} many={many} />
