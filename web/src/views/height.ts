@@ -6,7 +6,7 @@ import { useLayoutEffect, useRef } from "preact/hooks";
 export function useKeptHeight(ref: RefObject<HTMLElement | null>, kept: boolean): void {
   const height = useRef(0);
   // Asked for before the change is drawn, and only where it matters: this makes the browser lay the page out.
-  if (kept && height.current === 0) height.current = ref.current?.offsetHeight ?? 0;
+  if (kept && height.current === 0) height.current = ref.current?.getBoundingClientRect().height ?? 0;
   if (!kept) height.current = 0;
   useLayoutEffect(() => {
     if (ref.current) ref.current.style.minHeight = kept && height.current > 0 ? `${height.current}px` : "";
