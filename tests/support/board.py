@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from playwright.async_api import Browser, Locator, Page, ViewportSize, expect
+from playwright.async_api import Browser, Locator, Page, ViewportSize, WebSocket, expect
 from tests.support.dashboard_site import Site, found, heard, insight, running
 from tests.support.page import PATIENCE_MS, WATCH_POLICY
 
@@ -21,6 +21,7 @@ new PerformanceObserver((list) => {
 UNDER: Final = "([x, y]) => document.elementFromPoint(x, y)?.closest('[data-testid=card]')?.dataset.utteranceId"
 FOCUSED: Final = "document.activeElement.closest('[data-testid=card]')?.dataset.utteranceId ?? 'no card'"
 _STEP: Final = 16_000
+_HALF_MS: Final = 5_500
 
 Box = tuple[float, float, float, float]
 
@@ -34,6 +35,8 @@ class BoardScreen:
         self.errors: list[str] = []
         self.actions: list[str] = []
         self._said = 0
+        self._live: list[WebSocket] = []
+        page.on("websocket", lambda opened: self._live.append(opened))
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on(
             "console", lambda line: self.errors.append(line.text) if line.type in {"error", "warning"} else None
@@ -93,6 +96,13 @@ class BoardScreen:
 
     async def focused_card(self) -> str:
         return str(await self.page.evaluate(FOCUSED))
+
+    async def let_linger(self) -> None:
+        """Put the clock forward past the time for which a changed card keeps its place."""
+        for _ in range(2):
+            await self.page.clock.run_for(_HALF_MS)
+            # A connection that is silent for long by this clock counts as dead: hear from it in between.
+            await self._live[-1].wait_for_event("framereceived")
 
     async def shifted(self) -> float:
         return float(await self.page.evaluate("window.shifted"))

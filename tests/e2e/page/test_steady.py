@@ -1,5 +1,6 @@
 """Nothing moves under a resting pointer or focus, and a second click closes nobody else's task."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,8 +10,6 @@ from playwright.async_api import Browser, expect
 from tests.support.board import BoardScreen, board_screen
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
-
-LINGER_MS = 11_000
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -50,7 +49,7 @@ async def test_the_stub_of_a_closed_task_takes_the_closing_back_and_leaves_later
     await card.get_by_test_id("complete").click()
     await expect(undo).to_be_visible()
     await screen.leave()
-    await screen.page.clock.run_for(LINGER_MS)
+    await screen.let_linger()
     await expect(screen.get("section-done").locator(card)).to_be_visible()
     await expect(card).to_have_attribute("data-stub", "false")
     await expect(card.get_by_role("button", name="Reopen: Fix the tap in 401")).to_be_visible()
@@ -64,7 +63,7 @@ async def test_a_close_from_elsewhere_changes_the_card_in_its_place_first(screen
     await expect(screen.card(one)).to_have_attribute("data-stub", "true")
     assert (await screen.box(one), await screen.box(other)) == before
     await expect(screen.get("section-high").locator("h2")).to_have_text("High 1")
-    await screen.page.clock.run_for(LINGER_MS)
+    await screen.let_linger()
     await expect(screen.get("section-done").locator(screen.card(one))).to_be_visible()
 
 
@@ -77,7 +76,7 @@ async def test_one_of_two_tasks_is_closed_and_the_card_stays(screen: BoardScreen
     await expect(tasks.first.get_by_role("button", name="Undo: Fix the tap, 501")).to_be_visible()
     await expect(tasks.nth(1)).to_have_attribute("data-status", "open")
     assert await screen.box(both) == before
-    await screen.page.clock.run_for(LINGER_MS)
+    await screen.let_linger()
     await screen.leave()
     await expect(tasks.first.get_by_role("button", name="Reopen: Fix the tap, 501")).to_be_visible()
     await expect(screen.get("section-normal").locator(card)).to_be_visible()
@@ -115,7 +114,7 @@ async def test_a_card_that_gets_urgent_waits_as_well_but_is_told(screen: BoardSc
     task_id = await screen.card(first).get_by_test_id("task").get_attribute("data-task-id")
     await screen.site.post(f"/v1/tasks/{task_id}/acknowledge")
     await expect(screen.card(first).get_by_test_id("task")).to_have_attribute("data-status", "acknowledged")
-    await screen.page.clock.run_for(LINGER_MS)
+    await screen.let_linger()
     assert await screen.box(second) == before
     await screen.leave()
     await expect(screen.get("card").first).to_have_attribute("data-utterance-id", second)
@@ -134,7 +133,7 @@ async def test_the_focus_stays_on_the_card_that_the_keyboard_acts_on(screen: Boa
     await press("Enter")
     await expect(screen.card(one)).to_have_attribute("data-stub", "true")
     assert await screen.focused_card() == one
-    await screen.page.clock.run_for(LINGER_MS)
+    await screen.let_linger()
     await screen.arrive("high")
     await expect(screen.get("new-high")).to_be_visible()
     await press("Tab")
@@ -154,8 +153,32 @@ async def test_a_burst_of_cards_shifts_nothing_and_says_what_came_below(screen: 
         for each in (*ids, *chatter):
             await expect(screen.card(each)).to_have_count(1)
     await expect(screen.get("below-normal")).to_contain_text("new below")
-    await screen.page.clock.run_for(LINGER_MS)
     assert await screen.page.evaluate("PerformanceObserver.supportedEntryTypes.includes('layout-shift')")
     assert await screen.shifted() <= 0.1
     await screen.get("below-normal").click()
-    await expect(screen.get("below-normal")).to_have_count(0)
+    await screen.page.wait_for_function("window.scrollY > 0")
+
+
+CLICK_ON_ARRIVAL = """([x, y]) => new Promise((done) => new MutationObserver(() => {
+  const button = document.elementFromPoint(x, y)?.closest('[data-testid=acknowledge]');
+  if (!button) return;
+  button.dispatchEvent(new MouseEvent('click', { bubbles: true, detail: 1, clientX: x, clientY: y }));
+  done(button.closest('[data-testid=card]').dataset.utteranceId);
+}).observe(document.body, { childList: true, subtree: true }))"""
+
+
+async def test_a_click_on_a_button_that_has_just_come_under_the_pointer_does_not_count(screen: BoardScreen) -> None:
+    first, second = await screen.arrived("normal", "normal")
+    (_, above, _, _), (_, below, _, _) = await screen.box(first), await screen.box(second)
+    x, y = await screen.rest_on(screen.card(second).get_by_test_id("acknowledge"))
+    x, y = x, y + below - above
+    await screen.page.mouse.move(x, y)
+    clicked = screen.page.evaluate(CLICK_ON_ARRIVAL, [x, y])
+    async with asyncio.TaskGroup() as tasks:
+        hit = tasks.create_task(clicked)
+        [third] = await screen.arrived("normal")
+    assert hit.result() == third
+    assert screen.actions == []
+    await screen.page.clock.run_for(400)
+    await screen.page.mouse.click(x, y)
+    await expect(screen.card(third).get_by_test_id("task")).to_have_attribute("data-status", "acknowledged")
