@@ -38,9 +38,7 @@ class BoardScreen:
         self._live: list[WebSocket] = []
         page.on("websocket", lambda opened: self._live.append(opened))
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on(
-            "console", lambda line: self.errors.append(line.text) if line.type in {"error", "warning"} else None
-        )
+        page.on("console", lambda line: self.errors.append(line.text) if line.type in {"error", "warning"} else None)
         page.on(
             "request",
             lambda asked: self.actions.append(asked.url.rsplit("/", 1)[-1]) if "/v1/tasks/" in asked.url else None,

@@ -156,9 +156,13 @@ async def test_a_burst_of_cards_shifts_nothing_and_says_what_came_below(screen: 
     assert await screen.page.evaluate("PerformanceObserver.supportedEntryTypes.includes('layout-shift')")
     assert await screen.shifted() <= 0.1
     await screen.get("below-normal").click()
-    await screen.page.wait_for_function("window.scrollY > 0")
+    await screen.page.evaluate(SCROLLED)
 
 
+SCROLLED = """() => new Promise((done) => {
+  if (window.scrollY > 0) done();
+  window.addEventListener('scroll', done, { once: true });
+})"""
 CLICK_ON_ARRIVAL = """([x, y]) => new Promise((done) => new MutationObserver(() => {
   const button = document.elementFromPoint(x, y)?.closest('[data-testid=acknowledge]');
   if (!button) return;

@@ -3,7 +3,7 @@
 /** Too short for anybody to have seen what came, and to have decided to click on it. */
 export const UNSEEN_MS = 400;
 /** A hand on a mouse moves it by this much without meaning to, in px. */
-const JITTER_PX = 24;
+const JITTER_PX = 10;
 
 export interface Point {
   x: number;
