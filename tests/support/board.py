@@ -36,13 +36,16 @@ class BoardScreen:
         self.actions: list[str] = []
         self._said = 0
         self._live: list[WebSocket] = []
-        page.on("websocket", lambda opened: self._live.append(opened))
+        page.on("websocket", self._opened)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda line: self.errors.append(line.text) if line.type in {"error", "warning"} else None)
         page.on(
             "request",
             lambda asked: self.actions.append(asked.url.rsplit("/", 1)[-1]) if "/v1/tasks/" in asked.url else None,
         )
+
+    def _opened(self, socket: WebSocket) -> None:
+        self._live.append(socket)
 
     def get(self, test_id: str) -> Locator:
         return self.page.get_by_test_id(test_id)

@@ -174,8 +174,8 @@ CLICK_ON_ARRIVAL = """([x, y]) => new Promise((done) => new MutationObserver(() 
 async def test_a_click_on_a_button_that_has_just_come_under_the_pointer_does_not_count(screen: BoardScreen) -> None:
     first, second = await screen.arrived("normal", "normal")
     (_, above, _, _), (_, below, _, _) = await screen.box(first), await screen.box(second)
-    x, y = await screen.rest_on(screen.card(second).get_by_test_id("acknowledge"))
-    x, y = x, y + below - above
+    x, y_of_second = await screen.rest_on(screen.card(second).get_by_test_id("acknowledge"))
+    y = y_of_second + below - above
     await screen.page.mouse.move(x, y)
     clicked = screen.page.evaluate(CLICK_ON_ARRIVAL, [x, y])
     async with asyncio.TaskGroup() as tasks:
