@@ -4,8 +4,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.support.board import Seed, seed
 from tests.support.dashboard_site import Site, events, found, heard, insight, running
+from tests.support.seed import Seed, seed
 
 from quickcomm.dashboard.module import DashboardSettings
 from quickcomm.dashboard.ports import Board

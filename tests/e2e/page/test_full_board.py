@@ -8,9 +8,9 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, expect
 from tests.e2e.page.conftest import OpenScreen
-from tests.support.board import Seed, seed
 from tests.support.dashboard_site import Site, found, heard, insight, running
 from tests.support.page import Screen
+from tests.support.seed import Seed, seed
 
 from quickcomm.dashboard.module import DashboardSettings
 from quickcomm.dashboard.ports import Board

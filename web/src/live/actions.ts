@@ -1,5 +1,4 @@
 /** What a manager does with a task: shown at once, taken back with a word if the server says no. */
-import { batch } from "@preact/signals";
 import type { Task } from "../model/protocol";
 import * as app from "../state/app";
 import { isPending, pendTask, settleTask, truthOf } from "../state/store";
@@ -11,6 +10,7 @@ const FAILED: Record<TaskAction, string> = {
   assign: "Could not assign",
   reopen: "Could not reopen",
 };
+const REOPENED = { acknowledged_at: null, completed_at: null, completed_by: null, completed_by_utterance: null };
 
 function expected(action: TaskAction, assignee: string | undefined): Partial<Task> {
   const at = new Date().toISOString();
@@ -22,24 +22,38 @@ function expected(action: TaskAction, assignee: string | undefined): Partial<Tas
     case "assign":
       return { assignee: assignee ?? null };
     case "reopen":
-      return { status: "open", acknowledged_at: null, completed_at: null, completed_by: null, completed_by_utterance: null };
+      return { status: "open", ...REOPENED };
   }
 }
 
-export async function act(task: Task, action: TaskAction, assignee?: string): Promise<void> {
-  const seen = truthOf(task);
-  if (!seen || isPending(task)) return;
-  const takeBack = pendTask(task, expected(action, assignee));
-  try {
-    const answer = await actOnTask(task.task_id, action, assignee === undefined ? undefined : { assignee });
-    batch(() => {
-      settleTask(answer, seen);
+/** Show the change until all the actions are answered; stop at the first one that is refused. */
+async function perform(task: Task, change: Partial<Task>, actions: readonly TaskAction[], assignee?: string): Promise<boolean> {
+  if (!truthOf(task) || isPending(task)) return false;
+  const takeBack = pendTask(task, change);
+  for (const action of actions) {
+    const seen = truthOf(task);
+    try {
+      // oxlint-disable-next-line no-await-in-loop -- each goes by what the one before it has changed
+      const answer = await actOnTask(task.task_id, action, assignee === undefined ? undefined : { assignee });
+      if (seen) settleTask(answer, seen);
+    } catch (error) {
       takeBack();
-      if (assignee) app.assignees.value = [...new Set([assignee, ...app.assignees.value])].slice(0, 50);
-    });
-  } catch (error) {
-    takeBack();
-    const why = error instanceof Problem ? error.message : "Something went wrong.";
-    app.notify(`${FAILED[action]} “${task.summary}”. ${why}`);
+      const why = error instanceof Problem ? error.message : "Something went wrong.";
+      app.notify(`${FAILED[action]} “${task.summary}”. ${why}`);
+      return false;
+    }
   }
+  takeBack();
+  return true;
+}
+
+export async function act(task: Task, action: TaskAction, assignee?: string): Promise<void> {
+  const done = await perform(task, expected(action, assignee), [action], assignee);
+  if (done && assignee) app.assignees.value = [...new Set([assignee, ...app.assignees.value])].slice(0, 50);
+}
+
+/** Reopen a task that was closed by mistake. The server forgets who had seen it, so a seen one is acknowledged again. */
+export async function undo(task: Task): Promise<void> {
+  if (task.acknowledged_at === null) await act(task, "reopen");
+  else await perform(task, { status: "acknowledged", ...REOPENED, acknowledged_at: task.acknowledged_at }, ["reopen", "acknowledge"]);
 }

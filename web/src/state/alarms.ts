@@ -12,6 +12,8 @@ export interface AlarmLine {
   /** As the server says it, for whoever runs it. */
   detail: string;
   since: string | null;
+  /** The gravest alarm is shown first. */
+  weight: number;
   grave: boolean;
 }
 
@@ -21,7 +23,7 @@ interface Words {
   /** Without it the server's own words stand. */
   text?: string;
   /** What to do, after the server's words. */
-  then?: string;
+  advice?: string;
 }
 
 const LISTEN = "Listen to the radio for what is urgent.";
@@ -30,7 +32,7 @@ const NOT_SORTED: Words = {
   short: "Cards are not sorted",
   text: "New cards are not sorted, and emergencies not marked: read them yourself until this line goes.",
 };
-const BEHIND: Words = { weight: 50, short: "Running behind", then: LISTEN };
+const BEHIND: Words = { weight: 50, short: "Running behind", advice: LISTEN };
 const BY_RULES: Words = {
   weight: 30,
   short: "No language model",
@@ -47,7 +49,7 @@ const WORDS: Record<string, Words> = {
     short: "No new cards",
     text: "New cards do not come in: listen to the radio yourself until this line goes. What is said is kept and comes later.",
   },
-  "audio.no_text": { weight: 80, short: "A channel without text", then: "Listen to that channel yourself." },
+  "audio.no_text": { weight: 80, short: "A channel without text", advice: "Listen to that channel yourself." },
   "intelligence.away": NOT_SORTED,
   "intelligence.store": NOT_SORTED,
   "audio.stt_behind": BEHIND,
@@ -64,10 +66,10 @@ const UNKNOWN: Words = { weight: 60, short: "Alarm" };
 const GRAVE = 60;
 const LOST: Words = { weight: 100, short: "Connection lost" };
 
-function line(code: string, message: string, since: string | null, words: Words = WORDS[code] ?? UNKNOWN): AlarmLine & { weight: number } {
+function line(code: string, message: string, since: string | null, words: Words = WORDS[code] ?? UNKNOWN): AlarmLine {
   const said = message || code;
-  const text = words.text ?? (words.then === undefined ? said : `${said} ${words.then}`);
-  return { code, short: words.short, text, detail: said, since, grave: words.weight >= GRAVE, weight: words.weight };
+  const text = words.text ?? (words.advice === undefined ? said : `${said} ${words.advice}`);
+  return { code, short: words.short, text, detail: said, since, weight: words.weight, grave: words.weight >= GRAVE };
 }
 
 /** `lost`: words for a connection that is lost, else null; `asOf`: when something came last, as a time of day. */
@@ -79,5 +81,5 @@ export function alarmLines(health: Health | null, lost: string | null, asOf: str
   if (lost !== null) {
     found.push(line("connection", `${lost}. What you see is as of ${asOf}; nothing new appears until it is back: listen to the radio.`, null, { ...LOST, short: lost }));
   }
-  return found.sort((a, b) => b.weight - a.weight).map(({ weight: _, ...rest }) => rest);
+  return found.sort((a, b) => b.weight - a.weight);
 }

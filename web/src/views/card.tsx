@@ -1,7 +1,7 @@
 /** A card: one utterance, what it asks for, who must act, the words themselves, and its receipt. */
 import { useSignal } from "@preact/signals";
 import { memo } from "preact/compat";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { age, clockTime, percent } from "../model/format";
 import { pieces } from "../model/evidence";
 import type { Card, Insight, Task } from "../model/protocol";
@@ -9,9 +9,12 @@ import { confidenceWords, departmentWords, humanise, intentWords, sourceWords, U
 import { cardMounted } from "../live/painted";
 import * as app from "../state/app";
 import { conversationLink, utteranceLink } from "../state/route";
-import { mostUrgent, sectionOf } from "../state/sections";
+import { mostUrgent, sectionOf, type Section } from "../state/sections";
 import { revisionOf, type Entry } from "../state/store";
+import { useKeptFocus } from "./focus";
+import { useKeptHeight } from "./height";
 import { Receipt } from "./receipt";
+import { watchSeen } from "./seen";
 import { TaskRow } from "./task";
 
 /** Unclassified for longer than this is worth saying. */
@@ -63,7 +66,7 @@ function Age({ spokenAt }: { spokenAt: string }) {
 }
 
 /** `since`: when it was said, for the first block of a card. */
-function InsightBlock({ insight, tasks, since }: { insight: Insight; tasks: readonly Task[]; since: string | null }) {
+function InsightBlock({ insight, tasks, since, undo }: { insight: Insight; tasks: readonly Task[]; since: string | null; undo?: ReadonlySet<string> | undefined }) {
   const done = tasks.length > 0 && tasks.every((task) => task.status === "done");
   const source = sourceWords(insight);
   return (
@@ -102,7 +105,7 @@ function InsightBlock({ insight, tasks, since }: { insight: Insight; tasks: read
         </p>
       )}
       {tasks.map((task) => (
-        <TaskRow key={task.task_id} task={task} />
+        <TaskRow key={task.task_id} task={task} undoable={undo?.has(task.task_id) ?? false} />
       ))}
     </section>
   );
@@ -152,19 +155,38 @@ function Meta({ entry, card }: { entry: Entry; card: Card }) {
   );
 }
 
-export const CardView = memo(function CardView({ entry }: { entry: Entry }) {
+interface CardProps {
+  entry: Entry;
+  /** The section of the board that shows it; none in other views. */
+  place?: Section;
+  /** Tasks that were closed while the card was in sight. */
+  undo?: ReadonlySet<string>;
+  /** It came in lately: note when somebody has it in view. */
+  watched?: boolean;
+}
+
+export const CardView = memo(function CardView({ entry, place, undo, watched = false }: CardProps) {
   const card = entry.card.value;
   const fresh = useSignal(Date.now() - entry.spoken < 10_000);
+  const article = useRef<HTMLElement>(null);
+  useKeptFocus(article);
   useEffect(() => cardMounted(entry.id), [entry.id]);
+  useEffect(() => (watched && article.current ? watchSeen(article.current) : undefined), [watched]);
   const section = sectionOf(card);
+  const stub = place !== undefined && place !== "done" && section === "done";
+  useKeptHeight(article, stub);
   const urgency = card.insights.length > 0 ? mostUrgent(card.insights) : "none";
   // Only what is left to do is coloured; done work is quiet.
   const classes = ["card", `s-${section}`, `u-${section === "done" ? "none" : urgency}`];
   if (fresh.value) classes.push("fresh");
+  if (stub) classes.push("stub");
   if (section === "critical" && card.tasks.length > 0 && card.tasks.every((task) => task.status !== "open")) classes.push("in-hand");
   return (
     <article
+      ref={article}
+      tabIndex={-1}
       class={classes.join(" ")}
+      data-stub={stub}
       data-testid="card"
       data-utterance-id={card.utterance_id}
       data-section={section}
@@ -179,6 +201,7 @@ export const CardView = memo(function CardView({ entry }: { entry: Entry }) {
           insight={insight}
           tasks={card.tasks.filter((task) => task.insight_index === insight.index)}
           since={at === 0 ? card.spoken_at : null}
+          undo={undo}
         />
       ))}
       <Words card={card} />

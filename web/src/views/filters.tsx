@@ -9,6 +9,16 @@ import { listed } from "../state/store";
 const ORDER = ["housekeeping", "engineering", "front_desk", "food_beverage", "guest_services", "security", "management"];
 const rank = (name: string): number => (ORDER.includes(name) ? ORDER.indexOf(name) : name === "none" ? 99 : 50);
 
+let order: readonly string[] = [];
+
+/** Sorted at first; what turns up later goes to the end, so that no chip moves under the pointer. */
+function inSteadyOrder(found: ReadonlySet<string>): readonly string[] {
+  const sorted = [...found].sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
+  const known = app.caughtUp.value ? order : [];
+  order = [...known, ...sorted.filter((name) => !known.includes(name))];
+  return order;
+}
+
 const names = computed(() => {
   const departments = new Set<string>();
   const channels = new Set<string>(app.channels.value);
@@ -18,7 +28,7 @@ const names = computed(() => {
     channels.add(card.channel);
   }
   return {
-    departments: [...departments].sort((a, b) => rank(a) - rank(b) || a.localeCompare(b)),
+    departments: inSteadyOrder(departments),
     channels: [...channels].sort((a, b) => a.localeCompare(b)),
   };
 });
@@ -35,12 +45,10 @@ function Chip({ name, load }: { name: string; load: Workload | undefined }) {
       onClick={() => setFilters({ department: chosen ? "" : name })}
     >
       {name === "" ? "All departments" : departmentWords(name)}
-      {load !== undefined && load.open > 0 && (
-        <span class="count" title={`${load.open} to do`}>
-          {load.open}
-          <span class="visually-hidden"> to do</span>
-        </span>
-      )}
+      <span class="count" title={`${load?.open ?? 0} to do`}>
+        {load?.open ?? 0}
+        <span class="visually-hidden"> to do</span>
+      </span>
     </button>
   );
 }
@@ -58,9 +66,9 @@ export function Filters({ work }: { work: Map<string, Workload> }) {
         ))}
       </div>
       <label class="pick">
-        <span>Channel</span>
+        <span class="visually-hidden">Channel</span>
         <select data-testid="filter-channel" value={current.channel} onChange={(event) => setFilters({ channel: event.currentTarget.value })}>
-          <option value="">All</option>
+          <option value="">All channels</option>
           {channels.map((channel) => (
             <option key={channel} value={channel}>
               {humanise(channel) || "No channel"}
@@ -69,11 +77,11 @@ export function Filters({ work }: { work: Map<string, Workload> }) {
         </select>
       </label>
       <label class="pick">
-        <span>Status</span>
+        <span class="visually-hidden">Status</span>
         <select data-testid="filter-status" value={current.status} onChange={(event) => setFilters({ status: event.currentTarget.value as StatusFilter })}>
           {statuses.map((status) => (
             <option key={status} value={status}>
-              {status === "all" ? "All" : STATUS_WORDS[status]}
+              {status === "all" ? "Any status" : STATUS_WORDS[status]}
             </option>
           ))}
         </select>

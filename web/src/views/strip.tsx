@@ -1,11 +1,13 @@
 /** On the air: a tile for each live channel, who is talking and what is being said. */
 import { useSignal } from "@preact/signals";
 import { memo } from "preact/compat";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { humanise } from "../model/words";
 import { isTalking, onAir, tileOf, type Line } from "../state/captions";
 import { conversationLink } from "../state/route";
 
-const SHOWN = 12;
+/** More than these are scrolled to, or shown in several rows on demand. */
+const IN_A_ROW = 6;
 
 /** The recogniser ends every guess with a full stop; the speaker has not. */
 const unfinished = (text: string): string => text.replace(/[\s.,…]+$/u, "");
@@ -14,13 +16,16 @@ function Said({ line, many }: { line: Line; many: boolean }) {
   return (
     <p class={line.final ? "said final" : "said partial"} data-testid="caption" data-final={line.final}>
       {many && <span class="speaker">Speaker {line.speaker + 1}: </span>}
-      {line.final ? line.text : unfinished(line.text)}
+      {line.final ? line.text : `${unfinished(line.text)} …`}
     </p>
   );
 }
 
 const TileView = memo(function TileView({ channel }: { channel: string }) {
   const tile = tileOf(channel)?.value;
+  const text = useRef<HTMLDivElement>(null);
+  // The end of a long sentence stays in view.
+  useLayoutEffect(() => text.current?.scrollTo(0, text.current.scrollHeight), [tile]);
   if (!tile) return null;
   const talking = isTalking(tile);
   const broken = !talking && tile.conversations.length > 0 && tile.conversations.every((each) => each.state === "interrupted");
@@ -34,7 +39,7 @@ const TileView = memo(function TileView({ channel }: { channel: string }) {
         {id ? <a href={conversationLink(id)}>{humanise(channel) || "No channel"}</a> : <b>{humanise(channel)}</b>}
         <span class="tile-state">{words}</span>
       </p>
-      <div class="tile-text">
+      <div class="tile-text" ref={text}>
         {tile.lines.length === 0 && <p class="said none">Nothing said yet</p>}
         {[...tile.lines].reverse().map((line) => (
           <Said key={line.key} line={line} many={many} />
@@ -44,21 +49,24 @@ const TileView = memo(function TileView({ channel }: { channel: string }) {
   );
 });
 
+/** One row high whoever is on the air, so that nothing below it moves. */
 export function Strip() {
   const all = useSignal(false);
   const names = onAir.value;
-  if (names.length === 0) return null;
-  const shown = all.value ? names : names.slice(0, SHOWN);
   return (
-    <section class="strip" aria-label="On the air" data-testid="live-strip">
-      <ul>
-        {shown.map((channel) => (
-          <TileView key={channel} channel={channel} />
-        ))}
-      </ul>
-      {names.length > SHOWN && (
-        <button type="button" class="link" onClick={() => (all.value = !all.value)}>
-          {all.value ? "Show fewer channels" : `Show ${names.length - SHOWN} more channels`}
+    <section class={all.value ? "strip all" : "strip"} aria-label="On the air" data-testid="live-strip">
+      {names.length === 0 ? (
+        <p class="none">Nobody is on the air.</p>
+      ) : (
+        <ul>
+          {names.map((channel) => (
+            <TileView key={channel} channel={channel} />
+          ))}
+        </ul>
+      )}
+      {names.length > IN_A_ROW && (
+        <button type="button" class="link" aria-expanded={all.value} onClick={() => (all.value = !all.value)}>
+          {all.value ? "One row" : `All ${names.length}`}
         </button>
       )}
     </section>

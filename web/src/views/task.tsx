@@ -1,13 +1,15 @@
 /** A task of a card: where it stands, who has it, and what a manager can do about it. */
 import { useSignal } from "@preact/signals";
 import { useEffect, useId, useRef } from "preact/hooks";
-import { act } from "../live/actions";
+import { act, undo } from "../live/actions";
 import { clockTime } from "../model/format";
 import type { Task } from "../model/protocol";
 import { STATUS_WORDS } from "../model/words";
 import * as app from "../state/app";
 import { utteranceLink } from "../state/route";
 import { isPending } from "../state/store";
+import { useKeptFocus } from "./focus";
+import { accidental, guarded } from "./motion";
 
 const MAX_NAME = 80;
 
@@ -76,35 +78,61 @@ function AssignForm({ task, close }: { task: Task; close: () => void }) {
   );
 }
 
-export function TaskRow({ task }: { task: Task }) {
-  const assigning = useSignal(false);
-  const mayAct = app.session.value?.role === "admin";
+interface ActionProps {
+  task: Task;
+  /** The word on it. */
+  word: string;
+  testId: string;
+  primary?: boolean;
+  run: () => void;
+}
+
+/** A button that says to a screen reader what it acts on, and takes no click that was meant for what lay there before. */
+function Action({ task, word, testId, primary = false, run }: ActionProps) {
   const busy = isPending(task);
+  const onClick = (event: MouseEvent): void => {
+    if (!busy && !accidental(event)) run();
+  };
   return (
-    <div class="task" data-testid="task" data-task-id={task.task_id} data-status={task.status} aria-busy={busy}>
+    <button
+      ref={guarded}
+      type="button"
+      class={primary ? "primary" : ""}
+      aria-disabled={busy}
+      aria-label={`${word}: ${nameOf(task)}`}
+      data-testid={testId}
+      onClick={onClick}
+    >
+      {word}
+    </button>
+  );
+}
+
+/** What is asked for, and where, unless that says it. */
+function nameOf(task: Task): string {
+  const rooms = task.rooms.filter((room) => !task.summary.includes(room));
+  return rooms.length > 0 ? `${task.summary}, ${rooms.join(", ")}` : task.summary;
+}
+
+/** `undoable`: it was closed while somebody could see it, so the button that opens it again takes that closing back. */
+export function TaskRow({ task, undoable = false }: { task: Task; undoable?: boolean }) {
+  const assigning = useSignal(false);
+  const row = useRef<HTMLDivElement>(null);
+  useKeptFocus(row);
+  const mayAct = app.session.value?.role === "admin";
+  const { status } = task;
+  return (
+    <div ref={row} class="task" tabIndex={-1} role="group" aria-label={nameOf(task)} data-testid="task" data-task-id={task.task_id} data-status={status} aria-busy={isPending(task)}>
+      {/* Far from "Done" and "Acknowledge": a second click on those must not hit it. */}
+      {mayAct && status === "done" && (
+        <Action key="reopen" task={task} word={undoable ? "Undo" : "Reopen"} testId="reopen" run={() => void (undoable ? undo(task) : act(task, "reopen"))} />
+      )}
       <Standing task={task} />
-      {mayAct && !assigning.value && (
+      {mayAct && !assigning.value && status !== "done" && (
         <div class="actions">
-          {task.status === "open" && (
-            <button type="button" class="primary" disabled={busy} data-testid="acknowledge" onClick={() => void act(task, "acknowledge")}>
-              Acknowledge
-            </button>
-          )}
-          {task.status !== "done" && (
-            <>
-              <button type="button" class={task.status === "acknowledged" ? "primary" : ""} disabled={busy} data-testid="complete" onClick={() => void act(task, "complete")}>
-                Done
-              </button>
-              <button type="button" disabled={busy} data-testid="assign" onClick={() => (assigning.value = true)}>
-                Assign
-              </button>
-            </>
-          )}
-          {task.status === "done" && (
-            <button type="button" disabled={busy} data-testid="reopen" onClick={() => void act(task, "reopen")}>
-              Reopen
-            </button>
-          )}
+          {status === "open" && <Action key="acknowledge" task={task} word="Acknowledge" testId="acknowledge" primary run={() => void act(task, "acknowledge")} />}
+          <Action key="complete" task={task} word="Done" testId="complete" primary={status === "acknowledged"} run={() => void act(task, "complete")} />
+          <Action key="assign" task={task} word="Assign" testId="assign" run={() => (assigning.value = true)} />
         </div>
       )}
       {assigning.value && <AssignForm task={task} close={() => (assigning.value = false)} />}
