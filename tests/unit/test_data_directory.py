@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -156,25 +157,31 @@ def test_parts_of_a_site_are_closed_whatever_the_umask(tmp_path: Path) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in folders} == {0o700}
 
 
-def test_the_folder_for_sockets_must_be_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder in which sockets have room."""
+    with tempfile.TemporaryDirectory(prefix="qc-") as folder:
+        yield Path(folder)
+
+
+def test_the_folder_for_sockets_must_be_ours(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its name is known to all users of the machine: somebody may have made it before us."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    long = DataDirectory(tmp_path / ("x" * 120))
-    assert long.socket.parent == runtime_directory() == tmp_path / f"quickcomm-{os.getuid()}"
+    monkeypatch.setattr(tempfile, "tempdir", str(short_path))
+    long = DataDirectory(short_path / ("x" * 120))
+    assert long.socket.parent == runtime_directory() == short_path / f"quickcomm-{os.getuid()}"
     with long.own():
         assert stat.S_IMODE(runtime_directory().stat().st_mode) == 0o700
-    for spoil in (_open_to_all, _make_a_link, *([_give_away] if os.getuid() == 0 else [])):
+    runtime_directory().chmod(0o755)  # as earlier versions made it
+    with long.own():
+        assert stat.S_IMODE(runtime_directory().stat().st_mode) == 0o700
+    for spoil in (_make_a_link, *([_give_away] if os.getuid() == 0 else [])):
         spoil(runtime_directory())
-        with pytest.raises(ConfigurationError, match="must belong to this user alone"):
+        with pytest.raises(ConfigurationError, match="must be a directory of this user"):
             make_runtime_directory()
-        with pytest.raises(ConfigurationError, match="must belong to this user alone"), long.own():
+        with pytest.raises(ConfigurationError, match="must be a directory of this user"), long.own():
             pass
-        with pytest.raises(ConfigurationError, match="must belong to this user alone"):
+        with pytest.raises(ConfigurationError, match="must be a directory of this user"):
             Layout(long).create()
-
-
-def _open_to_all(path: Path) -> None:
-    path.chmod(0o777)
 
 
 def _make_a_link(path: Path) -> None:
@@ -199,3 +206,9 @@ def test_a_socket_of_somebody_else_is_not_trusted(tmp_path: Path) -> None:
         assert not is_trusted(socket, tmp_path)
         os.chown(tmp_path, 4321, -1)  # a service's directory, and root who looks after it
         assert is_trusted(socket, tmp_path)
+
+
+def test_sockets_have_room_where_the_temporary_folder_is_deep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("deep" * 20)))
+    socket = DataDirectory(tmp_path / ("x" * 120)).socket
+    assert len(os.fsencode(socket)) <= SOCKET_LIMIT

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import click
 
 from quickcomm.entrypoints.data_directory import default_data_dir
-from quickcomm.entrypoints.servers import find_data_dir
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -29,6 +28,8 @@ def server_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def command(*args: Any, data_dir: Path | None, url: str | None, **given: Any) -> Any:
+        from quickcomm.entrypoints.servers import find_data_dir  # noqa: PLC0415 - services run without it
+
         return function(*args, data_dir=find_data_dir(data_dir, url), **given)
 
     command = click.option(

@@ -25,6 +25,9 @@ DASHBOARD: Final = "dashboard"
 RECORDINGS: Final = "recordings"
 SOCKET_LIMIT: Final = 100
 """A Unix socket's path has room for 107 bytes."""
+LONGEST_SOCKET: Final = len("/0123456789abcdef01234567.run/intelligence-99.admin.sock")
+"""What comes after the runtime directory in the longest path of a socket."""
+SHORT_TMP: Final = Path("/tmp")  # noqa: S108 - where TMPDIR is too long for sockets; checked before it is used
 OWNER_WAIT_S: Final = 60.0
 """How long a server waits for commands that work on the directory: on a busy machine they take seconds each."""
 TELL_AFTER_S: Final = 1.0
@@ -57,20 +60,25 @@ def name_of(data_dir: Path) -> str:
 
 def runtime_directory() -> Path:
     """Return where sockets go whose path would be too long inside their data directory."""
-    return Path(tempfile.gettempdir()) / f"quickcomm-{os.getuid()}"
+    name = f"quickcomm-{os.getuid()}"
+    path = Path(tempfile.gettempdir()) / name
+    return path if len(os.fsencode(path)) + LONGEST_SOCKET <= SOCKET_LIMIT else SHORT_TMP / name
 
 
 def make_runtime_directory() -> None:
-    """Make it. Raises `ConfigurationError` where it is not this user's alone: anybody may have made it before us."""
+    """Make it. Raises `ConfigurationError` where it is not this user's: anybody may have made it before us."""
     path = runtime_directory()
     try:
         path.mkdir(exist_ok=True, mode=0o700)
         found = path.lstat()
+        is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+        if is_ours and stat.S_IMODE(found.st_mode) & OTHERS:  # earlier versions made it readable
+            path.chmod(0o700)
     except OSError as error:
         raise ConfigurationError(f"The folder for sockets, {path}, cannot be made: {error.strerror}.") from error
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & OTHERS:
+    if not is_ours:
         raise ConfigurationError(
-            f"{path} must belong to this user alone (mode 700). Remove it, or use a --data-dir with a shorter path."
+            f"{path} must be a directory of this user. Remove it, or use a --data-dir with a shorter path."
         )
 
 

@@ -274,7 +274,7 @@ async def serve_intelligence(
     site.create()
     # With a database of its own, several processes may work; in the site's file, one.
     shared = settings.intelligence.database_url is not None
-    with contextlib.nullcontext() if shared else site.own():
+    with contextlib.nullcontext() if shared else site.own(wait_s=0):
         stop = stopped_by_signals()
         pack = load_pack(settings.pack)
         loading = asyncio.gather(

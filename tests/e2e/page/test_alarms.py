@@ -104,7 +104,8 @@ class Wrong:
 
 
 async def places(screen: Screen) -> list[Any]:
-    """Where the board, its filters and each card are."""
+    """Where the board, its filters and each card are, once nothing slides any more."""
+    await screen.page.evaluate("Promise.all(document.getAnimations().map((each) => each.finished))")
     script = """() => ['#main', '[data-testid="filters"]', '[data-testid="card"]'].flatMap((each) =>
       [...document.querySelectorAll(each)].map((one) => { const { x, y, width, height } = one.getBoundingClientRect();
       return [x, y, width, height]; }))"""
@@ -123,6 +124,7 @@ async def test_alarms_and_a_critical_come_and_go_and_move_nothing(
     await screen.sign_in()
     await hotel.say("security", SMOKE)
     await screen.get("critical-acknowledge").click()
+    await screen.page.mouse.move(2, 2)  # on the board it would hold newcomers back
     await hotel.say("housekeeping", TOWELS, SPILL)
     await expect(screen.get("card")).to_have_count(3)
     await expect(screen.get("channel-tile")).to_have_count(0)

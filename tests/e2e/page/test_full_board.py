@@ -18,6 +18,7 @@ from quickcomm.dashboard.ports import Board
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 OPEN: Final = 1_000
+DONE: Final = Board().done
 SECTIONS: Final = ("critical", "high", "normal", "information", "done")
 # Every count that the page ever showed.
 WATCH: Final = """
@@ -88,6 +89,8 @@ async def test_a_page_that_was_there_shows_what_one_shows_that_loads(full: Site,
     await full.post(f"/v1/tasks/{task['task_id']}/complete")
     await expect(there.get("open-count")).to_have_text(str(OPEN - 1))
     await expect(there.page.locator(f'[data-utterance-id="{said[-1].utterance_id}"]')).to_be_visible()
+    # For some seconds it keeps its place, as *Done · Undo*.
+    await expect(there.get("section-done").locator("h2 .count")).to_have_text(str(DONE))
     seen = await board_of(there)
     loads = await open_screen(full)
     await loads.sign_in("read")

@@ -11,7 +11,7 @@ const places = new Map<number, Place>();
 const MAX_PLACES = 100;
 const CARD = "[data-utterance-id]";
 /** Cards out of sight are drawn when they come into it, and then have another height than was assumed. */
-const ATTEMPTS = 3;
+const ATTEMPTS = 8;
 let current = 0;
 let last = 0;
 

@@ -36,6 +36,9 @@ OWN: Final = "up"
 AGAIN_S: Final = 1.0
 EDGE_DRAIN_S: Final = 5.0
 
+COMMAND_S: Final = 5.0
+"""How long a command that works on the directory is waited for; nothing else is done meanwhile."""
+
 log = structlog.get_logger(__name__)
 
 OnReady = Callable[[str], Awaitable[None]]
@@ -184,7 +187,7 @@ class Topology:
         """What `serve` has left in the directory goes into the store before anything looks for it there."""
         directory = self._layout.directory
         try:
-            with directory.own():
+            with directory.own(wait_s=COMMAND_S):
                 await settle(directory, for_user(self._store_url, UP), anew=self._anew)
         except DataDirectoryBusyError:
             if self._anew:
