@@ -56,7 +56,7 @@ def conforms(server: Server, role: str, folder: Path, config: str, examples: int
     return int(counted[1])
 
 
-@pytest.mark.parametrize("role", ["read", "admin"])
+@pytest.mark.parametrize("role", ["read", pytest.param("admin", marks=pytest.mark.long)])
 def test_rest_conforms_to_its_document(
     patient_server: Server, tmp_path: Path, things: dict[str, str], role: str
 ) -> None:

@@ -117,6 +117,7 @@ async def test_a_prompt_that_one_deploys_is_in_force_in_all(valkey: Valkey, data
         assert here.versions(said) == {prompt_id}
 
 
+@pytest.mark.long  # a shorter one is in tests/e2e/test_intelligence_workers.py
 async def test_one_is_killed_under_load_and_the_other_goes_on(valkey: Valkey, database_url: str) -> None:
     async with fake_llm() as fake, house(valkey.url, database_url, "--llm-url", fake.url) as here:
         await divided(valkey)

@@ -81,6 +81,7 @@ async def test_an_answer_follows_the_schema(client: AsyncOpenAI, server: Llama) 
     assert answer.usage.completion_tokens > 5
 
 
+@pytest.mark.long  # a minute of prompt on two cores
 async def test_a_prompt_of_our_size_fits(client: AsyncOpenAI, server: Llama) -> None:
     answer = await client.chat.completions.create(
         model=server.model,

@@ -13,7 +13,8 @@ from quickcomm.intelligence.ports import Heard
 from quickcomm.intelligence.service.prompt_evaluation import Evaluator, Examined, LabelledSet, held_out
 from quickcomm.kernel.site_pack import load_phrases
 
-pytestmark = pytest.mark.skipif(missing() is not None, reason=str(missing()))
+# A short sample is in `test_llama.py`.
+pytestmark = [pytest.mark.long, pytest.mark.skipif(missing() is not None, reason=str(missing()))]
 TIMEOUT_S = 300.0
 
 
