@@ -65,6 +65,7 @@ def test_a_key_made_while_the_server_starts_is_good_and_the_server_lives(
     assert server.ask("GET", "/v1/tasks", json.loads(made.stdout)["key"]).status == 200
 
 
+@pytest.mark.long
 def test_commands_that_work_on_the_directory_do_not_keep_a_server_from_starting(
     tmp_path: Path, launched: MakeServer
 ) -> None:
@@ -79,6 +80,7 @@ def test_commands_that_work_on_the_directory_do_not_keep_a_server_from_starting(
     until_the_log_has(server, "/#key=qc_admin_")  # a key that was made before does not cost the way in
 
 
+@pytest.mark.long
 def test_two_servers_are_told_apart_by_address(launched: MakeServer, home: dict[str, str]) -> None:
     first, second = launched("first"), launched("second")
     first.wait_ready()
@@ -109,6 +111,7 @@ def test_what_serve_prints_is_complete(launched: MakeServer) -> None:
     assert f"quickcomm ingest FILE --key KEY --url {server.url}\n" in server.log
 
 
+@pytest.mark.long
 def test_a_whole_site_is_found_and_stopped(tmp_path: Path, home: dict[str, str]) -> None:
     site = Site(tmp_path / "site", **home)
     site.launch()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # SQLAlchemy takes longer than all the rest; asking a running
 CALL_TIMEOUT_S: Final = 600.0
 START_S: Final = 300.0
 """How long a command waits for a server that is starting; the very first start of all takes a minute."""
-LOOK_EVERY_S: Final = 0.1
+LOOK_EVERY_S: Final = 0.25
 SHUTDOWN_TIMEOUT_S: Final = 2.0
 OFFLINE: Final = ("quickcomm.kernel.bus.sql", "quickcomm.kernel.keys.sql", "quickcomm.entrypoints.moving")
 """Takes seconds to load on a busy machine: done before the directory is taken, for which others may wait."""

@@ -113,7 +113,7 @@ async def places(screen: Screen) -> list[Any]:
     return found_at
 
 
-@pytest.mark.parametrize("width", [390, 1280, 1920])
+@pytest.mark.parametrize("width", [390, *(pytest.param(width, marks=pytest.mark.long) for width in (1280, 1920))])
 async def test_alarms_and_a_critical_come_and_go_and_move_nothing(
     hotel: Hotel, open_screen: OpenScreen, width: int
 ) -> None:
