@@ -10,9 +10,9 @@ import pytest
 from aiohttp import web
 from tests.support.dashboard_site import Site, events, heard, insight, running
 
-from quickcomm.dashboard.adapters import parameters
 from quickcomm.dashboard.adapters.report_operations import ALL_OPERATIONS
 from quickcomm.dashboard.module import DashboardSettings
+from quickcomm.kernel.clock import SystemClock
 
 OPEN: Final = {
     ("GET", "/"),
@@ -192,8 +192,7 @@ async def test_too_many_pages_are_told_to_come_back(tmp_path: Path) -> None:
         assert "Retry-After" in refused.value.headers
 
 
-async def test_a_body_that_does_not_come_is_not_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parameters, "BODY_WITHIN_S", 0.01)
+async def test_a_body_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
     never = asyncio.Event()
 
     async def body() -> AsyncIterator[bytes]:
@@ -201,7 +200,10 @@ async def test_a_body_that_does_not_come_is_not_waited_for(site: Site, monkeypat
         await never.wait()
 
     headers = {"Content-Type": "application/json"}
-    async with site.http.post(site.url + "/v1/session", data=body(), headers=headers) as answer:
+    async with (
+        running(tmp_path, clock=SystemClock(limits=0.001)) as site,
+        site.http.post(site.url + "/v1/session", data=body(), headers=headers) as answer,
+    ):
         assert answer.status == 408
         assert answer.content_type == "application/problem+json"
 

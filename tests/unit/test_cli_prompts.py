@@ -126,7 +126,6 @@ async def test_progress_is_told_while_it_runs(tmp_path: Path, monkeypatch: pytes
         return answer
 
     monkeypatch.setattr(PromptAdministration, "_tell", watched)
-    monkeypatch.setattr("quickcomm.entrypoints.cli_prompts.POLL_S", 0.01)
     mine = write(tmp_path, "mine.toml", BETTER)
     async with running(tmp_path / "site") as site:
         right = site.model.script

@@ -99,11 +99,9 @@ async def test_the_keyboard_is_left_alone_in_the_background(terminal: int, monke
     assert os.read(sys.stdin.fileno(), 100) == b"for the shell\n"
 
 
-async def test_what_takes_long_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_terminal, "LOOK_EVERY_S", 0)
-    monkeypatch.setattr(demo_terminal, "TICK_S", 1e9)
+async def test_what_takes_long_is_told(tmp_path: Path) -> None:
     told: asyncio.Queue[str] = asyncio.Queue()
-    async with narrated(tmp_path / "log", told.put_nowait):
+    async with narrated(tmp_path / "log", told.put_nowait, look_every_s=0, tick_s=10**9):
         (tmp_path / "log").write_text(f"… [info] {LEARNING} step=phrases")
         assert "Learning the words" in await told.get()
 

@@ -101,6 +101,7 @@ class Dashboard:
             neighbours.prompts,
             ReportRest(self._reports, neighbours.usage),
             settings,
+            clock,
         )
         self._page = PageFiles()
         self._instances: Instances | None = None

@@ -72,9 +72,11 @@ async def unless_interrupted(work: Coroutine[Any, Any, None]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def narrated(log: Path, say: Callable[[str], None]) -> AsyncIterator[None]:
+async def narrated(
+    log: Path, say: Callable[[str], None], *, look_every_s: float = LOOK_EVERY_S, tick_s: int = TICK_S
+) -> AsyncIterator[None]:
     """Say inside the block what the starting server does, from its log, and that it still does it."""
-    telling = asyncio.ensure_future(_narrate(log, say))
+    telling = asyncio.ensure_future(_narrate(log, say, look_every_s, tick_s))
     try:
         yield
     finally:
@@ -83,18 +85,18 @@ async def narrated(log: Path, say: Callable[[str], None]) -> AsyncIterator[None]
             await telling
 
 
-async def _narrate(log: Path, say: Callable[[str], None]) -> None:
+async def _narrate(log: Path, say: Callable[[str], None], look_every_s: float, tick_s: int) -> None:
     is_learning = False
     clock = asyncio.get_running_loop().time
     began, told = clock(), 0
     while True:
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(look_every_s)
         if not is_learning and LEARNING in _text(log):
             is_learning = True
             say("  Learning the words of a hotel: only at the first start of all, for about a minute …")
         lasted = int(clock() - began)
-        if lasted // TICK_S > told:
-            told = lasted // TICK_S
+        if lasted // tick_s > told:
+            told = lasted // tick_s
             say(f"  still starting, {lasted} s …")
 
 

@@ -1,6 +1,5 @@
 """What comes in with a request, checked and bounded: anything else is a 400 that names the parameter."""
 
-import asyncio
 import base64
 import binascii
 import re
@@ -12,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from quickcomm.dashboard.ports import Page
+from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED, InvalidInputError
 
 S = TypeVar("S", bound=str)
@@ -110,10 +110,10 @@ def _cursor(query: Mapping[str, str]) -> tuple[int, int] | None:
     return position
 
 
-async def body(request: web.Request, kind: type[T], default: T | None = None) -> T:
-    """The JSON body as `kind`; `default` where there is none."""
+async def body(request: web.Request, kind: type[T], clock: Clock, default: T | None = None) -> T:
+    """Return the JSON body as `kind`; `default` where there is none."""
     try:
-        async with asyncio.timeout(BODY_WITHIN_S):
+        async with clock.timeout(BODY_WITHIN_S):
             data = await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout from None

@@ -29,6 +29,7 @@ from quickcomm.dashboard.adapters.report_operations import ALL_OPERATIONS
 from quickcomm.dashboard.adapters.report_rest import ReportRest
 from quickcomm.dashboard.model.edits import Action
 from quickcomm.dashboard.ports import Commands, DashboardSettings, PromptsProvider, Queries, UtteranceFilter
+from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import BusyError, InvalidInputError
 from quickcomm.kernel.keys import Authenticator, Principal
 from quickcomm.kernel.keys.auth import COOKIE
@@ -53,7 +54,9 @@ class Rest:
         prompts: PromptsProvider,
         reports: ReportRest,
         settings: DashboardSettings,
+        clock: Clock,
     ) -> None:
+        self._clock = clock
         self._queries = queries
         self._commands = commands
         self._auth = auth
@@ -157,7 +160,7 @@ class Rest:
         return handle
 
     async def _assign(self, request: web.Request, principal: Principal) -> web.Response:
-        assignment = await parameters.body(request, Assignment)
+        assignment = await parameters.body(request, Assignment, self._clock)
         assignee = (assignment.assignee or "").strip()
         if len(assignee) > MAX_NAME or not assignee.isprintable():
             raise InvalidInputError(f"`assignee` must have at most {MAX_NAME} printable characters.")
@@ -188,7 +191,7 @@ class Rest:
         return response
 
     async def _open_session(self, request: web.Request) -> web.Response:
-        login = await parameters.body(request, Login)
+        login = await parameters.body(request, Login, self._clock)
         principal, secret = await self._auth.login(request, login.key)
         response = _session_answer(principal)
         self._auth.set_cookie(request, response, secret)
