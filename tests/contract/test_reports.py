@@ -135,6 +135,7 @@ async def test_a_summary_may_come_before_all_else(site: Site) -> None:
         at_ns=at(60),
     )
     async with site.live() as socket:
+        await events(socket, "hello")
         await site.publish(change)
         conversation = (await events(socket, "conversation"))["conversation"]
     assert (conversation["state"], conversation["utterances"]) == ("ended", 1)

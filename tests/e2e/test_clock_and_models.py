@@ -106,6 +106,7 @@ def test_an_installed_model_that_is_cut_short(tmp_path: Path) -> None:
     assert "cut short" in finding["detail"]
 
 
+@pytest.mark.long  # as the installed one
 def test_a_chosen_model_that_is_cut_short(tmp_path: Path) -> None:
     """Weights of one's own have no known hash: the engine finds out when it loads them."""
     folder = cut_short(tmp_path / "model")

@@ -56,7 +56,8 @@ def conforms(server: Server, role: str, folder: Path, config: str, examples: int
     return int(counted[1])
 
 
-@pytest.mark.parametrize("role", ["read", pytest.param("admin", marks=pytest.mark.long)])
+@pytest.mark.long  # the short sample is the next test
+@pytest.mark.parametrize("role", ["read", "admin"])
 def test_rest_conforms_to_its_document(
     patient_server: Server, tmp_path: Path, things: dict[str, str], role: str
 ) -> None:

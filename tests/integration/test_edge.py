@@ -83,6 +83,7 @@ async def test_a_conversation_comes_back_to_its_instance_and_to_another_only_whe
         stayed = [after[each] == first[each] for each in conversations if first[each] != "all-2"]
         assert sum(stayed) >= 0.75 * len(stayed), "Maglev moves a few others"
         await edge.endpoints(*sockets.values())
+        await edge.until(sockets["all-2"], serves=True)  # it is new to the edge, which looks at its health first
         assert {each: await who_hears(client, edge, each) for each in conversations} == first
 
 
