@@ -53,8 +53,14 @@ class Site:
 
     async def empty(self) -> None:
         async with asyncio.timeout(30):
-            while await self.unsent():  # noqa: ASYNC110 - only the table knows
+            while await self._is_filled():  # noqa: ASYNC110 - only the table knows
                 await asyncio.sleep(0)
+
+    async def _is_filled(self) -> bool:
+        try:
+            return bool(await self.unsent())
+        except BusUnavailableError:  # a connection from before the server was killed
+            return True
 
 
 @asynccontextmanager

@@ -35,7 +35,7 @@ def back_up(database: Path, file: Path) -> int:
 def restore(file: Path, directory: DataDirectory) -> None:
     """Put a backup in place of the directory's database (which is kept beside it). No server may run there."""
     _check(file)
-    with directory.own():
+    with directory.own(wait_s=0):
         database = directory.database
         part = database.with_name(database.name + ".restoring")
         try:
