@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from quickcomm.entrypoints.data_directory import (
+    PROBED_WITHIN_S,
     SOCKET_LIMIT,
     DataDirectory,
     DataDirectoryBusyError,
@@ -212,3 +214,13 @@ def test_sockets_have_room_where_the_temporary_folder_is_deep(tmp_path: Path, mo
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / ("deep" * 20)))
     socket = DataDirectory(tmp_path / ("x" * 120)).socket
     assert len(os.fsencode(socket)) <= SOCKET_LIMIT
+
+
+def test_a_lock_that_is_only_probed_refuses_no_restore(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = DataDirectory(tmp_path / "site")
+    directory.create()
+    probe = FileLock(directory.path / ".lock")
+    probe.acquire()
+    monkeypatch.setattr("time.sleep", lambda _seconds: probe.release())
+    with directory.own(wait_s=PROBED_WITHIN_S):
+        assert not probe.is_locked

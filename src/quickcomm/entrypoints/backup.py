@@ -4,7 +4,7 @@ import contextlib
 import sqlite3
 from pathlib import Path
 
-from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.entrypoints.data_directory import PROBED_WITHIN_S, DataDirectory
 from quickcomm.kernel.errors import InvalidInputError
 
 APPLICATION_ID = 0x51434F4D
@@ -35,7 +35,7 @@ def back_up(database: Path, file: Path) -> int:
 def restore(file: Path, directory: DataDirectory) -> None:
     """Put a backup in place of the directory's database (which is kept beside it). No server may run there."""
     _check(file)
-    with directory.own(wait_s=0):
+    with directory.own(wait_s=PROBED_WITHIN_S):
         database = directory.database
         part = database.with_name(database.name + ".restoring")
         try:

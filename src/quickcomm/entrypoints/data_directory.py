@@ -30,6 +30,8 @@ LONGEST_SOCKET: Final = len("/0123456789abcdef01234567.run/intelligence-99.admin
 SHORT_TMP: Final = Path("/tmp")  # noqa: S108 - where TMPDIR is too long for sockets; checked before it is used
 OWNER_WAIT_S: Final = 60.0
 """How long a server waits for commands that work on the directory: on a busy machine they take seconds each."""
+PROBED_WITHIN_S: Final = 0.5
+"""Commands take a lock for a moment to see whether it is held, and must not make another start fail."""
 TELL_AFTER_S: Final = 1.0
 LOOK_EVERY_S: Final = 0.05
 OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO

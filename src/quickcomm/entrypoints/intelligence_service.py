@@ -19,7 +19,7 @@ from aiohttp import web
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.link import InstanceStatus
 from quickcomm.entrypoints.administration import Administration, Answer, back_ups
-from quickcomm.entrypoints.data_directory import DataDirectory, InstancePost
+from quickcomm.entrypoints.data_directory import PROBED_WITHIN_S, DataDirectory, InstancePost
 from quickcomm.entrypoints.earlier import Earlier
 from quickcomm.entrypoints.intelligence_settings import IntelligenceServiceSettings
 from quickcomm.entrypoints.probes import probes
@@ -274,7 +274,7 @@ async def serve_intelligence(
     site.create()
     # With a database of its own, several processes may work; in the site's file, one.
     shared = settings.intelligence.database_url is not None
-    with contextlib.nullcontext() if shared else site.own(wait_s=0):
+    with contextlib.nullcontext() if shared else site.own(wait_s=PROBED_WITHIN_S):
         stop = stopped_by_signals()
         pack = load_pack(settings.pack)
         loading = asyncio.gather(

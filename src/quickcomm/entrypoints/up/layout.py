@@ -11,6 +11,7 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from quickcomm.entrypoints.data_directory import (
+    PROBED_WITHIN_S,
     SOCKET_LIMIT,
     DataDirectory,
     DataDirectoryBusyError,
@@ -22,8 +23,6 @@ from quickcomm.entrypoints.data_directory import (
 )
 from quickcomm.kernel.errors import ConfigurationError
 
-PROBED_WITHIN_S: Final = 0.5
-"""Commands take the lock for a moment to see whether it is held."""
 LONGEST_NAME: Final = "intelligence-99.admin.sock"
 
 
