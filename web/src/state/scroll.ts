@@ -10,8 +10,10 @@ interface Place {
 const places = new Map<number, Place>();
 const MAX_PLACES = 100;
 const CARD = "[data-utterance-id]";
-/** Cards out of sight are drawn when they come into it, and then have another height than was assumed. */
-const ATTEMPTS = 8;
+/** Cards out of sight are drawn when they come into it, and then have another height than was assumed: try until it holds. */
+const STEADY = 8;
+const MAX_ATTEMPTS = 120;
+const TAKES_OVER = ["wheel", "touchstart", "pointerdown", "keydown"];
 let current = 0;
 let last = 0;
 
@@ -27,12 +29,19 @@ function cardInSight(): HTMLElement | null {
   return used && inSight(used) ? used : ([...document.querySelectorAll<HTMLElement>(CARD)].find(inSight) ?? null);
 }
 
+/** How far below the top of the window a card is laid out: one that still slides to its place is measured where it will be. */
+function topOf(card: HTMLElement): number {
+  let top = -window.scrollY;
+  for (let at: Element | null = card; at instanceof HTMLElement; at = at.offsetParent) top += at.offsetTop;
+  return top;
+}
+
 function remember(): void {
   const card = cardInSight();
   places.delete(current);
   places.set(current, {
     card: card?.dataset["utteranceId"] ?? null,
-    top: card?.getBoundingClientRect().top ?? 0,
+    top: card ? topOf(card) : 0,
     scrolled: window.scrollY,
   });
   for (const step of places.keys()) {
@@ -41,13 +50,22 @@ function remember(): void {
   }
 }
 
-function restore(place: Place, attempts = ATTEMPTS): void {
-  requestAnimationFrame(() => {
-    const card = place.card === null ? null : document.querySelector(`[data-utterance-id="${CSS.escape(place.card)}"]`);
-    if (card) window.scrollBy(0, card.getBoundingClientRect().top - place.top);
-    else window.scrollTo(0, place.scrolled);
-    if (attempts > 1) restore(place, attempts - 1);
-  });
+function restore(place: Place): void {
+  let attempts = 0;
+  let steady = 0;
+  const stop = new AbortController();
+  for (const kind of TAKES_OVER) window.addEventListener(kind, () => stop.abort(), { passive: true, signal: stop.signal });
+  const attempt = (): void => {
+    if (stop.signal.aborted) return;
+    const before = window.scrollY;
+    const card = place.card === null ? null : document.querySelector<HTMLElement>(`[data-utterance-id="${CSS.escape(place.card)}"]`);
+    window.scrollTo(0, card ? before + topOf(card) - place.top : place.scrolled);
+    attempts += 1;
+    steady = Math.abs(window.scrollY - before) < 1 ? steady + 1 : 0;
+    if (steady < STEADY && attempts < MAX_ATTEMPTS) requestAnimationFrame(attempt);
+    else stop.abort();
+  };
+  requestAnimationFrame(attempt);
 }
 
 /** Call before the view changes, while the one that is left can still be measured. */
