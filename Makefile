@@ -14,6 +14,9 @@ SOURCES := pyproject.toml uv.lock hatch_build.py $(shell find web -path web/node
 # Jaeger from its Go module, once for all checkouts of this user.
 JAEGER := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/quickcomm/jaeger-v1.76.0/jaeger
 
+# Modules are compiled once, not by each of the processes that a test starts.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help install demo picture test test-fast test-units test-long test-up test-services check check-page bench jaeger clean
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
