@@ -148,6 +148,7 @@ class Audio:
             tasks.create_task(self._transcriber.run(), name="audio:stt")
             tasks.create_task(self._manager.checkpoint_forever(), name="audio:checkpoints")
             tasks.create_task(self._manager.sweep_forever(), name="audio:sweep")
+            tasks.create_task(self._manager.flush_forever(), name="audio:flush")
             tasks.create_task(self._socket.check_forever(), name="audio:keys")
             tasks.create_task(self._bus.subscribe(INSIGHTS, GROUP, self._answer), name="audio:insights")
             tasks.create_task(self._store.listen(self._manager.told), name="audio:mail")

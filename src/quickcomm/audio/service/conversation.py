@@ -15,6 +15,7 @@ from quickcomm.audio.service.account import Account
 from quickcomm.audio.service.due import ReceiptsDue
 from quickcomm.audio.service.listener import Listener, Tools
 from quickcomm.audio.service.outlet import Outlet, Recent
+from quickcomm.audio.service.pace import Pace
 from quickcomm.audio.service.traced import trace_published
 from quickcomm.audio.service.utterance import Arrivals, Finished, transcribed
 from quickcomm.audio.service.voice import Voice
@@ -44,7 +45,8 @@ class Conversation:
         self._published: str | None = None
         """The utterance before the next one, where this process has published it."""
         self._outlet: Outlet | None = None
-        self._unanswered = set(stored.unanswered)
+        self._unanswered = dict.fromkeys(stored.unanswered, 0)
+        """Utterances whose insights are not in the log yet: a place in the log behind which they will be."""
         self._due = ReceiptsDue(tools.clock)
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
@@ -55,6 +57,7 @@ class Conversation:
         self._expiring = False
         self._flushed = False
         self._released = False
+        self._pace = Pace(tools.clock)
         self.last_sound = tools.clock.monotonic()
         self.interrupted_since: float | None = None
         settings = tools.settings.segmenter
@@ -120,8 +123,11 @@ class Conversation:
         return self._released
 
     def serves(self, outlet: Outlet) -> bool:
-        """Whether this is the connection that counts: what another one still sends would be heard twice."""
-        return self._outlet is outlet
+        """Whether this is the connection that counts: what another one still sends would be heard twice.
+
+        Nor does one that is being closed: what it still sends it will not see acknowledged.
+        """
+        return self._outlet is outlet and not outlet.closing
 
     def connect(self, last_seq: int, *, resumed: bool) -> Outlet:
         """Take a new connection; one that was there before is told so and closed."""
@@ -173,7 +179,7 @@ class Conversation:
         self._to(Event.AUDIO)
         for voice, part, known in zip(self._voices, samples, self._known(), strict=True):
             voice.track.feed(part[known:] if known else part)
-        await self._came_in()
+        await self._came_in(len(samples[0]))
 
     async def skip(self, samples: int) -> None:
         """Take a declared gap."""
@@ -182,7 +188,7 @@ class Conversation:
         self._to(Event.AUDIO)
         for voice, known in zip(self._voices, self._known(), strict=True):
             voice.track.skip(max(0, samples - known))
-        await self._came_in()
+        await self._came_in(samples)
 
     def end(self) -> None:
         """The client has said everything."""
@@ -197,18 +203,30 @@ class Conversation:
                 voice.track.forget_partial_frame()
             self._finish_input()
 
-    def flush(self) -> None:
-        """Publish speech in hand though no silence followed it (interrupted for too long)."""
+    def flush(self, offset: int) -> None:
+        """The speaker let go of the key after `offset` samples: what is open ends there.
+
+        Raises `InvalidInputError` where too many are announced ahead of the sound.
+        """
+        if self.state in LISTENING:
+            for voice in self._voices:
+                voice.track.flush(offset)
+            self._poke()
+
+    def flush_here(self) -> None:
+        """Publish speech in hand though no silence followed it: nothing more has come for too long."""
         if self._flushed or self._ending:
             return
         self._flushed = True
         for voice in self._voices:
-            if voice.lane is not None and not voice.lane.busy and not voice.track.has_work:
-                self._listener.hear(voice.track, voice.track.flush())
-                voice.track.front_end = self._tools.front_end.export(voice.lane)
-                voice.track.snapshot()
-            else:
-                self._flushed = False
+            if not voice.track.idle or voice.track.has_work:
+                voice.track.flush()
+        self._poke()
+
+    def flush_if_stopped(self) -> None:
+        """A client that is connected and sends nothing more, as a radio does whose key was let go, has said it all."""
+        if self.connected and self._room.is_set() and self._pace.stopped:
+            self.flush_here()
 
     def stop_listening(self, reason: str, after_ms: int) -> None:
         """Drain: take no more, tell the client to come back, finish what is in hand."""
@@ -274,7 +292,7 @@ class Conversation:
 
     def answered(self, event: StoredEvent) -> None:
         """The insights of an utterance are in the log."""
-        self._unanswered.discard(event.utterance_id)
+        self._unanswered.pop(event.utterance_id, None)
         self.publish_event(event)
         self._wake.set()
 
@@ -322,8 +340,9 @@ class Conversation:
         start = self.next_offset
         return [voice.track.received - start for voice in self._voices]
 
-    async def _came_in(self) -> None:
+    async def _came_in(self, samples: int) -> None:
         self._flushed = False
+        self._pace.came(self.format.seconds(samples))
         self.last_sound = self._tools.clock.monotonic()
         self._arrivals.add(self.next_offset, self._tools.clock.now_ns())
         self._poke()
@@ -344,8 +363,6 @@ class Conversation:
         self._ending = True
         for voice in self._voices:
             voice.track.end()
-            if voice.lane is not None and not voice.lane.busy and voice.track.drained:
-                self._listener.hear(voice.track, ())
         self._poke()
         self._wake.set()
 
@@ -354,6 +371,7 @@ class Conversation:
         now = self._tools.clock.now_ns()
         message = transcribed(self, item, self._arrivals, self._tools.transcriber.model, now)
         if message is None:
+            self._voices[item.track.speaker].settled(item.span, speech=False)
             return
         await self._record(message.utterance_id, item)
         storing = self._tools.clock.now_ns()
@@ -367,7 +385,7 @@ class Conversation:
             trace_published(message, batch, (storing, self._tools.clock.now_ns()))
         self._listener.voiced_s = 0.0
         if not self._recent.has(message.utterance_id):  # else another process was so quick with the insights
-            self._unanswered.add(message.utterance_id)
+            self._unanswered[message.utterance_id] = event.seq
         self._due.add(message.utterance_id)
         self.publish_event(event)
         after = FIRST if event.seq == 1 else self._published
@@ -388,7 +406,7 @@ class Conversation:
         """The utterance and the checkpoint that it allows, in one step."""
         voice = self._voices[item.track.speaker]
         before = voice.standing()
-        voice.published(item.span)
+        voice.settled(item.span, speech=True)
         progress = self.account.moved(voice, (other for other in self._listener.pending if other is not item))
         try:
             event = await self._tools.store.publish(progress, message)
@@ -418,11 +436,7 @@ class Conversation:
         state: ConversationState = "expired" if self._expiring else "ended"
         reason = "nobody came back" if self._expiring else None
         async with self.account.storing:
-            # Not before: the end may lie within a frame, and who resumes does so between frames.
-            for voice in self._voices:
-                end = msgspec.structs.replace(voice.checkpoint, offset=voice.track.received, gap=voice.track.gap)
-                voice.move_to(end)
-            progress = self.account.now()
+            progress = self.account.at_end()
             await self._tools.store.change_state(progress, self.change(state, reason))
             self.saved(progress)
             self._to(Event.DONE)
@@ -431,6 +445,7 @@ class Conversation:
         log.info("conversation.ended", conversation_id=self.id, state=state)
 
     async def _wait_for_answers(self) -> None:
+        await self._catch_up()
         try:
             async with asyncio.timeout(self._tools.settings.answer_wait_s):
                 while self._unanswered:
@@ -443,9 +458,12 @@ class Conversation:
 
     async def _catch_up(self) -> None:
         """Read what is in the log and nobody has told of: another process may have written it, and its mail is lost."""
-        while page := await self._tools.store.events(self.site, self.id, self._last_seq):
+        after = min(self._unanswered.values(), default=0)
+        while self._unanswered and (page := await self._tools.store.events(self.site, self.id, after)):
             for event in page:
-                self.answered(event)
+                if wire.is_insights(event.payload):
+                    self.answered(event)
+            after = page[-1].seq
 
     async def _wait_for_receipts(self) -> None:
         """After the end nobody would hear them."""

@@ -78,10 +78,7 @@ class Listener:
         voice = self._voices[track.speaker]
         for event in events:
             self._handle(voice, event)
-        if track.ended and track.drained:
-            for event in track.flush():
-                self._handle(voice, event)
-        elif track.open_start is not None and self._watched():
+        if track.open_start is not None and self._watched():
             voice.maybe_partial(self._tools.transcriber, self._tools.settings, self._tools.clock, self._partial)
         self._news()
 
