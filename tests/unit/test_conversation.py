@@ -227,7 +227,7 @@ async def test_speech_in_hand_is_published_with_its_checkpoint(path: Path, monke
         [(_, start, end)] = await utterances(here)
     async with hall(path) as here:
         again = await here.open()
-        assert again.conversation.next_offset == 16_000
+        assert again.conversation.next_offset == 16_000 - 16_000 % 512
         rest = np.concatenate([speech(1.0), silence(1.0)])
         await feed(again, rest)
         await finish(again)
@@ -281,7 +281,7 @@ async def test_who_stops_sending_has_said_it(path: Path) -> None:
         size = len(speech(0.83))
         assert await utterances(here) == [(0, size * number, size * (number + 1)) for number in range(3)]
         await here.manager.checkpoint()
-        assert talk.acked == talk.next_offset == 3 * size
+        assert 3 * size - 512 < talk.acked <= 3 * size
 
 
 async def test_who_sends_slowly_has_not_stopped(path: Path) -> None:
@@ -324,7 +324,7 @@ async def test_the_end_that_could_not_be_stored_is_stored_later_and_counts_once(
         assert change.ledgers[0].received == len(PHRASE)
     async with hall(path) as here:
         again = await here.open()
-        assert again.conversation.next_offset == len(PHRASE)
+        assert len(PHRASE) - 512 < again.conversation.next_offset <= len(PHRASE)
         await finish(again)
         [change] = await here.store.ledgers("c-1")
         [(_, start, end)] = await utterances(here)
@@ -443,7 +443,7 @@ async def test_who_is_kept_waiting_is_not_cut_off(path: Path) -> None:
         talk = session.conversation
         await feed(session, np.concatenate([PHRASE, PHRASE[:16_000]]))
         async with asyncio.timeout(30):
-            while talk._listener.has_work:  # noqa: ASYNC110 - no event tells of a partial frame
+            while not talk._listener.all_heard:  # noqa: ASYNC110 - no event tells of a partial frame
                 await asyncio.sleep(0)
         much_later = here.clock.monotonic() + here.manager.settings.interrupted_grace_s + 1
         here.manager._sweep(talk, much_later)

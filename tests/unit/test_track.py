@@ -106,34 +106,6 @@ def test_nothing_comes_of_nothing() -> None:
     assert (track.received, track.gap, track.position) == (0, 0, 0)
 
 
-@given(whole=st.integers(0, 5), part=st.integers(0, 255))
-def test_a_partial_frame_is_forgotten(whole: int, part: int) -> None:
-    track = Track(0, RATE_8K, SMALL)
-    track.feed(loud(256 * whole + part))
-    track.forget_partial_frame()
-    assert track.received == 256 * whole
-    work(track)
-    assert track.drained
-    track.forget_partial_frame()
-    assert track.received == 256 * whole
-
-
-@given(before=st.integers(0, 700), lost=st.integers(1, 700), after=st.integers(0, 700))
-def test_a_partial_frame_ends_at_a_gap(before: int, lost: int, after: int) -> None:
-    """What came before a gap is never asked for again: the gap is durable, and frames are counted from its end."""
-    track = Track(0, RATE_8K, SMALL)
-    track.feed(loud(before))
-    track.skip(lost)
-    track.feed(loud(after))
-    track.forget_partial_frame()
-    assert before + lost <= track.received <= before + lost + after
-    assert (track.received - before - lost) % 256 == 0
-    assert track.received + 255 >= before + lost + after
-    track.feed(loud(before + lost + after - track.received))
-    assert track.received == before + lost + after
-    assert track.gap == lost
-
-
 pieces = st.lists(
     st.one_of(
         st.tuples(st.just("loud"), st.integers(1, 4_000)),
@@ -343,9 +315,6 @@ def test_no_checkpoint_passes_what_is_unresolved(drawn: list[tuple[str, int]], u
 def test_a_track_starts_where_its_checkpoint_is() -> None:
     track = Track(0, RATE_8K, SMALL, Checkpoint(offset=2_560, gap=256, origin=2_560))
     assert (track.received, track.gap) == (2_560, 256)
-    track.feed(loud(10))
-    track.forget_partial_frame()
-    assert track.received == 2_560
 
 
 @pytest.mark.parametrize("snapshots", [70, 500])
@@ -359,15 +328,3 @@ def test_snapshots_are_bounded_and_keep_the_ends(snapshots: int) -> None:
     best = track.best_checkpoint(None)
     assert best is not None
     assert best.offset >= 256 * (snapshots - SMALL.preroll - 2)
-
-
-def test_an_end_is_final_for_the_partial_frame_too() -> None:
-    """Who comes back to hear the rest of an ended talk takes nothing of it away."""
-    track = Track(0, AudioFormat(), SegmenterSettings())
-    track.feed(np.zeros(700, np.int16))
-    track.end()
-    track.forget_partial_frame()
-    assert track.received == 700
-    assert len(track.take(1)) == 1
-    track.forget_partial_frame()
-    assert track.received == 700

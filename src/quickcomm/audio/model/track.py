@@ -141,17 +141,6 @@ class Track:
             self._break(0)
         self.ended = True
 
-    def forget_partial_frame(self) -> None:
-        """Drop what does not fill a frame: the client will send it again from `received`."""
-        own = (self.received - self._next_origin) % self._frame
-        if own and not self.ended:
-            tail = self._inbox[-1]
-            assert isinstance(tail, bytearray)  # noqa: S101 - samples came after the last break
-            del tail[-2 * own :]
-            if not tail:
-                self._inbox.pop()
-            self.received -= own
-
     def _break(self, lost: int) -> None:
         self._inbox.append(_Break(lost))
         self._next_origin = self.received

@@ -65,6 +65,7 @@ class Conversation:
             Voice(Track(speaker, stored.format, settings, checkpoint), checkpoint, ledger)
             for speaker, (checkpoint, ledger) in enumerate(zip(stored.checkpoints, stored.ledgers, strict=True))
         ]
+        self._next_offset = self._received()
         self.account = Account(stored, self._voices)
         self._listener = Listener(self, self._voices, tools, self._news, self._note)
         if stored.state in {"ended", "expired"}:
@@ -98,14 +99,13 @@ class Conversation:
 
     @property
     def next_offset(self) -> int:
-        if len(self._voices) == 1:
-            return self._voices[0].track.received
-        return min(voice.track.received for voice in self._voices)
+        """Where the client is, or has to go on: what comes from there."""
+        return self._next_offset
 
     @property
     def acked(self) -> int:
         """Everything before it is durable."""
-        return self.account.acked
+        return self.account.acked if self.finished else self._on_grid(self.account.acked)
 
     @property
     def voiced_s(self) -> float:
@@ -115,7 +115,7 @@ class Conversation:
     @property
     def behind(self) -> bool:
         """Whether something that came is not heard yet, or has no text: then it is we who keep the client waiting."""
-        return bool(self._listener.pending) or self._listener.has_work
+        return bool(self._listener.pending) or not self._listener.all_heard
 
     @property
     def released(self) -> bool:
@@ -143,8 +143,7 @@ class Conversation:
             return self._outlet
         self.interrupted_since = None
         self.last_sound = self._tools.clock.monotonic()
-        for voice in self._voices:
-            voice.track.forget_partial_frame()
+        self._next_offset = self._received()
         return self._outlet
 
     def disconnect(self, outlet: Outlet) -> bool:
@@ -177,8 +176,9 @@ class Conversation:
         if len(samples[0]) > self.format.sample_rate:
             raise InvalidInputError("A message holds at most one second of sound.")
         self._to(Event.AUDIO)
-        for voice, part, known in zip(self._voices, samples, self._known(), strict=True):
-            voice.track.feed(part[known:] if known else part)
+        for voice, part in zip(self._voices, samples, strict=True):
+            known = voice.track.received - self._next_offset
+            voice.track.feed(part[known:] if known > 0 else part)
         await self._came_in(len(samples[0]))
 
     async def skip(self, samples: int) -> None:
@@ -186,8 +186,8 @@ class Conversation:
         if self.state not in LISTENING:
             return
         self._to(Event.AUDIO)
-        for voice, known in zip(self._voices, self._known(), strict=True):
-            voice.track.skip(max(0, samples - known))
+        for voice in self._voices:
+            voice.track.skip(max(0, self._next_offset + samples - voice.track.received))
         await self._came_in(samples)
 
     def end(self) -> None:
@@ -199,12 +199,12 @@ class Conversation:
         """Nobody came back: end with what was received."""
         if not self._ending and not self.finished and self.state is not State.DRAINING:
             self._expiring = True
-            for voice in self._voices:
-                voice.track.forget_partial_frame()
             self._finish_input()
 
     def flush(self, offset: int) -> None:
         """The speaker let go of the key after `offset` samples: what is open ends there.
+
+        What the stream has already got beyond is as it is.
 
         Raises `InvalidInputError` where too many are announced ahead of the sound.
         """
@@ -233,8 +233,6 @@ class Conversation:
         if self.state in FINAL or self.state is State.DRAINING:
             return
         self._to(Event.FINISH)
-        for voice in self._voices:
-            voice.track.forget_partial_frame()
         self._note(wire.reconnect(reason, after_ms))
 
     async def settled(self) -> None:
@@ -333,15 +331,17 @@ class Conversation:
         log.error("conversation.failed", conversation_id=self.id, error=f"{type(error).__name__}: {error}")
         self.hand_back(1011, wire.error("audio.failed", "The sound could not be processed.", retryable=True))
 
-    def _known(self) -> list[int]:
-        """Samples from `next_offset` on that a speaker's stream has already (its checkpoint was the later one)."""
-        if len(self._voices) == 1:
-            return [0]
-        start = self.next_offset
-        return [voice.track.received - start for voice in self._voices]
+    def _received(self) -> int:
+        """Where a client goes on: on the frame grid, though a stream that began anew within a frame has some more."""
+        received = min(voice.track.received for voice in self._voices)
+        return received if self._voices[0].track.ended else self._on_grid(received)
+
+    def _on_grid(self, offset: int) -> int:
+        return offset - offset % self.format.frame
 
     async def _came_in(self, samples: int) -> None:
         self._flushed = False
+        self._next_offset += samples
         self._pace.came(self.format.seconds(samples))
         self.last_sound = self._tools.clock.monotonic()
         self._arrivals.add(self.next_offset, self._tools.clock.now_ns())
@@ -438,8 +438,8 @@ class Conversation:
         async with self.account.storing:
             progress = self.account.at_end()
             await self._tools.store.change_state(progress, self.change(state, reason))
-            self.saved(progress)
             self._to(Event.DONE)
+            self.saved(progress)
         if self._outlet is not None:
             self._outlet.close(1000, wire.ended(self.account.ledgers))
         log.info("conversation.ended", conversation_id=self.id, state=state)

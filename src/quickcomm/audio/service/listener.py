@@ -65,13 +65,8 @@ class Listener:
 
     @property
     def all_heard(self) -> bool:
-        """Whether everything received went through the front end."""
+        """Whether everything received went through the front end, but for less than a frame."""
         return all(voice.heard for voice in self._voices)
-
-    @property
-    def has_work(self) -> bool:
-        """Whether the front end can get on; less than a frame may be left without."""
-        return any(voice.track.has_work or (voice.lane is not None and voice.lane.busy) for voice in self._voices)
 
     def hear(self, track: Track, events: Sequence[TrackEvent]) -> None:
         """From the front end: what happened on a track in this tick."""

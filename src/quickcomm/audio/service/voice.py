@@ -41,8 +41,8 @@ class Voice:
 
     @property
     def heard(self) -> bool:
-        """Whether everything received went through the front end."""
-        return self.track.drained and not (self.lane is not None and self.lane.busy)
+        """Whether everything received went through the front end, but for less than a frame."""
+        return not (self.track.has_work or (self.lane is not None and self.lane.busy))
 
     @property
     def over(self) -> bool:
