@@ -799,3 +799,44 @@ async def test_killed_between_the_last_utterance_and_the_end(
 
 async def no_room(*_: object) -> None:
     raise StorageError("The disk is full.")
+
+
+async def test_a_process_that_holds_much_slows_down_who_is_far_ahead(path: Path) -> None:
+    """But nobody so far that his own utterance could not end."""
+    async with hall(path, settings=AudioSettings(answer_wait_s=0.0, max_unacked_mb=1)) as here:
+        here.engine.go.clear()
+        session = await here.open()
+        going = asyncio.ensure_future(feed(session, np.tile(PHRASE, 20)))
+        async with asyncio.timeout(30):
+            while session.conversation.next_offset < 32 * 16_000:  # noqa: ASYNC110 - it is taken little by little
+                await asyncio.sleep(0)
+        assert here.manager._tools.held.full
+        assert not going.done()
+        assert session.conversation.next_offset < 34 * 16_000
+        here.engine.go.set()
+        await going
+        assert len(spans(await finish(session))) == 20
+    assert here.manager._tools.held.total == 0
+
+
+async def test_while_the_store_is_away_nobody_runs_out_of_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could come back in that time."""
+    clock = FakeClock()
+    async with hall(path, clock=clock) as here:
+        session = await here.open()
+        await here.manager.dropped(session)
+        expire = here.store.expire
+
+        async def away(before_ns: int, now_ns: int, keep: frozenset[tuple[str, str]]) -> int:
+            raise StorageError(f"away: {before_ns} {now_ns} {keep}")
+
+        monkeypatch.setattr(here.store, "expire", away)
+        clock.advance(here.manager.settings.idle_limit_s + 60)
+        await here.manager.sweep()
+        monkeypatch.setattr(here.store, "expire", expire)
+        clock.advance(here.manager.settings.idle_limit_s - 1)
+        await here.manager.sweep()
+        assert not session.conversation._expiring
+        clock.advance(2)
+        await here.manager.sweep()
+        assert session.conversation._expiring

@@ -27,6 +27,9 @@ from quickcomm.kernel.errors import InvalidInputError, QuickCommError
 from quickcomm.kernel.telemetry import tracing
 
 RETRY_S: Final = 1.0
+SAMPLE_BYTES: Final = 2
+LEAST_S: Final = 30
+"""What each client may be ahead however much the process holds: enough for the longest utterance to come to its end."""
 log = structlog.get_logger(__name__)
 
 
@@ -38,6 +41,8 @@ class Conversation:
         self.format = stored.format
         self.token_digest = token_digest
         self._window = stored.format.sample_rate * tools.settings.max_unacked_ms // 1000
+        self._least = stored.format.sample_rate * LEAST_S
+        self._held = 0
         self.state = State.CONNECTING
         self._tools = tools
         self._recent = Recent()
@@ -158,6 +163,11 @@ class Conversation:
         self._room.set()
         return True
 
+    def wait_anew(self) -> None:
+        """Nobody can come back now, as the store is away: that time does not count as the client's."""
+        if self.interrupted_since is not None:
+            self.interrupted_since = self._tools.clock.monotonic()
+
     async def events_after(self, seq: int) -> list[StoredEvent]:
         if seq >= self._last_seq:
             return []
@@ -276,6 +286,7 @@ class Conversation:
         """That progress is durable: tell the client."""
         self.account.saved(progress)
         self._arrivals.forget(self.acked)
+        self._count_held()
         if self._outlet is not None:
             self._outlet.ack(self.acked)
         if not self._window_full():
@@ -342,6 +353,7 @@ class Conversation:
     async def _came_in(self, samples: int) -> None:
         self._flushed = False
         self._next_offset += samples
+        self._count_held()
         self._pace.came(self.format.seconds(samples))
         self.last_sound = self._tools.clock.monotonic()
         self._arrivals.add(self.next_offset, self._tools.clock.now_ns())
@@ -350,13 +362,19 @@ class Conversation:
             self._room.clear()
             await self._room.wait()
 
+    def _count_held(self) -> None:
+        held = 0 if self._released else (self._next_offset - self.acked) * len(self._voices) * SAMPLE_BYTES
+        self._tools.held.total += held - self._held
+        self._held = held
+
     def _poke(self) -> None:
         for voice in self._voices:
             if voice.lane is not None:
                 self._tools.front_end.poke(voice.lane)
 
     def _window_full(self) -> bool:
-        return self.connected and self.next_offset - self.acked >= self._window
+        ahead = self.next_offset - self.acked
+        return self.connected and ahead >= (self._least if self._tools.held.full else self._window)
 
     def _finish_input(self) -> None:
         self._to(Event.FINISH)
@@ -485,6 +503,9 @@ class Conversation:
         )
 
     def release(self) -> None:
+        """Give back what the process keeps for it."""
+        self._released = True
+        self._count_held()
         for voice in self._voices:
             voice.take_back()
             if voice.lane is not None:

@@ -23,6 +23,17 @@ from quickcomm.kernel.clock import Clock
 NS: Final = 1_000_000_000
 
 
+class Held(msgspec.Struct):
+    """Bytes of sound that a process holds until they are acknowledged. Above `most` clients are slowed down."""
+
+    most: int
+    total: int = 0
+
+    @property
+    def full(self) -> bool:
+        return self.total >= self.most
+
+
 class Tools(msgspec.Struct, frozen=True, kw_only=True):
     """What every conversation of a process shares."""
 
@@ -33,6 +44,7 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     transcriber: Transcriber
     captions: Captions
     recorder: Recorder | None
+    held: Held
 
 
 class Listener:

@@ -189,16 +189,24 @@ class Manager:
         """Grace and idle limits."""
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
-            now = self._tools.clock.monotonic()
-            for conversation in self.conversations:
-                self._sweep(conversation, now)
-            before = self._tools.clock.now_ns() - int(self.settings.idle_limit_s * NS)
-            try:
-                await self._tools.store.expire(before, self._tools.clock.now_ns(), frozenset(self._live))
-                if self._tools.store.shared:
-                    await self.look_for_owners()
-            except QuickCommError as error:
-                log.warning("sweep.failed", error=str(error))
+            await self.sweep()
+
+    async def sweep(self) -> None:
+        """Look at all once."""
+        before = self._tools.clock.now_ns() - int(self.settings.idle_limit_s * NS)
+        there = True
+        try:
+            await self._tools.store.expire(before, self._tools.clock.now_ns(), frozenset(self._live))
+            if self._tools.store.shared:
+                await self.look_for_owners()
+        except QuickCommError as error:
+            there = False
+            log.warning("sweep.failed", error=str(error))
+        now = self._tools.clock.monotonic()
+        for conversation in self.conversations:
+            if not there:
+                conversation.wait_anew()
+            self._sweep(conversation, now)
 
     async def look_for_owners(self) -> None:
         """Let go of what another process has taken over; of what moves, storing it tells that."""
