@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from tests.support.server import Server
 from tests.support.talk import RATE, Pcm, shift_talk
-from tests.support.wire import Json, Wire, connected, new_id, spans
+from tests.support.wire import Json, connected, new_id, spans
 
 CUTS_S = ((2.1, 5.4), (7.6, 9.7), (29.1, 31.2))
 """Where people speak in the shift; a key that is held just so long cuts them hard at both ends."""
@@ -29,17 +29,13 @@ def one_each(events: Sequence[Json], parts: Sequence[Pcm]) -> None:
         assert before <= start < end <= behind
 
 
-async def key(wire: Wire, part: Pcm) -> None:
-    await wire.send(part.tobytes(), 2 * RATE // 50)
-
-
 async def test_nothing_is_sent_between_transmissions(server: Server) -> None:
     """Each is told though no silence follows it, before the next one begins; the connection stays."""
     parts = transmissions()
     async with connected(server.url, server.key(), new_id("ptt")) as wire:
         await wire.until("ready")
         for number, part in enumerate(parts, start=1):
-            await key(wire, part)
+            await wire.send(part.tobytes(), 2 * RATE // 50)
             while len(wire.of("utterance")) < number:
                 assert await wire.hear() is not None
         ended = await wire.end()

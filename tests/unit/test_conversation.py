@@ -271,7 +271,7 @@ async def test_who_stops_sending_has_said_it(path: Path) -> None:
             before = len(await utterances(here))
             await feed(session, speech(0.83))
             await here.heard(session)
-            clock.advance(0.9)
+            clock.advance(0.83 + 0.9)
             talk.flush_if_stopped()
             await here.heard(session)
             assert len(await utterances(here)) == before
@@ -840,3 +840,15 @@ async def test_while_the_store_is_away_nobody_runs_out_of_time(path: Path, monke
         clock.advance(2)
         await here.manager.sweep()
         assert session.conversation._expiring
+
+
+async def test_who_sends_faster_than_people_speak_may_pause(path: Path) -> None:
+    clock = FakeClock()
+    async with hall(path, clock=clock) as here:
+        session = await here.open()
+        await feed(session, speech(6.0))
+        await here.heard(session)
+        clock.advance(6.5)
+        session.conversation.flush_if_stopped()
+        await feed(session, speech(1.0))
+        assert [start for _, start, _ in spans(await finish(session))] == [0]

@@ -6,7 +6,7 @@ from quickcomm.kernel.clock import Clock
 
 STOPPED_AFTER_S: Final = 1.0
 SLOWEST: Final = 0.8
-"""Sound a second that is still live; who sends more slowly pauses all the time."""
+"""Seconds of sound a second that are still live."""
 
 
 class Pace:
@@ -28,6 +28,10 @@ class Pace:
 
     @property
     def stopped(self) -> bool:
-        """Whether the next message is overdue by a second, by one who sends no more slowly than people speak."""
+        """Whether the next message is overdue by a second, from one who sends as people speak.
+
+        One who was faster may be silent for as long as his sound lasts. One who is slower pauses all the time.
+        """
         slow = self._came - self._began > self._sound_s / SLOWEST + STOPPED_AFTER_S
-        return not slow and self._clock.monotonic() - self._came >= STOPPED_AFTER_S + self._last_s
+        due = max(self._came + self._last_s, self._began + self._sound_s)
+        return not slow and self._clock.monotonic() >= due + STOPPED_AFTER_S
