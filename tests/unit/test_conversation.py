@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+import sqlalchemy as sa
 from structlog.testing import capture_logs
 from tests.support.hearing import TOKEN, Hall, ScriptedEngine, hall, request, said, silence, speech
 
@@ -24,7 +25,9 @@ from quickcomm.audio.ports import (
     Transcript,
 )
 from quickcomm.audio.service.manager import Session
+from quickcomm.contracts.conversations import ConversationChanged
 from quickcomm.contracts.transcripts import UtteranceTranscribed
+from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.errors import BusyError
 from quickcomm.kernel.storage import StorageError
 
@@ -600,3 +603,63 @@ async def test_killed_between_the_last_utterance_and_the_end(
 
 async def no_room(*_: object) -> None:
     raise StorageError("The disk is full.")
+
+
+async def in_real_time(session: Session, samples: Int16, clock: FakeClock) -> None:
+    for start in range(0, len(samples), 1_600):
+        clock.advance(0.1)
+        await session.conversation.feed(samples[start : start + 1_600].tobytes())
+
+
+async def test_sound_that_was_held_up_keeps_its_time_also_after_a_restart(path: Path) -> None:
+    """Said at 40.5 s, while no server could be reached; it comes at 130 s, to another process."""
+    clock = FakeClock(pauses=0)
+    began = clock.now_ns()
+    async with hall(path, clock=clock) as here:
+        session = await here.open()
+        await in_real_time(session, silence(40), clock)
+        await here.heard(session)
+        await here.manager.checkpoint()
+        at = session.conversation.acked
+        assert at > 30 * 16_000
+    clock.advance(90)
+    async with hall(path, clock=clock) as here:
+        await here.store.adopt()
+        again = await here.open()
+        await feed(again, np.concatenate([silence(40)[at:], PHRASE]))
+        await here.heard(again)
+        [message] = here.captions.shown
+    assert (message.spoken_at_ns - began) / 1e9 == pytest.approx(40.5, abs=0.5)
+    assert (message.speech_ended_ns - began) / 1e9 == pytest.approx(41.3, abs=0.5)
+    assert message.late_ms == pytest.approx(90_000 - 2_000, abs=1_500)
+    assert message.latency.endpoint is not None
+    assert message.latency.endpoint < 1_000
+
+
+async def test_a_client_says_when_its_sound_was_captured(path: Path) -> None:
+    clock = FakeClock(pauses=0)
+    async with hall(path, clock=clock) as here:
+        session = await here.open()
+        assert session.ready["now_ms"] == clock.now_ns() // 1_000_000
+        captured = clock.now_ns() - 80 * 10**9
+        session.conversation.captured(0, captured)
+        await feed(session, PHRASE)
+        await here.heard(session)
+        [message] = here.captions.shown
+    assert (message.spoken_at_ns - captured) / 1e9 == pytest.approx(0.5, abs=0.3)
+
+
+async def test_a_new_conversation_tells_which_one_it_continues(path: Path) -> None:
+    told: list[ConversationChanged] = []
+    async with hall(path) as here:
+        first = msgspec.structs.replace(request("c-2"), continues="c-1")
+        await here.manager.open(first, 0)
+        await here.manager.open(first, 0)
+        told = [msgspec.json.decode(text, type=ConversationChanged) for text in await published(here)]
+    assert [change.continues for change in told] == ["c-1", None]
+
+
+async def published(here: Hall) -> list[bytes]:
+    """What was told of conversations on the bus."""
+    rows = sa.text("SELECT payload FROM bus_messages WHERE stream LIKE 'conversations%' ORDER BY id")
+    return await here.database.read(lambda connection: list(connection.execute(rows).scalars()))

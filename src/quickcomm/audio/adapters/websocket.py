@@ -26,6 +26,7 @@ MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
 """Far above the second of sound that is allowed, so that who sends too much is told why; beyond, it is just closed."""
 MAX_TEXT: Final = 4_096
 MAX_SKIP: Final = 10**12
+NS_PER_MS: Final = 1_000_000
 RETRY_AFTER_S: Final = "2"
 ASK_AGAIN_S: Final = 2.0
 DEFAULT_CHANNEL: Final = "main"
@@ -47,8 +48,10 @@ Authenticate = Callable[[web.Request], Awaitable[Caller]]
 
 
 class _Control(msgspec.Struct, frozen=True, kw_only=True):
-    type: Literal["skip", "end"]
+    type: Literal["skip", "end", "captured"]
     samples: int = 0
+    offset: int = 0
+    at_ms: int = 0
 
 
 class _ClientError(QuickCommError):
@@ -199,6 +202,8 @@ class AudioSocket:
             control = _parse_control(message.data)
             if control.type == "end":
                 conversation.end()
+            elif control.type == "captured":
+                conversation.captured(control.offset, control.at_ms * NS_PER_MS)
             else:
                 await conversation.skip(control.samples)
 
@@ -226,6 +231,7 @@ def _parse(request: web.Request, caller: Caller) -> tuple[OpenRequest, int]:
             query.get("encoding", "linear16"), query.get("sample_rate", "16000"), query.get("channels", "1")
         ),
         token=query.get("resume_token") or None,
+        continues=parse_conversation_id(continues) if (continues := query.get("continues")) else None,
     )
     return wanted, int(after)
 
@@ -236,7 +242,10 @@ def _parse_control(text: str) -> _Control:
     try:
         control = _control.decode(text)
     except msgspec.ValidationError as error:
-        detail = f'{error}. Known: {{"type":"skip","samples":N}} and {{"type":"end"}}; sound goes in binary messages.'
+        detail = (
+            f'{error}. Known: {{"type":"skip","samples":N}}, {{"type":"captured","offset":N,"at_ms":T}} and'
+            ' {"type":"end"}; sound goes in binary messages.'
+        )
         raise _ClientError(WSCloseCode.UNSUPPORTED_DATA, "audio.unknown_message", detail) from error
     except MALFORMED as error:
         detail = "A text message must be JSON; sound goes in binary messages."

@@ -26,6 +26,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """No utterance starts before this sample (end of a gap)."""
     gap: int = 0
     """Declared-gap samples before `offset`."""
+    origin_ns: int = 0
+    """When sample 0 was said, of the first speaker, where sound comes without pauses; 0: not known."""
     segmenter: SegmenterState = msgspec.field(default_factory=SegmenterState)
     front_end: FrontEndState | None = None
 

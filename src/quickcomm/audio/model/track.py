@@ -67,6 +67,8 @@ class Track:
         self.received = at.offset
         """Samples accepted so far, gaps included."""
         self.gap = at.gap
+        self.origin_ns = at.origin_ns
+        """Goes into checkpoints, see there."""
         self.ended = False
         self._gap_end = at.start_floor
         self._segmenter = Segmenter(settings, _copy(at.segmenter))
@@ -285,6 +287,7 @@ class Track:
             offset=position * self._frame,
             start_floor=self._start_floor,
             gap=self._processed_gap,
+            origin_ns=self.origin_ns,
             segmenter=state,
             front_end=self.front_end,
         )

@@ -111,6 +111,12 @@ def latency_of(record: UtteranceRecord) -> Latency:
     return Latency(**stages)
 
 
+def own_latency(record: UtteranceRecord) -> Latency:
+    """The receipt without the time before the sound arrived: what the site itself took, to hold against its budgets."""
+    latency, late = latency_of(record), record.heard.late_ms if record.heard else 0.0
+    return latency if latency.total is None else _replace(latency, total=max(0.0, latency.total - late))
+
+
 def wanted_tasks(heard: UtteranceTranscribed, found: InsightsFound) -> dict[str, TaskRecord]:
     """The tasks that an utterance opens, as untouched."""
     tasks = {}
