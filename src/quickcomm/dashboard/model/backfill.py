@@ -55,6 +55,7 @@ def conversation_with(own: ConversationRecord, earlier: ConversationRecord, utte
         speakers=newer.speakers if newer.at_ns else max(own.speakers, earlier.speakers),
         utterances=utterances,
         last_spoken_ns=max(own.last_spoken_ns, earlier.last_spoken_ns),
+        continues=newer.continues or own.continues or earlier.continues,
         summary=told.summary,
         summary_source=told.summary_source,
         summary_revision=told.summary_revision,

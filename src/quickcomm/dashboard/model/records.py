@@ -48,6 +48,10 @@ class ConversationRecord(msgspec.Struct, frozen=True, kw_only=True):
     summary_source: Source = "local"
     summary_revision: int = 0
     summary_ns: int = 0
+    continues: str | None = None
+    """The conversation before it of the same source."""
+    away_ns: int | None = None
+    """Since when its client is away; of one that expired, since when it was."""
     change: int = 0
 
 
