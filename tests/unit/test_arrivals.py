@@ -16,10 +16,11 @@ PIECE_S: Final = 0.1
 class Stream:
     """Sound that arrives in pieces of 100 ms. Times are seconds since the conversation began."""
 
-    def __init__(self, origin_s: float | None = None) -> None:
-        self.now = 0.0
-        self.received = 0.0
-        self.arrivals = Arrivals(RATE, BEGAN, 0 if origin_s is None else BEGAN + round(origin_s * NS))
+    def __init__(self, now: float = 0.0, received: float = 0.0, origin_s: float | None = None) -> None:
+        self.now = now
+        self.received = received
+        origin_ns = 0 if origin_s is None else BEGAN + round(origin_s * NS)
+        self.arrivals = Arrivals(RATE, BEGAN + round(now * NS), round(received * RATE), origin_ns)
 
     def comes(self, seconds: float, speed: float = 1.0) -> None:
         for _ in range(round(seconds / PIECE_S)):
@@ -66,11 +67,22 @@ def test_that_survives_a_restart() -> None:
     before.comes(60)
     origin_s = (before.arrivals.steady_origin - BEGAN) / NS
     assert origin_s == pytest.approx(0, abs=0.01)
-    after = Stream(origin_s)
-    after.now, after.received = 150.0, 60.0
+    after = Stream(150.0, 60.0, origin_s)
     after.comes(20, speed=10)
     assert after.arrivals.steady_origin == before.arrivals.steady_origin
     assert after.said(70) == pytest.approx(70, abs=0.5)
+
+
+def test_another_process_that_knows_nothing_of_the_stream_dates_it_by_its_arrival_and_the_next_burst_well() -> None:
+    stream = Stream(1_000.0, 400.0)
+    stream.comes(10, speed=100)
+    assert stream.said(405) == stream.came(405)
+    stream.comes(40)
+    assert stream.said(430) == stream.came(430)
+    stream.now += 40
+    stream.comes(40, speed=200)
+    stream.comes(1)
+    assert stream.said(460) == pytest.approx(1_000.1 + 50, abs=0.5)
 
 
 def test_the_clock_of_a_sound_card_may_go_slow() -> None:

@@ -35,18 +35,21 @@ class _Stall(msgspec.Struct):
 
 
 class Arrivals:
-    """Bounded, the oldest go first. `origin_ns`: of a steady stream that another process has heard before, else 0."""
+    """Bounded, the oldest go first.
 
-    def __init__(self, rate: int, now_ns: int, origin_ns: int = 0) -> None:
+    `received`: samples that are here already. `origin_ns`: of a steady stream that another process has heard, else 0.
+    """
+
+    def __init__(self, rate: int, now_ns: int, received: int = 0, origin_ns: int = 0) -> None:
         self._rate = rate
         self._offsets: deque[int] = deque(maxlen=MAX_ARRIVALS)
         self._times: deque[int] = deque(maxlen=MAX_ARRIVALS)
         self._starts: list[int] = []
         self._origins: list[int] = []
-        self._received = 0
+        self._received = received
         self._told: int | None = None
-        self._least = origin_ns or now_ns
-        """No live sound has an earlier origin. What has is a recording that comes faster than it was spoken."""
+        self._least = origin_ns or now_ns - self._ns(received)
+        """No live sound has an earlier origin. What has is taken for a recording, until it comes in real time."""
         self._base = origin_ns
         self._base_since = now_ns - STEADY_NS if origin_ns else now_ns
         self._lowest, self._period_ns = self._base, self._base_since
@@ -134,6 +137,8 @@ class Arrivals:
             self._base, self._lowest = min(self._base, origin), min(self._lowest, origin)
             if now_ns - self._period_ns >= STEADY_NS:  # the clock of a sound card goes its own way
                 self._base, self._lowest, self._period_ns = self._lowest, origin, now_ns
+            if now_ns - self._base_since >= STEADY_NS:
+                self._least = min(self._least, self._base)
         elif stall is not None:
             stall.lowest = min(stall.lowest, origin)
             if now_ns - stall.began_ns > SETTLED_NS:

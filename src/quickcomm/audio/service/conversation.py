@@ -51,8 +51,6 @@ class Conversation:
         self._settled = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        origin_ns = stored.checkpoints[0].origin_ns
-        self._arrivals = Arrivals(stored.format.sample_rate, tools.clock.now_ns(), origin_ns)
         self._ending = False
         self._expiring = False
         self._flushed = False
@@ -64,6 +62,8 @@ class Conversation:
             Voice(Track(speaker, stored.format, settings, checkpoint), checkpoint, ledger)
             for speaker, (checkpoint, ledger) in enumerate(zip(stored.checkpoints, stored.ledgers, strict=True))
         ]
+        origin_ns = stored.checkpoints[0].origin_ns
+        self._arrivals = Arrivals(stored.format.sample_rate, tools.clock.now_ns(), self.next_offset, origin_ns)
         self.account = Account(stored, self._voices)
         self._listener = Listener(self, self._voices, tools, self._news, self._note)
         if stored.state in {"ended", "expired"}:
