@@ -7,7 +7,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-import sqlalchemy as sa
 from structlog.testing import capture_logs
 from tests.support.hearing import TOKEN, Hall, ScriptedEngine, hall, request, said, silence, speech
 
@@ -25,7 +24,6 @@ from quickcomm.audio.ports import (
     Transcript,
 )
 from quickcomm.audio.service.manager import Session
-from quickcomm.contracts.conversations import ConversationChanged
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.errors import BusyError
@@ -647,19 +645,3 @@ async def test_a_client_says_when_its_sound_was_captured(path: Path) -> None:
         await here.heard(session)
         [message] = here.captions.shown
     assert (message.spoken_at_ns - captured) / 1e9 == pytest.approx(0.5, abs=0.3)
-
-
-async def test_a_new_conversation_tells_which_one_it_continues(path: Path) -> None:
-    told: list[ConversationChanged] = []
-    async with hall(path) as here:
-        first = msgspec.structs.replace(request("c-2"), continues="c-1")
-        await here.manager.open(first, 0)
-        await here.manager.open(first, 0)
-        told = [msgspec.json.decode(text, type=ConversationChanged) for text in await published(here)]
-    assert [change.continues for change in told] == ["c-1", None]
-
-
-async def published(here: Hall) -> list[bytes]:
-    """What was told of conversations on the bus."""
-    rows = sa.text("SELECT payload FROM bus_messages WHERE stream LIKE 'conversations%' ORDER BY id")
-    return await here.database.read(lambda connection: list(connection.execute(rows).scalars()))

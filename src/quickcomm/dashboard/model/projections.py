@@ -44,8 +44,12 @@ def with_change(record: ConversationRecord | None, message: ConversationChanged)
             started_ns=message.at_ns,
         )
     started = min(record.started_ns, message.at_ns)
-    if message.continues is not None and record.continues is None:
-        record = _replace(record, continues=message.continues)
+    record = _replace(
+        record,
+        continues=record.continues or message.continues,
+        interrupted_ns=max(record.interrupted_ns, message.at_ns if message.state == "interrupted" else 0),
+        live_ns=max(record.live_ns, message.at_ns if message.state == "live" else 0),
+    )
     if (message.at_ns, RANK[message.state]) <= (record.at_ns, RANK[record.state]):
         return record if started == record.started_ns else _replace(record, started_ns=started)
     return _replace(
@@ -58,14 +62,7 @@ def with_change(record: ConversationRecord | None, message: ConversationChanged)
         ended_ns=message.at_ns if message.state in ("ended", "expired") else None,
         at_ns=message.at_ns,
         ledgers=message.ledgers,
-        away_ns=_away(record, message),
     )
-
-
-def _away(record: ConversationRecord, message: ConversationChanged) -> int | None:
-    if message.state == "interrupted":
-        return message.at_ns if record.away_ns is None else record.away_ns
-    return record.away_ns if message.state == "expired" else None
 
 
 def with_utterance(record: ConversationRecord | None, message: UtteranceTranscribed) -> ConversationRecord:

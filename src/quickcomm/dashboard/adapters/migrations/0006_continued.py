@@ -1,4 +1,4 @@
-"""Which conversation another one goes on with, and since when the client of a conversation is away."""
+"""Which conversation another one goes on with, and when the client of a conversation went and came."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,4 +11,5 @@ down_revision = "dashboard_0005"
 
 def upgrade() -> None:
     op.add_column("dashboard_conversations", sa.Column("continues", text(128)))
-    op.add_column("dashboard_conversations", sa.Column("away_ns", sa.BigInteger))
+    for name in ("interrupted_ns", "live_ns"):
+        op.add_column("dashboard_conversations", sa.Column(name, sa.BigInteger, nullable=False, server_default="0"))
