@@ -232,6 +232,14 @@ async def test_a_new_conversation(site: Site) -> None:
     assert await states(site) == ["live"]
 
 
+async def test_a_conversation_that_goes_on_with_another_tells_so_once(site: Site) -> None:
+    wanted = msgspec.structs.replace(request(), continues="c-before")
+    await site.store.open(wanted, TOKEN)
+    await site.store.open(wanted, TOKEN)
+    told = [msgspec.json.decode(payload, type=ConversationChanged) for payload in await site.told(CONVERSATIONS)]
+    assert [change.continues for change in told] == ["c-before", None]
+
+
 async def test_resuming_gives_back_everything_under_a_new_epoch(
     open_site: Callable[[], AbstractAsyncContextManager[Site]],
 ) -> None:

@@ -56,8 +56,21 @@ class Proxy:
         self._watch = watch
         self.links: list[Link] = []
         self.url = ""
+        self._away = False
+
+    def cut(self) -> None:
+        """No network: connections break, and no new ones are made until `mend`."""
+        self._away = True
+        for link in self.links:
+            link.reset()
+
+    def mend(self) -> None:
+        self._away = False
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._away:
+            writer.transport.abort()
+            return
         try:
             from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
         except OSError:

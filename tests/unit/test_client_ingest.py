@@ -5,17 +5,22 @@ import json
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 import pytest
-from tests.support.scripted import INSIGHT, Line, scripted, utterance
+from tests.support.scripted import INSIGHT, Line, Refuse, scripted, utterance
 from tests.support.sounds import tone, write
 
+from quickcomm.client import ingest as ingest_module
+from quickcomm.client.formats import AudioFormat
 from quickcomm.client.ingest import Ingest, IngestOptions, conversation_name, ingest
-from quickcomm.client.options import socket_url
+from quickcomm.client.options import Patience, socket_url
+from quickcomm.client.sources import StdinSource
+from quickcomm.contracts.conversations import Ledger
 from quickcomm.entrypoints import cli_ingest
 from quickcomm.kernel.errors import InvalidInputError
 
@@ -90,6 +95,42 @@ async def test_a_receipt_is_not_waited_for_for_ever(tmp_path: Path) -> None:
         hasty = msgspec.structs.replace(options(server.url, path), receipt_wait_s=0.01)
         result = await ingest(hasty, report=lambda _: reported.set(), progress=lambda _: None)
     assert result.ok
+
+
+async def test_a_pipe_in_real_time_outlives_its_conversation_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def first(line: Line) -> None:
+        await line.ready()
+        await line.audio(3_200)
+        line.cut()
+
+    async def too_late(line: Line) -> None:
+        await line.ready(next_offset=800)
+        await line.ended(received=800, silence=800)
+
+    async def another(line: Line) -> None:
+        assert line.request.query["continues"].startswith("stdin-")
+        await line.ready()
+        await line.audio(1_600)
+        os.close(writing)
+        await line.until_end()
+        await line.ended(received=800, silence=800)
+
+    reading, writing = os.pipe()
+    os.write(writing, tone(8_000)[:1_600].tobytes())
+    told = Told()
+    monkeypatch.setattr(ingest_module, "StdinSource", partial(StdinSource, descriptor=reading))
+    async with scripted(first, Refuse(503), too_late, another) as server:
+        raw = AudioFormat(sample_rate=8_000)
+        given = IngestOptions(url=server.url, key="K", files=("-",), raw=raw, patience=Patience(give_up_after=0.0))
+        result = await ingest(given, **told.both)
+    os.close(reading)
+    assert result.ok
+    assert result.conversations[0].ledger == Ledger(received=1_600, silence=1_600)
+    lines = "\n".join(told.progress)
+    assert "No connection since" in lines
+    assert "keeping the last 10 min of sound" in lines
+    assert "the server ended stdin-" in lines
+    assert "going on as stdin-" in lines
 
 
 async def test_a_ledger_that_does_not_balance_is_a_failure(tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ async def test_standard_input_is_read_from_a_pipe_and_from_a_file(tmp_path: Path
     said = bytes(range(256)) * 300
     os.write(writing, said[:50_000])
     source = StdinSource(AudioFormat(), descriptor=reading)
+    assert source.live
     chunks = source.chunks()
     heard = b""
     while len(heard) < 50_000:
@@ -104,7 +105,27 @@ async def test_standard_input_is_read_from_a_pipe_and_from_a_file(tmp_path: Path
     (tmp_path / "raw").write_bytes(said)
     with (tmp_path / "raw").open("rb") as file:
         raw = StdinSource(AudioFormat(), descriptor=file.fileno())
+        assert not raw.live
         assert b"".join([chunk async for chunk in raw.chunks() if isinstance(chunk, bytes)]) == said
+
+
+async def test_a_pipe_that_gives_sound_faster_than_it_is_spoken_is_no_live_one() -> None:
+    reading, writing = os.pipe()
+    clock = FakeClock()
+    source = StdinSource(AudioFormat(sample_rate=8_000), descriptor=reading, clock=clock)
+    chunks, live = source.chunks(), []
+    for _ in range(12):
+        os.write(writing, bytes(16_000))
+        await anext(chunks)
+        live.append(source.live)
+    assert live == [True] * 10 + [False] * 2
+    clock.advance(3_600)
+    os.write(writing, bytes(16_000))
+    await anext(chunks)
+    assert not source.live
+    os.close(writing)
+    assert [chunk async for chunk in chunks] == []
+    os.close(reading)
 
 
 async def test_pacing_lets_time_pass_as_if_it_were_spoken_now() -> None:

@@ -16,7 +16,17 @@ from quickcomm.client.errors import (
     UnauthorizedError,
     UnreachableError,
 )
-from quickcomm.client.events import Disconnected, Ended, Event, Insights, Partial, Unknown, Utterance
+from quickcomm.client.events import (
+    Continued,
+    Disconnected,
+    Ended,
+    Event,
+    Forgotten,
+    Insights,
+    Partial,
+    Unknown,
+    Utterance,
+)
 from quickcomm.client.formats import AudioFormat
 from quickcomm.client.options import Patience, StreamOptions
 from quickcomm.client.sources import Missing, PcmSource
@@ -345,23 +355,25 @@ async def test_a_conversation_that_ended_long_ago_replays_and_ends() -> None:
     assert not client.delivered
 
 
-async def test_a_live_source_that_waits_too_long_becomes_a_gap() -> None:
-    heard: asyncio.Future[tuple[bytes, object]] = asyncio.get_running_loop().create_future()
+async def test_the_oldest_sound_of_a_live_source_makes_room_and_becomes_a_gap() -> None:
+    heard: asyncio.Future[tuple[object, bytes]] = asyncio.get_running_loop().create_future()
 
     async def part(line: Line) -> None:
         await line.ready()
-        audio = await line.audio(32_000)
+        gap = await line.hear()
         await line.say("ack", offset=16_000)
-        heard.set_result((audio, await line.hear()))
+        heard.set_result((gap, await line.audio(32_000)))
         assert await line.until_end() == b""
-        await line.ended()
+        await line.ended(received=32_000, silence=16_000, gap=16_000)
 
     chunks = [bytes([n]) * 1_600 for n in range(40)]  # 4 s, and 2 s fit
     async with scripted(part) as server:
-        await all_events(client_for(server, Naps(), *chunks, live=True, memory_ms=2_000))
-    audio, gap = await heard
-    assert audio == b"".join(chunks[:20])
+        client = client_for(server, Naps(), *chunks, live=True, memory_ms=2_000)
+        await all_events(client)
+    gap, audio = await heard
     assert gap == {"type": "skip", "samples": 16_000}
+    assert audio == b"".join(chunks[20:])
+    assert client.lost == 16_000
 
 
 async def test_errors_of_the_caller_are_not_wrapped() -> None:
@@ -384,3 +396,175 @@ async def test_errors_of_the_caller_are_not_wrapped() -> None:
 def test_options_that_the_server_would_refuse_are_refused_at_once(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidInputError):
         StreamOptions(**{"url": "http://x", "key": "K", "conversation_id": "c", **wrong})
+
+
+async def endless(*chunks: bytes | Missing) -> AsyncIterator[bytes | Missing]:
+    for chunk in chunks:
+        yield chunk
+    await asyncio.Event().wait()
+
+
+def live_client(server: ScriptedServer, naps: Naps, *chunks: bytes | Missing, **options: Any) -> AudioClient:
+    stream = StreamOptions(**{"url": server.url, "key": "K", "conversation_id": "radio-7", **options})
+    pcm = PcmSource(FORMAT, endless(*(chunks or (AUDIO,))), live=True)
+    return AudioClient(stream, pcm, clock=naps.clock, sleep=naps, chance=lambda: 0.0)
+
+
+async def played(server: ScriptedServer, client: AudioClient) -> list[Event]:
+    """The events of a live client until the script is over."""
+    heard: list[Event] = []
+    async with asyncio.timeout(20), client.stream() as events:
+        async for event in events:
+            heard.append(event)
+            if server.played.is_set() and isinstance(event, Disconnected):
+                break
+    return heard
+
+
+async def test_a_live_source_goes_on_in_another_conversation_where_the_server_ended_it() -> None:
+    async def first(line: Line) -> None:
+        await line.ready()
+        await line.audio(16_000)
+        await line.say("utterance", **utterance(1))
+        await line.say("ack", offset=4_000)
+        await line.socket.receive()
+        line.cut()
+
+    async def too_late(line: Line) -> None:
+        await line.ready(next_offset=8_000)
+        await line.ended(received=8_000, silence=8_000)
+
+    async def another(line: Line) -> None:
+        query = line.request.query
+        assert query["continues"] == "radio-7"
+        assert query["after_seq"] == "0"
+        assert query["resume_token"] != tokens[0]
+        await line.ready()
+        assert await line.audio(len(AUDIO) - 16_000) == AUDIO[16_000:]
+        await line.say("utterance", **utterance(1))
+
+    async with scripted(first, too_late, another) as server:
+        client = live_client(server, Naps())
+        tokens = [client._options.resume_token]
+        events = await played(server, client)
+    (on,) = [event for event in events if isinstance(event, Continued)]
+    assert (on.continues, on.ledger.received) == ("radio-7", 8_000)
+    assert on.conversation_id == client.conversation_id
+    assert on.conversation_id.startswith("radio-7~")
+    assert not any(isinstance(event, Ended) for event in events)
+    assert sum(isinstance(event, Utterance) for event in events) == 2
+
+
+async def test_a_live_source_never_gives_up() -> None:
+    async def part(line: Line) -> None:
+        await line.ready()
+        await line.audio(len(AUDIO))
+        await line.say("partial", speaker=0, start_offset=0, text="tow")
+
+    naps = Naps()
+    async with scripted(*[Refuse(503, Retry_After="3600")] * 30, part) as server:
+        events = await played(server, live_client(server, naps, patience=Patience(give_up_after=60.0)))
+    assert sum(naps.taken) > 24 * 3_600
+    assert sum(isinstance(event, Disconnected) for event in events) == 31
+
+
+async def test_a_live_source_that_is_over_has_the_patience_of_a_file() -> None:
+    async with scripted(*[Refuse(503)] * 20) as server:
+        naps = Naps()
+        with pytest.raises(UnreachableError, match="giving up"):
+            await all_events(client_for(server, naps, live=True, patience=Patience(give_up_after=5.0)))
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+async def test_a_live_source_that_was_welcome_takes_no_refusal_for_good(status: int) -> None:
+    async def first(line: Line) -> None:
+        await line.ready()
+        await line.say("error", code="audio.key_revoked", message="Revoked.", retryable=False)
+        await line.socket.close(code=1008)
+
+    async def second(line: Line) -> None:
+        await line.ready()
+        await line.say("partial", speaker=0, start_offset=0, text="tow")
+
+    naps = Naps()
+    async with scripted(first, Refuse(status), second) as server:
+        events = await played(server, live_client(server, naps))
+    assert sum(isinstance(event, Partial) for event in events) == 1
+    assert naps.taken[:2] == [30.25, 30.5]
+
+
+async def test_one_that_was_never_welcome_is_told_at_once() -> None:
+    async with scripted(Refuse(401)) as server:
+        with pytest.raises(UnauthorizedError):
+            await all_events(live_client(server, Naps()))
+
+
+async def test_events_of_a_server_that_lost_its_data_are_not_taken_for_known() -> None:
+    async def first(line: Line) -> None:
+        await line.ready()
+        await line.audio(16_000)
+        for seq in (1, 2, 3):
+            await line.say("utterance", **utterance(seq, 800 * seq))
+        await line.say("ack", offset=4_000)
+        await line.socket.receive()
+        line.cut()
+
+    async def emptied(line: Line) -> None:
+        assert line.request.query["after_seq"] == "3"
+        await line.ready(next_offset=0)
+        assert await line.hear() == {"type": "skip", "samples": 4_000}
+        await line.audio(8_000)
+        await line.say("utterance", **utterance(1, 8_000))
+        await line.say("insights", seq=2, utterance_id="c-1:0:8000", insights=[INSIGHT])
+
+    async with scripted(first, emptied) as server:
+        events = await played(server, live_client(server, Naps()))
+    assert [event.samples for event in events if isinstance(event, Forgotten)] == [4_000]
+    assert [event.seq for event in events if isinstance(event, Utterance | Insights)] == [1, 2, 3, 1, 2]
+
+
+async def test_another_utterance_under_a_known_number_is_new() -> None:
+    async def part(line: Line) -> None:
+        await line.ready()
+        await line.say("utterance", **utterance(1))
+        line.cut()
+
+    async def emptied(line: Line) -> None:
+        await line.ready()
+        await line.say("utterance", **utterance(1, 8_000))
+        await line.until_end()
+        await line.ended()
+
+    async with scripted(part, emptied) as server:
+        events = await all_events(client_for(server, Naps()))
+    assert sum(isinstance(event, Utterance) for event in events) == 2
+    assert sum(isinstance(event, Forgotten) for event in events) == 1
+
+
+async def test_the_server_is_told_by_its_own_clock_when_live_sound_was_captured() -> None:
+    said: list[Any] = []
+
+    async def part(line: Line) -> None:
+        await line.ready(now_ms=1_000_000)
+        said.append(await line.hear())
+        await line.audio(len(AUDIO))
+        await line.say("partial", speaker=0, start_offset=0, text="tow")
+
+    async with scripted(part) as server:
+        await played(server, live_client(server, Naps()))
+    # The fake clock stands still: 1.6 s of sound that ended just now.
+    assert said == [{"type": "captured", "offset": 0, "at_ms": 998_400}]
+
+
+async def test_a_broken_handshake_is_tried_again_and_a_false_certificate_is_not() -> None:
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"no TLS here")
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        naps = Naps()
+        with pytest.raises(UnreachableError):
+            await all_events(client_for(url, naps, patience=Patience(give_up_after=2.0)))
+    assert len(naps.taken) > 2

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quickcomm.client.formats import AudioFormat, wire_rate
-from quickcomm.client.uplink import End, Skip, Uplink
+from quickcomm.client.uplink import Captured, End, Skip, Uplink
 from quickcomm.kernel.errors import InvalidInputError
 
 FORMAT = AudioFormat(sample_rate=8_000)
@@ -84,22 +84,78 @@ def test_a_live_source_that_overruns_declares_exactly_what_it_lost(seed: int) ->
     uplink, server, produced = Uplink(FORMAT, memory_ms=2_000, live=True), FakeServer(), 0
     uplink.on_ready(0, 60_000)
     for _ in range(100):
-        uplink.append(pcm(produced, 800))
-        produced += 800
-        assert uplink.room >= 0
+        uplink.append(pcm(produced, size := chance.randint(1, 1_600)))
+        produced += size
+        assert uplink._held <= 16_000
         if chance.random() < 0.2:
             while (message := uplink.next_message()) is not None:
                 server.take(message)
             uplink.on_ack(chance.randint(uplink.acked, server.offset))
+        if chance.random() < 0.2:
+            server.fall_back(chance.randint(uplink.acked, server.offset))
+            uplink.on_ready(server.offset, 60_000)
     uplink.finish()
     while not server.ended:
         while (message := uplink.next_message()) is not None:
             server.take(message)
         uplink.on_ack(server.offset)
     assert server.offset == produced
-    truth = pcm(0, produced)
-    for at in range(0, len(truth), 2):
-        assert server.heard[at : at + 2] in (truth[at : at + 2], GAP)
+    truth, heard = (np.frombuffer(each, "<u2") for each in (pcm(0, produced), server.heard))
+    gaps = heard == 0xFFFF
+    assert np.array_equal(heard[~gaps], truth[~gaps])
+    assert gaps.sum() <= uplink.lost
+    assert not gaps[-16_000:].any()
+
+
+def test_another_conversation_begins_with_what_the_ended_one_does_not_have() -> None:
+    uplink = Uplink(FORMAT, live=True)
+    uplink.append(pcm(0, 3_200))
+    uplink.on_ready(0, 60_000)
+    for _ in range(3):
+        uplink.next_message()
+    uplink.on_ack(400)
+    uplink.begin_anew(1_000)
+    assert (uplink.acked, uplink.position, uplink.produced) == (0, 0, 2_200)
+    uplink.append(pcm(3_200, 800))
+    uplink.on_ready(0, 60_000)
+    heard = b""
+    while isinstance(message := uplink.next_message(), bytes):
+        heard += message
+    assert heard == pcm(1_000, 2_400)
+    assert uplink.produced == 3_000
+
+
+def test_what_was_lost_is_a_gap_of_the_conversation_that_goes_on() -> None:
+    uplink = Uplink(FORMAT, live=True, memory_ms=2_000)
+    uplink.on_ready(0, 60_000)
+    uplink.append(pcm(0, 8_000))
+    uplink.begin_anew(4_000)
+    uplink.append(pcm(8_000, 24_000))
+    uplink.on_ready(0, 60_000)
+    assert uplink.next_message() == Skip(samples=12_000)
+    assert uplink.next_message() == pcm(16_000, 800)
+
+
+def test_it_says_when_sound_was_captured_at_first_and_where_the_clock_moves() -> None:
+    uplink = Uplink(FORMAT, live=True)
+    uplink.append(pcm(0, 1_600), 10.2)
+    uplink.append(pcm(1_600, 800), 10.31)
+    uplink.append(pcm(2_400, 1_600), 70.2)  # after a pause of nearly a minute
+    uplink.finish()
+    uplink.on_ready(0, 60_000)
+    said = [uplink.next_message() for _ in range(7)]
+    first, later = said[0], said[4]
+    assert isinstance(first, Captured)
+    assert isinstance(later, Captured)
+    assert (first.offset, later.offset) == (0, 2_400)
+    assert [first.at, later.at] == [pytest.approx(10.0), pytest.approx(70.0)]
+    assert b"".join(each for each in said if isinstance(each, bytes)) == pcm(0, 4_000)
+    uplink.on_ack(1_000)
+    uplink.on_ready(1_000, 60_000)
+    again = uplink.next_message()
+    assert isinstance(again, Captured)
+    assert again.offset == 1_000
+    assert again.at == pytest.approx(10.125)
 
 
 def test_it_never_runs_ahead_of_the_window() -> None:

@@ -852,3 +852,47 @@ async def test_who_sends_faster_than_people_speak_may_pause(path: Path) -> None:
         session.conversation.flush_if_stopped()
         await feed(session, speech(1.0))
         assert [start for _, start, _ in spans(await finish(session))] == [0]
+
+
+async def in_real_time(session: Session, samples: Int16, clock: FakeClock) -> None:
+    for start in range(0, len(samples), 1_600):
+        clock.advance(0.1)
+        await session.conversation.feed(samples[start : start + 1_600].tobytes())
+
+
+async def test_sound_that_was_held_up_keeps_its_time_also_after_a_restart(path: Path) -> None:
+    """Said at 40.5 s, while no server could be reached; it comes at 130 s, to another process."""
+    clock = FakeClock(pauses=0)
+    began = clock.now_ns()
+    async with hall(path, clock=clock) as here:
+        session = await here.open()
+        await in_real_time(session, silence(40), clock)
+        await here.heard(session)
+        await here.manager.checkpoint()
+        at = session.conversation.acked
+        assert at > 30 * 16_000
+    clock.advance(90)
+    async with hall(path, clock=clock) as here:
+        await here.store.adopt()
+        again = await here.open()
+        await feed(again, np.concatenate([silence(40)[at:], PHRASE]))
+        await here.heard(again)
+        [message] = here.captions.shown
+    assert (message.spoken_at_ns - began) / 1e9 == pytest.approx(40.5, abs=0.5)
+    assert (message.speech_ended_ns - began) / 1e9 == pytest.approx(41.3, abs=0.5)
+    assert message.late_ms == pytest.approx(90_000 - 2_000, abs=1_500)
+    assert message.latency.endpoint is not None
+    assert message.latency.endpoint < 1_000
+
+
+async def test_a_client_says_when_its_sound_was_captured(path: Path) -> None:
+    clock = FakeClock(pauses=0)
+    async with hall(path, clock=clock) as here:
+        session = await here.open()
+        assert session.ready["now_ms"] == clock.now_ns() // 1_000_000
+        captured = clock.now_ns() - 80 * 10**9
+        session.conversation.captured(0, captured)
+        await feed(session, PHRASE)
+        await here.heard(session)
+        [message] = here.captions.shown
+    assert (message.spoken_at_ns - captured) / 1e9 == pytest.approx(0.5, abs=0.3)

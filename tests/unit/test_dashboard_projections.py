@@ -20,7 +20,7 @@ from quickcomm.dashboard.adapters.state import SqlState
 from quickcomm.dashboard.adapters.tables import conversations, utterances
 from quickcomm.dashboard.model.edits import Action
 from quickcomm.dashboard.model.records import Closing, TaskRecord
-from quickcomm.dashboard.model.views import card_view, conversation_view
+from quickcomm.dashboard.model.views import Conversation, card_view, conversation_view, rfc3339
 from quickcomm.dashboard.module import MIGRATIONS
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.kernel.errors import ConflictError
@@ -133,6 +133,7 @@ def histories(draw: st.DrawFn) -> list[Message]:
                 speakers=1,
                 ledgers=(Ledger(received=moment, silence=moment),),
                 at_ns=START + moment * SECOND,
+                continues=None if moment else "c-before",
             )
         )
     return messages
@@ -380,3 +381,35 @@ def test_seen_twice_moves_no_change_number(desk: Desk) -> None:
     before = desk.state.next_change("main")
     desk.say(heard(0, 0), insight(0, "cleaning", ["412"]))
     assert desk.state.next_change("main") == before + 1
+
+
+@pytest.mark.parametrize(
+    ("states", "since"),
+    [
+        (["live", "interrupted"], 1),
+        (["live", "interrupted", "expired"], 1),
+        (["interrupted", "live"], None),
+        (["interrupted", "live", "expired"], None),
+        (["live", "interrupted", "ended"], None),
+    ],
+)
+def test_it_is_known_since_when_a_client_is_away(
+    engine: Engine, states: list[ConversationState], since: int | None
+) -> None:
+    told = [
+        ConversationChanged(
+            site="main",
+            conversation_id="c0",
+            channel="hk",
+            state=state,
+            sample_rate=16_000,
+            speakers=1,
+            ledgers=(Ledger(),),
+            at_ns=START + moment * SECOND,
+        )
+        for moment, state in enumerate(states)
+    ]
+    for order in (told, told[::-1]):
+        [talk] = outcome(engine, [order])[1].values()
+        assert isinstance(talk, Conversation)
+        assert talk.unreachable_since == (None if since is None else rfc3339(START + since * SECOND))

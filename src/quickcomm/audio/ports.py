@@ -124,6 +124,8 @@ class OpenRequest(msgspec.Struct, frozen=True, kw_only=True):
     channel: str
     format: AudioFormat
     token: str | None
+    continues: str | None = None
+    """The conversation of the same source that the server had ended; told once, where this one is new."""
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):

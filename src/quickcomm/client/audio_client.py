@@ -1,7 +1,8 @@
-"""Streams one conversation to a server and survives whatever happens in between.
+"""Streams a source to a server and survives whatever happens in between.
 
 source → uplink (unacked audio) → link (one connection) → typed events. A connection may break at any time; the next one
 resumes with the token, sends again from `next_offset`, and durable events that were heard before are not told twice.
+A live source outlasts its conversation: where the server ended that, the client goes on in another one, linked to it.
 """
 
 import asyncio
@@ -13,8 +14,19 @@ from typing import Final
 import aiohttp
 
 from quickcomm.client.connecting import Dropped, open_socket
-from quickcomm.client.errors import UnreachableError
-from quickcomm.client.events import Ack, Disconnected, Ended, Event, Insights, Received, Utterance
+from quickcomm.client.errors import NotAllowedError, RefusedError, UnauthorizedError, UnreachableError
+from quickcomm.client.events import (
+    Ack,
+    Continued,
+    Disconnected,
+    Ended,
+    Event,
+    Forgotten,
+    Insights,
+    Ready,
+    Received,
+    Utterance,
+)
 from quickcomm.client.formats import AudioFormat
 from quickcomm.client.link import Link
 from quickcomm.client.options import StreamOptions
@@ -26,6 +38,8 @@ from quickcomm.kernel.errors import QuickCommError
 
 _EVENTS_HELD: Final = 256
 _LEAST_MEMORY_MS: Final = 2_000
+_REFUSED_AGAIN_S: Final = 30.0
+"""A live source that was welcome before asks again after so long: the site may get back keys that it has lost."""
 
 
 def _chance() -> float:
@@ -33,7 +47,7 @@ def _chance() -> float:
 
 
 class AudioClient:
-    """One conversation, once. `async with client.stream() as events: async for event in events: …`."""
+    """One source, once. `async with client.stream() as events: async for event in events: …`."""
 
     def __init__(
         self,
@@ -59,7 +73,9 @@ class AudioClient:
         self._pump: asyncio.Task[None] | None = None
         self._source_failed: QuickCommError | None = None
         self._failures = 0
+        self._welcome = False
         self._connected_last = 0.0
+        self._finished_at = 0.0
         self.ended: Ended | None = None
 
     @property
@@ -67,8 +83,28 @@ class AudioClient:
         return self._source.format
 
     @property
+    def conversation_id(self) -> str:
+        """The conversation that the sound goes to now."""
+        return self._options.conversation_id
+
+    @property
+    def insists(self) -> bool:
+        """Whether the source lives: then the client never gives up."""
+        return self._source.live and not self._uplink.finished
+
+    @property
+    def memory_s(self) -> float:
+        """Seconds of sound that are kept at most while no server takes it."""
+        return self.format.seconds(self._uplink.memory)
+
+    @property
+    def lost(self) -> int:
+        """Samples a speaker that were lost because no server took them for too long; each is part of a declared gap."""
+        return self._uplink.lost
+
+    @property
     def produced(self) -> int:
-        """Samples a speaker that the source has given so far, gaps included."""
+        """Samples a speaker that the source has given so far to this conversation, gaps included."""
         return self._uplink.produced
 
     @property
@@ -89,6 +125,8 @@ class AudioClient:
     @asynccontextmanager
     async def stream(self) -> AsyncGenerator[AsyncIterator[Event]]:
         """Events until `Ended`. Leaving early drops the connection without ending the conversation.
+
+        Where a live source goes on in another conversation, `Continued` is told in place of `Ended`.
 
         Iterating raises `UnauthorizedError`, `NotAllowedError`, `RefusedError`, `ProtocolError`, `UnreachableError`,
         and, after `Ended`, `SourceError` if the source broke.
@@ -119,12 +157,13 @@ class AudioClient:
         rest = b""
         try:
             async for chunk in self._source.chunks():
+                self._uplink.live = self._source.live
                 if isinstance(chunk, Missing):
                     self._uplink.append_gap(chunk.samples)
                 else:
                     rest += chunk
                     whole = len(rest) - len(rest) % block
-                    self._uplink.append(rest[:whole])
+                    self._uplink.append(rest[:whole], self._clock.monotonic() if self._source.live else None)
                     rest = rest[whole:]
                 self._to_send.set()
                 while not self._source.live and not self._uplink.room:
@@ -135,6 +174,8 @@ class AudioClient:
         self._close_uplink()
 
     def _close_uplink(self) -> None:
+        if not self._uplink.finished:
+            self._finished_at = self._clock.monotonic()
         self._uplink.finish()
         self._to_send.set()
 
@@ -153,23 +194,47 @@ class AudioClient:
 
     async def _connect(self, session: aiohttp.ClientSession) -> None:
         address = self._options.address(self._source.format, self._seen.after_seq)
-        async with await open_socket(session, address, self._options) as socket:
-            link = Link(socket, self._uplink, self._to_send, self._tell)
+        try:
+            socket = await open_socket(session, address, self._options)
+        except (UnauthorizedError, NotAllowedError, RefusedError) as error:
+            self._ask_again(error)
+            raise
+        async with socket:
+            link = Link(socket, self._uplink, self._to_send, self._tell, self._clock)
             try:
                 await link.run(self._options.patience.connect)
+            except UnauthorizedError as error:
+                self._ask_again(error)
+                raise
             finally:
                 if link.ready:
                     self._connected_last = self._clock.monotonic()
                 if link.progressed:
                     self._failures = 0
+        if self.ended is None:
+            raise Dropped("the server ended the conversation")
+
+    def _ask_again(self, error: QuickCommError) -> None:
+        """A live source that was welcome before does not take a refusal for good."""
+        if self._welcome and self.insists:
+            raise Dropped(str(error), after_s=_REFUSED_AGAIN_S) from error
 
     async def _tell(self, event: Received) -> None:
+        self._welcome |= isinstance(event, Ready)
         match event:
+            case Ready() if event.next_offset < self._uplink.acked:
+                await self._start_over(self._uplink.acked - event.next_offset)
             case Ack():
                 self._uplink.on_ack(event.offset)
                 self._to_send.set()
                 self._room.set()
+            case Utterance() if self._seen.contradicts(event):
+                await self._start_over(0)
+                self._seen.fresh(event)
             case Utterance() | Insights() if not self._seen.fresh(event):
+                return
+            case Ended() if self._goes_on(event):
+                await self._go_on(event)
                 return
             case Ended():
                 self.ended = event
@@ -177,13 +242,38 @@ class AudioClient:
                 pass
         await self._events.put(event)
 
+    async def _start_over(self, samples: int) -> None:
+        """The server has lost what it had acknowledged: its events count from 1 again."""
+        self._seen.reset()
+        await self._events.put(Forgotten(samples=samples))
+
+    def _goes_on(self, ended: Ended) -> bool:
+        """Whether there is, or may come, sound that the conversation which has ended does not have."""
+        got = self._received(ended)
+        return self._source.live and (not self._uplink.finished or 0 < got < self._uplink.produced)
+
+    def _received(self, ended: Ended) -> int:
+        return ended.ledger.received // self.format.channels
+
+    async def _go_on(self, ended: Ended) -> None:
+        """Begin another conversation with what the one that has ended does not have."""
+        before = self._options.conversation_id
+        self._uplink.begin_anew(self._received(ended))
+        self._options = self._options.continued()
+        self._seen = Seen()
+        self._room.set()
+        await self._events.put(
+            Continued(conversation_id=self._options.conversation_id, continues=before, ledger=ended.ledger)
+        )
+
     async def _back_off(self, drop: Dropped) -> None:
         patience = self._options.patience
         self._failures = 0 if drop.planned else self._failures
         delay = drop.after_s + patience.delay(self._failures, self._chance())
         self._failures += 1
-        alone = self._clock.monotonic() - self._connected_last
-        if patience.give_up_after is not None and alone + delay > patience.give_up_after:
+        alone = self._clock.monotonic() - max(self._connected_last, self._finished_at)
+        limit = None if self.insists else patience.give_up_after
+        if limit is not None and alone + delay > limit:
             raise UnreachableError(f"No connection to {self._options.url} for {alone:.0f} s, giving up: {drop}.")
         await self._events.put(Disconnected(reason=str(drop), retry_in_s=delay))
         await self._sleep(delay)

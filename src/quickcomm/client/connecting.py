@@ -14,6 +14,7 @@ from quickcomm.kernel.errors import QuickCommError
 
 _MAX_EVENT: Final = 16 * 1024 * 1024
 _POLICY: Final = 1008
+_REVOKED: Final = "audio.key_revoked"
 _REFUSING: Final = {1003: "not the kind of data that it takes", 1007: "invalid data", 1009: "a message too big"}
 _TEMPORARY: Final = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 
@@ -43,7 +44,7 @@ async def open_socket(
     except aiohttp.WSServerHandshakeError as error:
         retry_after = error.headers.get("Retry-After") if error.headers else None
         raise _answer(error.status, retry_after, options.url) from error
-    except (aiohttp.InvalidURL, aiohttp.ClientSSLError) as error:
+    except (aiohttp.InvalidURL, aiohttp.ClientConnectorCertificateError) as error:
         raise RefusedError(f"There is no trustworthy server at this address: {error}") from error
     except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
         raise Dropped(f"no connection ({type(error).__name__})") from error
@@ -80,14 +81,8 @@ def _seconds(retry_after: str | None) -> float:
 
 def closed(close_code: int | None, error: ErrorReported | None) -> QuickCommError | Dropped:
     """What a connection that closed without `ended` means."""
-    if error is not None and not error.retryable:
-        kind = NotAllowedError if close_code == _POLICY else None
-        text = f"The server refused: {error.message} ({error.code})"
-        if kind is not None:
-            return kind(text)
-        return RefusedError(text, server_code=error.code, close_code=close_code)
     if error is not None:
-        return Dropped(f"{error.message or 'the server asked to try again'} ({error.code})")
+        return _reported(close_code, error)
     if close_code == _POLICY:
         return NotAllowedError(
             "The server does not allow this (1008): the conversation exists, and the token is not its own."
@@ -95,3 +90,14 @@ def closed(close_code: int | None, error: ErrorReported | None) -> QuickCommErro
     if close_code in _REFUSING:
         return RefusedError(f"The server closed with {close_code}: {_REFUSING[close_code]}.", close_code=close_code)
     return Dropped(f"the connection broke ({close_code})")
+
+
+def _reported(close_code: int | None, error: ErrorReported) -> QuickCommError | Dropped:
+    if error.retryable:
+        return Dropped(f"{error.message or 'the server asked to try again'} ({error.code})")
+    text = f"The server refused: {error.message} ({error.code})"
+    if error.code == _REVOKED:
+        return UnauthorizedError(text)
+    if close_code == _POLICY:
+        return NotAllowedError(text)
+    return RefusedError(text, server_code=error.code, close_code=close_code)

@@ -23,6 +23,8 @@ class Ready(ServerEvent, frozen=True, kw_only=True, tag="ready"):
     next_offset: int
     max_unacked_ms: int = 60_000
     ack_interval_ms: int = 1_000
+    now_ms: int | None = None
+    """The server's clock, in milliseconds since the epoch; None: it does not take times of the client."""
 
 
 class Ack(ServerEvent, frozen=True, kw_only=True, tag="ack"):
@@ -123,8 +125,35 @@ class Disconnected(msgspec.Struct, frozen=True, kw_only=True):
     retry_in_s: float
 
 
+class Continued(msgspec.Struct, frozen=True, kw_only=True):
+    """The client's own: the server had ended the conversation of a live source, which goes on in another one."""
+
+    conversation_id: str
+    continues: str
+    """The one that has ended; `ledger` is its account."""
+    ledger: Ledger
+
+
+class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
+    """The client's own: the server has lost `samples` that it had acknowledged, and counts its events from 1 again."""
+
+    samples: int
+
+
 Event = (
-    Ready | Ack | Partial | Utterance | Insights | Receipt | Reconnect | ErrorReported | Ended | Unknown | Disconnected
+    Ready
+    | Ack
+    | Partial
+    | Utterance
+    | Insights
+    | Receipt
+    | Reconnect
+    | ErrorReported
+    | Ended
+    | Unknown
+    | Disconnected
+    | Continued
+    | Forgotten
 )
 
 Received = Ready | Ack | Partial | Utterance | Insights | Receipt | Reconnect | ErrorReported | Ended | Unknown

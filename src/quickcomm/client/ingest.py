@@ -3,6 +3,7 @@
 import asyncio
 import re
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ import msgspec
 from quickcomm.client.assembly import RECEIPT_WAIT_S, Assembly, UtteranceReport
 from quickcomm.client.audio_client import AudioClient
 from quickcomm.client.device import DeviceSource
-from quickcomm.client.events import Disconnected, Ended, Event, Ready
+from quickcomm.client.events import Continued, Disconnected, Ended, Event, Forgotten, Ready
 from quickcomm.client.files import FileSource
 from quickcomm.client.formats import AudioFormat
 from quickcomm.client.options import Patience, StreamOptions
@@ -22,6 +23,7 @@ from quickcomm.kernel.errors import InvalidInputError, QuickCommError
 
 _FAST_MESSAGE_MS: Final = 500
 _NAME_LENGTH: Final = 80
+_TELL_AGAIN_S: Final = 60.0
 STDIN: Final = "-"
 
 
@@ -44,7 +46,7 @@ class IngestOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConversationResult(msgspec.Struct, frozen=True, kw_only=True):
-    """How one source came through. `ledger` is None where the conversation did not end."""
+    """How one source came through: `ledger` is of all its conversations, None where the last did not end."""
 
     source: str
     conversation_id: str
@@ -141,12 +143,23 @@ class Ingest:
             utterances += 1
             self._report(report)
 
-        assembly = Assembly(conversation_id, self._options.channel, told, self._options.receipt_wait_s)
+        def assembled(conversation_id: str) -> Assembly:
+            return Assembly(conversation_id, self._options.channel, told, self._options.receipt_wait_s)
+
+        assembly, unclassified, ledger = assembled(conversation_id), 0, Ledger()
+        outage = Outage(name, client, self._progress)
         try:
             async with client.stream() as events:
                 async for event in events:
                     assembly.take(event)
-                    self._show(name, client, event)
+                    outage.take(event)
+                    self._show(name, event)
+                    if isinstance(event, Continued | Ended):
+                        ledger += event.ledger
+                    if isinstance(event, Continued):
+                        assembly.close()
+                        unclassified += assembly.unclassified
+                        assembly = assembled(event.conversation_id)
         except QuickCommError as failure:
             self._progress(f"{name}: {failure}")
             error = failure.code
@@ -154,27 +167,30 @@ class Ingest:
             assembly.close()
         return ConversationResult(
             source=name,
-            conversation_id=conversation_id,
-            ledger=None if client.ended is None else client.ended.ledger,
+            conversation_id=client.conversation_id,
+            ledger=None if client.ended is None else ledger,
             utterances=utterances,
-            unclassified=assembly.unclassified,
+            unclassified=unclassified + assembly.unclassified,
             delivered=client.delivered,
             error=error,
         )
 
-    def _show(self, name: str, client: AudioClient, event: Event) -> None:
-        at = f"{client.format.seconds(client.acked):.1f} s"
+    def _show(self, name: str, event: Event) -> None:
         match event:
             case Ready():
                 self._progress(f"{name}: connected as {event.conversation_id}, from {event.next_offset}")
-            case Disconnected():
-                self._progress(f"{name}: {event.reason}; {at} are safe, trying again in {event.retry_in_s:.1f} s")
-            case Ended():
-                ledger = event.ledger
+            case Continued():
                 self._progress(
-                    f"{name}: ended; {ledger.received} samples = {ledger.speech} speech + {ledger.silence} silence"
-                    f" + {ledger.gap} gap{'' if ledger.balanced else ' — THIS DOES NOT BALANCE'}"
+                    f"{name}: the server ended {event.continues} ({_account(event.ledger)});"
+                    f" going on as {event.conversation_id}"
                 )
+            case Forgotten():
+                self._progress(
+                    f"{name}: WARNING: the server has lost what it had confirmed ({event.samples} samples);"
+                    " its events count from 1 again"
+                )
+            case Ended():
+                self._progress(f"{name}: ended; {_account(event.ledger)}")
             case _:
                 pass
 
@@ -202,6 +218,59 @@ class Ingest:
             if options.resume_token is None
             else msgspec.structs.replace(stream, resume_token=options.resume_token)
         )
+
+
+class Outage:
+    """Tells of a time without a server: at its begin, now and then, and when it is over."""
+
+    def __init__(self, name: str, client: AudioClient, progress: Callable[[str], None]) -> None:
+        self._name = name
+        self._client = client
+        self._progress = progress
+        self._since: float | None = None
+        self._told = 0.0
+        self._lost = 0
+
+    def take(self, event: Event) -> None:
+        match event:
+            case Disconnected():
+                self._away(event)
+            case Ready() if self._since is not None:
+                self._since = None
+                self._over()
+            case _:
+                pass
+
+    def _away(self, event: Disconnected) -> None:
+        now = time.time()
+        if self._since is None:
+            self._since = now
+        elif now - self._told < _TELL_AGAIN_S:
+            return
+        self._told = now
+        client = self._client
+        safe = f"{client.format.seconds(client.acked):.1f} s are safe"
+        since = time.strftime("%H:%M:%S", time.localtime(self._since))
+        kept = f"; keeping the last {client.memory_s / 60:.0f} min of sound" if client.insists else ""
+        self._progress(
+            f"{self._name}: {event.reason}. No connection since {since}; {safe}{kept},"
+            f" trying again in {event.retry_in_s:.1f} s"
+        )
+
+    def _over(self) -> None:
+        lost, self._lost = self._client.lost - self._lost, self._client.lost
+        if lost:
+            self._progress(
+                f"{self._name}: away for too long: {self._client.format.seconds(lost):.0f} s of sound are lost"
+                " (the server is told of the gap)"
+            )
+
+
+def _account(ledger: Ledger) -> str:
+    return (
+        f"{ledger.received} samples = {ledger.speech} speech + {ledger.silence} silence"
+        f" + {ledger.gap} gap{'' if ledger.balanced else ' — THIS DOES NOT BALANCE'}"
+    )
 
 
 async def ingest(

@@ -11,7 +11,8 @@ import msgspec
 from quickcomm.client.connecting import Dropped, closed
 from quickcomm.client.errors import ProtocolError
 from quickcomm.client.events import Ack, Ended, ErrorReported, Insights, Ready, Received, Reconnect, Utterance, parse
-from quickcomm.client.uplink import Uplink
+from quickcomm.client.uplink import Captured, Uplink
+from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 
 _LAST_WORDS_S: Final = 2.0
@@ -26,11 +27,15 @@ class Link:
         uplink: Uplink,
         to_send: asyncio.Event,
         tell: Callable[[Received], Awaitable[None]],
+        clock: Clock,
     ) -> None:
         self._socket = socket
         self._uplink = uplink
         self._to_send = to_send
         self._tell = tell
+        self._clock = clock
+        self._ahead_ms: float | None = None
+        """How far the server's clock is ahead of ours; None where it does not take our word for times."""
         self._error: ErrorReported | None = None
         self._moving: Reconnect | None = None
         self._sender: asyncio.Task[None] | None = None
@@ -89,6 +94,8 @@ class Link:
         match event:
             case Ready():
                 self.ready = True
+                if event.now_ms is not None:
+                    self._ahead_ms = event.now_ms - self._clock.monotonic() * 1_000
             case Ack() | Utterance() | Insights():
                 self.progressed = True
             case ErrorReported():
@@ -109,9 +116,17 @@ class Link:
                 while (message := self._uplink.next_message()) is not None:
                     if isinstance(message, bytes):
                         await self._socket.send_bytes(message)
+                    elif isinstance(message, Captured):
+                        await self._say_when(message)
                     else:
                         await self._socket.send_str(msgspec.json.encode(message).decode())
                 await self._to_send.wait()
+
+    async def _say_when(self, captured: Captured) -> None:
+        if self._ahead_ms is not None:
+            at_ms = round(captured.at * 1_000 + self._ahead_ms)
+            said = {"type": "captured", "offset": captured.offset, "at_ms": at_ms}
+            await self._socket.send_str(msgspec.json.encode(said).decode())
 
     def _why(self) -> QuickCommError | Dropped:
         if self._moving is not None:

@@ -13,6 +13,8 @@ from quickcomm.kernel.errors import InvalidInputError
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
 _CONVERSATION_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _LEAST_TOKEN: Final = 22
+_CONTINUED: Final = "~"
+_ROOT_LENGTH: Final = 100
 _SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
 
 
@@ -28,7 +30,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     longest: float = 10.0
     connect: float = 10.0
     give_up_after: float | None = 300.0
-    """Without any connection for so long, the client gives up; None: never."""
+    """Without any connection for so long, the client gives up; None: never. With a live source it never does."""
     heartbeat: float = 30.0
 
     def delay(self, failures: int, chance: float) -> float:
@@ -48,8 +50,10 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
     after_seq: int = 0
     message_ms: int = 100
     memory_ms: int | None = None
-    """Unacked audio kept, at least 2 s; None: as much as the server allows to be unacked."""
+    """Unacked audio kept, at least 2 s; None: as much as the server allows to be unacked, of a live source 10 min."""
     patience: Patience = Patience()
+    continues: str | None = None
+    """The conversation that this one goes on with."""
 
     def __post_init__(self) -> None:
         if not _CONVERSATION_ID.fullmatch(self.conversation_id):
@@ -58,6 +62,17 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
             )
         if len(self.resume_token) < _LEAST_TOKEN:
             raise InvalidInputError(f"A resume token has at least {_LEAST_TOKEN} characters (128 bit).")
+
+    def continued(self) -> "StreamOptions":
+        """The same for the next conversation of this source."""
+        root = self.conversation_id.partition(_CONTINUED)[0][:_ROOT_LENGTH]
+        return msgspec.structs.replace(
+            self,
+            conversation_id=f"{root}{_CONTINUED}{secrets.token_hex(6)}",
+            resume_token=new_token(),
+            after_seq=0,
+            continues=self.conversation_id,
+        )
 
     def address(self, fmt: AudioFormat, after_seq: int) -> str:
         query = {
@@ -69,6 +84,8 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
         }
         if self.channel is not None:
             query["channel"] = self.channel
+        if self.continues is not None:
+            query["continues"] = self.continues
         return f"{socket_url(self.url)}/v1/conversations/{self.conversation_id}/audio?{urlencode(query)}"
 
 

@@ -14,6 +14,8 @@ from quickcomm.kernel.clock import Clock, SystemClock
 
 _READ: Final = 16_384
 _LATE_S: Final = 1.0
+_AHEAD_S: Final = 10.0
+"""What a live pipe may have held before it was read."""
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -32,7 +34,7 @@ class AudioSource(Protocol):
 
     @property
     def live(self) -> bool:
-        """A live source cannot be made to wait."""
+        """A live source cannot be made to wait. It may turn out later that it can."""
         ...
 
     def chunks(self) -> AsyncIterator[bytes | Missing]: ...
@@ -98,11 +100,16 @@ class Paced:
 
 
 class StdinSource:
-    """Raw audio on standard input. A pipe is read as it comes; it waits when nobody takes what it has."""
+    """Raw audio on standard input. A pipe is live until it gives sound faster than that can be spoken.
 
-    def __init__(self, fmt: AudioFormat, *, descriptor: int | None = None) -> None:
+    A sound card's program loses sound where nobody reads its pipe; one that prints a file can wait.
+    """
+
+    def __init__(self, fmt: AudioFormat, *, descriptor: int | None = None, clock: Clock | None = None) -> None:
         self._format = fmt
         self._descriptor = descriptor
+        self._clock = clock or SystemClock()
+        self._is_recording = stat.S_ISREG(os.fstat(self._number).st_mode)
 
     @property
     def format(self) -> AudioFormat:
@@ -110,11 +117,15 @@ class StdinSource:
 
     @property
     def live(self) -> bool:
-        return False
+        return not self._is_recording
+
+    @property
+    def _number(self) -> int:
+        return sys.stdin.fileno() if self._descriptor is None else self._descriptor
 
     async def chunks(self) -> AsyncIterator[bytes | Missing]:
-        descriptor = sys.stdin.fileno() if self._descriptor is None else self._descriptor
-        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        descriptor = self._number
+        if self._is_recording:
             while chunk := await asyncio.to_thread(os.read, descriptor, _READ):
                 yield chunk
             return
@@ -124,8 +135,12 @@ class StdinSource:
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), pipe
         )
+        began, bytes_read = self._clock.monotonic(), 0
         try:
             while chunk := await reader.read(_READ):
+                bytes_read += len(chunk)
+                spoken_s = bytes_read / self._format.block / self._format.sample_rate
+                self._is_recording |= spoken_s > self._clock.monotonic() - began + _AHEAD_S
                 yield chunk
         finally:
             transport.close()

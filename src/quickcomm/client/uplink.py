@@ -10,7 +10,9 @@ import msgspec
 
 from quickcomm.client.formats import MAX_MESSAGE_MS, AudioFormat
 
-_REFILL_MS: Final = 1_000
+LIVE_MEMORY_MS: Final = 600_000
+"""Sound of a live source that is kept while no server takes it: 19 MB at 16 kHz."""
+_CLOCK_MOVED_S: Final = 0.25
 
 
 class Skip(msgspec.Struct, frozen=True, kw_only=True, tag="skip"):
@@ -23,21 +25,29 @@ class End(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
     """No more audio will come."""
 
 
-Outgoing = bytes | Skip | End
+class Captured(msgspec.Struct, frozen=True, kw_only=True):
+    """When the sample at `offset` was captured, in seconds of the client's own clock."""
+
+    offset: int
+    at: float
+
+
+Outgoing = bytes | Skip | End | Captured
 
 
 class _Piece(msgspec.Struct, kw_only=True):
-    """Neighbouring samples; `pcm` is None where they are missing."""
+    """Neighbouring samples; `pcm` is None where they are missing. `at`: when the first was captured, where known."""
 
     samples: int
     pcm: bytes | None
+    at: float | None = None
 
 
 class Uplink:
     """`acked ≤ position ≤ produced`: forgotten, sent, waiting.
 
-    A source that can wait is held back by `room`; one that cannot (`live`) loses its newest audio when the memory is
-    full, which becomes a declared gap. Nothing that was taken in is ever thrown out again.
+    A source that can wait is held back by `room`. One that cannot (`live`) loses its oldest audio when the memory is
+    full: a declared gap stands in its place.
     """
 
     def __init__(
@@ -47,41 +57,50 @@ class Uplink:
         self._message = fmt.samples(min(max(message_ms, 1), MAX_MESSAGE_MS))
         self._memory_ms = memory_ms
         self._window_ms = memory_ms or 60_000
-        self._live = live
+        self.live = live
         self._sent: deque[_Piece] = deque()
         self._unsent: deque[_Piece] = deque()
         self._held = 0
-        self._overrun = False
         self._joined = False
         self._already = 0
         self._end_sent = False
+        self._clock: float | None = None
+        """When sample 0 was captured, as the server was last told on this connection."""
         self.finished = False
+        self.lost = 0
+        """Samples that had to make room for newer ones."""
         self.acked = 0
         self.position = 0
         self.produced = 0
 
     @property
+    def memory(self) -> int:
+        """Samples that are kept at most."""
+        usual = LIVE_MEMORY_MS if self.live else self._window_ms
+        return self._format.samples(self._memory_ms or usual)
+
+    @property
     def room(self) -> int:
         """Samples that may be taken in now."""
-        return max(0, self._format.samples(self._memory_ms or self._window_ms) - self._held)
+        return max(0, self.memory - self._held)
 
     @property
     def unacked(self) -> int:
         return self.produced - self.acked
 
-    def append(self, pcm: bytes) -> None:
-        """Takes whole blocks in; what a live source brings while there is no room becomes a gap."""
+    def append(self, pcm: bytes, captured_at: float | None = None) -> None:
+        """Take whole blocks in, captured until `captured_at`; those of a live source push out the oldest."""
         known = self._known(len(pcm) // self._format.block)
         pcm = pcm[known * self._format.block :]
         samples = len(pcm) // self._format.block
         if not samples:
             return
-        if self._live and not self._takes(samples):
-            self.append_gap(samples)
-            return
-        self._unsent.append(_Piece(samples=samples, pcm=pcm))
+        at = None if captured_at is None else captured_at - self._format.seconds(samples)
+        self._unsent.append(_Piece(samples=samples, pcm=pcm, at=at))
         self._held += samples
         self.produced += samples
+        if self.live:
+            self._make_room()
 
     def append_gap(self, samples: int) -> None:
         samples -= self._known(samples)
@@ -101,11 +120,12 @@ class Uplink:
         """A (new) connection: everything from `next_offset` on has to be sent (again)."""
         self._window_ms = max_unacked_ms
         self._end_sent = False
+        self._clock = None
         self._unsent.extendleft(reversed(self._sent))
         self._sent.clear()
         self.position = self.acked
         first, self._joined = not self._joined, True
-        if first and self._live:
+        if first and self.live:
             # What a live source brings now was never heard before, wherever the conversation stands.
             self.acked = self.position = next_offset
             self.produced += next_offset
@@ -116,6 +136,18 @@ class Uplink:
             self._go_to(next_offset)
             if first or next_offset > self.position:
                 self._forget_until(next_offset)
+
+    def begin_anew(self, offset: int) -> None:
+        """The conversation ended with what lies before `offset`: the rest goes to another one, from 0 on."""
+        self._unsent.extendleft(reversed(self._sent))
+        self._sent.clear()
+        self.position = self.acked
+        self._go_to(offset)
+        while self._sent:
+            self._drop(self._sent.popleft())
+        self.produced = sum(piece.samples for piece in self._unsent)
+        self.acked = self.position = self._already = 0
+        self._end_sent = False
 
     def on_ack(self, offset: int) -> None:
         while self._sent and self.acked < offset:
@@ -135,6 +167,8 @@ class Uplink:
             gap = self._unsent.popleft()
             self._mark_sent(gap)
             return Skip(samples=gap.samples)
+        if self._moved(self._unsent[0]):
+            return self._captured(self._unsent[0])
         return self._audio()
 
     def _end(self) -> End | None:
@@ -150,7 +184,7 @@ class Uplink:
         parts: list[bytes] = []
         while size and self._unsent:
             piece = self._unsent[0]
-            if piece.pcm is None:
+            if piece.pcm is None or self._moved(piece):
                 break
             self._unsent.popleft()
             if piece.samples > size:
@@ -175,10 +209,43 @@ class Uplink:
         self._already -= known
         return known
 
-    def _takes(self, samples: int) -> bool:
-        refill = self._format.samples(_REFILL_MS) if self._overrun else 0
-        self._overrun = self.room < max(samples, refill)
-        return not self._overrun
+    def _make_room(self) -> None:
+        """Lose the oldest audio, sent or not, that does not fit."""
+        excess = self._held - self.memory
+        if excess > 0:
+            self.lost += excess
+            self._held -= excess
+            self._lose(self._unsent, self._lose(self._sent, excess))
+
+    def _lose(self, queue: deque[_Piece], excess: int) -> int:
+        """Replace the first `excess` samples of audio by a gap; return how many there were too few."""
+        gap = 0
+        while queue and (excess or queue[0].pcm is None):
+            piece = queue.popleft()
+            if piece.pcm is not None:
+                if piece.samples > excess:
+                    piece, rest = self._split(piece, excess)
+                    queue.appendleft(rest)
+                excess -= piece.samples
+            gap += piece.samples
+        if gap:
+            queue.appendleft(_Piece(samples=gap, pcm=None))
+        return excess
+
+    def _moved(self, piece: _Piece) -> bool:
+        """Whether the server would take this piece for later or earlier than it was."""
+        if piece.at is None:
+            return False
+        return self._clock is None or abs(self._start(piece.at) - self._clock) > _CLOCK_MOVED_S
+
+    def _captured(self, piece: _Piece) -> Captured:
+        assert piece.at is not None  # noqa: S101 - it has moved
+        self._clock = self._start(piece.at)
+        return Captured(offset=self.position, at=piece.at)
+
+    def _start(self, at: float) -> float:
+        """When sample 0 was captured, if the one at `position` was at `at`."""
+        return at - self._format.seconds(self.position)
 
     def _window(self) -> int:
         return self._format.samples(min(self._window_ms, self._memory_ms or self._window_ms))
@@ -212,4 +279,8 @@ class Uplink:
         cut = samples * self._format.block
         head = None if piece.pcm is None else piece.pcm[:cut]
         tail = None if piece.pcm is None else piece.pcm[cut:]
-        return _Piece(samples=samples, pcm=head), _Piece(samples=piece.samples - samples, pcm=tail)
+        later = None if piece.at is None else piece.at + self._format.seconds(samples)
+        return (
+            _Piece(samples=samples, pcm=head, at=piece.at),
+            _Piece(samples=piece.samples - samples, pcm=tail, at=later),
+        )

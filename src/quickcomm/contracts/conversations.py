@@ -42,3 +42,5 @@ class ConversationChanged(msgspec.Struct, frozen=True, kw_only=True):
     ledgers: tuple[Ledger, ...]
     at_ns: int
     reason: str | None = None
+    continues: str | None = None
+    """The conversation before it of the same source, told as it begins."""

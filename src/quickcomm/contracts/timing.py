@@ -6,8 +6,9 @@ import msgspec
 class Latency(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Milliseconds a stage took. `endpoint` is the silence waited for before the utterance was called complete.
 
-    `total` runs from the arrival of the last speech sample to the push to the browser. A stage that has not happened
-    (yet) is None.
+    `total` runs from the arrival of the last speech sample to the push to the browser; where the sound was held up on
+    its way (a radio that could not reach the server), from when it was said. A stage that has not happened (yet) is
+    None.
     """
 
     endpoint: float | None = None

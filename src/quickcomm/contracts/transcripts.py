@@ -37,10 +37,12 @@ class UtteranceTranscribed(msgspec.Struct, frozen=True, kw_only=True):
     unintelligible: bool = False
     stt_model: str
     spoken_at_ns: int
-    """When the first sample of the utterance arrived."""
+    """When the first sample of the utterance was said: when it arrived, unless it was held up on its way."""
     speech_ended_ns: int
-    """When the last speech sample arrived: the zero of the latency receipt."""
+    """When the last speech sample was said, likewise: the zero of the latency receipt."""
     published_ns: int
+    late_ms: float = 0.0
+    """How long the last speech sample was held up before it arrived; 0 where it came at once."""
     latency: Latency
     owner: str = "monolith"
     traceparent: str | None = None

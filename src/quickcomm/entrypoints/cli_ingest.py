@@ -44,10 +44,19 @@ _INTERRUPTED: Final = 130
 @click.option("--together", is_flag=True, help="Several files: all at once instead of one after the other.")
 @click.option("--conversation", "conversation_id", metavar="ID", help="Id of the conversation (one source only).")
 @click.option("--resume-token", metavar="TOKEN", help="Go on with a conversation that was begun with this token.")
-@click.option("--give-up-after", type=float, default=60.0, show_default=True, help="Seconds without any connection.")
+@click.option(
+    "--give-up-after",
+    type=float,
+    default=60.0,
+    show_default=True,
+    help="Files: seconds without any connection. A live source (a device, a pipe in real time) never gives up.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object an utterance, a line each.")
 def ingest_command(*, as_json: bool, **given: Any) -> None:
     """Stream FILES, raw audio on standard input (-), or a sound device, as a client does.
+
+    A live source goes on by itself whatever the server does: it keeps the last 10 minutes of sound, and begins
+    another conversation where the server has ended the one before.
 
     Exits with 0 only if every conversation ended with a balanced ledger.
     """

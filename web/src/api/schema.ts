@@ -106,6 +106,8 @@ export interface Conversation {
   speakers: number;
   started_at: string;
   ended_at: string | null;
+  unreachable_since: string | null;
+  continues: string | null;
   utterances: number;
   ledger: Ledger;
   ledgers: Ledger[];

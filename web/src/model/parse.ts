@@ -181,6 +181,7 @@ export function parseConversation(raw: unknown): Conversation | null {
     speakers: count(f["speakers"], 1),
     started_at: text(f["started_at"]),
     ended_at: textOrNull(f["ended_at"]),
+    unreachable_since: textOrNull(f["unreachable_since"]),
     utterances: count(f["utterances"]),
     ledger: parseLedger(f["ledger"]),
     summary: parseSummary(f["summary"]),

@@ -34,7 +34,7 @@ export type Card = Without<api.Card, "tasks" | "latency_ms"> & { tasks: Task[]; 
 export type Ledger = Parsed<api.Ledger>;
 /** What a conversation was about so far, and who wrote it. */
 export type Summary = Without<api.Summary, "revision">;
-export type Conversation = Without<api.Conversation, "ledgers" | "change" | "summary"> & { summary: Summary | null };
+export type Conversation = Without<api.Conversation, "ledgers" | "change" | "summary" | "continues"> & { summary: Summary | null };
 export type Channel = Without<api.Channel, "conversations" | "open_tasks">;
 /** `off`: no language model is connected. */
 export type Classifier = Without<api.ClassifierHealth, "since">;

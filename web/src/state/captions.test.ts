@@ -4,8 +4,8 @@ import { expirePartials, followConversation, forgetCaptions, hearCaption, isTalk
 
 const caption = (text: string, start_offset: number, final = false, conversation_id = "c") =>
   hearCaption({ conversation_id, channel: "ops", speaker: 0, start_offset, text, final, utterance_id: null }, 1000);
-const conversation = (state: string) => {
-  const made = parseConversation({ conversation_id: "c", channel: "ops", state });
+const conversation = (state: string, more: object = {}) => {
+  const made = parseConversation({ conversation_id: "c", channel: "ops", state, ...more });
   if (made) followConversation(made);
 };
 const shown = (): [string, boolean][] => tileOf("ops")?.value.lines.map((line) => [line.text, line.final]) ?? [];
@@ -36,6 +36,16 @@ describe("captions", () => {
     conversation("interrupted");
     expect(onAir.value).toEqual(["ops"]);
     conversation("ended");
+    expect(onAir.value).toEqual([]);
+  });
+
+  it("keep the tile of a radio that never came back until another talk begins on its channel", () => {
+    conversation("live");
+    conversation("expired", { unreachable_since: "2026-05-09T07:35:20.000Z" });
+    expect(tileOf("ops")?.value.conversations.map((each) => each.state)).toEqual(["expired"]);
+    conversation("live", { conversation_id: "d" });
+    expect(tileOf("ops")?.value.conversations.map((each) => each.conversation_id)).toEqual(["d"]);
+    conversation("expired", { conversation_id: "d" });
     expect(onAir.value).toEqual([]);
   });
 });

@@ -75,8 +75,10 @@ export function followConversation(conversation: Conversation): void {
   const over = conversation.state === "ended" || conversation.state === "expired";
   if (over && !tiles.has(conversation.channel)) return;
   const tile = ensure(conversation.channel);
-  const others = tile.value.conversations.filter((each) => each.conversation_id !== id);
-  const left = over ? others : [...others, conversation];
+  const others = tile.value.conversations.filter((each) => each.conversation_id !== id && each.state !== "expired");
+  // A radio that never came back is still missing, until somebody is heard on its channel again.
+  const missing = conversation.state === "expired" && conversation.unreachable_since !== null && others.length === 0;
+  const left = over && !missing ? others : [...others, conversation];
   if (left.length === 0) drop(conversation.channel);
   else {
     const lines = over ? tile.value.lines.filter((line) => line.conversationId !== id) : tile.value.lines;

@@ -2,7 +2,10 @@
 import { useSignal } from "@preact/signals";
 import { memo } from "preact/compat";
 import { useLayoutEffect, useRef } from "preact/hooks";
+import { clockTime } from "../model/format";
+import type { Conversation } from "../model/protocol";
 import { humanise } from "../model/words";
+import { now } from "../state/app";
 import { isTalking, onAir, tileOf, type Line } from "../state/captions";
 import { conversationLink } from "../state/route";
 
@@ -21,6 +24,12 @@ function Said({ line, many }: { line: Line; many: boolean }) {
   );
 }
 
+/** The radio that is away for the longest counts. */
+function brokenWords(conversations: readonly Conversation[]): string {
+  const [since] = conversations.flatMap((each) => each.unreachable_since ?? []).sort((a, b) => a.localeCompare(b));
+  return since === undefined ? "Connection broken" : `Not reachable since ${clockTime(since, now.value, false)}`;
+}
+
 const TileView = memo(function TileView({ channel }: { channel: string }) {
   const tile = tileOf(channel)?.value;
   const text = useRef<HTMLDivElement>(null);
@@ -28,9 +37,9 @@ const TileView = memo(function TileView({ channel }: { channel: string }) {
   useLayoutEffect(() => text.current?.scrollTo(0, text.current.scrollHeight), [tile]);
   if (!tile) return null;
   const talking = isTalking(tile);
-  const broken = !talking && tile.conversations.length > 0 && tile.conversations.every((each) => each.state === "interrupted");
+  const broken = !talking && tile.conversations.length > 0 && tile.conversations.every((each) => each.state !== "live");
   const state = talking ? "talking" : broken ? "interrupted" : "quiet";
-  const words = { talking: "Talking", interrupted: "Connection broken", quiet: "Quiet" }[state];
+  const words = { talking: "Talking", interrupted: brokenWords(tile.conversations), quiet: "Quiet" }[state];
   const many = tile.conversations.length > 1 || tile.conversations.some((each) => each.speakers > 1);
   const id = tile.conversations[0]?.conversation_id ?? tile.lines[0]?.conversationId;
   return (

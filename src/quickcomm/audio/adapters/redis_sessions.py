@@ -307,6 +307,7 @@ class RedisSessions:
             speakers=speakers,
             ledgers=stored.ledgers,
             at_ns=now,
+            continues=request.continues,
         )
         stream = self._bus.of_key(CONVERSATIONS, request.conversation_id)
         keys = (self._names.conversation(name), self._names.open, self._names.closed, stream)

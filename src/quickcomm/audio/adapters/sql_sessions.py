@@ -280,6 +280,7 @@ class SqlSessions:
             speakers=speakers,
             ledgers=ledgers,
             at_ns=self._clock.now_ns(),
+            continues=request.continues,
         )
         append(connection, CONVERSATIONS, request.conversation_id, msgspec.json.encode(change))
         return stored

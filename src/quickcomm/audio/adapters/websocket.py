@@ -29,9 +29,11 @@ MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
 """Far above the second of sound that is allowed, so that who sends too much is told why; beyond, it is just closed."""
 MAX_TEXT: Final = 4_096
 KNOWN: Final = (
-    'Known: {"type":"skip","samples":N}, {"type":"flush","offset":N} and {"type":"end"}; sound goes in binary messages.'
+    'Known: {"type":"skip","samples":N}, {"type":"flush","offset":N}, {"type":"captured","offset":N,"at_ms":T} and'
+    ' {"type":"end"}; sound goes in binary messages.'
 )
 MAX_SKIP: Final = 10**12
+NS_PER_MS: Final = 1_000_000
 RETRY_AFTER_S: Final = "2"
 ASK_AGAIN_S: Final = 2.0
 DEFAULT_CHANNEL: Final = "main"
@@ -53,9 +55,10 @@ Authenticate = Callable[[web.Request], Awaitable[Caller]]
 
 
 class _Control(msgspec.Struct, frozen=True, kw_only=True):
-    type: Literal["skip", "flush", "end"]
+    type: Literal["skip", "flush", "captured", "end"]
     samples: int = 0
     offset: int = -1
+    at_ms: int = 0
 
 
 class _ClientError(QuickCommError):
@@ -216,6 +219,8 @@ class AudioSocket:
                 conversation.end()
             elif control.type == "flush":
                 conversation.flush(control.offset)
+            elif control.type == "captured":
+                conversation.captured(control.offset, control.at_ms * NS_PER_MS)
             else:
                 await conversation.skip(control.samples)
 
@@ -243,6 +248,7 @@ def _parse(request: web.Request, caller: Caller) -> tuple[OpenRequest, int]:
             query.get("encoding", "linear16"), query.get("sample_rate", "16000"), query.get("channels", "1")
         ),
         token=query.get("resume_token") or None,
+        continues=parse_conversation_id(continues) if (continues := query.get("continues")) else None,
     )
     return wanted, int(after)
 

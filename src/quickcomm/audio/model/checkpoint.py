@@ -29,6 +29,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """Declared-gap samples before `offset`."""
     silence: int = 0
     """Samples before `offset` that belong to no utterance and no gap, as counted while they were heard."""
+    origin_ns: int = 0
+    """When sample 0 was said, of the first speaker, where sound comes without pauses; 0: not known."""
     segmenter: SegmenterState = msgspec.field(default_factory=SegmenterState)
     front_end: FrontEndState | None = None
 

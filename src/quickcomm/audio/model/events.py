@@ -7,7 +7,9 @@ from quickcomm.contracts.transcripts import UtteranceTranscribed
 Json = dict[str, object]
 
 
-def ready(conversation_id: str, resume_token: str, next_offset: int, max_unacked_ms: int, ack_interval_ms: int) -> Json:
+def ready(
+    conversation_id: str, resume_token: str, next_offset: int, max_unacked_ms: int, ack_interval_ms: int, now_ms: int
+) -> Json:
     return {
         "type": "ready",
         "conversation_id": conversation_id,
@@ -15,6 +17,7 @@ def ready(conversation_id: str, resume_token: str, next_offset: int, max_unacked
         "next_offset": next_offset,
         "max_unacked_ms": max_unacked_ms,
         "ack_interval_ms": ack_interval_ms,
+        "now_ms": now_ms,
     }
 
 

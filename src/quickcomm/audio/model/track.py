@@ -74,6 +74,8 @@ class Track:
         self.received = at.offset
         """Samples accepted so far, gaps included."""
         self.gap = at.gap
+        self.origin_ns = at.origin_ns
+        """Goes into checkpoints, see there."""
         self.ended = False
         self._segmenter = Segmenter(settings, _copy(at.segmenter))
         self._origin = at.origin
@@ -308,6 +310,7 @@ class Track:
             gap=self._processed_gap,
             # Where an utterance is cut, all before it is in it.
             silence=self._silence + (offset - self._counted if start < 0 else self._silent_before_open()),
+            origin_ns=self.origin_ns,
             segmenter=state,
             front_end=self.front_end,
         )

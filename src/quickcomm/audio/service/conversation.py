@@ -12,12 +12,13 @@ from quickcomm.audio.model.state import FINAL, LISTENING, Event, State, advance
 from quickcomm.audio.model.track import Track
 from quickcomm.audio.ports import FencedError, Progress, RecordingError, Stored, StoredEvent
 from quickcomm.audio.service.account import Account
+from quickcomm.audio.service.arrivals import Arrivals
 from quickcomm.audio.service.due import ReceiptsDue
 from quickcomm.audio.service.listener import Listener, Tools
 from quickcomm.audio.service.outlet import Outlet, Recent
 from quickcomm.audio.service.pace import Pace
 from quickcomm.audio.service.traced import trace_published
-from quickcomm.audio.service.utterance import Arrivals, Finished, transcribed
+from quickcomm.audio.service.utterance import Finished, transcribed
 from quickcomm.audio.service.voice import Voice
 from quickcomm.contracts.conversations import ConversationChanged, ConversationState
 from quickcomm.contracts.link import FIRST
@@ -57,7 +58,6 @@ class Conversation:
         self._settled = asyncio.Event()
         self._room = asyncio.Event()
         self._room.set()
-        self._arrivals = Arrivals()
         self._ending = False
         self._expiring = False
         self._flushed = False
@@ -71,6 +71,8 @@ class Conversation:
             for speaker, (checkpoint, ledger) in enumerate(zip(stored.checkpoints, stored.ledgers, strict=True))
         ]
         self._next_offset = self._received()
+        origin_ns = stored.checkpoints[0].origin_ns
+        self._arrivals = Arrivals(stored.format.sample_rate, tools.clock.now_ns(), self.next_offset, origin_ns)
         self.account = Account(stored, self._voices)
         self._listener = Listener(self, self._voices, tools, self._news, self._note)
         if stored.state in {"ended", "expired"}:
@@ -143,6 +145,7 @@ class Conversation:
             message = "Another connection has taken over this conversation."
             self._outlet.close(1008, wire.error("audio.superseded", message, retryable=False))
         self._outlet = Outlet(min(last_seq, self._last_seq), self.events_after)
+        self._arrivals.connected()
         if self.finished:
             self._outlet.close(1000, wire.ended(self.account.ledgers))
             return self._outlet
@@ -199,6 +202,10 @@ class Conversation:
         for voice in self._voices:
             voice.track.skip(max(0, self._next_offset + samples - voice.track.received))
         await self._came_in(samples)
+
+    def captured(self, offset: int, at_ns: int) -> None:
+        """The client says when it captured the sample at `offset`, and so what follows."""
+        self._arrivals.tell(offset, at_ns, self._tools.clock.now_ns())
 
     def end(self) -> None:
         """The client has said everything."""
@@ -357,6 +364,7 @@ class Conversation:
         self._pace.came(self.format.seconds(samples))
         self.last_sound = self._tools.clock.monotonic()
         self._arrivals.add(self.next_offset, self._tools.clock.now_ns())
+        self._voices[0].track.origin_ns = self._arrivals.steady_origin
         self._poke()
         if self._window_full():
             self._room.clear()

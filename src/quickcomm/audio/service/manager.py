@@ -302,6 +302,7 @@ class Manager:
             conversation.next_offset,
             self.settings.max_unacked_ms,
             self.settings.ack_interval_ms,
+            self._tools.clock.now_ns() // 1_000_000,
         )
         return Session(conversation, outlet, ready)
 

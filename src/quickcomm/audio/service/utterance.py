@@ -1,14 +1,13 @@
 """From a finished span and its transcript to the message that the other modules get."""
 
 import asyncio
-from bisect import bisect_left
-from collections import deque
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 from quickcomm.audio.model.track import Span, Track
 from quickcomm.audio.ports import Transcript
+from quickcomm.audio.service.arrivals import Arrivals
 from quickcomm.contracts.identity import utterance_id
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed, Word
@@ -18,29 +17,6 @@ if TYPE_CHECKING:
     from quickcomm.audio.model.formats import AudioFormat
 
 NS_PER_MS: Final = 1_000_000
-MAX_ARRIVALS: Final = 8_192
-
-
-class Arrivals:
-    """When which samples came in: bounded, the oldest go first."""
-
-    def __init__(self) -> None:
-        self._offsets: deque[int] = deque(maxlen=MAX_ARRIVALS)
-        self._times: deque[int] = deque(maxlen=MAX_ARRIVALS)
-
-    def add(self, received: int, now_ns: int) -> None:
-        self._offsets.append(received)
-        self._times.append(now_ns)
-
-    def forget(self, before: int) -> None:
-        while len(self._offsets) > 1 and self._offsets[1] <= before:
-            self._offsets.popleft()
-            self._times.popleft()
-
-    def at(self, offset: int, default_ns: int) -> int:
-        """When the sample before `offset` came in."""
-        index = bisect_left(self._offsets, offset)
-        return self._times[index] if index < len(self._times) else default_ns
 
 
 class Finished(msgspec.Struct, eq=False):
@@ -77,7 +53,8 @@ def transcribed(
     if not transcript.text and not failed:
         return None
     span, rate = item.span, origin.format.sample_rate
-    ended_ns = arrivals.at(span.end, item.closed_ns)
+    came_ns = arrivals.at(span.end, item.closed_ns)
+    ended_ns = arrivals.said(span.end, item.closed_ns)
     identifier = utterance_id(origin.id, item.track.speaker, span.start)
     return UtteranceTranscribed(
         site=origin.site,
@@ -94,11 +71,12 @@ def transcribed(
         confidence=round(transcript.confidence, 4),
         unintelligible=failed,
         stt_model=stt_model,
-        spoken_at_ns=arrivals.at(span.start + 1, ended_ns),
+        spoken_at_ns=min(arrivals.said(span.start + 1, ended_ns), ended_ns),
         speech_ended_ns=ended_ns,
         published_ns=now_ns,
+        late_ms=_ms(came_ns - ended_ns),
         latency=Latency(
-            endpoint=_ms(item.closed_ns - ended_ns),
+            endpoint=_ms(item.closed_ns - came_ns),
             stt=_ms(item.text_ns - item.closed_ns),
             publish=_ms(now_ns - max(item.text_ns, item.closed_ns)),
         ),

@@ -181,6 +181,8 @@ CONVERSATION_EXAMPLE: Final = {
     "speakers": 1,
     "started_at": "2026-05-09T07:35:20.000Z",
     "ended_at": None,
+    "unreachable_since": None,
+    "continues": None,
     "utterances": 12,
     "ledger": _LEDGER,
     "ledgers": [_LEDGER],

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from quickcomm.dashboard.adapters.tables import Row, changes, utterance_record, utterances
-from quickcomm.dashboard.model.projections import latency_of
+from quickcomm.dashboard.model.projections import own_latency
 from quickcomm.dashboard.model.records import UtteranceRecord
 from quickcomm.dashboard.model.views import rfc3339
 from quickcomm.kernel.errors import InvalidInputError, NotFoundError
@@ -67,8 +67,17 @@ class Waterfalls:
             channel=heard.channel if heard else row.channel,
             spoken_at=rfc3339(heard.spoken_at_ns) if heard else None,
             trace_id=trace_id_in(heard.traceparent if heard else None),
-            waterfall=waterfall(latency_of(record), self._budget(), row.painted_ms, faults_of(record)),
+            waterfall=_told_late(
+                record, waterfall(own_latency(record), self._budget(), row.painted_ms, faults_of(record))
+            ),
         )
+
+
+def _told_late(record: UtteranceRecord, fall: Waterfall) -> Waterfall:
+    if record.heard is None or not record.heard.late_ms:
+        return fall
+    late = f"Its sound came {record.heard.late_ms / 1e3:.0f} s late: the client could not reach the server."
+    return msgspec.structs.replace(fall, verdict=f"{late} {fall.verdict}")
 
 
 def faults_of(record: UtteranceRecord) -> dict[str, str]:

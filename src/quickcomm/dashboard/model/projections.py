@@ -44,6 +44,12 @@ def with_change(record: ConversationRecord | None, message: ConversationChanged)
             started_ns=message.at_ns,
         )
     started = min(record.started_ns, message.at_ns)
+    record = _replace(
+        record,
+        continues=record.continues or message.continues,
+        interrupted_ns=max(record.interrupted_ns, message.at_ns if message.state == "interrupted" else 0),
+        live_ns=max(record.live_ns, message.at_ns if message.state == "live" else 0),
+    )
     if (message.at_ns, RANK[message.state]) <= (record.at_ns, RANK[record.state]):
         return record if started == record.started_ns else _replace(record, started_ns=started)
     return _replace(
@@ -109,6 +115,12 @@ def latency_of(record: UtteranceRecord) -> Latency:
         if part is not None:
             stages.update({name: value for name, value in msgspec.structs.asdict(part).items() if value is not None})
     return Latency(**stages)
+
+
+def own_latency(record: UtteranceRecord) -> Latency:
+    """The receipt without the time before the sound arrived: what the site itself took, to hold against its budgets."""
+    latency, late = latency_of(record), record.heard.late_ms if record.heard else 0.0
+    return latency if latency.total is None else _replace(latency, total=max(0.0, latency.total - late))
 
 
 def wanted_tasks(heard: UtteranceTranscribed, found: InsightsFound) -> dict[str, TaskRecord]:

@@ -48,7 +48,18 @@ class ConversationRecord(msgspec.Struct, frozen=True, kw_only=True):
     summary_source: Source = "local"
     summary_revision: int = 0
     summary_ns: int = 0
+    continues: str | None = None
+    """The conversation before it of the same source."""
+    interrupted_ns: int = 0
+    live_ns: int = 0
+    """When its client was last told to have gone, and to be there."""
     change: int = 0
+
+    @property
+    def away_ns(self) -> int | None:
+        """Since when its client is away; of a conversation that expired, since when it was."""
+        away = self.state in ("interrupted", "expired") and 0 < self.interrupted_ns >= self.live_ns
+        return self.interrupted_ns if away else None
 
 
 class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):

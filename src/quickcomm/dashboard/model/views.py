@@ -68,7 +68,11 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
-    """`ledger` sums the speakers: received = speech + silence + gap."""
+    """`ledger` sums the speakers: received = speech + silence + gap.
+
+    `unreachable_since`: since when the client is away, or was when the conversation expired. `continues`: the
+    conversation before it of the same source.
+    """
 
     conversation_id: str
     channel: str
@@ -77,6 +81,8 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     speakers: int
     started_at: str
     ended_at: str | None
+    unreachable_since: str | None
+    continues: str | None
     utterances: int
     ledger: Ledger
     ledgers: tuple[Ledger, ...]
@@ -163,6 +169,8 @@ def conversation_view(record: ConversationRecord) -> Conversation:
         speakers=record.speakers,
         started_at=rfc3339(record.started_ns),
         ended_at=_time(record.ended_ns),
+        unreachable_since=_time(record.away_ns),
+        continues=record.continues,
         utterances=record.utterances,
         ledger=sum(record.ledgers, Ledger()),
         ledgers=record.ledgers,

@@ -17,7 +17,7 @@ from quickcomm.contracts.summaries import SUMMARIES, ConversationSummarized
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
 from quickcomm.dashboard.model.edits import Action
-from quickcomm.dashboard.model.projections import latency_of
+from quickcomm.dashboard.model.projections import latency_of, own_latency
 from quickcomm.dashboard.model.records import ConversationRecord, UtteranceRecord
 from quickcomm.dashboard.model.views import Task, card_view, conversation_view, task_view
 from quickcomm.dashboard.ports import Applied, Live, OnReceipt, State, Store
@@ -197,7 +197,7 @@ class DashboardService:
         )
         self._receipts.stamped(record.site, record.utterance_id, receipt)
         stamped = msgspec.structs.replace(record, receipt=receipt)
-        latency = latency_of(stamped)
+        latency = own_latency(stamped)
         self.stages.observe(latency)
         if tracing().on:
             commit = Detail(

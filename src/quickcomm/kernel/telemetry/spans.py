@@ -44,7 +44,7 @@ class Detail(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Origin(msgspec.Struct, frozen=True, kw_only=True):
-    """Whose utterance it is, and when it was said."""
+    """Whose utterance it is, and when it was said. `speech_ended_ns`: when the last of it arrived."""
 
     site: str
     conversation_id: str
@@ -65,7 +65,7 @@ def origin_of(message: UtteranceTranscribed) -> Origin:
         utterance_id=message.utterance_id,
         channel=message.channel,
         spoken_at_ns=message.spoken_at_ns,
-        speech_ended_ns=message.speech_ended_ns,
+        speech_ended_ns=message.speech_ended_ns + round(message.late_ms * 1e6),
     )
 
 
