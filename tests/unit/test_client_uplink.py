@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quickcomm.client.formats import AudioFormat, wire_rate
-from quickcomm.client.uplink import Captured, End, Skip, Uplink
+from quickcomm.client.uplink import Captured, End, Flush, Skip, Uplink
 from quickcomm.kernel.errors import InvalidInputError
 
 FORMAT = AudioFormat(sample_rate=8_000)
@@ -27,6 +27,7 @@ class FakeServer:
         self.heard = b""
         self.durable = 0
         self.ended = False
+        self.flushed: set[int] = set()
 
     def take(self, message: object) -> None:
         match message:
@@ -37,6 +38,9 @@ class FakeServer:
             case Skip(samples=samples):
                 assert samples > 0
                 self.heard += GAP * samples
+            case Flush(offset=offset):
+                assert offset == self.offset
+                self.flushed.add(offset)
             case End():
                 self.ended = True
 
@@ -46,6 +50,7 @@ class FakeServer:
 
     def fall_back(self, offset: int) -> None:
         self.heard = self.heard[: 2 * offset]
+        self.flushed = {place for place in self.flushed if place < offset}
         self.ended = False
 
 
@@ -54,8 +59,12 @@ def test_whatever_breaks_the_server_hears_the_source_exactly_once(seed: int, ste
     chance = random.Random(seed)  # noqa: S311 - a test
     uplink, server, produced = Uplink(FORMAT, message_ms=message_ms, memory_ms=2_000), FakeServer(), 0
     uplink.on_ready(0, 60_000)
+    released: set[int] = set()
     for _ in range(steps):
-        match chance.choice(["produce", "produce", "send", "send", "ack", "drop"]):
+        match chance.choice(["produce", "produce", "release", "send", "send", "ack", "drop"]):
+            case "release" if produced:
+                uplink.release()
+                released.add(produced)
             case "produce" if uplink.room:
                 size = chance.randint(1, 3_000)
                 uplink.append(pcm(produced, size))
@@ -75,6 +84,7 @@ def test_whatever_breaks_the_server_hears_the_source_exactly_once(seed: int, ste
             server.take(message)
         uplink.on_ack(server.offset)
     assert server.heard == pcm(0, produced)
+    assert server.flushed == released
     assert uplink.acked == uplink.produced == produced
 
 
@@ -231,3 +241,13 @@ def test_sound_of_any_rate_is_sent_at_one_that_the_wire_has(rate: int, sent: int
 def test_formats_that_the_wire_lacks_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidInputError):
         AudioFormat(**wrong)  # type: ignore[arg-type]
+
+
+def test_what_is_left_of_a_transmission_goes_at_once() -> None:
+    """The last word must not wait for a message to become full."""
+    uplink = Uplink(FORMAT, message_ms=100)
+    uplink.on_ready(0, 60_000)
+    uplink.append(pcm(0, 1_000))
+    assert [uplink.next_message(), uplink.next_message()] == [pcm(0, 800), None]
+    uplink.release()
+    assert [uplink.next_message() for _ in range(3)] == [pcm(800, 200), Flush(offset=1_000), None]

@@ -31,7 +31,7 @@ from quickcomm.client.formats import AudioFormat
 from quickcomm.client.link import Link
 from quickcomm.client.options import StreamOptions
 from quickcomm.client.seen import Seen
-from quickcomm.client.sources import AudioSource, Missing, Sleep
+from quickcomm.client.sources import AudioSource, KeyReleased, Missing, Sleep
 from quickcomm.client.uplink import Uplink
 from quickcomm.kernel.clock import Clock, SystemClock
 from quickcomm.kernel.errors import QuickCommError
@@ -160,6 +160,8 @@ class AudioClient:
                 self._uplink.live = self._source.live
                 if isinstance(chunk, Missing):
                     self._uplink.append_gap(chunk.samples)
+                elif isinstance(chunk, KeyReleased):
+                    self._uplink.release()
                 else:
                     rest += chunk
                     whole = len(rest) - len(rest) % block

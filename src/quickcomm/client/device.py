@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from quickcomm.client.errors import DeviceMissingError, SourceError
 from quickcomm.client.formats import AudioFormat
-from quickcomm.client.sources import Missing
+from quickcomm.client.sources import Chunk, Missing
 
 HOW_TO_INSTALL: Final = "In a clone: make install EXTRAS=device. Elsewhere: install the package as quickcomm[device]"
 _HELD: Final = 50
@@ -32,7 +32,7 @@ class DeviceSource:
     def live(self) -> bool:
         return True
 
-    async def chunks(self) -> AsyncIterator[bytes | Missing]:
+    async def chunks(self) -> AsyncIterator[Chunk]:
         # Overflow policy: what does not fit is counted and becomes a declared gap; nothing that was taken is dropped.
         queue: asyncio.Queue[bytes] = asyncio.Queue(_HELD)
         loop = asyncio.get_running_loop()

@@ -10,7 +10,7 @@ import av.error
 
 from quickcomm.client.errors import SourceError
 from quickcomm.client.formats import AudioFormat, wire_rate
-from quickcomm.client.sources import Missing
+from quickcomm.client.sources import Chunk
 
 _PIECE_MS: Final = 500
 
@@ -33,7 +33,7 @@ class FileSource:
     def live(self) -> bool:
         return False
 
-    async def chunks(self) -> AsyncIterator[bytes | Missing]:
+    async def chunks(self) -> AsyncIterator[Chunk]:
         pieces = _pieces(self._path, self._format)
         while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
             yield piece

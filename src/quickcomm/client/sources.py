@@ -26,6 +26,13 @@ class Missing(msgspec.Struct, frozen=True, kw_only=True):
     samples: int
 
 
+class KeyReleased(msgspec.Struct, frozen=True):
+    """The speaker let go of the key: what comes behind is another transmission."""
+
+
+Chunk = bytes | Missing | KeyReleased
+
+
 class AudioSource(Protocol):
     """`chunks` are of any size; a sample may be cut in two."""
 
@@ -37,13 +44,13 @@ class AudioSource(Protocol):
         """A live source cannot be made to wait. It may turn out later that it can."""
         ...
 
-    def chunks(self) -> AsyncIterator[bytes | Missing]: ...
+    def chunks(self) -> AsyncIterator[Chunk]: ...
 
 
 class PcmSource:
     """Raw audio from any asynchronous iterable."""
 
-    def __init__(self, fmt: AudioFormat, pcm: AsyncIterable[bytes | Missing], *, live: bool = False) -> None:
+    def __init__(self, fmt: AudioFormat, pcm: AsyncIterable[Chunk], *, live: bool = False) -> None:
         self._format = fmt
         self._pcm = pcm
         self._live = live
@@ -56,7 +63,7 @@ class PcmSource:
     def live(self) -> bool:
         return self._live
 
-    async def chunks(self) -> AsyncIterator[bytes | Missing]:
+    async def chunks(self) -> AsyncIterator[Chunk]:
         async for chunk in self._pcm:
             yield chunk
 
@@ -77,19 +84,15 @@ class Paced:
     def live(self) -> bool:
         return self._source.live
 
-    async def chunks(self) -> AsyncIterator[bytes | Missing]:
+    async def chunks(self) -> AsyncIterator[Chunk]:
         """Pieces of at most 100 ms, each at the moment when its last sample would have been spoken."""
         fmt = self.format
         step = fmt.samples(100) * fmt.block
         started = self._clock.monotonic()
         passed = 0.0
         async for chunk in self._source.chunks():
-            pieces = (
-                [chunk] if isinstance(chunk, Missing) else [chunk[at : at + step] for at in range(0, len(chunk), step)]
-            )
-            for piece in pieces:
-                samples = piece.samples if isinstance(piece, Missing) else len(piece) / fmt.block
-                passed += samples / fmt.sample_rate
+            for piece in _cut(chunk, step):
+                passed += _samples(piece, fmt) / fmt.sample_rate
                 wait = started + passed - self._clock.monotonic()
                 if wait > 0:
                     await self._sleep(wait)
@@ -123,7 +126,7 @@ class StdinSource:
     def _number(self) -> int:
         return sys.stdin.fileno() if self._descriptor is None else self._descriptor
 
-    async def chunks(self) -> AsyncIterator[bytes | Missing]:
+    async def chunks(self) -> AsyncIterator[Chunk]:
         descriptor = self._number
         if self._is_recording:
             while chunk := await asyncio.to_thread(os.read, descriptor, _READ):
@@ -144,3 +147,13 @@ class StdinSource:
                 yield chunk
         finally:
             transport.close()
+
+
+def _cut(chunk: Chunk, step: int) -> list[Chunk]:
+    return [chunk[at : at + step] for at in range(0, len(chunk), step)] if isinstance(chunk, bytes) else [chunk]
+
+
+def _samples(piece: Chunk, fmt: AudioFormat) -> float:
+    if isinstance(piece, bytes):
+        return len(piece) / fmt.block
+    return piece.samples if isinstance(piece, Missing) else 0

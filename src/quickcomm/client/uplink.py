@@ -21,6 +21,12 @@ class Skip(msgspec.Struct, frozen=True, kw_only=True, tag="skip"):
     samples: int
 
 
+class Flush(msgspec.Struct, frozen=True, kw_only=True, tag="flush"):
+    """The speaker let go of the key after `offset` samples."""
+
+    offset: int
+
+
 class End(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
     """No more audio will come."""
 
@@ -32,15 +38,19 @@ class Captured(msgspec.Struct, frozen=True, kw_only=True):
     at: float
 
 
-Outgoing = bytes | Skip | End | Captured
+Outgoing = bytes | Skip | Flush | End | Captured
 
 
 class _Piece(msgspec.Struct, kw_only=True):
-    """Neighbouring samples; `pcm` is None where they are missing. `at`: when the first was captured, where known."""
+    """Neighbouring samples; `pcm` is None where they are missing. `at`: when the first was captured, where known.
+
+    `released`: no samples at all, but the place where the speaker let go of the key.
+    """
 
     samples: int
     pcm: bytes | None
     at: float | None = None
+    released: bool = False
 
 
 class Uplink:
@@ -107,11 +117,17 @@ class Uplink:
         if not samples:
             return
         last = self._unsent[-1] if self._unsent else None
-        if last is not None and last.pcm is None:
+        if last is not None and last.pcm is None and not last.released:
             last.samples += samples
         else:
             self._unsent.append(_Piece(samples=samples, pcm=None))
         self.produced += samples
+
+    def release(self) -> None:
+        """The speaker let go of the key."""
+        last = self._unsent[-1] if self._unsent else None
+        if self.produced and not (last is not None and last.released):
+            self._unsent.append(_Piece(samples=0, pcm=None, released=True))
 
     def finish(self) -> None:
         self.finished = True
@@ -161,6 +177,9 @@ class Uplink:
         """What to send now, or None: wait for audio or for an ack."""
         if not self._unsent:
             return self._end()
+        if self._unsent[0].released:
+            self._mark_sent(self._unsent.popleft())
+            return Flush(offset=self.position)
         if self.position + self._message > self.acked + self._window():
             return None
         if self._unsent[0].pcm is None:
