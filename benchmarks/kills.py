@@ -1,10 +1,12 @@
 """`kill -9` at random moments of a long talk under `up`: what was lost, doubled, or is missing on the page.
 
-`python -m benchmarks.kills [--kills 40] [--seconds 600] [--talkers 8] [--shape monolith] [--processes audio=2]`. All
-talkers say real speech in real time and resume when they are cut off; the processes are killed in turn, each time at
-a random moment: the modules, Envoy, and Valkey with its append-only file. With `--impatient` any of those that are
-there, whether the others are well again or not. Afterwards every conversation is compared with an undisturbed run of
-the same sound: ids, offsets, order, ledgers; and with the lists and a page that was always open. `--seed` repeats one.
+`python -m benchmarks.kills [--kills 40] [--seconds 600] [--talkers 8] [--gateways 0] [--shape monolith]
+[--processes audio=2]`. All talkers say real speech in real time and resume when they are cut off. Gateways are
+push-to-talk: transmissions cut hard at both ends, each ended by a flush, and nothing sent in the pauses between them,
+of which one is longer than half a minute. The processes are killed in turn, each time at a random moment: the modules,
+Envoy, and Valkey with its append-only file. With `--impatient` any of those that are there, whether the others are well
+again or not. Afterwards every conversation is compared with an undisturbed run of the same sound: ids, offsets, order,
+ledgers; and with the lists and a page that was always open. `--seed` repeats one.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import msgspec
 from tests.support.kills import Toll, killed_over
 from tests.support.site import Site
 
+from benchmarks.keyup import transmissions
 from benchmarks.shapes import TUNED, topology
 from benchmarks.talkers import talk
 
@@ -25,7 +28,11 @@ LENGTH_S: Final = 60.0
 
 
 async def run(site: Site, options: argparse.Namespace) -> Toll:
-    sounds = [talk(number, LENGTH_S).samples.tobytes() for number in range(options.talkers)]
+    sounds: list[bytes | list[bytes]] = [talk(number, LENGTH_S).samples.tobytes() for number in range(options.talkers)]
+    _, others = transmissions()
+    sounds += [
+        [others[(5 * number + turn) % len(others)].tobytes() for turn in range(5)] for number in range(options.gateways)
+    ]
     killer = (options.kills, options.seconds, options.seed)
     return await killed_over(site, sounds, killer, patient=not options.impatient)
 
@@ -35,6 +42,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--talkers", type=int, default=8)
+    parser.add_argument("--gateways", type=int, default=0, help="push-to-talk gateways beside the talkers")
     parser.add_argument("--shape", choices=sorted(TUNED), default="monolith")
     parser.add_argument("--processes", action="append", default=[], metavar="MODULE=N")
     parser.add_argument("--impatient", action="store_true", help="do not wait until all are well again")

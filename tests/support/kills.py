@@ -25,6 +25,8 @@ Json = dict[str, Any]
 SPARED: Final = frozenset({"up", "supervisor"})
 """Who starts the others again. When these die, everything goes on, but nobody looks after it."""
 AGAIN_S: Final = 0.1
+PAUSES_S: Final = (1.5, 33.0, 4.0)
+"""One longer than after which a server flushes what an absent client left open."""
 
 
 class Toll(msgspec.Struct, kw_only=True):
@@ -121,9 +123,12 @@ class Killer:
 
 
 async def killed_over(
-    site: Site, sounds: Sequence[bytes], killer: tuple[int, float, int], *, patient: bool = True
+    site: Site, sounds: Sequence[bytes | Sequence[bytes]], killer: tuple[int, float, int], *, patient: bool = True
 ) -> Toll:
-    """`killer`: so many kills, over so many seconds, by this seed. All talk at once, in real time, until it is over."""
+    """`killer`: so many kills, over so many seconds, by this seed. All talk at once, in real time, until it is over.
+
+    Of several sounds in place of one a push-to-talk gateway makes transmissions, with the pauses `PAUSES_S`.
+    """
     kills, seconds, seed = killer
     key = await asyncio.to_thread(site.key)
     undisturbed = await asyncio.gather(*(stream(site.url, key, sound) for sound in sounds))
@@ -133,7 +138,9 @@ async def killed_over(
     async with watching(site) as cards, asyncio.TaskGroup() as tasks:
         murder = tasks.create_task(killing.run(kills, seconds))
         while not heard or not murder.done():
-            talking = [tasks.create_task(stream(site.url, key, sound, paced=True)) for sound in sounds]
+            talking = [
+                tasks.create_task(stream(site.url, key, sound, paced=True, pauses_s=PAUSES_S)) for sound in sounds
+            ]
             heard += zip(await asyncio.gather(*talking), undisturbed, strict=True)
         await asyncio.to_thread(site.wait_ready)
         toll = Toll(seed=seed, kills=dict(killing.killed), seconds=round(time.monotonic() - began, 1))

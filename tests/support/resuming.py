@@ -14,7 +14,7 @@ from quickcomm.client.audio_client import AudioClient
 from quickcomm.client.events import Ended, Event, Insights, Utterance
 from quickcomm.client.formats import AudioFormat
 from quickcomm.client.options import Patience, StreamOptions
-from quickcomm.client.sources import Paced, PcmSource
+from quickcomm.client.sources import Chunk, KeyReleased, Paced, PcmSource
 
 PATIENCE: Final = Patience(first=0.02, longest=0.2, connect=5.0, give_up_after=240.0)
 WITHIN_S: Final = 1_200.0  # a bound, not an expectation
@@ -60,17 +60,27 @@ class Heard:
 async def stream(
     url: str,
     key: str,
-    pcm: bytes,
+    pcm: bytes | Sequence[bytes],
     watch: Callable[[Event], None] = ignored,
     patience: Patience = PATIENCE,
     *,
     paced: bool = False,
+    pauses_s: Sequence[float] = (0.0,),
 ) -> Heard:
-    """A whole conversation of 16 kHz mono, as fast as the server takes it, or as it is spoken; `watch` sees it all."""
+    """A whole conversation of 16 kHz mono, as fast as the server takes it, or as it is spoken; `watch` sees it all.
 
-    async def pieces() -> AsyncIterator[bytes]:
-        for at in range(0, len(pcm), RATE):
-            yield pcm[at : at + RATE]
+    Several sounds are the transmissions of a push-to-talk gateway, which sends nothing in the pauses between them.
+    """
+    transmissions = [pcm] if isinstance(pcm, bytes) else pcm
+
+    async def pieces() -> AsyncIterator[Chunk]:
+        for number, sound in enumerate(transmissions):
+            for at in range(0, len(sound), RATE):
+                yield sound[at : at + RATE]
+            if len(transmissions) > 1:
+                yield KeyReleased()
+                if paced:
+                    await asyncio.sleep(pauses_s[number % len(pauses_s)])
 
     options = StreamOptions(url=url, key=key, conversation_id=new_id(), patience=patience)
     source = PcmSource(AudioFormat(sample_rate=RATE), pieces())
