@@ -493,6 +493,21 @@ async def test_a_live_source_that_was_welcome_takes_no_refusal_for_good(status: 
     assert naps.taken[:2] == [30.25, 30.5]
 
 
+async def test_nonsense_does_not_end_a_live_source() -> None:
+    async def first(line: Line) -> None:
+        await line.ready()
+        await line.socket.send_str("no JSON")
+        await line.socket.receive()
+
+    async def second(line: Line) -> None:
+        await line.ready()
+        await line.say("partial", speaker=0, start_offset=0, text="tow")
+
+    async with scripted(first, second) as server:
+        events = await played(server, live_client(server, Naps()))
+    assert sum(isinstance(event, Partial) for event in events) == 1
+
+
 async def test_one_that_was_never_welcome_is_told_at_once() -> None:
     async with scripted(Refuse(401)) as server:
         with pytest.raises(UnauthorizedError):

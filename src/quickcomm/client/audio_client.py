@@ -14,7 +14,7 @@ from typing import Final
 import aiohttp
 
 from quickcomm.client.connecting import Dropped, open_socket
-from quickcomm.client.errors import NotAllowedError, RefusedError, UnauthorizedError, UnreachableError
+from quickcomm.client.errors import NotAllowedError, ProtocolError, RefusedError, UnauthorizedError, UnreachableError
 from quickcomm.client.events import (
     Ack,
     Continued,
@@ -205,7 +205,7 @@ class AudioClient:
             link = Link(socket, self._uplink, self._to_send, self._tell, self._clock)
             try:
                 await link.run(self._options.patience.connect)
-            except UnauthorizedError as error:
+            except (UnauthorizedError, ProtocolError) as error:
                 self._ask_again(error)
                 raise
             finally:
