@@ -27,7 +27,7 @@ from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.redis_address import for_user
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry
-from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.trust.directory import TrustDirectory
 from quickcomm.topology.module import Fleet, HttpProbe, Module, Probe, RecordedProcesses, Supervisord, Tools
@@ -86,12 +86,13 @@ class Topology:
         self._trust = TrustDirectory(layout.trust)
         self._clock = SystemClock()
         self._anew = options.new_store
+        self._was_ready = False
 
     async def run(self, ready: OnReady, stop: asyncio.Event) -> None:
         """Until `stop` is set. Whatever happens, nothing is left running. Raises `QuickCommError` if it fails."""
         try:
-            while not await self._once(ready, stop) and not stop.is_set():
-                log.warning("topology.again", because="the supervisor has ended", in_s=AGAIN_S)
+            while (why := await self._once(ready, stop)) is not None and not stop.is_set():
+                log.warning("topology.again", because=why, in_s=AGAIN_S)
                 await asyncio.sleep(AGAIN_S)
         finally:
             self._processes.erase(OWN)
@@ -100,8 +101,16 @@ class Topology:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    async def _once(self, ready: OnReady, stop: asyncio.Event) -> bool:
-        """False if the supervisor ended under it, and all must begin again."""
+    async def _once(self, ready: OnReady, stop: asyncio.Event) -> str | None:
+        """Serve until `stop` is set. Return why all must begin again, adopting what runs; None if it need not."""
+        try:
+            return await self._serve(ready, stop)
+        except OSError as error:
+            if not self._was_ready:
+                raise ConfigurationError(f"The site cannot start: {error}.") from error
+            return str(error)
+
+    async def _serve(self, ready: OnReady, stop: asyncio.Event) -> str | None:
         self._layout.create()
         await self._check()
         self._trust.ensure(row.module.name for row in self._rows)
@@ -120,19 +129,21 @@ class Topology:
         running.supervisor_pid, running.url = self._supervisor.pid, self._public.url
         running.shape, running.stop = self._options.shape, stop
         running.store_url = for_user(self._store_url, UP)
-        gone, failed = False, None
+        again, failed = None, None
         try:
             await self._work(running, ready)
         except* SupervisorGoneError:
-            gone = True  # whatever else failed, failed for that
+            again = "the supervisor has ended"  # whatever else failed, failed for that
+        except* OSError as errors:
+            failed = _first(errors)
         except* QuickCommError as errors:
-            failed = errors.exceptions[0]
+            failed = _first(errors)
         finally:
             await keys.aclose()
             await bus.aclose()
-        if failed is not None and not gone:
+        if failed is not None and again is None:
             raise failed
-        return not gone
+        return again
 
     async def _adopt(self, modules: list[Module]) -> None:
         """What runs already goes on, except what belongs to another shape."""
@@ -180,6 +191,7 @@ class Topology:
         await running.fleet.start()
         await self._edge.confirmed()
         running.ready.set()
+        self._was_ready = True
         log.info("topology.ready", url=self._public.url)
         await ready(self._public.url)
 
@@ -246,6 +258,12 @@ class Topology:
         if module.name == store.NAME:
             return store.StoreProbe(self._store_url)
         return HttpProbe(socket)
+
+
+def _first(errors: BaseExceptionGroup) -> BaseException:
+    """Return one of those that are no groups themselves."""
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def edge_settings(settings: Settings) -> EdgeSettings:
