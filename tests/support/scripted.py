@@ -49,7 +49,7 @@ class Line:
     async def say(self, kind: str, **fields: Any) -> None:
         await self.socket.send_str(json.dumps({"type": kind, **fields}))
 
-    async def ready(self, next_offset: int = 0, max_unacked_ms: int = 60_000) -> None:
+    async def ready(self, next_offset: int = 0, max_unacked_ms: int = 60_000, **more: Any) -> None:
         await self.say(
             "ready",
             conversation_id=self.request.match_info["id"],
@@ -58,6 +58,7 @@ class Line:
             max_unacked_ms=max_unacked_ms,
             ack_interval_ms=100,
             from_the_future=True,
+            **more,
         )
 
     async def hear(self) -> bytes | dict[str, Any]:

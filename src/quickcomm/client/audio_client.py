@@ -14,7 +14,7 @@ import aiohttp
 
 from quickcomm.client.connecting import Dropped, open_socket
 from quickcomm.client.errors import UnreachableError
-from quickcomm.client.events import Ack, Disconnected, Ended, Event, Insights, Received, Utterance
+from quickcomm.client.events import Ack, Disconnected, Ended, Event, Insights, Ready, Received, Utterance
 from quickcomm.client.formats import AudioFormat
 from quickcomm.client.link import Link
 from quickcomm.client.options import StreamOptions
@@ -171,6 +171,8 @@ class AudioClient:
                 self._room.set()
             case Utterance() | Insights() if not self._seen.fresh(event):
                 return
+            case Ready():
+                self._seen.begin(event.last_seq)
             case Ended():
                 self.ended = event
             case _:

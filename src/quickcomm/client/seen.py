@@ -17,6 +17,12 @@ class Seen:
         self._ahead: set[int] = set()
         self._ids: dict[str, None] = {}
 
+    def begin(self, last_seq: int | None) -> None:
+        """Start a connection. A server that has fewer events than were heard has lost them: it counts anew from 1."""
+        if last_seq is not None and last_seq < self.after_seq:
+            self.after_seq = 0
+            self._ahead.clear()
+
     def fresh(self, event: Utterance | Insights) -> bool:
         if event.seq <= self.after_seq or event.seq in self._ahead:
             return False

@@ -261,6 +261,7 @@ class Manager:
             conversation.next_offset,
             self.settings.max_unacked_ms,
             self.settings.ack_interval_ms,
+            last_seq=conversation.last_seq,
         )
         return Session(conversation, outlet, ready)
 

@@ -22,12 +22,16 @@ from quickcomm.entrypoints.up.balancer import EdgeBalancer, EdgeProbe
 from quickcomm.entrypoints.up.control import EDGE, Control, Parts, Running
 from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.entrypoints.up.modules import Site, clusters, rows
+from quickcomm.entrypoints.up.store_watch import StoreWatch
 from quickcomm.entrypoints.up.stream import Stream
+from quickcomm.kernel.bus.home import home_in
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.redis_address import for_user
+from quickcomm.kernel.bus.redis_link import Link
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
+from quickcomm.kernel.keys.copy import KeyCopy
 from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.trust.directory import TrustDirectory
 from quickcomm.topology.module import Fleet, HttpProbe, Module, Probe, RecordedProcesses, Supervisord, Tools
@@ -87,6 +91,7 @@ class Topology:
         self._clock = SystemClock()
         self._anew = options.new_store
         self._was_ready = False
+        self._watching: list[asyncio.Task[None]] = []
 
     async def run(self, ready: OnReady, stop: asyncio.Event) -> None:
         """Until `stop` is set. Whatever happens, nothing is left running. Raises `QuickCommError` if it fails."""
@@ -120,15 +125,24 @@ class Topology:
         if adopted:
             await self._adopt(modules)
         fleet = self._fleet(modules)
-        keys = RedisKeys(for_user(self._store_url, UP), self._clock)
-        bus = RedisBus(for_user(self._store_url, UP), self._clock)
-        parts = Parts(fleet=fleet, edge=self._edge, registry=self._registry, trust=self._trust, keys=keys, letters=bus)
+        url = for_user(self._store_url, UP)
+        keys, bus, link = RedisKeys(url, self._clock), RedisBus(url, self._clock), Link(url)
+        copy = KeyCopy(self._layout.keys, store.shown_address(url), link)
+        parts = Parts(
+            fleet=fleet,
+            edge=self._edge,
+            registry=self._registry,
+            trust=self._trust,
+            keys=keys,
+            letters=bus,
+            watch=StoreWatch(link, self._clock, copy),
+        )
         running = Running(self._layout, parts, self._clock)
         running.own = {row.module.name: row.own for row in self._rows}
         running.behind_edge = frozenset(row.module.name for row in self._rows if row.serves)
         running.supervisor_pid, running.url = self._supervisor.pid, self._public.url
         running.shape, running.stop = self._options.shape, stop
-        running.store_url = for_user(self._store_url, UP)
+        running.store_address = store.shown_address(url) if self._options.redis_url else ""
         again, failed = None, None
         try:
             await self._work(running, ready)
@@ -139,8 +153,8 @@ class Topology:
         except* QuickCommError as errors:
             failed = _first(errors)
         finally:
-            await keys.aclose()
-            await bus.aclose()
+            for client in (keys, bus, link):
+                await client.aclose()
         if failed is not None and again is None:
             raise failed
         return again
@@ -174,9 +188,10 @@ class Topology:
             ]
             fleet.begin(tools, tasks)
             async with admin_socket(Control(running), self._layout.control):
-                beginning = tasks.create_task(self._begin(running, ready), name="topology:begin")
+                beginning = tasks.create_task(self._begin(running, ready, tasks), name="topology:begin")
                 await running.stop.wait()
-            beginning.cancel()
+            for task in (beginning, *self._watching):
+                task.cancel()
             background[0].cancel()
             background[2].cancel()
             await self._end(fleet)
@@ -184,10 +199,13 @@ class Topology:
             background[1].cancel()
         stream.close()
 
-    async def _begin(self, running: Running, ready: OnReady) -> None:
+    async def _begin(self, running: Running, ready: OnReady, tasks: asyncio.TaskGroup) -> None:
         if self._options.redis_url is None:
             await running.fleet.start(store.NAME)
-        await self._settle()
+        await self._settle(running)
+        home = await asyncio.to_thread(home_in, self._layout.directory.database)
+        if home is not None:
+            self._watching = [tasks.create_task(running.watch.run(home), name="topology:store")]
         await running.fleet.start()
         await self._edge.confirmed()
         running.ready.set()
@@ -195,12 +213,19 @@ class Topology:
         log.info("topology.ready", url=self._public.url)
         await ready(self._public.url)
 
-    async def _settle(self) -> None:
-        """What `serve` has left in the directory goes into the store before anything looks for it there."""
-        directory = self._layout.directory
+    async def _settle(self, running: Running) -> None:
+        """What `serve` has left in the directory goes into the store before anything looks for it there.
+
+        A store that has lost its data is given back what there is a copy of; keys stay in a new one as well.
+        """
+        directory, watch = self._layout.directory, running.watch
+        home = await asyncio.to_thread(home_in, directory.database)
+        if home is not None and home.whole and watch.keys.is_of_this_store() and not self._anew:
+            await watch.look_patiently(home)
         try:
             with directory.own(wait_s=COMMAND_S):
                 await settle(directory, for_user(self._store_url, UP), anew=self._anew)
+                await watch.keys.join()
         except DataDirectoryBusyError:
             if self._anew:
                 raise
