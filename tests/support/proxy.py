@@ -56,6 +56,8 @@ class Proxy:
         self._watch = watch
         self.links: list[Link] = []
         self.url = ""
+        self.is_stalled = False
+        """New connections are frozen from their beginning."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -65,6 +67,8 @@ class Proxy:
             return
         link = Link(writer, to_server)
         self.links.append(link)
+        if self.is_stalled:
+            link.freeze()
         on_the_way: asyncio.Queue[bytes] = asyncio.Queue(_ON_THE_WAY)
         await asyncio.gather(
             self._pass(link, reader, to_server),

@@ -7,7 +7,7 @@ from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 
 LOOK_EVERY_S: Final = 1.0
-ANSWER_WITHIN_S: Final = 2.5
+ANSWER_WITHIN_S: Final = 2.0
 """Sooner than a call gives up: people must be told within seconds."""
 
 
