@@ -6,6 +6,7 @@ import logging
 import sys
 from typing import Final, TextIO, cast
 
+import click
 import structlog
 from aiohttp import http_exceptions, web
 
@@ -32,6 +33,13 @@ class Unfailing(io.TextIOBase):
 
     def isatty(self) -> bool:
         return self._stream.isatty()
+
+
+def say(*lines: str) -> None:
+    """Print to standard output, which may be a file on a full disk."""
+    with contextlib.suppress(OSError):
+        for line in lines:
+            click.echo(line)
 
 
 def set_up_logs(level: str, *, as_json: bool, to: TextIO | None = None) -> None:

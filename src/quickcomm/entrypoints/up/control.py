@@ -62,6 +62,8 @@ class Running:
         self.supervisor_pid: int | None = None
         self.url = ""
         self.shape = ""
+        self.options: Mapping[str, str] = {}
+        """With which it runs; see `asked.py`."""
         self.store_address = ""
         """Of a store that somebody else runs; empty: `up` runs its own."""
         self.own: Mapping[str, DataDirectory | None] = {}
@@ -79,6 +81,7 @@ class Control:
         self._commands: dict[str, Callable[[Arguments], Awaitable[Answer]]] = {
             "status": self._status,
             "ready": self._ready,
+            "options": self._options,
             "scale": self._scale,
             "restart": self._restart,
             "down": self._down,
@@ -103,6 +106,9 @@ class Control:
     async def _ready(self, _arguments: Arguments) -> Answer:
         await self._running.ready.wait()
         return [{"url": self._running.url}]
+
+    async def _options(self, _arguments: Arguments) -> Answer:
+        return [dict(self._running.options)]
 
     async def _scale(self, arguments: Arguments) -> Answer:
         name, replicas = str(arguments["module"]), arguments["replicas"]

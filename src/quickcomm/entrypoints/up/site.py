@@ -18,6 +18,7 @@ from quickcomm.entrypoints.moving import check_shape, settle
 from quickcomm.entrypoints.settings import Settings
 from quickcomm.entrypoints.up import ports, store
 from quickcomm.entrypoints.up.access import UP
+from quickcomm.entrypoints.up.asked import NEW_STORE
 from quickcomm.entrypoints.up.balancer import EdgeBalancer, EdgeProbe
 from quickcomm.entrypoints.up.control import EDGE, Control, Parts, Running
 from quickcomm.entrypoints.up.layout import Layout
@@ -60,6 +61,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Delete what the store has, and begin with an empty one."""
     flags: tuple[str, ...] = ()
     engines: Mapping[str, str] = {}
+    in_force: Mapping[str, str] = {}
+    """The value of every option, for who asks."""
 
 
 class SupervisorGoneError(QuickCommError):
@@ -142,6 +145,7 @@ class Topology:
         running.behind_edge = frozenset(row.module.name for row in self._rows if row.serves)
         running.supervisor_pid, running.url = self._supervisor.pid, self._public.url
         running.shape, running.stop = self._options.shape, stop
+        running.options = {**self._options.in_force, "port": str(self._public.port), NEW_STORE: ""}
         running.store_address = store.shown_address(url) if self._options.redis_url else ""
         again, failed = None, None
         try:
