@@ -115,6 +115,7 @@ def test_status_has_a_line_a_process(site: Site) -> None:
 
 def test_other_commands_work_beside_it(site: Site) -> None:
     where = ("--data-dir", str(site.data_dir))
+    site.key("admin")
     assert "admin" in quickcomm("keys", "list", *where)
     findings = [json.loads(line) for line in quickcomm("doctor", "--json", *where).splitlines()]
     assert site.url in {row["check"]: row for row in findings}["server"]["detail"]
