@@ -5,6 +5,7 @@ Each prints its figures: pytest -s -m "long or not long" tests/e2e/test_site_fau
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 import time
@@ -17,7 +18,7 @@ from tests.e2e.conftest import NewSite
 from tests.support.mounts import fill, small_disk
 from tests.support.proxy import proxied
 from tests.support.radios import Field, on_the_air
-from tests.support.server import quickcomm
+from tests.support.server import Server, quickcomm
 from tests.support.site import Site
 from tests.support.talk import Talk
 from tests.support.valkey import Valkey
@@ -129,6 +130,24 @@ async def flush(site: Site) -> None:
         await link.call("UNLINK", *found)
     finally:
         await link.aclose()
+
+
+@pytest.mark.long
+def test_a_store_that_came_back_empty_between_two_starts(new_site: NewSite) -> None:
+    """At the address where it was, so that it is no wrong one: keys are put back, and people are told."""
+    site = new_site()
+    site.start()
+    read, gone = site.key("read"), site.new_key("ingest")
+    quickcomm("keys", "revoke", gone.id, "--data-dir", str(site.data_dir))
+    site.down()
+    shutil.rmtree(site.layout.store)
+    site.launch()
+    Server.wait_ready(site)
+    assert site.ask("GET", "/v1/channels", read).status == 200
+    assert site.ask("GET", "/v1/channels", gone.key).status == 401
+    rows = site.status()
+    assert LOST in {alarm["code"] for row in rows for alarm in row.get("alarms", ())}
+    site.down()
 
 
 @pytest.mark.long
