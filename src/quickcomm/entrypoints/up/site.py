@@ -176,7 +176,7 @@ class Topology:
     async def _check(self) -> None:
         """What would fail later is said now."""
         check_shape(self._layout.directory, self._options.shape)
-        if self._options.redis_url:
+        if self._options.redis_url and not self._was_ready:  # later, it may just be away, and is waited for
             await store.check(self._options.redis_url)
         if self._processes.find(EDGE) is None:  # else it is ours, and adopted
             ports.check(self._public)
@@ -225,11 +225,11 @@ class Topology:
         directory, watch = self._layout.directory, running.watch
         home = await asyncio.to_thread(home_in, directory.database)
         if home is not None and home.whole and watch.keys.is_of_this_store() and not self._anew:
-            await watch.look_patiently(home)
+            await watch.patiently(lambda: watch.look(home))
         try:
             with directory.own(wait_s=COMMAND_S):
                 await settle(directory, for_user(self._store_url, UP), anew=self._anew)
-                await watch.keys.join()
+                await watch.patiently(watch.keys.join)
         except DataDirectoryBusyError:
             if self._anew:
                 raise

@@ -1,5 +1,6 @@
 """Looks after the site's store while `up` runs: how it is, what people must be told, and what it must be given back."""
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import msgspec
@@ -49,9 +50,9 @@ class StoreWatch:
                 self._said.pop("store.not_looked_after", None)
             await self._clock.sleep(LOOK_EVERY_S)
 
-    async def look_patiently(self, home: Home) -> None:
-        """As `look`, once the store answers."""
-        await self._link.patiently(lambda: self.look(home))
+    async def patiently(self, call: Callable[[], Awaitable[object]]) -> None:
+        """Call until the store answers."""
+        await self._link.patiently(call)
 
     async def look(self, home: Home) -> None:
         """Give the store back what it has lost, copy what it has, and leave the alarms where processes find them.
