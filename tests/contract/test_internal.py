@@ -10,6 +10,7 @@ import pytest
 from aiohttp import hdrs, web
 from aiohttp.test_utils import TestClient, TestServer
 from tests.support.hearing import ScriptedEngine
+from tests.support.home import mark
 from tests.support.services import NAMES
 from tests.support.valkey import Valkey
 
@@ -102,6 +103,7 @@ async def asked(request: pytest.FixtureRequest, valkey: Valkey, tmp_path: Path) 
         stack.push_async_callback(service.aclose)
         stack.push_async_callback(keys.aclose)
         key = (await keys.create("admin")).key
+        await mark(valkey.url)
         app = create_app(service.routes(), trust_of(trust))
         client = await stack.enter_async_context(TestClient(TestServer(app)))
         yield Asked(client, services, tmp_path / "trust", name, key)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.home import mark
 from tests.support.valkey import Valkey
 
 from quickcomm.kernel.bus import BusUnavailableError
@@ -39,6 +40,9 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock)
     database = Database(tmp_path / "keys.sqlite")
     database.open()
     prefix = secrets.token_hex(8)
+
+    if request.param == "valkey":
+        await mark(request.getfixturevalue("valkey").url, prefix)
 
     def opened() -> KeyStore:
         if request.param == "sql":

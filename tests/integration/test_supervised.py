@@ -107,6 +107,23 @@ async def test_one_that_was_killed_can_be_started_again_at_once(place: Place) ->
     living("one", second)
 
 
+async def test_a_full_disk_leaves_no_half_of_a_program(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The supervisor reads all of them at once: half of one would keep the others from being changed."""
+    await place.supervisor.launch(ENVIRONMENT)
+    write = Path.write_text
+
+    def full(path: Path, text: str) -> int:
+        write(path, text[: len(text) // 4])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "write_text", full)
+        with pytest.raises(OSError, match="space"):
+            await place.start("one", SLEEPS)
+    living("two", await place.start("two", SLEEPS))
+    living("one", await place.start("one", SLEEPS))
+
+
 async def test_what_is_asked_for_survives_percents_spaces_and_commas(place: Place) -> None:
     await place.supervisor.launch(ENVIRONMENT)
     says = (sys.executable, "-c", "import os, sys; print(sys.argv[1:], os.environ['Q'], flush=True)", "a b", "%s", "")

@@ -66,6 +66,8 @@ class Proxy:
 
     def mend(self) -> None:
         self._away = False
+        self.is_stalled = False
+        """New connections are frozen from their beginning."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._away:
@@ -78,6 +80,8 @@ class Proxy:
             return
         link = Link(writer, to_server)
         self.links.append(link)
+        if self.is_stalled:
+            link.freeze()
         on_the_way: asyncio.Queue[bytes] = asyncio.Queue(_ON_THE_WAY)
         await asyncio.gather(
             self._pass(link, reader, to_server),

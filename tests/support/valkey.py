@@ -23,7 +23,8 @@ class Valkey:
 
     def __init__(self, folder: Path, sync: Sync = "everysec", **settings: str) -> None:
         self._folder = folder
-        self._settings = {"appendonly": "yes", "appendfsync": sync, "save": "", "bind": "127.0.0.1", **settings}
+        self._settings = {"appendonly": "yes", "appendfsync": sync, "save": "", "bind": "127.0.0.1"}
+        self._settings |= {name.replace("_", "-"): value for name, value in settings.items()}
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None

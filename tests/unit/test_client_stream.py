@@ -342,6 +342,37 @@ async def test_finish_sends_what_is_in_hand_and_ends() -> None:
     assert client.delivered
 
 
+async def test_a_server_that_lost_the_conversation_counts_anew_and_nothing_new_is_dropped() -> None:
+    """Its store was emptied: what comes now has numbers that were heard before, but is not the same."""
+
+    async def first(line: Line) -> None:
+        await line.ready(last_seq=0)
+        for seq in range(1, 31):
+            await line.say("utterance", **utterance(seq, start=seq))
+        await line.until_end()
+        await line.say("ack", offset=6_400)
+        line.cut()
+
+    async def second(line: Line) -> None:
+        assert line.request.query["after_seq"] == "30"
+        await line.ready(last_seq=0)
+        assert await line.hear() == {"type": "skip", "samples": 6_400}
+        assert await line.until_end() == AUDIO[12_800:]
+        await line.say("utterance", **utterance(1, start=6_400))
+        await line.say("insights", seq=2, utterance_id="c-1:0:6400", insights=[INSIGHT])
+        line.cut()
+
+    async def third(line: Line) -> None:
+        assert line.request.query["after_seq"] == "2"
+        await line.ready(next_offset=12_800, last_seq=2)
+        await line.ended()
+
+    async with scripted(first, second, third) as server:
+        events = await all_events(client_for(server, Naps()))
+    assert [event.seq for event in events if isinstance(event, Utterance)] == [*range(1, 31), 1]
+    assert sum(isinstance(event, Insights) for event in events) == 1
+
+
 async def test_a_conversation_that_ended_long_ago_replays_and_ends() -> None:
     async def part(line: Line) -> None:
         assert line.request.query["after_seq"] == "4"
@@ -536,24 +567,6 @@ async def test_events_of_a_server_that_lost_its_data_are_not_taken_for_known() -
         events = await played(server, live_client(server, Naps()))
     assert [event.samples for event in events if isinstance(event, Forgotten)] == [4_000]
     assert [event.seq for event in events if isinstance(event, Utterance | Insights)] == [1, 2, 3, 1, 2]
-
-
-async def test_another_utterance_under_a_known_number_is_new() -> None:
-    async def part(line: Line) -> None:
-        await line.ready()
-        await line.say("utterance", **utterance(1))
-        line.cut()
-
-    async def emptied(line: Line) -> None:
-        await line.ready()
-        await line.say("utterance", **utterance(1, 8_000))
-        await line.until_end()
-        await line.ended()
-
-    async with scripted(part, emptied) as server:
-        events = await all_events(client_for(server, Naps()))
-    assert sum(isinstance(event, Utterance) for event in events) == 2
-    assert sum(isinstance(event, Forgotten) for event in events) == 1
 
 
 async def test_the_server_is_told_by_its_own_clock_when_live_sound_was_captured() -> None:

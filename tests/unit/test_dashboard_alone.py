@@ -11,7 +11,7 @@ SOURCE: Final = Path(__file__).parents[2] / "src/quickcomm"
 ENTRYPOINT: Final = (
     *("__init__", "dashboard_service", "dashboard_settings", "setting_sources", "process", "cli_services"),
     *("administration", "page_administration", "trace_administration", "data_directory", "backup"),
-    *("cli_options", "logs"),
+    *("cli_options", "logs", "alarms", "disk", "store_alarms"),
 )
 HEAVY: Final = frozenset(
     {"ctranslate2", "faster_whisper", "onnxruntime", "openai", "sklearn", "scipy", "av", "soundfile", "numpy"}

@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from quickcomm.kernel import discovery
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.discovery import DirectoryRegistry, Instance, registered
@@ -69,3 +71,50 @@ async def test_registered_renews_and_withdraws(tmp_path: Path) -> None:
 
 def test_a_renewal_may_be_missed_twice() -> None:
     assert discovery.LEASE_S > 3 * discovery.RENEW_EVERY_S
+
+
+# -- a full disk ------------------------------------------------------------------------------------------------------
+
+
+def fill(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_path: Path, _data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+
+
+def test_a_lease_is_renewed_where_not_a_block_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock(5_000_000_000_000)
+    registry = DirectoryRegistry(tmp_path, lease_s=1.5, monotonic=clock.monotonic)
+    registry.put(instance())
+    fill(monkeypatch)
+    for _ in range(3):
+        clock.advance(1.4)
+        registry.put(instance())
+        assert registry.instances() == [instance()]
+    clock.advance(1.6)
+    assert registry.instances() == []
+
+
+def test_another_process_cannot_renew_the_lease_of_the_former_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = DirectoryRegistry(tmp_path)
+    registry.put(instance(pid=1))
+    fill(monkeypatch)
+    with pytest.raises(OSError, match="space"):
+        registry.put(instance(pid=2))
+
+
+async def test_who_cannot_register_serves_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovery, "RENEW_EVERY_S", 0.001)
+    registry = DirectoryRegistry(tmp_path)
+    with monkeypatch.context() as disk:
+        fill(disk)
+        entered = registered(registry, instance())
+        await entered.__aenter__()
+        assert registry.instances() == []
+    async with asyncio.timeout(30):
+        while not registry.instances():  # noqa: ASYNC110 - a file tells nobody
+            await asyncio.sleep(0)
+    await entered.__aexit__(None, None, None)

@@ -4,13 +4,16 @@ import re
 from pathlib import Path
 
 import msgspec
+import pytest
+from tests.support.certificates import Authority
 
+from quickcomm.edge.adapters import certificate as certificates
 from quickcomm.edge.adapters.files import WatchedFiles
 from quickcomm.edge.model.clusters import Backend, assignment
 from quickcomm.edge.model.envoy import seconds
 from quickcomm.edge.model.replies import ACCESS
 from quickcomm.edge.model.routes import Purpose, route_configuration
-from quickcomm.edge.module import Edge, EdgeSettings, Public
+from quickcomm.edge.module import Edge, EdgeSettings, Public, Tls
 
 
 def test_each_purpose_goes_to_its_own_cluster() -> None:
@@ -104,3 +107,24 @@ def test_the_administration_is_on_a_socket_of_this_user_alone(tmp_path: Path) ->
 def test_the_address_for_people() -> None:
     assert Public(host="0.0.0.0", port=80).url == "http://127.0.0.1:80"
     assert Public(host="::1", port=80).url == "http://[::1]:80"
+
+
+def test_a_new_certificate_is_taken_over_once_the_disk_has_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = Authority(tmp_path / "authority")
+    pair = authority.issue("localhost", "127.0.0.1")
+    edge = Edge(tmp_path / "edge", EdgeSettings())
+    public = Public(host="127.0.0.1", port=80, tls=Tls(certificate=pair.certificate, key=pair.key))
+    edge.write(public, dict.fromkeys(Purpose, "all"))
+    authority.issue("localhost", "127.0.0.1", into=pair)
+
+    def full(_path: Path, _content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(certificates, "_write", full)
+        with pytest.raises(OSError, match="space"):
+            edge.refresh_certificate()
+    assert edge.refresh_certificate()
+    assert not edge.refresh_certificate()

@@ -12,6 +12,7 @@ from quickcomm.kernel.discovery import Instance
 from quickcomm.kernel.errors import BusyError
 from quickcomm.topology.model.program import Program
 from quickcomm.topology.module import Backoff, Fleet, Module, NotReadyError, ScaleError, Tools, UnknownModuleError
+from quickcomm.topology.service import keeper as keeper_module
 
 SOON = 30.0
 
@@ -29,6 +30,8 @@ class World:
         self.left_running: dict[str, int] = {}
         self.ill: set[str] = set()
         self.deaf = False
+        self.edge_full = False
+        self.stubborn = False
         self.started: dict[str, int] = {}
         self.nice: dict[str, tuple[int, int]] = {}
         self.changed = asyncio.Event()
@@ -49,6 +52,8 @@ class World:
         self.programs[program.name] = program
         if program.name in self.left_running:
             pid = self.left_running[program.name]
+            if self.pids.get(program.name) == pid:
+                return pid
             self._runs(program.name, pid)
             return pid
         return None
@@ -65,9 +70,13 @@ class World:
 
     async def forget(self, name: str) -> None:
         self.note(f"stop {name}")
+        if self.stubborn:
+            self.left_running[name] = self.pids[name]
+            raise BusyError("The supervisor does not answer.")
         self.die(name)
 
     def die(self, name: str) -> None:
+        self.left_running.pop(name, None)
         pid = self.pids.pop(name, None)
         if pid is not None:
             self.ends[pid].set()
@@ -111,6 +120,8 @@ class Edge:
         self._world = world
 
     def put(self, module: str, sockets: Sequence[str]) -> None:
+        if self._world.edge_full:
+            raise FULL
         if self._world.serving.get(module) != list(sockets):
             self._world.serving[module] = list(sockets)
             self._world.note(f"serve {module} {' '.join(sockets)}".rstrip())
@@ -299,3 +310,86 @@ async def test_an_edge_that_is_away_does_not_keep_anybody_from_stopping() -> Non
         world.deaf = True
         await fleet.scale("many", 1)
         assert sorted(world.pids) == ["many-1"]
+
+
+# -- a full disk, and starts that fail --------------------------------------------------------------------------------
+
+FULL = OSError(28, "No space left on device")
+
+
+class FullDisk(World):
+    """Takes nothing while `full`."""
+
+    full = False
+
+    async def define(self, program: Program) -> int | None:
+        self.note(f"define {program.name}")
+        self._write()
+        return await super().define(program)
+
+    def record(self, name: str, pid: int) -> None:
+        self._write()
+        super().record(name, pid)
+
+    def _write(self) -> None:
+        if self.full:
+            self.note("full")
+            raise FULL
+
+
+async def test_a_full_disk_ends_no_keeper(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper_module, "AGAIN_S", 0.001)
+    world = FullDisk()
+    async with running(world, MANY):
+        world.full = True
+        world.die("many-1")
+        await world.until("start many-1", 2)
+        await world.until("full", 3)
+        assert "many-1" in world.pids
+        world.full = False
+        await world.until(f"record many-1 {world.pids['many-1']}")
+
+
+async def test_a_program_is_made_known_once_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeper_module, "AGAIN_S", 0.001)
+    world = FullDisk()
+    async with running(world, MANY) as fleet:
+        world.full = True
+        restart = asyncio.ensure_future(fleet.restart("many"))
+        await world.until("define many-3")
+        await world.until("full", 3)
+        assert not restart.done()
+        world.full = False
+        await restart
+        assert sorted(world.pids) == ["many-1", "many-3"]
+
+
+async def test_nobody_is_lost_when_the_edge_cannot_be_told() -> None:
+    world = World()
+    async with running(world, MANY) as fleet:
+        world.edge_full = True
+        await fleet.scale("many", 1)
+        assert sorted(world.pids) == [keeper.name for keeper in fleet.keepers] == ["many-1"]
+
+
+async def test_who_cannot_be_stopped_is_kept() -> None:
+    world = World()
+    async with running(world, MANY) as fleet:
+        world.stubborn = True
+        with pytest.raises(BusyError):
+            await fleet.scale("many", 1)
+        assert [keeper.name for keeper in fleet.keepers] == ["many-1", "many-2"]
+        world.stubborn = False
+        world.die("many-2")
+        await world.until("start many-2", 2)
+
+
+@pytest.mark.parametrize("what", ["scale", "restart"])
+async def test_one_that_does_not_get_ready_leaves_no_extra_process(what: str) -> None:
+    world = World()
+    hasty = Module(name="hasty", command=("run",), replicas=2, ready_within_s=0.01)
+    async with running(world, hasty) as fleet:
+        world.ill.add("/hasty-3")
+        with pytest.raises(NotReadyError):
+            await (fleet.scale("hasty", 3) if what == "scale" else fleet.restart("hasty"))
+        assert sorted(world.pids) == [keeper.name for keeper in fleet.keepers] == ["hasty-1", "hasty-2"]

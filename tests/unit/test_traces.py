@@ -3,11 +3,13 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from quickcomm.contracts.timing import Latency
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.telemetry.ids import in_sample, trace_id_in, trace_id_of, traceparent
-from quickcomm.kernel.telemetry.settings import TelemetrySettings
+from quickcomm.kernel.telemetry.settings import Budget, TelemetrySettings
+from quickcomm.kernel.telemetry.setup import start_tracing, stop_tracing
 from quickcomm.kernel.telemetry.spans import MODULES, Batch, Detail, Kept, Made, Origin, Over, Word
 from quickcomm.kernel.telemetry.traces import MAX_DETAILS, OPEN_S, PAINT_WAIT_S, UNFINISHED, WORD_WAIT_S, Traces
 
@@ -351,3 +353,11 @@ def test_a_resend_is_the_same_trace_and_another_site_another() -> None:
     assert traceparent("main", "talk:0:1", 0.0) == f"00-{trace}-{span}-00"
     assert trace_id_in(traceparent("other", "talk:0:1", 1.0)) != trace
     assert trace_id_in(None) is trace_id_in("not a traceparent") is None
+
+
+async def test_a_collectors_password_is_in_no_log() -> None:
+    settings = TelemetrySettings(otlp_url="http://user:secret@127.0.0.1:4318/v1/traces?token=secret")
+    with capture_logs() as lines:
+        traces = start_tracing(settings, FakeClock(), Budget)
+    await stop_tracing(traces)
+    assert [line["url"] for line in lines] == ["http://127.0.0.1:4318/v1/traces"]

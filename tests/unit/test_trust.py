@@ -429,6 +429,19 @@ def test_keys_are_for_this_user_alone(services: Services) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600)
 
 
+def test_a_file_speaks_only_for_the_service_it_is_named_after(services: Services) -> None:
+    """Where machines hand in their own public files, one must not speak for another."""
+    mine = generate("dashboard")
+    public = Jwks(keys=(mine.public(),))
+    (public_folder(services.root) / "stranger.jwks").write_bytes(msgspec.json.encode(public))
+    now = int(services.now)
+    claims = {"iss": "dashboard", "aud": "intelligence", "iat": now, "nbf": now, "exp": now + LIFE_S, "jti": "1"}
+    head = {"alg": "Ed25519", "typ": "JWT", "kid": mine.kid}
+    forged = jwt.encode(head, claims, mine.key(), algorithms=["Ed25519"])
+    with pytest.raises(UntrustedError, match="nobody here knows"):
+        services.trust("intelligence").require(call(forged))
+
+
 # -- other ways to give keys ------------------------------------------------------------------------------------------
 
 

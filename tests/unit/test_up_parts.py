@@ -7,10 +7,12 @@ import pytest
 
 from quickcomm.edge.module import Public, Purpose
 from quickcomm.entrypoints import cli_up
+from quickcomm.entrypoints.cli_serve import first_start
 from quickcomm.entrypoints.data_directory import DataDirectory, DataDirectoryBusyError
 from quickcomm.entrypoints.moving import check_shape
 from quickcomm.entrypoints.settings import Settings
 from quickcomm.entrypoints.up import modules, ports
+from quickcomm.entrypoints.up.asked import differences, in_force
 from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.entrypoints.up.modules import SHAPES, Site, clusters, rows
 from quickcomm.intelligence.model.settings import StoreSettings
@@ -210,3 +212,25 @@ def test_an_address_that_is_not_here_is_told() -> None:
 
 def test_a_free_port_can_be_had() -> None:
     ports.check(Public(host="127.0.0.1", port=ports.free("127.0.0.1")))
+
+
+# -- a second `up` ----------------------------------------------------------------------------------------------------
+
+
+def test_options_that_a_running_site_does_not_follow_are_told() -> None:
+    given = dict.fromkeys(("host", "port", "redis_url", "pack", "stt_model", "llm_url"))
+    running = in_force({"shape": "monolith", **given}, Settings(redis_url="redis://:secret@store"))
+    assert differences({"pack": "hospitality", "port": "8080", "stt_model": "tiny.en"}, running) == []
+    assert differences({"port": "0", "shape": "monolith"}, running) == []
+    wanted = in_force({"port": 9000, "redis_url": "redis://:other@store", "new_store": True}, Settings())
+    assert differences(wanted, running) == ["--new-store", "--port 9000 (it has 8080)", "--redis-url"]
+    same = in_force({"redis_url": "redis://:secret@store"}, Settings())
+    assert differences(same, running) == []
+
+
+def test_a_key_is_shown_to_a_person_only(tmp_path: Path) -> None:
+    shown = "\n".join(first_start(tmp_path, "http://127.0.0.1:8080", "qc_admin_x"))
+    assert "http://127.0.0.1:8080/#key=qc_admin_x" in shown
+    logged = "\n".join(first_start(tmp_path, "http://127.0.0.1:8080", None))
+    assert f"quickcomm keys create --role admin --data-dir {tmp_path}" in logged
+    assert "quickcomm ingest FILE" in logged

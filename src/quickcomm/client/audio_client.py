@@ -224,15 +224,12 @@ class AudioClient:
     async def _tell(self, event: Received) -> None:
         self._welcome |= isinstance(event, Ready)
         match event:
-            case Ready() if event.next_offset < self._uplink.acked:
-                await self._start_over(self._uplink.acked - event.next_offset)
+            case Ready() if event.next_offset < self._uplink.acked or self._seen.is_behind(event.last_seq):
+                await self._start_over(max(0, self._uplink.acked - event.next_offset))
             case Ack():
                 self._uplink.on_ack(event.offset)
                 self._to_send.set()
                 self._room.set()
-            case Utterance() if self._seen.contradicts(event):
-                await self._start_over(0)
-                self._seen.fresh(event)
             case Utterance() | Insights() if not self._seen.fresh(event):
                 return
             case Ended() if self._goes_on(event):

@@ -21,6 +21,8 @@ class Ready(ServerEvent, frozen=True, kw_only=True, tag="ready"):
     conversation_id: str
     resume_token: str
     next_offset: int
+    last_seq: int | None = None
+    """The newest durable event that the server has; None: an older server, which does not say."""
     max_unacked_ms: int = 60_000
     ack_interval_ms: int = 1_000
     now_ms: int | None = None

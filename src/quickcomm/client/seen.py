@@ -14,9 +14,12 @@ class Seen:
     def __init__(self, after_seq: int = 0) -> None:
         self.after_seq = after_seq
         """Every event up to this one is known; the server is asked for later ones."""
-        self._from = after_seq
         self._ahead: set[int] = set()
         self._ids: dict[str, None] = {}
+
+    def is_behind(self, last_seq: int | None) -> bool:
+        """Whether a server whose newest event this is has lost events that were told; None: it does not say."""
+        return last_seq is not None and last_seq < self.after_seq
 
     def fresh(self, event: Utterance | Insights) -> bool:
         if event.seq <= self.after_seq or event.seq in self._ahead:
@@ -27,13 +30,9 @@ class Seen:
             self._ahead.discard(self.after_seq)
         return isinstance(event, Insights) or self._new_id(event.utterance_id)
 
-    def contradicts(self, event: Utterance) -> bool:
-        """Whether the server counts from 1 again: it has a number that was told before, for something else."""
-        return self._from < event.seq <= self.after_seq and event.utterance_id not in self._ids
-
     def reset(self) -> None:
         """Take events from 1 on as new; utterances that were told stay known."""
-        self.after_seq = self._from = 0
+        self.after_seq = 0
         self._ahead.clear()
 
     def _new_id(self, utterance_id: str) -> bool:

@@ -149,6 +149,7 @@ class Dashboard:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._service.run(self._bus), name="dashboard:consume")
             group.create_task(self._live.broadcast_health(), name="dashboard:health")
+            group.create_task(self._live.check_welcome(), name="dashboard:welcome")
             if self._instances is not None:
                 group.create_task(self._instances.run(self._hub, self._service.committed), name="dashboard:instances")
 

@@ -102,7 +102,7 @@ class Edge:
             try:
                 if self.refresh_certificate():
                     log.info("edge.certificate_replaced")
-            except ConfigurationError as error:
+            except (ConfigurationError, OSError) as error:
                 if str(error) != self._said:
                     log.warning("edge.certificate_refused", error=str(error))
                 self._said = str(error)

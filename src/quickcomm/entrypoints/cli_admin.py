@@ -43,7 +43,8 @@ def status_command(data_dir: Path, *, as_json: bool) -> None:
     slow = [stage for row in rows for stage in row.get("stages", ()) if stage["breach"]]
     for stage in slow:
         click.echo(f"OVER BUDGET ({stage['stage']}): {stage['breach']}", err=True)
-    for alarm in [alarm for row in rows for alarm in row.get("alarms", ())]:
+    alarms = {alarm["message"]: alarm for row in rows for alarm in row.get("alarms", ())}
+    for alarm in alarms.values():
         click.echo(f"ALARM since {alarm['since']}: {alarm['message']}", err=True)
     sys.exit(0 if all(row["healthy"] for row in rows) else 1)
 

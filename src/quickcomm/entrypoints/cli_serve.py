@@ -14,7 +14,7 @@ from quickcomm import __version__
 from quickcomm.client.options import DEFAULT_URL
 from quickcomm.entrypoints.cli_options import data_dir_option
 from quickcomm.entrypoints.data_directory import DataDirectory, data_dir_flag
-from quickcomm.entrypoints.logs import LEVELS, set_up_logs
+from quickcomm.entrypoints.logs import LEVELS, say, set_up_logs
 from quickcomm.entrypoints.servers import listed
 from quickcomm.entrypoints.settings import load_settings
 
@@ -53,15 +53,11 @@ def serve_command(
         click.echo(f"Listening on {settings.host}: others can reach this. Put TLS in front of it.", err=True)
 
     def ready(state: "Ready") -> None:
-        click.echo(f"QuickComm {__version__} is ready: {state.url}")
-        if state.admin_key:
-            click.echo("First start. Sign in with this link (it is shown only once):")
-            click.echo(f"  {state.url}/#key={state.admin_key}")
-            click.echo("Send it sound with a key of its own:")
-            for line in first_commands(data_dir, state.url):
-                click.echo(f"  {line}")
+        say(f"QuickComm {__version__} is ready: {state.url}")
+        if state.is_first:
+            say(*first_start(data_dir, state.url, state.admin_key))
         if settings.host in WILDCARDS:
-            click.echo(ELSEWHERE)
+            say(ELSEWHERE)
 
     directory = DataDirectory(data_dir)
     # Behind an edge, `up` is what commands look for.
@@ -70,13 +66,33 @@ def serve_command(
         # Seconds go by until all is loaded; commands wait for us from now on.
         from quickcomm.entrypoints.monolith import serve  # noqa: PLC0415 - and --help does without
 
-        if not uvloop.run(serve(settings, directory, ready)):
+        if not uvloop.run(serve(settings, directory, ready, shows_key=is_terminal())):
             click.echo("Stopped while starting.", err=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # they are on a full disk
+        sys.stdout.flush()
+        sys.stderr.flush()
     # Everything is closed. An engine's thread may still be deep in native code, which would abort the process if the
     # interpreter were taken down around it.
     os._exit(0)
+
+
+def is_terminal() -> bool:
+    """Return True if a person reads standard output. A key must not end up in a log, such as a service's journal."""
+    return sys.stdout.isatty()
+
+
+def first_start(data_dir: Path, url: str, admin_key: str | None) -> list[str]:
+    """Return what to do first, in lines. `admin_key`: None where it cannot be shown."""
+    if admin_key is None:
+        command = f"quickcomm keys create --role admin{data_dir_flag(data_dir)}"
+        way_in = [
+            "First start. Make a key to sign in with (none is shown here, for this may be a log):",
+            f"  {command}",
+        ]
+    else:
+        way_in = ["First start. Sign in with this link (it is shown only once):", f"  {url}/#key={admin_key}"]
+    commands = (f"  {line}" for line in first_commands(data_dir, url))
+    return [*way_in, "Send it sound with a key of its own:", *commands]
 
 
 def first_commands(data_dir: Path, url: str) -> list[str]:

@@ -7,17 +7,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 
 from quickcomm import __version__
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.cli_options import data_dir_option, server_option
-from quickcomm.entrypoints.cli_serve import ELSEWHERE, WILDCARDS, first_commands
+from quickcomm.entrypoints.cli_serve import ELSEWHERE, WILDCARDS, first_start, is_terminal
 from quickcomm.entrypoints.data_directory import DataDirectory, data_dir_flag
-from quickcomm.entrypoints.logs import LEVELS, set_up_logs
+from quickcomm.entrypoints.logs import LEVELS, say, set_up_logs
 from quickcomm.entrypoints.servers import listed
 from quickcomm.entrypoints.up.client import NotRunningError, tell
 from quickcomm.entrypoints.up.layout import Layout
@@ -47,23 +49,31 @@ LOOK_EVERY_S: Final = 0.1
 @click.option("--log-json", is_flag=True, help="The processes log JSON lines instead of text.")
 @click.option("--detach", is_flag=True, help="Come back when it is ready; it goes on in the background.")
 @click.option("--detached", is_flag=True, hidden=True)
-def up_command(shape: str, data_dir: Path, *, detach: bool, detached: bool, **given: Any) -> None:
+@click.pass_context
+def up_command(
+    context: click.Context, /, shape: str, data_dir: Path, *, detach: bool, detached: bool, **given: Any
+) -> None:
     """Run a whole site on this machine: an edge (Envoy) with the only public port, a store (Valkey), the processes.
 
     Ctrl-C or `quickcomm down` stops all of it, and finishes what was said first. After a crash, the next `up` takes
     over what still runs. See docs/from-one-process-to-services.md.
     """
     layout = Layout(DataDirectory(data_dir))
-    if detach:
+    if detach and not layout.is_owned():
         _detach(layout)
         return
     from quickcomm.edge.module import Tls  # noqa: PLC0415 - not needed for --help
     from quickcomm.entrypoints.settings import load_settings  # noqa: PLC0415
+    from quickcomm.entrypoints.up.asked import in_force  # noqa: PLC0415
     from quickcomm.entrypoints.up.site import Options, Topology  # noqa: PLC0415
     from quickcomm.entrypoints.up.stream import Own  # noqa: PLC0415
 
-    set_up_logs(given["log_level"], as_json=False, to=Own())
     settings = load_settings(data_dir, {"host": given["host"], "port": given["port"]})
+    wanted = in_force({"shape": shape, **given}, settings)
+    if detach:
+        _runs_already(layout, {name: wanted[name] for name in wanted if _is_given(context, name)})
+        return
+    set_up_logs(given["log_level"], as_json=False, to=Own())
     certificate, key = given["tls_cert"], given["tls_key"]
     if (certificate is None) != (key is None):
         raise ConfigurationError("TLS needs both --tls-cert and --tls-key.")
@@ -75,15 +85,16 @@ def up_command(shape: str, data_dir: Path, *, detach: bool, detached: bool, **gi
         new_store=given["new_store"],
         flags=("--log-level", given["log_level"], *(["--log-json"] if given["log_json"] else [])),
         engines={name: str(given[name]) for name in ENGINES if given[name] is not None},
+        in_force=wanted,
     )
     if not _loopback(settings.host) and options.tls is None:
         click.echo(f"Listening on {settings.host} without TLS: give --tls-cert and --tls-key.", err=True)
 
     async def ready(url: str) -> None:
         file.write(url)
-        click.echo(f"QuickComm {__version__} is ready: {url}")
+        say(f"QuickComm {__version__} is ready: {url}")
         if settings.host in WILDCARDS:
-            click.echo(ELSEWHERE)
+            say(ELSEWHERE)
         if not detached:  # else standard output is a log
             await _first_key(data_dir, url)
 
@@ -183,16 +194,42 @@ def _detach(layout: Layout) -> None:
     asyncio.run(_first_key(layout.directory.path, row["url"]))
 
 
+def _is_given(context: click.Context, name: str) -> bool:
+    return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def _runs_already(layout: Layout, wanted: Mapping[str, str]) -> None:
+    """Say so, once it is ready. Raises `ConfigurationError` where it runs with other options than are wanted."""
+    from quickcomm.entrypoints.up.asked import differences  # noqa: PLC0415 - seldom needed
+
+    data_dir = layout.directory.path
+    while True:
+        try:
+            [running] = tell(data_dir, "options")
+            [row] = tell(data_dir, "ready")
+            break
+        except NotRunningError:
+            if not layout.is_owned():  # it was about to stop, or did not start
+                raise
+            time.sleep(LOOK_EVERY_S)
+    ignored = differences(wanted, running)
+    if ignored:
+        raise ConfigurationError(
+            f"QuickComm runs on {data_dir} already, at {row['url']}, with other options. Ignored: "
+            f"{', '.join(ignored)}. To change them: quickcomm down{data_dir_flag(data_dir)}, then start it anew."
+        )
+    click.echo(f"QuickComm runs already: {row['url']}")
+
+
 async def _first_key(data_dir: Path, url: str) -> None:
-    """At the very first start, a way in. To standard output only: a key is in no log."""
+    """At the very first start, show a way in: a key to a person at a terminal, else the command that makes one."""
     if any(key["role"] == "admin" for key in await administer(data_dir, "keys.list", {})):
         return
-    [made] = await administer(data_dir, "keys.create", {"role": "admin", "name": "first start"})
-    click.echo("First start. Sign in with this link (it is shown only once):")
-    click.echo(f"  {url}/#key={made['key']}")
-    click.echo("Send it sound with a key of its own:")
-    for line in first_commands(data_dir, url):
-        click.echo(f"  {line}")
+    key = None
+    if is_terminal():
+        [made] = await administer(data_dir, "keys.create", {"role": "admin", "name": "first start"})
+        key = str(made["key"])
+    say(*first_start(data_dir, url, key))
 
 
 def _loopback(host: str) -> bool:

@@ -14,10 +14,13 @@ from quickcomm.audio.module import Audio, Caller, Captions, Places, SpeechToText
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.link import InstanceStatus
 from quickcomm.entrypoints.administration import Command, back_ups, dead_letters, keys_of, ledgers_of
+from quickcomm.entrypoints.alarms import Since
 from quickcomm.entrypoints.data_directory import DataDirectory, recordings_of
+from quickcomm.entrypoints.disk import disk_alarms
 from quickcomm.entrypoints.process import purge_forever, rfc3339
 from quickcomm.entrypoints.prompt_administration import PromptAdministration
 from quickcomm.entrypoints.settings import Settings
+from quickcomm.entrypoints.store_alarms import StoreAlarms
 from quickcomm.intelligence.module import Classifier, Intelligence, IntelligenceSettings, LanguageModel, SideSettings
 from quickcomm.kernel.bus import WholeBus
 from quickcomm.kernel.bus.sql import SqlBus
@@ -65,7 +68,8 @@ class Core:
         self.intelligence = self._understanding(engines)
         self._directory = directory
         self._engines = engines
-        self._alarms: dict[str, Alarm] = {}
+        self._since = Since()
+        self._store_alarms = StoreAlarms(settings.redis_url, self.clock) if settings.redis_url else None
 
     def hear(self, captions: Captions) -> None:
         """`captions`: where it is shown at once what is said."""
@@ -94,12 +98,14 @@ class Core:
         """What runs until the end."""
         days = self.settings.storage.retention_days
         traces = {} if self.traces is None else {"traces": self.traces.run}
+        store = {} if self._store_alarms is None else {"store-alarms": self._store_alarms.run}
         return {
             "intelligence": self.intelligence.run,
             "audio": self.audio.run,
             "bus": self.bus.maintain,
             "purge": lambda: purge_forever(self.purge, days, self.clock),
             **traces,
+            **store,
         }
 
     async def drain(self) -> None:
@@ -122,7 +128,8 @@ class Core:
         await self.intelligence.aclose()
         await self.key_store.aclose()
         await self.bus.aclose()
-        await self.key_store.aclose()
+        if self._store_alarms is not None:
+            await self._store_alarms.aclose()
         await self.database.aclose()
         await stop_tracing(self.traces)
 
@@ -131,18 +138,14 @@ class Core:
     def health(self) -> InstanceStatus:
         audio = self.audio.health()
         model = self.intelligence.state
-        now = rfc3339(datetime.now(UTC))
-        self._alarms = {
-            code: Alarm(code=code, message=message, since=self._alarms[code].since if code in self._alarms else now)
-            for code, message in (*audio.alarms, *self._bus_alarms())
-        }
+        alarms = self._since.dated((*audio.alarms, *self._site_alarms()))
         model_since = rfc3339(datetime.fromtimestamp(model.since_ns / 1e9, UTC))
         if model.state == "degraded":
-            self._alarms[MODEL_ALARM] = Alarm(code=MODEL_ALARM, message=model.why, since=model_since)
+            alarms.append(Alarm(code=MODEL_ALARM, message=model.why, since=model_since))
         return InstanceStatus(
             sessions=audio.sessions,
             stt_backlog_s=audio.stt_backlog_s,
-            alarms=tuple(self._alarms.values()),
+            alarms=tuple(alarms),
             classifier=ClassifierHealth(
                 model=self.intelligence.classifier,
                 source="llm" if model.state == "up" else "local",
@@ -200,8 +203,11 @@ class Core:
             still_valid=lambda: self.key_store.still_valid(principal),
         )
 
-    def _bus_alarms(self) -> list[tuple[str, str]]:
-        return [] if self.bus.trouble is None else [(BUS_ALARM, self.bus.trouble)]
+    def _site_alarms(self) -> list[tuple[str, str]]:
+        """Of the bus, of the store behind it, and of the disk."""
+        bus = [] if self.bus.trouble is None else [(BUS_ALARM, self.bus.trouble)]
+        store = [] if self._store_alarms is None else self._store_alarms.found
+        return [*bus, *store, *disk_alarms(self._directory.path)]
 
     async def _backlog(self) -> dict[str, int] | None:
         """None while nobody can say."""

@@ -17,10 +17,13 @@ from quickcomm.contracts.health import Alarm
 from quickcomm.dashboard.backfill import BackfillError, backfill
 from quickcomm.dashboard.module import Dashboard, Health, Instances
 from quickcomm.entrypoints.administration import Administration, Answer, keys_of
+from quickcomm.entrypoints.alarms import Since
 from quickcomm.entrypoints.dashboard_settings import DashboardServiceSettings
 from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.entrypoints.disk import disk_alarms
 from quickcomm.entrypoints.page_administration import page_commands
 from quickcomm.entrypoints.process import Address, Duty, Process, purge_forever, rfc3339, stopped_by_signals
+from quickcomm.entrypoints.store_alarms import StoreAlarms
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.watch import ServerWatch
 from quickcomm.kernel.clock import SystemClock
@@ -76,7 +79,8 @@ class DashboardService:
         self._dashboard.follow(self._instances)
         address = Address(host=settings.host, port=settings.port, place=place)
         self._process = Process(NAME, address, site.dashboard)
-        self._trouble_since = ""
+        self._since = Since()
+        self._store_alarms = StoreAlarms(settings.redis_url, self._clock)
         self._lacking: list[Alarm] = []
 
     async def run(self, ready: Callable[[str], None], stop: asyncio.Event) -> None:
@@ -100,6 +104,7 @@ class DashboardService:
             work={
                 "dashboard": self._dashboard.run,
                 "bus": self._watch.run,
+                "store-alarms": self._store_alarms.run,
                 "history": self._take_over,
                 "purge": lambda: purge_forever(self._dashboard.purge, days, self._clock),
                 **traces,
@@ -112,6 +117,7 @@ class DashboardService:
         finally:
             await self._dashboard.aclose()
             await self._bus.aclose()
+            await self._store_alarms.aclose()
             await self._key_store.aclose()
             await self._database.aclose()
             await stop_tracing(self._traces)
@@ -133,11 +139,9 @@ class DashboardService:
 
     def _alarms(self) -> list[Alarm]:
         trouble = self._watch.trouble
-        if trouble is None:
-            self._trouble_since = ""
-            return self._lacking
-        self._trouble_since = self._trouble_since or rfc3339(datetime.now(UTC))
-        return [Alarm(code=BUS_ALARM, message=trouble, since=self._trouble_since), *self._lacking]
+        bus = [] if trouble is None else [(BUS_ALARM, trouble)]
+        found = [*bus, *self._store_alarms.found, *disk_alarms(self._site.path)]
+        return [*self._since.dated(found), *self._lacking]
 
     async def _status(self) -> Answer:
         """What others suffer from, they say themselves."""

@@ -1,9 +1,12 @@
 """Logging: static events with bound data; for people, or as JSON lines. Never spoken text at info."""
 
+import contextlib
+import io
 import logging
 import sys
-from typing import Final, TextIO
+from typing import Final, TextIO, cast
 
+import click
 import structlog
 from aiohttp import http_exceptions, web
 
@@ -12,9 +15,36 @@ from quickcomm.kernel.telemetry import trace_id_of, tracing
 LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
+class Unfailing(io.TextIOBase):
+    """A stream that drops what its file cannot take: on a full disk, what is said must not end who says it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+
+def say(*lines: str) -> None:
+    """Print to standard output, which may be a file on a full disk."""
+    with contextlib.suppress(OSError):
+        for line in lines:
+            click.echo(line)
+
+
 def set_up_logs(level: str, *, as_json: bool, to: TextIO | None = None) -> None:
-    """Everything goes to standard error, or to another stream; standard output is for results."""
-    stream = to or sys.stderr
+    """Log to standard error, or to another stream; standard output is for results."""
+    stream = cast("TextIO", Unfailing(to or sys.stderr))
     renderer: structlog.typing.Processor
     if as_json:
         renderer = structlog.processors.JSONRenderer()

@@ -21,15 +21,20 @@ MODULE: Final = "monolith"
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
-    """The server answers at `url`; `admin_key` only at the very first start."""
+    """The server answers at `url`."""
 
     url: str
+    is_first: bool
+    """Nobody can sign in yet but with `admin_key`."""
     admin_key: str | None
+    """Made at the first start, where it is shown to a person."""
 
 
 class Monolith:
-    def __init__(self, settings: Settings, directory: DataDirectory, engines: Engines) -> None:
+    def __init__(self, settings: Settings, directory: DataDirectory, engines: Engines, *, shows_key: bool) -> None:
+        """`shows_key`: whoever is told that it is ready is a person, who may see a key."""
         self._settings = settings
+        self._shows_key = shows_key
         self._core = core = Core(settings, directory, engines)
         self._dashboard = Dashboard(
             database=core.database,
@@ -57,7 +62,9 @@ class Monolith:
         self._dashboard.migrate()
 
         async def serving() -> None:
-            ready(Ready(url=self._process.url, admin_key=await self._first_key()))
+            is_first = await self._is_first()
+            key = (await core.key_store.create("admin", "first start")).key if is_first and self._shows_key else None
+            ready(Ready(url=self._process.url, is_first=is_first, admin_key=key))
 
         duty = Duty(
             routes=[*core.audio.routes(), *self._dashboard.routes()],
@@ -88,12 +95,10 @@ class Monolith:
 
         await purge_forever(purge, self._settings.storage.retention_days, self._core.clock)
 
-    async def _first_key(self) -> str | None:
+    async def _is_first(self) -> bool:
         if self._settings.instance.registry:
-            return None  # behind an edge it is made by who started both: here it would end up in a log
-        if any(key.role == "admin" for key in await self._core.key_store.list()):
-            return None
-        return (await self._core.key_store.create("admin", "first start")).key
+            return False  # behind an edge, who started both looks after that
+        return not any(key.role == "admin" for key in await self._core.key_store.list())
 
     def _receipt(self, site: str, conversation_id: str, utterance_id: str, latency: Latency) -> None:
         self._core.audio.receipt(site, conversation_id, utterance_id, latency)
@@ -120,7 +125,9 @@ class Monolith:
         ]
 
 
-async def serve(settings: Settings, directory: DataDirectory, ready: Callable[[Ready], None]) -> bool:
+async def serve(
+    settings: Settings, directory: DataDirectory, ready: Callable[[Ready], None], *, shows_key: bool
+) -> bool:
     """Run the monolith on a data directory, which the caller owns, until SIGINT or SIGTERM.
 
     Return False if that came before it had begun.
@@ -128,6 +135,6 @@ async def serve(settings: Settings, directory: DataDirectory, ready: Callable[[R
 
     async def run(settings: Settings, directory: DataDirectory, engines: Engines, stop: asyncio.Event) -> None:
         check_shape(directory, MODULE)
-        await Monolith(settings, directory, engines).run(ready, stop)
+        await Monolith(settings, directory, engines, shows_key=shows_key).run(ready, stop)
 
     return await run_on(settings, directory, run)

@@ -66,19 +66,29 @@ class DirectoryRegistry:
         self._monotonic = monotonic
 
     def put(self, instance: Instance) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        new = self._directory / f".{instance.name}.new"
-        new.write_bytes(msgspec.json.encode(_Lease(instance=instance, renewed=self._monotonic())))
-        os.replace(new, self._path(instance.name))  # noqa: PTH105 - says what it is
+        now, path = self._monotonic(), self._path(instance.name)
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            new = self._directory / f".{instance.name}.new"
+            new.write_bytes(msgspec.json.encode(_Lease(instance=instance, renewed=now)))
+            os.replace(new, path)  # noqa: PTH105 - says what it is
+        except OSError:  # such as a full disk: the file's own time takes no room
+            known = _read(path)
+            if known is None or known.instance != instance:
+                raise
+            os.utime(path, (now, now))
 
     def withdraw(self, name: str) -> None:
         self._path(name).unlink(missing_ok=True)
 
     def instances(self) -> list[Instance]:
         now = self._monotonic()
-        found = [_read(path) for path in sorted(self._directory.glob("*.json"))]
-        # A lease from the future is from before the machine was started again.
-        return [each.instance for each in found if each is not None and 0 <= now - each.renewed <= self._lease_s]
+        found = [(path, _read(path)) for path in sorted(self._directory.glob("*.json"))]
+        return [each.instance for path, each in found if each is not None and self._is_good(path, each, now)]
+
+    def _is_good(self, path: Path, lease: _Lease, now: float) -> bool:
+        """A lease from the future is from before the machine was started again; so is a file's time of a wall clock."""
+        return any(0 <= now - renewed <= self._lease_s for renewed in (lease.renewed, _touched(path)))
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}.json"
@@ -91,10 +101,17 @@ def _read(path: Path) -> _Lease | None:
         return None  # just withdrawn
 
 
+def _touched(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return -1.0  # just withdrawn
+
+
 @contextlib.asynccontextmanager
 async def registered(registry: Registry, instance: Instance) -> AsyncIterator[None]:
     """Be found inside the block, for as long as the event loop turns."""
-    registry.put(instance)
+    _renew(registry, instance)
     renewing = asyncio.ensure_future(_renew_forever(registry, instance))
     try:
         yield
@@ -108,7 +125,11 @@ async def registered(registry: Registry, instance: Instance) -> AsyncIterator[No
 async def _renew_forever(registry: Registry, instance: Instance) -> None:
     while True:
         await asyncio.sleep(RENEW_EVERY_S)
-        try:
-            registry.put(instance)
-        except OSError as error:
-            log.warning("registry.not_renewed", error=str(error))
+        _renew(registry, instance)
+
+
+def _renew(registry: Registry, instance: Instance) -> None:
+    try:
+        registry.put(instance)
+    except OSError as error:  # it serves all the same, and is found once there is room
+        log.warning("registry.not_renewed", error=str(error))

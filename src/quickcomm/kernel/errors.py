@@ -11,6 +11,12 @@ class QuickCommError(Exception):
 
     code: str = "internal"
     retryable: bool = False
+    outside: str | None = None
+    """What clients are told in its place, where its text is for operators: it may name what is inside."""
+
+    def for_clients(self) -> str:
+        """Return the text that may leave the site."""
+        return self.outside or str(self)
 
 
 class InvalidInputError(QuickCommError):

@@ -277,8 +277,10 @@ async def _refuse(socket: web.WebSocketResponse, error: QuickCommError) -> None:
     if isinstance(error, ForbiddenError | InvalidInputError):
         code = WSCloseCode.POLICY_VIOLATION
     name = "audio.invalid_request" if isinstance(error, InvalidInputError) else error.code
+    if error.outside is not None:
+        log.warning("audio_socket.not_opened", error=str(error))
     try:
-        await socket.send_str(_text(wire.error(name, str(error), retryable=error.retryable)))
+        await socket.send_str(_text(wire.error(name, error.for_clients(), retryable=error.retryable)))
         await socket.close(code=code)
     except ConnectionError:
         return
@@ -289,7 +291,7 @@ def _busy(error: BusyError) -> web.Response:
         "type": "about:blank",
         "title": "Service Unavailable",
         "status": 503,
-        "detail": str(error),
+        "detail": error.for_clients(),
         "code": error.code,
     }
     return web.json_response(

@@ -8,13 +8,22 @@ Json = dict[str, object]
 
 
 def ready(
-    conversation_id: str, resume_token: str, next_offset: int, max_unacked_ms: int, ack_interval_ms: int, now_ms: int
+    conversation_id: str,
+    resume_token: str,
+    next_offset: int,
+    max_unacked_ms: int,
+    ack_interval_ms: int,
+    *,
+    last_seq: int = 0,
+    now_ms: int = 0,
 ) -> Json:
+    """Build the first event. `last_seq`: of the newest durable one; who has a later one knows what was lost here."""
     return {
         "type": "ready",
         "conversation_id": conversation_id,
         "resume_token": resume_token,
         "next_offset": next_offset,
+        "last_seq": last_seq,
         "max_unacked_ms": max_unacked_ms,
         "ack_interval_ms": ack_interval_ms,
         "now_ms": now_ms,

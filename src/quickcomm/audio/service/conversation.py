@@ -110,6 +110,11 @@ class Conversation:
         return self._next_offset
 
     @property
+    def last_seq(self) -> int:
+        """The seq of the newest durable event."""
+        return self._last_seq
+
+    @property
     def acked(self) -> int:
         """Everything before it is durable."""
         return self.account.acked if self.finished else self._on_grid(self.account.acked)
@@ -144,7 +149,8 @@ class Conversation:
         if self._outlet is not None:
             message = "Another connection has taken over this conversation."
             self._outlet.close(1008, wire.error("audio.superseded", message, retryable=False))
-        self._outlet = Outlet(min(last_seq, self._last_seq), self.events_after)
+        # A client that has later events than there are has them of a conversation that the store has lost.
+        self._outlet = Outlet(last_seq if last_seq <= self._last_seq else 0, self.events_after)
         self._arrivals.connected()
         if self.finished:
             self._outlet.close(1000, wire.ended(self.account.ledgers))

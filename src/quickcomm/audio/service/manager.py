@@ -302,7 +302,8 @@ class Manager:
             conversation.next_offset,
             self.settings.max_unacked_ms,
             self.settings.ack_interval_ms,
-            self._tools.clock.now_ns() // 1_000_000,
+            last_seq=conversation.last_seq,
+            now_ms=self._tools.clock.now_ns() // 1_000_000,
         )
         return Session(conversation, outlet, ready)
 

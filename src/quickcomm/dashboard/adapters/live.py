@@ -27,6 +27,7 @@ from quickcomm.kernel.keys import Authenticator, Principal
 
 MAX_MESSAGE_BYTES: Final = 16 * 1024
 HEARTBEAT_S: Final = 20.0
+LOOK_EVERY_S: Final = 0.5
 CLOSE_TIMEOUT_S: Final = 2.0
 MAX_CHANGE: Final = 2**53
 MAX_ERRORS: Final = 20
@@ -91,12 +92,25 @@ class LiveFeed:
         return socket
 
     async def broadcast_health(self) -> None:
-        """Every two seconds until cancelled: how the system is; and who is no longer welcome leaves."""
+        """Tell how the system is until cancelled: every two seconds, and soon after an alarm has come or gone."""
+        every_s, codes, waited_s = self._settings.health_every_s, frozenset[str](), 0.0
+        step_s = min(LOOK_EVERY_S, every_s)
+        while True:
+            await asyncio.sleep(step_s)
+            waited_s += step_s
+            if self._hub.empty:
+                continue
+            health = self._health()
+            found = frozenset(alarm.code for alarm in health.alarms)
+            if found != codes or waited_s >= every_s:
+                self._hub.health(health)
+                codes, waited_s = found, 0.0
+
+    async def check_welcome(self) -> None:
+        """Send away who is no longer welcome, until cancelled. A store that does not answer keeps nobody waiting."""
         while True:
             await asyncio.sleep(self._settings.health_every_s)
-            if not self._hub.empty:
-                self._hub.health(self._health())
-                await self._check_welcome()
+            await self._check_welcome()
 
     async def close(self) -> None:
         """Send everybody away; they come back to whoever is there then."""

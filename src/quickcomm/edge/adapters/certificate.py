@@ -26,7 +26,10 @@ class Certificate:
         """That Envoy reports once it has it."""
 
     def refresh(self) -> bool:
-        """Whether there is a new one. Raises `ConfigurationError` where it is no good; the old one stays in force."""
+        """Take over a new one; True if there was one. The old one stays in force otherwise.
+
+        Raises `ConfigurationError` where it is no good, `OSError` where the disk does not take its copy.
+        """
         try:
             chain, key = self._tls.certificate.read_bytes(), self._tls.key.read_bytes()
         except OSError as error:
@@ -34,8 +37,6 @@ class Certificate:
         digest = hashlib.sha256(chain + b"\0" + key).hexdigest()[:32]
         if digest == self._seen:
             return False
-        self._seen = digest
-        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder = self._root / digest
         copy = Tls(certificate=folder / "certificate.pem", key=folder / "key.pem")
         _write(copy.certificate, chain)
@@ -43,9 +44,11 @@ class Certificate:
         try:
             _check(copy)
         except ConfigurationError:
+            self._seen = digest
             shutil.rmtree(folder)
             raise
         self.version = self._files.put(CERTIFICATE, (secret(copy),))
+        self._seen = digest
         self._tidy(folder)
         return True
 

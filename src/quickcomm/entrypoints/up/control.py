@@ -12,9 +12,12 @@ import structlog
 from quickcomm import __version__
 from quickcomm.edge.module import Edge, EdgeUnavailableError
 from quickcomm.entrypoints.administration import Answer, Arguments, Letters, ask, dead_letters, keys_of
+from quickcomm.entrypoints.alarms import Since
 from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.entrypoints.disk import disk_alarms
 from quickcomm.entrypoints.up import store
 from quickcomm.entrypoints.up.layout import Layout
+from quickcomm.entrypoints.up.store_watch import StoreWatch
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import Registry
 from quickcomm.kernel.errors import InvalidInputError, NotFoundError, QuickCommError
@@ -23,7 +26,9 @@ from quickcomm.kernel.trust.directory import TrustDirectory
 from quickcomm.topology.module import Fleet, Keeper
 
 EDGE: Final = "edge"
+STORE: Final = "store"
 ANSWER_S: Final = 5.0
+CHANGES_KEYS: Final = frozenset({"keys.create", "keys.revoke"})
 Row = dict[str, Any]
 
 log = structlog.get_logger(__name__)
@@ -38,6 +43,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     trust: TrustDirectory
     keys: KeyStore
     letters: Letters
+    watch: StoreWatch
 
 
 class Running:
@@ -51,12 +57,15 @@ class Running:
         self.trust = parts.trust
         self.keys = parts.keys
         self.letters = parts.letters
+        self.watch = parts.watch
         self.clock = clock
         self.supervisor_pid: int | None = None
         self.url = ""
         self.shape = ""
-        self.store_url = ""
-        """As the user `up`."""
+        self.options: Mapping[str, str] = {}
+        """With which it runs; see `asked.py`."""
+        self.store_address = ""
+        """Of a store that somebody else runs; empty: `up` runs its own."""
         self.own: Mapping[str, DataDirectory | None] = {}
         """Where each module answers for itself; None where each of its processes has a socket of its own."""
         self.behind_edge: frozenset[str] = frozenset()
@@ -68,9 +77,11 @@ class Running:
 class Control:
     def __init__(self, running: Running) -> None:
         self._running = running
+        self._since = Since()
         self._commands: dict[str, Callable[[Arguments], Awaitable[Answer]]] = {
             "status": self._status,
             "ready": self._ready,
+            "options": self._options,
             "scale": self._scale,
             "restart": self._restart,
             "down": self._down,
@@ -82,7 +93,10 @@ class Control:
         """Raises `QuickCommError` with a text for the operator."""
         if command in self._of_the_store:
             await self._running.ready.wait()  # while a site moves into its store, no key shall be made there
-            return await self._of_the_store[command](arguments)
+            answer = await self._of_the_store[command](arguments)
+            if command in CHANGES_KEYS:
+                await self._running.watch.keys.join()
+            return answer
         if command not in self._commands:
             raise NotFoundError(f"There is no command {command!r}.")
         return await self._commands[command](arguments)
@@ -92,6 +106,9 @@ class Control:
     async def _ready(self, _arguments: Arguments) -> Answer:
         await self._running.ready.wait()
         return [{"url": self._running.url}]
+
+    async def _options(self, _arguments: Arguments) -> Answer:
+        return [dict(self._running.options)]
 
     async def _scale(self, arguments: Arguments) -> Answer:
         name, replicas = str(arguments["module"]), arguments["replicas"]
@@ -134,8 +151,19 @@ class Control:
             "version": _supervisor_version(),
             "state": "ready",
         }
+        alarms = self._since.dated(disk_alarms(running.layout.directory.path))
+        up |= {"alarms": msgspec.to_builtins(alarms)} if alarms else {}
         keepers = running.fleet.keepers
-        return [up, supervisor, *await asyncio.gather(*(self._process(keeper) for keeper in keepers))]
+        return [up, supervisor, *self._store(), *await asyncio.gather(*(self._process(keeper) for keeper in keepers))]
+
+    def _store(self) -> list[Row]:
+        """One that `up` does not run itself."""
+        running, facts = self._running, self._running.watch.facts
+        if not running.store_address:
+            return []
+        row: Row = {"module": STORE, "process": STORE, "pid": None, "version": None, "state": "elsewhere"}
+        row |= {"healthy": facts is not None and not facts.evicts, "url": running.store_address}
+        return [row | (facts.row() if facts is not None else {})]
 
     async def _process(self, keeper: Keeper) -> Row:
         running = self._running
@@ -153,7 +181,7 @@ class Control:
         if keeper.module == EDGE:
             row |= await self._edge()
         elif keeper.module == store.NAME:
-            row["version"] = await store.version(running.store_url)
+            row |= running.watch.facts.row() if running.watch.facts is not None else {}
         else:
             row |= await self._instance(keeper)
         return row

@@ -33,6 +33,8 @@ class Layout:
         """Sockets, what was started, what Envoy reads. Gone after `down`."""
         self.logs = directory.path / "logs"
         self.store = directory.path / "valkey"
+        self.keys = directory.path / "keys.json"
+        """A copy of the site's keys, should the store lose its data."""
         self.instances = self.root / "instances"
         self.processes = self.root / "processes"
         self.edge = self.root / "edge"

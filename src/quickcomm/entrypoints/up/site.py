@@ -18,16 +18,21 @@ from quickcomm.entrypoints.moving import check_shape, settle
 from quickcomm.entrypoints.settings import Settings
 from quickcomm.entrypoints.up import ports, store
 from quickcomm.entrypoints.up.access import UP
+from quickcomm.entrypoints.up.asked import NEW_STORE
 from quickcomm.entrypoints.up.balancer import EdgeBalancer, EdgeProbe
 from quickcomm.entrypoints.up.control import EDGE, Control, Parts, Running
 from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.entrypoints.up.modules import Site, clusters, rows
+from quickcomm.entrypoints.up.store_watch import StoreWatch
 from quickcomm.entrypoints.up.stream import Stream
+from quickcomm.kernel.bus.home import home_in
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.redis_address import for_user
+from quickcomm.kernel.bus.redis_link import Link
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry
-from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.errors import ConfigurationError, QuickCommError
+from quickcomm.kernel.keys.copy import KeyCopy
 from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.trust.directory import TrustDirectory
 from quickcomm.topology.module import Fleet, HttpProbe, Module, Probe, RecordedProcesses, Supervisord, Tools
@@ -56,6 +61,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Delete what the store has, and begin with an empty one."""
     flags: tuple[str, ...] = ()
     engines: Mapping[str, str] = {}
+    in_force: Mapping[str, str] = {}
+    """The value of every option, for who asks."""
 
 
 class SupervisorGoneError(QuickCommError):
@@ -86,12 +93,14 @@ class Topology:
         self._trust = TrustDirectory(layout.trust)
         self._clock = SystemClock()
         self._anew = options.new_store
+        self._was_ready = False
+        self._watching: list[asyncio.Task[None]] = []
 
     async def run(self, ready: OnReady, stop: asyncio.Event) -> None:
         """Until `stop` is set. Whatever happens, nothing is left running. Raises `QuickCommError` if it fails."""
         try:
-            while not await self._once(ready, stop) and not stop.is_set():
-                log.warning("topology.again", because="the supervisor has ended", in_s=AGAIN_S)
+            while (why := await self._once(ready, stop)) is not None and not stop.is_set():
+                log.warning("topology.again", because=why, in_s=AGAIN_S)
                 await asyncio.sleep(AGAIN_S)
         finally:
             self._processes.erase(OWN)
@@ -100,8 +109,16 @@ class Topology:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    async def _once(self, ready: OnReady, stop: asyncio.Event) -> bool:
-        """False if the supervisor ended under it, and all must begin again."""
+    async def _once(self, ready: OnReady, stop: asyncio.Event) -> str | None:
+        """Serve until `stop` is set. Return why all must begin again, adopting what runs; None if it need not."""
+        try:
+            return await self._serve(ready, stop)
+        except OSError as error:
+            if not self._was_ready:
+                raise ConfigurationError(f"The site cannot start: {error}.") from error
+            return str(error)
+
+    async def _serve(self, ready: OnReady, stop: asyncio.Event) -> str | None:
         self._layout.create()
         await self._check()
         self._trust.ensure(row.module.name for row in self._rows)
@@ -111,28 +128,40 @@ class Topology:
         if adopted:
             await self._adopt(modules)
         fleet = self._fleet(modules)
-        keys = RedisKeys(for_user(self._store_url, UP), self._clock)
-        bus = RedisBus(for_user(self._store_url, UP), self._clock)
-        parts = Parts(fleet=fleet, edge=self._edge, registry=self._registry, trust=self._trust, keys=keys, letters=bus)
+        url = for_user(self._store_url, UP)
+        keys, bus, link = RedisKeys(url, self._clock), RedisBus(url, self._clock), Link(url)
+        copy = KeyCopy(self._layout.keys, store.shown_address(url), link)
+        parts = Parts(
+            fleet=fleet,
+            edge=self._edge,
+            registry=self._registry,
+            trust=self._trust,
+            keys=keys,
+            letters=bus,
+            watch=StoreWatch(link, self._clock, copy),
+        )
         running = Running(self._layout, parts, self._clock)
         running.own = {row.module.name: row.own for row in self._rows}
         running.behind_edge = frozenset(row.module.name for row in self._rows if row.serves)
         running.supervisor_pid, running.url = self._supervisor.pid, self._public.url
         running.shape, running.stop = self._options.shape, stop
-        running.store_url = for_user(self._store_url, UP)
-        gone, failed = False, None
+        running.options = {**self._options.in_force, "port": str(self._public.port), NEW_STORE: ""}
+        running.store_address = store.shown_address(url) if self._options.redis_url else ""
+        again, failed = None, None
         try:
             await self._work(running, ready)
         except* SupervisorGoneError:
-            gone = True  # whatever else failed, failed for that
+            again = "the supervisor has ended"  # whatever else failed, failed for that
+        except* OSError as errors:
+            failed = _first(errors)
         except* QuickCommError as errors:
-            failed = errors.exceptions[0]
+            failed = _first(errors)
         finally:
-            await keys.aclose()
-            await bus.aclose()
-        if failed is not None and not gone:
+            for client in (keys, bus, link):
+                await client.aclose()
+        if failed is not None and again is None:
             raise failed
-        return not gone
+        return again
 
     async def _adopt(self, modules: list[Module]) -> None:
         """What runs already goes on, except what belongs to another shape."""
@@ -147,7 +176,7 @@ class Topology:
     async def _check(self) -> None:
         """What would fail later is said now."""
         check_shape(self._layout.directory, self._options.shape)
-        if self._options.redis_url:
+        if self._options.redis_url and not self._was_ready:  # later, it may just be away, and is waited for
             await store.check(self._options.redis_url)
         if self._processes.find(EDGE) is None:  # else it is ours, and adopted
             ports.check(self._public)
@@ -163,9 +192,10 @@ class Topology:
             ]
             fleet.begin(tools, tasks)
             async with admin_socket(Control(running), self._layout.control):
-                beginning = tasks.create_task(self._begin(running, ready), name="topology:begin")
+                beginning = tasks.create_task(self._begin(running, ready, tasks), name="topology:begin")
                 await running.stop.wait()
-            beginning.cancel()
+            for task in (beginning, *self._watching):
+                task.cancel()
             background[0].cancel()
             background[2].cancel()
             await self._end(fleet)
@@ -173,22 +203,33 @@ class Topology:
             background[1].cancel()
         stream.close()
 
-    async def _begin(self, running: Running, ready: OnReady) -> None:
+    async def _begin(self, running: Running, ready: OnReady, tasks: asyncio.TaskGroup) -> None:
         if self._options.redis_url is None:
             await running.fleet.start(store.NAME)
-        await self._settle()
+        await self._settle(running)
+        home = await asyncio.to_thread(home_in, self._layout.directory.database)
+        if home is not None:
+            self._watching = [tasks.create_task(running.watch.run(home), name="topology:store")]
         await running.fleet.start()
         await self._edge.confirmed()
         running.ready.set()
+        self._was_ready = True
         log.info("topology.ready", url=self._public.url)
         await ready(self._public.url)
 
-    async def _settle(self) -> None:
-        """What `serve` has left in the directory goes into the store before anything looks for it there."""
-        directory = self._layout.directory
+    async def _settle(self, running: Running) -> None:
+        """What `serve` has left in the directory goes into the store before anything looks for it there.
+
+        A store that has lost its data is given back what there is a copy of; keys stay in a new one as well.
+        """
+        directory, watch = self._layout.directory, running.watch
+        home = await asyncio.to_thread(home_in, directory.database)
+        if home is not None and home.whole and watch.keys.is_of_this_store() and not self._anew:
+            await watch.patiently(lambda: watch.look(home))
         try:
             with directory.own(wait_s=COMMAND_S):
                 await settle(directory, for_user(self._store_url, UP), anew=self._anew)
+                await watch.patiently(watch.keys.join)
         except DataDirectoryBusyError:
             if self._anew:
                 raise
@@ -246,6 +287,12 @@ class Topology:
         if module.name == store.NAME:
             return store.StoreProbe(self._store_url)
         return HttpProbe(socket)
+
+
+def _first(errors: BaseExceptionGroup) -> BaseException:
+    """Return one of those that are no groups themselves."""
+    first = errors.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def edge_settings(settings: Settings) -> EdgeSettings:

@@ -1,6 +1,7 @@
 """All logs as one calm stream on standard error: a line of each process with its name before it."""
 
 import asyncio
+import contextlib
 import io
 import os
 import shutil
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from quickcomm.topology.module import Tail
 
 EVERY_S: Final = 0.2
@@ -16,6 +19,8 @@ WIDTH: Final = 12
 LARGEST: Final = 20 * 1024 * 1024
 OWN: Final = "up"
 APART: Final = ("-access", "supervisor", OWN)
+
+log = structlog.get_logger(__name__)
 
 
 class Own(io.StringIO):
@@ -48,7 +53,12 @@ class Stream:
     async def follow(self) -> None:
         """Until cancelled."""
         while True:
-            if text := self._new():
+            try:
+                text = self._new()
+            except OSError as error:
+                log.warning("logs.not_read", error=str(error))
+                text = ""
+            if text:
                 await asyncio.to_thread(_write, text)  # whoever reads may be slow
             await asyncio.sleep(EVERY_S)
 
@@ -73,9 +83,11 @@ def _line(name: str, line: str) -> str:
 
 
 def _write(text: str) -> None:
-    sys.stderr.write(text)
-    sys.stderr.flush()
-    _keep_small()
+    """Write to standard error. What a full disk does not take is in the logs of the processes, or nowhere."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
+        _keep_small()
 
 
 def _keep_small() -> None:

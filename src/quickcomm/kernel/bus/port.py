@@ -23,6 +23,7 @@ class BusUnavailableError(QuickCommError):
 
     code = "bus.unavailable"
     retryable = True
+    outside = "The site's store does not answer just now. Nothing is wrong with what you sent: try again in a moment."
 
 
 class BusFullError(BusyError):

@@ -7,6 +7,8 @@ from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 
 LOOK_EVERY_S: Final = 1.0
+ANSWER_WITHIN_S: Final = 2.0
+"""Sooner than a call gives up: people must be told within seconds."""
 
 
 class ServerWatch:
@@ -26,7 +28,10 @@ class ServerWatch:
         """Until cancelled."""
         while True:
             try:
-                await self._bus.open()
+                async with self._clock.timeout(ANSWER_WITHIN_S):
+                    await self._bus.open()
+            except TimeoutError:
+                self._trouble = f"The store takes too long to answer. {self._consequence}"
             except QuickCommError as error:
                 self._trouble = f"{error} {self._consequence}"
             else:

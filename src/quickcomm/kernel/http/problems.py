@@ -83,5 +83,7 @@ def problem_of(error: QuickCommError, instance: str | None = None) -> web.Respon
         headers["Retry-After"] = str(error.retry_after_s)
     elif status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = "1"
-    detail = str(error) if status < HTTPStatus.INTERNAL_SERVER_ERROR or error.retryable else "Something went wrong."
+    detail = (
+        error.for_clients() if status < HTTPStatus.INTERNAL_SERVER_ERROR or error.retryable else "Something went wrong."
+    )
     return problem(status, error.code, detail, instance=instance, headers=headers)

@@ -1,6 +1,7 @@
 """Keys and page sessions in Valkey, where several processes must know them, also while one of them is away.
 
-While the server is away, who was known in the last `STALE_S` is still known; nobody can be revoked then either.
+While the server is away, who was known in the last `STALE_S` is still known; nobody can be revoked then either. The
+same holds while it has lost its data, which the missing mark of its site tells: then a missing key is no wrong one.
 """
 
 from collections.abc import Awaitable, Callable
@@ -45,6 +46,12 @@ _keys: Final = msgspec.msgpack.Decoder(Key)
 log = structlog.get_logger(__name__)
 
 
+class StoreLostError(BusUnavailableError):
+    """The store has not what it must have: it was emptied, or has come back without its data."""
+
+    code = "store.lost"
+
+
 class KeyNames:
     """Keys of this part in Valkey."""
 
@@ -52,6 +59,7 @@ class KeyNames:
         self.by_digest = f"{prefix}:keys:by-digest"
         self.by_id = f"{prefix}:keys:by-id"
         self.sessions = f"{prefix}:page-sessions:"
+        self.home = f"{prefix}:home"
 
     def session(self, key: bytes) -> str:
         return f"{self.sessions}{key.hex()}"
@@ -156,12 +164,16 @@ class RedisKeys:
 
     async def _by_key(self, place: bytes) -> Principal | None:
         key = await self._key(place)
+        if key is None:
+            await self._check_not_lost()
         if key is None or key.revoked_ns is not None:
             return None
         return Principal(site=key.site, role=key.role, key_id=key.id, name=key.name, secret_digest=place)
 
     async def _by_session(self, place: bytes) -> Principal | None:
         stored: bytes | None = await self._link.call("GET", self._names.session(place))
+        if stored is None:
+            await self._check_not_lost()
         session = None if stored is None else _sessions.decode(stored)
         now = self._clock.now_ns()
         if session is None or session.expires_ns <= now:
@@ -175,6 +187,12 @@ class RedisKeys:
             except QuickCommError as error:  # also where this process may only read: another one renews it
                 log.debug("keys.session_not_renewed", error=str(error))
         return msgspec.structs.replace(owner, via="session", secret_digest=place)
+
+    async def _check_not_lost(self) -> None:
+        """Raises `StoreLostError` where the store has not even the mark of its site. See `kernel/bus/home.py`."""
+        [mark] = await self._link.call("HMGET", self._names.home, "id")
+        if mark is None:
+            raise StoreLostError("The store has lost its data; keys are put back by: quickcomm up")
 
     async def _key(self, place: bytes) -> Key | None:
         stored: bytes | None = await self._link.call("HGET", self._names.by_digest, place)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import structlog
 
@@ -46,8 +46,13 @@ def start_tracing(
     sink = OtlpSink(settings.otlp_url)
     traces = Traces(settings, clock, sink, allowed_ms, modules=modules, process=process, tell=tell)
     set_tracing(traces)
-    log.info("tracing.on", url=settings.otlp_url, sample=settings.sample)
+    log.info("tracing.on", url=_without_user(address), sample=settings.sample)
     return traces
+
+
+def _without_user(address: SplitResult) -> str:
+    """A collector's user and password are in no log; nor is a query, which may have a token."""
+    return urlunsplit(address._replace(netloc=address.netloc.rpartition("@")[2], query="", fragment=""))
 
 
 async def stop_tracing(traces: Traces | None) -> None:

@@ -90,11 +90,21 @@ class KeyRing:
                 self._files[path] = known
                 continue
             try:
-                self._files[path] = (stamp, _trusted(path.read_bytes()))
+                self._files[path] = (stamp, self._of_file(path))
             except (OSError, ConfigurationError) as error:
                 log.warning("trust.keys_not_read", file=path.name, error=_why(error))
                 self._files[path] = (stamp, known[1] if known else ())  # a damaged file withdraws nothing
         self._keys = {each.jwk.kid: each for _, found in self._files.values() for each in found}
+
+    def _of_file(self, path: Path) -> tuple[Trusted, ...]:
+        """Return its keys. In a folder, a file speaks only for the service that it is named after."""
+        found = _trusted(path.read_bytes())
+        if path == self._root:
+            return found
+        others = sorted({each.jwk.service for each in found} - {path.stem})
+        if others:
+            log.warning("trust.keys_of_another", file=path.name, services=others)
+        return tuple(each for each in found if each.jwk.service == path.stem)
 
 
 def _is_json(where: str) -> bool:

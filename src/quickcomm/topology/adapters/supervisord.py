@@ -227,8 +227,11 @@ class Supervisord:
                 if known.pid and path.is_file() and path.read_text() == text:
                     return known.pid
                 await self._remove(known)
-            path.touch(mode=0o600)
-            path.write_text(text)
+            # Never half of one, on a full disk: the supervisor could read none of them.
+            new = path.with_name(f".{path.name}.new")
+            new.touch(mode=0o600)
+            new.write_text(text)
+            new.replace(path)
             await self._call("reloadConfig")
             await self._call("addProcessGroup", program.name)
         return None

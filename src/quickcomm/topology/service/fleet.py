@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from quickcomm.kernel.discovery import Registry
-from quickcomm.kernel.errors import BusyError
+from quickcomm.kernel.errors import BusyError, QuickCommError
 from quickcomm.topology.model.program import Module, UnknownModuleError
 from quickcomm.topology.ports import Balancer, Probe
 from quickcomm.topology.service.keeper import Keeper, Tools
@@ -88,8 +88,7 @@ class Fleet:
         module.check(replicas)
         async with self._changing:
             keepers = self._keepers[name]
-            added = [self._add(module, self._free_name(module)) for _ in range(replicas - len(keepers))]
-            await asyncio.gather(*(self._until_serving(keeper) for keeper in added))
+            await self._add_serving(module, replicas - len(keepers))
             for keeper in keepers[replicas:]:
                 await self._remove(keeper)
         log.info("topology.scaled", module=name, replicas=replicas)
@@ -100,7 +99,7 @@ class Fleet:
         async with self._changing:
             for keeper in list(self._keepers[name]):
                 if module.most > 1:
-                    await self._until_serving(self._add(module, self._free_name(module)))
+                    await self._add_serving(module, 1)
                     await self._remove(keeper)
                 else:
                     await self._remove(keeper)
@@ -127,6 +126,15 @@ class Fleet:
         keeper.keep(self._tasks)
         return keeper
 
+    async def _add_serving(self, module: Module, count: int) -> None:
+        """Add so many that serve, or none: raises `NotReadyError`."""
+        added = [self._add(module, self._free_name(module)) for _ in range(count)]
+        try:
+            await asyncio.gather(*(self._until_serving(keeper) for keeper in added))
+        except NotReadyError:
+            await asyncio.gather(*(self._remove(keeper) for keeper in added))
+            raise
+
     def _free_name(self, module: Module) -> str:
         taken = {keeper.name for keeper in self._keepers[module.name]}
         number = 1
@@ -135,21 +143,28 @@ class Fleet:
         return module.process_name(number)
 
     async def _remove(self, keeper: Keeper) -> None:
-        """New work goes elsewhere first; then it finishes what it has."""
+        """Send new work elsewhere, then stop it; it finishes what it has. It stays ours if it cannot be stopped."""
         self._leaving.add(keeper.name)
         try:
             if _faces_edge(self._modules[keeper.module]):
-                self._tell()
-                try:
-                    await self._balancer.confirmed()
-                    await asyncio.sleep(SETTLE_S)
-                except BusyError as error:  # the edge is away: nobody is sent anywhere
-                    log.warning("topology.edge_not_told", process=keeper.name, error=str(error))
+                await self._tell_at_once(keeper)
             await keeper.stop()
-        finally:
-            self._registry.withdraw(keeper.name)
-            self._leaving.discard(keeper.name)
             self._keepers[keeper.module].remove(keeper)
+            self._registry.withdraw(keeper.name)
+        except QuickCommError:
+            assert self._tasks is not None, "begin() comes first"  # noqa: S101
+            keeper.keep(self._tasks)
+            raise
+        finally:
+            self._leaving.discard(keeper.name)
+
+    async def _tell_at_once(self, keeper: Keeper) -> None:
+        try:
+            self._tell()
+            await self._balancer.confirmed()
+            await asyncio.sleep(SETTLE_S)
+        except (BusyError, OSError) as error:  # the edge is away, or the disk is full: clients find the rest
+            log.warning("topology.edge_not_told", process=keeper.name, error=str(error))
 
     async def _until_ready(self, keeper: Keeper) -> None:
         within_s = self._modules[keeper.module].ready_within_s

@@ -13,6 +13,8 @@ from quickcomm.topology.model.program import Program, State
 from quickcomm.topology.ports import Probe, Processes, Supervisor
 
 PROBE_EVERY_S: Final = 0.05
+AGAIN_S: Final = 1.0
+"""After the disk would not take what has to be written."""
 
 log = structlog.get_logger(__name__)
 
@@ -86,7 +88,7 @@ class Keeper:
     # -- inside -----------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        adopted = await self._tools.supervisor.define(self.program)
+        adopted = await self._define()
         if adopted is not None:
             log.info("process.adopted", process=self.name, pid=adopted)
         while True:
@@ -99,6 +101,14 @@ class Keeper:
             log.warning("process.ended", process=self.name, pid=pid, lived_s=round(lived_s, 1), again_in_s=delay_s)
             await asyncio.sleep(delay_s)
             self.restarts += 1
+
+    async def _define(self) -> int | None:
+        while True:
+            try:
+                return await self._tools.supervisor.define(self.program)
+            except OSError as error:  # such as a full disk: there will be room again
+                log.warning("process.not_defined", process=self.name, error=str(error))
+            await self._tools.clock.sleep(AGAIN_S)
 
     async def _start(self) -> int | None:
         self.state = "starting"
@@ -113,15 +123,29 @@ class Keeper:
         self.pid = pid
         self.state = "starting"
         self.started = self._tools.clock.monotonic()
-        self._tools.processes.record(self.name, pid)
-        self._tools.processes.prioritise(self.name, pid, self.program.nice)
         async with asyncio.TaskGroup() as tasks:
-            probing = tasks.create_task(self._until_ready(), name=f"probe:{self.name}")
+            beside = [
+                tasks.create_task(self._record(pid), name=f"record:{self.name}"),
+                tasks.create_task(self._until_ready(), name=f"probe:{self.name}"),
+            ]
+            self._tools.processes.prioritise(self.name, pid, self.program.nice)
             await self._tools.processes.gone(pid)
-            probing.cancel()
+            for task in beside:
+                task.cancel()
         self._ready.clear()
         self.pid = None
         self._tools.ended(self.name)
+
+    async def _record(self, pid: int) -> None:
+        """Write down who that is; where the disk is full, once it is not."""
+        while True:
+            try:
+                self._tools.processes.record(self.name, pid)
+            except OSError as error:
+                log.warning("process.not_recorded", process=self.name, error=str(error))
+                await self._tools.clock.sleep(AGAIN_S)
+            else:
+                return
 
     async def _until_ready(self) -> None:
         while not await self.probe():  # noqa: ASYNC110
