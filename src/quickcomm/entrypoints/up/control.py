@@ -57,6 +57,8 @@ class Running:
         self.shape = ""
         self.store_url = ""
         """As the user `up`."""
+        self.whereabouts: Row = {}
+        """Where the parts of the site are that are not in the data directory: for `quickcomm backup`."""
         self.own: Mapping[str, DataDirectory | None] = {}
         """Where each module answers for itself; None where each of its processes has a socket of its own."""
         self.behind_edge: frozenset[str] = frozenset()
@@ -75,6 +77,7 @@ class Control:
             "restart": self._restart,
             "down": self._down,
             "rotate-keys": self._rotate_keys,
+            "whereabouts": self._whereabouts,
         }
         self._of_the_store = {**keys_of(running.keys), **dead_letters(running.letters)}
 
@@ -92,6 +95,10 @@ class Control:
     async def _ready(self, _arguments: Arguments) -> Answer:
         await self._running.ready.wait()
         return [{"url": self._running.url}]
+
+    async def _whereabouts(self, _arguments: Arguments) -> Answer:
+        await self._running.ready.wait()  # before, conversations may be on their way into the store
+        return [{**self._running.whereabouts, "store": self._running.store_url}]
 
     async def _scale(self, arguments: Arguments) -> Answer:
         name, replicas = str(arguments["module"]), arguments["replicas"]

