@@ -146,6 +146,10 @@ async def test_a_monolith_with_a_store(drill: Drill) -> None:
         waiting = await _waiting(SqlBus(database, SystemClock()), "quick", 2)
         assert b'"text":"unhandled"' in waiting[0]
         assert waiting[1:] == [b"unsent"]
+    moved = drill.put(taken, "moved")
+    await settle(moved.directory, drill.url, prefix=drill.prefix("moved"))
+    async with looked_at(drill.url, drill.prefix("moved")) as there:
+        assert await there.got(TRANSCRIPTS, "quick", 2) == waiting
 
 
 async def _waiting(bus: SqlBus, group: str, count: int) -> list[bytes]:
