@@ -1,13 +1,17 @@
 """Backup and restore are the whole site: in every deployment, and from each into the other."""
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from tests.contract.test_moving import handled, looked_at
+from tests.contract.test_moving import There, handled, looked_at
 from tests.contract.test_session_store import progress, utterance
 from tests.support.drill import Secrets, Seen, fill, opened, quiet, seen, talk, to_services
 from tests.support.guarded import Guarded
@@ -26,6 +30,7 @@ from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.keys.sql import SqlKeys
+from quickcomm.kernel.storage import Database
 
 CARDS = 200
 
@@ -51,8 +56,8 @@ class Drill:
         self.before = await seen(site, "")
         return site
 
-    async def save(self, site: Whereabouts, name: str) -> Taken:
-        return await back_up(site, self.folder / f"{name}.backup", quiet, prefix=self.prefix(name))
+    async def save(self, site: Whereabouts, name: str, which: str = "") -> Taken:
+        return await back_up(site, self.folder / f"{name}{which}.backup", quiet, prefix=self.prefix(name))
 
     def put(self, taken: Taken, name: str) -> Whereabouts:
         restore(Path(taken.file), self.directory(name), quiet)
@@ -194,6 +199,65 @@ async def test_what_is_handled_while_it_is_taken_is_not_missed(drill: Drill, mon
     async with opened(back.directory.database) as database:
         [waiting] = await _waiting(SqlBus(database, SystemClock()), "dashboard", 1)
     assert b"meanwhile" in waiting
+
+
+async def test_taken_at_any_moment_each_utterance_has_a_card_or_waits_for_one(drill: Drill) -> None:
+    """People talk, the dashboard handles, the bus forgets at once, and all the while backups are taken."""
+    await drill.serve("site", cards=10)
+    site = await drill.services("site")
+    page = Database(site.directory.dashboard.database)
+    page.open()
+    await page.write(lambda connection: connection.exec_driver_sql("CREATE TABLE dashboard_seen (id TEXT)"))
+    try:
+        async with looked_at(drill.url, drill.prefix("site")) as there, asyncio.TaskGroup() as tasks:
+            working = [
+                *(tasks.create_task(_talk_on(there, name)) for name in ("talk-1", "talk-3")),
+                tasks.create_task(there.bus.subscribe(TRANSCRIPTS, "dashboard", partial(_see, page))),
+                tasks.create_task(_forget(there)),
+            ]
+            taken = [await drill.save(site, "site", str(number)) for number in range(3)]
+            for task in working:
+                task.cancel()
+    finally:
+        await page.aclose()
+    for number, each in enumerate(taken):
+        back = drill.put(each, f"back-{number}")
+        assert _without_a_card(back.directory.database) == set()
+    assert taken[-1].manifest.rows["dashboard_seen"] > 0
+
+
+async def _talk_on(there: There, name: str) -> None:
+    stored = await there.sessions.open(request(name, token=TOKEN), TOKEN)
+    for number in count(10):
+        start = number * 16_000
+        await there.sessions.publish(progress(stored, start), utterance(stored, start))
+
+
+async def _see(page: Database, batch: Sequence[Delivery]) -> None:
+    rows = [(msgspec.json.decode(each.payload)["utterance_id"],) for each in batch]
+    statement = "INSERT INTO dashboard_seen VALUES (?)"
+    await page.write(lambda connection: [connection.exec_driver_sql(statement, row) for row in rows])
+
+
+async def _forget(there: There) -> None:
+    while True:
+        await there.bus.trim()
+
+
+def _without_a_card(database: Path) -> set[str]:
+    """Return utterances of event logs that the dashboard neither has seen nor will be given."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        said = {row[0] for row in connection.execute("SELECT utterance_id FROM audio_events WHERE kind = 'utterance'")}
+        seen_before = {row[0] for row in connection.execute("SELECT id FROM dashboard_seen")}
+        waiting = {
+            msgspec.json.decode(row[0])["utterance_id"]
+            for row in connection.execute(
+                "SELECT payload FROM bus_messages JOIN bus_groups USING (stream, part) "
+                "WHERE stream = ? AND group_name = 'dashboard' AND id > acked_id",
+                (TRANSCRIPTS,),
+            )
+        }
+    return said - seen_before - waiting
 
 
 async def test_a_store_that_lost_its_data_makes_no_backup(drill: Drill) -> None:

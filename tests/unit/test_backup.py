@@ -269,10 +269,11 @@ def test_a_store_that_does_not_run_is_said(directory: DataDirectory) -> None:
 
 
 def test_long_work_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    now = iter([0.0, 1.0, 2.5, 3.0, 5.0])
+    now = iter([0.0, 1.0, 2.5, 3.0, 5.0, 9.0])
     monkeypatch.setattr("quickcomm.entrypoints.cli_backup.time.monotonic", lambda: next(now))
     tell = cli_backup.Progress()
     for done in (1, 2, 3, 4):
         tell("Copying", done, 4)
+    tell("Checking", 0, 0)
     monkeypatch.undo()
-    assert capsys.readouterr().err.splitlines() == ["Copying: 50 %", "Copying: 100 %"]
+    assert capsys.readouterr().err.splitlines() == ["Copying: 50 %", "Copying: 100 %", "Checking …"]

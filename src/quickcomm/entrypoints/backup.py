@@ -93,7 +93,7 @@ async def back_up(site: Whereabouts, file: Path, tell: Tell, *, force: bool = Fa
             elsewhere=site.elsewhere,
         )
         await asyncio.to_thread(seal, part, manifest)
-        tell("Checking the backup", 0, 1)
+        tell("Checking the backup", 0, 0)
         await asyncio.to_thread(check, part)
         _refuse(site, file, force=force)
         return Taken(file=str(file), bytes=await asyncio.to_thread(_publish, part, file), manifest=manifest)

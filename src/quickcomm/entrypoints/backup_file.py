@@ -29,7 +29,7 @@ DASHBOARD: Final = "dashboard_"
 Rows = dict[str, int]
 """How many rows each table has."""
 Tell = Callable[[str, int, int], None]
-"""Called with what is done, how much of it is done, and of how much."""
+"""Called with what is done, how much of it is done, and of how much (0: unknown)."""
 
 
 class Recordings(msgspec.Struct, frozen=True, kw_only=True):

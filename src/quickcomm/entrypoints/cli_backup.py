@@ -39,7 +39,7 @@ class Progress:
         now = time.monotonic()
         if now >= self._due:
             self._due = now + TELL_EVERY_S
-            click.echo(f"{what}: {100 * done // max(1, of)} %", err=True)
+            click.echo(f"{what}: {100 * done // of} %" if of else f"{what} …", err=True)
 
 
 @click.command("backup")

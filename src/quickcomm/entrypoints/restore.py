@@ -47,7 +47,7 @@ def restore(file: Path, directory: DataDirectory, tell: Tell) -> Restored:
         DataDirectoryBusyError: something runs on the directory; nothing was changed.
 
     """
-    tell("Checking the backup", 0, 1)
+    tell("Checking the backup", 0, 0)
     manifest = check(file)
     with _alone(directory):
         exchange = _begun(directory)
