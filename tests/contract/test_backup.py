@@ -33,6 +33,7 @@ from quickcomm.kernel.keys.sql import SqlKeys
 from quickcomm.kernel.storage import Database
 
 CARDS = 200
+LAG_S = 0.2
 
 
 class Drill:
@@ -234,6 +235,8 @@ async def _talk_on(there: There, name: str) -> None:
 
 
 async def _see(page: Database, batch: Sequence[Delivery]) -> None:
+    """Handle what was said a while ago."""
+    await asyncio.sleep(LAG_S)
     rows = [(msgspec.json.decode(each.payload)["utterance_id"],) for each in batch]
     statement = "INSERT INTO dashboard_seen VALUES (?)"
     await page.write(lambda connection: [connection.exec_driver_sql(statement, row) for row in rows])
