@@ -116,9 +116,10 @@ async def test_restored_in_place_under_services(drill: Drill) -> None:
         await talk(there.sessions, "after-the-backup", ends=True)
         late = await there.keys.create("read", "made after the backup")
     (site.directory.path / "valkey").mkdir()
+    (site.directory.path / "keys.json").write_text("{}")
     kept = restore(Path(taken.file), site.directory, quiet).kept
     assert kept is not None
-    assert {path.name for path in kept.iterdir()} >= {"quickcomm.sqlite", "dashboard", "valkey"}
+    assert {path.name for path in kept.iterdir()} >= {"quickcomm.sqlite", "dashboard", "valkey", "keys.json"}
     assert not site.directory.dashboard.path.exists()
     assert await drill.differences(await drill.services("site"), "site") == []
     keys = RedisKeys(drill.url, SystemClock(), prefix=prefix)

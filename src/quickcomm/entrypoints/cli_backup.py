@@ -79,8 +79,8 @@ def restore_command(file: Path, data_dir: Path, *, as_json: bool) -> None:
     """Put a backup in place of the site's data, while nothing runs on the data directory.
 
     FILE may be of any deployment, and any may go on with it: `quickcomm serve`, or `quickcomm up` with either shape,
-    which moves what it needs into its store and its services when it starts. Keys and resume tokens stay valid. With
-    another --data-dir the site is set up there.
+    which moves what it needs into its store and its services when it starts. Keys and resume tokens of the backup are
+    valid; one that was revoked since then must be revoked again. With another --data-dir the site is set up there.
 
     What was there is moved into a folder `before-restore-…` in the data directory; delete it when you are content.
     Recordings and quickcomm.toml stay as they are.
@@ -105,6 +105,7 @@ def restore_command(file: Path, data_dir: Path, *, as_json: bool) -> None:
             _show(manifest)
         if restored.kept is not None:
             click.echo(f"The former data is in {restored.kept}.")
+            click.echo(f"A key that was revoked since the backup is valid again. See: quickcomm keys list{flag}")
         click.echo(f"Go on with: quickcomm serve{flag}, or: quickcomm up [--shape services]{flag}")
     if manifest is None:
         click.echo(

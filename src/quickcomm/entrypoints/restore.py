@@ -28,6 +28,8 @@ from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.kernel.errors import MALFORMED, InvalidInputError, QuickCommError
 
 KEPT: Final = "before-restore"
+KEYS_COPY: Final = "keys.json"
+"""What `up` keeps of the store's keys, should the store lose them: of the state before, here."""
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,7 +119,8 @@ def _swap(directory: DataDirectory, part: Path, exchange: _Exchange) -> Path | N
     """Move the former data away and the new database in; return where the former is."""
     database = directory.database
     live = [database, *(Path(f"{database}{suffix}") for suffix in ("-wal", "-shm"))]
-    found = [path for path in (*live, directory.dashboard.path, Layout(directory).store) if path.exists()]
+    others = (directory.dashboard.path, Layout(directory).store, directory.path / KEYS_COPY)
+    found = [path for path in (*live, *others) if path.exists()]
     mark, kept = directory.path / RESTORING, directory.path / exchange.kept
     mark.write_bytes(msgspec.json.encode(exchange))
     sync(mark)

@@ -66,21 +66,20 @@ class _Export:
         fields, said, log = await self._link.run(_READ, keys)
         if not fields:
             return None  # it was purged just now
-        row = _row(pairs(fields))
-        return row, [_event(row, seq, entry, pairs(said)) for seq, entry in enumerate(log, start=1)]
+        found = pairs(fields)
+        row, base = _row(found), int(found.get(b"base", 0))
+        return row, [_event(row, seq, entry, pairs(said)) for seq, entry in enumerate(log, start=base + 1)]
 
 
 def _row(fields: dict[bytes, bytes]) -> Values:
-    """Return the table's row: fields in Valkey are called as the columns."""
-    return {
-        column.name: _value(column, fields[column.name.encode()])
-        for column in conversations.c
-        if column.name.encode() in fields
-    }
+    """Return the table's row: fields in Valkey are called as the columns; one that is not there is 0 or empty."""
+    return {column.name: _value(column, fields.get(column.name.encode())) for column in conversations.c}
 
 
-def _value(column: sa.Column[Any], value: bytes) -> Any:
+def _value(column: sa.Column[Any], value: bytes | None) -> Any:
     kind = column.type.python_type
+    if value is None:
+        return None if column.nullable else kind()
     if kind is bytes:
         return value
     return value.decode() if kind is str else kind(float(value) if kind is float else int(value))

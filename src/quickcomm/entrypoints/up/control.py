@@ -98,7 +98,7 @@ class Control:
 
     async def _whereabouts(self, _arguments: Arguments) -> Answer:
         await self._running.ready.wait()  # before, conversations may be on their way into the store
-        return [{**self._running.whereabouts, "store": self._running.store_url}]
+        return [self._running.whereabouts]
 
     async def _scale(self, arguments: Arguments) -> Answer:
         name, replicas = str(arguments["module"]), arguments["replicas"]

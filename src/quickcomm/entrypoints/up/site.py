@@ -123,6 +123,7 @@ class Topology:
         running.store_url = for_user(self._store_url, UP)
         settings = self._options.settings
         running.whereabouts = {
+            "store": for_user(self._store_url, UP),
             "recordings": settings.storage.recordings_url,
             "elsewhere": elsewhere(settings.dashboard.database_url, settings.intelligence.database_url),
         }
