@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.contract.test_moving import There, handled, looked_at
+from tests.contract.test_moving import CutOffError, There, handled, looked_at
 from tests.contract.test_session_store import progress, utterance
 from tests.support.drill import Secrets, Seen, fill, opened, quiet, seen, talk, to_services
 from tests.support.guarded import Guarded
@@ -25,6 +25,7 @@ from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.moving import check_here, check_shape, settle
 from quickcomm.entrypoints.restore import restore
 from quickcomm.kernel.bus import Delivery
+from quickcomm.kernel.bus.redis_link import Link
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError
@@ -51,9 +52,9 @@ class Drill:
     def directory(self, name: str) -> DataDirectory:
         return DataDirectory(self.folder / name)
 
-    async def serve(self, name: str, cards: int = CARDS) -> Whereabouts:
+    async def serve(self, name: str, cards: int = CARDS, conversations: int = 4) -> Whereabouts:
         site = Whereabouts(directory=self.directory(name))
-        self.secrets = await fill(site.directory, cards)
+        self.secrets = await fill(site.directory, cards, conversations)
         self.before = await seen(site, "")
         return site
 
@@ -132,6 +133,36 @@ async def test_restored_in_place_under_services(drill: Drill) -> None:
     restore(Path(taken.file), drill.directory("other"), quiet)
     with pytest.raises(ConfigurationError, match="another site"):
         await settle(drill.directory("other"), drill.url, prefix=prefix)
+
+
+async def test_a_restored_state_replaces_the_former_one_wherever_that_is_cut_off(
+    drill: Drill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After every call to the store in turn."""
+    await drill.serve("site", cards=10, conversations=1)
+    site = await drill.services("site")
+    restore(Path((await drill.save(site, "site")).file), site.directory, quiet)
+    call, left = Link.call, 0
+
+    async def cut(link: Link, command: str, *arguments: Any) -> Any:
+        nonlocal left
+        answered = await call(link, command, *arguments)
+        left -= 1
+        if left == 0:
+            raise CutOffError
+        return answered
+
+    monkeypatch.setattr(Link, "call", cut)
+    for number in range(1, 1_000):
+        left = number
+        try:
+            await settle(site.directory, drill.url, prefix=drill.prefix("site"))
+        except CutOffError:
+            continue
+        break
+    assert number > 15
+    monkeypatch.undo()
+    assert await drill.differences(await drill.services("site"), "site") == []
 
 
 async def test_a_monolith_with_a_store(drill: Drill) -> None:

@@ -132,16 +132,18 @@ class _Settling:
     async def run(self, *, anew: bool) -> None:
         here = await asyncio.to_thread(home_in, self._directory.database)
         there = await self._store.read()
-        replaced = await asyncio.to_thread(_replaced, self._directory.database)
-        if anew or (there is not None and there.id == replaced):
-            there = None
-            here = None if anew else here
+        if anew:
+            here = there = None
         elif here is not None and here.whole and here == there:
             await self._late_keys()
             return
-        else:
+        elif not await self._is_replaced(there):
             await self._check(here, there)
         await self._move(here, there)
+
+    async def _is_replaced(self, there: Home | None) -> bool:
+        """Return True if the store has the state that a restore has replaced."""
+        return there is not None and there.id == await asyncio.to_thread(_replaced, self._directory.database)
 
     async def _late_keys(self) -> None:
         """Keys that stayed behind when a former version moved the rest."""
@@ -196,6 +198,8 @@ class _Settling:
             done = Home(id=begun.id, whole=True)
             if there != done:
                 await database.write(lambda connection: moving.mark(connection, begun))
+                if await self._is_replaced(there):
+                    await self._store.write(begun)  # the store is this state's at every moment
                 await self._store.wipe()
                 await self._store.write(begun)
                 conversations = await Audio.move(database, self._url, clock, prefix=self._prefix)
