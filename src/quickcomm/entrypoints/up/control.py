@@ -57,12 +57,12 @@ class Running:
         self.shape = ""
         self.store_url = ""
         """As the user `up`."""
-        self.whereabouts: Row = {}
-        """Where the parts of the site are that are not in the data directory: for `quickcomm backup`."""
         self.own: Mapping[str, DataDirectory | None] = {}
         """Where each module answers for itself; None where each of its processes has a socket of its own."""
         self.behind_edge: frozenset[str] = frozenset()
         """Modules that get requests from the edge."""
+        self.whereabouts: Row = {}
+        """Where the parts of the site are that are not in the data directory: for `quickcomm backup`."""
         self.ready = asyncio.Event()
         self.stop = asyncio.Event()
 

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -117,16 +117,11 @@ class Topology:
         parts = Parts(fleet=fleet, edge=self._edge, registry=self._registry, trust=self._trust, keys=keys, letters=bus)
         running = Running(self._layout, parts, self._clock)
         running.own = {row.module.name: row.own for row in self._rows}
+        running.whereabouts = self._whereabouts()
         running.behind_edge = frozenset(row.module.name for row in self._rows if row.serves)
         running.supervisor_pid, running.url = self._supervisor.pid, self._public.url
         running.shape, running.stop = self._options.shape, stop
         running.store_url = for_user(self._store_url, UP)
-        settings = self._options.settings
-        running.whereabouts = {
-            "store": for_user(self._store_url, UP),
-            "recordings": settings.storage.recordings_url,
-            "elsewhere": elsewhere(settings.dashboard.database_url, settings.intelligence.database_url),
-        }
         gone, failed = False, None
         try:
             await self._work(running, ready)
@@ -140,6 +135,14 @@ class Topology:
         if failed is not None and not gone:
             raise failed
         return not gone
+
+    def _whereabouts(self) -> dict[str, Any]:
+        settings = self._options.settings
+        return {
+            "store": for_user(self._store_url, UP),
+            "recordings": settings.storage.recordings_url,
+            "elsewhere": elsewhere(settings.dashboard.database_url, settings.intelligence.database_url),
+        }
 
     async def _adopt(self, modules: list[Module]) -> None:
         """What runs already goes on, except what belongs to another shape."""
