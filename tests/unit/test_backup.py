@@ -259,6 +259,17 @@ def test_remote_recordings_are_named(directory: DataDirectory) -> None:
     assert elsewhere(None, "postgres://a:b@c/d") == [{"service": "intelligence", "database": "postgresql://a@c/d"}]
 
 
+def test_a_file_elsewhere_is_named(directory: DataDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cards that a setting puts into another file are not left out in silence."""
+    monkeypatch.setenv("QUICKCOMM_DASHBOARD_DATABASE_URL", f"{tmp_path}/cards.sqlite")
+    directory.dashboard.create()
+    with contextlib.closing(fill(directory.database, "x")):
+        done = CliRunner().invoke(main, ["backup", str(tmp_path / "b"), "--data-dir", str(directory.path)])
+    assert f"sqlite3 {tmp_path}/cards.sqlite '.backup \"{tmp_path}/b.dashboard.sqlite\"'" in done.stderr
+    back = CliRunner().invoke(main, ["restore", str(tmp_path / "b"), "--data-dir", str(tmp_path / "new")])
+    assert f"in place of {tmp_path}/cards.sqlite" in back.stderr
+
+
 def test_a_store_that_does_not_run_is_said(directory: DataDirectory) -> None:
     with contextlib.closing(sqlite3.connect(directory.database)) as connection:
         connection.execute("CREATE TABLE bus_home (id TEXT, whole INTEGER)")

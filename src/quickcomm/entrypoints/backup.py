@@ -294,14 +294,19 @@ def whereabouts(data_dir: Path) -> Whereabouts:
 
 
 def elsewhere(dashboard: str | None, intelligence: str | None) -> list[dict[str, str]]:
-    """Name the services whose database is in PostgreSQL, with its address but no password."""
+    """Name the services that keep their data where their setting says: an address without its password, or a file."""
     from quickcomm.kernel.storage.postgres import SCHEMES, Postgres  # noqa: PLC0415 - as above
 
     urls = {"dashboard": dashboard, "intelligence": intelligence}
     return [
-        {"service": service, "database": Postgres(url).name.replace(":***@", "@")}
+        {
+            "service": service,
+            "database": Postgres(url).name.replace(":***@", "@")
+            if url.startswith(SCHEMES)
+            else str(Path(url).absolute()),
+        }
         for service, url in urls.items()
-        if url is not None and url.startswith(SCHEMES)
+        if url is not None
     ]
 
 

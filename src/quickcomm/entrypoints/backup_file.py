@@ -41,11 +41,15 @@ class Recordings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
-    """A service's database that a backup does not contain, because it is in PostgreSQL."""
+    """A service's database that a backup does not contain, because a setting puts it elsewhere."""
 
     service: str
     database: str
-    """Its address, without the password."""
+    """The address of a PostgreSQL database, without the password, or a file."""
+
+    @property
+    def is_file(self) -> bool:
+        return "://" not in self.database
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):

@@ -55,7 +55,8 @@ def backup_command(file: Path, data_dir: Path, *, force: bool, as_json: bool) ->
     only you can read it (mode 600). It contains what people said: keep it as carefully as the data directory.
 
     Not in it: recordings (they are counted, and the command that copies them is shown), quickcomm.toml, and databases
-    in PostgreSQL (the pg_dump command is shown). Put it back with: quickcomm restore FILE
+    that a setting puts elsewhere, such as PostgreSQL (the pg_dump command is shown). Put it back with: quickcomm
+    restore FILE
     """
     from quickcomm.entrypoints.backup import back_up, whereabouts  # noqa: PLC0415 - not needed for --help
 
@@ -125,11 +126,7 @@ def _show(manifest: "Manifest") -> None:
 def _tell_of_the_rest(manifest: "Manifest", directory: DataDirectory) -> None:
     """Say what else the site needs that is not in the backup."""
     for part in manifest.elsewhere:
-        click.echo(
-            f"The database of {part.service} was in PostgreSQL and is not in the backup. Restore what pg_dump has "
-            f"written: pg_restore --clean --if-exists --dbname={shlex.quote(part.database)} FILE",
-            err=True,
-        )
+        click.echo(_undump(part), err=True)
     recordings = manifest.recordings
     if recordings is not None and recordings.files and Path(recordings.where) != directory.recordings:
         click.echo(
@@ -140,11 +137,19 @@ def _tell_of_the_rest(manifest: "Manifest", directory: DataDirectory) -> None:
 
 
 def _dump(part: "Elsewhere", file: Path) -> str:
+    what, where = f"NOT in it: the database of {part.service}", shlex.quote(part.database)
+    if part.is_file:
+        target = shlex.quote(f'.backup "{file}.{part.service}.sqlite"')
+        return f"{what}, which its setting puts elsewhere. Save it with: sqlite3 {where} {target}"
     target = shlex.quote(f"{file}.{part.service}.pgdump")
-    return (
-        f"NOT in it: the database of {part.service}, which is in PostgreSQL. Save it with: "
-        f"pg_dump --format=custom --file={target} {shlex.quote(part.database)}"
-    )
+    return f"{what}, which is in PostgreSQL. Save it with: pg_dump --format=custom --file={target} {where}"
+
+
+def _undump(part: "Elsewhere") -> str:
+    what, where = f"The database of {part.service} is not in the backup.", shlex.quote(part.database)
+    if part.is_file:
+        return f"{what} Put the file that was saved beside it in place of {where}."
+    return f"{what} Restore what pg_dump has written: pg_restore --clean --if-exists --dbname={where} FILE"
 
 
 def _recordings(found: "Recordings") -> str:
