@@ -4,6 +4,7 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
 from tests.e2e.test_crash import listed_once
 from tests.e2e.test_up import refused
 from tests.support.server import Key, Server, quickcomm
@@ -26,6 +27,7 @@ def told(command: str, server: Server) -> list[object]:
     return [json.loads(line) for line in text.splitlines()]
 
 
+@pytest.mark.long  # each way, without processes: tests/contract/test_backup.py
 async def test_services_are_restored_in_place(tmp_path: Path, talk: Talk) -> None:
     site = Site(tmp_path / "data", "--shape", "services")
     file = str(tmp_path / "site.backup")
