@@ -293,7 +293,7 @@ CALLS: list[tuple[Call, set[str]]] = [
     *_stream_calls(),
     (("HGET", "quickcomm:audio:conversation:main:c", "seq"), OWNERS),
     (("HSET", "quickcomm:audio:conversation:main:c", "seq", "9"), OWNERS),
-    (("LRANGE", "quickcomm:audio:log:main:c", "0", "1"), {"audio", "monolith"}),
+    (("LRANGE", "quickcomm:audio:log:main:c", "0", "1"), OWNERS),
     (("SET", "quickcomm:audio:owner:audio-1", "x"), OWNERS),
     (("HGET", "quickcomm:keys:by-digest", "x"), set(EVERYBODY)),
     (("HGETALL", "quickcomm:keys:by-digest"), KEY_MAKERS),

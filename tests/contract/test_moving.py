@@ -20,7 +20,6 @@ from quickcomm.audio.ports import OpenRequest, StoredEvent
 from quickcomm.contracts.conversations import CONVERSATIONS
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.entrypoints.administration import administer
-from quickcomm.entrypoints.backup import back_up, restore
 from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.moving import ElsewhereError, check_here, settle
 from quickcomm.kernel.bus import Delivery, RejectedError
@@ -362,18 +361,6 @@ async def test_keys_that_a_former_version_left_behind_come_after(
             assert await rows(directory.database, keys_table) == 0
         finally:
             await database.aclose()
-
-
-async def test_a_restored_backup_is_whole_by_itself(directory: DataDirectory, valkey: Valkey, tmp_path: Path) -> None:
-    """No store knows of the copy; it can be served, or moved to a store of its own."""
-    await settle(directory, valkey.url, prefix=tmp_path.name)
-    back_up(directory.database, tmp_path / "site.backup")
-    copy = DataDirectory(tmp_path / "copy")
-    restore(tmp_path / "site.backup", copy)
-    check_here(copy)
-    with pytest.raises(ElsewhereError, match="another state"):
-        await settle(copy, valkey.url, prefix=tmp_path.name)
-    await settle(copy, valkey.url, prefix=f"{tmp_path.name}-copy")
 
 
 async def test_logs_are_asked_for_as_before(directory: DataDirectory, valkey: Valkey, tmp_path: Path) -> None:

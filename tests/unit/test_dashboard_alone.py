@@ -10,7 +10,7 @@ from typing import Final
 SOURCE: Final = Path(__file__).parents[2] / "src/quickcomm"
 ENTRYPOINT: Final = (
     *("__init__", "dashboard_service", "dashboard_settings", "setting_sources", "process", "cli_services"),
-    *("administration", "page_administration", "trace_administration", "data_directory", "backup"),
+    *("administration", "page_administration", "trace_administration", "data_directory"),
     *("cli_options", "logs", "alarms", "disk", "store_alarms"),
 )
 HEAVY: Final = frozenset(

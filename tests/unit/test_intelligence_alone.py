@@ -11,7 +11,7 @@ SOURCE: Final = Path(__file__).parents[2] / "src/quickcomm"
 ENTRYPOINT: Final = (
     *("__init__", "cli", "cli_services", "cli_options", "logs", "setting_sources"),
     *("intelligence_service", "intelligence_settings", "prompt_administration", "earlier", "starting", "probes"),
-    *("process", "administration", "data_directory", "backup"),
+    *("process", "administration", "data_directory"),
 )
 HEAVY: Final = frozenset({"faster_whisper", "av", "soundfile", "onnxruntime"})
 PROGRAM: Final = """

@@ -35,7 +35,6 @@ class Site:
         ("trace", ["dashboard/admin.sock"]),
         ("ledger", ["run/audio-1.admin.sock", "run/audio-2.admin.sock"]),
         ("prompts.deploy", ["run/intelligence-1.admin.sock"]),
-        ("backup", ["run/intelligence-1.admin.sock"]),
         ("keys.create", ["run/up.sock", "dashboard/admin.sock"]),
         ("dead-letters.list", ["run/up.sock"]),
     ],
@@ -50,7 +49,7 @@ def test_where_there_are_services_the_one_is_asked_that_knows(
 def test_a_monolith_knows_everything(tmp_path: Path) -> None:
     directory = DataDirectory(tmp_path)
     directory.socket.touch()
-    for command in ("report", "ledger", "prompts.list", "backup", "keys.list", "dead-letters.list"):
+    for command in ("report", "ledger", "prompts.list", "keys.list", "dead-letters.list"):
         own = administration._own(directory, command)
         assert administration._answering(directory, own, command) == [directory.socket]
 

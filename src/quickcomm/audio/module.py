@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
@@ -37,6 +37,9 @@ from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 from quickcomm.kernel.model_files import ModelReport, ModelStore
 from quickcomm.kernel.storage import Database, migrate
 from quickcomm.kernel.telemetry import tracing
+
+if TYPE_CHECKING:
+    from quickcomm.kernel.bus.redis_link import Link
 
 GROUP: Final = "audio"
 STUCK_AFTER_S: Final = 10.0
@@ -123,6 +126,15 @@ class Audio:
         from quickcomm.audio.adapters.redis_import import move  # noqa: PLC0415 - once in a site's life
 
         return await move(database, url, clock, prefix=prefix)
+
+    @staticmethod
+    async def export(
+        database: Database, link: "Link", tell: Callable[[int, int], None], *, prefix: str
+    ) -> dict[str, int]:
+        """Write every conversation of that Valkey into the database; return the rows of each table."""
+        from quickcomm.audio.adapters.redis_export import export  # noqa: PLC0415 - for a backup
+
+        return await export(database, link, tell, prefix=prefix)
 
     @staticmethod
     def forget(connection: Connection) -> None:

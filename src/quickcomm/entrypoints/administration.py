@@ -15,14 +15,12 @@ import msgspec
 from aiohttp import web
 
 from quickcomm.contracts.conversations import ConversationChanged, Ledger
-from quickcomm.entrypoints.backup import back_up
 from quickcomm.entrypoints.data_directory import DataDirectory, DataDirectoryBusyError, data_dir_flag, is_trusted
 from quickcomm.kernel.errors import ConfigurationError, InvalidInputError, NotFoundError, QuickCommError
 
 if TYPE_CHECKING:  # SQLAlchemy takes longer than all the rest; asking a running server does without
     from quickcomm.kernel.bus import DeadLetter
     from quickcomm.kernel.keys import KeyStore
-    from quickcomm.kernel.storage import Database
 
 CALL_TIMEOUT_S: Final = 600.0
 START_S: Final = 300.0
@@ -36,7 +34,7 @@ OF_THE_PAGE: Final = frozenset({"report", "trace"})
 OF_THE_STORE: Final = frozenset({"keys", "dead-letters"})
 """Commands about what is in the store: under `up`, it is `up` itself that answers."""
 INTELLIGENCE: Final = "intelligence"
-OF_ONE_OF_MANY: Final[Mapping[str, str]] = {"ledger": "audio", "prompts": INTELLIGENCE, "backup": INTELLIGENCE}
+OF_ONE_OF_MANY: Final[Mapping[str, str]] = {"ledger": "audio", "prompts": INTELLIGENCE}
 """Commands that any process of a service can answer, where there are services."""
 Arguments = dict[str, Any]
 Answer = list[dict[str, Any]]
@@ -122,14 +120,6 @@ def ledgers_of(ledgers: Ledgers) -> Mapping[str, Command]:
         return [_ledger_row(change) for change in found]
 
     return {"ledger": ledger}
-
-
-def back_ups(database: "Database") -> Mapping[str, Command]:
-    async def backup(arguments: Arguments) -> Answer:
-        size = await asyncio.to_thread(back_up, database.path, Path(arguments["file"]))
-        return [{"file": arguments["file"], "bytes": size}]
-
-    return {"backup": backup}
 
 
 def _ledger_row(change: ConversationChanged) -> dict[str, Any]:
@@ -331,7 +321,6 @@ async def _offline(directory: DataDirectory, site: Path, command: str, arguments
             keys_of(keys),
             dead_letters(bus),
             ledgers_of(ledgers),
-            back_ups(database),
             more,
         )
         return await Administration(*commands).call(command, arguments)

@@ -1,71 +1,330 @@
-"""`backup` and `restore`: the whole site in one SQLite file, consistent, taken while the server runs."""
+"""`backup`: a whole site in one file, taken while it runs, in every deployment.
 
+The file is what `serve` would have: databases of services become one, and what is in the store (conversations,
+messages, keys) becomes tables. So `restore` and the movers of `up` can go on from it in any deployment. The command
+reads by itself, beside the running processes, and takes no time from them. See docs/adr/0025.
+"""
+
+import asyncio
 import contextlib
+import os
 import sqlite3
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from quickcomm.entrypoints.data_directory import PROBED_WITHIN_S, DataDirectory
-from quickcomm.kernel.errors import InvalidInputError
+import msgspec
 
-APPLICATION_ID = 0x51434F4D
-"""`QCOM`: marks a backup as ours."""
+from quickcomm import __version__
+from quickcomm.entrypoints.backup_file import (
+    HOME,
+    Elsewhere,
+    Manifest,
+    Recordings,
+    Rows,
+    Tell,
+    add_tables,
+    check,
+    copy_database,
+    forget_home,
+    seal,
+    sync,
+)
+from quickcomm.entrypoints.data_directory import DataDirectory, data_dir_flag
+from quickcomm.kernel.bus.home import HomeInStore, home_in
+from quickcomm.kernel.bus.redis_link import BusRefusedError, Link
+from quickcomm.kernel.bus.redis_names import PREFIX
+from quickcomm.kernel.errors import ConfigurationError, InvalidInputError
+
+if TYPE_CHECKING:
+    from quickcomm.kernel.storage import Database
+
+LIVE_SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
+WHOLE: Final = "whole.sqlite"
+OWN: Final = "own.sqlite"
+TALKS: Final = "talks.sqlite"
 
 
-def back_up(database: Path, file: Path) -> int:
-    """Copy the database with SQLite's online backup; returns the bytes written. The file appears only when complete."""
-    part = file.with_name(file.name + ".part")
-    if file.resolve() in {Path(f"{database.resolve()}{suffix}") for suffix in ("", "-wal", "-shm")}:
+class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
+    """Where all of a site is. `store`: the address of its Valkey, as the user `up`; None where it has none."""
+
+    directory: DataDirectory
+    store: str | None = None
+    recordings: str | None = None
+    """A folder, or the address of a bucket; None: in the data directory."""
+    elsewhere: tuple[Elsewhere, ...] = ()
+
+    @property
+    def deployment(self) -> str:
+        if self.directory.dashboard.path.is_dir():
+            return "services"
+        return "serve" if self.store is None else "monolith"
+
+
+class Taken(msgspec.Struct, frozen=True, kw_only=True):
+    """A backup that was written and verified."""
+
+    file: str
+    bytes: int
+    manifest: Manifest
+
+
+async def back_up(site: Whereabouts, file: Path, tell: Tell, *, force: bool = False, prefix: str = PREFIX) -> Taken:
+    """Write the whole site to the file, which appears only when it is complete and verified.
+
+    Raises:
+        InvalidInputError: the file exists and `force` is not given, or cannot be written.
+        ConfigurationError: a part of the site cannot be read.
+
+    """
+    _refuse(site, file, force=force)
+    with _folder_beside(file) as folder:
+        part = folder / WHOLE
+        rows = await _fill(site, folder, tell, prefix)
+        recordings = await asyncio.to_thread(_recordings, site)
+        manifest = Manifest(
+            version=__version__,
+            taken_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            deployment=site.deployment,
+            rows=rows,
+            recordings=recordings,
+            elsewhere=site.elsewhere,
+        )
+        await asyncio.to_thread(seal, part, manifest)
+        tell("Checking the backup", 0, 0)
+        await asyncio.to_thread(check, part)
+        _refuse(site, file, force=force)
+        return Taken(file=str(file), bytes=await asyncio.to_thread(_publish, part, file), manifest=manifest)
+
+
+# -- inside -----------------------------------------------------------------------------------------------------------
+
+
+def _refuse(site: Whereabouts, file: Path, *, force: bool) -> None:
+    live = [site.directory.database, site.directory.dashboard.database]
+    if file.resolve() in {Path(f"{path.resolve()}{suffix}") for path in live for suffix in LIVE_SUFFIXES}:
         raise InvalidInputError(f"{file} is the database itself; write the backup to another file.")
+    if not force and file.exists():
+        raise InvalidInputError(f"{file} exists already. Give another name, or --force to replace it.")
+
+
+@contextlib.contextmanager
+def _folder_beside(file: Path) -> Iterator[Path]:
+    """Give an empty folder for this user alone on the same disk; afterwards it is gone."""
     try:
-        with (
-            contextlib.closing(sqlite3.connect(database, timeout=30)) as source,
-            contextlib.closing(sqlite3.connect(part)) as target,
-        ):
-            source.backup(target, pages=4096)
-            target.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            target.execute("PRAGMA journal_mode = DELETE")
-        part.chmod(0o600)
-        part.replace(file)
+        with tempfile.TemporaryDirectory(prefix=f"{file.name}.", suffix=".part", dir=file.parent) as name:
+            yield Path(name)
     except (OSError, sqlite3.Error) as error:
-        part.unlink(missing_ok=True)
         raise InvalidInputError(f"The backup could not be written to {file}: {error}") from error
+
+
+def _publish(part: Path, file: Path) -> int:
+    """Give the file its name; return its size."""
+    part.chmod(0o600)
+    part.replace(file)
+    sync(file.parent)
     return file.stat().st_size
 
 
-def restore(file: Path, directory: DataDirectory) -> None:
-    """Put a backup in place of the directory's database (which is kept beside it). No server may run there."""
-    _check(file)
-    with directory.own(wait_s=PROBED_WITHIN_S):
-        database = directory.database
-        part = database.with_name(database.name + ".restoring")
-        try:
-            with (
-                contextlib.closing(sqlite3.connect(file)) as source,
-                contextlib.closing(sqlite3.connect(part)) as target,
-            ):
-                source.backup(target)
-                if target.execute("SELECT 1 FROM sqlite_master WHERE name = 'bus_home'").fetchone():
-                    # No store knows of this copy: what it has is all there is.
-                    target.execute("DELETE FROM bus_home")
-                    target.commit()
-        except sqlite3.Error as error:
-            part.unlink(missing_ok=True)
-            raise InvalidInputError(f"{file} could not be put into {directory.path}: {error}") from error
-        if database.exists():
-            back_up(database, database.with_name(database.name + ".before-restore"))
-        for suffix in ("-wal", "-shm"):
-            Path(f"{database}{suffix}").unlink(missing_ok=True)
-        part.replace(database)
+async def _fill(site: Whereabouts, folder: Path, tell: Tell, prefix: str) -> Rows:
+    """Write all parts of the site into one database in the folder; return the rows that were read."""
+    if not site.directory.database.is_file():
+        raise ConfigurationError(f"There is no site in {site.directory.path}.")
+    await asyncio.to_thread(_check_history, site.directory)
+    if site.store is None:
+        rows = await asyncio.to_thread(_copy_own, site, folder, tell)
+        rows = await asyncio.to_thread(_copy_page, site, folder, rows, tell)
+    else:
+        rows = await _fill_with_store(site, site.store, folder, tell, prefix)
+    with contextlib.closing(sqlite3.connect(folder / WHOLE, isolation_level=None)) as connection:
+        forget_home(connection)
+    return rows | ({HOME: 0} if HOME in rows else {})
 
 
-def _check(file: Path) -> None:
-    if not file.is_file():
-        raise InvalidInputError(f"There is no file {file}.")
+def _copy_own(site: Whereabouts, folder: Path, tell: Tell) -> Rows:
+    """Copy the site's own database, which all but the dashboard of services write to."""
+    return copy_database(site.directory.database, folder / OWN, tell)
+
+
+def _copy_page(site: Whereabouts, folder: Path, rows: Rows, tell: Tell) -> Rows:
+    """Copy the database of a dashboard service, if there is one, and join both copies."""
+    page = site.directory.dashboard.database
+    if not page.is_file():
+        (folder / OWN).replace(folder / WHOLE)
+        return rows
+    rows = copy_database(page, folder / WHOLE, tell)
+    return rows | add_tables(folder / OWN, folder / WHOLE, tell)
+
+
+async def _fill_with_store(site: Whereabouts, url: str, folder: Path, tell: Tell, prefix: str) -> Rows:
+    link = Link(url)
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as backup:
-            mark = backup.execute("PRAGMA application_id").fetchone()[0]
-            sound = backup.execute("PRAGMA quick_check").fetchone()[0]
-    except sqlite3.Error as error:
-        raise InvalidInputError(f"{file} is no backup of QuickComm: {error}") from error
-    if mark != APPLICATION_ID or sound != "ok":
-        raise InvalidInputError(f"{file} is no sound backup of QuickComm (made with `quickcomm backup`).")
+        await _check_store(site, link, prefix)
+        return await _StoreCopy(site, link, tell, prefix).fill(folder)
+    except BusRefusedError as error:
+        raise ConfigurationError(f"{error} See: quickcomm trust acl") from error
+    finally:
+        await link.aclose()
+
+
+def _check_history(directory: DataDirectory) -> None:
+    """Refuse while the dashboard service does not have yet what the monolith's dashboard had."""
+    own, page = directory.database, directory.dashboard.database
+    if not page.is_file():
+        return
+    with contextlib.closing(sqlite3.connect(f"{own.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        connection.execute("ATTACH ? AS page", (f"{page.absolute().as_uri()}?mode=ro",))
+        tables = {name for (name,) in connection.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")}
+        if "dashboard_utterances" not in tables:
+            return
+        is_empty = connection.execute("SELECT 1 FROM main.dashboard_utterances").fetchone() is None
+        done = "SELECT 1 FROM page.dashboard_backfill WHERE table_name = 'all' AND state = 'done'"
+        if is_empty or connection.execute(done).fetchone() is not None:
+            return
+    raise ConfigurationError(
+        "The dashboard is still taking over the cards of the monolith (`backfill.progress` in its log). "
+        "Take the backup when that is finished (`backfill.finished`)."
+    )
+
+
+async def _check_store(site: Whereabouts, link: Link, prefix: str) -> None:
+    here, there = home_in(site.directory.database), await HomeInStore(link, prefix).read()
+    if here is None or here != there or not here.whole:
+        raise ConfigurationError(
+            f"The store does not have the conversations and keys of {site.directory.path}: it was emptied, or is the "
+            "store of another site. A backup would lack them. See: quickcomm status"
+        )
+
+
+class _StoreCopy:
+    """A site with a store: its databases and what the store has, in one database.
+
+    All of it goes on meanwhile. What writes a message is copied before what handles it, and the bus is looked at in
+    between: a message that was not handled then is in the backup, one that was is in the copy of who handled it.
+    """
+
+    def __init__(self, site: Whereabouts, link: Link, tell: Tell, prefix: str) -> None:
+        self._site = site
+        self._link = link
+        self._tell = tell
+        self._prefix = prefix
+
+    async def fill(self, folder: Path) -> Rows:
+        # Heavy, and not needed for a site without a store.
+        from quickcomm.kernel.bus.export import MessageExport  # noqa: PLC0415
+        from quickcomm.kernel.keys.moving import export_keys  # noqa: PLC0415
+
+        messages = MessageExport(self._link, self._prefix)
+        await messages.look()
+        talks = await self._conversations(folder / TALKS)
+        await messages.look()
+        rows = await asyncio.to_thread(_copy_own, self._site, folder, self._tell)
+        await messages.look()
+        rows = await asyncio.to_thread(_copy_page, self._site, folder, rows, self._tell)
+        await messages.look()
+        rows |= await asyncio.to_thread(add_tables, folder / TALKS, folder / WHOLE, self._tell)
+        async with self._opened(folder / WHOLE) as database:
+            rows |= await database.write(messages.write)
+            rows |= await export_keys(database, self._link, self._prefix)
+        return rows | talks
+
+    async def _conversations(self, path: Path) -> Rows:
+        from quickcomm.audio.module import Audio  # noqa: PLC0415 - as above
+
+        def tell(done: int, of: int) -> None:
+            self._tell("Copying conversations", done, of)
+
+        async with self._opened(path) as database:
+            Audio.migrate_tables(database)
+            return await Audio.export(database, self._link, tell, prefix=self._prefix)
+
+    @contextlib.asynccontextmanager
+    async def _opened(self, path: Path) -> AsyncIterator["Database"]:
+        from quickcomm.kernel.storage import Database  # noqa: PLC0415 - as above
+
+        database = Database(path)
+        database.open()
+        try:
+            yield database
+        finally:
+            await database.aclose()
+
+
+def _recordings(site: Whereabouts) -> Recordings | None:
+    """Count what is kept of the sound itself."""
+    where = site.recordings or str(site.directory.recordings)
+    if "://" in where:
+        return Recordings(where=where)
+    files = size = 0
+    for folder, _, names in os.walk(where):
+        for name in names:
+            with contextlib.suppress(OSError):  # it was deleted just now
+                size += (Path(folder) / name).stat().st_size
+                files += 1
+    return Recordings(where=where, files=files, bytes=size) if files else None
+
+
+def whereabouts(data_dir: Path) -> Whereabouts:
+    """Find all parts of a site: as `up` has them where one runs, else by the settings.
+
+    Raises `ConfigurationError` where conversations and keys are in a store that does not run.
+    """
+    from quickcomm.entrypoints.settings import load_settings  # noqa: PLC0415 - not needed for --help
+    from quickcomm.entrypoints.up.client import NotRunningError, tell  # noqa: PLC0415
+
+    directory = DataDirectory(data_dir)
+    try:
+        [told] = tell(data_dir, "whereabouts")
+    except NotRunningError:
+        settings = load_settings(data_dir)
+        told = {
+            "store": _store_without_up(directory, settings.redis_url),
+            "recordings": settings.storage.recordings_url,
+            "elsewhere": elsewhere(settings.dashboard.database_url, settings.intelligence.database_url),
+        }
+    found = msgspec.convert(told["elsewhere"], tuple[Elsewhere, ...])
+    return Whereabouts(
+        directory=directory,
+        store=told["store"],
+        recordings=told["recordings"],
+        elsewhere=found if directory.dashboard.path.is_dir() else (),
+    )
+
+
+def elsewhere(dashboard: str | None, intelligence: str | None) -> list[dict[str, str]]:
+    """Name the services that keep their data where their setting says: an address without its password, or a file."""
+    from quickcomm.kernel.storage.postgres import SCHEMES, Postgres  # noqa: PLC0415 - as above
+
+    urls = {"dashboard": dashboard, "intelligence": intelligence}
+    return [
+        {
+            "service": service,
+            "database": Postgres(url).name.replace(":***@", "@")
+            if url.startswith(SCHEMES)
+            else str(Path(url).absolute()),
+        }
+        for service, url in urls.items()
+        if url is not None
+    ]
+
+
+def _store_without_up(directory: DataDirectory, redis_url: str | None) -> str | None:
+    """Return where the store is if no `up` answers: none, another server's, or one that a killed `up` has left."""
+    from quickcomm.entrypoints.up import store  # noqa: PLC0415 - as above
+    from quickcomm.entrypoints.up.access import UP  # noqa: PLC0415
+    from quickcomm.entrypoints.up.layout import Layout  # noqa: PLC0415
+    from quickcomm.kernel.bus.redis_address import for_user  # noqa: PLC0415
+
+    if home_in(directory.database) is None:
+        return None
+    if redis_url is not None:
+        return for_user(redis_url, UP)
+    layout = Layout(directory)
+    if Path(layout.socket(store.NAME)).exists():
+        return for_user(store.url(layout), UP)
+    raise ConfigurationError(
+        f"The conversations and keys of {directory.path} are in the store of `quickcomm up`, which does not run. "
+        f"Start it, then take the backup: quickcomm up --detach{data_dir_flag(directory.path)}"
+    )

@@ -8,8 +8,7 @@ from typing import Any
 import click
 
 from quickcomm.entrypoints.administration import administer
-from quickcomm.entrypoints.backup import restore
-from quickcomm.entrypoints.cli_options import data_dir_option, json_option, print_rows, server_option
+from quickcomm.entrypoints.cli_options import json_option, print_rows, server_option
 from quickcomm.entrypoints.data_directory import DataDirectory, data_dir_flag
 from quickcomm.entrypoints.servers import server_on
 from quickcomm.entrypoints.up.client import topology_status
@@ -150,21 +149,3 @@ def dead_letters_drop(letter_id: int, data_dir: Path, *, as_json: bool) -> None:
     """Forget a message."""
     rows = _ask(data_dir, "dead-letters.drop", id=letter_id)
     print_rows(rows, as_json=as_json, columns=("id", "dropped"), empty="")
-
-
-@click.command("backup")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@server_option
-def backup_command(file: Path, data_dir: Path) -> None:
-    """Save the whole site to FILE, consistent, while it runs. Recordings are files of their own: copy their folder."""
-    rows = _ask(data_dir, "backup", file=str(file.absolute()))
-    click.echo(f"{file}: {rows[0]['bytes'] / 1e6:.1f} MB")
-
-
-@click.command("restore")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
-@data_dir_option
-def restore_command(file: Path, data_dir: Path) -> None:
-    """Put a backup in place of the site's data while nothing runs. What was there is kept beside it."""
-    restore(file, DataDirectory(data_dir))
-    click.echo(f"Restored from {file}.")

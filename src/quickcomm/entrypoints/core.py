@@ -13,7 +13,7 @@ from aiohttp import web
 from quickcomm.audio.module import Audio, Caller, Captions, Places, SpeechToText
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.link import InstanceStatus
-from quickcomm.entrypoints.administration import Command, back_ups, dead_letters, keys_of, ledgers_of
+from quickcomm.entrypoints.administration import Command, dead_letters, keys_of, ledgers_of
 from quickcomm.entrypoints.alarms import Since
 from quickcomm.entrypoints.data_directory import DataDirectory, recordings_of
 from quickcomm.entrypoints.disk import disk_alarms
@@ -176,7 +176,6 @@ class Core:
             **keys_of(self.key_store),
             **dead_letters(self.bus),
             **ledgers_of(self.audio.ledgers),
-            **back_ups(self.database),
             **PromptAdministration(self.intelligence.prompting).commands(),
         }
 

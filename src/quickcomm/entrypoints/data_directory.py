@@ -23,6 +23,8 @@ DATABASE: Final = "quickcomm.sqlite"
 DASHBOARD: Final = "dashboard"
 """A service of its own keeps its part in a directory of this name, and in a database of this name there."""
 RECORDINGS: Final = "recordings"
+RESTORING: Final = ".restoring"
+"""A file that is there while `restore` exchanges the data."""
 SOCKET_LIMIT: Final = 100
 """A Unix socket's path has room for 107 bytes."""
 LONGEST_SOCKET: Final = len("/0123456789abcdef01234567.run/intelligence-99.admin.sock")
@@ -196,11 +198,12 @@ class DataDirectory:
             make_runtime_directory()
 
     @contextlib.contextmanager
-    def own(self, wait_s: float = OWNER_WAIT_S) -> Iterator[None]:
+    def own(self, wait_s: float = OWNER_WAIT_S, *, restoring: bool = False) -> Iterator[None]:
         """Be the one process on this directory.
 
         An owner that has not announced itself may be a command, which is soon done: wait for it up to `wait_s`.
-        Raises `DataDirectoryBusyError` that names the other one.
+        Raises `DataDirectoryBusyError` that names the other one, and `ConfigurationError` where a restore was cut off
+        (unless `restoring`).
         """
         self.create()
         lock = FileLock(self._lock)
@@ -217,8 +220,13 @@ class DataDirectory:
                 click.echo(f"Waiting for another QuickComm that uses {self.path} …", err=True)
                 is_told = True
             time.sleep(LOOK_EVERY_S)
-        self._info.unlink(missing_ok=True)  # of an owner that was killed
         try:
+            if not restoring and (self.path / RESTORING).exists():
+                raise ConfigurationError(
+                    f"A restore into {self.path} was cut off, and its data is not whole. "
+                    f"Do it again: quickcomm restore FILE{data_dir_flag(self.path)}"
+                )
+            self._info.unlink(missing_ok=True)  # of an owner that was killed
             yield
         finally:
             self._info.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from aiohttp import web
 
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.link import InstanceStatus
-from quickcomm.entrypoints.administration import Administration, Answer, back_ups
+from quickcomm.entrypoints.administration import Administration, Answer
 from quickcomm.entrypoints.data_directory import PROBED_WITHIN_S, DataDirectory, InstancePost
 from quickcomm.entrypoints.earlier import Earlier
 from quickcomm.entrypoints.intelligence_settings import IntelligenceServiceSettings
@@ -132,7 +132,6 @@ class IntelligenceService:
             routes=self.routes(),
             administration=Administration(
                 {"status": lambda _: self._status()},
-                back_ups(self._database),
                 PromptAdministration(self._intelligence.prompting).commands(),
             ),
             work={

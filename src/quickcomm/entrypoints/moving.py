@@ -5,12 +5,15 @@ off at any moment is begun again: until Valkey says that it has everything, the 
 """
 
 import asyncio
+import contextlib
+import sqlite3
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.entrypoints.data_directory import DataDirectory, data_dir_flag
 from quickcomm.kernel.bus.home import Home, HomeInStore, home_in
 from quickcomm.kernel.bus.port import BusUnavailableError
 from quickcomm.kernel.bus.redis_link import BusRefusedError, Link
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 RETRY_S: Final = 0.5
+REPLACES: Final = "restored_over"
+"""A table of a restored database: which state of the site its store may still have."""
 ANEW: Final = "To begin with an empty store (what it has of QuickComm is deleted): quickcomm up --new-store"
 
 log = structlog.get_logger(__name__)
@@ -38,7 +43,7 @@ def check_here(directory: DataDirectory) -> None:
     if home_in(directory.database) is not None:
         raise ElsewhereError(
             f"The conversations of {directory.path} are kept in the store of `quickcomm up`. Start it with: "
-            f"quickcomm up --data-dir {directory.path}. To use `serve` again, restore a backup of it elsewhere."
+            f"quickcomm up{data_dir_flag(directory.path)}. {_back(directory)}"
         )
 
 
@@ -47,8 +52,44 @@ def check_shape(directory: DataDirectory, shape: str) -> None:
     if shape == "monolith" and directory.dashboard.path.is_dir():
         raise ElsewhereError(
             f"The cards and tasks of {directory.path} are kept by a dashboard of its own, in its folder "
-            f"{directory.dashboard.path.name}. Start it with: quickcomm up --shape services --data-dir {directory.path}"
+            f"{directory.dashboard.path.name}. Start it with: "
+            f"quickcomm up --shape services{data_dir_flag(directory.path)}. {_back(directory)}"
         )
+
+
+def _back(directory: DataDirectory) -> str:
+    flag = data_dir_flag(directory.path)
+    return (
+        f"To go back to one process, take a backup while it runs, stop it, and restore the backup: "
+        f"quickcomm backup FILE{flag}; quickcomm down{flag}; quickcomm restore FILE{flag}"
+    )
+
+
+def replace_state(database: Path, state: str | None) -> None:
+    """Have the restored database replace that state of the site, which its store may still have."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.execute(f"DROP TABLE IF EXISTS {REPLACES}")
+        if state is not None:
+            connection.execute(f"CREATE TABLE {REPLACES} (id TEXT NOT NULL)")
+            connection.execute(f"INSERT INTO {REPLACES} VALUES (?)", (state,))  # noqa: S608 - our name
+        connection.commit()
+
+
+def state_in_store(database: Path) -> str | None:
+    """Return the id of the state that the site's store may have; None for a site that never had one."""
+    home = home_in(database)
+    return _replaced(database) if home is None else home.id
+
+
+def _replaced(database: Path) -> str | None:
+    """Return the id of the state that this database replaces; None unless it was restored."""
+    if not database.exists():
+        return None
+    with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (REPLACES,)).fetchone():
+            return None
+        row = connection.execute(f"SELECT id FROM {REPLACES}").fetchone()  # noqa: S608 - our name
+        return None if row is None else str(row[0])
 
 
 async def settle(
@@ -96,9 +137,13 @@ class _Settling:
         elif here is not None and here.whole and here == there:
             await self._late_keys()
             return
-        else:
+        elif not await self._is_replaced(there):
             await self._check(here, there)
         await self._move(here, there)
+
+    async def _is_replaced(self, there: Home | None) -> bool:
+        """Return True if the store has the state that a restore has replaced."""
+        return there is not None and there.id == await asyncio.to_thread(_replaced, self._directory.database)
 
     async def _late_keys(self) -> None:
         """Keys that stayed behind when a former version moved the rest."""
@@ -153,6 +198,8 @@ class _Settling:
             done = Home(id=begun.id, whole=True)
             if there != done:
                 await database.write(lambda connection: moving.mark(connection, begun))
+                if await self._is_replaced(there):
+                    await self._store.write(begun)  # the store is this state's at every moment
                 await self._store.wipe()
                 await self._store.write(begun)
                 conversations = await Audio.move(database, self._url, clock, prefix=self._prefix)
@@ -165,6 +212,7 @@ class _Settling:
                 Audio.forget(connection)
                 moving.forget(connection)
                 forget_keys(connection)
+                connection.exec_driver_sql(f"DROP TABLE IF EXISTS {REPLACES}")
                 moving.mark(connection, done)
 
             await database.write(leave)

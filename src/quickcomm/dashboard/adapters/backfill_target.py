@@ -1,8 +1,8 @@
 """Writes pages of an earlier database into the dashboard's own, each with its position in one transaction.
 
 A row that is not there yet is stored as it is and read back. One that is, because its messages came meanwhile, is
-brought together with it. Utterances that come over get negative ids, so that lists by arrival have them behind all
-that was heard here.
+brought together with it. What comes over gets negative ids, so that lists by arrival have it behind all that was heard
+here, and records of one moment stay in their order.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,7 @@ from quickcomm.dashboard.service.projector import Projector
 from quickcomm.kernel.storage import Database
 
 BEHIND: Final = 2**53
-"""Taken from the id of an utterance that comes over."""
+"""Taken from the id of what comes over."""
 ALL: Final = "all"
 DONE: Final = "done"
 RUNNING: Final = "running"
@@ -169,7 +169,7 @@ class _Arrival:
 
     def _tasks(self, arrived: list[Values]) -> None:
         fresh, known = self._parted(tasks, "task_id", arrived)
-        self._insert(tasks, "task_id", [_without_id(row) for row in fresh])
+        self._insert(tasks, "task_id", [_behind(row) for row in fresh])
         self._insert_rooms(TASK, "task_id", "created_ns", fresh)
         self._settle_with_utterances(fresh)
         for row in known:
@@ -218,8 +218,7 @@ class _Arrival:
 
     def _utterances(self, arrived: list[Values]) -> None:
         fresh, known = self._parted(utterances, "utterance_id", arrived)
-        for row in fresh:
-            row["id"] -= BEHIND
+        fresh = [_behind(row) for row in fresh]
         self._insert(utterances, "utterance_id", fresh)
         words = []
         for row in fresh:
@@ -242,7 +241,7 @@ class _Arrival:
 
     def _conversations(self, arrived: list[Values]) -> None:
         fresh, known = self._parted(conversations, "conversation_id", arrived)
-        self._insert(conversations, "conversation_id", [_without_id(row) for row in fresh])
+        self._insert(conversations, "conversation_id", [_behind(row) for row in fresh])
         for row in known:
             earlier = conversation_record(as_row(row))
             own = self._state.conversation(earlier.site, earlier.conversation_id)
@@ -294,6 +293,5 @@ def _site(row: Values) -> str:
     return str(row["site"])
 
 
-def _without_id(row: Values) -> Values:
-    """Among records of one time the id decides, and any will do."""
-    return {name: value for name, value in row.items() if name != "id"}
+def _behind(row: Values) -> Values:
+    return row | {"id": row["id"] - BEHIND}

@@ -109,13 +109,15 @@ _MOVE: Final = (
     *("scan", "unlink", "del", "exists", "expire", "waitaof", "info", "set", "get", "hset", "hsetnx", "hget", "hmget"),
     *("hgetall", "sadd", "zadd", "rpush", "xadd", "xgroup|create"),
 )
+_EXPORT: Final = ("lrange", "xrange", "xinfo|groups", "xpending")
+"""For a backup, beside those of a move."""
 
 
 def rules(name: str, prefix: str = PREFIX) -> tuple[Rule, ...]:
     """What a user may do; the first is what every command needs, each of the others stands for itself."""
     if name == UP:
         letters = Rule(commands=_LETTERS, keys=(Names(prefix).dead,))
-        return (_CONNECT, Rule(commands=(*_EVAL, *_MOVE), keys=(f"{prefix}:*",)), letters)
+        return (_CONNECT, Rule(commands=(*_EVAL, *_MOVE, *_EXPORT), keys=(f"{prefix}:*",)), letters)
     service, names, keys = SERVICES[name], Names(prefix), KeyNames(prefix)
     found = [Rule(commands=("hmget",), read=(f"{prefix}:home",))]
     found += [Rule(commands=_APPEND, keys=tuple(_parts(names, stream) for stream in service.writes))]

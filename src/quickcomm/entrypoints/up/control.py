@@ -70,6 +70,8 @@ class Running:
         """Where each module answers for itself; None where each of its processes has a socket of its own."""
         self.behind_edge: frozenset[str] = frozenset()
         """Modules that get requests from the edge."""
+        self.whereabouts: Row = {}
+        """Where the parts of the site are that are not in the data directory: for `quickcomm backup`."""
         self.ready = asyncio.Event()
         self.stop = asyncio.Event()
 
@@ -86,6 +88,7 @@ class Control:
             "restart": self._restart,
             "down": self._down,
             "rotate-keys": self._rotate_keys,
+            "whereabouts": self._whereabouts,
         }
         self._of_the_store = {**keys_of(running.keys), **dead_letters(running.letters)}
 
@@ -109,6 +112,10 @@ class Control:
 
     async def _options(self, _arguments: Arguments) -> Answer:
         return [dict(self._running.options)]
+
+    async def _whereabouts(self, _arguments: Arguments) -> Answer:
+        await self._running.ready.wait()  # before, conversations may be on their way into the store
+        return [self._running.whereabouts]
 
     async def _scale(self, arguments: Arguments) -> Answer:
         name, replicas = str(arguments["module"]), arguments["replicas"]

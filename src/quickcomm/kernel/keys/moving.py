@@ -1,4 +1,7 @@
-"""Keys and page sessions go from the database to Valkey, with the rest of a site. Nobody may use either meanwhile."""
+"""Keys and page sessions go from the database to Valkey with the rest of a site, and from Valkey into a backup.
+
+Nobody may use either while they move; an export disturbs nobody.
+"""
 
 from typing import Final
 
@@ -6,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from quickcomm.kernel.bus.export import keys_like
 from quickcomm.kernel.bus.redis_link import Link
 from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.keys.port import Key
@@ -14,6 +18,8 @@ from quickcomm.kernel.keys.sql import keys_table, sessions_table
 from quickcomm.kernel.storage.database import Database
 
 MS: Final = 1_000_000
+_keys: Final = msgspec.msgpack.Decoder(Key)
+_sessions: Final = msgspec.msgpack.Decoder(Session)
 
 
 async def move_keys(database: Database, link: Link, now_ns: int, prefix: str = PREFIX) -> int:
@@ -39,3 +45,30 @@ def forget_keys(connection: Connection) -> None:
     """After the move: the database has none any more."""
     for table in (sessions_table, keys_table):
         connection.execute(table.delete())
+
+
+async def export_keys(database: Database, link: Link, prefix: str = PREFIX) -> dict[str, int]:
+    """Write Valkey's keys and page sessions into the database instead of what it has; return the rows of each table."""
+    names = KeyNames(prefix)
+    stored: dict[bytes, bytes] = await link.call("HGETALL", names.by_digest)
+    keys = {place: _keys.decode(key) for place, key in stored.items()}
+    sessions = []
+    async for name in keys_like(link, f"{names.sessions}*"):
+        value: bytes | None = await link.call("GET", name)
+        session = None if value is None else _sessions.decode(value)
+        if session is not None and session.key in keys:
+            place = bytes.fromhex(name.decode().removeprefix(names.sessions))
+            sessions.append(
+                {"digest": place, "key_id": keys[session.key].id, "expires_ns": session.expires_ns},
+            )
+
+    def run(connection: Connection) -> None:
+        forget_keys(connection)
+        if keys:
+            rows = [msgspec.structs.asdict(key) | {"digest": place} for place, key in keys.items()]
+            connection.execute(keys_table.insert(), rows)
+        if sessions:
+            connection.execute(sessions_table.insert(), sessions)
+
+    await database.write(run)
+    return {keys_table.name: len(keys), sessions_table.name: len(sessions)}

@@ -1,0 +1,145 @@
+"""`restore`: a backup takes the place of a site's data, while nothing runs; the former data is kept beside it.
+
+Afterwards the directory is that of a site that `serve` ran. `up` moves it into its store and its services at the next
+start, as it does with any such directory.
+"""
+
+import secrets
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from quickcomm.entrypoints.backup_file import Manifest, Tell, check, copy_database, sync, unseal
+from quickcomm.entrypoints.data_directory import (
+    PROBED_WITHIN_S,
+    RESTORING,
+    DataDirectory,
+    DataDirectoryBusyError,
+    data_dir_flag,
+)
+from quickcomm.entrypoints.moving import replace_state, state_in_store
+from quickcomm.entrypoints.up.layout import Layout
+from quickcomm.kernel.errors import MALFORMED, InvalidInputError, QuickCommError
+
+KEPT: Final = "before-restore"
+KEYS_COPY: Final = "keys.json"
+"""What `up` keeps of the store's keys, should the store lose them: of the state before, here."""
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True):
+    """`manifest`: None for a backup of an earlier version. `kept`: the folder with the former data, if any."""
+
+    manifest: Manifest | None
+    kept: Path | None
+
+
+def restore(file: Path, directory: DataDirectory, tell: Tell) -> Restored:
+    """Put the backup in place of all that the directory has of the site. Recordings and settings stay as they are.
+
+    Cut off, it leaves a directory that no server uses until `restore` is done again.
+
+    Raises:
+        InvalidInputError: the file is no whole backup; nothing was changed.
+        DataDirectoryBusyError: something runs on the directory; nothing was changed.
+
+    """
+    tell("Checking the backup", 0, 0)
+    manifest = check(file)
+    with _alone(directory):
+        exchange = _begun(directory)
+        database = directory.database
+        part = database.with_name(f"{database.name}.restoring")
+        try:
+            part.unlink(missing_ok=True)
+            copy_database(file, part, tell)
+            unseal(part)
+            replace_state(part, exchange.state)
+            part.chmod(0o600)
+            sync(part)
+            kept = _swap(directory, part, exchange)
+        except (OSError, sqlite3.Error) as error:
+            raise InvalidInputError(f"{file} could not be put into {directory.path}: {error}") from error
+        finally:
+            part.unlink(missing_ok=True)
+    return Restored(manifest=manifest, kept=kept)
+
+
+# -- inside -----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _alone(directory: DataDirectory) -> Iterator[None]:
+    """Be the only one on the directory. Raises `DataDirectoryBusyError` with the command that stops the other."""
+    from quickcomm.topology.module import RecordedProcesses  # noqa: PLC0415 - not needed for --help
+
+    layout, flag = Layout(directory), data_dir_flag(directory.path)
+    with ExitStack() as stack:
+        if layout.is_owned() or RecordedProcesses(layout.processes).living():
+            raise DataDirectoryBusyError(f"A topology runs on {directory.path}. Stop it first: quickcomm down{flag}")
+        try:
+            stack.enter_context(layout.own())
+            stack.enter_context(directory.own(wait_s=PROBED_WITHIN_S, restoring=True))
+        except DataDirectoryBusyError as error:
+            owner = directory.running()
+            stop = f" Stop it: kill {owner.pid}" if owner else ""
+            raise DataDirectoryBusyError(f"{error}{stop}") from None
+        yield
+
+
+def _former_state(directory: DataDirectory) -> str | None:
+    try:
+        return state_in_store(directory.database)
+    except (QuickCommError, sqlite3.Error):
+        return None  # it is damaged: a reason to restore
+
+
+class _Exchange(msgspec.Struct, frozen=True, kw_only=True):
+    """An exchange that was begun, as its mark in the directory says. `state`: see `replace_state`."""
+
+    kept: str
+    state: str | None
+
+
+def _begun(directory: DataDirectory) -> _Exchange:
+    """Return the exchange that was cut off, which is to be finished, or a new one."""
+    try:
+        return msgspec.json.decode((directory.path / RESTORING).read_bytes(), type=_Exchange)
+    except (OSError, *MALFORMED):
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        return _Exchange(kept=f"{KEPT}-{stamp}-{secrets.token_hex(2)}", state=_former_state(directory))
+
+
+def _swap(directory: DataDirectory, part: Path, exchange: _Exchange) -> Path | None:
+    """Move the former data away and the new database in; return where the former is."""
+    database = directory.database
+    live = [database, *(Path(f"{database}{suffix}") for suffix in ("-wal", "-shm"))]
+    others = (directory.dashboard.path, Layout(directory).store, directory.path / KEYS_COPY)
+    found = [path for path in (*live, *others) if path.exists()]
+    mark, kept = directory.path / RESTORING, directory.path / exchange.kept
+    mark.write_bytes(msgspec.json.encode(exchange))
+    sync(mark)
+    sync(directory.path)
+    if found:
+        kept.mkdir(mode=0o700, exist_ok=True)
+    for path in found:
+        if (kept / path.name).exists():  # it was moved before a cut; what is here since then is nobody's
+            _remove(path)
+        else:
+            path.replace(kept / path.name)
+    part.replace(database)
+    sync(directory.path)
+    mark.unlink()
+    return kept if kept.is_dir() else None
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

@@ -1,0 +1,330 @@
+"""Backup and restore are the whole site: in every deployment, and from each into the other."""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Sequence
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from tests.contract.test_moving import CutOffError, There, handled, looked_at
+from tests.contract.test_session_store import progress, utterance
+from tests.support.drill import Secrets, Seen, fill, opened, quiet, seen, talk, to_services
+from tests.support.guarded import Guarded
+from tests.support.hearing import TOKEN, request
+from tests.support.valkey import Valkey
+
+from quickcomm.contracts.transcripts import TRANSCRIPTS
+from quickcomm.entrypoints import backup as backing_up
+from quickcomm.entrypoints.backup import Taken, Whereabouts, back_up
+from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.entrypoints.moving import check_here, check_shape, settle
+from quickcomm.entrypoints.restore import restore
+from quickcomm.kernel.bus import Delivery
+from quickcomm.kernel.bus.redis_link import Link
+from quickcomm.kernel.bus.sql import SqlBus
+from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.keys.redis import RedisKeys
+from quickcomm.kernel.keys.sql import SqlKeys
+from quickcomm.kernel.storage import Database
+
+CARDS = 200
+LAG_S = 0.2
+
+
+class Drill:
+    """Copies of one site: each a directory, and a place of its own in the store."""
+
+    def __init__(self, folder: Path, valkey: Valkey) -> None:
+        self.folder = folder
+        self.url = valkey.url
+        self.secrets: Secrets
+        self.before: Seen
+
+    def prefix(self, name: str) -> str:
+        return f"{self.folder.name}-{name}"
+
+    def directory(self, name: str) -> DataDirectory:
+        return DataDirectory(self.folder / name)
+
+    async def serve(self, name: str, cards: int = CARDS, conversations: int = 4) -> Whereabouts:
+        site = Whereabouts(directory=self.directory(name))
+        self.secrets = await fill(site.directory, cards, conversations)
+        self.before = await seen(site, "")
+        return site
+
+    async def save(self, site: Whereabouts, name: str, which: str = "") -> Taken:
+        return await back_up(site, self.folder / f"{name}{which}.backup", quiet, prefix=self.prefix(name))
+
+    def put(self, taken: Taken, name: str) -> Whereabouts:
+        restore(Path(taken.file), self.directory(name), quiet)
+        return Whereabouts(directory=self.directory(name))
+
+    async def services(self, name: str) -> Whereabouts:
+        return await to_services(self.directory(name), self.url, self.prefix(name))
+
+    async def differences(self, site: Whereabouts, name: str) -> list[str]:
+        """Return the names of lists that are not byte for byte as they were before."""
+        found = await seen(site, self.prefix(name))
+        return [what for what, items in self.before.items() if items != found[what]]
+
+
+@pytest.fixture
+def drill(tmp_path: Path, valkey: Valkey) -> Drill:
+    return Drill(tmp_path, valkey)
+
+
+async def test_from_each_deployment_into_each(drill: Drill) -> None:
+    """The drill: what REST lists, keys, ledgers and event logs are byte for byte the same after every step."""
+    taken = await drill.save(await drill.serve("first"), "first")
+    assert all(drill.before.values())
+    assert taken.manifest.deployment == "serve"
+    assert await drill.differences(drill.put(taken, "serve-to-serve"), "") == []
+    drill.put(taken, "services")
+    services = await drill.services("services")
+    assert await drill.differences(services, "services") == []
+    taken = await drill.save(services, "services")
+    assert taken.manifest.deployment == "services"
+    back = drill.put(taken, "services-to-serve")
+    check_here(back.directory)
+    check_shape(back.directory, "monolith")
+    assert await drill.differences(back, "") == []
+    async with opened(back.directory.database) as database:
+        keys = SqlKeys(database, SystemClock())
+        assert await keys.verify(drill.secrets.good) is not None
+        assert await keys.verify(drill.secrets.revoked) is None
+        assert await keys.verify_session(drill.secrets.session) is not None
+        prompts = await database.read(
+            lambda connection: connection.exec_driver_sql("SELECT id FROM intelligence_prompts").all()
+        )
+        assert [row.id for row in prompts] == ["p1"]
+    drill.put(taken, "again")
+    assert await drill.differences(await drill.services("again"), "again") == []
+
+
+async def test_restored_in_place_under_services(drill: Drill) -> None:
+    """The store still has the state before: it is replaced, without `--new-store`, and keys stay valid (H2)."""
+    await drill.serve("site")
+    site = await drill.services("site")
+    taken = await drill.save(site, "site")
+    prefix = drill.prefix("site")
+    async with looked_at(drill.url, prefix) as there:
+        await talk(there.sessions, "after-the-backup", ends=True)
+        late = await there.keys.create("read", "made after the backup")
+    (site.directory.path / "valkey").mkdir()
+    (site.directory.path / "keys.json").write_text("{}")
+    kept = restore(Path(taken.file), site.directory, quiet).kept
+    assert kept is not None
+    assert {path.name for path in kept.iterdir()} >= {"quickcomm.sqlite", "dashboard", "valkey", "keys.json"}
+    assert not site.directory.dashboard.path.exists()
+    assert await drill.differences(await drill.services("site"), "site") == []
+    keys = RedisKeys(drill.url, SystemClock(), prefix=prefix)
+    try:
+        assert await keys.verify(drill.secrets.good) is not None
+        assert await keys.verify_session(drill.secrets.session) is not None
+        assert await keys.verify(late.key) is None
+    finally:
+        await keys.aclose()
+    restore(Path(taken.file), drill.directory("other"), quiet)
+    with pytest.raises(ConfigurationError, match="another site"):
+        await settle(drill.directory("other"), drill.url, prefix=prefix)
+
+
+async def test_a_restored_state_replaces_the_former_one_wherever_that_is_cut_off(
+    drill: Drill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After every call to the store in turn."""
+    await drill.serve("site", cards=10, conversations=1)
+    site = await drill.services("site")
+    restore(Path((await drill.save(site, "site")).file), site.directory, quiet)
+    call, left = Link.call, 0
+
+    async def cut(link: Link, command: str, *arguments: Any) -> Any:
+        nonlocal left
+        answered = await call(link, command, *arguments)
+        left -= 1
+        if left == 0:
+            raise CutOffError
+        return answered
+
+    monkeypatch.setattr(Link, "call", cut)
+    for number in range(1, 1_000):
+        left = number
+        try:
+            await settle(site.directory, drill.url, prefix=drill.prefix("site"))
+        except CutOffError:
+            continue
+        break
+    assert number > 15
+    monkeypatch.undo()
+    assert await drill.differences(await drill.services("site"), "site") == []
+
+
+async def test_a_monolith_with_a_store(drill: Drill) -> None:
+    """Cards in the database, conversations in the store; messages wait for groups that stand where they stood."""
+    site = await drill.serve("first")
+    async with opened(site.directory.database) as database:
+        await handled(SqlBus(database, SystemClock()), TRANSCRIPTS, "quick")
+    await settle(site.directory, drill.url, prefix=drill.prefix("first"))
+    site = Whereabouts(directory=site.directory, store=drill.url)
+    async with looked_at(drill.url, drill.prefix("first")) as there:
+        stored = await there.sessions.open(request("talk-1", token=TOKEN), TOKEN)
+        await there.sessions.publish(progress(stored, 90_000), utterance(stored, 80_000, "unhandled"))
+    async with opened(site.directory.database) as database:  # and one that is still in the outbox
+        await SqlBus(database, SystemClock()).publish(TRANSCRIPTS, "talk-1", b"unsent")
+    taken = await drill.save(site, "first")
+    assert taken.manifest.deployment == "monolith"
+    back = drill.put(taken, "back")
+    async with opened(back.directory.database) as database:
+        waiting = await _waiting(SqlBus(database, SystemClock()), "quick", 2)
+        assert b'"text":"unhandled"' in waiting[0]
+        assert waiting[1:] == [b"unsent"]
+    moved = drill.put(taken, "moved")
+    await settle(moved.directory, drill.url, prefix=drill.prefix("moved"))
+    async with looked_at(drill.url, drill.prefix("moved")) as there:
+        assert await there.got(TRANSCRIPTS, "quick", 2) == waiting
+
+
+async def _waiting(bus: SqlBus, group: str, count: int) -> list[bytes]:
+    """Take what a group is given, until it is so many messages."""
+    found: list[bytes] = []
+    enough = asyncio.Event()
+
+    async def take(batch: Sequence[Delivery]) -> None:
+        found.extend(delivery.payload for delivery in batch)
+        if len(found) >= count:
+            enough.set()
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(bus.subscribe(TRANSCRIPTS, group, take))
+        async with asyncio.timeout(20):
+            await enough.wait()
+        task.cancel()
+    return found
+
+
+async def test_what_is_handled_while_it_is_taken_is_not_missed(drill: Drill, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A consumer acknowledges after its database was copied, and the bus forgets: the restored one gets it again."""
+    await drill.serve("site", cards=10)
+    site = await drill.services("site")
+    copy, loop = backing_up._copy_page, asyncio.get_running_loop()
+    async with looked_at(drill.url, drill.prefix("site")) as there:
+        await there.got(TRANSCRIPTS, "dashboard", 12)
+        stored = await there.sessions.open(request("talk-1", token=TOKEN), TOKEN)
+        await there.sessions.publish(progress(stored, 90_000), utterance(stored, 80_000, "meanwhile"))
+
+        async def handle() -> None:
+            await there.got(TRANSCRIPTS, "dashboard", 1)
+            assert await there.bus.trim() > 0
+
+        def copied(*arguments: Any) -> Any:
+            rows = copy(*arguments)
+            asyncio.run_coroutine_threadsafe(handle(), loop).result(20)
+            return rows
+
+        monkeypatch.setattr(backing_up, "_copy_page", copied)
+        back = drill.put(await drill.save(site, "site"), "back")
+    async with opened(back.directory.database) as database:
+        [waiting] = await _waiting(SqlBus(database, SystemClock()), "dashboard", 1)
+    assert b"meanwhile" in waiting
+
+
+async def test_taken_at_any_moment_each_utterance_has_a_card_or_waits_for_one(drill: Drill) -> None:
+    """People talk, the dashboard handles, the bus forgets at once, and all the while backups are taken."""
+    await drill.serve("site", cards=10)
+    site = await drill.services("site")
+    page = Database(site.directory.dashboard.database)
+    page.open()
+    await page.write(lambda connection: connection.exec_driver_sql("CREATE TABLE dashboard_seen (id TEXT)"))
+    try:
+        async with looked_at(drill.url, drill.prefix("site")) as there, asyncio.TaskGroup() as tasks:
+            working = [
+                *(tasks.create_task(_talk_on(there, name)) for name in ("talk-1", "talk-3")),
+                tasks.create_task(there.bus.subscribe(TRANSCRIPTS, "dashboard", partial(_see, page))),
+                tasks.create_task(_forget(there)),
+            ]
+            taken = [await drill.save(site, "site", str(number)) for number in range(3)]
+            for task in working:
+                task.cancel()
+    finally:
+        await page.aclose()
+    for number, each in enumerate(taken):
+        back = drill.put(each, f"back-{number}")
+        assert _without_a_card(back.directory.database) == set()
+    assert taken[-1].manifest.rows["dashboard_seen"] > 0
+
+
+async def _talk_on(there: There, name: str) -> None:
+    stored = await there.sessions.open(request(name, token=TOKEN), TOKEN)
+    for number in count(10):
+        start = number * 16_000
+        await there.sessions.publish(progress(stored, start), utterance(stored, start))
+
+
+async def _see(page: Database, batch: Sequence[Delivery]) -> None:
+    """Handle what was said a while ago."""
+    await asyncio.sleep(LAG_S)
+    rows = [(msgspec.json.decode(each.payload)["utterance_id"],) for each in batch]
+    statement = "INSERT INTO dashboard_seen VALUES (?)"
+    await page.write(lambda connection: [connection.exec_driver_sql(statement, row) for row in rows])
+
+
+async def _forget(there: There) -> None:
+    while True:
+        await there.bus.trim()
+
+
+def _without_a_card(database: Path) -> set[str]:
+    """Return utterances of event logs that the dashboard neither has seen nor will be given."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        said = {row[0] for row in connection.execute("SELECT utterance_id FROM audio_events WHERE kind = 'utterance'")}
+        seen_before = {row[0] for row in connection.execute("SELECT id FROM dashboard_seen")}
+        waiting = {
+            msgspec.json.decode(row[0])["utterance_id"]
+            for row in connection.execute(
+                "SELECT payload FROM bus_messages JOIN bus_groups USING (stream, part) "
+                "WHERE stream = ? AND group_name = 'dashboard' AND id > acked_id",
+                (TRANSCRIPTS,),
+            )
+        }
+    return said - seen_before - waiting
+
+
+async def test_a_store_that_lost_its_data_makes_no_backup(drill: Drill) -> None:
+    """Else the backup would lack conversations and keys, and say nothing."""
+    await drill.serve("site", cards=10)
+    site = await drill.services("site")
+    with pytest.raises(ConfigurationError, match="emptied"):
+        await back_up(site, drill.folder / "b", quiet, prefix=drill.prefix("another"))
+    assert list(drill.folder.glob("b*")) == []
+
+
+async def test_not_before_the_dashboard_has_all_cards(drill: Drill) -> None:
+    await drill.serve("site", cards=10)
+    site = await drill.services("site")
+    with sqlite3.connect(site.directory.dashboard.database) as connection:
+        connection.execute("UPDATE dashboard_backfill SET state = 'running' WHERE table_name = 'all'")
+    connection.close()
+    with pytest.raises(ConfigurationError, match="still taking over"):
+        await drill.save(site, "site")
+
+
+async def test_the_user_of_up_may_read_all_of_it(tmp_path: Path) -> None:
+    server = Guarded(tmp_path / "guarded")
+    server.valkey.start()
+    try:
+        directory = DataDirectory(tmp_path / "site")
+        await fill(directory, 10)
+        await settle(directory, server.url("up"))
+        site = Whereabouts(directory=directory, store=server.url("up"))
+        assert (await back_up(site, tmp_path / "b", quiet)).manifest.rows["audio_conversations"] == 4
+        other = Whereabouts(directory=directory, store=server.url("audio"))
+        with pytest.raises(ConfigurationError, match="quickcomm trust acl"):
+            await back_up(other, tmp_path / "c", quiet)
+    finally:
+        server.valkey.stop()
