@@ -34,6 +34,8 @@ def status_command(data_dir: Path, *, as_json: bool) -> None:
     columns = ["module", "pid", "healthy", "version", "url", "sessions", "stt_backlog_s", "stt_model", "classifier"]
     if any("state" in row for row in rows):
         columns[2:2] = ["state", "restarts"]
+    if any(row["module"] == "store" for row in rows):
+        columns += ["memory_mb", "policy", "persistence"]
     print_rows(rows, as_json=as_json, columns=columns, empty="Nothing runs.")
     if any(row.get("state") == "left behind" for row in rows):
         click.echo(
