@@ -10,7 +10,7 @@ from tests.support.examples import examples
 
 from quickcomm.audio.model.checkpoint import Checkpoint, FrontEndState, decode_checkpoints, encode_checkpoints
 from quickcomm.audio.model.formats import ENGINE_FRAME, AudioFormat, Int16
-from quickcomm.audio.model.segmenter import SegmenterSettings
+from quickcomm.audio.model.segmenter import SegmenterSettings, SegmenterState
 from quickcomm.audio.model.track import Click, Opening, Span, Track, TrackEvent
 from quickcomm.kernel.errors import InvalidInputError
 
@@ -142,7 +142,7 @@ def test_counters_spans_and_checkpoints(drawn: list[tuple[str, int]]) -> None:
         found += spans(work(track, snapshots=True))
         best = track.best_checkpoint(None)
         if best is not None:
-            assert (best.offset - best.origin) % 256 == 0
+            assert (best.offset - best.start_floor) % 256 == 0
             assert best.offset == best.gap + best.silence + sum(
                 end - start for start, end in found if end <= best.offset
             )
@@ -268,7 +268,7 @@ def test_what_stands_at_the_place_of_an_older_checkpoint_replaces_it() -> None:
     work(track)
     best = track.best_checkpoint(None)
     assert best is not None
-    assert (best.offset, best.origin) == (256 * 40, 256 * 40)
+    assert (best.offset, best.start_floor) == (256 * 40, 256 * 40)
     again = Track(0, RATE_8K, SMALL, best)
     for life in (track, again):
         life.feed(loud(256 * 4))
@@ -313,7 +313,9 @@ def test_no_checkpoint_passes_what_is_unresolved(drawn: list[tuple[str, int]], u
 
 
 def test_a_track_starts_where_its_checkpoint_is() -> None:
-    track = Track(0, RATE_8K, SMALL, Checkpoint(offset=2_560, gap=256, origin=2_560))
+    track = Track(
+        0, RATE_8K, SMALL, Checkpoint(offset=2_560, gap=256, start_floor=2_560, segmenter=SegmenterState(position=10))
+    )
     assert (track.received, track.gap) == (2_560, 256)
 
 

@@ -19,12 +19,12 @@ class FrontEndState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One speaker, restartable at sample `offset`: whole frames behind `origin`."""
+    """One speaker, restartable at sample `offset`: whole frames behind `start_floor`."""
 
     offset: int = 0
-    origin: int = 0
+    start_floor: int = 0
     """Where the stream began anew: the end of the last gap, or where the speaker let go of the key. No utterance starts
-    before it, and the segmenter counts its frames from there."""
+    before it."""
     gap: int = 0
     """Declared-gap samples before `offset`."""
     silence: int = 0

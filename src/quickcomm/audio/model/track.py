@@ -77,12 +77,14 @@ class Track:
         self.origin_ns = at.origin_ns
         """Goes into checkpoints, see there."""
         self.ended = False
-        self._segmenter = Segmenter(settings, _copy(at.segmenter))
-        self._origin = at.origin
-        self._next_origin = at.origin
-        """Behind the last break that was taken: from there on whole frames are counted."""
+        state = _moved(at.segmenter, -(at.start_floor // self._frame))
+        self._segmenter = Segmenter(settings, state)
+        self._origin = at.offset - state.position * self._frame
+        """Where the stream began anew; the segmenter counts its frames from there."""
+        self._next_origin = self._origin
+        """The same for what was received last."""
         self._inbox: deque[bytearray | _Break] = deque()
-        self._base = at.segmenter.position
+        self._base = state.position
         self._sound = bytearray()
         self._snapshots: deque[Checkpoint] = deque()
         self._quiet: Checkpoint | None = None
@@ -300,18 +302,18 @@ class Track:
         self._counted = further
 
     def _checkpoint(self, position: int, start: int = -1) -> Checkpoint:
-        state = _copy(self._segmenter.state)
+        state = _moved(self._segmenter.state)
         if start >= 0:
             state.start, state.voiced = start, 0
         offset = self._at(position)
         return Checkpoint(
             offset=offset,
-            origin=self._origin,
+            start_floor=self._origin,
             gap=self._processed_gap,
             # Where an utterance is cut, all before it is in it.
             silence=self._silence + (offset - self._counted if start < 0 else self._silent_before_open()),
             origin_ns=self.origin_ns,
-            segmenter=state,
+            segmenter=_moved(state, self._origin // self._frame),
             front_end=self.front_end,
         )
 
@@ -329,7 +331,7 @@ class Track:
     def _drop_one(self) -> None:
         """Not one where the stream began anew, or a restart would join what was said before and behind it."""
         for index in range(MAX_SNAPSHOTS // 2, len(self._snapshots)):
-            if self._snapshots[index].offset > self._snapshots[index].origin:
+            if self._snapshots[index].offset > self._snapshots[index].start_floor:
                 del self._snapshots[index]
                 return
 
@@ -349,5 +351,12 @@ class Track:
             self._base += spare
 
 
-def _copy(state: SegmenterState) -> SegmenterState:
-    return msgspec.structs.replace(state)
+def _moved(state: SegmenterState, frames: int = 0) -> SegmenterState:
+    """Copy a state, counting frames from elsewhere: a checkpoint counts them from the start of the conversation."""
+    return msgspec.structs.replace(
+        state,
+        position=state.position + frames,
+        floor=max(0, state.floor + frames),
+        start=state.start + frames if state.start >= 0 else state.start,
+        voiced_end=max(0, state.voiced_end + frames),
+    )
