@@ -12,7 +12,7 @@ import pytest
 from tests.support.hearing import TOKEN, Hall, hall, request, said, silence, speech
 from tests.support.valkey import Valkey
 
-from quickcomm.audio.adapters import redis_sessions
+from quickcomm.audio.adapters import redis_calls, redis_sessions
 from quickcomm.audio.adapters.redis_sessions import RedisSessions
 from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.checkpoint import Checkpoint
@@ -117,7 +117,7 @@ def change(stored: Stored, state: str) -> ConversationChanged:
     )
 
 
-@pytest.fixture(params=[1, len(redis_sessions.RETRY_S) + 1], ids=["one answer", "all answers of a call"])
+@pytest.fixture(params=[1, len(redis_calls.RETRY_S) + 1], ids=["one answer", "all answers of a call"])
 def deaf(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """So many answers as the number in it says do not arrive, though the server does what it is told."""
     run, left = Link.run, [0, request.param]
@@ -244,7 +244,9 @@ async def test_owners_leave_each_other_alone(stores: Stores) -> None:
     stores.clock.advance(redis_sessions.ORPHANS_EVERY_S)
     assert await again.expire(now, now, frozenset()) == 0, "it is missed for the first time"
     stores.clock.advance(redis_sessions.ORPHANS_EVERY_S)
-    assert await again.expire(now, now, frozenset()) == 1
+    assert await again.expire(now, now, frozenset()) == 0
+    states = {item.conversation_id: item.state for item in await again.ledgers(None)}
+    assert states == {"of-one": "expired", "of-two": "interrupted"}
 
 
 async def test_nothing_is_acknowledged_that_the_bus_does_not_take(stores: Stores) -> None:

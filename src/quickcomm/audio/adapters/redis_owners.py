@@ -4,8 +4,11 @@ import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
+import structlog
+
 from quickcomm.audio.adapters.redis_rows import SessionNames
 from quickcomm.audio.ports import StoredEvent, Tell
+from quickcomm.kernel.bus.port import BusFullError, BusUnavailableError
 from quickcomm.kernel.bus.redis_link import Link
 from quickcomm.kernel.clock import Clock
 
@@ -14,12 +17,15 @@ PRESENT_S: Final = 10
 ABSENT_S: Final = 5.0
 """And so long beyond that it must be missed, until it counts as gone for good: after the store was away, all of them
 need a moment to say that they are there."""
+SAY_EVERY_S: Final = 2.0
 MAIL_S: Final = 60
 """Mail is read at once. Of who is gone, it goes by itself."""
 TOGETHER: Final = 256
 
 Call = Callable[..., Awaitable[Any]]
 Entry = tuple[bytes, dict[bytes, bytes]]
+
+log = structlog.get_logger(__name__)
 
 
 class Owners:
@@ -36,16 +42,19 @@ class Owners:
     async def be_present(self) -> None:
         await self._call("SET", self._names.owner(self.owner), self.life, "EX", PRESENT_S)
 
-    async def is_present(self, life: str) -> bool:
-        if life == self.life:
-            return True
-        found: bytes | None = await self._call("GET", self._names.owner(_name(life)))
-        return found == life.encode()
+    async def stay_present(self) -> None:
+        """Say again and again that this process is there, whatever else keeps it busy, until cancelled."""
+        while True:
+            try:
+                await self.be_present()
+            except (BusFullError, BusUnavailableError) as error:
+                log.warning("presence.failed", error=str(error))
+                self.start_over()
+            await self._clock.sleep(SAY_EVERY_S)
 
-    async def gone(self, lives: set[str]) -> set[str]:
-        """Which of them are gone for good."""
+    def gone(self, missing: set[str]) -> set[str]:
+        """Return which of the lives that are missing now are gone for good."""
         now = self._clock.monotonic()
-        missing = {life for life in lives if not await self.is_present(life)}
         self._missed = {life: self._missed.get(life, now) for life in missing}
         return {life for life, since in self._missed.items() if now - since >= ABSENT_S}
 
@@ -75,15 +84,6 @@ class Owners:
             for entry, fields in await link.patiently(new):
                 after = entry.decode()
                 _deliver(fields, tell)
-
-
-def mine(life: str, owner: str) -> bool:
-    """Whether a process of that name lived it."""
-    return _name(life) == owner
-
-
-def _name(life: str) -> str:
-    return life.partition("#")[0]
 
 
 def _deliver(fields: dict[bytes, bytes], tell: Tell) -> None:

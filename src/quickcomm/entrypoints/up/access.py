@@ -97,8 +97,9 @@ _CONSUME: Final = (
 )
 _LEASE: Final = ("hget", "hset", "hincrby", "zadd", "zrem", "zremrangebyscore", "zcard")
 _CONVERSE: Final = (
-    *("hget", "hgetall", "hset", "hincrby", "exists", "zadd", "zrem", "zrangebyscore"),
-    *("rpush", "llen", "lrange", "expire", "del", "set", "get", "xadd", "xread", "xrange"),
+    *("hget", "hgetall", "hmget", "hset", "hdel", "hincrby", "exists"),
+    *("zadd", "zrem", "zscore", "zrange", "zrangebyscore"),
+    *("rpush", "llen", "lrange", "ltrim", "expire", "del", "set", "get", "xadd", "xread", "xrange"),
 )
 _AGREE: Final = ("hget", "hset", "hmget", "pexpire")
 STAND: Final = "intelligence:model"
@@ -138,6 +139,7 @@ def rules(name: str, prefix: str = PREFIX) -> tuple[Rule, ...]:
         found.append(Rule(commands=_AGREE, keys=(f"{prefix}:{STAND}",)))
     if service.conversations:
         found.append(Rule(commands=_CONVERSE, keys=(f"{prefix}:audio:*",)))
+        found.append(Rule(commands=("xdel",), keys=(_parts(names, CONVERSATIONS),)))
     if service.makes_keys:
         found += [
             Rule(commands=("hget", "hset", "hgetall"), keys=(keys.by_digest, keys.by_id)),

@@ -6,6 +6,9 @@ and a script touches keys of several streams: one Valkey instance holds them all
 
 from typing import Final
 
+ALLOW_OOM: Final = "#!lua flags=allow-oom\n"
+"""First line of scripts that go on where the server has no memory left: what frees memory, or needs next to none."""
+
 ROOM: Final = """
 local function fields(flat)
   local found = {}
