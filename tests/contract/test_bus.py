@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection
 from tests.support.valkey import Valkey
 
-from quickcomm.kernel.bus import Bus, Delivery, Handler, RejectedError, handling
+from quickcomm.kernel.bus import Bus, Delivery, Handler, RejectedError, handling, redis_consumer
 from quickcomm.kernel.bus import sql as sql_bus
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.sql import SqlBus
@@ -199,6 +199,21 @@ async def test_a_poison_message_lets_the_others_pass(open_bus: OpenBus) -> None:
     assert letters[0].reason == "ValueError: it tastes bad"
     assert letters[0].attempts == handling.MAX_ATTEMPTS
     assert letters[1].reason == "not even a message"
+
+
+async def test_so_many_dead_letters_are_kept(open_bus: OpenBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest go: what can be handled must not wait for what cannot."""
+    for module in (sql_bus, redis_consumer):
+        monkeypatch.setattr(module, "LETTERS_AT_MOST", 3)
+
+    async def handle(_: Delivery) -> None:
+        raise RejectedError("not even a message")
+
+    async with open_bus() as bus, subscribed(bus, "g", Group(handle)):
+        for number in range(10):
+            await bus.publish(STREAM, "k", b"%d" % number)
+        await acked(bus)
+        assert [letter.payload for letter in await bus.dead_letters()] == [b"7", b"8", b"9"]
 
 
 async def test_a_passing_trouble_is_no_reason_for_the_dead_letters(open_bus: OpenBus) -> None:

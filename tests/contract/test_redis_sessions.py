@@ -156,6 +156,19 @@ async def test_an_event_whose_answer_was_lost_is_told_once_all_the_same(stores: 
     assert await store.add_insights(found, wire.insights(found)) is None
 
 
+async def test_calls_without_an_answer_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process may be the one that tries again, and gets the answer."""
+    monkeypatch.setattr(redis_calls, "RETRY_S", ())
+    link = Link("redis://127.0.0.1:1")
+    calls = redis_calls.Calls(link, FakeClock())
+    for number in range(redis_calls.UNSURE_AT_MOST + 10):
+        with pytest.raises(BusUnavailableError):
+            await calls.run(redis_sessions._FENCED, (), unsure=("main:c-1", str(number)))
+    assert len(calls._unsure) == redis_calls.UNSURE_AT_MOST
+    assert ("main:c-1", "9") not in calls._unsure
+    await link.aclose()
+
+
 async def test_a_client_without_a_token_gets_in_though_the_answer_was_lost(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +285,24 @@ async def test_nothing_is_acknowledged_that_the_bus_does_not_take(stores: Stores
     event = await store.publish(progress(stored, 99), utterance(stored, 3))
     assert event is not None
     assert event.seq == 4
+
+
+async def test_a_store_without_memory_takes_no_sound_and_nobody_counts_as_gone(stores: Stores) -> None:
+    store = await stores.store()
+    stored = await store.open(request(), TOKEN)
+    await store.publish(progress(stored, 512), utterance(stored, 0))
+    await store._link.call("CONFIG", "SET", "maxmemory", 1)
+    try:
+        with pytest.raises(BusFullError, match="maxmemory"):
+            await store.publish(progress(stored, 1_024), utterance(stored, 512))
+        with pytest.raises(BusFullError):
+            await store.open(request("c-2"), TOKEN)
+        await stores.store("audio-2")
+        found = insights(stored, 0)
+        assert await store.add_insights(found, wire.insights(found)) is not None, "what waits is handled"
+    finally:
+        await store._link.call("CONFIG", "SET", "maxmemory", 0)
+    assert await store.publish(progress(stored, 1_024), utterance(stored, 512)) is not None
 
 
 PHRASE = np.concatenate([silence(0.5), speech(0.8), silence(0.7)])

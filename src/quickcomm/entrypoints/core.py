@@ -32,7 +32,6 @@ from quickcomm.kernel.telemetry.setup import start_tracing, stop_tracing
 CATCH_UP_S: Final = 3.0
 LOOK_EVERY_S: Final = 0.05
 MODEL_ALARM: Final = "language_model"
-BUS_ALARM: Final = "bus.unavailable"
 
 T = TypeVar("T")
 Work = Mapping[str, Callable[[], Awaitable[None]]]
@@ -134,7 +133,7 @@ class Core:
         now = rfc3339(datetime.now(UTC))
         self._alarms = {
             code: Alarm(code=code, message=message, since=self._alarms[code].since if code in self._alarms else now)
-            for code, message in (*audio.alarms, *self._bus_alarms())
+            for code, message in (*audio.alarms, *self.bus.alarms)
         }
         model_since = rfc3339(datetime.fromtimestamp(model.since_ns / 1e9, UTC))
         if model.state == "degraded":
@@ -199,9 +198,6 @@ class Core:
             key_id=principal.key_id,
             still_valid=lambda: self.key_store.still_valid(principal),
         )
-
-    def _bus_alarms(self) -> list[tuple[str, str]]:
-        return [] if self.bus.trouble is None else [(BUS_ALARM, self.bus.trouble)]
 
     async def _backlog(self) -> dict[str, int] | None:
         """None while nobody can say."""

@@ -32,7 +32,6 @@ from quickcomm.kernel.telemetry.setup import start_tracing, stop_tracing
 from quickcomm.kernel.trust import trust_of
 
 NAME: Final = "dashboard"
-BUS_ALARM: Final = "bus.unavailable"
 HISTORY_ALARM: Final = "history.lacking"
 LACKING: Final = "What the monolith had of earlier times has not come over; it is still in its database."
 BEHIND: Final = "Cards are not renewed meanwhile; they come when it is back."
@@ -76,7 +75,7 @@ class DashboardService:
         self._dashboard.follow(self._instances)
         address = Address(host=settings.host, port=settings.port, place=place)
         self._process = Process(NAME, address, site.dashboard)
-        self._trouble_since = ""
+        self._since: dict[str, str] = {}
         self._lacking: list[Alarm] = []
 
     async def run(self, ready: Callable[[str], None], stop: asyncio.Event) -> None:
@@ -132,12 +131,10 @@ class DashboardService:
         return self._instances.health(self._dashboard.stages, self._alarms(), trace_url)
 
     def _alarms(self) -> list[Alarm]:
-        trouble = self._watch.trouble
-        if trouble is None:
-            self._trouble_since = ""
-            return self._lacking
-        self._trouble_since = self._trouble_since or rfc3339(datetime.now(UTC))
-        return [Alarm(code=BUS_ALARM, message=trouble, since=self._trouble_since), *self._lacking]
+        now = rfc3339(datetime.now(UTC))
+        self._since = {code: self._since.get(code, now) for code, _ in self._watch.alarms}
+        found = [Alarm(code=code, message=said, since=self._since[code]) for code, said in self._watch.alarms]
+        return [*found, *self._lacking]
 
     async def _status(self) -> Answer:
         """What others suffer from, they say themselves."""

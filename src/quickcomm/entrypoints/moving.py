@@ -153,6 +153,8 @@ class _Settling:
             done = Home(id=begun.id, whole=True)
             if there != done:
                 await database.write(lambda connection: moving.mark(connection, begun))
+                if not await self._store.claim(begun):
+                    raise ElsewhereError(f"Another site has begun to use this store. Give another --redis-url. {ANEW}")
                 await self._store.wipe()
                 await self._store.write(begun)
                 conversations = await Audio.move(database, self._url, clock, prefix=self._prefix)

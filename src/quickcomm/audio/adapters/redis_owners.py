@@ -1,15 +1,17 @@
 """Processes that share a session store: who is there, what others have to tell one of them, and whose turn it is."""
 
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import structlog
 
+from quickcomm.audio.adapters import redis_scripts as lua
+from quickcomm.audio.adapters.redis_calls import Calls
 from quickcomm.audio.adapters.redis_rows import SessionNames
 from quickcomm.audio.ports import StoredEvent, Tell
 from quickcomm.kernel.bus.port import BusFullError, BusUnavailableError
-from quickcomm.kernel.bus.redis_link import Link
+from quickcomm.kernel.bus.redis_link import Link, Script
 from quickcomm.kernel.clock import Clock
 
 PRESENT_S: Final = 10
@@ -22,8 +24,9 @@ MAIL_S: Final = 60
 """Mail is read at once. Of who is gone, it goes by itself."""
 TOGETHER: Final = 256
 
-Call = Callable[..., Awaitable[Any]]
 Entry = tuple[bytes, dict[bytes, bytes]]
+
+_PRESENT: Final = Script(lua.PRESENT)
 
 log = structlog.get_logger(__name__)
 
@@ -31,8 +34,8 @@ log = structlog.get_logger(__name__)
 class Owners:
     """`owner`: a name that one process has at a time; its `life` is another one with each process of that name."""
 
-    def __init__(self, call: Call, names: SessionNames, clock: Clock, owner: str) -> None:
-        self._call = call
+    def __init__(self, calls: Calls, names: SessionNames, clock: Clock, owner: str) -> None:
+        self._calls = calls
         self._names = names
         self._clock = clock
         self.owner = owner
@@ -40,7 +43,7 @@ class Owners:
         self._missed: dict[str, float] = {}
 
     async def be_present(self) -> None:
-        await self._call("SET", self._names.owner(self.owner), self.life, "EX", PRESENT_S)
+        await self._calls.run(_PRESENT, (self._names.owner(self.owner),), self.life, PRESENT_S)
 
     async def stay_present(self) -> None:
         """Say again and again that this process is there, whatever else keeps it busy, until cancelled."""
@@ -64,9 +67,9 @@ class Owners:
 
     async def turn(self, work: str, for_s: int) -> bool:
         key = self._names.turn(work)
-        if await self._call("SET", key, self.life, "NX", "EX", for_s) is not None:
+        if await self._calls.call("SET", key, self.life, "NX", "EX", for_s) is not None:
             return True
-        return bool(await self._call("GET", key) == self.life.encode())  # taken before, and the answer was lost
+        return bool(await self._calls.call("GET", key) == self.life.encode())  # taken before, and the answer was lost
 
     async def listen(self, link: Link, tell: Tell) -> None:
         """Until cancelled. A store that is away is waited for; what is missed comes with the next event of the log."""

@@ -210,6 +210,14 @@ return 1
 """
 )
 
+PRESENT: Final = (
+    ALLOW_OOM
+    + """
+-- KEYS: owner. ARGV: its life, for how long (s).
+return redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+"""
+)
+
 ROWS: Final = """
 -- KEYS: conversations. Returns each as it is, flat; nothing where there is none.
 local found = {}

@@ -99,7 +99,7 @@ class RedisSessions:
         self._clock = clock
         self._bus = Names(prefix)
         self._names = SessionNames(prefix)
-        self._owners = Owners(self._calls.call, self._names, clock, owner)
+        self._owners = Owners(self._calls, self._names, clock, owner)
         self._life = self._owners.life
         self._orphans_due = 0.0
         self._high_water = high_water

@@ -86,7 +86,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         return [f"+{command}" for command in self.commands]
 
 
-_CONNECT: Final = Rule(commands=("ping", "select", "client|setinfo", "time"))
+_CONNECT: Final = Rule(commands=("ping", "select", "client|setinfo", "time", "info"))
 _EVAL: Final = ("evalsha", "eval")
 """For its keys; what a script does with them is checked as if it were done without one."""
 _APPEND: Final = ("xadd",)
@@ -104,7 +104,7 @@ _CONVERSE: Final = (
 _AGREE: Final = ("hget", "hset", "hmget", "pexpire")
 STAND: Final = "intelligence:model"
 """As in `intelligence/adapters/shared_breaker.py`, which would bring the whole module with it."""
-_LETTERS: Final = ("hget", "hdel", "hexists")
+_LETTERS: Final = ("hget", "hkeys", "hmget", "hlen", "hdel", "hexists")
 """Among services this is nobody's: `up` does it."""
 _MOVE: Final = (
     *("scan", "unlink", "del", "exists", "expire", "waitaof", "info", "set", "get", "hset", "hsetnx", "hget", "hmget"),
@@ -128,8 +128,8 @@ def rules(name: str, prefix: str = PREFIX) -> tuple[Rule, ...]:
     if service.consumes:
         found += [
             Rule(commands=("sadd", "smembers"), keys=(names.streams,)),
-            Rule(commands=("hset", "incr"), keys=(names.dead, names.last_dead)),
-            Rule(commands=("hgetall",), read=(names.dead,)),
+            Rule(commands=("hset", "hdel", "incr"), keys=(names.dead, names.last_dead)),
+            Rule(commands=("hkeys", "hmget", "hlen"), read=(names.dead,)),
         ]
     if service.tends:
         found.append(Rule(commands=_TEND, keys=tuple(_parts(names, stream) for stream in STREAMS)))
