@@ -63,6 +63,10 @@ class HomeInStore:
         found: list[bytes | None] = await self._link.call("HMGET", self._mark, "id")
         return found[0] == home.id.encode()
 
+    async def release(self) -> None:
+        """Delete the mark: whoever comes may claim the store."""
+        await self._link.call("UNLINK", self._mark)
+
     async def durable(self) -> None:
         """Returns once all that was written is on the server's disk, if the server has one."""
         with contextlib.suppress(QuickCommError):  # it keeps no file, or is older than the command
