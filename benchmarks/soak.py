@@ -1,6 +1,6 @@
 """The store's memory on a squelched site, in generated time: open conversations with short talks, for a day and longer.
 
-`python -m benchmarks soak [--channels 1000] [--talks 200] [--every 432]`. The real session store and bus on a Valkey of
+`python -m benchmarks.soak [--channels 1000] [--talks 200] [--every 432]`. The real session store and bus on a Valkey of
 their own, with the consumers' groups of a whole site; no sound and no engine. Each conversation stays open; now and
 then a connection breaks and comes back. A row is the peak of its part of the run; it must not grow after the first.
 """
@@ -8,15 +8,14 @@ then a connection breaks and comes back. A row is the peak of its part of the ru
 import argparse
 import asyncio
 import contextlib
-import itertools
 import json
 import random
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from tests.support.hearing import TOKEN, request
 from tests.support.valkey import Valkey
@@ -34,6 +33,7 @@ from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed, W
 from quickcomm.kernel.bus import Delivery
 from quickcomm.kernel.bus.redis import RedisBus, parse_info
 from quickcomm.kernel.bus.redis_link import Link
+from quickcomm.kernel.bus.redis_names import Names
 from quickcomm.kernel.clock import FakeClock
 
 RATE: Final = 16_000
@@ -65,7 +65,7 @@ class Channel:
     """One squelched radio: a conversation that stays open."""
 
     def __init__(self, stores: Sequence[RedisSessions], bus: RedisBus, clock: FakeClock, number: int) -> None:
-        self._store = stores[number % len(stores)]
+        self.store = stores[number % len(stores)]
         self._bus = bus
         self._clock = clock
         self._offset = 0
@@ -73,23 +73,22 @@ class Channel:
         self.name = f"channel-{number}"
 
     async def open(self) -> None:
-        self._stored = await self._store.open(request(self.name), TOKEN)
+        self._stored = await self.store.open(request(self.name), TOKEN)
         self._step = 0
 
     async def talk(self, *, breaks: bool) -> None:
         """Say something; store what a server would, and let its insights come. `breaks`: the connection, afterwards."""
         start, self._offset = self._offset + RATE, self._offset + 10 * RATE
         message = _utterance(self._stored, start, self._clock.now_ns())
-        await self._store.publish(self._progress(), message)
+        await self.store.publish(self.progress(), message)
         found = _insights(message)
         await self._bus.publish(INSIGHTS, self.name, b"x" * 600)
-        await self._store.add_insights(found, wire.insights(found))
-        await self._store.save([self._progress()])
+        await self.store.add_insights(found, wire.insights(found))
         if breaks:
-            await self._store.change_state(self._progress(), _change(self._stored, "interrupted"))
+            await self.store.change_state(self.progress(), _change(self._stored, "interrupted"))
             await self.open()
 
-    def _progress(self) -> Progress:
+    def progress(self) -> Progress:
         self._step += 1
         front_end = FrontEndState(noise_floor=0.1, hang=0, vad=bytes(1_024), context=bytes(128), history=bytes(256))
         return Progress(
@@ -195,8 +194,10 @@ class Site:
                 for task in running:
                     task.cancel()
         finally:
-            for each in (*self.stores, self.bus, self.link):
-                await each.aclose()
+            for store in self.stores:
+                await store.aclose()
+            await self.bus.aclose()
+            await self.link.aclose()
 
     async def open(self) -> None:
         await self._all(channel.open() for channel in self.channels)
@@ -204,16 +205,18 @@ class Site:
     async def round(self, number: int, every_s: float, dice: random.Random) -> Row:
         """Let each channel talk once, and look at the store when all is handled."""
         self.clock.advance(every_s)
-        await self._all(channel.talk(breaks=dice.random() < 0.05) for channel in self.channels)  # noqa: S311
+        await self._all(channel.talk(breaks=dice.random() < 0.05) for channel in self.channels)
         now = self.clock.now_ns()
         for store in self.stores:
+            assert not await store.save([each.progress() for each in self.channels if each.store is store])
             await store.expire(now - 300 * 10**9, now, self._keep)
             await store.purge(now - 90 * 86_400 * 10**9)
         while any((await self.bus.backlog()).values()):  # noqa: ASYNC110 - only the server knows
             await asyncio.sleep(0.01)
         await self.bus.trim()
         dataset = int(parse_info(await self.link.call("INFO", "memory"))["used_memory_dataset"])
-        parts = [part for stream in (TRANSCRIPTS, INSIGHTS, CONVERSATIONS) for part in self.bus.parts(stream)]
+        names = Names()
+        parts = [part for stream in (TRANSCRIPTS, INSIGHTS, CONVERSATIONS) for part in names.parts(stream)]
         return Row(
             hours=round(number * every_s / 3_600, 1),
             talks=number * len(self.channels),
@@ -222,14 +225,14 @@ class Site:
             messages=sum([await self.link.call("XLEN", part) for part in parts]),
         )
 
-    async def _all(self, work: object) -> None:
+    async def _all(self, work: Iterable[Coroutine[Any, Any, None]]) -> None:
         free = asyncio.Semaphore(AT_ONCE)
 
-        async def one(each: object) -> None:
+        async def one(each: Coroutine[Any, Any, None]) -> None:
             async with free:
-                await each  # type: ignore[misc]
+                await each
 
-        await asyncio.gather(*(one(each) for each in work))  # type: ignore[attr-defined]
+        await asyncio.gather(*(one(each) for each in work))
 
 
 async def measure(url: str, channels: int, talks: int, every_s: float = 432.0, rows: int = ROWS) -> list[Row]:
@@ -238,7 +241,8 @@ async def measure(url: str, channels: int, talks: int, every_s: float = 432.0, r
     async with site.running():
         await site.open()
         seen = [await site.round(number, every_s, dice) for number in range(1, talks + 1)]
-    return [_peak(part) for part in itertools.batched(seen, -(-talks // rows))]
+    size = -(-talks // rows)
+    return [_peak(seen[start : start + size]) for start in range(0, talks, size)]
 
 
 def _peak(rows: Sequence[Row]) -> Row:

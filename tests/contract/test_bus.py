@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 from sqlalchemy import Connection
@@ -13,6 +14,7 @@ from quickcomm.kernel.bus import Bus, Delivery, Handler, RejectedError, handling
 from quickcomm.kernel.bus import sql as sql_bus
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.sql import SqlBus
+from quickcomm.kernel.bus.watch import ServerWatch
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import BusyError, NotFoundError
 from quickcomm.kernel.storage import Database, StorageAwayError
@@ -68,6 +70,16 @@ async def trim(bus: Bus) -> None:
 async def backlog(bus: Bus) -> dict[str, int]:
     assert isinstance(bus, (SqlBus, RedisBus))
     return await bus.backlog()
+
+
+async def alarmed(bus: Bus, *, yes: bool) -> None:
+    """Wait until an operator is told of dead letters, or of none any more."""
+    watch = bus if isinstance(bus, SqlBus) else ServerWatch(cast("RedisBus", bus), SystemClock(pauses=0.01), "")
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(watch.maintain() if isinstance(watch, SqlBus) else watch.run())
+        while ("bus.dead_letters" in dict(watch.alarms)) != yes:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+        task.cancel()
 
 
 class Group:
@@ -213,7 +225,12 @@ async def test_so_many_dead_letters_are_kept(open_bus: OpenBus, monkeypatch: pyt
         for number in range(10):
             await bus.publish(STREAM, "k", b"%d" % number)
         await acked(bus)
-        assert [letter.payload for letter in await bus.dead_letters()] == [b"7", b"8", b"9"]
+        letters = await bus.dead_letters()
+        assert [letter.payload for letter in letters] == [b"7", b"8", b"9"]
+        await alarmed(bus, yes=True)
+        for letter in letters:
+            await bus.drop(letter.id)
+        await alarmed(bus, yes=False)
 
 
 async def test_a_passing_trouble_is_no_reason_for_the_dead_letters(open_bus: OpenBus) -> None:

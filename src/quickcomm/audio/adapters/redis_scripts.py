@@ -70,16 +70,19 @@ local function settled(utterance, at, margin)
 end
 
 -- Forgets the beginning of an open conversation. Kept is what was logged in the last one to two `every` (ns), at most
--- about `most` events, and always what may be published again.
+-- about `most` events and those of the last sixth, and always what may be published again. Processes of the release
+-- before this one know no shortened logs: after an update, the sixth gives them time to be replaced.
 local function forget(conversation, said, log, seq, now, every, most, margin)
   local kept = redis.call('HMGET', conversation, 'base', 'mark', 'marked_ns')
   local base, cut, since = tonumber(kept[1] or 0), tonumber(kept[2] or 0), tonumber(kept[3] or 0)
-  if seq - base > most + most / 4 then
-    cut = seq - most
-  elseif since == 0 then
+  if since == 0 then
     redis.call('HSET', conversation, 'marked_ns', now)
     return
-  elseif tonumber(now) - since < tonumber(every) then
+  end
+  local passed = tonumber(now) - since
+  if seq - base > most + most / 4 and passed >= every / 6 then
+    cut = seq - most
+  elseif passed < tonumber(every) then
     return
   end
   local at, all = offsets(conversation), redis.call('HGETALL', said)

@@ -17,10 +17,10 @@ def forget(connection: Connection, key: tuple[str, str], now_ns: int, limits: Lo
     mine = sa.and_(events.c.site == key[0], events.c.conversation_id == key[1])
     first = connection.execute(sa.select(sa.func.min(events.c.seq)).where(mine)).scalar() or 1
     every_ns, most, margin = limits.arguments()
-    cut = row.mark
-    if row.seq - first + 1 > most + most / 4:
+    cut, passed_ns = row.mark, now_ns - row.marked_ns
+    if row.seq - first + 1 > most + most / 4 and passed_ns >= every_ns / 6:
         cut = row.seq - most
-    elif row.marked_ns and now_ns - row.marked_ns < every_ns:
+    elif passed_ns < every_ns:
         return
     at = decode_checkpoints(row.checkpoints)
     said = sa.select(events.c.seq, events.c.utterance_id).where(mine, events.c.seq <= cut, events.c.kind == "utterance")
