@@ -1,7 +1,7 @@
 """Several processes on one session store: a conversation has one owner, and what must be done once is done once."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from tests.support.hearing import TOKEN, Hall, hall, request, said, silence, spe
 from tests.support.valkey import Valkey
 
 from quickcomm.audio.adapters import redis_calls, redis_owners
+from quickcomm.audio.adapters.redis_rows import Row
 from quickcomm.audio.adapters.redis_sessions import RedisSessions
 from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.settings import AudioSettings
@@ -177,6 +178,29 @@ async def test_a_silent_radio_of_a_dead_process_is_interrupted_and_ends_at_the_i
         assert sum(ended) == (state == "expired")
         assert await states(stores, "c-1") == [state]
         stores.clock.advance(IDLE_S if state == "interrupted" else redis_owners.ABSENT_S)
+
+
+async def test_what_is_taken_over_while_another_one_sweeps_is_left_alone(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, one, two = [await stores.store(f"audio-{number}") for number in (1, 2, 3)]
+    await dead.open(request(), TOKEN)
+    await die(dead)
+    stores.clock.advance(60)
+    await two.expire(0, stores.clock.now_ns(), frozenset())
+    stores.clock.advance(redis_owners.ABSENT_S)
+    taken: list[Stored] = []
+    rows = RedisSessions._rows
+
+    async def late(store: RedisSessions, names: Sequence[str]) -> list[Row]:
+        if names:
+            taken.append(await one.open(request(), TOKEN))
+        return await rows(store, names)
+
+    monkeypatch.setattr(RedisSessions, "_rows", late)
+    await two.expire(0, stores.clock.now_ns(), frozenset())
+    assert await states(stores, "c-1") == ["live"]
+    assert await one.save([progress(taken[0], 512)]) == []
 
 
 async def test_a_sweep_is_one_call_however_many_are_silent(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:

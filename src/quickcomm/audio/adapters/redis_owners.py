@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -29,6 +29,21 @@ Entry = tuple[bytes, dict[bytes, bytes]]
 _PRESENT: Final = Script(lua.PRESENT)
 
 log = structlog.get_logger(__name__)
+
+
+class Sweep(NamedTuple):
+    """Names of quiet conversations: this owner's, and those of lives that are missing."""
+
+    mine: list[str]
+    missing: dict[str, list[str]]
+
+    @classmethod
+    def of(cls, mine: Sequence[bytes], missing: Sequence[bytes], theirs: Sequence[bytes]) -> "Sweep":
+        """Read what the script answers; `theirs`: life, name, life, name, …"""
+        lives: dict[str, list[str]] = {life.decode(): [] for life in missing}
+        for life, name in zip(theirs[::2], theirs[1::2], strict=True):
+            lives[life.decode()].append(name.decode())
+        return cls([name.decode() for name in mine], lives)
 
 
 class Owners:
@@ -87,6 +102,11 @@ class Owners:
             for entry, fields in await link.patiently(new):
                 after = entry.decode()
                 _deliver(fields, tell)
+
+
+def mine(life: str, owner: str) -> bool:
+    """Return whether a process of that name lived it."""
+    return life.partition("#")[0] == owner
 
 
 def _deliver(fields: dict[bytes, bytes], tell: Tell) -> None:

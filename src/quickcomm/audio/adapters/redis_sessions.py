@@ -7,14 +7,14 @@ conversation and the partitions of the bus lie on one server; a cluster is not s
 import asyncio
 import hmac
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
 from quickcomm.audio.adapters import redis_scripts as lua
 from quickcomm.audio.adapters.log_limits import LogLimits
 from quickcomm.audio.adapters.redis_calls import Calls, around_seq, stored_event
-from quickcomm.audio.adapters.redis_owners import MAIL_S, PRESENT_S, Owners
+from quickcomm.audio.adapters.redis_owners import MAIL_S, PRESENT_S, Owners, Sweep, mine
 from quickcomm.audio.adapters.redis_rows import (
     Row,
     SessionNames,
@@ -59,13 +59,6 @@ _ROWS: Final = Script(lua.ROWS)
 _EVENTS: Final = Script(lua.EVENTS)
 _SWEEP: Final = Script(lua.SWEEP)
 FULL: Final = "Too many changes of conversations wait to be handled; no new one is taken. Try again in a moment."
-
-
-class Sweep(NamedTuple):
-    """Names of quiet conversations: this owner's, and those of lives that are missing."""
-
-    mine: list[str]
-    missing: dict[str, list[str]]
 
 
 class RedisSessions:
@@ -247,13 +240,17 @@ class RedisSessions:
         await self._owners.be_present()
         count = 0
         left = await self._sweep("+inf", "+inf", others=True)
-        for row in [row for row in await self._rows(left.mine) if row.owner != self._life]:
+        for row in await self._rows(left.mine):
+            if row.owner == self._life or not mine(row.owner, self._owners.owner):
+                continue
             change = None
             if row.state == "live":
                 change = row.change("interrupted", self._clock.now_ns(), reason="the server was restarted")
             replaced = await self._replace(row, "interrupted", change, "updated_ns", self._clock.now_ns())
             count += replaced is not None and row.state == "live"
         for row in await self._rows([name for names in left.missing.values() for name in names]):
+            if row.owner not in left.missing:
+                continue
             await self._replace(row, row.state, None, "updated_ns", self._clock.now_ns())
         return count
 
@@ -275,12 +272,15 @@ class RedisSessions:
             raise
         kept = {f"{site}:{conversation_id}" for site, conversation_id in keep}
         names = [name for name in found.mine if name not in kept]
+        gone: set[str] = set()
         if others:
             self._orphans_due = self._clock.monotonic() + ORPHANS_EVERY_S
-            for life in self._owners.gone(set(found.missing)):
-                names += found.missing[life]
+            gone = self._owners.gone(set(found.missing))
+        names += [name for life in gone for name in found.missing[life]]
         count = 0
         for row in await self._rows(names):
+            if row.owner not in gone and not mine(row.owner, self._owners.owner):
+                continue  # another process has taken it over since
             if row.state == "live" and (row.owner != self._life or row.updated_ns < before_ns):
                 await self._let_go(row, "interrupted", now_ns, "the server is gone")
             elif row.state == "interrupted" and row.updated_ns < before_ns:
@@ -292,8 +292,8 @@ class RedisSessions:
 
     async def purge(self, before_ns: int) -> int:
         count = 0
-        most = await self._calls.call("ZRANGE", self._names.closed, 0, -CLOSED_AT_MOST - 1)
-        too_many = {name.decode() for name in most}
+        oldest = await self._calls.call("ZRANGE", self._names.closed, 0, -CLOSED_AT_MOST - 1)
+        too_many = {name.decode() for name in oldest}
         for row in await self._rows(list(too_many.union(await self._members(self._names.closed, before_ns)))):
             if (row.updated_ns < before_ns or row.name in too_many) and not row.is_open:
                 keys = [*self._keys(row.name, "conversation", "said", "log"), self._names.closed]
@@ -307,11 +307,8 @@ class RedisSessions:
         """Open conversations to look at, that are quiet since then: one call, however many there are."""
         prefixes = (self._names.conversation(""), self._names.owner(""))
         keys = (self._names.open,)
-        (mine, missing, theirs), _ = await self._run(_SWEEP, keys, quiet, idle, self._life, *prefixes, int(others))
-        lives: dict[str, list[str]] = {life.decode(): [] for life in missing}
-        for life, name in zip(theirs[::2], theirs[1::2], strict=True):
-            lives[life.decode()].append(name.decode())
-        return Sweep([name.decode() for name in mine], lives)
+        answer, _ = await self._run(_SWEEP, keys, quiet, idle, self._life, *prefixes, int(others))
+        return Sweep.of(*answer)
 
     async def _let_go(self, row: Row, state: ConversationState, now_ns: int, reason: str) -> bool:
         """It is nobody's: should its owner only hang, it is fenced. False where something happened meanwhile."""

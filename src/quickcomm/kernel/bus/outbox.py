@@ -78,11 +78,11 @@ class OutboxBus:
     @property
     def trouble(self) -> str | None:
         """Why nothing is handled now, in words for an operator."""
-        return self._watch.trouble or self._waits
+        return self._watch.trouble
 
     @property
     def alarms(self) -> Alarms:
-        """`trouble`, dead letters, no memory left."""
+        """`trouble`, a full outbox, dead letters, no memory left."""
         waits = () if self._waits is None or self._watch.trouble else ((OUTBOX_ALARM, self._waits),)
         return (*self._watch.alarms, *waits)
 
