@@ -39,7 +39,7 @@ class Sweep(NamedTuple):
 
     @classmethod
     def of(cls, mine: Sequence[bytes], missing: Sequence[bytes], theirs: Sequence[bytes]) -> "Sweep":
-        """Read what the script answers; `theirs`: life, name, life, name, …"""
+        """Read what the script answers; `theirs`: a life, a name, and so on."""
         lives: dict[str, list[str]] = {life.decode(): [] for life in missing}
         for life, name in zip(theirs[::2], theirs[1::2], strict=True):
             lives[life.decode()].append(name.decode())
