@@ -20,6 +20,7 @@ BENCHMARKS: Final = {
     "strain": "twice the capacity for a minute; alone also `soak`, for long (needs QUICKCOMM_SPEECH_DATA)",
     "live": "word error rate through the live socket (needs QUICKCOMM_SPEECH_DATA)",
     "shift": "the demo shift: words, rooms, intents, emergencies, latency",
+    "keyup": "push-to-talk: from the key that was let go to the critical card, with and without flush",
     "store": "search, lists and the page over 100,000 utterances, also while people talk",
     "page": "+ the page in a Chromium: misplaced clicks, moving cards, false alarms, loading; with a demo shift",
     "llm": "the pipeline against a model with chosen latency and faults: what we add, what fails with it",

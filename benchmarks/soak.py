@@ -32,7 +32,7 @@ from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed, Word
 from quickcomm.kernel.bus import Delivery
 from quickcomm.kernel.bus.redis import RedisBus, parse_info
-from quickcomm.kernel.bus.redis_link import Link
+from quickcomm.kernel.bus.redis_link import Link, Script
 from quickcomm.kernel.bus.redis_names import Names
 from quickcomm.kernel.clock import FakeClock
 
@@ -47,16 +47,22 @@ GROUPS: Final = (
     (CONVERSATIONS, "dashboard"),
     (CONVERSATIONS, "summaries"),
 )
+_SIZES: Final = Script("""
+local sum = 0
+for _, key in ipairs(redis.call('KEYS', '*')) do sum = sum + (redis.call('MEMORY', 'USAGE', key, 'SAMPLES', 0) or 0) end
+return sum
+""")
 SAID: Final = "Housekeeping, could somebody bring two extra bath towels up to room four twelve please"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """The peaks of a part of the run. `dataset_mb`: what the server uses for data, without itself and its clients."""
+    """The peaks of a part of the run. `keys_mb`: of all keys together; `used_mb`: of the server as a whole."""
 
     hours: float
     talks: int
-    dataset_mb: float
+    keys_mb: float
+    used_mb: float
     keys: int
     messages: int
 
@@ -214,13 +220,14 @@ class Site:
         while any((await self.bus.backlog()).values()):  # noqa: ASYNC110 - only the server knows
             await asyncio.sleep(0.01)
         await self.bus.trim()
-        dataset = int(parse_info(await self.link.call("INFO", "memory"))["used_memory_dataset"])
+        used = int(parse_info(await self.link.call("INFO", "memory"))["used_memory"])
         names = Names()
         parts = [part for stream in (TRANSCRIPTS, INSIGHTS, CONVERSATIONS) for part in names.parts(stream)]
         return Row(
             hours=round(number * every_s / 3_600, 1),
             talks=number * len(self.channels),
-            dataset_mb=round(dataset / 1e6, 2),
+            keys_mb=round(await self.link.run(_SIZES, ()) / 1e6, 3),
+            used_mb=round(used / 1e6, 1),
             keys=await self.link.call("DBSIZE"),
             messages=sum([await self.link.call("XLEN", part) for part in parts]),
         )
@@ -249,7 +256,8 @@ def _peak(rows: Sequence[Row]) -> Row:
     return Row(
         hours=rows[-1].hours,
         talks=rows[-1].talks,
-        dataset_mb=max(row.dataset_mb for row in rows),
+        keys_mb=max(row.keys_mb for row in rows),
+        used_mb=max(row.used_mb for row in rows),
         keys=max(row.keys for row in rows),
         messages=max(row.messages for row in rows),
     )
@@ -257,7 +265,7 @@ def _peak(rows: Sequence[Row]) -> Row:
 
 def growth(rows: Sequence[Row]) -> float:
     """Return how much more the store uses at last than in the second part, as a share: logs fill in the first one."""
-    return max(row.dataset_mb for row in rows[2:]) / rows[1].dataset_mb - 1
+    return max(row.keys_mb for row in rows[2:]) / rows[1].keys_mb - 1
 
 
 def main() -> int:
@@ -273,9 +281,9 @@ def main() -> int:
             rows = asyncio.run(measure(server.url, options.channels, options.talks, options.every))
         finally:
             server.stop()
-    print(f"{'hours':>8}{'talks':>10}{'data MB':>10}{'keys':>8}{'messages':>10}")
+    print(f"{'hours':>8}{'talks':>10}{'keys MB':>10}{'used MB':>10}{'keys':>8}{'messages':>10}")
     for row in rows:
-        print(f"{row.hours:8.1f}{row.talks:10,}{row.dataset_mb:10.1f}{row.keys:8,}{row.messages:10,}")
+        print(f"{row.hours:8.1f}{row.talks:10,}{row.keys_mb:10.1f}{row.used_mb:10.1f}{row.keys:8,}{row.messages:10,}")
     print(json.dumps({"growth": round(growth(rows), 3), "rows": [asdict(row) for row in rows]}))
     return 0 if growth(rows) < 0.05 else 1
 

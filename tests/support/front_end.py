@@ -34,8 +34,6 @@ class Run:
 
     def _hear(self, track: Track, events: Sequence[TrackEvent]) -> None:
         self.spans += [event for event in events if isinstance(event, Span) and event.complete]
-        if track.ended and track.drained:
-            self.spans += [event for event in track.flush() if isinstance(event, Span)]
         best = track.best_checkpoint(None)
         if best is not None:
             self.checkpoints.append(msgspec.msgpack.decode(msgspec.msgpack.encode(best), type=Checkpoint))
@@ -50,8 +48,6 @@ class Run:
             self._work()
         if end:
             self.track.end()
-            if self.track.drained:
-                self._hear(self.track, ())
             self._work()
         return [(span.start, span.end) for span in self.spans]
 

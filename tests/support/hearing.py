@@ -16,7 +16,7 @@ from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.ports import Clip, FencedError, OpenRequest, Recorder, SessionStore, SttTraits, Transcript
 from quickcomm.audio.service.conversation import Conversation
 from quickcomm.audio.service.front_end import FrontEnd
-from quickcomm.audio.service.listener import Tools
+from quickcomm.audio.service.listener import Held, Tools
 from quickcomm.audio.service.manager import Manager, Session
 from quickcomm.audio.service.transcriber import Transcriber
 from quickcomm.contracts.captions import Caption
@@ -141,6 +141,7 @@ class Hall:
             transcriber=self.transcriber,
             captions=self.captions,
             recorder=recorder,
+            held=Held(settings.max_unacked_mb << 20),
         )
         self.manager = Manager(tools, self._spawn)
         self.tasks: asyncio.TaskGroup | None = None

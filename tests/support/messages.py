@@ -242,7 +242,7 @@ BINARY: Final[dict[str, tuple[Message, ...]]] = {
     "checkpoint": (
         Checkpoint(
             offset=5_120,
-            start_floor=512,
+            origin=512,
             gap=16,
             segmenter=SegmenterState(position=10, floor=1, run=2, start=3, voiced_end=9, voiced=4),
             front_end=FrontEndState(noise_floor=0.01, hang=2, vad=b"\1" * 8, context=b"\2\3", history=b"\4\5"),

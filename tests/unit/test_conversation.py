@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 from tests.support.hearing import TOKEN, Hall, ScriptedEngine, hall, request, said, silence, speech
+from tests.support.talking import understood
 
+from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.formats import AudioFormat, Int16
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.model.state import State
+from quickcomm.audio.model.track import Span
 from quickcomm.audio.ports import (
     Clip,
     EngineError,
@@ -23,9 +26,12 @@ from quickcomm.audio.ports import (
     StoredEvent,
     Transcript,
 )
-from quickcomm.audio.service.manager import Session
+from quickcomm.audio.service.manager import Session, ShuttingDownError
+from quickcomm.audio.service.voice import Voice
+from quickcomm.contracts.conversations import ConversationChanged
 from quickcomm.contracts.transcripts import UtteranceTranscribed
-from quickcomm.kernel.errors import BusyError
+from quickcomm.kernel.clock import FakeClock
+from quickcomm.kernel.errors import BusyError, InvalidInputError
 from quickcomm.kernel.storage import StorageError
 
 PHRASE = np.concatenate([silence(0.5), speech(0.8), silence(0.7)])
@@ -216,13 +222,12 @@ async def test_speech_in_hand_is_published_with_its_checkpoint(path: Path, monke
             raise StorageError(f"dead before it: {len(progress)}")
 
         monkeypatch.setattr(here.store, "save", never)
-        session.conversation.flush()
+        session.conversation.flush_here()
         await here.heard(session)
         [(_, start, end)] = await utterances(here)
     async with hall(path) as here:
         again = await here.open()
-        assert again.conversation.next_offset >= end
-        assert again.conversation.next_offset == 16_000 // 512 * 512
+        assert again.conversation.next_offset == 16_000 - 16_000 % 512
         rest = np.concatenate([speech(1.0), silence(1.0)])
         await feed(again, rest)
         await finish(again)
@@ -231,6 +236,199 @@ async def test_speech_in_hand_is_published_with_its_checkpoint(path: Path, monke
     assert first == (0, start, end)
     assert second[1] >= end
     assert change.ledgers[0].speech == end - start + second[2] - second[1]
+
+
+async def test_a_transmission_ends_where_the_key_was_let_go(path: Path) -> None:
+    """Two in one burst stay two, each with what it was: cut hard at both ends, no silence between them."""
+    async with hall(path) as here:
+        session = await here.open()
+        first, second = speech(0.83), speech(0.64)
+        for part in (first, second):
+            await feed(session, part)
+            session.conversation.flush(session.conversation.next_offset)
+        both = spans(await finish(session))
+        [change] = await here.store.ledgers("c-1")
+    assert both == [(0, 0, len(first)), (0, len(first), len(first) + len(second))]
+    assert change.ledgers[0].balanced
+
+
+async def test_a_flush_before_its_sound_counts_as_well(path: Path) -> None:
+    async with hall(path) as here:
+        session = await here.open()
+        first, second = speech(0.83), speech(0.64)
+        session.conversation.flush(len(first))
+        await feed(session, np.concatenate([first, second]))
+        assert spans(await finish(session)) == [(0, 0, len(first)), (0, len(first), len(first) + len(second))]
+
+
+async def test_who_stops_sending_has_said_it(path: Path) -> None:
+    """A push-to-talk gateway sends nothing between transmissions: each comes out alone."""
+    clock = FakeClock()
+    async with hall(path, clock=clock) as here:
+        session = await here.open()
+        talk = session.conversation
+        for _ in range(3):
+            before = len(await utterances(here))
+            await feed(session, speech(0.83))
+            await here.heard(session)
+            clock.advance(0.83 + 0.9)
+            talk.flush_if_stopped()
+            await here.heard(session)
+            assert len(await utterances(here)) == before
+            clock.advance(0.3)
+            talk.flush_if_stopped()
+            await here.heard(session)
+        size = len(speech(0.83))
+        assert await utterances(here) == [(0, size * number, size * (number + 1)) for number in range(3)]
+        await here.manager.checkpoint()
+        assert 3 * size - 512 < talk.acked <= 3 * size
+
+
+async def test_who_sends_slowly_has_not_stopped(path: Path) -> None:
+    """Over a link that takes less sound than is spoken there are pauses all the time."""
+    clock = FakeClock()
+    async with hall(path, clock=clock) as here:
+        session = await here.open()
+        for start in range(0, 16_000, 1_600):
+            await session.conversation.feed(speech(1.0)[start : start + 1_600].tobytes())
+            await here.heard(session)
+            session.conversation.flush_if_stopped()
+            clock.advance(0.9)
+        clock.advance(0.5)
+        session.conversation.flush_if_stopped()
+        await here.heard(session)
+        assert await utterances(here) == []
+        assert [(speaker, start) for speaker, start, _ in spans(await finish(session))] == [(0, 0)]
+
+
+async def test_the_end_that_could_not_be_stored_is_stored_later_and_counts_once(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with hall(path) as here:
+        session = await here.open()
+        change_state, failed = here.store.change_state, asyncio.Event()
+
+        async def once(progress: Progress, change: ConversationChanged) -> None:
+            if not failed.is_set():
+                failed.set()
+                raise StorageError("full")
+            await change_state(progress, change)
+
+        monkeypatch.setattr(here.store, "change_state", once)
+        await feed(session, PHRASE)
+        session.conversation.end()
+        await asyncio.wait_for(failed.wait(), 30)
+        await here.manager.checkpoint()
+        [change] = await here.store.ledgers("c-1")
+        assert change.ledgers[0].balanced
+        assert change.ledgers[0].received == len(PHRASE)
+    async with hall(path) as here:
+        again = await here.open()
+        assert len(PHRASE) - 512 < again.conversation.next_offset <= len(PHRASE)
+        await finish(again)
+        [change] = await here.store.ledgers("c-1")
+        [(_, start, end)] = await utterances(here)
+    assert change.ledgers[0].balanced
+    assert change.ledgers[0].speech == end - start
+
+
+async def test_a_ledger_tells_what_was_lost(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence is counted where it is heard, so an utterance that was dropped is missing in the sum."""
+    async with hall(path) as here:
+        session = await here.open()
+        listener = session.conversation._listener
+        finished = listener._finished
+        taken: list[Span] = []
+
+        def lossy(voice: Voice, span: Span) -> None:
+            taken.append(span)
+            if len(taken) != 2:
+                finished(voice, span)
+
+        monkeypatch.setattr(listener, "_finished", lossy)
+        await feed(session, np.tile(PHRASE, 3))
+        await finish(session)
+        [change] = await here.store.ledgers("c-1")
+    [ledger] = change.ledgers
+    assert not ledger.balanced
+    assert ledger.received - ledger.speech - ledger.silence - ledger.gap == taken[1].end - taken[1].start
+
+
+async def test_utterances_without_words_are_silence(path: Path) -> None:
+    texts = ["towels", "", "room 412"]
+    async with hall(path, ScriptedEngine(lambda clips: [Transcript(text=texts.pop(0)) for _ in clips])) as here:
+        session = await here.open()
+        await feed(session, np.tile(PHRASE, 3))
+        both = spans(await finish(session))
+        [change] = await here.store.ledgers("c-1")
+    assert len(both) == 2
+    assert change.ledgers[0].balanced
+    assert change.ledgers[0].speech == sum(end - start for _, start, end in both)
+
+
+async def test_insights_whose_mail_is_lost_end_the_talk_in_time(path: Path) -> None:
+    """Also where a later event was told of."""
+    async with hall(path, settings=AudioSettings(answer_wait_s=30.0)) as here:
+        session = await here.open()
+        await feed(session, np.tile(PHRASE, 2))
+        await here.heard(session)
+        first, second = [understood(message) for message in here.captions.shown]
+        await here.store.add_insights(first, wire.insights(first))  # nobody tells
+        await here.manager.answered(second)
+        events = await asyncio.wait_for(finish(session), 10)
+    assert events[-1] == {"type": "close", "code": 1000}
+
+
+async def test_who_comes_while_the_server_stops_is_sent_away(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with hall(path) as here:
+        opened, go = asyncio.Event(), asyncio.Event()
+        take = here.store.open
+
+        async def slow(wanted: OpenRequest, token: str) -> Stored:
+            stored = await take(wanted, token)
+            opened.set()
+            await go.wait()
+            return stored
+
+        monkeypatch.setattr(here.store, "open", slow)
+        coming = asyncio.ensure_future(here.open())
+        await opened.wait()
+        await here.manager.drain()
+        go.set()
+        with pytest.raises(ShuttingDownError):
+            await coming
+        assert here.manager.conversations == []
+        [change] = await here.store.ledgers("c-1")
+        assert change.state == "interrupted"
+
+
+async def test_another_format_disturbs_nobody(path: Path) -> None:
+    """It is refused before the conversation has another owner."""
+    async with hall(path) as here:
+        session = await here.open()
+        other = request(audio_format=AudioFormat(sample_rate=8_000))
+        with pytest.raises(InvalidInputError):
+            await here.store.open(other, TOKEN)
+        assert await here.store.fenced([session.conversation.account.now()]) == []
+
+
+async def test_who_comes_at_the_same_time_is_counted(path: Path) -> None:
+    async with hall(path, settings=AudioSettings(max_sessions=2)) as here:
+        with here.manager.expecting(("main", "a")), here.manager.expecting(("main", "b")):
+            with pytest.raises(BusyError), here.manager.expecting(("main", "c")):
+                pass
+            with here.manager.expecting(("main", "a")):
+                pass
+        with here.manager.expecting(("main", "c")):
+            pass
+
+
+async def test_nothing_is_taken_from_who_is_being_turned_away(path: Path) -> None:
+    async with hall(path) as here:
+        session = await here.open()
+        assert session.conversation.serves(session.outlet)
+        session.outlet.close(1008)
+        assert not session.conversation.serves(session.outlet)
 
 
 async def test_who_is_kept_waiting_is_not_cut_off(path: Path) -> None:
@@ -245,7 +443,7 @@ async def test_who_is_kept_waiting_is_not_cut_off(path: Path) -> None:
         talk = session.conversation
         await feed(session, np.concatenate([PHRASE, PHRASE[:16_000]]))
         async with asyncio.timeout(30):
-            while talk._listener.has_work:  # noqa: ASYNC110 - no event tells of a partial frame
+            while not talk._listener.all_heard:  # noqa: ASYNC110 - no event tells of a partial frame
                 await asyncio.sleep(0)
         much_later = here.clock.monotonic() + here.manager.settings.interrupted_grace_s + 1
         here.manager._sweep(talk, much_later)
@@ -540,9 +738,10 @@ async def test_who_is_in_may_come_back_though_it_is_full(path: Path) -> None:
     async with hall(path, settings=AudioSettings(max_sessions=1)) as here:
         session = await here.open()
         await here.manager.dropped(session)
-        with pytest.raises(BusyError):
-            here.manager.check_room(("main", "c-2"))
-        here.manager.check_room(("main", "c-1"))
+        with pytest.raises(BusyError), here.manager.expecting(("main", "c-2")):
+            pass
+        with here.manager.expecting(("main", "c-1")):
+            pass
         assert (await here.open()).conversation is session.conversation
 
 
@@ -600,3 +799,56 @@ async def test_killed_between_the_last_utterance_and_the_end(
 
 async def no_room(*_: object) -> None:
     raise StorageError("The disk is full.")
+
+
+async def test_a_process_that_holds_much_slows_down_who_is_far_ahead(path: Path) -> None:
+    """But nobody so far that his own utterance could not end."""
+    async with hall(path, settings=AudioSettings(answer_wait_s=0.0, max_unacked_mb=1)) as here:
+        here.engine.go.clear()
+        session = await here.open()
+        going = asyncio.ensure_future(feed(session, np.tile(PHRASE, 20)))
+        async with asyncio.timeout(30):
+            while session.conversation.next_offset < 32 * 16_000:  # noqa: ASYNC110 - it is taken little by little
+                await asyncio.sleep(0)
+        assert here.manager._tools.held.full
+        assert not going.done()
+        assert session.conversation.next_offset < 34 * 16_000
+        here.engine.go.set()
+        await going
+        assert len(spans(await finish(session))) == 20
+    assert here.manager._tools.held.total == 0
+
+
+async def test_while_the_store_is_away_nobody_runs_out_of_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody could come back in that time."""
+    clock = FakeClock()
+    async with hall(path, clock=clock) as here:
+        session = await here.open()
+        await here.manager.dropped(session)
+        expire = here.store.expire
+
+        async def away(before_ns: int, now_ns: int, keep: frozenset[tuple[str, str]]) -> int:
+            raise StorageError(f"away: {before_ns} {now_ns} {keep}")
+
+        monkeypatch.setattr(here.store, "expire", away)
+        clock.advance(here.manager.settings.idle_limit_s + 60)
+        await here.manager.sweep()
+        monkeypatch.setattr(here.store, "expire", expire)
+        clock.advance(here.manager.settings.idle_limit_s - 1)
+        await here.manager.sweep()
+        assert not session.conversation._expiring
+        clock.advance(2)
+        await here.manager.sweep()
+        assert session.conversation._expiring
+
+
+async def test_who_sends_faster_than_people_speak_may_pause(path: Path) -> None:
+    clock = FakeClock()
+    async with hall(path, clock=clock) as here:
+        session = await here.open()
+        await feed(session, speech(6.0))
+        await here.heard(session)
+        clock.advance(6.5)
+        session.conversation.flush_if_stopped()
+        await feed(session, speech(1.0))
+        assert [start for _, start, _ in spans(await finish(session))] == [0]

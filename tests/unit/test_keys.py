@@ -82,6 +82,16 @@ async def test_one_key_cannot_ask_without_end(keys: SqlKeys, clock: FakeClock) -
         await auth.authenticate(request)
 
 
+async def test_one_key_cannot_open_pages_without_end(keys: SqlKeys, clock: FakeClock) -> None:
+    """Each is a session that the store keeps for hours."""
+    auth = Authenticator(keys, clock, KeySettings(requests_burst=3, requests_per_second=1))
+    key = (await keys.create("read")).key
+    for _ in range(3):
+        await auth.login(make_mocked_request("POST", "/"), key)
+    with pytest.raises(TooManyRequestsError):
+        await auth.login(make_mocked_request("POST", "/"), key)
+
+
 def test_buckets_are_bounded(clock: FakeClock) -> None:
     buckets = TokenBuckets(clock, rate=1, burst=1, max_names=10)
     for name in range(1000):

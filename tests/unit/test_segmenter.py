@@ -190,19 +190,13 @@ def test_who_has_spoken_long_is_ended_by_a_shorter_pause() -> None:
     assert closed(long) == [Closed(0, 22)]
 
 
-def test_flush_lets_nothing_reach_across_it() -> None:
+def test_after_a_flush_it_begins_anew() -> None:
     segmenter = Segmenter(SMALL)
     play(segmenter, [(VOICE, 9.0)] * 5)
     assert segmenter.flush() == Closed(0, 5)
     assert segmenter.flush() is None
-    assert play(segmenter, [(VOICE, 9.0)] * 2) == [Opened(5)]
-
-
-def test_after_a_jump_nothing_starts_inside_the_gap() -> None:
-    segmenter = Segmenter(SMALL)
-    segmenter.flush()
-    segmenter.jump(100)
-    assert play(segmenter, [(VOICE, 9.0)] * 2) == [Opened(100)]
+    segmenter.restart()
+    assert play(segmenter, [(VOICE, 9.0)] * 2) == [Opened(0)]
 
 
 @pytest.mark.parametrize("silence", [1, 50])

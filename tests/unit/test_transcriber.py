@@ -12,7 +12,7 @@ from tests.support.hearing import ScriptedEngine, Talk, lengths
 from quickcomm.audio.model.formats import Int16
 from quickcomm.audio.ports import Clip, EngineError, Transcript
 from quickcomm.audio.service import turns
-from quickcomm.audio.service.transcriber import EngineFailedError, Transcriber
+from quickcomm.audio.service.transcriber import EngineFailedError, EngineHungError, Transcriber
 from quickcomm.kernel.clock import FakeClock
 
 
@@ -190,6 +190,65 @@ async def test_an_engine_that_hangs_does_not_take_the_workers_with_it() -> None:
         clock.limits = 1.0
         assert (await transcriber.submit(clip(2), Talk())).text == "32000"
         stuck.set()
+
+
+async def test_an_engine_of_which_nothing_comes_back_needs_a_new_process() -> None:
+    stuck = threading.Event()
+
+    def answer(clips: Sequence[Clip]) -> list[Transcript]:
+        stuck.wait(30)
+        return lengths(clips)
+
+    transcriber = Transcriber(ScriptedEngine(answer), FakeClock(limits=0.001))
+    waiting = [transcriber.submit(clip(1), Talk()) for _ in range(5)]
+    with pytest.raises(ExceptionGroup) as raised:
+        await transcriber.run()
+    assert raised.group_contains(EngineHungError)
+    assert not all(future.done() for future in waiting)
+    stuck.set()
+
+
+async def test_what_takes_longer_than_its_deadline_counts_when_it_comes() -> None:
+    go = threading.Event()
+
+    def answer(clips: Sequence[Clip]) -> list[Transcript]:
+        go.wait(30)
+        return lengths(clips)
+
+    clock = FakeClock(limits=0.001)
+    async with running(ScriptedEngine(answer), clock) as transcriber:
+        text = transcriber.submit(clip(2), Talk())
+        await until(lambda: transcriber.failures == 1)
+        clock.limits = 1.0
+        go.set()
+        assert (await text).text == "32000"
+
+
+async def test_more_speech_has_a_later_deadline() -> None:
+    limits: list[float | None] = []
+
+    class Noting(FakeClock):
+        def timeout(self, seconds: float | None) -> asyncio.Timeout:
+            limits.append(seconds)
+            return super().timeout(seconds)
+
+    async with running(ScriptedEngine(), Noting()) as transcriber:
+        await transcriber.submit(clip(1), Talk())
+        await transcriber.submit(clip(16), Talk())
+    assert limits == [60.0, 480.0]
+
+
+async def test_a_guess_that_fails_is_not_tried_again() -> None:
+    def broken(_: Sequence[Clip]) -> list[Transcript]:
+        raise EngineError("no")
+
+    engine = ScriptedEngine(broken)
+    async with running(engine) as transcriber:
+        guess = transcriber.guess(clip(1), Talk(), word_times=False)
+        assert guess is not None
+        with pytest.raises(EngineFailedError):
+            await guess
+    assert len(engine.calls) == 1
 
 
 async def test_the_wait_of_the_oldest_is_told() -> None:

@@ -23,7 +23,7 @@ from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.ports import Captions, EngineOptions, FencedError, SessionStore, SpeechToText, Transcript
 from quickcomm.audio.service.conversation import Conversation
 from quickcomm.audio.service.front_end import FrontEnd
-from quickcomm.audio.service.listener import Tools
+from quickcomm.audio.service.listener import Held, Tools
 from quickcomm.audio.service.manager import Manager
 from quickcomm.audio.service.offline import transcribe_offline
 from quickcomm.audio.service.transcriber import Transcriber
@@ -102,6 +102,7 @@ class Audio:
             transcriber=self._transcriber,
             captions=captions,
             recorder=self._recorder,
+            held=Held(settings.max_unacked_mb << 20),
         )
         self._manager = Manager(tools, self._start)
         self._socket = AudioSocket(self._manager, authenticate)
@@ -148,6 +149,7 @@ class Audio:
             tasks.create_task(self._transcriber.run(), name="audio:stt")
             tasks.create_task(self._manager.checkpoint_forever(), name="audio:checkpoints")
             tasks.create_task(self._manager.sweep_forever(), name="audio:sweep")
+            tasks.create_task(self._manager.flush_forever(), name="audio:flush")
             tasks.create_task(self._socket.check_forever(), name="audio:keys")
             tasks.create_task(self._bus.subscribe(INSIGHTS, GROUP, self._answer), name="audio:insights")
             tasks.create_task(self._store.listen(self._manager.told), name="audio:mail")

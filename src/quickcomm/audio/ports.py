@@ -184,7 +184,8 @@ class SessionStore(Protocol):
     async def open(self, request: OpenRequest, token: str) -> Stored:
         """Create the conversation, or take it over with its token; `token` is for a new one.
 
-        Raises `ForbiddenError` where it exists and the token is missing or wrong.
+        Raises `ForbiddenError` where it exists and the token is missing or wrong, `InvalidInputError` where the format
+        is another one; then nothing has happened to it.
         """
         ...
 

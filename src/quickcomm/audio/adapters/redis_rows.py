@@ -143,7 +143,7 @@ def offsets(checkpoints: Sequence[Checkpoint]) -> str:
 
 def at_rest(checkpoints: Sequence[Checkpoint]) -> tuple[Checkpoint, ...]:
     """What is left of them when nothing more can come: they are kept for months."""
-    return tuple(Checkpoint(offset=checkpoint.offset) for checkpoint in checkpoints)
+    return tuple(Checkpoint(offset=each.offset, gap=each.gap, silence=each.silence) for each in checkpoints)
 
 
 def new_fields(stored: Stored, request: OpenRequest, token: str, owner: str) -> list[str | bytes | int]:

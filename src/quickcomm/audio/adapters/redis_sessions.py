@@ -28,6 +28,7 @@ from quickcomm.audio.adapters.redis_rows import (
 from quickcomm.audio.adapters.tables import OPEN_STATES
 from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.checkpoint import Checkpoint, decode_checkpoints, encode_checkpoints
+from quickcomm.audio.model.formats import check_unchanged
 from quickcomm.audio.ports import FencedError, OpenRequest, Progress, Stored, StoredEvent, Tell
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, ConversationState, Ledger
 from quickcomm.contracts.insights import InsightsFound
@@ -124,6 +125,7 @@ class RedisSessions:
             row = Row.of(pairs(loaded[0]))
             if given is None or not hmac.compare_digest(row.token_hash, digest(given)):
                 raise ForbiddenError("This conversation exists; it can be resumed only with its resume_token.")
+            check_unchanged(row.format, request.format)
             taken = await self._take_over(row)
             if taken is not None:
                 return taken.stored(created=False, state=row.state, unanswered=unanswered(pairs(loaded[1])))

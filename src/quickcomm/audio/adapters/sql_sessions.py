@@ -16,7 +16,7 @@ from quickcomm.audio.adapters.sql_forgetting import forget
 from quickcomm.audio.adapters.tables import OPEN_STATES, conversations, events
 from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.checkpoint import Checkpoint, decode_checkpoints, encode_checkpoints
-from quickcomm.audio.model.formats import AudioFormat
+from quickcomm.audio.model.formats import AudioFormat, check_unchanged
 from quickcomm.audio.ports import FencedError, OpenRequest, Progress, Stored, StoredEvent, Tell
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, ConversationState, Ledger
 from quickcomm.contracts.insights import InsightsFound
@@ -81,6 +81,8 @@ class SqlSessions:
                 return self._create(connection, request, token)
             if request.token is None or not hmac.compare_digest(row.token_hash, _digest(request.token)):
                 raise ForbiddenError("This conversation exists; it can be resumed only with its resume_token.")
+            was = AudioFormat(encoding=row.encoding, sample_rate=row.sample_rate, speakers=row.speakers)
+            check_unchanged(was, request.format)
             self._take_over(connection, row)
             return _stored(connection, row)
 

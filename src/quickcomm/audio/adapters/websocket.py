@@ -3,7 +3,8 @@
 import asyncio
 import socket as socket_module
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, Literal
 
 import msgspec
@@ -22,9 +23,14 @@ KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "T
 """Half-open connections are found by TCP itself, within 30 s: a WebSocket ping would go unanswered while we, for
 back-pressure, do not read."""
 CLOSE_WITHIN_S: Final = 5.0
+SEND_WITHIN_S: Final = 60.0
+"""A client that takes nothing for so long is gone; what it did not hear it hears when it comes back."""
 MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
 """Far above the second of sound that is allowed, so that who sends too much is told why; beyond, it is just closed."""
 MAX_TEXT: Final = 4_096
+KNOWN: Final = (
+    'Known: {"type":"skip","samples":N}, {"type":"flush","offset":N} and {"type":"end"}; sound goes in binary messages.'
+)
 MAX_SKIP: Final = 10**12
 RETRY_AFTER_S: Final = "2"
 ASK_AGAIN_S: Final = 2.0
@@ -47,8 +53,9 @@ Authenticate = Callable[[web.Request], Awaitable[Caller]]
 
 
 class _Control(msgspec.Struct, frozen=True, kw_only=True):
-    type: Literal["skip", "end"]
+    type: Literal["skip", "flush", "end"]
     samples: int = 0
+    offset: int = -1
 
 
 class _ClientError(QuickCommError):
@@ -76,33 +83,40 @@ class AudioSocket:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         caller = await self._authenticate(request)
-        try:
-            self._check_room(caller, request.match_info["conversation_id"])
-        except BusyError as error:
-            return _busy(error)
         if request.headers.get("Upgrade", "").lower() != "websocket":
             problem = {"type": "about:blank", "title": "Upgrade Required", "status": 426, "code": "audio.not_websocket"}
             return web.json_response(
                 problem, status=426, headers={"Upgrade": "websocket"}, content_type="application/problem+json"
             )
+        try:
+            with self._counted(caller), self._manager.expecting((caller.site, request.match_info["conversation_id"])):
+                return await self._admit(request, caller)
+        except BusyError as error:
+            return _busy(error)
+
+    async def _admit(self, request: web.Request, caller: Caller) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_BYTES, timeout=CLOSE_WITHIN_S, compress=False)
         await socket.prepare(request)
         _notice_half_open(request)
-        self._connections[caller.key_id] += 1
         self._sockets.add(socket)
         try:
             await self._serve(socket, request, caller)
         finally:
             self._sockets.discard(socket)
+        return socket
+
+    @contextmanager
+    def _counted(self, caller: Caller) -> Iterator[None]:
+        """Count the connection from the moment it is let in: those that come at the same time count each other."""
+        if self._connections[caller.key_id] >= self._manager.settings.max_sessions_per_key:
+            raise BusyError("This key has as many conversations open as it may have.")
+        self._connections[caller.key_id] += 1
+        try:
+            yield
+        finally:
             self._connections[caller.key_id] -= 1
             if not self._connections[caller.key_id]:
                 del self._connections[caller.key_id]
-        return socket
-
-    def _check_room(self, caller: Caller, conversation_id: str) -> None:
-        self._manager.check_room((caller.site, conversation_id))
-        if self._connections[caller.key_id] >= self._manager.settings.max_sessions_per_key:
-            raise BusyError("This key has as many conversations open as it may have.")
 
     async def check_forever(self) -> None:
         """Close the streams of keys that were revoked."""
@@ -176,7 +190,8 @@ class AudioSocket:
         async for message in session.outlet.messages():
             if isinstance(message, int):
                 return message
-            await socket.send_str(message)
+            async with asyncio.timeout(SEND_WITHIN_S):
+                await socket.send_str(message)
         return None
 
     async def _listen(self, socket: web.WebSocketResponse, session: Session) -> None:
@@ -199,6 +214,8 @@ class AudioSocket:
             control = _parse_control(message.data)
             if control.type == "end":
                 conversation.end()
+            elif control.type == "flush":
+                conversation.flush(control.offset)
             else:
                 await conversation.skip(control.samples)
 
@@ -236,11 +253,14 @@ def _parse_control(text: str) -> _Control:
     try:
         control = _control.decode(text)
     except msgspec.ValidationError as error:
-        detail = f'{error}. Known: {{"type":"skip","samples":N}} and {{"type":"end"}}; sound goes in binary messages.'
+        detail = f"{error}. {KNOWN}"
         raise _ClientError(WSCloseCode.UNSUPPORTED_DATA, "audio.unknown_message", detail) from error
     except MALFORMED as error:
         detail = "A text message must be JSON; sound goes in binary messages."
         raise _ClientError(WSCloseCode.UNSUPPORTED_DATA, "audio.bad_json", detail) from error
+    if control.type == "flush" and not 0 <= control.offset <= MAX_SKIP:
+        detail = "flush takes the offset after which the speaker let go of the key."
+        raise _ClientError(WSCloseCode.POLICY_VIOLATION, "audio.bad_flush", detail)
     if control.type == "skip" and not 0 < control.samples <= MAX_SKIP:
         raise _ClientError(WSCloseCode.POLICY_VIOLATION, "audio.bad_skip", "skip takes a positive number of samples.")
     return control

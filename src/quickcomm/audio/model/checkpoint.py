@@ -19,13 +19,16 @@ class FrontEndState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """One speaker, restartable at sample `offset` (on the frame grid)."""
+    """One speaker, restartable at sample `offset`: whole frames behind `origin`."""
 
     offset: int = 0
-    start_floor: int = 0
-    """No utterance starts before this sample (end of a gap)."""
+    origin: int = 0
+    """Where the stream began anew: the end of the last gap, or where the speaker let go of the key. No utterance starts
+    before it, and the segmenter counts its frames from there."""
     gap: int = 0
     """Declared-gap samples before `offset`."""
+    silence: int = 0
+    """Samples before `offset` that belong to no utterance and no gap, as counted while they were heard."""
     segmenter: SegmenterState = msgspec.field(default_factory=SegmenterState)
     front_end: FrontEndState | None = None
 

@@ -48,6 +48,11 @@ def insights(found: InsightsFound) -> Json:
     return {"type": "insights", "utterance_id": found.utterance_id, "insights": found.insights}
 
 
+def is_insights(payload: str) -> bool:
+    """Whether a durable event from the log is one."""
+    return payload.startswith('{"type":"insights"')
+
+
 def receipt(utterance_id: str, latency_ms: object) -> Json:
     return {"type": "receipt", "utterance_id": utterance_id, "latency_ms": latency_ms}
 

@@ -83,6 +83,12 @@ def decode(data: bytes, audio_format: AudioFormat) -> list[Int16]:
     return [samples[speaker :: audio_format.speakers] for speaker in range(audio_format.speakers)]
 
 
+def check_unchanged(now: AudioFormat, asked: AudioFormat) -> None:
+    """Raises `InvalidInputError` where who comes back sends in another format than before."""
+    if now != asked:
+        raise InvalidInputError("encoding, sample_rate and channels cannot change within a conversation.")
+
+
 def _mulaw_table() -> Int16:
     """ITU-T G.711 µ-law, all 256 codes."""
     code = ~np.arange(256, dtype=np.int32) & 0xFF

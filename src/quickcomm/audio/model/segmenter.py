@@ -1,6 +1,6 @@
 """Cuts a stream of voice probabilities into utterances. Pure: the same frames give the same spans, always.
 
-Everything is counted in frames from the start of the conversation. The state is small and copyable: a stream that
+Everything is counted in frames from where the stream began. The state is small and copyable: a stream that
 is restarted from a copy goes on exactly as the undisturbed one (see `Track.snapshot`).
 """
 
@@ -131,16 +131,13 @@ class Segmenter:
         return self._step_open(frame, voiced=probability >= self.settings.voiced_off, energy=energy)
 
     def flush(self) -> Closed | Dropped | None:
-        """Close what is open, at the last voiced frame; no utterance reaches across this point."""
-        state = self.state
-        event = self._close(state.voiced_end) if state.start >= 0 else None
-        state.floor = state.position
-        state.run = 0
-        return event
+        """Close what is open, at the last voiced frame."""
+        self.state.run = 0
+        return self._close(self.state.voiced_end) if self.state.start >= 0 else None
 
-    def jump(self, position: int) -> None:
-        """Go on at another frame after a gap (flushed before)."""
-        self.state = SegmenterState(position=position, floor=position)
+    def restart(self) -> None:
+        """Begin anew with frame 0 (flushed before)."""
+        self.state = SegmenterState()
         self._forget_quiet_point()
 
     def _step_closed(self, frame: int, *, voiced: bool) -> Opened | None:

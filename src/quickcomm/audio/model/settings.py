@@ -19,6 +19,8 @@ class AudioSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     Must have room for the longest utterance and its transcription: acks come behind it.
     """
+    max_unacked_mb: Annotated[int, msgspec.Meta(ge=1)] = 2_048
+    """Sound of all conversations together that a process holds; beyond it each client may be ahead by 30 s only."""
     ack_interval_ms: int = 1_000
     interrupted_grace_s: float = 30.0
     """After this long without sound, speech in hand is finished and published."""

@@ -1,9 +1,10 @@
 """One speaker's stream: samples in, frames to the front end, utterance spans out, and how far it may be acked.
 
-Data waits in `_inbox` in the order it came: sound, declared gaps, the end. Frames are handed out with `take`, their
-voice probabilities come back with `step`.
+Data waits in `_inbox` in the order it came: sound, and breaks (a declared gap, a key that was let go, the end). Frames
+are handed out with `take`, their voice probabilities come back with `step`.
 """
 
+import bisect
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
@@ -23,8 +24,10 @@ from quickcomm.audio.model.segmenter import (
     SegmenterState,
     SegmentEvent,
 )
+from quickcomm.kernel.errors import InvalidInputError
 
 MAX_SNAPSHOTS: Final = 64
+MAX_PLANNED: Final = 1_024
 TRIM_FRAMES: Final = 16
 
 
@@ -51,11 +54,15 @@ class Click(msgspec.Struct, frozen=True):
 TrackEvent = Span | Opening | Click
 
 
-class _Gap(msgspec.Struct):
-    samples: int
+class _Break(msgspec.Struct):
+    """What is open ends here, and the stream begins anew `lost` samples further on."""
+
+    lost: int = 0
 
 
 class Track:
+    """The stream of one speaker, from the beginning or from a checkpoint."""
+
     def __init__(
         self, speaker: int, audio_format: AudioFormat, settings: SegmenterSettings, at: Checkpoint | None = None
     ) -> None:
@@ -68,23 +75,38 @@ class Track:
         """Samples accepted so far, gaps included."""
         self.gap = at.gap
         self.ended = False
-        self._gap_end = at.start_floor
         self._segmenter = Segmenter(settings, _copy(at.segmenter))
-        self._start_floor = at.start_floor
-        self._inbox: deque[bytearray | _Gap] = deque()
-        self._base = at.offset // audio_format.frame
+        self._origin = at.origin
+        self._next_origin = at.origin
+        """Behind the last break that was taken: from there on whole frames are counted."""
+        self._inbox: deque[bytearray | _Break] = deque()
+        self._base = at.segmenter.position
         self._sound = bytearray()
         self._snapshots: deque[Checkpoint] = deque()
         self._quiet: Checkpoint | None = None
         self._processed_gap = at.gap
+        self._silence = at.silence
+        self._counted = at.offset
+        """Every sample before it is in an utterance, in a gap, or counted as silence."""
         self._limit: int | None = None
+        self._planned: list[int] = []
+        """Offsets still to come at which the speaker lets go of the key, in order."""
 
     # -- in ---------------------------------------------------------------------------------------------------------
 
     def feed(self, samples: Int16) -> None:
+        """Take sound, int16[n]."""
+        while self._planned and self._planned[0] - self.received <= len(samples):
+            before = self._planned.pop(0) - self.received
+            self._take_in(samples[:before])
+            samples = samples[before:]
+            self.flush()
+        self._take_in(samples)
+
+    def _take_in(self, samples: Int16) -> None:
         if not len(samples):
             return
-        if not self._inbox or isinstance(self._inbox[-1], _Gap):
+        if not self._inbox or isinstance(self._inbox[-1], _Break):
             self._inbox.append(bytearray())
         tail = self._inbox[-1]
         assert isinstance(tail, bytearray)  # noqa: S101 - appended just above
@@ -94,27 +116,34 @@ class Track:
     def skip(self, samples: int) -> None:
         """Declare a gap."""
         if samples:
-            self._inbox.append(_Gap(samples))
             self.received += samples
             self.gap += samples
-            self._gap_end = self.received
+            self._planned = [offset for offset in self._planned if offset > self.received]
+            self._break(samples)
+
+    def flush(self, offset: int | None = None) -> None:
+        """The speaker let go of the key after `offset` samples, or now: what is open ends there, for good.
+
+        What was heard beyond `offset` already stays as it is. Less than a frame since the last break is no
+        transmission: it goes with what follows. Raises `InvalidInputError` where too many are announced.
+        """
+        if offset is not None and offset > self.received:
+            if len(self._planned) >= MAX_PLANNED:
+                raise InvalidInputError("Too many flushes are announced for sound that has not come.")
+            if offset not in self._planned:
+                bisect.insort(self._planned, offset)
+        elif offset in {None, self.received} and self.received - self._next_origin >= self._frame:
+            self._break(0)
 
     def end(self) -> None:
         """No more will come; what is left is padded to a whole frame."""
+        if self.received > self._next_origin:
+            self._break(0)
         self.ended = True
 
-    def forget_partial_frame(self) -> None:
-        """Drop what does not fill a frame: the client will send it again from `received`."""
-        if self.ended:
-            return  # the rest counts as it is
-        own = min(self.received % self._frame, self.received - self._gap_end)
-        if own and self._inbox:  # else it began within a frame: at the very end, which could not be stored as such
-            tail = self._inbox[-1]
-            assert isinstance(tail, bytearray)  # noqa: S101 - samples came after the last gap
-            del tail[-2 * own :]
-            if not tail:
-                self._inbox.pop()
-            self.received -= own
+    def _break(self, lost: int) -> None:
+        self._inbox.append(_Break(lost))
+        self._next_origin = self.received
 
     # -- frames -----------------------------------------------------------------------------------------------------
 
@@ -134,29 +163,30 @@ class Track:
         if not self._inbox:
             return False
         head = self._inbox[0]
-        return isinstance(head, _Gap) or len(head) >= 2 * self._frame or len(self._inbox) > 1 or self.ended
+        return isinstance(head, _Break) or len(head) >= 2 * self._frame or len(self._inbox) > 1
 
     @property
     def drained(self) -> bool:
         return not self._inbox
 
-    def pass_gaps(self) -> list[TrackEvent]:
-        """Jump over the gaps that are next, closing what is open; the front end starts afresh behind them."""
+    def pass_breaks(self) -> list[TrackEvent]:
+        """Pass the breaks that are next, closing what is open; the front end starts afresh behind them."""
         events: list[TrackEvent] = []
-        while self._inbox and isinstance(head := self._inbox[0], _Gap):
+        while self._inbox and isinstance(head := self._inbox[0], _Break):
             self._inbox.popleft()
-            events += self.flush()
-            self._jump(head.samples)
+            event = self._segmenter.flush()
+            events += [] if event is None else [self._span(event)]
+            self._begin_anew(head.lost)
         return events
 
     def take(self, limit: int) -> Int16:
         """Up to `limit` whole frames: int16[k, frame] at the client's rate; k is 0 where nothing is ready."""
         frame = self._frame
-        if not self._inbox or isinstance(head := self._inbox[0], _Gap):
+        if not self._inbox or isinstance(head := self._inbox[0], _Break):
             return np.empty((0, frame), np.int16)
         count = min(limit, len(head) // (2 * frame))
-        if count == 0 and (self.ended or len(self._inbox) > 1):
-            self._limit = self._segmenter.state.position * frame + len(head) // 2
+        if count == 0 and len(self._inbox) > 1:
+            self._limit = self.position + len(head) // 2
             head += bytes(2 * frame - len(head))
             count = 1
         data = bytes(head[: count * 2 * frame])
@@ -187,11 +217,6 @@ class Track:
             self._trim()
         return events
 
-    def flush(self) -> list[TrackEvent]:
-        """Close what is open (the client ended, a gap, or nobody came back)."""
-        event = self._segmenter.flush()
-        return [] if event is None else [self._span(event)]
-
     # -- out --------------------------------------------------------------------------------------------------------
 
     @property
@@ -199,19 +224,19 @@ class Track:
         """Samples that went through the front end."""
         if self._limit is not None:
             return self._limit
-        return self._segmenter.state.position * self._frame
+        return self._at(self._segmenter.state.position)
 
     @property
     def open_start(self) -> int | None:
         start = self._segmenter.state.start
-        return None if start < 0 else self._clip(start)[0]
+        return None if start < 0 else self._at(start)
 
     def open_sound(self) -> tuple[int, Int16] | None:
         """Start (in samples) and sound of the utterance that is still open."""
         state = self._segmenter.state
         if state.start < 0:
             return None
-        return self._clip(state.start)[0], self._slice(state.start, state.position)
+        return self._at(state.start), self._slice(state.start, state.position)
 
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
@@ -226,7 +251,7 @@ class Track:
 
         `unresolved_from` is the first sample of the earliest utterance that is not published yet.
         """
-        limit = self._segmenter.safe_until * self._frame
+        limit = self._at(self._segmenter.safe_until)
         if unresolved_from is not None:
             limit = min(limit, unresolved_from)
         best = None
@@ -246,60 +271,69 @@ class Track:
             if cut and self._quiet is not None:
                 self._keep(self._quiet)
             samples = self._slice(event.start, event.end + (0 if cut else self._segmenter.settings.tail))
-            start, end = self._clip(event.start)[0], self._clip(event.end)[1]
+            start, end = self._at(event.start), self._at(event.end)
+            if isinstance(event, Closed):
+                self._count(start, end)
             return Span(start=start, end=end, samples=samples, complete=isinstance(event, Closed))
         if isinstance(event, Opened):
-            start = self._clip(event.start)[0]
+            start = self._at(event.start)
             while self._snapshots and self._snapshots[-1].offset > start:
                 self._snapshots.pop()  # inside the utterance, by its pre-roll
             return Opening(start=start)
         return Click()
 
-    def _jump(self, samples: int) -> None:
-        start, frame = self.position, self._frame
-        before = self._segmenter.state.position
-        resumed = start + samples
-        grid = resumed // frame
-        spare = resumed - grid * frame
-        self._limit = None
-        self._processed_gap += samples
-        self._segmenter.jump(grid)
-        self._start_floor = resumed
+    def _begin_anew(self, lost: int) -> None:
+        self._count(self.position, self.position + lost)
+        self._origin, self._limit = self.position + lost, None
+        self._processed_gap += lost
+        self._segmenter.restart()
         self.front_end = None
-        self._base = grid
+        self._base = 0
         self._sound.clear()
-        if grid >= before:
-            self._keep(msgspec.structs.replace(self._checkpoint(grid), gap=self._processed_gap - spare))
-        if spare:
-            if not self._inbox or isinstance(self._inbox[0], _Gap):
-                self._inbox.appendleft(bytearray())
-            head = self._inbox[0]
-            assert isinstance(head, bytearray)  # noqa: S101 - see above
-            head[:0] = bytes(2 * spare)
+        self._keep(self._checkpoint(0))
+
+    def _count(self, until: int, further: int) -> None:
+        """What was not counted before `until` is silence; from there to `further` it is speech, or a gap."""
+        self._silence += until - self._counted
+        self._counted = further
 
     def _checkpoint(self, position: int, start: int = -1) -> Checkpoint:
         state = _copy(self._segmenter.state)
         if start >= 0:
             state.start, state.voiced = start, 0
+        offset = self._at(position)
         return Checkpoint(
-            offset=position * self._frame,
-            start_floor=self._start_floor,
+            offset=offset,
+            origin=self._origin,
             gap=self._processed_gap,
+            # Where an utterance is cut, all before it is in it.
+            silence=self._silence + (offset - self._counted if start < 0 else self._silent_before_open()),
             segmenter=state,
             front_end=self.front_end,
         )
 
+    def _silent_before_open(self) -> int:
+        return self._at(self._segmenter.state.start) - self._counted
+
     def _keep(self, checkpoint: Checkpoint) -> None:
-        if self._snapshots and self._snapshots[-1].offset >= checkpoint.offset:
-            return
+        """The newest for an offset is what counts: the stream may have begun anew there."""
+        while self._snapshots and self._snapshots[-1].offset >= checkpoint.offset:
+            self._snapshots.pop()
         if len(self._snapshots) >= MAX_SNAPSHOTS:
-            del self._snapshots[MAX_SNAPSHOTS // 2]
+            self._drop_one()
         self._snapshots.append(checkpoint)
 
-    def _clip(self, frame: int) -> tuple[int, int]:
-        """A frame boundary as a start and as an end, in samples: never inside a gap, never past the end."""
-        offset = frame * self._frame
-        return max(offset, self._start_floor), offset if self._limit is None else min(offset, self._limit)
+    def _drop_one(self) -> None:
+        """Not one where the stream began anew, or a restart would join what was said before and behind it."""
+        for index in range(MAX_SNAPSHOTS // 2, len(self._snapshots)):
+            if self._snapshots[index].offset > self._snapshots[index].origin:
+                del self._snapshots[index]
+                return
+
+    def _at(self, position: int) -> int:
+        """The sample with which a frame begins; never past what came."""
+        offset = self._origin + position * self._frame
+        return offset if self._limit is None else min(offset, self._limit)
 
     def _slice(self, start: int, end: int) -> Int16:
         first = max(0, start - self._base) * ENGINE_FRAME * 2

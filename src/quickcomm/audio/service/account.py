@@ -52,6 +52,12 @@ class Account:
             self.dirty |= self._move(voice, pending)
         return self.now() if self.dirty else None
 
+    def at_end(self) -> Progress:
+        """Everything was said and is settled."""
+        for voice in self._voices:
+            self.dirty |= self._move(voice, ())
+        return self.now()
+
     def saved(self, progress: Progress) -> None:
         """That progress is durable. What moved meanwhile is not."""
         if progress.checkpoints == self.now().checkpoints:

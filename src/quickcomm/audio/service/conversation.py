@@ -15,6 +15,7 @@ from quickcomm.audio.service.account import Account
 from quickcomm.audio.service.due import ReceiptsDue
 from quickcomm.audio.service.listener import Listener, Tools
 from quickcomm.audio.service.outlet import Outlet, Recent
+from quickcomm.audio.service.pace import Pace
 from quickcomm.audio.service.traced import trace_published
 from quickcomm.audio.service.utterance import Arrivals, Finished, transcribed
 from quickcomm.audio.service.voice import Voice
@@ -26,6 +27,9 @@ from quickcomm.kernel.errors import InvalidInputError, QuickCommError
 from quickcomm.kernel.telemetry import tracing
 
 RETRY_S: Final = 1.0
+SAMPLE_BYTES: Final = 2
+LEAST_S: Final = 30
+"""What each client may be ahead however much the process holds: enough for the longest utterance to come to its end."""
 log = structlog.get_logger(__name__)
 
 
@@ -37,6 +41,8 @@ class Conversation:
         self.format = stored.format
         self.token_digest = token_digest
         self._window = stored.format.sample_rate * tools.settings.max_unacked_ms // 1000
+        self._least = stored.format.sample_rate * LEAST_S
+        self._held = 0
         self.state = State.CONNECTING
         self._tools = tools
         self._recent = Recent()
@@ -44,7 +50,8 @@ class Conversation:
         self._published: str | None = None
         """The utterance before the next one, where this process has published it."""
         self._outlet: Outlet | None = None
-        self._unanswered = set(stored.unanswered)
+        self._unanswered = dict.fromkeys(stored.unanswered, 0)
+        """Utterances whose insights are not in the log yet: a place in the log behind which they will be."""
         self._due = ReceiptsDue(tools.clock)
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
@@ -55,6 +62,7 @@ class Conversation:
         self._expiring = False
         self._flushed = False
         self._released = False
+        self._pace = Pace(tools.clock)
         self.last_sound = tools.clock.monotonic()
         self.interrupted_since: float | None = None
         settings = tools.settings.segmenter
@@ -62,6 +70,7 @@ class Conversation:
             Voice(Track(speaker, stored.format, settings, checkpoint), checkpoint, ledger)
             for speaker, (checkpoint, ledger) in enumerate(zip(stored.checkpoints, stored.ledgers, strict=True))
         ]
+        self._next_offset = self._received()
         self.account = Account(stored, self._voices)
         self._listener = Listener(self, self._voices, tools, self._news, self._note)
         if stored.state in {"ended", "expired"}:
@@ -95,14 +104,13 @@ class Conversation:
 
     @property
     def next_offset(self) -> int:
-        if len(self._voices) == 1:
-            return self._voices[0].track.received
-        return min(voice.track.received for voice in self._voices)
+        """Where the client is, or has to go on: what comes from there."""
+        return self._next_offset
 
     @property
     def acked(self) -> int:
         """Everything before it is durable."""
-        return self.account.acked
+        return self.account.acked if self.finished else self._on_grid(self.account.acked)
 
     @property
     def voiced_s(self) -> float:
@@ -112,7 +120,7 @@ class Conversation:
     @property
     def behind(self) -> bool:
         """Whether something that came is not heard yet, or has no text: then it is we who keep the client waiting."""
-        return bool(self._listener.pending) or self._listener.has_work
+        return bool(self._listener.pending) or not self._listener.all_heard
 
     @property
     def released(self) -> bool:
@@ -120,8 +128,11 @@ class Conversation:
         return self._released
 
     def serves(self, outlet: Outlet) -> bool:
-        """Whether this is the connection that counts: what another one still sends would be heard twice."""
-        return self._outlet is outlet
+        """Whether this is the connection that counts: what another one still sends would be heard twice.
+
+        Nor does one that is being closed: what it still sends it will not see acknowledged.
+        """
+        return self._outlet is outlet and not outlet.closing
 
     def connect(self, last_seq: int, *, resumed: bool) -> Outlet:
         """Take a new connection; one that was there before is told so and closed."""
@@ -137,8 +148,7 @@ class Conversation:
             return self._outlet
         self.interrupted_since = None
         self.last_sound = self._tools.clock.monotonic()
-        for voice in self._voices:
-            voice.track.forget_partial_frame()
+        self._next_offset = self._received()
         return self._outlet
 
     def disconnect(self, outlet: Outlet) -> bool:
@@ -152,6 +162,11 @@ class Conversation:
         self.interrupted_since = self._tools.clock.monotonic()
         self._room.set()
         return True
+
+    def wait_anew(self) -> None:
+        """Nobody can come back now, as the store is away: that time does not count as the client's."""
+        if self.interrupted_since is not None:
+            self.interrupted_since = self._tools.clock.monotonic()
 
     async def events_after(self, seq: int) -> list[StoredEvent]:
         if seq >= self._last_seq:
@@ -171,18 +186,19 @@ class Conversation:
         if len(samples[0]) > self.format.sample_rate:
             raise InvalidInputError("A message holds at most one second of sound.")
         self._to(Event.AUDIO)
-        for voice, part, known in zip(self._voices, samples, self._known(), strict=True):
-            voice.track.feed(part[known:] if known else part)
-        await self._came_in()
+        for voice, part in zip(self._voices, samples, strict=True):
+            known = voice.track.received - self._next_offset
+            voice.track.feed(part[known:] if known > 0 else part)
+        await self._came_in(len(samples[0]))
 
     async def skip(self, samples: int) -> None:
         """Take a declared gap."""
         if self.state not in LISTENING:
             return
         self._to(Event.AUDIO)
-        for voice, known in zip(self._voices, self._known(), strict=True):
-            voice.track.skip(max(0, samples - known))
-        await self._came_in()
+        for voice in self._voices:
+            voice.track.skip(max(0, self._next_offset + samples - voice.track.received))
+        await self._came_in(samples)
 
     def end(self) -> None:
         """The client has said everything."""
@@ -193,30 +209,40 @@ class Conversation:
         """Nobody came back: end with what was received."""
         if not self._ending and not self.finished and self.state is not State.DRAINING:
             self._expiring = True
-            for voice in self._voices:
-                voice.track.forget_partial_frame()
             self._finish_input()
 
-    def flush(self) -> None:
-        """Publish speech in hand though no silence followed it (interrupted for too long)."""
+    def flush(self, offset: int) -> None:
+        """The speaker let go of the key after `offset` samples: what is open ends there.
+
+        What the stream has already got beyond is as it is.
+
+        Raises `InvalidInputError` where too many are announced ahead of the sound.
+        """
+        if self.state in LISTENING:
+            for voice in self._voices:
+                voice.track.flush(offset)
+            self._poke()
+
+    def flush_here(self) -> None:
+        """Publish speech in hand though no silence followed it: nothing more has come for too long."""
         if self._flushed or self._ending:
             return
         self._flushed = True
         for voice in self._voices:
-            if voice.lane is not None and not voice.lane.busy and not voice.track.has_work:
-                self._listener.hear(voice.track, voice.track.flush())
-                voice.track.front_end = self._tools.front_end.export(voice.lane)
-                voice.track.snapshot()
-            else:
-                self._flushed = False
+            if not voice.track.idle or voice.track.has_work:
+                voice.track.flush()
+        self._poke()
+
+    def flush_if_stopped(self) -> None:
+        """A client that is connected and sends nothing more, as a radio does whose key was let go, has said it all."""
+        if self.connected and self._room.is_set() and self._pace.stopped:
+            self.flush_here()
 
     def stop_listening(self, reason: str, after_ms: int) -> None:
         """Drain: take no more, tell the client to come back, finish what is in hand."""
         if self.state in FINAL or self.state is State.DRAINING:
             return
         self._to(Event.FINISH)
-        for voice in self._voices:
-            voice.track.forget_partial_frame()
         self._note(wire.reconnect(reason, after_ms))
 
     async def settled(self) -> None:
@@ -260,6 +286,7 @@ class Conversation:
         """That progress is durable: tell the client."""
         self.account.saved(progress)
         self._arrivals.forget(self.acked)
+        self._count_held()
         if self._outlet is not None:
             self._outlet.ack(self.acked)
         if not self._window_full():
@@ -274,7 +301,7 @@ class Conversation:
 
     def answered(self, event: StoredEvent) -> None:
         """The insights of an utterance are in the log."""
-        self._unanswered.discard(event.utterance_id)
+        self._unanswered.pop(event.utterance_id, None)
         self.publish_event(event)
         self._wake.set()
 
@@ -315,15 +342,19 @@ class Conversation:
         log.error("conversation.failed", conversation_id=self.id, error=f"{type(error).__name__}: {error}")
         self.hand_back(1011, wire.error("audio.failed", "The sound could not be processed.", retryable=True))
 
-    def _known(self) -> list[int]:
-        """Samples from `next_offset` on that a speaker's stream has already (its checkpoint was the later one)."""
-        if len(self._voices) == 1:
-            return [0]
-        start = self.next_offset
-        return [voice.track.received - start for voice in self._voices]
+    def _received(self) -> int:
+        """Where a client goes on: on the frame grid, though a stream that began anew within a frame has some more."""
+        received = min(voice.track.received for voice in self._voices)
+        return received if self._voices[0].track.ended else self._on_grid(received)
 
-    async def _came_in(self) -> None:
+    def _on_grid(self, offset: int) -> int:
+        return offset - offset % self.format.frame
+
+    async def _came_in(self, samples: int) -> None:
         self._flushed = False
+        self._next_offset += samples
+        self._count_held()
+        self._pace.came(self.format.seconds(samples))
         self.last_sound = self._tools.clock.monotonic()
         self._arrivals.add(self.next_offset, self._tools.clock.now_ns())
         self._poke()
@@ -331,21 +362,25 @@ class Conversation:
             self._room.clear()
             await self._room.wait()
 
+    def _count_held(self) -> None:
+        held = 0 if self._released else (self._next_offset - self.acked) * len(self._voices) * SAMPLE_BYTES
+        self._tools.held.total += held - self._held
+        self._held = held
+
     def _poke(self) -> None:
         for voice in self._voices:
             if voice.lane is not None:
                 self._tools.front_end.poke(voice.lane)
 
     def _window_full(self) -> bool:
-        return self.connected and self.next_offset - self.acked >= self._window
+        ahead = self.next_offset - self.acked
+        return self.connected and ahead >= (self._least if self._tools.held.full else self._window)
 
     def _finish_input(self) -> None:
         self._to(Event.FINISH)
         self._ending = True
         for voice in self._voices:
             voice.track.end()
-            if voice.lane is not None and not voice.lane.busy and voice.track.drained:
-                self._listener.hear(voice.track, ())
         self._poke()
         self._wake.set()
 
@@ -354,6 +389,7 @@ class Conversation:
         now = self._tools.clock.now_ns()
         message = transcribed(self, item, self._arrivals, self._tools.transcriber.model, now)
         if message is None:
+            self._voices[item.track.speaker].settled(item.span, speech=False)
             return
         await self._record(message.utterance_id, item)
         storing = self._tools.clock.now_ns()
@@ -367,7 +403,7 @@ class Conversation:
             trace_published(message, batch, (storing, self._tools.clock.now_ns()))
         self._listener.voiced_s = 0.0
         if not self._recent.has(message.utterance_id):  # else another process was so quick with the insights
-            self._unanswered.add(message.utterance_id)
+            self._unanswered[message.utterance_id] = event.seq
         self._due.add(message.utterance_id)
         self.publish_event(event)
         after = FIRST if event.seq == 1 else self._published
@@ -388,7 +424,7 @@ class Conversation:
         """The utterance and the checkpoint that it allows, in one step."""
         voice = self._voices[item.track.speaker]
         before = voice.standing()
-        voice.published(item.span)
+        voice.settled(item.span, speech=True)
         progress = self.account.moved(voice, (other for other in self._listener.pending if other is not item))
         try:
             event = await self._tools.store.publish(progress, message)
@@ -418,19 +454,16 @@ class Conversation:
         state: ConversationState = "expired" if self._expiring else "ended"
         reason = "nobody came back" if self._expiring else None
         async with self.account.storing:
-            # Not before: the end may lie within a frame, and who resumes does so between frames.
-            for voice in self._voices:
-                end = msgspec.structs.replace(voice.checkpoint, offset=voice.track.received, gap=voice.track.gap)
-                voice.move_to(end)
-            progress = self.account.now()
+            progress = self.account.at_end()
             await self._tools.store.change_state(progress, self.change(state, reason))
-            self.saved(progress)
             self._to(Event.DONE)
+            self.saved(progress)
         if self._outlet is not None:
             self._outlet.close(1000, wire.ended(self.account.ledgers))
         log.info("conversation.ended", conversation_id=self.id, state=state)
 
     async def _wait_for_answers(self) -> None:
+        await self._catch_up()
         try:
             async with asyncio.timeout(self._tools.settings.answer_wait_s):
                 while self._unanswered:
@@ -443,9 +476,12 @@ class Conversation:
 
     async def _catch_up(self) -> None:
         """Read what is in the log and nobody has told of: another process may have written it, and its mail is lost."""
-        while page := await self._tools.store.events(self.site, self.id, self._last_seq):
+        after = min(self._unanswered.values(), default=0)
+        while self._unanswered and (page := await self._tools.store.events(self.site, self.id, after)):
             for event in page:
-                self.answered(event)
+                if wire.is_insights(event.payload):
+                    self.answered(event)
+            after = page[-1].seq
 
     async def _wait_for_receipts(self) -> None:
         """After the end nobody would hear them."""
@@ -467,6 +503,9 @@ class Conversation:
         )
 
     def release(self) -> None:
+        """Give back what the process keeps for it."""
+        self._released = True
+        self._count_held()
         for voice in self._voices:
             voice.take_back()
             if voice.lane is not None:

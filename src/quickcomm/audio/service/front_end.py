@@ -187,7 +187,7 @@ class FrontEnd:
 
     def _next_frames(self, lane: Lane) -> Int16:
         track = lane.track
-        events = track.pass_gaps()
+        events = track.pass_breaks()
         if track.front_end is None:
             self._restore(lane.slot, None, track.format.sample_rate)
         if events:

@@ -23,6 +23,17 @@ from quickcomm.kernel.clock import Clock
 NS: Final = 1_000_000_000
 
 
+class Held(msgspec.Struct):
+    """Bytes of sound that a process holds until they are acknowledged. Above `most` clients are slowed down."""
+
+    most: int
+    total: int = 0
+
+    @property
+    def full(self) -> bool:
+        return self.total >= self.most
+
+
 class Tools(msgspec.Struct, frozen=True, kw_only=True):
     """What every conversation of a process shares."""
 
@@ -33,6 +44,7 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     transcriber: Transcriber
     captions: Captions
     recorder: Recorder | None
+    held: Held
 
 
 class Listener:
@@ -65,23 +77,15 @@ class Listener:
 
     @property
     def all_heard(self) -> bool:
-        """Whether everything received went through the front end."""
+        """Whether everything received went through the front end, but for less than a frame."""
         return all(voice.heard for voice in self._voices)
-
-    @property
-    def has_work(self) -> bool:
-        """Whether the front end can get on; less than a frame may be left without."""
-        return any(voice.track.has_work or (voice.lane is not None and voice.lane.busy) for voice in self._voices)
 
     def hear(self, track: Track, events: Sequence[TrackEvent]) -> None:
         """From the front end: what happened on a track in this tick."""
         voice = self._voices[track.speaker]
         for event in events:
             self._handle(voice, event)
-        if track.ended and track.drained:
-            for event in track.flush():
-                self._handle(voice, event)
-        elif track.open_start is not None and self._watched():
+        if track.open_start is not None and self._watched():
             voice.maybe_partial(self._tools.transcriber, self._tools.settings, self._tools.clock, self._partial)
         self._news()
 

@@ -4,13 +4,16 @@ import asyncio
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import msgspec
 import structlog
 
 from quickcomm.audio.model import events as wire
+from quickcomm.audio.model.formats import check_unchanged
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.model.state import State
 from quickcomm.audio.ports import FencedError, OpenRequest, StoredEvent
@@ -29,6 +32,7 @@ HERE_AGAIN_MS: Final = 500
 AT_ONCE_MS: Final = 0
 GOING_AWAY: Final = 1012
 SWEEP_EVERY_S: Final = 1.0
+LOOK_FOR_STOPPED_EVERY_S: Final = 0.2
 MUTE_AFTER_S: Final = 60.0
 NS: Final = 1_000_000_000
 
@@ -66,6 +70,7 @@ class Manager:
         self._spawn = spawn
         self._live: dict[tuple[str, str], Conversation] = {}
         self._opening: dict[tuple[str, str], _Door] = {}
+        self._expected: Counter[tuple[str, str]] = Counter()
         self._draining = False
 
     @property
@@ -76,12 +81,30 @@ class Manager:
     def conversations(self) -> list[Conversation]:
         return list(self._live.values())
 
-    def check_room(self, key: tuple[str, str]) -> None:
-        """Raises `BusyError` where no further conversation can be taken; who is in already may always come back."""
+    @contextmanager
+    def expecting(self, key: tuple[str, str]) -> Iterator[None]:
+        """Keep a place while a client is let in and as long as it is there: those on their way count each other.
+
+        Raises `BusyError` where no further conversation can be taken; who is in already may always come back.
+        """
+        self._check_room(key)
+        self._expected[key] += 1
+        try:
+            yield
+        finally:
+            self._expected[key] -= 1
+            if not self._expected[key]:
+                del self._expected[key]
+
+    def _check_room(self, key: tuple[str, str]) -> None:
+        self._check_draining()
+        taken = self._live.keys() | self._expected.keys()
+        if len(taken) >= self.settings.max_sessions and key not in taken:
+            raise BusyError(f"{self.settings.max_sessions} conversations are live; try again later.")
+
+    def _check_draining(self) -> None:
         if self._draining:
             raise ShuttingDownError("This server is shutting down; try again in a moment.")
-        if len(self._live) >= self.settings.max_sessions and key not in self._live:
-            raise BusyError(f"{self.settings.max_sessions} conversations are live; try again later.")
 
     async def open(self, request: OpenRequest, after_seq: int) -> Session:
         """Let a client in: create, resume or take over. Raises `ForbiddenError`, `InvalidInputError`, `BusyError`."""
@@ -155,20 +178,35 @@ class Manager:
             else:
                 conversation.saved(progress)
 
+    async def flush_forever(self) -> None:
+        """End utterances of clients that stopped sending."""
+        while True:
+            await asyncio.sleep(LOOK_FOR_STOPPED_EVERY_S)
+            for conversation in self._live.values():
+                conversation.flush_if_stopped()
+
     async def sweep_forever(self) -> None:
         """Grace and idle limits."""
         while True:
             await asyncio.sleep(SWEEP_EVERY_S)
-            now = self._tools.clock.monotonic()
-            for conversation in self.conversations:
-                self._sweep(conversation, now)
-            before = self._tools.clock.now_ns() - int(self.settings.idle_limit_s * NS)
-            try:
-                await self._tools.store.expire(before, self._tools.clock.now_ns(), frozenset(self._live))
-                if self._tools.store.shared:
-                    await self.look_for_owners()
-            except QuickCommError as error:
-                log.warning("sweep.failed", error=str(error))
+            await self.sweep()
+
+    async def sweep(self) -> None:
+        """Look at all once."""
+        before = self._tools.clock.now_ns() - int(self.settings.idle_limit_s * NS)
+        there = True
+        try:
+            await self._tools.store.expire(before, self._tools.clock.now_ns(), frozenset(self._live))
+            if self._tools.store.shared:
+                await self.look_for_owners()
+        except QuickCommError as error:
+            there = False
+            log.warning("sweep.failed", error=str(error))
+        now = self._tools.clock.monotonic()
+        for conversation in self.conversations:
+            if not there:
+                conversation.wait_anew()
+            self._sweep(conversation, now)
 
     async def look_for_owners(self) -> None:
         """Let go of what another process has taken over; of what moves, storing it tells that."""
@@ -185,7 +223,7 @@ class Manager:
             conversation.last_sound = now
         quiet = now - conversation.last_sound
         if quiet >= self.settings.interrupted_grace_s:
-            conversation.flush()
+            conversation.flush_here()
         since = conversation.interrupted_since
         gone = since is not None and now - since >= self.settings.idle_limit_s
         if gone or quiet >= self.settings.silent_limit_s:
@@ -233,21 +271,24 @@ class Manager:
         if live is not None and not live.finished and not live.released:
             if request.token is None or not hmac.compare_digest(live.token_digest, _digest(request.token)):
                 raise ForbiddenError("This conversation is live; it can be resumed only with its resume_token.")
-            if live.format != request.format:
-                raise InvalidInputError("encoding, sample_rate and channels cannot change within a conversation.")
+            check_unchanged(live.format, request.format)
             await self._announce(live, "live")
             if not live.released:
                 return self._session(live, request.token, after_seq, resumed=True)
-        self.check_room(key)
+        self._check_draining()
         token = request.token or secrets.token_urlsafe(24)
         if not MIN_TOKEN_CHARS <= len(token) <= MAX_TOKEN_CHARS:
             raise InvalidInputError(f"A resume_token has {MIN_TOKEN_CHARS} to {MAX_TOKEN_CHARS} characters (128 bit).")
         stored = await self._tools.store.open(request, token)
-        if stored.format != request.format:
-            raise InvalidInputError("encoding, sample_rate and channels cannot change within a conversation.")
         conversation = Conversation(stored, _digest(token), self._tools)
         if conversation.finished:
             return self._session(conversation, token, after_seq, resumed=True)
+        try:
+            self._check_draining()  # it may have begun while this one was opened
+        except ShuttingDownError:
+            await self._announce(conversation, "interrupted")
+            conversation.release()
+            raise
         self._live[conversation.key] = conversation
         self._spawn(conversation)
         log.info("conversation.opened", conversation_id=conversation.id, resumed=not stored.created)

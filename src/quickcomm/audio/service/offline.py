@@ -17,16 +17,14 @@ def transcribe_offline(
     spans: list[Span] = []
 
     def hear(track: Track, events: Sequence[TrackEvent]) -> None:
+        del track
         spans.extend(event for event in events if isinstance(event, Span) and event.complete)
-        if track.ended and track.drained:
-            spans.extend(event for event in track.flush() if isinstance(event, Span))
 
     front_end = FrontEnd(vad, SystemClock(), capacity=1, snapshot_every_s=3_600.0)
     track = Track(0, AudioFormat(), settings.segmenter)
     front_end.attach(track, hear)
     track.feed(samples)
     track.end()
-    hear(track, ())
     while track.has_work:
         front_end.tick()
         while spans:

@@ -54,6 +54,11 @@ class Outlet:
         self._signal = asyncio.Event()
         self._signal.set()
 
+    @property
+    def closing(self) -> bool:
+        """Whether the connection is on its way out."""
+        return self._closing is not None
+
     def wake(self) -> None:
         """There are new durable events."""
         self._signal.set()

@@ -25,6 +25,8 @@ from quickcomm.kernel.telemetry import Batch, tracing
 
 ATTEMPTS: Final = 3
 ENGINE_DEADLINE_S: Final = 60.0
+SLOWEST: Final = 30.0
+"""Seconds of work for a second of speech that are still no reason to think that an engine hangs."""
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +37,12 @@ class EngineFailedError(QuickCommError):
     code = "audio.engine_failed"
 
 
+class EngineHungError(QuickCommError):
+    """Calls of the engine do not come back; only another process can hear what is said now."""
+
+    code = "audio.engine_hung"
+
+
 class Transcriber:
     def __init__(self, engine: SpeechToText, clock: Clock) -> None:
         self._engine = engine
@@ -43,6 +51,8 @@ class Transcriber:
         self._guesses: deque[Job] = deque()
         self._running: set[Job] = set()
         self._busy = 0
+        self._left_behind = 0
+        """Calls that are past their deadline and still run."""
         self._signal = asyncio.Event()
         self._batches: weakref.WeakKeyDictionary[asyncio.Future[Transcript], Batch] = weakref.WeakKeyDictionary()
         self.failures = 0
@@ -85,7 +95,7 @@ class Transcriber:
         """Decode if there is room right now, else None. Cancelling the future takes it back."""
         if not self.spare:
             return None
-        job = self._job(samples, line, word_times=word_times)
+        job = self._job(samples, line, word_times=word_times, guess=True)
         self._guesses.append(job)
         self._signal.set()
         return job.future
@@ -95,6 +105,7 @@ class Transcriber:
         for job in self._guesses:
             if job.future is text:
                 self._guesses.remove(job)
+                job.guess = False
                 self._finished.add(job, self._clock.monotonic())
                 return
 
@@ -103,6 +114,7 @@ class Transcriber:
         return self._batches.get(text)
 
     async def run(self) -> None:
+        """Work until cancelled. Raises `EngineHungError`: nothing that waits is acknowledged, so nothing is lost."""
         async with asyncio.TaskGroup() as workers:
             for index in range(self._engine.traits.workers):
                 workers.create_task(self._work(), name=f"stt:{index}")
@@ -112,10 +124,10 @@ class Transcriber:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _job(self, samples: Int16, line: Line, *, word_times: bool) -> Job:
+    def _job(self, samples: Int16, line: Line, *, word_times: bool, guess: bool = False) -> Job:
         clip = Clip(samples=samples, word_times=word_times)
         future: asyncio.Future[Transcript] = asyncio.get_running_loop().create_future()
-        return Job(clip, len(samples) / ENGINE_RATE, self._clock.monotonic(), future, line)
+        return Job(clip, len(samples) / ENGINE_RATE, self._clock.monotonic(), future, line, guess=guess)
 
     async def _work(self) -> None:
         while True:
@@ -142,11 +154,14 @@ class Transcriber:
 
     async def _decode(self, batch: Sequence[Job]) -> None:
         began = self._clock.now_ns()
+        answer = self._call([job.clip for job in batch])
         try:
-            async with self._clock.timeout(ENGINE_DEADLINE_S):
-                transcripts = await self._call([job.clip for job in batch])
-            if len(transcripts) != len(batch):
-                raise EngineError(f"{len(transcripts)} transcripts came back for {len(batch)} clips.")  # noqa: TRY301
+            async with self._clock.timeout(max(ENGINE_DEADLINE_S, SLOWEST * sum(job.seconds for job in batch))):
+                transcripts = _of(batch, await asyncio.shield(answer))
+        except TimeoutError:
+            self._trace(batch, began, "TimeoutError")
+            self._leave_behind(batch, answer)
+            return
         except Exception as error:  # noqa: BLE001 - an engine may raise anything; speech must not get stuck behind it
             self.failures += 1
             log.warning("stt.failed", clips=len(batch), error=f"{type(error).__name__}: {error}")
@@ -154,9 +169,24 @@ class Transcriber:
             self._retry(batch)
             return
         self._trace(batch, began)
-        for job, transcript in zip(batch, transcripts, strict=True):
-            if not job.future.done():
-                job.future.set_result(transcript)
+        _settle(batch, transcripts)
+
+    def _leave_behind(self, batch: Sequence[Job], answer: asyncio.Future[list[Transcript]]) -> None:
+        """The call may still come back, and counts if it does; its clips are tried once more meanwhile."""
+        self.failures += 1
+        self._left_behind += 1
+        log.warning("stt.hangs", clips=len(batch), calls=self._left_behind)
+
+        def came(late: asyncio.Future[list[Transcript]]) -> None:
+            self._left_behind -= 1
+            if not late.cancelled() and late.exception() is None:
+                with contextlib.suppress(EngineError):
+                    _settle(batch, _of(batch, late.result()))
+
+        answer.add_done_callback(came)
+        if self._left_behind > ATTEMPTS * self._engine.traits.workers:
+            raise EngineHungError("Speech-to-text does not answer any more; it needs a new process.")
+        self._retry(batch)
 
     def _trace(self, jobs: Sequence[Job], began_ns: int, error: str = "") -> None:
         if not tracing().on:
@@ -172,7 +202,7 @@ class Transcriber:
         for job in jobs:
             self._batches[job.future] = batch
 
-    async def _call(self, clips: Sequence[Clip]) -> list[Transcript]:
+    def _call(self, clips: Sequence[Clip]) -> asyncio.Future[list[Transcript]]:
         """Run the engine in a thread of its own: one that hangs is left behind and keeps neither speech nor exit."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[Transcript]] = loop.create_future()
@@ -195,15 +225,28 @@ class Transcriber:
                 loop.call_soon_threadsafe(settle, result, failure)
 
         threading.Thread(target=run, name="stt", daemon=True).start()
-        return await answer
+        return answer
 
     def _retry(self, batch: Sequence[Job]) -> None:
         for job in batch:
             job.attempts += 1
             if job.future.done():
                 continue
-            if job.attempts >= ATTEMPTS:
+            if job.guess or job.attempts >= ATTEMPTS:
                 job.future.set_exception(EngineFailedError(f"Speech-to-text failed {job.attempts} times on a clip."))
             else:
                 self._finished.add_again(job)
         self._signal.set()
+
+
+def _of(batch: Sequence[Job], transcripts: list[Transcript]) -> list[Transcript]:
+    """Raises `EngineError` where the engine answered for another number of clips."""
+    if len(transcripts) != len(batch):
+        raise EngineError(f"{len(transcripts)} transcripts came back for {len(batch)} clips.")
+    return transcripts
+
+
+def _settle(batch: Sequence[Job], transcripts: list[Transcript]) -> None:
+    for job, transcript in zip(batch, transcripts, strict=True):
+        if not job.future.done():
+            job.future.set_result(transcript)

@@ -40,6 +40,8 @@ class Job(msgspec.Struct, eq=False):
     future: asyncio.Future[Transcript]
     line: Line
     attempts: int = 0
+    guess: bool = False
+    """Nobody waits for it: a guess that fails is not tried again."""
 
 
 class _Late(msgspec.Struct, eq=False):

@@ -19,6 +19,9 @@ from quickcomm.kernel.clock import Clock
 
 ShowPartial = Callable[[int, int, str], None]
 """Speaker, start offset, text."""
+_Settled = tuple[int, int, bool]
+"""An utterance that is settled: start, end, whether there were words in it."""
+_Standing = tuple[Checkpoint, Ledger, tuple[_Settled, ...], int]
 
 
 class Voice:
@@ -28,7 +31,9 @@ class Voice:
         """Whose utterances come out in one order: the conversation, once it listens."""
         self.checkpoint = checkpoint
         self.ledger = ledger
-        self._ahead: list[tuple[int, int]] = []
+        self._ahead: list[_Settled] = []
+        self._wordless = ledger.silence - checkpoint.silence
+        """Samples of utterances without words, which count as silence."""
         self.lane: Lane | None = None
         self._early: tuple[int, int, asyncio.Future[Transcript]] | None = None
         self._partial: asyncio.Future[Transcript] | None = None
@@ -36,32 +41,42 @@ class Voice:
 
     @property
     def heard(self) -> bool:
-        """Whether everything received went through the front end."""
-        return self.track.drained and not (self.lane is not None and self.lane.busy)
+        """Whether everything received went through the front end, but for less than a frame."""
+        return not (self.track.has_work or (self.lane is not None and self.lane.busy))
 
     @property
     def over(self) -> bool:
         """The speaker has said everything."""
         return self.track.ended
 
-    def published(self, span: Span) -> None:
-        """The ledger counts it as speech as soon as a checkpoint is behind it: it says what lies before the ack."""
-        self._ahead.append((span.start, span.end))
+    def settled(self, span: Span, *, speech: bool) -> None:
+        """It is published, or (`speech` is false) there was no word in it and it counts as silence.
+
+        The ledger counts it as soon as a checkpoint is behind it: it says what lies before the ack.
+        """
+        self._ahead.append((span.start, span.end, speech))
 
     def move_to(self, checkpoint: Checkpoint) -> None:
-        received, gap, speech = checkpoint.offset, checkpoint.gap, self.ledger.speech
-        speech += sum(end - start for start, end in self._ahead if end <= received)
-        self._ahead = [span for span in self._ahead if span[1] > received]
+        """Settle the ledger at a checkpoint. Silence is what the track has counted, not what the rest leaves."""
+        passed = [item for item in self._ahead if item[1] <= checkpoint.offset]
+        self._ahead = [item for item in self._ahead if item[1] > checkpoint.offset]
+        speech = sum(end - start for start, end, words in passed if words)
+        self._wordless += sum(end - start for start, end, words in passed if not words)
         self.checkpoint = checkpoint
-        self.ledger = Ledger(received=received, speech=speech, gap=gap, silence=received - gap - speech)
+        self.ledger = Ledger(
+            received=checkpoint.offset,
+            speech=self.ledger.speech + speech,
+            silence=checkpoint.silence + self._wordless,
+            gap=checkpoint.gap,
+        )
 
-    def standing(self) -> tuple[Checkpoint, Ledger, tuple[tuple[int, int], ...]]:
-        return self.checkpoint, self.ledger, tuple(self._ahead)
+    def standing(self) -> _Standing:
+        return self.checkpoint, self.ledger, tuple(self._ahead), self._wordless
 
-    def back_to(self, standing: tuple[Checkpoint, Ledger, tuple[tuple[int, int], ...]]) -> None:
+    def back_to(self, standing: _Standing) -> None:
         """What was tried was not stored."""
         tried = self.checkpoint
-        self.checkpoint, self.ledger, ahead = standing
+        self.checkpoint, self.ledger, ahead, self._wordless = standing
         self._ahead = list(ahead)
         if tried is not self.checkpoint:
             self.track.put_back(tried)

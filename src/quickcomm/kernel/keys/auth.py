@@ -51,9 +51,7 @@ class Authenticator:
         if principal is None:
             self._count_failure(request)
             raise UnauthorizedError(f"Send a valid key as `Authorization: Bearer KEY`. {_where_to_make_one(request)}")
-        wait = self._requests.take(principal.key_id)
-        if wait:
-            raise TooManyRequestsError("This key asks too often; slow down.", math.ceil(wait))
+        self._count_request(principal)
         return principal
 
     async def require(self, request: web.Request, role: Role) -> Principal:
@@ -73,6 +71,7 @@ class Authenticator:
             raise UnauthorizedError("This key is not valid, or it was revoked.")
         if not permits(principal.role, "read"):
             raise ForbiddenError("A key with the role ingest cannot open the page; use one with read or admin.")
+        self._count_request(principal)
         return principal, await self.keys.open_session(principal)
 
     async def logout(self, request: web.Request, response: web.StreamResponse) -> None:
@@ -94,6 +93,11 @@ class Authenticator:
             samesite="Strict",
             secure=request.secure or forwarded,
         )
+
+    def _count_request(self, principal: Principal) -> None:
+        wait = self._requests.take(principal.key_id)
+        if wait:
+            raise TooManyRequestsError("This key asks too often; slow down.", math.ceil(wait))
 
     def _count_failure(self, request: web.Request) -> None:
         wait = self._failures.take(self._address(request))
