@@ -26,6 +26,7 @@ BENCHMARKS: Final = {
     "llm": "the pipeline against a model with chosen latency and faults: what we add, what fails with it",
     "deploy": "a prompt deployed while people talk (needs QUICKCOMM_SPEECH_DATA)",
     "bus": "the bus on a real Valkey: utterances a second, idle latency, take-over; the in-process bus beside it",
+    "soak": "memory of the store: 1,000 squelched channels, 200 talks each, in generated time",
     "hops": "what each hop costs when idle: between services, on the bus, to the browser (needs a Chromium)",
     "up_cost": "+ CPU of `up` ÷ `serve`, all processes, 16 talkers, taking turns (needs QUICKCOMM_SPEECH_DATA)",
     "compare": "+ monolith and services in turn: talkers in time, CPU; also in rush hour (needs QUICKCOMM_SPEECH_DATA)",

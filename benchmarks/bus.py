@@ -151,7 +151,7 @@ def key_of(part: int) -> str:
 async def publish(bus: RedisBus, messages: Sequence[tuple[str, bytes]]) -> None:
     for start in range(0, len(messages), BATCH):
         batch = list(messages[start : start + BATCH])
-        assert await bus.publish_many(TRANSCRIPTS, batch) == len(batch)
+        assert all(await bus.publish_many(TRANSCRIPTS, batch))
 
 
 async def acked(bus: RedisBus | SqlBus) -> None:

@@ -4,15 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 from sqlalchemy import Connection
 from tests.support.valkey import Valkey
 
-from quickcomm.kernel.bus import Bus, Delivery, Handler, RejectedError, handling
+from quickcomm.kernel.bus import Bus, Delivery, Handler, RejectedError, handling, redis_consumer
 from quickcomm.kernel.bus import sql as sql_bus
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.sql import SqlBus
+from quickcomm.kernel.bus.watch import ServerWatch
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import BusyError, NotFoundError
 from quickcomm.kernel.storage import Database, StorageAwayError
@@ -68,6 +70,16 @@ async def trim(bus: Bus) -> None:
 async def backlog(bus: Bus) -> dict[str, int]:
     assert isinstance(bus, (SqlBus, RedisBus))
     return await bus.backlog()
+
+
+async def alarmed(bus: Bus, *, yes: bool) -> None:
+    """Wait until an operator is told of dead letters, or of none any more."""
+    watch = bus if isinstance(bus, SqlBus) else ServerWatch(cast("RedisBus", bus), SystemClock(pauses=0.01), "")
+    async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(watch.maintain() if isinstance(watch, SqlBus) else watch.run())
+        while ("bus.dead_letters" in dict(watch.alarms)) != yes:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+        task.cancel()
 
 
 class Group:
@@ -199,6 +211,26 @@ async def test_a_poison_message_lets_the_others_pass(open_bus: OpenBus) -> None:
     assert letters[0].reason == "ValueError: it tastes bad"
     assert letters[0].attempts == handling.MAX_ATTEMPTS
     assert letters[1].reason == "not even a message"
+
+
+async def test_so_many_dead_letters_are_kept(open_bus: OpenBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest go: what can be handled must not wait for what cannot."""
+    for module in (sql_bus, redis_consumer):
+        monkeypatch.setattr(module, "LETTERS_AT_MOST", 3)
+
+    async def handle(_: Delivery) -> None:
+        raise RejectedError("not even a message")
+
+    async with open_bus() as bus, subscribed(bus, "g", Group(handle)):
+        for number in range(10):
+            await bus.publish(STREAM, "k", b"%d" % number)
+        await acked(bus)
+        letters = await bus.dead_letters()
+        assert [letter.payload for letter in letters] == [b"7", b"8", b"9"]
+        await alarmed(bus, yes=True)
+        for letter in letters:
+            await bus.drop(letter.id)
+        await alarmed(bus, yes=False)
 
 
 async def test_a_passing_trouble_is_no_reason_for_the_dead_letters(open_bus: OpenBus) -> None:

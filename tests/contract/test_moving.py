@@ -21,10 +21,10 @@ from quickcomm.contracts.conversations import CONVERSATIONS
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.data_directory import DataDirectory
-from quickcomm.entrypoints.moving import ElsewhereError, check_here, settle
+from quickcomm.entrypoints.moving import ElsewhereError, _Settling, check_here, settle
 from quickcomm.kernel.bus import Delivery, RejectedError
 from quickcomm.kernel.bus import sql as sql_bus
-from quickcomm.kernel.bus.home import home_in
+from quickcomm.kernel.bus.home import Home, home_in
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.redis_link import Link
 from quickcomm.kernel.bus.sql import SqlBus
@@ -286,6 +286,30 @@ async def test_a_store_with_other_data_is_refused_and_nothing_is_touched(
     await assert_moved(directory, valkey.url, tmp_path.name)
     with pytest.raises(ElsewhereError, match="another site"):
         await settle(other, valkey.url, prefix=tmp_path.name)
+
+
+async def test_of_two_sites_that_begin_at_the_same_time_one_gets_the_store(
+    directory: DataDirectory, valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both have found it empty before either has begun."""
+    other = DataDirectory(tmp_path / "other")
+    other.create()
+    both, check = asyncio.Barrier(2), _Settling._check
+
+    async def checked(settling: _Settling, here: Home | None, there: Home | None) -> None:
+        await check(settling, here, there)
+        await both.wait()
+
+    with monkeypatch.context() as at_once:
+        at_once.setattr(_Settling, "_check", checked)
+        begun = (settle(each, valkey.url, prefix=tmp_path.name) for each in (directory, other))
+        results = await asyncio.gather(*begun, return_exceptions=True)
+    refused = [result for result in results if result is not None]
+    assert [type(result) for result in refused] == [ElsewhereError]
+    loser, winner = (directory, other) if results[0] is not None else (other, directory)
+    check_here(loser)
+    await settle(winner, valkey.url, prefix=tmp_path.name)
+    await settle(loser, valkey.url, prefix=f"{tmp_path.name}-own")
 
 
 async def test_a_store_without_what_was_moved_is_refused(

@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import Connection
 from tests.support.valkey import Valkey
 
-from quickcomm.kernel.bus import BusFullError, BusUnavailableError
-from quickcomm.kernel.bus.outbox import OUTBOX, OutboxBus
+from quickcomm.kernel.bus import BusFullError, BusUnavailableError, Delivery, outbox
+from quickcomm.kernel.bus.outbox import OUTBOX, OUTBOX_ALARM, OutboxBus
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.redis_link import Link
-from quickcomm.kernel.bus.redis_names import Names
+from quickcomm.kernel.bus.redis_names import Names, partition
 from quickcomm.kernel.bus.sql import append
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.storage import Database, StorageError
@@ -130,6 +130,64 @@ async def test_a_full_bus_keeps_the_rest_in_the_outbox(valkey: Valkey, tmp_path:
         await site.link.call("DEL", site.names.of_key(STREAM, "k"))
         await site.bus.forward()
         assert await site.arrived() == [5, 6]
+
+
+async def test_a_full_partition_holds_up_no_other_and_floods_none(valkey: Valkey, tmp_path: Path) -> None:
+    """Also where more than a page of the outbox is for the full one, and on another stream."""
+    async with opened(tmp_path / "site.sqlite", valkey.url, tmp_path.name, high_water=5) as site:
+        await site.redis.register(STREAM, "g")
+        full, free = "k", next(key for key in "abcdefgh" if partition(key) != partition("k"))
+        await site.store(*range(5), key=full)
+        await site.bus.forward()
+        await site.store(5, 6, key=full)
+        await site.store(1, key=free)
+        await site.store(*range(7, 300), key=full)
+        await site.store(2, key=free)
+        await site.store(3, key=full, stream="others.v1")
+        for _ in range(3):
+            with pytest.raises(BusFullError):
+                await site.bus.forward()
+        assert await site.arrived(free) == [1, 2], "each once"
+        assert await site.link.call("XLEN", site.names.of_key("others.v1", full)) == 1
+        assert await site.unsent() == 295
+        assert await site.arrived(full) == list(range(5))
+        await site.redis.retire(STREAM, "g")
+        await site.link.call("DEL", site.names.of_key(STREAM, full))
+        with pytest.raises(BusFullError):
+            await site.bus.forward()
+        assert await site.arrived(full) == list(range(5, 10)), "as far as there is room, in order"
+
+
+async def test_an_outbox_that_is_full_takes_no_more_work_and_says_so(
+    valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "AT_MOST", 3)
+    done: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def work(batch: Sequence[Delivery]) -> None:
+        for delivery in batch:
+            done.put_nowait(delivery.payload)
+
+    async with opened(tmp_path / "site.sqlite", valkey.url, tmp_path.name, high_water=1) as site, maintained(site):
+        await site.redis.register(STREAM, "away")
+        await site.store(*range(5))
+        async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+            while not [code for code, _ in site.bus.alarms if code == OUTBOX_ALARM]:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+            assert "4 messages wait to be sent" in dict(site.bus.alarms)[OUTBOX_ALARM]
+            consuming = tasks.create_task(site.bus.subscribe("work.v1", "g", work))
+            await site.redis.publish("work.v1", "k", b"more")
+            while not (await site.bus.backlog()).get("work.v1/g"):  # noqa: ASYNC110 - as above
+                await asyncio.sleep(0.01)
+            assert done.empty()
+            await site.redis.retire(STREAM, "away")
+            for part in site.names.parts(STREAM):
+                await site.link.call("XTRIM", part, "MAXLEN", 0)
+            monkeypatch.setattr(site.redis._publisher, "_high_water", 100)
+            assert await done.get() == b"more"
+            await site.empty()
+            assert site.bus.alarms == ()
+            consuming.cancel()
 
 
 async def test_what_was_sent_and_not_deleted_is_not_sent_again(site: Site) -> None:

@@ -25,6 +25,7 @@ from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.redis_link import Argument, Link, Script
 from quickcomm.kernel.bus.redis_names import PARTITIONS, Names, partition
 from quickcomm.kernel.bus.redis_scripts import FETCH
+from quickcomm.kernel.bus.watch import MEMORY_ALARM, ServerWatch
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError
 
@@ -306,7 +307,8 @@ async def test_above_the_high_water_mark_nothing_is_taken_until_there_is_room(va
         with pytest.raises(BusFullError) as refused:
             await bus.publish(STREAM, "k", b"too many")
         assert refused.value.retryable
-        assert await bus.publish_many(STREAM, [("other", b"x"), ("k", b"too many"), ("other", b"y")]) == 1
+        several = [("other", b"x"), ("k", b"too many"), ("other", b"y"), ("k", b"behind it")]
+        assert await bus.publish_many(STREAM, several) == [True, False, True, False]
         assert (await bus.backlog())[f"{STREAM}/g"] == 12
         heard = Heard()
         async with subscribed(bus, heard):
@@ -314,6 +316,13 @@ async def test_above_the_high_water_mark_nothing_is_taken_until_there_is_room(va
         assert not await bus.full(STREAM)
         await bus.publish(STREAM, "k", b"room")
         assert [payload for payload in heard.payloads if payload.isdigit()] == [b"%d" % i for i in range(10)]
+
+
+async def test_what_is_sent_together_stays_below_the_high_water_mark(valkey: Valkey, tmp_path: Path) -> None:
+    async with opened(valkey.url, tmp_path.name, high_water=10) as bus:
+        await bus.register(STREAM, "g")
+        assert await bus.publish_many(STREAM, [("k", b"%d" % i) for i in range(30)]) == [True] * 10 + [False] * 20
+        assert (await bus.backlog())[f"{STREAM}/g"] == 10
 
 
 async def test_a_bus_that_is_full_is_no_fault_of_the_message(bus: RedisBus) -> None:
@@ -392,6 +401,46 @@ async def test_a_publisher_that_gives_up_leaves_the_others_going(bus: RedisBus) 
         await heard.wait(lambda got: kept <= set(got))
         await bus.publish(STREAM, "k", b"last")
         await heard.wait(lambda got: b"last" in got)
+
+
+async def test_more_readers_wait_than_a_pool_has_connections_by_itself(bus: RedisBus) -> None:
+    heard = [Heard() for _ in range(14)]
+    async with contextlib.AsyncExitStack() as stack:
+        for number, each in enumerate(heard):
+            await stack.enter_async_context(subscribed(bus, each, f"g{number}"))
+        for part in range(PARTITIONS):
+            key = next(key for key in map(str, range(100)) if partition(key) == part)
+            await bus.publish(STREAM, key, b"%d" % part)
+        for each in heard:
+            await each.wait(lambda got: len(got) == PARTITIONS)
+
+
+async def test_without_memory_nothing_new_is_taken_and_what_waits_is_handled(bus: RedisBus) -> None:
+    """A message is refused, to be tried again; consumers begin and go on, and free what they have handled."""
+    watch, heard = ServerWatch(bus, SystemClock(), "It waits."), Heard()
+    await bus.register(STREAM, "g")
+    for number in range(10):
+        await bus.publish(STREAM, "k", b"%d" % number)
+    await bus._link.call("CONFIG", "SET", "maxmemory", 1)
+    try:
+        with pytest.raises(BusFullError, match="maxmemory") as refused:
+            await bus.publish(STREAM, "k", b"more")
+        assert refused.value.retryable
+        async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(watch.run())
+            await until(lambda: _alarmed(watch))
+            async with subscribed(bus, heard):
+                await heard.wait(lambda got: len(got) == 10)
+                await acked(bus)
+            watching.cancel()
+        assert await bus.trim() == 10
+    finally:
+        await bus._link.call("CONFIG", "SET", "maxmemory", 0)
+    await bus.publish(STREAM, "k", b"room")
+
+
+async def _alarmed(watch: ServerWatch) -> bool:
+    return [code for code, _ in watch.alarms] == [MEMORY_ALARM]
 
 
 def test_an_address_that_is_none_says_so() -> None:

@@ -1,9 +1,10 @@
 """Several processes on one session store: a conversation has one owner, and what must be done once is done once."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -13,7 +14,8 @@ from tests.contract.test_session_store import change
 from tests.support.hearing import TOKEN, Hall, hall, request, said, silence, speech
 from tests.support.valkey import Valkey
 
-from quickcomm.audio.adapters import redis_owners, redis_sessions
+from quickcomm.audio.adapters import redis_calls, redis_owners
+from quickcomm.audio.adapters.redis_rows import Row
 from quickcomm.audio.adapters.redis_sessions import RedisSessions
 from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.settings import AudioSettings
@@ -24,13 +26,14 @@ from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.link import FIRST
 from quickcomm.contracts.timing import Latency
 from quickcomm.kernel.bus import BusUnavailableError
-from quickcomm.kernel.bus.redis_link import Link
+from quickcomm.kernel.bus.redis_link import Argument, Link
 from quickcomm.kernel.bus.redis_names import Names
 
 PHRASE = np.concatenate([silence(0.5), speech(0.8), silence(0.7)])
 PATIENT = AudioSettings(answer_wait_s=60.0)
 WITHIN_S = 30.0
 NS = 1_000_000_000
+IDLE_S = 300.0
 
 
 @pytest.fixture
@@ -64,7 +67,7 @@ async def answer(store: RedisSessions, stored: Stored, start: int, revision: int
 
 
 async def states(stores: Stores, conversation_id: str) -> list[str]:
-    """What the bus was told of a conversation."""
+    """What the bus was told of a conversation, but for states that newer ones have replaced in the stream."""
     store = await stores.store("reader")
     name = Names(stores.prefix).of_key(CONVERSATIONS, conversation_id)
     entries = await store._link.call("XRANGE", name, "-", "+")
@@ -140,7 +143,7 @@ async def test_what_a_dead_process_had_live_is_interrupted_once(stores: Stores) 
     kept = await one.open(request("kept"), TOKEN)
     await die(dead)
     await pass_by(stores, one, two, seconds=30)
-    assert await states(stores, "c-1") == ["live", "interrupted"]
+    assert await states(stores, "c-1") == ["interrupted"]
     assert await states(stores, "kept") == ["live"], "its owner is there"
     with pytest.raises(FencedError):  # it only hung, and comes back too late
         await dead.publish(progress(stored), utterance(stored, 0))
@@ -162,18 +165,72 @@ async def test_nobody_is_gone_who_is_missed_for_a_moment(stores: Stores) -> None
     assert await one.save([progress(stored, 512)]) == []
 
 
-async def test_the_idle_limit_ends_what_was_abandoned_once(stores: Stores) -> None:
+async def test_a_silent_radio_of_a_dead_process_is_interrupted_and_ends_at_the_idle_limit_once(stores: Stores) -> None:
+    """Its sound last moved something long ago; that alone must not end it."""
     dead, one, two = [await stores.store(f"audio-{number}") for number in (1, 2, 3)]
     await dead.open(request(), TOKEN)
     await die(dead)
+    stores.clock.advance(IDLE_S)
+    expected = ["live", "interrupted", "interrupted", "expired"]
+    for state in expected:
+        limit_ns, now_ns = stores.clock.now_ns() - int(IDLE_S * 1e9), stores.clock.now_ns()
+        ended = await asyncio.gather(*(store.expire(limit_ns, now_ns, frozenset()) for store in (one, two)))
+        assert sum(ended) == (state == "expired")
+        assert await states(stores, "c-1") == [state]
+        stores.clock.advance(IDLE_S if state == "interrupted" else redis_owners.ABSENT_S)
+
+
+async def test_what_is_taken_over_while_another_one_sweeps_is_left_alone(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, one, two = [await stores.store(f"audio-{number}") for number in (1, 2, 3)]
+    await dead.open(request(), TOKEN)
+    await die(dead)
+    stores.clock.advance(60)
+    await two.expire(0, stores.clock.now_ns(), frozenset())
+    stores.clock.advance(redis_owners.ABSENT_S)
+    taken: list[Stored] = []
+    rows = RedisSessions._rows
+
+    async def late(store: RedisSessions, names: Sequence[str]) -> list[Row]:
+        if names:
+            taken.append(await one.open(request(), TOKEN))
+        return await rows(store, names)
+
+    monkeypatch.setattr(RedisSessions, "_rows", late)
+    await two.expire(0, stores.clock.now_ns(), frozenset())
+    assert await states(stores, "c-1") == ["live"]
+    assert await one.save([progress(taken[0], 512)]) == []
+
+
+async def test_a_sweep_is_one_call_however_many_are_silent(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = await stores.store("audio-1"), await stores.store("audio-2")
+    for number in range(200):
+        await one.open(request(f"c-{number}"), TOKEN)
+    await two.open(request("of-two"), TOKEN)
     stores.clock.advance(1_000)
+    calls = []
+    call = Link._call
+
+    async def counted(link: Link, command: str, *arguments: Argument) -> Any:
+        calls.append(command)
+        return await call(link, command, *arguments)
+
+    monkeypatch.setattr(Link, "_call", counted)
     now = stores.clock.now_ns()
-    for found in (0, 1):
-        ended = await asyncio.gather(*(store.expire(now, now, frozenset()) for store in (one, two)))
-        assert sum(ended) == found, "at first it is missed, and then gone"
-        stores.clock.advance(redis_owners.ABSENT_S)
-    assert (await states(stores, "c-1"))[-1] == "expired"
-    assert (await states(stores, "c-1")).count("expired") == 1
+    assert await two.expire(now, now, frozenset({("main", "of-two")})) == 0
+    assert len(calls) <= 2, "another time with the script's text, where the server does not know it yet"
+    calls.clear()
+    assert await one.expire(now, now, frozenset(("main", f"c-{number}") for number in range(200))) == 0
+    assert len(calls) <= 2
+
+
+async def test_a_process_that_sweeps_for_long_is_still_present(stores: Stores) -> None:
+    one = await stores.store("audio-1")
+    await die(one)
+    async with listening(one), asyncio.timeout(WITHIN_S):
+        while not await one._link.call("EXISTS", one._names.owner("audio-1")):  # noqa: ASYNC110 - only the store knows
+            await asyncio.sleep(0.01)
 
 
 async def test_silent_conversations_outlive_a_store_that_was_away(stores: Stores) -> None:
@@ -200,8 +257,8 @@ async def test_who_is_missed_again_after_the_store_was_away_is_missed_anew(
     await die(one)
     await two.expire(0, stores.clock.now_ns(), frozenset())
     with monkeypatch.context() as away:
-        away.setattr(redis_sessions, "RETRY_S", ())
-        away.setattr(Link, "call", _unavailable)
+        away.setattr(redis_calls, "RETRY_S", ())
+        away.setattr(Link, "run", _unavailable)
         with pytest.raises(BusUnavailableError):
             await two.expire(0, stores.clock.now_ns(), frozenset())
     stores.clock.advance(60)

@@ -12,7 +12,7 @@ import pytest
 from tests.support.hearing import TOKEN, Hall, hall, request, said, silence, speech
 from tests.support.valkey import Valkey
 
-from quickcomm.audio.adapters import redis_sessions
+from quickcomm.audio.adapters import redis_calls, redis_sessions
 from quickcomm.audio.adapters.redis_sessions import RedisSessions
 from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.checkpoint import Checkpoint
@@ -117,7 +117,7 @@ def change(stored: Stored, state: str) -> ConversationChanged:
     )
 
 
-@pytest.fixture(params=[1, len(redis_sessions.RETRY_S) + 1], ids=["one answer", "all answers of a call"])
+@pytest.fixture(params=[1, len(redis_calls.RETRY_S) + 1], ids=["one answer", "all answers of a call"])
 def deaf(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """So many answers as the number in it says do not arrive, though the server does what it is told."""
     run, left = Link.run, [0, request.param]
@@ -154,6 +154,19 @@ async def test_an_event_whose_answer_was_lost_is_told_once_all_the_same(stores: 
     assert answer.seq == 2
     assert await store.events("main", "c-1", 0) == [event, answer]
     assert await store.add_insights(found, wire.insights(found)) is None
+
+
+async def test_calls_without_an_answer_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process may be the one that tries again, and gets the answer."""
+    monkeypatch.setattr(redis_calls, "RETRY_S", ())
+    link = Link("redis://127.0.0.1:1")
+    calls = redis_calls.Calls(link, FakeClock())
+    for number in range(redis_calls.UNSURE_AT_MOST + 10):
+        with pytest.raises(BusUnavailableError):
+            await calls.run(redis_sessions._FENCED, (), unsure=("main:c-1", str(number)))
+    assert len(calls._unsure) == redis_calls.UNSURE_AT_MOST
+    assert ("main:c-1", "9") not in calls._unsure
+    await link.aclose()
 
 
 async def test_a_client_without_a_token_gets_in_though_the_answer_was_lost(
@@ -244,7 +257,9 @@ async def test_owners_leave_each_other_alone(stores: Stores) -> None:
     stores.clock.advance(redis_sessions.ORPHANS_EVERY_S)
     assert await again.expire(now, now, frozenset()) == 0, "it is missed for the first time"
     stores.clock.advance(redis_sessions.ORPHANS_EVERY_S)
-    assert await again.expire(now, now, frozenset()) == 1
+    assert await again.expire(now, now, frozenset()) == 0
+    states = {item.conversation_id: item.state for item in await again.ledgers(None)}
+    assert states == {"of-one": "expired", "of-two": "interrupted"}
 
 
 async def test_nothing_is_acknowledged_that_the_bus_does_not_take(stores: Stores) -> None:
@@ -270,6 +285,24 @@ async def test_nothing_is_acknowledged_that_the_bus_does_not_take(stores: Stores
     event = await store.publish(progress(stored, 99), utterance(stored, 3))
     assert event is not None
     assert event.seq == 4
+
+
+async def test_a_store_without_memory_takes_no_sound_and_nobody_counts_as_gone(stores: Stores) -> None:
+    store = await stores.store()
+    stored = await store.open(request(), TOKEN)
+    await store.publish(progress(stored, 512), utterance(stored, 0))
+    await store._link.call("CONFIG", "SET", "maxmemory", 1)
+    try:
+        with pytest.raises(BusFullError, match="maxmemory"):
+            await store.publish(progress(stored, 1_024), utterance(stored, 512))
+        with pytest.raises(BusFullError):
+            await store.open(request("c-2"), TOKEN)
+        await stores.store("audio-2")
+        found = insights(stored, 0)
+        assert await store.add_insights(found, wire.insights(found)) is not None, "what waits is handled"
+    finally:
+        await store._link.call("CONFIG", "SET", "maxmemory", 0)
+    assert await store.publish(progress(stored, 1_024), utterance(stored, 512)) is not None
 
 
 PHRASE = np.concatenate([silence(0.5), speech(0.8), silence(0.7)])

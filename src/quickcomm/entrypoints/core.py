@@ -35,7 +35,6 @@ from quickcomm.kernel.telemetry.setup import start_tracing, stop_tracing
 CATCH_UP_S: Final = 3.0
 LOOK_EVERY_S: Final = 0.05
 MODEL_ALARM: Final = "language_model"
-BUS_ALARM: Final = "bus.unavailable"
 
 T = TypeVar("T")
 Work = Mapping[str, Callable[[], Awaitable[None]]]
@@ -204,9 +203,8 @@ class Core:
 
     def _site_alarms(self) -> list[tuple[str, str]]:
         """Of the bus, of the store behind it, and of the disk."""
-        bus = [] if self.bus.trouble is None else [(BUS_ALARM, self.bus.trouble)]
         store = [] if self._store_alarms is None else self._store_alarms.found
-        return [*bus, *store, *disk_alarms(self._directory.path)]
+        return [*self.bus.alarms, *store, *disk_alarms(self._directory.path)]
 
     async def _backlog(self) -> dict[str, int] | None:
         """None while nobody can say."""

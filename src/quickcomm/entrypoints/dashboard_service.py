@@ -35,7 +35,6 @@ from quickcomm.kernel.telemetry.setup import start_tracing, stop_tracing
 from quickcomm.kernel.trust import trust_of
 
 NAME: Final = "dashboard"
-BUS_ALARM: Final = "bus.unavailable"
 HISTORY_ALARM: Final = "history.lacking"
 LACKING: Final = "What the monolith had of earlier times has not come over; it is still in its database."
 BEHIND: Final = "Cards are not renewed meanwhile; they come when it is back."
@@ -138,9 +137,7 @@ class DashboardService:
         return self._instances.health(self._dashboard.stages, self._alarms(), trace_url)
 
     def _alarms(self) -> list[Alarm]:
-        trouble = self._watch.trouble
-        bus = [] if trouble is None else [(BUS_ALARM, trouble)]
-        found = [*bus, *self._store_alarms.found, *disk_alarms(self._site.path)]
+        found = [*self._watch.alarms, *self._store_alarms.found, *disk_alarms(self._site.path)]
         return [*self._since.dated(found), *self._lacking]
 
     async def _status(self) -> Answer:

@@ -38,7 +38,7 @@ from quickcomm.intelligence.module import (
     inherit,
     share_stand,
 )
-from quickcomm.kernel.bus.outbox import OutboxBus
+from quickcomm.kernel.bus.outbox import OUTBOX_ALARM, OutboxBus
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry
@@ -166,7 +166,12 @@ class IntelligenceService:
         model = self._intelligence.state
         now = rfc3339(datetime.now(UTC))
         stored = self._watch.trouble or self._intelligence.trouble
-        troubles = {BUS_ALARM: self._bus.trouble, STORE_ALARM: stored and f"{stored.rstrip('.')}. {NOT_STORED}"}
+        waits = dict(self._bus.alarms).get(OUTBOX_ALARM)  # of the rest of the server, the dashboard tells
+        troubles = {
+            BUS_ALARM: self._bus.trouble,
+            OUTBOX_ALARM: waits,
+            STORE_ALARM: stored and f"{stored.rstrip('.')}. {NOT_STORED}",
+        }
         self._alarms = {
             code: Alarm(code=code, message=message, since=self._alarms[code].since if code in self._alarms else now)
             for code, message in troubles.items()

@@ -134,6 +134,7 @@ class _Settling:
         there = await self._store.read()
         if anew:
             here = there = None
+            await self._store.release()
         elif here is not None and here.whole and here == there:
             await self._late_keys()
             return
@@ -200,6 +201,10 @@ class _Settling:
                 await database.write(lambda connection: moving.mark(connection, begun))
                 if await self._is_replaced(there):
                     await self._store.write(begun)  # the store is this state's at every moment
+                if not await self._store.claim(begun):
+                    if here is None:
+                        await database.write(moving.unmark)
+                    raise ElsewhereError(f"Another site has begun to use this store. Give another --redis-url. {ANEW}")
                 await self._store.wipe()
                 await self._store.write(begun)
                 conversations = await Audio.move(database, self._url, clock, prefix=self._prefix)

@@ -5,9 +5,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from quickcomm.audio.adapters.redis_rows import OPEN_STATES, SessionNames
+from quickcomm.audio.adapters.redis_rows import SessionNames, offsets
 from quickcomm.audio.adapters.redis_sessions import REPLAY_S
-from quickcomm.audio.adapters.tables import conversations, events
+from quickcomm.audio.adapters.tables import OPEN_STATES, conversations, events
+from quickcomm.audio.model.checkpoint import decode_checkpoints
 from quickcomm.kernel.bus.redis_link import Argument, Link
 from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.clock import Clock
@@ -53,7 +54,8 @@ class _Move:
 
     async def _conversation(self, row: sa.Row[Any]) -> None:
         name = f"{row.site}:{row.conversation_id}"
-        fields = row._asdict() | {"owner": OWNER, "version": 1}
+        where = offsets(decode_checkpoints(row.checkpoints))
+        fields = row._asdict() | {"owner": OWNER, "version": 1, "offsets": where, "base": 0}
         await self._link.call("HSET", self._names.conversation(name), *(x for pair in fields.items() for x in pair))
         is_open = row.state in OPEN_STATES
         await self._link.call("ZADD", self._names.open if is_open else self._names.closed, row.updated_ns, name)
@@ -71,6 +73,8 @@ class _Move:
         where = sa.and_(events.c.site == row.site, events.c.conversation_id == row.conversation_id)
         query = sa.select(events).where(where).order_by(events.c.seq)
         found = await self._database.read(lambda connection: connection.execute(query).all())
+        if found:
+            await self._link.call("HSET", self._names.conversation(name), "base", found[0].seq - 1)
         for start in range(0, len(found), TOGETHER):
             part = found[start : start + TOGETHER]
             await self._link.call("RPUSH", log, *(f"{event.utterance_id}\n{event.payload}" for event in part))

@@ -1,12 +1,17 @@
 """Processes that share a session store: who is there, what others have to tell one of them, and whose turn it is."""
 
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
+import structlog
+
+from quickcomm.audio.adapters import redis_scripts as lua
+from quickcomm.audio.adapters.redis_calls import Calls
 from quickcomm.audio.adapters.redis_rows import SessionNames
 from quickcomm.audio.ports import StoredEvent, Tell
-from quickcomm.kernel.bus.redis_link import Link
+from quickcomm.kernel.bus.port import BusFullError, BusUnavailableError
+from quickcomm.kernel.bus.redis_link import Link, Script
 from quickcomm.kernel.clock import Clock
 
 PRESENT_S: Final = 10
@@ -14,19 +19,38 @@ PRESENT_S: Final = 10
 ABSENT_S: Final = 5.0
 """And so long beyond that it must be missed, until it counts as gone for good: after the store was away, all of them
 need a moment to say that they are there."""
+SAY_EVERY_S: Final = 2.0
 MAIL_S: Final = 60
 """Mail is read at once. Of who is gone, it goes by itself."""
 TOGETHER: Final = 256
 
-Call = Callable[..., Awaitable[Any]]
 Entry = tuple[bytes, dict[bytes, bytes]]
+
+_PRESENT: Final = Script(lua.PRESENT)
+
+log = structlog.get_logger(__name__)
+
+
+class Sweep(NamedTuple):
+    """Names of quiet conversations: this owner's, and those of lives that are missing."""
+
+    mine: list[str]
+    missing: dict[str, list[str]]
+
+    @classmethod
+    def of(cls, mine: Sequence[bytes], missing: Sequence[bytes], theirs: Sequence[bytes]) -> "Sweep":
+        """Read what the script answers; `theirs`: a life, a name, and so on."""
+        lives: dict[str, list[str]] = {life.decode(): [] for life in missing}
+        for life, name in zip(theirs[::2], theirs[1::2], strict=True):
+            lives[life.decode()].append(name.decode())
+        return cls([name.decode() for name in mine], lives)
 
 
 class Owners:
     """`owner`: a name that one process has at a time; its `life` is another one with each process of that name."""
 
-    def __init__(self, call: Call, names: SessionNames, clock: Clock, owner: str) -> None:
-        self._call = call
+    def __init__(self, calls: Calls, names: SessionNames, clock: Clock, owner: str) -> None:
+        self._calls = calls
         self._names = names
         self._clock = clock
         self.owner = owner
@@ -34,18 +58,21 @@ class Owners:
         self._missed: dict[str, float] = {}
 
     async def be_present(self) -> None:
-        await self._call("SET", self._names.owner(self.owner), self.life, "EX", PRESENT_S)
+        await self._calls.run(_PRESENT, (self._names.owner(self.owner),), self.life, PRESENT_S)
 
-    async def is_present(self, life: str) -> bool:
-        if life == self.life:
-            return True
-        found: bytes | None = await self._call("GET", self._names.owner(_name(life)))
-        return found == life.encode()
+    async def stay_present(self) -> None:
+        """Say again and again that this process is there, whatever else keeps it busy, until cancelled."""
+        while True:
+            try:
+                await self.be_present()
+            except (BusFullError, BusUnavailableError) as error:
+                log.warning("presence.failed", error=str(error))
+                self.start_over()
+            await self._clock.sleep(SAY_EVERY_S)
 
-    async def gone(self, lives: set[str]) -> set[str]:
-        """Which of them are gone for good."""
+    def gone(self, missing: set[str]) -> set[str]:
+        """Return which of the lives that are missing now are gone for good."""
         now = self._clock.monotonic()
-        missing = {life for life in lives if not await self.is_present(life)}
         self._missed = {life: self._missed.get(life, now) for life in missing}
         return {life for life, since in self._missed.items() if now - since >= ABSENT_S}
 
@@ -55,9 +82,9 @@ class Owners:
 
     async def turn(self, work: str, for_s: int) -> bool:
         key = self._names.turn(work)
-        if await self._call("SET", key, self.life, "NX", "EX", for_s) is not None:
+        if await self._calls.call("SET", key, self.life, "NX", "EX", for_s) is not None:
             return True
-        return bool(await self._call("GET", key) == self.life.encode())  # taken before, and the answer was lost
+        return bool(await self._calls.call("GET", key) == self.life.encode())  # taken before, and the answer was lost
 
     async def listen(self, link: Link, tell: Tell) -> None:
         """Until cancelled. A store that is away is waited for; what is missed comes with the next event of the log."""
@@ -78,12 +105,8 @@ class Owners:
 
 
 def mine(life: str, owner: str) -> bool:
-    """Whether a process of that name lived it."""
-    return _name(life) == owner
-
-
-def _name(life: str) -> str:
-    return life.partition("#")[0]
+    """Return whether a process of that name lived it."""
+    return life.partition("#")[0] == owner
 
 
 def _deliver(fields: dict[bytes, bytes], tell: Tell) -> None:

@@ -6,12 +6,12 @@ from typing import Final, cast
 
 import msgspec
 
-from quickcomm.audio.model.checkpoint import decode_checkpoints, encode_checkpoints
+from quickcomm.audio.adapters.tables import OPEN_STATES
+from quickcomm.audio.model.checkpoint import Checkpoint, decode_checkpoints, encode_checkpoints
 from quickcomm.audio.model.formats import AudioFormat, Encoding
 from quickcomm.audio.ports import OpenRequest, Stored
 from quickcomm.contracts.conversations import ConversationChanged, ConversationState, Ledger
 
-OPEN_STATES: Final = ("live", "interrupted")
 _ledgers: Final = msgspec.json.Decoder(tuple[Ledger, ...])
 
 
@@ -134,6 +134,16 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _RAW: Final = frozenset({b"token_hash", b"checkpoints", b"ledgers"})
+
+
+def offsets(checkpoints: Sequence[Checkpoint]) -> str:
+    """Where each speaker is, for scripts, which do not read checkpoints."""
+    return " ".join(str(checkpoint.offset) for checkpoint in checkpoints)
+
+
+def at_rest(checkpoints: Sequence[Checkpoint]) -> tuple[Checkpoint, ...]:
+    """What is left of them when nothing more can come: they are kept for months."""
+    return tuple(Checkpoint(offset=each.offset, gap=each.gap, silence=each.silence) for each in checkpoints)
 
 
 def new_fields(stored: Stored, request: OpenRequest, token: str, owner: str) -> list[str | bytes | int]:

@@ -3,14 +3,14 @@
 Every script that writes counts the conversation's `version` up, so that what was read before can be written back only
 if nothing happened in between. What may be refused (a full or damaged stream, no memory) comes before the first write.
 
-Scripts of an owner carry its `step`. They go over several connections, and those that nobody waits for any more may
-still be done when the server is back: what is older than what is stored must not replace it, or the checkpoint would
-lie before what the client was told to forget.
+A conversation has one writer, its owner, whose scripts carry its `step`. They go over several connections, and a call
+that was given up may still arrive when the server is back: a checkpoint of an older step never replaces a newer one,
+or it would lie before what the client was told to forget.
 """
 
 from typing import Final
 
-from quickcomm.kernel.bus.redis_scripts import ROOM
+from quickcomm.kernel.bus.redis_scripts import ALLOW_OOM, ROOM
 
 LOAD: Final = """
 -- KEYS: conversation, said. Returns both, flat.
@@ -18,8 +18,12 @@ return {redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2])}
 """
 
 _WRITE: Final = """
-local function announce(stream, key, payload)
-  if payload ~= '' then redis.call('XADD', stream, '*', 'k', key, 'p', payload) end
+-- Replaces the state of the conversation that is still in the stream, read or not: only the newest one counts.
+local function announce(conversation, stream, key, payload)
+  if payload == '' then return end
+  local told = redis.call('HGET', conversation, 'told')
+  if told then redis.call('XDEL', stream, told) end
+  redis.call('HSET', conversation, 'told', redis.call('XADD', stream, '*', 'k', key, 'p', payload))
 end
 
 local function index(open, closed, name, state, updated)
@@ -31,6 +35,16 @@ local function index(open, closed, name, state, updated)
     redis.call('ZREM', open, name)
   end
 end
+
+-- An ended conversation is kept for long, its log for `replay_s`. Written anew, its hash is as small as it can be.
+local function close(conversation, said, log, replay_s)
+  redis.call('EXPIRE', said, replay_s)
+  redis.call('EXPIRE', log, replay_s)
+  redis.call('HDEL', conversation, 'mark', 'marked_ns', 'told')
+  local left = redis.call('HGETALL', conversation)
+  redis.call('DEL', conversation)
+  redis.call('HSET', conversation, unpack(left))
+end
 """
 
 _NEWEST: Final = """
@@ -39,13 +53,65 @@ local function newest(key, step)
 end
 """
 
+_FORGET: Final = """
+-- Where each speaker's stored checkpoint is, in samples.
+local function offsets(conversation)
+  local found = {}
+  for offset in string.gmatch(redis.call('HGET', conversation, 'offsets') or '', '%d+') do
+    found[#found + 1] = tonumber(offset)
+  end
+  return found
+end
+
+-- Whether a stored checkpoint is so far behind the utterance's start that no restart brings it again.
+local function settled(utterance, at, margin)
+  local speaker, start = string.match(utterance, ':(%d+):(%d+)$')
+  return speaker ~= nil and tonumber(start) + margin < (at[speaker + 1] or 0)
+end
+
+-- Forgets the beginning of an open conversation. Kept is what was logged in the last one to two `every` (ns), at most
+-- about `most` events and those of the last sixth, and always what may be published again. Processes of the release
+-- before this one know no shortened logs: after an update, the sixth gives them time to be replaced.
+local function forget(conversation, said, log, seq, now, every, most, margin)
+  local kept = redis.call('HMGET', conversation, 'base', 'mark', 'marked_ns')
+  local base, cut, since = tonumber(kept[1] or 0), tonumber(kept[2] or 0), tonumber(kept[3] or 0)
+  if since == 0 then
+    redis.call('HSET', conversation, 'marked_ns', now)
+    return
+  end
+  local passed = tonumber(now) - since
+  if seq - base > most + most / 4 and passed >= every / 6 then
+    cut = seq - most
+  elseif passed < tonumber(every) then
+    return
+  end
+  local at, all = offsets(conversation), redis.call('HGETALL', said)
+  for i = 1, #all, 2 do
+    if string.sub(all[i], 1, 2) == 'u:' and tonumber(all[i + 1]) <= cut and not settled(all[i], at, margin) then
+      cut = tonumber(all[i + 1]) - 1
+    end
+  end
+  for i = 1, #all, 2 do
+    if tonumber(string.match(all[i + 1], '%d+$')) <= cut then redis.call('HDEL', said, all[i]) end
+  end
+  if cut > base then
+    redis.call('LTRIM', log, cut - base, -1)
+    redis.call('HSET', conversation, 'base', cut)
+  end
+  redis.call('HSET', conversation, 'mark', seq, 'marked_ns', now)
+end
+"""
+
 CREATE: Final = (
-    _WRITE
+    ROOM
+    + _WRITE
     + """
--- KEYS: conversation, open, closed, stream. ARGV: name, key, change, updated, then fields and values.
+-- KEYS: conversation, open, closed, stream. ARGV: name, key, change, updated, mark, then fields and values.
+-- Returns 1, 0 where it exists, or -1 where the stream is full: a new conversation is a message more for good.
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-announce(KEYS[4], ARGV[2], ARGV[3])
-redis.call('HSET', KEYS[1], 'updated_ns', ARGV[4], 'version', 1, unpack(ARGV, 5))
+if not room(KEYS[4], tonumber(ARGV[5])) then return -1 end
+announce(KEYS[1], KEYS[4], ARGV[2], ARGV[3])
+redis.call('HSET', KEYS[1], 'updated_ns', ARGV[4], 'version', 1, unpack(ARGV, 6))
 index(KEYS[2], KEYS[3], ARGV[1], 'live', ARGV[4])
 return 1
 """
@@ -58,13 +124,10 @@ REPLACE: Final = (
 -- ARGV: name, key, change, version, state, how long an ended one can be replayed (s), then fields and values.
 -- Writes if nothing happened since the version was read. Returns the conversation as it is then, or nothing.
 if redis.call('HGET', KEYS[1], 'version') ~= ARGV[4] then return {} end
-announce(KEYS[4], ARGV[2], ARGV[3])
+announce(KEYS[1], KEYS[4], ARGV[2], ARGV[3])
 redis.call('HSET', KEYS[1], 'state', ARGV[5], unpack(ARGV, 7))
 redis.call('HINCRBY', KEYS[1], 'version', 1)
-if ARGV[5] == 'expired' then
-  redis.call('EXPIRE', KEYS[5], ARGV[6])
-  redis.call('EXPIRE', KEYS[6], ARGV[6])
-end
+if ARGV[5] == 'expired' then close(KEYS[1], KEYS[5], KEYS[6], ARGV[6]) end
 index(KEYS[2], KEYS[3], ARGV[1], ARGV[5], redis.call('HGET', KEYS[1], 'updated_ns'))
 return redis.call('HGETALL', KEYS[1])
 """
@@ -73,28 +136,37 @@ return redis.call('HGETALL', KEYS[1])
 PUBLISH: Final = (
     ROOM
     + _NEWEST
+    + _FORGET
     + """
--- KEYS: conversation, said, log, open, stream. ARGV: name, key, epoch, utterance, checkpoints, ledgers, updated, mark,
--- event before and after its seq, message before and after it, step.
--- Returns {seq}, {'fenced'}, {'full'} or {'known', seq}. The checkpoint is stored with an utterance that is known, too.
+-- KEYS: conversation, said, log, open, stream.
+-- ARGV: name, key, epoch, utterance, checkpoints, ledgers, offsets, updated, mark, event before and after its seq,
+-- message before and after it, step, how long (ns) and how many events are kept, margin.
+-- Returns {seq}, {'fenced'}, {'full'}, {'known', seq} or {'late'}: an older step, of what is settled since.
+-- The checkpoint is stored with an utterance that is known, too; never where the stored one is of a newer step.
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[3] then return {'fenced'} end
+local is_newest = newest(KEYS[1], ARGV[14])
 local function store()
-  redis.call('HSET', KEYS[1], 'checkpoints', ARGV[5], 'ledgers', ARGV[6], 'updated_ns', ARGV[7], 'step', ARGV[13])
+  if is_newest then
+    redis.call('HSET', KEYS[1], 'checkpoints', ARGV[5], 'ledgers', ARGV[6], 'offsets', ARGV[7], 'step', ARGV[14])
+    redis.call('HSET', KEYS[1], 'updated_ns', ARGV[8])
+    redis.call('ZADD', KEYS[4], 'XX', ARGV[8], ARGV[1])
+  end
   redis.call('HINCRBY', KEYS[1], 'version', 1)
-  redis.call('ZADD', KEYS[4], 'XX', ARGV[7], ARGV[1])
 end
 local known = redis.call('HGET', KEYS[2], 'u:' .. ARGV[4])
 if known then
-  if newest(KEYS[1], ARGV[13]) then store() end
+  store()
   return {'known', tonumber(known)}
 end
-if not room(KEYS[5], tonumber(ARGV[8])) then return {'full'} end
+if not is_newest and settled(ARGV[4], offsets(KEYS[1]), 0) then return {'late'} end
+if not room(KEYS[5], tonumber(ARGV[9])) then return {'full'} end
 local seq = redis.call('HGET', KEYS[1], 'seq') + 1
-redis.call('XADD', KEYS[5], '*', 'k', ARGV[2], 'p', ARGV[11] .. seq .. ARGV[12])
-redis.call('RPUSH', KEYS[3], ARGV[4] .. '\\n' .. ARGV[9] .. seq .. ARGV[10])
+redis.call('XADD', KEYS[5], '*', 'k', ARGV[2], 'p', ARGV[12] .. seq .. ARGV[13])
+redis.call('RPUSH', KEYS[3], ARGV[4] .. '\\n' .. ARGV[10] .. seq .. ARGV[11])
 redis.call('HSET', KEYS[2], 'u:' .. ARGV[4], seq)
 redis.call('HSET', KEYS[1], 'seq', seq)
 store()
+forget(KEYS[1], KEYS[2], KEYS[3], seq, ARGV[8], ARGV[15], tonumber(ARGV[16]), tonumber(ARGV[17]))
 return {seq}
 """
 )
@@ -102,17 +174,18 @@ return {seq}
 SAVE: Final = (
     _NEWEST
     + """
--- KEYS: open, then conversations. ARGV: for each conversation name, epoch, checkpoints, ledgers, updated, step.
+-- KEYS: open, then conversations.
+-- ARGV: for each conversation name, epoch, checkpoints, ledgers, offsets, updated, step.
 -- Returns the places of those that are fenced.
 local fenced = {}
 for i = 2, #KEYS do
-  local at = (i - 2) * 6
+  local at = (i - 2) * 7
   if redis.call('HGET', KEYS[i], 'epoch') ~= ARGV[at + 2] then
     fenced[#fenced + 1] = i - 2
-  elseif newest(KEYS[i], ARGV[at + 6]) then
-    local updated = ARGV[at + 5]
-    redis.call('HSET', KEYS[i], 'checkpoints', ARGV[at + 3], 'ledgers', ARGV[at + 4], 'updated_ns', updated)
-    redis.call('HSET', KEYS[i], 'step', ARGV[at + 6])
+  elseif newest(KEYS[i], ARGV[at + 7]) then
+    local updated = ARGV[at + 6]
+    redis.call('HSET', KEYS[i], 'checkpoints', ARGV[at + 3], 'ledgers', ARGV[at + 4], 'offsets', ARGV[at + 5])
+    redis.call('HSET', KEYS[i], 'updated_ns', updated, 'step', ARGV[at + 7])
     redis.call('HINCRBY', KEYS[i], 'version', 1)
     redis.call('ZADD', KEYS[1], 'XX', updated, ARGV[at + 1])
   end
@@ -126,22 +199,72 @@ CHANGE: Final = (
     + _NEWEST
     + """
 -- KEYS: conversation, said, log, open, closed, stream.
--- ARGV: name, key, epoch, checkpoints, ledgers, updated, state, change, how long an ended one can be replayed (s),
--- step. Returns 0 where it is fenced.
+-- ARGV: name, key, epoch, checkpoints, ledgers, offsets, updated, state, change, how long an ended one can be replayed
+-- (s), step. Returns 0 where it is fenced.
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[3] then return 0 end
-if not newest(KEYS[1], ARGV[10]) then return 1 end
-announce(KEYS[6], ARGV[2], ARGV[8])
-redis.call('HSET', KEYS[1], 'checkpoints', ARGV[4], 'ledgers', ARGV[5], 'updated_ns', ARGV[6], 'state', ARGV[7])
-redis.call('HSET', KEYS[1], 'step', ARGV[10])
+if not newest(KEYS[1], ARGV[11]) then return 1 end
+announce(KEYS[1], KEYS[6], ARGV[2], ARGV[9])
+redis.call('HSET', KEYS[1], 'checkpoints', ARGV[4], 'ledgers', ARGV[5], 'offsets', ARGV[6], 'updated_ns', ARGV[7])
+redis.call('HSET', KEYS[1], 'state', ARGV[8], 'step', ARGV[11])
 redis.call('HINCRBY', KEYS[1], 'version', 1)
-index(KEYS[4], KEYS[5], ARGV[1], ARGV[7], ARGV[6])
-if ARGV[7] == 'ended' or ARGV[7] == 'expired' then
-  redis.call('EXPIRE', KEYS[2], ARGV[9])
-  redis.call('EXPIRE', KEYS[3], ARGV[9])
-end
+index(KEYS[4], KEYS[5], ARGV[1], ARGV[8], ARGV[7])
+if ARGV[8] == 'ended' or ARGV[8] == 'expired' then close(KEYS[1], KEYS[2], KEYS[3], ARGV[10]) end
 return 1
 """
 )
+
+PRESENT: Final = (
+    ALLOW_OOM
+    + """
+-- KEYS: owner. ARGV: its life, for how long (s).
+return redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+"""
+)
+
+ROWS: Final = """
+-- KEYS: conversations. Returns each as it is, flat; nothing where there is none.
+local found = {}
+for i = 1, #KEYS do found[i] = redis.call('HGETALL', KEYS[i]) end
+return found
+"""
+
+EVENTS: Final = """
+-- KEYS: conversation, log. ARGV: after seq, how many. Returns the seq before the first event, and events.
+local base = tonumber(redis.call('HGET', KEYS[1], 'base') or 0)
+local after = math.max(tonumber(ARGV[1]), base)
+return {after, redis.call('LRANGE', KEYS[2], after - base, after - base + ARGV[2] - 1)}
+"""
+
+SWEEP: Final = """
+-- KEYS: open. ARGV: quiet since (ns), idle since (ns), this life, prefixes of conversations and of owners, whether to
+-- look for missing owners. Returns this owner's conversations to look at, lives that are missing, and what those have:
+-- life, name, life, name, …
+local mine, missing, theirs, present = {}, {}, {}, {}
+local owner = string.match(ARGV[3], '^[^#]*')
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])) do
+  local row = redis.call('HMGET', ARGV[4] .. name, 'owner', 'state', 'updated_ns')
+  local life = row[1]
+  if life then
+    local whose = string.match(life, '^[^#]*')
+    if whose == owner then
+      local idle = ARGV[2] == '+inf' or tonumber(row[3]) <= tonumber(ARGV[2]) -- as exact as a float is
+      if life ~= ARGV[3] and (idle or row[2] == 'live') or idle and (row[2] == 'interrupted' or ARGV[6] == '1') then
+        mine[#mine + 1] = name
+      end
+    elseif ARGV[6] == '1' then
+      if present[life] == nil then
+        present[life] = redis.call('GET', ARGV[5] .. whose) == life
+        if not present[life] then missing[#missing + 1] = life end
+      end
+      if not present[life] then
+        theirs[#theirs + 1] = life
+        theirs[#theirs + 1] = name
+      end
+    end
+  end
+end
+return {mine, missing, theirs}
+"""
 
 FENCED: Final = """
 -- KEYS: conversations. ARGV: the epoch of each. Returns the places of those that are fenced.
@@ -152,13 +275,18 @@ end
 return fenced
 """
 
-INSIGHTS: Final = """
--- KEYS: conversation, said, log.
--- ARGV: utterance, revision, event before and after its seq, who calls, conversation's name, mail's prefix, its time.
+INSIGHTS: Final = (
+    ALLOW_OOM
+    + _FORGET
+    + """
+-- KEYS: conversation, said, log, open.
+-- ARGV: utterance, revision, event before and after its seq, who calls, conversation's name, mail's prefix, its time,
+-- now (ns), how long (ns) and how many events are kept, margin.
 -- Returns {seq}, {'known', seq} for this very revision, or {}: a newer one is there, nobody knows the conversation, or
 -- its log is gone. Where another process owns the conversation, the event goes into its mail as well.
 local seq = redis.call('HGET', KEYS[1], 'seq')
-if not seq or redis.call('LLEN', KEYS[3]) ~= tonumber(seq) then return {} end
+local base = tonumber(redis.call('HGET', KEYS[1], 'base') or 0)
+if not seq or redis.call('LLEN', KEYS[3]) ~= seq - base then return {} end
 local known = redis.call('HGET', KEYS[2], 'i:' .. ARGV[1])
 if known then
   local revision, place = string.match(known, '^(%d+) (%d+)$')
@@ -177,8 +305,12 @@ redis.call('RPUSH', KEYS[3], ARGV[1] .. '\\n' .. ARGV[3] .. seq .. ARGV[4])
 redis.call('HSET', KEYS[2], 'i:' .. ARGV[1], ARGV[2] .. ' ' .. seq)
 redis.call('HSET', KEYS[1], 'seq', seq)
 redis.call('HINCRBY', KEYS[1], 'version', 1)
+if redis.call('ZSCORE', KEYS[4], ARGV[6]) then
+  forget(KEYS[1], KEYS[2], KEYS[3], seq, ARGV[9], ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12]))
+end
 return {seq}
 """
+)
 
 DELETE: Final = """
 -- KEYS: conversation, said, log, closed. ARGV: name, version.

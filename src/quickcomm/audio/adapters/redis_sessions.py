@@ -4,17 +4,30 @@ Used where monolith and services run side by side, so that a conversation can go
 conversation and the partitions of the bus lie on one server; a cluster is not supported. Keys: docs/adr/0012.
 """
 
+import asyncio
 import hmac
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
 from quickcomm.audio.adapters import redis_scripts as lua
-from quickcomm.audio.adapters.redis_owners import MAIL_S, PRESENT_S, Owners, mine
-from quickcomm.audio.adapters.redis_rows import Row, SessionNames, digest, new_fields, pairs, unanswered
+from quickcomm.audio.adapters.log_limits import LogLimits
+from quickcomm.audio.adapters.redis_calls import Calls, around_seq, stored_event
+from quickcomm.audio.adapters.redis_owners import MAIL_S, PRESENT_S, Owners, Sweep, mine
+from quickcomm.audio.adapters.redis_rows import (
+    Row,
+    SessionNames,
+    at_rest,
+    digest,
+    new_fields,
+    offsets,
+    pairs,
+    unanswered,
+)
+from quickcomm.audio.adapters.tables import OPEN_STATES
 from quickcomm.audio.model import events as wire
-from quickcomm.audio.model.checkpoint import Checkpoint, encode_checkpoints
+from quickcomm.audio.model.checkpoint import Checkpoint, decode_checkpoints, encode_checkpoints
 from quickcomm.audio.model.formats import check_unchanged
 from quickcomm.audio.ports import FencedError, OpenRequest, Progress, Stored, StoredEvent, Tell
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, ConversationState, Ledger
@@ -29,10 +42,11 @@ from quickcomm.kernel.errors import BusyError, ForbiddenError
 
 PAGE: Final = 200
 TOGETHER: Final = 64
-RETRY_S: Final = (0.05, 0.1, 0.2, 0.4)
 NS: Final = 1_000_000_000
 ORPHANS_EVERY_S: Final = 5.0
 REPLAY_S: Final = 86_400
+CLOSED_AT_MOST: Final = 100_000
+"""So many ended conversations are kept, the newest ones, whatever the retention."""
 _LOAD: Final = Script(lua.LOAD)
 _CREATE: Final = Script(lua.CREATE)
 _REPLACE: Final = Script(lua.REPLACE)
@@ -42,6 +56,10 @@ _FENCED: Final = Script(lua.FENCED)
 _CHANGE: Final = Script(lua.CHANGE)
 _INSIGHTS: Final = Script(lua.INSIGHTS)
 _DELETE: Final = Script(lua.DELETE)
+_ROWS: Final = Script(lua.ROWS)
+_EVENTS: Final = Script(lua.EVENTS)
+_SWEEP: Final = Script(lua.SWEEP)
+FULL: Final = "Too many changes of conversations wait to be handled; no new one is taken. Try again in a moment."
 
 
 class RedisSessions:
@@ -63,21 +81,24 @@ class RedisSessions:
         prefix: str = PREFIX,
         high_water: int = HIGH_WATER,
         replay_s: int = REPLAY_S,
+        limits: LogLimits = LogLimits(),  # noqa: B008 - frozen
     ) -> None:
         """`owner`: a name that one process has at a time; the next one of that name takes over what it had.
 
         `replay_s`: for so long a conversation that has ended can be replayed to its client.
         """
         self._link = Link(url)
+        self._calls = Calls(self._link, clock)
+        self._run = self._calls.run
         self._clock = clock
         self._bus = Names(prefix)
         self._names = SessionNames(prefix)
-        self._owners = Owners(self._call, self._names, clock, owner)
+        self._owners = Owners(self._calls, self._names, clock, owner)
         self._life = self._owners.life
         self._orphans_due = 0.0
         self._high_water = high_water
         self._replay_s = replay_s
-        self._unsure: set[tuple[str, str]] = set()
+        self._limits = limits
 
     async def connect(self) -> None:
         """Raises `BusUnavailableError` where the server does not answer."""
@@ -112,7 +133,7 @@ class RedisSessions:
 
     async def publish(self, progress: Progress, message: UtteranceTranscribed) -> StoredEvent | None:
         name = f"{message.site}:{message.conversation_id}"
-        event = _around_seq(msgspec.json.encode(wire.utterance(message, 0)))
+        event = around_seq(msgspec.json.encode(wire.utterance(message, 0)))
         zero = msgspec.structs.replace(message, seq=0)
         keys = [*self._keys(name, "conversation", "said", "log"), self._names.open]
         answer, repeated = await self._run(
@@ -125,15 +146,18 @@ class RedisSessions:
             *self._progress(progress),
             self._high_water,
             *event,
-            *_around_seq(msgspec.json.encode(zero)),
+            *around_seq(msgspec.json.encode(zero)),
             progress.step,
+            *self._limits.arguments(),
             unsure=(name, message.utterance_id),
         )
         if answer[0] == b"fenced":
             raise FencedError("The conversation has another owner.")
+        if answer[0] == b"late":
+            return None
         if answer[0] == b"full":
             raise BusFullError("Too many transcripts wait to be handled; this one is kept and tried again.")
-        return _event(answer, message.utterance_id, event, repeated=repeated)
+        return stored_event(answer, message.utterance_id, event, repeated=repeated)
 
     async def save(self, progress: Sequence[Progress]) -> list[tuple[str, str]]:
         fenced = []
@@ -166,7 +190,7 @@ class RedisSessions:
             name,
             change.conversation_id,
             progress.epoch,
-            *self._progress(progress),
+            *self._progress(progress if change.state in OPEN_STATES else _at_rest(progress)),
             change.state,
             msgspec.json.encode(change),
             self._replay_s,
@@ -177,10 +201,10 @@ class RedisSessions:
 
     async def add_insights(self, found: InsightsFound, payload: dict[str, object]) -> StoredEvent | None:
         name = f"{found.site}:{found.conversation_id}"
-        event = _around_seq(msgspec.json.encode({"type": payload["type"], "seq": 0, **payload}))
+        event = around_seq(msgspec.json.encode({"type": payload["type"], "seq": 0, **payload}))
         answer, repeated = await self._run(
             _INSIGHTS,
-            self._keys(name, "conversation", "said", "log"),
+            [*self._keys(name, "conversation", "said", "log"), self._names.open],
             found.utterance_id,
             found.revision,
             *event,
@@ -188,18 +212,23 @@ class RedisSessions:
             name,
             self._names.mailboxes,
             MAIL_S,
+            self._clock.now_ns(),
+            *self._limits.arguments(),
             unsure=(name, f"{found.utterance_id} {found.revision}"),
         )
-        return _event(answer, found.utterance_id, event, repeated=repeated) if answer else None
+        return stored_event(answer, found.utterance_id, event, repeated=repeated) if answer else None
 
     async def listen(self, tell: Tell) -> None:
-        await self._owners.listen(self._link, tell)
+        """As the port says; also say again and again that this process is there."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._owners.listen(self._link, tell), name="audio:inbox")
+            tasks.create_task(self._owners.stay_present(), name="audio:presence")
 
     async def events(self, site: str, conversation_id: str, after_seq: int) -> list[StoredEvent]:
-        log_key = self._names.log(f"{site}:{conversation_id}")
-        page = await self._call("LRANGE", log_key, after_seq, after_seq + PAGE - 1)
+        keys = self._keys(f"{site}:{conversation_id}", "conversation", "log")
+        (base, page), _ = await self._run(_EVENTS, keys, after_seq, PAGE)
         found = []
-        for seq, entry in enumerate(page, after_seq + 1):
+        for seq, entry in enumerate(page, base + 1):
             identifier, _, text = entry.decode().partition("\n")
             found.append(StoredEvent(seq=seq, utterance_id=identifier, payload=text))
         return found
@@ -212,20 +241,19 @@ class RedisSessions:
         """
         await self._owners.be_present()
         count = 0
-        rows = [row for row in await self._rows(await self._members(self._names.open)) if row.owner != self._life]
-        others = {row.owner for row in rows if not mine(row.owner, self._owners.owner)}
-        present = {life for life in others if await self._owners.is_present(life)}
-        for row in rows:
-            now = self._clock.now_ns()
-            if row.owner in others:
-                if row.owner not in present:
-                    await self._replace(row, row.state, None, "updated_ns", now)
+        left = await self._sweep("+inf", "+inf", others=True)
+        for row in await self._rows(left.mine):
+            if row.owner == self._life or not mine(row.owner, self._owners.owner):
                 continue
             change = None
             if row.state == "live":
-                change = row.change("interrupted", now, reason="the server was restarted")
-            replaced = await self._replace(row, "interrupted", change, "updated_ns", now)
+                change = row.change("interrupted", self._clock.now_ns(), reason="the server was restarted")
+            replaced = await self._replace(row, "interrupted", change, "updated_ns", self._clock.now_ns())
             count += replaced is not None and row.state == "live"
+        for row in await self._rows([name for names in left.missing.values() for name in names]):
+            if row.owner not in left.missing:
+                continue
+            await self._replace(row, row.state, None, "updated_ns", self._clock.now_ns())
         return count
 
     async def ledgers(self, conversation_id: str | None) -> list[ConversationChanged]:
@@ -236,22 +264,29 @@ class RedisSessions:
         return [row.change(row.state, row.updated_ns) for row in rows]
 
     async def expire(self, before_ns: int, now_ns: int, keep: frozenset[tuple[str, str]]) -> int:
-        """As the port says; also says that this process is there. What another one that is there owns, is its own."""
+        """As the port says. What another process that is there owns, is its own."""
+        others = self._clock.monotonic() >= self._orphans_due
+        quiet_ns = max(before_ns, now_ns - PRESENT_S * NS) if others else before_ns
         try:
-            await self._owners.be_present()
-            orphans = await self._orphans(max(before_ns, now_ns - PRESENT_S * NS))
+            found = await self._sweep(quiet_ns, before_ns, others=others)
         except BusUnavailableError:
             self._owners.start_over()
             raise
-        idle = await self._rows(await self._members(self._names.open, before_ns))
-        own = [row for row in idle if mine(row.owner, self._owners.owner)]
+        kept = {f"{site}:{conversation_id}" for site, conversation_id in keep}
+        names = [name for name in found.mine if name not in kept]
+        gone: set[str] = set()
+        if others:
+            self._orphans_due = self._clock.monotonic() + ORPHANS_EVERY_S
+            gone = self._owners.gone(set(found.missing))
+        names += [name for life in gone for name in found.missing[life]]
         count = 0
-        for row in (*own, *orphans):
-            if row.updated_ns < before_ns:
-                if row.is_open and (row.site, row.conversation_id) not in keep:
-                    count += await self._let_go(row, "expired", now_ns, "nobody came back")
-            elif row.state == "live" and row.owner != self._life:
+        for row in await self._rows(names):
+            if row.owner not in gone and not mine(row.owner, self._owners.owner):
+                continue  # another process has taken it over since
+            if row.state == "live" and (row.owner != self._life or row.updated_ns < before_ns):
                 await self._let_go(row, "interrupted", now_ns, "the server is gone")
+            elif row.state == "interrupted" and row.updated_ns < before_ns:
+                count += await self._let_go(row, "expired", now_ns, "nobody came back")
         return count
 
     async def turn(self, work: str, for_s: int) -> bool:
@@ -259,8 +294,10 @@ class RedisSessions:
 
     async def purge(self, before_ns: int) -> int:
         count = 0
-        for row in await self._rows(await self._members(self._names.closed, before_ns)):
-            if row.updated_ns < before_ns and not row.is_open:
+        oldest = await self._calls.call("ZRANGE", self._names.closed, 0, -CLOSED_AT_MOST - 1)
+        too_many = {name.decode() for name in oldest}
+        for row in await self._rows(list(too_many.union(await self._members(self._names.closed, before_ns)))):
+            if (row.updated_ns < before_ns or row.name in too_many) and not row.is_open:
                 keys = [*self._keys(row.name, "conversation", "said", "log"), self._names.closed]
                 deleted, _ = await self._run(_DELETE, keys, row.name, row.version)
                 count += deleted
@@ -268,19 +305,18 @@ class RedisSessions:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    async def _orphans(self, before_ns: int) -> list[Row]:
-        """Open conversations, quiet since then, of processes that are gone for good; it looks only now and then."""
-        if self._clock.monotonic() < self._orphans_due:
-            return []
-        self._orphans_due = self._clock.monotonic() + ORPHANS_EVERY_S
-        quiet = await self._rows(await self._members(self._names.open, before_ns))
-        others = [row for row in quiet if row.owner != self._life and row.is_open]
-        gone = await self._owners.gone({row.owner for row in others})
-        return [row for row in others if row.owner in gone]
+    async def _sweep(self, quiet: int | str, idle: int | str, *, others: bool) -> Sweep:
+        """Open conversations to look at, that are quiet since then: one call, however many there are."""
+        prefixes = (self._names.conversation(""), self._names.owner(""))
+        keys = (self._names.open,)
+        answer, _ = await self._run(_SWEEP, keys, quiet, idle, self._life, *prefixes, int(others))
+        return Sweep.of(*answer)
 
     async def _let_go(self, row: Row, state: ConversationState, now_ns: int, reason: str) -> bool:
         """It is nobody's: should its owner only hang, it is fenced. False where something happened meanwhile."""
-        fields = ("updated_ns", now_ns, "epoch", row.epoch + 1)
+        fields: list[Argument] = ["updated_ns", now_ns, "epoch", row.epoch + 1]
+        if state not in OPEN_STATES:
+            fields += ["checkpoints", encode_checkpoints(at_rest(decode_checkpoints(row.checkpoints)))]
         return await self._replace(row, state, row.change(state, now_ns, reason=reason), *fields) is not None
 
     async def _create(self, name: str, request: OpenRequest, token: str) -> Stored | None:
@@ -313,7 +349,10 @@ class RedisSessions:
         keys = (self._names.conversation(name), self._names.open, self._names.closed, stream)
         fields = new_fields(stored, request, token, self._life)
         payload = msgspec.json.encode(change)
-        created, _ = await self._run(_CREATE, keys, name, request.conversation_id, payload, now, *fields)
+        head = (name, request.conversation_id, payload, now, self._high_water)
+        created, _ = await self._run(_CREATE, keys, *head, *fields)
+        if created < 0:
+            raise BusFullError(FULL)
         return stored if created else None
 
     async def _take_over(self, row: Row) -> Row | None:
@@ -336,9 +375,10 @@ class RedisSessions:
         flat, _ = await self._run(_REPLACE, keys, *head, *fields)
         return Row.of(pairs(flat)) if flat else None
 
-    def _progress(self, progress: Progress) -> tuple[bytes, bytes, int]:
+    def _progress(self, progress: Progress) -> tuple[bytes, bytes, str, int]:
         checkpoints = encode_checkpoints(progress.checkpoints)
-        return checkpoints, msgspec.json.encode(progress.ledgers), self._clock.now_ns()
+        ledgers = msgspec.json.encode(progress.ledgers)
+        return checkpoints, ledgers, offsets(progress.checkpoints), self._clock.now_ns()
 
     def _keys(self, name: str, *kinds: str) -> list[str]:
         return [getattr(self._names, kind)(name) for kind in kinds]
@@ -346,65 +386,16 @@ class RedisSessions:
     async def _members(self, index: str, before_ns: int | None = None) -> list[str]:
         """Names in an index; its order is only as exact as a float is, so that one too many may be there."""
         limit = "+inf" if before_ns is None else before_ns
-        return [name.decode() for name in await self._call("ZRANGEBYSCORE", index, "-inf", limit)]
+        return [name.decode() for name in await self._calls.call("ZRANGEBYSCORE", index, "-inf", limit)]
 
     async def _rows(self, names: Sequence[str]) -> list[Row]:
         found = []
-        for name in names:
-            fields = await self._call("HGETALL", self._names.conversation(name))
-            if fields:
-                found.append(Row.of(fields))
+        for start in range(0, len(names), TOGETHER):
+            keys = [self._names.conversation(name) for name in names[start : start + TOGETHER]]
+            rows, _ = await self._run(_ROWS, keys)
+            found += [Row.of(pairs(flat)) for flat in rows if flat]
         return found
 
-    async def _call(self, command: str, *arguments: Argument) -> Any:
-        async def once() -> Any:
-            return await self._link.call(command, *arguments)
 
-        return (await self._tried(once))[0]
-
-    async def _run(
-        self, script: Script, keys: Sequence[str], *arguments: Argument, unsure: tuple[str, str] | None = None
-    ) -> tuple[Any, bool]:
-        """Its answer, and whether it may have run before without our hearing of it.
-
-        `unsure`: what the call is about, to be remembered where no answer comes at all.
-        """
-        before = unsure in self._unsure
-        try:
-            answer, repeated = await self._tried(lambda: self._link.run(script, keys, *arguments))
-        except BusUnavailableError:
-            if unsure is not None:
-                self._unsure.add(unsure)
-            raise
-        if unsure is not None:
-            self._unsure.discard(unsure)
-        return answer, before or repeated
-
-    async def _tried(self, call: Callable[[], Awaitable[Any]]) -> tuple[Any, bool]:
-        """Call until an answer comes, and whether it was called before; raises `BusUnavailableError` at last."""
-        repeated = False
-        for wait in RETRY_S:
-            try:
-                return await call(), repeated
-            except BusUnavailableError:
-                repeated = True
-                await self._clock.sleep(wait)
-        return await call(), repeated
-
-
-def _around_seq(data: bytes) -> tuple[bytes, bytes]:
-    """What comes before and after the number. It cannot be mistaken for what was said: there, quotes are escaped."""
-    head, found, tail = data.partition(b'"seq":0,')
-    assert found, "the message has a seq, and another field behind it"  # noqa: S101 - a programming error
-    return head + b'"seq":', b"," + tail
-
-
-def _event(
-    answer: Sequence[Any], utterance_id: str, around: tuple[bytes, bytes], *, repeated: bool
-) -> StoredEvent | None:
-    """The event that was stored; None where that was done by another call than this one."""
-    if answer[0] == b"known" and not repeated:
-        return None
-    seq = answer[1] if answer[0] == b"known" else answer[0]
-    payload = b"%b%d%b" % (around[0], seq, around[1])
-    return StoredEvent(seq=seq, utterance_id=utterance_id, payload=payload.decode())
+def _at_rest(progress: Progress) -> Progress:
+    return msgspec.structs.replace(progress, checkpoints=at_rest(progress.checkpoints))

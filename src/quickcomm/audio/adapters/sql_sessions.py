@@ -11,7 +11,9 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from quickcomm.audio.adapters.tables import conversations, events
+from quickcomm.audio.adapters.log_limits import LogLimits, settled
+from quickcomm.audio.adapters.sql_forgetting import forget
+from quickcomm.audio.adapters.tables import OPEN_STATES, conversations, events
 from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.checkpoint import Checkpoint, decode_checkpoints, encode_checkpoints
 from quickcomm.audio.model.formats import AudioFormat, check_unchanged
@@ -26,7 +28,7 @@ from quickcomm.kernel.storage import Database
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")
 PAGE: Final = 200
-OPEN_STATES: Final = ("live", "interrupted")
+_EXPIRED: Final = ("expired", "nobody came back")
 _ledgers = msgspec.json.Decoder(tuple[Ledger, ...])
 
 
@@ -45,13 +47,16 @@ _SAVE: Final = (
         conversations.c.site == sa.bindparam("own_site"),
         conversations.c.conversation_id == sa.bindparam("own_id"),
         conversations.c.epoch == sa.bindparam("own_epoch"),
+        conversations.c.step <= sa.bindparam("own_step"),
     )
     .values(
-        checkpoints=sa.bindparam("checkpoints"), ledgers=sa.bindparam("ledgers"), updated_ns=sa.bindparam("updated_ns")
+        checkpoints=sa.bindparam("checkpoints"),
+        ledgers=sa.bindparam("ledgers"),
+        updated_ns=sa.bindparam("updated_ns"),
+        step=sa.bindparam("own_step"),
     )
 )
 _SAVE_STATE: Final = _SAVE.values(state=sa.bindparam("new_state"))
-_ADVANCE: Final = _SAVE.values(seq=conversations.c.seq + 1).returning(conversations.c.seq)
 
 
 def _epoch(connection: Connection, key: tuple[str, str]) -> int | None:
@@ -59,13 +64,14 @@ def _epoch(connection: Connection, key: tuple[str, str]) -> int | None:
 
 
 class SqlSessions:
-    """A `SessionStore`. The database has one writer, which keeps the order: a `step` says nothing new."""
+    """A `SessionStore`. As in the one in Valkey, a checkpoint of an older `step` never replaces a newer one."""
 
     shared = False
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, *, limits: LogLimits = LogLimits()) -> None:  # noqa: B008
         self._database = database
         self._clock = clock
+        self._limits = limits
 
     async def open(self, request: OpenRequest, token: str) -> Stored:
         def run(connection: Connection) -> Stored:
@@ -84,19 +90,27 @@ class SqlSessions:
 
     async def publish(self, progress: Progress, message: UtteranceTranscribed) -> StoredEvent | None:
         def run(connection: Connection) -> StoredEvent | None:
+            found = _owned(connection, progress)
             known = sa.select(events.c.seq).where(
                 events.c.site == message.site,
                 events.c.utterance_id == message.utterance_id,
                 events.c.kind == "utterance",
             )
             if connection.execute(known).first() is not None:
+                connection.execute(_SAVE, self._values(progress))
                 return None
-            seq = self._advance(connection, progress)
+            if progress.step < found.step and settled(message.utterance_id, decode_checkpoints(found.checkpoints), 0):
+                return None  # a call that was given up long ago
+            seq = found.seq + 1
+            connection.execute(_SAVE, self._values(progress))
+            where = _is(message.site, message.conversation_id)
+            connection.execute(conversations.update().where(where).values(seq=seq))
             numbered = msgspec.structs.replace(message, seq=seq)
             payload = msgspec.json.encode(wire.utterance(numbered, seq)).decode()
             event = StoredEvent(seq=seq, utterance_id=message.utterance_id, payload=payload)
             _log(connection, message.site, message.conversation_id, event, kind="utterance", revision=1)
             append(connection, TRANSCRIPTS, message.conversation_id, msgspec.json.encode(numbered))
+            forget(connection, (message.site, message.conversation_id), self._clock.now_ns(), self._limits)
             return event
 
         return await self._database.write(run)
@@ -122,8 +136,9 @@ class SqlSessions:
 
     async def change_state(self, progress: Progress, change: ConversationChanged) -> None:
         def run(connection: Connection) -> None:
+            _owned(connection, progress)
             if connection.execute(_SAVE_STATE, {**self._values(progress), "new_state": change.state}).rowcount == 0:
-                raise FencedError("The conversation has another owner.")
+                return  # a newer one is stored
             append(connection, CONVERSATIONS, change.conversation_id, msgspec.json.encode(change))
 
         await self._database.write(run)
@@ -146,6 +161,7 @@ class SqlSessions:
             text = msgspec.json.encode({"type": payload["type"], "seq": seq, **payload}).decode()
             event = StoredEvent(seq=seq, utterance_id=found.utterance_id, payload=text)
             _log(connection, found.site, found.conversation_id, event, kind="insights", revision=found.revision)
+            forget(connection, (found.site, found.conversation_id), self._clock.now_ns(), self._limits)
             return event
 
         return await self._database.write(run)
@@ -201,12 +217,13 @@ class SqlSessions:
             )
             rows = [row for row in connection.execute(query) if (row.site, row.conversation_id) not in keep]
             for row in rows:
+                state, reason = ("interrupted", "the server is gone") if row.state == "live" else _EXPIRED
                 where = _is(row.site, row.conversation_id)
-                values = {"state": "expired", "epoch": row.epoch + 1, "updated_ns": now_ns}
+                values = {"state": state, "epoch": row.epoch + 1, "updated_ns": now_ns}
                 connection.execute(conversations.update().where(where).values(values))
-                change = _change(row, "expired", now_ns, reason="nobody came back")
+                change = _change(row, state, now_ns, reason=reason)
                 append(connection, CONVERSATIONS, row.conversation_id, msgspec.json.encode(change))
-            return len(rows)
+            return sum(row.state != "live" for row in rows)
 
         return await self._database.write(run)
 
@@ -287,27 +304,30 @@ class SqlSessions:
 
     def _take_over(self, connection: Connection, row: sa.Row[Any]) -> None:
         now = self._clock.now_ns()
-        values: dict[str, object] = {"epoch": row.epoch + 1}
+        values: dict[str, object] = {"epoch": row.epoch + 1, "step": 0}
         if row.state in OPEN_STATES:
             values |= {"state": "live", "updated_ns": now}
             append(connection, CONVERSATIONS, row.conversation_id, msgspec.json.encode(_change(row, "live", now)))
         connection.execute(conversations.update().where(_is(row.site, row.conversation_id)).values(values))
-
-    def _advance(self, connection: Connection, progress: Progress) -> int:
-        seq = connection.execute(_ADVANCE, self._values(progress)).scalar_one_or_none()
-        if seq is None:
-            raise FencedError("The conversation has another owner.")
-        return int(seq)
 
     def _values(self, progress: Progress) -> dict[str, object]:
         return {
             "own_site": progress.site,
             "own_id": progress.conversation_id,
             "own_epoch": progress.epoch,
+            "own_step": progress.step,
             "checkpoints": encode_checkpoints(progress.checkpoints),
             "ledgers": msgspec.json.encode(progress.ledgers),
             "updated_ns": self._clock.now_ns(),
         }
+
+
+def _owned(connection: Connection, progress: Progress) -> sa.Row[Any]:
+    """Return the conversation as it is stored. Raises `FencedError` where it has another owner."""
+    row = connection.execute(sa.select(conversations).where(_is(progress.site, progress.conversation_id))).one_or_none()
+    if row is None or row.epoch != progress.epoch:
+        raise FencedError("The conversation has another owner.")
+    return row
 
 
 def _log(

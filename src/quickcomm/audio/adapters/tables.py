@@ -1,7 +1,10 @@
 """Tables of the audio module (prefix `audio_`)."""
 
+from typing import Final
+
 import sqlalchemy as sa
 
+OPEN_STATES: Final = ("live", "interrupted")
 meta = sa.MetaData()
 
 conversations = sa.Table(
@@ -20,6 +23,9 @@ conversations = sa.Table(
     sa.Column("checkpoints", sa.LargeBinary, nullable=False),
     sa.Column("ledgers", sa.LargeBinary, nullable=False),
     sa.Column("updated_ns", sa.BigInteger, nullable=False),
+    sa.Column("step", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("mark", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("marked_ns", sa.BigInteger, nullable=False, server_default="0"),
 )
 events = sa.Table(
     "audio_events",

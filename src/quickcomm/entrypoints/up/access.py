@@ -86,7 +86,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         return [f"+{command}" for command in self.commands]
 
 
-_CONNECT: Final = Rule(commands=("ping", "select", "client|setinfo", "time"))
+_CONNECT: Final = Rule(commands=("ping", "select", "client|setinfo", "time", "info"))
 _EVAL: Final = ("evalsha", "eval")
 """For its keys; what a script does with them is checked as if it were done without one."""
 _APPEND: Final = ("xadd",)
@@ -97,13 +97,14 @@ _CONSUME: Final = (
 )
 _LEASE: Final = ("hget", "hset", "hincrby", "zadd", "zrem", "zremrangebyscore", "zcard")
 _CONVERSE: Final = (
-    *("hget", "hgetall", "hset", "hincrby", "exists", "zadd", "zrem", "zrangebyscore"),
-    *("rpush", "llen", "lrange", "expire", "del", "set", "get", "xadd", "xread", "xrange"),
+    *("hget", "hgetall", "hmget", "hset", "hdel", "hincrby", "exists"),
+    *("zadd", "zrem", "zscore", "zrange", "zrangebyscore"),
+    *("rpush", "llen", "lrange", "ltrim", "expire", "del", "set", "get", "xadd", "xread", "xrange"),
 )
 _AGREE: Final = ("hget", "hset", "hmget", "pexpire")
 STAND: Final = "intelligence:model"
 """As in `intelligence/adapters/shared_breaker.py`, which would bring the whole module with it."""
-_LETTERS: Final = ("hget", "hdel", "hexists")
+_LETTERS: Final = ("hget", "hkeys", "hmget", "hlen", "hdel", "hexists")
 """Among services this is nobody's: `up` does it."""
 _MOVE: Final = (
     *("scan", "unlink", "del", "exists", "expire", "waitaof", "info", "set", "get", "hset", "hsetnx", "hget", "hmget"),
@@ -129,8 +130,8 @@ def rules(name: str, prefix: str = PREFIX) -> tuple[Rule, ...]:
     if service.consumes:
         found += [
             Rule(commands=("sadd", "smembers"), keys=(names.streams,)),
-            Rule(commands=("hset", "incr"), keys=(names.dead, names.last_dead)),
-            Rule(commands=("hgetall",), read=(names.dead,)),
+            Rule(commands=("hset", "hdel", "incr"), keys=(names.dead, names.last_dead)),
+            Rule(commands=("hkeys", "hmget", "hlen"), read=(names.dead,)),
         ]
     if service.tends:
         found.append(Rule(commands=_TEND, keys=tuple(_parts(names, stream) for stream in STREAMS)))
@@ -140,6 +141,7 @@ def rules(name: str, prefix: str = PREFIX) -> tuple[Rule, ...]:
         found.append(Rule(commands=_AGREE, keys=(f"{prefix}:{STAND}",)))
     if service.conversations:
         found.append(Rule(commands=_CONVERSE, keys=(f"{prefix}:audio:*",)))
+        found.append(Rule(commands=("xdel",), keys=(_parts(names, CONVERSATIONS),)))
     if service.makes_keys:
         found += [
             Rule(commands=("hget", "hset", "hgetall"), keys=(keys.by_digest, keys.by_id)),

@@ -1,7 +1,10 @@
 """The site's Valkey: one that comes as a package and is started beside the rest, or another one by its URL."""
 
+import contextlib
 import hashlib
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
 
@@ -48,6 +51,10 @@ OPEN: Final = (
 )
 
 log = structlog.get_logger(__name__)
+SHARE: Final = 0.25
+"""Of the memory. Writing its file anew may take as much again for a while, and the rest is the engine's."""
+AT_LEAST: Final = 256 << 20
+CGROUP: Final = Path("/sys/fs/cgroup/memory.max")
 
 
 def module(layout: Layout) -> Module:
@@ -64,7 +71,10 @@ def module(layout: Layout) -> Module:
         "save": "",
         "appendonly": "yes",
         "appendfsync": "everysec",
+        "maxmemory": str(memory()),
         "maxmemory-policy": "noeviction",
+        # An ended conversation is kept for months: as one small piece.
+        "hash-max-listpack-value": "256",
         "loglevel": "warning",
         "daemonize": "no",
         "aclfile": str(file),
@@ -81,6 +91,14 @@ def module(layout: Layout) -> Module:
         one_because="it is the site's one store",
         registers=False,
     )
+
+
+def memory() -> int:
+    """Return how many bytes the store may use: its share of the machine's memory, or of the group of processes'."""
+    most = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # no such limit
+        most = min(most, int(CGROUP.read_text()))
+    return max(AT_LEAST, int(SHARE * most))
 
 
 def url(layout: Layout) -> str:

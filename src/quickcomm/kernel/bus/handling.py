@@ -13,6 +13,9 @@ from quickcomm.kernel.errors import MALFORMED, BusyError, UnavailableError
 from quickcomm.kernel.telemetry import tracing
 
 MAX_ATTEMPTS: Final = 5
+LETTERS_AT_MOST: Final = 10_000
+"""Dead letters that are kept; the oldest go first. What still works must not stop for what fails again and again."""
+LETTERS_ALARM: Final = "bus.dead_letters"
 BACKOFF_S: Final = (0.05, 0.2, 1.0, 3.0)
 
 log = structlog.get_logger(__name__)
@@ -39,6 +42,15 @@ async def handle(group: str, batch: Sequence[Delivery], handler: Handler, clock:
         if reason is not None:
             failed.append((delivery, reason))
     return failed
+
+
+def letters_alarm(count: int) -> tuple[str, str]:
+    """Return the alarm, a code and words for an operator, for so many dead letters."""
+    lost = f" Only the newest {LETTERS_AT_MOST} are kept." if count >= LETTERS_AT_MOST else ""
+    said = (
+        f"{count} messages could not be handled.{lost} See why, then replay or drop them: quickcomm dead-letters list"
+    )
+    return LETTERS_ALARM, said
 
 
 class _Carrier(msgspec.Struct):

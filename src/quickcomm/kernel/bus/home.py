@@ -57,6 +57,16 @@ class HomeInStore:
         await self._link.call("HSET", self._mark, "id", home.id, "whole", int(home.whole))
         await self.durable()
 
+    async def claim(self, home: Home) -> bool:
+        """Set the mark where there is none; return whether it is this one now. Of two sites, one gets it."""
+        await self._link.call("HSETNX", self._mark, "id", home.id)
+        found: list[bytes | None] = await self._link.call("HMGET", self._mark, "id")
+        return found[0] == home.id.encode()
+
+    async def release(self) -> None:
+        """Delete the mark: whoever comes may claim the store."""
+        await self._link.call("UNLINK", self._mark)
+
     async def durable(self) -> None:
         """Returns once all that was written is on the server's disk, if the server has one."""
         with contextlib.suppress(QuickCommError):  # it keeps no file, or is older than the command
@@ -66,11 +76,10 @@ class HomeInStore:
         return not await self._keys(stop_at_first=True)
 
     async def wipe(self) -> None:
-        """Delete all that is ours, the mark last."""
+        """Delete all that is ours but the mark."""
         found = [key for key in await self._keys() if key != self._mark.encode()]
         for start in range(0, len(found), TOGETHER):
             await self._link.call("UNLINK", *found[start : start + TOGETHER])
-        await self._link.call("UNLINK", self._mark)
 
     async def _keys(self, *, stop_at_first: bool = False) -> list[bytes]:
         found: set[bytes] = set()

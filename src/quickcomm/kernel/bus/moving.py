@@ -25,8 +25,13 @@ homes: Final = sa.Table(
 
 def mark(connection: Connection, home: Home) -> None:
     """Set the database's mark."""
-    connection.execute(homes.delete())
+    unmark(connection)
     connection.execute(homes.insert().values(id=home.id, whole=home.whole))
+
+
+def unmark(connection: Connection) -> None:
+    """Delete the database's mark: everything is kept in it."""
+    connection.execute(homes.delete())
 
 
 def forget(connection: Connection) -> None:

@@ -5,14 +5,17 @@ deleted once the server has it. See docs/adr/0015-outbox.md.
 """
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
 import structlog
 from sqlalchemy import Connection
 
-from quickcomm.kernel.bus.port import BusFullError, DeadLetter, Handler
+from quickcomm.kernel.bus.port import Alarms, BusFullError, DeadLetter, Delivery, Handler
 from quickcomm.kernel.bus.redis import RedisBus
+from quickcomm.kernel.bus.redis_names import partition
 from quickcomm.kernel.bus.sql import TOPIC, SqlBus, messages
 from quickcomm.kernel.bus.watch import ServerWatch
 from quickcomm.kernel.clock import Clock
@@ -25,8 +28,12 @@ RETRY_S: Final = 1.0
 LOOK_EVERY_S: Final = 1.0
 """Where several processes have one database."""
 OUTBOX: Final = "outbox"
+OUTBOX_ALARM: Final = "bus.outbox"
+AT_MOST: Final = 10_000
+"""Messages in the outbox from which on no more work is taken from the bus."""
 _FETCH: Final = (
     sa.select(messages.c.id, messages.c.stream, messages.c.key, messages.c.payload)
+    .where(messages.c.id > sa.bindparam("after"))
     .order_by(messages.c.id)
     .limit(TOGETHER)
 )
@@ -34,6 +41,10 @@ _DELETE: Final = messages.delete().where(messages.c.id.in_(sa.bindparam("ids", e
 _COUNT: Final = sa.select(sa.func.count()).select_from(messages)
 
 log = structlog.get_logger(__name__)
+
+
+def _count(connection: Connection) -> int:
+    return int(connection.execute(_COUNT).scalar_one())
 
 
 def _is_filled(connection: Connection) -> bool:
@@ -54,6 +65,9 @@ class OutboxBus:
         self._tables = SqlBus(database, clock)
         self._bus = bus or RedisBus(url, clock)
         self._sent: list[int] = []
+        self._unsent = 0
+        """As it was when sending last failed; 0 where it succeeded."""
+        self._waits: str | None = None
         self._filled = asyncio.Event()
         self._watch = ServerWatch(self._bus, clock, "What is said is kept, and handled when it is back.")
         database.on_commit(self._wake)
@@ -65,6 +79,12 @@ class OutboxBus:
     def trouble(self) -> str | None:
         """Why nothing is handled now, in words for an operator."""
         return self._watch.trouble
+
+    @property
+    def alarms(self) -> Alarms:
+        """`trouble`, a full outbox, dead letters, no memory left."""
+        waits = () if self._waits is None or self._watch.trouble else ((OUTBOX_ALARM, self._waits),)
+        return (*self._watch.alarms, *waits)
 
     async def aclose(self) -> None:
         """May be called again."""
@@ -79,8 +99,7 @@ class OutboxBus:
 
     async def backlog(self) -> dict[str, int]:
         """Messages not yet acknowledged, by `stream/group`; those not yet sent, as `outbox`."""
-        unsent = await self._database.read(lambda connection: int(connection.execute(_COUNT).scalar_one()))
-        return {**await self._bus.backlog(), OUTBOX: unsent}
+        return {**await self._bus.backlog(), OUTBOX: await self._database.read(_count)}
 
     # -- the port ---------------------------------------------------------------------------------------------------
 
@@ -88,7 +107,12 @@ class OutboxBus:
         await self._bus.publish(stream, key, payload)
 
     async def subscribe(self, stream: str, group: str, handler: Handler, *, overlap: int = 1) -> None:
-        await self._bus.subscribe(stream, group, handler, overlap=overlap)
+        async def held_back(batch: Sequence[Delivery]) -> None:
+            if self._unsent >= AT_MOST:
+                raise BusFullError("Too much waits in the outbox; what would add to it waits as well.")
+            await handler(batch)
+
+        await self._bus.subscribe(stream, group, held_back, overlap=overlap)
 
     async def dead_letters(self) -> list[DeadLetter]:
         return await self._bus.dead_letters()
@@ -106,20 +130,26 @@ class OutboxBus:
             self._filled.set()
 
     async def _forward_forever(self) -> None:
-        waiting = False
         while True:
             self._filled.clear()
             try:
                 more = await self.forward()
             except QuickCommError as error:
-                if not waiting:
+                if self._waits is None:
                     log.warning("outbox.waits", error=str(error))
-                waiting = True
+                await self._look(error)
                 await self._clock.sleep(RETRY_S)
                 continue
-            waiting = False
+            self._waits, self._unsent = None, 0
             if not more:
                 await self._until_filled()
+
+    async def _look(self, error: QuickCommError) -> None:
+        """Remember why messages wait, and how many: from `AT_MOST` on, no more work is taken."""
+        self._waits = str(error)
+        with contextlib.suppress(QuickCommError):
+            self._unsent = await self._database.read(_count)
+            self._waits = f"{self._unsent} messages wait to be sent. {error}"
 
     async def _until_filled(self) -> None:
         """Nobody says so where another process has written and died."""
@@ -137,9 +167,28 @@ class OutboxBus:
             return await self._forward()
 
     async def _forward(self) -> bool:
-        """What was sent and could not be deleted (a full disk) is deleted before anything else is sent."""
+        """What was sent and could not be deleted (a full disk) is deleted before anything else is sent.
+
+        Behind a full partition, all others go on; nothing of that partition is sent until there is room.
+        """
         await self._delete_sent()
-        rows = await self._database.read(lambda connection: connection.execute(_FETCH).all())
+        full: set[str] = set()
+        after = 0
+        while True:
+            rows = await self._page(after)
+            await self._send([row for row in rows if self._partition(row) not in full], full)
+            if len(rows) < TOGETHER or not full:
+                break
+            after = rows[-1].id
+        if full:
+            raise BusFullError(f"Too much waits to be handled in {', '.join(sorted(full))}; that stays in the outbox.")
+        return len(rows) == TOGETHER
+
+    async def _page(self, after: int) -> Sequence[Any]:
+        return await self._database.read(lambda connection: connection.execute(_FETCH, {"after": after}).all())
+
+    async def _send(self, rows: Sequence[Any], full: set[str]) -> None:
+        """Send rows in their order, and delete what was taken; partitions that take no more are added to `full`."""
         streams: dict[str, list[Any]] = {}
         for row in rows:
             streams.setdefault(row.stream, []).append(row)
@@ -147,13 +196,15 @@ class OutboxBus:
             for stream, found in streams.items():
                 with tracing().call(f"send {stream}", "producer") as call:
                     call.note(messaging__destination__name=stream, messaging__batch__message_count=len(found))
-                    count = await self._bus.publish_many(stream, [(row.key, row.payload) for row in found])
-                self._sent += [row.id for row in found[:count]]
-                if count < len(found):
-                    raise BusFullError("Too much waits to be handled; the rest stays in the outbox.")
+                    taken = await self._bus.publish_many(stream, [(row.key, row.payload) for row in found])
+                self._sent += [row.id for row, is_taken in zip(found, taken, strict=True) if is_taken]
+                full |= {self._partition(row) for row, is_taken in zip(found, taken, strict=True) if not is_taken}
         finally:
             await self._delete_sent()
-        return len(rows) == TOGETHER
+
+    @staticmethod
+    def _partition(row: Any) -> str:
+        return f"{row.stream}/{partition(row.key)}"
 
     async def _delete_sent(self) -> None:
         def run(connection: Connection) -> None:

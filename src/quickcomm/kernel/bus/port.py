@@ -60,6 +60,10 @@ Handler = Callable[[Sequence[Delivery]], Awaitable[None]]
 """Handles a batch in order; raising means none of it is acknowledged."""
 
 
+Alarms = tuple[tuple[str, str], ...]
+"""Codes, and words for an operator."""
+
+
 class Bus(Protocol):
     async def publish(self, stream: str, key: str, payload: bytes) -> None:
         """Return once the message is durable. Raises `BusFullError` and `BusUnavailableError`."""
@@ -104,6 +108,11 @@ class WholeBus(Bus, Protocol):
     @property
     def trouble(self) -> str | None:
         """Why nothing is handled now, in words for an operator."""
+        ...
+
+    @property
+    def alarms(self) -> Alarms:
+        """What an operator must know of it: `trouble`, dead letters, no memory left."""
         ...
 
     async def aclose(self) -> None:

@@ -5,7 +5,8 @@ taken over when it is not renewed. See docs/adr/0012-bus-on-redis-streams.md.
 """
 
 import asyncio
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -13,7 +14,7 @@ import structlog
 from quickcomm.kernel.bus.port import DeadLetter, Handler
 from quickcomm.kernel.bus.redis_consumer import Letter
 from quickcomm.kernel.bus.redis_group import Member, register
-from quickcomm.kernel.bus.redis_link import Link, Script
+from quickcomm.kernel.bus.redis_link import BusRefusedError, Link, Script
 from quickcomm.kernel.bus.redis_names import PREFIX, Names
 from quickcomm.kernel.bus.redis_publisher import Publisher
 from quickcomm.kernel.bus.redis_scripts import BACKLOG, FULL, REPLAY, TRIM
@@ -22,6 +23,7 @@ from quickcomm.kernel.errors import NotFoundError, QuickCommError
 
 HIGH_WATER: Final = 10_000
 TRIM_EVERY_S: Final = 60.0
+TOGETHER: Final = 256
 _BACKLOG: Final = Script(BACKLOG)
 _FULL: Final = Script(FULL)
 _REPLAY: Final = Script(REPLAY)
@@ -29,6 +31,14 @@ _TRIM: Final = Script(TRIM)
 _letters: Final = msgspec.msgpack.Decoder(Letter)
 
 log = structlog.get_logger(__name__)
+
+
+class Condition(msgspec.Struct, frozen=True, kw_only=True):
+    """Dead letters, and bytes that the server uses of those it may use: 0 where nobody knows, or there is no limit."""
+
+    letters: int
+    memory_used: int = 0
+    memory_most: int = 0
 
 
 class RedisBus:
@@ -58,8 +68,8 @@ class RedisBus:
         """Return once the server has it. Raises `BusFullError` and `BusUnavailableError`."""
         await self._publisher.publish(stream, key, payload)
 
-    async def publish_many(self, stream: str, messages: list[tuple[str, bytes]]) -> int:
-        """Publish (key, payload) pairs at once, in order. How many: fewer than all where the stream is full."""
+    async def publish_many(self, stream: str, messages: Sequence[tuple[str, bytes]]) -> list[bool]:
+        """Publish (key, payload) pairs at once, in order; return which were taken: False where a partition is full."""
         return await self._publisher.publish_many(stream, messages)
 
     async def subscribe(self, stream: str, group: str, handler: Handler, *, overlap: int = 1) -> None:
@@ -115,11 +125,26 @@ class RedisBus:
     async def _streams(self) -> list[str]:
         return sorted(name.decode() for name in await self._link.call("SMEMBERS", self._names.streams))
 
+    async def condition(self) -> Condition:
+        """Return how it is with the server. Raises `BusUnavailableError` where it does not answer."""
+        letters = int(await self._link.call("HLEN", self._names.dead))
+        try:
+            told = parse_info(await self._link.call("INFO", "memory"))
+        except BusRefusedError:  # a server of the site's own, where this user may not ask
+            return Condition(letters=letters)
+        used, most = int(told.get("used_memory", 0)), int(told.get("maxmemory", 0))
+        return Condition(letters=letters, memory_used=used, memory_most=most)
+
     # -- dead letters -----------------------------------------------------------------------------------------------
 
     async def dead_letters(self) -> list[DeadLetter]:
-        stored: dict[bytes, bytes] = await self._link.call("HGETALL", self._names.dead)
-        return [_dead_letter(number, stored[b"%d" % number]) for number in sorted(map(int, stored))]
+        numbers = sorted(map(int, await self._link.call("HKEYS", self._names.dead)))
+        found = []
+        for start in range(0, len(numbers), TOGETHER):
+            part = numbers[start : start + TOGETHER]
+            stored = await self._link.call("HMGET", self._names.dead, *part)
+            found += [_dead_letter(number, value) for number, value in zip(part, stored, strict=True) if value]
+        return found
 
     async def replay(self, dead_letter_id: int) -> None:
         """Publish it again. Groups that handled it already see it twice, and drop it by its id."""
@@ -134,6 +159,14 @@ class RedisBus:
     async def drop(self, dead_letter_id: int) -> None:
         if not await self._link.call("HDEL", self._names.dead, dead_letter_id):
             raise _missing(dead_letter_id)
+
+
+def parse_info(told: Any) -> dict[str, str]:
+    """Return what INFO says, by name; the client library may have read it already."""
+    if isinstance(told, dict):
+        return {str(name): str(value) for name, value in told.items()}
+    lines = told.decode().splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
 
 
 def _dead_letter(number: int, stored: bytes) -> DeadLetter:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from quickcomm.kernel.bus.handling import MAX_ATTEMPTS, handle
+from quickcomm.kernel.bus.handling import LETTERS_AT_MOST, MAX_ATTEMPTS, handle
 from quickcomm.kernel.bus.port import BusUnavailableError, Delivery, Handler
 from quickcomm.kernel.bus.redis_link import Argument, Link, Script
 from quickcomm.kernel.bus.redis_names import Names
@@ -181,8 +181,8 @@ class Consumer:
         lease = self._lease
         letters = [msgspec.msgpack.encode(self._letter(delivery, reason)) for delivery, reason in failed]
         keys = (self._stream, self._leases, self._names.dead, self._names.last_dead)
-        arguments: list[Argument] = [lease.group, lease.part, lease.token, len(batch.ids), *batch.ids, *letters]
-        if not await self._link.patiently(lambda: self._link.run(_ACK, keys, *arguments)):
+        arguments: list[Argument] = [lease.group, lease.part, lease.token, len(batch.ids), LETTERS_AT_MOST, *batch.ids]
+        if not await self._link.patiently(lambda: self._link.run(_ACK, keys, *arguments, *letters)):
             raise LeaseLostError("Another consumer has this partition by now.")
 
     def _letter(self, delivery: Delivery, reason: str) -> Letter:

@@ -28,6 +28,8 @@ from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 T = TypeVar("T")
 Argument = str | bytes | int
 CONNECTIONS: Final = 16
+WAITING: Final = 4_096
+"""Connections on which a reader waits, one a partition: so many as there are subscriptions, never refused."""
 ANSWER_S: Final = 5.0
 BLOCK_S: Final = 5.0
 FIRST_WAIT_S: Final = 0.05
@@ -68,7 +70,7 @@ class Link:
         try:
             pool = BlockingConnectionPool.from_url(address.url, max_connections=CONNECTIONS, timeout=None, **options)
             self._redis = Redis(connection_pool=pool)
-            self._blocking = Redis.from_url(address.url, **options)
+            self._blocking = Redis.from_url(address.url, max_connections=WAITING, **options)
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"Not the address of a Valkey or Redis server: {error}") from error
 

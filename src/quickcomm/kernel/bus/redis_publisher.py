@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
 from quickcomm.kernel.bus.port import BusFullError, BusUnavailableError
@@ -13,6 +14,10 @@ from quickcomm.kernel.errors import QuickCommError
 TOGETHER: Final = 256
 _PUBLISH: Final = Script(PUBLISH)
 FULL: Final = "Too much waits to be handled on this stream; nothing was published. Try again in a moment."
+
+
+class PartitionFullError(BusFullError):
+    """A partition is at its high-water mark; the others may take more."""
 
 
 class _Message:
@@ -59,15 +64,17 @@ class Publisher:
         if message.error is not None:
             raise message.error
 
-    async def publish_many(self, stream: str, messages: list[tuple[str, bytes]]) -> int:
-        """Publish (key, payload) pairs in order, up to the first that is refused; how many are durable."""
+    async def publish_many(self, stream: str, messages: Sequence[tuple[str, bytes]]) -> list[bool]:
+        """Publish (key, payload) pairs in order; return for each whether it is durable, or its partition is full.
+
+        Nothing behind a refused message of the same partition is published. Raises `BusUnavailableError`.
+        """
         batch = [_Message(stream, key, payload) for key, payload in messages]
         await self._send(batch)
-        refused = next((number for number, message in enumerate(batch) if message.error is not None), len(batch))
-        error = batch[0].error if batch else None
-        if error is not None:
-            raise error
-        return refused
+        for message in batch:
+            if message.error is not None and not isinstance(message.error, PartitionFullError):
+                raise message.error
+        return [message.error is None for message in batch]
 
     def _next(self) -> list[_Message]:
         """What is sent together: the sender's own first, and none that nobody waits for any more."""
@@ -97,6 +104,6 @@ class Publisher:
             lost = reason
         finally:
             for number, message in enumerate(batch):
-                message.error = lost if lost or answer[number] else BusFullError(FULL)
+                message.error = lost if lost or answer[number] else PartitionFullError(FULL)
                 if not message.turn.done():
                     message.turn.set_result(False)

@@ -6,6 +6,9 @@ and a script touches keys of several streams: one Valkey instance holds them all
 
 from typing import Final
 
+ALLOW_OOM: Final = "#!lua flags=allow-oom\n"
+"""First line of scripts that go on where the server has no memory left: what frees memory, or needs next to none."""
+
 ROOM: Final = """
 local function fields(flat)
   local found = {}
@@ -41,11 +44,16 @@ local function trim(stream)
   return deleted
 end
 
--- Whether a stream takes one more: below its high-water mark, not counting what all have acknowledged.
-local function room(stream, mark)
-  if redis.call('XLEN', stream) < mark then return true end
+-- How many more messages a stream takes up to its high-water mark, not counting what all have acknowledged.
+local function places(stream, mark)
+  local left = mark - redis.call('XLEN', stream)
+  if left > 0 then return left end
   trim(stream)
-  return redis.call('XLEN', stream) < mark
+  return mark - redis.call('XLEN', stream)
+end
+
+local function room(stream, mark)
+  return places(stream, mark) > 0
 end
 """
 """To be put before scripts that append or trim."""
@@ -53,12 +61,14 @@ end
 PUBLISH: Final = (
     ROOM
     + """
--- KEYS: streams. ARGV: mark, then for each message: number of its stream, key, payload. Returns 1 or 0 (full) for each.
+-- KEYS: partitions. ARGV: mark, then for each message: number of its partition, key, payload.
+-- Returns 1 or 0 (full) for each. Behind one that is refused, nothing of its partition is taken: the order holds.
 local mark, free, answer = tonumber(ARGV[1]), {}, {}
 for i = 2, #ARGV, 3 do
   local at = tonumber(ARGV[i])
-  if free[at] == nil then free[at] = room(KEYS[at], mark) end
-  if free[at] then
+  if free[at] == nil then free[at] = places(KEYS[at], mark) end
+  free[at] = free[at] - 1
+  if free[at] >= 0 then
     redis.call('XADD', KEYS[at], '*', 'k', ARGV[i + 1], 'p', ARGV[i + 2])
     answer[#answer + 1] = 1
   else
@@ -69,7 +79,9 @@ return answer
 """
 )
 
-REGISTER: Final = """
+REGISTER: Final = (
+    ALLOW_OOM
+    + """
 -- KEYS: streams' names, partitions. ARGV: stream, group.
 for i = 2, #KEYS do
   local answer = redis.pcall('XGROUP', 'CREATE', KEYS[i], ARGV[2], '0', 'MKSTREAM')
@@ -78,6 +90,7 @@ end
 redis.call('SADD', KEYS[1], ARGV[1])
 return 1
 """
+)
 
 TRIM: Final = ROOM + "return trim(KEYS[1])"
 
@@ -119,7 +132,9 @@ return answer
 """
 )
 
-HEARTBEAT: Final = """
+HEARTBEAT: Final = (
+    ALLOW_OOM
+    + """
 -- KEYS: leases, members. ARGV: consumer, lease ms, partitions, then for each one held: partition, token.
 -- Renews what is held and takes what is free, up to a fair share. Returns share, partition, token, partition, token, …
 -- A lease that ran out and that nobody took is still its last owner's. Leases that end later than any could were given
@@ -152,8 +167,11 @@ for number = 0, parts - 1 do
 end
 return answer
 """
+)
 
-RELEASE: Final = """
+RELEASE: Final = (
+    ALLOW_OOM
+    + """
 -- KEYS: leases, members. ARGV: consumer ('' stays a member), then for each one held: partition, token.
 for i = 2, #ARGV, 2 do
   if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then redis.call('HSET', KEYS[1], ARGV[i] .. ':until', 0) end
@@ -161,6 +179,7 @@ end
 if ARGV[1] ~= '' then redis.call('ZREM', KEYS[2], ARGV[1]) end
 return 1
 """
+)
 
 FETCH: Final = """
 -- KEYS: stream, leases. ARGV: group, consumer, partition, token, count, after, suspect.
@@ -193,19 +212,25 @@ local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)
 return {'empty', last[1] and last[1][1] or '0-0'}
 """
 
-ACK: Final = """
--- KEYS: stream, leases, dead letters, their counter. ARGV: group, partition, token, count, ids, dead letters.
+ACK: Final = (
+    ALLOW_OOM
+    + """
+-- KEYS: stream, leases, dead letters, their counter.
+-- ARGV: group, partition, token, count, how many dead letters are kept, ids, dead letters.
 if redis.call('HGET', KEYS[2], ARGV[2]) ~= ARGV[3] then return 0 end
-local last = 4 + tonumber(ARGV[4])
-if #ARGV > last and #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[5], ARGV[5], 1) == 0 then
+local last = 5 + tonumber(ARGV[4])
+if #ARGV > last and #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[6], ARGV[6], 1) == 0 then
   return 1 -- done before, and the answer was lost: the dead letters are there
 end
 for i = last + 1, #ARGV do
-  redis.call('HSET', KEYS[3], redis.call('INCR', KEYS[4]), ARGV[i])
+  local number = redis.call('INCR', KEYS[4])
+  redis.call('HSET', KEYS[3], number, ARGV[i])
+  redis.call('HDEL', KEYS[3], number - ARGV[5])
 end
-redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 5, last))
+redis.call('XACK', KEYS[1], ARGV[1], unpack(ARGV, 6, last))
 return 1
 """
+)
 
 REPLAY: Final = """
 -- KEYS: dead letters, stream. ARGV: id, key, payload.

@@ -15,8 +15,8 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects.sqlite import insert
 
 from quickcomm.contracts.identity import bucket
-from quickcomm.kernel.bus.handling import MAX_ATTEMPTS, handle
-from quickcomm.kernel.bus.port import DeadLetter, Delivery, Handler
+from quickcomm.kernel.bus.handling import LETTERS_AT_MOST, MAX_ATTEMPTS, handle, letters_alarm
+from quickcomm.kernel.bus.port import Alarms, DeadLetter, Delivery, Handler
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import NotFoundError, QuickCommError
 from quickcomm.kernel.storage.database import Database, StorageError, touch
@@ -164,6 +164,7 @@ class SqlBus:
         self._database = database
         self._clock = clock
         self._wakers: dict[str, list[asyncio.Event]] = {}
+        self._letters = 0
         database.on_commit(self._wake)
 
     def migrate(self) -> None:
@@ -192,6 +193,10 @@ class SqlBus:
         """Nothing of its own: its database speaks for itself."""
         return None
 
+    @property
+    def alarms(self) -> Alarms:
+        return (letters_alarm(self._letters),) if self._letters else ()
+
     async def aclose(self) -> None:
         """The database is closed by who opened it."""
 
@@ -200,6 +205,7 @@ class SqlBus:
         while True:
             try:
                 await self._database.write(_trim)
+                self._letters = await self._database.read(_letters)
             except QuickCommError as error:
                 log.warning("bus.trim_failed", error=str(error))
             await asyncio.sleep(TRIM_EVERY_S)
@@ -221,6 +227,7 @@ class SqlBus:
             connection.execute(dead.delete().where(dead.c.id == dead_letter_id))
 
         await self._database.write(run)
+        self._letters = await self._database.read(_letters)
 
     async def drop(self, dead_letter_id: int) -> None:
         def run(connection: Connection) -> None:
@@ -228,6 +235,7 @@ class SqlBus:
                 raise NotFoundError(f"There is no dead letter {dead_letter_id}.")
 
         await self._database.write(run)
+        self._letters = await self._database.read(_letters)
 
     async def backlog(self) -> dict[str, int]:
         """Messages not yet acknowledged, by `stream/group`."""
@@ -296,6 +304,8 @@ class SqlBus:
 
         def run(connection: Connection) -> None:
             connection.execute(dead.insert(), rows)
+            newest = connection.execute(sa.select(sa.func.max(dead.c.id))).scalar_one()
+            connection.execute(dead.delete().where(dead.c.id <= newest - LETTERS_AT_MOST))
             connection.execute(_ACKNOWLEDGE, {**place.where(), "cursor": cursor})
 
         while True:
@@ -305,6 +315,7 @@ class SqlBus:
                 log.warning("bus.ack_failed", group=place.group, stream=place.stream, error=str(error))
                 await self._clock.sleep(RETRY_S)
             else:
+                self._letters += len(rows)
                 return
 
     def _as_dead(self, group: str, delivery: Delivery, reason: str) -> dict[str, object]:
@@ -349,6 +360,10 @@ def _trim(connection: Connection) -> None:
         connection.execute(
             messages.delete().where(messages.c.stream == stream, messages.c.part == part, messages.c.id <= lowest)
         )
+
+
+def _letters(connection: Connection) -> int:
+    return int(connection.execute(sa.select(sa.func.count()).select_from(dead)).scalar_one())
 
 
 def _backlog(connection: Connection) -> dict[str, int]:
