@@ -66,24 +66,31 @@ class Once:
         self._do = do
         self._heard: set[int] = set()
         self.doing: asyncio.Future[None] | None = None
+        self.done = asyncio.Event()
 
     def watcher(self, client: int) -> Callable[[Event], None]:
         def watch(event: Event) -> None:
             if isinstance(event, self._kind):
                 self._heard.add(client)
                 if len(self._heard) == self._clients and self.doing is None:
-                    self.doing = asyncio.ensure_future(asyncio.to_thread(self._do))
+                    self.doing = asyncio.ensure_future(self._run())
 
         return watch
 
+    async def _run(self) -> None:
+        try:
+            await asyncio.to_thread(self._do)
+        finally:
+            self.done.set()
+
 
 async def talk_through(site: Site, kept: dict[str, list[Heard]], do: Callable[[], None]) -> list[Heard]:
-    """All talk in real time; when each has heard an ack, something happens."""
+    """All talk in real time; when each has heard an ack, something happens. Nobody leaves before it has."""
     before = await undisturbed(site, kept)
     key = await asyncio.to_thread(site.key)
     once = Once(Ack, TALKERS, do)
     said = [
-        stream(site.url, key, sound, once.watcher(number), paced=True)
+        stream(site.url, key, sound, once.watcher(number), paced=True, stays=once.done)
         for number, sound in enumerate(sounds(TALKERS, SECONDS))
     ]
     heard = await asyncio.gather(*said)

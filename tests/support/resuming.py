@@ -66,10 +66,12 @@ async def stream(
     *,
     paced: bool = False,
     pauses_s: Sequence[float] = (0.0,),
+    stays: asyncio.Event | None = None,
 ) -> Heard:
     """A whole conversation of 16 kHz mono, as fast as the server takes it, or as it is spoken; `watch` sees it all.
 
     Several sounds are the transmissions of a push-to-talk gateway, which sends nothing in the pauses between them.
+    `stays`: it ends only when that has happened.
     """
     transmissions = [pcm] if isinstance(pcm, bytes) else pcm
 
@@ -81,6 +83,8 @@ async def stream(
                 yield KeyReleased()
                 if paced:
                     await asyncio.sleep(pauses_s[number % len(pauses_s)])
+        if stays is not None:
+            await stays.wait()
 
     options = StreamOptions(url=url, key=key, conversation_id=new_id(), patience=patience)
     source = PcmSource(AudioFormat(sample_rate=RATE), pieces())
