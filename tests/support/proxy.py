@@ -56,6 +56,8 @@ class Proxy:
         self._watch = watch
         self.links: list[Link] = []
         self.url = ""
+        self.is_stalled = False
+        """New connections are frozen from their beginning."""
         self._away = False
 
     def cut(self) -> None:
@@ -66,8 +68,6 @@ class Proxy:
 
     def mend(self) -> None:
         self._away = False
-        self.is_stalled = False
-        """New connections are frozen from their beginning."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._away:
