@@ -61,7 +61,8 @@ function restore(place: Place): void {
     const card = place.card === null ? null : document.querySelector<HTMLElement>(`[data-utterance-id="${CSS.escape(place.card)}"]`);
     window.scrollTo(0, card ? before + topOf(card) - place.top : place.scrolled);
     attempts += 1;
-    steady = Math.abs(window.scrollY - before) < 1 ? steady + 1 : 0;
+    const there = card !== null || place.card === null;
+    steady = there && Math.abs(window.scrollY - before) < 1 ? steady + 1 : 0;
     if (steady < STEADY && attempts < MAX_ATTEMPTS) requestAnimationFrame(attempt);
     else stop.abort();
   };
