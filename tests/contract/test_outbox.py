@@ -172,9 +172,9 @@ async def test_an_outbox_that_is_full_takes_no_more_work_and_says_so(
         await site.redis.register(STREAM, "away")
         await site.store(*range(5))
         async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
-            while not [code for code, _ in site.bus.alarms if code == OUTBOX_ALARM]:  # noqa: ASYNC110 - nobody tells
+            # One of the five has room.
+            while "4 messages wait to be sent" not in dict(site.bus.alarms).get(OUTBOX_ALARM, ""):
                 await asyncio.sleep(0.01)
-            assert "4 messages wait to be sent" in dict(site.bus.alarms)[OUTBOX_ALARM]
             consuming = tasks.create_task(site.bus.subscribe("work.v1", "g", work))
             await site.redis.publish("work.v1", "k", b"more")
             while not (await site.bus.backlog()).get("work.v1/g"):  # noqa: ASYNC110 - as above

@@ -106,12 +106,14 @@ CREATE: Final = (
     ROOM
     + _WRITE
     + """
--- KEYS: conversation, open, closed, stream. ARGV: name, key, change, updated, mark, then fields and values.
+-- KEYS: conversation, open, closed, stream.
+-- ARGV: name, key, change, updated, mark, whether this change must stay, then fields and values.
 -- Returns 1, 0 where it exists, or -1 where the stream is full: a new conversation is a message more for good.
 if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
 if not room(KEYS[4], tonumber(ARGV[5])) then return -1 end
 announce(KEYS[1], KEYS[4], ARGV[2], ARGV[3])
-redis.call('HSET', KEYS[1], 'updated_ns', ARGV[4], 'version', 1, unpack(ARGV, 6))
+if ARGV[6] == '1' then redis.call('HDEL', KEYS[1], 'told') end
+redis.call('HSET', KEYS[1], 'updated_ns', ARGV[4], 'version', 1, unpack(ARGV, 7))
 index(KEYS[2], KEYS[3], ARGV[1], 'live', ARGV[4])
 return 1
 """

@@ -349,7 +349,9 @@ class RedisSessions:
         keys = (self._names.conversation(name), self._names.open, self._names.closed, stream)
         fields = new_fields(stored, request, token, self._life)
         payload = msgspec.json.encode(change)
-        head = (name, request.conversation_id, payload, now, self._high_water)
+        # No later change says what it continues.
+        stays = int(request.continues is not None)
+        head = (name, request.conversation_id, payload, now, self._high_water, stays)
         created, _ = await self._run(_CREATE, keys, *head, *fields)
         if created < 0:
             raise BusFullError(FULL)

@@ -37,6 +37,7 @@ class Certificate:
         digest = hashlib.sha256(chain + b"\0" + key).hexdigest()[:32]
         if digest == self._seen:
             return False
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder = self._root / digest
         copy = Tls(certificate=folder / "certificate.pem", key=folder / "key.pem")
         _write(copy.certificate, chain)
