@@ -173,7 +173,7 @@ async def test_an_outbox_that_is_full_takes_no_more_work_and_says_so(
         await site.store(*range(5))
         async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
             # One of the five has room.
-            while "4 messages wait to be sent" not in dict(site.bus.alarms).get(OUTBOX_ALARM, ""):
+            while "4 messages wait to be sent" not in dict(site.bus.alarms).get(OUTBOX_ALARM, ""):  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
             consuming = tasks.create_task(site.bus.subscribe("work.v1", "g", work))
             await site.redis.publish("work.v1", "k", b"more")
