@@ -282,11 +282,11 @@ async def test_two_processes_with_one_database_send_each_message_once_and_in_ord
 ) -> None:
     prefix = "two-with-one"
     async with opened(shared_store, valkey.url, prefix) as one, opened(shared_store, valkey.url, prefix) as two:
-        async with maintained(one), maintained(two), asyncio.TaskGroup() as group:
-            for site, key in ((one, "a"), (two, "b"), (one, "c"), (two, "d")):
-                group.create_task(site.store(*range(100), key=key))
-        async with maintained(one):
-            await one.empty()
+        async with maintained(one), maintained(two):
+            async with asyncio.TaskGroup() as group:
+                for site, key in ((one, "a"), (two, "b"), (one, "c"), (two, "d")):
+                    group.create_task(site.store(*range(100), key=key))
+            await one.empty()  # stopped before, one of them might send again what it has just sent
         for key in "abcd":
             assert await one.arrived(key) == list(range(100))
 
