@@ -83,6 +83,15 @@ async def test_with_flushes_it_is_as_if_nothing_had_broken(server: Server) -> No
     one_each(wire.heard, parts)
 
 
+async def test_too_many_flushes_ahead_of_the_sound_are_refused(server: Server) -> None:
+    async with connected(server.url, server.key(), new_id("ptt")) as wire:
+        await wire.until("ready")
+        for number in range(1_025):
+            await wire.say(type="flush", offset=1_000 * number + 1_000)
+        assert (await wire.until("error"))["code"] == "audio.bad_flush"
+        assert await wire.until_closed() == 1008
+
+
 async def test_a_flush_says_after_how_many_samples(server: Server) -> None:
     async with connected(server.url, server.key(), new_id("ptt")) as wire:
         await wire.until("ready")

@@ -896,3 +896,15 @@ async def test_a_client_says_when_its_sound_was_captured(path: Path) -> None:
         await here.heard(session)
         [message] = here.captions.shown
     assert (message.spoken_at_ns - captured) / 1e9 == pytest.approx(0.5, abs=0.3)
+
+
+async def test_a_long_gap_is_no_sound_that_is_held(path: Path) -> None:
+    async with hall(path) as here:
+        session = await here.open()
+        going = asyncio.ensure_future(session.conversation.skip(10**11))
+        await asyncio.sleep(0)
+        assert 0 < here.manager._tools.held.total <= session.conversation._window * 2
+        await here.heard(session)
+        await here.manager.checkpoint()
+        await going
+        assert here.manager._tools.held.total == 0

@@ -181,7 +181,9 @@ class AudioSocket:
                 task.cancel()
             spoken, listened = await asyncio.gather(speaking, listening, return_exceptions=True)
             for result in (spoken, listened):
-                if isinstance(result, Exception) and not isinstance(result, QuickCommError | ConnectionError):
+                if isinstance(result, Exception) and not isinstance(
+                    result, QuickCommError | ConnectionError | TimeoutError
+                ):
                     log.error("audio_socket.failed", error=f"{type(result).__name__}: {result}")
         if isinstance(spoken, int):
             # Now that nobody listens, `close` waits for the client's own. Else it would break the connection off at
@@ -218,7 +220,10 @@ class AudioSocket:
             if control.type == "end":
                 conversation.end()
             elif control.type == "flush":
-                conversation.flush(control.offset)
+                try:
+                    conversation.flush(control.offset)
+                except InvalidInputError as error:
+                    raise _ClientError(WSCloseCode.POLICY_VIOLATION, "audio.bad_flush", str(error)) from error
             elif control.type == "captured":
                 conversation.captured(control.offset, control.at_ms * NS_PER_MS)
             else:

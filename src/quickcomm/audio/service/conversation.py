@@ -377,7 +377,9 @@ class Conversation:
             await self._room.wait()
 
     def _count_held(self) -> None:
-        held = 0 if self._released else (self._next_offset - self.acked) * len(self._voices) * SAMPLE_BYTES
+        # A declared gap is no sound: what is held is never more than the window.
+        ahead = 0 if self._released else min(self._next_offset - self.acked, self._window)
+        held = ahead * len(self._voices) * SAMPLE_BYTES
         self._tools.held.total += held - self._held
         self._held = held
 
