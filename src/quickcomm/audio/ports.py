@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from quickcomm.audio.model.checkpoint import Checkpoint
 from quickcomm.audio.model.formats import AudioFormat
-from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.captions import Behind, Caption
 from quickcomm.contracts.conversations import ConversationChanged, Ledger
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import UtteranceTranscribed
@@ -208,6 +208,10 @@ class SessionStore(Protocol):
         """
         ...
 
+    async def known(self, site: str, conversation_id: str) -> bool:
+        """Return True if there is such a conversation, whatever its state."""
+        ...
+
     async def publish(self, progress: Progress, message: UtteranceTranscribed) -> StoredEvent | None:
         """Utterance, its seq, the checkpoint and the message to the bus: all or nothing.
 
@@ -280,6 +284,10 @@ class Captions(Protocol):
         ...
 
     def caption(self, caption: Caption) -> None: ...
+
+    def behind(self, behind: Behind) -> None:
+        """Show that a conversation is behind, or whole again."""
+        ...
 
     def watched(self, site: str, channel: str) -> bool: ...
 
