@@ -85,7 +85,11 @@ class AudioService:
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Those for clients, and the one below `/internal` for dashboards."""
-        return [*self._audio.routes(), *self._link.routes(), *probes(self._may_measure)]
+        return [
+            *self._audio.routes(),
+            *self._link.routes(),
+            *probes(self._may_measure, lambda: bool(self._audio.health().alarms)),
+        ]
 
     async def run(self, ready: Callable[[str], None], stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain. Raises `QuickCommError` where it cannot begin."""

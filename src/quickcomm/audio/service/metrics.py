@@ -8,6 +8,7 @@ from prometheus_client import Counter, Gauge
 REFUSED = Counter(
     "quickcomm_conversations_refused_total", "New conversations turned away because speech-to-text is behind"
 )
+SHED = Counter("quickcomm_stt_shed", "Utterances for which work was left out because others waited", ["work"])
 LEVEL = Gauge("quickcomm_stt_shedding_level", "How much optional work speech-to-text leaves out: 0 none to 3")
 _BEHIND = Gauge(
     "quickcomm_audio_behind_seconds", "How long the oldest words of a channel wait for their text", ["channel"]

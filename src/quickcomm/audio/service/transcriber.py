@@ -19,6 +19,7 @@ import structlog
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
 from quickcomm.audio.ports import Clip, EngineError, SpeechToText, Transcript
 from quickcomm.audio.service.load import Load
+from quickcomm.audio.service.metrics import SHED
 from quickcomm.audio.service.turns import Job, Line, Turns
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
@@ -255,3 +256,5 @@ def _settle(batch: Sequence[Job], transcripts: list[Transcript]) -> None:
     for job, transcript in zip(batch, transcripts, strict=True):
         if not job.future.done():
             job.future.set_result(transcript)
+            for work in transcript.shed:
+                SHED.labels(work).inc()
