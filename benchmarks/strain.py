@@ -3,10 +3,10 @@
 `python -m benchmarks.strain soak [--talkers 24] [--minutes 20]`: memory and queues over time, in ten rows.
 `python -m benchmarks.strain overload [--capacity 48]`: half the capacity talks all along; for a minute three times as
 many more join. Latency before, while and from 10 s after; whether everything that was sent is accounted for; memory.
-`python -m benchmarks.strain fair [--talkers 48]`: all talk for two minutes, two of them on channels for emergencies. Latency
-of all, of those two, and of the line that fared worst.
-`python -m benchmarks.strain crowd [--talkers 64]`: they come one after the other, two a second, for two minutes each; who is
-turned away comes back after `Retry-After`. How many were, and the latency of those who are in.
+`python -m benchmarks.strain fair [--talkers 48]`: all talk for two minutes, two of them on channels for emergencies.
+Latency of all, of those two, and of the line that fared worst.
+`python -m benchmarks.strain crowd [--talkers 64]`: two come each second and talk for two minutes; who is turned
+away comes back after `Retry-After`. How many were, and the latency of those who are in.
 """
 
 import argparse
@@ -67,7 +67,16 @@ async def _moment(place: Site, talkers: Sequence[Line], begin: float, length: fl
 async def overload(capacity: int) -> dict[str, Any]:
     steady = lines(talks_of(capacity // 2, STREAM_S))
     extra = [Line(f"extra-{line.name}", line.sound) for line in lines(talks_of(2 * capacity - capacity // 2, STREAM_S))]
-    peak = 0.0
+    peak, turned_away = 0.0, 0
+
+    async def join(place: Site, client: aiohttp.ClientSession, index: int, line: Line, enough: asyncio.Event) -> None:
+        nonlocal turned_away
+        try:
+            await talk(client, place.url, place.key(index), line, joined + index / 50, enough)
+        except aiohttp.WSServerHandshakeError as error:
+            _retry_after(error)
+            turned_away += 1
+
     async with site(2 * capacity) as place, connections() as client:
         async with asyncio.TaskGroup() as tasks:
             begin, stop, enough = time.monotonic() + 2.0, asyncio.Event(), asyncio.Event()
@@ -76,7 +85,7 @@ async def overload(capacity: int) -> dict[str, Any]:
                 tasks.create_task(talk(client, place.url, place.key(index), line, begin + index / 50, stop))
             joined = begin + LEAD_S
             for index, line in enumerate(extra):
-                tasks.create_task(talk(client, place.url, place.key(index), line, joined + index / 50, enough))
+                tasks.create_task(join(place, client, index, line, enough))
             await until(joined + OVERLOAD_S)
             peak = all_used(place).rss_mb
             enough.set()
@@ -84,10 +93,11 @@ async def overload(capacity: int) -> dict[str, Any]:
             await until(left + 10 + AFTER_S)
             stop.set()
         over = time.monotonic()
-    everybody = [*steady, *extra]
+    everybody = [*steady, *(line for line in extra if line.sent_at)]
     unbalanced = [line.name for line in everybody if not _balanced(line)]
     return {
         "talkers": f"{len(steady)} + {len(extra)}",
+        "turned_away": turned_away,
         "before": _latencies(steady, begin, joined),
         "while": _latencies(everybody, joined + 5, left),
         "after_10_s": _latencies(steady, left + 10, left + 10 + AFTER_S),
@@ -128,10 +138,8 @@ async def crowd(count: int) -> dict[str, Any]:
                 try:
                     await talk(client, place.url, place.key(index), line, time.monotonic(), stop)
                 except aiohttp.WSServerHandshakeError as error:
-                    if error.status != SERVICE_UNAVAILABLE or error.headers is None:
-                        raise
+                    waits.append(_retry_after(error))
                     refused[line.name] += 1
-                    waits.append(float(error.headers["Retry-After"]))
                     await asyncio.sleep(waits[-1])
                 else:
                     return
@@ -149,6 +157,13 @@ async def crowd(count: int) -> dict[str, Any]:
         "of_those_admitted": _figures(heard),
         "unbalanced_ledgers": [line.name for line in heard if not _balanced(line)],
     }
+
+
+def _retry_after(error: aiohttp.WSServerHandshakeError) -> float:
+    """Return the seconds after which who was turned away may come back. Raise another refusal again."""
+    if error.status != SERVICE_UNAVAILABLE or error.headers is None:
+        raise error
+    return float(error.headers["Retry-After"])
 
 
 def _figures(talkers: Sequence[Line]) -> dict[str, float]:
