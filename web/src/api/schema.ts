@@ -76,6 +76,11 @@ export interface CardList {
   next_cursor?: string | null;
 }
 
+export interface CardsEvent {
+  type: "cards";
+  cards: Card[];
+}
+
 export interface Channel {
   channel: string;
   live: number;
@@ -457,6 +462,6 @@ export interface Word {
   confidence: number;
 }
 
-export type LiveEvent = CardEvent | CaptionEvent | TaskEvent | ConversationEvent | HealthEvent | ErrorEvent | HelloEvent | ReplayedEvent;
+export type LiveEvent = CardEvent | CardsEvent | CaptionEvent | TaskEvent | ConversationEvent | HealthEvent | ErrorEvent | HelloEvent | ReplayedEvent;
 
 export type PageMessage = Watch | Painted;

@@ -86,6 +86,7 @@ type Hello = Without<api.HelloEvent, "classifier" | "health" | "role" | "convers
 export type LiveMessage =
   | Hello
   | { type: "card"; card: Card }
+  | { type: "cards"; cards: Card[] }
   | { type: "replayed"; change: number; left_out: LeftOut | null }
   | { type: "caption"; caption: Caption }
   | { type: "task"; task: Task; change: number }
