@@ -50,7 +50,8 @@ test-units: install
 test: install ## Everything that takes minutes at most
 	$(PYTEST) -m 'not long' $(ARGS)
 
-test-long: install ## All tests, also those that take long
+test-long: install ## All tests, also those that take long; builds Jaeger first where there is Go
+	@command -v go >/dev/null && $(MAKE) --no-print-directory jaeger || echo "Without Go, Jaeger's test is skipped."
 	$(PYTEST) $(ARGS)
 
 check: install check-page ## Format, lint, types, import contracts, the page
