@@ -25,7 +25,7 @@ $(STAMP): $(SOURCES)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -c 'import sys; assert sys.version_info >= (3, 11), "QuickComm needs Python 3.11 or newer"'
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1'
-	$(BIN)/uv sync --frozen --all-groups $(addprefix --extra ,$(EXTRAS))
+	$(BIN)/uv sync --frozen --all-groups $(addprefix --extra ,up $(EXTRAS))
 	@echo '$(EXTRAS)' > $(EXTRAS_FILE)
 	@touch $@
 
@@ -50,7 +50,8 @@ test-units: install
 test: install ## Everything that takes minutes at most
 	$(PYTEST) -m 'not long' $(ARGS)
 
-test-long: install ## All tests, also those that take long
+test-long: install ## All tests, also those that take long; builds Jaeger first where there is Go
+	@command -v go >/dev/null && $(MAKE) --no-print-directory jaeger || echo "Without Go, Jaeger's test is skipped."
 	$(PYTEST) $(ARGS)
 
 check: install check-page ## Format, lint, types, import contracts, the page

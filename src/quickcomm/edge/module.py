@@ -11,19 +11,25 @@ import structlog
 from quickcomm.edge.adapters.admin import EdgeUnavailableError, EnvoyAdmin
 from quickcomm.edge.adapters.certificate import Certificate
 from quickcomm.edge.adapters.files import WatchedFiles, replace
-from quickcomm.edge.model.clusters import Backend, assignment, bootstrap, cluster
-from quickcomm.edge.model.listener import CERTIFICATE, Public, Tls, listener
-from quickcomm.edge.model.routes import ROUTES, Purpose, route_configuration
-from quickcomm.edge.model.settings import EdgeSettings
-from quickcomm.edge.model.tracing import collector
+from quickcomm.edge.config import (
+    CERTIFICATE,
+    CLUSTERS,
+    LISTENERS,
+    ROUTES,
+    Backend,
+    Public,
+    Purpose,
+    Tls,
+    assignment,
+    render,
+)
 from quickcomm.edge.ports import EdgeControl, Listening
+from quickcomm.edge.settings import EdgeSettings
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import ConfigurationError
 
 CONFIRM_EVERY_S: Final = 0.02
 CONFIRM_WITHIN_S: Final = 15.0
-LISTENERS: Final = "listeners"
-CLUSTERS: Final = "clusters"
 CERTIFICATE_EVERY_S: Final = 2.0
 
 log = structlog.get_logger(__name__)
@@ -58,33 +64,19 @@ class Edge:
         self, public: Public, clusters: Mapping[Purpose, str], serving: Mapping[str, Sequence[Backend]] | None = None
     ) -> bytes:
         """Everything; `serving` is who serves already. What Envoy starts with comes back, to see if it changed."""
-        certificate = None
         if public.tls is not None:
             self._certificate = Certificate(public.tls, self._files, self._root / "tls")
             self.refresh_certificate()
-            certificate = self._files.source(CERTIFICATE)
         names = sorted(set(clusters.values()))
         for name in names:
             self.put_endpoints(name, (serving or {}).get(name, ()))
-        found = tuple(
-            cluster(
-                name,
-                self._settings,
-                self._files.source(f"endpoints-{name}"),
-                sticky=name == clusters[Purpose.AUDIO],
-            )
-            for name in names
-        )
-        self._wanted["cluster_manager.cds.version_text"] = self._files.put(
-            CLUSTERS, (*found, *collector(self._settings))
-        )
-        self.put_routes(clusters)
-        heard = listener(public, self._settings, self._files.source("routes"), certificate)
-        self._wanted["listener_manager.lds.version_text"] = self._files.put(LISTENERS, (heard,))
-        first = bootstrap(
-            str(self.admin_socket), self._settings, self._files.source(LISTENERS), self._files.source(CLUSTERS)
-        )
-        content = msgspec.json.encode(first)
+        watched = (LISTENERS, CLUSTERS, ROUTES, CERTIFICATE, *map(endpoints, names))
+        sources = {name: self._files.source(name) for name in watched}
+        config = render(public, self._settings, clusters, sources, self.admin_socket)
+        self._wanted["cluster_manager.cds.version_text"] = self._files.put(CLUSTERS, config.clusters)
+        self._wanted["http.public.rds.public.version_text"] = self._files.put(ROUTES, [config.routes])
+        self._wanted["listener_manager.lds.version_text"] = self._files.put(LISTENERS, config.listeners)
+        content = msgspec.json.encode(config.bootstrap)
         replace(self._root / "bootstrap.json", content)
         return content
 
@@ -109,14 +101,9 @@ class Edge:
             else:
                 self._said = ""
 
-    def put_routes(self, clusters: Mapping[Purpose, str]) -> None:
-        """Which cluster serves which purpose, from now on."""
-        version = self._files.put("routes", (route_configuration(clusters, self._settings),))
-        self._wanted[f"http.public.rds.{ROUTES}.version_text"] = version
-
     def put_endpoints(self, name: str, backends: Sequence[Backend]) -> None:
         """Who serves a cluster, from now on."""
-        version = self._files.put(f"endpoints-{name}", (assignment(name, backends),))
+        version = self._files.put(endpoints(name), [assignment(name, backends)])
         self._wanted[f"cluster.{name}.version_text"] = version
 
     async def confirmed(self, within_s: float = CONFIRM_WITHIN_S) -> None:
@@ -134,6 +121,11 @@ class Edge:
                         await asyncio.sleep(CONFIRM_EVERY_S)  # Envoy tells nobody when it has taken a file over
         except TimeoutError:
             raise EdgeUnavailableError(f"The edge has not taken over: {', '.join(sorted(missing))}.") from None
+
+
+def endpoints(name: str) -> str:
+    """Return the name of the watched file with the endpoints of a cluster."""
+    return f"endpoints-{name}"
 
 
 __all__ = [

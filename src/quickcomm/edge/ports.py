@@ -1,23 +1,9 @@
-"""What the edge needs from outside: somebody who lays down its files, and Envoy's own word on what it has taken."""
+"""Envoy's administration, as the edge needs it."""
 
 from collections.abc import Mapping
 from typing import Protocol
 
 import msgspec
-
-from quickcomm.edge.model.envoy import ConfigSource, Message
-
-
-class Files(Protocol):
-    """Watched files, each in a directory of its own, replaced as a whole."""
-
-    def source(self, name: str) -> ConfigSource:
-        """How Envoy finds the file of that name."""
-        ...
-
-    def put(self, name: str, resources: tuple[Message, ...]) -> str:
-        """Replace it; the version that Envoy will report. What has not changed is left alone."""
-        ...
 
 
 class Listening(msgspec.Struct, frozen=True, kw_only=True):

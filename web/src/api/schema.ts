@@ -84,6 +84,11 @@ export interface CardList {
   next_cursor?: string | null;
 }
 
+export interface CardsEvent {
+  type: "cards";
+  cards: Card[];
+}
+
 export interface Channel {
   channel: string;
   live: number;
@@ -465,6 +470,6 @@ export interface Word {
   confidence: number;
 }
 
-export type LiveEvent = CardEvent | CaptionEvent | BehindEvent | TaskEvent | ConversationEvent | HealthEvent | ErrorEvent | HelloEvent | ReplayedEvent;
+export type LiveEvent = CardEvent | CardsEvent | CaptionEvent | BehindEvent | TaskEvent | ConversationEvent | HealthEvent | ErrorEvent | HelloEvent | ReplayedEvent;
 
 export type PageMessage = Watch | Painted;

@@ -16,6 +16,8 @@ const hello = (change: number, reset: boolean): void =>
   say({ type: "hello", change, reset, role: "read", site: "main", conversations: [], board: { recent: 5, done: 5 } });
 const card = (id: string, change: number): void =>
   say({ type: "card", card: { utterance_id: id, change, spoken_at: `2026-05-09T07:00:0${change % 10}.000Z` } });
+const cards = (...named: [string, number][]): void =>
+  say({ type: "cards", cards: named.map(([id, change]) => ({ utterance_id: id, change, spoken_at: `2026-05-09T07:00:0${change % 10}.000Z` })) });
 const shown = (): string[] => boardEntries().map((entry) => entry.id);
 
 describe("intake", () => {
@@ -23,8 +25,7 @@ describe("intake", () => {
 
   it("shows what the server sends first when it is complete, and not before", () => {
     hello(7, true);
-    card("a", 7);
-    card("b", 3);
+    cards(["a", 7], ["b", 3]);
     expect(shown()).toEqual([]);
     expect(app.caughtUp.value).toBe(false);
     say({ type: "replayed", change: 7, left_out: { low: 4, older: true } });

@@ -82,6 +82,9 @@ function apply(message: LiveMessage, receivedAt: number): void {
       onHello();
       break;
     }
+    case "cards":
+      replay?.cards.push(...message.cards);
+      break;
     case "replayed":
       endReplay(message.left_out);
       break;

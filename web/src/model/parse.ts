@@ -327,6 +327,7 @@ const LIVE: { readonly [Kind in api.LiveEvent["type"]]: (raw: unknown) => LiveMe
     const card = parseCard(fields<api.CardEvent>(raw)["card"]);
     return card && { type: "card", card };
   },
+  cards: (raw) => ({ type: "cards", cards: list(fields<api.CardsEvent>(raw)["cards"], parseCard) }),
   replayed: (raw) => {
     const f = fields<api.ReplayedEvent>(raw);
     return { type: "replayed", change: count(f["change"]), left_out: parseLeftOut(f["left_out"]) };

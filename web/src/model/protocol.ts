@@ -88,6 +88,7 @@ type Hello = Without<api.HelloEvent, "classifier" | "health" | "role" | "convers
 export type LiveMessage =
   | Hello
   | { type: "card"; card: Card }
+  | { type: "cards"; cards: Card[] }
   | { type: "replayed"; change: number; left_out: LeftOut | null }
   | { type: "caption"; caption: Caption }
   | { type: "behind"; behind: Behind }

@@ -36,6 +36,14 @@ describe("alarms", () => {
     expect(unknown?.text).toBe("The lift is stuck.");
   });
 
+  it("have words for what the store and the disk can say", () => {
+    for (const code of ["disk.full", "store.not_written", "bus.outbox", "bus.memory", "bus.dead_letters"]) {
+      const [told] = alarmLines(health({ alarms: [alarm(code)] }), null, "");
+      expect(told?.short).not.toBe("Alarm");
+      expect(told?.text).not.toContain("technical");
+    }
+  });
+
   it("say once that the language model is away", () => {
     const classifier = { degraded: true, state: "degraded", message: "It does not answer." };
     expect(codes(health({ classifier }))).toEqual(["classifier"]);

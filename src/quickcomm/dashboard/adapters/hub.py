@@ -36,6 +36,12 @@ class CardEvent(msgspec.Struct, frozen=True, tag="card"):
     card: Card
 
 
+class CardsEvent(msgspec.Struct, frozen=True, tag="cards"):
+    """Several cards of a replay, for a client that asked for them with `batch`."""
+
+    cards: list[Card]
+
+
 class CaptionEvent(msgspec.Struct, frozen=True, kw_only=True, tag="caption"):
     conversation_id: str
     channel: str
@@ -95,6 +101,7 @@ class ReplayedEvent(msgspec.Struct, frozen=True, kw_only=True, tag="replayed"):
 
 LiveEvent = (
     CardEvent
+    | CardsEvent
     | CaptionEvent
     | BehindEvent
     | TaskEvent

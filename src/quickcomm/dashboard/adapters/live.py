@@ -2,7 +2,7 @@
 
 import asyncio
 from contextlib import suppress
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 import structlog
@@ -12,6 +12,7 @@ from quickcomm import __version__
 from quickcomm.dashboard.adapters.hub import (
     TOO_SLOW,
     CardEvent,
+    CardsEvent,
     ErrorEvent,
     HelloEvent,
     Hub,
@@ -31,6 +32,7 @@ LOOK_EVERY_S: Final = 0.5
 CLOSE_TIMEOUT_S: Final = 2.0
 MAX_CHANGE: Final = 2**53
 MAX_ERRORS: Final = 20
+MAX_BATCH: Final = 100
 IN_A_ROW: Final = 25
 """Cards of a replay that are written before anything else has its turn."""
 
@@ -52,6 +54,13 @@ class Painted(msgspec.Struct, frozen=True, tag="painted"):
 
 
 _decoder = msgspec.json.Decoder(Watch | Painted)
+
+
+class _Wanted(NamedTuple):
+    """A client's replay: the changes after `after`, with up to `batch` cards a message; None: one card a message."""
+
+    after: int | None
+    batch: int | None
 
 
 class LiveFeed:
@@ -76,6 +85,7 @@ class LiveFeed:
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         principal = await self._auth.require(request, "read")
         after = integer(request.query, "after", low=0, high=MAX_CHANGE)
+        batch = integer(request.query, "batch", low=1, high=MAX_BATCH)
         if self._hub.full or self._closing:
             raise BusyError("Too many pages are connected; try again in a moment.")
         socket = web.WebSocketResponse(
@@ -85,7 +95,7 @@ class LiveFeed:
         self._present[subscriber] = principal
         try:
             await socket.prepare(request)
-            await self._serve(socket, request.transport, subscriber, after)
+            await self._serve(socket, request.transport, subscriber, _Wanted(after, batch))
         finally:
             self._hub.leave(subscriber)
             del self._present[subscriber]
@@ -135,10 +145,10 @@ class LiveFeed:
         socket: web.WebSocketResponse,
         transport: asyncio.Transport | None,
         subscriber: Subscriber,
-        after: int | None,
+        wanted: _Wanted,
     ) -> None:
         async with asyncio.TaskGroup() as group:
-            sender = group.create_task(self._send(socket, transport, subscriber, after), name="live:send")
+            sender = group.create_task(self._send(socket, transport, subscriber, wanted), name="live:send")
             errors = 0
             async for message in socket:
                 if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
@@ -167,12 +177,12 @@ class LiveFeed:
         socket: web.WebSocketResponse,
         transport: asyncio.Transport | None,
         subscriber: Subscriber,
-        after: int | None,
+        wanted: _Wanted,
     ) -> None:
         """Send until the client goes or must go. Nobody else closes the socket."""
         clean = False
         try:
-            await self._replay(socket, subscriber, self._present[subscriber], after)
+            await self._replay(socket, subscriber, self._present[subscriber], wanted)
             while (text := await subscriber.get()) is not None:
                 async with asyncio.timeout(self._settings.live_send_timeout_s):
                     await socket.send_str(text)
@@ -192,10 +202,10 @@ class LiveFeed:
                 transport.abort()
 
     async def _replay(
-        self, socket: web.WebSocketResponse, subscriber: Subscriber, principal: Principal, after: int | None
+        self, socket: web.WebSocketResponse, subscriber: Subscriber, principal: Principal, wanted: _Wanted
     ) -> None:
         board = self._settings.board
-        replay = await self._queries.replay(principal.site, after, self._settings.replay, board)
+        replay = await self._queries.replay(principal.site, wanted.after, self._settings.replay, board)
         subscriber.baseline = replay.change
         health = self._health()
         hello = HelloEvent(
@@ -210,10 +220,11 @@ class LiveFeed:
             board=board,
         )
         await self._say(socket, hello)
-        for at, card in enumerate(replay.cards, start=1):
-            await self._say(socket, CardEvent(card))
-            if at % IN_A_ROW == 0:
-                await asyncio.sleep(0)  # a socket that takes all of it at once must not hold up the others
+        for start in range(0, len(replay.cards), wanted.batch or IN_A_ROW):
+            cards = replay.cards[start : start + (wanted.batch or IN_A_ROW)]
+            for event in [CardsEvent(cards)] if wanted.batch else map(CardEvent, cards):
+                await self._say(socket, event)
+            await asyncio.sleep(0)  # a socket that takes all of it at once must not hold up the others
         await self._say(socket, ReplayedEvent(change=replay.change, left_out=replay.left_out))
 
     async def _say(self, socket: web.WebSocketResponse, event: LiveEvent) -> None:

@@ -50,7 +50,8 @@ _LIVE: Final = (
     "What happens, as it happens. `after`: the last `change` that the page has seen. The server first "
     "sends `hello`, then the cards that changed since (`reset` true: forget all cards, these are a new "
     "first state, see `Board`), then `replayed`, then events as they happen. A connection that breaks before "
-    "`replayed` has brought nothing: come back with the same `after`. The client may send `watch` (whose "
+    "`replayed` has brought nothing: come back with the same `after`. With `batch` (1 to 100) the cards before "
+    "`replayed` come up to so many a message, as `cards`. The client may send `watch` (whose "
     "captions it wants) and `painted` (a card is on the screen). A client that cannot keep up is closed with "
     "1013 and connects again."
 )
@@ -61,7 +62,7 @@ def document() -> dict[str, Any]:
     for operation in ALL_OPERATIONS:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
     _, sent = msgspec.json.schema_components([LiveEvent], ref_template=_REF)
-    paths["/v1/live"] = {"get": _websocket("live", "Cards, captions and health", _LIVE, "read", ("after",))}
+    paths["/v1/live"] = {"get": _websocket("live", "Cards, captions and health", _LIVE, "read", ("after", "batch"))}
     paths["/v1/conversations/{conversation_id}/audio"] = {
         "get": _websocket("streamAudio", "Audio in", _AUDIO, "ingest", _AUDIO_PARAMETERS)
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from quickcomm.edge.adapters.files import WatchedFiles
-from quickcomm.edge.model.listener import CERTIFICATE, Tls, secret
+from quickcomm.edge.config import CERTIFICATE, Tls, secret
 from quickcomm.kernel.errors import ConfigurationError
 
 KEPT: Final = 2
@@ -48,7 +48,7 @@ class Certificate:
             self._seen = digest
             shutil.rmtree(folder)
             raise
-        self.version = self._files.put(CERTIFICATE, (secret(copy),))
+        self.version = self._files.put(CERTIFICATE, [secret(copy)])
         self._seen = digest
         self._tidy(folder)
         return True

@@ -2,11 +2,12 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from quickcomm.edge.model.envoy import ConfigSource, Message, PathConfigSource, Resources, WatchedDirectory
+from quickcomm.edge.config import Resource
 
 
 class WatchedFiles:
@@ -14,16 +15,16 @@ class WatchedFiles:
         self._root = root
         self._versions: dict[str, str] = {}
 
-    def source(self, name: str) -> ConfigSource:
+    def source(self, name: str) -> Resource:
+        """Return the place of a file in the form of Envoy's `PathConfigSource`."""
         path = self._path(name)
-        watched = WatchedDirectory(path=str(path.parent))
-        return ConfigSource(path_config_source=PathConfigSource(path=str(path), watched_directory=watched))
+        return {"path": str(path), "watched_directory": {"path": str(path.parent)}}
 
-    def put(self, name: str, resources: tuple[Message, ...]) -> str:
-        """The version is a digest of the content: the same content again changes nothing."""
-        version = hashlib.sha256(msgspec.json.encode(resources)).hexdigest()[:16]
+    def put(self, name: str, resources: Sequence[Resource]) -> str:
+        """Replace a file unless its content is the same; return the version, a digest, that Envoy will report."""
+        version = hashlib.sha256(msgspec.json.encode(resources, order="deterministic")).hexdigest()[:16]
         if self._versions.get(name) != version:
-            content = msgspec.json.encode(Resources(version_info=version, resources=resources))
+            content = msgspec.json.encode({"version_info": version, "resources": resources})
             replace(self._path(name), content)
             self._versions[name] = version
         return version

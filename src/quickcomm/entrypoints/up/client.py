@@ -38,7 +38,7 @@ def topology_status(data_dir: Path) -> Answer | None:
 
 def _left_behind(layout: Layout) -> Answer:
     """`up` was killed: what it started may be at work, but nobody looks after it."""
-    from quickcomm.topology.module import RecordedProcesses  # noqa: PLC0415 - seldom needed
+    from quickcomm.topology.adapters.processes import RecordedProcesses  # noqa: PLC0415 - seldom needed
 
     living = RecordedProcesses(layout.processes).living()
     rows = [{"module": each.name, "process": each.name, "pid": each.pid, "state": "left behind"} for each in living]

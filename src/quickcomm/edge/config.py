@@ -1,0 +1,155 @@
+"""Envoy's configuration, rendered from settings, addresses and files by `envoy.yaml.j2` beside this file."""
+
+import json
+import socket
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import jinja2
+import msgspec
+import yaml
+
+from quickcomm.edge.settings import EdgeSettings
+from quickcomm.kernel.errors import ConfigurationError
+
+TEMPLATE: Final = Path(__file__).with_name("envoy.yaml.j2")
+CERTIFICATE: Final = "certificate"
+LISTENERS: Final = "listeners"
+CLUSTERS: Final = "clusters"
+ROUTES: Final = "routes"
+KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}
+TYPE: Final = "type.googleapis.com/envoy."
+Resource = dict[str, Any]
+"""A message of Envoy's v3 API as JSON: field names are Envoy's own."""
+
+
+class Purpose(StrEnum):
+    """The kind of a request; the cluster that serves it is what moves when a service is taken out."""
+
+    AUDIO = "audio"
+    LIVE = "live"
+    REST = "rest"
+    PAGE = "page"
+    HEALTH = "health"
+
+
+class Tls(msgspec.Struct, frozen=True, kw_only=True):
+    """PEM files: the certificate with its chain, and its key."""
+
+    certificate: Path
+    key: Path
+
+
+class Public(msgspec.Struct, frozen=True, kw_only=True):
+    """The address at which the edge listens."""
+
+    host: str
+    port: int
+    tls: Tls | None = None
+
+    @property
+    def url(self) -> str:
+        host = "127.0.0.1" if self.host in {"0.0.0.0", "::"} else self.host
+        return f"{'https' if self.tls else 'http'}://{f'[{host}]' if ':' in host else host}:{self.port}"
+
+
+class Backend(msgspec.Struct, frozen=True, kw_only=True):
+    """The address of an instance: a Unix socket, or host and port."""
+
+    socket: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 0
+
+    @property
+    def address(self) -> Resource:
+        if self.socket is not None:
+            return {"pipe": {"path": self.socket}}
+        return {"socket_address": {"address": self.host, "port_value": self.port}}
+
+
+class Config(msgspec.Struct, frozen=True):
+    """`bootstrap` is what Envoy starts with; the others are resources in watched files."""
+
+    bootstrap: Resource
+    listeners: list[Resource]
+    clusters: list[Resource]
+    routes: Resource
+
+
+def render(
+    public: Public,
+    settings: EdgeSettings,
+    clusters: Mapping[Purpose, str],
+    sources: Mapping[str, Resource],
+    admin_socket: Path,
+) -> Config:
+    """Return the whole configuration.
+
+    `clusters`: the cluster that serves each purpose. `sources`: where Envoy finds each watched file, by its name.
+    Raises `ConfigurationError` for settings that no configuration can be made of.
+    """
+    rendered = _template().render(
+        public=public,
+        settings=settings,
+        clusters={purpose.value: name for purpose, name in clusters.items()},
+        sources=sources,
+        admin_socket=str(admin_socket),
+        keepalive=_keepalive(),
+        collector=_collector(settings),
+    )
+    return msgspec.convert(yaml.load(rendered, yaml.CSafeLoader), Config)
+
+
+def assignment(name: str, backends: Sequence[Backend]) -> Resource:
+    """Return the endpoints of a cluster, the same for the same instances in any order."""
+    in_order = sorted(backends, key=lambda each: (each.socket or "", each.host, each.port))
+    endpoints = [{"endpoint": {"address": each.address}} for each in in_order]
+    made: Resource = {"@type": f"{TYPE}config.endpoint.v3.ClusterLoadAssignment", "cluster_name": name}
+    return made | ({"endpoints": [{"lb_endpoints": endpoints}]} if endpoints else {})
+
+
+def secret(tls: Tls) -> Resource:
+    """Return a certificate for a watched file of its own, so that it can be replaced while connections are open."""
+    pair = {"certificate_chain": {"filename": str(tls.certificate)}, "private_key": {"filename": str(tls.key)}}
+    kind = f"{TYPE}extensions.transport_sockets.tls.v3.Secret"
+    return {"@type": kind, "name": CERTIFICATE, "tls_certificate": pair}
+
+
+def seconds(value: float) -> str:
+    """Return a duration in the form of Envoy's JSON."""
+    return f"{value:.3f}".rstrip("0").rstrip(".") + "s"
+
+
+def quoted(value: object) -> str:
+    """Return a value as JSON that is YAML, too: characters beyond ASCII in YAML's own form, not in surrogate pairs."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(each if " " <= each <= "~" else f"\\U{ord(each):08x}" for each in text)
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701 - YAML, no page
+    environment.filters["seconds"] = seconds
+    environment.filters["tojson"] = quoted
+    return environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
+
+
+def _keepalive() -> list[Resource]:
+    options = [{"level": socket.SOL_SOCKET, "name": socket.SO_KEEPALIVE, "int_value": 1}]
+    for name, value in KEEPALIVE.items():
+        if hasattr(socket, name):  # not on every system
+            options.append({"level": socket.IPPROTO_TCP, "name": getattr(socket, name), "int_value": value})
+    return options
+
+
+def _collector(settings: EdgeSettings) -> Resource | None:
+    if settings.otlp_url is None:
+        return None
+    parts = urlsplit(settings.otlp_url)
+    if parts.scheme != "http" or not parts.hostname:
+        raise ConfigurationError("edge.otlp_url must be an http:// address, such as http://127.0.0.1:4318/v1/traces.")
+    return {"address": parts.hostname, "port_value": parts.port or 80}
