@@ -1,13 +1,14 @@
 """The public face of audio: build it, run it, drain it, close it."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
+from aiohttp import web
 from sqlalchemy import Connection
 
 from quickcomm.audio.adapters.engines import engine_class
@@ -16,7 +17,7 @@ from quickcomm.audio.adapters.recorder import FlacRecorder, Folder, Shelf
 from quickcomm.audio.adapters.silero import Silero
 from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
 from quickcomm.audio.adapters.tables import conversations, events
-from quickcomm.audio.adapters.websocket import AudioSocket, Authenticate, Caller
+from quickcomm.audio.adapters.websocket import AudioSocket, Caller
 from quickcomm.audio.adapters.whisper_models import model_spec
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
 from quickcomm.audio.model.settings import AudioSettings
@@ -34,6 +35,7 @@ from quickcomm.contracts.timing import Latency
 from quickcomm.kernel.bus import Bus, BusUnavailableError, Delivery, RejectedError
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
+from quickcomm.kernel.keys import Authenticator
 from quickcomm.kernel.model_files import ModelReport, ModelStore
 from quickcomm.kernel.storage import Database, migrate
 from quickcomm.kernel.telemetry import tracing
@@ -84,7 +86,7 @@ class Audio:
         clock: Clock,
         engine: SpeechToText,
         captions: Captions,
-        authenticate: Authenticate,
+        keys: Authenticator,
         places: Places = Places(),  # noqa: B008 - frozen
     ) -> None:
         """`database`: None where nothing is kept in one, and `places` has a Valkey."""
@@ -108,7 +110,7 @@ class Audio:
             held=Held(settings.max_unacked_mb << 20),
         )
         self._manager = Manager(tools, self._start)
-        self._socket = AudioSocket(self._manager, authenticate)
+        self._socket = AudioSocket(self._manager, callers(keys))
         self._tasks: asyncio.TaskGroup | None = None
         self.routes = self._socket.routes
 
@@ -249,6 +251,18 @@ class Audio:
             await self._manager.answered(found)
 
 
+def callers(keys: Authenticator) -> Callable[[web.Request], Awaitable[Caller]]:
+    """Return how a request for the audio socket is authenticated: with a key for `ingest`."""
+
+    async def authenticate(request: web.Request) -> Caller:
+        principal = await keys.require(request, "ingest")
+        return Caller(
+            site=principal.site, key_id=principal.key_id, still_valid=lambda: keys.keys.still_valid(principal)
+        )
+
+    return authenticate
+
+
 def _sessions(places: Places, database: Database | None, clock: Clock) -> SessionStore:
     if places.redis_url is None:
         assert database is not None, "conversations are in Valkey, or in a database"  # noqa: S101 - a programming error
@@ -300,7 +314,6 @@ __all__ = [
     "Audio",
     "AudioHealth",
     "AudioSettings",
-    "Caller",
     "Captions",
     "DashboardLink",
     "EngineOptions",
