@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Protocol, TypeVar
 
 import msgspec
 
-from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.captions import Behind, Caption
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.insight import CLOSING_CONFIDENCE
 from quickcomm.contracts.prompts import PromptsView
@@ -232,6 +232,10 @@ class Captions(Protocol):
 
     def caption(self, caption: Caption) -> None:
         """Push it to whoever looks. Never blocks; may drop."""
+        ...
+
+    def behind(self, behind: Behind) -> None:
+        """Push that a conversation is behind, or whole again, to everybody of its site."""
         ...
 
     def watched(self, site: str, channel: str) -> bool:

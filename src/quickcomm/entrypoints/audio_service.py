@@ -30,9 +30,10 @@ from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.watch import ServerWatch
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry
+from quickcomm.kernel.emergencies import EmergencyRules
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 from quickcomm.kernel.keys import Authenticator, key_store
-from quickcomm.kernel.site_pack import load_pack
+from quickcomm.kernel.site_pack import SitePack, load_pack
 from quickcomm.kernel.telemetry.setup import start_tracing, stop_tracing
 from quickcomm.kernel.trust import trust_of
 
@@ -45,7 +46,9 @@ log = structlog.get_logger(__name__)
 
 
 class AudioService:
-    def __init__(self, settings: AudioServiceSettings, site: DataDirectory, engine: SpeechToText) -> None:
+    def __init__(
+        self, settings: AudioServiceSettings, site: DataDirectory, engine: SpeechToText, pack: SitePack
+    ) -> None:
         """`site`: the data directory of the whole site. Raises `ConfigurationError`."""
         redis_url, registry, socket = _place(settings)
         self._settings = settings
@@ -68,6 +71,7 @@ class AudioService:
             engine=engine,
             captions=self._link,
             authenticate=self._authenticate,
+            emergencies=EmergencyRules(pack.emergency),
             places=Places(
                 recordings=recordings_of(settings.storage, site),
                 recordings_endpoint=settings.storage.recordings_endpoint,
@@ -81,7 +85,11 @@ class AudioService:
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Those for clients, and the one below `/internal` for dashboards."""
-        return [*self._audio.routes(), *self._link.routes(), *probes(self._may_measure)]
+        return [
+            *self._audio.routes(),
+            *self._link.routes(),
+            *probes(self._may_measure, lambda: bool(self._audio.health().alarms)),
+        ]
 
     async def run(self, ready: Callable[[str], None], stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain. Raises `QuickCommError` where it cannot begin."""
@@ -205,5 +213,5 @@ async def serve_audio(settings: AudioServiceSettings, data_dir: Path, ready: Cal
     if engine is None:
         return False
     if not stop.is_set():
-        await AudioService(settings, DataDirectory(data_dir), engine).run(ready, stop)
+        await AudioService(settings, DataDirectory(data_dir), engine, pack).run(ready, stop)
     return True

@@ -25,6 +25,7 @@ from quickcomm.intelligence.module import Classifier, Intelligence, Intelligence
 from quickcomm.kernel.bus import WholeBus
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import Clock, SystemClock
+from quickcomm.kernel.emergencies import EmergencyRules
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.keys import Authenticator, key_store
 from quickcomm.kernel.site_pack import load_pack
@@ -57,6 +58,7 @@ class Core:
 
     def __init__(self, settings: Settings, directory: DataDirectory, engines: Engines) -> None:
         self.settings = settings
+        self._pack = load_pack(settings.pack)
         self.clock = SystemClock()
         self.database = Database(directory.database)
         self.bus = _bus(settings.redis_url, self.database, self.clock)
@@ -80,6 +82,7 @@ class Core:
             engine=self._engines.speech,
             captions=captions,
             authenticate=self._authenticate,
+            emergencies=EmergencyRules(self._pack.emergency),
             places=Places(
                 recordings=recordings_of(self.settings.storage, self._directory),
                 recordings_endpoint=self.settings.storage.recordings_endpoint,
@@ -187,7 +190,7 @@ class Core:
             database=self.database,
             bus=self.bus,
             clock=self.clock,
-            pack=load_pack(settings.pack),
+            pack=self._pack,
             classifier=engines.classifier,
             model=engines.model,
             settings=IntelligenceSettings(llm=settings.llm, side=side),

@@ -10,6 +10,13 @@ export interface Assignment {
   assignee?: string | null;
 }
 
+export interface BehindEvent {
+  type: "behind";
+  conversation_id: string;
+  channel: string;
+  behind_ms: number;
+}
+
 export interface Board {
   recent?: number;
   done?: number;
@@ -43,6 +50,7 @@ export interface CaptionEvent {
   text: string;
   final: boolean;
   utterance_id: string | null;
+  emergency: boolean;
 }
 
 export interface Card {
@@ -462,6 +470,6 @@ export interface Word {
   confidence: number;
 }
 
-export type LiveEvent = CardEvent | CardsEvent | CaptionEvent | TaskEvent | ConversationEvent | HealthEvent | ErrorEvent | HelloEvent | ReplayedEvent;
+export type LiveEvent = CardEvent | CardsEvent | CaptionEvent | BehindEvent | TaskEvent | ConversationEvent | HealthEvent | ErrorEvent | HelloEvent | ReplayedEvent;
 
 export type PageMessage = Watch | Painted;

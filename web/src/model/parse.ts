@@ -7,6 +7,7 @@ import {
   every,
   STAGES,
   type Alarm,
+  type Behind,
   type BoardRule,
   type Caption,
   type Card,
@@ -269,7 +270,15 @@ function parseCaption(raw: unknown): Caption | null {
     text: text(f["text"]),
     final: f["final"] === true,
     utterance_id: textOrNull(f["utterance_id"]),
+    emergency: f["emergency"] === true,
   };
+}
+
+function parseBehind(raw: unknown): Behind | null {
+  const f = fields<api.BehindEvent>(raw);
+  const conversation = textOrNull(f["conversation_id"]);
+  if (conversation === null) return null;
+  return { conversation_id: conversation, channel: text(f["channel"]), behind_ms: count(f["behind_ms"]) };
 }
 
 export function parsePage<T>(raw: unknown, each: (item: unknown) => T | null): Page<T> {
@@ -326,6 +335,10 @@ const LIVE: { readonly [Kind in api.LiveEvent["type"]]: (raw: unknown) => LiveMe
   caption: (raw) => {
     const caption = parseCaption(raw);
     return caption && { type: "caption", caption };
+  },
+  behind: (raw) => {
+    const behind = parseBehind(raw);
+    return behind && { type: "behind", behind };
   },
   task: (raw) => {
     const f = fields<api.TaskEvent>(raw);

@@ -48,6 +48,8 @@ export type Health = Without<api.Health, "classifier" | "budget" | "stages"> & {
   stages: StageHealth[];
 };
 export type Caption = Without<api.CaptionEvent, "type">;
+/** 0 ms: it is whole again. */
+export type Behind = Without<api.BehindEvent, "type">;
 
 /** How a prompt version did on a labelled set; shares are 0 to 1. */
 export type PromptNumbers = Without<api.PromptNumbers, "prompt_tokens" | "completion_tokens">;
@@ -89,6 +91,7 @@ export type LiveMessage =
   | { type: "cards"; cards: Card[] }
   | { type: "replayed"; change: number; left_out: LeftOut | null }
   | { type: "caption"; caption: Caption }
+  | { type: "behind"; behind: Behind }
   | { type: "task"; task: Task; change: number }
   | { type: "conversation"; conversation: Conversation }
   | { type: "health"; health: Health };

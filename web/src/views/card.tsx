@@ -20,6 +20,9 @@ import { TaskRow } from "./task";
 /** Unclassified for longer than this is worth saying. */
 const CLASSIFY_MS = 6000;
 
+/** A card that waited longer for its text says so. */
+const BEHIND_MS = 3000;
+
 const NOBODY_CLASSIFIES = "The service that understands cannot work now. This is classified when it can.";
 
 const EVIDENCE_TITLES = { rooms: "Heard as the room", items: "Heard as what is asked for", urgency: "Why it is urgent" };
@@ -126,6 +129,8 @@ function NotYet({ card }: { card: Card }) {
 
 function Meta({ entry, card }: { entry: Entry; card: Card }) {
   const insights = card.insights;
+  const waited = card.latency_ms.stt ?? 0;
+  const behind = waited >= BEHIND_MS ? Math.round(waited / 1000) : 0;
   const lowest = insights.length > 0 ? Math.min(...insights.map((insight) => insight.confidence)) : null;
   const sources = [...new Set(insights.map((insight) => (insight.source === "llm" ? "language model" : "local classifier")))];
   const models = [...new Set(insights.map((insight) => insight.model).filter(Boolean))].join(", ");
@@ -140,6 +145,11 @@ function Meta({ entry, card }: { entry: Entry; card: Card }) {
           {clockTime(card.spoken_at, app.now.value)}
         </time>
       </a>
+      {behind > 0 && (
+        <span class="behind" data-testid="card-behind" title="So long it waited to be written down">
+          {behind} s behind
+        </span>
+      )}
       {lowest !== null && (
         <span class={`confidence c-${confidenceWords(lowest).replace(" ", "-")}`} data-testid="card-confidence" title={`Confidence ${percent(lowest)}, by ${sources.join(" and ")} ${models}`}>
           {percent(lowest)} sure
