@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 GROUP: Final = "audio"
 STUCK_AFTER_S: Final = 10.0
 STT_BEHIND: Final = "audio.stt_behind"
+SAME_TRACKS: Final = "audio.same_tracks"
 RETRY_S: Final = 1.0
 PURGE_TURN_S: Final = 3_000
 """Shorter than the hour after which everybody tries again."""
@@ -203,6 +204,10 @@ class Audio:
         alarms = [
             ("audio.no_text", f"People speak on {item.channel}, but no text comes out.")
             for item in self._manager.mute()
+        ]
+        alarms += [
+            (SAME_TRACKS, f"Both tracks of {item.channel} carry the same sound: each sentence is heard twice.")
+            for item in self._manager.doubled()
         ]
         waiting = self._transcriber.oldest_wait_s
         if waiting >= STUCK_AFTER_S:

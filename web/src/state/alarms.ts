@@ -50,6 +50,11 @@ const WORDS: Record<string, Words> = {
     text: "New cards do not come in: listen to the radio yourself until this line goes. What is said is kept and comes later.",
   },
   "audio.no_text": { weight: 80, short: "A channel without text", advice: "Listen to that channel yourself." },
+  "audio.same_tracks": {
+    weight: 15,
+    short: "Two tracks, one sound",
+    advice: "Cards are right. Tell whoever runs QuickComm to send one track, or to connect the second speaker.",
+  },
   "intelligence.away": NOT_SORTED,
   "intelligence.store": NOT_SORTED,
   "audio.stt_behind": BEHIND,
