@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 GROUP: Final = "audio"
 STT_BEHIND: Final = "audio.stt_behind"
 REFUSING: Final = "audio.refusing"
+SAME_TRACKS: Final = "audio.same_tracks"
 RETRY_S: Final = 1.0
 PURGE_TURN_S: Final = 3_000
 """Shorter than the hour after which everybody tries again."""
@@ -212,6 +213,10 @@ class Audio:
             for item in self._manager.mute()
         ]
         alarms += self._overload()
+        alarms += [
+            (SAME_TRACKS, f"Both tracks of {item.channel} carry the same sound: each sentence is heard twice.")
+            for item in self._manager.doubled()
+        ]
         return AudioHealth(
             sessions=len(self._manager.conversations),
             stt_backlog_s=round(self._transcriber.backlog_s, 1),
