@@ -79,7 +79,7 @@ def _intelligence(place: Place) -> IntelligenceService:
 
 def _audio(place: Place) -> AudioService:
     settings = AudioServiceSettings(redis_url=place.redis_url, trust=place.trust, instance=place.instance)
-    return AudioService(settings, place.directory, ScriptedEngine())
+    return AudioService(settings, place.directory, ScriptedEngine(), load_pack())
 
 
 MAKERS: Final[Mapping[str, Callable[[Place], IntelligenceService | AudioService]]] = {

@@ -9,7 +9,6 @@ from tests.e2e.conftest import NewServer
 from tests.support.resuming import Heard, stream
 from tests.support.server import Server
 from tests.support.talk import RATE, Talk
-from tests.support.wire import converse, spans
 
 from quickcomm.client.events import Insights, Utterance
 
@@ -42,8 +41,8 @@ async def test_more_speech_than_can_be_decoded(new_server: NewServer, talk: Talk
     # Each has its window of sound at the server at most, as it came and as the engine wants it, and what is decoded.
     window_s = 120
     assert peak(server) - before < TALKERS * window_s * 2 * 2 * RATE + 256 * MEGABYTE
-    after = await converse(server.url, server.key(), talk.wire)
-    assert spans(after.heard) == once.places
+    after = await stream(server.url, server.key(), talk.wire)  # turned away at first, perhaps: then it comes back
+    assert after.places == once.places
     assert "Traceback" not in server.log
     assert server.get("/readyz").status == 200
 

@@ -19,10 +19,12 @@ from quickcomm.audio.service.front_end import FrontEnd
 from quickcomm.audio.service.listener import Held, Tools
 from quickcomm.audio.service.manager import Manager, Session
 from quickcomm.audio.service.transcriber import Transcriber
-from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.captions import Behind, Caption
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import Clock, SystemClock
+from quickcomm.kernel.emergencies import EmergencyRules
+from quickcomm.kernel.site_pack import load_pack
 from quickcomm.kernel.storage import Database, migrate
 
 TOKEN = "t" * 32
@@ -37,8 +39,9 @@ def lengths(clips: Sequence[Clip]) -> list[Transcript]:
 class Talk:
     """A `Line`: whose utterances come out one after the other."""
 
-    def __init__(self, *, over: bool = False) -> None:
+    def __init__(self, *, over: bool = False, urgent: bool = False) -> None:
         self.over = over
+        self.urgent = urgent
 
 
 class ScriptedEngine:
@@ -72,14 +75,20 @@ class Loudness:
 
 
 class Silent:
-    """No live captions. `gives_receipts`: somebody is said to send receipts."""
+    """Nobody looks: only what must be seen comes. `gives_receipts`: somebody is said to send receipts."""
 
     def __init__(self, *, gives_receipts: bool = False) -> None:
         self.gives_receipts = gives_receipts
+        self.captions: list[Caption] = []
+        self.late: list[Behind] = []
         self.shown: list[UtteranceTranscribed] = []
         self.before: list[str | None] = []
 
-    def caption(self, caption: Caption) -> None: ...
+    def caption(self, caption: Caption) -> None:
+        self.captions.append(caption)
+
+    def behind(self, behind: Behind) -> None:
+        self.late.append(behind)
 
     def published(self, message: UtteranceTranscribed, after: str | None) -> None:
         self.shown.append(message)
@@ -142,6 +151,7 @@ class Hall:
             captions=self.captions,
             recorder=recorder,
             held=Held(settings.max_unacked_mb << 20),
+            emergencies=EmergencyRules(load_pack().emergency),
         )
         self.manager = Manager(tools, self._spawn)
         self.tasks: asyncio.TaskGroup | None = None

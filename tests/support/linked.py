@@ -9,7 +9,7 @@ from pathlib import Path
 from aiohttp import web
 
 from quickcomm.audio.module import DashboardLink
-from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.captions import Behind, Caption
 from quickcomm.contracts.link import Committed, InstanceStatus
 from quickcomm.contracts.timing import Latency
 from quickcomm.dashboard.adapters.links import Links
@@ -40,12 +40,16 @@ class Everything:
 
     def __init__(self) -> None:
         self.captions: asyncio.Queue[Caption] = asyncio.Queue()
+        self.late: asyncio.Queue[Behind] = asyncio.Queue()
         self.finals: asyncio.Queue[Committed] = asyncio.Queue()
         self.statuses: asyncio.Queue[tuple[str, InstanceStatus]] = asyncio.Queue()
         self.losses: asyncio.Queue[str] = asyncio.Queue()
 
     def caption(self, caption: Caption) -> None:
         self.captions.put_nowait(caption)
+
+    def behind(self, behind: Behind) -> None:
+        self.late.put_nowait(behind)
 
     def committed(self, committed: Committed) -> None:
         self.finals.put_nowait(committed)

@@ -14,12 +14,21 @@ from quickcomm import __version__
 from quickcomm.audio.model.checkpoint import Checkpoint, FrontEndState
 from quickcomm.audio.model.segmenter import SegmenterState
 from quickcomm.contracts.backfill import BackfillPage, BackfillTotal, checksum, encoded
-from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.captions import Behind, Caption
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, Ledger
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.insight import Evidence, Insight, Item
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
-from quickcomm.contracts.link import FIRST, Captioned, Committed, InstanceStatus, KeepTrace, Receipt, Watching
+from quickcomm.contracts.link import (
+    FIRST,
+    Captioned,
+    Committed,
+    FellBehind,
+    InstanceStatus,
+    KeepTrace,
+    Receipt,
+    Watching,
+)
 from quickcomm.contracts.prompts import (
     PromptComparison,
     PromptEvent,
@@ -131,6 +140,7 @@ STATUS: Final = InstanceStatus(
 CAPTION: Final = Caption(
     site="main", conversation_id="shift-1", channel="housekeeping", speaker=0, start_offset=16_000, text="two towels"
 )
+BEHIND: Final = Behind(site="main", conversation_id="shift-1", channel="housekeeping", behind_ms=7_200)
 SAID: Final = "shift-1:0:16000"
 NUMBERS: Final = PromptNumbers(
     cases=100,
@@ -212,7 +222,9 @@ LINK: Final[dict[str, tuple[Message, ...]]] = {
     "link.caption": (
         Captioned(caption=CAPTION),
         Captioned(caption=msgspec.structs.replace(CAPTION, final=True, utterance_id="shift-1:0:16000")),
+        Captioned(caption=msgspec.structs.replace(CAPTION, emergency=True, utterance_id="shift-1:0:16000")),
     ),
+    "link.behind": (FellBehind(behind=BEHIND),),
     "link.final": (Committed(message=TRANSCRIPT, after=FIRST), Committed(message=TRANSCRIPT, after="shift-1:0:0")),
     "link.status": (STATUS, InstanceStatus()),
     "link.watching": (Watching(sites={"main": ("*",)}), Watching()),

@@ -8,8 +8,9 @@ from tests.support.examples import examples
 from quickcomm.contracts.insight import Item
 from quickcomm.intelligence.model.clauses import candidates, pieces
 from quickcomm.intelligence.model.mentions import distinct
-from quickcomm.intelligence.model.reading import Reader, tidy
+from quickcomm.intelligence.model.reading import Reader
 from quickcomm.intelligence.model.wording import LIMIT, summarise
+from quickcomm.kernel.emergencies import tidy
 from quickcomm.kernel.site_pack import load_pack
 
 HOTEL, CALLS = Reader(load_pack()), Reader(load_pack("callcentre"))

@@ -12,7 +12,8 @@ from tests.support.examples import examples
 from tests.support.orders import Injection, genuine, injections
 
 from quickcomm.intelligence.model.orders import find_orders, without_orders
-from quickcomm.intelligence.model.reading import MAX_TEXT, Reader
+from quickcomm.intelligence.model.reading import Reader
+from quickcomm.kernel.emergencies import MAX_TEXT
 from quickcomm.kernel.site_pack import load_pack, load_phrases
 
 HOTEL = Reader(load_pack())

@@ -10,8 +10,8 @@ import pytest
 from tests.support.hearing import ScriptedEngine, Talk, lengths
 
 from quickcomm.audio.model.formats import Int16
-from quickcomm.audio.ports import Clip, EngineError, Transcript
-from quickcomm.audio.service import turns
+from quickcomm.audio.ports import Clip, Effort, EngineError, Transcript
+from quickcomm.audio.service.load import CALM_S, LIMITS_S
 from quickcomm.audio.service.transcriber import EngineFailedError, EngineHungError, Transcriber
 from quickcomm.kernel.clock import FakeClock
 
@@ -59,7 +59,8 @@ async def occupied(engine: ScriptedEngine) -> AsyncIterator[Transcriber]:
 async def test_batches_are_of_like_length_and_start_with_the_oldest() -> None:
     engine = ScriptedEngine(max_batch=3)
     async with occupied(engine) as transcriber:
-        waiting = [transcriber.submit(clip(length), Talk()) for length in (2, 20, 3, 2.5, 21, 2.2, 9)]
+        said = (2, 20, 3, 2.5, 21, 2.2, 9)
+        waiting = [transcriber.submit(clip(length), Talk(), float(at)) for at, length in enumerate(said)]
         assert transcriber.backlog_s == pytest.approx(59.7)
         engine.go.set()
         texts = [(await future).text for future in waiting]
@@ -68,32 +69,29 @@ async def test_batches_are_of_like_length_and_start_with_the_oldest() -> None:
     assert transcriber.backlog_s == 0
 
 
-async def test_what_is_late_lets_the_others_go_first_but_for_every_fourth_batch() -> None:
-    engine = ScriptedEngine(max_batch=1)
+async def test_with_little_time_left_out_is_what_can_be_and_batches_are_small() -> None:
+    efforts: list[Effort] = []
+
+    def answer(clips: Sequence[Clip]) -> list[Transcript]:
+        efforts.extend(each.effort for each in clips)
+        return lengths(clips)
+
+    engine = ScriptedEngine(answer, max_batch=4)
     async with occupied(engine) as transcriber:
         clock = transcriber._clock
         assert isinstance(clock, FakeClock)
-        waiting = [transcriber.submit(clip(length), Talk()) for length in (10, 11)]
-        clock.advance(turns.LATE_AFTER_S + 1)
-        waiting += [transcriber.submit(clip(length), Talk()) for length in (1, 2, 3, 4, 5, 6)]
-        waiting.append(transcriber.submit(clip(12), Talk(), late=True))
-        assert transcriber.backlog_s == pytest.approx(54)
+        waiting = [transcriber.submit(clip(2), Talk()) for _ in range(5)]
+        clock.advance(LIMITS_S[0] + 0.1)
+        transcriber.look()
         engine.go.set()
         await asyncio.gather(*waiting)
-    assert seconds(engine)[1:] == [[1], [2], [3], [10], [4], [5], [6], [11], [12]]
-
-
-async def test_late_speech_of_like_length_goes_along() -> None:
-    engine = ScriptedEngine(max_batch=4)
-    async with occupied(engine) as transcriber:
-        clock = transcriber._clock
-        assert isinstance(clock, FakeClock)
-        waiting = [transcriber.submit(clip(length), Talk()) for length in (2, 20)]
-        clock.advance(turns.LATE_AFTER_S + 1)
-        waiting += [transcriber.submit(clip(length), Talk()) for length in (3, 4)]
-        engine.go.set()
-        await asyncio.gather(*waiting)
-    assert seconds(engine)[1:] == [[3, 2], [4], [20]]
+        assert transcriber.guess(clip(1), Talk(), word_times=True) is None, "not until it was calm for a while"
+        for _ in range(3):
+            clock.advance(CALM_S)
+            transcriber.look()
+        assert transcriber.spare
+    assert [len(call) for call in engine.calls[1:]] == [2, 2, 1]
+    assert efforts == [Effort.FULL, *[Effort.ONE_OPINION] * 5]
 
 
 async def test_guesses_run_only_where_they_keep_nobody_waiting() -> None:
@@ -125,7 +123,7 @@ async def test_finished_speech_goes_before_a_guess_and_an_adopted_guess_is_finis
             guess = transcriber.guess(clip(1), Talk(), word_times=True)
             assert guess is not None
             if adopted:
-                transcriber.adopt(guess)
+                transcriber.adopt(guess, 0.0)
             waiting = [transcriber.submit(clip(10), Talk()), transcriber.submit(clip(20), Talk())]
             await asyncio.gather(guess, *waiting)
         assert seconds(engine) == ([[1], [10], [20]] if adopted else [[10], [20], [1]])
@@ -249,13 +247,3 @@ async def test_a_guess_that_fails_is_not_tried_again() -> None:
         with pytest.raises(EngineFailedError):
             await guess
     assert len(engine.calls) == 1
-
-
-async def test_the_wait_of_the_oldest_is_told() -> None:
-    engine = ScriptedEngine()
-    async with occupied(engine) as transcriber:
-        clock = transcriber._clock
-        assert isinstance(clock, FakeClock)
-        clock.advance(7)
-        transcriber.submit(clip(1), Talk())
-        assert transcriber.oldest_wait_s == pytest.approx(7)

@@ -34,6 +34,7 @@ from quickcomm.contracts.reading import reader
 from quickcomm.contracts.timing import Latency
 from quickcomm.kernel.bus import Bus, BusUnavailableError, Delivery, RejectedError
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.emergencies import EmergencyRules
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 from quickcomm.kernel.keys import Authenticator
 from quickcomm.kernel.model_files import ModelReport, ModelStore
@@ -44,8 +45,9 @@ if TYPE_CHECKING:
     from quickcomm.kernel.bus.redis_link import Link
 
 GROUP: Final = "audio"
-STUCK_AFTER_S: Final = 10.0
 STT_BEHIND: Final = "audio.stt_behind"
+REFUSING: Final = "audio.refusing"
+SAME_TRACKS: Final = "audio.same_tracks"
 RETRY_S: Final = 1.0
 PURGE_TURN_S: Final = 3_000
 """Shorter than the hour after which everybody tries again."""
@@ -77,7 +79,7 @@ class AudioHealth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Audio:
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its dependencies, each by name
         self,
         *,
         settings: AudioSettings,
@@ -87,9 +89,13 @@ class Audio:
         engine: SpeechToText,
         captions: Captions,
         keys: Authenticator,
+        emergencies: EmergencyRules,
         places: Places = Places(),  # noqa: B008 - frozen
     ) -> None:
-        """`database`: None where nothing is kept in one, and `places` has a Valkey."""
+        """`database`: None where nothing is kept in one, and `places` has a Valkey.
+
+        `emergencies`: the rules of the site's pack, by which audio judges its own transcripts.
+        """
         self._database = database
         self._bus = bus
         self._store = _sessions(places, database, clock)
@@ -108,10 +114,12 @@ class Audio:
             captions=captions,
             recorder=self._recorder,
             held=Held(settings.max_unacked_mb << 20),
+            emergencies=emergencies,
         )
         self._manager = Manager(tools, self._start)
         self._socket = AudioSocket(self._manager, callers(keys))
         self._tasks: asyncio.TaskGroup | None = None
+        self._is_behind = False
         self.routes = self._socket.routes
 
     def migrate(self) -> None:
@@ -163,7 +171,7 @@ class Audio:
             tasks.create_task(self._transcriber.run(), name="audio:stt")
             tasks.create_task(self._manager.checkpoint_forever(), name="audio:checkpoints")
             tasks.create_task(self._manager.sweep_forever(), name="audio:sweep")
-            tasks.create_task(self._manager.flush_forever(), name="audio:flush")
+            tasks.create_task(self._manager.look_forever(), name="audio:look")
             tasks.create_task(self._socket.check_forever(), name="audio:keys")
             tasks.create_task(self._bus.subscribe(INSIGHTS, GROUP, self._answer), name="audio:insights")
             tasks.create_task(self._store.listen(self._manager.told), name="audio:mail")
@@ -206,10 +214,11 @@ class Audio:
             ("audio.no_text", f"People speak on {item.channel}, but no text comes out.")
             for item in self._manager.mute()
         ]
-        waiting = self._transcriber.oldest_wait_s
-        if waiting >= STUCK_AFTER_S:
-            said = f"Running behind: what was said {waiting:.0f} s ago is not written down yet."
-            alarms.append((STT_BEHIND, said))
+        alarms += self._overload()
+        alarms += [
+            (SAME_TRACKS, f"Both tracks of {item.channel} carry the same sound: each sentence is heard twice.")
+            for item in self._manager.doubled()
+        ]
         return AudioHealth(
             sessions=len(self._manager.conversations),
             stt_backlog_s=round(self._transcriber.backlog_s, 1),
@@ -218,6 +227,24 @@ class Audio:
         )
 
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _overload(self) -> Iterator[tuple[str, str]]:
+        """Alarms of too much speech: from the first line beyond its bound until the last one is whole again."""
+        late = sorted(
+            (item for item in self._manager.conversations if item.told_behind), key=lambda item: -item.behind_s
+        )
+        self._is_behind = bool(late) and (self._is_behind or any(item.too_late for item in late))
+        if self._is_behind:
+            others = len({item.channel for item in late} - {late[0].channel})
+            more = f", nor what was said on {others} more channels" if others else ""
+            said = f"what was said on {late[0].channel} {late[0].behind_s:.0f} s ago is not written down yet{more}"
+            yield STT_BEHIND, f"Running behind: {said}."
+        refused = self._manager.admission.refused
+        if refused is not None:
+            yield (
+                REFUSING,
+                f"More is said than can be written down: new conversations are turned away ({refused} so far).",
+            )
 
     async def _adopt(self) -> int:
         """A store that is away is waited for; clients are told to try again meanwhile."""

@@ -41,6 +41,14 @@ class Partial(ServerEvent, frozen=True, kw_only=True, tag="partial"):
     speaker: int
     start_offset: int
     text: str
+    emergency: bool = False
+    """By its words it is one. Its utterance comes later, after what was said before it, and confirms it."""
+
+
+class Late(ServerEvent, frozen=True, kw_only=True, tag="late"):
+    """How long the oldest words wait to be written down; told every few seconds, and 0 once nothing waits any more."""
+
+    behind_ms: int
 
 
 class Utterance(ServerEvent, frozen=True, kw_only=True, tag="utterance"):
@@ -146,6 +154,7 @@ Event = (
     Ready
     | Ack
     | Partial
+    | Late
     | Utterance
     | Insights
     | Receipt
@@ -158,9 +167,9 @@ Event = (
     | Forgotten
 )
 
-Received = Ready | Ack | Partial | Utterance | Insights | Receipt | Reconnect | ErrorReported | Ended | Unknown
+Received = Ready | Ack | Partial | Late | Utterance | Insights | Receipt | Reconnect | ErrorReported | Ended | Unknown
 
-_KNOWN: Final = (Ready, Ack, Partial, Utterance, Insights, Receipt, Reconnect, ErrorReported, Ended)
+_KNOWN: Final = (Ready, Ack, Partial, Late, Utterance, Insights, Receipt, Reconnect, ErrorReported, Ended)
 _DECODERS: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     str(kind.__struct_config__.tag): msgspec.json.Decoder(kind) for kind in _KNOWN
 }

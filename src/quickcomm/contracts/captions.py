@@ -1,4 +1,4 @@
-"""Live captions: audio → dashboard, pushed directly, never queued. They may change or vanish."""
+"""Live captions, and how far channels are behind: audio → dashboard, pushed directly, never queued. They may vanish."""
 
 import msgspec
 
@@ -14,3 +14,14 @@ class Caption(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     final: bool = False
     utterance_id: str | None = None
+    emergency: bool = False
+    """By its words it is one, and its card comes later: not confirmed yet, and shown to all pages of the site."""
+
+
+class Behind(msgspec.Struct, frozen=True, kw_only=True):
+    """How long the oldest words of a conversation wait to be written down, in ms; 0 once it is whole again."""
+
+    site: str
+    conversation_id: str
+    channel: str
+    behind_ms: int

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.captions import Behind, Caption
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
@@ -24,6 +24,12 @@ class Captioned(msgspec.Struct, frozen=True, kw_only=True, tag="caption"):
     """Something is being said where somebody looks."""
 
     caption: Caption
+
+
+class FellBehind(msgspec.Struct, frozen=True, kw_only=True, tag="behind"):
+    """A conversation is behind, or whole again; every few seconds while it is."""
+
+    behind: Behind
 
 
 class Committed(msgspec.Struct, frozen=True, kw_only=True, tag="final"):
@@ -74,5 +80,5 @@ class KeepTrace(msgspec.Struct, frozen=True, kw_only=True, tag="keep_trace"):
     painted_ms: float | None = None
 
 
-FromInstance = Captioned | Committed | InstanceStatus
+FromInstance = Captioned | FellBehind | Committed | InstanceStatus
 FromDashboard = Watching | Receipt | KeepTrace

@@ -97,7 +97,7 @@ class Dashboard:
             queries,
             self._service,
             keys,
-            lambda: self._service.ready and neighbours.ready(),
+            lambda: health().status.replace("ok", "ready") if self._service.ready and neighbours.ready() else None,
             neighbours.prompts,
             ReportRest(self._reports, neighbours.usage),
             settings,

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Protocol, TypeVar
 
 import msgspec
 
-from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.captions import Behind, Caption
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.insight import CLOSING_CONFIDENCE
 from quickcomm.contracts.prompts import PromptsView
@@ -104,6 +104,11 @@ class State(Protocol):
 
     def utterance(self, site: str, utterance_id: str) -> UtteranceRecord | None: ...
     def save_utterance(self, record: UtteranceRecord) -> None: ...
+    def copies_of(self, site: str, utterance_id: str) -> list[UtteranceRecord]: ...
+    def heard_beside(self, site: str, since_ns: int, until_ns: int, slack_ns: int) -> list[UtteranceRecord]:
+        """Return complete utterances that lie within that time, or around it, but for `slack_ns` at either end."""
+        ...
+
     def conversation(self, site: str, conversation_id: str) -> ConversationRecord | None: ...
     def save_conversation(self, record: ConversationRecord) -> None: ...
     def task(self, site: str, task_id: str) -> TaskRecord | None: ...
@@ -234,6 +239,10 @@ class Captions(Protocol):
         """Push it to whoever looks. Never blocks; may drop."""
         ...
 
+    def behind(self, behind: Behind) -> None:
+        """Push that a conversation is behind, or whole again, to everybody of its site."""
+        ...
+
     def watched(self, site: str, channel: str) -> bool:
         """Whether somebody is looking, so that making captions is worth the work."""
         ...
@@ -247,6 +256,8 @@ class Applied(msgspec.Struct, kw_only=True):
     """What a transaction changed, as it is afterwards."""
 
     cards: list[tuple[UtteranceRecord, tuple[TaskRecord, ...]]]
+    copies: dict[tuple[str, str], list[UtteranceRecord]]
+    """Of these cards, by (site, utterance id)."""
     tasks: list[tuple[TaskRecord, int]]
     conversations: list[ConversationRecord]
     again: list[UtteranceRecord]

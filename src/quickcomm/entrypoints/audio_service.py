@@ -24,6 +24,7 @@ from quickcomm.entrypoints.parts import keys_part, measuring, peers, redis_bus_p
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.watch import UNAVAILABLE_ALARM, ServerWatch
 from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.emergencies import EmergencyRules
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.keys import Authenticator, key_store
 from quickcomm.kernel.runtime.alarms import Found
@@ -32,7 +33,7 @@ from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.runtime.probes import probes
 from quickcomm.kernel.runtime.process import Address, Process, stopped_by_signals
 from quickcomm.kernel.runtime.starting import in_daemon, unless_stopped
-from quickcomm.kernel.site_pack import load_pack
+from quickcomm.kernel.site_pack import SitePack, load_pack
 from quickcomm.kernel.telemetry.setup import start_tracing
 from quickcomm.kernel.trust import trust_of
 
@@ -44,7 +45,9 @@ log = structlog.get_logger(__name__)
 
 
 class AudioService:
-    def __init__(self, settings: AudioServiceSettings, site: DataDirectory, engine: SpeechToText) -> None:
+    def __init__(
+        self, settings: AudioServiceSettings, site: DataDirectory, engine: SpeechToText, pack: SitePack
+    ) -> None:
         """`site`: the data directory of the whole site. Raises `ConfigurationError`."""
         redis_url, socket = _place(settings)
         self._settings = settings
@@ -66,6 +69,7 @@ class AudioService:
             engine=engine,
             captions=self._link,
             keys=keys,
+            emergencies=EmergencyRules(pack.emergency),
             places=Places(
                 recordings=recordings_of(settings.storage, site),
                 recordings_endpoint=settings.storage.recordings_endpoint,
@@ -82,7 +86,7 @@ class AudioService:
                 redis_bus_part(bus, self._watch, NAME, trims=True),
                 keys_part(store, administered=False),
                 self._audio_part(),
-                Part(name="probes", routes=probes(measuring(keys, open_to_all=settings.dashboard.metrics_open))),
+                self._probes_part(keys),
             ],
             clock,
             retention_days=settings.storage.retention_days,
@@ -137,6 +141,10 @@ class AudioService:
     def _receipt(self, site: str, conversation_id: str, utterance_id: str, latency: Latency) -> None:
         self._audio.receipt(site, conversation_id, utterance_id, latency)
 
+    def _probes_part(self, keys: Authenticator) -> Part:
+        admit = measuring(keys, open_to_all=self._settings.dashboard.metrics_open)
+        return Part(name="probes", routes=probes(admit, lambda: bool(self._audio.health().alarms)))
+
     def _alarms(self) -> list[Found]:
         """Return its own: what is wrong with the store's server, the dashboard tells."""
         trouble = self._watch.trouble
@@ -173,5 +181,5 @@ async def serve_audio(settings: AudioServiceSettings, data_dir: Path, ready: Cal
     if engine is None:
         return False
     if not stop.is_set():
-        await AudioService(settings, DataDirectory(data_dir), engine).run(ready, stop)
+        await AudioService(settings, DataDirectory(data_dir), engine, pack).run(ready, stop)
     return True

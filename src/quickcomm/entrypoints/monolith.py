@@ -23,13 +23,14 @@ from quickcomm.intelligence.module import Classifier, Intelligence, Intelligence
 from quickcomm.kernel.bus import WholeBus
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import Clock, SystemClock
+from quickcomm.kernel.emergencies import EmergencyRules
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.keys import Authenticator, key_store
 from quickcomm.kernel.runtime.data_directory import DataDirectory, recordings_of
 from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.runtime.process import Address, Process, stopped_by_signals
 from quickcomm.kernel.runtime.starting import in_daemon, unless_stopped
-from quickcomm.kernel.site_pack import load_pack
+from quickcomm.kernel.site_pack import SitePack, load_pack
 from quickcomm.kernel.storage import Database
 from quickcomm.kernel.telemetry.settings import budget_with_model
 from quickcomm.kernel.telemetry.setup import start_tracing
@@ -42,8 +43,9 @@ log = structlog.get_logger(__name__)
 
 
 class Engines(msgspec.Struct, frozen=True, kw_only=True):
-    """The models, which take long to load; `model` is None where no language model is set."""
+    """The site pack, and the models, which take long to load; `model` is None where no language model is set."""
 
+    pack: SitePack
     speech: SpeechToText
     classifier: Classifier
     model: LanguageModel | None = None
@@ -78,7 +80,7 @@ class Monolith:
             database=self._database,
             bus=self._bus,
             clock=clock,
-            pack=load_pack(settings.pack),
+            pack=engines.pack,
             classifier=engines.classifier,
             model=engines.model,
             settings=IntelligenceSettings(llm=settings.llm, side=side),
@@ -106,6 +108,7 @@ class Monolith:
             engine=engines.speech,
             captions=self._dashboard.captions,
             keys=keys,
+            emergencies=EmergencyRules(engines.pack.emergency),
             places=Places(
                 recordings=recordings_of(settings.storage, directory),
                 recordings_endpoint=settings.storage.recordings_endpoint,
@@ -270,7 +273,7 @@ async def serve(
     speech, classifier, model, _ = loaded
     if not stop.is_set():
         check_shape(directory, MODULE)
-        engines = Engines(speech=speech, classifier=classifier, model=model)
+        engines = Engines(pack=pack, speech=speech, classifier=classifier, model=model)
         await Monolith(settings, directory, engines, shows_key=shows_key).run(ready, stop)
     return True
 

@@ -80,6 +80,8 @@ class Emergency(_Part, frozen=True, kw_only=True):
     """How danger to people is recognised: high recall first, near misses taken out of the text before that."""
 
     intent: Name
+    channels: Patterns = ()
+    """Whole names of channels on which danger is reported: served before all others when speech has to wait."""
     rules: tuple[EmergencyRule, ...] = ()
     near_misses: Patterns = ()
     threshold: Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)] = 0.3
@@ -293,6 +295,7 @@ def _all_patterns(pack: SitePack) -> Iterator[tuple[str, Patterns]]:
     yield "places.not_after", pack.places.not_after
     yield "places.not_before", pack.places.not_before
     yield "places.clock_after", pack.places.clock_after
+    yield "emergency.channels", pack.emergency.channels
     yield "emergency.near_misses", pack.emergency.near_misses
     yield "items.asking", pack.items.asking
     for rule in pack.emergency.rules:

@@ -10,6 +10,13 @@ export interface Assignment {
   assignee?: string | null;
 }
 
+export interface BehindEvent {
+  type: "behind";
+  conversation_id: string;
+  channel: string;
+  behind_ms: number;
+}
+
 export interface Board {
   recent?: number;
   done?: number;
@@ -43,6 +50,7 @@ export interface CaptionEvent {
   text: string;
   final: boolean;
   utterance_id: string | null;
+  emergency: boolean;
 }
 
 export interface Card {
@@ -63,6 +71,8 @@ export interface Card {
   tasks: Task[];
   latency_ms: Latency;
   trace_id?: string | null;
+  relates_to?: Relation | null;
+  copies?: Copy[];
   change: number;
 }
 
@@ -137,6 +147,14 @@ export interface ConversationUsage {
   completion_tokens?: number;
   cost?: number;
   last_call_at: string;
+}
+
+export interface Copy {
+  utterance_id: string;
+  conversation_id: string;
+  channel: string;
+  speaker: number;
+  spoken_at: string;
 }
 
 export interface Counted {
@@ -341,6 +359,11 @@ export interface PromptsView {
   events?: PromptEvent[];
 }
 
+export interface Relation {
+  kind?: "copy";
+  utterance_id: string;
+}
+
 export interface ReplayedEvent {
   type: "replayed";
   change: number;
@@ -462,6 +485,6 @@ export interface Word {
   confidence: number;
 }
 
-export type LiveEvent = CardEvent | CardsEvent | CaptionEvent | TaskEvent | ConversationEvent | HealthEvent | ErrorEvent | HelloEvent | ReplayedEvent;
+export type LiveEvent = CardEvent | CardsEvent | CaptionEvent | BehindEvent | TaskEvent | ConversationEvent | HealthEvent | ErrorEvent | HelloEvent | ReplayedEvent;
 
 export type PageMessage = Watch | Painted;

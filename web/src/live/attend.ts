@@ -1,11 +1,12 @@
 /** Calls for attention while something critical is unacknowledged: the sound, a notification, the title, the icon. */
 import { computed, effect, signal, untracked } from "@preact/signals";
 import { clockTime, plural } from "../model/format";
-import { departmentWords } from "../model/words";
+import { departmentWords, humanise } from "../model/words";
 import * as app from "../state/app";
 import { nextRing, reconnected, SILENT, step, unseenCriticals, type Critical } from "../state/attention";
-import { route, utteranceLink } from "../state/route";
+import { conversationLink, route, utteranceLink } from "../state/route";
 import { listed } from "../state/store";
+import { unconfirmed } from "../state/unconfirmed";
 import { cameLive } from "./intake";
 import { chime, notifyOutside } from "./sound";
 
@@ -16,7 +17,9 @@ const seen = signal<ReadonlySet<string>>(new Set());
 /** What needs somebody now, the oldest first; whatever the filters and the view. */
 export const unseen = computed<Critical[]>(() => {
   const cards = listed.value.map((entry) => entry.card.peek());
-  return unseenCriticals(cards, seen.value, app.now.value);
+  const found = unseenCriticals(cards, seen.value, app.now.value);
+  // What was just heard and nothing has confirmed yet is the newest there is.
+  return [...found, ...unconfirmed.value.filter((each) => !seen.value.has(each.key))];
 });
 
 function seenBefore(): ReadonlySet<string> {
@@ -41,6 +44,10 @@ export function markSeen(critical: Critical): void {
 
 /** "Smoke in 430 · Security · 14:32"; the room only where the summary does not say it. */
 export function criticalWords(critical: Critical, now: number): string {
+  if (critical.unconfirmed) {
+    const channel = humanise(critical.unconfirmed.channel) || "No channel";
+    return `Not confirmed, ${channel}: “${critical.summary}” · ${clockTime(critical.spokenAt, now, false)}`;
+  }
   const rooms = critical.rooms.filter((room) => !critical.summary.includes(room)).join(", ");
   const parts = [critical.summary, rooms && `Room ${rooms}`, departmentWords(critical.department), clockTime(critical.spokenAt, now, false)];
   return parts.filter(Boolean).join(" · ");
@@ -69,12 +76,16 @@ function attend(): void {
   if (waiting.length > 0 && due !== null) timer = window.setTimeout(attend, Math.max(0, due - now));
 }
 
+/** The card, or the conversation of what has none yet. */
+export const linkOf = (critical: Critical): string =>
+  critical.unconfirmed ? conversationLink(critical.unconfirmed.conversationId) : utteranceLink(critical.utteranceId);
+
 /** One notification, however many there are: after a load they may be many. */
 function tell(fresh: Critical[], now: number): void {
   const [first] = fresh;
   if (!first) return;
   const title = fresh.length === 1 ? `Critical: ${first.summary}` : `${plural(fresh.length, "critical card")}: ${first.summary}`;
-  notifyOutside(title, criticalWords(first, now), first.key, () => (location.hash = utteranceLink(first.utteranceId)));
+  notifyOutside(title, criticalWords(first, now), first.key, () => (location.hash = linkOf(first)));
 }
 
 const ICONS = { calm: "./favicon.svg", critical: "./favicon-critical.svg" };

@@ -1,12 +1,13 @@
 /** Live messages → state, once an animation frame: fifty cards a second cost one rendering a frame, not fifty. */
 import { batch } from "@preact/signals";
 import { clockTime } from "../model/format";
-import type { Card, LeftOut, LiveMessage } from "../model/protocol";
-import { departmentWords } from "../model/words";
+import type { Caption, Card, LeftOut, LiveMessage } from "../model/protocol";
+import { departmentWords, humanise } from "../model/words";
 import * as app from "../state/app";
-import { expirePartials, followConversation, forgetCaptions, hearCaption, recallCard } from "../state/captions";
+import { expirePartials, followConversation, forgetCaptions, hearBehind, hearCaption, recallCard } from "../state/captions";
 import { mostUrgent } from "../state/sections";
 import { boardRule, endMissing, forgetAll, putCard, putConversation, putTask, trim } from "../state/store";
+import { confirm, expireUnconfirmed, hearEmergency, isUnconfirmed, unconfirmed } from "../state/unconfirmed";
 import { awaitPaint } from "./painted";
 
 const HIDDEN_FLUSH_MS = 250;
@@ -22,7 +23,7 @@ const announced = new Set<string>();
 
 export const after = (): number | null => lastChange;
 /** Whether its danger came while the page was connected; what is replayed was there before. */
-export const cameLive = (id: string): boolean => announced.has(id);
+export const cameLive = (id: string): boolean => announced.has(id) || isUnconfirmed(id);
 
 /** Called after a hello. */
 let onHello: () => void = () => {};
@@ -35,6 +36,7 @@ export function forgetEverything(): void {
   replay = null;
   lastChange = null;
   announced.clear();
+  unconfirmed.value = [];
   app.leftOut.value = null;
   app.caughtUp.value = false;
   forgetAll();
@@ -96,6 +98,7 @@ function apply(message: LiveMessage, receivedAt: number): void {
       recallCard(message.card, Date.now());
       awaitPaint(entry, receivedAt);
       announce(message.card);
+      confirm(message.card);
       break;
     }
     case "task":
@@ -104,6 +107,10 @@ function apply(message: LiveMessage, receivedAt: number): void {
       break;
     case "caption":
       hearCaption(message.caption, Date.now());
+      if (message.caption.emergency) announceUnconfirmed(message.caption);
+      break;
+    case "behind":
+      hearBehind(message.behind, Date.now());
       break;
     case "conversation":
       putConversation(message.conversation);
@@ -114,6 +121,7 @@ function apply(message: LiveMessage, receivedAt: number): void {
       // An older server does not say when it has sent everything, but says nothing else before that.
       endReplay(null);
       expirePartials(Date.now());
+      expireUnconfirmed(Date.now());
       break;
   }
 }
@@ -135,9 +143,17 @@ function endReplay(leftOut: LeftOut | null): void {
   for (const card of cards) {
     putCard(card, true);
     recallCard(card, Date.now());
+    confirm(card);
   }
   reached(hello.change);
   app.caughtUp.value = true;
+}
+
+/** What its card will have to confirm is read out as such, too. */
+function announceUnconfirmed(caption: Caption): void {
+  if (caption.utterance_id === null || announced.has(caption.utterance_id) || isUnconfirmed(caption.utterance_id)) return;
+  hearEmergency(caption, Date.now());
+  app.alertText.value = `Perhaps an emergency, not confirmed, on ${humanise(caption.channel)}: ${caption.text}`;
 }
 
 /** Danger is read out at once, and only once. */

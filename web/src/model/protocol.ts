@@ -30,6 +30,10 @@ export type Word = Parsed<api.Word>;
 export type Evidence = Parsed<api.Evidence>;
 export type Insight = Parsed<api.Insight>;
 export type Task = Without<api.Task, "channel" | "intent">;
+/** Of which utterance it is a copy. */
+export type Relation = Parsed<api.Relation>;
+/** The same transmission through another receiver or track. */
+export type Copy = Parsed<api.Copy>;
 export type Card = Without<api.Card, "tasks" | "latency_ms"> & { tasks: Task[]; latency_ms: Latency };
 export type Ledger = Parsed<api.Ledger>;
 /** What a conversation was about so far, and who wrote it. */
@@ -48,6 +52,8 @@ export type Health = Without<api.Health, "classifier" | "budget" | "stages"> & {
   stages: StageHealth[];
 };
 export type Caption = Without<api.CaptionEvent, "type">;
+/** 0 ms: it is whole again. */
+export type Behind = Without<api.BehindEvent, "type">;
 
 /** How a prompt version did on a labelled set; shares are 0 to 1. */
 export type PromptNumbers = Without<api.PromptNumbers, "prompt_tokens" | "completion_tokens">;
@@ -89,6 +95,7 @@ export type LiveMessage =
   | { type: "cards"; cards: Card[] }
   | { type: "replayed"; change: number; left_out: LeftOut | null }
   | { type: "caption"; caption: Caption }
+  | { type: "behind"; behind: Behind }
   | { type: "task"; task: Task; change: number }
   | { type: "conversation"; conversation: Conversation }
   | { type: "health"; health: Health };

@@ -65,6 +65,11 @@ const WORDS: Record<string, Words> = {
     text: "Cards wait to be handed on: listen to the radio for what is urgent until this line goes. Nothing is lost.",
   },
   "audio.no_text": { weight: 80, short: "A channel without text", advice: "Listen to that channel yourself." },
+  "audio.same_tracks": {
+    weight: 15,
+    short: "Two tracks, one sound",
+    advice: "Cards are right. Tell whoever runs QuickComm to send one track, or to connect the second speaker.",
+  },
   "intelligence.away": NOT_SORTED,
   "intelligence.store": NOT_SORTED,
   "bus.memory": {
@@ -77,7 +82,8 @@ const WORDS: Record<string, Words> = {
     short: "A card may be missing",
     text: "Something said could not be turned into a card and was set aside: tell whoever runs QuickComm.",
   },
-  "audio.stt_behind": BEHIND,
+  "audio.stt_behind": { ...BEHIND, weight: 65 },
+  "audio.refusing": { weight: 70, short: "New radios are refused", advice: LISTEN },
   "cards.late": BEHIND,
   language_model: BY_RULES,
   classifier: BY_RULES,

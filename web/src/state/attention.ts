@@ -11,6 +11,8 @@ export interface Critical {
   department: string;
   spokenAt: string;
   spoken: number;
+  /** Where it was heard, for one that no card has confirmed yet. */
+  unconfirmed: { channel: string; conversationId: string } | null;
 }
 
 /** A critical card without a task stays in nobody's hands for ever: after a shift it is history. */
@@ -30,6 +32,7 @@ const ofTask = (card: Card, task: Task): Critical => ({
   department: task.department,
   spokenAt: card.spoken_at,
   spoken: Date.parse(card.spoken_at) || 0,
+  unconfirmed: null,
 });
 
 const ofInsight = (card: Card, insight: Insight): Critical => ({
@@ -41,6 +44,7 @@ const ofInsight = (card: Card, insight: Insight): Critical => ({
   department: insight.department,
   spokenAt: card.spoken_at,
   spoken: Date.parse(card.spoken_at) || 0,
+  unconfirmed: null,
 });
 
 /** The oldest first. `seen`: keys of those without a task that were marked as seen here. */

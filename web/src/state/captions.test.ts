@@ -1,9 +1,9 @@
 import { beforeEach, describe, expect, it } from "vitest";
 import { parseConversation } from "../model/parse";
-import { expirePartials, followConversation, forgetCaptions, hearCaption, isTalking, onAir, tileOf } from "./captions";
+import { expirePartials, followConversation, forgetCaptions, hearBehind, hearCaption, isTalking, onAir, secondsBehind, tileOf } from "./captions";
 
 const caption = (text: string, start_offset: number, final = false, conversation_id = "c") =>
-  hearCaption({ conversation_id, channel: "ops", speaker: 0, start_offset, text, final, utterance_id: null }, 1000);
+  hearCaption({ conversation_id, channel: "ops", speaker: 0, start_offset, text, final, utterance_id: null, emergency: false }, 1000);
 const conversation = (state: string, more: object = {}) => {
   const made = parseConversation({ conversation_id: "c", channel: "ops", state, ...more });
   if (made) followConversation(made);
@@ -28,6 +28,23 @@ describe("captions", () => {
     expect(tile && isTalking(tile.value)).toBe(true);
     expirePartials(60_000);
     expect(shown()).toEqual([]);
+  });
+
+  it("tell how far a channel is behind, until it is whole again or no more is told", () => {
+    conversation("live");
+    const told = (behind_ms: number, id = "c") => hearBehind({ conversation_id: id, channel: "ops", behind_ms }, 1000);
+    const behind = (): number | undefined => {
+      const tile = tileOf("ops")?.value;
+      return tile && secondsBehind(tile);
+    };
+    expect(behind()).toBe(0);
+    told(7200);
+    told(4000, "d");
+    expect(behind()).toBe(7);
+    told(0);
+    expect(behind()).toBe(4);
+    expirePartials(60_000);
+    expect(behind()).toBe(0);
   });
 
   it("keep a tile for as long as the channel is on the air", () => {

@@ -1,6 +1,6 @@
 /** Who is talking now, a tile a live channel. Captions come and go; nothing here is kept. */
 import { signal, type Signal } from "@preact/signals";
-import type { Caption, Card, Conversation } from "../model/protocol";
+import type { Behind, Caption, Card, Conversation } from "../model/protocol";
 
 export interface Line {
   key: string;
@@ -17,22 +17,28 @@ export interface Tile {
   conversations: readonly Conversation[];
   /** Latest first. */
   lines: readonly Line[];
+  /** Conversations whose words wait to be written down. */
+  behind: ReadonlyMap<string, { ms: number; at: number }>;
 }
 
 const MAX_LINES = 3;
 const PARTIAL_LIVES_MS = 8000;
+/** It is told every few seconds; of a process that died it is not told any more. */
+const BEHIND_LIVES_MS = 12_000;
 
 /** Names of the channels on the air, in a steady order, so that tiles do not jump about. */
 export const onAir = signal<readonly string[]>([]);
 const tiles = new Map<string, Signal<Tile>>();
 
 export const tileOf = (channel: string): Signal<Tile> | undefined => tiles.get(channel);
+/** By how many whole seconds the words of the channel come late; 0 while they are in time. */
+export const secondsBehind = (tile: Tile): number => Math.round(Math.max(0, ...[...tile.behind.values()].map(({ ms }) => ms)) / 1000);
 export const isTalking = (tile: Tile): boolean => tile.lines.some((line) => !line.final);
 
 function ensure(channel: string): Signal<Tile> {
   const known = tiles.get(channel);
   if (known) return known;
-  const made = signal<Tile>({ channel, conversations: [], lines: [] });
+  const made = signal<Tile>({ channel, conversations: [], lines: [], behind: new Map() });
   tiles.set(channel, made);
   onAir.value = [...tiles.keys()].sort((a, b) => a.localeCompare(b));
   return made;
@@ -62,12 +68,21 @@ export function hearCaption(caption: Caption, now: number): void {
   tile.value = { ...tile.value, lines };
 }
 
+export function hearBehind({ conversation_id, channel, behind_ms }: Behind, now: number): void {
+  const tile = tiles.get(channel);
+  if (!tile) return;
+  const behind = new Map(tile.value.behind);
+  if (behind_ms > 0) behind.set(conversation_id, { ms: behind_ms, at: now });
+  else behind.delete(conversation_id);
+  tile.value = { ...tile.value, behind };
+}
+
 /** What was said last on a channel that is on the air, from its cards: a page that opens later shows it too. */
 export function recallCard(card: Card, now: number): void {
   const talks = tiles.get(card.channel)?.value.conversations ?? [];
   if (card.text === "" || !talks.some((each) => each.conversation_id === card.conversation_id)) return;
   const { conversation_id, channel, speaker, start_offset, text, utterance_id } = card;
-  hearCaption({ conversation_id, channel, speaker, start_offset, text, final: true, utterance_id }, now);
+  hearCaption({ conversation_id, channel, speaker, start_offset, text, final: true, utterance_id, emergency: false }, now);
 }
 
 export function followConversation(conversation: Conversation): void {
@@ -86,11 +101,13 @@ export function followConversation(conversation: Conversation): void {
   }
 }
 
-/** Partials whose final never came (their conversation broke off) fade away. */
+/** Partials whose final never came (their conversation broke off) fade away, and so does what was told of lateness. */
 export function expirePartials(now: number): void {
   for (const tile of tiles.values()) {
     const lines = tile.value.lines.filter((line) => line.final || now - line.at < PARTIAL_LIVES_MS);
     if (lines.length !== tile.value.lines.length) tile.value = { ...tile.value, lines };
+    const behind = new Map([...tile.value.behind].filter(([, { at }]) => now - at < BEHIND_LIVES_MS));
+    if (behind.size !== tile.value.behind.size) tile.value = { ...tile.value, behind };
   }
 }
 

@@ -5,7 +5,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { age, clockTime, percent } from "../model/format";
 import { pieces } from "../model/evidence";
 import type { Card, Insight, Task } from "../model/protocol";
-import { confidenceWords, departmentWords, humanise, intentWords, sourceWords, URGENCY_WORDS } from "../model/words";
+import { confidenceWords, copiesWords, departmentWords, humanise, intentWords, sourceWords, URGENCY_WORDS } from "../model/words";
 import { cardMounted } from "../live/painted";
 import * as app from "../state/app";
 import { conversationLink, utteranceLink } from "../state/route";
@@ -19,6 +19,9 @@ import { TaskRow } from "./task";
 
 /** Unclassified for longer than this is worth saying. */
 const CLASSIFY_MS = 6000;
+
+/** A card that waited longer for its text says so. */
+const BEHIND_MS = 3000;
 
 const NOBODY_CLASSIFIES = "The service that understands cannot work now. This is classified when it can.";
 
@@ -126,6 +129,8 @@ function NotYet({ card }: { card: Card }) {
 
 function Meta({ entry, card }: { entry: Entry; card: Card }) {
   const insights = card.insights;
+  const waited = card.latency_ms.stt ?? 0;
+  const behind = waited >= BEHIND_MS ? Math.round(waited / 1000) : 0;
   const lowest = insights.length > 0 ? Math.min(...insights.map((insight) => insight.confidence)) : null;
   const sources = [...new Set(insights.map((insight) => (insight.source === "llm" ? "language model" : "local classifier")))];
   const models = [...new Set(insights.map((insight) => insight.model).filter(Boolean))].join(", ");
@@ -140,6 +145,11 @@ function Meta({ entry, card }: { entry: Entry; card: Card }) {
           {clockTime(card.spoken_at, app.now.value)}
         </time>
       </a>
+      {behind > 0 && (
+        <span class="behind" data-testid="card-behind" title="So long it waited to be written down">
+          {behind} s behind
+        </span>
+      )}
       {lowest !== null && (
         <span class={`confidence c-${confidenceWords(lowest).replace(" ", "-")}`} data-testid="card-confidence" title={`Confidence ${percent(lowest)}, by ${sources.join(" and ")} ${models}`}>
           {percent(lowest)} sure
@@ -152,6 +162,25 @@ function Meta({ entry, card }: { entry: Entry; card: Card }) {
       )}
       <Receipt entry={entry} latency={card.latency_ms} />
     </footer>
+  );
+}
+
+/** One transmission, more than one receiver: which ones, and on which card the work is. */
+function Receivers({ card }: { card: Card }) {
+  const others = copiesWords(card);
+  return (
+    <>
+      {others !== null && (
+        <p class="mark" data-testid="card-copies">
+          {others}
+        </p>
+      )}
+      {card.relates_to !== null && (
+        <p class="mark" data-testid="card-copy-of">
+          The same transmission as <a href={utteranceLink(card.relates_to.utterance_id)}>another card</a>
+        </p>
+      )}
+    </>
   );
 }
 
@@ -205,6 +234,7 @@ export const CardView = memo(function CardView({ entry, place, undo, watched = f
         />
       ))}
       <Words card={card} />
+      <Receivers card={card} />
       <Meta entry={entry} card={card} />
     </article>
   );

@@ -2,13 +2,13 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { act } from "../live/actions";
-import { criticalWords, markSeen, unseen } from "../live/attend";
+import { criticalWords, linkOf, markSeen, unseen } from "../live/attend";
 import { retryNow } from "../live/client";
 import { age, plural } from "../model/format";
 import * as app from "../state/app";
 import type { AlarmLine } from "../state/alarms";
 import type { Critical } from "../state/attention";
-import { route, utteranceLink } from "../state/route";
+import { route } from "../state/route";
 import { alarms } from "./health";
 
 /** A click meant for what was here a moment ago must not hit what has just come. */
@@ -47,7 +47,7 @@ function CriticalBar({ first, count }: { first: Critical; count: number }) {
     if (count === 1) document.getElementById("main")?.focus({ preventScroll: true });
   };
   return (
-    <div class="now-critical" role="region" aria-label="Critical, not acknowledged" data-testid="critical-bar" data-count={count} data-utterance-id={first.utteranceId}>
+    <div class="now-critical" role="region" aria-label="Critical, not acknowledged" data-testid="critical-bar" data-count={count} data-utterance-id={first.utteranceId} data-unconfirmed={first.unconfirmed !== null}>
       <p>
         <b>
           <span class="sign" aria-hidden="true">!</span> {count} critical<span class="roomy">, {task ? "not yet acknowledged" : "not yet seen"}</span>:
@@ -56,7 +56,7 @@ function CriticalBar({ first, count }: { first: Critical; count: number }) {
       </p>
       <a
         class="button"
-        href={utteranceLink(first.utteranceId)}
+        href={linkOf(first)}
         data-testid="critical-show"
         aria-label={`Show ${words}`}
         onClick={(event) => showOnBoard(event, first)}
@@ -73,7 +73,7 @@ function CriticalBar({ first, count }: { first: Critical; count: number }) {
           type="button"
           aria-disabled={!settled}
           aria-label={`Seen: ${words}`}
-          title="It opened no task. This takes it out of this bar, in this browser; the card stays."
+          title="It has no task. This takes it out of this bar, in this browser; the card stays."
           data-testid="critical-seen"
           onClick={heedful(() => markSeen(first))}
         >

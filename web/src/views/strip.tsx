@@ -6,7 +6,7 @@ import { clockTime } from "../model/format";
 import type { Conversation } from "../model/protocol";
 import { humanise } from "../model/words";
 import { now } from "../state/app";
-import { isTalking, onAir, tileOf, type Line } from "../state/captions";
+import { isTalking, onAir, secondsBehind, tileOf, type Line } from "../state/captions";
 import { conversationLink } from "../state/route";
 
 /** More than these are scrolled to, or shown in several rows on demand. */
@@ -37,6 +37,7 @@ const TileView = memo(function TileView({ channel }: { channel: string }) {
   useLayoutEffect(() => text.current?.scrollTo(0, text.current.scrollHeight), [tile]);
   if (!tile) return null;
   const talking = isTalking(tile);
+  const behind = secondsBehind(tile);
   const broken = !talking && tile.conversations.length > 0 && tile.conversations.every((each) => each.state !== "live");
   const state = talking ? "talking" : broken ? "interrupted" : "quiet";
   const words = { talking: "Talking", interrupted: brokenWords(tile.conversations), quiet: "Quiet" }[state];
@@ -46,6 +47,11 @@ const TileView = memo(function TileView({ channel }: { channel: string }) {
     <li class={`tile ${state}`} data-testid="channel-tile" data-channel={channel} data-state={state}>
       <p class="tile-head">
         {id ? <a href={conversationLink(id)}>{humanise(channel) || "No channel"}</a> : <b>{humanise(channel)}</b>}
+        {behind > 0 && (
+          <span class="tile-behind" data-testid="channel-behind" data-seconds={behind} title="More is said than can be written down in time. Listen to the radio for what is urgent.">
+            {behind} s behind
+          </span>
+        )}
         <span class="tile-state">{words}</span>
       </p>
       <div class="tile-text" ref={text}>

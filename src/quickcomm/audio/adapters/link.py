@@ -13,13 +13,14 @@ import msgspec
 import structlog
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.captions import Behind, Caption
 from quickcomm.contracts.link import (
     EVERYTHING,
     LINK,
     STATUS_EVERY_S,
     Captioned,
     Committed,
+    FellBehind,
     FromDashboard,
     FromInstance,
     InstanceStatus,
@@ -49,11 +50,16 @@ _decoder: Final = msgspec.json.Decoder(FromDashboard)
 
 
 class _Line:
-    """What one dashboard still has to hear, and what it looks at. Of captions only the newest of each speaker waits."""
+    """What one dashboard still has to hear, and what it looks at.
+
+    Of captions only the newest of each speaker waits, and the newest emergency that is not confirmed; of lateness what
+    was told last of each conversation.
+    """
 
     def __init__(self) -> None:
         self.sites: dict[str, frozenset[str]] = {}
-        self._captions: OrderedDict[tuple[str, str, int], Captioned] = OrderedDict()
+        self._captions: OrderedDict[tuple[str, str, int, bool], Captioned] = OrderedDict()
+        self._behind: OrderedDict[tuple[str, str], FellBehind] = OrderedDict()
         self._committed: deque[Committed] = deque(maxlen=MAX_COMMITTED)
         self._status: InstanceStatus | None = None
         self.farewell: tuple[int, str] | None = None
@@ -64,11 +70,17 @@ class _Line:
         return channels is not None and (EVERYTHING in channels or channel in channels)
 
     def caption(self, caption: Caption) -> None:
-        speaker = (caption.site, caption.conversation_id, caption.speaker)
+        speaker = (caption.site, caption.conversation_id, caption.speaker, caption.emergency)
         self._captions.pop(speaker, None)
         self._captions[speaker] = Captioned(caption=caption)
         if len(self._captions) > MAX_CAPTIONS:
             self._captions.popitem(last=False)
+        self._wake.set()
+
+    def behind(self, behind: Behind) -> None:
+        self._behind[behind.site, behind.conversation_id] = FellBehind(behind=behind)
+        if len(self._behind) > MAX_CAPTIONS:
+            self._behind.popitem(last=False)
         self._wake.set()
 
     def committed(self, committed: Committed) -> None:
@@ -90,6 +102,8 @@ class _Line:
                 return self._committed.popleft()
             if self._captions:
                 return self._captions.popitem(last=False)[1]
+            if self._behind:
+                return self._behind.popitem(last=False)[1]
             if self._status is not None:
                 status, self._status = self._status, None
                 return status
@@ -138,8 +152,12 @@ class DashboardLink:
 
     def caption(self, caption: Caption) -> None:
         for line in self._lines:
-            if line.watches(caption.site, caption.channel):
+            if caption.emergency or line.watches(caption.site, caption.channel):
                 line.caption(caption)
+
+    def behind(self, behind: Behind) -> None:
+        for line in self._lines:
+            line.behind(behind)
 
     def published(self, message: UtteranceTranscribed, after: str | None) -> None:
         if after is None:

@@ -131,6 +131,9 @@ class RedisSessions:
                 return taken.stored(created=False, state=row.state, unanswered=unanswered(pairs(loaded[1])))
         raise BusyError("This conversation changes too fast to be taken over; try again.")
 
+    async def known(self, site: str, conversation_id: str) -> bool:
+        return bool(await self._rows([f"{site}:{conversation_id}"]))
+
     async def publish(self, progress: Progress, message: UtteranceTranscribed) -> StoredEvent | None:
         name = f"{message.site}:{message.conversation_id}"
         event = around_seq(msgspec.json.encode(wire.utterance(message, 0)))

@@ -88,6 +88,9 @@ class SqlSessions:
 
         return await self._database.write(run)
 
+    async def known(self, site: str, conversation_id: str) -> bool:
+        return await self._database.read(lambda connection: _epoch(connection, (site, conversation_id)) is not None)
+
     async def publish(self, progress: Progress, message: UtteranceTranscribed) -> StoredEvent | None:
         def run(connection: Connection) -> StoredEvent | None:
             found = _owned(connection, progress)

@@ -14,9 +14,16 @@ from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
 from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.formats import MAX_MESSAGE_S, parse_channel, parse_conversation_id, parse_format
 from quickcomm.audio.ports import OpenRequest
+from quickcomm.audio.service.admission import OverloadedError, Source
 from quickcomm.audio.service.manager import Manager, Session
 from quickcomm.audio.service.outlet import Outlet
-from quickcomm.kernel.errors import MALFORMED, BusyError, ForbiddenError, InvalidInputError, QuickCommError
+from quickcomm.kernel.errors import (
+    MALFORMED,
+    BusyError,
+    ForbiddenError,
+    InvalidInputError,
+    QuickCommError,
+)
 
 PATH: Final = "/v1/conversations/{conversation_id}/audio"
 KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}
@@ -35,6 +42,8 @@ KNOWN: Final = (
 MAX_SKIP: Final = 10**12
 NS_PER_MS: Final = 1_000_000
 RETRY_AFTER_S: Final = "2"
+OVERLOADED_AFTER_S: Final = "10"
+"""A backlog of more than five seconds does not go sooner."""
 ASK_AGAIN_S: Final = 2.0
 DEFAULT_CHANNEL: Final = "main"
 
@@ -91,19 +100,23 @@ class AudioSocket:
             return web.json_response(
                 problem, status=426, headers={"Upgrade": "websocket"}, content_type="application/problem+json"
             )
+        conversation_id = request.match_info["conversation_id"]
+        channel = request.query.get("channel", "").strip() or DEFAULT_CHANNEL
+        source = Source(site=caller.site, key_id=caller.key_id, channel=channel)
         try:
-            with self._counted(caller), self._manager.expecting((caller.site, request.match_info["conversation_id"])):
-                return await self._admit(request, caller)
-        except BusyError as error:
+            await self._manager.admit(source, conversation_id)
+            with self._counted(caller), self._manager.expecting((caller.site, conversation_id)):
+                return await self._admit(request, caller, source)
+        except QuickCommError as error:
             return _busy(error)
 
-    async def _admit(self, request: web.Request, caller: Caller) -> web.WebSocketResponse:
+    async def _admit(self, request: web.Request, caller: Caller, source: Source) -> web.WebSocketResponse:
         socket = web.WebSocketResponse(max_msg_size=MAX_MESSAGE_BYTES, timeout=CLOSE_WITHIN_S, compress=False)
         await socket.prepare(request)
         _notice_half_open(request)
         self._sockets.add(socket)
         try:
-            await self._serve(socket, request, caller)
+            await self._serve(socket, request, caller, source)
         finally:
             self._sockets.discard(socket)
         return socket
@@ -147,7 +160,7 @@ class AudioSocket:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    async def _serve(self, socket: web.WebSocketResponse, request: web.Request, caller: Caller) -> None:
+    async def _serve(self, socket: web.WebSocketResponse, request: web.Request, caller: Caller, source: Source) -> None:
         try:
             wanted, after_seq = _parse(request, caller)
             session = await self._manager.open(wanted, after_seq)
@@ -156,8 +169,9 @@ class AudioSocket:
             return
         self._present[session.outlet] = caller
         try:
-            await socket.send_str(_text(session.ready))
-            await self._converse(socket, session)
+            with self._manager.admission.present(source, session.conversation):
+                await socket.send_str(_text(session.ready))
+                await self._converse(socket, session)
         except (ConnectionError, TimeoutError):
             pass  # the client is gone; what it was told stays true
         finally:
@@ -291,7 +305,7 @@ async def _refuse(socket: web.WebSocketResponse, error: QuickCommError) -> None:
         return
 
 
-def _busy(error: BusyError) -> web.Response:
+def _busy(error: QuickCommError) -> web.Response:
     problem = {
         "type": "about:blank",
         "title": "Service Unavailable",
@@ -299,8 +313,9 @@ def _busy(error: BusyError) -> web.Response:
         "detail": error.for_clients(),
         "code": error.code,
     }
+    after_s = OVERLOADED_AFTER_S if isinstance(error, OverloadedError) else RETRY_AFTER_S
     return web.json_response(
-        problem, status=503, headers={"Retry-After": RETRY_AFTER_S}, content_type="application/problem+json"
+        problem, status=503, headers={"Retry-After": after_s}, content_type="application/problem+json"
     )
 
 

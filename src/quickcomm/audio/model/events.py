@@ -34,8 +34,15 @@ def ack(offset: int) -> Json:
     return {"type": "ack", "offset": offset}
 
 
-def partial(speaker: int, start_offset: int, text: str) -> Json:
-    return {"type": "partial", "speaker": speaker, "start_offset": start_offset, "text": text}
+def partial(speaker: int, start_offset: int, text: str, *, emergency: bool = False) -> Json:
+    """`emergency`: by its words it is one, whose utterance comes later and confirms it."""
+    event: Json = {"type": "partial", "speaker": speaker, "start_offset": start_offset, "text": text}
+    return event | {"emergency": True} if emergency else event
+
+
+def late(behind_ms: int) -> Json:
+    """Tell how long the oldest words wait for their text; 0 once the conversation is whole again."""
+    return {"type": "late", "behind_ms": behind_ms}
 
 
 def utterance(message: UtteranceTranscribed, seq: int) -> Json:

@@ -10,16 +10,19 @@ from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.formats import decode
 from quickcomm.audio.model.state import FINAL, LISTENING, Event, State, advance
 from quickcomm.audio.model.track import Track
+from quickcomm.audio.model.twins import Twins
 from quickcomm.audio.ports import FencedError, Progress, RecordingError, Stored, StoredEvent
 from quickcomm.audio.service.account import Account
 from quickcomm.audio.service.arrivals import Arrivals
 from quickcomm.audio.service.due import ReceiptsDue
+from quickcomm.audio.service.lateness import Lateness
 from quickcomm.audio.service.listener import Listener, Tools
 from quickcomm.audio.service.outlet import Outlet, Recent
 from quickcomm.audio.service.pace import Pace
 from quickcomm.audio.service.traced import trace_published
 from quickcomm.audio.service.utterance import Finished, transcribed
 from quickcomm.audio.service.voice import Voice
+from quickcomm.contracts.captions import Behind
 from quickcomm.contracts.conversations import ConversationChanged, ConversationState
 from quickcomm.contracts.link import FIRST
 from quickcomm.contracts.timing import Latency
@@ -63,6 +66,7 @@ class Conversation:
         self._flushed = False
         self._released = False
         self._pace = Pace(tools.clock)
+        self._twins = Twins(stored.format.sample_rate, stored.format.speakers)
         self.last_sound = tools.clock.monotonic()
         self.interrupted_since: float | None = None
         settings = tools.settings.segmenter
@@ -74,7 +78,8 @@ class Conversation:
         origin_ns = stored.checkpoints[0].origin_ns
         self._arrivals = Arrivals(stored.format.sample_rate, tools.clock.now_ns(), self.next_offset, origin_ns)
         self.account = Account(stored, self._voices)
-        self._listener = Listener(self, self._voices, tools, self._news, self._note)
+        self._listener = Listener(self, self._voices, self._arrivals, tools, self._news, self._note)
+        self._lateness = Lateness()
         if stored.state in {"ended", "expired"}:
             self.state = State(stored.state)
             return
@@ -128,6 +133,26 @@ class Conversation:
     def behind(self) -> bool:
         """Whether something that came is not heard yet, or has no text: then it is we who keep the client waiting."""
         return bool(self._listener.pending) or not self._listener.all_heard
+
+    @property
+    def behind_s(self) -> float:
+        """How long the oldest words wait that have no text yet."""
+        return self._listener.behind_s
+
+    @property
+    def told_behind(self) -> bool:
+        """Whether the last word was that it is behind."""
+        return self._lateness.told
+
+    @property
+    def too_late(self) -> bool:
+        """Whether that is beyond the bound."""
+        return self._listener.too_late
+
+    @property
+    def same_tracks(self) -> bool:
+        """Whether two speakers' tracks carry the same sound."""
+        return self._twins.same
 
     @property
     def released(self) -> bool:
@@ -195,6 +220,8 @@ class Conversation:
         if len(samples[0]) > self.format.sample_rate:
             raise InvalidInputError("A message holds at most one second of sound.")
         self._to(Event.AUDIO)
+        if self._twins.compare(samples):
+            log.warning("conversation.tracks_identical", conversation_id=self.id, channel=self.channel)
         for voice, part in zip(self._voices, samples, strict=True):
             known = voice.track.received - self._next_offset
             voice.track.feed(part[known:] if known > 0 else part)
@@ -250,6 +277,18 @@ class Conversation:
         """A client that is connected and sends nothing more, as a radio does whose key was let go, has said it all."""
         if self.connected and self._room.is_set() and self._pace.stopped:
             self.flush_here()
+
+    def tell_lateness(self) -> None:
+        """Tell client and page how far it is behind, if there is something new to tell."""
+        now = self._tools.clock.monotonic()
+        behind_ms = self._lateness.look(self.behind_s, now, urgent=self._listener.urgent)
+        if behind_ms is not None:
+            self._tell_behind(behind_ms)
+
+    def _tell_behind(self, behind_ms: int) -> None:
+        self._note(wire.late(behind_ms))
+        behind = Behind(site=self.site, conversation_id=self.id, channel=self.channel, behind_ms=behind_ms)
+        self._tools.captions.behind(behind)
 
     def stop_listening(self, reason: str, after_ms: int) -> None:
         """Drain: take no more, tell the client to come back, finish what is in hand."""
@@ -521,6 +560,9 @@ class Conversation:
     def release(self) -> None:
         """Give back what the process keeps for it."""
         self._released = True
+        if self._lateness.told:
+            self._lateness = Lateness()
+            self._tell_behind(0)
         self._count_held()
         for voice in self._voices:
             voice.take_back()

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import takewhile
 from typing import Final
 
 import msgspec
@@ -11,16 +12,22 @@ from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.model.track import Span, Track, TrackEvent
 from quickcomm.audio.ports import Captions, Recorder, SessionStore, Transcript
+from quickcomm.audio.service.arrivals import Arrivals
 from quickcomm.audio.service.front_end import FrontEnd
+from quickcomm.audio.service.lateness import BOUND_S, URGENT_BOUND_S
+from quickcomm.audio.service.load import Tempo
 from quickcomm.audio.service.transcriber import Transcriber
-from quickcomm.audio.service.turns import LATE_AFTER_S
 from quickcomm.audio.service.utterance import Finished, Origin
 from quickcomm.audio.service.voice import Voice
 from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.identity import utterance_id
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.emergencies import EmergencyRules
 
 NS: Final = 1_000_000_000
+ALERT_S: Final = 120.0
+"""So long after an emergency was heard on a line it is urgent."""
 
 
 class Held(msgspec.Struct):
@@ -45,6 +52,7 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     captions: Captions
     recorder: Recorder | None
     held: Held
+    emergencies: EmergencyRules
 
 
 class Listener:
@@ -54,6 +62,7 @@ class Listener:
         self,
         origin: Origin,
         voices: Sequence[Voice],
+        arrivals: Arrivals,
         tools: Tools,
         news: Callable[[], None],
         note: Callable[[wire.Json], None],
@@ -64,7 +73,11 @@ class Listener:
         """Seconds of speech since the last text came out."""
         self._origin = origin
         self._voices = voices
+        self._arrivals = arrivals
         self._tools = tools
+        self._tempo = Tempo()
+        self._alert_until = 0.0
+        self._for_emergencies = tools.emergencies.is_channel(origin.channel)
         self._news = news
         self._note = note
         for voice in voices:
@@ -72,8 +85,24 @@ class Listener:
 
     @property
     def over(self) -> bool:
-        """Nothing more will be said: those who still talk go first at the engine."""
+        """Nothing more will be said: of two lines with the same deadline the other goes first at the engine."""
         return all(voice.over for voice in self._voices)
+
+    @property
+    def urgent(self) -> bool:
+        """Its channel is for emergencies, or one was heard on it a moment ago."""
+        return self._for_emergencies or self._tools.clock.monotonic() < self._alert_until
+
+    @property
+    def behind_s(self) -> float:
+        """How long the end of speech of the oldest utterance lies back that has no text yet; 0 where there is none."""
+        oldest = next((item for item in self.pending if item.waits), None)
+        return 0.0 if oldest is None else max(0.0, self._tools.clock.monotonic() - oldest.ended_at)
+
+    @property
+    def too_late(self) -> bool:
+        """Whether it is behind beyond its bound."""
+        return self.behind_s > (URGENT_BOUND_S if self.urgent else BOUND_S)
 
     @property
     def all_heard(self) -> bool:
@@ -89,8 +118,10 @@ class Listener:
             voice.maybe_partial(self._tools.transcriber, self._tools.settings, self._tools.clock, self._partial)
         self._news()
 
-    def caption(self, speaker: int, start: int, text: str, identifier: str | None = None) -> None:
-        """Show what is said; with the utterance's identifier it is final."""
+    def caption(
+        self, speaker: int, start: int, text: str, identifier: str | None = None, *, emergency: bool = False
+    ) -> None:
+        """Show what is said; with the utterance's identifier it is final, unless it is an unconfirmed `emergency`."""
         self._tools.captions.caption(
             Caption(
                 site=self._origin.site,
@@ -99,8 +130,9 @@ class Listener:
                 speaker=speaker,
                 start_offset=start,
                 text=text,
-                final=identifier is not None,
+                final=identifier is not None and not emergency,
                 utterance_id=identifier,
+                emergency=emergency,
             )
         )
 
@@ -119,18 +151,32 @@ class Listener:
             voice.guess(event, self._tools.transcriber)
 
     def _finished(self, voice: Voice, span: Span) -> None:
-        now = self._tools.clock.now_ns()
-        late = bool(self.pending) and self.pending[0].waits and now - self.pending[0].closed_ns > LATE_AFTER_S * NS
-        text = voice.finish(span, self._tools.transcriber, late=late)
+        clock, rate = self._tools.clock, self._origin.format.sample_rate
+        now = clock.now_ns()
+        came_at = clock.monotonic() - (now - self._arrivals.at(span.end, now)) / NS
+        ended_at = self._tempo.ended_at(came_at, span.end / rate, waits=bool(self.pending))
+        text = voice.finish(span, self._tools.transcriber, ended_at)
         self.voiced_s += self._origin.format.seconds(span.end - span.start)
-        finished = Finished(track=voice.track, span=span, text=text, closed_ns=now)
+        finished = Finished(track=voice.track, span=span, text=text, closed_ns=now, ended_at=ended_at)
         self.pending.append(finished)
 
         def done(_: asyncio.Future[Transcript]) -> None:
-            finished.text_ns = self._tools.clock.now_ns()
+            finished.text_ns = clock.now_ns()
+            self._judge(finished)
             self._news()
 
         text.add_done_callback(done)
+
+    def _judge(self, item: Finished) -> None:
+        """An emergency makes the line urgent; where others must be published first, it is told ahead of them."""
+        text = item.transcript.text
+        if not text or self._tools.emergencies.first(text) is None:
+            return
+        self._alert_until = self._tools.clock.monotonic() + ALERT_S
+        if any(other.waits for other in _before(item, self.pending)):
+            speaker, start = item.track.speaker, item.span.start
+            self._note(wire.partial(speaker, start, text, emergency=True))
+            self.caption(speaker, start, text, utterance_id(self._origin.id, speaker, start), emergency=True)
 
     def _watched(self) -> bool:
         return self._tools.captions.watched(self._origin.site, self._origin.channel)
@@ -138,3 +184,7 @@ class Listener:
     def _partial(self, speaker: int, start: int, text: str) -> None:
         self._note(wire.partial(speaker, start, text))
         self.caption(speaker, start, text)
+
+
+def _before(item: Finished, pending: Iterable[Finished]) -> Iterator[Finished]:
+    return takewhile(lambda other: other is not item, pending)

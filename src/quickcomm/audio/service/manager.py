@@ -17,8 +17,10 @@ from quickcomm.audio.model.formats import check_unchanged
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.model.state import State
 from quickcomm.audio.ports import FencedError, OpenRequest, StoredEvent
+from quickcomm.audio.service.admission import Admission, Source
 from quickcomm.audio.service.conversation import Conversation
 from quickcomm.audio.service.listener import Tools
+from quickcomm.audio.service.metrics import LEVEL, BehindGauge
 from quickcomm.audio.service.outlet import Outlet
 from quickcomm.contracts.conversations import ConversationState
 from quickcomm.contracts.insights import InsightsFound
@@ -32,7 +34,7 @@ HERE_AGAIN_MS: Final = 500
 AT_ONCE_MS: Final = 0
 GOING_AWAY: Final = 1012
 SWEEP_EVERY_S: Final = 1.0
-LOOK_FOR_STOPPED_EVERY_S: Final = 0.2
+LOOK_EVERY_S: Final = 0.2
 MUTE_AFTER_S: Final = 60.0
 NS: Final = 1_000_000_000
 
@@ -72,6 +74,10 @@ class Manager:
         self._opening: dict[tuple[str, str], _Door] = {}
         self._expected: Counter[tuple[str, str]] = Counter()
         self._draining = False
+        self._behind = BehindGauge()
+        self.admission = Admission(
+            tools.transcriber.load, tools.store, tools.clock, tools.emergencies, tools.settings.idle_limit_s
+        )
 
     @property
     def settings(self) -> AudioSettings:
@@ -80,6 +86,12 @@ class Manager:
     @property
     def conversations(self) -> list[Conversation]:
         return list(self._live.values())
+
+    async def admit(self, source: Source, conversation_id: str) -> None:
+        """Raise `OverloadedError` where speech-to-text is too far behind for a new conversation."""
+        key = source.site, conversation_id
+        if key not in self._live and key not in self._expected:
+            await self.admission.check(source, conversation_id)
 
     @contextmanager
     def expecting(self, key: tuple[str, str]) -> Iterator[None]:
@@ -153,6 +165,10 @@ class Manager:
         """Conversations in which people speak and no text comes out."""
         return [item for item in self._live.values() if item.voiced_s >= MUTE_AFTER_S]
 
+    def doubled(self) -> list[Conversation]:
+        """Conversations whose two tracks carry the same sound."""
+        return [item for item in self._live.values() if item.same_tracks]
+
     # -- regular work -----------------------------------------------------------------------------------------------
 
     async def checkpoint_forever(self) -> None:
@@ -178,12 +194,24 @@ class Manager:
             else:
                 conversation.saved(progress)
 
-    async def flush_forever(self) -> None:
-        """End utterances of clients that stopped sending."""
+    async def look_forever(self) -> None:
+        """End utterances of clients that stopped sending, and see who is behind."""
         while True:
-            await asyncio.sleep(LOOK_FOR_STOPPED_EVERY_S)
-            for conversation in self._live.values():
-                conversation.flush_if_stopped()
+            await asyncio.sleep(LOOK_EVERY_S)
+            self.look()
+
+    def look(self) -> None:
+        """Look at all once."""
+        load = self._tools.transcriber.load
+        self._tools.transcriber.look()
+        LEVEL.set(load.level)
+        self.admission.look()
+        behind: dict[str, float] = {}
+        for conversation in self._live.values():
+            conversation.flush_if_stopped()
+            conversation.tell_lateness()
+            behind[conversation.channel] = max(behind.get(conversation.channel, 0.0), conversation.behind_s)
+        self._behind.show(behind)
 
     async def sweep_forever(self) -> None:
         """Grace and idle limits."""
@@ -202,6 +230,7 @@ class Manager:
         except QuickCommError as error:
             there = False
             log.warning("sweep.failed", error=str(error))
+        self.admission.forget_places()
         now = self._tools.clock.monotonic()
         for conversation in self.conversations:
             if not there:

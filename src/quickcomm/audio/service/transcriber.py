@@ -1,9 +1,8 @@
-"""Speech-to-text for all conversations: a queue by urgency, batches of like length, engines in threads.
+"""Speech-to-text for all conversations: a queue by deadline, batches of like length, engines in threads.
 
-Finished utterances come first, oldest first; guesses (early decoding in a pause, live partials) run only where no
-finished one waits, and are thrown away rather than queued.
-
-With more speech than can be decoded, oldest first would make everybody late: `turns` says who goes first.
+Finished utterances come first, in the order of `turns`; guesses (early decoding in a pause, live partials) run only
+where no finished one waits, and are thrown away rather than queued. With more speech than can be decoded, `load` says
+what optional work is left out.
 """
 
 import asyncio
@@ -14,10 +13,13 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
 import structlog
 
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
 from quickcomm.audio.ports import Clip, EngineError, SpeechToText, Transcript
+from quickcomm.audio.service.load import Load
+from quickcomm.audio.service.metrics import SHED
 from quickcomm.audio.service.turns import Job, Line, Turns
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
@@ -48,8 +50,8 @@ class Transcriber:
         self._engine = engine
         self._clock = clock
         self._finished = Turns()
+        self.load = Load()
         self._guesses: deque[Job] = deque()
-        self._running: set[Job] = set()
         self._busy = 0
         self._left_behind = 0
         """Calls that are past their deadline and still run."""
@@ -68,26 +70,25 @@ class Transcriber:
         Most guesses are in vain. With a worker busy already, the next finished utterance would often find none free,
         and what is guessed alone is what a batch would have done at half the cost.
         """
-        return not self._finished and not self._guesses and not self._busy
+        return not self._finished and not self._guesses and not self._busy and not self.load.level
 
     @property
     def backlog_s(self) -> float:
         """Seconds of finished speech that wait."""
         return sum(job.seconds for job in self._finished)
 
-    @property
-    def oldest_wait_s(self) -> float:
-        """How long the oldest finished utterance has been waiting or running."""
-        jobs = [*self._finished, *self._running]
-        return self._clock.monotonic() - min((job.queued_at for job in jobs), default=self._clock.monotonic())
+    def look(self) -> None:
+        """Take in how long finished utterances wait. To be called now and then, also where nothing waits."""
+        now = self._clock.monotonic()
+        self.load.look(self._finished.longest_wait_s(now), now)
 
-    def submit(self, samples: Int16, line: Line, *, late: bool = False) -> asyncio.Future[Transcript]:
+    def submit(self, samples: Int16, line: Line, ended_at: float | None = None) -> asyncio.Future[Transcript]:
         """Queue a finished utterance: int16[n] at 16 kHz. Its future fails with `EngineFailedError` at worst.
 
-        `late`: it must wait for one before it that is late.
+        `ended_at`: the monotonic second at which its speech ended; None for now.
         """
-        job = self._job(samples, line, word_times=True)
-        self._finished.add(job, job.queued_at, late=late)
+        job = self._job(samples, line, word_times=True, ended_at=ended_at)
+        self._finished.add(job)
         self._signal.set()
         return job.future
 
@@ -100,13 +101,13 @@ class Transcriber:
         self._signal.set()
         return job.future
 
-    def adopt(self, text: asyncio.Future[Transcript]) -> None:
-        """A guess was right: nothing may go before it any more that a finished utterance would not let pass."""
+    def adopt(self, text: asyncio.Future[Transcript], ended_at: float) -> None:
+        """Take a guess that was right for a finished utterance, whose speech ended at `ended_at`."""
         for job in self._guesses:
             if job.future is text:
                 self._guesses.remove(job)
-                job.guess = False
-                self._finished.add(job, self._clock.monotonic())
+                job.guess, job.ended_at = False, ended_at
+                self._finished.add(job)
                 return
 
     def batch_of(self, text: asyncio.Future[Transcript]) -> Batch | None:
@@ -124,26 +125,30 @@ class Transcriber:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _job(self, samples: Int16, line: Line, *, word_times: bool, guess: bool = False) -> Job:
+    def _job(
+        self, samples: Int16, line: Line, *, word_times: bool, ended_at: float | None = None, guess: bool = False
+    ) -> Job:
         clip = Clip(samples=samples, word_times=word_times)
         future: asyncio.Future[Transcript] = asyncio.get_running_loop().create_future()
-        return Job(clip, len(samples) / ENGINE_RATE, self._clock.monotonic(), future, line, guess=guess)
+        now = self._clock.monotonic()
+        return Job(
+            clip, len(samples) / ENGINE_RATE, now if ended_at is None else ended_at, now, future, line, guess=guess
+        )
 
     async def _work(self) -> None:
         while True:
-            most = self._engine.traits.max_batch
+            self.look()
+            most = self.load.most(self._engine.traits.max_batch)
             batch = self._finished.next_batch(most, self._clock.monotonic()) or self._next_guess()
             if not batch:
                 self._signal.clear()
                 await self._signal.wait()
                 continue
             self._busy += 1
-            self._running.update(batch)
             try:
                 await self._decode(batch)
             finally:
                 self._busy -= 1
-                self._running.difference_update(batch)
 
     def _next_guess(self) -> list[Job]:
         while self._guesses:
@@ -154,7 +159,8 @@ class Transcriber:
 
     async def _decode(self, batch: Sequence[Job]) -> None:
         began = self._clock.now_ns()
-        answer = self._call([job.clip for job in batch])
+        effort = self.load.effort
+        answer = self._call([msgspec.structs.replace(job.clip, effort=effort) for job in batch])
         try:
             async with self._clock.timeout(max(ENGINE_DEADLINE_S, SLOWEST * sum(job.seconds for job in batch))):
                 transcripts = _of(batch, await asyncio.shield(answer))
@@ -250,3 +256,5 @@ def _settle(batch: Sequence[Job], transcripts: list[Transcript]) -> None:
     for job, transcript in zip(batch, transcripts, strict=True):
         if not job.future.done():
             job.future.set_result(transcript)
+            for work in transcript.shed:
+                SHED.labels(work).inc()

@@ -27,12 +27,20 @@ class Finished(msgspec.Struct, eq=False):
     text: asyncio.Future[Transcript]
     closed_ns: int
     """When it was known to be over."""
+    ended_at: float
+    """When its speech counts as ended, in monotonic seconds (`Tempo`)."""
     text_ns: int = 0
     """When its transcript was there."""
 
     @property
     def waits(self) -> bool:
         return not self.text.done()
+
+    @property
+    def transcript(self) -> Transcript:
+        """What the engine made of it; empty where it failed, or was not asked to the end."""
+        failed = self.text.cancelled() or self.text.exception() is not None
+        return Transcript(text="") if failed else self.text.result()
 
 
 class Origin(Protocol):
@@ -49,7 +57,7 @@ def transcribed(
 ) -> UtteranceTranscribed | None:
     """The message of an utterance, or None where nobody said anything. A failed engine gives an unintelligible one."""
     failed = item.text.exception() is not None
-    transcript = Transcript(text="") if failed else item.text.result()
+    transcript = item.transcript
     if not transcript.text and not failed:
         return None
     span, rate = item.span, origin.format.sample_rate

@@ -49,6 +49,10 @@ class Voice:
         """The speaker has said everything."""
         return self.track.ended
 
+    @property
+    def urgent(self) -> bool:
+        return False
+
     def settled(self, span: Span, *, speech: bool) -> None:
         """It is published, or (`speech` is false) there was no word in it and it counts as silence.
 
@@ -81,17 +85,20 @@ class Voice:
         if tried is not self.checkpoint:
             self.track.put_back(tried)
 
-    def finish(self, span: Span, transcriber: Transcriber, *, late: bool) -> asyncio.Future[Transcript]:
-        """The transcript of a finished utterance: the guess if it was right, else a new decoding."""
+    def finish(self, span: Span, transcriber: Transcriber, ended_at: float) -> asyncio.Future[Transcript]:
+        """The transcript of a finished utterance: the guess if it was right, else a new decoding.
+
+        `ended_at`: when its speech ended, in monotonic seconds.
+        """
         early, self._early = self._early, None
         if early is not None and early[:2] == (span.start, span.end):
             text = early[2]
             if not text.done() or not (text.cancelled() or text.exception() is not None):
-                transcriber.adopt(text)
+                transcriber.adopt(text, ended_at)
                 return text
         elif early is not None:
             early[2].cancel()
-        return transcriber.submit(span.samples, self.line, late=late)
+        return transcriber.submit(span.samples, self.line, ended_at)
 
     def guess(self, span: Span, transcriber: Transcriber) -> None:
         """Decode in a pause, in case the utterance is over."""

@@ -9,7 +9,7 @@ import msgspec
 import structlog
 from prometheus_client import Counter, Gauge
 
-from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.captions import Behind, Caption
 from quickcomm.contracts.health import ClassifierHealth
 from quickcomm.contracts.link import EVERYTHING, Watching
 from quickcomm.contracts.transcripts import UtteranceTranscribed
@@ -50,6 +50,16 @@ class CaptionEvent(msgspec.Struct, frozen=True, kw_only=True, tag="caption"):
     text: str
     final: bool
     utterance_id: str | None
+    emergency: bool
+    """By its words it is one; its card, which comes later, confirms it."""
+
+
+class BehindEvent(msgspec.Struct, frozen=True, kw_only=True, tag="behind"):
+    """How long the oldest words of a conversation wait to be written down; 0 once it is whole again."""
+
+    conversation_id: str
+    channel: str
+    behind_ms: int
 
 
 class TaskEvent(msgspec.Struct, frozen=True, tag="task"):
@@ -93,6 +103,7 @@ LiveEvent = (
     CardEvent
     | CardsEvent
     | CaptionEvent
+    | BehindEvent
     | TaskEvent
     | ConversationEvent
     | HealthEvent
@@ -261,16 +272,22 @@ class Hub:
                 subscriber.put(text)
 
     def caption(self, caption: Caption) -> None:
-        watching = [
-            subscriber for subscriber in self._sites.get(caption.site, ()) if subscriber.watches(caption.channel)
-        ]
+        site = self._sites.get(caption.site, set())
+        watching = [each for each in site if caption.emergency or each.watches(caption.channel)]
         if not watching:
             return
         values: dict[str, Any] = msgspec.structs.asdict(caption)
         del values["site"]
         text = text_of(CaptionEvent(**values))
         for subscriber in watching:
-            subscriber.put_caption((caption.conversation_id, caption.speaker), text)
+            if caption.emergency:
+                subscriber.put(text)
+            else:
+                subscriber.put_caption((caption.conversation_id, caption.speaker), text)
+
+    def behind(self, behind: Behind) -> None:
+        told = BehindEvent(conversation_id=behind.conversation_id, channel=behind.channel, behind_ms=behind.behind_ms)
+        self._send(behind.site, lambda: told, 0)
 
     @property
     def gives_receipts(self) -> bool:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.captions import Behind, Caption
 from quickcomm.contracts.health import Alarm
 from quickcomm.contracts.link import Committed, InstanceStatus
 from quickcomm.dashboard.adapters.backfill_http import HttpBackfillSource
@@ -33,6 +33,7 @@ class _Ear:
     def __init__(self, hub: Hub, direct: Direct, overview: Overview) -> None:
         self._overview = overview
         self.caption: Callable[[Caption], None] = hub.caption
+        self.behind: Callable[[Behind], None] = hub.behind
         self.committed: Callable[[Committed], None] = direct.put
 
     def status(self, instance: Instance, status: InstanceStatus) -> None:

@@ -9,11 +9,12 @@ import msgspec
 import structlog
 from aiohttp import WSMsgType
 
-from quickcomm.contracts.captions import Caption
+from quickcomm.contracts.captions import Behind, Caption
 from quickcomm.contracts.link import (
     LINK,
     Captioned,
     Committed,
+    FellBehind,
     FromDashboard,
     FromInstance,
     InstanceStatus,
@@ -46,6 +47,8 @@ class Told(Protocol):
     """Who hears what the instances say. Nothing here waits."""
 
     def caption(self, caption: Caption) -> None: ...
+
+    def behind(self, behind: Behind) -> None: ...
 
     def committed(self, committed: Committed) -> None: ...
 
@@ -187,6 +190,8 @@ def _hear(data: str, instance: Instance, told: Told) -> None:
         return
     if isinstance(said, Captioned):
         told.caption(said.caption)
+    elif isinstance(said, FellBehind):
+        told.behind(said.behind)
     elif isinstance(said, Committed):
         told.committed(said)
     else:

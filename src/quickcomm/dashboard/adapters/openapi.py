@@ -43,7 +43,7 @@ _AUDIO: Final = (
     '`{"type":"ready","conversation_id","resume_token","next_offset","max_unacked_ms","ack_interval_ms"}`; '
     "the client then sends binary messages of raw audio (at most 1 s each) from `next_offset` on, "
     '`{"type":"skip","samples":N}` for audio it does not have any more, and `{"type":"end"}`. The server '
-    "sends `ack`, `partial`, `utterance`, `insights`, `reconnect`, `error` and, when all is final, "
+    "sends `ack`, `partial`, `late`, `utterance`, `insights`, `reconnect`, `error` and, when all is final, "
     "`ended` with the ledger."
 )
 _LIVE: Final = (

@@ -50,7 +50,7 @@ class Rest:
         queries: Queries,
         commands: Commands,
         auth: Authenticator,
-        ready: Callable[[], bool],
+        readiness: Callable[[], str | None],
         prompts: PromptsProvider,
         reports: ReportRest,
         settings: DashboardSettings,
@@ -60,7 +60,7 @@ class Rest:
         self._queries = queries
         self._commands = commands
         self._auth = auth
-        self._ready = ready
+        self._ready = readiness
         self._prompts = prompts
         self._reports = reports
         self._metrics_open = settings.metrics_open
@@ -211,9 +211,10 @@ class Rest:
         return _json(Status(status="ok", version=__version__))
 
     async def _readiness(self, _request: web.Request) -> web.Response:
-        if not self._ready():
+        status = self._ready()
+        if status is None:
             raise BusyError("Not ready: the streams are not being consumed yet, or any more.")
-        return _json(Status(status="ready", version=__version__))
+        return _json(Status(status=status, version=__version__))
 
     async def _openapi(self, _request: web.Request) -> web.Response:
         return web.Response(body=_openapi_body(), content_type="application/json")

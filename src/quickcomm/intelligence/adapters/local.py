@@ -26,10 +26,11 @@ from quickcomm.intelligence.model import deciding
 from quickcomm.intelligence.model.clauses import Cut, asks_anew, candidates, contrasts, pieces
 from quickcomm.intelligence.model.cutting import Part, cut_signs
 from quickcomm.intelligence.model.deciding import Clause, Opinion, decide, insight
-from quickcomm.intelligence.model.mentions import Mention
+from quickcomm.intelligence.model.mention import Mention
 from quickcomm.intelligence.model.orders import without_orders
-from quickcomm.intelligence.model.reading import Reader, Reading, tidy
+from quickcomm.intelligence.model.reading import Reader, Reading
 from quickcomm.intelligence.ports import Heard
+from quickcomm.kernel.emergencies import tidy
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.site_pack import SitePack, load_phrases
 
@@ -43,6 +44,7 @@ _LEARNS = (
     "model/items.py",
     "model/mentions.py",
     "model/reading.py",
+    "../kernel/emergencies.py",
 )
 """The code that decides what is learnt; when it changes, older caches are not used."""
 

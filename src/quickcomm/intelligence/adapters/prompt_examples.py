@@ -18,10 +18,11 @@ import numpy.typing as npt
 from quickcomm.contracts.insight import Item
 from quickcomm.intelligence.adapters.ngrams import Ngrams
 from quickcomm.intelligence.model.clauses import candidates, pieces
-from quickcomm.intelligence.model.reading import Reader, Reading, tidy
+from quickcomm.intelligence.model.reading import Reader, Reading
 from quickcomm.intelligence.model.wording import summarise
 from quickcomm.intelligence.ports import Draft, DraftEvidence, DraftItem
 from quickcomm.intelligence.service.prompt_version import Example
+from quickcomm.kernel.emergencies import tidy
 from quickcomm.kernel.site_pack import Phrase, PhraseInsight, SitePack
 
 _CLEAR, _UNCLEAR = 0.9, 0.4

@@ -12,7 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 from quickcomm.intelligence.model import order_wordings as wordings
-from quickcomm.intelligence.model.reading import MAX_TEXT
+from quickcomm.kernel.emergencies import MAX_TEXT
 
 Kind = Literal["label", "output", "mode", "override", "foreign", "markup", "field", "continued"]
 

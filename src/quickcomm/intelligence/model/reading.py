@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from quickcomm.intelligence.model.items import ItemFinder, Thing
-from quickcomm.intelligence.model.mentions import Mention, PlaceFinder
+from quickcomm.intelligence.model.mention import Mention
+from quickcomm.intelligence.model.mentions import PlaceFinder
+from quickcomm.kernel.emergencies import EmergencyRules, Hit, tidy
 from quickcomm.kernel.site_pack import SitePack, compile_patterns
-
-MAX_TEXT = 2_000
-"""Characters of an utterance that are read: more than a minute of speech."""
 
 _URGENCIES = ("low", "high", "critical")
 _DIGIT_WORDS = {
@@ -27,27 +26,6 @@ _MARKS = re.compile(r"[,.;!?](?!\d)")
 _NOT_SAID = re.compile(r"[^\w' ,.;!?]+", re.UNICODE)
 _BIG = re.compile(r"\b\d{3,}\b")
 _LONG, _SHORT = 12, 4
-
-
-_TIDY = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014", "''\"\"--") | dict.fromkeys(
-    (*range(32), *range(127, 160), 160, 8232, 8233), " "
-)
-
-
-def tidy(text: str) -> str:
-    """Plain quotes and dashes, no control characters; of the same length, so that places in the text stay."""
-    return text[:MAX_TEXT].translate(_TIDY)
-
-
-class Hit(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule that spoke: `label` is an urgency or a kind of danger, `words` is `text[start:end]`."""
-
-    label: str
-    words: str
-    start: int
-    end: int
-    department: str = ""
-    sure: bool = True
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,13 +58,7 @@ class Reader:
         self._urgency = [
             (rule, compile_patterns(rule.patterns), compile_patterns(rule.unless)) for rule in pack.urgency
         ]
-        emergency = pack.emergency
-        self._danger = [
-            (rule, sure, compile_patterns(patterns), compile_patterns(rule.unless))
-            for rule in emergency.rules
-            for sure, patterns in ((True, rule.patterns), (False, rule.suspect))
-        ]
-        self._near = compile_patterns(emergency.near_misses)
+        self._emergencies = EmergencyRules(pack.emergency)
         self._cues = [compile_patterns(pack.intents[name].cues) for name in sorted(pack.intents)]
         self._always = _compiled({name: intent.always for name, intent in pack.intents.items()})
         self._unless = _compiled({name: intent.unless for name, intent in pack.intents.items()})
@@ -104,7 +76,7 @@ class Reader:
         spans = [(m.start, m.end) for m in rooms]
         things = tuple(self._items.items(text, spans)) if self.pack.items.intents else ()
         called, body = self._call_sign(text)
-        rest, near_miss = self._without_near_misses(text)
+        danger, near_miss = self._emergencies.hits(text)
         plain = self.plain(text[body:], tuple(_shifted(m, body) for m in rooms if m.start >= body))
         said = self.plain(text[body:], tuple(_shifted(m, body) for m in rooms if m.start >= body), marks=True)
         reading = Reading(
@@ -114,7 +86,7 @@ class Reader:
             places=places,
             things=things,
             urgent=tuple(self._urgent(text)),
-            danger=tuple(self._dangers(text, rest)),
+            danger=danger,
             near_miss=near_miss,
             called=called,
             flags=(),
@@ -153,12 +125,6 @@ class Reader:
         name = next(key for key, value in match.groupdict().items() if value)
         return name, match.end() if len(text) - match.end() > 1 else 0
 
-    def _without_near_misses(self, text: str) -> tuple[str, bool]:
-        if self._near is None:
-            return text, False
-        rest, count = self._near.subn(lambda match: "|" * len(match.group()), text)
-        return rest, count > 0
-
     def _urgent(self, text: str) -> list[Hit]:
         hits = []
         for rule, pattern, unless in self._urgency:
@@ -168,25 +134,6 @@ class Reader:
                 Hit(label=rule.level, words=m.group(), start=m.start(), end=m.end(), sure=rule.always)
                 for m in pattern.finditer(text)
             ]
-        return sorted(hits, key=lambda hit: hit.start)
-
-    def _dangers(self, text: str, rest: str) -> list[Hit]:
-        hits = []
-        for rule, sure, pattern, unless in self._danger:
-            if pattern is None or (unless is not None and unless.search(rest)):
-                continue
-            for m in pattern.finditer(rest):
-                words = text[m.start() : m.end()]
-                hits.append(
-                    Hit(
-                        label=rule.kind,
-                        words=words,
-                        start=m.start(),
-                        end=m.end(),
-                        department=rule.department,
-                        sure=sure,
-                    )
-                )
         return sorted(hits, key=lambda hit: hit.start)
 
     def _flags(self, reading: Reading) -> tuple[float, ...]:

@@ -13,9 +13,10 @@ import msgspec
 from quickcomm.contracts.insight import Item
 from quickcomm.intelligence.model.drafts import DraftItem, Heard
 from quickcomm.intelligence.model.items import Thing
-from quickcomm.intelligence.model.mentions import Mention
+from quickcomm.intelligence.model.mention import Mention
 from quickcomm.intelligence.model.orders import blanked, find_orders, without_orders
-from quickcomm.intelligence.model.reading import MAX_TEXT, Hit, Reader
+from quickcomm.intelligence.model.reading import Reader
+from quickcomm.kernel.emergencies import MAX_TEXT, Hit
 from quickcomm.kernel.site_pack import ItemName, compile_patterns
 from quickcomm.kernel.spoken_numbers import find_numbers, find_quantities
 

@@ -19,14 +19,19 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     version: str
 
 
-def probes(admit: Callable[[web.Request], Awaitable[object]]) -> list[web.RouteDef]:
-    """For a process that has loaded all that it needs before it listens. `admit`: who may see figures."""
+def probes(
+    admit: Callable[[web.Request], Awaitable[object]], degraded: Callable[[], bool] = lambda: False
+) -> list[web.RouteDef]:
+    """For a process that has loaded all that it needs before it listens.
+
+    `admit`: who may see figures. `degraded`: whether it has an alarm; it is ready all the same, and its clients stay.
+    """
 
     async def healthy(_request: web.Request) -> web.Response:
         return _json(State(status="ok", version=__version__))
 
     async def ready(_request: web.Request) -> web.Response:
-        return _json(State(status="ready", version=__version__))
+        return _json(State(status="degraded" if degraded() else "ready", version=__version__))
 
     async def metrics(request: web.Request) -> web.Response:
         await admit(request)

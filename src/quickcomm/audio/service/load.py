@@ -1,0 +1,72 @@
+"""How far speech-to-text is behind as a whole, in four levels, and since when a line's utterances count as said."""
+
+from typing import Final
+
+from quickcomm.audio.ports import Effort
+
+LIMITS_S: Final = (0.8, 2.0, 5.0)
+"""A level is reached when the oldest waiting utterance waits for longer than this."""
+CALM_S: Final = 2.0
+"""A level is left when the oldest waits for less than half of its limit for so long."""
+REFUSING: Final = 3
+"""The level at which no further conversation is taken."""
+BUSY_BATCH: Final = 2
+"""Clips in a batch from the first level on: a larger one saves nothing, and its first text comes later."""
+CATCH_UP: Final = 2.0
+"""While others wait, a line that sends faster than people speak is served at this many times the pace of speech."""
+
+_EFFORTS: Final = (Effort.FULL, Effort.ONE_OPINION, Effort.LEAST, Effort.LEAST)
+
+
+class Load:
+    """A level with hysteresis: it rises at once, and falls step by step."""
+
+    def __init__(self) -> None:
+        self.level = 0
+        self._calm_since: float | None = None
+
+    @property
+    def effort(self) -> Effort:
+        return _EFFORTS[self.level]
+
+    @property
+    def refuses(self) -> bool:
+        """Whether new conversations are turned away."""
+        return self.level >= REFUSING
+
+    def most(self, max_batch: int) -> int:
+        """Return how many clips may share a call of an engine that takes `max_batch`."""
+        return min(max_batch, BUSY_BATCH) if self.level else max_batch
+
+    def look(self, wait_s: float, now: float) -> None:
+        """Take in how long the oldest waiting utterance has waited. `now`: monotonic seconds."""
+        reached = sum(wait_s > limit for limit in LIMITS_S)
+        self.level = max(reached, self.level)
+        if not self.level or wait_s >= LIMITS_S[self.level - 1] / 2:
+            self._calm_since = None
+        elif self._calm_since is None:
+            self._calm_since = now
+        elif now - self._calm_since >= CALM_S:
+            self.level -= 1
+            self._calm_since = now if self.level else None
+
+
+class Tempo:
+    """When a line's utterances count as said, though they come in a burst: a recording, or a radio that was away.
+
+    Without it a file sent at full speed would have the earliest deadlines of all until it is written down.
+    """
+
+    def __init__(self) -> None:
+        self._at = 0.0
+        self._end_s = 0.0
+
+    def ended_at(self, came_at: float, end_s: float, *, waits: bool) -> float:
+        """Return the monotonic second at which an utterance counts as said.
+
+        `came_at`: when its last sample came; `end_s`: the place of that in the stream; `waits`: for one before it.
+        """
+        if waits:
+            came_at = max(came_at, self._at + max(0.0, end_s - self._end_s) / CATCH_UP)
+        self._at, self._end_s = came_at, end_s
+        return came_at
