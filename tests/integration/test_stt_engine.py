@@ -17,7 +17,7 @@ from tests.support.talk import shift_talk
 from quickcomm.audio.adapters.engines import ENGINES, engine_class
 from quickcomm.audio.adapters.whisper import Whisper, WhisperSettings
 from quickcomm.audio.adapters.whisper_guards import normal
-from quickcomm.audio.ports import Clip, ClipTooLongError, EngineError, Samples
+from quickcomm.audio.ports import Clip, ClipTooLongError, Effort, EngineError, Samples
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.model_files import ModelStore
 
@@ -100,6 +100,17 @@ def test_a_clip_reads_the_same_in_any_company(engine: Whisper) -> None:
     assert engine._by_window(clips, range(len(clips))) == {
         window: [at for at, each in enumerate(windows) if window in each] for found in windows for window in found
     }
+
+
+def test_the_least_effort_leaves_out_word_times_and_says_so(engine: Whisper) -> None:
+    samples = shift_talk().pcm[24_000:112_000]
+    full, one, least = engine.transcribe([Clip(samples=samples, effort=effort) for effort in Effort])
+    assert full.words
+    assert (full.text, full.shed) == (least.text, ())
+    assert one.words == full.words
+    assert (least.words, least.shed) == ((), ("word_times",))
+    [unasked] = engine.transcribe([Clip(samples=samples, word_times=False, effort=Effort.LEAST)])
+    assert unasked.shed == ()
 
 
 def test_no_clips_no_transcripts(engine: Whisper) -> None:

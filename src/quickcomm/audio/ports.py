@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Callable, Sequence
+from enum import IntEnum
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -40,11 +41,25 @@ class ClipTooLongError(InvalidInputError):
     code = "audio.clip_too_long"
 
 
+class Effort(IntEnum):
+    """Optional work that an engine may do for a clip; each level leaves out more than the one before."""
+
+    FULL = 0
+    ONE_OPINION = 1
+    """No second decoding of text that is doubtful."""
+    LEAST = 2
+    """No word times and no retry at the full window either."""
+
+
+OptionalWork = Literal["second_opinion", "word_times", "full_window"]
+
+
 class Clip(msgspec.Struct, frozen=True, kw_only=True):
     """A piece of speech to transcribe. `samples`: int16[n], 16 kHz mono."""
 
     samples: Samples
     word_times: bool = True
+    effort: Effort = Effort.FULL
 
 
 class ClipWord(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +77,8 @@ class Transcript(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     words: tuple[ClipWord, ...] = ()
     confidence: float = 0.0
+    shed: tuple[OptionalWork, ...] = ()
+    """Work that this clip called for and that its `effort` forbade; a clip with full effort would have it."""
 
 
 class SttTraits(msgspec.Struct, frozen=True, kw_only=True):

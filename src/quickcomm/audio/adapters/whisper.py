@@ -26,8 +26,10 @@ from quickcomm.audio.ports import (
     Clip,
     ClipTooLongError,
     ClipWord,
+    Effort,
     EngineError,
     EngineOptions,
+    OptionalWork,
     Samples,
     SttTraits,
     Transcript,
@@ -74,6 +76,7 @@ class _Decoded:
     limited: bool
     prompted: bool
     encoded: npt.NDArray[np.float32]
+    shed: tuple[OptionalWork, ...] = ()
 
     @property
     def doubtful(self) -> bool:
@@ -163,9 +166,9 @@ class Whisper:
         samples = [clip.samples for clip in clips]
         decoded = self._decode(samples, window, self._hotwords)
         plain = self._without_hotwords(samples, decoded)
-        settled = [self._settle(*one) for one in zip(samples, decoded, plain, strict=True)]
+        settled = [self._settle(*one) for one in zip(clips, decoded, plain, strict=True)]
         words = self._words(clips, settled)
-        return [self._transcript(result, spoken) for result, spoken in zip(settled, words, strict=True)]
+        return [self._transcript(*one) for one in zip(clips, settled, words, strict=True)]
 
     def _decode(self, samples: Sequence[Samples], window: float, hotwords: Sequence[int]) -> list[_Decoded]:
         """Decode clips in one window of `window` seconds, greedily and so always alike."""
@@ -229,13 +232,16 @@ class Whisper:
                 plain[at] = one
         return plain
 
-    def _settle(self, samples: Samples, first: _Decoded, result: _Decoded) -> _Decoded:
+    def _settle(self, clip: Clip, first: _Decoded, result: _Decoded) -> _Decoded:
         """Doubt a loop: full window, then without hotwords; cut it if it is still there. Drop what nobody said."""
         attempts = [self._hotwords, []] if self._hotwords else [[]]
         for hotwords in attempts:
             if not result.doubtful or self._is_silence(result):
                 break
-            result = self._decode([samples], FULL_WINDOW_SECONDS, hotwords)[0]
+            if clip.effort >= Effort.LEAST:
+                result = replace(result, shed=(*result.shed, "full_window"))
+                break
+            result = self._decode([clip.samples], FULL_WINDOW_SECONDS, hotwords)[0]
         if self._is_silence(result):
             return replace(result, tokens=(), text="")
         text = result.text
@@ -261,7 +267,7 @@ class Whisper:
         words: list[list[ClipWord]] = [[] for _ in clips]
         by_window: dict[int, list[int]] = {}
         for at, (clip, result) in enumerate(zip(clips, decoded, strict=True)):
-            if clip.word_times and result.tokens:
+            if clip.word_times and clip.effort < Effort.LEAST and result.tokens:
                 by_window.setdefault(result.encoded.shape[1], []).append(at)
         for group in by_window.values():
             encoded = np.ascontiguousarray(np.concatenate([decoded[at].encoded for at in group]))
@@ -276,17 +282,20 @@ class Whisper:
                 words[at] = timed_words(self._tokenizer, decoded[at].tokens, alignment, length)
         return words
 
-    def _transcript(self, result: _Decoded, words: Sequence[ClipWord]) -> Transcript:
+    def _transcript(self, clip: Clip, result: _Decoded, words: Sequence[ClipWord]) -> Transcript:
+        shed = result.shed
         if not result.text:
-            return Transcript(text="")
+            return Transcript(text="", shed=shed)
+        if clip.word_times and clip.effort >= Effort.LEAST:
+            shed = (*shed, "word_times")
         confidence = math.exp(min(0.0, result.log_prob))
         if self._settings.language != "en":
             bare = tuple(msgspec.structs.replace(word, text=word.text.strip()) for word in words)
-            return Transcript(text=result.text, words=bare, confidence=confidence)
+            return Transcript(text=result.text, words=bare, confidence=confidence, shed=shed)
         if words:
             text, placed = write_words(words)
-            return Transcript(text=text, words=placed, confidence=confidence)
-        return Transcript(text=write_numbers(result.text), confidence=confidence)
+            return Transcript(text=text, words=placed, confidence=confidence, shed=shed)
+        return Transcript(text=write_numbers(result.text), confidence=confidence, shed=shed)
 
     def _loaded(self) -> ctranslate2.models.Whisper:
         if self._model is None:
@@ -301,6 +310,8 @@ def _token_limit(seconds: float) -> int:
 
 def _said_in_full(first: _Decoded, second: _Decoded) -> bool:
     """Two windows that agree on a repetition, and end by themselves, have heard it: "go, go, go, go, go, go"."""
+    if first.encoded.shape == second.encoded.shape:
+        return False
     return not (first.limited or second.limited) and guards.normal(first.text) == guards.normal(second.text)
 
 
