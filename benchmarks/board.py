@@ -12,7 +12,7 @@ from quickcomm.contracts.insight import Evidence, Insight, Item, Urgency
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed, Word
-from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.kernel.runtime.data_directory import DataDirectory
 
 RATE: Final = 16_000
 HOURS: Final = 8

@@ -17,8 +17,8 @@ from tests.support.drill import Seen, fill, quiet, seen, to_services
 from tests.support.valkey import Valkey
 
 from quickcomm.entrypoints.backup import Whereabouts, back_up
-from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.restore import restore
+from quickcomm.kernel.runtime.data_directory import DataDirectory
 
 WAYS: Final = (("serve", "serve"), ("serve", "services"), ("services", "services"), ("services", "serve"))
 

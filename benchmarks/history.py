@@ -19,7 +19,7 @@ from quickcomm.dashboard.adapters.state import SqlStore
 from quickcomm.dashboard.module import MIGRATIONS
 from quickcomm.dashboard.ports import State
 from quickcomm.dashboard.service.projector import Projector
-from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.storage import Database, migrate
 
 RATE: Final = 16_000

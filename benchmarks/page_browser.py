@@ -14,8 +14,8 @@ from tests.support.page import chromium, launched
 
 from benchmarks.board import WORK, Phrase, fill_board
 from quickcomm.entrypoints.child import server
-from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.demo import new_key
+from quickcomm.kernel.runtime.data_directory import DataDirectory
 
 VIEWPORT: Final = ViewportSize(width=1440, height=900)
 _PAINTED: Final = re.compile(r'^quickcomm_stage_seconds_count\{stage="painted"\} (\S+)$', re.MULTILINE)

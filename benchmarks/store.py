@@ -40,7 +40,7 @@ from quickcomm.dashboard.ports import Board
 from quickcomm.demo_shift import ShiftChannel, audio_file, load_shift
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.child import server
-from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.storage import Database, migrate
 
 AIM_MS: Final = 50.0

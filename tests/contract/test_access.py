@@ -20,7 +20,6 @@ from quickcomm.contracts.insights import INSIGHTS
 from quickcomm.contracts.summaries import SUMMARIES
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.dashboard.service.service import GROUP as DASHBOARD_GROUP
-from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.moving import settle
 from quickcomm.entrypoints.up.access import SERVICES, STAND, STREAMS, Passwords, acl, users
 from quickcomm.intelligence.adapters.shared_breaker import KEY, RedisStand
@@ -34,6 +33,7 @@ from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.keys.redis import RedisKeys
+from quickcomm.kernel.runtime.data_directory import DataDirectory
 
 EVERYBODY = ("audio", "dashboard", "intelligence", "monolith", "up")
 STREAM_GROUPS = {

@@ -21,7 +21,6 @@ from tests.support.valkey import Valkey
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.entrypoints import backup as backing_up
 from quickcomm.entrypoints.backup import Taken, Whereabouts, back_up
-from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.moving import check_here, check_shape, settle
 from quickcomm.entrypoints.restore import restore
 from quickcomm.kernel.bus import Delivery
@@ -31,6 +30,7 @@ from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.keys.sql import SqlKeys
+from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.storage import Database
 
 CARDS = 200

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.support.dashboard_site import START_NS, Site, events, found, heard, insight, running, until
 
@@ -60,6 +61,31 @@ async def test_a_report_that_is_not_sure_is_information_and_closes_nothing(site:
     assert [(one["intent"], one["confidence"]) for one in card["insights"]] == [("task_done", 0.32)]
     await site.say(heard(32_000, "412 done"), insight("task_done", "412"))
     assert (await site.get("/v1/tasks"))["items"][0]["completed_by_utterance"] == "shift-1:0:32000"
+
+
+async def test_one_transmission_through_two_receivers_is_one_card(site: Site) -> None:
+    text, done = "fire in the laundry", "the fire in the laundry is out"
+    fire = msgspec.structs.replace(insight("emergency", department="security"), urgency="critical")
+    since, until_ = "2025-10-09T00:00:00Z", "2025-10-10T00:00:00Z"
+    async with site.live() as socket:
+        await site.say(heard(0, text), fire)
+        await site.say(heard(4_800, text, conversation="second", channel="security"), fire)
+        while not (shown := (await events(socket, "card"))["card"])["copies"]:
+            pass
+    copy = {"conversation_id": "second", "channel": "security", "speaker": 0, "utterance_id": "second:0:4800"}
+    assert [shown["copies"][0][name] for name in copy] == list(copy.values())
+    [task] = (await site.get("/v1/tasks"))["items"]
+    assert task["utterance_id"] == "shift-1:0:0"
+    card = await site.get("/v1/utterances/second:0:4800")
+    assert (card["relates_to"], card["tasks"]) == ({"kind": "copy", "utterance_id": "shift-1:0:0"}, [])
+    assert [each["intent"] for each in card["insights"]] == ["emergency"]
+    first = await site.get("/v1/utterances/shift-1:0:0")
+    assert (first["relates_to"], first["copies"][0]["channel"]) == (None, "security")
+    report = await site.get("/v1/reports/shift", {"since": since, "until": until_})
+    assert (report["emergencies"], report["requests"]) == (1, 1)
+    await site.say(heard(80_000, "412 towels"), insight("request_item", "412"))
+    await site.say(heard(160_000, f"412 done, {done}"), insight("task_done", "412"))
+    assert [task["rooms"] for task in (await site.get("/v1/tasks", {"status": "open"}))["items"]] == [[]]
 
 
 async def test_a_site_may_ask_closings_for_less(tmp_path: Path, store: Path | str) -> None:

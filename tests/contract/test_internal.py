@@ -17,7 +17,6 @@ from tests.support.valkey import Valkey
 from quickcomm.contracts.link import LINK
 from quickcomm.entrypoints.audio_service import AudioService
 from quickcomm.entrypoints.audio_settings import AudioServiceSettings
-from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.intelligence_service import IntelligenceService, Minds
 from quickcomm.entrypoints.intelligence_settings import IntelligenceServiceSettings
 from quickcomm.intelligence.module import Classifier
@@ -25,6 +24,7 @@ from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.http import create_app
 from quickcomm.kernel.keys.redis import RedisKeys
+from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.settings import InstanceSettings, TrustSettings
 from quickcomm.kernel.site_pack import load_pack
 from quickcomm.kernel.trust import trust_of

@@ -20,7 +20,6 @@ from quickcomm.audio.ports import OpenRequest, StoredEvent
 from quickcomm.contracts.conversations import CONVERSATIONS
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.entrypoints.administration import administer
-from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.moving import ElsewhereError, _Settling, check_here, settle
 from quickcomm.kernel.bus import Delivery, RejectedError
 from quickcomm.kernel.bus import sql as sql_bus
@@ -35,6 +34,7 @@ from quickcomm.kernel.keys.moving import forget_keys
 from quickcomm.kernel.keys.port import digest
 from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.keys.sql import SqlKeys, keys_table, sessions_table
+from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.storage import Database
 
 DAY_NS = 86_400 * 10**9

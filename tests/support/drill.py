@@ -23,7 +23,6 @@ from quickcomm.dashboard.adapters.state import SqlState
 from quickcomm.dashboard.backfill import backfill, prepare_source
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.entrypoints.backup import Whereabouts
-from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.moving import settle
 from quickcomm.intelligence.adapters.sql_prompts import SqlPrompts
 from quickcomm.intelligence.module import Intelligence
@@ -33,6 +32,7 @@ from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.keys import KeyStore
 from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.keys.sql import SqlKeys
+from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.storage import Database
 
 STEP = 16_000

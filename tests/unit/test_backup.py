@@ -15,10 +15,10 @@ from quickcomm.entrypoints import backup_file, cli_backup
 from quickcomm.entrypoints.backup import Taken, Whereabouts, back_up, elsewhere, whereabouts
 from quickcomm.entrypoints.backup_file import APPLICATION_ID, Recordings, check
 from quickcomm.entrypoints.cli import main
-from quickcomm.entrypoints.data_directory import DataDirectory, DataDirectoryBusyError, Running
 from quickcomm.entrypoints.restore import Restored, restore
 from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.kernel.errors import ConfigurationError, InvalidInputError
+from quickcomm.kernel.runtime.data_directory import DataDirectory, DataDirectoryBusyError, Running
 
 
 def fill(database: Path, name: str) -> sqlite3.Connection:

@@ -10,7 +10,7 @@ from benchmarks.talkers import RATE, Talk
 
 from quickcomm.dashboard.adapters.queries import SqlQueries
 from quickcomm.dashboard.ports import Page, UtteranceFilter
-from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.storage import Database
 
 

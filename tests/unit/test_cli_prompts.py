@@ -13,13 +13,13 @@ import pytest
 from click.testing import CliRunner, Result
 from tests.support.prompting import PHRASES, ScriptedModel, failing, named, oracle, write
 
-from quickcomm.entrypoints.administration import Administration, Answer, admin_socket
 from quickcomm.entrypoints.cli import main
-from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.prompt_administration import PromptAdministration
 from quickcomm.intelligence.module import Examined, Intelligence, Prompting
 from quickcomm.intelligence.ports import ModelNotAllowedError, ModelRequest
 from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.runtime.admin_socket import Administration, Answer, admin_socket
+from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.site_pack import load_pack
 from quickcomm.kernel.storage import Database
 

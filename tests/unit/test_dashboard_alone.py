@@ -9,9 +9,9 @@ from typing import Final
 
 SOURCE: Final = Path(__file__).parents[2] / "src/quickcomm"
 ENTRYPOINT: Final = (
-    *("__init__", "dashboard_service", "dashboard_settings", "setting_sources", "process", "cli_services"),
-    *("administration", "page_administration", "trace_administration", "data_directory"),
-    *("cli_options", "logs", "alarms", "disk", "store_alarms"),
+    *("__init__", "dashboard_service", "dashboard_settings", "setting_sources", "parts", "cli_services"),
+    *("administration", "page_administration", "trace_administration"),
+    *("cli_options", "logs", "disk", "store_alarms"),
 )
 HEAVY: Final = frozenset(
     {"ctranslate2", "faster_whisper", "onnxruntime", "openai", "sklearn", "scipy", "av", "soundfile", "numpy"}

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from quickcomm.entrypoints.data_directory import (
+from quickcomm.entrypoints.up.layout import Layout
+from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.runtime.data_directory import (
     PROBED_WITHIN_S,
     SOCKET_LIMIT,
     DataDirectory,
@@ -22,15 +24,13 @@ from quickcomm.entrypoints.data_directory import (
     make_runtime_directory,
     runtime_directory,
 )
-from quickcomm.entrypoints.up.layout import Layout
-from quickcomm.kernel.errors import ConfigurationError
 
 OWN = """
 import sys
 import tempfile
 import time
 from pathlib import Path
-from quickcomm.entrypoints.data_directory import DataDirectory, Running
+from quickcomm.kernel.runtime.data_directory import DataDirectory, Running
 directory = DataDirectory(Path(sys.argv[1]))
 with directory.own():
     if len(sys.argv) > 2:

@@ -11,6 +11,7 @@ from quickcomm.entrypoints.setting_sources import read_settings
 from quickcomm.entrypoints.settings import FILE, SECTIONS, Settings, load_settings
 from quickcomm.intelligence.model.settings import LlmSettings
 from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.site_pack import Vocabulary
 
 
 def test_nothing_set_is_the_default(tmp_path: Path) -> None:
@@ -85,7 +86,13 @@ def test_processes_share_the_workers_unless_told_otherwise(
     tmp_path: Path, workers: int, processes: int, each: int
 ) -> None:
     settings = load_settings(tmp_path, {"stt.workers": workers}, {})
-    assert engine_options(settings, (), processes).workers == each
+    assert engine_options(settings, Vocabulary(), processes).workers == each
+
+
+def test_the_engine_gets_the_pack_s_sentence_and_its_words(tmp_path: Path) -> None:
+    vocabulary = Vocabulary(spoken_before="Gate to tower.", hotwords=("apron",))
+    options = engine_options(load_settings(tmp_path, {}, {}), vocabulary)
+    assert (options.spoken_before, options.hotwords) == ("Gate to tower.", ("apron",))
 
 
 def test_audio_of_its_own_reads_its_share_of_the_same_settings(tmp_path: Path) -> None:

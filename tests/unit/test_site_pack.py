@@ -50,6 +50,9 @@ def test_built_in_packs_load_by_name_and_by_path_with_their_phrases(name: str) -
         ('summary = "Bring {items} {to_place}"', 'summary = "Bring {thing}"', "intents.request_item.summary"),
         ("format = 1", "format = 2", "format"),
         ("opens_task = true", 'opens_task = "yes"', "opens_task"),
+        ('spoken_before = "', 'spoken_before = "' + 121 * "x", "vocabulary.spoken_before"),
+        ('spoken_before = "', 'spoken_before = "Towels, pillows" # "', "whole sentences"),
+        ('spoken_before = "', 'spoken_before = " ', "whole sentences"),
     ],
 )
 def test_a_mistake_is_refused_with_file_and_key(tmp_path: Path, old: str, new: str, says: str) -> None:
@@ -59,6 +62,19 @@ def test_a_mistake_is_refused_with_file_and_key(tmp_path: Path, old: str, new: s
         load_pack(folder)
     assert str(folder / "pack.toml") in str(caught.value)
     assert says in str(caught.value)
+
+
+def test_the_sentence_before_names_no_room_that_exists(tmp_path: Path) -> None:
+    text = HOSPITALITY.replace('spoken_before = "', 'spoken_before = "Room 907 is ready. ')
+    assert "907" in load_pack(written(tmp_path, text)).vocabulary.spoken_before
+    with_rooms = text.replace('noun = "room"', 'noun = "room"\nregistry = ["412", "907"]')
+    with pytest.raises(ConfigurationError, match=r"spoken_before: 907 is in places\.registry"):
+        load_pack(written(tmp_path, with_rooms))
+
+
+@pytest.mark.parametrize("name", ["hospitality", "callcentre"])
+def test_built_in_packs_have_a_sentence_of_their_own(name: str) -> None:
+    assert load_pack(name).vocabulary.spoken_before
 
 
 def test_no_toml_at_all_is_refused(tmp_path: Path) -> None:

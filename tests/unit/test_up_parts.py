@@ -8,7 +8,6 @@ import pytest
 from quickcomm.edge.module import Public, Purpose
 from quickcomm.entrypoints import cli_up
 from quickcomm.entrypoints.cli_serve import first_start
-from quickcomm.entrypoints.data_directory import DataDirectory, DataDirectoryBusyError
 from quickcomm.entrypoints.moving import check_shape
 from quickcomm.entrypoints.settings import Settings
 from quickcomm.entrypoints.up import modules, ports
@@ -17,6 +16,7 @@ from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.entrypoints.up.modules import SHAPES, Site, clusters, rows
 from quickcomm.intelligence.model.settings import StoreSettings
 from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.runtime.data_directory import DataDirectory, DataDirectoryBusyError
 from quickcomm.topology.module import Tail
 
 

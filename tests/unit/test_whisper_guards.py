@@ -49,8 +49,8 @@ def test_loops_are_cut_to_one(text: str, cut: str) -> None:
         Judgement(text="Thank you.", log_prob=-0.3, no_speech=0.5),
         Judgement(text="I'm gonna go to the right side.", log_prob=-2.1, no_speech=0.93),
         Judgement(text="of the end " * 20, log_prob=-0.2, no_speech=0.5),
-        Judgement(text="minibar", log_prob=-0.3, no_speech=0.4, hotwords="towels minibar valet"),
-        Judgement(text="F***!", log_prob=-1.24, no_speech=0.46, hotwords="towels"),
+        Judgement(text="minibar", log_prob=-0.3, no_speech=0.4, prompt="towels minibar valet"),
+        Judgement(text="F***!", log_prob=-1.24, no_speech=0.46, prompt="towels"),
     ],
 )
 def test_what_nobody_said_is_dropped(heard: Judgement) -> None:
@@ -61,9 +61,9 @@ def test_what_nobody_said_is_dropped(heard: Judgement) -> None:
     "heard",
     [
         Judgement(text="Thank you.", log_prob=-0.2, no_speech=0.03),
-        Judgement(text="Minibar.", log_prob=-0.4, no_speech=0.05, hotwords="towels minibar valet"),
+        Judgement(text="Minibar.", log_prob=-0.4, no_speech=0.05, prompt="towels minibar valet"),
         Judgement(text="for 12 needs to town else.", log_prob=-0.9, no_speech=0.37),
-        Judgement(text="R2, oh fine, lating thing", log_prob=-1.57, no_speech=0.04, hotwords="towels"),
+        Judgement(text="R2, oh fine, lating thing", log_prob=-1.57, no_speech=0.04, prompt="towels"),
     ],
 )
 def test_what_somebody_said_stays_however_badly_heard(heard: Judgement) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from quickcomm.entrypoints import administration
-from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.up.layout import Layout
+from quickcomm.kernel.runtime.data_directory import DataDirectory
 
 
 class Site:

@@ -1,13 +1,14 @@
 """The public face of audio: build it, run it, drain it, close it."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 import structlog
+from aiohttp import web
 from sqlalchemy import Connection
 
 from quickcomm.audio.adapters.engines import engine_class
@@ -16,7 +17,7 @@ from quickcomm.audio.adapters.recorder import FlacRecorder, Folder, Shelf
 from quickcomm.audio.adapters.silero import Silero
 from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
 from quickcomm.audio.adapters.tables import conversations, events
-from quickcomm.audio.adapters.websocket import AudioSocket, Authenticate, Caller
+from quickcomm.audio.adapters.websocket import AudioSocket, Caller
 from quickcomm.audio.adapters.whisper_models import model_spec
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
 from quickcomm.audio.model.settings import AudioSettings
@@ -35,6 +36,7 @@ from quickcomm.kernel.bus import Bus, BusUnavailableError, Delivery, RejectedErr
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.emergencies import EmergencyRules
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
+from quickcomm.kernel.keys import Authenticator
 from quickcomm.kernel.model_files import ModelReport, ModelStore
 from quickcomm.kernel.storage import Database, migrate
 from quickcomm.kernel.telemetry import tracing
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
 GROUP: Final = "audio"
 STT_BEHIND: Final = "audio.stt_behind"
 REFUSING: Final = "audio.refusing"
+SAME_TRACKS: Final = "audio.same_tracks"
 RETRY_S: Final = 1.0
 PURGE_TURN_S: Final = 3_000
 """Shorter than the hour after which everybody tries again."""
@@ -85,7 +88,7 @@ class Audio:
         clock: Clock,
         engine: SpeechToText,
         captions: Captions,
-        authenticate: Authenticate,
+        keys: Authenticator,
         emergencies: EmergencyRules,
         places: Places = Places(),  # noqa: B008 - frozen
     ) -> None:
@@ -114,7 +117,7 @@ class Audio:
             emergencies=emergencies,
         )
         self._manager = Manager(tools, self._start)
-        self._socket = AudioSocket(self._manager, authenticate)
+        self._socket = AudioSocket(self._manager, callers(keys))
         self._tasks: asyncio.TaskGroup | None = None
         self._is_behind = False
         self.routes = self._socket.routes
@@ -212,6 +215,10 @@ class Audio:
             for item in self._manager.mute()
         ]
         alarms += self._overload()
+        alarms += [
+            (SAME_TRACKS, f"Both tracks of {item.channel} carry the same sound: each sentence is heard twice.")
+            for item in self._manager.doubled()
+        ]
         return AudioHealth(
             sessions=len(self._manager.conversations),
             stt_backlog_s=round(self._transcriber.backlog_s, 1),
@@ -271,6 +278,18 @@ class Audio:
             await self._manager.answered(found)
 
 
+def callers(keys: Authenticator) -> Callable[[web.Request], Awaitable[Caller]]:
+    """Return how a request for the audio socket is authenticated: with a key for `ingest`."""
+
+    async def authenticate(request: web.Request) -> Caller:
+        principal = await keys.require(request, "ingest")
+        return Caller(
+            site=principal.site, key_id=principal.key_id, still_valid=lambda: keys.keys.still_valid(principal)
+        )
+
+    return authenticate
+
+
 def _sessions(places: Places, database: Database | None, clock: Clock) -> SessionStore:
     if places.redis_url is None:
         assert database is not None, "conversations are in Valkey, or in a database"  # noqa: S101 - a programming error
@@ -322,7 +341,6 @@ __all__ = [
     "Audio",
     "AudioHealth",
     "AudioSettings",
-    "Caller",
     "Captions",
     "DashboardLink",
     "EngineOptions",

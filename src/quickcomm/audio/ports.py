@@ -98,6 +98,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     model: str = "tiny.en"
     model_path: Path | None = None
     language: str = "en"
+    spoken_before: str = ""
     hotwords: tuple[str, ...] = ()
     workers: int = 2
 

@@ -1,32 +1,28 @@
 """What a site's operator can ask, over the local socket beside a running server, or on its data when none runs."""
 
 import asyncio
-import contextlib
 import importlib
-import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import aiohttp
 import click
 import msgspec
-from aiohttp import web
 
 from quickcomm.contracts.conversations import ConversationChanged, Ledger
-from quickcomm.entrypoints.data_directory import DataDirectory, DataDirectoryBusyError, data_dir_flag, is_trusted
-from quickcomm.kernel.errors import ConfigurationError, InvalidInputError, NotFoundError, QuickCommError
+from quickcomm.kernel.errors import ConfigurationError, NotFoundError
+from quickcomm.kernel.runtime.admin_socket import CALL_TIMEOUT_S, Administration, Answer, Arguments, Command, ask
+from quickcomm.kernel.runtime.data_directory import DataDirectory, DataDirectoryBusyError, data_dir_flag, is_trusted
 
 if TYPE_CHECKING:  # SQLAlchemy takes longer than all the rest; asking a running server does without
     from quickcomm.kernel.bus import DeadLetter
     from quickcomm.kernel.keys import KeyStore
 
-CALL_TIMEOUT_S: Final = 600.0
 START_S: Final = 300.0
 """How long a command waits for a server that is starting; the very first start of all takes a minute."""
 LOOK_EVERY_S: Final = 0.25
-SHUTDOWN_TIMEOUT_S: Final = 2.0
 OFFLINE: Final = ("quickcomm.kernel.bus.sql", "quickcomm.kernel.keys.sql", "quickcomm.entrypoints.moving")
 """Takes seconds to load on a busy machine: done before the directory is taken, for which others may wait."""
 OF_THE_PAGE: Final = frozenset({"report", "trace"})
@@ -36,9 +32,6 @@ OF_THE_STORE: Final = frozenset({"keys", "dead-letters"})
 INTELLIGENCE: Final = "intelligence"
 OF_ONE_OF_MANY: Final[Mapping[str, str]] = {"ledger": "audio", "prompts": INTELLIGENCE}
 """Commands that any process of a service can answer, where there are services."""
-Arguments = dict[str, Any]
-Answer = list[dict[str, Any]]
-Command = Callable[[Arguments], Awaitable[Answer]]
 Ledgers = Callable[[str | None], Awaitable[list[ConversationChanged]]]
 
 
@@ -50,25 +43,6 @@ class Letters(Protocol):
     async def replay(self, dead_letter_id: int) -> None: ...
 
     async def drop(self, dead_letter_id: int) -> None: ...
-
-
-class Answering(Protocol):
-    """Who answers on a local socket."""
-
-    async def call(self, command: str, arguments: Arguments) -> Answer: ...
-
-
-class Administration:
-    """Every command takes and gives plain JSON values; `call` finds it by name."""
-
-    def __init__(self, *commands: Mapping[str, Command]) -> None:
-        self._commands = {name: command for group in commands for name, command in group.items()}
-
-    async def call(self, command: str, arguments: Arguments) -> Answer:
-        """Raises `QuickCommError` with a text for the operator."""
-        if command not in self._commands:
-            raise NotFoundError(f"There is no command {command!r}.")
-        return await self._commands[command](arguments)
 
 
 def keys_of(keys: "KeyStore") -> Mapping[str, Command]:
@@ -134,38 +108,6 @@ def _ledger_row(change: ConversationChanged) -> dict[str, Any]:
         "balanced": all(ledger.balanced for ledger in change.ledgers),
         "speakers": msgspec.to_builtins(change.ledgers),
     }
-
-
-@contextlib.asynccontextmanager
-async def admin_socket(administration: Answering, path: Path) -> AsyncIterator[None]:
-    """Listen on a Unix socket that only this user may open."""
-
-    async def handle(request: web.Request) -> web.Response:
-        try:
-            body = await request.json()
-            rows = await administration.call(str(body["command"]), dict(body["arguments"]))
-        except QuickCommError as error:
-            return web.json_response({"code": error.code, "detail": str(error)}, status=400)
-        except (KeyError, TypeError, ValueError) as error:
-            return web.json_response({"code": "invalid_input", "detail": f"Bad arguments: {error}"}, status=400)
-        return web.json_response({"rows": rows})
-
-    app = web.Application()
-    app.add_routes([web.post("/call", handle)])
-    # Who hangs up wants no answer any more: an evaluation of many paid calls ends with the command that asked for it.
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
-    await runner.setup()
-    path.unlink(missing_ok=True)  # noqa: ASYNC240 - once, at start
-    before = os.umask(0o077)
-    try:
-        await web.UnixSite(runner, str(path)).start()
-    finally:
-        os.umask(before)
-    try:
-        yield
-    finally:
-        await runner.cleanup()
-        path.unlink(missing_ok=True)  # noqa: ASYNC240 - once, at the end
 
 
 async def administer(
@@ -253,21 +195,6 @@ def _answering(directory: DataDirectory, own: DataDirectory, command: str) -> li
     if what == "keys":
         found.append(directory.dashboard.socket)
     return [socket for socket in found if is_trusted(socket, directory.path)]
-
-
-async def ask(socket: Path, command: str, arguments: Arguments, timeout_s: float | None = CALL_TIMEOUT_S) -> Answer:
-    """Raises `aiohttp.ClientConnectionError` where nobody listens."""
-    timeout = aiohttp.ClientTimeout(total=timeout_s)
-    body = {"command": command, "arguments": arguments}
-    async with (
-        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket)), timeout=timeout) as client,
-        client.post("http://quickcomm/call", json=body) as response,
-    ):
-        answer = await response.json()
-    if "rows" not in answer:
-        raise InvalidInputError(answer["detail"])
-    rows: Answer = answer["rows"]
-    return rows
 
 
 def _database(directory: DataDirectory, site: Path, command: str) -> Path | str:

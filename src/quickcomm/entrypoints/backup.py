@@ -32,11 +32,11 @@ from quickcomm.entrypoints.backup_file import (
     seal,
     sync,
 )
-from quickcomm.entrypoints.data_directory import DataDirectory, data_dir_flag
 from quickcomm.kernel.bus.home import HomeInStore, home_in
 from quickcomm.kernel.bus.redis_link import BusRefusedError, Link
 from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.errors import ConfigurationError, InvalidInputError
+from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag
 
 if TYPE_CHECKING:
     from quickcomm.kernel.storage import Database

@@ -10,8 +10,8 @@ from typing import Final
 
 import aiohttp
 
-from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.runtime.data_directory import DataDirectory
 
 START_S: Final = 300.0
 STOP_S: Final = 20.0

@@ -9,10 +9,10 @@ import click
 
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.cli_options import json_option, print_rows, server_option
-from quickcomm.entrypoints.data_directory import DataDirectory, data_dir_flag
 from quickcomm.entrypoints.servers import server_on
 from quickcomm.entrypoints.up.client import topology_status
 from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag
 
 Rows = list[dict[str, Any]]
 

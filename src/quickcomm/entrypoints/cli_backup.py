@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from quickcomm.entrypoints.cli_options import data_dir_option, json_option, server_option
-from quickcomm.entrypoints.data_directory import DataDirectory, data_dir_flag
+from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag
 
 if TYPE_CHECKING:
     from quickcomm.entrypoints.backup_file import Elsewhere, Manifest, Recordings

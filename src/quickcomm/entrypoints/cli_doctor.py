@@ -21,13 +21,13 @@ from quickcomm.client.device import HOW_TO_INSTALL
 from quickcomm.dashboard.module import page_is_built
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.cli_options import json_option, server_option
-from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.engines import engine_options, model_store
 from quickcomm.entrypoints.settings import Settings, load_settings
 from quickcomm.entrypoints.up.installed import missing
 from quickcomm.intelligence.module import describe_models as describe_intelligence_models
 from quickcomm.kernel.errors import QuickCommError
-from quickcomm.kernel.site_pack import load_pack
+from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.kernel.site_pack import Vocabulary, load_pack
 
 ENOUGH_DISK: Final = 2 * 10**9
 MARKS: Final = {"ok": "ok  ", "warning": "WARN", "error": "FAIL"}
@@ -101,7 +101,7 @@ def _directory(directory: DataDirectory) -> Iterator[Finding]:
 
 def _models(settings: Settings) -> Iterator[Finding]:
     store = model_store(settings)
-    options = engine_options(settings, ())
+    options = engine_options(settings, Vocabulary())
     audio = describe_audio_models(settings.stt.engine, options, store)
     for report in (*audio, *describe_intelligence_models(store)):
         detail = f"{report.detail}, hash {report.hash}" if report.found else report.detail

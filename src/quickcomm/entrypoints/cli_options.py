@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from quickcomm.entrypoints.data_directory import default_data_dir
+from quickcomm.kernel.runtime.data_directory import default_data_dir
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -13,10 +13,10 @@ import uvloop
 from quickcomm import __version__
 from quickcomm.client.options import DEFAULT_URL
 from quickcomm.entrypoints.cli_options import data_dir_option
-from quickcomm.entrypoints.data_directory import DataDirectory, data_dir_flag
 from quickcomm.entrypoints.logs import LEVELS, say, set_up_logs
 from quickcomm.entrypoints.servers import listed
 from quickcomm.entrypoints.settings import load_settings
+from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag
 
 if TYPE_CHECKING:
     from quickcomm.entrypoints.monolith import Ready

@@ -18,13 +18,13 @@ from quickcomm import __version__
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.cli_options import data_dir_option, server_option
 from quickcomm.entrypoints.cli_serve import ELSEWHERE, WILDCARDS, first_start, is_terminal
-from quickcomm.entrypoints.data_directory import DataDirectory, data_dir_flag
 from quickcomm.entrypoints.logs import LEVELS, say, set_up_logs
 from quickcomm.entrypoints.servers import listed
 from quickcomm.entrypoints.up.client import NotRunningError, tell
 from quickcomm.entrypoints.up.installed import check_installed
 from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag
 
 SHAPES: Final = ("monolith", "services")
 ENGINES: Final = ("pack", "stt_model", "llm_url", "llm_model")

@@ -6,26 +6,20 @@ PostgreSQL database and, in Valkey, one stand about the language model. Needs th
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
 from aiohttp import web
 
-from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.link import InstanceStatus
-from quickcomm.entrypoints.administration import Administration, Answer
-from quickcomm.entrypoints.data_directory import PROBED_WITHIN_S, DataDirectory, InstancePost
 from quickcomm.entrypoints.earlier import Earlier
 from quickcomm.entrypoints.intelligence_settings import IntelligenceServiceSettings
-from quickcomm.entrypoints.probes import probes
-from quickcomm.entrypoints.process import Address, Duty, Process, purge_forever, rfc3339, stopped_by_signals
+from quickcomm.entrypoints.parts import backlog, keys_part, measuring, peers, traces_part
 from quickcomm.entrypoints.prompt_administration import PromptAdministration
-from quickcomm.entrypoints.starting import in_daemon, unless_stopped
 from quickcomm.intelligence.module import (
     Classifier,
     Intelligence,
@@ -40,15 +34,21 @@ from quickcomm.intelligence.module import (
 )
 from quickcomm.kernel.bus.outbox import OUTBOX_ALARM, OutboxBus
 from quickcomm.kernel.bus.sql import SqlBus
+from quickcomm.kernel.bus.watch import UNAVAILABLE_ALARM
 from quickcomm.kernel.clock import SystemClock
-from quickcomm.kernel.discovery import DirectoryRegistry
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 from quickcomm.kernel.keys import Authenticator, key_store
+from quickcomm.kernel.runtime.alarms import Found
+from quickcomm.kernel.runtime.data_directory import PROBED_WITHIN_S, DataDirectory, InstancePost
+from quickcomm.kernel.runtime.part import Part
+from quickcomm.kernel.runtime.probes import probes
+from quickcomm.kernel.runtime.process import Address, Process, stopped_by_signals
+from quickcomm.kernel.runtime.starting import in_daemon, unless_stopped
 from quickcomm.kernel.site_pack import SitePack, load_pack
 from quickcomm.kernel.storage import Database
 from quickcomm.kernel.storage.watch import DatabaseWatch
 from quickcomm.kernel.telemetry.settings import budget_with_model
-from quickcomm.kernel.telemetry.setup import start_tracing, stop_tracing
+from quickcomm.kernel.telemetry.setup import start_tracing
 from quickcomm.kernel.trust import trust_of
 
 NAME: Final = "intelligence"
@@ -58,8 +58,6 @@ ALL: Final = ("/intelligence", "/summaries", *OUTBOX)
 OTHERS_S: Final = 0.5
 CATCH_UP_S: Final = 3.0
 LOOK_EVERY_S: Final = 0.05
-MODEL_ALARM: Final = "language_model"
-BUS_ALARM: Final = "bus.unavailable"
 STORE_ALARM: Final = "intelligence.store"
 NOT_STORED: Final = "What is said is on the page, and understood when it is back."
 
@@ -86,7 +84,7 @@ class IntelligenceService:
         self._database = self._site if url is None else Database(url)
         self._bus = OutboxBus(settings.redis_url, self._database, clock)
         self._key_store = key_store(settings.redis_url, None, clock)
-        self._keys = Authenticator(self._key_store, clock, settings.keys)
+        keys = Authenticator(self._key_store, clock, settings.keys)
         self._budget = budget_with_model(settings.budgets, settings.llm.budget_s if minds.model else 0.0)
         self._traces = start_tracing(
             settings.telemetry, clock, lambda: self._budget, modules=frozenset({NAME}), process=NAME
@@ -104,112 +102,102 @@ class IntelligenceService:
         )
         self._trust = trust_of(settings.trust)
         self._link = StatusLink(self._admit_for_long, self.health)
-        self._earlier = Earlier(self._site)
-        address = Address(host=settings.host, port=settings.port, place=settings.instance)
-        self._process = Process(NAME, address, InstancePost(settings.instance.socket))
-        self._alarms: dict[str, Alarm] = {}
         self._watch = DatabaseWatch(self._database, clock)
+        self._process = Process(
+            NAME,
+            Address(host=settings.host, port=settings.port, place=settings.instance),
+            InstancePost(settings.instance.socket),
+            [
+                traces_part(self._traces),
+                self._data_part(Earlier(self._site)),
+                Part(name="bus", work={"bus": self._bus.maintain}, status=self._backlog, close=self._bus.aclose),
+                keys_part(self._key_store, administered=False),
+                self._intelligence_part(),
+                Part(name="probes", routes=probes(measuring(keys, open_to_all=settings.dashboard.metrics_open))),
+            ],
+            clock,
+            retention_days=settings.storage.retention_days,
+            gate=self._trust,
+        )
 
     def routes(self) -> list[web.AbstractRouteDef]:
-        """Those below `/internal` for the dashboard, and those of whoever watches the process."""
-        return [
-            *self._link.routes(),
-            *self._intelligence.questions(self._admit),
-            *self._earlier.routes(self._admit),
-            *probes(self._may_measure),
-        ]
+        """Return those below `/internal` for the dashboard, and those for probes."""
+        return self._process.routes()
 
     async def run(self, ready: Callable[[str], None], stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain. Raises `QuickCommError` where it cannot begin."""
-        await self._open()
-
-        async def serving() -> None:
-            ready(self._process.url)
-
-        traces = {} if self._traces is None else {"traces": self._traces.run}
-        days = self._settings.storage.retention_days
-        duty = Duty(
-            routes=self.routes(),
-            administration=Administration(
-                {"status": lambda _: self._status()},
-                PromptAdministration(self._intelligence.prompting).commands(),
-            ),
-            work={
-                NAME: self._intelligence.run,
-                "bus": self._bus.maintain,
-                "store": self._watch.run,
-                "purge": lambda: purge_forever(self._purge, days, self._clock),
-                **traces,
-            },
-            ready=serving,
-            drain=self._drain,
-            gate=self._trust,
-        )
-        try:
-            await self._process.run(duty, stop)
-        finally:
-            await self.aclose()
+        await self._process.run(lambda: ready(self._process.url), stop)
 
     async def aclose(self) -> None:
-        """After all else. May be called again."""
-        await self._intelligence.aclose()
-        await self._key_store.aclose()
-        await self._bus.aclose()
-        await self._database.aclose()
-        await self._site.aclose()
-        await stop_tracing(self._traces)
-
-    # -- what it tells ----------------------------------------------------------------------------------------------
+        """Close what `run` has not. May be called again."""
+        await self._process.aclose()
 
     def health(self) -> InstanceStatus:
-        """How it is, for the page."""
-        model = self._intelligence.state
-        now = rfc3339(datetime.now(UTC))
-        stored = self._watch.trouble or self._intelligence.trouble
-        waits = dict(self._bus.alarms).get(OUTBOX_ALARM)  # of the rest of the server, the dashboard tells
-        troubles = {
-            BUS_ALARM: self._bus.trouble,
-            OUTBOX_ALARM: waits,
-            STORE_ALARM: stored and f"{stored.rstrip('.')}. {NOT_STORED}",
-        }
-        self._alarms = {
-            code: Alarm(code=code, message=message, since=self._alarms[code].since if code in self._alarms else now)
-            for code, message in troubles.items()
-            if message is not None
-        }
-        since = rfc3339(datetime.fromtimestamp(model.since_ns / 1e9, UTC))
-        if model.state == "degraded":
-            self._alarms[MODEL_ALARM] = Alarm(code=MODEL_ALARM, message=model.why, since=since)
+        """Return the state of this process, for the page."""
         return InstanceStatus(
-            alarms=tuple(self._alarms.values()),
-            classifier=ClassifierHealth(
-                model=self._intelligence.classifier,
-                source="llm" if model.state == "up" else "local",
-                degraded=model.state == "degraded",
-                state=model.state,
-                message=model.why,
-                since=since,
-            ),
+            alarms=tuple(self._process.alarms()),
+            classifier=self._intelligence.health(),
             budget=msgspec.to_builtins(self._budget),
             trace_url=self._settings.telemetry.trace_url if self._traces else None,
         )
 
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    def _data_part(self, earlier: Earlier) -> Part:
+        """Keep the databases: the site's file, and the one of its own where there is one."""
+
+        async def opened() -> None:
+            self._site.open()
+            earlier.open()
+            if self._database is not self._site:
+                SqlBus(self._site, self._clock).migrate()
+                Intelligence.migrate_tables(self._site)
+                self._database.open()
+                self._bus.migrate()
+                Intelligence.migrate_tables(self._database)
+                await inherit(self._database, self._site, self._clock)
+            self._bus.migrate()
+
+        async def close() -> None:
+            await self._database.aclose()
+            await self._site.aclose()
+
+        return Part(
+            name="database",
+            open=opened,
+            routes=earlier.routes(self._admit),
+            work={"store": self._watch.run},
+            purge=earlier.purge,
+            close=close,
+        )
+
+    def _intelligence_part(self) -> Part:
+        intelligence = self._intelligence
+        return Part(
+            name=NAME,
+            open=intelligence.migrate,
+            routes=[*self._link.routes(), *intelligence.questions(self._admit)],
+            work={NAME: intelligence.run},
+            commands=PromptAdministration(intelligence.prompting).commands(),
+            purge=intelligence.purge,
+            alarms=self._alarms,
+            status=intelligence.status,
+            drain=self._drain,
+            close=intelligence.aclose,
+        )
+
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    async def _open(self) -> None:
-        """The databases, and their tables as they must be; in one of its own, what the site's file has."""
-        self._site.open()
-        self._earlier.open()
-        if self._database is not self._site:
-            SqlBus(self._site, self._clock).migrate()
-            Intelligence.migrate_tables(self._site)
-            self._database.open()
-            self._bus.migrate()
-            Intelligence.migrate_tables(self._database)
-            await inherit(self._database, self._site, self._clock)
-        self._bus.migrate()
-        self._key_store.migrate()
-        self._intelligence.migrate()
+    def _alarms(self) -> list[Found]:
+        """Return its own: what else is wrong with the store's server, the dashboard tells."""
+        stored = self._watch.trouble or self._intelligence.trouble
+        troubles = {
+            UNAVAILABLE_ALARM: self._bus.trouble,
+            OUTBOX_ALARM: dict(self._bus.alarms).get(OUTBOX_ALARM),
+            STORE_ALARM: stored and f"{stored.rstrip('.')}. {NOT_STORED}",
+        }
+        found: list[Found] = [(code, message) for code, message in troubles.items() if message is not None]
+        return [*found, *self._intelligence.alarms()]
 
     def _admit(self, request: web.Request) -> None:
         self._trust.require(request, DASHBOARD)
@@ -217,20 +205,11 @@ class IntelligenceService:
     def _admit_for_long(self, request: web.Request) -> Callable[[], Awaitable[None]]:
         return partial(self._trust.ended, self._trust.grant(request, DASHBOARD))
 
-    async def _may_measure(self, request: web.Request) -> None:
-        if not self._settings.dashboard.metrics_open:
-            await self._keys.require(request, "read")
-
-    async def _purge(self, before_ns: int) -> int:
-        await self._intelligence.purge(before_ns)
-        await self._earlier.purge(before_ns)
-        return 0
-
     async def _drain(self) -> None:
         """What is in hand is finished. Where others stay, they have the rest; else it is finished, too."""
         self._intelligence.drain()
         await asyncio.sleep(OTHERS_S)  # who stops together with this one is gone by then
-        others = self._others()
+        others = peers(self._settings.instance, NAME)
         log.info("server.draining", others=others)
         if others:
             self._intelligence.leave()
@@ -240,34 +219,12 @@ class IntelligenceService:
                     await asyncio.sleep(LOOK_EVERY_S)  # only the store knows
         self._link.close()
 
-    def _others(self) -> list[str]:
-        """Processes like this one that stay."""
-        place = self._settings.instance
-        found = [] if place.registry is None else DirectoryRegistry(Path(place.registry)).instances()
-        return [each.name for each in found if each.module == NAME and each.name != place.name]
-
     async def _left(self, whose: tuple[str, ...]) -> bool:
         """Whether messages wait, of these groups or in the outbox."""
         return any(count for name, count in (await self._bus.backlog()).items() if name.endswith(whose))
 
-    async def _status(self) -> Answer:
-        health = self.health()
-        details = {
-            "classifier": health.classifier.model,
-            "llm": self._intelligence.status() | {"since": health.classifier.since},
-            "usage_today": msgspec.to_builtins(self._intelligence.used_today()),
-            "bus_backlog": await self._backlog(),
-            "alarms": msgspec.to_builtins(health.alarms),
-        }
-        return [self._process.row(healthy=not health.alarms) | details]
-
-    async def _backlog(self) -> dict[str, int] | None:
-        """Its own; None while nobody can say."""
-        try:
-            found = await self._bus.backlog()
-        except QuickCommError:
-            return None
-        return {name: count for name, count in found.items() if name.endswith(ALL)}
+    async def _backlog(self) -> Mapping[str, Any]:
+        return {"bus_backlog": await backlog(self._bus, ALL)}
 
 
 async def serve_intelligence(

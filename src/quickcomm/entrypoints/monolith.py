@@ -1,23 +1,54 @@
 """The monolith: all modules in one process, on one port, over one SQLite database."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Final
+import contextlib
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
 
 import msgspec
+import structlog
 
+from quickcomm.audio.module import Audio, Places, SpeechToText
 from quickcomm.contracts.timing import Latency
 from quickcomm.dashboard.module import Dashboard, Health, Neighbours
-from quickcomm.entrypoints.administration import Administration, Answer
-from quickcomm.entrypoints.core import Core, Engines
-from quickcomm.entrypoints.data_directory import DataDirectory
-from quickcomm.entrypoints.loading import run_on
-from quickcomm.entrypoints.moving import check_shape
+from quickcomm.entrypoints.administration import dead_letters, ledgers_of
+from quickcomm.entrypoints.engines import load_classifier, load_engine, load_model
+from quickcomm.entrypoints.moving import check_here, check_shape, settle
 from quickcomm.entrypoints.page_administration import page_commands
-from quickcomm.entrypoints.process import Address, Duty, Process, purge_forever
+from quickcomm.entrypoints.parts import backlog, database_part, keys_part, site_part, traces_part
+from quickcomm.entrypoints.prompt_administration import PromptAdministration
 from quickcomm.entrypoints.settings import Settings
+from quickcomm.intelligence.module import Classifier, Intelligence, IntelligenceSettings, LanguageModel, SideSettings
+from quickcomm.kernel.bus import WholeBus
+from quickcomm.kernel.bus.sql import SqlBus
+from quickcomm.kernel.clock import Clock, SystemClock
+from quickcomm.kernel.emergencies import EmergencyRules
+from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.keys import Authenticator, key_store
+from quickcomm.kernel.runtime.data_directory import DataDirectory, recordings_of
+from quickcomm.kernel.runtime.part import Part
+from quickcomm.kernel.runtime.process import Address, Process, stopped_by_signals
+from quickcomm.kernel.runtime.starting import in_daemon, unless_stopped
+from quickcomm.kernel.site_pack import SitePack, load_pack
+from quickcomm.kernel.storage import Database
+from quickcomm.kernel.telemetry.settings import budget_with_model
+from quickcomm.kernel.telemetry.setup import start_tracing
 
 MODULE: Final = "monolith"
+CATCH_UP_S: Final = 3.0
+LOOK_EVERY_S: Final = 0.05
+
+log = structlog.get_logger(__name__)
+
+
+class Engines(msgspec.Struct, frozen=True, kw_only=True):
+    """The site pack, and the models, which take long to load; `model` is None where no language model is set."""
+
+    pack: SitePack
+    speech: SpeechToText
+    classifier: Classifier
+    model: LanguageModel | None = None
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,104 +56,200 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
 
     url: str
     is_first: bool
-    """Nobody can sign in yet but with `admin_key`."""
+    """No key but `admin_key` can sign in yet."""
     admin_key: str | None
     """Made at the first start, where it is shown to a person."""
 
 
 class Monolith:
+    """All modules, what they share, and the process around them."""
+
     def __init__(self, settings: Settings, directory: DataDirectory, engines: Engines, *, shows_key: bool) -> None:
-        """`shows_key`: whoever is told that it is ready is a person, who may see a key."""
+        """`shows_key`: the caller is a person at a terminal, who may see a key."""
         self._settings = settings
         self._shows_key = shows_key
-        self._core = core = Core(settings, directory, engines)
+        clock = SystemClock()
+        self._database = Database(directory.database)
+        self._bus = _bus(settings.redis_url, self._database, clock)
+        self._key_store = key_store(settings.redis_url, self._database, clock)
+        keys = Authenticator(self._key_store, clock, settings.keys)
+        self._budget = budget_with_model(settings.budgets, settings.llm.budget_s if engines.model else 0.0)
+        self._traces = start_tracing(settings.telemetry, clock, lambda: self._budget)
+        side = SideSettings(answers=settings.answers, usage=settings.usage, summaries=settings.summaries)
+        self._intelligence = Intelligence(
+            database=self._database,
+            bus=self._bus,
+            clock=clock,
+            pack=engines.pack,
+            classifier=engines.classifier,
+            model=engines.model,
+            settings=IntelligenceSettings(llm=settings.llm, side=side),
+        )
         self._dashboard = Dashboard(
-            database=core.database,
-            bus=core.bus,
-            clock=core.clock,
-            keys=core.keys,
+            database=self._database,
+            bus=self._bus,
+            clock=clock,
+            keys=keys,
             settings=settings.dashboard,
             health=self._health,
             on_receipt=self._receipt,
             neighbours=Neighbours(
-                prompts=core.intelligence.prompts,
-                usage=core.intelligence.usage,
-                narrator=core.intelligence.narrate,
-                budget=lambda: core.budget,
+                prompts=self._intelligence.prompts,
+                usage=self._intelligence.usage,
+                narrator=self._intelligence.narrate,
+                budget=lambda: self._budget,
             ),
         )
-        core.hear(self._dashboard.captions)
-        address = Address(host=settings.host, port=settings.port, place=settings.instance)
-        self._process = Process(MODULE, address, directory)
+        self._audio = Audio(
+            settings=settings.audio,
+            database=self._database,
+            bus=self._bus,
+            clock=clock,
+            engine=engines.speech,
+            captions=self._dashboard.captions,
+            keys=keys,
+            emergencies=EmergencyRules(engines.pack.emergency),
+            places=Places(
+                recordings=recordings_of(settings.storage, directory),
+                recordings_endpoint=settings.storage.recordings_endpoint,
+                redis_url=settings.redis_url,
+            ),
+        )
+        self._process = Process(
+            MODULE,
+            Address(host=settings.host, port=settings.port, place=settings.instance),
+            directory,
+            [
+                traces_part(self._traces),
+                database_part(self._database),
+                self._bus_part(),
+                keys_part(self._key_store),
+                site_part(directory.path, settings.redis_url, clock),
+                self._audio_part(),
+                self._intelligence_part(),
+                self._dashboard_part(),
+            ],
+            clock,
+            retention_days=settings.storage.retention_days,
+        )
 
     async def run(self, ready: Callable[[Ready], None], stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain. Raises `ConfigurationError` where the port cannot be had."""
-        core = self._core
-        core.open()
-        self._dashboard.migrate()
 
         async def serving() -> None:
             is_first = await self._is_first()
-            key = (await core.key_store.create("admin", "first start")).key if is_first and self._shows_key else None
+            key = (await self._key_store.create("admin", "first start")).key if is_first and self._shows_key else None
             ready(Ready(url=self._process.url, is_first=is_first, admin_key=key))
 
-        duty = Duty(
-            routes=[*core.audio.routes(), *self._dashboard.routes()],
-            administration=Administration(
-                {"status": lambda _: self._status()}, core.commands(), page_commands(self._dashboard)
-            ),
-            work={"dashboard": self._dashboard.run, **core.work(), "purge": self._purge_forever},
-            ready=serving,
-            drain=self._drain,
+        await self._process.run(serving, stop)
+
+    # -- parts ------------------------------------------------------------------------------------------------------
+
+    def _bus_part(self) -> Part:
+        async def status() -> Mapping[str, Any]:
+            return {"bus_backlog": await backlog(self._bus)}
+
+        return Part(
+            name="bus",
+            open=self._bus.migrate,
+            work={"bus": self._bus.maintain},
+            commands=dead_letters(self._bus),
+            alarms=lambda: self._bus.alarms,
+            status=status,
+            close=self._bus.aclose,
         )
-        try:
-            await self._process.run(duty, stop)
-        finally:
-            core.audio.close()
-            await self._dashboard.aclose()
-            await core.aclose()
+
+    def _audio_part(self) -> Part:
+        audio = self._audio
+
+        async def drain() -> None:
+            log.info("server.draining")
+            self._intelligence.drain()
+            await audio.drain()
+
+        async def status() -> Mapping[str, Any]:
+            health = audio.health()
+            return {
+                "sessions": health.sessions,
+                "stt_model": health.stt_model,
+                "stt_backlog_s": health.stt_backlog_s,
+            }
+
+        return Part(
+            name="audio",
+            open=audio.migrate,
+            routes=audio.routes(),
+            work={"audio": audio.run},
+            commands=ledgers_of(audio.ledgers),
+            purge=audio.purge,
+            alarms=lambda: audio.health().alarms,
+            status=status,
+            drain=drain,
+            close=audio.aclose,
+        )
+
+    def _intelligence_part(self) -> Part:
+        intelligence = self._intelligence
+
+        async def caught_up() -> None:
+            """Wait until all that was heard is understood and on the page."""
+            with contextlib.suppress(TimeoutError, QuickCommError):  # a store that is down keeps what waits
+                async with asyncio.timeout(CATCH_UP_S + intelligence.catch_up_s):
+                    while any((await self._bus.backlog()).values()):  # noqa: ASYNC110
+                        await asyncio.sleep(LOOK_EVERY_S)  # only the table knows
+
+        return Part(
+            name="intelligence",
+            open=intelligence.migrate,
+            work={"intelligence": intelligence.run},
+            commands=PromptAdministration(intelligence.prompting).commands(),
+            purge=intelligence.purge,
+            alarms=intelligence.alarms,
+            status=intelligence.status,
+            drain=caught_up,
+            close=intelligence.aclose,
+        )
+
+    def _dashboard_part(self) -> Part:
+        dashboard = self._dashboard
+
+        async def status() -> Mapping[str, Any]:
+            return {"stages": msgspec.to_builtins(dashboard.stages)}
+
+        return Part(
+            name="dashboard",
+            open=dashboard.migrate,
+            routes=dashboard.routes(),
+            work={"dashboard": dashboard.run},
+            commands=page_commands(dashboard),
+            purge=dashboard.purge,
+            status=status,
+            drain=dashboard.drain,
+            close=dashboard.aclose,
+        )
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    async def _drain(self) -> None:
-        await self._core.drain()
-        await self._dashboard.drain()
-
-    async def _purge_forever(self) -> None:
-        async def purge(before_ns: int) -> int:
-            await self._dashboard.purge(before_ns)
-            return await self._core.purge(before_ns)
-
-        await purge_forever(purge, self._settings.storage.retention_days, self._core.clock)
-
     async def _is_first(self) -> bool:
         if self._settings.instance.registry:
-            return False  # behind an edge, who started both looks after that
-        return not any(key.role == "admin" for key in await self._core.key_store.list())
+            return False  # behind an edge, `up` looks after that
+        return not any(key.role == "admin" for key in await self._key_store.list())
 
     def _receipt(self, site: str, conversation_id: str, utterance_id: str, latency: Latency) -> None:
-        self._core.audio.receipt(site, conversation_id, utterance_id, latency)
+        self._audio.receipt(site, conversation_id, utterance_id, latency)
 
     def _health(self) -> Health:
-        core = self._core.health()
+        audio, alarms = self._audio.health(), self._process.alarms()
         return Health(
-            status="degraded" if core.alarms else "ok",
-            sessions=core.sessions,
-            stt_backlog_s=core.stt_backlog_s,
-            alarms=core.alarms,
-            classifier=core.classifier,
-            budget=self._core.budget,
+            status="degraded" if alarms else "ok",
+            sessions=audio.sessions,
+            stt_backlog_s=audio.stt_backlog_s,
+            alarms=tuple(alarms),
+            classifier=self._intelligence.health(),
+            budget=self._budget,
             stages=self._dashboard.stages,
-            trace_url=core.trace_url,
+            trace_url=self._settings.telemetry.trace_url if self._traces else None,
         )
-
-    async def _status(self) -> Answer:
-        core = self._core.health()
-        return [
-            self._process.row(healthy=not core.alarms)
-            | await self._core.status(core)
-            | {"stages": msgspec.to_builtins(self._dashboard.stages), "alarms": msgspec.to_builtins(core.alarms)}
-        ]
 
 
 async def serve(
@@ -132,9 +259,36 @@ async def serve(
 
     Return False if that came before it had begun.
     """
-
-    async def run(settings: Settings, directory: DataDirectory, engines: Engines, stop: asyncio.Event) -> None:
+    stop = stopped_by_signals()
+    pack = load_pack(settings.pack)
+    loading = asyncio.gather(
+        in_daemon(partial(load_engine, settings, pack), "load_engine"),
+        in_daemon(partial(load_classifier, settings, pack), "load_classifier"),
+        in_daemon(partial(load_model, settings, pack), "load_model"),
+        _settle(directory, settings.redis_url),
+    )
+    loaded = await unless_stopped(stop, loading)
+    if loaded is None:
+        return False
+    speech, classifier, model, _ = loaded
+    if not stop.is_set():
         check_shape(directory, MODULE)
+        engines = Engines(pack=pack, speech=speech, classifier=classifier, model=model)
         await Monolith(settings, directory, engines, shows_key=shows_key).run(ready, stop)
+    return True
 
-    return await run_on(settings, directory, run)
+
+async def _settle(directory: DataDirectory, redis_url: str | None) -> None:
+    """Have conversations and messages where they are to be. Raises `ElsewhereError`."""
+    if redis_url is None:
+        check_here(directory)
+    else:
+        await settle(directory, redis_url)
+
+
+def _bus(redis_url: str | None, database: Database, clock: Clock) -> WholeBus:
+    if redis_url is None:
+        return SqlBus(database, clock)
+    from quickcomm.kernel.bus.outbox import OutboxBus  # noqa: PLC0415 - where there is no Valkey
+
+    return OutboxBus(redis_url, database, clock)

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from quickcomm.entrypoints.data_directory import DataDirectory, data_dir_flag
 from quickcomm.kernel.bus.home import Home, HomeInStore, home_in
 from quickcomm.kernel.bus.port import BusUnavailableError
 from quickcomm.kernel.bus.redis_link import BusRefusedError, Link
 from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.keys.leftover import keys_in
+from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

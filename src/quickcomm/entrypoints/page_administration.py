@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import msgspec
 
 from quickcomm.dashboard.module import Dashboard
-from quickcomm.entrypoints.administration import Answer, Arguments, Command
 from quickcomm.entrypoints.trace_administration import trace_command
+from quickcomm.kernel.runtime.admin_socket import Answer, Arguments, Command
 
 
 def page_commands(dashboard: Dashboard) -> Mapping[str, Command]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import msgspec
 
-from quickcomm.entrypoints.administration import Answer, Arguments, Command
 from quickcomm.entrypoints.intelligence_settings import load_intelligence_settings
 from quickcomm.intelligence.module import Intelligence, Prompting, StoredPrompt, labelled_set
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.runtime.admin_socket import Answer, Arguments, Command
 from quickcomm.kernel.site_pack import load_pack
 from quickcomm.kernel.storage import Database
 

@@ -16,16 +16,16 @@ from typing import Final
 import msgspec
 
 from quickcomm.entrypoints.backup_file import Manifest, Tell, check, copy_database, sync, unseal
-from quickcomm.entrypoints.data_directory import (
+from quickcomm.entrypoints.moving import replace_state, state_in_store
+from quickcomm.entrypoints.up.layout import Layout
+from quickcomm.kernel.errors import MALFORMED, InvalidInputError, QuickCommError
+from quickcomm.kernel.runtime.data_directory import (
     PROBED_WITHIN_S,
     RESTORING,
     DataDirectory,
     DataDirectoryBusyError,
     data_dir_flag,
 )
-from quickcomm.entrypoints.moving import replace_state, state_in_store
-from quickcomm.entrypoints.up.layout import Layout
-from quickcomm.kernel.errors import MALFORMED, InvalidInputError, QuickCommError
 
 KEPT: Final = "before-restore"
 KEYS_COPY: Final = "keys.json"

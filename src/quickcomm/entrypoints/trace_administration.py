@@ -8,7 +8,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from quickcomm.dashboard.module import WaterfallView
-    from quickcomm.entrypoints.administration import Answer, Arguments, Command
+    from quickcomm.kernel.runtime.admin_socket import Answer, Arguments, Command
     from quickcomm.kernel.storage import Database
 
 TRACE: Final = "trace"

@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
+from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.prompts import PromptsView
 from quickcomm.contracts.transcripts import TRANSCRIPTS
-from quickcomm.contracts.usage import DayUsage, UsageReport
+from quickcomm.contracts.usage import UsageReport
 from quickcomm.intelligence.adapters.breaker import CircuitBreaker
 from quickcomm.intelligence.adapters.embedding import MINILM
 from quickcomm.intelligence.adapters.inheriting import inherit
@@ -47,6 +49,7 @@ from quickcomm.intelligence.service.understanding import Understanding
 from quickcomm.kernel.bus import Bus
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.model_files import ModelReport, ModelStore
+from quickcomm.kernel.runtime.alarms import rfc3339
 from quickcomm.kernel.site_pack import SitePack
 from quickcomm.kernel.storage import Database, migrate
 
@@ -55,6 +58,7 @@ OVERLAP: Final = 64
 """Batches of a partition in hand at once, where a model is asked."""
 INITIAL_CONCURRENCY: Final = 16
 EVALUATION_SITE: Final = "main"
+MODEL_ALARM: Final = "language_model"
 OFF: Final = "No language model is connected; the local classifier answers."
 
 
@@ -142,15 +146,32 @@ class Intelligence:
         """Why nothing can be published now: what the database says."""
         return self._understanding.trouble
 
-    def status(self) -> dict[str, Any]:
-        """For `quickcomm status --json`."""
+    async def status(self) -> dict[str, Any]:
+        """Return the fields of `quickcomm status --json`."""
         state = self.state
-        told: dict[str, Any] = {"state": state.state, "why": state.why}
-        return told if self._model is None else told | self._model.status()
+        model = {} if self._model is None else self._model.status()
+        return {
+            "classifier": self.classifier,
+            "llm": {"state": state.state, "why": state.why, **model, "since": self.health().since},
+            "usage_today": msgspec.to_builtins(self._side.used_today()),
+        }
 
-    def used_today(self) -> DayUsage:
-        """What the language model has cost since midnight."""
-        return self._side.used_today()
+    def health(self) -> ClassifierHealth:
+        """Return how utterances are classified now, for the page."""
+        state = self.state
+        return ClassifierHealth(
+            model=self.classifier,
+            source="llm" if state.state == "up" else "local",
+            degraded=state.state == "degraded",
+            state=state.state,
+            message=state.why,
+            since=rfc3339(datetime.fromtimestamp(state.since_ns / 1e9, UTC)),
+        )
+
+    def alarms(self) -> list[Alarm]:
+        """Return an alarm while there is a language model that does not answer."""
+        health = self.health()
+        return [Alarm(code=MODEL_ALARM, message=health.message, since=health.since or "")] if health.degraded else []
 
     async def prompts(self) -> PromptsView:
         """Which prompt versions are in force, and how they came to be."""

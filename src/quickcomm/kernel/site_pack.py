@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -20,6 +20,8 @@ PACK_FILE = "pack.toml"
 PHRASES_FILE = "phrases.jsonl"
 FORMAT = 1
 PLACES_PATTERN = "places.pattern"
+MOST_SPOKEN_BEFORE: Final = 120
+"""Characters of `vocabulary.spoken_before`: each costs time in every utterance."""
 SUMMARY_FIELDS = {"items", "place", "to_place", "at_place", "words"}
 
 BUILT_IN = Path(__file__).resolve().parent.parent / "packs"
@@ -131,9 +133,12 @@ class Items(_Part, frozen=True, kw_only=True):
 
 
 class Vocabulary(_Part, frozen=True, kw_only=True):
-    """Words that speech-to-text should expect."""
+    """What speech-to-text should expect."""
 
+    spoken_before: Annotated[str, msgspec.Meta(max_length=MOST_SPOKEN_BEFORE)] = ""
+    """One or two finished sentences of the site's talk, taken for what was said before each utterance."""
     hotwords: tuple[str, ...] = ()
+    """Names that are said often: they decide between two readings of a doubtful utterance."""
 
 
 class SitePack(_Part, frozen=True, kw_only=True):
@@ -247,6 +252,7 @@ def compile_patterns(patterns: Patterns) -> re.Pattern[str] | None:
 
 def _problems(pack: SitePack) -> Iterator[str]:
     yield from _dangling(pack)
+    yield from _misleading(pack)
     for key, intent in pack.intents.items():
         plain = re.sub(r"\{(\w*)\}", "", intent.summary)
         if unknown := set(re.findall(r"\{(\w*)\}", intent.summary)) - SUMMARY_FIELDS:
@@ -285,6 +291,16 @@ def _dangling(pack: SitePack) -> Iterator[str]:
     intents = [("unclear", pack.unclear), ("emergency.intent", pack.emergency.intent)]
     intents += [("items.intents", name) for name in pack.items.intents]
     yield from (f"{key}: no intent {name!r}." for key, name in intents if name not in pack.intents)
+
+
+def _misleading(pack: SitePack) -> Iterator[str]:
+    """What is wrong with the sentence that goes before each utterance."""
+    sentence = pack.vocabulary.spoken_before
+    if sentence and not (sentence == sentence.strip() and sentence.endswith((".", "!", "?"))):
+        yield "vocabulary.spoken_before: write whole sentences that end in a full stop, without blanks around them."
+    known = {place.lower() for place in pack.places.registry}
+    if rooms := [word for word in re.findall(r"[\w-]+", sentence) if word.lower() in known]:
+        yield f"vocabulary.spoken_before: {rooms[0]} is in places.registry; name a place that does not exist."
 
 
 def _all_patterns(pack: SitePack) -> Iterator[tuple[str, Patterns]]:

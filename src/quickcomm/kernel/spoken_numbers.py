@@ -12,6 +12,19 @@ from functools import lru_cache
 from itertools import pairwise
 
 from quickcomm.kernel import number_words as words
+from quickcomm.kernel.number_tokens import (
+    CLOCK,
+    COMMA,
+    DOTTED,
+    JOIN,
+    Token,
+    joined_by_comma,
+    says_danger,
+    says_time,
+    spelled_end,
+    tokens_of,
+    word_at,
+)
 from quickcomm.kernel.spoken_quantities import Quantity, parse_quantity, quantities_outside
 
 __all__ = ["Quantity", "SpokenNumber", "find_numbers", "find_quantities", "parse_quantity", "write_numbers"]
@@ -32,21 +45,6 @@ class SpokenNumber:
 
 
 @dataclass(frozen=True, slots=True)
-class _Token:
-    text: str
-    start: int
-    end: int
-    before: str
-    """What stands between this token and the one before it."""
-
-    @property
-    def digits(self) -> str | None:
-        """Plain digits of a numeral ("412", "1,420")."""
-        plain = self.text.replace(",", "")
-        return plain if plain.isdigit() else None
-
-
-@dataclass(frozen=True, slots=True)
 class _Piece:
     """Part of a number: tokens [first, last) that say one or two digits, or a whole number."""
 
@@ -56,15 +54,6 @@ class _Piece:
     whole: bool = False
     """It is complete, and joins with nothing beside it: "412", "three hundred and six"."""
 
-
-_TOKEN = re.compile(
-    r"\d,\d{3}(?!\d|,\d)|\d+[.:]\d+(?:[.:]\d+)*|\d+[A-Za-z]\w*|\d+|[A-Za-z](?:\.[A-Za-z])+\.?|[A-Za-z]+(?:['\u2019](?!s\b)[A-Za-z]+)*"
-)
-_JOIN = re.compile(r"[ \t\n]+|[-\u2010-\u2013]")
-_COMMA = re.compile(r",\s?|\. ")
-_CLOCK = re.compile(r"\d{1,2}[.:]\d{2}")
-_DOTTED = re.compile(r"\d{1,2}\.\d{2}|\d(?:\.\d){2,3}")
-"""How speech-to-text puts down "four twelve" and "three oh six": "4.12", "3.0.6"."""
 
 _ROOM = (3, 4)
 # Sizes of the parts in which people say three to five digits; "four twelve" is (1, 2).
@@ -97,7 +86,7 @@ def _write_once(text: str) -> str:
 
 @lru_cache(maxsize=512)
 def _found(text: str) -> tuple[SpokenNumber, ...]:
-    tokens = _tokens(text)
+    tokens = tokens_of(text)
     found: list[SpokenNumber] = []
     at = 0
     while at < len(tokens):
@@ -116,86 +105,75 @@ def find_numbers(text: str) -> list[SpokenNumber]:
     return list(_found(text))
 
 
-def _spoken(text: str, tokens: Sequence[_Token], piece: _Piece, run: int) -> SpokenNumber:
+def _spoken(text: str, tokens: Sequence[Token], piece: _Piece, run: int) -> SpokenNumber:
     start, end = tokens[piece.first].start, tokens[piece.last - 1].end
     return SpokenNumber(
         words=text[start:end],
         start=start,
         end=end,
         digits=piece.digits,
-        named=_word(tokens, run - 1) in words.DOORS | words.DOORS_PLURAL and (piece.first == run),
+        named=word_at(tokens, run - 1) in words.DOORS | words.DOORS_PLURAL and (piece.first == run),
     )
 
 
-def _tokens(text: str) -> list[_Token]:
-    tokens: list[_Token] = []
-    at = 0
-    for match in _TOKEN.finditer(text):
-        tokens.append(_Token(match.group(), match.start(), match.end(), text[at : match.start()]))
-        at = match.end()
-    return tokens
-
-
-def _word(tokens: Sequence[_Token], at: int) -> str:
-    return tokens[at].text.lower().replace("\u2019", "'") if 0 <= at < len(tokens) else ""
-
-
-def _says_number(tokens: Sequence[_Token], at: int) -> bool:
-    word = _word(tokens, at)
+def _says_number(tokens: Sequence[Token], at: int) -> bool:
+    word = word_at(tokens, at)
     if word in words.MULTIPLES:
         return _unit_after(tokens, at) is not None
     return word in words.SMALL or tokens[at].digits is not None
 
 
-def _unit_after(tokens: Sequence[_Token], at: int) -> int | None:
+def _unit_after(tokens: Sequence[Token], at: int) -> int | None:
     """Read the single digit that follows, as in "double two"."""
-    if at + 1 >= len(tokens) or not _JOIN.fullmatch(tokens[at + 1].before):
+    if at + 1 >= len(tokens) or not JOIN.fullmatch(tokens[at + 1].before):
         return None
-    value = words.SMALL.get(_word(tokens, at + 1))
+    value = words.SMALL.get(word_at(tokens, at + 1))
     if value is None and (digits := tokens[at + 1].digits) and len(digits) == 1:
         value = int(digits)
     return value if value is not None and value < words.TEN else None
 
 
-def _run_end(text: str, tokens: Sequence[_Token], at: int) -> int:
+def _run_end(text: str, tokens: Sequence[Token], at: int) -> int:
     """Find the end of the run of number words that starts at `at`; `at` where none does."""
-    named = _word(tokens, at - 1) in words.DOORS
-    if _DOTTED.fullmatch(tokens[at].text) or (named and _CLOCK.fullmatch(tokens[at].text)):
+    lead = word_at(tokens, at - 1)
+    named = lead in words.DOORS
+    if DOTTED.fullmatch(tokens[at].text) or (named and CLOCK.fullmatch(tokens[at].text)):
         return at if _is_price(text, tokens[at]) else at + 1
-    if not _says_number(tokens, at) or (_word(tokens, at) in words.ZEROES and not named):
+    if not _says_number(tokens, at) or (word_at(tokens, at) in words.ZEROES and not named):
         return at
-    if _word(tokens, at) == "one" and _word(tokens, at - 1) in words.POINTERS:
+    if word_at(tokens, at) == "one" and word_at(tokens, at - 1) in words.POINTERS:
         return at
-    end = at + 1
+    spelled = at if words.is_plural(lead) and lead not in words.DOORS_PLURAL else spelled_end(tokens, at)
+    end = max(spelled, at + 1)
     while end < len(tokens) and _continues(tokens, end, named=named):
         end += 1
-    while end > at + 1 and _word(tokens, end - 1) in words.DANGLING:
+    while end > at + 1 and word_at(tokens, end - 1) in words.DANGLING:
         end -= 1
     # "twenty first": the tens belong to the ordinal.
-    if _word(tokens, end) in words.ORDINALS and words.SMALL.get(_word(tokens, end - 1), 0) >= words.TWENTY:
+    if word_at(tokens, end) in words.ORDINALS and words.SMALL.get(word_at(tokens, end - 1), 0) >= words.TWENTY:
         end -= 1
     return at if end < at + 1 or _is_price(text, tokens[at]) else end
 
 
-def _is_price(text: str, token: _Token) -> bool:
+def _is_price(text: str, token: Token) -> bool:
     return text[max(0, token.start - 1) : token.start] in words.CURRENCY
 
 
-def _homophone(tokens: Sequence[_Token], at: int) -> _Piece | None:
+def _homophone(tokens: Sequence[Token], at: int) -> _Piece | None:
     """Read "For 12 needs towels" as 412: at the start of a sentence and before a verb, "for" is a digit."""
-    digit = words.HOMOPHONES.get(_word(tokens, at))
+    digit = words.HOMOPHONES.get(word_at(tokens, at))
     if digit is None or at + 2 >= len(tokens) or (at and tokens[at].before.isspace()):
         return None
     digits = tokens[at + 1].digits
     fits = digits and len(digits) == len("12") and tokens[at + 1].before == " " and tokens[at + 2].before == " "
-    return _Piece(digit + (digits or ""), at, at + 2) if fits and _word(tokens, at + 2) in words.VERBS else None
+    return _Piece(digit + (digits or ""), at, at + 2) if fits and word_at(tokens, at + 2) in words.VERBS else None
 
 
-def _continues(tokens: Sequence[_Token], at: int, *, named: bool) -> bool:
-    token, before = tokens[at], _word(tokens, at - 1)
-    if not _JOIN.fullmatch(token.before):
+def _continues(tokens: Sequence[Token], at: int, *, named: bool) -> bool:
+    token, before = tokens[at], word_at(tokens, at - 1)
+    if not JOIN.fullmatch(token.before):
         return _comma_joins(tokens, at, named=named)
-    word = _word(tokens, at)
+    word = word_at(tokens, at)
     if word == "and":
         return before in words.SCALES and at + 1 < len(tokens) and _says_number(tokens, at + 1)
     if word in words.SCALES:
@@ -203,10 +181,10 @@ def _continues(tokens: Sequence[_Token], at: int, *, named: bool) -> bool:
     return _says_number(tokens, at)
 
 
-def _comma_joins(tokens: Sequence[_Token], at: int, *, named: bool) -> bool:
+def _comma_joins(tokens: Sequence[Token], at: int, *, named: bool) -> bool:
     """Say whether the comma is inside a number: "room 4, 1, 2", "4,12", "4. 12"; not "412, 414" or "rooms 4, 5"."""
     here, before = tokens[at], tokens[at - 1]
-    if not _COMMA.fullmatch(here.before) or here.digits is None or before.digits is None:
+    if not COMMA.fullmatch(here.before) or here.digits is None or before.digits is None:
         return False
     sizes = (len(before.digits), len(here.digits))
     if named:
@@ -217,11 +195,11 @@ def _comma_joins(tokens: Sequence[_Token], at: int, *, named: bool) -> bool:
 class _Run:
     """A run of number words with what stands around it."""
 
-    def __init__(self, text: str, tokens: Sequence[_Token], first: int, last: int) -> None:
-        self._tokens, self._first, self._last = tokens, first, last
-        self._lead = _word(tokens, first - 1)
+    def __init__(self, text: str, tokens: Sequence[Token], first: int, last: int) -> None:
+        self._text, self._tokens, self._first, self._last = text, tokens, first, last
+        self._lead = word_at(tokens, first - 1)
         self._named = self._lead in words.DOORS
-        self._next = _word(tokens, last)
+        self._next = word_at(tokens, last)
         gap = tokens[last].before if last < len(tokens) else text[tokens[-1].end :]
         # A word that is not joined by a space belongs to the next phrase, and says nothing about the number.
         self._unit = gap.startswith("%") or (gap.isspace() and self._next in words.UNITS)
@@ -238,6 +216,8 @@ class _Run:
         if (self._unit or self._noun) and (counted := self._before_quantity(pieces)) is not None:
             return counted
         rooms, _ = self._partition(pieces)
+        if joined_by_comma(self._tokens, self._first, self._last) and not self._named:
+            rooms = [room for room in rooms if self._is_spelled(room)]
         if self._unit or self._clock:
             # The unit takes the last number with it: "in 412 ten minutes".
             rooms = [room for room in rooms if room.last < self._last]
@@ -251,7 +231,7 @@ class _Run:
         """Take the last words as a quantity of what follows: "four twelve two towels" is 412 and two."""
         for count in (1, 2):
             last = self._last - count
-            if last <= self._first or _word(self._tokens, last - 1) in {*words.DANGLING, *words.SCALES}:
+            if last <= self._first or word_at(self._tokens, last - 1) in {*words.DANGLING, *words.SCALES}:
                 continue
             if pieces[-1].whole and pieces[-1].first < last:
                 continue
@@ -262,23 +242,29 @@ class _Run:
 
     def _counts(self, room: _Piece) -> bool:
         """Say whether it is said as a quantity and not as a door: "three hundred chairs", "10-15 guests"."""
-        said = [_word(self._tokens, at) for at in range(room.first, room.last)]
+        said = [word_at(self._tokens, at) for at in range(room.first, room.last)]
         hyphens = any(
             self._tokens[at].before == "-" and said[at - room.first].isdigit()
             for at in range(room.first + 1, room.last)
         )
         return hyphens or any(word in words.SCALES for word in said)
 
+    def _is_spelled(self, room: _Piece) -> bool:
+        """Say whether a number in a list is a door: "4,12" as speech-to-text puts it down, "5, 0, 7" with its zero."""
+        short = room.last - room.first == len("12") and room.digits.isdigit()
+        return "0" in room.digits[1:] or (short and self._tokens[room.first + 1].before in {",", ". "})
+
     def _is_time(self, room: _Piece) -> bool:
         """Tell "at ten thirty" from "leak in ten thirty"."""
-        if _CLOCK.fullmatch(self._tokens[room.first].text):
-            return self._lead in words.TIME_LEADS
+        if CLOCK.fullmatch(self._tokens[room.first].text):
+            return self._lead in words.TIME_LEADS or says_time(self._tokens, room.first)
         parts = list(self._pieces(room.first, room.last))
         if self._lead not in words.TIME_LEADS or self._named or len(parts) == 1 or int(parts[0].digits) not in _HOURS:
             return False
         minutes = int(room.digits[len(parts[0].digits) :])
         if self._lead == "at":
-            place = _word(self._tokens, self._first - 2) in words.PLACES
+            before = self._text[: self._tokens[self._first].start]
+            place = word_at(self._tokens, self._first - 2) in words.PLACES or says_danger(before)
             return minutes in words.QUARTERS and not place
         return minutes < words.SIXTY and minutes % 5 == 0
 
@@ -293,18 +279,18 @@ class _Run:
 
     def _small(self, at: int, last: int) -> _Piece | None:
         """Read one digit, two digits, "double two", or a numeral as it stands."""
-        token, word = self._tokens[at], _word(self._tokens, at)
+        token, word = self._tokens[at], word_at(self._tokens, at)
         if word in words.MULTIPLES and at + 1 < last:
             return _Piece(str(_unit_after(self._tokens, at)) * words.MULTIPLES[word], at, at + 2)
         if (digits := token.digits) is not None:
             return self._numeral(digits, at, last)
-        if _CLOCK.fullmatch(token.text) or _DOTTED.fullmatch(token.text):
+        if CLOCK.fullmatch(token.text) or DOTTED.fullmatch(token.text):
             return _Piece(re.sub(r"\D", "", token.text), at, at + 1, whole=True)
         if (value := words.SMALL.get(word)) is None:
             return None
         if value >= words.TWENTY and at + 1 < last:
             unit = _unit_after(self._tokens, at)
-            if unit and _word(self._tokens, at + 1) in words.SMALL:
+            if unit and word_at(self._tokens, at + 1) in words.SMALL:
                 return _Piece(str(value + unit), at, at + 2)
         return _Piece(str(value), at, at + 1)
 
@@ -333,17 +319,17 @@ class _Run:
         base = self._small(at, last)
         if base is None or base.whole or base.last >= last:
             return None
-        scale = _word(self._tokens, base.last)
+        scale = word_at(self._tokens, base.last)
         if scale not in words.SCALES:
             return None
         value, end = int(base.digits) * words.SCALES[scale], base.last + 1
         hundreds = self._small(end, last) if scale == "thousand" and end < last else None
-        if hundreds and hundreds.last < last and _word(self._tokens, hundreds.last) == "hundred":
+        if hundreds and hundreds.last < last and word_at(self._tokens, hundreds.last) == "hundred":
             value, end = value + int(hundreds.digits) * _HUNDRED, hundreds.last + 1
         return self._with_rest(value, at, end, last)
 
     def _with_rest(self, value: int, first: int, end: int, last: int) -> _Piece:
-        joined = end < last and _word(self._tokens, end) == "and"
+        joined = end < last and word_at(self._tokens, end) == "and"
         rest = self._small(end + joined, last) if end + joined < last else None
         if rest is None or rest.whole or int(rest.digits) == 0 or len(rest.digits) > len("12"):
             return _Piece(str(value), first, end, whole=True)
@@ -360,12 +346,12 @@ class _Run:
             options = [(best[end - 1][0] + 1, best[end - 1][1])]
             for size in range(1, min(end, 5) + 1):
                 left, rooms = best[end - size]
-                if room := self._room(pieces[end - size : end]):
+                if room := self._room(pieces[end - size : end], alone=len(pieces) == 1):
                     options.append((left, [*rooms, room]))
             best.append(min(options, key=lambda option: (option[0], len(option[1]))))
         return best[-1][1], best[-1][0]
 
-    def _room(self, parts: Sequence[_Piece]) -> _Piece | None:
+    def _room(self, parts: Sequence[_Piece], *, alone: bool) -> _Piece | None:
         digits = "".join(part.digits for part in parts)
         first = parts[0].first == self._first
         if digits.startswith("0") and not (self._named and first and len(digits) >= _ROOM[0]):
@@ -373,17 +359,18 @@ class _Run:
         if len(parts) == 1:
             long = parts[0].whole and len(digits) in range(_ROOM[0], _ROOM[1] + 2)
             named = self._lead in words.DOORS | words.DOORS_PLURAL and first
-            fits = long or (named and len(digits) <= _ROOM[1])
+            short = alone or self._named or len(digits) >= _ROOM[0]  # in "rooms four twelve fourteen" it goes on
+            fits = long or (named and short and len(digits) <= _ROOM[1])
         else:
             # "Double two" says two single digits; "oh" never stands last alone but in "one oh oh".
             sizes = tuple(len(part.digits) for part in parts)
-            multiples = any(_word(self._tokens, part.first) in words.MULTIPLES for part in parts)
+            multiples = any(word_at(self._tokens, part.first) in words.MULTIPLES for part in parts)
             fits = not any(part.whole for part in parts) and (sizes in _SHAPES or (multiples and len(digits) in _ROOM))
             fits = fits and not any(part.digits == "0" and len(parts) == len("12") for part in parts)
         return _Piece(digits, parts[0].first, parts[-1].last, whole=True) if fits else None
 
 
-def _is_phone(pieces: Sequence[_Piece], tokens: Sequence[_Token]) -> bool:
+def _is_phone(pieces: Sequence[_Piece], tokens: Sequence[Token]) -> bool:
     sizes = tuple(len(piece.digits) for piece in pieces)
     if sum(sizes) >= _PHONE_DIGITS and set(sizes) == {1}:
         return True

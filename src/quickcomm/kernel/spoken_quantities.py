@@ -17,8 +17,19 @@ class Quantity:
     value: int
 
 
-_NUMBER_WORD = "|".join(sorted((*words.SMALL.keys() - words.ZEROES, *words.SCALES), key=len, reverse=True))
-_COUNT = rf"(?:{_NUMBER_WORD})(?:[\s-]+(?:and\s+)?(?:{_NUMBER_WORD}))*|\d{{1,2}},\d{{3}}|\d+"
+_SPOKEN = {word: value for word, value in words.SMALL.items() if word not in words.ZEROES}
+_ONES, _TEENS, _TENS = (
+    "|".join(sorted((word for word, value in _SPOKEN.items() if value in values), key=len, reverse=True))
+    for values in (range(words.TEN), range(words.TEN, words.TWENTY), range(words.TWENTY, 100))
+)
+_SMALL = rf"(?:(?:{_TENS})(?:[\s-]+(?:{_ONES})\b)?|{_TEENS}|{_ONES})\b"
+_SCALE = rf"(?:{'|'.join(words.SCALES)})\b"
+_SPACE = r"[\s-]+"
+_COUNT = (
+    rf"{_SMALL}(?:{_SPACE}{_SCALE}(?:{_SPACE}(?:and\s+)?{_SMALL})?)*|{_SCALE}(?:{_SPACE}(?:and\s+)?{_SMALL})?"
+    r"|\d{1,2},\d{3}|\d+"
+)
+"""One number and not two side by side: of "two twelve ounce steaks" it is "two"."""
 _HALF = r"half[\s-]+(?:a\s+)?dozen"
 _FIXED = {"couple": 2, "pair": 2, "few": 3, "several": 3, "dozen": 12, "hundred": 100, "thousand": 1000}
 

@@ -71,6 +71,8 @@ export interface Card {
   tasks: Task[];
   latency_ms: Latency;
   trace_id?: string | null;
+  relates_to?: Relation | null;
+  copies?: Copy[];
   change: number;
 }
 
@@ -145,6 +147,14 @@ export interface ConversationUsage {
   completion_tokens?: number;
   cost?: number;
   last_call_at: string;
+}
+
+export interface Copy {
+  utterance_id: string;
+  conversation_id: string;
+  channel: string;
+  speaker: number;
+  spoken_at: string;
 }
 
 export interface Counted {
@@ -347,6 +357,11 @@ export interface PromptsView {
   canary?: PromptInForce | null;
   versions?: PromptInfo[];
   events?: PromptEvent[];
+}
+
+export interface Relation {
+  kind?: "copy";
+  utterance_id: string;
 }
 
 export interface ReplayedEvent {

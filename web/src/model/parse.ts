@@ -15,12 +15,14 @@ import {
   type Classifier,
   type Conversation,
   type ConversationState,
+  type Copy,
   type Health,
   type Insight,
   type Ledger,
   type LeftOut,
   type LiveMessage,
   type Page,
+  type Relation,
   type Role,
   type Session,
   type Source,
@@ -156,7 +158,29 @@ export function parseCard(raw: unknown): Card | null {
     tasks: list(f["tasks"], parseTask),
     latency_ms: numbers(f["latency_ms"], TIMED),
     trace_id: textOrNull(f["trace_id"]),
+    relates_to: parseRelation(f["relates_to"]),
+    copies: list(f["copies"], parseCopy),
     change: count(f["change"]),
+  };
+}
+
+/** Null also for a kind that this page does not know. */
+function parseRelation(raw: unknown): Relation | null {
+  const f = fields<api.Relation>(raw);
+  const utterance = textOrNull(f["utterance_id"]);
+  return f["kind"] === "copy" && utterance !== null ? { kind: "copy", utterance_id: utterance } : null;
+}
+
+function parseCopy(raw: unknown): Copy | null {
+  const f = fields<api.Copy>(raw);
+  const id = textOrNull(f["utterance_id"]);
+  if (id === null) return null;
+  return {
+    utterance_id: id,
+    conversation_id: text(f["conversation_id"]),
+    channel: text(f["channel"]),
+    speaker: count(f["speaker"]),
+    spoken_at: text(f["spoken_at"]),
   };
 }
 

@@ -30,6 +30,10 @@ export type Word = Parsed<api.Word>;
 export type Evidence = Parsed<api.Evidence>;
 export type Insight = Parsed<api.Insight>;
 export type Task = Without<api.Task, "channel" | "intent">;
+/** Of which utterance it is a copy. */
+export type Relation = Parsed<api.Relation>;
+/** The same transmission through another receiver or track. */
+export type Copy = Parsed<api.Copy>;
 export type Card = Without<api.Card, "tasks" | "latency_ms"> & { tasks: Task[]; latency_ms: Latency };
 export type Ledger = Parsed<api.Ledger>;
 /** What a conversation was about so far, and who wrote it. */

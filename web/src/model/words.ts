@@ -1,5 +1,5 @@
 /** Words an operator understands, for the names that the protocol uses. A site pack may bring others. */
-import type { Insight, TaskStatus, Urgency } from "./protocol";
+import type { Card, Copy, Insight, TaskStatus, Urgency } from "./protocol";
 
 const DEPARTMENTS: Record<string, string> = {
   food_beverage: "Food & beverage",
@@ -62,3 +62,16 @@ export function sourceWords(insight: Insight): string | null {
 /** Who wrote a summary or a report. */
 export const writtenBy = (source: "llm" | "local"): string =>
   source === "llm" ? "by the language model" : "from the cards, without a language model";
+
+function receiverWords(card: Card, copy: Copy): string {
+  if (copy.conversation_id === card.conversation_id) return `by speaker ${copy.speaker + 1}`;
+  return copy.channel === card.channel ? "by another receiver" : `on ${humanise(copy.channel) || "another channel"}`;
+}
+
+/** "Also heard on Security and by another receiver", or null. */
+export function copiesWords(card: Card): string | null {
+  const receivers = [...new Set(card.copies.map((copy) => receiverWords(card, copy)))];
+  const last = receivers.pop();
+  if (last === undefined) return null;
+  return `Also heard ${receivers.length > 0 ? `${receivers.join(", ")} and ` : ""}${last}`;
+}

@@ -65,6 +65,11 @@ const WORDS: Record<string, Words> = {
     text: "Cards wait to be handed on: listen to the radio for what is urgent until this line goes. Nothing is lost.",
   },
   "audio.no_text": { weight: 80, short: "A channel without text", advice: "Listen to that channel yourself." },
+  "audio.same_tracks": {
+    weight: 15,
+    short: "Two tracks, one sound",
+    advice: "Cards are right. Tell whoever runs QuickComm to send one track, or to connect the second speaker.",
+  },
   "intelligence.away": NOT_SORTED,
   "intelligence.store": NOT_SORTED,
   "bus.memory": {

@@ -107,3 +107,17 @@ describe("store", () => {
     expect(shown()).toEqual(["b", "a"]);
   });
 });
+
+describe("copies", () => {
+  it("stay off the board, unless a person has touched its work", () => {
+    const relates_to = { kind: "copy", utterance_id: "a" };
+    putCard(card("a", 1, { ...heard, copies: [{ utterance_id: "b", channel: "two" }] }), true);
+    putCard(card("b", 2, { ...heard, relates_to }), true);
+    expect(shown()).toEqual(["a"]);
+    expect(someHidden.value).toBe(false);
+    putCard(card("b", 3, { ...heard, relates_to, tasks: [task({ utterance_id: "b", status: "acknowledged" })] }), true);
+    expect(shown()).toEqual(["b", "a"]);
+    putCard(card("b", 4, heard), true);
+    expect(shown()).toEqual(["b", "a"]);
+  });
+});

@@ -111,6 +111,9 @@ export const truthOf = (task: Task): Task | undefined =>
 const needed = (card: Card): boolean =>
   card.tasks.length > 0 ? card.tasks.some((task) => task.status !== "done") : card.insights.length === 0 && !card.unintelligible;
 
+/** The same transmission through another receiver: its first card tells of it. Work that a person has touched stays. */
+const isCopy = (card: Card): boolean => card.relates_to !== null && card.tasks.length === 0;
+
 const doneAt = (card: Card): string[] => card.tasks.flatMap((task) => (task.status === "done" ? (task.completed_at ?? "") : []));
 
 /**
@@ -130,7 +133,9 @@ export function boardEntries(): Entry[] {
   // Times of one form and zone: their order is that of their letters.
   const finished = known.flatMap((entry) => doneAt(entry.truth)).sort((a, b) => (a < b ? 1 : -1));
   const doneSince = finished[done - 1] ?? "";
-  return known.filter(({ spoken, truth }) => spoken >= since || needed(truth) || doneAt(truth).some((at) => at >= doneSince));
+  return known.filter(
+    ({ spoken, truth }) => !isCopy(truth) && (spoken >= since || needed(truth) || doneAt(truth).some((at) => at >= doneSince)),
+  );
 }
 
 /** The same, worked out once a change for all views. */
@@ -138,7 +143,7 @@ export const listed = computed(boardEntries);
 /** Cards that the page has, but the board does not show any more. */
 export const someHidden = computed(() => {
   let shown = listed.value.length;
-  for (const entry of entries.values()) shown -= Number(entry.listed);
+  for (const entry of entries.values()) shown -= Number(entry.listed && !isCopy(entry.truth));
   return shown < 0;
 });
 

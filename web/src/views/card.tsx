@@ -5,7 +5,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { age, clockTime, percent } from "../model/format";
 import { pieces } from "../model/evidence";
 import type { Card, Insight, Task } from "../model/protocol";
-import { confidenceWords, departmentWords, humanise, intentWords, sourceWords, URGENCY_WORDS } from "../model/words";
+import { confidenceWords, copiesWords, departmentWords, humanise, intentWords, sourceWords, URGENCY_WORDS } from "../model/words";
 import { cardMounted } from "../live/painted";
 import * as app from "../state/app";
 import { conversationLink, utteranceLink } from "../state/route";
@@ -165,6 +165,25 @@ function Meta({ entry, card }: { entry: Entry; card: Card }) {
   );
 }
 
+/** One transmission, more than one receiver: which ones, and on which card the work is. */
+function Receivers({ card }: { card: Card }) {
+  const others = copiesWords(card);
+  return (
+    <>
+      {others !== null && (
+        <p class="mark" data-testid="card-copies">
+          {others}
+        </p>
+      )}
+      {card.relates_to !== null && (
+        <p class="mark" data-testid="card-copy-of">
+          The same transmission as <a href={utteranceLink(card.relates_to.utterance_id)}>another card</a>
+        </p>
+      )}
+    </>
+  );
+}
+
 interface CardProps {
   entry: Entry;
   /** The section of the board that shows it; none in other views. */
@@ -215,6 +234,7 @@ export const CardView = memo(function CardView({ entry, place, undo, watched = f
         />
       ))}
       <Words card={card} />
+      <Receivers card={card} />
       <Meta entry={entry} card={card} />
     </article>
   );

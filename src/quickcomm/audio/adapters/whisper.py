@@ -1,26 +1,28 @@
 """Whisper on CTranslate2: clips in, transcripts out; called by the transcription workers.
 
-Decodes in batches, with a short encoder window and one word list before each prompt; decodes doubtful results again at
-the full window; drops what the audio does not support; writes numbers as on the door. Why the window may be short:
-docs/adr/0003-whisper-short-window.md.
+Decodes in batches, with a short encoder window and one radio sentence as what was said before; asks for a second
+opinion where the first is doubtful; drops what the audio does not support; writes numbers as on the door. Why the
+window may be short: docs/adr/0003-whisper-short-window.md. Why a sentence: docs/adr/0028-a-sentence-before.md.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import ctranslate2
 import msgspec
-import numpy as np
-import numpy.typing as npt
-import tokenizers
-from faster_whisper.tokenizer import Tokenizer
 
 from quickcomm.audio.adapters import whisper_guards as guards
-from quickcomm.audio.adapters.whisper_features import FRAMES_PER_SECOND, SAMPLE_RATE, LogMel
+from quickcomm.audio.adapters.whisper_decoder import (
+    FULL_WINDOW_SECONDS,
+    NO_PROMPT,
+    Decoded,
+    Decoder,
+    Prompt,
+)
+from quickcomm.audio.adapters.whisper_features import SAMPLE_RATE
 from quickcomm.audio.adapters.whisper_models import model_spec
-from quickcomm.audio.adapters.whisper_words import timed_words, write_words
+from quickcomm.audio.adapters.whisper_words import write_words
 from quickcomm.audio.ports import (
     LIKE_SECONDS,
     Clip,
@@ -29,7 +31,6 @@ from quickcomm.audio.ports import (
     Effort,
     EngineError,
     EngineOptions,
-    OptionalWork,
     Samples,
     SttTraits,
     Transcript,
@@ -39,21 +40,18 @@ from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.model_files import LocatedModel, ModelStore
 from quickcomm.kernel.spoken_numbers import write_numbers
 
-FULL_WINDOW_SECONDS = 30.0
-_CONTEXT = 448
-"""Tokens that the decoder has room for, prompt included."""
-_MOST_HOTWORD_TOKENS = 96
 _QUIETEST = 10
 """A clip that never leaves ±10 of 32,768 is a dead line, whatever the model would make of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WhisperSettings:
-    """`hotwords`: names that the site says often; they bias spelling and numbers. `window`: see docs/adr/0003."""
+    """`spoken_before`, `hotwords`: see docs/site-packs.md. `window`: see docs/adr/0003."""
 
     model: str = "tiny.en"
     model_path: Path | None = None
     language: str = "en"
+    spoken_before: str = ""
     hotwords: tuple[str, ...] = ()
     compute_type: str = "int8"
     workers: int = 2
@@ -62,25 +60,10 @@ class WhisperSettings:
     max_seconds: float = 28.0
     min_window_seconds: float = 8.0
     window_margin_seconds: float = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Decoded:
-    """A decoding and what it came from: row `row` of the encoder's output `encoded`."""
-
-    tokens: tuple[int, ...]
-    text: str
-    seconds: float
-    log_prob: float
-    no_speech: float
-    limited: bool
-    prompted: bool
-    encoded: npt.NDArray[np.float32]
-    shed: tuple[OptionalWork, ...] = ()
-
-    @property
-    def doubtful(self) -> bool:
-        return self.limited or guards.repeats(self.text)
+    doubtful_below: float = -0.25
+    """Mean log probability of a text below which a second opinion is asked for."""
+    shortest_opinion_seconds: float = 0.8
+    """Clips below this have too little sound to decide between two texts."""
 
 
 class Whisper:
@@ -89,32 +72,22 @@ class Whisper:
     def __init__(self, settings: WhisperSettings, store: ModelStore) -> None:
         self._settings = settings
         self.located: LocatedModel = store.locate(model_spec(settings.model), settings.model_path)
-        try:
-            self._model: ctranslate2.models.Whisper | None = ctranslate2.models.Whisper(
-                str(self.located.folder),
-                compute_type=settings.compute_type,
-                inter_threads=settings.workers,
-                intra_threads=settings.threads_per_worker,
-            )
-            raw = tokenizers.Tokenizer.from_file(str(self.located.folder / "tokenizer.json"))
-        except (RuntimeError, ValueError, OSError) as error:
-            detail = f"{self.located.folder} cannot be loaded as a Whisper model: {error}."
-            raise ConfigurationError(f"{detail} It may have been cut short: fetch or convert it again.") from error
-        try:
-            multilingual = bool(self._model.is_multilingual)
-            self._tokenizer = Tokenizer(raw, multilingual, task="transcribe", language=settings.language)
-        except ValueError as error:
-            raise ConfigurationError(f"Language {settings.language!r} is none that Whisper knows.") from error
-        if not multilingual and settings.language != "en":
+        self._decoder = Decoder(
+            self.located.folder,
+            language=settings.language,
+            compute_type=settings.compute_type,
+            workers=settings.workers,
+            threads=settings.threads_per_worker,
+        )
+        if not self._decoder.multilingual and settings.language != "en":
             raise ConfigurationError(f"{settings.model} knows English only; choose a multilingual model such as base.")
-        self._mel = LogMel(self._model.n_mels)
-        self._hotwords = _hotword_tokens(self._tokenizer, settings.hotwords)
-        self._hint = " ".join(settings.hotwords)
-        self._suppressed = _suppressed(self._tokenizer)
+        self._before = self._decoder.prompt(settings.spoken_before)
+        # Without the full stop the model stops punctuating and, on short clips, loops.
+        self._list = self._decoder.prompt(f"{', '.join(settings.hotwords)}." if settings.hotwords else "")
 
     @classmethod
     def build(cls, options: EngineOptions, store: ModelStore) -> "Whisper":
-        """For the engine table."""
+        """Return an engine, for the engine table."""
         chosen = {name: getattr(options, name) for name in options.__struct_fields__}
         return cls(WhisperSettings(**chosen), store)
 
@@ -130,10 +103,10 @@ class Whisper:
         )
 
     def close(self) -> None:
-        self._model = None
+        self._decoder.close()
 
     def transcribe(self, clips: Sequence[Clip]) -> list[Transcript]:
-        """One transcript a clip, in order. Clips that fall into one step of `LIKE_SECONDS` are decoded together."""
+        """Return one transcript a clip, in order. Clips of one step of `LIKE_SECONDS` are decoded together."""
         for clip in clips:
             if len(clip.samples) > self._settings.max_seconds * SAMPLE_RATE:
                 seconds = len(clip.samples) / SAMPLE_RATE
@@ -163,176 +136,109 @@ class Whisper:
         return groups
 
     def _batch(self, clips: Sequence[Clip], window: float) -> list[Transcript]:
-        samples = [clip.samples for clip in clips]
-        decoded = self._decode(samples, window, self._hotwords)
-        plain = self._without_hotwords(samples, decoded)
-        settled = [self._settle(*one) for one in zip(clips, decoded, plain, strict=True)]
+        sounds = self._decoder.encode([clip.samples for clip in clips], window)
+        first = self._decoder.decode(sounds, self._before)
+        chosen = self._second_opinions(clips, self._without_prompt(first))
+        settled = [self._settle(*one) for one in zip(clips, first, chosen, strict=True)]
         words = self._words(clips, settled)
         return [self._transcript(*one) for one in zip(clips, settled, words, strict=True)]
 
-    def _decode(self, samples: Sequence[Samples], window: float, hotwords: Sequence[int]) -> list[_Decoded]:
-        """Decode clips in one window of `window` seconds, greedily and so always alike."""
-        frames = min(math.ceil(window * FRAMES_PER_SECOND / 2) * 2, int(FULL_WINDOW_SECONDS * FRAMES_PER_SECOND))
-        features = np.stack([self._mel(clip, frames) for clip in samples])
-        encoded = self._loaded().encode(ctranslate2.StorageView.from_array(features), to_cpu=True)
-        return self._generate(samples, encoded, hotwords)
+    def _again(self, decoded: Sequence[Decoded], prompt: Prompt, which: Iterable[int]) -> dict[int, Decoded]:
+        """Decode some rows again after another prompt, from the same encoding."""
+        rows = list(which)
+        again = self._decoder.decode([decoded[at].sound for at in rows], prompt)
+        return dict(zip(rows, again, strict=True))
 
-    def _generate(
-        self, samples: Sequence[Samples], encoded: ctranslate2.StorageView, hotwords: Sequence[int]
-    ) -> list[_Decoded]:
-        prompt = [*hotwords, *self._tokenizer.sot_sequence, self._tokenizer.no_timestamps]
-        limits = [_token_limit(len(clip) / SAMPLE_RATE) for clip in samples]
-        # CTranslate2 takes the smaller of half the length and what the prompt leaves of it.
-        length = min(_CONTEXT, max(2 * max(limits), max(limits) + len(prompt)))
-        results = self._loaded().generate(
-            encoded,
-            [prompt] * len(samples),
-            beam_size=1,
-            sampling_temperature=0,
-            max_length=length,
-            suppress_tokens=self._suppressed,
-            return_scores=True,
-            return_no_speech_prob=True,
-        )
-        rows = np.asarray(encoded)
-        return [
-            self._decoded(result, len(clip) / SAMPLE_RATE, rows[at : at + 1], prompted=bool(hotwords))
-            for at, (result, clip) in enumerate(zip(results, samples, strict=True))
+    def _without_prompt(self, decoded: Sequence[Decoded]) -> list[Decoded]:
+        """Replace loops, and texts that may be an echo of the prompt, by what is heard without a prompt."""
+        chosen = list(decoded)
+        which = [
+            at
+            for at, one in enumerate(decoded)
+            if one.prompt.text and not one.unsupported and (one.loops or _echoed(one))
         ]
+        for at, plain in self._again(decoded, NO_PROMPT, which).items():
+            if chosen[at].loops or not _echoed(chosen[at]) <= set(guards.normal(plain.text).split()):
+                chosen[at] = plain
+        return chosen
 
-    def _decoded(
-        self,
-        result: ctranslate2.models.WhisperGenerationResult,
-        seconds: float,
-        encoded: npt.NDArray[np.float32],
-        *,
-        prompted: bool,
-    ) -> _Decoded:
-        tokens = tuple(result.sequences_ids[0])
-        return _Decoded(
-            tokens=tokens,
-            text=self._tokenizer.decode(list(tokens)).strip(),
-            seconds=seconds,
-            # The score is a mean over the tokens; the end-of-text token counts as well.
-            log_prob=result.scores[0] * len(tokens) / (len(tokens) + 1),
-            no_speech=result.no_speech_prob,
-            limited=len(tokens) >= _token_limit(seconds),
-            prompted=prompted,
-            encoded=encoded,
-        )
+    def _second_opinions(self, clips: Sequence[Clip], decoded: Sequence[Decoded]) -> list[Decoded]:
+        """Decode doubtful texts again after the word list. The likelier of the two texts stands."""
+        chosen = list(decoded)
+        doubtful = [at for at, one in enumerate(decoded) if self._doubts(one)]
+        for at in doubtful:
+            if clips[at].effort >= Effort.ONE_OPINION:
+                chosen[at] = replace(chosen[at], shed=("second_opinion",))
+        asked = [at for at in doubtful if not chosen[at].shed]
+        for at, other in self._again(decoded, self._list, asked).items():
+            if other.log_prob > chosen[at].log_prob and not other.loops and not other.unsupported:
+                chosen[at] = other
+        return chosen
 
-    def _without_hotwords(self, samples: Sequence[Samples], decoded: Sequence[_Decoded]) -> list[_Decoded]:
-        """Hotwords before a short clip are what loops most: say what loops without them, from the same encoding."""
-        plain = list(decoded)
-        doubtful = [at for at, one in enumerate(decoded) if one.prompted and one.doubtful and not self._is_silence(one)]
-        if doubtful:
-            rows = np.ascontiguousarray(np.concatenate([decoded[at].encoded for at in doubtful]))
-            again = self._generate([samples[at] for at in doubtful], ctranslate2.StorageView.from_array(rows), ())
-            for at, one in zip(doubtful, again, strict=True):
-                plain[at] = one
-        return plain
+    def _doubts(self, one: Decoded) -> bool:
+        settings = self._settings
+        if not self._list.text or one.loops or one.unsupported:
+            return False
+        return one.log_prob < settings.doubtful_below and one.sound.seconds >= settings.shortest_opinion_seconds
 
-    def _settle(self, clip: Clip, first: _Decoded, result: _Decoded) -> _Decoded:
-        """Doubt a loop: full window, then without hotwords; cut it if it is still there. Drop what nobody said."""
-        attempts = [self._hotwords, []] if self._hotwords else [[]]
-        for hotwords in attempts:
-            if not result.doubtful or self._is_silence(result):
+    def _settle(self, clip: Clip, first: Decoded, result: Decoded) -> Decoded:
+        """Doubt a loop: full window, then without prompt; cut it if it is still there. Drop what nobody said."""
+        for prompt in dict.fromkeys((self._before, NO_PROMPT)):
+            if not result.loops or result.unsupported:
                 break
             if clip.effort >= Effort.LEAST:
                 result = replace(result, shed=(*result.shed, "full_window"))
                 break
-            result = self._decode([clip.samples], FULL_WINDOW_SECONDS, hotwords)[0]
-        if self._is_silence(result):
+            [sound] = self._decoder.encode([clip.samples], FULL_WINDOW_SECONDS)
+            [result] = self._decoder.decode([sound], prompt)
+        if result.unsupported:
             return replace(result, tokens=(), text="")
         text = result.text
-        if result.doubtful and not _said_in_full(first, result):
+        if result.loops and not _said_in_full(first, result):
             text = guards.without_loops(text)
-        text = guards.without_hurry(text, result.seconds)
+        text = guards.without_hurry(text, result.sound.seconds)
         if text == result.text:
             return result
-        return replace(result, text=text, tokens=tuple(self._tokenizer.encode(f" {text}")))
+        return replace(result, text=text, tokens=self._decoder.tokens(text))
 
-    def _is_silence(self, result: _Decoded) -> bool:
-        return guards.unsupported(
-            guards.Judgement(
-                text=result.text,
-                log_prob=result.log_prob,
-                no_speech=result.no_speech,
-                hotwords=self._hint if result.prompted else "",
-            )
-        )
-
-    def _words(self, clips: Sequence[Clip], decoded: Sequence[_Decoded]) -> list[list[ClipWord]]:
+    def _words(self, clips: Sequence[Clip], decoded: Sequence[Decoded]) -> list[list[ClipWord]]:
         """Word times of the clips that ask for them, aligned together where they share a window."""
         words: list[list[ClipWord]] = [[] for _ in clips]
         by_window: dict[int, list[int]] = {}
-        for at, (clip, result) in enumerate(zip(clips, decoded, strict=True)):
-            if clip.word_times and clip.effort < Effort.LEAST and result.tokens:
-                by_window.setdefault(result.encoded.shape[1], []).append(at)
+        for at, (clip, one) in enumerate(zip(clips, decoded, strict=True)):
+            if clip.word_times and clip.effort < Effort.LEAST and one.tokens:
+                by_window.setdefault(one.sound.steps, []).append(at)
         for group in by_window.values():
-            encoded = np.ascontiguousarray(np.concatenate([decoded[at].encoded for at in group]))
-            seconds = [len(clips[at].samples) / SAMPLE_RATE for at in group]
-            aligned = self._loaded().align(
-                ctranslate2.StorageView.from_array(encoded),
-                self._tokenizer.sot_sequence,
-                [list(decoded[at].tokens) for at in group],
-                [max(2, math.ceil(length * FRAMES_PER_SECOND)) for length in seconds],
-            )
-            for at, alignment, length in zip(group, aligned, seconds, strict=True):
-                words[at] = timed_words(self._tokenizer, decoded[at].tokens, alignment, length)
+            for at, timed in zip(group, self._decoder.words([decoded[at] for at in group]), strict=True):
+                words[at] = timed
         return words
 
-    def _transcript(self, clip: Clip, result: _Decoded, words: Sequence[ClipWord]) -> Transcript:
-        shed = result.shed
-        if not result.text:
+    def _transcript(self, clip: Clip, one: Decoded, words: Sequence[ClipWord]) -> Transcript:
+        shed = one.shed
+        if not one.text:
             return Transcript(text="", shed=shed)
         if clip.word_times and clip.effort >= Effort.LEAST:
             shed = (*shed, "word_times")
-        confidence = math.exp(min(0.0, result.log_prob))
+        confidence = math.exp(min(0.0, one.log_prob))
         if self._settings.language != "en":
             bare = tuple(msgspec.structs.replace(word, text=word.text.strip()) for word in words)
-            return Transcript(text=result.text, words=bare, confidence=confidence, shed=shed)
+            return Transcript(text=one.text, words=bare, confidence=confidence, shed=shed)
         if words:
             text, placed = write_words(words)
             return Transcript(text=text, words=placed, confidence=confidence, shed=shed)
-        return Transcript(text=write_numbers(result.text), confidence=confidence, shed=shed)
-
-    def _loaded(self) -> ctranslate2.models.Whisper:
-        if self._model is None:
-            raise EngineError("The engine is closed.")
-        return self._model
+        return Transcript(text=write_numbers(one.text), confidence=confidence, shed=shed)
 
 
-def _token_limit(seconds: float) -> int:
-    """More tokens than anybody speaks in the time: 4 a second are usual, digits one by one come to 8."""
-    return min(_CONTEXT // 2, 24 + int(10 * seconds))
+def _echoed(one: Decoded) -> frozenset[str]:
+    return guards.echoed(one.text, one.prompt.text)
 
 
-def _said_in_full(first: _Decoded, second: _Decoded) -> bool:
+def _said_in_full(first: Decoded, second: Decoded) -> bool:
     """Two windows that agree on a repetition, and end by themselves, have heard it: "go, go, go, go, go, go"."""
-    if first.encoded.shape == second.encoded.shape:
+    if first.sound.steps == second.sound.steps:
         return False
     return not (first.limited or second.limited) and guards.normal(first.text) == guards.normal(second.text)
 
 
 def _sounds(samples: Samples) -> bool:
     return len(samples) > 0 and max(int(samples.max()), -int(samples.min())) > _QUIETEST
-
-
-def _hotword_tokens(tokenizer: Tokenizer, hotwords: Sequence[str]) -> list[int]:
-    if not hotwords:
-        return []
-    tokens = tokenizer.encode(f" {', '.join(hotwords)}.")
-    return [tokenizer.sot_prev, *tokens[:_MOST_HOTWORD_TOKENS]]
-
-
-def _suppressed(tokenizer: Tokenizer) -> list[int]:
-    special = (
-        tokenizer.transcribe,
-        tokenizer.translate,
-        tokenizer.sot,
-        tokenizer.sot_prev,
-        tokenizer.sot_lm,
-        tokenizer.no_speech,
-    )
-    return sorted({*tokenizer.non_speech_tokens, *(token for token in special if token is not None)})

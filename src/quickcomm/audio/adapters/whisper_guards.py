@@ -7,13 +7,13 @@ Whisper repeats itself when its window is short or its prompt misleads it, and w
 import re
 import zlib
 from dataclasses import dataclass
+from itertools import pairwise
 
 _WORD = re.compile(r"[\w'\u2019*-]+")
 
 # A phrase said this often in a row is a loop, by the number of words in it; people do say "go, go, go, go".
 _MOST_REPEATS = {1: 5, 2: 3}
 _MOST_PHRASE_REPEATS = 2
-_LONGEST_PHRASE = 12
 _SHORTEST_DOUBLE = 3
 _FASTEST = 4.0
 """Words a second: 2 to 3.5 are usual, and who repeats himself on the radio does so to be understood."""
@@ -39,7 +39,7 @@ class Judgement:
     text: str
     log_prob: float
     no_speech: float
-    hotwords: str = ""
+    prompt: str = ""
 
 
 def normal(text: str) -> str:
@@ -59,13 +59,23 @@ def repeats(text: str) -> bool:
 
 
 def without_hurry(text: str, seconds: float) -> str:
-    """Text that says all twice, and faster than people speak, said once: a loop that ended by itself."""
+    """Return the first of several sayings of one phrase that come faster than people speak."""
     words = list(_WORD.finditer(text))
-    half = len(words) // 2
     said = [word[0].lower() for word in words]
-    if half < _SHORTEST_DOUBLE or said[:half] != said[half:] or len(said) <= _FASTEST * seconds:
+    if len(said) <= _FASTEST * seconds:
         return text
-    return text[: words[half].start()].strip()
+    for size in range(_SHORTEST_DOUBLE, len(said) // 2 + 1):
+        if said[size:] == said[:-size]:
+            return text[: words[size].start()].strip()
+    return text
+
+
+def echoed(text: str, prompt: str) -> frozenset[str]:
+    """Return the words of the text that may be an echo: pairs that the prompt has, or all if the prompt has each."""
+    said, before = normal(text).split(), normal(prompt).split()
+    if set(said) <= set(before):
+        return frozenset(said)
+    return frozenset(word for pair in set(pairwise(said)) & set(pairwise(before)) for word in pair)
 
 
 def without_loops(text: str) -> str:
@@ -74,7 +84,7 @@ def without_loops(text: str) -> str:
     said = [text[start:end].lower() for start, end in spans]
     at = 0
     while at < len(said):
-        for size in range(1, min(_LONGEST_PHRASE, (len(said) - at) // 2) + 1):
+        for size in range(1, (len(said) - at) // 2 + 1):
             times = _times(said, at, size)
             if times > _MOST_REPEATS.get(size, _MOST_PHRASE_REPEATS):
                 # A loop is mostly cut off in the middle of the phrase.
@@ -98,15 +108,15 @@ def _begun_again(said: list[str], at: int, size: int, times: int) -> int:
 
 
 def unsupported(heard: Judgement) -> bool:
-    """Whether nobody said this: noise, silence, a commonplace, a loop over noise, or an echo of the hotwords."""
+    """Whether nobody said this: noise, silence, a commonplace, a loop over noise, or an echo of the prompt."""
     said = normal(heard.text)
     if not said or (heard.no_speech > _NOBODY and (heard.log_prob < _CERTAIN or repeats(heard.text))):
         return True
     if heard.no_speech > _HINT and heard.log_prob < _GUESSED:
         return True
-    if heard.no_speech <= (_DOUBT_PROMPTED if heard.hotwords else _DOUBT):
+    if heard.no_speech <= (_DOUBT_PROMPTED if heard.prompt else _DOUBT):
         return False
-    echo = bool(heard.hotwords) and said in normal(heard.hotwords)
+    echo = bool(heard.prompt) and f" {said} " in f" {normal(heard.prompt)} "
     return echo or said in COMMONPLACES or heard.log_prob < _UNSURE or repeats(heard.text)
 
 

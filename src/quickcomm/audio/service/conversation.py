@@ -10,6 +10,7 @@ from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.formats import decode
 from quickcomm.audio.model.state import FINAL, LISTENING, Event, State, advance
 from quickcomm.audio.model.track import Track
+from quickcomm.audio.model.twins import Twins
 from quickcomm.audio.ports import FencedError, Progress, RecordingError, Stored, StoredEvent
 from quickcomm.audio.service.account import Account
 from quickcomm.audio.service.arrivals import Arrivals
@@ -65,6 +66,7 @@ class Conversation:
         self._flushed = False
         self._released = False
         self._pace = Pace(tools.clock)
+        self._twins = Twins(stored.format.sample_rate, stored.format.speakers)
         self.last_sound = tools.clock.monotonic()
         self.interrupted_since: float | None = None
         settings = tools.settings.segmenter
@@ -148,6 +150,11 @@ class Conversation:
         return self._listener.too_late
 
     @property
+    def same_tracks(self) -> bool:
+        """Whether two speakers' tracks carry the same sound."""
+        return self._twins.same
+
+    @property
     def released(self) -> bool:
         """Nothing will come of it here any more; it may be opened again from the store."""
         return self._released
@@ -213,6 +220,8 @@ class Conversation:
         if len(samples[0]) > self.format.sample_rate:
             raise InvalidInputError("A message holds at most one second of sound.")
         self._to(Event.AUDIO)
+        if self._twins.compare(samples):
+            log.warning("conversation.tracks_identical", conversation_id=self.id, channel=self.channel)
         for voice, part in zip(self._voices, samples, strict=True):
             known = voice.track.received - self._next_offset
             voice.track.feed(part[known:] if known > 0 else part)

@@ -165,6 +165,10 @@ class Manager:
         """Conversations in which people speak and no text comes out."""
         return [item for item in self._live.values() if item.voiced_s >= MUTE_AFTER_S]
 
+    def doubled(self) -> list[Conversation]:
+        """Conversations whose two tracks carry the same sound."""
+        return [item for item in self._live.values() if item.same_tracks]
+
     # -- regular work -----------------------------------------------------------------------------------------------
 
     async def checkpoint_forever(self) -> None:

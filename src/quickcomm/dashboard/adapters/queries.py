@@ -19,7 +19,7 @@ from quickcomm.dashboard.adapters.tables import (
     utterance_record,
     utterances,
 )
-from quickcomm.dashboard.model.records import TaskRecord, TaskStatus
+from quickcomm.dashboard.model.records import TaskRecord, TaskStatus, UtteranceRecord
 from quickcomm.dashboard.model.views import (
     Card,
     Channel,
@@ -258,7 +258,23 @@ def _cards(connection: Connection, site: str, rows: Sequence[Row]) -> list[Card]
         some = tasks.c.utterance_id.in_(names[start : start + AT_ONCE])
         for row in connection.execute(sa.select(tasks).where(tasks.c.site == site, some)).all():
             by_utterance[row.utterance_id].append(task_record(row))
+    copies = _copies(connection, site, names)
     return [
-        card_view(utterance_record(row), tuple(sorted(by_utterance[row.utterance_id], key=lambda task: task.order)))
+        card_view(
+            utterance_record(row),
+            tuple(sorted(by_utterance[row.utterance_id], key=lambda task: task.order)),
+            copies.get(row.utterance_id, ()),
+        )
         for row in rows
     ]
+
+
+def _copies(connection: Connection, site: str, names: Sequence[str]) -> dict[str, list[UtteranceRecord]]:
+    """Return the copies of these utterances, by the name of the first."""
+    found: dict[str, list[UtteranceRecord]] = {}
+    for start in range(0, len(names), AT_ONCE):
+        some = utterances.c.copy_of.in_(names[start : start + AT_ONCE])
+        query = sa.select(utterances).where(utterances.c.site == site, utterances.c.copy_of.is_not(None), some)
+        for row in connection.execute(query):
+            found.setdefault(row.copy_of, []).append(utterance_record(row))
+    return found

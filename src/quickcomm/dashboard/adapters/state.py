@@ -31,6 +31,8 @@ from quickcomm.kernel.storage import Database
 T = TypeVar("T")
 TASK: Final = "t"
 CLOSING: Final = "c"
+LONGEST_NS: Final = 60 * 10**9
+"""An utterance that began longer before does not last until now."""
 
 
 def _p(name: str) -> sa.BindParameter[Any]:
@@ -52,6 +54,23 @@ _UTTERANCE: Final = sa.select(utterances).where(
 )
 _UTTERANCE_ID: Final = sa.select(utterances.c.id).where(
     utterances.c.site == _p("site"), utterances.c.utterance_id == _p("utterance_id")
+)
+_COPIES: Final = sa.select(utterances).where(
+    utterances.c.site == _p("site"), utterances.c.copy_of == _p("utterance_id"), utterances.c.copy_of.is_not(None)
+)
+_SPAN: Final = utterances.alias("span")
+# Which they are, the index of spans knows; only then are rows read.
+_BESIDE: Final = sa.select(utterances).where(
+    utterances.c.id.in_(
+        sa.select(_SPAN.c.id).where(
+            _SPAN.c.site == _p("site"),
+            _SPAN.c.spoken_ns.between(_p("earliest_ns"), _p("latest_ns")),
+            sa.or_(
+                sa.and_(_SPAN.c.spoken_ns >= _p("inner_since_ns"), _SPAN.c.ended_ns <= _p("outer_until_ns")),
+                sa.and_(_SPAN.c.spoken_ns <= _p("outer_since_ns"), _SPAN.c.ended_ns >= _p("inner_until_ns")),
+            ),
+        )
+    )
 )
 _CONVERSATION: Final = sa.select(conversations).where(
     conversations.c.site == _p("site"), conversations.c.conversation_id == _p("conversation_id")
@@ -144,6 +163,8 @@ class SqlState:
             conversation_id=record.conversation_id,
             channel=heard.channel if heard else "",
             spoken_ns=heard.spoken_at_ns if heard else found.speech_ended_ns if found else 0,
+            ended_ns=heard.speech_ended_ns if heard else 0,
+            copy_of=record.copy_of,
             heard=heard is not None,
             change=record.change,
             transcript=msgspec.json.encode(heard) if heard else None,
@@ -151,6 +172,22 @@ class SqlState:
         )
         if heard is not None:
             self._index(record, heard)
+
+    def copies_of(self, site: str, utterance_id: str) -> list[UtteranceRecord]:
+        return [utterance_record(row) for row in self._run(_COPIES, site=site, utterance_id=utterance_id)]
+
+    def heard_beside(self, site: str, since_ns: int, until_ns: int, slack_ns: int) -> list[UtteranceRecord]:
+        rows = self._run(
+            _BESIDE,
+            site=site,
+            earliest_ns=since_ns - LONGEST_NS,
+            latest_ns=until_ns,
+            inner_since_ns=since_ns - slack_ns,
+            outer_since_ns=since_ns + slack_ns,
+            inner_until_ns=until_ns - slack_ns,
+            outer_until_ns=until_ns + slack_ns,
+        )
+        return [utterance_record(row) for row in rows if row.heard and row.found]
 
     def conversation(self, site: str, conversation_id: str) -> ConversationRecord | None:
         row = self._run(_CONVERSATION, site=site, conversation_id=conversation_id).one_or_none()

@@ -42,7 +42,7 @@ conversations = _table(
 utterances = _table(
     "dashboard_utterances",
     "id:int site utterance_id conversation_id channel spoken_ns:int heard:bool change:int transcript:blob found:blob"
-    " receipt:blob painted_ms:float",
+    " receipt:blob painted_ms:float ended_ns:int copy_of",
 )
 tasks = _table(
     "dashboard_tasks",
@@ -70,6 +70,7 @@ def utterance_record(row: Row) -> UtteranceRecord:
         heard=_heard.decode(row.transcript) if row.transcript else None,
         found=_found.decode(row.found) if row.found else None,
         receipt=_latency.decode(row.receipt) if row.receipt else Latency(),
+        copy_of=row.copy_of,
         change=row.change,
     )
 

@@ -22,6 +22,8 @@ class UtteranceRecord(msgspec.Struct, frozen=True, kw_only=True):
     heard: UtteranceTranscribed | None = None
     found: InsightsFound | None = None
     receipt: Latency = Latency()
+    copy_of: str | None = None
+    """The utterance of which this is the same transmission, decided by `copies.first_of`."""
     change: int = 0
 
     @property

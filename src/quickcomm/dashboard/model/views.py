@@ -1,6 +1,8 @@
 """What the page and REST clients see. Times are RFC 3339 UTC, offsets are samples at the client's rate."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Literal
 
 import msgspec
 
@@ -34,6 +36,23 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     completed_by_utterance: str | None
 
 
+class Relation(msgspec.Struct, frozen=True, kw_only=True):
+    """What an utterance has to do with another one. `copy`: the same transmission, whose tasks the other one has."""
+
+    kind: Literal["copy"] = "copy"
+    utterance_id: str
+
+
+class Copy(msgspec.Struct, frozen=True, kw_only=True):
+    """The same transmission as a second receiver or track heard it, and which one that was."""
+
+    utterance_id: str
+    conversation_id: str
+    channel: str
+    speaker: int
+    spoken_at: str
+
+
 class Card(msgspec.Struct, frozen=True, kw_only=True):
     """An utterance with what it asks for and what became of it. `insights` is empty until it is classified."""
 
@@ -55,6 +74,10 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     latency_ms: Latency
     trace_id: str | None = None
     """Of its trace, which is kept where it is in the sample, was slow or failed."""
+    relates_to: Relation | None = None
+    """The utterance of which this is a copy; it has no tasks then."""
+    copies: tuple[Copy, ...] = ()
+    """The same transmission through other receivers or tracks, as they were heard."""
     change: int
 
 
@@ -132,8 +155,8 @@ def task_view(task: TaskRecord) -> Task:
     )
 
 
-def card_view(record: UtteranceRecord, tasks: tuple[TaskRecord, ...]) -> Card:
-    """The card of an utterance whose transcript is there."""
+def card_view(record: UtteranceRecord, tasks: tuple[TaskRecord, ...], copies: Sequence[UtteranceRecord] = ()) -> Card:
+    """Return the card of an utterance whose transcript is there. `copies`: the utterances whose `copy_of` it is."""
     heard = record.heard
     if heard is None:
         message = f"{record.utterance_id} has no transcript yet"
@@ -156,7 +179,25 @@ def card_view(record: UtteranceRecord, tasks: tuple[TaskRecord, ...]) -> Card:
         tasks=tuple(task_view(task) for task in tasks),
         latency_ms=latency_of(record),
         trace_id=trace_id_in(heard.traceparent),
+        relates_to=Relation(utterance_id=record.copy_of) if record.copy_of else None,
+        copies=_copies(copies),
         change=record.change,
+    )
+
+
+def _copies(copies: Sequence[UtteranceRecord]) -> tuple[Copy, ...]:
+    heard = sorted(
+        (copy.heard for copy in copies if copy.heard), key=lambda heard: (heard.spoken_at_ns, heard.utterance_id)
+    )
+    return tuple(
+        Copy(
+            utterance_id=each.utterance_id,
+            conversation_id=each.conversation_id,
+            channel=each.channel,
+            speaker=each.speaker,
+            spoken_at=rfc3339(each.spoken_at_ns),
+        )
+        for each in heard
     )
 
 

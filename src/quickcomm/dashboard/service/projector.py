@@ -10,6 +10,7 @@ from quickcomm.contracts.insight import CLOSING_CONFIDENCE
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.summaries import ConversationSummarized
 from quickcomm.contracts.transcripts import UtteranceTranscribed
+from quickcomm.dashboard.model.copies import DELAY_NS, Said, first_of, said
 from quickcomm.dashboard.model.edits import Action, edited
 from quickcomm.dashboard.model.matching import (
     WINDOW_NS,
@@ -53,6 +54,7 @@ class Projector:
         self._tasks: dict[_Key, None] = {}
         self._conversations: dict[_Key, None] = {}
         self._again: dict[_Key, UtteranceRecord] = {}
+        self._compared: dict[tuple[str, str, int], Said] = {}
 
     def transcript(self, message: UtteranceTranscribed) -> None:
         before = self._utterance(message.site, message.utterance_id)
@@ -121,15 +123,20 @@ class Projector:
 
     def finish(self) -> Applied:
         """Give every changed record its change number and return what changed."""
-        applied = Applied(cards=[], tasks=[], conversations=[], again=list(self._again.values()))
-        for site, utterance_id in self._changed:
-            record = self._utterance(site, utterance_id)
-            if record is None:
-                continue
-            record = _replace(record, change=self._state.next_change(site))
-            self._state.save_utterance(record)
-            if record.heard is not None:
-                applied.cards.append((record, tuple(self._state.tasks_of(site, utterance_id))))
+        applied = Applied(cards=[], copies={}, tasks=[], conversations=[], again=list(self._again.values()))
+        changed = [
+            _replace(record, change=self._state.next_change(record.site))
+            for key in self._changed
+            if (record := self._utterance(*key)) is not None
+        ]
+        for each in changed:
+            self._state.save_utterance(each)
+        for each in changed:
+            key = (each.site, each.utterance_id)
+            if each.heard is not None:
+                applied.cards.append((each, tuple(self._state.tasks_of(*key))))
+                if copies := self._state.copies_of(*key):
+                    applied.copies[key] = copies
         for site, task_id in self._tasks:
             task = self._state.task(site, task_id)
             record = self._utterance(site, task.utterance_id) if task else None
@@ -160,15 +167,61 @@ class Projector:
         self._settle(record)
 
     def _settle(self, record: UtteranceRecord) -> None:
-        """Bring tasks and closings in line with what the utterance says now."""
+        """Bring copies, tasks and closings in line with what the utterance says now."""
+        me = self._said(record)
+        if me is None:
+            return
+        beside = self._beside(record, me)
+        self._relate(record, first_of(me, beside.values()))
+        self._settle_work(self._loaded[record.site, record.utterance_id] or record)
+        for utterance_id, other in beside.items():
+            theirs = self._utterance(record.site, utterance_id)
+            if theirs is None or not (theirs.copy_of == me.utterance_id or first_of(other, (me,))):
+                continue
+            if self._relate(theirs, first_of(other, self._beside(theirs, other).values())):
+                self._settle_work(self._loaded[record.site, utterance_id] or theirs)
+
+    def _settle_work(self, record: UtteranceRecord) -> None:
+        """Bring tasks and closings in line with it; a copy has none."""
         if record.heard is None or record.found is None:
             return
-        rooms = self._settle_tasks(record, wanted_tasks(record.heard, record.found))
-        closings = wanted_closings(record.heard, record.found, self._closing_confidence)
+        own = record.copy_of is None
+        rooms = self._settle_tasks(record, wanted_tasks(record.heard, record.found) if own else {})
+        closings = wanted_closings(record.heard, record.found, self._closing_confidence) if own else []
         wanted = {closing.insight_index: closing for closing in closings}
         rooms |= self._settle_closings(record, wanted)
         if rooms:
             self._match_again(record.site, rooms, record.heard.speech_ended_ns)
+
+    def _relate(self, record: UtteranceRecord, first: str | None) -> bool:
+        """Note of which utterance it is a copy; return False if that is known. The cards of both change."""
+        if record.copy_of == first:
+            return False
+        self._loaded[record.site, record.utterance_id] = _replace(record, copy_of=first)
+        for utterance_id in (record.utterance_id, record.copy_of, first):
+            if utterance_id is not None:
+                self._changed.setdefault((record.site, utterance_id))
+        return True
+
+    def _beside(self, record: UtteranceRecord, me: Said) -> dict[str, Said]:
+        """Return the other complete utterances of about that time, also those that are not saved yet."""
+        for near in self._state.heard_beside(record.site, me.started_ns, me.ended_ns, DELAY_NS):
+            self._loaded.setdefault((near.site, near.utterance_id), near)
+        beside: dict[str, Said] = {}
+        for (site, utterance_id), each in self._loaded.items():
+            if site == record.site and utterance_id != me.utterance_id and each is not None:
+                other = self._said(each)
+                if other is not None and other.started_ns < me.ended_ns and me.started_ns < other.ended_ns:
+                    beside[utterance_id] = other
+        return beside
+
+    def _said(self, record: UtteranceRecord) -> Said | None:
+        if record.found is None or record.heard is None:
+            return None
+        key = (record.site, record.utterance_id, record.found.revision)
+        if key not in self._compared:
+            self._compared[key] = said(record.heard, record.found, self._closing_confidence)
+        return self._compared[key]
 
     def _settle_tasks(self, record: UtteranceRecord, wanted: dict[str, TaskRecord]) -> set[str]:
         existing = {task.task_id: task for task in self._state.tasks_of(record.site, record.utterance_id)}

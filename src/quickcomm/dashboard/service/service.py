@@ -162,7 +162,8 @@ class DashboardService:
         for card, tasks in applied.cards:
             record = self._with_receipt(card)
             stamped = self._stamp(record, received_ns, committed_ns)
-            self._live.card(record.site, card_view(stamped, tasks))
+            copies = applied.copies.get((record.site, record.utterance_id), [])
+            self._live.card(record.site, card_view(stamped, tasks, copies))
             if stamped is not record:
                 self._on_receipt(record.site, record.conversation_id, record.utterance_id, latency_of(stamped))
         for task, change in applied.tasks:

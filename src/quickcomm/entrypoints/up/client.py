@@ -5,10 +5,10 @@ from pathlib import Path
 
 import aiohttp
 
-from quickcomm.entrypoints.administration import Answer, ask
-from quickcomm.entrypoints.data_directory import DataDirectory, data_dir_flag, is_trusted
 from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.runtime.admin_socket import Answer, ask
+from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag, is_trusted
 
 
 class NotRunningError(ConfigurationError):

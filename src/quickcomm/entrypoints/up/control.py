@@ -11,9 +11,7 @@ import structlog
 
 from quickcomm import __version__
 from quickcomm.edge.module import Edge, EdgeUnavailableError
-from quickcomm.entrypoints.administration import Answer, Arguments, Letters, ask, dead_letters, keys_of
-from quickcomm.entrypoints.alarms import Since
-from quickcomm.entrypoints.data_directory import DataDirectory
+from quickcomm.entrypoints.administration import Letters, dead_letters, keys_of
 from quickcomm.entrypoints.disk import disk_alarms
 from quickcomm.entrypoints.up import store
 from quickcomm.entrypoints.up.layout import Layout
@@ -22,6 +20,9 @@ from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import Registry
 from quickcomm.kernel.errors import InvalidInputError, NotFoundError, QuickCommError
 from quickcomm.kernel.keys import KeyStore
+from quickcomm.kernel.runtime.admin_socket import Answer, Arguments, ask
+from quickcomm.kernel.runtime.alarms import Since
+from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.trust.directory import TrustDirectory
 from quickcomm.topology.module import Fleet, Keeper
 

@@ -10,7 +10,8 @@ from typing import Final
 
 from filelock import FileLock, Timeout
 
-from quickcomm.entrypoints.data_directory import (
+from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.runtime.data_directory import (
     PROBED_WITHIN_S,
     SOCKET_LIMIT,
     DataDirectory,
@@ -21,7 +22,6 @@ from quickcomm.entrypoints.data_directory import (
     name_of,
     runtime_directory,
 )
-from quickcomm.kernel.errors import ConfigurationError
 
 LONGEST_NAME: Final = "intelligence-99.admin.sock"
 

@@ -7,12 +7,12 @@ from typing import Final
 import msgspec
 
 from quickcomm.edge.module import Purpose
-from quickcomm.entrypoints.data_directory import DataDirectory
 from quickcomm.entrypoints.settings import Settings
 from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.kernel.bus.redis_address import for_user
 from quickcomm.kernel.bus.redis_names import PARTITIONS
 from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.topology.module import Module
 
 MONOLITH: Final = "monolith"

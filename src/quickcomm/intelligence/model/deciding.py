@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from quickcomm.contracts.insight import Evidence, Insight, Urgency
-from quickcomm.intelligence.model.mentions import Mention, distinct
+from quickcomm.intelligence.model.mention import Mention
+from quickcomm.intelligence.model.mentions import distinct
 from quickcomm.intelligence.model.reading import Reading
 from quickcomm.intelligence.model.wording import summarise
 from quickcomm.kernel.site_pack import SitePack

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Final
 
 import msgspec
@@ -53,12 +53,17 @@ _TOKEN: Final = re.compile(
     rf"|(?P<word>{'|'.join((*_TEENS, _UNIT))})|(?P<run>\d+))(?![\w:]|[.,]\d\d\b(?!\d))",
     re.IGNORECASE,
 )
+_CLOCK: Final = re.compile(
+    rf"((?:\d|\b(?:{_UNIT}))[ ,]{{1,2}}\d{{1,2}}):(\d\d)(?=[ ,]{{1,2}}(?:\d|(?:{_UNIT})\b))",
+    re.IGNORECASE,
+)
 _GAP: Final = re.compile(r"[\s,.\u2010-\u2014()/-]{1,3}")
 _GROUP_GAP: Final = re.compile(r"[,.;]|\band\b")
 _BRANDS: Final = re.compile(r"4|5[0-8]|2[2-7]|3[0456789]|6")
 _CARD_SIZES: Final = (16, 15, 14, 19, 18, 17, 13)
 _GROUPINGS: Final = {(4, 4, 4, 4), (4, 6, 5), (4, 6, 4), (4, 4, 4, 4, 3)}
 _ROOM_GROUP: Final = re.compile(r"[1-9]\d{2,3}")
+_GROUP: Final = 4
 _SINGLES: Final = 5
 """So many digits said one by one are no rooms."""
 _LOCAL, _NEAR, _SHORTEST = 7, 30, 7
@@ -73,6 +78,21 @@ class Digit(msgspec.Struct, frozen=True):
     end: int
 
 
+def plain_digits(text: str) -> str:
+    """Return the text, of the same length, with no clock time between digits: "1234 5:06 7890" is one number."""
+    return _CLOCK.sub(r"\g<1>-\g<2>", text) if ":" in text else text
+
+
+def identifier_spans(text: str) -> list[tuple[int, int]]:
+    """Find card and telephone numbers: no part of them is a room."""
+    if sum(map(str.isdigit, text)) < _SHORTEST:
+        return []
+    text = plain_digits(text)
+    digits = digits_of(text)
+    told = PHONE_WORDS.search(text) is not None
+    return [*card_spans(text, digits), *phone_spans(text, digits, told=told)]
+
+
 def digits_of(text: str) -> list[Digit]:
     return [Digit(_value(match), match.start(), match.end()) for match in _TOKEN.finditer(text)]
 
@@ -85,6 +105,7 @@ def card_spans(text: str, digits: Sequence[Digit]) -> Iterator[tuple[int, int]]:
         while first < len(run):
             last = _card_end(text, run, first, told=told)
             if last is not None:
+                last = _with_rest(text, run, last)
                 yield run[first].start, run[last - 1].end
             first = last or first + 1
 
@@ -149,6 +170,13 @@ def _card_end(text: str, run: Sequence[Digit], first: int, *, told: bool) -> int
         if valid or (known and size in _CARD_SIZES[:2]):
             return last
     return None
+
+
+def _with_rest(text: str, run: Sequence[Digit], last: int) -> int:
+    """Take up to four digits more that follow at once: speech-to-text may have doubled a group."""
+    rest = run[last:]
+    close = all(text[before.end : after.start] == " " for before, after in pairwise(run[last - 1 :]))
+    return len(run) if close and sum(len(digit.digits) for digit in rest) in {0, _GROUP} else last
 
 
 def _are_rooms(text: str, part: Sequence[Digit]) -> bool:

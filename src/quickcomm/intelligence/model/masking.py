@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from quickcomm.intelligence.model.digits import PHONE_WORDS, Digit, card_spans, digits_of, phone_spans
+from quickcomm.intelligence.model.digits import PHONE_WORDS, Digit, card_spans, digits_of, phone_spans, plain_digits
 from quickcomm.intelligence.model.drafts import Draft, DraftEvidence, DraftItem
 
 Kind = Literal["card", "phone", "email"]
@@ -115,6 +115,7 @@ def _emails(text: str) -> Iterator[tuple[Kind, int, int]]:
 
 
 def _numbers(text: str) -> Iterator[tuple[Kind, int, int]]:
+    text = plain_digits(text)
     digits: list[Digit] = digits_of(text)
     yield from (("card", start, end) for start, end in card_spans(text, digits))
     told = PHONE_WORDS.search(text) is not None

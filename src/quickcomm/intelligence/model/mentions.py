@@ -7,8 +7,11 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-import msgspec
-
+from quickcomm.intelligence.model.digits import identifier_spans
+from quickcomm.intelligence.model.mention import Mention
+from quickcomm.intelligence.model.series import with_series
+from quickcomm.kernel.doubtful_numbers import find_doubtful
+from quickcomm.kernel.number_tokens import says_place
 from quickcomm.kernel.site_pack import Places, compile_patterns
 from quickcomm.kernel.spoken_numbers import find_numbers
 
@@ -54,17 +57,6 @@ _LONG = 5
 """From this many digits on people say a number digit by digit, and it is an account rather than a door."""
 
 
-class Mention(msgspec.Struct, frozen=True, kw_only=True):
-    """Something in the text: `value` is how it is written, `words` is `text[start:end]`."""
-
-    value: str
-    words: str
-    start: int
-    end: int
-    guessed: bool = False
-    """Read from words that sound like a number ("ate fifteen"): believed only where the words around it agree."""
-
-
 class PlaceFinder:
     """Reads rooms and locations by the pack's rules. Safe to share between threads."""
 
@@ -81,12 +73,15 @@ class PlaceFinder:
     def rooms(self, text: str) -> list[Mention]:
         """Rooms in the order spoken, each mention by itself (the same room may come twice)."""
         found: list[Mention] = []
+        identifiers = identifier_spans(text)
         for mention in sorted(_numbers(text), key=lambda m: (m.start, -m.end)):
             if found and mention.start < found[-1].end:
                 continue
-            if self._pattern.fullmatch(mention.value) and self._plausible(text, mention, found):
+            if any(start < mention.end and mention.start < end for start, end in identifiers):
+                continue
+            if self._holds(mention) and self._plausible(text, mention, found):
                 found.append(mention)
-        return _corrected(text, found)
+        return with_series(text, _corrected(text, found), self._registry)
 
     def guesses(self, text: str) -> list[Mention]:
         """Numbers of a room's form that may be rooms, though rules alone would not believe it.
@@ -115,15 +110,25 @@ class PlaceFinder:
             for m in self._locations.finditer(text)
         ]
 
+    def _holds(self, mention: Mention) -> bool:
+        """Decide which reading of a number holds: a door that the site has, or a time, an amount, a list.
+
+        Without a registry the likelier one does.
+        """
+        known = mention.value in self._registry if self._registry else mention.likely
+        return self._pattern.fullmatch(mention.value) is not None and (known or not mention.doubtful)
+
     def _plausible(self, text: str, mention: Mention, found: list[Mention]) -> bool:
         before, after = text[: mention.start], text[mention.end :]
         if self._lead.search(before) or mention.guessed:
             return not mention.guessed or bool(self._lead.search(before)) or _strong(before, after)
         if self._before is not None and self._before.match(after):
             return False
-        if self._registry and mention.value in self._registry:
+        if mention.value in self._registry and not mention.doubtful:
             return True
-        if self._clock_after is not None and _CLOCK.fullmatch(mention.value) and self._clock_after.search(before):
+        placed = mention.doubtful or says_place(before)
+        time = self._clock_after is not None and _CLOCK.fullmatch(mention.value) and self._clock_after.search(before)
+        if time and not placed:
             return False
         if found and re.fullmatch(r"\s*(?:,|and|or|&|to|through|,\s*and)\s*", text[found[-1].end : mention.start]):
             return True
@@ -146,6 +151,8 @@ def _anchored(pattern: re.Pattern[str], head: str, tail: str, bound: str) -> re.
 def _numbers(text: str) -> Iterator[Mention]:
     for number in find_numbers(text):
         yield Mention(value=number.digits, words=number.words, start=number.start, end=number.end)
+    for one in find_doubtful(text):
+        yield Mention(value=one.digits, words=one.words, start=one.start, end=one.end, likely=one.likely, doubtful=True)
     yield from _heard_wrong(text)
     for match in _WRITTEN.finditer(text):
         yield Mention(value=match.group().upper(), words=match.group(), start=match.start(), end=match.end())

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from quickcomm.intelligence.model.items import ItemFinder, Thing
-from quickcomm.intelligence.model.mentions import Mention, PlaceFinder
+from quickcomm.intelligence.model.mention import Mention
+from quickcomm.intelligence.model.mentions import PlaceFinder
 from quickcomm.kernel.emergencies import EmergencyRules, Hit, tidy
 from quickcomm.kernel.site_pack import SitePack, compile_patterns
 

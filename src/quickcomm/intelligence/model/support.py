@@ -13,7 +13,7 @@ import msgspec
 from quickcomm.contracts.insight import Item
 from quickcomm.intelligence.model.drafts import DraftItem, Heard
 from quickcomm.intelligence.model.items import Thing
-from quickcomm.intelligence.model.mentions import Mention
+from quickcomm.intelligence.model.mention import Mention
 from quickcomm.intelligence.model.orders import blanked, find_orders, without_orders
 from quickcomm.intelligence.model.reading import Reader
 from quickcomm.kernel.emergencies import MAX_TEXT, Hit

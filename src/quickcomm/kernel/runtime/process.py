@@ -1,4 +1,4 @@
-"""What every process has around its modules: a place to listen, a local socket, a lease, an orderly end."""
+"""The one lifecycle of a process: open its parts, listen, work, answer operators, drain, close."""
 
 import asyncio
 import contextlib
@@ -6,22 +6,26 @@ import errno
 import gc
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import structlog
 from aiohttp import web
 
 from quickcomm import __version__
-from quickcomm.entrypoints.administration import Answering, admin_socket
-from quickcomm.entrypoints.data_directory import Post, Running
+from quickcomm.contracts.health import Alarm
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import DirectoryRegistry, Instance, registered
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 from quickcomm.kernel.http import Gate, create_app
+from quickcomm.kernel.runtime.admin_socket import Administration, Answer, admin_socket
+from quickcomm.kernel.runtime.alarms import Since, rfc3339
+from quickcomm.kernel.runtime.data_directory import Post, Running
+from quickcomm.kernel.runtime.part import Part, Work
 from quickcomm.kernel.settings import InstanceSettings
 
 PURGE_EVERY_S: Final = 3_600.0
@@ -40,60 +44,100 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     place: InstanceSettings
 
 
-class Duty(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process does. `work` runs until the end, `ready` is called once it serves, `drain` at the end."""
-
-    routes: Sequence[web.AbstractRouteDef]
-    administration: Answering
-    work: Mapping[str, Callable[[], Awaitable[None]]]
-    ready: Callable[[], Awaitable[None]]
-    drain: Callable[[], Awaitable[None]]
-    gate: Gate | None = None
-    """Needed where other services call: who lets them in."""
-
-
 class Process:
-    def __init__(self, module: str, address: Address, post: Post) -> None:
+    """One process of a deployment: its parts, in the order in which they depend on each other."""
+
+    def __init__(
+        self,
+        module: str,
+        address: Address,
+        post: Post,
+        parts: Sequence[Part],
+        clock: Clock,
+        *,
+        retention_days: int,
+        gate: Gate | None = None,
+    ) -> None:
+        """`gate`: needed where other services call; it checks their tokens. `retention_days` 0 keeps everything."""
         self.module = module
         self.url = ""
         self.started = datetime.now(UTC)
+        self.parts: Final = tuple(parts)
         self._address = address
         self._post = post
+        self._clock = clock
+        self._retention_days = retention_days
+        self._gate = gate
+        self._since = Since()
 
-    def row(self, *, healthy: bool) -> dict[str, Any]:
-        """The beginning of its line in `quickcomm status`."""
-        return {
-            "module": self.module,
-            "pid": os.getpid(),
-            "healthy": healthy,
-            "version": __version__,
-            "url": self.url,
-            "started_at": rfc3339(self.started),
-        }
+    async def run(self, ready: Callable[[], Awaitable[None] | None], stop: asyncio.Event) -> None:
+        """Open all parts, serve until `stop` is set, drain, close.
 
-    async def run(self, duty: Duty, stop: asyncio.Event) -> None:
-        """Serve until `stop` is set, then drain. Raises `ConfigurationError` where the port cannot be had."""
+        Raises `ConfigurationError` where the port cannot be had, and what a part raises.
+        """
         try:
+            for part in self.parts:
+                await _done(part.open())
             async with asyncio.TaskGroup() as tasks:
-                work = [tasks.create_task(_until_cancelled(run), name=name) for name, run in duty.work.items()]
-                async with self._listening(duty):
+                work = [tasks.create_task(_until_cancelled(run), name=name) for name, run in self._work().items()]
+                async with self._listening():
                     # What is there now stays: a full collection that walked it would stop every thread for 60 ms.
                     gc.freeze()
                     async with self._found():
-                        await duty.ready()
+                        await _done(ready())
                         await stop.wait()
-                    await duty.drain()
+                    for part in self.parts:
+                        await part.drain()
                 for task in work:
                     task.cancel()
         except* QuickCommError as errors:
             raise errors.exceptions[0] from errors
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all parts, those first that depend on the others. May be called again."""
+        for part in reversed(self.parts):
+            await part.close()
+
+    def alarms(self) -> list[Alarm]:
+        """Return what is wrong with any part, and since when."""
+        return self._since.dated(alarm for part in self.parts for alarm in part.alarms())
+
+    async def status(self) -> Answer:
+        """Return the row of this process in `quickcomm status`."""
+        alarms = self.alarms()
+        row = {
+            "module": self.module,
+            "pid": os.getpid(),
+            "healthy": not alarms,
+            "version": __version__,
+            "url": self.url,
+            "started_at": rfc3339(self.started),
+        }
+        for part in self.parts:
+            row |= await part.status()
+        return [row | {"alarms": msgspec.to_builtins(alarms)}]
+
+    def routes(self) -> list[web.AbstractRouteDef]:
+        """Return the routes of all parts."""
+        return [route for part in self.parts for route in part.routes]
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _work(self) -> dict[str, Work]:
+        purge: dict[str, Work] = {"purge": partial(purge_forever, self._purge, self._retention_days, self._clock)}
+        return {name: run for part in self.parts for name, run in part.work.items()} | purge
+
+    async def _purge(self, before_ns: int) -> int:
+        return sum([await part.purge(before_ns) or 0 for part in self.parts])
 
     @contextlib.asynccontextmanager
-    async def _listening(self, duty: Duty) -> AsyncIterator[None]:
+    async def _listening(self) -> AsyncIterator[None]:
         # A body is small, and is taken as it is: nothing to be gained from unpacking what a stranger sends.
         # A long address gets as far as the operation that refuses it, in the words that are documented.
         runner = web.AppRunner(
-            create_app(duty.routes, duty.gate),
+            create_app(self.routes(), self._gate),
             access_log=None,
             shutdown_timeout=CLOSE_S,
             auto_decompress=False,
@@ -115,7 +159,9 @@ class Process:
                 port = runner.addresses[0][1]
                 host = "127.0.0.1" if address.host in {"0.0.0.0", "::"} else address.host
                 self.url = f"http://{host}:{port}"
-            async with admin_socket(duty.administration, self._post.socket):
+            commands = [part.commands for part in self.parts]
+            administration = Administration({"status": lambda _: self.status()}, *commands)
+            async with admin_socket(administration, self._post.socket):
                 me = Running(pid=os.getpid(), url=self.url, version=__version__, module=self.module)
                 self._post.announce(me)
                 yield
@@ -155,8 +201,9 @@ def stopped_by_signals() -> asyncio.Event:
     return stop
 
 
-def rfc3339(time: datetime) -> str:
-    return time.isoformat(timespec="seconds").replace("+00:00", "Z")
+async def _done(result: Awaitable[None] | None) -> None:
+    if result is not None:
+        await result
 
 
 async def _until_cancelled(run: Callable[[], Awaitable[None]]) -> None:

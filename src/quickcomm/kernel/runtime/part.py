@@ -1,0 +1,46 @@
+"""A part of a process: a module, or a resource that modules share, with all that the process does for it."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from quickcomm.kernel.runtime.admin_socket import Command
+from quickcomm.kernel.runtime.alarms import Found
+
+Work = Callable[[], Awaitable[None]]
+"""Runs until it is cancelled."""
+
+
+async def _nothing() -> None:
+    """Do nothing."""
+
+
+async def _no_status() -> Mapping[str, Any]:
+    return {}
+
+
+async def _no_purge(_before_ns: int) -> None:
+    """Delete nothing."""
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """`open` before all else, in the order of the parts; `drain` in that order; `close` after all else, in reverse."""
+
+    name: str
+    routes: Sequence[web.AbstractRouteDef] = ()
+    commands: Mapping[str, Command] = {}
+    """Operators' commands by name."""
+    work: Mapping[str, Work] = {}
+    """By the name of its task."""
+    open: Callable[[], Awaitable[None] | None] = _nothing
+    drain: Work = _nothing
+    """Finish what was begun, and take nothing new."""
+    close: Work = _nothing
+    """May be called again."""
+    purge: Callable[[int], Awaitable[int | None]] = _no_purge
+    """Delete what is older than a time in ns; return how much was deleted, if that is known."""
+    alarms: Callable[[], Iterable[Found]] = tuple
+    status: Callable[[], Awaitable[Mapping[str, Any]]] = _no_status
+    """Fields of the process's row in `quickcomm status`."""
