@@ -118,7 +118,7 @@ async def test_back_from_a_card_the_board_is_as_it_was_left(full: Site, open_scr
     await link.scroll_into_view_if_needed()
     # Where it was when it was left: only the click itself knows, for the board may still move while it is drawn.
     await screen.page.evaluate(TOP_AT_CLICK)
-    await link.click()
+    await link.press("Enter")  # a mouse could be let go over another card, while the board still moves
     await expect(screen.get("utterance")).to_be_visible()
     await screen.page.go_back()
     again = screen.page.locator(f'[data-testid="section-normal"] [data-utterance-id="{name}"]')
