@@ -51,7 +51,7 @@ def test_everybody_is_served_in_bounded_time(load: float) -> None:
 
 
 def test_what_is_just_said_on_a_line_far_behind_is_decoded_at_once() -> None:
-    """Far above what shedding saves all are late, but what is decoded ahead comes in a second or two."""
+    """Far above what shedding saves all are late; what is decoded ahead comes in a second or two."""
     site = Site()
     outcome = simulate(site.said, 1.4)
     assert figures(outcome, site.steady[URGENT:])[0] > 5.0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.support.hearing import Talk
 
 from quickcomm.audio.ports import Clip, Transcript, length_step
-from quickcomm.audio.service.turns import DRAFT_AFTER_S, Job, Turns
+from quickcomm.audio.service.turns import DRAFT_AFTER_S, DRAFT_TURN, Job, Turns
 
 BATCH = 4
 FAR = DRAFT_AFTER_S + 1
@@ -83,8 +83,19 @@ def test_the_newest_of_a_line_far_behind_is_decoded_ahead_once(loop: asyncio.Abs
     assert [each.seconds for each in turns.next_batch(1, FAR)] == [2]
     turns.add(job(loop, 9, line, FAR))
     turns.add(job(loop, 10, line, FAR))
-    again = FAR + DRAFT_AFTER_S
-    assert drained(turns, 1, again) == [[10], [3], [9]]
+    turns.add(job(loop, 11, line, FAR))
+    again = 2 * FAR
+    assert drained(turns, 1, again) == [[3], [11], [9], [10]]
+
+
+def test_drafts_of_many_lines_have_every_fourth_turn_at_most(loop: asyncio.AbstractEventLoop) -> None:
+    turns = Turns()
+    for _ in range(20):
+        line = Talk()
+        turns.add(job(loop, 2, line, 0.0))
+        turns.add(job(loop, 20, line, 1.0))
+    order = [batch[0] == 20 for batch in drained(turns, 1, FAR)[:20]]
+    assert order == [index % DRAFT_TURN == 0 for index in range(20)]
 
 
 def test_a_line_that_sends_more_and_more_has_a_draft_every_few_seconds_at_most(loop: asyncio.AbstractEventLoop) -> None:

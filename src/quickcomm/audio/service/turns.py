@@ -2,8 +2,9 @@
 
 A line's utterances come out in the order spoken, so only its oldest waiting one competes, and its deadline is the
 line's. All deadlines lie `ON_TIME_S` behind the end of speech; an urgent line's lie `URGENT_S` behind it and go first
-whatever the others' are. The newest utterance of a line that is far behind may be decoded out of turn, so that a cry
-for help is heard before what was said earlier. Urgent lines and these drafts have at most every second turn.
+whatever the others' are, with at most every second turn. Now and then the newest utterance of a line that is far behind
+is decoded out of turn, so that a cry for help may be heard before what was said earlier. That costs all others time:
+among jobs of one size the mean wait is the same in any order.
 """
 
 import asyncio
@@ -21,6 +22,9 @@ URGENT_S: Final = 0.8
 """The same for an urgent line."""
 DRAFT_AFTER_S: Final = 3.0
 """A line whose oldest utterance has waited longer is far behind. It has a draft at most once in so many seconds."""
+
+DRAFT_TURN: Final = 4
+"""At most every so many turns are for a draft."""
 
 
 class Line(Protocol):
@@ -81,6 +85,7 @@ class Turns:
         self._queues: dict[int, _Queue] = {}
         self._preferred = False
         """The last turn was one that some lines have before others."""
+        self._since_draft = DRAFT_TURN
 
     def __bool__(self) -> bool:
         return bool(self._again or self._queues)
@@ -120,7 +125,9 @@ class Turns:
         waiting = list(self._queues.values())
         urgent = [queue for queue in waiting if queue.line.urgent]
         ordinary = [queue for queue in waiting if not queue.line.urgent]
-        drafts = [queue for queue in waiting if _far_behind(queue, now)]
+        self._since_draft += 1
+        may_draft = self._since_draft >= DRAFT_TURN
+        drafts = [queue for queue in waiting if may_draft and _far_behind(queue, now)]
         preferred = not ordinary or (not self._preferred and bool(urgent or drafts))
         self._preferred = preferred
         if not preferred:
@@ -143,7 +150,7 @@ class Turns:
     def _draft(self, queues: Sequence[_Queue], now: float) -> Job:
         """The newest utterance of all: what was just said is worth the most."""
         queue = max(queues, key=lambda queue: queue.jobs[-1].queued_at)
-        queue.drafted, queue.no_draft_before = True, now + DRAFT_AFTER_S
+        queue.drafted, queue.no_draft_before, self._since_draft = True, now + DRAFT_AFTER_S, 0
         return self._take(queue, queue.jobs[-1])
 
     def _take(self, queue: _Queue, job: Job) -> Job:
