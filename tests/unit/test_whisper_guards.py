@@ -1,14 +1,12 @@
 """What Whisper must not be believed, and what people really say twice."""
 
 import pytest
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from quickcomm.audio.adapters.whisper_guards import (
     Judgement,
     echoed,
-    normal,
     repeats,
     unsupported,
     without_hurry,
@@ -101,19 +99,21 @@ def test_sayings_faster_than_people_speak_are_one(size: int, times: int, more: i
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "log_prob", "words"),
     [
-        ("Go ahead.", {"go", "ahead"}),
-        ("Ahead!", {"ahead"}),
-        ("The guest says go ahead now.", {"go", "ahead"}),
-        ("Housekeeping to 412.", set()),
-        ("Towels, please.", set()),
-        ("", set()),
+        ("Lamp!", -0.1, {"lamp"}),
+        ("New a lamp needs.", -0.1, {"new", "a", "lamp", "needs"}),
+        ("Front desk, 412 needs a towel.", -0.1, {"front", "desk"}),
+        ("Is room 907 ready?", -0.1, {"room", "907"}),
+        ("The desk in 915 is very upset.", -0.9, {"desk"}),
+        ("The desk in 915 is very upset.", -0.3, set()),
+        ("Room 412 needs a towel.", -0.1, set()),
+        ("", -0.1, set()),
     ],
 )
-def test_words_side_by_side_as_in_the_prompt_may_be_an_echo(text: str, words: set[str]) -> None:
-    assert echoed(text, "Front desk to housekeeping. Go ahead.") == words
-    assert echoed(text, "") <= set(normal(text).split())
+def test_words_that_may_be_an_echo_of_the_prompt(text: str, log_prob: float, words: set[str]) -> None:
+    assert echoed(text, "Front desk to engineering. Room 907 needs a new lamp.", log_prob) == words
+    assert echoed(text, "", log_prob) == set()
 
 
 def test_what_is_said_twice_faster_than_people_speak_is_said_once() -> None:
