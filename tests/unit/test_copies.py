@@ -1,6 +1,5 @@
 """One transmission, one card: what is a copy of what, whichever message comes first, and what is none."""
 
-import re
 from collections.abc import Iterator, Sequence
 from itertools import permutations
 from typing import Any
@@ -18,7 +17,7 @@ from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.adapters.state import SqlState
-from quickcomm.dashboard.model.copies import Said, first_of
+from quickcomm.dashboard.model.copies import Said, first_of, words_of
 from quickcomm.dashboard.module import MIGRATIONS
 from quickcomm.dashboard.ports import Applied
 from quickcomm.dashboard.service.projector import Projector
@@ -36,7 +35,7 @@ def said(text: str, at_ms: int = 0, *, lasts: int = 2000, line: str = "a", chann
         channel=channel,
         started_ns=at_ms * MS,
         ended_ns=(at_ms + lasts) * MS,
-        words=tuple(re.findall(r"\w+", text.lower())),
+        words=words_of(text),
         rooms=frozenset(more.pop("rooms", ())),
         things=frozenset(more.pop("things", ())),
         acts=frozenset(more.pop("acts", ())),
@@ -64,6 +63,9 @@ FIRE: dict[str, Any] = {"acts": ["emergency"], "critical": True}
         (said("Fire in the laundry!", **FIRE), said("Fire in the foundry", 40, speaker=1, **FIRE)),
         (said("412 is done.", rooms=["412"], acts=["task_done"]),
          said("412 is done.", 250, line="b", rooms=["412"], acts=["task_done"])),
+        # Noise hides the begin of the second one.
+        (said("Housekeeping, please send two extra bath towels to room 412.", lasts=4000, **TOWELS),
+         said("2 extra bath towels to rim 412.", 1850, lasts=2300, line="b", channel="two", **TOWELS)),
         (said("We need towels in 412 right now please", lasts=4000, **TOWELS),
          said("right now please", 2600, lasts=1500, line="b")),
     ],

@@ -14,14 +14,16 @@ import msgspec
 from quickcomm.contracts.insight import TASK_DONE
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import UtteranceTranscribed
-from quickcomm.kernel.number_words import SMALL, TEN
+from quickcomm.kernel.number_words import SMALL, TEN, ZEROES
 
 DELAY_NS: Final = 1_500_000_000
 """How much later a second receiver may be."""
 BLEED_NS: Final = 400_000_000
 """How much later the other track of one conversation may be."""
 _STRETCH_NS: Final = 1_000_000_000
-"""How much the delays of begin and end may differ: noise moves what is taken for speech."""
+"""How much more one of begin and end may be moved by noise."""
+_UNEVEN_NS: Final = 500_000_000
+"""Two that last as long but for this need not overlap by half."""
 _ALIKE, _ALIKE_LETTERS, _NEARLY_EQUAL, _CONTAINED = 0.6, 0.72, 0.8, 0.8
 _COMMON: Final = 0.3
 """Below this share of common words two texts are not compared further."""
@@ -29,6 +31,7 @@ _PIECE: Final = 3
 _ELSEWHERE, _ELSEWHERE_DONE = 2, 4
 """Words that must agree between two channels; more where a job is finished and no room says which."""
 _ROOM: Final = (3, 4)
+_DIGITS: Final = {word: str(value) for word, value in SMALL.items() if word not in ZEROES}
 _NAMES: Final = {value: word for word, value in sorted(SMALL.items(), reverse=True)}
 _WORD: Final = re.compile(r"[^\W_]+")
 
@@ -75,12 +78,17 @@ def said(heard: UtteranceTranscribed, found: InsightsFound, least: float) -> Sai
         channel=heard.channel,
         started_ns=heard.spoken_at_ns,
         ended_ns=heard.speech_ended_ns,
-        words=tuple(_WORD.findall(heard.text.lower().replace("'", ""))),
+        words=words_of(heard.text),
         rooms=frozenset(room for insight in found.insights for room in insight.rooms),
         things=frozenset(item.name for insight in found.insights for item in insight.items),
         acts=frozenset(acts),
         critical=any(insight.urgency == "critical" for insight in found.insights),
     )
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """Return the words of a text in lower case, small numbers in digits: "two" and "2" are one word."""
+    return tuple(_DIGITS.get(word, word) for word in _WORD.findall(text.lower().replace("'", "")))
 
 
 def first_of(one: Said, others: Iterable[Said]) -> str | None:
@@ -112,10 +120,14 @@ def _is_copy(one: Said, first: Said) -> bool:
 
 
 def _same_time(one: Said, other: Said) -> bool:
+    """Return True if both may be one sound: in noise the front end hears its begin or its end later."""
     longest = BLEED_NS if one.conversation_id == other.conversation_id else DELAY_NS
     begin, end = one.started_ns - other.started_ns, one.ended_ns - other.ended_ns
-    overlap = min(one.ended_ns, other.ended_ns) > max(one.started_ns, other.started_ns)
-    return overlap and max(abs(begin), abs(end)) <= longest and abs(begin - end) <= _STRETCH_NS
+    common = min(one.ended_ns, other.ended_ns) - max(one.started_ns, other.started_ns)
+    shorter = min(one.ended_ns - one.started_ns, other.ended_ns - other.started_ns)
+    least, most = sorted((abs(begin), abs(end)))
+    as_long = abs(begin - end) <= _UNEVEN_NS
+    return least <= longest and most <= longest + _STRETCH_NS and common > 0 and (as_long or common >= shorter // 2)
 
 
 def _within(one: Said, whole: Said) -> bool:
@@ -143,8 +155,10 @@ def _letters(one: Said, other: Said) -> float:
 
 def _aloud(word: str) -> str:
     """Return a number of three or four digits in letters, as a room is said: "412" → "fourtwelve"."""
-    if not word.isdigit() or len(word) not in _ROOM:
+    if not word.isdigit() or len(word) > _ROOM[1]:
         return word
+    if len(word) < _ROOM[0]:
+        return _two_digits(int(word))
     high, low = divmod(int(word), 100)
     return _two_digits(high) + (("" if low >= TEN else "o") + _two_digits(low) if low else "hundred")
 
