@@ -66,6 +66,9 @@ FIRE: dict[str, Any] = {"acts": ["emergency"], "critical": True}
         # Noise hides the begin of the second one.
         (said("Housekeeping, please send two extra bath towels to room 412.", lasts=4000, **TOWELS),
          said("2 extra bath towels to rim 412.", 1850, lasts=2300, line="b", channel="two", **TOWELS)),
+        (said("Housekeeping, please send two extra bath towels to room 412.", lasts=4000, **TOWELS),
+         said("2 extra bath towels, the room for 12.", 1850, lasts=2300, line="b", channel="two",
+              acts=["request_item"])),
         (said("We need towels in 412 right now please", lasts=4000, **TOWELS),
          said("right now please", 2600, lasts=1500, line="b")),
     ],

@@ -114,8 +114,9 @@ def _is_copy(one: Said, first: Said) -> bool:
         return False
     matched = _matched(one.words, first.words)
     ratio = 2 * matched / length
-    contained = piece and matched >= max(_PIECE, _CONTAINED * len(one.words))
-    alike = whole and (ratio >= _ALIKE or (ratio >= _COMMON and _letters(one, first) >= _ALIKE_LETTERS))
+    alike = whole and (ratio >= _ALIKE or (ratio >= _COMMON and _letters(one, first)[0] >= _ALIKE_LETTERS))
+    contained = piece and matched >= _PIECE
+    contained = contained and (matched >= _CONTAINED * len(one.words) or _letters(one, first)[1] >= _CONTAINED)
     return (contained or alike) and (one.acts <= first.acts or _misheard(one, first, ratio))
 
 
@@ -144,13 +145,21 @@ def _matched(one: tuple[str, ...], other: tuple[str, ...]) -> int:
     return sum(block.size for block in blocks)
 
 
-def _letters(one: Said, other: Said) -> float:
-    """Return how alike the texts are letter by letter ("tarles", "towels"); 0 where they say different numbers."""
-    numbers, others = ({word for word in each.words if word.isdigit()} for each in (one, other))
-    if not numbers <= others:
-        return 0.0
-    mine, theirs = ("".join(map(_aloud, each.words)) for each in (one, other))
-    return SequenceMatcher(None, mine, theirs, autojunk=False).ratio()
+def _letters(one: Said, first: Said) -> tuple[float, float]:
+    """Return how alike the texts are letter by letter ("tarles", "towels"), and how much of `one` is in `first`.
+
+    Nothing where they say different numbers; "for 12" is what is left of 412.
+    """
+    others = [word for word in first.words if word.isdigit()]
+    if not all(any(other.endswith(word) for other in others) for word in one.words if word.isdigit()):
+        return 0.0, 0.0
+    mine, theirs = ("".join(map(_aloud, each.words)) for each in (one, first))
+    *blocks, _ = SequenceMatcher(None, mine, theirs, autojunk=False).get_matching_blocks()
+    if not blocks:
+        return 0.0, 0.0
+    common, extent = sum(block.size for block in blocks), blocks[-1].b + blocks[-1].size - blocks[0].b
+    # Letters that are strewn over a long text are no part of it.
+    return 2 * common / (len(mine) + len(theirs)), common / max(len(mine), extent)
 
 
 def _aloud(word: str) -> str:
