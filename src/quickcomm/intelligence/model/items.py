@@ -309,7 +309,7 @@ def _inflected(name: str) -> str:
 
 def _thing(text: str, start: int, end: int, name: str | None) -> Thing:
     first, quantity = start, 1
-    said = find_quantities(text[:start])
+    said = [each for each in find_quantities(text) if each.end <= start]
     if (size := _sized(text, said)) is not None:
         said.pop()
         start = size.start if text[size.end : start].isspace() else start  # "twelve ounce steaks"
