@@ -233,6 +233,14 @@ async def test_a_new_conversation(site: Site) -> None:
     assert await states(site) == ["live"]
 
 
+async def test_whether_a_conversation_is_known(site: Site) -> None:
+    assert not await site.store.known("main", "c-1")
+    await site.store.open(request(), TOKEN)
+    assert await site.store.known("main", "c-1")
+    assert not await site.store.known("elsewhere", "c-1")
+    assert not await site.store.known("main", "c-2")
+
+
 async def test_a_conversation_that_goes_on_with_another_tells_so_once(site: Site) -> None:
     wanted = msgspec.structs.replace(request(), continues="c-before")
     await site.store.open(wanted, TOKEN)

@@ -46,6 +46,7 @@ def test_built_in_packs_load_by_name_and_by_path_with_their_phrases(name: str) -
         ('unclear = "unclear"', 'unclear = "nothing"', "unclear: no intent"),
         ("clock_after = [", 'clock_after = ["(", ', "places.clock_after"),
         ("clock_after = [", 'clock_after = [" ", ', "empty pattern"),
+        ('channels = ["security"', 'channels = ["security("', "emergency.channels"),
         ('summary = "Bring {items} {to_place}"', 'summary = "Bring {thing}"', "intents.request_item.summary"),
         ("format = 1", "format = 2", "format"),
         ("opens_task = true", 'opens_task = "yes"', "opens_task"),

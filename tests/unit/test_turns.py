@@ -82,7 +82,20 @@ def test_the_newest_of_a_line_far_behind_is_decoded_ahead_once(loop: asyncio.Abs
     assert [each.seconds for each in turns.next_batch(1, FAR)] == [1]
     assert [each.seconds for each in turns.next_batch(1, FAR)] == [2]
     turns.add(job(loop, 9, line, FAR))
-    assert drained(turns, 1, FAR) == [[9], [3]]
+    turns.add(job(loop, 10, line, FAR))
+    again = FAR + DRAFT_AFTER_S
+    assert drained(turns, 1, again) == [[10], [3], [9]]
+
+
+def test_a_line_that_sends_more_and_more_has_a_draft_every_few_seconds_at_most(loop: asyncio.AbstractEventLoop) -> None:
+    turns, file, drafts = Turns(), Talk(), 0
+    for number in range(200):
+        now = number / 10
+        newest = job(loop, 4, file, now)
+        turns.add(newest)
+        turns.add(job(loop, 2, Talk(), now))
+        drafts += turns.next_batch(1, now) == [newest]
+    assert 3 <= drafts <= 20 / DRAFT_AFTER_S
 
 
 def test_a_line_that_is_not_far_behind_keeps_its_order(loop: asyncio.AbstractEventLoop) -> None:

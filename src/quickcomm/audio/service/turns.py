@@ -20,7 +20,7 @@ ON_TIME_S: Final = 1.2
 URGENT_S: Final = 0.8
 """The same for an urgent line."""
 DRAFT_AFTER_S: Final = 3.0
-"""A line whose oldest utterance has waited longer is far behind."""
+"""A line whose oldest utterance has waited longer is far behind. It has a draft at most once in so many seconds."""
 
 
 class Line(Protocol):
@@ -67,6 +67,7 @@ class _Queue(msgspec.Struct, eq=False):
     seconds: float = 0.0
     drafted: bool = False
     """The newest utterance had its turn before the others."""
+    no_draft_before: float = 0.0
 
     @property
     def order(self) -> tuple[float, bool, float]:
@@ -126,7 +127,7 @@ class Turns:
             return self._alike(ordinary, most)
         if urgent:
             return self._alike(urgent, most)
-        return [self._draft(drafts)]
+        return [self._draft(drafts, now)]
 
     def _alike(self, queues: Sequence[_Queue], most: int) -> list[Job]:
         """A batch in the order of deadlines: utterances as long as the first one, none before its line's others."""
@@ -139,10 +140,10 @@ class Turns:
             batch.append(self._take(first, first.jobs[0]))
         return batch
 
-    def _draft(self, queues: Sequence[_Queue]) -> Job:
+    def _draft(self, queues: Sequence[_Queue], now: float) -> Job:
         """The newest utterance of all: what was just said is worth the most."""
         queue = max(queues, key=lambda queue: queue.jobs[-1].queued_at)
-        queue.drafted = True
+        queue.drafted, queue.no_draft_before = True, now + DRAFT_AFTER_S
         return self._take(queue, queue.jobs[-1])
 
     def _take(self, queue: _Queue, job: Job) -> Job:
@@ -158,4 +159,5 @@ def _as_long(job: Job, batch: Sequence[Job]) -> bool:
 
 
 def _far_behind(queue: _Queue, now: float) -> bool:
-    return not queue.drafted and len(queue.jobs) > 1 and now - queue.jobs[0].queued_at > DRAFT_AFTER_S
+    may = not queue.drafted and now >= queue.no_draft_before
+    return may and len(queue.jobs) > 1 and now - queue.jobs[0].queued_at > DRAFT_AFTER_S
