@@ -13,7 +13,16 @@ import numpy.typing as npt
 from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
 from quickcomm.audio.model.formats import AudioFormat, Int16
 from quickcomm.audio.model.settings import AudioSettings
-from quickcomm.audio.ports import Clip, FencedError, OpenRequest, Recorder, SessionStore, SttTraits, Transcript
+from quickcomm.audio.ports import (
+    VAD_STATE,
+    Clip,
+    FencedError,
+    OpenRequest,
+    Recorder,
+    SessionStore,
+    SttTraits,
+    Transcript,
+)
 from quickcomm.audio.service.conversation import Conversation
 from quickcomm.audio.service.front_end import FrontEnd
 from quickcomm.audio.service.listener import Held, Tools
@@ -66,6 +75,8 @@ class ScriptedEngine:
 
 class Loudness:
     """Loud is voice."""
+
+    rest = np.zeros(VAD_STATE, np.float32)
 
     def step(
         self, frames: npt.NDArray[np.float32], state: npt.NDArray[np.float32]

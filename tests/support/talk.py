@@ -20,7 +20,7 @@ _CLIPS: Final = (
     "ljspeech-LJ001-0008.wav",
 )
 _SHIFT_S: Final = 33
-_SHIFT: Final = Path(__file__).parents[2] / "src/quickcomm/demo_shift"
+SHIFT: Final = Path(__file__).parents[2] / "src/quickcomm/demo_shift"
 
 
 class Talk(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,10 +62,10 @@ def _from_clips(folder: Path) -> Talk:
 
 
 def _from_shift() -> Talk:
-    shift = json.loads((_SHIFT / "shift.json").read_text())
+    shift = json.loads((SHIFT / "shift.json").read_text())
     channel = shift["channels"][0]
     said = [each for each in channel["utterances"] if each["end_s"] < _SHIFT_S - 1]
-    pcm = decoded(_SHIFT / channel["file"])[: _SHIFT_S * RATE]
+    pcm = decoded(SHIFT / channel["file"])[: _SHIFT_S * RATE]
     return Talk(pcm=pcm, words=" ".join(each["text"] for each in said), utterances=len(said))
 
 

@@ -1,6 +1,5 @@
 """One transmission, one card: what is a copy of what, whichever message comes first, and what is none."""
 
-import re
 from collections.abc import Iterator, Sequence
 from itertools import permutations
 from typing import Any
@@ -18,7 +17,7 @@ from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.adapters.state import SqlState
-from quickcomm.dashboard.model.copies import Said, first_of
+from quickcomm.dashboard.model.copies import Said, first_of, span_of, words_of
 from quickcomm.dashboard.module import MIGRATIONS
 from quickcomm.dashboard.ports import Applied
 from quickcomm.dashboard.service.projector import Projector
@@ -36,7 +35,7 @@ def said(text: str, at_ms: int = 0, *, lasts: int = 2000, line: str = "a", chann
         channel=channel,
         started_ns=at_ms * MS,
         ended_ns=(at_ms + lasts) * MS,
-        words=tuple(re.findall(r"\w+", text.lower())),
+        words=words_of(text),
         rooms=frozenset(more.pop("rooms", ())),
         things=frozenset(more.pop("things", ())),
         acts=frozenset(more.pop("acts", ())),
@@ -64,6 +63,12 @@ FIRE: dict[str, Any] = {"acts": ["emergency"], "critical": True}
         (said("Fire in the laundry!", **FIRE), said("Fire in the foundry", 40, speaker=1, **FIRE)),
         (said("412 is done.", rooms=["412"], acts=["task_done"]),
          said("412 is done.", 250, line="b", rooms=["412"], acts=["task_done"])),
+        # Noise hides the begin of the second one.
+        (said("Housekeeping, please send two extra bath towels to room 412.", lasts=4000, **TOWELS),
+         said("2 extra bath towels to rim 412.", 1850, lasts=2300, line="b", channel="two", **TOWELS)),
+        (said("Housekeeping, please send two extra bath towels to room 412.", lasts=4000, **TOWELS),
+         said("2 extra bath towels, the room for 12.", 1850, lasts=2300, line="b", channel="two",
+              acts=["request_item"])),
         (said("We need towels in 412 right now please", lasts=4000, **TOWELS),
          said("right now please", 2600, lasts=1500, line="b")),
     ],
@@ -139,6 +144,23 @@ def test_every_copy_has_a_first_that_says_all_of_it(crowd: list[Said]) -> None:
             assert by_id[first].rooms >= one.rooms
             assert by_id[first].critical >= one.critical
             first = first_of(by_id[first], crowd)
+
+
+def in_burst(one: Said, at_ms: int) -> Said:
+    return msgspec.structs.replace(one, burst_ns=at_ms * MS)
+
+
+def test_in_recordings_that_came_at_once_the_place_counts() -> None:
+    one, other = said("Two towels to 412.", **TOWELS), said("Two towels to 412.", 300, line="b", **TOWELS)
+    assert is_copy(in_burst(one, 2000), in_burst(other, 2300))
+    assert first_of(in_burst(other, 60_000), [in_burst(one, 2000)]) is None
+
+
+def test_sound_that_came_in_a_burst_lasted_as_long_as_it_is() -> None:
+    transcript = heard(48_000, "two towels")
+    assert span_of(transcript) == (transcript.spoken_at_ns, transcript.speech_ended_ns, None)
+    burst = msgspec.structs.replace(transcript, speech_ended_ns=transcript.spoken_at_ns + MS)
+    assert span_of(burst) == (transcript.spoken_at_ns, transcript.spoken_at_ns + 500 * MS, 3000 * MS)
 
 
 # -- the projector ----------------------------------------------------------------------------------------------------

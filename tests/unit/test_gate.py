@@ -39,3 +39,23 @@ def test_learning_never_lowers_a_floor_nor_shuts_out_what_is_louder_than_the_noi
         floor = floor_after
     opened, _, _ = gate(np.full(3, 2 * NOISE, np.float32), floor, np.zeros(3, np.int32))
     assert opened.tolist() == [True, True, False]
+
+
+def test_the_floor_of_a_sound_that_has_stopped_is_forgotten() -> None:
+    """A paging tone is learnt as noise; the words glued to it are far below it."""
+    tone, words = np.array([0.12], np.float32), np.array([0.004], np.float32)
+    floor, hang = np.array([INITIAL_FLOOR]), np.zeros(1, np.int32)
+    for _ in range(120):
+        opened, floor, hang = gate(tone, floor, hang)
+        floor = learn(tone, floor, np.zeros(1, np.float32)) if opened[0] else floor
+    assert not opened[0]
+    for _ in range(2):
+        opened, floor, hang = gate(words, floor, hang)
+    assert opened[0]
+
+
+def test_a_dip_of_the_noise_does_not_open_the_gate() -> None:
+    floor, hang = np.array([0.4 * NOISE], np.float32), np.zeros(1, np.int32)
+    for energy in (1.0, 0.3, 1.0, 0.2, 1.0):
+        opened, floor, hang = gate(np.array([energy * NOISE], np.float32), floor, hang)
+        assert not opened[0]

@@ -7,13 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quickcomm.contracts.insight import Item
+from quickcomm.intelligence.model.clauses import candidates, pieces
 from quickcomm.intelligence.model.masking import mask
 from quickcomm.intelligence.model.mentions import PlaceFinder, distinct
+from quickcomm.intelligence.model.reading import Reader
 from quickcomm.kernel.doubtful_numbers import find_doubtful
 from quickcomm.kernel.site_pack import load_pack
 from quickcomm.kernel.spoken_numbers import find_quantities, write_numbers
 
 PACK = load_pack()
+READER = Reader(PACK)
 ROOMS = tuple(str(100 * floor + room) for floor in range(1, 13) for room in range(1, 60))
 KNOWN = PlaceFinder(msgspec.structs.replace(PACK.places, registry=ROOMS))
 UNKNOWN = PlaceFinder(PACK.places)
@@ -107,6 +111,7 @@ def test_a_site_that_has_the_room_is_surer(text: str, named: str) -> None:
         "call the guest back at one two three four 5:06 seven eight nine zero",
         "Card is four one one one 11:11 1111 1111 1111",
         "Card is 4111 1111 1111 1111",
+        "call me at five five five zero one two three",
     ],
 )
 def test_times_amounts_lists_and_identifiers_are_no_rooms(text: str, site: PlaceFinder) -> None:
@@ -125,6 +130,7 @@ def test_times_amounts_lists_and_identifiers_are_no_rooms(text: str, site: Place
         ("we need two forty watt bulbs in 305", "305"),
         ("visa 4111 1111 1111 1111 for room 412", "412"),
         ("$4.30 for 412", "412"),
+        ("Send towels to 421, negative, 412", "412"),
     ],
 )
 def test_the_room_beside_a_time_or_an_amount_is_the_only_one(text: str, named: str) -> None:
@@ -150,6 +156,28 @@ def test_a_fever_is_no_room(text: str) -> None:
 )
 def test_a_second_number_keeps_its_meaning(text: str, values: list[int]) -> None:
     assert [each.value for each in find_quantities(write_numbers(text))] == values
+
+
+@pytest.mark.parametrize(
+    ("text", "item"),
+    [
+        ("two twelve ounce ribeyes for 305", Item(name="twelve ounce ribeyes", quantity=2)),
+        ("we need two forty watt bulbs in 305", Item(name="forty watt bulbs", quantity=2)),
+        ("four twelve packs of beer to the pool bar", Item(name="beer", quantity=4)),
+        ("six 20 ounce bottles of water to 808", Item(name="water", quantity=6)),
+        ("5, 0, 7, 3 pillows", Item(name="pillows", quantity=3)),
+        ("4, 1, 2, two pillows", Item(name="pillows", quantity=2)),
+    ],
+)
+def test_a_size_is_no_count_and_a_room_neither(text: str, item: Item) -> None:
+    for said in (text, write_numbers(text)):
+        assert [thing.item for thing in READER.read(said).things] == [item]
+
+
+def test_a_room_put_down_digit_by_digit_is_no_clause() -> None:
+    text = "5, 0, 7, 3 pillows, and the TV in 5, 0, 9 is not working."
+    parts = pieces(text, candidates(text, READER))
+    assert [text[start:end] for start, end in parts] == ["5, 0, 7, 3 pillows", "the TV in 5, 0, 9 is not working."]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,17 @@
 """What Whisper must not be believed, and what people really say twice."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from quickcomm.audio.adapters.whisper_guards import Judgement, repeats, unsupported, without_hurry, without_loops
+from quickcomm.audio.adapters.whisper_guards import (
+    Judgement,
+    echoed,
+    repeats,
+    unsupported,
+    without_hurry,
+    without_loops,
+)
 
 LONG = (
     "For although the Chinese took impressions from wood blocks engraved in relief for centuries before the wood"
@@ -10,6 +19,7 @@ LONG = (
     " of the true printed book, the invention of movable metal letters in the middle of the 15th century may justly be"
     " considered as the invention of the art of printing."
 )
+FIFTEEN = "Please send somebody up to the ninth floor because the guest there has no hot water."
 REAL = [
     "Help, help, help.",
     "Go, go, go, go, go!",
@@ -34,6 +44,8 @@ def test_real_speech_is_no_loop(text: str) -> None:
         ("and the end " + "of the end " * 30 + "of the", "and the end of"),
         ("Fire, fire, fire, fire, fire, fire, fire, fire.", "Fire."),
         ("Towels to 412. " + "Thank you. " * 6, "Towels to 412. Thank you"),
+        (f"{FIFTEEN} " * 3, FIFTEEN),
+        (f"Copy that. {FIFTEEN} {FIFTEEN} {FIFTEEN} Please send somebody up", f"Copy that. {FIFTEEN}"),
     ],
 )
 def test_loops_are_cut_to_one(text: str, cut: str) -> None:
@@ -68,6 +80,40 @@ def test_what_nobody_said_is_dropped(heard: Judgement) -> None:
 )
 def test_what_somebody_said_stays_however_badly_heard(heard: Judgement) -> None:
     assert not unsupported(heard)
+
+
+@given(st.integers(1, 60), st.integers(6, 9), st.integers(0, 59))
+def test_a_loop_of_any_length_is_cut_to_one(size: int, times: int, more: int) -> None:
+    phrase = [f"w{number}" for number in range(size)]
+    looped = " ".join(phrase * times + phrase[: more % size])
+    assert repeats(looped)
+    assert without_loops(looped) == " ".join(phrase)
+
+
+@given(st.integers(3, 60), st.integers(2, 5), st.integers(0, 59))
+def test_sayings_faster_than_people_speak_are_one(size: int, times: int, more: int) -> None:
+    phrase = [f"w{number}" for number in range(size)]
+    said = phrase * times + phrase[: more % size]
+    assert without_hurry(" ".join(said), len(said) / 4.1) == " ".join(phrase)
+    assert without_hurry(" ".join(said), len(said) / 3.9) == " ".join(said)
+
+
+@pytest.mark.parametrize(
+    ("text", "log_prob", "words"),
+    [
+        ("Lamp!", -0.1, {"lamp"}),
+        ("New a lamp needs.", -0.1, {"new", "a", "lamp", "needs"}),
+        ("Front desk, 412 needs a towel.", -0.1, {"front", "desk"}),
+        ("Is room 907 ready?", -0.1, {"room", "907"}),
+        ("The desk in 915 is very upset.", -0.9, {"desk"}),
+        ("The desk in 915 is very upset.", -0.3, set()),
+        ("Room 412 needs a towel.", -0.1, set()),
+        ("", -0.1, set()),
+    ],
+)
+def test_words_that_may_be_an_echo_of_the_prompt(text: str, log_prob: float, words: set[str]) -> None:
+    assert echoed(text, "Front desk to engineering. Room 907 needs a new lamp.", log_prob) == words
+    assert echoed(text, "", log_prob) == set()
 
 
 def test_what_is_said_twice_faster_than_people_speak_is_said_once() -> None:

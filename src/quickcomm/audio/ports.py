@@ -123,6 +123,11 @@ VAD_STATE = (2, 128)
 class VoiceActivity(Protocol):
     """Judges 32 ms frames of many streams at once; called from one thread at a time."""
 
+    @property
+    def rest(self) -> npt.NDArray[np.float32]:
+        """The state of a stream in which it was quiet, float32[2, 128]: where the next sound is judged from."""
+        ...
+
     def step(
         self, frames: npt.NDArray[np.float32], state: npt.NDArray[np.float32]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:

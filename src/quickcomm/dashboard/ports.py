@@ -12,6 +12,7 @@ from quickcomm.contracts.prompts import PromptsView
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.contracts.usage import UsageReport
+from quickcomm.dashboard.model.copies import Said
 from quickcomm.dashboard.model.edits import Action
 from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, TaskStatus, UtteranceRecord
 from quickcomm.dashboard.model.report import ShiftReport
@@ -105,8 +106,11 @@ class State(Protocol):
     def utterance(self, site: str, utterance_id: str) -> UtteranceRecord | None: ...
     def save_utterance(self, record: UtteranceRecord) -> None: ...
     def copies_of(self, site: str, utterance_id: str) -> list[UtteranceRecord]: ...
-    def heard_beside(self, site: str, since_ns: int, until_ns: int, slack_ns: int) -> list[UtteranceRecord]:
-        """Return complete utterances that lie within that time, or around it, but for `slack_ns` at either end."""
+    def said_beside(self, me: Said, site: str, least: float) -> list[tuple[Said, str | None]]:
+        """Return the complete utterances that may be the same transmission, each with that of which it is a copy.
+
+        They lie within that time, or around it, but for the delay of a receiver. `least`: see `copies.said`.
+        """
         ...
 
     def conversation(self, site: str, conversation_id: str) -> ConversationRecord | None: ...

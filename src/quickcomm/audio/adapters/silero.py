@@ -12,10 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from quickcomm.audio.model.formats import ENGINE_FRAME
+from quickcomm.audio.ports import VAD_CONTEXT, VAD_STATE
 from quickcomm.kernel.errors import ConfigurationError
 
 MAX_BATCH: Final = 64
 """More rows at once are no quicker, and ONNX Runtime keeps the memory of the largest batch for good."""
+
+REST_FRAMES: Final = 64
+"""After so many frames of silence the state hardly changes any more."""
+REST_SCALE: Final = np.array([[0.25], [0.75]], np.float32)
+"""Of the hidden and the cell state. Zero hears a hard cut late, one takes noise for voice (docs/adr/0029)."""
 
 
 def silero_path() -> Path:
@@ -38,6 +45,15 @@ class Silero:
             str(path or silero_path()), options, providers=["CPUExecutionProvider"]
         )
         self._rate = np.array(16_000, dtype=np.int64)
+        state = np.zeros((VAD_STATE[0], 1, VAD_STATE[1]), np.float32)
+        for _ in range(REST_FRAMES):
+            state = self._run(np.zeros((1, VAD_CONTEXT + ENGINE_FRAME), np.float32), state)[1]
+        self._rest: npt.NDArray[np.float32] = state[:, 0] * REST_SCALE
+
+    @property
+    def rest(self) -> npt.NDArray[np.float32]:
+        """See `VoiceActivity.rest`."""
+        return self._rest
 
     def step(
         self, frames: npt.NDArray[np.float32], state: npt.NDArray[np.float32]

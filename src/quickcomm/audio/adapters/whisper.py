@@ -62,6 +62,8 @@ class WhisperSettings:
     window_margin_seconds: float = 5.0
     doubtful_below: float = -0.25
     """Mean log probability of a text below which a second opinion is asked for."""
+    hopeless_below: float = -0.8
+    """The same, below which the word list would only add words of its own."""
     shortest_opinion_seconds: float = 0.8
     """Clips below this have too little sound to decide between two texts."""
 
@@ -179,7 +181,8 @@ class Whisper:
         settings = self._settings
         if not self._list.text or one.loops or one.unsupported:
             return False
-        return one.log_prob < settings.doubtful_below and one.sound.seconds >= settings.shortest_opinion_seconds
+        doubtful = settings.hopeless_below <= one.log_prob < settings.doubtful_below
+        return doubtful and one.sound.seconds >= settings.shortest_opinion_seconds
 
     def _settle(self, clip: Clip, first: Decoded, result: Decoded) -> Decoded:
         """Doubt a loop: full window, then without prompt; cut it if it is still there. Drop what nobody said."""
@@ -230,7 +233,7 @@ class Whisper:
 
 
 def _echoed(one: Decoded) -> frozenset[str]:
-    return guards.echoed(one.text, one.prompt.text)
+    return guards.echoed(one.text, one.prompt.text, one.log_prob)
 
 
 def _said_in_full(first: Decoded, second: Decoded) -> bool:

@@ -22,6 +22,9 @@ _FASTEST = 4.0
 _SHORT_RATIO, _LONG_RATIO = 1.5, 2.0
 _SHORT_BYTES, _LONG_BYTES = 160, 480
 
+_SHORTEST_NAME = 4
+"""Letters of a word that is no "to", "is" or "a"."""
+
 COMMONPLACES = frozenset(
     {
         "", "you", "i", "the", "and", "so", "uh", "um", "oh", "okay", "bye", "bye bye", "thank you", "thanks",
@@ -70,12 +73,20 @@ def without_hurry(text: str, seconds: float) -> str:
     return text
 
 
-def echoed(text: str, prompt: str) -> frozenset[str]:
-    """Return the words of the text that may be an echo: pairs that the prompt has, or all if the prompt has each."""
+def echoed(text: str, prompt: str, log_prob: float) -> frozenset[str]:
+    """Return the words of the text that may be an echo of the prompt; only a decoding without it can tell.
+
+    They are all words where the prompt has each of them, names and numbers that stand side by side in both, and in a
+    text that is barely supported each name and number.
+    """
     said, before = normal(text).split(), normal(prompt).split()
     if set(said) <= set(before):
         return frozenset(said)
-    return frozenset(word for pair in set(pairwise(said)) & set(pairwise(before)) for word in pair)
+    names = frozenset(word for word in before if len(word) >= _SHORTEST_NAME or word.isdecimal())
+    if log_prob < _BARELY:
+        return names & frozenset(said)
+    pairs = set(pairwise(said)) & set(pairwise(before))
+    return frozenset(word for pair in pairs if names.issuperset(pair) for word in pair)
 
 
 def without_loops(text: str) -> str:
@@ -129,3 +140,4 @@ _DOUBT = 0.42
 _DOUBT_PROMPTED = 0.25
 _CERTAIN = -0.1
 _UNSURE = -1.0
+_BARELY = -0.6

@@ -11,7 +11,7 @@ class FrontEndState(msgspec.Struct, frozen=True, kw_only=True):
     noise_floor: float
     hang: int
     vad: bytes = b""
-    """float32[2, 128] of the voice activity model; empty where it is at rest (all zero)."""
+    """float32[2, 128] of the voice activity model; empty where it is at rest (`VoiceActivity.rest`)."""
     context: bytes
     """int16[64]: the last samples at 16 kHz."""
     history: bytes

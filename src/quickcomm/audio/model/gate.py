@@ -1,7 +1,8 @@
 """Energy gate: a cheap first look at every stream, so that the voice activity model sees only what may be speech.
 
 The noise floor follows dips at once and rises slowly, so that it settles on the quiet between words (a simplified
-minimum-statistics tracker after R. Martin, 2001). All streams are one vector operation.
+minimum-statistics tracker after R. Martin, 2001). A floor that was learnt from a sound that has stopped (a paging tone)
+is forgotten. All streams are one vector operation.
 """
 
 from typing import Final
@@ -16,6 +17,8 @@ INITIAL_FLOOR: Final = np.float32(1e-6)
 LOWEST_FLOOR: Final = np.float32(1e-7)
 RISE: Final = np.float32(1.006)
 FALL: Final = np.float32(0.3)
+STOPPED: Final = np.float32(0.25)
+"""What falls so far below the floor at once is no dip of the noise: the noise has stopped."""
 RATIO: Final = np.float32(4.0)
 LEARN: Final = np.float32(0.02)
 LEARN_UP_TO: Final = np.float32(0.4)
@@ -34,6 +37,7 @@ def gate(energy: Floats, floor: Floats, hang: Ints) -> tuple[npt.NDArray[np.bool
     loud = energy > np.maximum(floor, LOWEST_FLOOR) * RATIO
     hang = np.where(loud, np.int32(HANG_FRAMES), np.maximum(hang - 1, 0)).astype(np.int32)
     dipped = floor + FALL * (energy - floor)
+    dipped = np.where(energy < floor * STOPPED, np.minimum(dipped, INITIAL_FLOOR), dipped)
     floor = np.where(energy < floor, dipped, floor * RISE).astype(np.float32)
     return hang > 0, np.maximum(floor, LOWEST_FLOOR), hang
 

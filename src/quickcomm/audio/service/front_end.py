@@ -72,7 +72,8 @@ class FrontEnd:
         self._free = list(range(capacity - 1, -1, -1))
         self._floor = np.full(capacity, INITIAL_FLOOR, np.float32)
         self._hang = np.zeros(capacity, np.int32)
-        self._vad_state = np.zeros((VAD_STATE[0], capacity, VAD_STATE[1]), np.float32)
+        self._rest = vad.rest
+        self._vad_state = np.repeat(self._rest[:, None], capacity, axis=1)
         self._context = np.zeros((capacity, VAD_CONTEXT), np.int16)
         self._history = np.zeros((capacity, MAX_HISTORY), np.int16)
         self._fresh: set[int] = set()
@@ -113,12 +114,11 @@ class FrontEnd:
     def export(self, lane: Lane) -> FrontEndState:
         """The state after the last frame that was processed. Only between ticks."""
         slot = lane.slot
-        vad = self._vad_state[:, slot]
         length = RESAMPLERS[lane.track.format.sample_rate].history
         return FrontEndState(
             noise_floor=float(self._floor[slot]),
             hang=int(self._hang[slot]),
-            vad=vad.tobytes() if vad.any() else b"",
+            vad=self._vad_state[:, slot].tobytes() if self._hang[slot] else b"",
             context=self._context[slot].tobytes(),
             history=self._history[slot, MAX_HISTORY - length :].tobytes(),
         )
@@ -265,7 +265,7 @@ class FrontEnd:
     ) -> npt.NDArray[np.float32]:
         probabilities = np.zeros(len(slots), np.float32)
         if not opened.all():
-            self._vad_state[:, slots[~opened]] = 0.0
+            self._vad_state[:, slots[~opened]] = self._rest[:, None]
         if opened.any():
             through = slots[opened]
             context = self._context[through].astype(np.float32) * FULL_SCALE
@@ -292,7 +292,7 @@ class FrontEnd:
     def _restore(self, slot: int, state: FrontEndState | None, rate: int) -> None:
         self._floor[slot] = INITIAL_FLOOR
         self._hang[slot] = 0
-        self._vad_state[:, slot] = 0.0
+        self._vad_state[:, slot] = self._rest
         self._context[slot] = 0
         self._history[slot] = 0
         if state is None:

@@ -1,7 +1,7 @@
 """Records inside one transaction of the database; what the projector reads and writes."""
 
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -17,6 +17,8 @@ from quickcomm.dashboard.adapters.tables import (
     closings,
     conversation_record,
     conversations,
+    found_in,
+    heard_in,
     rooms,
     tag,
     task_record,
@@ -24,6 +26,7 @@ from quickcomm.dashboard.adapters.tables import (
     utterance_record,
     utterances,
 )
+from quickcomm.dashboard.model.copies import DELAY_NS, Said, said, span_of
 from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, UtteranceRecord, task_id
 from quickcomm.dashboard.ports import State
 from quickcomm.kernel.storage import Database
@@ -31,6 +34,7 @@ from quickcomm.kernel.storage import Database
 T = TypeVar("T")
 TASK: Final = "t"
 CLOSING: Final = "c"
+COMPARED: Final = 2048
 LONGEST_NS: Final = 60 * 10**9
 """An utterance that began longer before does not last until now."""
 
@@ -60,7 +64,9 @@ _COPIES: Final = sa.select(utterances).where(
 )
 _SPAN: Final = utterances.alias("span")
 # Which they are, the index of spans knows; only then are rows read.
-_BESIDE: Final = sa.select(utterances).where(
+_BESIDE: Final = sa.select(utterances.c.transcript, utterances.c.found, utterances.c.copy_of).where(
+    utterances.c.transcript.is_not(None),
+    utterances.c.found.is_not(None),
     utterances.c.id.in_(
         sa.select(_SPAN.c.id).where(
             _SPAN.c.site == _p("site"),
@@ -70,7 +76,7 @@ _BESIDE: Final = sa.select(utterances).where(
                 sa.and_(_SPAN.c.spoken_ns <= _p("outer_since_ns"), _SPAN.c.ended_ns >= _p("inner_until_ns")),
             ),
         )
-    )
+    ),
 )
 _CONVERSATION: Final = sa.select(conversations).where(
     conversations.c.site == _p("site"), conversations.c.conversation_id == _p("conversation_id")
@@ -96,6 +102,12 @@ _DELETE_ROOMS: Final = rooms.delete().where(
     rooms.c.site == _p("site"), rooms.c.kind == _p("kind"), rooms.c.owner == _p("owner")
 )
 _SAVE_ROOMS: Final = rooms.insert()
+
+
+@lru_cache(maxsize=COMPARED)
+def _compared(transcript: bytes, found: bytes, least: float) -> Said:
+    """Return what a stored utterance is compared by. Each is asked for as often as others speak at its time."""
+    return said(heard_in(transcript), found_in(found), least)
 
 
 class Saving:
@@ -163,7 +175,7 @@ class SqlState:
             conversation_id=record.conversation_id,
             channel=heard.channel if heard else "",
             spoken_ns=heard.spoken_at_ns if heard else found.speech_ended_ns if found else 0,
-            ended_ns=heard.speech_ended_ns if heard else 0,
+            ended_ns=span_of(heard)[1] if heard else 0,
             copy_of=record.copy_of,
             heard=heard is not None,
             change=record.change,
@@ -176,18 +188,18 @@ class SqlState:
     def copies_of(self, site: str, utterance_id: str) -> list[UtteranceRecord]:
         return [utterance_record(row) for row in self._run(_COPIES, site=site, utterance_id=utterance_id)]
 
-    def heard_beside(self, site: str, since_ns: int, until_ns: int, slack_ns: int) -> list[UtteranceRecord]:
+    def said_beside(self, me: Said, site: str, least: float) -> list[tuple[Said, str | None]]:
         rows = self._run(
             _BESIDE,
             site=site,
-            earliest_ns=since_ns - LONGEST_NS,
-            latest_ns=until_ns,
-            inner_since_ns=since_ns - slack_ns,
-            outer_since_ns=since_ns + slack_ns,
-            inner_until_ns=until_ns - slack_ns,
-            outer_until_ns=until_ns + slack_ns,
+            earliest_ns=me.started_ns - LONGEST_NS,
+            latest_ns=me.ended_ns,
+            inner_since_ns=me.started_ns - DELAY_NS,
+            outer_since_ns=me.started_ns + DELAY_NS,
+            inner_until_ns=me.ended_ns - DELAY_NS,
+            outer_until_ns=me.ended_ns + DELAY_NS,
         )
-        return [utterance_record(row) for row in rows if row.heard and row.found]
+        return [(_compared(row.transcript, row.found, least), row.copy_of) for row in rows]
 
     def conversation(self, site: str, conversation_id: str) -> ConversationRecord | None:
         row = self._run(_CONVERSATION, site=site, conversation_id=conversation_id).one_or_none()

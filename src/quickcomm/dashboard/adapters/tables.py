@@ -17,8 +17,8 @@ from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskR
 Row = sa.Row[Any]
 
 _meta = sa.MetaData()
-_heard = msgspec.json.Decoder(UtteranceTranscribed)
-_found = reader(InsightsFound)  # a later release may have written it, and been taken back
+heard_in = msgspec.json.Decoder(UtteranceTranscribed).decode
+found_in = reader(InsightsFound).decode  # a later release may have written it, and been taken back
 _latency = msgspec.json.Decoder(Latency)
 _ledgers = msgspec.json.Decoder(tuple[Ledger, ...])
 _rooms = msgspec.json.Decoder(tuple[str, ...])
@@ -67,8 +67,8 @@ def utterance_record(row: Row) -> UtteranceRecord:
         site=row.site,
         utterance_id=row.utterance_id,
         conversation_id=row.conversation_id,
-        heard=_heard.decode(row.transcript) if row.transcript else None,
-        found=_found.decode(row.found) if row.found else None,
+        heard=heard_in(row.transcript) if row.transcript else None,
+        found=found_in(row.found) if row.found else None,
         receipt=_latency.decode(row.receipt) if row.receipt else Latency(),
         copy_of=row.copy_of,
         change=row.change,

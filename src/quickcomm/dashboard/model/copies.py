@@ -14,14 +14,17 @@ import msgspec
 from quickcomm.contracts.insight import TASK_DONE
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import UtteranceTranscribed
-from quickcomm.kernel.number_words import SMALL, TEN
+from quickcomm.kernel.number_words import SMALL, TEN, ZEROES
 
+NS: Final = 1_000_000_000
 DELAY_NS: Final = 1_500_000_000
 """How much later a second receiver may be."""
 BLEED_NS: Final = 400_000_000
 """How much later the other track of one conversation may be."""
 _STRETCH_NS: Final = 1_000_000_000
-"""How much the delays of begin and end may differ: noise moves what is taken for speech."""
+"""How much more one of begin and end may be moved by noise."""
+_UNEVEN_NS: Final = 500_000_000
+"""Two that last as long but for this need not overlap by half."""
 _ALIKE, _ALIKE_LETTERS, _NEARLY_EQUAL, _CONTAINED = 0.6, 0.72, 0.8, 0.8
 _COMMON: Final = 0.3
 """Below this share of common words two texts are not compared further."""
@@ -29,6 +32,7 @@ _PIECE: Final = 3
 _ELSEWHERE, _ELSEWHERE_DONE = 2, 4
 """Words that must agree between two channels; more where a job is finished and no room says which."""
 _ROOM: Final = (3, 4)
+_DIGITS: Final = {word: str(value) for word, value in SMALL.items() if word not in ZEROES}
 _NAMES: Final = {value: word for word, value in sorted(SMALL.items(), reverse=True)}
 _WORD: Final = re.compile(r"[^\W_]+")
 
@@ -47,6 +51,8 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     things: frozenset[str] = frozenset()
     acts: frozenset[str] = frozenset()
     critical: bool = False
+    burst_ns: int | None = None
+    """Where it begins in a recording that came faster than it was spoken, so that times of arrival say little."""
 
     @property
     def order(self) -> tuple[bool, int, int, int, int, str]:
@@ -61,6 +67,15 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+def span_of(heard: UtteranceTranscribed) -> tuple[int, int, int | None]:
+    """Return when it began and ended, in ns, and `burst_ns`. What came in a burst lasted as long as its sound."""
+    rate = max(1, heard.sample_rate)
+    lasted = (heard.end_offset - heard.start_offset) * NS // rate
+    if heard.speech_ended_ns - heard.spoken_at_ns >= lasted // 2:
+        return heard.spoken_at_ns, heard.speech_ended_ns, None
+    return heard.spoken_at_ns, heard.spoken_at_ns + lasted, heard.start_offset * NS // rate
+
+
 def said(heard: UtteranceTranscribed, found: InsightsFound, least: float) -> Said:
     """Return what an utterance is compared by. `least`: how sure a closing must be to close a task."""
     acts = {
@@ -68,19 +83,26 @@ def said(heard: UtteranceTranscribed, found: InsightsFound, least: float) -> Sai
         for insight in found.insights
         if (insight.confidence >= least if insight.intent == TASK_DONE else insight.index in found.opens_tasks)
     }
+    started_ns, ended_ns, burst_ns = span_of(heard)
     return Said(
         utterance_id=heard.utterance_id,
         conversation_id=heard.conversation_id,
         speaker=heard.speaker,
         channel=heard.channel,
-        started_ns=heard.spoken_at_ns,
-        ended_ns=heard.speech_ended_ns,
-        words=tuple(_WORD.findall(heard.text.lower().replace("'", ""))),
+        started_ns=started_ns,
+        ended_ns=ended_ns,
+        burst_ns=burst_ns,
+        words=words_of(heard.text),
         rooms=frozenset(room for insight in found.insights for room in insight.rooms),
         things=frozenset(item.name for insight in found.insights for item in insight.items),
         acts=frozenset(acts),
         critical=any(insight.urgency == "critical" for insight in found.insights),
     )
+
+
+def words_of(text: str) -> tuple[str, ...]:
+    """Return the words of a text in lower case, small numbers in digits: "two" and "2" are one word."""
+    return tuple(_DIGITS.get(word, word) for word in _WORD.findall(text.lower().replace("'", "")))
 
 
 def first_of(one: Said, others: Iterable[Said]) -> str | None:
@@ -95,7 +117,7 @@ def _is_copy(one: Said, first: Said) -> bool:
         return False
     if not (one.words and first.words and one.rooms <= first.rooms and one.things <= first.things):
         return False
-    if one.critical > first.critical:
+    if one.critical > first.critical or not _same_place(one, first):
         return False
     whole, piece = _same_time(one, first), _within(one, first)
     if not (whole or piece):
@@ -106,16 +128,26 @@ def _is_copy(one: Said, first: Said) -> bool:
         return False
     matched = _matched(one.words, first.words)
     ratio = 2 * matched / length
-    contained = piece and matched >= max(_PIECE, _CONTAINED * len(one.words))
-    alike = whole and (ratio >= _ALIKE or (ratio >= _COMMON and _letters(one, first) >= _ALIKE_LETTERS))
+    alike = whole and (ratio >= _ALIKE or (ratio >= _COMMON and _letters(one, first)[0] >= _ALIKE_LETTERS))
+    contained = piece and matched >= _PIECE
+    contained = contained and (matched >= _CONTAINED * len(one.words) or _letters(one, first)[1] >= _CONTAINED)
     return (contained or alike) and (one.acts <= first.acts or _misheard(one, first, ratio))
 
 
+def _same_place(one: Said, other: Said) -> bool:
+    """Return True unless both are in recordings, at places too far apart."""
+    return one.burst_ns is None or other.burst_ns is None or abs(one.burst_ns - other.burst_ns) <= DELAY_NS
+
+
 def _same_time(one: Said, other: Said) -> bool:
+    """Return True if both may be one sound: in noise the front end hears its begin or its end later."""
     longest = BLEED_NS if one.conversation_id == other.conversation_id else DELAY_NS
     begin, end = one.started_ns - other.started_ns, one.ended_ns - other.ended_ns
-    overlap = min(one.ended_ns, other.ended_ns) > max(one.started_ns, other.started_ns)
-    return overlap and max(abs(begin), abs(end)) <= longest and abs(begin - end) <= _STRETCH_NS
+    common = min(one.ended_ns, other.ended_ns) - max(one.started_ns, other.started_ns)
+    shorter = min(one.ended_ns - one.started_ns, other.ended_ns - other.started_ns)
+    least, most = sorted((abs(begin), abs(end)))
+    as_long = abs(begin - end) <= _UNEVEN_NS
+    return least <= longest and most <= longest + _STRETCH_NS and common > 0 and (as_long or common >= shorter // 2)
 
 
 def _within(one: Said, whole: Said) -> bool:
@@ -132,19 +164,29 @@ def _matched(one: tuple[str, ...], other: tuple[str, ...]) -> int:
     return sum(block.size for block in blocks)
 
 
-def _letters(one: Said, other: Said) -> float:
-    """Return how alike the texts are letter by letter ("tarles", "towels"); 0 where they say different numbers."""
-    numbers, others = ({word for word in each.words if word.isdigit()} for each in (one, other))
-    if not numbers <= others:
-        return 0.0
-    mine, theirs = ("".join(map(_aloud, each.words)) for each in (one, other))
-    return SequenceMatcher(None, mine, theirs, autojunk=False).ratio()
+def _letters(one: Said, first: Said) -> tuple[float, float]:
+    """Return how alike the texts are letter by letter ("tarles", "towels"), and how much of `one` is in `first`.
+
+    Nothing where they say different numbers; "for 12" is what is left of 412.
+    """
+    others = [word for word in first.words if word.isdigit()]
+    if not all(any(other.endswith(word) for other in others) for word in one.words if word.isdigit()):
+        return 0.0, 0.0
+    mine, theirs = ("".join(map(_aloud, each.words)) for each in (one, first))
+    *blocks, _ = SequenceMatcher(None, mine, theirs, autojunk=False).get_matching_blocks()
+    if not blocks:
+        return 0.0, 0.0
+    common, extent = sum(block.size for block in blocks), blocks[-1].b + blocks[-1].size - blocks[0].b
+    # Letters that are strewn over a long text are no part of it.
+    return 2 * common / (len(mine) + len(theirs)), common / max(len(mine), extent)
 
 
 def _aloud(word: str) -> str:
     """Return a number of three or four digits in letters, as a room is said: "412" → "fourtwelve"."""
-    if not word.isdigit() or len(word) not in _ROOM:
+    if not word.isdigit() or len(word) > _ROOM[1]:
         return word
+    if len(word) < _ROOM[0]:
+        return _two_digits(int(word))
     high, low = divmod(int(word), 100)
     return _two_digits(high) + (("" if low >= TEN else "o") + _two_digits(low) if low else "hundred")
 

@@ -10,7 +10,7 @@ from quickcomm.contracts.insight import CLOSING_CONFIDENCE
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.summaries import ConversationSummarized
 from quickcomm.contracts.transcripts import UtteranceTranscribed
-from quickcomm.dashboard.model.copies import DELAY_NS, Said, first_of, said
+from quickcomm.dashboard.model.copies import Said, first_of, said
 from quickcomm.dashboard.model.edits import Action, edited
 from quickcomm.dashboard.model.matching import (
     WINDOW_NS,
@@ -171,15 +171,16 @@ class Projector:
         me = self._said(record)
         if me is None:
             return
-        beside = self._beside(record, me)
-        self._relate(record, first_of(me, beside.values()))
+        beside = self._beside(record.site, me)
+        self._relate(record, first_of(me, [other for other, _ in beside]))
         self._settle_work(self._loaded[record.site, record.utterance_id] or record)
-        for utterance_id, other in beside.items():
-            theirs = self._utterance(record.site, utterance_id)
-            if theirs is None or not (theirs.copy_of == me.utterance_id or first_of(other, (me,))):
+        for other, copy_of in beside:
+            if copy_of != me.utterance_id and first_of(other, (me,)) is None:
                 continue
-            if self._relate(theirs, first_of(other, self._beside(theirs, other).values())):
-                self._settle_work(self._loaded[record.site, utterance_id] or theirs)
+            theirs = self._utterance(record.site, other.utterance_id)
+            near = self._beside(record.site, other)
+            if theirs is not None and self._relate(theirs, first_of(other, [each for each, _ in near])):
+                self._settle_work(self._loaded[record.site, other.utterance_id] or theirs)
 
     def _settle_work(self, record: UtteranceRecord) -> None:
         """Bring tasks and closings in line with it; a copy has none."""
@@ -203,17 +204,19 @@ class Projector:
                 self._changed.setdefault((record.site, utterance_id))
         return True
 
-    def _beside(self, record: UtteranceRecord, me: Said) -> dict[str, Said]:
-        """Return the other complete utterances of about that time, also those that are not saved yet."""
-        for near in self._state.heard_beside(record.site, me.started_ns, me.ended_ns, DELAY_NS):
-            self._loaded.setdefault((near.site, near.utterance_id), near)
-        beside: dict[str, Said] = {}
-        for (site, utterance_id), each in self._loaded.items():
-            if site == record.site and utterance_id != me.utterance_id and each is not None:
-                other = self._said(each)
-                if other is not None and other.started_ns < me.ended_ns and me.started_ns < other.ended_ns:
-                    beside[utterance_id] = other
-        return beside
+    def _beside(self, site: str, me: Said) -> list[tuple[Said, str | None]]:
+        """Return the other complete utterances of about that time, as they are now, each with its first."""
+        stored = self._state.said_beside(me, site, self._closing_confidence)
+        beside = {other.utterance_id: (other, copy_of) for other, copy_of in stored}
+        for (where, utterance_id), record in self._loaded.items():
+            other = self._said(record) if where == site and record is not None else None
+            if other is None or record is None:
+                continue
+            beside.pop(utterance_id, None)
+            if other.started_ns < me.ended_ns and me.started_ns < other.ended_ns:
+                beside[utterance_id] = (other, record.copy_of)
+        beside.pop(me.utterance_id, None)
+        return list(beside.values())
 
     def _said(self, record: UtteranceRecord) -> Said | None:
         if record.found is None or record.heard is None:

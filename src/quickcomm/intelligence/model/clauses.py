@@ -71,7 +71,9 @@ def candidates(text: str, reader: Reader) -> list[Cut]:
         left, right = reading.text[at : match.start()], reading.text[match.end() :]
         if _REASON.match(right) or _TAKEN_BACK.match(right):
             continue
-        if len(left.split()) >= _MIN_WORDS and len(right.split()) >= _MIN_WORDS:
+        # "5, 0, 7" is one word.
+        spelled = sum(len(m.words.split()) - 1 for m in reading.rooms if at <= m.start and m.end <= match.start())
+        if len(left.split()) - spelled >= _MIN_WORDS and len(right.split()) >= _MIN_WORDS:
             link = match.lastgroup or "comma"
             keep = match.start() + 1 if link == "strong" else match.start()
             cuts.append(Cut(start=keep, end=match.end(), link=link))

@@ -53,6 +53,7 @@ _TOKEN: Final = re.compile(
     rf"|(?P<word>{'|'.join((*_TEENS, _UNIT))})|(?P<run>\d+))(?![\w:]|[.,]\d\d\b(?!\d))",
     re.IGNORECASE,
 )
+_SAID: Final = re.compile(rf"\b(?:{_UNIT})\b", re.IGNORECASE)
 _CLOCK: Final = re.compile(
     rf"((?:\d|\b(?:{_UNIT}))[ ,]{{1,2}}\d{{1,2}}):(\d\d)(?=[ ,]{{1,2}}(?:\d|(?:{_UNIT})\b))",
     re.IGNORECASE,
@@ -85,7 +86,7 @@ def plain_digits(text: str) -> str:
 
 def identifier_spans(text: str) -> list[tuple[int, int]]:
     """Find card and telephone numbers: no part of them is a room."""
-    if sum(map(str.isdigit, text)) < _SHORTEST:
+    if sum(map(str.isdigit, text)) + len(_SAID.findall(text)) < _SHORTEST:
         return []
     text = plain_digits(text)
     digits = digits_of(text)

@@ -10,7 +10,7 @@ import msgspec
 
 from quickcomm.contracts.insight import Item
 from quickcomm.kernel.site_pack import Items, compile_patterns
-from quickcomm.kernel.spoken_numbers import find_quantities
+from quickcomm.kernel.spoken_numbers import Quantity, find_quantities
 
 _MAX_NAME = 80
 _MAX_ITEMS = 12
@@ -18,8 +18,13 @@ _MAX_COUNT = 10_000
 _WORD = re.compile(r"[^\W\d_][\w'&-]*", re.UNICODE)
 _NUMERAL = re.compile(r"(?<![\w.,:])(\d{1,4})\s+$")
 
+_SIZE = re.compile(
+    r"[\s-]+(?:ounces?|oz|watts?|volts?|amps?|inch(?:es)?|lit(?:er|re)s?|gallons?|pounds?|f(?:oo|ee)t|met(?:er|re)s?|packs?)\b",
+    re.IGNORECASE,
+)
 _KIND = re.compile(r"(?<![\w'])([^\W\d_][\w-]*)\s+$")
 _KINDS = 2
+_BOTH = 2
 _NUMBERED = re.compile(r"\s+(\d{1,2}|[a-z]+)\b(?! of\b)", re.IGNORECASE)
 _GOES = re.compile(r"\s+(?:to|for)\b(?!\s+[a-z]+(?:\s+[a-z]+)?\s*[,:])", re.IGNORECASE)
 _AND = re.compile(
@@ -304,17 +309,28 @@ def _inflected(name: str) -> str:
 
 def _thing(text: str, start: int, end: int, name: str | None) -> Thing:
     first, quantity = start, 1
-    said = find_quantities(text[:start])
-    if said and _only_modifiers(text[said[-1].end : start]):
+    said = [each for each in find_quantities(text) if each.end <= start]
+    if (size := _sized(text, said)) is not None:
+        said.pop()
+        start = size.start if text[size.end : start].isspace() else start  # "twelve ounce steaks"
+        quantity, first = said[-1].value, said[-1].start
+    elif said and _only_modifiers(text[said[-1].end : start]):
         quantity, first = said[-1].value, said[-1].start
     elif numeral := _NUMERAL.search(text[:start]):
         quantity, first = int(numeral.group(1)), numeral.start(1)
     inner = find_quantities(text[start:end])
-    if inner and inner[0].start == 0:
+    if size is None and inner and inner[0].start == 0:
         quantity, start = inner[0].value, start + inner[0].end
     label = " ".join((name or text[start:end]).lower().split()).strip(" ,.-'")[:_MAX_NAME] or "item"
     count = min(max(quantity, 1), _MAX_COUNT)
     return Thing(item=Item(name=label, quantity=count), words=text[first:end], start=first, end=end)
+
+
+def _sized(text: str, said: list[Quantity]) -> Quantity | None:
+    """Return the last number if it is a size, and the one before it counts: "two twelve ounce steaks"."""
+    if len(said) < _BOTH or not text[said[-2].end : said[-1].start].isspace():
+        return None
+    return said[-1] if _SIZE.match(text, said[-1].end) else None
 
 
 def _only_modifiers(between: str) -> bool:

@@ -46,7 +46,7 @@ _SAYS_SOMETHING = re.compile(
 )
 _SORRY = r"[\s,.;:-]+(?:no|wait|sorry|i mean|i meant|make that|make it|that's|it's|actually|room)"
 _INSTEAD = re.compile(
-    r"[\s,.;:-]*(?:no|no no|sorry|no sorry|oh sorry|no wait|wait|wait no|correction|i mean|i meant|make that"
+    r"[\s,.;:-]*(?:no|no no|sorry|no sorry|oh sorry|no wait|wait|wait no|correction|negative|i mean|i meant|make that"
     rf"|scratch that|rather|actually|excuse me|my bad)(?:{_SORRY})*[\s,.;:-]*",
     re.IGNORECASE,
 )
