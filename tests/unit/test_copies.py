@@ -17,7 +17,7 @@ from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.adapters.state import SqlState
-from quickcomm.dashboard.model.copies import Said, first_of, span_of, words_of
+from quickcomm.dashboard.model.copies import Said, first_of, words_of
 from quickcomm.dashboard.module import MIGRATIONS
 from quickcomm.dashboard.ports import Applied
 from quickcomm.dashboard.service.projector import Projector
@@ -146,21 +146,10 @@ def test_every_copy_has_a_first_that_says_all_of_it(crowd: list[Said]) -> None:
             first = first_of(by_id[first], crowd)
 
 
-def in_burst(one: Said, at_ms: int) -> Said:
-    return msgspec.structs.replace(one, burst_ns=at_ms * MS)
-
-
-def test_in_recordings_that_came_at_once_the_place_counts() -> None:
-    one, other = said("Two towels to 412.", **TOWELS), said("Two towels to 412.", 300, line="b", **TOWELS)
-    assert is_copy(in_burst(one, 2000), in_burst(other, 2300))
-    assert first_of(in_burst(other, 60_000), [in_burst(one, 2000)]) is None
-
-
-def test_sound_that_came_in_a_burst_lasted_as_long_as_it_is() -> None:
-    transcript = heard(48_000, "two towels")
-    assert span_of(transcript) == (transcript.spoken_at_ns, transcript.speech_ended_ns, None)
-    burst = msgspec.structs.replace(transcript, speech_ended_ns=transcript.spoken_at_ns + MS)
-    assert span_of(burst) == (transcript.spoken_at_ns, transcript.spoken_at_ns + 500 * MS, 3000 * MS)
+def test_what_is_sent_at_once_and_again_later_is_no_copy() -> None:
+    """A recording that comes in a moment lasts no longer: what it says again is said again."""
+    one, other = said("Smoke in 430!", lasts=20, **FIRE), said("Smoke in 430!", 900, lasts=20, line="b", **FIRE)
+    assert first_of(other, [one]) is None
 
 
 # -- the projector ----------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from quickcomm.intelligence.model.masking import mask
 from quickcomm.intelligence.model.mentions import PlaceFinder, distinct
 from quickcomm.intelligence.model.reading import Reader
 from quickcomm.kernel.doubtful_numbers import find_doubtful
-from quickcomm.kernel.site_pack import load_pack
+from quickcomm.kernel.site_pack import load_pack, load_phrases
 from quickcomm.kernel.spoken_numbers import find_quantities, write_numbers
 
 PACK = load_pack()
@@ -45,6 +45,13 @@ def rooms(text: str, site: PlaceFinder = UNKNOWN) -> tuple[str, ...]:
         ("4:30 needs towels", ("430",)),
         ("Leak at 4.12", ("412",)),
         ("507 three pillows", ("507",)),
+        ("can you bring to the room 9, 2, 6 one more glass", ("926",)),
+        ("Coffee pods and creamers, 1, 2, 0, 6, thanks", ("1206",)),
+        ("4, 1, 2 thinks he's having a heart attack", ("412",)),
+        ("in the bathroom in 5, 3, 4 and says she's alone", ("534",)),
+        ("Front desk, toothbrush for 200, 14 please", ("214",)),
+        ("400 12 toilet is backing up", ("412",)),
+        ("body wash to 6:14", ("614",)),
         ("rooms 401 through 405 need turndown", ("401", "402", "403", "404", "405")),
         ("rooms 401 to 403, and 412", ("401", "402", "403", "412")),
         ("rooms four twelve fourteen and sixteen need towels", ("412", "414", "416")),
@@ -191,6 +198,33 @@ def test_a_room_put_down_digit_by_digit_is_no_clause() -> None:
 def test_an_identifier_with_a_time_in_it_is_masked_whole(text: str) -> None:
     assert not any(char.isdigit() for char in mask(write_numbers(text), ()).text.partition("[")[0])
     assert mask(write_numbers(text), ()).text.endswith(" 1]")
+
+
+STYLES = {
+    "{1}, {2}, {3}": (0.99, 0.99),
+    "{1} {2} {3}": (0.98, 0.98),
+    "{1}-{2}-{3}": (0.98, 0.98),
+    "{1}.{2}{3}": (0.97, 0.97),
+    "{1}:{2}{3}": (0.5, 0.8),
+    "{1}, {2}{3}": (0.65, 0.98),
+    "{1}00, {2}{3}": (0.9, 0.98),
+    "{1}00 {2}{3}": (0.9, 0.9),
+}
+"""What of them is found, where the rooms are not known and where they are."""
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_labelled_phrases_keep_their_room_in_every_style(style: str) -> None:
+    phrases = [
+        (phrase.text, room)
+        for phrase in load_phrases(PACK)
+        for room in {room for insight in phrase.insights for room in insight.rooms}
+        if room.isdigit() and len(room) == len("412") and room[1] != "0" and rooms(phrase.text) == (room,)
+    ]
+    known = PlaceFinder(msgspec.structs.replace(PACK.places, registry=tuple({room for _, room in phrases})))
+    texts = [(text.replace(room, style.format(room, *room)), room) for text, room in phrases if text.count(room) == 1]
+    found = [sum(rooms(text, site) == (room,) for text, room in texts) / len(texts) for site in (UNKNOWN, known)]
+    assert all(share >= least for share, least in zip(found, STYLES[style], strict=True)), found
 
 
 WAYS = ["{0}", "{1}, {2}, {3}", "{1} {2} {3}", "{1}-{2}-{3}", "{1}.{2}{3}", "{1} {2}{3}", "{1},{2}{3}"]

@@ -10,10 +10,11 @@ from typing import Final
 import msgspec
 
 from quickcomm.kernel import number_words as words
-from quickcomm.kernel.number_tokens import CLOCK, Token, says_danger, says_place, says_time, tokens_of, word_at
+from quickcomm.kernel.number_tokens import CLOCK, Token, in_list, says_danger, says_place, says_time, tokens_of, word_at
 from quickcomm.kernel.spoken_numbers import find_numbers
 
 _ROOM: Final = (3, 4)
+_PAIR: Final = 2
 _WHEN: Final = frozenset({"there", "ready", "back", "done", "start", "party"})
 """Before "at 4.30" they make it a time."""
 _MAY_BE: Final = re.compile(r"\d(?:[.:]\d|,\s?\d)")
@@ -26,6 +27,8 @@ _DAYS: Final = words.words_of(
 _EVENT_PAIRS: Final = frozenset(
     {("check", "out"), ("check", "in"), ("call", "back"), ("pick", "up"), ("pool", "opens")}
 )
+_TELLS: Final = frozenset({"s", "is", "time", "was", "version", "says"})
+"""What tells a time to the minute."""
 _PARTS_OF_DAY: Final = frozenset({"morning", "afternoon", "evening", "night"})
 _AGO, _AHEAD = 6, 5
 """Words before and behind a number that say when something is."""
@@ -83,12 +86,13 @@ def _clock(text: str, tokens: list[Token], at: int) -> _Found | None:
     starts = not lead or not token.before.isspace()
     verb = word_at(tokens, at + 1) in words.VERBS
     dotted = "." in token.text
-    if not (lead in _INSIDE | _TOWARDS or (starts and verb)):
-        return None
     odd = int(token.text[-2:]) % 5 != 0  # nobody meets at 4.12
+    if not (lead in _INSIDE | _TOWARDS or (starts and verb) or (odd and lead not in _TELLS)):
+        return None
     if lead == "at" and not place and (at == 1 or find_numbers(text)):
         return None
-    likely = lead in _INSIDE or (starts and verb) or danger or (lead == "at" and dotted and (place or odd))
+    near = lead in _INSIDE or (starts and verb) or danger or (lead == "at" and dotted and place)
+    likely = near or (odd and lead in _TOWARDS)
     return _made(text, tokens, at, at + 1, likely=likely)
 
 
@@ -113,57 +117,66 @@ def _says_when(text: str, tokens: list[Token], at: int) -> bool:
 
 def _listed(text: str, tokens: list[Token], first: int) -> _Found | None:
     """Read numerals with commas between them: "4, 1, 2", "4, 30", "500, 26"."""
-    lead = word_at(tokens, first - 1)
-    if first and tokens[first - 1].text.isdigit() and tokens[first].before.startswith(","):
-        return None  # within a list
+    last = _list_end(text, tokens, first)
+    if last - first < _PAIR or tokens[first].text.startswith("0"):
+        return None
+    lead = word_at(tokens, first - 1) if tokens[first].before.isspace() else ""
+    after = word_at(tokens, last) if last < len(tokens) and tokens[last].before.isspace() else ""
+    counted = words.is_plural(after) or after in words.UNITS
+    numbers = [token.text for token in tokens[first:last]]
+    if set(map(len, numbers)) == {1}:
+        # "4, 1, 2, 3 pillows": the last number counts what follows
+        return _digits(text, tokens, first, numbers[:-1] if counted and len(numbers) > _ROOM[0] else numbers, lead)
+    if counted:
+        return _pair(text, tokens, first, likely=False) if len(numbers) == _PAIR + 1 else None
+    if len(numbers) != _PAIR or (after in {"and", "or"} and _says_number(tokens, last + 1)):
+        return None
+    if numbers[0].endswith("00"):
+        return _hundreds(text, tokens, first, after)
+    return _pair(text, tokens, first, likely=lead in _INSIDE | _TOWARDS or (not lead and after in words.VERBS))
+
+
+def _list_end(text: str, tokens: list[Token], first: int) -> int:
+    """Find the end of numerals with commas between them; `first` where they are amounts, or are named as several."""
+    lead = word_at(tokens, first - 1) if tokens[first].before.isspace() else ""
+    several = words.is_plural(lead) or lead in words.MONTHS | words.TESTING | words.DOORS_PLURAL
+    price = text[max(0, tokens[first].start - 1) : tokens[first].start] in words.CURRENCY
+    if several or price or in_list(tokens, first):
+        return first
     last = first
     while last < len(tokens) and tokens[last].text.isdigit() and (last == first or tokens[last].before in {", ", ","}):
         last += 1
-    listed = last
-    if last - first < len("12") or words.is_plural(lead) or lead in words.MONTHS | words.TESTING | words.DOORS_PLURAL:
-        return None
-    if text[max(0, tokens[first].start - 1) : tokens[first].start] in words.CURRENCY:
-        return None
-    if last < len(tokens) and tokens[last].before.isspace() and _is_counted(word_at(tokens, last)):
-        last -= 1  # "4, 1, 2, 3 pillows": the last number counts what follows
-    if last < len(tokens) and tokens[last].before.isspace() and word_at(tokens, last) in {"and", "or"}:
-        return None
-    numbers = [token.text for token in tokens[first:last]]
-    likely = _reads(numbers, lead, counted=last < listed)
-    if likely is None:
-        return None
-    return (
-        _hundreds(text, tokens, first) if numbers[0].endswith("00") else _made(text, tokens, first, last, likely=likely)
-    )
+    return last
 
 
-def _reads(numbers: list[str], lead: str, *, counted: bool) -> bool | None:
-    """Return whether the numerals rather are one door; None if they cannot be."""
-    sizes = tuple(map(len, numbers))
-    if numbers[0].startswith("0"):
+def _digits(text: str, tokens: list[Token], first: int, numbers: list[str], lead: str) -> _Found | None:
+    """Read "4, 1, 2"; digits that only go up are rather a list, and those that count are one."""
+    values = list(map(int, numbers))
+    if len(numbers) not in _ROOM or values in _COUNTS or values[::-1] in _COUNTS:
         return None
-    if set(sizes) == {1} and len(numbers) in _ROOM:
-        values = list(map(int, numbers))
-        counted_out = values in _COUNTS or values[::-1] in _COUNTS
-        return None if counted_out else values != sorted(set(values))
-    if sizes in {(1, 2), (2, 2)}:
-        return lead in _INSIDE | _TOWARDS and not counted
-    whole = len(sizes) == len("12") and sizes[0] in _ROOM and sizes[1] == len("26") and numbers[0].endswith("00")
-    return True if whole and not counted and not numbers[1].startswith("0") else None
+    likely = values != sorted(set(values)) or lead in _INSIDE | _TOWARDS
+    return _made(text, tokens, first, first + len(numbers), likely=likely)
+
+
+def _pair(text: str, tokens: list[Token], first: int, *, likely: bool) -> _Found | None:
+    """Read "4, 30"."""
+    sizes = tuple(len(token.text) for token in tokens[first : first + _PAIR])
+    return _made(text, tokens, first, first + _PAIR, likely=likely) if sizes in {(1, 2), (2, 2)} else None
+
+
+def _hundreds(text: str, tokens: list[Token], first: int, after: str) -> _Found | None:
+    """Read "500, 26" as 526, where nothing is counted behind it; "500, 6" may be six of something."""
+    one, last = _made(text, tokens, first, first + _PAIR, likely=True)
+    rest = tokens[first + 1].text
+    if len(tokens[first].text) not in _ROOM or len(rest) > _PAIR or rest.startswith("0") or after in words.SMALL:
+        return None
+    digits = str(int(tokens[first].text) + int(rest))
+    return msgspec.structs.replace(one, digits=digits, likely=len(rest) == _PAIR), last
+
+
+def _says_number(tokens: list[Token], at: int) -> bool:
+    return word_at(tokens, at) in words.SMALL or word_at(tokens, at).isdigit()
 
 
 _COUNTS: Final = [list(range(first, first + length)) for length in _ROOM for first in range(10)]
 """One, two, three."""
-
-
-def _hundreds(text: str, tokens: list[Token], first: int) -> _Found | None:
-    """Read "500, 26" as 526 where a sentence goes on behind it: a thing that is counted would stand there."""
-    one, last = _made(text, tokens, first, first + 2, likely=True)
-    after = word_at(tokens, last)
-    if after and tokens[last].before.isspace() and after not in words.VERBS:
-        return None
-    return msgspec.structs.replace(one, digits=str(int(tokens[first].text) + int(tokens[first + 1].text))), last
-
-
-def _is_counted(word: str) -> bool:
-    return words.is_plural(word) or word in words.UNITS

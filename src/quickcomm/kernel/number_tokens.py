@@ -66,8 +66,10 @@ def spelled_end(tokens: Sequence[Token], first: int) -> int:
     Only a zero within them tells them from a list: no quantity and no small number is 0, or begins with 0.
     """
     end = first
-    while end < len(tokens) and _is_short(tokens, end) and (end == first or _joins(tokens[end].before)):
+    while end < len(tokens) and _is_short(tokens, end) and (end == first or _joins(tokens[end])):
         end += 1
+    if in_list(tokens, first):
+        return first
     digits = [_digits(tokens, at) for at in range(first, end)]
     listed = any(COMMA.fullmatch(tokens[at].before) for at in range(first + 1, end))
     zero = any(part.startswith("0") for part in digits[1:])
@@ -103,8 +105,13 @@ def joined_by_comma(tokens: Sequence[Token], first: int, last: int) -> bool:
     return any(COMMA.fullmatch(after.before) for _, after in pairwise(tokens[first:last]))
 
 
-def _joins(before: str) -> bool:
-    return bool(JOIN.fullmatch(before) or COMMA.fullmatch(before)) and not before.startswith("-")
+def in_list(tokens: Sequence[Token], first: int) -> bool:
+    """Say whether a numeral and a comma stand before it."""
+    return first > 0 and tokens[first - 1].digits is not None and tokens[first].before.startswith(",")
+
+
+def _joins(token: Token) -> bool:
+    return bool(COMMA.fullmatch(token.before)) or (token.before.isspace() and token.digits is not None)
 
 
 def _is_short(tokens: Sequence[Token], at: int) -> bool:

@@ -44,7 +44,7 @@ EVENTS = words_of(
     "meeting meetings checkout checkin breakfast brunch lunch dinner reservation reservations reserved booked booking"
     " scheduled schedule starts starting begins opens opening closes closing wake pickup shuttle taxi cab flight train"
     " arrives arrival arriving departs departure leaves leaving shift appointment tour ceremony wedding conference"
-    " seminar concert show event training session class due drill turndown"
+    " seminar concert show event training session class due drill turndown table party"
 )
 """What has a time: after them "for 4.30" is no door."""
 EVENT_LEADS = words_of("for from to is it's its was")

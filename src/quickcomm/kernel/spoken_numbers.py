@@ -143,7 +143,8 @@ def _run_end(text: str, tokens: Sequence[Token], at: int) -> int:
         return at
     if word_at(tokens, at) == "one" and word_at(tokens, at - 1) in words.POINTERS:
         return at
-    spelled = at if words.is_plural(lead) and lead not in words.DOORS_PLURAL else spelled_end(tokens, at)
+    things = tokens[at].before.isspace() and words.is_plural(lead) and lead not in words.DOORS_PLURAL
+    spelled = at if things else spelled_end(tokens, at)
     end = max(spelled, at + 1)
     while end < len(tokens) and _continues(tokens, end, named=named):
         end += 1
@@ -174,6 +175,8 @@ def _continues(tokens: Sequence[Token], at: int, *, named: bool) -> bool:
     if not JOIN.fullmatch(token.before):
         return _comma_joins(tokens, at, named=named)
     word = word_at(tokens, at)
+    if token.digits is None and COMMA.fullmatch(tokens[at - 1].before) and tokens[at - 1].digits:
+        return False  # "9, 2, 6 one more glass"
     if word == "and":
         return before in words.SCALES and at + 1 < len(tokens) and _says_number(tokens, at + 1)
     if word in words.SCALES:
@@ -308,7 +311,8 @@ class _Run:
             return False
         if self._tokens[at].before == "-":
             return True
-        ends = at + 1 == last and (self._next in words.FUNCTION or not self._next or self._gap_breaks())
+        counts = self._unit or self._noun or self._clock or len(rest) < len("12")
+        ends = at + 1 == last and (self._next in words.FUNCTION or not counts or not self._next or self._gap_breaks())
         return ends and not self._tokens[at].before.startswith(",")
 
     def _gap_breaks(self) -> bool:

@@ -26,7 +26,7 @@ from quickcomm.dashboard.adapters.tables import (
     utterance_record,
     utterances,
 )
-from quickcomm.dashboard.model.copies import DELAY_NS, Said, said, span_of
+from quickcomm.dashboard.model.copies import DELAY_NS, Said, said
 from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, UtteranceRecord, task_id
 from quickcomm.dashboard.ports import State
 from quickcomm.kernel.storage import Database
@@ -175,7 +175,7 @@ class SqlState:
             conversation_id=record.conversation_id,
             channel=heard.channel if heard else "",
             spoken_ns=heard.spoken_at_ns if heard else found.speech_ended_ns if found else 0,
-            ended_ns=span_of(heard)[1] if heard else 0,
+            ended_ns=heard.speech_ended_ns if heard else 0,
             copy_of=record.copy_of,
             heard=heard is not None,
             change=record.change,

@@ -16,7 +16,6 @@ from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.number_words import SMALL, TEN, ZEROES
 
-NS: Final = 1_000_000_000
 DELAY_NS: Final = 1_500_000_000
 """How much later a second receiver may be."""
 BLEED_NS: Final = 400_000_000
@@ -51,8 +50,6 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
     things: frozenset[str] = frozenset()
     acts: frozenset[str] = frozenset()
     critical: bool = False
-    burst_ns: int | None = None
-    """Where it begins in a recording that came faster than it was spoken, so that times of arrival say little."""
 
     @property
     def order(self) -> tuple[bool, int, int, int, int, str]:
@@ -67,15 +64,6 @@ class Said(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def span_of(heard: UtteranceTranscribed) -> tuple[int, int, int | None]:
-    """Return when it began and ended, in ns, and `burst_ns`. What came in a burst lasted as long as its sound."""
-    rate = max(1, heard.sample_rate)
-    lasted = (heard.end_offset - heard.start_offset) * NS // rate
-    if heard.speech_ended_ns - heard.spoken_at_ns >= lasted // 2:
-        return heard.spoken_at_ns, heard.speech_ended_ns, None
-    return heard.spoken_at_ns, heard.spoken_at_ns + lasted, heard.start_offset * NS // rate
-
-
 def said(heard: UtteranceTranscribed, found: InsightsFound, least: float) -> Said:
     """Return what an utterance is compared by. `least`: how sure a closing must be to close a task."""
     acts = {
@@ -83,15 +71,13 @@ def said(heard: UtteranceTranscribed, found: InsightsFound, least: float) -> Sai
         for insight in found.insights
         if (insight.confidence >= least if insight.intent == TASK_DONE else insight.index in found.opens_tasks)
     }
-    started_ns, ended_ns, burst_ns = span_of(heard)
     return Said(
         utterance_id=heard.utterance_id,
         conversation_id=heard.conversation_id,
         speaker=heard.speaker,
         channel=heard.channel,
-        started_ns=started_ns,
-        ended_ns=ended_ns,
-        burst_ns=burst_ns,
+        started_ns=heard.spoken_at_ns,
+        ended_ns=heard.speech_ended_ns,
         words=words_of(heard.text),
         rooms=frozenset(room for insight in found.insights for room in insight.rooms),
         things=frozenset(item.name for insight in found.insights for item in insight.items),
@@ -117,7 +103,7 @@ def _is_copy(one: Said, first: Said) -> bool:
         return False
     if not (one.words and first.words and one.rooms <= first.rooms and one.things <= first.things):
         return False
-    if one.critical > first.critical or not _same_place(one, first):
+    if one.critical > first.critical:
         return False
     whole, piece = _same_time(one, first), _within(one, first)
     if not (whole or piece):
@@ -132,11 +118,6 @@ def _is_copy(one: Said, first: Said) -> bool:
     contained = piece and matched >= _PIECE
     contained = contained and (matched >= _CONTAINED * len(one.words) or _letters(one, first)[1] >= _CONTAINED)
     return (contained or alike) and (one.acts <= first.acts or _misheard(one, first, ratio))
-
-
-def _same_place(one: Said, other: Said) -> bool:
-    """Return True unless both are in recordings, at places too far apart."""
-    return one.burst_ns is None or other.burst_ns is None or abs(one.burst_ns - other.burst_ns) <= DELAY_NS
 
 
 def _same_time(one: Said, other: Said) -> bool:
