@@ -30,6 +30,8 @@ export type Word = Parsed<api.Word>;
 export type Evidence = Parsed<api.Evidence>;
 export type Insight = Parsed<api.Insight>;
 export type Task = Without<api.Task, "channel" | "intent">;
+/** How far the words can be relied on: unless `ok`, somebody must listen. */
+export type Understood = api.Card["status"];
 export type Card = Without<api.Card, "tasks" | "latency_ms"> & { tasks: Task[]; latency_ms: Latency };
 export type Ledger = Parsed<api.Ledger>;
 /** What a conversation was about so far, and who wrote it. */

@@ -41,6 +41,9 @@ FULL_WINDOW_SECONDS = 30.0
 _CONTEXT = 448
 """Tokens that the decoder has room for, prompt included."""
 _MOST_HOTWORD_TOKENS = 96
+_DOUBTED_LANGUAGE = -0.5
+"""Mean log-probability of a text from which its language is not looked at."""
+_CERTAIN_LANGUAGE = 0.5
 _QUIETEST = 10
 """A clip that never leaves ±10 of 32,768 is a dead line, whatever the model would make of it."""
 
@@ -276,7 +279,19 @@ class Whisper:
                 words[at] = timed_words(self._tokenizer, decoded[at].tokens, alignment, length)
         return words
 
+    def _foreign(self, result: _Decoded) -> bool:
+        """Return True where a multilingual model hears another language in what it is not sure of."""
+        model = self._loaded()
+        if not model.is_multilingual or (result.text and result.log_prob > _DOUBTED_LANGUAGE):
+            return False
+        [guesses] = model.detect_language(ctranslate2.StorageView.from_array(np.ascontiguousarray(result.encoded)))
+        language, probability = guesses[0]
+        return bool(language != f"<|{self._settings.language}|>" and probability >= _CERTAIN_LANGUAGE)
+
     def _transcript(self, result: _Decoded, words: Sequence[ClipWord]) -> Transcript:
+        return msgspec.structs.replace(self._written(result, words), foreign=self._foreign(result))
+
+    def _written(self, result: _Decoded, words: Sequence[ClipWord]) -> Transcript:
         if not result.text:
             return Transcript(text="")
         confidence = math.exp(min(0.0, result.log_prob))
