@@ -501,7 +501,24 @@ async def test_speech_that_no_engine_can_take_is_marked_and_acked(path: Path) ->
         assert session.conversation.acked == len(PHRASE)
     [event] = [event for event in events if event["type"] == "utterance"]
     assert event["unintelligible"] is True
+    assert event["status"] == "unintelligible"
     assert event["text"] == ""
+
+
+@pytest.mark.parametrize(("voiced_s", "published"), [(0.8, []), (1.4, ["unintelligible"])])
+async def test_voice_without_a_word_is_speech_and_a_click_is_silence(
+    path: Path, voiced_s: float, published: list[str]
+) -> None:
+    sound = np.concatenate([silence(0.5), speech(voiced_s), silence(0.7)])
+    async with hall(path, ScriptedEngine(lambda clips: [Transcript(text="") for _ in clips])) as here:
+        session = await here.open()
+        await feed(session, sound)
+        events = await finish(session)
+    assert [event["status"] for event in events if event["type"] == "utterance"] == published
+    [ended] = [event for event in events if event["type"] == "ended"]
+    ledger = msgspec.convert(ended["ledger"], dict[str, int])
+    assert ledger["received"] == len(sound) == ledger["speech"] + ledger["silence"]
+    assert bool(ledger["speech"]) == bool(published)
 
 
 async def test_a_second_connection_takes_over(path: Path) -> None:

@@ -170,7 +170,7 @@ def test_a_cut_is_at_the_quietest_pair_of_frames(levels: list[int]) -> None:
 def test_an_utterance_is_padded_and_ends_at_its_last_voice() -> None:
     frames = [(QUIET, 1.0)] * 10 + [(VOICE, 9.0)] * 5 + [(QUIET, 1.0)] * 10
     events = play(Segmenter(SMALL), frames)
-    assert events == [Opened(7), Paused(7, 15), Closed(7, 15)]
+    assert events == [Opened(7), Paused(7, 15), Closed(7, 15, voiced=5)]
 
 
 def test_a_click_is_dropped() -> None:
@@ -187,13 +187,13 @@ def test_who_has_spoken_long_is_ended_by_a_shorter_pause() -> None:
     short = play(Segmenter(SMALL), [(VOICE, 9.0)] * 10 + pause)
     long = play(Segmenter(SMALL), [(VOICE, 9.0)] * 22 + pause)
     assert closed(short) == []
-    assert closed(long) == [Closed(0, 22)]
+    assert closed(long) == [Closed(0, 22, voiced=22)]
 
 
 def test_after_a_flush_it_begins_anew() -> None:
     segmenter = Segmenter(SMALL)
     play(segmenter, [(VOICE, 9.0)] * 5)
-    assert segmenter.flush() == Closed(0, 5)
+    assert segmenter.flush() == Closed(0, 5, voiced=5)
     assert segmenter.flush() is None
     segmenter.restart()
     assert play(segmenter, [(VOICE, 9.0)] * 2) == [Opened(0)]

@@ -77,6 +77,9 @@ class Transcript(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     words: tuple[ClipWord, ...] = ()
     confidence: float = 0.0
+    """0 to 1; 0 where the engine does not tell."""
+    foreign: bool = False
+    """True where the engine found another language than its own."""
     shed: tuple[OptionalWork, ...] = ()
     """Work that this clip called for and that its `effort` forbade; a clip with full effort would have it."""
 

@@ -62,6 +62,8 @@ class Utterance(ServerEvent, frozen=True, kw_only=True, tag="utterance"):
     text: str
     words: tuple[Word, ...] = ()
     confidence: float = 0.0
+    status: str = "ok"
+    """Unless it is `ok`, the text is a guess, or empty."""
 
 
 class ItemSeen(msgspec.Struct, frozen=True, kw_only=True):

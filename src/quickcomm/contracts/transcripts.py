@@ -1,10 +1,18 @@
 """Stream `transcripts.v1`: audio → intelligence and dashboard. One message an utterance."""
 
+from typing import Literal
+
 import msgspec
 
 from quickcomm.contracts.timing import Latency
 
 TRANSCRIPTS = "transcripts.v1"
+Status = Literal["ok", "unintelligible", "not_english", "low_confidence"]
+"""How far the words can be relied on. Unless it is `ok`, a person must listen: the text is a guess, or empty.
+
+`unintelligible`: voiced sound without words; `not_english`: another language than the engine was told to write;
+`low_confidence`: words of which the engine itself is not sure.
+"""
 
 
 class Word(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -35,6 +43,8 @@ class UtteranceTranscribed(msgspec.Struct, frozen=True, kw_only=True):
     words: tuple[Word, ...]
     confidence: float
     unintelligible: bool = False
+    """True where speech-to-text failed."""
+    status: Status = "ok"
     stt_model: str
     spoken_at_ns: int
     """When the first sample of the utterance was said: when it arrived, unless it was held up on its way."""

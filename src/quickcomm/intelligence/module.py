@@ -39,6 +39,7 @@ from quickcomm.intelligence.ports import (
     StoredPrompt,
 )
 from quickcomm.intelligence.service.agreement import Agreement
+from quickcomm.intelligence.service.doubting import Doubting
 from quickcomm.intelligence.service.fallback import Fallback
 from quickcomm.intelligence.service.guard import Guard, ModelState
 from quickcomm.intelligence.service.limiter import Limiter
@@ -96,7 +97,8 @@ class Intelligence:
         self._side = SideWork(database, bus, clock, settings.side, model, mask)
         self._model: _Model | None = None
         if model is None:
-            self._understanding = Understanding(classifier, self._store, clock, pack.opens_task)
+            doubting = Doubting(classifier, classifier, pack)
+            self._understanding = Understanding(doubting, self._store, clock, pack.opens_task)
             return
         parts = Parts(
             model=model,
@@ -111,8 +113,9 @@ class Intelligence:
         if shared is not None:
             self._model.agree(shared)
         fallback = self._model.fallback
+        doubting = Doubting(fallback, classifier, pack)
         self._understanding = Understanding(
-            fallback, self._store, clock, pack.opens_task, alone=lambda: fallback.available
+            doubting, self._store, clock, pack.opens_task, alone=lambda: fallback.available
         )
         self._side.questions.may_ask = lambda: fallback.available
         self.prompting.desk.connect(_examined(parts, classifier, self._side))

@@ -64,6 +64,7 @@ export interface Card {
   text: string;
   confidence: number;
   unintelligible: boolean;
+  status: "low_confidence" | "not_english" | "ok" | "unintelligible";
   seq: number;
   spoken_at: string;
   words: Word[];

@@ -30,6 +30,7 @@ import {
   type Summary,
   type Task,
   type TaskStatus,
+  type Understood,
   type Urgency,
   type Word,
 } from "./protocol";
@@ -48,6 +49,7 @@ export const oneOf = <T extends string>(raw: unknown, known: readonly T[], fallb
   known.includes(raw as T) ? (raw as T) : fallback;
 
 const URGENCIES = every<Urgency>({ low: true, normal: true, high: true, critical: true });
+const UNDERSTOOD = every<Understood>({ ok: true, unintelligible: true, not_english: true, low_confidence: true });
 const STATUSES = every<TaskStatus>({ open: true, acknowledged: true, done: true });
 const STATES = every<ConversationState>({ live: true, interrupted: true, ended: true, expired: true });
 const SOURCES = every<Source>({ llm: true, local: true });
@@ -151,6 +153,7 @@ export function parseCard(raw: unknown): Card | null {
     text: text(f["text"]),
     confidence: count(f["confidence"], 1),
     unintelligible: f["unintelligible"] === true,
+    status: oneOf(f["status"], UNDERSTOOD, f["unintelligible"] === true ? "unintelligible" : "ok"),
     seq: count(f["seq"]),
     spoken_at: text(f["spoken_at"]),
     words: list(f["words"], parseWord),

@@ -34,6 +34,8 @@ export type Task = Without<api.Task, "channel" | "intent">;
 export type Relation = Parsed<api.Relation>;
 /** The same transmission through another receiver or track. */
 export type Copy = Parsed<api.Copy>;
+/** How far the words can be relied on: unless `ok`, somebody must listen. */
+export type Understood = api.Card["status"];
 export type Card = Without<api.Card, "tasks" | "latency_ms"> & { tasks: Task[]; latency_ms: Latency };
 export type Ledger = Parsed<api.Ledger>;
 /** What a conversation was about so far, and who wrote it. */

@@ -1,5 +1,5 @@
 /** Words an operator understands, for the names that the protocol uses. A site pack may bring others. */
-import type { Card, Copy, Insight, TaskStatus, Urgency } from "./protocol";
+import type { Card, Copy, Insight, TaskStatus, Understood, Urgency } from "./protocol";
 
 const DEPARTMENTS: Record<string, string> = {
   food_beverage: "Food & beverage",
@@ -52,6 +52,13 @@ export function confidenceWords(confidence: number): "sure" | "fairly sure" | "u
   if (confidence >= 0.85) return "sure";
   return confidence >= 0.6 ? "fairly sure" : "unsure";
 }
+
+/** Why a card's words cannot be relied on, and what to do. */
+export const LISTEN_WORDS: Record<Exclude<Understood, "ok">, string> = {
+  unintelligible: "Somebody spoke, but no words were understood. Listen to the channel, or ask again.",
+  not_english: "This is in another language; the words are a guess. Listen to the channel, or ask again.",
+  low_confidence: "This was not heard clearly; the words are a guess. Listen to the channel, or ask again.",
+};
 
 /** Who understood it, where that is not the normal way. */
 export function sourceWords(insight: Insight): string | null {

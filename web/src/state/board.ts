@@ -9,6 +9,8 @@ import { listed, type Entry } from "./store";
 
 /** Unclassified for this long: somebody must read it. */
 const UNREAD_MS = 15_000;
+/** So long a card that a person must listen to stands above the columns; nothing tells that it was done. */
+const LISTEN_MS = 600_000;
 
 export const pointerIn = signal<Region | null>(null);
 export const focusIn = signal<Region | null>(null);
@@ -38,7 +40,8 @@ function truthOf(entry: Entry, wanted: Filters, now: number): Truth<Entry> {
   const own = sectionOf(card);
   const statuses = new Map(card.tasks.map((task) => [task.task_id, task.status]));
   const late = app.classifierAway.value || now - entry.spoken > UNREAD_MS;
-  const section = own === "unclassified" && !late ? "information" : own;
+  const listen = own === "information" && card.status !== "ok" && now - entry.spoken < LISTEN_MS;
+  const section = listen ? "unclassified" : own === "unclassified" && !late ? "information" : own;
   return {
     id: entry.id,
     entry,

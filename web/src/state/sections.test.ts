@@ -25,7 +25,8 @@ function card(insights: Urgency[], tasks: [Urgency, TaskStatus][] = [], more: ob
 describe("sectionOf", () => {
   it.each([
     ["waits to be classified", card([]), "unclassified"],
-    ["cannot be classified", card([], [], { unintelligible: true }), "information"],
+    ["failed to be written, as an older server says it", card([], [], { unintelligible: true }), "information"],
+    ["is in another language", card([], [], { status: "not_english" }), "information"],
     ["asks for nothing", card(["high"]), "information"],
     ["is danger, task or not", card(["critical"]), "critical"],
     ["has low work", card(["low"], [["low", "open"]]), "normal"],

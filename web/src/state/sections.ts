@@ -23,7 +23,7 @@ export function sectionOf(card: Card): Section {
     return urgency === "low" ? "normal" : urgency;
   }
   if (card.tasks.length > 0) return "done";
-  if (card.insights.length === 0) return card.unintelligible ? "information" : "unclassified";
+  if (card.insights.length === 0) return card.status === "ok" ? "unclassified" : "information";
   return mostUrgent(card.insights) === "critical" ? "critical" : "information";
 }
 

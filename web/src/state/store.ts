@@ -109,7 +109,7 @@ export const truthOf = (task: Task): Task | undefined =>
   entries.get(task.utterance_id)?.truth.tasks.find((each) => each.task_id === task.task_id);
 
 const needed = (card: Card): boolean =>
-  card.tasks.length > 0 ? card.tasks.some((task) => task.status !== "done") : card.insights.length === 0 && !card.unintelligible;
+  card.tasks.length > 0 ? card.tasks.some((task) => task.status !== "done") : card.insights.length === 0 && card.status === "ok";
 
 /** The same transmission through another receiver: its first card tells of it. Work that a person has touched stays. */
 const isCopy = (card: Card): boolean => card.relates_to !== null && card.tasks.length === 0;

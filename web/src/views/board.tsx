@@ -97,7 +97,7 @@ function Columns() {
       <div class="board" ref={root} hidden={!matching} data-testid="board">
         <SectionView section="critical" title="Critical" board={shown} />
         {shown.sections.unclassified.length + shown.waiting.unclassified.length > 0 && (
-          <SectionView section="unclassified" title="Not yet classified: please read" wide board={shown} />
+          <SectionView section="unclassified" title="Not classified or not understood: please read, or listen" wide board={shown} />
         )}
         <div class="columns" data-slides>
           <SectionView section="high" title="High" empty="Nothing urgent." board={shown} />

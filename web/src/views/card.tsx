@@ -4,8 +4,8 @@ import { memo } from "preact/compat";
 import { useEffect, useRef } from "preact/hooks";
 import { age, clockTime, percent } from "../model/format";
 import { pieces } from "../model/evidence";
-import type { Card, Insight, Task } from "../model/protocol";
-import { confidenceWords, copiesWords, departmentWords, humanise, intentWords, sourceWords, URGENCY_WORDS } from "../model/words";
+import type { Card, Insight, Task, Understood } from "../model/protocol";
+import { confidenceWords, copiesWords, departmentWords, humanise, intentWords, LISTEN_WORDS, sourceWords, URGENCY_WORDS } from "../model/words";
 import { cardMounted } from "../live/painted";
 import * as app from "../state/app";
 import { conversationLink, utteranceLink } from "../state/route";
@@ -28,7 +28,7 @@ const NOBODY_CLASSIFIES = "The service that understands cannot work now. This is
 const EVIDENCE_TITLES = { rooms: "Heard as the room", items: "Heard as what is asked for", urgency: "Why it is urgent" };
 
 function Words({ card }: { card: Card }) {
-  if (card.unintelligible || card.text.trim() === "") return <p class="words lost">Somebody spoke, but it could not be understood.</p>;
+  if (card.text.trim() === "") return null;
   const evidence = card.insights.map((insight) => insight.evidence);
   return (
     <blockquote class="words" data-testid="card-words">
@@ -114,6 +114,10 @@ function InsightBlock({ insight, tasks, since, undo }: { insight: Insight; tasks
   );
 }
 
+/** What the card asks for. Of words that were not understood only a danger, not confirmed, says so. */
+const asked = (card: Card): readonly Insight[] =>
+  card.status === "ok" ? card.insights : card.insights.filter((insight) => insight.urgency === "critical");
+
 function NotYet({ card }: { card: Card }) {
   const away = app.classifierAway.value;
   const late = away || app.now.value - Date.parse(card.spoken_at) > CLASSIFY_MS;
@@ -127,11 +131,24 @@ function NotYet({ card }: { card: Card }) {
   );
 }
 
+/** Instead of what it asks for: nobody knows that. */
+function Listen({ card, status }: { card: Card; status: Exclude<Understood, "ok"> }) {
+  return (
+    <div data-testid="card-listen" data-status={status}>
+      <p class="kicker">
+        <span class="badge late">Please listen</span>
+        <Age spokenAt={card.spoken_at} />
+      </p>
+      <p class="words lost">{LISTEN_WORDS[status]}</p>
+    </div>
+  );
+}
+
 function Meta({ entry, card }: { entry: Entry; card: Card }) {
   const insights = card.insights;
   const waited = card.latency_ms.stt ?? 0;
   const behind = waited >= BEHIND_MS ? Math.round(waited / 1000) : 0;
-  const lowest = insights.length > 0 ? Math.min(...insights.map((insight) => insight.confidence)) : null;
+  const lowest = insights.length > 0 && card.status === "ok" ? Math.min(...insights.map((insight) => insight.confidence)) : null;
   const sources = [...new Set(insights.map((insight) => (insight.source === "llm" ? "language model" : "local classifier")))];
   const models = [...new Set(insights.map((insight) => insight.model).filter(Boolean))].join(", ");
   return (
@@ -223,13 +240,14 @@ export const CardView = memo(function CardView({ entry, place, undo, watched = f
       data-revision={revisionOf(card)}
       aria-label={`${card.insights[0]?.summary ?? card.text}, ${humanise(card.channel)}`}
     >
-      {card.insights.length === 0 && !card.unintelligible && <NotYet card={card} />}
-      {card.insights.map((insight, at) => (
+      {card.status !== "ok" && <Listen card={card} status={card.status} />}
+      {card.insights.length === 0 && card.status === "ok" && <NotYet card={card} />}
+      {asked(card).map((insight, at) => (
         <InsightBlock
           key={insight.index}
           insight={insight}
           tasks={card.tasks.filter((task) => task.insight_index === insight.index)}
-          since={at === 0 ? card.spoken_at : null}
+          since={at === 0 && card.status === "ok" ? card.spoken_at : null}
           undo={undo}
         />
       ))}

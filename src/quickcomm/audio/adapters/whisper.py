@@ -40,6 +40,9 @@ from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.model_files import LocatedModel, ModelStore
 from quickcomm.kernel.spoken_numbers import write_numbers
 
+_DOUBTED_LANGUAGE = -0.5
+"""Mean log-probability of a text from which its language is not looked at."""
+_CERTAIN_LANGUAGE = 0.5
 _QUIETEST = 10
 """A clip that never leaves ±10 of 32,768 is a dead line, whatever the model would make of it."""
 
@@ -216,7 +219,17 @@ class Whisper:
                 words[at] = timed
         return words
 
+    def _foreign(self, one: Decoded) -> bool:
+        """Return True where a multilingual model hears another language in what it is not sure of."""
+        if not self._decoder.multilingual or (one.text and one.log_prob > _DOUBTED_LANGUAGE):
+            return False
+        language, probability = self._decoder.language(one.sound)
+        return language != self._settings.language and probability >= _CERTAIN_LANGUAGE
+
     def _transcript(self, clip: Clip, one: Decoded, words: Sequence[ClipWord]) -> Transcript:
+        return msgspec.structs.replace(self._written(clip, one, words), foreign=self._foreign(one))
+
+    def _written(self, clip: Clip, one: Decoded, words: Sequence[ClipWord]) -> Transcript:
         shed = one.shed
         if not one.text:
             return Transcript(text="", shed=shed)

@@ -100,6 +100,12 @@ class Decoder:
     def close(self) -> None:
         self._model = None
 
+    def language(self, sound: Sound) -> tuple[str, float]:
+        """Return the likeliest language of a sound, as "en", and its probability. For multilingual models only."""
+        [guesses] = self._loaded().detect_language(_together([sound]))
+        token, probability = guesses[0]
+        return token.strip("<|>"), float(probability)
+
     def prompt(self, text: str) -> Prompt:
         """Return a prompt of `text`, cut to what leaves the decoder room; `NO_PROMPT` if it is empty."""
         if not text:

@@ -56,6 +56,7 @@ def utterance(message: UtteranceTranscribed, seq: int) -> Json:
         "text": message.text,
         "words": message.words,
         "confidence": message.confidence,
+        "status": message.status,
     }
     if message.unintelligible:
         event["unintelligible"] = True

@@ -71,10 +71,11 @@ class QuietPoint(msgspec.Struct, frozen=True):
 
 
 class Closed(msgspec.Struct, frozen=True):
-    """The utterance covers frames start … end-1. `cut` if it goes on behind."""
+    """The utterance covers frames start … end-1, `voiced` of them voice. `cut` if it goes on behind."""
 
     start: int
     end: int
+    voiced: int = 0
     cut: bool = False
 
 
@@ -183,7 +184,7 @@ class Segmenter:
 
     def _cut(self) -> Closed:
         state = self.state
-        event = Closed(state.start, self._quiet_at, cut=True)
+        event = Closed(state.start, self._quiet_at, state.voiced - self._voiced_since, cut=True)
         state.start = self._quiet_at
         state.voiced = self._voiced_since
         self._forget_quiet_point()
@@ -198,7 +199,7 @@ class Segmenter:
         self._forget_quiet_point()
         if voiced < self.settings.min_voiced or end <= start:
             return Dropped(start)
-        return Closed(start, end)
+        return Closed(start, end, voiced)
 
     def _forget_quiet_point(self) -> None:
         self._quietest = NEVER

@@ -39,6 +39,8 @@ class Span(msgspec.Struct, frozen=True, kw_only=True):
     samples: Int16
     complete: bool = True
     """False for a pause: the utterance may still go on."""
+    voiced: int = 0
+    """Frames of voice in a complete one."""
 
 
 class Opening(msgspec.Struct, frozen=True, kw_only=True):
@@ -278,7 +280,8 @@ class Track:
             start, end = self._at(event.start), self._at(event.end)
             if isinstance(event, Closed):
                 self._count(start, end)
-            return Span(start=start, end=end, samples=samples, complete=isinstance(event, Closed))
+                return Span(start=start, end=end, samples=samples, voiced=event.voiced)
+            return Span(start=start, end=end, samples=samples, complete=False)
         if isinstance(event, Opened):
             start = self._at(event.start)
             while self._snapshots and self._snapshots[-1].offset > start:

@@ -17,7 +17,7 @@ from quickcomm.audio.service.front_end import FrontEnd
 from quickcomm.audio.service.lateness import BOUND_S, URGENT_BOUND_S
 from quickcomm.audio.service.load import Tempo
 from quickcomm.audio.service.transcriber import Transcriber
-from quickcomm.audio.service.utterance import Finished, Origin
+from quickcomm.audio.service.utterance import Finished, Origin, understood
 from quickcomm.audio.service.voice import Voice
 from quickcomm.contracts.captions import Caption
 from quickcomm.contracts.identity import utterance_id
@@ -170,7 +170,8 @@ class Listener:
     def _judge(self, item: Finished) -> None:
         """An emergency makes the line urgent; where others must be published first, it is told ahead of them."""
         text = item.transcript.text
-        if not text or self._tools.emergencies.first(text) is None:
+        sure = understood(item.transcript, item.span.voiced) == "ok"
+        if not sure or self._tools.emergencies.first(text) is None:
             return
         self._alert_until = self._tools.clock.monotonic() + ALERT_S
         if any(other.waits for other in _before(item, self.pending)):

@@ -5,18 +5,23 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
+from quickcomm.audio.model.segmenter import frames
 from quickcomm.audio.model.track import Span, Track
 from quickcomm.audio.ports import Transcript
 from quickcomm.audio.service.arrivals import Arrivals
 from quickcomm.contracts.identity import utterance_id
 from quickcomm.contracts.timing import Latency
-from quickcomm.contracts.transcripts import UtteranceTranscribed, Word
+from quickcomm.contracts.transcripts import Status, UtteranceTranscribed, Word
 from quickcomm.kernel.telemetry import tracing
 
 if TYPE_CHECKING:
     from quickcomm.audio.model.formats import AudioFormat
 
 NS_PER_MS: Final = 1_000_000
+LEAST_VOICED: Final = frames(1_000)
+"""So many frames of voice without a word are speech that was not understood; fewer are a noise."""
+LEAST_CONFIDENCE: Final = 0.36
+"""Spanish heard as English stayed below it, 54 of 55 pieces of English above (docs/adr/0032)."""
 
 
 class Finished(msgspec.Struct, eq=False):
@@ -52,13 +57,25 @@ class Origin(Protocol):
     format: "AudioFormat"
 
 
+def understood(transcript: Transcript, voiced: int) -> Status | None:
+    """Return how far a transcript of a span with `voiced` frames of voice can be relied on; None for no speech."""
+    if not transcript.text and voiced < LEAST_VOICED:
+        return None
+    if transcript.foreign:
+        return "not_english"
+    if not transcript.text:
+        return "unintelligible"
+    return "low_confidence" if 0.0 < transcript.confidence < LEAST_CONFIDENCE else "ok"
+
+
 def transcribed(
     origin: Origin, item: Finished, arrivals: Arrivals, stt_model: str, now_ns: int
 ) -> UtteranceTranscribed | None:
-    """The message of an utterance, or None where nobody said anything. A failed engine gives an unintelligible one."""
+    """Build the message of an utterance; None for no speech. Where the engine failed, it is unintelligible."""
     failed = item.text.exception() is not None
     transcript = item.transcript
-    if not transcript.text and not failed:
+    status: Status | None = "unintelligible" if failed else understood(transcript, item.span.voiced)
+    if status is None:
         return None
     span, rate = item.span, origin.format.sample_rate
     came_ns = arrivals.at(span.end, item.closed_ns)
@@ -78,6 +95,7 @@ def transcribed(
         words=_words(transcript, span, rate),
         confidence=round(transcript.confidence, 4),
         unintelligible=failed,
+        status=status,
         stt_model=stt_model,
         spoken_at_ns=min(arrivals.said(span.start + 1, ended_ns), ended_ns),
         speech_ended_ns=ended_ns,

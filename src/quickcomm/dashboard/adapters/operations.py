@@ -137,6 +137,7 @@ CARD_EXAMPLE: Final = {
     "text": "bring two towels to 412",
     "confidence": 0.91,
     "unintelligible": False,
+    "status": "ok",
     "seq": 1,
     "spoken_at": "2026-05-09T07:35:23.423Z",
     "words": [{"text": "bring", "start_offset": 48000, "end_offset": 52800, "confidence": 0.97}],

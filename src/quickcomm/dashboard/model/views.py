@@ -9,7 +9,7 @@ import msgspec
 from quickcomm.contracts.conversations import ConversationState, Ledger
 from quickcomm.contracts.insight import Insight, Source, Urgency
 from quickcomm.contracts.timing import Latency
-from quickcomm.contracts.transcripts import Word
+from quickcomm.contracts.transcripts import Status, Word
 from quickcomm.dashboard.model.projections import latency_of
 from quickcomm.dashboard.model.records import ConversationRecord, TaskRecord, TaskStatus, UtteranceRecord
 from quickcomm.kernel.telemetry import trace_id_in
@@ -54,7 +54,10 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Card(msgspec.Struct, frozen=True, kw_only=True):
-    """An utterance with what it asks for and what became of it. `insights` is empty until it is classified."""
+    """An utterance with what it asks for and what became of it. `insights` is empty until it is classified.
+
+    Where `status` is not `ok`, the text is a guess, or empty: a person must listen.
+    """
 
     utterance_id: str
     conversation_id: str
@@ -66,6 +69,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     text: str
     confidence: float
     unintelligible: bool
+    status: Status
     seq: int
     spoken_at: str
     words: tuple[Word, ...]
@@ -172,6 +176,7 @@ def card_view(record: UtteranceRecord, tasks: tuple[TaskRecord, ...], copies: Se
         text=heard.text,
         confidence=heard.confidence,
         unintelligible=heard.unintelligible,
+        status="unintelligible" if heard.unintelligible else heard.status,
         seq=heard.seq,
         spoken_at=rfc3339(heard.spoken_at_ns),
         words=heard.words,

@@ -14,6 +14,10 @@ class Heard(msgspec.Struct, frozen=True, kw_only=True):
     site: str = "main"
     conversation_id: str = ""
     utterance_id: str = ""
+    doubtful: bool = False
+    """The words are a guess, or missing: another language, or not clear."""
+    certain: tuple[str, ...] = ()
+    """Of a doubtful one, the words that were heard clearly."""
 
 
 class DraftItem(msgspec.Struct, frozen=True, kw_only=True):

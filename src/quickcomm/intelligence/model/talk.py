@@ -87,7 +87,7 @@ def heard(talk: Talk, message: UtteranceTranscribed, rules: SummarySettings, now
     if message.seq <= talk.last_seq:
         return talk
     line = Line(seq=message.seq, speaker=message.speaker, text=message.text[:MAX_LINE])
-    lines = (*talk.lines, line)[-MAX_LINES:] if message.text else talk.lines
+    lines = (*talk.lines, line)[-MAX_LINES:] if message.text and message.status == "ok" else talk.lines
     after = _replace(talk, channel=message.channel, lines=lines, last_seq=message.seq, utterances=talk.utterances + 1)
     return _changed(after, now_ns, urgent=after.utterances - after.summarized >= rules.utterances)
 

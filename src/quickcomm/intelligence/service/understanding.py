@@ -26,6 +26,8 @@ MAX_CHANNELS: Final = 2_000
 MAX_CONTEXTS: Final = 20_000
 NS_PER_MS: Final = 1_000_000
 AGAIN_S: Final = 1.0
+CERTAIN_WORD: Final = 0.8
+"""How sure the engine must be of a word of danger in a text that it is not sure of."""
 _decoder = msgspec.json.Decoder(UtteranceTranscribed)
 _Key = tuple[str, str]
 T = TypeVar("T")
@@ -118,6 +120,8 @@ class Understanding:
             site=message.site,
             conversation_id=message.conversation_id,
             utterance_id=message.utterance_id,
+            doubtful=message.status != "ok",
+            certain=tuple(word.text for word in message.words if word.confidence >= CERTAIN_WORD),
         )
         return _Work(message=message, heard=heard, before=before, done=done)
 
@@ -243,7 +247,7 @@ class Context:
         said = self._said.setdefault(channel, deque(maxlen=CONTEXT_UTTERANCES))
         self._said.move_to_end(channel)
         context = tuple(text for identifier, text in said if identifier != message.utterance_id)
-        if all(identifier != message.utterance_id for identifier, _ in said):
+        if message.status == "ok" and all(identifier != message.utterance_id for identifier, _ in said):
             said.append((message.utterance_id, message.text))
         self._given[key] = context
         _trim(self._said, MAX_CHANNELS)
