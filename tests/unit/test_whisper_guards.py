@@ -102,12 +102,11 @@ def test_sayings_faster_than_people_speak_are_one(size: int, times: int, more: i
     ("text", "log_prob", "words"),
     [
         ("Lamp!", -0.1, {"lamp"}),
-        ("New a lamp needs.", -0.1, {"new", "a", "lamp", "needs"}),
-        ("Front desk, 412 needs a towel.", -0.1, {"front", "desk"}),
+        ("A new, new lamp.", -0.1, {"a", "new", "lamp"}),
+        ("Front desk, 412 has no towel.", -0.1, {"front", "desk"}),
         ("Is room 907 ready?", -0.1, {"room", "907"}),
-        ("The desk in 915 is very upset.", -0.9, {"desk"}),
-        ("The desk in 915 is very upset.", -0.3, set()),
-        ("Room 412 needs a towel.", -0.1, set()),
+        ("The desk in 915 has a key.", -0.9, {"desk"}),
+        ("The desk in 915 has a key.", -0.3, set()),
         ("", -0.1, set()),
     ],
 )

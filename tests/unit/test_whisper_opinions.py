@@ -15,7 +15,7 @@ from quickcomm.audio.adapters.whisper_decoder import FULL_WINDOW_SECONDS, Decode
 from quickcomm.audio.ports import Clip, ClipWord, Effort, Samples, Transcript
 from quickcomm.kernel.model_files import ModelStore
 
-BEFORE: Final = "Front desk to engineering. Room 907 needs a new lamp."
+BEFORE: Final = "Hotel radio. Room 907, go ahead."
 LIST: Final = "towels, minibar."
 FIFTEEN: Final = "Please send somebody up to the ninth floor because the guest there has no hot water."
 SURE, DOUBTFUL, LIKELIER, HOPELESS = -0.1, -0.4, -0.3, -0.9
@@ -111,8 +111,8 @@ def test_words_that_only_the_prompt_says_are_dropped(heard: Heard) -> None:
 
 
 def test_words_that_the_prompt_has_and_somebody_said_stay(heard: Heard) -> None:
-    transcript, _ = heard(("Front desk, go ahead.", SURE), plain=("front desk go ahead", DOUBTFUL))
-    assert transcript.text == "Front desk, go ahead."
+    transcript, _ = heard(("Yes, go ahead.", SURE), plain=("yes go ahead", DOUBTFUL))
+    assert transcript.text == "Yes, go ahead."
 
 
 @pytest.mark.parametrize("effort", Effort)

@@ -22,7 +22,7 @@ _FASTEST = 4.0
 _SHORT_RATIO, _LONG_RATIO = 1.5, 2.0
 _SHORT_BYTES, _LONG_BYTES = 160, 480
 
-_SHORTEST_NAME = 4
+_SHORTEST_WORD = 4
 """Letters of a word that is no "to", "is" or "a"."""
 
 COMMONPLACES = frozenset(
@@ -76,17 +76,17 @@ def without_hurry(text: str, seconds: float) -> str:
 def echoed(text: str, prompt: str, log_prob: float) -> frozenset[str]:
     """Return the words of the text that may be an echo of the prompt; only a decoding without it can tell.
 
-    They are all words where the prompt has each of them, names and numbers that stand side by side in both, and in a
-    text that is barely supported each name and number.
+    They are all words where the prompt has each of them, words that stand side by side in both, and in a text that is
+    barely supported each longer word or number.
     """
     said, before = normal(text).split(), normal(prompt).split()
     if set(said) <= set(before):
         return frozenset(said)
-    names = frozenset(word for word in before if len(word) >= _SHORTEST_NAME or word.isdecimal())
-    if log_prob < _BARELY:
-        return names & frozenset(said)
     pairs = set(pairwise(said)) & set(pairwise(before))
-    return frozenset(word for pair in pairs if names.issuperset(pair) for word in pair)
+    echo = {word for pair in pairs for word in pair}
+    if log_prob < _BARELY:
+        echo |= {word for word in before if word in said and (len(word) >= _SHORTEST_WORD or word.isdecimal())}
+    return frozenset(echo)
 
 
 def without_loops(text: str) -> str:
