@@ -13,11 +13,12 @@ from sqlalchemy.pool import StaticPool
 from tests.support.dashboard_site import START_NS, found, heard, insight
 from tests.support.examples import examples
 
-from quickcomm.contracts.insight import Insight
+from quickcomm.contracts.insight import Insight, Item
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.adapters.state import SqlState
 from quickcomm.dashboard.model.copies import Said, first_of, words_of
+from quickcomm.dashboard.model.copies import said as said_by
 from quickcomm.dashboard.module import MIGRATIONS
 from quickcomm.dashboard.ports import Applied
 from quickcomm.dashboard.service.projector import Projector
@@ -152,6 +153,23 @@ def test_what_is_sent_at_once_and_again_later_is_no_copy() -> None:
     assert first_of(other, [one]) is None
 
 
+@given(st.text(), st.text(), st.sampled_from([0, 300]))
+def test_no_text_breaks_it(one: str, other: str, later: int) -> None:
+    first_of(said(other, later, line="b"), [said(one)])
+    assert first_of(said(f"412 {one}", later, line="b"), [said(f"412 {one}")]) in {None, "a:0:0"}
+
+
+def test_a_thing_is_compared_by_its_noun() -> None:
+    one = told("a", "two extra bath towels to 412", with_items("extra bath towels"))
+    other = told("b", "two bath towel to 412", with_items("bath towel"), ms=300)
+    things = []
+    for transcript, answer in (one, other):
+        assert isinstance(transcript, UtteranceTranscribed)
+        assert isinstance(answer, InsightsFound)
+        things.append(said_by(transcript, answer, 0.5).things)
+    assert things == [frozenset({"towel"})] * 2
+
+
 # -- the projector ----------------------------------------------------------------------------------------------------
 
 
@@ -192,6 +210,10 @@ def relations(connection: Connection) -> dict[str, str | None]:
 
 def tasks(connection: Connection) -> dict[str, str]:
     return dict(connection.exec_driver_sql("SELECT task_id, status FROM dashboard_tasks").fetchall())
+
+
+def with_items(*names: str) -> Insight:
+    return msgspec.structs.replace(insight("request_item", "412"), items=tuple(Item(name=name) for name in names))
 
 
 ONE = told("a", "Two towels to 412.", insight("request_item", "412"))

@@ -80,10 +80,15 @@ def said(heard: UtteranceTranscribed, found: InsightsFound, least: float) -> Sai
         ended_ns=heard.speech_ended_ns,
         words=words_of(heard.text),
         rooms=frozenset(room for insight in found.insights for room in insight.rooms),
-        things=frozenset(item.name for insight in found.insights for item in insight.items),
+        things=frozenset(_noun(item.name) for insight in found.insights for item in insight.items),
         acts=frozenset(acts),
         critical=any(insight.urgency == "critical" for insight in found.insights),
     )
+
+
+def _noun(name: str) -> str:
+    """Return what a thing is, in the singular: "extra bath towels" → "towel"."""
+    return name.rsplit(maxsplit=1)[-1].removesuffix("s") if name.split() else name
 
 
 def words_of(text: str) -> tuple[str, ...]:
@@ -150,8 +155,8 @@ def _letters(one: Said, first: Said) -> tuple[float, float]:
 
     Nothing where they say different numbers; "for 12" is what is left of 412.
     """
-    others = [word for word in first.words if word.isdigit()]
-    if not all(any(other.endswith(word) for other in others) for word in one.words if word.isdigit()):
+    others = [word for word in first.words if word.isdecimal()]
+    if not all(any(other.endswith(word) for other in others) for word in one.words if word.isdecimal()):
         return 0.0, 0.0
     mine, theirs = ("".join(map(_aloud, each.words)) for each in (one, first))
     *blocks, _ = SequenceMatcher(None, mine, theirs, autojunk=False).get_matching_blocks()
@@ -164,7 +169,7 @@ def _letters(one: Said, first: Said) -> tuple[float, float]:
 
 def _aloud(word: str) -> str:
     """Return a number of three or four digits in letters, as a room is said: "412" → "fourtwelve"."""
-    if not word.isdigit() or len(word) > _ROOM[1]:
+    if not word.isdecimal() or len(word) > _ROOM[1]:
         return word
     if len(word) < _ROOM[0]:
         return _two_digits(int(word))
