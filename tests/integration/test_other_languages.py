@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import platformdirs
 import pytest
 import soundfile
 from scipy.signal import resample_poly
@@ -94,8 +95,9 @@ def multilingual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whisper]:
 
 
 @pytest.fixture(scope="module")
-def local(pack: SitePack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalClassifier]:
-    built = build_local_classifier(pack, tmp_path_factory.mktemp("cache"))
+def local(pack: SitePack) -> Iterator[LocalClassifier]:
+    """What servers use: it was learnt before, or takes its time once."""
+    built = build_local_classifier(pack, platformdirs.user_cache_path("quickcomm"))
     yield built
     asyncio.run(built.aclose())
 

@@ -16,6 +16,8 @@ from quickcomm.kernel.site_pack import SitePack
 UNCONFIRMED: Final = 0.5
 """How sure an emergency in a doubtful text can be at most."""
 LISTEN: Final = "Listen: what was said was not understood"
+_TELLING: Final = 4
+_SMALL: Final = frozenset({"from", "have", "here", "that", "there", "they", "this", "with"})
 _WORD: Final = re.compile(r"[^\W_]+")
 
 
@@ -74,7 +76,9 @@ class Doubting:
 
 
 def _is_among(certain: set[str], words: list[str]) -> bool:
-    return bool(words) and certain.issuperset(words)
+    """Return True if the words that tell something were all heard clearly: of "there is a fire", "fire"."""
+    telling = [word for word in words if len(word) >= _TELLING and word not in _SMALL] or words
+    return bool(telling) and certain.issuperset(telling)
 
 
 def _words(text: str) -> list[str]:

@@ -26,7 +26,7 @@ MAX_CHANNELS: Final = 2_000
 MAX_CONTEXTS: Final = 20_000
 NS_PER_MS: Final = 1_000_000
 AGAIN_S: Final = 1.0
-CERTAIN_WORD: Final = 0.8
+CERTAIN_WORD: Final = 0.5
 """How sure the engine must be of a word of danger in a text that it is not sure of."""
 _decoder = msgspec.json.Decoder(UtteranceTranscribed)
 _Key = tuple[str, str]
