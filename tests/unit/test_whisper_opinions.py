@@ -115,6 +115,12 @@ def test_words_that_the_prompt_has_and_somebody_said_stay(heard: Heard) -> None:
     assert transcript.text == "Yes, go ahead."
 
 
+def test_what_is_said_twice_only_after_the_prompt_is_said_once(heard: Heard) -> None:
+    twice = "I am going up there. I am going up there."
+    assert heard((twice, SURE), plain=("I am going up there.", DOUBTFUL))[0].text == "I am going up there."
+    assert heard((twice, SURE), plain=(twice, DOUBTFUL))[0].text == twice
+
+
 @pytest.mark.parametrize("effort", Effort)
 def test_a_long_sentence_that_comes_three_times_in_a_short_clip_is_said_once(heard: Heard, effort: Effort) -> None:
     thrice = (f"{FIFTEEN} {FIFTEEN} {FIFTEEN}", SURE)

@@ -152,15 +152,12 @@ class Whisper:
         return dict(zip(rows, again, strict=True))
 
     def _without_prompt(self, decoded: Sequence[Decoded]) -> list[Decoded]:
-        """Replace loops, and texts that may be an echo of the prompt, by what is heard without a prompt."""
+        """Replace loops, repetitions and echoes of the prompt by what is heard without it, unless that has them, too."""
         chosen = list(decoded)
-        which = [
-            at
-            for at, one in enumerate(decoded)
-            if one.prompt.text and not one.unsupported and (one.loops or _echoed(one))
-        ]
+        prompted = [at for at, one in enumerate(decoded) if one.prompt.text and not one.unsupported]
+        which = [at for at in prompted if _misled(decoded[at])]
         for at, plain in self._again(decoded, NO_PROMPT, which).items():
-            if chosen[at].loops or not _echoed(chosen[at]) <= set(guards.normal(plain.text).split()):
+            if not _confirms(plain, decoded[at]):
                 chosen[at] = plain
         return chosen
 
@@ -234,6 +231,17 @@ class Whisper:
 
 def _echoed(one: Decoded) -> frozenset[str]:
     return guards.echoed(one.text, one.prompt.text, one.log_prob)
+
+
+def _misled(one: Decoded) -> bool:
+    return one.loops or guards.says_all_again(one.text) or bool(_echoed(one))
+
+
+def _confirms(plain: Decoded, one: Decoded) -> bool:
+    """Return True if what is heard without a prompt has the words and the repetition that the prompt may have made."""
+    if one.loops or (guards.says_all_again(one.text) and not guards.says_all_again(plain.text)):
+        return False
+    return _echoed(one) <= set(guards.normal(plain.text).split())
 
 
 def _said_in_full(first: Decoded, second: Decoded) -> bool:

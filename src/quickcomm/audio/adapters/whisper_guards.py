@@ -73,6 +73,16 @@ def without_hurry(text: str, seconds: float) -> str:
     return text
 
 
+def says_all_again(text: str) -> bool:
+    """Return True if the text is one phrase, said twice or more and nothing else: people do so, and so does Whisper."""
+    return without_hurry(text, 0.0) != text
+
+
+def says_all_again(text: str) -> bool:
+    """Return True if the text is one phrase said twice or more, and nothing else: people do so, and so does Whisper."""
+    return without_hurry(text, 0.0) != text
+
+
 def echoed(text: str, prompt: str, log_prob: float) -> frozenset[str]:
     """Return the words of the text that may be an echo of the prompt; only a decoding without it can tell.
 
