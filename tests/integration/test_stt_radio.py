@@ -1,6 +1,7 @@
 """The engine as a site pack sets it up, on radio talk: first words stay, and nothing of the prompt is invented."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import as_file
 from itertools import islice
@@ -38,6 +39,20 @@ def plain() -> Iterator[Whisper]:
     whisper.close()
 
 
+@dataclass(frozen=True)
+class Said:
+    """An utterance of the demo shift, and where the front end cuts it in its channel's sound."""
+
+    text: str
+    sound: Samples
+    start: int
+    end: int
+
+    def cut(self, offset_ms: int = 0) -> Clip:
+        start = max(0, self.start + offset_ms * RATE // 1000)
+        return Clip(samples=self.sound[start : self.end], word_times=False)
+
+
 class Span:
     """A `SpeechToText` that hears nothing but where somebody speaks."""
 
@@ -50,8 +65,7 @@ class Span:
 
 
 @cache
-def said() -> list[tuple[str, Samples, int, int]]:
-    """Return each utterance of the demo shift: its text, its channel's sound, and where the front end cuts it."""
+def said() -> list[Said]:
     found = []
     for channel in load_shift().channels:
         with as_file(audio_file(channel)) as path:
@@ -59,21 +73,17 @@ def said() -> list[tuple[str, Samples, int, int]]:
         spans = [(start, end) for start, end, _ in cut_offline(sound, Span(), AudioSettings())]
         assert len(spans) == len(channel.utterances)
         for utterance, (start, end) in zip(channel.utterances, spans, strict=True):
-            found.append((utterance.text, sound, round(start * RATE), round(end * RATE)))
+            found.append(Said(utterance.text, sound, round(start * RATE), round(end * RATE)))
     return found
-
-
-def cut(sound: Samples, start: int, end: int, offset_ms: int = 0) -> Clip:
-    return Clip(samples=sound[max(0, start + offset_ms * RATE // 1000) : end], word_times=False)
 
 
 def lost(engine: Whisper, offset_ms: int) -> list[str]:
     """Return the sentences of the demo shift that have lost their first word."""
     found = []
-    for expected, *where in said():
-        text = engine.transcribe([cut(*where, offset_ms)])[0].text
-        if first_word_lost(expected, text):
-            found.append(f"{expected} | {text}")
+    for one in said():
+        text = engine.transcribe([one.cut(offset_ms)])[0].text
+        if first_word_lost(one.text, text):
+            found.append(f"{one.text} | {text}")
     return found
 
 
@@ -117,7 +127,7 @@ def test_no_word_of_the_prompt_is_invented_in_any_hard_clip(engine: Whisper, pla
 
 
 def test_less_effort_is_told_where_it_made_a_difference(engine: Whisper) -> None:
-    clips = [cut(*where) for _, *where in said()[:12]]
+    clips = [one.cut() for one in said()[:12]]
     full = engine.transcribe(clips)
     one = engine.transcribe([Clip(samples=clip.samples, effort=Effort.ONE_OPINION) for clip in clips])
     assert all(transcript.shed == () for transcript in full)

@@ -1,8 +1,8 @@
 """Rebuilds the radio set: `python -m tools.radio_set.make`. Writes one Opus file and labels.json into the benchmarks.
 
 Machines mispronounce. So two models without any prompt (Whisper tiny.en and base, see docs/models.md) listen to each
-clean recording. Where both mishear it, the next speaker of the half says the line; a line that no speaker gets across is
-left out.
+clean recording. Where both mishear it, the next speaker of the half says the line; a line that no speaker gets across
+is left out.
 """
 
 import argparse

@@ -152,7 +152,7 @@ class Whisper:
         return dict(zip(rows, again, strict=True))
 
     def _without_prompt(self, decoded: Sequence[Decoded]) -> list[Decoded]:
-        """Replace loops, repetitions and echoes of the prompt by what is heard without it, unless that has them, too."""
+        """Replace loops, repetitions and echoes of the prompt by what is heard without it, unless that has them."""
         chosen = list(decoded)
         prompted = [at for at, one in enumerate(decoded) if one.prompt.text and not one.unsupported]
         which = [at for at in prompted if _misled(decoded[at])]

@@ -74,11 +74,6 @@ def without_hurry(text: str, seconds: float) -> str:
 
 
 def says_all_again(text: str) -> bool:
-    """Return True if the text is one phrase, said twice or more and nothing else: people do so, and so does Whisper."""
-    return without_hurry(text, 0.0) != text
-
-
-def says_all_again(text: str) -> bool:
     """Return True if the text is one phrase said twice or more, and nothing else: people do so, and so does Whisper."""
     return without_hurry(text, 0.0) != text
 
