@@ -106,13 +106,15 @@ def test_a_second_opinion_can_be_left_out_and_is_told(heard: Heard) -> None:
 
 
 def test_words_that_only_the_prompt_says_are_dropped(heard: Heard) -> None:
-    transcript, decoder = heard(("Room 907, the pool.", SURE), plain=("to the pool.", DOUBTFUL))
+    transcript, decoder = heard(("Room 907, the pool.", -0.6), plain=("to the pool.", HOPELESS))
     assert (transcript.text, decoder.asked[:2]) == ("to the pool.", [BEFORE, ""])
 
 
 def test_words_that_the_prompt_has_and_somebody_said_stay(heard: Heard) -> None:
-    transcript, _ = heard(("Yes, go ahead.", SURE), plain=("yes go ahead", DOUBTFUL))
+    transcript, _ = heard(("Yes, go ahead.", -0.6), plain=("yes go ahead", DOUBTFUL))
     assert transcript.text == "Yes, go ahead."
+    transcript, _ = heard(("Go ahead, front desk.", DOUBTFUL), plain=("Front desk.", -0.6))
+    assert transcript.text == "Go ahead, front desk."
 
 
 def test_what_is_said_twice_only_after_the_prompt_is_said_once(heard: Heard) -> None:
