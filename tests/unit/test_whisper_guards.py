@@ -74,6 +74,12 @@ def test_what_nobody_said_is_dropped(heard: Judgement) -> None:
     [
         Judgement(text="Thank you.", log_prob=-0.2, no_speech=0.03),
         Judgement(text="Minibar.", log_prob=-0.4, no_speech=0.05, prompt="towels minibar valet"),
+        Judgement(
+            text="They are the fire in the presence of the fire department.",
+            log_prob=-0.71,
+            no_speech=0.42,
+            prompt="Hotel radio. Room 907, go ahead.",
+        ),
         Judgement(text="for 12 needs to town else.", log_prob=-0.9, no_speech=0.37),
         Judgement(text="R2, oh fine, lating thing", log_prob=-1.57, no_speech=0.04, prompt="towels"),
     ],
