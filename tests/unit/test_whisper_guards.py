@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from quickcomm.audio.adapters.whisper_guards import (
     Judgement,
+    adds_a_name,
     echoed,
     repeats,
     unsupported,
@@ -119,6 +120,22 @@ def test_sayings_faster_than_people_speak_are_one(size: int, times: int, more: i
 def test_words_that_may_be_an_echo_of_the_prompt(text: str, log_prob: float, words: set[str]) -> None:
     assert echoed(text, "Front desk to engineering. Room 907 needs a new lamp.", log_prob) == words
     assert echoed(text, "", log_prob) == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "adds"),
+    [
+        ("Send towels up.", "Send town else up.", False),
+        ("Guest in 1111 needs soap.", "Gaston 1111 needs soap.", False),
+        ("Check the minibar.", "Check the Mini Bar.", False),
+        ("Send towels up.", "Send towels down.", False),
+        ("guest, in 11, 11, minibar, two thrish", "guest in 11, 11 needs a toothbrush", True),
+        ("Four or two, DND.", "Four or two.", True),
+        ("Done.", "Don.", False),
+    ],
+)
+def test_a_name_of_the_list_replaces_only_what_is_spelt_like_it(text: str, first: str, *, adds: bool) -> None:
+    assert adds_a_name(text, first, ("towels", "guest", "minibar", "DND", "room service")) == adds
 
 
 def test_what_is_said_twice_faster_than_people_speak_is_said_once() -> None:

@@ -92,6 +92,11 @@ def test_a_text_that_is_sure_hopeless_or_short_gets_no_second_opinion(
     assert (transcript.text, decoder.asked, transcript.shed) == ("Send a cart.", [BEFORE], ())
 
 
+def test_a_second_opinion_that_adds_a_word_of_the_list_does_not_stand(heard: Heard) -> None:
+    transcript, _ = heard(("Send a cart up.", DOUBTFUL), listed=("Send a minibar up.", LIKELIER))
+    assert transcript.text == "Send a cart up."
+
+
 def test_a_second_opinion_that_loops_does_not_stand(heard: Heard) -> None:
     transcript, _ = heard(("Send a cart.", DOUBTFUL), listed=("towels, " * 12, SURE))
     assert transcript.text == "Send a cart."

@@ -173,9 +173,14 @@ class Whisper:
                 chosen[at] = replace(chosen[at], shed=("second_opinion",))
         asked = [at for at in doubtful if not chosen[at].shed]
         for at, other in self._again(decoded, self._list, asked).items():
-            if other.log_prob > chosen[at].log_prob and not other.loops and not other.unsupported:
+            if other.log_prob > chosen[at].log_prob and not self._invents(other, chosen[at]):
                 chosen[at] = other
         return chosen
+
+    def _invents(self, other: Decoded, first: Decoded) -> bool:
+        if other.loops or other.unsupported:
+            return True
+        return guards.adds_a_name(other.text, first.text, self._settings.hotwords)
 
     def _doubts(self, one: Decoded) -> bool:
         settings = self._settings

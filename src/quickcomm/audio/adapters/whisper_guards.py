@@ -6,7 +6,9 @@ Whisper repeats itself when its window is short or its prompt misleads it, and w
 
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from itertools import pairwise
 
 _WORD = re.compile(r"[\w'\u2019*-]+")
@@ -22,6 +24,8 @@ _FASTEST = 4.0
 _SHORT_RATIO, _LONG_RATIO = 1.5, 2.0
 _SHORT_BYTES, _LONG_BYTES = 160, 480
 
+_SPELT_LIKE = 0.5
+"""Share of letters in order that "towels" and "town else" have in common, and "minibar" and "needs a" do not."""
 _SHORTEST_WORD = 4
 """Letters of a word that is no "to", "is" or "a"."""
 
@@ -71,6 +75,17 @@ def without_hurry(text: str, seconds: float) -> str:
         if said[size:] == said[:-size]:
             return text[: words[size].start()].strip()
     return text
+
+
+def adds_a_name(text: str, first: str, names: Sequence[str]) -> bool:
+    """Return True if the text has one of `names` where the first reading has nothing that is spelt like it."""
+    said = normal(first).split()
+    windows = {"".join(said[at : at + size]) for size in (1, 2, 3) for at in range(len(said))}
+    return any(
+        f" {name} " in f" {normal(text)} "
+        and not any(SequenceMatcher(None, name.replace(" ", ""), window).ratio() >= _SPELT_LIKE for window in windows)
+        for name in map(normal, names)
+    )
 
 
 def says_all_again(text: str) -> bool:
@@ -137,8 +152,8 @@ def unsupported(heard: Judgement) -> bool:
 
 
 # No-speech probabilities. Over 180 noises the lowest was 0.42 after a sentence (a tone 0.21, but guessed) and 0.62
-# without; over 634 spoken clips, half of them degraded, the highest was 0.24 after a sentence and 0.63 without. Loops over
-# noise look certain of themselves, so the log-probability alone says little. See docs/adr/0028.
+# without; over 634 spoken clips, half of them degraded, the highest was 0.24 after a sentence and 0.63 without. Loops
+# over noise look certain of themselves, so the log-probability alone says little. See docs/adr/0028.
 _NOBODY = 0.6
 _HINT, _GUESSED = 0.15, -1.75
 _DOUBT = 0.42
