@@ -106,20 +106,20 @@ def test_sayings_faster_than_people_speak_are_one(size: int, times: int, more: i
 
 
 @pytest.mark.parametrize(
-    ("text", "log_prob", "words"),
+    ("text", "barely", "words"),
     [
-        ("Lamp!", -0.1, {"lamp"}),
-        ("A new, new lamp.", -0.1, {"a", "new", "lamp"}),
-        ("Front desk, 412 has no towel.", -0.1, {"front", "desk"}),
-        ("Is room 907 ready?", -0.1, {"room", "907"}),
-        ("The desk in 915 has a key.", -0.9, {"desk"}),
-        ("The desk in 915 has a key.", -0.3, set()),
-        ("", -0.1, set()),
+        ("Lamp!", False, {"lamp"}),
+        ("A new, new lamp.", False, {"a", "new", "lamp"}),
+        ("Front desk, 412 has no towel.", False, {"front", "desk"}),
+        ("Is room 907 ready?", False, {"room", "907"}),
+        ("The desk in 915 has a key.", True, {"desk"}),
+        ("The desk in 915 has a key.", False, set()),
+        ("", False, set()),
     ],
 )
-def test_words_that_may_be_an_echo_of_the_prompt(text: str, log_prob: float, words: set[str]) -> None:
-    assert echoed(text, "Front desk to engineering. Room 907 needs a new lamp.", log_prob) == words
-    assert echoed(text, "", log_prob) == set()
+def test_words_that_may_be_an_echo_of_the_prompt(text: str, words: set[str], *, barely: bool) -> None:
+    assert echoed(text, "Front desk to engineering. Room 907 needs a new lamp.", barely=barely) == words
+    assert echoed(text, "", barely=barely) == set()
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,13 @@ def test_words_that_only_the_prompt_says_are_dropped(heard: Heard) -> None:
     assert (transcript.text, decoder.asked[:2]) == ("to the pool.", [BEFORE, ""])
 
 
+def test_a_torn_piece_has_no_word_of_the_prompt_that_is_not_heard_without_it(heard: Heard) -> None:
+    transcript, _ = heard(("Room is ringing on.", DOUBTFUL), plain=("miss ringing on", HOPELESS), seconds=0.6)
+    assert transcript.text == "miss ringing on"
+    transcript, _ = heard(("Room is ringing on.", DOUBTFUL), plain=("miss ringing on", HOPELESS))
+    assert transcript.text == "Room is ringing on."
+
+
 def test_words_that_the_prompt_has_and_somebody_said_stay(heard: Heard) -> None:
     transcript, _ = heard(("Yes, go ahead.", -0.6), plain=("yes go ahead", DOUBTFUL))
     assert transcript.text == "Yes, go ahead."

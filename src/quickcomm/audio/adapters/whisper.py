@@ -43,6 +43,9 @@ from quickcomm.kernel.spoken_numbers import write_numbers
 _QUIETEST = 10
 """A clip that never leaves ±10 of 32,768 is a dead line, whatever the model would make of it."""
 
+_TORN_SECONDS = 0.8
+"""Clips below this may be torn pieces of speech: too little sound to decide between two texts."""
+_BARELY_SUPPORTED = -0.6
 _WELL_SUPPORTED = -0.5
 """Mean log probability that no echo had in 491 clips that tempt to one; "Go ahead" that was said has more."""
 
@@ -67,8 +70,6 @@ class WhisperSettings:
     """Mean log probability of a text below which a second opinion is asked for."""
     hopeless_below: float = -0.8
     """The same, below which the word list would only add words of its own."""
-    shortest_opinion_seconds: float = 0.8
-    """Clips below this have too little sound to decide between two texts."""
 
 
 class Whisper:
@@ -187,7 +188,7 @@ class Whisper:
         if not self._list.text or one.loops or one.unsupported:
             return False
         doubtful = settings.hopeless_below <= one.log_prob < settings.doubtful_below
-        return doubtful and one.sound.seconds >= settings.shortest_opinion_seconds
+        return doubtful and one.sound.seconds >= _TORN_SECONDS
 
     def _settle(self, clip: Clip, first: Decoded, result: Decoded) -> Decoded:
         """Doubt a loop: full window, then without prompt; cut it if it is still there. Drop what nobody said."""
@@ -238,7 +239,8 @@ class Whisper:
 
 
 def _echoed(one: Decoded) -> frozenset[str]:
-    return guards.echoed(one.text, one.prompt.text, one.log_prob)
+    barely = one.log_prob < _BARELY_SUPPORTED or one.sound.seconds < _TORN_SECONDS
+    return guards.echoed(one.text, one.prompt.text, barely=barely)
 
 
 def _misled(one: Decoded) -> bool:
@@ -249,7 +251,7 @@ def _confirms(plain: Decoded, one: Decoded) -> bool:
     """Return True if what is heard without a prompt has the words and the repetition that the prompt may have made."""
     if one.loops or (guards.says_all_again(one.text) and not guards.says_all_again(plain.text)):
         return False
-    if one.log_prob > max(plain.log_prob, _WELL_SUPPORTED):
+    if one.log_prob > max(plain.log_prob, _WELL_SUPPORTED) and one.sound.seconds >= _TORN_SECONDS:
         return True
     return _echoed(one) <= set(guards.normal(plain.text).split())
 

@@ -93,18 +93,18 @@ def says_all_again(text: str) -> bool:
     return without_hurry(text, 0.0) != text
 
 
-def echoed(text: str, prompt: str, log_prob: float) -> frozenset[str]:
+def echoed(text: str, prompt: str, *, barely: bool) -> frozenset[str]:
     """Return the words of the text that may be an echo of the prompt; only a decoding without it can tell.
 
-    They are all words where the prompt has each of them, words that stand side by side in both, and in a text that is
-    barely supported each longer word or number.
+    They are all words where the prompt has each of them, words that stand side by side in both, and where the
+    sound supports the text `barely`, each longer word or number.
     """
     said, before = normal(text).split(), normal(prompt).split()
     if set(said) <= set(before):
         return frozenset(said)
     pairs = set(pairwise(said)) & set(pairwise(before))
     echo = {word for pair in pairs for word in pair}
-    if log_prob < _BARELY:
+    if barely:
         echo |= {word for word in before if word in said and (len(word) >= _SHORTEST_WORD or word.isdecimal())}
     return frozenset(echo)
 
@@ -160,4 +160,3 @@ _DOUBT = 0.42
 _DOUBT_PROMPTED = 0.25
 _CERTAIN = -0.1
 _UNSURE = -1.0
-_BARELY = -0.6
