@@ -23,7 +23,7 @@ from benchmarks.talkers import Talk, speech_folder, talk
 from quickcomm.audio.adapters.whisper import Whisper, WhisperSettings
 from quickcomm.audio.ports import Clip, Transcript
 from quickcomm.kernel.model_files import ModelStore
-from quickcomm.kernel.site_pack import load_pack
+from quickcomm.kernel.site_pack import Vocabulary, load_pack
 
 CORES: Final = 2
 BATCHES: Final = (1, 2, 4)
@@ -31,7 +31,10 @@ BATCHES: Final = (1, 2, 4)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawResult:
-    """`cpu`: CPU seconds a second of stream, pauses included; `cpu_speech`: a second of speech. `wer` in percent."""
+    """`cpu`: CPU seconds a second of stream, pauses included; `cpu_speech`: a second of speech. `wer` in percent.
+
+    `hotwords`: with the site pack's sentence and list.
+    """
 
     hotwords: bool
     word_times: bool
@@ -47,8 +50,11 @@ class RawResult:
 
 def measure(talks: Sequence[Talk], *, hotwords: bool, word_times: bool, batch: int) -> RawResult:
     store = ModelStore(cache=user_cache_path("quickcomm"))
-    words = tuple(load_pack().vocabulary.hotwords) if hotwords else ()
-    engine = Whisper(WhisperSettings(hotwords=words, workers=2, threads_per_worker=1), store)
+    vocabulary = load_pack().vocabulary if hotwords else Vocabulary()
+    settings = WhisperSettings(
+        spoken_before=vocabulary.spoken_before, hotwords=vocabulary.hotwords, workers=2, threads_per_worker=1
+    )
+    engine = Whisper(settings, store)
     spoken = sorted(pieces(talks), key=lambda one: len(one.samples))
     groups = [spoken[at : at + batch] for at in range(0, len(spoken), batch)]
 

@@ -29,6 +29,7 @@ from quickcomm.kernel.model_files import ModelStore
 
 RATE = 16_000
 LONGEST = 27.0
+BEFORE = "Hotel radio. Room 907, go ahead."
 HOTWORDS = (
     *("Housekeeping", "engineering", "front desk", "towels", "412", "1107"),
     *("minibar", "turndown", "valet", "concierge"),
@@ -126,7 +127,8 @@ def measure(model: str, utterances: Sequence[Utterance]) -> list[Row]:
         rows.append(row)
 
     for hot in (False, True):
-        engine = Whisper(WhisperSettings(model=model, hotwords=HOTWORDS if hot else ()), store)
+        before, listed = (BEFORE, HOTWORDS) if hot else ("", ())
+        engine = Whisper(WhisperSettings(model=model, spoken_before=before, hotwords=listed), store)
         for batch in (1, 2, 4):
             add("quickcomm", batch, lambda e=engine, b=batch: ours(e, utterances, b), hot=hot)  # type: ignore[misc]
         folder = str(engine.located.folder)

@@ -23,6 +23,7 @@ from quickcomm.kernel.model_files import ModelStore
 
 RATE = 16_000
 SPEECH = os.environ.get("QUICKCOMM_SPEECH_DATA")
+BEFORE = "Hotel radio. Room 907, go ahead."
 HOTWORDS = (
     *("Housekeeping", "engineering", "front desk", "towels", "412", "1107"),
     *("minibar", "turndown", "valet", "concierge"),
@@ -40,7 +41,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ModelStore:
 
 @pytest.fixture(scope="module")
 def engine(store: ModelStore) -> Iterator[Whisper]:
-    whisper = Whisper(WhisperSettings(hotwords=HOTWORDS), store)
+    whisper = Whisper(WhisperSettings(spoken_before=BEFORE, hotwords=HOTWORDS), store)
     yield whisper
     whisper.close()
 

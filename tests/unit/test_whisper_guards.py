@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from quickcomm.audio.adapters.whisper_guards import (
     Judgement,
+    adds_a_name,
     echoed,
     repeats,
     unsupported,
@@ -74,6 +75,12 @@ def test_what_nobody_said_is_dropped(heard: Judgement) -> None:
     [
         Judgement(text="Thank you.", log_prob=-0.2, no_speech=0.03),
         Judgement(text="Minibar.", log_prob=-0.4, no_speech=0.05, prompt="towels minibar valet"),
+        Judgement(
+            text="They are the fire in the presence of the fire department.",
+            log_prob=-0.71,
+            no_speech=0.42,
+            prompt="Hotel radio. Room 907, go ahead.",
+        ),
         Judgement(text="for 12 needs to town else.", log_prob=-0.9, no_speech=0.37),
         Judgement(text="R2, oh fine, lating thing", log_prob=-1.57, no_speech=0.04, prompt="towels"),
     ],
@@ -99,20 +106,36 @@ def test_sayings_faster_than_people_speak_are_one(size: int, times: int, more: i
 
 
 @pytest.mark.parametrize(
-    ("text", "log_prob", "words"),
+    ("text", "barely", "words"),
     [
-        ("Lamp!", -0.1, {"lamp"}),
-        ("A new, new lamp.", -0.1, {"a", "new", "lamp"}),
-        ("Front desk, 412 has no towel.", -0.1, {"front", "desk"}),
-        ("Is room 907 ready?", -0.1, {"room", "907"}),
-        ("The desk in 915 has a key.", -0.9, {"desk"}),
-        ("The desk in 915 has a key.", -0.3, set()),
-        ("", -0.1, set()),
+        ("Lamp!", False, {"lamp"}),
+        ("A new, new lamp.", False, {"a", "new", "lamp"}),
+        ("Front desk, 412 has no towel.", False, {"front", "desk"}),
+        ("Is room 907 ready?", False, {"room", "907"}),
+        ("The desk in 915 has a key.", True, {"desk"}),
+        ("The desk in 915 has a key.", False, set()),
+        ("", False, set()),
     ],
 )
-def test_words_that_may_be_an_echo_of_the_prompt(text: str, log_prob: float, words: set[str]) -> None:
-    assert echoed(text, "Front desk to engineering. Room 907 needs a new lamp.", log_prob) == words
-    assert echoed(text, "", log_prob) == set()
+def test_words_that_may_be_an_echo_of_the_prompt(text: str, words: set[str], *, barely: bool) -> None:
+    assert echoed(text, "Front desk to engineering. Room 907 needs a new lamp.", barely=barely) == words
+    assert echoed(text, "", barely=barely) == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "first", "adds"),
+    [
+        ("Send towels up.", "Send town else up.", False),
+        ("Guest in 1111 needs soap.", "Gaston 1111 needs soap.", False),
+        ("Check the minibar.", "Check the Mini Bar.", False),
+        ("Send towels up.", "Send towels down.", False),
+        ("guest, in 11, 11, minibar, two thrish", "guest in 11, 11 needs a toothbrush", True),
+        ("Four or two, DND.", "Four or two.", True),
+        ("Done.", "Don.", False),
+    ],
+)
+def test_a_name_of_the_list_replaces_only_what_is_spelt_like_it(text: str, first: str, *, adds: bool) -> None:
+    assert adds_a_name(text, first, ("towels", "guest", "minibar", "DND", "room service")) == adds
 
 
 def test_what_is_said_twice_faster_than_people_speak_is_said_once() -> None:

@@ -92,6 +92,11 @@ def test_a_text_that_is_sure_hopeless_or_short_gets_no_second_opinion(
     assert (transcript.text, decoder.asked, transcript.shed) == ("Send a cart.", [BEFORE], ())
 
 
+def test_a_second_opinion_that_adds_a_word_of_the_list_does_not_stand(heard: Heard) -> None:
+    transcript, _ = heard(("Send a cart up.", DOUBTFUL), listed=("Send a minibar up.", LIKELIER))
+    assert transcript.text == "Send a cart up."
+
+
 def test_a_second_opinion_that_loops_does_not_stand(heard: Heard) -> None:
     transcript, _ = heard(("Send a cart.", DOUBTFUL), listed=("towels, " * 12, SURE))
     assert transcript.text == "Send a cart."
@@ -106,13 +111,28 @@ def test_a_second_opinion_can_be_left_out_and_is_told(heard: Heard) -> None:
 
 
 def test_words_that_only_the_prompt_says_are_dropped(heard: Heard) -> None:
-    transcript, decoder = heard(("Room 907, the pool.", SURE), plain=("to the pool.", DOUBTFUL))
+    transcript, decoder = heard(("Room 907, the pool.", -0.6), plain=("to the pool.", HOPELESS))
     assert (transcript.text, decoder.asked[:2]) == ("to the pool.", [BEFORE, ""])
 
 
+def test_a_torn_piece_has_no_word_of_the_prompt_that_is_not_heard_without_it(heard: Heard) -> None:
+    transcript, _ = heard(("Room is ringing on.", DOUBTFUL), plain=("miss ringing on", HOPELESS), seconds=0.6)
+    assert transcript.text == "miss ringing on"
+    transcript, _ = heard(("Room is ringing on.", DOUBTFUL), plain=("miss ringing on", HOPELESS))
+    assert transcript.text == "Room is ringing on."
+
+
 def test_words_that_the_prompt_has_and_somebody_said_stay(heard: Heard) -> None:
-    transcript, _ = heard(("Yes, go ahead.", SURE), plain=("yes go ahead", DOUBTFUL))
+    transcript, _ = heard(("Yes, go ahead.", -0.6), plain=("yes go ahead", DOUBTFUL))
     assert transcript.text == "Yes, go ahead."
+    transcript, _ = heard(("Go ahead, front desk.", DOUBTFUL), plain=("Front desk.", -0.6))
+    assert transcript.text == "Go ahead, front desk."
+
+
+def test_what_is_said_twice_only_after_the_prompt_is_said_once(heard: Heard) -> None:
+    twice = "I am going up there. I am going up there."
+    assert heard((twice, SURE), plain=("I am going up there.", DOUBTFUL))[0].text == "I am going up there."
+    assert heard((twice, SURE), plain=(twice, DOUBTFUL))[0].text == twice
 
 
 @pytest.mark.parametrize("effort", Effort)

@@ -6,7 +6,9 @@ Whisper repeats itself when its window is short or its prompt misleads it, and w
 
 import re
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from itertools import pairwise
 
 _WORD = re.compile(r"[\w'\u2019*-]+")
@@ -22,6 +24,8 @@ _FASTEST = 4.0
 _SHORT_RATIO, _LONG_RATIO = 1.5, 2.0
 _SHORT_BYTES, _LONG_BYTES = 160, 480
 
+_SPELT_LIKE = 0.5
+"""Share of letters in order that "towels" and "town else" have in common, and "minibar" and "needs a" do not."""
 _SHORTEST_WORD = 4
 """Letters of a word that is no "to", "is" or "a"."""
 
@@ -73,18 +77,34 @@ def without_hurry(text: str, seconds: float) -> str:
     return text
 
 
-def echoed(text: str, prompt: str, log_prob: float) -> frozenset[str]:
+def adds_a_name(text: str, first: str, names: Sequence[str]) -> bool:
+    """Return True if the text has one of `names` where the first reading has nothing that is spelt like it."""
+    said = normal(first).split()
+    windows = {"".join(said[at : at + size]) for size in (1, 2, 3) for at in range(len(said))}
+    return any(
+        f" {name} " in f" {normal(text)} "
+        and not any(SequenceMatcher(None, name.replace(" ", ""), window).ratio() >= _SPELT_LIKE for window in windows)
+        for name in map(normal, names)
+    )
+
+
+def says_all_again(text: str) -> bool:
+    """Return True if the text is one phrase said twice or more, and nothing else: people do so, and so does Whisper."""
+    return without_hurry(text, 0.0) != text
+
+
+def echoed(text: str, prompt: str, *, barely: bool) -> frozenset[str]:
     """Return the words of the text that may be an echo of the prompt; only a decoding without it can tell.
 
-    They are all words where the prompt has each of them, words that stand side by side in both, and in a text that is
-    barely supported each longer word or number.
+    They are all words where the prompt has each of them, words that stand side by side in both, and where the
+    sound supports the text `barely`, each longer word or number.
     """
     said, before = normal(text).split(), normal(prompt).split()
     if set(said) <= set(before):
         return frozenset(said)
     pairs = set(pairwise(said)) & set(pairwise(before))
     echo = {word for pair in pairs for word in pair}
-    if log_prob < _BARELY:
+    if barely:
         echo |= {word for word in before if word in said and (len(word) >= _SHORTEST_WORD or word.isdecimal())}
     return frozenset(echo)
 
@@ -131,13 +151,12 @@ def unsupported(heard: Judgement) -> bool:
     return echo or said in COMMONPLACES or heard.log_prob < _UNSURE or repeats(heard.text)
 
 
-# No-speech probabilities. Over 180 noises the lowest was 0.40 (a tone 0.18, but guessed); over 156 spoken phrases, half
-# of them degraded, the highest was 0.42 without hotwords and 0.17 with them; real speech stayed below 0.04. Loops over
-# noise look certain of themselves, so the log-probability alone says little.
+# No-speech probabilities. Over 180 noises the lowest was 0.42 after a sentence (a tone 0.21, but guessed) and 0.62
+# without; over 634 spoken clips, half of them degraded, the highest was 0.24 after a sentence and 0.63 without. Loops
+# over noise look certain of themselves, so the log-probability alone says little. See docs/adr/0028.
 _NOBODY = 0.6
 _HINT, _GUESSED = 0.15, -1.75
 _DOUBT = 0.42
 _DOUBT_PROMPTED = 0.25
 _CERTAIN = -0.1
 _UNSURE = -1.0
-_BARELY = -0.6
