@@ -29,8 +29,10 @@ new MutationObserver(() => {
 }).observe(document, { subtree: true, childList: true, characterData: true });
 """
 
+# Where it is laid out: a card that still slides when it is clicked comes back where it would have come to.
 TOP_AT_CLICK: Final = """
 addEventListener('click', ({ target }) => {
+  for (const each of document.getAnimations()) if (each.effect.getComputedTiming().endTime < Infinity) each.finish();
   window.topAtClick = target.closest('[data-utterance-id]').getBoundingClientRect().top;
 }, { capture: true, once: true });
 """
