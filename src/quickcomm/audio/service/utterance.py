@@ -21,7 +21,7 @@ NS_PER_MS: Final = 1_000_000
 LEAST_VOICED: Final = frames(1_000)
 """So many frames of voice without a word are speech that was not understood; fewer are a noise."""
 LEAST_CONFIDENCE: Final = 0.36
-"""Spanish heard as English stayed below it, 54 of 55 pieces of English above (docs/adr/0032)."""
+"""Spanish heard as English stays below it, English above: docs/adr/0032."""
 
 
 class Finished(msgspec.Struct, eq=False):
