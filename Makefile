@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Test processes at once, each with servers and ports of its own. An end-to-end test has several processes already.
-WORKERS ?= 2
+# Test processes at once, each with servers and ports of its own: they often wait, so one more than two cores.
+WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # Optional parts that were asked for once stay: `make install EXTRAS=device`, or `EXTRAS="device s3"`.
 EXTRAS_FILE := $(VENV)/.extras
