@@ -114,7 +114,7 @@ class _Run:
         self._turns.add(job)
 
     def _start(self, now: float) -> None:
-        while self._free and (batch := self._turns.next_batch(self._load.most(MAX_BATCH), now)):
+        while self._free and (batch := self._turns.next_batch(MAX_BATCH, now)):
             self._free -= 1
             work = self._cost * sum(job.seconds for job in batch) * (1 - SAVED[self._load.effort])
             self._push(now + work, batch)

@@ -69,7 +69,7 @@ async def test_batches_are_of_like_length_and_start_with_the_oldest() -> None:
     assert transcriber.backlog_s == 0
 
 
-async def test_with_little_time_left_out_is_what_can_be_and_batches_are_small() -> None:
+async def test_with_little_time_left_out_is_what_can_be() -> None:
     efforts: list[Effort] = []
 
     def answer(clips: Sequence[Clip]) -> list[Transcript]:
@@ -90,7 +90,7 @@ async def test_with_little_time_left_out_is_what_can_be_and_batches_are_small() 
             clock.advance(CALM_S)
             transcriber.look()
         assert transcriber.spare
-    assert [len(call) for call in engine.calls[1:]] == [2, 2, 1]
+    assert [len(call) for call in engine.calls[1:]] == [4, 1]
     assert efforts == [Effort.FULL, *[Effort.ONE_OPINION] * 5]
 
 

@@ -135,20 +135,25 @@ class Transcriber:
             clip, len(samples) / ENGINE_RATE, now if ended_at is None else ended_at, now, future, line, guess=guess
         )
 
+    def _count(self, change: int) -> None:
+        """Count a worker that begins or ends a batch."""
+        self._busy += change
+        self.load.works(self._busy / self._engine.traits.workers, self._clock.monotonic())
+
     async def _work(self) -> None:
         while True:
             self.look()
-            most = self.load.most(self._engine.traits.max_batch)
+            most = self._engine.traits.max_batch
             batch = self._finished.next_batch(most, self._clock.monotonic()) or self._next_guess()
             if not batch:
                 self._signal.clear()
                 await self._signal.wait()
                 continue
-            self._busy += 1
+            self._count(1)
             try:
                 await self._decode(batch)
             finally:
-                self._busy -= 1
+                self._count(-1)
 
     def _next_guess(self) -> list[Job]:
         while self._guesses:
