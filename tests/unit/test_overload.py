@@ -85,19 +85,6 @@ def test_the_level_rises_at_once_and_falls_step_by_step() -> None:
     assert (load.refuses, load.effort) == (False, Effort.FULL)
 
 
-def test_new_conversations_are_refused_sooner_where_the_engine_has_no_pause() -> None:
-    idle, busy = Load(), Load()
-    busy.works(1.0, 0.0)
-    for load in (idle, busy):
-        load.look(LIMITS_S[1] + 0.1, 30.0)
-        assert (load.level, load.refuses) == (2, load is busy)
-    now = 30.0
-    while busy.level:
-        now += CALM_S / 4
-        busy.look(0.0, now)
-        assert busy.refuses == (busy.level > 0), "until nothing waits any more"
-
-
 def test_a_level_is_kept_by_a_wait_that_comes_again() -> None:
     load, now = Load(), 0.0
     load.look(LIMITS_S[0] + 0.1, now)

@@ -1,6 +1,5 @@
 """How far speech-to-text is behind as a whole, in four levels, and since when a line's utterances count as said."""
 
-import math
 from typing import Final
 
 from quickcomm.audio.ports import Effort
@@ -11,12 +10,6 @@ CALM_S: Final = 2.0
 """A level is left when the oldest waits for less than half of its limit for so long."""
 REFUSING: Final = 3
 """The level at which no further conversation is taken."""
-REFUSING_AT_WORK: Final = 2
-"""The same, where the engine has had no pause: by the time that words wait for long, too many have been let in."""
-AT_WORK: Final = 0.95
-"""Share of its time that the engine works when it has no pause."""
-REMEMBERED_S: Final = 5.0
-"""Time constant of that share."""
 CATCH_UP: Final = 2.0
 """While others wait, a line that sends faster than people speak is served at this many times the pace of speech."""
 
@@ -29,10 +22,6 @@ class Load:
     def __init__(self) -> None:
         self.level = 0
         self._calm_since: float | None = None
-        self._full = False
-        self._busy = 0.0
-        self._share = 0.0
-        self._seen_at: float | None = None
 
     @property
     def effort(self) -> Effort:
@@ -40,18 +29,11 @@ class Load:
 
     @property
     def refuses(self) -> bool:
-        """Whether new conversations are turned away. They are until nothing waits any more."""
-        return self._full
-
-    def works(self, busy: float, now: float) -> None:
-        """Take in the share of the engine's workers that are at work from now on. `now`: monotonic seconds."""
-        if self._seen_at is not None:
-            self._share += (self._busy - self._share) * -math.expm1((self._seen_at - now) / REMEMBERED_S)
-        self._busy, self._seen_at = busy, now
+        """Whether new conversations are turned away."""
+        return self.level >= REFUSING
 
     def look(self, wait_s: float, now: float) -> None:
         """Take in how long the oldest waiting utterance has waited. `now`: monotonic seconds."""
-        self.works(self._busy, now)
         reached = sum(wait_s > limit for limit in LIMITS_S)
         self.level = max(reached, self.level)
         if not self.level or wait_s >= LIMITS_S[self.level - 1] / 2:
@@ -61,8 +43,6 @@ class Load:
         elif now - self._calm_since >= CALM_S:
             self.level -= 1
             self._calm_since = now if self.level else None
-        at_work = self.level >= REFUSING_AT_WORK and self._share >= AT_WORK
-        self._full = self.level >= REFUSING or at_work or (self._full and self.level > 0)
 
 
 class Tempo:

@@ -135,11 +135,6 @@ class Transcriber:
             clip, len(samples) / ENGINE_RATE, now if ended_at is None else ended_at, now, future, line, guess=guess
         )
 
-    def _count(self, change: int) -> None:
-        """Count a worker that begins or ends a batch."""
-        self._busy += change
-        self.load.works(self._busy / self._engine.traits.workers, self._clock.monotonic())
-
     async def _work(self) -> None:
         while True:
             self.look()
@@ -149,11 +144,11 @@ class Transcriber:
                 self._signal.clear()
                 await self._signal.wait()
                 continue
-            self._count(1)
+            self._busy += 1
             try:
                 await self._decode(batch)
             finally:
-                self._count(-1)
+                self._busy -= 1
 
     def _next_guess(self) -> list[Job]:
         while self._guesses:
