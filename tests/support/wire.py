@@ -6,6 +6,7 @@ import json
 import secrets
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import Any, Final
 
 import aiohttp
@@ -133,8 +134,21 @@ async def converse(
     conversation_id: str | None = None,
     **query: object,
 ) -> Wire:
-    """A whole conversation without any trouble, as fast as the server takes it."""
-    async with connected(url, key, conversation_id or new_id(), **query) as wire:
+    """A whole conversation without any trouble, as fast as the server takes it. It comes again where it is asked to."""
+    for wait_s in (1.0, 2.0, 4.0):
+        try:
+            return await _converse(url, key, pcm, sizes, conversation_id or new_id(), **query)
+        except aiohttp.WSServerHandshakeError as error:
+            if error.status != HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+            await asyncio.sleep(wait_s)  # as `Retry-After` says, on a machine that is busy with other tests
+    return await _converse(url, key, pcm, sizes, conversation_id or new_id(), **query)
+
+
+async def _converse(
+    url: str, key: str, pcm: bytes, sizes: Sequence[int], conversation_id: str, **query: object
+) -> Wire:
+    async with connected(url, key, conversation_id, **query) as wire:
         ready = await wire.until("ready")
         wire.token = ready["resume_token"]
         async with asyncio.TaskGroup() as tasks:
