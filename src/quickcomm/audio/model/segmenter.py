@@ -24,7 +24,7 @@ class SegmenterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Probability from which a frame prolongs it."""
     open_frames: int = 2
     """So many voiced frames in a row open an utterance."""
-    preroll: int = frames(384)
+    preroll: int = frames(320)
     """Sound kept from before the first voiced frame."""
     hangover: int = frames(512)
     """Silence that ends an utterance."""
