@@ -104,6 +104,46 @@ def test_a_level_is_never_lower_than_what_waits_demands(waits: list[float]) -> N
         assert load.level >= sum(wait > limit for limit in LIMITS_S)
 
 
+def arrivals(load: Load, a_second: float, share: float, cost: float, seconds: float) -> int:
+    """Let conversations come at a steady pace until they are refused, or the time is over; return how many came in."""
+    inside = 0
+    for step in range(round(seconds * 5)):
+        now = step / 5
+        load.demand.decoded(4, 16.0, 16.0 * cost)
+        load.demand.look(round(inside * share), inside, now)
+        if not load.refuses:
+            inside += round(a_second / 5)
+    return inside
+
+
+def test_a_crowd_is_let_in_as_far_as_the_engine_goes_before_any_of_its_words_is_late() -> None:
+    """Five a second, who all speak most of the time; a worker needs 0.04 s for a second of speech."""
+    assert 26 <= arrivals(Load(1), 5.0, 0.85, 0.04, 60) <= 29
+    assert 52 <= arrivals(Load(2), 5.0, 0.85, 0.04, 60) <= 57
+
+
+def test_a_thousand_quiet_channels_are_let_in() -> None:
+    assert arrivals(Load(2), 20.0, 0.03, 0.04, 60) == 1_200
+
+
+def test_single_clips_say_nothing_about_what_speech_costs_under_load() -> None:
+    load = Load(1)
+    load.demand.decoded(1, 4.0, 4.0)
+    load.demand.look(40, 40, 0.0)
+    assert not load.refuses
+
+
+@given(clips=st.lists(st.tuples(st.integers(1, 4), st.floats(0.1, 60), st.floats(0, 60)), max_size=40))
+def test_demand_is_never_negative_and_is_over_when_all_have_gone(clips: list[tuple[int, float, float]]) -> None:
+    load = Load(2)
+    for number, (count, speech_s, work_s) in enumerate(clips):
+        load.demand.decoded(count, speech_s, work_s)
+        load.demand.look(number, 40, number / 5)
+        assert load.demand.of_engine >= 0
+    load.demand.look(0, 0, 100.0)
+    assert not load.refuses
+
+
 def test_speech_in_real_time_counts_from_when_it_ended() -> None:
     tempo = Tempo()
     assert [tempo.ended_at(at, at, waits=True) for at in (5.0, 8.0, 8.5)] == [5.0, 8.0, 8.5]

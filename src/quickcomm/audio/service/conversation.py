@@ -130,6 +130,11 @@ class Conversation:
         return self._listener.voiced_s
 
     @property
+    def speaking(self) -> int:
+        """How many of its speakers speak just now."""
+        return sum(not voice.track.idle for voice in self._voices)
+
+    @property
     def behind(self) -> bool:
         """Whether something that came is not heard yet, or has no text: then it is we who keep the client waiting."""
         return bool(self._listener.pending) or not self._listener.all_heard

@@ -1,4 +1,4 @@
-"""How far speech-to-text is behind as a whole, in four levels, and since when a line's utterances count as said."""
+"""How far speech-to-text is behind, what live conversations ask of it, and since when utterances count as said."""
 
 from typing import Final
 
@@ -10,17 +10,56 @@ CALM_S: Final = 2.0
 """A level is left when the oldest waits for less than half of its limit for so long."""
 REFUSING: Final = 3
 """The level at which no further conversation is taken."""
+FULL: Final = 0.95
+"""The share of the engine from which on no further conversation is taken."""
+FULL_BATCH: Final = 3
+"""Clips in a batch from which its cost counts: single clips cost more, and are decoded where the engine has time."""
+COST_OVER_S: Final = 60.0
+SHARE_OVER_S: Final = 5.0
 CATCH_UP: Final = 2.0
 """While others wait, a line that sends faster than people speak is served at this many times the pace of speech."""
 
 _EFFORTS: Final = (Effort.FULL, Effort.ONE_OPINION, Effort.LEAST, Effort.LEAST)
 
 
+class Demand:
+    """The share of the engine that live conversations ask for, known before any of their words is late.
+
+    Seconds of work for a second of speech, times the share of present voices that speak, times all that are present:
+    one that came just now is taken to speak as much as the others do.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._cost: float | None = None
+        self._share = 0.0
+        self._looked_at: float | None = None
+        self.of_engine = 0.0
+        """1.0 is all of it. 0 until a full batch has shown what speech costs."""
+
+    def decoded(self, clips: int, speech_s: float, work_s: float) -> None:
+        """Take in a batch: seconds of speech, and the seconds one worker took for it."""
+        if clips < FULL_BATCH or not speech_s:
+            return
+        found = work_s / speech_s
+        weight = min(1.0, speech_s / COST_OVER_S)
+        self._cost = found if self._cost is None else self._cost + weight * (found - self._cost)
+
+    def look(self, speaking: int, present: int, now: float) -> None:
+        """Take in how many of the voices present speak at `now`, in monotonic seconds."""
+        if present:
+            passed = SHARE_OVER_S if self._looked_at is None else now - self._looked_at
+            self._share += min(1.0, passed / SHARE_OVER_S) * (speaking / present - self._share)
+            self._looked_at = now
+        self.of_engine = (self._cost or 0.0) * self._share * present / self._workers
+
+
 class Load:
     """A level with hysteresis: it rises at once, and falls step by step."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int = 1) -> None:
         self.level = 0
+        self.demand = Demand(workers)
         self._calm_since: float | None = None
 
     @property
@@ -30,7 +69,7 @@ class Load:
     @property
     def refuses(self) -> bool:
         """Whether new conversations are turned away."""
-        return self.level >= REFUSING
+        return self.level >= REFUSING or self.demand.of_engine > FULL
 
     def look(self, wait_s: float, now: float) -> None:
         """Take in how long the oldest waiting utterance has waited. `now`: monotonic seconds."""

@@ -20,7 +20,7 @@ from quickcomm.audio.ports import FencedError, OpenRequest, StoredEvent
 from quickcomm.audio.service.admission import Admission, Source
 from quickcomm.audio.service.conversation import Conversation
 from quickcomm.audio.service.listener import Tools
-from quickcomm.audio.service.metrics import LEVEL, BehindGauge
+from quickcomm.audio.service.metrics import DEMAND, LEVEL, BehindGauge
 from quickcomm.audio.service.outlet import Outlet
 from quickcomm.contracts.conversations import ConversationState
 from quickcomm.contracts.insights import InsightsFound
@@ -207,6 +207,10 @@ class Manager:
         LEVEL.set(load.level)
         self.admission.look()
         behind: dict[str, float] = {}
+        present = [item for item in self._live.values() if item.connected]
+        speaking, voices = sum(item.speaking for item in present), sum(item.format.speakers for item in present)
+        load.demand.look(speaking, voices, self._tools.clock.monotonic())
+        DEMAND.set(load.demand.of_engine)
         for conversation in self._live.values():
             conversation.flush_if_stopped()
             conversation.tell_lateness()

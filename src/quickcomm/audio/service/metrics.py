@@ -10,6 +10,9 @@ REFUSED = Counter(
 )
 SHED = Counter("quickcomm_stt_shed", "Utterances for which work was left out because others waited", ["work"])
 LEVEL = Gauge("quickcomm_stt_shedding_level", "How much optional work speech-to-text leaves out: 0 none to 3")
+DEMAND = Gauge(
+    "quickcomm_stt_demand_ratio", "The share of speech-to-text that the live conversations ask for; 1 is all of it"
+)
 _BEHIND = Gauge(
     "quickcomm_audio_behind_seconds", "How long the oldest words of a channel wait for their text", ["channel"]
 )

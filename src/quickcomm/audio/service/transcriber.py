@@ -30,6 +30,8 @@ ENGINE_DEADLINE_S: Final = 60.0
 SLOWEST: Final = 30.0
 """Seconds of work for a second of speech that are still no reason to think that an engine hangs."""
 
+NS: Final = 1_000_000_000
+
 log = structlog.get_logger(__name__)
 
 
@@ -50,7 +52,7 @@ class Transcriber:
         self._engine = engine
         self._clock = clock
         self._finished = Turns()
-        self.load = Load()
+        self.load = Load(engine.traits.workers)
         self._guesses: deque[Job] = deque()
         self._busy = 0
         self._left_behind = 0
@@ -175,6 +177,8 @@ class Transcriber:
             self._retry(batch)
             return
         self._trace(batch, began)
+        speech_s = sum(job.seconds for job in batch)
+        self.load.demand.decoded(len(batch), speech_s, (self._clock.now_ns() - began) / NS)
         _settle(batch, transcripts)
 
     def _leave_behind(self, batch: Sequence[Job], answer: asyncio.Future[list[Transcript]]) -> None:
