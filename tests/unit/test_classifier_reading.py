@@ -81,6 +81,7 @@ def test_danger_is_recognised_by_rule(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "the smoke detector in 702 is dripping. It needs a new battery.",
         "fire drill at ten", "the smoke detector in 303 is chirping", "my feet are killing me", "smoked salmon for two",
         "the battery in my radio is dying", "he wants two steak knives", "the team is on fire tonight",
         "we're drowning in paperwork", "somebody to help me flip the mattress", "paramedics have left, all good",
