@@ -95,7 +95,7 @@ def test_a_checkpoint_of_the_release_before_is_read() -> None:
     front_end = FrontEndState(noise_floor=1e-6, hang=0, context=bytes(128), history=b"")
     [old] = decode_checkpoints(encode_checkpoints((Checkpoint(offset=512 * 40, front_end=front_end),)))
     run = Run(AudioFormat(), old)
-    assert np.array_equal(run.front_end._vad_state[:, run.lane.slot], SILERO.rest)
+    assert np.array_equal(run.front_end._now.vad[:, run.lane.slot], SILERO.rest)
 
 
 def test_rest_is_the_same_in_every_process() -> None:

@@ -12,7 +12,7 @@ from tests.support.hearing import TOKEN, Hall, ScriptedEngine, hall, request, sa
 from tests.support.talking import understood
 
 from quickcomm.audio.model import events as wire
-from quickcomm.audio.model.formats import AudioFormat, Int16
+from quickcomm.audio.model.formats import FRAME_MS, AudioFormat, Int16
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.model.state import State
 from quickcomm.audio.model.track import Span
@@ -924,7 +924,8 @@ async def test_a_client_says_when_its_sound_was_captured(path: Path) -> None:
         await feed(session, PHRASE)
         await here.heard(session)
         [message] = here.captions.shown
-    assert (message.spoken_at_ns - captured) / 1e9 == pytest.approx(0.5, abs=0.35)
+    before_voice = here.manager.settings.segmenter.preroll * FRAME_MS / 1000
+    assert (message.spoken_at_ns - captured) / 1e9 == pytest.approx(0.5 - before_voice, abs=0.1)
 
 
 async def test_a_long_gap_is_no_sound_that_is_held(path: Path) -> None:

@@ -17,6 +17,8 @@ pytestmark = pytest.mark.speech
 SLOW = examples(6, suppress_health_check=list(HealthCheck))
 IMPATIENT = SegmenterSettings(patient=frames(2_000), longest=frames(3_000), search=frames(600))
 """Cuts often, so that the cutting is tested."""
+EAGER = SegmenterSettings(preroll=frames(4_000))
+"""Each utterance begins where the last one ended: an ack is possible there alone."""
 
 
 def chop(samples: Int16, sizes: list[int]) -> list[Int16]:
@@ -43,7 +45,7 @@ def test_message_sizes_do_not_matter(how: SegmenterSettings, sizes: list[int]) -
 
 
 @pytest.mark.parametrize("rate", [8_000, 16_000, 24_000, 32_000, 48_000])
-@pytest.mark.parametrize("how", [SegmenterSettings(), IMPATIENT], ids=["default", "cutting"])
+@pytest.mark.parametrize("how", [SegmenterSettings(), IMPATIENT, EAGER], ids=["default", "cutting", "eager"])
 def test_interrupted_at_any_ack_gives_the_same_spans(rate: int, how: SegmenterSettings) -> None:
     seconds = 40 if rate == 16_000 else 24
     expected, run = undisturbed(rate, seconds, how)
@@ -65,6 +67,16 @@ def test_acks_keep_up_with_long_speech() -> None:
     offsets = [0, *(checkpoint.offset for checkpoint in run.checkpoints)]
     assert max(after - before for before, after in pairwise(offsets)) <= 16_000 * 5.5
     assert any(a[1] == b[0] for a, b in pairwise(expected)), "nothing was cut"
+
+
+@pytest.mark.parametrize("message", [512, 16_000], ids=["live", "far ahead"])
+def test_acks_reach_the_end_of_every_utterance(message: int) -> None:
+    """However soon the next one opens, and however much is heard at once."""
+    run = Run(AudioFormat(), settings=EAGER)
+    spans = run.play(chop(talk(16_000, 40), [message]), end=False)
+    assert len(spans) >= 5
+    assert any(before[1] == after[0] for before, after in pairwise(spans)), "none opened at once"
+    assert {end for _, end in spans} <= {checkpoint.offset for checkpoint in run.checkpoints}
 
 
 @SLOW

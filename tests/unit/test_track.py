@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -40,7 +41,12 @@ def work(track: Track, *, snapshots: bool = False) -> list[TrackEvent]:
         track.front_end = STATE
         voice = [1.0 if np.any(frame) else 0.0 for frame in frames]
         sound = np.repeat(np.array(voice) * 1_000, ENGINE_FRAME).astype(np.int16).reshape(-1, ENGINE_FRAME)
-        events += track.step(sound, voice, voice)
+        found = track.step(sound, voice, voice)
+        events += found
+        if snapshots and any(
+            isinstance(event, Click) or (isinstance(event, Span) and event.complete) for event in found
+        ):
+            track.snapshot_end(STATE)
         if snapshots:
             track.snapshot()
     return events
@@ -317,6 +323,18 @@ def test_a_track_starts_where_its_checkpoint_is() -> None:
         0, RATE_8K, SMALL, Checkpoint(offset=2_560, gap=256, start_floor=2_560, segmenter=SegmenterState(position=10))
     )
     assert (track.received, track.gap) == (2_560, 256)
+
+
+def test_an_utterance_is_acked_though_the_next_one_opens_at_once() -> None:
+    """A speaker whose pauses are never longer than hangover and pre-roll together is not held back for good."""
+    how = msgspec.structs.replace(SMALL, preroll=8)
+    track = Track(0, RATE_8K, how)
+    for _ in range(20):
+        track.feed(np.concatenate([loud(256 * 6), quiet(256 * 7)]))
+        found = spans(work(track, snapshots=True))
+        best = track.best_checkpoint(None)
+        assert best is not None
+        assert best.offset >= found[-1][1]
 
 
 @pytest.mark.parametrize("snapshots", [70, 500])

@@ -24,7 +24,7 @@ class SegmenterSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Probability from which a frame prolongs it."""
     open_frames: int = 2
     """So many voiced frames in a row open an utterance."""
-    preroll: int = frames(320)
+    preroll: int = frames(384)
     """Sound kept from before the first voiced frame."""
     hangover: int = frames(512)
     """Silence that ends an utterance."""
@@ -104,11 +104,15 @@ class Segmenter:
 
     @property
     def stride(self) -> int:
-        """Frames until any frame may become the place to cut; the caller goes one by one from there."""
-        if self.state.start < 0:
-            return self.settings.longest - self.settings.search
-        length = self.state.position - self.state.start
-        return max(1, self.settings.longest - self.settings.search - 1 - length)
+        """Frames that may be taken at once: only the last may close an utterance, or be the place to cut one."""
+        settings, state = self.settings, self.state
+        if state.start < 0:
+            close = settings.open_frames - state.run + min(settings.hangover, settings.short_hangover)
+            return min(close, settings.longest - settings.search)
+        length = state.position - state.start
+        silence = state.position - state.voiced_end
+        close = min(settings.hangover - silence, max(settings.short_hangover - silence, settings.patient - length))
+        return max(1, min(close, settings.longest - settings.search - 1 - length))
 
     @property
     def safe_until(self) -> int:
@@ -185,7 +189,7 @@ class Segmenter:
     def _cut(self) -> Closed:
         state = self.state
         event = Closed(state.start, self._quiet_at, state.voiced - self._voiced_since, cut=True)
-        state.start = self._quiet_at
+        state.start = state.floor = self._quiet_at
         state.voiced = self._voiced_since
         self._forget_quiet_point()
         return event

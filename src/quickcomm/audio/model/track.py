@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from quickcomm.audio.model.checkpoint import Checkpoint
+from quickcomm.audio.model.checkpoint import Checkpoint, FrontEndState
 from quickcomm.audio.model.formats import ENGINE_FRAME, AudioFormat, Int16
 from quickcomm.audio.model.segmenter import (
     Closed,
@@ -73,6 +73,7 @@ class Track:
         self.format = audio_format
         self._frame = audio_format.frame
         self.front_end = at.front_end
+        self.voiced_off = settings.voiced_off
         self.received = at.offset
         """Samples accepted so far, gaps included."""
         self.gap = at.gap
@@ -155,7 +156,7 @@ class Track:
 
     @property
     def stride(self) -> int:
-        """Most frames that may be taken at once: near a forced cut every single frame counts."""
+        """Most frames that may be taken at once: only the last may close an utterance, or be the place of a cut."""
         return self._segmenter.stride
 
     @property
@@ -252,6 +253,15 @@ class Track:
         if state.start < 0 and self._limit is None:
             self._keep(self._checkpoint(state.position))
 
+    def snapshot_end(self, front_end: FrontEndState) -> None:
+        """Remember the end of what has just closed as a place to restart from: nothing to come starts before it.
+
+        So there is one however soon the next utterance opens. `front_end`: the state after its last voiced frame.
+        """
+        state = self._segmenter.state
+        if state.start < 0 and self._limit is None and state.floor == state.voiced_end:
+            self._keep(msgspec.structs.replace(self._checkpoint(state.floor), front_end=front_end))
+
     def best_checkpoint(self, unresolved_from: int | None) -> Checkpoint | None:
         """The furthest restart point before which everything is settled; None if there is no new one.
 
@@ -306,8 +316,9 @@ class Track:
 
     def _checkpoint(self, position: int, start: int = -1) -> Checkpoint:
         state = _moved(self._segmenter.state)
+        state.position = position
         if start >= 0:
-            state.start, state.voiced = start, 0
+            state.start, state.floor, state.voiced = start, start, 0
         offset = self._at(position)
         return Checkpoint(
             offset=offset,

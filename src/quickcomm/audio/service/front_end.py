@@ -16,10 +16,11 @@ import structlog
 
 from quickcomm.audio.model.checkpoint import FrontEndState
 from quickcomm.audio.model.formats import ENGINE_FRAME, ENGINE_RATE, FRAME_MS, Int16
-from quickcomm.audio.model.gate import INITIAL_FLOOR, energies, gate, learn
+from quickcomm.audio.model.gate import energies, gate, learn
 from quickcomm.audio.model.resample import MAX_HISTORY, RESAMPLERS
-from quickcomm.audio.model.track import Track, TrackEvent
-from quickcomm.audio.ports import VAD_CONTEXT, VAD_STATE, VoiceActivity
+from quickcomm.audio.model.track import Click, Track, TrackEvent
+from quickcomm.audio.ports import VAD_CONTEXT, VoiceActivity
+from quickcomm.audio.service.front_end_state import SlotStates
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import BusyError
 
@@ -70,12 +71,10 @@ class FrontEnd:
         self._snapshot_frames = round(snapshot_every_s * 1000 / FRAME_MS)
         self._lanes: dict[int, Lane] = {}
         self._free = list(range(capacity - 1, -1, -1))
-        self._floor = np.full(capacity, INITIAL_FLOOR, np.float32)
-        self._hang = np.zeros(capacity, np.int32)
-        self._rest = vad.rest
-        self._vad_state = np.repeat(self._rest[:, None], capacity, axis=1)
-        self._context = np.zeros((capacity, VAD_CONTEXT), np.int16)
-        self._history = np.zeros((capacity, MAX_HISTORY), np.int16)
+        self._now = SlotStates(capacity, vad.rest)
+        self._voiced = SlotStates(capacity, vad.rest)
+        """After the newest frame of each stream that could be the last of an utterance."""
+        self._voiced_off = np.zeros(capacity, np.float32)
         self._fresh: set[int] = set()
         """Slots of streams that may have work for the next tick."""
         self._waiting: set[int] = set()
@@ -88,7 +87,9 @@ class FrontEnd:
         if not self._free:
             raise BusyError("Every place for a live stream is taken.")
         lane = Lane(track, sink, self._free.pop(), fail)
-        self._restore(lane.slot, track.front_end, track.format.sample_rate)
+        self._now.restore(lane.slot, track.front_end, track.format.sample_rate)
+        self._voiced.restore(lane.slot, track.front_end, track.format.sample_rate)
+        self._voiced_off[lane.slot] = track.voiced_off
         self._lanes[lane.slot] = lane
         self.poke(lane)
         return lane
@@ -113,15 +114,7 @@ class FrontEnd:
 
     def export(self, lane: Lane) -> FrontEndState:
         """The state after the last frame that was processed. Only between ticks."""
-        slot = lane.slot
-        length = RESAMPLERS[lane.track.format.sample_rate].history
-        return FrontEndState(
-            noise_floor=float(self._floor[slot]),
-            hang=int(self._hang[slot]),
-            vad=self._vad_state[:, slot].tobytes() if self._hang[slot] else b"",
-            context=self._context[slot].tobytes(),
-            history=self._history[slot, MAX_HISTORY - length :].tobytes(),
-        )
+        return self._now.export(lane.slot, lane.track.format.sample_rate)
 
     async def run(self) -> None:
         """Tick while there is work; at most one tick every frame length where streams keep up."""
@@ -189,7 +182,7 @@ class FrontEnd:
         track = lane.track
         events = track.pass_breaks()
         if track.front_end is None:
-            self._restore(lane.slot, None, track.format.sample_rate)
+            self._now.restore(lane.slot, None, track.format.sample_rate)
         if events:
             lane.sink(track, events)
         frames = track.take(min(MAX_FRAMES_A_TICK, track.stride))
@@ -222,8 +215,11 @@ class FrontEnd:
             track.front_end = self.export(lane)
         assert item.sound is not None  # noqa: S101 - computed before it is applied
         events = track.step(item.sound, item.probabilities, item.energies)
-        lane.quiet = track.idle and self._hang[lane.slot] == 0
-        if due or any(getattr(event, "complete", False) for event in events):
+        lane.quiet = track.idle and self._now.hang[lane.slot] == 0
+        closed = any(isinstance(event, Click) or getattr(event, "complete", False) for event in events)
+        if closed:
+            track.snapshot_end(self._voiced.export(lane.slot, track.format.sample_rate))
+        if due or closed:
             track.front_end = self.export(lane)
             track.snapshot()
             lane.unkept = 0
@@ -248,12 +244,16 @@ class FrontEnd:
             now = slots[:active]
             scaled = sound[:active, index].astype(np.float32) * FULL_SCALE
             energy[:active, index] = energies(scaled)
-            opened, self._floor[now], self._hang[now] = gate(energy[:active, index], self._floor[now], self._hang[now])
+            state = self._now
+            opened, state.floor[now], state.hang[now] = gate(energy[:active, index], state.floor[now], state.hang[now])
             probabilities[:active, index] = self._voice(now, scaled, opened)
             heard = now[opened]
             found = probabilities[:active, index][opened]
-            self._floor[heard] = learn(energy[:active, index][opened], self._floor[heard], found)
-            self._context[now] = sound[:active, index, -VAD_CONTEXT:]
+            state.floor[heard] = learn(energy[:active, index][opened], state.floor[heard], found)
+            state.context[now] = sound[:active, index, -VAD_CONTEXT:]
+            voiced = now[probabilities[:active, index] >= self._voiced_off[now]]
+            if len(voiced):
+                self._voiced.copy(state, voiced)
         for row, item in enumerate(work):
             length = len(item.frames)
             item.sound = sound[row, :length]
@@ -265,12 +265,12 @@ class FrontEnd:
     ) -> npt.NDArray[np.float32]:
         probabilities = np.zeros(len(slots), np.float32)
         if not opened.all():
-            self._vad_state[:, slots[~opened]] = self._rest[:, None]
+            self._now.rest(slots[~opened])
         if opened.any():
             through = slots[opened]
-            context = self._context[through].astype(np.float32) * FULL_SCALE
-            state = self._vad_state[:, through]
-            found, self._vad_state[:, through] = self._vad.step(np.hstack([context, scaled[opened]]), state)
+            context = self._now.context[through].astype(np.float32) * FULL_SCALE
+            state = self._now.vad[:, through]
+            found, self._now.vad[:, through] = self._vad.step(np.hstack([context, scaled[opened]]), state)
             probabilities[opened] = found
         return probabilities
 
@@ -284,27 +284,10 @@ class FrontEnd:
                 continue
             resampler = RESAMPLERS[rate]
             slots = [work[row].lane.slot for row in own]
-            history = self._history[slots, MAX_HISTORY - resampler.history :]
+            history = self._now.history[slots, MAX_HISTORY - resampler.history :]
             frames = np.hstack([history, np.stack([work[row].frames[index] for row in own])])
-            self._history[slots, MAX_HISTORY - resampler.history :] = frames[:, -resampler.history :]
+            self._now.history[slots, MAX_HISTORY - resampler.history :] = frames[:, -resampler.history :]
             sound[own, index] = resampler(frames)
-
-    def _restore(self, slot: int, state: FrontEndState | None, rate: int) -> None:
-        self._floor[slot] = INITIAL_FLOOR
-        self._hang[slot] = 0
-        self._vad_state[:, slot] = self._rest
-        self._context[slot] = 0
-        self._history[slot] = 0
-        if state is None:
-            return
-        self._floor[slot] = state.noise_floor
-        self._hang[slot] = state.hang
-        if state.vad:
-            self._vad_state[:, slot] = np.frombuffer(state.vad, np.float32).reshape(VAD_STATE)
-        self._context[slot] = np.frombuffer(state.context, np.int16)
-        length = RESAMPLERS[rate].history
-        if length:
-            self._history[slot, MAX_HISTORY - length :] = np.frombuffer(state.history, np.int16)
 
 
 def _length(item: _Work) -> int:
