@@ -16,6 +16,8 @@ from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.http import create_app
 from quickcomm.kernel.keys import Authenticator, KeySettings
 from quickcomm.kernel.keys.sql import SqlKeys
+from quickcomm.kernel.messaging import Messaging
+from quickcomm.kernel.messaging.rpc import LocalRpc
 from quickcomm.kernel.storage import Database
 
 
@@ -25,7 +27,9 @@ async def serve(where: str, folder: Path) -> None:
     database.open()
     bus, keys = SqlBus(beside, clock), SqlKeys(beside, clock)
     limits = KeySettings(requests_per_second=1e6, requests_burst=1e6)
-    dashboard = Dashboard(database=database, bus=bus, clock=clock, keys=Authenticator(keys, clock, limits))
+    messaging = Messaging(bus=bus, rpc=LocalRpc(clock))
+    auth = Authenticator(keys, clock, limits)
+    dashboard = Dashboard(database=database, messaging=messaging, clock=clock, keys=auth)
     for part in (bus, keys, dashboard):
         part.migrate()
     runner = web.AppRunner(create_app(dashboard.routes()), access_log=None)

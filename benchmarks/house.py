@@ -34,6 +34,8 @@ from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.keys import Authenticator, KeySettings
 from quickcomm.kernel.keys.sql import SqlKeys
+from quickcomm.kernel.messaging import Messaging
+from quickcomm.kernel.messaging.rpc import LocalRpc
 from quickcomm.kernel.site_pack import load_pack, load_phrases
 from quickcomm.kernel.storage import Database
 
@@ -188,7 +190,8 @@ async def house(url: str | None, *, page: bool = True, **settings: object) -> As
         )
         here = House(database, bus, intelligence)
         auth = Authenticator(keys, clock, KeySettings())
-        dashboard = Dashboard(database=database, bus=bus, clock=clock, keys=auth, on_receipt=here.card)
+        messaging = Messaging(bus=bus, rpc=LocalRpc(clock))
+        dashboard = Dashboard(database=database, messaging=messaging, clock=clock, keys=auth, on_receipt=here.card)
         for module in (bus, keys, intelligence, dashboard):
             module.migrate()
         try:

@@ -9,7 +9,18 @@ from typing import Any, Final, get_args
 import jsonschema_rs
 import msgspec
 import pytest
-from tests.support.messages import BINARY, EVERYTHING, FOLDER, LINK, STREAMS, Message, Recorded, plain, recorded
+from tests.support.messages import (
+    BINARY,
+    EVERYTHING,
+    FOLDER,
+    LINK,
+    RENAMED,
+    STREAMS,
+    Message,
+    Recorded,
+    plain,
+    recorded,
+)
 
 from quickcomm.contracts import conversations, insights, summaries, transcripts
 from quickcomm.contracts.insight import Insight
@@ -27,7 +38,8 @@ def name_of(path: Path) -> str:
 
 
 def record_of(path: Path) -> Recorded:
-    return msgspec.json.decode(path.read_bytes(), type=Recorded)
+    record = msgspec.json.decode(path.read_bytes(), type=Recorded)
+    return msgspec.structs.replace(record, kind=RENAMED.get(record.kind, record.kind))
 
 
 def read(kind: type[Message], message: object) -> Message:

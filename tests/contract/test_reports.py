@@ -14,12 +14,13 @@ from tests.support.dashboard_site import START_NS, Site, events, found, heard, i
 
 from quickcomm.contracts.conversations import ConversationChanged
 from quickcomm.contracts.insight import Insight
+from quickcomm.contracts.narrative import Narrate, Narrated
 from quickcomm.contracts.summaries import ConversationSummarized
-from quickcomm.contracts.usage import DayUsage, UsageReport
+from quickcomm.contracts.usage import DayUsage, GetUsage, UsageReport
 from quickcomm.dashboard.adapters.reports import MAX_OPEN, SqlReports
 from quickcomm.dashboard.adapters.state import SqlState
 from quickcomm.dashboard.model.records import TaskRecord
-from quickcomm.dashboard.module import MIGRATIONS, Neighbours
+from quickcomm.dashboard.module import MIGRATIONS
 from quickcomm.dashboard.ports import Shift
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.storage import Database, migrate
@@ -314,19 +315,19 @@ async def test_times_that_make_no_sense(site: Site, query: dict[str, str]) -> No
 
 
 class Teller:
-    """Implements `Narrator`."""
+    """Answers `Narrate`."""
 
     def __init__(self, text: str | None) -> None:
         self.text = text
         self.facts: list[str] = []
 
-    async def __call__(self, _site: str, facts: str) -> str | None:
-        self.facts.append(facts)
-        return self.text
+    async def __call__(self, request: Narrate) -> Narrated:
+        self.facts.append(request.facts)
+        return Narrated(text=self.text)
 
 
 async def told(tmp_path: Path, teller: Teller, *queries: dict[str, str]) -> list[dict[str, str]]:
-    async with running(tmp_path, neighbours=Neighbours(narrator=teller)) as site:
+    async with running(tmp_path, answers=[(Narrate, teller)]) as site:
         await site.say(heard(0, "towels to 412"), _towels())
         await site.say(heard(9_600_000, "412 done"), insight("task_done", "412", summary="412 done"))
         return [(await site.get("/v1/reports/shift", {**WINDOW, **query}))["narrative"] for query in queries]
@@ -353,11 +354,11 @@ async def test_numbers_that_are_not_in_the_facts_are_not_shown(tmp_path: Path, t
 
 
 async def test_a_narrator_that_hangs_is_not_waited_for(tmp_path: Path) -> None:
-    async def hang(_site: str, _facts: str) -> str | None:
+    async def hang(_request: Narrate) -> Narrated:
         await asyncio.Event().wait()
-        return None
+        return Narrated()
 
-    async with running(tmp_path, neighbours=Neighbours(narrator=hang), clock=SystemClock(limits=0.001)) as site:
+    async with running(tmp_path, answers=[(Narrate, hang)], clock=SystemClock(limits=0.001)) as site:
         assert (await site.get("/v1/reports/shift"))["narrative"]["source"] == "local"
 
 
@@ -370,11 +371,11 @@ async def test_usage_where_no_model_is_connected(site: Site) -> None:
 async def test_usage_is_asked_for_the_site_of_the_key(tmp_path: Path) -> None:
     asked: list[tuple[str, str | None, int]] = []
 
-    async def usage(site: str, conversation_id: str | None, limit: int) -> UsageReport:
-        asked.append((site, conversation_id, limit))
+    async def usage(request: GetUsage) -> UsageReport:
+        asked.append((request.site, request.conversation, request.limit))
         return UsageReport(state="near", currency="EUR", today=DayUsage(day="2026-05-09", calls=7, cost=1.5))
 
-    async with running(tmp_path, neighbours=Neighbours(usage=usage)) as site:
+    async with running(tmp_path, answers=[(GetUsage, usage)]) as site:
         report = await site.get("/v1/usage", {"conversation": "shift-1", "limit": "5"})
         await site.get("/v1/usage", role="elsewhere")
         await site.get("/v1/usage", {"limit": "0"}, expect=400)

@@ -1,10 +1,11 @@
 """A running dashboard for tests: a real server on loopback, a real database file and the real bus."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 import aiohttp
 import msgspec
@@ -13,16 +14,21 @@ from aiohttp import web
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged
 from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
+from quickcomm.contracts.narrative import Narrate, Narrated
+from quickcomm.contracts.prompts import GetPrompts, PromptsView
 from quickcomm.contracts.summaries import SUMMARIES, ConversationSummarized
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed, Word
-from quickcomm.dashboard.module import Dashboard, DashboardSettings, Neighbours
+from quickcomm.contracts.usage import DayUsage, GetUsage, UsageReport
+from quickcomm.dashboard.module import Dashboard, DashboardSettings
 from quickcomm.kernel.bus.sql import MIGRATIONS as BUS_MIGRATIONS
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import Clock, SystemClock
 from quickcomm.kernel.http import create_app
 from quickcomm.kernel.keys import Authenticator, KeySettings, KeyStore, Role
 from quickcomm.kernel.keys.sql import SqlKeys
+from quickcomm.kernel.messaging import Messaging
+from quickcomm.kernel.messaging.rpc import Answer, LocalRpc
 from quickcomm.kernel.storage import Database, migrate
 
 Message = UtteranceTranscribed | InsightsFound | ConversationChanged | ConversationSummarized
@@ -89,6 +95,21 @@ def insight(
     )
 
 
+async def _no_prompts(_request: GetPrompts) -> PromptsView:
+    return PromptsView()
+
+
+async def _no_usage(_request: GetUsage) -> UsageReport:
+    return UsageReport(today=DayUsage(day=datetime.now(UTC).date().isoformat()))
+
+
+async def _no_words(_request: Narrate) -> Narrated:
+    return Narrated()
+
+
+UNCONNECTED: Final[Sequence[Answer]] = ((GetPrompts, _no_prompts), (GetUsage, _no_usage), (Narrate, _no_words))
+
+
 class Site:
     """A running dashboard and keys for it."""
 
@@ -146,11 +167,14 @@ class Site:
 async def running(
     path: Path,
     settings: DashboardSettings | None = None,
-    neighbours: Neighbours | None = None,
+    answers: Sequence[Answer] = (),
     store: Path | str | None = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[Site]:
-    """`store`: where the dashboard keeps what it knows, if not where bus and keys are."""
+    """`store`: where the dashboard keeps what it knows, if not where bus and keys are.
+
+    `answers`: what intelligence answers, beyond what it says where no model is connected.
+    """
     database = Database(path / "site.sqlite")
     database.open()
     own = database if store is None else Database(store)
@@ -161,13 +185,15 @@ async def running(
     keys = SqlKeys(database, clock)
     auth = Authenticator(keys, clock, KeySettings(failures_burst=1000))
     receipts: asyncio.Queue[Receipt] = asyncio.Queue()
+    rpc = LocalRpc(clock)
+    rpc.serve(UNCONNECTED)
+    rpc.serve(answers)
     dashboard = Dashboard(
         database=own,
-        bus=bus,
+        messaging=Messaging(bus=bus, rpc=rpc),
         clock=clock,
         keys=auth,
         settings=settings,
-        neighbours=neighbours,
         on_receipt=lambda *receipt: receipts.put_nowait(receipt),
     )
     migrate(database.engine, "bus", BUS_MIGRATIONS)

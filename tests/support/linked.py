@@ -30,7 +30,7 @@ class Word:
         return {"Authorization": f"Bearer {self.word}:{audience}"}
 
     def require(self, request: web.Request, *callers: str) -> str:
-        if request.headers.get("Authorization") != "Bearer friend:core":
+        if request.headers.get("Authorization") not in {"Bearer friend:core", "Bearer friend:intelligence"}:
             raise UnauthorizedError("Who are you?")
         return callers[0] if callers else "dashboard"
 

@@ -29,7 +29,9 @@ from quickcomm.contracts.link import (
     Receipt,
     Watching,
 )
+from quickcomm.contracts.narrative import Narrate, Narrated
 from quickcomm.contracts.prompts import (
+    GetPrompts,
     PromptComparison,
     PromptEvent,
     PromptInfo,
@@ -37,11 +39,10 @@ from quickcomm.contracts.prompts import (
     PromptNumbers,
     PromptsView,
 )
-from quickcomm.contracts.questions import Narrated, ToNarrate
 from quickcomm.contracts.summaries import SUMMARIES, ConversationSummarized
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed, Word
-from quickcomm.contracts.usage import Cap, ConversationUsage, DayUsage, UsageReport
+from quickcomm.contracts.usage import Cap, ConversationUsage, DayUsage, GetUsage, UsageReport
 from quickcomm.kernel.bus.redis_consumer import Letter
 from quickcomm.kernel.discovery import Instance
 from quickcomm.kernel.keys.port import Key
@@ -234,10 +235,12 @@ LINK: Final[dict[str, tuple[Message, ...]]] = {
         KeepTrace(site="main", conversation_id="shift-1", utterance_id=SAID, why="slow"),
     ),
 }
-QUESTIONS: Final[dict[str, tuple[Message, ...]]] = {
+REQUESTS: Final[dict[str, tuple[Message, ...]]] = {
     "prompts": (PROMPTS, PromptsView()),
     "usage": (USAGE, UsageReport(today=DAY)),
-    "to_narrate": (ToNarrate(site="main", facts="3 requests"),),
+    "to_narrate": (Narrate(site="main", facts="3 requests"),),
+    "get_usage": (GetUsage(site="main", conversation="shift-1", limit=5), GetUsage()),
+    "get_prompts": (GetPrompts(),),
     "narrated": (Narrated(text="A quiet shift."), Narrated()),
 }
 STORED: Final[dict[str, tuple[Message, ...]]] = {
@@ -279,7 +282,9 @@ BINARY: Final[dict[str, tuple[Message, ...]]] = {
     ),
 }
 """As MessagePack; here with its bytes in base 64."""
-EVERYTHING: Final = {**STREAMS, **LINK, **QUESTIONS, **STORED, **BINARY}
+RENAMED: Final = {"ToNarrate": "Narrate"}
+"""Types by their name in the release before."""
+EVERYTHING: Final = {**STREAMS, **LINK, **REQUESTS, **STORED, **BINARY}
 
 
 def plain(message: Message) -> Json:

@@ -1,8 +1,10 @@
 """What a site may know of its prompt versions: intelligence makes it; the page and the command line show it."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
+
+from quickcomm.contracts.requests import Request
 
 PromptAction = Literal["added", "evaluated", "canary", "deployed", "rolled_back"]
 
@@ -92,3 +94,10 @@ class PromptsView(msgspec.Struct, frozen=True, kw_only=True):
     versions: tuple[PromptInfo, ...] = ()
     events: tuple[PromptEvent, ...] = ()
     """Newest first."""
+
+
+class GetPrompts(Request[PromptsView], frozen=True, kw_only=True):
+    name: ClassVar = "prompts"
+    module: ClassVar = "intelligence"
+    callers: ClassVar = ("dashboard",)
+    about: ClassVar = "which prompt versions are in force"

@@ -1,8 +1,10 @@
 """What the language model costs: asked of intelligence, shown by the dashboard."""
 
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
+
+from quickcomm.contracts.requests import Request
 
 CapState = Literal["off", "none", "below", "near", "reached"]
 
@@ -47,3 +49,16 @@ class UsageReport(msgspec.Struct, frozen=True, kw_only=True):
     today: DayUsage
     days: tuple[DayUsage, ...] = ()
     conversations: tuple[ConversationUsage, ...] = ()
+
+
+class GetUsage(Request[UsageReport], frozen=True, kw_only=True):
+    """What a site has used; of one conversation, or of the `limit` most recent ones."""
+
+    name: ClassVar = "usage"
+    module: ClassVar = "intelligence"
+    callers: ClassVar = ("dashboard",)
+    about: ClassVar = "what the language model costs"
+
+    site: str = ""
+    conversation: str | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=200)] = 20

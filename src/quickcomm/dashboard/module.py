@@ -1,7 +1,7 @@
 """The dashboard's one public face: built by an entrypoint, migrated, run, drained and closed."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,15 +25,14 @@ from quickcomm.dashboard.ports import (
     DashboardSettings,
     Health,
     HealthProvider,
-    Neighbours,
     OnReceipt,
 )
 from quickcomm.dashboard.service.lateness import Lateness
 from quickcomm.dashboard.service.reporting import ShiftReports
 from quickcomm.dashboard.service.service import DashboardService
-from quickcomm.kernel.bus import Bus
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.keys import Authenticator
+from quickcomm.kernel.messaging import Messaging
 from quickcomm.kernel.storage import Database, migrate
 from quickcomm.kernel.telemetry import Budget
 from quickcomm.kernel.telemetry.live import LiveStages
@@ -49,7 +48,6 @@ __all__ = [
     "Health",
     "HealthProvider",
     "Instances",
-    "Neighbours",
     "OnReceipt",
     "WaterfallView",
     "page_is_built",
@@ -71,35 +69,34 @@ class Dashboard:
         self,
         *,
         database: Database,
-        bus: Bus,
+        messaging: Messaging,
         clock: Clock,
         keys: Authenticator,
         settings: DashboardSettings | None = None,
         health: HealthProvider = Health,
         on_receipt: OnReceipt = _nobody_asks,
-        neighbours: Neighbours | None = None,
+        budget: Callable[[], Budget] = Budget,
     ) -> None:
         settings = settings or DashboardSettings()
-        neighbours = neighbours or Neighbours()
         self._database = database
-        self._bus = bus
+        self._bus = messaging.bus
         self._hub = Hub(settings.live_clients, settings.live_queue, clock)
         queries = SqlQueries(database)
-        self._reports = ShiftReports(SqlReports(database), clock, neighbours.narrator)
-        stages = LiveStages(clock, neighbours.budget)
+        self._reports = ShiftReports(SqlReports(database), clock, messaging.rpc)
+        stages = LiveStages(clock, budget)
         self._service = DashboardService(
             SqlStore(database), self._hub, clock, on_receipt, stages, settings.closing_confidence
         )
-        self._waterfalls = Waterfalls(database, neighbours.budget)
+        self._waterfalls = Waterfalls(database, budget)
         lateness = Lateness(clock, stages)
         self._live = LiveFeed(self._hub, queries, self._service, keys, lambda: lateness.told(health()), settings)
         self._rest = Rest(
             queries,
             self._service,
             keys,
-            lambda: health().status.replace("ok", "ready") if self._service.ready and neighbours.ready() else None,
-            neighbours.prompts,
-            ReportRest(self._reports, neighbours.usage),
+            lambda: health().status.replace("ok", "ready") if self._service.ready else None,
+            messaging.rpc,
+            ReportRest(self._reports, messaging.rpc),
             settings,
             clock,
         )
@@ -169,5 +166,3 @@ class Dashboard:
         """Send the pages away and store what is left. May be called again."""
         await self._live.close()
         await self._service.drain()
-        if self._instances is not None:
-            await self._instances.aclose()

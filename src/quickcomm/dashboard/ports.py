@@ -1,6 +1,6 @@
 """What the dashboard needs from outside: a store, somewhere to push, and word of how the system is."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Literal, Protocol, TypeVar
 
 import msgspec
@@ -8,10 +8,8 @@ import msgspec
 from quickcomm.contracts.captions import Behind, Caption
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.insight import CLOSING_CONFIDENCE
-from quickcomm.contracts.prompts import PromptsView
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
-from quickcomm.contracts.usage import UsageReport
 from quickcomm.dashboard.model.copies import Said
 from quickcomm.dashboard.model.edits import Action
 from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, TaskStatus, UtteranceRecord
@@ -39,32 +37,8 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
 
 HealthProvider = Callable[[], Health]
-PromptsProvider = Callable[[], Awaitable[PromptsView]]
-"""Which prompt versions are in force, and how they came to be."""
-
 OnReceipt = Callable[[str, str, str, Latency], None]
 """Called once an utterance with (site, conversation_id, utterance_id, latency), after its first complete push."""
-
-
-UsageSource = Callable[[str, str | None, int], Awaitable[UsageReport]]
-"""Called with (site, conversation id or None for all, how many conversations at most)."""
-Narrator = Callable[[str, str], Awaitable[str | None]]
-"""Called with (site, facts); a few sentences about them, or None where nobody can tell them now."""
-
-
-async def _no_prompts() -> PromptsView:
-    return PromptsView()
-
-
-class Neighbours(msgspec.Struct, frozen=True, kw_only=True):
-    """What the dashboard shows of other modules; an entrypoint connects it. None: there is no such module."""
-
-    ready: Callable[[], bool] = lambda: True
-    """Whether the rest of the process takes part; the dashboard adds its own consumers to that."""
-    prompts: PromptsProvider = _no_prompts
-    usage: UsageSource | None = None
-    narrator: Narrator | None = None
-    budget: Callable[[], Budget] = Budget
 
 
 class Board(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

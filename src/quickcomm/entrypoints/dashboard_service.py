@@ -14,17 +14,20 @@ import msgspec
 import structlog
 
 from quickcomm.contracts.health import Alarm
-from quickcomm.dashboard.backfill import BackfillError, backfill
+from quickcomm.dashboard.backfill import BackfillError, backfill, over_http
 from quickcomm.dashboard.module import Dashboard, Health, Instances
 from quickcomm.entrypoints.dashboard_settings import DashboardServiceSettings
 from quickcomm.entrypoints.page_administration import page_commands
-from quickcomm.entrypoints.parts import database_part, keys_part, redis_bus_part, site_part, traces_part
+from quickcomm.entrypoints.parts import database_part, keys_part, messaging_part, redis_bus_part, site_part, traces_part
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.watch import ServerWatch
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.keys import Authenticator, key_store
+from quickcomm.kernel.messaging import Messaging
+from quickcomm.kernel.messaging.rpc import LocalRpc
+from quickcomm.kernel.messaging.rpc.wire import WireRpc
 from quickcomm.kernel.runtime.alarms import rfc3339
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.runtime.part import Part
@@ -34,6 +37,8 @@ from quickcomm.kernel.telemetry.setup import start_tracing
 from quickcomm.kernel.trust import trust_of
 
 NAME: Final = "dashboard"
+EARLIER: Final = "intelligence"
+"""Has the database of the former monolith."""
 HISTORY_ALARM: Final = "history.lacking"
 LACKING: Final = "What the monolith had of earlier times has not come over; it is still in its database."
 BEHIND: Final = "Cards are not renewed meanwhile; they come when it is back."
@@ -53,7 +58,10 @@ class DashboardService:
         bus = RedisBus(settings.redis_url, clock)
         keys = key_store(settings.redis_url, None, clock)
         registry = DirectoryRegistry(Path(place.registry))
-        self._instances = Instances(registry, trust_of(settings.trust), clock, settings.budgets)
+        trust = self._trust = trust_of(settings.trust)
+        rpc = LocalRpc(clock)
+        self._wire = WireRpc(registry, trust, clock, name=place.name)
+        self._instances = Instances(registry, trust, clock, settings.budgets)
         self._traces = start_tracing(
             settings.telemetry,
             clock,
@@ -64,13 +72,13 @@ class DashboardService:
         )
         self._dashboard = Dashboard(
             database=self._database,
-            bus=bus,
+            messaging=Messaging(bus=bus, rpc=rpc),
             clock=clock,
             keys=Authenticator(keys, clock, settings.keys),
             settings=settings.dashboard,
             health=self._health,
             on_receipt=self._instances.on_receipt,
-            neighbours=self._instances.neighbours,
+            budget=lambda: self._instances.budget,
         )
         self._dashboard.follow(self._instances)
         self._lacking: list[Alarm] = []
@@ -86,6 +94,7 @@ class DashboardService:
                 redis_bus_part(bus, watch, NAME, tells=True),
                 site_part(site.path, settings.redis_url, clock),
                 self._dashboard_part(),
+                messaging_part(rpc, self._wire, trust),
             ],
             clock,
             retention_days=settings.storage.retention_days,
@@ -119,7 +128,8 @@ class DashboardService:
     async def _take_over(self) -> None:
         """Once in a site's life, beside all else: what the monolith had before this was a service of its own."""
         try:
-            await backfill(self._database, self._instances.earlier(), self._settings.dashboard.closing_confidence)
+            source = over_http(lambda: self._wire.connector(EARLIER), lambda: self._trust.headers(EARLIER))
+            await backfill(self._database, source, self._settings.dashboard.closing_confidence)
         except BackfillError as error:
             log.exception("history.failed", error=str(error))
             since = rfc3339(datetime.now(UTC))

@@ -18,7 +18,7 @@ from aiohttp import web
 from quickcomm.contracts.link import InstanceStatus
 from quickcomm.entrypoints.earlier import Earlier
 from quickcomm.entrypoints.intelligence_settings import IntelligenceServiceSettings
-from quickcomm.entrypoints.parts import backlog, keys_part, measuring, peers, traces_part
+from quickcomm.entrypoints.parts import backlog, keys_part, measuring, messaging_part, peers, traces_part
 from quickcomm.entrypoints.prompt_administration import PromptAdministration
 from quickcomm.intelligence.module import (
     Classifier,
@@ -36,8 +36,11 @@ from quickcomm.kernel.bus.outbox import OUTBOX_ALARM, OutboxBus
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.bus.watch import UNAVAILABLE_ALARM
 from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.discovery import DirectoryRegistry
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 from quickcomm.kernel.keys import Authenticator, key_store
+from quickcomm.kernel.messaging.rpc import LocalRpc
+from quickcomm.kernel.messaging.rpc.wire import WireRpc
 from quickcomm.kernel.runtime.alarms import Found
 from quickcomm.kernel.runtime.data_directory import PROBED_WITHIN_S, DataDirectory, InstancePost
 from quickcomm.kernel.runtime.part import Part
@@ -75,7 +78,8 @@ class Minds(msgspec.Struct, frozen=True, kw_only=True):
 class IntelligenceService:
     def __init__(self, settings: IntelligenceServiceSettings, site: DataDirectory, minds: Minds) -> None:
         """`site`: the data directory of the whole site, with the database that a monolith has left there."""
-        if settings.redis_url is None or settings.instance.socket is None:
+        registry = settings.instance.registry
+        if settings.redis_url is None or settings.instance.socket is None or registry is None:
             raise ConfigurationError("Intelligence of its own needs a store, and others beside it. Use: quickcomm up")
         self._settings = settings
         self._clock = clock = SystemClock()
@@ -101,6 +105,9 @@ class IntelligenceService:
             shared=share_stand(settings.redis_url),
         )
         self._trust = trust_of(settings.trust)
+        rpc = LocalRpc(clock)
+        rpc.serve(self._intelligence.answers())
+        wire = WireRpc(DirectoryRegistry(Path(registry)), self._trust, clock, name=settings.instance.name)
         self._link = StatusLink(self._admit_for_long, self.health)
         self._watch = DatabaseWatch(self._database, clock)
         self._process = Process(
@@ -113,6 +120,7 @@ class IntelligenceService:
                 Part(name="bus", work={"bus": self._bus.maintain}, status=self._backlog, close=self._bus.aclose),
                 keys_part(self._key_store, administered=False),
                 self._intelligence_part(),
+                messaging_part(rpc, wire, self._trust),
                 Part(name="probes", routes=probes(measuring(keys, open_to_all=settings.dashboard.metrics_open))),
             ],
             clock,
@@ -176,7 +184,7 @@ class IntelligenceService:
         return Part(
             name=NAME,
             open=intelligence.migrate,
-            routes=[*self._link.routes(), *intelligence.questions(self._admit)],
+            routes=self._link.routes(),
             work={NAME: intelligence.run},
             commands=PromptAdministration(intelligence.prompting).commands(),
             purge=intelligence.purge,

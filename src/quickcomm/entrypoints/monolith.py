@@ -11,7 +11,7 @@ import structlog
 
 from quickcomm.audio.module import Audio, Places, SpeechToText
 from quickcomm.contracts.timing import Latency
-from quickcomm.dashboard.module import Dashboard, Health, Neighbours
+from quickcomm.dashboard.module import Dashboard, Health
 from quickcomm.entrypoints.administration import dead_letters, ledgers_of
 from quickcomm.entrypoints.engines import load_classifier, load_engine, load_model
 from quickcomm.entrypoints.moving import check_here, check_shape, settle
@@ -26,6 +26,8 @@ from quickcomm.kernel.clock import Clock, SystemClock
 from quickcomm.kernel.emergencies import EmergencyRules
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.keys import Authenticator, key_store
+from quickcomm.kernel.messaging import Messaging
+from quickcomm.kernel.messaging.rpc import LocalRpc
 from quickcomm.kernel.runtime.data_directory import DataDirectory, recordings_of
 from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.runtime.process import Address, Process, stopped_by_signals
@@ -85,20 +87,17 @@ class Monolith:
             model=engines.model,
             settings=IntelligenceSettings(llm=settings.llm, side=side),
         )
+        rpc = LocalRpc(clock)
+        rpc.serve(self._intelligence.answers())
         self._dashboard = Dashboard(
             database=self._database,
-            bus=self._bus,
+            messaging=Messaging(bus=self._bus, rpc=rpc),
             clock=clock,
             keys=keys,
             settings=settings.dashboard,
             health=self._health,
             on_receipt=self._receipt,
-            neighbours=Neighbours(
-                prompts=self._intelligence.prompts,
-                usage=self._intelligence.usage,
-                narrator=self._intelligence.narrate,
-                budget=lambda: self._budget,
-            ),
+            budget=lambda: self._budget,
         )
         self._audio = Audio(
             settings=settings.audio,

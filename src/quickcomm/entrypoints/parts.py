@@ -14,7 +14,10 @@ from quickcomm.kernel.bus.watch import ServerWatch
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import DirectoryRegistry
 from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.internal import Trust
 from quickcomm.kernel.keys import Authenticator, KeyStore
+from quickcomm.kernel.messaging.rpc import LocalRpc
+from quickcomm.kernel.messaging.rpc.wire import WireRpc, rpc_routes
 from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.settings import InstanceSettings
 from quickcomm.kernel.storage import Database
@@ -76,6 +79,12 @@ def traces_part(traces: Traces | None) -> Part:
         await stop_tracing(traces)
 
     return Part(name="traces", work={} if traces is None else {"traces": traces.run}, close=close)
+
+
+def messaging_part(rpc: LocalRpc, wire: WireRpc, trust: Trust) -> Part:
+    """Connect the modules of this process with those of others. `rpc` has all that they answer."""
+    rpc.elsewhere = wire
+    return Part(name="messaging", routes=rpc_routes(rpc, trust), close=wire.aclose)
 
 
 def measuring(keys: Authenticator, *, open_to_all: bool) -> Callable[[web.Request], Awaitable[None]]:

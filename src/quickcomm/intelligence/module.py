@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
-from aiohttp import web
 
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.insight import Insight
-from quickcomm.contracts.prompts import PromptsView
+from quickcomm.contracts.narrative import Narrate, Narrated
+from quickcomm.contracts.prompts import GetPrompts, PromptsView
 from quickcomm.contracts.transcripts import TRANSCRIPTS
-from quickcomm.contracts.usage import UsageReport
+from quickcomm.contracts.usage import GetUsage, UsageReport
 from quickcomm.intelligence.adapters.breaker import CircuitBreaker
 from quickcomm.intelligence.adapters.embedding import MINILM
 from quickcomm.intelligence.adapters.inheriting import inherit
@@ -21,7 +21,6 @@ from quickcomm.intelligence.adapters.link import StatusLink
 from quickcomm.intelligence.adapters.local import build_local_classifier
 from quickcomm.intelligence.adapters.openai_model import OpenAiModel
 from quickcomm.intelligence.adapters.prompting import Prompting, labelled_set
-from quickcomm.intelligence.adapters.questions import Admit, Questions
 from quickcomm.intelligence.adapters.side_work import SideSettings, SideWork
 from quickcomm.intelligence.adapters.sql_results import MIGRATIONS, SqlResults
 from quickcomm.intelligence.model.concurrency import Limit
@@ -49,6 +48,7 @@ from quickcomm.intelligence.service.renewal import Renewal
 from quickcomm.intelligence.service.understanding import Understanding
 from quickcomm.kernel.bus import Bus
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.model_files import ModelReport, ModelStore
 from quickcomm.kernel.runtime.alarms import rfc3339
 from quickcomm.kernel.site_pack import SitePack
@@ -176,21 +176,19 @@ class Intelligence:
         health = self.health()
         return [Alarm(code=MODEL_ALARM, message=health.message, since=health.since or "")] if health.degraded else []
 
-    async def prompts(self) -> PromptsView:
-        """Which prompt versions are in force, and how they came to be."""
-        return await self.prompting.desk.view()
+    def answers(self) -> Sequence[Answer]:
+        """Return the requests that this module answers."""
 
-    async def usage(self, site: str, conversation_id: str | None, limit: int) -> UsageReport:
-        """What the language model costs."""
-        return await self._side.usage_report(site, conversation_id, limit)
+        async def prompts(_request: GetPrompts) -> PromptsView:
+            return await self.prompting.desk.view()
 
-    async def narrate(self, site: str, facts: str) -> str | None:
-        """A few sentences about facts, or None where no model can find them now."""
-        return await self._side.narrate(site, facts)
+        async def usage(request: GetUsage) -> UsageReport:
+            return await self._side.usage_report(request.site, request.conversation, request.limit)
 
-    def questions(self, admit: Admit) -> Sequence[web.RouteDef]:
-        """Routes by which other services ask the same; `admit` lets them in."""
-        return Questions(self, admit).routes()
+        async def narrate(request: Narrate) -> Narrated:
+            return Narrated(text=await self._side.narrate(request.site, request.facts))
+
+        return [(GetPrompts, prompts), (GetUsage, usage), (Narrate, narrate)]
 
     # -- its life ---------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from tests.support import dashboard_site
 from tests.support.page import PATIENCE_MS, WATCH_POLICY, Hotel, Screen
 from tests.support.prompting import PHRASES, ScriptedModel, named, oracle
 
-from quickcomm.dashboard.module import Neighbours
+from quickcomm.contracts.prompts import GetPrompts, PromptsView
 from quickcomm.entrypoints.administration import administer
 from quickcomm.intelligence.adapters.prompting import Prompting
 from quickcomm.intelligence.adapters.sql_results import MIGRATIONS
@@ -50,9 +50,11 @@ async def bench(browser: Browser, tmp_path: Path) -> AsyncIterator[Bench]:
         migrate(database.engine, "intelligence", MIGRATIONS)
         prompting = Prompting(database, load_pack(), SystemClock())
         prompting.desk.connect(Examined(model=ScriptedModel(oracle(wrong_where="be brief"), "qwen2.5-7b")))
-        site = await stack.enter_async_context(
-            dashboard_site.running(tmp_path, neighbours=Neighbours(prompts=prompting.desk.view))
-        )
+
+        async def prompts(_request: GetPrompts) -> PromptsView:
+            return await prompting.desk.view()
+
+        site = await stack.enter_async_context(dashboard_site.running(tmp_path, answers=[(GetPrompts, prompts)]))
         context = await browser.new_context(viewport={"width": 1280, "height": 900})
         stack.push_async_callback(context.close)
         context.set_default_timeout(PATIENCE_MS)

@@ -7,12 +7,9 @@ from typing import Final
 from quickcomm.contracts.captions import Behind, Caption
 from quickcomm.contracts.health import Alarm
 from quickcomm.contracts.link import Committed, InstanceStatus
-from quickcomm.dashboard.adapters.backfill_http import HttpBackfillSource
 from quickcomm.dashboard.adapters.hub import Hub
 from quickcomm.dashboard.adapters.links import Links
-from quickcomm.dashboard.adapters.questions import Questions
-from quickcomm.dashboard.ports import Health, Neighbours, OnReceipt
-from quickcomm.dashboard.service.backfill import Source
+from quickcomm.dashboard.ports import Health, OnReceipt
 from quickcomm.dashboard.service.direct import Direct
 from quickcomm.dashboard.service.overview import HEARS, UNDERSTANDS, Overview
 from quickcomm.kernel.clock import Clock
@@ -23,8 +20,6 @@ from quickcomm.kernel.telemetry.stages import StageHealth
 
 LINKED: Final = frozenset({HEARS, UNDERSTANDS})
 """Modules whose instances tell at once what they hear, and how they are."""
-ASKED: Final = frozenset({UNDERSTANDS})
-"""Modules whose instances know of prompts and costs, and have what the monolith kept."""
 
 
 class _Ear:
@@ -46,9 +41,7 @@ class _Ear:
 class Instances:
     def __init__(self, registry: Registry, trust: Trust, clock: Clock, budget: Budget) -> None:
         """`budget`: until an instance has told another one."""
-        self._trust = trust
         self._links = Links(registry, trust, LINKED)
-        self._questions = Questions(registry, trust, ASKED, clock)
         self._overview = Overview(clock, budget)
         self._direct = Direct()
 
@@ -64,22 +57,9 @@ class Instances:
     def keep_trace(self) -> Callable[[Word], None]:
         return self._links.keep_trace
 
-    @property
-    def neighbours(self) -> Neighbours:
-        return Neighbours(
-            prompts=self._questions.prompts,
-            usage=self._questions.usage,
-            narrator=self._questions.narrate,
-            budget=lambda: self.budget,
-        )
-
     def health(self, stages: tuple[StageHealth, ...], own: Sequence[Alarm], trace_url: str | None) -> Health:
         """Of the whole site. `own`: alarms of this process."""
         return self._overview.health(stages, own, trace_url)
-
-    def earlier(self) -> Source:
-        """What is left of a time when all this was a monolith."""
-        return HttpBackfillSource(self._questions.connector, lambda: self._trust.headers(UNDERSTANDS))
 
     async def run(self, hub: Hub, apply: Callable[[Sequence[Committed]], Awaitable[None]]) -> None:
         """Listen and tell until cancelled. `apply`: what becomes of utterances that come directly."""
@@ -88,6 +68,3 @@ class Instances:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._direct.run(apply), name="dashboard:direct")
             tasks.create_task(self._links.run(_Ear(hub, self._direct, self._overview)), name="dashboard:links")
-
-    async def aclose(self) -> None:
-        await self._questions.aclose()

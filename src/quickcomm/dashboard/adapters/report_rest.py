@@ -1,22 +1,20 @@
 """REST of reports: the shift, and what the language model costs."""
 
-from datetime import UTC, datetime
-
 import msgspec
 from aiohttp import web
 
-from quickcomm.contracts.usage import DayUsage, UsageReport
+from quickcomm.contracts.usage import GetUsage
 from quickcomm.dashboard.adapters import parameters
 from quickcomm.dashboard.adapters.report_operations import NARRATIVES
-from quickcomm.dashboard.ports import UsageSource
 from quickcomm.dashboard.service.reporting import ShiftReports
 from quickcomm.kernel.keys import Principal
+from quickcomm.kernel.messaging.rpc import Rpc
 
 
 class ReportRest:
-    def __init__(self, reports: ShiftReports, usage: UsageSource | None) -> None:
+    def __init__(self, reports: ShiftReports, rpc: Rpc) -> None:
         self._reports = reports
-        self._usage = usage
+        self._rpc = rpc
 
     async def shift(self, request: web.Request, principal: Principal) -> web.Response:
         query = request.query
@@ -31,9 +29,7 @@ class ReportRest:
     async def usage(self, request: web.Request, principal: Principal) -> web.Response:
         conversation = parameters.text(request.query, "conversation")
         limit = parameters.page(request.query).limit
-        if self._usage is None:
-            return _json(UsageReport(today=DayUsage(day=datetime.now(UTC).date().isoformat())))
-        return _json(await self._usage(principal.site, conversation, limit))
+        return _json(await self._rpc.call(GetUsage(site=principal.site, conversation=conversation, limit=limit)))
 
 
 def _json(value: msgspec.Struct) -> web.Response:

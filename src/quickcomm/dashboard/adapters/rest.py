@@ -9,6 +9,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from quickcomm import __version__
+from quickcomm.contracts.prompts import GetPrompts
 from quickcomm.dashboard.adapters import parameters
 from quickcomm.dashboard.adapters.admission import Admission
 from quickcomm.dashboard.adapters.openapi import document
@@ -28,11 +29,12 @@ from quickcomm.dashboard.adapters.operations import (
 from quickcomm.dashboard.adapters.report_operations import ALL_OPERATIONS
 from quickcomm.dashboard.adapters.report_rest import ReportRest
 from quickcomm.dashboard.model.edits import Action
-from quickcomm.dashboard.ports import Commands, DashboardSettings, PromptsProvider, Queries, UtteranceFilter
+from quickcomm.dashboard.ports import Commands, DashboardSettings, Queries, UtteranceFilter
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import BusyError, InvalidInputError
 from quickcomm.kernel.keys import Authenticator, Principal
 from quickcomm.kernel.keys.auth import COOKIE
+from quickcomm.kernel.messaging.rpc import Rpc
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Guarded = Callable[[web.Request, Principal], Awaitable[web.StreamResponse]]
@@ -51,7 +53,7 @@ class Rest:
         commands: Commands,
         auth: Authenticator,
         readiness: Callable[[], str | None],
-        prompts: PromptsProvider,
+        rpc: Rpc,
         reports: ReportRest,
         settings: DashboardSettings,
         clock: Clock,
@@ -61,7 +63,7 @@ class Rest:
         self._commands = commands
         self._auth = auth
         self._ready = readiness
-        self._prompts = prompts
+        self._rpc = rpc
         self._reports = reports
         self._metrics_open = settings.metrics_open
         self._admission = Admission(settings.queries_at_once, settings.queries_waiting)
@@ -182,7 +184,7 @@ class Rest:
         return _json(ChannelList(items=await self._queries.channels(principal.site)))
 
     async def _prompt_versions(self, _request: web.Request, _principal: Principal) -> web.Response:
-        return _json(await self._prompts())
+        return _json(await self._rpc.call(GetPrompts()))
 
     async def _session(self, request: web.Request, principal: Principal) -> web.Response:
         response = _session_answer(principal)

@@ -6,28 +6,29 @@ from typing import Final
 import msgspec
 import structlog
 
+from quickcomm.contracts.narrative import Narrate
 from quickcomm.dashboard.model.report import Narrative, ShiftReport
 from quickcomm.dashboard.model.report_words import facts, plain_words, supported
-from quickcomm.dashboard.ports import Narrator, Reports, Shift
+from quickcomm.dashboard.ports import Reports, Shift
 from quickcomm.kernel.clock import Clock
-from quickcomm.kernel.errors import InvalidInputError
+from quickcomm.kernel.errors import InvalidInputError, QuickCommError
+from quickcomm.kernel.messaging.rpc import Rpc
 
 NS: Final = 10**9
 EARLIEST_NS: Final = 1 - 2**63
 """What a store can hold."""
 DEFAULT_HOURS: Final = 8
 MAX_DAYS: Final = 31
-NARRATOR_WITHIN_S: Final = 8.0
 MAX_REMEMBERED: Final = 64
 
 log = structlog.get_logger(__name__)
 
 
 class ShiftReports:
-    def __init__(self, reports: Reports, clock: Clock, narrator: Narrator | None) -> None:
+    def __init__(self, reports: Reports, clock: Clock, rpc: Rpc) -> None:
         self._reports = reports
         self._clock = clock
-        self._narrator = narrator
+        self._rpc = rpc
         self._told: OrderedDict[tuple[str, str], str] = OrderedDict()
 
     async def shift(self, site: str, since_ns: int | None, until_ns: int | None, *, ask: bool) -> ShiftReport:
@@ -49,15 +50,12 @@ class ShiftReports:
 
     async def _tell(self, site: str, known: str) -> str | None:
         """The same facts are told once: a page that is loaded again costs nothing."""
-        if self._narrator is None:
-            return None
         told = self._told.get((site, known))
         if told is not None:
             return told
         try:
-            async with self._clock.timeout(NARRATOR_WITHIN_S):
-                text = await self._narrator(site, known)
-        except TimeoutError:
+            text = (await self._rpc.call(Narrate(site=site, facts=known))).text
+        except QuickCommError:  # plain words do as well
             text = None
         told = None if text is None else supported(text, known)
         if told is None:

@@ -5,8 +5,10 @@ from quickcomm.kernel.http.problems import (
     Problem,
     TooManyRequestsError,
     UnauthorizedError,
+    error_of,
     problem,
     problem_of,
+    status_of,
 )
 from quickcomm.kernel.http.traced import traced_client
 
@@ -16,7 +18,9 @@ __all__ = [
     "TooManyRequestsError",
     "UnauthorizedError",
     "create_app",
+    "error_of",
     "problem",
     "problem_of",
+    "status_of",
     "traced_client",
 ]

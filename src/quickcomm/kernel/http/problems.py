@@ -73,9 +73,26 @@ def problem(
     )
 
 
+def error_of(document: bytes) -> QuickCommError:
+    """Return the error that a problem document is about: with its code, and the base class of its status.
+
+    Raises `ValueError` where it is none.
+    """
+    found = msgspec.json.decode(document, type=Problem)
+    kind = next((kind for kind, status in _STATUS if status == found.status), QuickCommError)
+    error = kind(found.detail)
+    error.code, error.retryable = found.code, found.retryable
+    return error
+
+
+def status_of(error: QuickCommError) -> int:
+    """Return the HTTP status of an error that was raised on purpose."""
+    return next((status for kind, status in _STATUS if isinstance(error, kind)), 503 if error.retryable else 500)
+
+
 def problem_of(error: QuickCommError, instance: str | None = None) -> web.Response:
     """The answer to an error that was raised on purpose. Anything unforeseen is a plain 500 with nothing inside."""
-    status = next((status for kind, status in _STATUS if isinstance(error, kind)), 503 if error.retryable else 500)
+    status = status_of(error)
     headers: dict[str, str] = {}
     if isinstance(error, UnauthorizedError):
         headers["WWW-Authenticate"] = 'Bearer realm="quickcomm"'

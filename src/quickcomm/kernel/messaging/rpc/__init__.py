@@ -1,0 +1,13 @@
+"""Request/reply between modules: `port` the interface, `local` within a process, `wire` between processes."""
+
+from quickcomm.kernel.messaging.rpc.local import LocalRpc
+from quickcomm.kernel.messaging.rpc.port import (
+    Answer,
+    DeadlineError,
+    NotOwnerError,
+    Rpc,
+    UnavailableError,
+    UnsupportedError,
+)
+
+__all__ = ["Answer", "DeadlineError", "LocalRpc", "NotOwnerError", "Rpc", "UnavailableError", "UnsupportedError"]
