@@ -17,7 +17,6 @@ from quickcomm.kernel.http import create_app
 from quickcomm.kernel.keys import Authenticator, KeySettings
 from quickcomm.kernel.keys.sql import SqlKeys
 from quickcomm.kernel.messaging import Messaging
-from quickcomm.kernel.messaging.rpc import LocalRpc
 from quickcomm.kernel.storage import Database
 
 
@@ -27,7 +26,7 @@ async def serve(where: str, folder: Path) -> None:
     database.open()
     bus, keys = SqlBus(beside, clock), SqlKeys(beside, clock)
     limits = KeySettings(requests_per_second=1e6, requests_burst=1e6)
-    messaging = Messaging(bus=bus, rpc=LocalRpc(clock))
+    messaging = Messaging.over(bus, clock)
     auth = Authenticator(keys, clock, limits)
     dashboard = Dashboard(database=database, messaging=messaging, clock=clock, keys=auth)
     for part in (bus, keys, dashboard):

@@ -19,6 +19,7 @@ import msgspec
 from platformdirs import user_cache_path
 
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
+from quickcomm.contracts.link import Receipt
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
 from quickcomm.dashboard.module import Dashboard
@@ -35,7 +36,7 @@ from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.keys import Authenticator, KeySettings
 from quickcomm.kernel.keys.sql import SqlKeys
 from quickcomm.kernel.messaging import Messaging
-from quickcomm.kernel.messaging.rpc import LocalRpc
+from quickcomm.kernel.messaging.live import Peer
 from quickcomm.kernel.site_pack import load_pack, load_phrases
 from quickcomm.kernel.storage import Database
 
@@ -164,8 +165,8 @@ class House:
                 )
             )
 
-    def card(self, _site: str, _conversation: str, utterance_id: str, latency: Latency) -> None:
-        self.carded[utterance_id] = (time.monotonic(), (latency.total or 0.0) / 1000)
+    def card(self, receipt: Receipt, _peer: Peer) -> None:
+        self.carded[receipt.utterance_id] = (time.monotonic(), (receipt.latency.total or 0.0) / 1000)
 
 
 @asynccontextmanager
@@ -190,8 +191,9 @@ async def house(url: str | None, *, page: bool = True, **settings: object) -> As
         )
         here = House(database, bus, intelligence)
         auth = Authenticator(keys, clock, KeySettings())
-        messaging = Messaging(bus=bus, rpc=LocalRpc(clock))
-        dashboard = Dashboard(database=database, messaging=messaging, clock=clock, keys=auth, on_receipt=here.card)
+        messaging = Messaging.over(bus, clock)
+        messaging.live.subscribe([(Receipt, here.card)])
+        dashboard = Dashboard(database=database, messaging=messaging, clock=clock, keys=auth)
         for module in (bus, keys, intelligence, dashboard):
             module.migrate()
         try:

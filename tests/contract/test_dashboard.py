@@ -230,7 +230,7 @@ async def test_live_resumes_where_it_was(site: Site) -> None:
 
 
 async def test_captions_reach_only_who_watches(site: Site) -> None:
-    captions = site.dashboard.captions
+    captions = site.captions
     assert not captions.watched("main", "housekeeping")
     async with site.live() as socket:
         await events(socket, "hello")

@@ -11,9 +11,11 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
+from quickcomm.audio.adapters.captions import LiveCaptions
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged
 from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
+from quickcomm.contracts.link import STATUS_EVERY_S, InstanceStatus, Receipt
 from quickcomm.contracts.narrative import Narrate, Narrated
 from quickcomm.contracts.prompts import GetPrompts, PromptsView
 from quickcomm.contracts.summaries import SUMMARIES, ConversationSummarized
@@ -28,11 +30,11 @@ from quickcomm.kernel.http import create_app
 from quickcomm.kernel.keys import Authenticator, KeySettings, KeyStore, Role
 from quickcomm.kernel.keys.sql import SqlKeys
 from quickcomm.kernel.messaging import Messaging
-from quickcomm.kernel.messaging.rpc import Answer, LocalRpc
+from quickcomm.kernel.messaging.live import Live
+from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.storage import Database, migrate
 
 Message = UtteranceTranscribed | InsightsFound | ConversationChanged | ConversationSummarized
-Receipt = tuple[str, str, str, Latency]
 START_NS = 1_760_000_000_000_000_000
 
 
@@ -107,6 +109,14 @@ async def _no_words(_request: Narrate) -> Narrated:
     return Narrated()
 
 
+async def _are_well(live: Live) -> None:
+    """As audio and intelligence do in a process of theirs."""
+    while True:
+        for module in ("audio", "intelligence"):
+            live.publish(InstanceStatus(module=module))
+        await asyncio.sleep(STATUS_EVERY_S)
+
+
 UNCONNECTED: Final[Sequence[Answer]] = ((GetPrompts, _no_prompts), (GetUsage, _no_usage), (Narrate, _no_words))
 
 
@@ -119,6 +129,7 @@ class Site:
         self.dashboard = dashboard
         self.keys = keys
         self.receipts: asyncio.Queue[Receipt] = asyncio.Queue()
+        self.captions: LiveCaptions
         self.http: aiohttp.ClientSession
         self.url = ""
         self.tokens: dict[str, str] = {}
@@ -138,7 +149,7 @@ class Site:
         """Publish both messages and wait for the receipt."""
         await self.publish(transcript, found(transcript, *insights))
         async with asyncio.timeout(10):
-            return (await self.receipts.get())[3]
+            return (await self.receipts.get()).latency
 
     def headers(self, role: str = "read") -> dict[str, str]:
         return {"Authorization": f"Bearer {self.tokens[role]}"}
@@ -185,21 +196,23 @@ async def running(
     keys = SqlKeys(database, clock)
     auth = Authenticator(keys, clock, KeySettings(failures_burst=1000))
     receipts: asyncio.Queue[Receipt] = asyncio.Queue()
-    rpc = LocalRpc(clock)
-    rpc.serve(UNCONNECTED)
-    rpc.serve(answers)
+    messaging = Messaging.over(bus, clock)
+    messaging.rpc.serve([*UNCONNECTED, *answers])
+    messaging.live.subscribe([(Receipt, lambda receipt, _: receipts.put_nowait(receipt))])
     dashboard = Dashboard(
         database=own,
-        messaging=Messaging(bus=bus, rpc=rpc),
+        messaging=messaging,
         clock=clock,
         keys=auth,
         settings=settings,
-        on_receipt=lambda *receipt: receipts.put_nowait(receipt),
     )
     migrate(database.engine, "bus", BUS_MIGRATIONS)
     keys.migrate()
     dashboard.migrate()
+    messaging.connect(dashboard)
     site = Site(own, bus, dashboard, keys)
+    site.captions = LiveCaptions(messaging.live)
+    messaging.live.subscribe(site.captions.subscriptions())
     site.receipts = receipts
     for role in get_args(Role):
         site.tokens[role] = (await keys.create(role, name=f"the {role}")).key
@@ -212,10 +225,11 @@ async def running(
     try:
         async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as site.http:
             async with asyncio.TaskGroup() as group:
-                task = group.create_task(dashboard.run())
+                work = [group.create_task(dashboard.run()), group.create_task(_are_well(messaging.live))]
                 yield site
                 await dashboard.drain()
-                task.cancel()
+                for task in work:
+                    task.cancel()
             await dashboard.aclose()
     finally:
         await runner.cleanup()

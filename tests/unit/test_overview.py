@@ -29,7 +29,8 @@ class Board:
         self.overview.told(UNDERSTANDS, f"intelligence-{number}", msgspec.convert(status, InstanceStatus))
 
     def codes(self, *own: Alarm) -> list[str]:
-        return [alarm.code for alarm in self.overview.health((), own, None).alarms]
+        self.overview.told("dashboard", "", InstanceStatus(alarms=own))
+        return [alarm.code for alarm in self.overview.health((), None).alarms]
 
 
 def alarm(code: str, since: str = "2026-01-01T00:00:00Z") -> Alarm:
@@ -41,7 +42,7 @@ def test_those_that_have_not_been_heard_yet_are_away_after_a_moment() -> None:
     assert board.codes() == []
     board.clock.advance(AWAY_AFTER_S)
     assert board.codes() == ["audio.away", "intelligence.away"]
-    assert board.overview.health((), (), None).status == "degraded"
+    assert board.overview.health((), None).status == "degraded"
 
 
 @pytest.mark.parametrize("module", [HEARS, UNDERSTANDS])
@@ -50,7 +51,7 @@ def test_one_service_away_is_told_of_that_one(module: str) -> None:
     board.clock.advance(AWAY_AFTER_S)
     for other in {HEARS, UNDERSTANDS} - {module}:
         board.overview.told(other, f"{other}-1", InstanceStatus())
-    [told] = board.overview.health((), (), None).alarms
+    [told] = board.overview.health((), None).alarms
     assert told.code == away_code(module)
     assert f"The {module} service is away" in told.message
 
@@ -58,9 +59,9 @@ def test_one_service_away_is_told_of_that_one(module: str) -> None:
 def test_a_process_that_is_replaced_is_nothing_to_alarm_people_for() -> None:
     board = Board()
     board.hears(sessions=3)
-    board.overview.lost(HEARS, "audio-1")
+    board.overview.lost("audio-1")
     assert board.codes() == []
-    assert board.overview.health((), (), None).sessions == 3
+    assert board.overview.health((), None).sessions == 3
     board.hears(sessions=1)
     board.understands()
     board.clock.advance(AWAY_AFTER_S)
@@ -72,14 +73,14 @@ def test_who_is_gone_or_hangs_is_away_and_comes_back_by_itself() -> None:
     board.hears(sessions=3)
     board.understands(classifier={"model": "local"})
     board.clock.advance(STALE_AFTER_S)
-    health = board.overview.health((), (), None)
+    health = board.overview.health((), None)
     assert [each.code for each in health.alarms] == ["audio.away", "intelligence.away"]
     assert health.alarms[0].since == "2023-11-14T22:13:20.000Z"
     assert health.sessions == 0
     assert "away" in health.classifier.message
     board.hears(sessions=2)
     board.understands()
-    health = board.overview.health((), (), None)
+    health = board.overview.health((), None)
     assert (health.status, health.sessions, health.alarms) == ("ok", 2, ())
 
 
@@ -90,7 +91,8 @@ def test_several_are_one() -> None:
     degraded = ClassifierHealth(model="local", degraded=True, state="degraded")
     board.understands(1, classifier={"model": "llm", "state": "up"}, alarms=[alarm("c")])
     board.understands(2, classifier=degraded)
-    health = board.overview.health((), (alarm("own"),), "https://trace/{trace_id}")
+    board.overview.told("dashboard", "", InstanceStatus(alarms=(alarm("own"),)))
+    health = board.overview.health((), "https://trace/{trace_id}")
     assert (health.sessions, health.stt_backlog_s) == (7, 1.5)
     assert [(each.code, each.since[:10]) for each in health.alarms] == [
         ("own", "2026-01-01"),

@@ -11,8 +11,8 @@ import structlog
 from aiohttp import web
 from sqlalchemy import Connection
 
+from quickcomm.audio.adapters.captions import LiveCaptions
 from quickcomm.audio.adapters.engines import engine_class
-from quickcomm.audio.adapters.link import DashboardLink
 from quickcomm.audio.adapters.recorder import FlacRecorder, Folder, Shelf
 from quickcomm.audio.adapters.silero import Silero
 from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
@@ -21,7 +21,7 @@ from quickcomm.audio.adapters.websocket import AudioSocket, Caller
 from quickcomm.audio.adapters.whisper_models import model_spec
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
 from quickcomm.audio.model.settings import AudioSettings
-from quickcomm.audio.ports import Captions, EngineOptions, FencedError, SessionStore, SpeechToText, Transcript
+from quickcomm.audio.ports import EngineOptions, FencedError, SessionStore, SpeechToText, Transcript
 from quickcomm.audio.service.conversation import Conversation
 from quickcomm.audio.service.front_end import FrontEnd
 from quickcomm.audio.service.listener import Held, Tools
@@ -30,16 +30,18 @@ from quickcomm.audio.service.offline import transcribe_offline
 from quickcomm.audio.service.transcriber import Transcriber
 from quickcomm.contracts.conversations import ConversationChanged
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
+from quickcomm.contracts.link import InstanceStatus, Receipt
 from quickcomm.contracts.reading import reader
-from quickcomm.contracts.timing import Latency
-from quickcomm.kernel.bus import Bus, BusUnavailableError, Delivery, RejectedError
+from quickcomm.kernel.bus import BusUnavailableError, Delivery, RejectedError
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.emergencies import EmergencyRules
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 from quickcomm.kernel.keys import Authenticator
+from quickcomm.kernel.messaging import Messaging
+from quickcomm.kernel.messaging.live import Peer, Subscription
+from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.model_files import ModelReport, ModelStore
 from quickcomm.kernel.storage import Database, migrate
-from quickcomm.kernel.telemetry import tracing
 
 if TYPE_CHECKING:
     from quickcomm.kernel.bus.redis_link import Link
@@ -79,15 +81,14 @@ class AudioHealth(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Audio:
-    def __init__(  # noqa: PLR0913 - its dependencies, each by name
+    def __init__(
         self,
         *,
         settings: AudioSettings,
         database: Database | None,
-        bus: Bus,
+        messaging: Messaging,
         clock: Clock,
         engine: SpeechToText,
-        captions: Captions,
         keys: Authenticator,
         emergencies: EmergencyRules,
         places: Places = Places(),  # noqa: B008 - frozen
@@ -97,7 +98,8 @@ class Audio:
         `emergencies`: the rules of the site's pack, by which audio judges its own transcripts.
         """
         self._database = database
-        self._bus = bus
+        self._bus = messaging.bus
+        self._captions = LiveCaptions(messaging.live)
         self._store = _sessions(places, database, clock)
         self._transcriber = Transcriber(engine, clock)
         capacity = 2 * settings.max_sessions
@@ -111,7 +113,7 @@ class Audio:
             store=self._store,
             front_end=self._front_end,
             transcriber=self._transcriber,
-            captions=captions,
+            captions=self._captions,
             recorder=self._recorder,
             held=Held(settings.max_unacked_mb << 20),
             emergencies=emergencies,
@@ -194,10 +196,17 @@ class Audio:
         self.close()
         await self._store.aclose()
 
-    def receipt(self, site: str, conversation_id: str, utterance_id: str, latency: Latency) -> None:
-        """The card was pushed: tell the client how long each stage took."""
-        tracing().receipt(site, utterance_id, latency)
-        self._manager.receipt(site, conversation_id, utterance_id, latency)
+    def answers(self) -> Sequence[Answer]:
+        """Return the requests that this module answers."""
+        return []
+
+    def subscriptions(self) -> Sequence[Subscription]:
+        """Return the live topics that this module subscribes to."""
+        return [*self._captions.subscriptions(), (Receipt, self._receipt)]
+
+    def _receipt(self, receipt: Receipt, _peer: Peer) -> None:
+        """Tell the client how long each stage took: the card was pushed."""
+        self._manager.receipt(receipt.site, receipt.conversation_id, receipt.utterance_id, receipt.latency)
 
     async def ledgers(self, conversation_id: str | None = None) -> list[ConversationChanged]:
         return await self._store.ledgers(conversation_id)
@@ -225,6 +234,11 @@ class Audio:
             stt_model=self._transcriber.model,
             alarms=tuple(alarms),
         )
+
+    def live_status(self) -> InstanceStatus:
+        """Return how this module is, for the page."""
+        health = self.health()
+        return InstanceStatus(sessions=health.sessions, stt_backlog_s=health.stt_backlog_s)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
@@ -341,8 +355,6 @@ __all__ = [
     "Audio",
     "AudioHealth",
     "AudioSettings",
-    "Captions",
-    "DashboardLink",
     "EngineOptions",
     "Int16",
     "Places",

@@ -1,16 +1,16 @@
 """The dashboard's one public face: built by an entrypoint, migrated, run, drained and closed."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 
 from quickcomm.contracts.health import Alarm, ClassifierHealth
+from quickcomm.contracts.link import Captioned, Committed, FellBehind, InstanceStatus, Receipt, Watching
 from quickcomm.contracts.timing import Latency
 from quickcomm.dashboard.adapters.hub import Hub
-from quickcomm.dashboard.adapters.instances import Instances
 from quickcomm.dashboard.adapters.live import LiveFeed
 from quickcomm.dashboard.adapters.page import STATIC, PageFiles
 from quickcomm.dashboard.adapters.queries import SqlQueries
@@ -21,18 +21,20 @@ from quickcomm.dashboard.adapters.state import SqlStore
 from quickcomm.dashboard.adapters.waterfalls import Waterfalls, WaterfallView
 from quickcomm.dashboard.model.report import ShiftReport
 from quickcomm.dashboard.ports import (
-    Captions,
     DashboardSettings,
     Health,
-    HealthProvider,
-    OnReceipt,
 )
+from quickcomm.dashboard.service.direct import Direct
 from quickcomm.dashboard.service.lateness import Lateness
+from quickcomm.dashboard.service.overview import Overview
 from quickcomm.dashboard.service.reporting import ShiftReports
 from quickcomm.dashboard.service.service import DashboardService
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.keys import Authenticator
 from quickcomm.kernel.messaging import Messaging
+from quickcomm.kernel.messaging.live import HERE, LostError, Peer, Subscription
+from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.storage import Database, migrate
 from quickcomm.kernel.telemetry import Budget
 from quickcomm.kernel.telemetry.live import LiveStages
@@ -41,14 +43,10 @@ from quickcomm.kernel.telemetry.stages import StageHealth
 __all__ = [
     "Alarm",
     "Budget",
-    "Captions",
     "ClassifierHealth",
     "Dashboard",
     "DashboardSettings",
     "Health",
-    "HealthProvider",
-    "Instances",
-    "OnReceipt",
     "WaterfallView",
     "page_is_built",
 ]
@@ -60,10 +58,6 @@ def page_is_built() -> bool:
     return (STATIC / "index.html").is_file()
 
 
-def _nobody_asks(_site: str, _conversation_id: str, _utterance_id: str, _latency: Latency) -> None:
-    """Nobody wants receipts."""
-
-
 class Dashboard:
     def __init__(
         self,
@@ -73,43 +67,64 @@ class Dashboard:
         clock: Clock,
         keys: Authenticator,
         settings: DashboardSettings | None = None,
-        health: HealthProvider = Health,
-        on_receipt: OnReceipt = _nobody_asks,
-        budget: Callable[[], Budget] = Budget,
+        budget: Budget = Budget(),  # noqa: B008 - frozen
+        trace_url: str | None = None,
     ) -> None:
+        """`budget`: of the stages, until intelligence has told another. `trace_url`: where a trace is looked at."""
         settings = settings or DashboardSettings()
         self._database = database
         self._bus = messaging.bus
+        self._shared = messaging.live
+        self._trace_url = trace_url
+        self._overview = Overview(clock, budget)
+        self._direct = Direct()
+        self._watching = Watching()
         self._hub = Hub(settings.live_clients, settings.live_queue, clock)
         queries = SqlQueries(database)
         self._reports = ShiftReports(SqlReports(database), clock, messaging.rpc)
-        stages = LiveStages(clock, budget)
+        stages = LiveStages(clock, lambda: self.budget)
         self._service = DashboardService(
-            SqlStore(database), self._hub, clock, on_receipt, stages, settings.closing_confidence
+            SqlStore(database), self._hub, clock, self._on_receipt, stages, settings.closing_confidence
         )
-        self._waterfalls = Waterfalls(database, budget)
+        self._waterfalls = Waterfalls(database, lambda: self.budget)
         lateness = Lateness(clock, stages)
-        self._live = LiveFeed(self._hub, queries, self._service, keys, lambda: lateness.told(health()), settings)
+        self._live = LiveFeed(self._hub, queries, self._service, keys, lambda: lateness.told(self.health()), settings)
         self._rest = Rest(
             queries,
             self._service,
             keys,
-            lambda: health().status.replace("ok", "ready") if self._service.ready else None,
+            lambda: self.health().status.replace("ok", "ready") if self._service.ready else None,
             messaging.rpc,
             ReportRest(self._reports, messaging.rpc),
             settings,
             clock,
         )
         self._page = PageFiles()
-        self._instances: Instances | None = None
+        self._shared.on_error(self._failed)
+        self._hub.on_watching(self._tell_watching)
+        self._shared.publish(self._watching)
 
-    def follow(self, instances: Instances) -> None:
-        """Before `run`, where audio and intelligence are other processes."""
-        self._instances = instances
+    def answers(self) -> Sequence[Answer]:
+        """Return the requests that this module answers."""
+        return []
+
+    def subscriptions(self) -> Sequence[Subscription]:
+        """Return the live topics that this module subscribes to."""
+        return [
+            (Captioned, lambda said, _: self._hub.caption(said.caption)),
+            (FellBehind, lambda said, _: self._hub.behind(said.behind)),
+            (Committed, self._committed),
+            (InstanceStatus, self._told),
+        ]
 
     @property
-    def captions(self) -> Captions:
-        return self._hub
+    def budget(self) -> Budget:
+        """What the stages may take, as intelligence tells it."""
+        return self._overview.budget
+
+    def health(self) -> Health:
+        """Return the health of the whole site."""
+        return self._overview.health(self.stages, self._trace_url)
 
     @property
     def ready(self) -> bool:
@@ -147,8 +162,7 @@ class Dashboard:
             group.create_task(self._service.run(self._bus), name="dashboard:consume")
             group.create_task(self._live.broadcast_health(), name="dashboard:health")
             group.create_task(self._live.check_welcome(), name="dashboard:welcome")
-            if self._instances is not None:
-                group.create_task(self._instances.run(self._hub, self._service.committed), name="dashboard:instances")
+            group.create_task(self._direct.run(self._service.committed), name="dashboard:direct")
 
     async def shift_report(self, site: str, since_ns: int | None) -> ShiftReport:
         """What came in since then (or in the last 8 hours), what is open, what was slow. Raises `InvalidInputError`."""
@@ -166,3 +180,27 @@ class Dashboard:
         """Send the pages away and store what is left. May be called again."""
         await self._live.close()
         await self._service.drain()
+
+    # -- what is told live ------------------------------------------------------------------------------------------
+
+    def _tell_watching(self) -> None:
+        watching = self._hub.watching()
+        if watching != self._watching:
+            self._watching = watching
+            self._shared.publish(watching)
+
+    def _on_receipt(self, site: str, conversation_id: str, utterance_id: str, latency: Latency) -> None:
+        self._shared.publish(
+            Receipt(site=site, conversation_id=conversation_id, utterance_id=utterance_id, latency=latency)
+        )
+
+    def _committed(self, committed: Committed, peer: Peer) -> None:
+        if peer is not HERE:  # within a process the bus brings it as soon
+            self._direct.put(committed)
+
+    def _told(self, status: InstanceStatus, peer: Peer) -> None:
+        self._overview.told(status.module or peer.module, peer.name, status)
+
+    def _failed(self, peer: Peer, error: QuickCommError) -> None:
+        if isinstance(error, LostError):
+            self._overview.lost(peer.name)

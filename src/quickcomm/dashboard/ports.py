@@ -5,11 +5,9 @@ from typing import Annotated, Literal, Protocol, TypeVar
 
 import msgspec
 
-from quickcomm.contracts.captions import Behind, Caption
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.insight import CLOSING_CONFIDENCE
 from quickcomm.contracts.timing import Latency
-from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.model.copies import Said
 from quickcomm.dashboard.model.edits import Action
 from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, TaskStatus, UtteranceRecord
@@ -203,31 +201,6 @@ class Live(Protocol):
     def card(self, site: str, card: Card) -> None: ...
     def task(self, site: str, task: Task, change: int) -> None: ...
     def conversation(self, site: str, conversation: Conversation) -> None: ...
-
-
-class Captions(Protocol):
-    """Where audio shows what is being said now."""
-
-    @property
-    def gives_receipts(self) -> bool:
-        """Whether `OnReceipt` is called for what is said now."""
-        ...
-
-    def caption(self, caption: Caption) -> None:
-        """Push it to whoever looks. Never blocks; may drop."""
-        ...
-
-    def behind(self, behind: Behind) -> None:
-        """Push that a conversation is behind, or whole again, to everybody of its site."""
-        ...
-
-    def watched(self, site: str, channel: str) -> bool:
-        """Whether somebody is looking, so that making captions is worth the work."""
-        ...
-
-    def published(self, message: UtteranceTranscribed, after: str | None) -> None:
-        """An utterance is durable, and which one came before it. Within a process the bus brings it as soon."""
-        ...
 
 
 class Applied(msgspec.Struct, kw_only=True):

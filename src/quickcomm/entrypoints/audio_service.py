@@ -5,28 +5,26 @@ by a direct link to each process, all else comes by the streams. Needs this modu
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import structlog
 from aiohttp import web
 
-from quickcomm.audio.module import Audio, DashboardLink, Places, SpeechToText
-from quickcomm.contracts.link import InstanceStatus
-from quickcomm.contracts.timing import Latency
+from quickcomm.audio.module import Audio, Places, SpeechToText
 from quickcomm.entrypoints.administration import ledgers_of
 from quickcomm.entrypoints.audio_engine import load_engine
 from quickcomm.entrypoints.audio_settings import AudioServiceSettings
-from quickcomm.entrypoints.parts import keys_part, measuring, peers, redis_bus_part, traces_part
+from quickcomm.entrypoints.parts import keys_part, measuring, messaging_part, peers, redis_bus_part, traces_part
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.watch import UNAVAILABLE_ALARM, ServerWatch
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.emergencies import EmergencyRules
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.keys import Authenticator, key_store
+from quickcomm.kernel.messaging import Messaging
 from quickcomm.kernel.runtime.alarms import Found
 from quickcomm.kernel.runtime.data_directory import DataDirectory, InstancePost, recordings_of
 from quickcomm.kernel.runtime.part import Part
@@ -38,7 +36,6 @@ from quickcomm.kernel.telemetry.setup import start_tracing
 from quickcomm.kernel.trust import trust_of
 
 NAME: Final = "audio"
-DASHBOARD: Final = "dashboard"
 UNACKNOWLEDGED: Final = "Sound is taken and kept by who sent it, but nothing is acknowledged until it is back."
 
 log = structlog.get_logger(__name__)
@@ -60,14 +57,13 @@ class AudioService:
         self._traces = start_tracing(
             settings.telemetry, clock, lambda: settings.budgets, modules=frozenset({NAME}), process=NAME
         )
-        self._link = DashboardLink(self._admit_for_long, self._health, self._receipt)
+        messaging = Messaging.over(bus, clock)
         self._audio = Audio(
             settings=settings.audio,
             database=None,
-            bus=bus,
+            messaging=messaging,
             clock=clock,
             engine=engine,
-            captions=self._link,
             keys=keys,
             emergencies=EmergencyRules(pack.emergency),
             places=Places(
@@ -77,19 +73,22 @@ class AudioService:
                 owner=settings.instance.name,
             ),
         )
+        messaging.connect(self._audio)
         self._process = Process(
             NAME,
             Address(host=settings.host, port=settings.port, place=settings.instance),
             InstancePost(socket),
             [
-                traces_part(self._traces),
+                traces_part(self._traces, messaging.live),
                 redis_bus_part(bus, self._watch, NAME, trims=True),
                 keys_part(store, administered=False),
                 self._audio_part(),
+                messaging_part(messaging, NAME, settings.instance, self._trust, clock),
                 self._probes_part(keys),
             ],
             clock,
             retention_days=settings.storage.retention_days,
+            live=messaging.live,
             gate=self._trust,
         )
 
@@ -116,11 +115,12 @@ class AudioService:
 
         return Part(
             name="audio",
-            routes=[*audio.routes(), *self._link.routes()],
-            work={"audio": audio.run, "link": self._link.run},
+            routes=audio.routes(),
+            work={"audio": audio.run},
             commands=ledgers_of(audio.ledgers),
             purge=audio.purge,
             alarms=self._alarms,
+            live_status=audio.live_status,
             status=status,
             drain=self._drain,
             close=audio.aclose,
@@ -130,16 +130,9 @@ class AudioService:
         """What was said waits for the others in the store."""
         log.info("server.draining", others=self._others())
         await self._audio.drain(lambda: bool(self._others()))
-        self._link.close()
 
     def _others(self) -> list[str]:
         return peers(self._settings.instance, NAME)
-
-    def _admit_for_long(self, request: web.Request) -> Callable[[], Awaitable[None]]:
-        return partial(self._trust.ended, self._trust.grant(request, DASHBOARD))
-
-    def _receipt(self, site: str, conversation_id: str, utterance_id: str, latency: Latency) -> None:
-        self._audio.receipt(site, conversation_id, utterance_id, latency)
 
     def _probes_part(self, keys: Authenticator) -> Part:
         admit = measuring(keys, open_to_all=self._settings.dashboard.metrics_open)
@@ -149,16 +142,6 @@ class AudioService:
         """Return its own: what is wrong with the store's server, the dashboard tells."""
         trouble = self._watch.trouble
         return [*self._audio.health().alarms, *([] if trouble is None else [(UNAVAILABLE_ALARM, trouble)])]
-
-    def _health(self) -> InstanceStatus:
-        audio = self._audio.health()
-        return InstanceStatus(
-            sessions=audio.sessions,
-            stt_backlog_s=audio.stt_backlog_s,
-            alarms=tuple(self._process.alarms()),
-            budget=msgspec.to_builtins(self._settings.budgets),
-            trace_url=self._settings.telemetry.trace_url if self._traces else None,
-        )
 
 
 def _place(settings: AudioServiceSettings) -> tuple[str, str]:

@@ -14,8 +14,9 @@ import msgspec
 import structlog
 
 from quickcomm.contracts.health import Alarm
+from quickcomm.contracts.link import InstanceStatus, KeepTrace
 from quickcomm.dashboard.backfill import BackfillError, backfill, over_http
-from quickcomm.dashboard.module import Dashboard, Health, Instances
+from quickcomm.dashboard.module import Dashboard
 from quickcomm.entrypoints.dashboard_settings import DashboardServiceSettings
 from quickcomm.entrypoints.page_administration import page_commands
 from quickcomm.entrypoints.parts import database_part, keys_part, messaging_part, redis_bus_part, site_part, traces_part
@@ -26,8 +27,7 @@ from quickcomm.kernel.discovery import DirectoryRegistry
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.keys import Authenticator, key_store
 from quickcomm.kernel.messaging import Messaging
-from quickcomm.kernel.messaging.rpc import LocalRpc
-from quickcomm.kernel.messaging.rpc.wire import WireRpc
+from quickcomm.kernel.messaging.rpc.wire import connector_to
 from quickcomm.kernel.runtime.alarms import rfc3339
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.runtime.part import Part
@@ -57,30 +57,27 @@ class DashboardService:
         self._database = Database(settings.dashboard.database_url or site.dashboard.database)
         bus = RedisBus(settings.redis_url, clock)
         keys = key_store(settings.redis_url, None, clock)
-        registry = DirectoryRegistry(Path(place.registry))
-        trust = self._trust = trust_of(settings.trust)
-        rpc = LocalRpc(clock)
-        self._wire = WireRpc(registry, trust, clock, name=place.name)
-        self._instances = Instances(registry, trust, clock, settings.budgets)
+        self._registry = DirectoryRegistry(Path(place.registry))
+        self._trust = trust_of(settings.trust)
+        messaging = Messaging.over(bus, clock)
         self._traces = start_tracing(
             settings.telemetry,
             clock,
-            lambda: self._instances.budget,
+            lambda: self._dashboard.budget,
             modules=frozenset({NAME}),
             process=NAME,
-            tell=self._instances.keep_trace,
+            tell=lambda word: messaging.live.publish(KeepTrace(**msgspec.structs.asdict(word))),
         )
         self._dashboard = Dashboard(
             database=self._database,
-            messaging=Messaging(bus=bus, rpc=rpc),
+            messaging=messaging,
             clock=clock,
             keys=Authenticator(keys, clock, settings.keys),
             settings=settings.dashboard,
-            health=self._health,
-            on_receipt=self._instances.on_receipt,
-            budget=lambda: self._instances.budget,
+            budget=settings.budgets,
+            trace_url=settings.telemetry.trace_url if self._traces else None,
         )
-        self._dashboard.follow(self._instances)
+        messaging.connect(self._dashboard)
         self._lacking: list[Alarm] = []
         watch = ServerWatch(bus, clock, BEHIND)
         self._process = Process(
@@ -88,16 +85,18 @@ class DashboardService:
             Address(host=settings.host, port=settings.port, place=place),
             site.dashboard,
             [
-                traces_part(self._traces),
+                traces_part(self._traces, messaging.live),
                 database_part(self._database),
                 keys_part(keys),
                 redis_bus_part(bus, watch, NAME, tells=True),
                 site_part(site.path, settings.redis_url, clock),
                 self._dashboard_part(),
-                messaging_part(rpc, self._wire, trust),
+                messaging_part(messaging, NAME, place, self._trust, clock),
             ],
             clock,
             retention_days=settings.storage.retention_days,
+            live=messaging.live,
+            gate=self._trust,
         )
 
     async def run(self, ready: Callable[[str], None], stop: asyncio.Event) -> None:
@@ -120,6 +119,7 @@ class DashboardService:
             commands=page_commands(dashboard),
             purge=dashboard.purge,
             alarms=lambda: self._lacking,
+            live_status=InstanceStatus,
             status=status,
             drain=dashboard.drain,
             close=dashboard.aclose,
@@ -128,16 +128,12 @@ class DashboardService:
     async def _take_over(self) -> None:
         """Once in a site's life, beside all else: what the monolith had before this was a service of its own."""
         try:
-            source = over_http(lambda: self._wire.connector(EARLIER), lambda: self._trust.headers(EARLIER))
+            source = over_http(lambda: connector_to(self._registry, EARLIER), lambda: self._trust.headers(EARLIER))
             await backfill(self._database, source, self._settings.dashboard.closing_confidence)
         except BackfillError as error:
             log.exception("history.failed", error=str(error))
             since = rfc3339(datetime.now(UTC))
             self._lacking = [Alarm(code=HISTORY_ALARM, message=f"{LACKING} {error}", since=since)]
-
-    def _health(self) -> Health:
-        trace_url = self._settings.telemetry.trace_url if self._traces else None
-        return self._instances.health(self._dashboard.stages, self._process.alarms(), trace_url)
 
 
 async def serve_dashboard(settings: DashboardServiceSettings, data_dir: Path, ready: Callable[[str], None]) -> None:

@@ -6,7 +6,7 @@ PostgreSQL database and, in Valkey, one stand about the language model. Needs th
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,6 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from quickcomm.contracts.link import InstanceStatus
 from quickcomm.entrypoints.earlier import Earlier
 from quickcomm.entrypoints.intelligence_settings import IntelligenceServiceSettings
 from quickcomm.entrypoints.parts import backlog, keys_part, measuring, messaging_part, peers, traces_part
@@ -26,7 +25,6 @@ from quickcomm.intelligence.module import (
     IntelligenceSettings,
     LanguageModel,
     SideSettings,
-    StatusLink,
     build_classifier,
     build_model,
     inherit,
@@ -36,11 +34,9 @@ from quickcomm.kernel.bus.outbox import OUTBOX_ALARM, OutboxBus
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.bus.watch import UNAVAILABLE_ALARM
 from quickcomm.kernel.clock import SystemClock
-from quickcomm.kernel.discovery import DirectoryRegistry
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 from quickcomm.kernel.keys import Authenticator, key_store
-from quickcomm.kernel.messaging.rpc import LocalRpc
-from quickcomm.kernel.messaging.rpc.wire import WireRpc
+from quickcomm.kernel.messaging import Messaging
 from quickcomm.kernel.runtime.alarms import Found
 from quickcomm.kernel.runtime.data_directory import PROBED_WITHIN_S, DataDirectory, InstancePost
 from quickcomm.kernel.runtime.part import Part
@@ -78,8 +74,8 @@ class Minds(msgspec.Struct, frozen=True, kw_only=True):
 class IntelligenceService:
     def __init__(self, settings: IntelligenceServiceSettings, site: DataDirectory, minds: Minds) -> None:
         """`site`: the data directory of the whole site, with the database that a monolith has left there."""
-        registry = settings.instance.registry
-        if settings.redis_url is None or settings.instance.socket is None or registry is None:
+        place = settings.instance
+        if settings.redis_url is None or place.socket is None or place.registry is None:
             raise ConfigurationError("Intelligence of its own needs a store, and others beside it. Use: quickcomm up")
         self._settings = settings
         self._clock = clock = SystemClock()
@@ -105,26 +101,25 @@ class IntelligenceService:
             shared=share_stand(settings.redis_url),
         )
         self._trust = trust_of(settings.trust)
-        rpc = LocalRpc(clock)
-        rpc.serve(self._intelligence.answers())
-        wire = WireRpc(DirectoryRegistry(Path(registry)), self._trust, clock, name=settings.instance.name)
-        self._link = StatusLink(self._admit_for_long, self.health)
+        messaging = Messaging.over(self._bus, clock)
+        messaging.connect(self._intelligence)
         self._watch = DatabaseWatch(self._database, clock)
         self._process = Process(
             NAME,
-            Address(host=settings.host, port=settings.port, place=settings.instance),
-            InstancePost(settings.instance.socket),
+            Address(host=settings.host, port=settings.port, place=place),
+            InstancePost(place.socket),
             [
-                traces_part(self._traces),
+                traces_part(self._traces, messaging.live),
                 self._data_part(Earlier(self._site)),
                 Part(name="bus", work={"bus": self._bus.maintain}, status=self._backlog, close=self._bus.aclose),
                 keys_part(self._key_store, administered=False),
                 self._intelligence_part(),
-                messaging_part(rpc, wire, self._trust),
+                messaging_part(messaging, NAME, place, self._trust, clock),
                 Part(name="probes", routes=probes(measuring(keys, open_to_all=settings.dashboard.metrics_open))),
             ],
             clock,
             retention_days=settings.storage.retention_days,
+            live=messaging.live,
             gate=self._trust,
         )
 
@@ -139,15 +134,6 @@ class IntelligenceService:
     async def aclose(self) -> None:
         """Close what `run` has not. May be called again."""
         await self._process.aclose()
-
-    def health(self) -> InstanceStatus:
-        """Return the state of this process, for the page."""
-        return InstanceStatus(
-            alarms=tuple(self._process.alarms()),
-            classifier=self._intelligence.health(),
-            budget=msgspec.to_builtins(self._budget),
-            trace_url=self._settings.telemetry.trace_url if self._traces else None,
-        )
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
@@ -184,11 +170,11 @@ class IntelligenceService:
         return Part(
             name=NAME,
             open=intelligence.migrate,
-            routes=self._link.routes(),
             work={NAME: intelligence.run},
             commands=PromptAdministration(intelligence.prompting).commands(),
             purge=intelligence.purge,
             alarms=self._alarms,
+            live_status=lambda: intelligence.live_status(self._budget),
             status=intelligence.status,
             drain=self._drain,
             close=intelligence.aclose,
@@ -210,9 +196,6 @@ class IntelligenceService:
     def _admit(self, request: web.Request) -> None:
         self._trust.require(request, DASHBOARD)
 
-    def _admit_for_long(self, request: web.Request) -> Callable[[], Awaitable[None]]:
-        return partial(self._trust.ended, self._trust.grant(request, DASHBOARD))
-
     async def _drain(self) -> None:
         """What is in hand is finished. Where others stay, they have the rest; else it is finished, too."""
         self._intelligence.drain()
@@ -225,7 +208,6 @@ class IntelligenceService:
             async with asyncio.timeout(CATCH_UP_S + self._intelligence.catch_up_s):
                 while self._intelligence.busy or await self._left(OUTBOX if others else ALL):  # noqa: ASYNC110
                     await asyncio.sleep(LOOK_EVERY_S)  # only the store knows
-        self._link.close()
 
     async def _left(self, whose: tuple[str, ...]) -> bool:
         """Whether messages wait, of these groups or in the outbox."""

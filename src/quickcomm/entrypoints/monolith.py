@@ -10,8 +10,7 @@ import msgspec
 import structlog
 
 from quickcomm.audio.module import Audio, Places, SpeechToText
-from quickcomm.contracts.timing import Latency
-from quickcomm.dashboard.module import Dashboard, Health
+from quickcomm.dashboard.module import Dashboard
 from quickcomm.entrypoints.administration import dead_letters, ledgers_of
 from quickcomm.entrypoints.engines import load_classifier, load_engine, load_model
 from quickcomm.entrypoints.moving import check_here, check_shape, settle
@@ -27,7 +26,6 @@ from quickcomm.kernel.emergencies import EmergencyRules
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.keys import Authenticator, key_store
 from quickcomm.kernel.messaging import Messaging
-from quickcomm.kernel.messaging.rpc import LocalRpc
 from quickcomm.kernel.runtime.data_directory import DataDirectory, recordings_of
 from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.runtime.process import Address, Process, stopped_by_signals
@@ -87,25 +85,22 @@ class Monolith:
             model=engines.model,
             settings=IntelligenceSettings(llm=settings.llm, side=side),
         )
-        rpc = LocalRpc(clock)
-        rpc.serve(self._intelligence.answers())
+        messaging = Messaging.over(self._bus, clock)
         self._dashboard = Dashboard(
             database=self._database,
-            messaging=Messaging(bus=self._bus, rpc=rpc),
+            messaging=messaging,
             clock=clock,
             keys=keys,
             settings=settings.dashboard,
-            health=self._health,
-            on_receipt=self._receipt,
-            budget=lambda: self._budget,
+            budget=self._budget,
+            trace_url=settings.telemetry.trace_url if self._traces else None,
         )
         self._audio = Audio(
             settings=settings.audio,
             database=self._database,
-            bus=self._bus,
+            messaging=messaging,
             clock=clock,
             engine=engines.speech,
-            captions=self._dashboard.captions,
             keys=keys,
             emergencies=EmergencyRules(engines.pack.emergency),
             places=Places(
@@ -114,12 +109,13 @@ class Monolith:
                 redis_url=settings.redis_url,
             ),
         )
+        messaging.connect(self._intelligence, self._dashboard, self._audio)
         self._process = Process(
             MODULE,
             Address(host=settings.host, port=settings.port, place=settings.instance),
             directory,
             [
-                traces_part(self._traces),
+                traces_part(self._traces, messaging.live),
                 database_part(self._database),
                 self._bus_part(),
                 keys_part(self._key_store),
@@ -130,6 +126,7 @@ class Monolith:
             ],
             clock,
             retention_days=settings.storage.retention_days,
+            live=messaging.live,
         )
 
     async def run(self, ready: Callable[[Ready], None], stop: asyncio.Event) -> None:
@@ -182,6 +179,7 @@ class Monolith:
             commands=ledgers_of(audio.ledgers),
             purge=audio.purge,
             alarms=lambda: audio.health().alarms,
+            live_status=audio.live_status,
             status=status,
             drain=drain,
             close=audio.aclose,
@@ -204,6 +202,7 @@ class Monolith:
             commands=PromptAdministration(intelligence.prompting).commands(),
             purge=intelligence.purge,
             alarms=intelligence.alarms,
+            live_status=lambda: intelligence.live_status(self._budget),
             status=intelligence.status,
             drain=caught_up,
             close=intelligence.aclose,
@@ -233,22 +232,6 @@ class Monolith:
         if self._settings.instance.registry:
             return False  # behind an edge, `up` looks after that
         return not any(key.role == "admin" for key in await self._key_store.list())
-
-    def _receipt(self, site: str, conversation_id: str, utterance_id: str, latency: Latency) -> None:
-        self._audio.receipt(site, conversation_id, utterance_id, latency)
-
-    def _health(self) -> Health:
-        audio, alarms = self._audio.health(), self._process.alarms()
-        return Health(
-            status="degraded" if alarms else "ok",
-            sessions=audio.sessions,
-            stt_backlog_s=audio.stt_backlog_s,
-            alarms=tuple(alarms),
-            classifier=self._intelligence.health(),
-            budget=self._budget,
-            stages=self._dashboard.stages,
-            trace_url=self._settings.telemetry.trace_url if self._traces else None,
-        )
 
 
 async def serve(

@@ -4,8 +4,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 from aiohttp import web
 
+from quickcomm.contracts.link import KeepTrace, Receipt
 from quickcomm.entrypoints.administration import keys_of
 from quickcomm.entrypoints.disk import disk_alarms
 from quickcomm.entrypoints.store_alarms import StoreAlarms
@@ -16,11 +18,14 @@ from quickcomm.kernel.discovery import DirectoryRegistry
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.internal import Trust
 from quickcomm.kernel.keys import Authenticator, KeyStore
-from quickcomm.kernel.messaging.rpc import LocalRpc
+from quickcomm.kernel.messaging import Messaging
+from quickcomm.kernel.messaging.live import HERE, Live, Peer
+from quickcomm.kernel.messaging.live.wire import WireLive
 from quickcomm.kernel.messaging.rpc.wire import WireRpc, rpc_routes
 from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.settings import InstanceSettings
 from quickcomm.kernel.storage import Database
+from quickcomm.kernel.telemetry import Word, tracing
 from quickcomm.kernel.telemetry.setup import stop_tracing
 from quickcomm.kernel.telemetry.traces import Traces
 
@@ -72,8 +77,9 @@ def site_part(directory: Path, redis_url: str | None, clock: Clock) -> Part:
     )
 
 
-def traces_part(traces: Traces | None) -> Part:
-    """Send spans while the process works. None: tracing is off."""
+def traces_part(traces: Traces | None, live: Live) -> Part:
+    """Send spans while the process works, and follow what the dashboard says of traces. None: tracing is off."""
+    live.subscribe([(Receipt, _finished), (KeepTrace, _keep)])
 
     async def close() -> None:
         await stop_tracing(traces)
@@ -81,10 +87,32 @@ def traces_part(traces: Traces | None) -> Part:
     return Part(name="traces", work={} if traces is None else {"traces": traces.run}, close=close)
 
 
-def messaging_part(rpc: LocalRpc, wire: WireRpc, trust: Trust) -> Part:
-    """Connect the modules of this process with those of others. `rpc` has all that they answer."""
-    rpc.elsewhere = wire
-    return Part(name="messaging", routes=rpc_routes(rpc, trust), close=wire.aclose)
+def _finished(receipt: Receipt, _peer: Peer) -> None:
+    tracing().receipt(receipt.site, receipt.utterance_id, receipt.latency)
+
+
+def _keep(said: KeepTrace, peer: Peer) -> None:
+    if peer is not HERE:
+        tracing().word(Word(**msgspec.structs.asdict(said)))
+
+
+def messaging_part(messaging: Messaging, module: str, place: InstanceSettings, trust: Trust, clock: Clock) -> Part:
+    """Connect the modules of this process, which are connected with each other, with those of other processes."""
+    assert place.registry is not None, "processes that talk to others are registered"  # noqa: S101 - checked before
+    registry = DirectoryRegistry(Path(place.registry))
+    live = WireLive(messaging.live, module, registry, trust)
+    rpc = messaging.rpc.elsewhere = WireRpc(registry, trust, clock, name=place.name)
+
+    async def drain() -> None:
+        live.close()
+
+    return Part(
+        name="messaging",
+        routes=[*live.routes(), *rpc_routes(messaging.rpc, trust)],
+        work={"live": live.run},
+        drain=drain,
+        close=rpc.aclose,
+    )
 
 
 def measuring(keys: Authenticator, *, open_to_all: bool) -> Callable[[web.Request], Awaitable[None]]:

@@ -10,6 +10,7 @@ import msgspec
 
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.insight import Insight
+from quickcomm.contracts.link import InstanceStatus
 from quickcomm.contracts.narrative import Narrate, Narrated
 from quickcomm.contracts.prompts import GetPrompts, PromptsView
 from quickcomm.contracts.transcripts import TRANSCRIPTS
@@ -17,7 +18,6 @@ from quickcomm.contracts.usage import GetUsage, UsageReport
 from quickcomm.intelligence.adapters.breaker import CircuitBreaker
 from quickcomm.intelligence.adapters.embedding import MINILM
 from quickcomm.intelligence.adapters.inheriting import inherit
-from quickcomm.intelligence.adapters.link import StatusLink
 from quickcomm.intelligence.adapters.local import build_local_classifier
 from quickcomm.intelligence.adapters.openai_model import OpenAiModel
 from quickcomm.intelligence.adapters.prompting import Prompting, labelled_set
@@ -48,11 +48,13 @@ from quickcomm.intelligence.service.renewal import Renewal
 from quickcomm.intelligence.service.understanding import Understanding
 from quickcomm.kernel.bus import Bus
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.messaging.live import Subscription
 from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.model_files import ModelReport, ModelStore
 from quickcomm.kernel.runtime.alarms import rfc3339
 from quickcomm.kernel.site_pack import SitePack
 from quickcomm.kernel.storage import Database, migrate
+from quickcomm.kernel.telemetry import Budget
 
 GROUP: Final = "intelligence"
 OVERLAP: Final = 64
@@ -189,6 +191,14 @@ class Intelligence:
             return Narrated(text=await self._side.narrate(request.site, request.facts))
 
         return [(GetPrompts, prompts), (GetUsage, usage), (Narrate, narrate)]
+
+    def live_status(self, budget: Budget) -> InstanceStatus:
+        """Return how this module is, for the page, with the budget of the stages."""
+        return InstanceStatus(classifier=self.health(), budget=msgspec.to_builtins(budget))
+
+    def subscriptions(self) -> Sequence[Subscription]:
+        """Return the live topics that this module subscribes to."""
+        return []
 
     # -- its life ---------------------------------------------------------------------------------------------------
 
@@ -335,7 +345,6 @@ __all__ = [
     "SharedStand",
     "SideSettings",
     "SideWork",
-    "StatusLink",
     "StoredPrompt",
     "build_classifier",
     "build_model",

@@ -18,3 +18,7 @@ class Trust(Protocol):
     def require(self, request: web.Request, *callers: str) -> str:
         """Which of the callers it is. Raises `UnauthorizedError` and `ForbiddenError`."""
         ...
+
+    async def withdrawn(self, request: web.Request) -> None:
+        """Return once what vouches for the token of this request is withdrawn."""
+        ...

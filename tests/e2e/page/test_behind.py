@@ -39,7 +39,7 @@ def behind(behind_ms: int, site: str = "main") -> Behind:
 
 
 async def test_the_tile_of_a_channel_says_how_far_it_is_behind(screen: BoardScreen) -> None:
-    captions = screen.site.dashboard.captions
+    captions = screen.site.captions
     await screen.site.publish(LIVE)
     tile = screen.get("channel-tile")
     await expect(tile).to_be_visible()
@@ -75,7 +75,7 @@ async def test_an_emergency_that_is_not_confirmed_is_shown_as_such_until_its_car
         emergency=True,
     )
     await screen.site.publish(LIVE)
-    screen.site.dashboard.captions.caption(ahead)
+    screen.site.captions.caption(ahead)
     bar = screen.get("critical-bar")
     await expect(bar).to_have_attribute("data-unconfirmed", "true")
     await expect(bar.get_by_test_id("critical-words")).to_contain_text("Not confirmed, Housekeeping")

@@ -12,7 +12,6 @@ from prometheus_client import Counter, Gauge
 from quickcomm.contracts.captions import Behind, Caption
 from quickcomm.contracts.health import ClassifierHealth
 from quickcomm.contracts.link import EVERYTHING, Watching
-from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.adapters.paints import PaintReports
 from quickcomm.dashboard.model.views import Card, Conversation, Task
 from quickcomm.dashboard.ports import Board, Health, LeftOut
@@ -187,7 +186,7 @@ class Subscriber:
 
 
 class Hub:
-    """Implements `Live` and `Captions`. To be used from the event loop; nothing here waits."""
+    """Implements `Live`, and shows captions. To be used from the event loop; nothing here waits."""
 
     def __init__(self, max_clients: int, queue_limit: int, clock: Clock) -> None:
         self._clock = clock
@@ -288,16 +287,6 @@ class Hub:
     def behind(self, behind: Behind) -> None:
         told = BehindEvent(conversation_id=behind.conversation_id, channel=behind.channel, behind_ms=behind.behind_ms)
         self._send(behind.site, lambda: told, 0)
-
-    @property
-    def gives_receipts(self) -> bool:
-        return True
-
-    def published(self, message: UtteranceTranscribed, after: str | None) -> None:
-        """The bus brings it."""
-
-    def watched(self, site: str, channel: str) -> bool:
-        return any(subscriber.watches(channel) for subscriber in self._sites.get(site, ()))
 
     def _looks_changed(self) -> None:
         for listener in self._listeners:

@@ -78,6 +78,7 @@ class Overview:
         """`budget`: until an instance has told another one."""
         self._budget = budget
         self._modules = {module: _Module(clock) for module in AWAY_WORDS}
+        self._own: dict[str, tuple[Alarm, ...]] = {}
 
     @property
     def budget(self) -> Budget:
@@ -85,20 +86,25 @@ class Overview:
         return self._budget
 
     def told(self, module: str, name: str, status: InstanceStatus) -> None:
-        """An instance says how it is."""
-        known = self._modules[module]
+        """Take note of how a module of an instance is; of others than those above, of its alarms."""
+        known = self._modules.get(module)
+        if known is None:
+            self._own[module] = status.alarms
+            return
         if module == UNDERSTANDS and status.budget != known.last.budget:  # it knows whether there is a model
             self._budget = _budget(status.budget, self._budget)
         known.told(name, status)
 
-    def lost(self, module: str, name: str) -> None:
-        """It is connected no more."""
-        self._modules[module].lost(name)
+    def lost(self, name: str) -> None:
+        """Take note that an instance is not connected any more."""
+        for known in self._modules.values():
+            known.lost(name)
 
-    def health(self, stages: tuple[StageHealth, ...], own: Sequence[Alarm], trace_url: str | None) -> Health:
-        """`own`: alarms of this process."""
+    def health(self, stages: tuple[StageHealth, ...], trace_url: str | None) -> Health:
+        """Return the health of the site as the page shows it."""
         shown = {module: known.shown() for module, known in self._modules.items()}
         hears, understands = shown[HEARS] or [], shown[UNDERSTANDS]
+        own = [alarm for alarms in self._own.values() for alarm in alarms]
         away = [self._away(module) for module, found in shown.items() if found is None]
         told = [alarm for found in shown.values() for one in found or () for alarm in one.alarms]
         alarms = _by_code([*own, *away, *told])

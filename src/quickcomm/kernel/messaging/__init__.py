@@ -4,17 +4,45 @@
 three as `Messaging`, and lists what it answers as data. See docs/architecture.md.
 """
 
+from collections.abc import Sequence
+from typing import Protocol
+
 import msgspec
 
 from quickcomm.kernel.bus import Bus
-from quickcomm.kernel.messaging.rpc import Rpc
+from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.messaging.live import LocalLive, Subscription
+from quickcomm.kernel.messaging.rpc import Answer, LocalRpc
+
+
+class Connected(Protocol):
+    """A module, as far as it is connected with others."""
+
+    def answers(self) -> Sequence[Answer]:
+        """Return the requests that it answers."""
+        ...
+
+    def subscriptions(self) -> Sequence[Subscription]:
+        """Return the live topics that it subscribes to."""
+        ...
 
 
 class Messaging(msgspec.Struct, frozen=True, kw_only=True):
-    """By what a module talks to others, whichever process they are in."""
+    """By what a module talks to others, whichever process they are in. One for all modules of a process."""
 
     bus: Bus
-    rpc: Rpc
+    live: LocalLive
+    rpc: LocalRpc
+
+    @classmethod
+    def over(cls, bus: Bus, clock: Clock) -> "Messaging":
+        return cls(bus=bus, live=LocalLive(), rpc=LocalRpc(clock))
+
+    def connect(self, *modules: Connected) -> None:
+        """Have these modules answer, and hear what they subscribe to."""
+        for module in modules:
+            self.rpc.serve(module.answers())
+            self.live.subscribe(module.subscriptions())
 
 
 __all__ = ["Messaging"]

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from quickcomm.contracts.link import InstanceStatus
 from quickcomm.kernel.runtime.admin_socket import Command
 from quickcomm.kernel.runtime.alarms import Found
 
@@ -42,5 +43,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     purge: Callable[[int], Awaitable[int | None]] = _no_purge
     """Delete what is older than a time in ns; return how much was deleted, if that is known."""
     alarms: Callable[[], Iterable[Found]] = tuple
+    live_status: Callable[[], InstanceStatus] | None = None
+    """How it is, published each second with the alarms of the process."""
     status: Callable[[], Awaitable[Mapping[str, Any]]] = _no_status
     """Fields of the process's row in `quickcomm status`."""

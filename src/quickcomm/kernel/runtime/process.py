@@ -18,10 +18,12 @@ from aiohttp import web
 
 from quickcomm import __version__
 from quickcomm.contracts.health import Alarm
+from quickcomm.contracts.link import STATUS_EVERY_S
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import DirectoryRegistry, Instance, registered
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 from quickcomm.kernel.http import Gate, create_app
+from quickcomm.kernel.messaging.live import Live
 from quickcomm.kernel.runtime.admin_socket import Administration, Answer, admin_socket
 from quickcomm.kernel.runtime.alarms import Since, rfc3339
 from quickcomm.kernel.runtime.data_directory import Post, Running
@@ -56,9 +58,13 @@ class Process:
         clock: Clock,
         *,
         retention_days: int,
+        live: Live | None = None,
         gate: Gate | None = None,
     ) -> None:
-        """`gate`: needed where other services call; it checks their tokens. `retention_days` 0 keeps everything."""
+        """`live`: where the status of parts is published. `gate`: needed where services call; it checks their tokens.
+
+        `retention_days` 0 keeps everything.
+        """
         self.module = module
         self.url = ""
         self.started = datetime.now(UTC)
@@ -68,6 +74,7 @@ class Process:
         self._clock = clock
         self._retention_days = retention_days
         self._gate = gate
+        self._live = live
         self._since = Since()
 
     async def run(self, ready: Callable[[], Awaitable[None] | None], stop: asyncio.Event) -> None:
@@ -127,7 +134,18 @@ class Process:
 
     def _work(self) -> dict[str, Work]:
         purge: dict[str, Work] = {"purge": partial(purge_forever, self._purge, self._retention_days, self._clock)}
-        return {name: run for part in self.parts for name, run in part.work.items()} | purge
+        tell = {} if self._live is None else {"live-status": partial(self._tell, self._live)}
+        return {name: run for part in self.parts for name, run in part.work.items()} | purge | tell
+
+    async def _tell(self, live: Live) -> None:
+        """Publish how the parts are, each second until cancelled."""
+        while True:
+            alarms = tuple(self.alarms())
+            for part in self.parts:
+                if part.live_status is not None:
+                    status = part.live_status()
+                    live.publish(msgspec.structs.replace(status, module=part.name, alarms=alarms))
+            await asyncio.sleep(STATUS_EVERY_S)
 
     async def _purge(self, before_ns: int) -> int:
         return sum([await part.purge(before_ns) or 0 for part in self.parts])

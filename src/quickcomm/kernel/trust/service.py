@@ -143,6 +143,10 @@ class ServiceTrust:
         found = self._ring.find(grant.kid)
         return found is not None and found.jwk.service == grant.caller and self._now() <= end_of(found.jwk)
 
+    async def withdrawn(self, request: web.Request) -> None:
+        """Wait for the end of what the token of this request allows; see `ended`."""
+        await self.ended(self.grant(request))
+
     async def ended(self, grant: Grant, look_every_s: float = LOOK_EVERY_S) -> None:
         """Come back once it does not hold any more. Close the WebSocket then (1008): a caller in order comes again."""
         while self.holds(grant):  # noqa: ASYNC110

@@ -65,13 +65,6 @@ class WireRpc:
         found = await asyncio.gather(*map(ask, replicas))
         return {instance.name: reply for instance, reply in zip(replicas, found, strict=True)}
 
-    def connector(self, module: str) -> aiohttp.UnixConnector:
-        """Return a connector to an instance of a module. Raises `OSError` where there is none."""
-        for instance in self._registry.instances():
-            if instance.module == module:
-                return aiohttp.UnixConnector(instance.socket)
-        raise ConnectionError(f"No instance of {module} is registered.")
-
     async def aclose(self) -> None:
         """Close the connections after the last call. May be called again."""
         clients, self._clients = self._clients, {}
@@ -117,6 +110,14 @@ class WireRpc:
                 connector=aiohttp.UnixConnector(instance.socket), trace_configs=traced_client()
             )
         return found
+
+
+def connector_to(registry: Registry, module: str) -> aiohttp.UnixConnector:
+    """Return a connector to an instance of a module. Raises `OSError` where there is none."""
+    for instance in registry.instances():
+        if instance.module == module:
+            return aiohttp.UnixConnector(instance.socket)
+    raise ConnectionError(f"No instance of {module} is registered.")
 
 
 async def _reply(answer: aiohttp.ClientResponse, request: Request[R]) -> R:
