@@ -23,6 +23,7 @@ from benchmarks.process import Usage, together, usage
 from benchmarks.stt import wer
 from benchmarks.talkers import RATE, Talk, whole
 from benchmarks.talkers import talk as stream
+from quickcomm.contracts.commands import CreateKey, GetStatus
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.child import server
 
@@ -104,7 +105,7 @@ async def site(talkers: int) -> AsyncIterator[Site]:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         async with server(data, 0, Path(folder) / "log") as url:
-            [status] = await administer(data, "status", {}, needs_server=True)
+            [status] = await administer(data, GetStatus(), needs_server=True)
             ingest, read = await new_keys(data, talkers)
             yield Site(url, data, {"server": [status["pid"]]}, ingest, read)
 
@@ -112,8 +113,8 @@ async def site(talkers: int) -> AsyncIterator[Site]:
 async def new_keys(data: Path, talkers: int) -> tuple[tuple[str, ...], str]:
     """For so many talkers, and for a page."""
     count = -(-talkers // KEY_HOLDS)
-    made = [await administer(data, "keys.create", {"role": "ingest"}, needs_server=True) for _ in range(count)]
-    [reader] = await administer(data, "keys.create", {"role": "read"}, needs_server=True)
+    made = [await administer(data, CreateKey(role="ingest"), needs_server=True) for _ in range(count)]
+    [reader] = await administer(data, CreateKey(role="read"), needs_server=True)
     return tuple(one["key"] for [one] in made), reader["key"]
 
 

@@ -18,6 +18,7 @@ import msgspec
 from benchmarks.capacity import Site, connections, lines, site, talks_of, until
 from benchmarks.house import fake_llm
 from benchmarks.load import percentile, talk
+from quickcomm.contracts.commands import DeployPrompt, ShowPrompt
 from quickcomm.entrypoints.administration import administer
 
 LEAD_S: Final = 30.0
@@ -71,10 +72,10 @@ async def measure(talkers: int) -> dict[str, Any]:
 
 
 async def _deploy(place: Site) -> str:
-    [live] = await administer(place.data, "prompts.show", {"name": "live"}, needs_server=True)
+    [live] = await administer(place.data, ShowPrompt(prompt="live"), needs_server=True)
     source = live["source"].replace("You label", "Carefully, you label", 1)
     arguments = {"source": source, "name": "bench.toml", "by": "bench", "weight": 100, "force": True}
-    [record] = await administer(place.data, "prompts.deploy", arguments, needs_server=True)
+    [record] = await administer(place.data, msgspec.convert(arguments, DeployPrompt), needs_server=True)
     return str(record["prompt_id"])
 
 

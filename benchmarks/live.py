@@ -20,6 +20,7 @@ from whisper_normalizer.english import EnglishTextNormalizer
 
 from quickcomm.client.assembly import UtteranceReport
 from quickcomm.client.ingest import Ingest, IngestOptions
+from quickcomm.contracts.commands import CreateKey
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.child import server
 from quickcomm.kernel.model_files import package_folder
@@ -33,7 +34,7 @@ async def through_the_socket(files: list[Path], *, fast: bool) -> Texts:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         async with server(data, 0, Path(folder) / "log") as url:
-            [key] = await administer(data, "keys.create", {"role": "ingest"}, needs_server=True)
+            [key] = await administer(data, CreateKey(role="ingest"), needs_server=True)
 
             def report(utterance: UtteranceReport) -> None:
                 said[utterance.channel or ""].append((utterance.start_offset, utterance.text))

@@ -34,6 +34,7 @@ from quickcomm.client.events import Utterance
 from quickcomm.client.formats import AudioFormat
 from quickcomm.client.options import StreamOptions
 from quickcomm.client.sources import Paced, PcmSource
+from quickcomm.contracts.commands import CreateKey, Role
 from quickcomm.dashboard.adapters.queries import SqlQueries
 from quickcomm.dashboard.module import MIGRATIONS
 from quickcomm.dashboard.ports import Board
@@ -272,8 +273,9 @@ async def measure(data: Path, count: int, talkers: int, log: Path, only: str) ->
     talking = Talking()
     async with server(data, 0, log) as url:
         keys = {}
-        for role in ("read", "ingest"):
-            [row] = await administer(data, "keys.create", {"role": role}, needs_server=True)
+        roles: tuple[Role, ...] = ("read", "ingest")
+        for role in roles:
+            [row] = await administer(data, CreateKey(role=role), needs_server=True)
             keys[role] = str(row["key"])
         headers = {"Authorization": f"Bearer {keys['read']}"}
         async with aiohttp.ClientSession(headers=headers) as client:

@@ -22,6 +22,7 @@ import aiohttp
 
 from benchmarks.capacity import REACH_S, Site, all_used, connections, lines, site, talks_of, until
 from benchmarks.load import CHUNK, Line, percentile, talk
+from quickcomm.contracts.commands import GetStatus
 from quickcomm.entrypoints.administration import administer
 
 LEAD_S = 20.0
@@ -52,7 +53,7 @@ async def soak(count: int, minutes: float) -> list[dict[str, float]]:
 
 async def _moment(place: Site, talkers: Sequence[Line], begin: float, length: float) -> dict[str, float]:
     now = time.monotonic()
-    [status] = await administer(place.data, "status", {}, needs_server=True)
+    [status] = await administer(place.data, GetStatus(), needs_server=True)
     heard = [one.latency_s for line in talkers for one in line.heard if one.ended_at >= now - length]
     return {
         "minute": round((now - begin) / 60, 1),

@@ -28,8 +28,8 @@ from quickcomm.contracts.link import (
     Receipt,
     Watching,
 )
+from quickcomm.contracts.messaging import Topic
 from quickcomm.contracts.timing import Latency
-from quickcomm.contracts.topics import Topic
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.entrypoints.parts import traces_part
 from quickcomm.kernel.discovery import DirectoryRegistry

@@ -17,6 +17,7 @@ from quickcomm.audio.adapters.redis_sessions import REPLAY_S, RedisSessions
 from quickcomm.audio.adapters.tables import conversations, events
 from quickcomm.audio.model import events as wire
 from quickcomm.audio.ports import OpenRequest, StoredEvent
+from quickcomm.contracts.commands import CreateKey, GetLedgers, ListDeadLetters, ListKeys
 from quickcomm.contracts.conversations import CONVERSATIONS
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.entrypoints.administration import administer
@@ -337,13 +338,13 @@ async def test_a_server_that_is_away_is_waited_for(directory: DataDirectory, tmp
 async def test_serve_and_commands_on_the_directory_say_where_it_is(
     directory: DataDirectory, valkey: Valkey, tmp_path: Path
 ) -> None:
-    assert len(await administer(directory.path, "ledger", {})) == 3
+    assert len(await administer(directory.path, GetLedgers())) == 3
     await settle(directory, valkey.url, prefix=tmp_path.name)
     with pytest.raises(ElsewhereError, match="quickcomm up"):
         check_here(directory)
-    for command in ("ledger", "dead-letters.list", "keys.list", "keys.create"):
+    for asked in (GetLedgers(), ListDeadLetters(), ListKeys(), CreateKey(role="read")):
         with pytest.raises(ElsewhereError, match="quickcomm up"):
-            await administer(directory.path, command, {})
+            await administer(directory.path, asked)
 
 
 async def test_keys_that_a_former_version_left_behind_come_after(

@@ -25,8 +25,8 @@ from tests.support.messages import (
 from quickcomm.contracts import conversations, insights, summaries, transcripts
 from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import InsightsFound
+from quickcomm.contracts.messaging import Topic
 from quickcomm.contracts.reading import reader
-from quickcomm.contracts.topics import Topic
 
 MORE: Final = "of_a_later_release"
 FILES: Final = sorted(FOLDER.glob("*/*.json"))

@@ -15,9 +15,10 @@ from aiohttp import web
 from tests.support.dashboard_site import running
 from tests.support.linked import Word, served
 
+from quickcomm.contracts.commands import GetLedgers, ListKeys
+from quickcomm.contracts.messaging import Request
 from quickcomm.contracts.narrative import Narrate, Narrated
 from quickcomm.contracts.prompts import GetPrompts, PromptsView
-from quickcomm.contracts.requests import Request
 from quickcomm.contracts.usage import DayUsage, GetUsage, UsageReport
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry, Instance
@@ -28,10 +29,11 @@ from quickcomm.kernel.messaging.rpc import (
     LocalRpc,
     NotOwnerError,
     Rpc,
-    UnavailableError,
+    UnansweredError,
     UnsupportedError,
 )
 from quickcomm.kernel.messaging.rpc.wire import WireRpc, rpc_routes
+from quickcomm.kernel.runtime.admin_socket import UnknownCommandError, admin_socket, ask
 
 
 class Echoed(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,8 +41,7 @@ class Echoed(msgspec.Struct, frozen=True, kw_only=True):
     by: str = ""
 
 
-class Echo(Request[Echoed], frozen=True, kw_only=True):
-    name: ClassVar = "echo"
+class Echo(Request[Echoed], frozen=True, kw_only=True, tag="echo"):
     module: ClassVar = "core"
     callers: ClassVar = ("dashboard",)
     within_s: ClassVar = 0.3
@@ -50,8 +51,7 @@ class Echo(Request[Echoed], frozen=True, kw_only=True):
     times: int = 1
 
 
-class EchoOfOwner(Request[Echoed], frozen=True, kw_only=True):
-    name: ClassVar = "echo.owner"
+class EchoOfOwner(Request[Echoed], frozen=True, kw_only=True, tag="echo.owner"):
     module: ClassVar = "core"
     to: ClassVar = "owner"
     callers: ClassVar = ("dashboard",)
@@ -59,18 +59,16 @@ class EchoOfOwner(Request[Echoed], frozen=True, kw_only=True):
     conversation: str
 
 
-class Later(Request[Echoed], frozen=True, kw_only=True):
+class Later(Request[Echoed], frozen=True, kw_only=True, tag="later"):
     """Known to nobody but the caller."""
 
-    name: ClassVar = "later"
     module: ClassVar = "core"
     callers: ClassVar = ("dashboard",)
 
 
-class Inner(Request[Echoed], frozen=True, kw_only=True):
+class Inner(Request[Echoed], frozen=True, kw_only=True, tag="inner"):
     """For modules of the same process alone."""
 
-    name: ClassVar = "inner"
     module: ClassVar = "core"
 
 
@@ -172,7 +170,7 @@ async def test_a_request_that_is_not_known_there_is_told(rpc: Rpc) -> None:
 
 async def test_only_the_owner_answers(rpc: Rpc) -> None:
     assert (await rpc.call(EchoOfOwner(conversation="c-1"))).by == "core-1"
-    with pytest.raises(UnavailableError):
+    with pytest.raises(UnansweredError):
         await rpc.call(EchoOfOwner(conversation="c-2"))
 
 
@@ -193,12 +191,12 @@ async def test_many_at_once(rpc: Rpc) -> None:
 
 async def test_replicas_are_found_as_they_come_and_go(registry: DirectoryRegistry, tmp_path: Path) -> None:
     async with calling(registry) as rpc:
-        with pytest.raises(UnavailableError, match="The core service is away"):
+        with pytest.raises(UnansweredError, match="The core service is away"):
             await rpc.call(Echo(text="x"))
         for _ in range(3):
             async with served(rpc_routes(serving(answers()), Word()), registry, tmp_path):
                 assert (await rpc.call(Echo(text="x"))).by == "core-1"
-            with pytest.raises(UnavailableError):
+            with pytest.raises(UnansweredError):
                 await rpc.call(Echo(text="x"))
 
 
@@ -216,7 +214,7 @@ async def test_another_replica_answers_for_one_that_is_dead_or_hangs(
         assert (await rpc.call(EchoOfOwner(conversation="c-3"))).by == "core-3"
         found = await rpc.call_all(Echo(text="x"))
     assert {name: type(each) for name, each in found.items()} == {
-        "core-0": UnavailableError,
+        "core-0": UnansweredError,
         "core-1": DeadlineError,
         "core-2": Echoed,
         "core-3": Echoed,
@@ -225,7 +223,7 @@ async def test_another_replica_answers_for_one_that_is_dead_or_hangs(
 
 async def test_a_replica_that_dies_meanwhile(registry: DirectoryRegistry, tmp_path: Path) -> None:
     async with calling(registry) as rpc, served([web.post("/{path:.*}", _breaking)], registry, tmp_path):
-        with pytest.raises(UnavailableError):
+        with pytest.raises(UnansweredError):
             await rpc.call(Echo(text="x"))
 
 
@@ -243,7 +241,7 @@ async def test_a_stranger_is_told_nothing(registry: DirectoryRegistry, tmp_path:
         served(rpc_routes(serving(answers()), Word()), registry, tmp_path),
         calling(registry, "foe") as rpc,
     ):
-        with pytest.raises(UnavailableError):
+        with pytest.raises(UnansweredError):
             await rpc.call(Echo(text="x"))
 
 
@@ -345,3 +343,30 @@ async def _breaking(request: web.Request) -> web.Response:
     assert request.transport is not None
     request.transport.abort()
     return web.Response()
+
+
+# -- from the command line --------------------------------------------------------------------------------------------
+
+
+async def test_the_administration_socket_is_one_more_entry(tmp_path: Path) -> None:
+    async def ledgers(request: GetLedgers) -> list[Echoed]:
+        if request.conversation_id == "lost":
+            raise NotFoundError("It is lost.")
+        if request.conversation_id == "broken":
+            raise RuntimeError("a secret")
+        return [Echoed(text=str(request.conversation_id))]
+
+    socket = tmp_path / "admin.sock"
+    async with admin_socket(serving([(GetLedgers, ledgers)]), socket):
+        assert await ask(socket, GetLedgers(conversation_id="c-1")) == [{"text": "c-1", "by": ""}]
+        assert await ask(socket, GetLedgers()) == [{"text": "None", "by": ""}]
+        with pytest.raises(QuickCommError, match="It is lost"):
+            await ask(socket, GetLedgers(conversation_id="lost"))
+        with pytest.raises(QuickCommError, match="failed to answer 'ledger'"):
+            await ask(socket, GetLedgers(conversation_id="broken"))
+        with pytest.raises(UnknownCommandError):
+            await ask(socket, ListKeys())
+        with pytest.raises(QuickCommError, match="Bad arguments"):
+            await ask(socket, GetLedgers(conversation_id=7))  # type: ignore[arg-type]
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await ask(socket, GetLedgers())

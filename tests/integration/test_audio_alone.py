@@ -23,7 +23,7 @@ from quickcomm.kernel.trust.directory import TrustDirectory
 SOURCE: Final = Path(__file__).parents[2] / "src/quickcomm"
 ENTRYPOINT: Final = (
     *("__init__", "audio_service", "audio_settings", "audio_engine", "setting_sources", "parts"),
-    *("cli", "cli_services", "cli_options", "administration", "disk", "store_alarms", "logs"),
+    *("cli", "cli_services", "cli_options", "store_commands", "disk", "store_alarms", "logs"),
 )
 OTHERS: Final = ("quickcomm.intelligence", "quickcomm.dashboard", "quickcomm.edge", "quickcomm.topology")
 HEAVY: Final = frozenset({"openai", "sklearn", "scipy", "obstore", "psycopg"})

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.support.llm import FakeLlm, fake_llm
 from tests.support.llm import said as said_in
@@ -15,6 +16,7 @@ from tests.support.prompting import named
 from tests.support.valkey import Valkey
 from tests.unit.test_intelligence_alone import copied
 
+from quickcomm.contracts.commands import DeployPrompt, GetStatus
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.intelligence.module import GROUP
 from quickcomm.kernel.bus.redis_link import Link
@@ -97,7 +99,7 @@ def texts(fake: FakeLlm) -> list[str]:
 
 async def deploy(mind: Mind, source: str) -> str:
     arguments = {"name": "shorter.toml", "source": source, "by": "ada", "weight": 100, "force": True}
-    [row] = await mind.ask("prompts.deploy", **arguments)
+    [row] = await mind.ask(msgspec.convert(arguments, DeployPrompt))
     return str(row["prompt_id"])
 
 
@@ -198,12 +200,12 @@ async def test_the_cache_and_the_bill_are_those_of_all(valkey: Valkey, database_
     async with fake_llm() as fake, house(valkey.url, database_url, "--llm-url", fake.url, minds=1) as here:
         said = await here.say(*everywhere())
         await here.understood(said)
-        spent = (await here.minds[0].ask("status"))[0]["usage_today"]
+        spent = (await here.minds[0].ask(GetStatus()))[0]["usage_today"]
         assert spent["calls"] >= PARTITIONS
         here.minds[0].stop()
         here.mind().launch()
         await here.minds[1].ready()
-        assert (await here.minds[1].ask("status"))[0]["usage_today"]["calls"] >= spent["calls"]
+        assert (await here.minds[1].ask(GetStatus()))[0]["usage_today"]["calls"] >= spent["calls"]
         before = texts(fake)
         assert set(before) == set(map(here.text_of, said))
         await here.understood(await here.say_again(said))

@@ -17,6 +17,7 @@ import aiohttp
 import msgspec
 from tests.support.talking import spoken
 
+from quickcomm.contracts.commands import Command, GetStatus
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.kernel.bus import Delivery
@@ -71,12 +72,12 @@ class Mind:
                 assert self._process.poll() is None, self.log[-6000:]
                 await asyncio.sleep(POLL_S)
 
-    async def ask(self, command: str, **arguments: object) -> list[Json]:
-        return await ask(admin_socket_of(self.socket), command, arguments)
+    async def ask(self, request: Command) -> list[Json]:
+        return await ask(admin_socket_of(self.socket), request)
 
     async def until_state(self, state: str) -> Json:
         async with asyncio.timeout(EVENTUALLY_S):
-            while (told := (await self.ask("status"))[0])["llm"]["state"] != state:  # noqa: ASYNC110
+            while (told := (await self.ask(GetStatus()))[0])["llm"]["state"] != state:  # noqa: ASYNC110
                 await asyncio.sleep(POLL_S)
         return told
 
@@ -105,7 +106,7 @@ class Mind:
 
     async def _answers(self) -> bool:
         with suppress(OSError, aiohttp.ClientError, QuickCommError):
-            return bool(await self.ask("status"))
+            return bool(await self.ask(GetStatus()))
         return False
 
 

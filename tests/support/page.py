@@ -25,6 +25,7 @@ from quickcomm.client.events import Utterance
 from quickcomm.client.formats import AudioFormat
 from quickcomm.client.options import Patience, StreamOptions
 from quickcomm.client.sources import Paced, PcmSource
+from quickcomm.contracts.commands import CreateKey
 from quickcomm.demo_shift import load_shift
 from quickcomm.entrypoints.administration import administer
 
@@ -91,7 +92,7 @@ class Hotel:
     async def key(self, role: str) -> str:
         if role not in self._keys:
             what = {"role": role, "name": "Ada", "site": self.site}
-            [row] = await administer(self.server.data_dir, "keys.create", what, needs_server=True)
+            [row] = await administer(self.server.data_dir, msgspec.convert(what, CreateKey), needs_server=True)
             self._keys[role] = str(row["key"])
         return self._keys[role]
 

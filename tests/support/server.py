@@ -17,6 +17,7 @@ from typing import Any, Final
 import msgspec
 from tests.support.ports import free_port
 
+from quickcomm.contracts.commands import CreateKey
 from quickcomm.entrypoints.administration import administer
 
 Json = dict[str, Any]
@@ -187,7 +188,7 @@ class Server:
         what = {"role": role, "name": "", "site": "main"}
 
         def ask() -> list[Json]:
-            return asyncio.run(administer(self.data_dir, "keys.create", what))
+            return asyncio.run(administer(self.data_dir, msgspec.convert(what, CreateKey)))
 
         with ThreadPoolExecutor(1) as beside:  # the caller may have a loop of its own
             [row] = beside.submit(ask).result()

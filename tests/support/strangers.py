@@ -10,6 +10,7 @@ import aiohttp
 import msgspec
 from tests.support.server import Json, Server
 
+from quickcomm.contracts.commands import CreateKey, RevokeKey
 from quickcomm.entrypoints.administration import administer
 
 UPGRADE: Final = {
@@ -66,13 +67,13 @@ def _role(described: Json) -> str:
 
 async def site_key(server: Server, role: str, site: str) -> str:
     what = {"role": role, "name": "x", "site": site}
-    [row] = await administer(server.data_dir, "keys.create", what, needs_server=True)
+    [row] = await administer(server.data_dir, msgspec.convert(what, CreateKey), needs_server=True)
     return str(row["key"])
 
 
 async def revoked_key(server: Server, role: str = "admin") -> str:
-    [row] = await administer(server.data_dir, "keys.create", {"role": role}, needs_server=True)
-    await administer(server.data_dir, "keys.revoke", {"id": row["id"]}, needs_server=True)
+    [row] = await administer(server.data_dir, msgspec.convert({"role": role}, CreateKey), needs_server=True)
+    await administer(server.data_dir, RevokeKey(id=row["id"]), needs_server=True)
     return str(row["key"])
 
 

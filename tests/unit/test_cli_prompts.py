@@ -13,12 +13,14 @@ import pytest
 from click.testing import CliRunner, Result
 from tests.support.prompting import PHRASES, ScriptedModel, failing, named, oracle, write
 
+from quickcomm.contracts.commands import GetProgress
 from quickcomm.entrypoints.cli import main
-from quickcomm.entrypoints.prompt_administration import PromptAdministration
+from quickcomm.intelligence.adapters.prompt_commands import PromptCommands
 from quickcomm.intelligence.module import Examined, Intelligence, Prompting
 from quickcomm.intelligence.ports import ModelNotAllowedError, ModelRequest
 from quickcomm.kernel.clock import SystemClock
-from quickcomm.kernel.runtime.admin_socket import Administration, Answer, admin_socket
+from quickcomm.kernel.messaging.rpc import LocalRpc
+from quickcomm.kernel.runtime.admin_socket import admin_socket
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.site_pack import load_pack
 from quickcomm.kernel.storage import Database
@@ -62,9 +64,10 @@ async def running(path: Path, *, connected: bool = True) -> AsyncIterator[Runnin
         prompting = Prompting(database, load_pack(), clock)
         prompting.desk.connect(Examined(model=model) if connected else None)
 
-        administration = Administration(PromptAdministration(prompting).commands())
+        rpc = LocalRpc(clock)
+        rpc.serve(PromptCommands(prompting).answers())
         try:
-            async with admin_socket(administration, directory.socket):
+            async with admin_socket(rpc, directory.socket):
                 yield Running(directory, prompting, model)
         finally:
             await database.aclose()
@@ -117,15 +120,15 @@ async def test_an_evaluation_in_words(tmp_path: Path) -> None:
 async def test_progress_is_told_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model stops after ten answers until somebody was told of them."""
     told = asyncio.Event()
-    tell = PromptAdministration._tell
+    tell = PromptCommands._tell
 
-    async def watched(self: PromptAdministration, arguments: Any) -> Answer:
-        answer = await tell(self, arguments)
-        if answer[0]["done"] == 10:
+    async def watched(self: PromptCommands, request: GetProgress) -> dict[str, Any]:
+        answer = await tell(self, request)
+        if answer["done"] == 10:
             told.set()
         return answer
 
-    monkeypatch.setattr(PromptAdministration, "_tell", watched)
+    monkeypatch.setattr(PromptCommands, "_tell", watched)
     mine = write(tmp_path, "mine.toml", BETTER)
     async with running(tmp_path / "site") as site:
         right = site.model.script

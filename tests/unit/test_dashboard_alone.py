@@ -10,7 +10,7 @@ from typing import Final
 SOURCE: Final = Path(__file__).parents[2] / "src/quickcomm"
 ENTRYPOINT: Final = (
     *("__init__", "dashboard_service", "dashboard_settings", "setting_sources", "parts", "cli_services"),
-    *("administration", "page_administration", "trace_administration"),
+    "store_commands",
     *("cli_options", "logs", "disk", "store_alarms"),
 )
 HEAVY: Final = frozenset(

@@ -10,8 +10,8 @@ from typing import Final
 SOURCE: Final = Path(__file__).parents[2] / "src/quickcomm"
 ENTRYPOINT: Final = (
     *("__init__", "cli", "cli_services", "cli_options", "logs", "setting_sources"),
-    *("intelligence_service", "intelligence_settings", "prompt_administration", "earlier"),
-    *("parts", "administration", "disk", "store_alarms"),
+    *("intelligence_service", "intelligence_settings", "earlier"),
+    *("parts", "store_commands", "disk", "store_alarms"),
 )
 HEAVY: Final = frozenset({"faster_whisper", "av", "soundfile", "onnxruntime"})
 PROGRAM: Final = """

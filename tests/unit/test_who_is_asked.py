@@ -4,6 +4,17 @@ from pathlib import Path
 
 import pytest
 
+from quickcomm.contracts.commands import (
+    Command,
+    CreateKey,
+    DeployPrompt,
+    GetLedgers,
+    GetReport,
+    GetTrace,
+    ListDeadLetters,
+    ListKeys,
+    ListPrompts,
+)
 from quickcomm.entrypoints import administration
 from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.kernel.runtime.data_directory import DataDirectory
@@ -22,36 +33,36 @@ class Site:
         for name in ("audio-1", "audio-2", "intelligence-1"):
             self.layout.administration(name).touch()
 
-    def asked(self, command: str) -> list[str]:
-        own = administration._own(self.directory, command)
-        found = administration._answering(self.directory, own, command)
+    def asked(self, request: Command) -> list[str]:
+        own = administration._own(self.directory, request)
+        found = administration._answering(self.directory, own, request)
         return [str(path.relative_to(self.directory.path)) for path in found]
 
 
 @pytest.mark.parametrize(
-    ("command", "sockets"),
+    ("request_", "sockets"),
     [
-        ("report", ["dashboard/admin.sock"]),
-        ("trace", ["dashboard/admin.sock"]),
-        ("ledger", ["run/audio-1.admin.sock", "run/audio-2.admin.sock"]),
-        ("prompts.deploy", ["run/intelligence-1.admin.sock"]),
-        ("keys.create", ["run/up.sock", "dashboard/admin.sock"]),
-        ("dead-letters.list", ["run/up.sock"]),
+        (GetReport(), ["dashboard/admin.sock"]),
+        (GetTrace(utterance_id="u"), ["dashboard/admin.sock"]),
+        (GetLedgers(), ["run/audio-1.admin.sock", "run/audio-2.admin.sock"]),
+        (DeployPrompt(prompt="p", by="ada"), ["run/intelligence-1.admin.sock"]),
+        (CreateKey(role="read"), ["run/up.sock", "dashboard/admin.sock"]),
+        (ListDeadLetters(), ["run/up.sock", "dashboard/admin.sock"]),
     ],
 )
 def test_where_there_are_services_the_one_is_asked_that_knows(
-    tmp_path_factory: pytest.TempPathFactory, command: str, sockets: list[str]
+    tmp_path_factory: pytest.TempPathFactory, request_: Command, sockets: list[str]
 ) -> None:
     # A short name: with a longer one the sockets would be elsewhere.
-    assert Site(tmp_path_factory.mktemp("s")).asked(command) == sockets
+    assert Site(tmp_path_factory.mktemp("s")).asked(request_) == sockets
 
 
 def test_a_monolith_knows_everything(tmp_path: Path) -> None:
     directory = DataDirectory(tmp_path)
     directory.socket.touch()
-    for command in ("report", "ledger", "prompts.list", "keys.list", "dead-letters.list"):
-        own = administration._own(directory, command)
-        assert administration._answering(directory, own, command) == [directory.socket]
+    for request in (GetReport(), GetLedgers(), ListPrompts(), ListKeys(), ListDeadLetters()):
+        own = administration._own(directory, request)
+        assert administration._answering(directory, own, request) == [directory.socket]
 
 
 def test_prompts_of_services_that_do_not_run_are_where_the_settings_say(
@@ -59,7 +70,7 @@ def test_prompts_of_services_that_do_not_run_are_where_the_settings_say(
 ) -> None:
     monkeypatch.setenv("QUICKCOMM_INTELLIGENCE_DATABASE_URL", "postgresql://db/q")
     directory = DataDirectory(tmp_path)
-    assert administration._database(directory, tmp_path, "prompts.list") == directory.database
+    assert administration._database(directory, tmp_path, ListPrompts()) == directory.database
     directory.dashboard.create()
-    assert administration._database(directory, tmp_path, "prompts.list") == "postgresql://db/q"
-    assert administration._database(directory, tmp_path, "keys.list") == directory.database
+    assert administration._database(directory, tmp_path, ListPrompts()) == "postgresql://db/q"
+    assert administration._database(directory, tmp_path, ListKeys()) == directory.database

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from quickcomm.audio.adapters.captions import LiveCaptions
 from quickcomm.audio.adapters.engines import engine_class
+from quickcomm.audio.adapters.ledgers import ledger_answer
 from quickcomm.audio.adapters.recorder import FlacRecorder, Folder, Shelf
 from quickcomm.audio.adapters.silero import Silero
 from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
@@ -28,7 +29,6 @@ from quickcomm.audio.service.listener import Held, Tools
 from quickcomm.audio.service.manager import Manager
 from quickcomm.audio.service.offline import transcribe_offline
 from quickcomm.audio.service.transcriber import Transcriber
-from quickcomm.contracts.conversations import ConversationChanged
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.link import InstanceStatus, Receipt
 from quickcomm.contracts.reading import reader
@@ -154,13 +154,11 @@ class Audio:
         for table in (events, conversations):
             connection.execute(table.delete())
 
-    @staticmethod
-    async def stored_ledgers(
-        database: Database, clock: Clock, conversation_id: str | None
-    ) -> list[ConversationChanged]:
-        """As `ledgers`, on a database that no server has open."""
-        migrate(database.engine, "audio", MIGRATIONS)
-        return await SqlSessions(database, clock).ledgers(conversation_id)
+    @classmethod
+    def stored_answers(cls, database: Database, clock: Clock) -> Sequence[Answer]:
+        """As `answers`, on a database that no server has open."""
+        cls.migrate_tables(database)
+        return [ledger_answer(SqlSessions(database, clock))]
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -198,7 +196,7 @@ class Audio:
 
     def answers(self) -> Sequence[Answer]:
         """Return the requests that this module answers."""
-        return []
+        return [ledger_answer(self._store)]
 
     def subscriptions(self) -> Sequence[Subscription]:
         """Return the live topics that this module subscribes to."""
@@ -207,9 +205,6 @@ class Audio:
     def _receipt(self, receipt: Receipt, _peer: Peer) -> None:
         """Tell the client how long each stage took: the card was pushed."""
         self._manager.receipt(receipt.site, receipt.conversation_id, receipt.utterance_id, receipt.latency)
-
-    async def ledgers(self, conversation_id: str | None = None) -> list[ConversationChanged]:
-        return await self._store.ledgers(conversation_id)
 
     async def purge(self, before_ns: int) -> int:
         """Of several processes one deletes recordings, and all of them conversations, each once."""

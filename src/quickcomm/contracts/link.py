@@ -10,8 +10,8 @@ import msgspec
 
 from quickcomm.contracts.captions import Behind, Caption
 from quickcomm.contracts.health import Alarm, ClassifierHealth
+from quickcomm.contracts.messaging import Topic
 from quickcomm.contracts.timing import Latency
-from quickcomm.contracts.topics import Topic
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 
 LINK: Final = "/internal/v1/link"

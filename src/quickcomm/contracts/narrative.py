@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Final
 
 import msgspec
 
-from quickcomm.contracts.requests import Request
+from quickcomm.contracts.messaging import Request
 
 MAX_FACTS: Final = 32_768
 
@@ -15,10 +15,9 @@ class Narrated(msgspec.Struct, frozen=True, kw_only=True):
     text: str | None = None
 
 
-class Narrate(Request[Narrated], frozen=True, kw_only=True):
+class Narrate(Request[Narrated], frozen=True, kw_only=True, tag="narrative"):
     """Ask for a few sentences about these facts."""
 
-    name: ClassVar = "narrative"
     module: ClassVar = "intelligence"
     callers: ClassVar = ("dashboard",)
     within_s: ClassVar = 8.0

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from quickcomm.contracts.requests import Request
+from quickcomm.contracts.messaging import Request
 
 PromptAction = Literal["added", "evaluated", "canary", "deployed", "rolled_back"]
 
@@ -96,8 +96,7 @@ class PromptsView(msgspec.Struct, frozen=True, kw_only=True):
     """Newest first."""
 
 
-class GetPrompts(Request[PromptsView], frozen=True, kw_only=True):
-    name: ClassVar = "prompts"
+class GetPrompts(Request[PromptsView], frozen=True, kw_only=True, tag="prompts"):
     module: ClassVar = "intelligence"
     callers: ClassVar = ("dashboard",)
     about: ClassVar = "which prompt versions are in force"

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from quickcomm.contracts.requests import Request
+from quickcomm.contracts.messaging import Request
 
 CapState = Literal["off", "none", "below", "near", "reached"]
 
@@ -51,10 +51,9 @@ class UsageReport(msgspec.Struct, frozen=True, kw_only=True):
     conversations: tuple[ConversationUsage, ...] = ()
 
 
-class GetUsage(Request[UsageReport], frozen=True, kw_only=True):
+class GetUsage(Request[UsageReport], frozen=True, kw_only=True, tag="usage"):
     """What a site has used; of one conversation, or of the `limit` most recent ones."""
 
-    name: ClassVar = "usage"
     module: ClassVar = "intelligence"
     callers: ClassVar = ("dashboard",)
     about: ClassVar = "what the language model costs"

@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 
+from quickcomm.contracts.commands import GetReport, GetTrace
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.link import Captioned, Committed, FellBehind, InstanceStatus, Receipt, Watching
 from quickcomm.contracts.timing import Latency
@@ -50,7 +52,14 @@ __all__ = [
     "WaterfallView",
     "page_is_built",
 ]
+Row = dict[str, Any]
 MIGRATIONS: Final = Path(__file__).parent / "adapters" / "migrations"
+
+
+def _flat(view: WaterfallView) -> Row:
+    flat: Row = msgspec.to_builtins(view)
+    flat |= flat.pop("waterfall")
+    return flat
 
 
 def page_is_built() -> bool:
@@ -106,7 +115,15 @@ class Dashboard:
 
     def answers(self) -> Sequence[Answer]:
         """Return the requests that this module answers."""
-        return []
+
+        async def report(request: GetReport) -> ShiftReport:
+            return await self._reports.shift(request.site, request.since_ns, None, ask=True)
+
+        async def trace(request: GetTrace) -> Row:
+            await self._service.store_receipts()
+            return _flat(await self._waterfalls.of(request.utterance_id, request.site))
+
+        return [(GetReport, report), (GetTrace, trace)]
 
     def subscriptions(self) -> Sequence[Subscription]:
         """Return the live topics that this module subscribes to."""
@@ -135,18 +152,15 @@ class Dashboard:
         """The last minutes against the budgets."""
         return self._service.stages.health()
 
-    async def waterfall(self, utterance_id: str, site: str | None = None) -> WaterfallView:
-        """Where the time of an utterance went, from its stored receipt. Raises `NotFoundError`."""
-        await self._service.store_receipts()
-        return await self._waterfalls.of(utterance_id, site)
-
     @staticmethod
-    async def stored_waterfall(
-        database: Database, budget: Budget, utterance_id: str, site: str | None = None
-    ) -> WaterfallView:
-        """As `waterfall`, on a database that no server has open."""
+    def stored_answers(database: Database, budget: Budget) -> Sequence[Answer]:
+        """Return what can be answered on a database that no server has open."""
         migrate(database.engine, "dashboard", MIGRATIONS)
-        return await Waterfalls(database, lambda: budget).of(utterance_id, site)
+
+        async def trace(request: GetTrace) -> Row:
+            return _flat(await Waterfalls(database, lambda: budget).of(request.utterance_id, request.site))
+
+        return [(GetTrace, trace)]
 
     def migrate(self) -> None:
         """At start-up, before anything is written."""
@@ -163,10 +177,6 @@ class Dashboard:
             group.create_task(self._live.broadcast_health(), name="dashboard:health")
             group.create_task(self._live.check_welcome(), name="dashboard:welcome")
             group.create_task(self._direct.run(self._service.committed), name="dashboard:direct")
-
-    async def shift_report(self, site: str, since_ns: int | None) -> ShiftReport:
-        """What came in since then (or in the last 8 hours), what is open, what was slow. Raises `InvalidInputError`."""
-        return await self._reports.shift(site, since_ns, None, ask=True)
 
     async def drain(self) -> None:
         """Finish what is in hand. Stop audio and intelligence first, then this, then cancel `run`."""

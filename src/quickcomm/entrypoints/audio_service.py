@@ -14,7 +14,6 @@ import structlog
 from aiohttp import web
 
 from quickcomm.audio.module import Audio, Places, SpeechToText
-from quickcomm.entrypoints.administration import ledgers_of
 from quickcomm.entrypoints.audio_engine import load_engine
 from quickcomm.entrypoints.audio_settings import AudioServiceSettings
 from quickcomm.entrypoints.parts import keys_part, measuring, messaging_part, peers, redis_bus_part, traces_part
@@ -81,14 +80,14 @@ class AudioService:
             [
                 traces_part(self._traces, messaging.live),
                 redis_bus_part(bus, self._watch, NAME, trims=True),
-                keys_part(store, administered=False),
+                keys_part(store),
                 self._audio_part(),
                 messaging_part(messaging, NAME, settings.instance, self._trust, clock),
                 self._probes_part(keys),
             ],
+            messaging,
             clock,
             retention_days=settings.storage.retention_days,
-            live=messaging.live,
             gate=self._trust,
         )
 
@@ -117,7 +116,6 @@ class AudioService:
             name="audio",
             routes=audio.routes(),
             work={"audio": audio.run},
-            commands=ledgers_of(audio.ledgers),
             purge=audio.purge,
             alarms=self._alarms,
             live_status=audio.live_status,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from quickcomm import __version__
+from quickcomm.contracts.commands import GetWhereabouts
 from quickcomm.entrypoints.backup_file import (
     HOME,
     Elsewhere,
@@ -276,7 +277,7 @@ def whereabouts(data_dir: Path) -> Whereabouts:
 
     directory = DataDirectory(data_dir)
     try:
-        [told] = tell(data_dir, "whereabouts")
+        [told] = tell(data_dir, GetWhereabouts())
     except NotRunningError:
         settings = load_settings(data_dir)
         told = {

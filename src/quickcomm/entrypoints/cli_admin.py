@@ -7,6 +7,18 @@ from typing import Any
 
 import click
 
+from quickcomm.contracts.commands import (
+    Command,
+    CreateKey,
+    DropDeadLetter,
+    GetLedgers,
+    GetStatus,
+    ListDeadLetters,
+    ListKeys,
+    ReplayDeadLetter,
+    RevokeKey,
+    Role,
+)
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.cli_options import json_option, print_rows, server_option
 from quickcomm.entrypoints.servers import server_on
@@ -17,8 +29,8 @@ from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag
 Rows = list[dict[str, Any]]
 
 
-def _ask(data_dir: Path, command: str, *, needs_server: bool = False, **arguments: object) -> Rows:
-    return asyncio.run(administer(data_dir, command, arguments, needs_server=needs_server))
+def _ask(data_dir: Path, request: Command, *, needs_server: bool = False) -> Rows:
+    return asyncio.run(administer(data_dir, request, needs_server=needs_server))
 
 
 @click.command("status")
@@ -27,7 +39,7 @@ def _ask(data_dir: Path, command: str, *, needs_server: bool = False, **argument
 def status_command(data_dir: Path, *, as_json: bool) -> None:
     """What is running, a line a process. Exits with 1 if nothing runs or something is unwell."""
     try:
-        rows = topology_status(data_dir) or _ask(data_dir, "status", needs_server=True)
+        rows = topology_status(data_dir) or _ask(data_dir, GetStatus(), needs_server=True)
     except ConfigurationError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
@@ -59,7 +71,7 @@ def ledger_command(conversation_id: str | None, data_dir: Path, *, as_json: bool
 
     Exits with 1 if any ledger does not balance.
     """
-    rows = _ask(data_dir, "ledger", conversation_id=conversation_id)
+    rows = _ask(data_dir, GetLedgers(conversation_id=conversation_id))
     columns = ("conversation_id", "channel", "state", "sample_rate", "received", "speech", "silence", "gap", "balanced")
     print_rows(rows, as_json=as_json, columns=columns, empty="No conversations yet.")
     sys.exit(0 if all(row["balanced"] for row in rows) else 1)
@@ -76,9 +88,9 @@ def keys_group() -> None:
 @click.option("--site", default="main", show_default=True, help="Whose conversations it may touch.")
 @server_option
 @json_option
-def keys_create(role: str, name: str, site: str, data_dir: Path, *, as_json: bool) -> None:
+def keys_create(role: Role, name: str, site: str, data_dir: Path, *, as_json: bool) -> None:
     """Make a key. It is shown once; only its hash is kept."""
-    rows = _ask(data_dir, "keys.create", role=role, name=name, site=site)
+    rows = _ask(data_dir, CreateKey(role=role, holder=name, site=site))
     if as_json:
         print_rows(rows, as_json=True, columns=(), empty="")
         return
@@ -105,7 +117,7 @@ def _use(key: str, role: str, data_dir: Path) -> str:
 @json_option
 def keys_list(data_dir: Path, *, as_json: bool) -> None:
     """All keys, without their secrets."""
-    rows = _ask(data_dir, "keys.list")
+    rows = _ask(data_dir, ListKeys())
     columns = tuple(rows[0]) if rows else ()
     print_rows(rows, as_json=as_json, columns=columns, empty="No keys yet. Make one with: quickcomm keys create")
 
@@ -116,7 +128,7 @@ def keys_list(data_dir: Path, *, as_json: bool) -> None:
 @json_option
 def keys_revoke(key_id: str, data_dir: Path, *, as_json: bool) -> None:
     """Refuse a key from now on, by its id."""
-    print_rows(_ask(data_dir, "keys.revoke", id=key_id), as_json=as_json, columns=("id", "revoked"), empty="")
+    print_rows(_ask(data_dir, RevokeKey(id=key_id)), as_json=as_json, columns=("id", "revoked"), empty="")
 
 
 @click.group("dead-letters")
@@ -130,7 +142,7 @@ def dead_letters_group() -> None:
 def dead_letters_list(data_dir: Path, *, as_json: bool) -> None:
     """What lies there."""
     columns = ("id", "stream", "group", "conversation_id", "attempts", "reason")
-    print_rows(_ask(data_dir, "dead-letters.list"), as_json=as_json, columns=columns, empty="No dead letters.")
+    print_rows(_ask(data_dir, ListDeadLetters()), as_json=as_json, columns=columns, empty="No dead letters.")
 
 
 @dead_letters_group.command("replay")
@@ -139,7 +151,7 @@ def dead_letters_list(data_dir: Path, *, as_json: bool) -> None:
 @json_option
 def dead_letters_replay(letter_id: int, data_dir: Path, *, as_json: bool) -> None:
     """Have a message handled again."""
-    rows = _ask(data_dir, "dead-letters.replay", id=letter_id)
+    rows = _ask(data_dir, ReplayDeadLetter(id=letter_id))
     print_rows(rows, as_json=as_json, columns=("id", "replayed"), empty="")
 
 
@@ -149,5 +161,5 @@ def dead_letters_replay(letter_id: int, data_dir: Path, *, as_json: bool) -> Non
 @json_option
 def dead_letters_drop(letter_id: int, data_dir: Path, *, as_json: bool) -> None:
     """Forget a message."""
-    rows = _ask(data_dir, "dead-letters.drop", id=letter_id)
+    rows = _ask(data_dir, DropDeadLetter(id=letter_id))
     print_rows(rows, as_json=as_json, columns=("id", "dropped"), empty="")

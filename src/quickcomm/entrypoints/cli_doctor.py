@@ -18,6 +18,7 @@ import msgspec
 from quickcomm import __version__
 from quickcomm.audio.module import describe_models as describe_audio_models
 from quickcomm.client.device import HOW_TO_INSTALL
+from quickcomm.contracts.commands import GetStatus
 from quickcomm.dashboard.module import page_is_built
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.cli_options import json_option, server_option
@@ -128,7 +129,7 @@ def _several_processes() -> Finding:
 
 def _server(data_dir: Path, settings: Settings) -> Iterator[Finding]:
     try:
-        rows: list[dict[str, Any]] = asyncio.run(administer(data_dir, "status", {}, needs_server=True))
+        rows: list[dict[str, Any]] = asyncio.run(administer(data_dir, GetStatus(), needs_server=True))
     except QuickCommError:
         yield _ok("server", "not running on this data directory")
         yield _port(settings)

@@ -11,6 +11,16 @@ from typing import Any, Final
 
 import click
 
+from quickcomm.contracts.commands import (
+    AuditPrompts,
+    Command,
+    DeployPrompt,
+    EvaluatePrompt,
+    GetProgress,
+    ListPrompts,
+    RollBackPrompt,
+    ShowPrompt,
+)
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.cli_options import json_option, print_rows, server_option
 from quickcomm.entrypoints.prompt_report import report
@@ -41,8 +51,8 @@ def prompts_group() -> None:
     """  # noqa: D301 - click wants the character itself
 
 
-def _ask(data_dir: Path, command: str, **arguments: object) -> Rows:
-    return asyncio.run(administer(data_dir, f"prompts.{command}", arguments))
+def _ask(data_dir: Path, request: Command) -> Rows:
+    return asyncio.run(administer(data_dir, request))
 
 
 @prompts_group.command("list")
@@ -50,7 +60,7 @@ def _ask(data_dir: Path, command: str, **arguments: object) -> Rows:
 @json_option
 def list_command(data_dir: Path, *, as_json: bool) -> None:
     """All versions, newest first, and which of them conversations have now. Works without a server, too."""
-    rows = _ask(data_dir, "list")
+    rows = _ask(data_dir, ListPrompts())
     columns = ("id", "name", "state", "weight", "added_at", "added_by", "note")
     print_rows(rows, as_json=as_json, columns=columns, empty="No prompts.")
     for problem in {row["problem"] for row in rows if row["problem"]}:
@@ -63,7 +73,7 @@ def list_command(data_dir: Path, *, as_json: bool) -> None:
 @json_option
 def show_command(name: str, data_dir: Path, *, as_json: bool) -> None:
     """The file of a version, to look at or to begin a new one with. The beginning of an id is enough."""
-    [row] = rows = _ask(data_dir, "show", name=name)
+    [row] = rows = _ask(data_dir, ShowPrompt(prompt=name))
     if as_json:
         print_rows(rows, as_json=True, columns=(), empty="")
         return
@@ -77,7 +87,7 @@ def show_command(name: str, data_dir: Path, *, as_json: bool) -> None:
 @json_option
 def audit_command(limit: int, data_dir: Path, *, as_json: bool) -> None:
     """Who did what, when, on what evidence; newest first. Works without a server, too."""
-    rows = _ask(data_dir, "audit", limit=limit)
+    rows = _ask(data_dir, AuditPrompts(limit=limit))
     if not as_json:
         rows = [{**row, "evidence": _evidence(row["evidence"])} for row in rows]
     columns = ("at", "by", "action", "prompt_id", "name", "weight", "against_id", "forced", "evidence", "note")
@@ -119,14 +129,17 @@ def evaluate_command(
     judged is never among the examples that go along. Both versions ask the model for every case: this costs what that
     costs. Exits with 1 if the version falls below the live one.
     """
-    arguments = {
-        **_meant(prompt),
-        "set": str(labelled.absolute()) if labelled is not None else None,
-        "limit": limit,
-        "concurrency": concurrency,
-        "by": getpass.getuser(),
-    }
-    rows = asyncio.run(_evaluate(data_dir, arguments))
+    name, source = _meant(prompt)
+    request = EvaluatePrompt(
+        prompt=name,
+        source=source,
+        labels=str(labelled.absolute()) if labelled is not None else None,
+        limit=limit,
+        concurrency=concurrency,
+        by=getpass.getuser(),
+        ticket=secrets.token_hex(8),
+    )
+    rows = asyncio.run(_evaluate(data_dir, request))
     if as_json:
         print_rows(rows, as_json=True, columns=(), empty="")
     else:
@@ -151,8 +164,9 @@ def deploy_command(prompt: str, canary: int | None, data_dir: Path, *, force: bo
     Refused where its newest evaluation falls below the live version, is against another one than is live now, or is
     missing.
     """
-    arguments = {**_meant(prompt), "weight": canary or FULL, "force": force, "by": getpass.getuser()}
-    _print_done(_ask(data_dir, "deploy", **arguments), as_json=as_json)
+    name, source = _meant(prompt)
+    request = DeployPrompt(prompt=name, source=source, weight=canary or FULL, force=force, by=getpass.getuser())
+    _print_done(_ask(data_dir, request), as_json=as_json)
 
 
 @prompts_group.command("rollback")
@@ -160,34 +174,31 @@ def deploy_command(prompt: str, canary: int | None, data_dir: Path, *, force: bo
 @json_option
 def rollback_command(data_dir: Path, *, as_json: bool) -> None:
     """Take back the canary; where there is none, go back to the version that was live before. Needs no evidence."""
-    _print_done(_ask(data_dir, "rollback", by=getpass.getuser()), as_json=as_json)
+    _print_done(_ask(data_dir, RollBackPrompt(by=getpass.getuser())), as_json=as_json)
 
 
-def _meant(prompt: str) -> dict[str, Any]:
-    """The text of a file that exists; anything else is the id of a version."""
+def _meant(prompt: str) -> tuple[str, str | None]:
+    """Return the name and the text of a file that exists; anything else is the id of a version."""
     path = Path(prompt)
     if not path.is_file():
         if path.suffix == ".toml" or "/" in prompt:
             raise InvalidInputError(f"There is no file {prompt}.")
-        return {"name": prompt}
+        return prompt, None
     try:
         if path.stat().st_size > MAX_FILE:
             raise InvalidInputError(f"{prompt}: a prompt file has at most {MAX_FILE:,} bytes.")
-        return {"name": prompt, "source": path.read_text(encoding="utf-8")}
+        return prompt, path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{prompt} cannot be read: {error}") from error
 
 
-async def _evaluate(data_dir: Path, arguments: dict[str, Any]) -> Rows:
+async def _evaluate(data_dir: Path, request: EvaluatePrompt) -> Rows:
     """The one long call, and beside it questions how far it is."""
-    ticket = secrets.token_hex(8)
     rows: Rows = []
     try:
         async with asyncio.TaskGroup() as group:
-            watching = group.create_task(_watch(data_dir, ticket))
-            rows = await administer(
-                data_dir, "prompts.evaluate", {**arguments, "ticket": ticket}, needs_server=True, timeout_s=None
-            )
+            watching = group.create_task(_watch(data_dir, request.ticket))
+            rows = await administer(data_dir, request, needs_server=True, timeout_s=None)
             watching.cancel()
     except* QuickCommError as errors:
         raise errors.exceptions[0] from None
@@ -199,7 +210,7 @@ async def _watch(data_dir: Path, ticket: str) -> None:
     while True:
         await asyncio.sleep(POLL_S)
         with contextlib.suppress(QuickCommError):  # the long call itself tells what is wrong
-            [row] = await administer(data_dir, "prompts.progress", {"ticket": ticket}, needs_server=True)
+            [row] = await administer(data_dir, GetProgress(ticket=ticket), needs_server=True)
             if row["done"] > shown:
                 shown = row["done"]
                 click.echo(f"{shown} of {row['total']} answers", err=True)

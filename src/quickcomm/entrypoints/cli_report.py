@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from quickcomm.contracts.commands import GetReport
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.cli_options import json_option, print_rows, server_option
 
@@ -24,8 +25,8 @@ MAX_HOURS: Final = 31 * 24 - 1
 @json_option
 def report_command(since: int, site: str, data_dir: Path, *, as_json: bool) -> None:
     """What came in, what is open and what was slow. With --json all of it, as GET /v1/reports/shift gives it."""
-    arguments = {"since_ns": time.time_ns() - since * HOUR_NS, "site": site}
-    rows = asyncio.run(administer(data_dir, "report", arguments, needs_server=True))
+    request = GetReport(since_ns=time.time_ns() - since * HOUR_NS, site=site)
+    rows = asyncio.run(administer(data_dir, request, needs_server=True))
     if as_json:
         print_rows(rows, as_json=True, columns=(), empty="")
         return

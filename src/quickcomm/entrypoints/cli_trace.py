@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from quickcomm.contracts.commands import GetTrace
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.cli_options import json_option, server_option
 
@@ -27,7 +28,7 @@ def trace_command(utterance_id: str, site: str | None, data_dir: Path, *, as_jso
     UTTERANCE_ID is on the card, and in GET /v1/utterances. Works while the server runs and while it does not. Exits
     with 1 where there is no such utterance.
     """
-    [view] = asyncio.run(administer(data_dir, "trace", {"utterance_id": utterance_id, "site": site}))
+    [view] = asyncio.run(administer(data_dir, GetTrace(utterance_id=utterance_id, site=site)))
     if as_json:
         click.echo(json.dumps(view, ensure_ascii=False))
         return

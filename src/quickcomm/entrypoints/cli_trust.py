@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from quickcomm.contracts.commands import RotateKeys
 from quickcomm.entrypoints.cli_options import json_option, print_rows, server_option
 from quickcomm.entrypoints.up.client import tell
 
@@ -22,7 +23,7 @@ def trust_rotate(data_dir: Path, *, at_once: bool, as_json: bool) -> None:
 
     What was signed with the old ones is good until it expires (a minute); with --at-once it is refused from now on.
     """
-    rows = tell(data_dir, "rotate-keys", at_once=at_once)
+    rows = tell(data_dir, RotateKeys(at_once=at_once))
     print_rows(rows, as_json=as_json, columns=("service", "rotated"), empty="There is no service.")
 
 

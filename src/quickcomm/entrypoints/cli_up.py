@@ -15,6 +15,7 @@ import click
 from click.core import ParameterSource
 
 from quickcomm import __version__
+from quickcomm.contracts.commands import AwaitReady, CreateKey, GetOptions, ListKeys, Restart, Scale, Stop
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.cli_options import data_dir_option, server_option
 from quickcomm.entrypoints.cli_serve import ELSEWHERE, WILDCARDS, first_start, is_terminal
@@ -116,7 +117,7 @@ def down_command(data_dir: Path) -> None:
     """Stop what `quickcomm up` runs: no new connections, what was said is finished, then nothing is left."""
     layout = Layout(DataDirectory(data_dir))
     try:
-        [row] = tell(data_dir, "down")
+        [row] = tell(data_dir, Stop())
     except NotRunningError:
         _clear(layout)
         return
@@ -142,7 +143,7 @@ def scale_command(wanted: str, data_dir: Path) -> None:
     module, _, number = wanted.partition("=")
     if not (module and number.isascii() and number.isdigit()):
         raise ConfigurationError("Say it as MODULE=N, such as: quickcomm scale intelligence=2")
-    [row] = tell(data_dir, "scale", module=module, replicas=int(number))
+    [row] = tell(data_dir, Scale(process=module, replicas=int(number)))
     click.echo(f"{row['module']}: {row['replicas']}")
 
 
@@ -151,7 +152,7 @@ def scale_command(wanted: str, data_dir: Path) -> None:
 @server_option
 def restart_command(module: str, data_dir: Path) -> None:
     """Replace a module's processes one after the other; each finishes what it has."""
-    [row] = tell(data_dir, "restart", module=module)
+    [row] = tell(data_dir, Restart(process=module))
     click.echo(f"{row['module']} restarted.")
 
 
@@ -185,7 +186,7 @@ def _detach(layout: Layout) -> None:
             said = file.read_bytes()[began:].decode(errors="replace").splitlines()
             raise ConfigurationError("It did not start:\n" + "\n".join(said[-20:]))
         try:
-            [row] = tell(layout.directory.path, "ready")
+            [row] = tell(layout.directory.path, AwaitReady())
         except NotRunningError:
             time.sleep(LOOK_EVERY_S)
         else:
@@ -207,8 +208,8 @@ def _runs_already(layout: Layout, wanted: Mapping[str, str]) -> None:
     data_dir = layout.directory.path
     while True:
         try:
-            [running] = tell(data_dir, "options")
-            [row] = tell(data_dir, "ready")
+            [running] = tell(data_dir, GetOptions())
+            [row] = tell(data_dir, AwaitReady())
             break
         except NotRunningError:
             if not layout.is_owned():  # it was about to stop, or did not start
@@ -225,11 +226,11 @@ def _runs_already(layout: Layout, wanted: Mapping[str, str]) -> None:
 
 async def _first_key(data_dir: Path, url: str) -> None:
     """At the very first start, show a way in: a key to a person at a terminal, else the command that makes one."""
-    if any(key["role"] == "admin" for key in await administer(data_dir, "keys.list", {})):
+    if any(key["role"] == "admin" for key in await administer(data_dir, ListKeys())):
         return
     key = None
     if is_terminal():
-        [made] = await administer(data_dir, "keys.create", {"role": "admin", "name": "first start"})
+        [made] = await administer(data_dir, CreateKey(role="admin", holder="first start"))
         key = str(made["key"])
     say(*first_start(data_dir, url, key))
 

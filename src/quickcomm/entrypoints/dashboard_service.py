@@ -18,8 +18,8 @@ from quickcomm.contracts.link import InstanceStatus, KeepTrace
 from quickcomm.dashboard.backfill import BackfillError, backfill, over_http
 from quickcomm.dashboard.module import Dashboard
 from quickcomm.entrypoints.dashboard_settings import DashboardServiceSettings
-from quickcomm.entrypoints.page_administration import page_commands
 from quickcomm.entrypoints.parts import database_part, keys_part, messaging_part, redis_bus_part, site_part, traces_part
+from quickcomm.entrypoints.store_commands import key_answers
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.watch import ServerWatch
 from quickcomm.kernel.clock import SystemClock
@@ -78,6 +78,7 @@ class DashboardService:
             trace_url=settings.telemetry.trace_url if self._traces else None,
         )
         messaging.connect(self._dashboard)
+        messaging.rpc.serve(key_answers(keys))
         self._lacking: list[Alarm] = []
         watch = ServerWatch(bus, clock, BEHIND)
         self._process = Process(
@@ -93,9 +94,9 @@ class DashboardService:
                 self._dashboard_part(),
                 messaging_part(messaging, NAME, place, self._trust, clock),
             ],
+            messaging,
             clock,
             retention_days=settings.storage.retention_days,
-            live=messaging.live,
             gate=self._trust,
         )
 
@@ -116,7 +117,6 @@ class DashboardService:
             open=dashboard.migrate,
             routes=dashboard.routes(),
             work={"dashboard": dashboard.run, "history": self._take_over},
-            commands=page_commands(dashboard),
             purge=dashboard.purge,
             alarms=lambda: self._lacking,
             live_status=InstanceStatus,

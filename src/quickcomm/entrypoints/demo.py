@@ -13,6 +13,7 @@ import msgspec
 
 from quickcomm.client.assembly import UtteranceReport
 from quickcomm.client.ingest import Ingest, IngestOptions, IngestResult
+from quickcomm.contracts.commands import CreateKey, Role
 from quickcomm.contracts.insight import Insight
 from quickcomm.demo_shift import Shift, audio_file
 from quickcomm.demo_shift.score import Outcome, Score, score
@@ -78,8 +79,8 @@ async def play(shift: Shift, url: str, key: str, report: Callable[[UtteranceRepo
     return [task.result() for task in running]
 
 
-async def new_key(data_dir: Path, role: str) -> str:
-    [row] = await administer(data_dir, "keys.create", {"role": role, "name": "demo"}, needs_server=True)
+async def new_key(data_dir: Path, role: Role) -> str:
+    [row] = await administer(data_dir, CreateKey(role=role, holder="demo"), needs_server=True)
     return str(row["key"])
 
 

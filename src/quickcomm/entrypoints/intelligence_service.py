@@ -18,7 +18,6 @@ from aiohttp import web
 from quickcomm.entrypoints.earlier import Earlier
 from quickcomm.entrypoints.intelligence_settings import IntelligenceServiceSettings
 from quickcomm.entrypoints.parts import backlog, keys_part, measuring, messaging_part, peers, traces_part
-from quickcomm.entrypoints.prompt_administration import PromptAdministration
 from quickcomm.intelligence.module import (
     Classifier,
     Intelligence,
@@ -112,14 +111,14 @@ class IntelligenceService:
                 traces_part(self._traces, messaging.live),
                 self._data_part(Earlier(self._site)),
                 Part(name="bus", work={"bus": self._bus.maintain}, status=self._backlog, close=self._bus.aclose),
-                keys_part(self._key_store, administered=False),
+                keys_part(self._key_store),
                 self._intelligence_part(),
                 messaging_part(messaging, NAME, place, self._trust, clock),
                 Part(name="probes", routes=probes(measuring(keys, open_to_all=settings.dashboard.metrics_open))),
             ],
+            messaging,
             clock,
             retention_days=settings.storage.retention_days,
-            live=messaging.live,
             gate=self._trust,
         )
 
@@ -171,7 +170,6 @@ class IntelligenceService:
             name=NAME,
             open=intelligence.migrate,
             work={NAME: intelligence.run},
-            commands=PromptAdministration(intelligence.prompting).commands(),
             purge=intelligence.purge,
             alarms=self._alarms,
             live_status=lambda: intelligence.live_status(self._budget),

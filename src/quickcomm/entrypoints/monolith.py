@@ -11,13 +11,11 @@ import structlog
 
 from quickcomm.audio.module import Audio, Places, SpeechToText
 from quickcomm.dashboard.module import Dashboard
-from quickcomm.entrypoints.administration import dead_letters, ledgers_of
 from quickcomm.entrypoints.engines import load_classifier, load_engine, load_model
 from quickcomm.entrypoints.moving import check_here, check_shape, settle
-from quickcomm.entrypoints.page_administration import page_commands
 from quickcomm.entrypoints.parts import backlog, database_part, keys_part, site_part, traces_part
-from quickcomm.entrypoints.prompt_administration import PromptAdministration
 from quickcomm.entrypoints.settings import Settings
+from quickcomm.entrypoints.store_commands import key_answers, letter_answers
 from quickcomm.intelligence.module import Classifier, Intelligence, IntelligenceSettings, LanguageModel, SideSettings
 from quickcomm.kernel.bus import WholeBus
 from quickcomm.kernel.bus.sql import SqlBus
@@ -110,6 +108,7 @@ class Monolith:
             ),
         )
         messaging.connect(self._intelligence, self._dashboard, self._audio)
+        messaging.rpc.serve([*key_answers(self._key_store), *letter_answers(self._bus)])
         self._process = Process(
             MODULE,
             Address(host=settings.host, port=settings.port, place=settings.instance),
@@ -124,9 +123,9 @@ class Monolith:
                 self._intelligence_part(),
                 self._dashboard_part(),
             ],
+            messaging,
             clock,
             retention_days=settings.storage.retention_days,
-            live=messaging.live,
         )
 
     async def run(self, ready: Callable[[Ready], None], stop: asyncio.Event) -> None:
@@ -149,7 +148,6 @@ class Monolith:
             name="bus",
             open=self._bus.migrate,
             work={"bus": self._bus.maintain},
-            commands=dead_letters(self._bus),
             alarms=lambda: self._bus.alarms,
             status=status,
             close=self._bus.aclose,
@@ -176,7 +174,6 @@ class Monolith:
             open=audio.migrate,
             routes=audio.routes(),
             work={"audio": audio.run},
-            commands=ledgers_of(audio.ledgers),
             purge=audio.purge,
             alarms=lambda: audio.health().alarms,
             live_status=audio.live_status,
@@ -199,7 +196,6 @@ class Monolith:
             name="intelligence",
             open=intelligence.migrate,
             work={"intelligence": intelligence.run},
-            commands=PromptAdministration(intelligence.prompting).commands(),
             purge=intelligence.purge,
             alarms=intelligence.alarms,
             live_status=lambda: intelligence.live_status(self._budget),
@@ -219,7 +215,6 @@ class Monolith:
             open=dashboard.migrate,
             routes=dashboard.routes(),
             work={"dashboard": dashboard.run},
-            commands=page_commands(dashboard),
             purge=dashboard.purge,
             status=status,
             drain=dashboard.drain,

@@ -8,7 +8,6 @@ import msgspec
 from aiohttp import web
 
 from quickcomm.contracts.link import KeepTrace, Receipt
-from quickcomm.entrypoints.administration import keys_of
 from quickcomm.entrypoints.disk import disk_alarms
 from quickcomm.entrypoints.store_alarms import StoreAlarms
 from quickcomm.kernel.bus.redis import RedisBus
@@ -41,14 +40,9 @@ def database_part(database: Database) -> Part:
     return Part(name="database", open=database.open, close=database.aclose)
 
 
-def keys_part(keys: KeyStore, *, administered: bool = True) -> Part:
-    """Keep API keys and sessions. `administered`: operators may ask this process for them."""
-    return Part(
-        name="keys",
-        open=keys.migrate,
-        commands=keys_of(keys) if administered else {},
-        close=keys.aclose,
-    )
+def keys_part(keys: KeyStore) -> Part:
+    """Keep API keys and sessions."""
+    return Part(name="keys", open=keys.migrate, close=keys.aclose)
 
 
 def redis_bus_part(bus: RedisBus, watch: ServerWatch, group: str, *, trims: bool = False, tells: bool = False) -> Part:

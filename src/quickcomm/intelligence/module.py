@@ -20,6 +20,7 @@ from quickcomm.intelligence.adapters.embedding import MINILM
 from quickcomm.intelligence.adapters.inheriting import inherit
 from quickcomm.intelligence.adapters.local import build_local_classifier
 from quickcomm.intelligence.adapters.openai_model import OpenAiModel
+from quickcomm.intelligence.adapters.prompt_commands import PromptCommands
 from quickcomm.intelligence.adapters.prompting import Prompting, labelled_set
 from quickcomm.intelligence.adapters.side_work import SideSettings, SideWork
 from quickcomm.intelligence.adapters.sql_results import MIGRATIONS, SqlResults
@@ -190,7 +191,14 @@ class Intelligence:
         async def narrate(request: Narrate) -> Narrated:
             return Narrated(text=await self._side.narrate(request.site, request.facts))
 
-        return [(GetPrompts, prompts), (GetUsage, usage), (Narrate, narrate)]
+        commands = PromptCommands(self.prompting).answers()
+        return [(GetPrompts, prompts), (GetUsage, usage), (Narrate, narrate), *commands]
+
+    @classmethod
+    def stored_answers(cls, database: Database, pack: SitePack, clock: Clock) -> Sequence[Answer]:
+        """Return what can be answered on a database that no server has open: all about prompts but evaluating."""
+        cls.migrate_tables(database)
+        return PromptCommands(Prompting(database, pack, clock)).answers()
 
     def live_status(self, budget: Budget) -> InstanceStatus:
         """Return how this module is, for the page, with the budget of the stages."""

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import msgspec
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, expect
@@ -11,6 +12,7 @@ from tests.support import dashboard_site
 from tests.support.page import PATIENCE_MS, WATCH_POLICY, Hotel, Screen
 from tests.support.prompting import PHRASES, ScriptedModel, named, oracle
 
+from quickcomm.contracts.commands import DeployPrompt, RollBackPrompt
 from quickcomm.contracts.prompts import GetPrompts, PromptsView
 from quickcomm.entrypoints.administration import administer
 from quickcomm.intelligence.adapters.prompting import Prompting
@@ -119,7 +121,7 @@ async def test_without_a_language_model_it_says_so_and_follows_the_command_line(
     await expect(manager.get("prompts-unconnected")).to_contain_text("--llm-url")
     await expect(manager.get("prompt-live")).to_contain_text("built-in")
     arguments = {"name": "mine.toml", "source": BETTER, "weight": 20, "force": True, "by": "ada"}
-    [row] = await administer(hotel.server.data_dir, "prompts.deploy", arguments, needs_server=True)
+    [row] = await administer(hotel.server.data_dir, msgspec.convert(arguments, DeployPrompt), needs_server=True)
     await expect(manager.get("prompt-canary")).to_have_attribute("data-prompt-id", row["prompt_id"])
-    await administer(hotel.server.data_dir, "prompts.rollback", {"by": "ada"}, needs_server=True)
+    await administer(hotel.server.data_dir, RollBackPrompt(by="ada"), needs_server=True)
     await expect(manager.get("prompt-canary")).to_have_count(0)

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import aiohttp
 
+from quickcomm.contracts.commands import Command, GetStatus
 from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.kernel.errors import ConfigurationError
-from quickcomm.kernel.runtime.admin_socket import Answer, ask
+from quickcomm.kernel.runtime.admin_socket import Rows, ask
 from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag, is_trusted
 
 
@@ -15,28 +16,28 @@ class NotRunningError(ConfigurationError):
     code = "topology.not_running"
 
 
-def tell(data_dir: Path, command: str, **arguments: object) -> Answer:
+def tell(data_dir: Path, request: Command) -> Rows:
     """Raises `NotRunningError` where nobody answers."""
     layout = Layout(DataDirectory(data_dir))
     directory = layout.directory.path
     try:
         if is_trusted(layout.control, directory):
-            return asyncio.run(ask(layout.control, command, arguments))
+            return asyncio.run(ask(layout.control, request))
     except (aiohttp.ClientConnectionError, OSError):
         pass
     start = f"quickcomm up{data_dir_flag(directory)}"
     raise NotRunningError(f"No topology runs on {directory}. Start one with: {start}")
 
 
-def topology_status(data_dir: Path) -> Answer | None:
+def topology_status(data_dir: Path) -> Rows | None:
     """A line a process of what `up` runs, or has left behind; None where there is nothing."""
     try:
-        return tell(data_dir, "status")
+        return tell(data_dir, GetStatus())
     except NotRunningError:
         return _left_behind(Layout(DataDirectory(data_dir))) or None
 
 
-def _left_behind(layout: Layout) -> Answer:
+def _left_behind(layout: Layout) -> Rows:
     """`up` was killed: what it started may be at work, but nobody looks after it."""
     from quickcomm.topology.adapters.processes import RecordedProcesses  # noqa: PLC0415 - seldom needed
 

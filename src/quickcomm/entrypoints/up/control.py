@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import aiohttp
@@ -10,17 +10,30 @@ import msgspec
 import structlog
 
 from quickcomm import __version__
+from quickcomm.contracts.commands import (
+    AwaitReady,
+    CreateKey,
+    GetOptions,
+    GetStatus,
+    GetWhereabouts,
+    Restart,
+    RevokeKey,
+    RotateKeys,
+    Scale,
+    Stop,
+)
 from quickcomm.edge.module import Edge, EdgeUnavailableError
-from quickcomm.entrypoints.administration import Letters, dead_letters, keys_of
 from quickcomm.entrypoints.disk import disk_alarms
+from quickcomm.entrypoints.store_commands import Letters, key_answers, letter_answers
 from quickcomm.entrypoints.up import store
 from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.entrypoints.up.store_watch import StoreWatch
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import Registry
-from quickcomm.kernel.errors import InvalidInputError, NotFoundError, QuickCommError
+from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.keys import KeyStore
-from quickcomm.kernel.runtime.admin_socket import Answer, Arguments, ask
+from quickcomm.kernel.messaging.rpc import Answer
+from quickcomm.kernel.runtime.admin_socket import ask
 from quickcomm.kernel.runtime.alarms import Since
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.trust.directory import TrustDirectory
@@ -29,7 +42,6 @@ from quickcomm.topology.module import Fleet, Keeper
 EDGE: Final = "edge"
 STORE: Final = "store"
 ANSWER_S: Final = 5.0
-CHANGES_KEYS: Final = frozenset({"keys.create", "keys.revoke"})
 Row = dict[str, Any]
 
 log = structlog.get_logger(__name__)
@@ -81,65 +93,63 @@ class Control:
     def __init__(self, running: Running) -> None:
         self._running = running
         self._since = Since()
-        self._commands: dict[str, Callable[[Arguments], Awaitable[Answer]]] = {
-            "status": self._status,
-            "ready": self._ready,
-            "options": self._options,
-            "scale": self._scale,
-            "restart": self._restart,
-            "down": self._down,
-            "rotate-keys": self._rotate_keys,
-            "whereabouts": self._whereabouts,
-        }
-        self._of_the_store = {**keys_of(running.keys), **dead_letters(running.letters)}
 
-    async def call(self, command: str, arguments: Arguments) -> Answer:
-        """Raises `QuickCommError` with a text for the operator."""
-        if command in self._of_the_store:
-            await self._running.ready.wait()  # while a site moves into its store, no key shall be made there
-            answer = await self._of_the_store[command](arguments)
-            if command in CHANGES_KEYS:
-                await self._running.watch.keys.join()
-            return answer
-        if command not in self._commands:
-            raise NotFoundError(f"There is no command {command!r}.")
-        return await self._commands[command](arguments)
+    def answers(self) -> Sequence[Answer]:
+        """Return the requests that `up` answers, those about the store included."""
+        stored = (*key_answers(self._running.keys), *letter_answers(self._running.letters))
+        return [
+            (GetStatus, self._status),
+            (AwaitReady, self._ready),
+            (GetOptions, self._options),
+            (Scale, self._scale),
+            (Restart, self._restart),
+            (Stop, self._down),
+            (RotateKeys, self._rotate_keys),
+            (GetWhereabouts, self._whereabouts),
+            *((kind, self._once_ready(handler)) for kind, handler in stored),
+        ]
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    async def _ready(self, _arguments: Arguments) -> Answer:
+    def _once_ready(self, handler: Callable[[Any], Awaitable[Any]]) -> Callable[[Any], Awaitable[Any]]:
+        async def handle(request: Any) -> Any:
+            await self._running.ready.wait()  # while a site moves into its store, no key shall be made there
+            reply = await handler(request)
+            if isinstance(request, CreateKey | RevokeKey):
+                await self._running.watch.keys.join()
+            return reply
+
+        return handle
+
+    async def _ready(self, _request: AwaitReady) -> Row:
         await self._running.ready.wait()
-        return [{"url": self._running.url}]
+        return {"url": self._running.url}
 
-    async def _options(self, _arguments: Arguments) -> Answer:
-        return [dict(self._running.options)]
+    async def _options(self, _request: GetOptions) -> Row:
+        return dict(self._running.options)
 
-    async def _whereabouts(self, _arguments: Arguments) -> Answer:
+    async def _whereabouts(self, _request: GetWhereabouts) -> Row:
         await self._running.ready.wait()  # before, conversations may be on their way into the store
-        return [self._running.whereabouts]
+        return self._running.whereabouts
 
-    async def _scale(self, arguments: Arguments) -> Answer:
-        name, replicas = str(arguments["module"]), arguments["replicas"]
-        if not isinstance(replicas, int):
-            raise InvalidInputError("The number of processes is a whole number.")
-        await self._running.fleet.scale(name, replicas)
-        return [{"module": name, "replicas": replicas}]
+    async def _scale(self, request: Scale) -> Row:
+        await self._running.fleet.scale(request.process, request.replicas)
+        return {"module": request.process, "replicas": request.replicas}
 
-    async def _restart(self, arguments: Arguments) -> Answer:
-        name = str(arguments["module"])
-        await self._running.fleet.restart(name)
-        return [{"module": name, "restarted": True}]
+    async def _restart(self, request: Restart) -> Row:
+        await self._running.fleet.restart(request.process)
+        return {"module": request.process, "restarted": True}
 
-    async def _rotate_keys(self, arguments: Arguments) -> Answer:
-        rotated = self._running.trust.rotate(at_once=bool(arguments.get("at_once")))
-        log.info("trust.rotated", services=rotated, at_once=bool(arguments.get("at_once")))
+    async def _rotate_keys(self, request: RotateKeys) -> list[Row]:
+        rotated = self._running.trust.rotate(at_once=request.at_once)
+        log.info("trust.rotated", services=rotated, at_once=request.at_once)
         return [{"service": name, "rotated": True} for name in rotated]
 
-    async def _down(self, _arguments: Arguments) -> Answer:
+    async def _down(self, _request: Stop) -> Row:
         self._running.stop.set()
-        return [{"pid": os.getpid()}]
+        return {"pid": os.getpid()}
 
-    async def _status(self, _arguments: Arguments) -> Answer:
+    async def _status(self, _request: GetStatus) -> list[Row]:
         running = self._running
         up = {
             "module": "up",
@@ -210,7 +220,7 @@ class Control:
             try:
                 directory = running.own[keeper.module]
                 socket = running.layout.administration(keeper.name) if directory is None else directory.socket
-                [own] = await ask(socket, "status", {}, ANSWER_S)
+                [own] = await ask(socket, GetStatus(), ANSWER_S)
                 row = own | {"healthy": own["healthy"] and keeper.state == "ready"}
             except (QuickCommError, aiohttp.ClientError, OSError, TimeoutError):
                 row = {"healthy": False}

@@ -33,6 +33,7 @@ from quickcomm.kernel.discovery import DirectoryRegistry
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 from quickcomm.kernel.keys.copy import KeyCopy
 from quickcomm.kernel.keys.redis import RedisKeys
+from quickcomm.kernel.messaging.rpc import LocalRpc
 from quickcomm.kernel.runtime.admin_socket import admin_socket
 from quickcomm.kernel.runtime.data_directory import DataDirectoryBusyError
 from quickcomm.kernel.trust.directory import TrustDirectory
@@ -201,7 +202,9 @@ class Topology:
                 tasks.create_task(self._edge.watch_certificate(self._clock), name="topology:certificate"),
             ]
             fleet.begin(tools, tasks)
-            async with admin_socket(Control(running), self._layout.control):
+            rpc = LocalRpc(self._clock)
+            rpc.serve(Control(running).answers())
+            async with admin_socket(rpc, self._layout.control):
                 beginning = tasks.create_task(self._begin(running, ready, tasks), name="topology:begin")
                 await running.stop.wait()
             for task in (beginning, *self._watching):

@@ -2,8 +2,9 @@
 
 from typing import TYPE_CHECKING
 
+from quickcomm.contracts.commands import Role
 from quickcomm.kernel.keys.auth import Authenticator, KeySettings
-from quickcomm.kernel.keys.port import CreatedKey, Key, KeyStore, Principal, Role, permits
+from quickcomm.kernel.keys.port import CreatedKey, Key, KeyStore, Principal, permits
 
 if TYPE_CHECKING:  # neither store is needed to read settings
     from quickcomm.kernel.clock import Clock

@@ -8,11 +8,12 @@ from urllib.parse import urlsplit
 import msgspec
 from aiohttp import hdrs, web
 
+from quickcomm.contracts.commands import Role
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import ForbiddenError
 from quickcomm.kernel.http import TooManyRequestsError, UnauthorizedError
 from quickcomm.kernel.keys.limits import TokenBuckets
-from quickcomm.kernel.keys.port import KeyStore, Principal, Role, permits
+from quickcomm.kernel.keys.port import KeyStore, Principal, permits
 
 COOKIE: Final = "quickcomm_session"
 COOKIE_DAYS: Final = 7

@@ -11,9 +11,9 @@ from typing import Final, Literal, Protocol, get_args
 
 import msgspec
 
+from quickcomm.contracts.commands import Role
 from quickcomm.kernel.errors import InvalidInputError
 
-Role = Literal["ingest", "read", "admin"]
 Via = Literal["bearer", "query", "session"]
 
 SESSION_NS: Final = 12 * 3600 * 10**9

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 import structlog
 
+from quickcomm.contracts.commands import Role
 from quickcomm.kernel.bus.port import BusUnavailableError
 from quickcomm.kernel.bus.redis_link import Link, Script
 from quickcomm.kernel.bus.redis_names import PREFIX
@@ -22,7 +23,6 @@ from quickcomm.kernel.keys.port import (
     CreatedKey,
     Key,
     Principal,
-    Role,
     digest,
     is_key,
     is_session,

@@ -7,6 +7,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from quickcomm.contracts.commands import Role
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import NotFoundError
 from quickcomm.kernel.keys.answers import Answers
@@ -16,7 +17,6 @@ from quickcomm.kernel.keys.port import (
     CreatedKey,
     Key,
     Principal,
-    Role,
     digest,
     is_key,
     is_session,

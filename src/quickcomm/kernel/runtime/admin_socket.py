@@ -1,55 +1,62 @@
-"""Operators' commands: a Unix socket beside a process, plain JSON values in, plain JSON values out."""
+"""Requests from the command line: a Unix socket beside a process, plain JSON values in, plain JSON values out."""
 
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import aiohttp
+import msgspec
 from aiohttp import web
 
-from quickcomm.kernel.errors import InvalidInputError, NotFoundError, QuickCommError
+from quickcomm.contracts.commands import Command
+from quickcomm.contracts.messaging import Request, name_of
+from quickcomm.kernel.errors import MALFORMED, InvalidInputError, NotFoundError, QuickCommError
+from quickcomm.kernel.messaging.rpc.local import LocalRpc
 
 CALL_TIMEOUT_S: Final = 600.0
 SHUTDOWN_TIMEOUT_S: Final = 2.0
-Arguments = dict[str, Any]
-Answer = list[dict[str, Any]]
-Command = Callable[[Arguments], Awaitable[Answer]]
+Rows = list[dict[str, Any]]
 
 
-class Answering(Protocol):
-    """Who answers on a local socket."""
+class UnknownCommandError(NotFoundError):
+    """The process that was asked does not answer it."""
 
-    async def call(self, command: str, arguments: Arguments) -> Answer: ...
+    code = "command.unknown"
 
 
-class Administration:
-    """Every command takes and gives plain JSON values; `call` finds it by name."""
+class _Call(msgspec.Struct, frozen=True, kw_only=True):
+    command: str
+    arguments: msgspec.Raw
 
-    def __init__(self, *commands: Mapping[str, Command]) -> None:
-        self._commands = {name: command for group in commands for name, command in group.items()}
 
-    async def call(self, command: str, arguments: Arguments) -> Answer:
-        """Raises `QuickCommError` with a text for the operator."""
-        if command not in self._commands:
-            raise NotFoundError(f"There is no command {command!r}.")
-        return await self._commands[command](arguments)
+class _Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """`rows`, or an error."""
+
+    rows: Rows | None = None
+    code: str = ""
+    detail: str = ""
+
+
+async def rows_of(rpc: LocalRpc, request: Request[Any]) -> Rows:
+    """Have the handler of this process answer; return the reply as rows of plain values."""
+    reply = msgspec.to_builtins(await rpc.answer(request))
+    return list(reply) if isinstance(reply, list | tuple) else [reply]
 
 
 @contextlib.asynccontextmanager
-async def admin_socket(administration: Answering, path: Path) -> AsyncIterator[None]:
-    """Listen on a Unix socket that only this user may open."""
+async def admin_socket(rpc: LocalRpc, path: Path) -> AsyncIterator[None]:
+    """Answer on a Unix socket that only this user may open, whatever `rpc` answers in this process."""
 
     async def handle(request: web.Request) -> web.Response:
         try:
-            body = await request.json()
-            rows = await administration.call(str(body["command"]), dict(body["arguments"]))
+            rows = await rows_of(rpc, _asked(rpc, await request.read()))
         except QuickCommError as error:
-            return web.json_response({"code": error.code, "detail": str(error)}, status=400)
-        except (KeyError, TypeError, ValueError) as error:
-            return web.json_response({"code": "invalid_input", "detail": f"Bad arguments: {error}"}, status=400)
-        return web.json_response({"rows": rows})
+            return _json(_Answer(code=error.code, detail=str(error)), 400)
+        except MALFORMED as error:
+            return _json(_Answer(code="invalid_input", detail=f"Bad arguments: {error}"), 400)
+        return _json(_Answer(rows=rows), 200)
 
     app = web.Application()
     app.add_routes([web.post("/call", handle)])
@@ -69,16 +76,32 @@ async def admin_socket(administration: Answering, path: Path) -> AsyncIterator[N
         path.unlink(missing_ok=True)  # noqa: ASYNC240 - once, at the end
 
 
-async def ask(socket: Path, command: str, arguments: Arguments, timeout_s: float | None = CALL_TIMEOUT_S) -> Answer:
-    """Raises `aiohttp.ClientConnectionError` where nobody listens."""
+async def ask(socket: Path, request: Command, timeout_s: float | None = CALL_TIMEOUT_S) -> Rows:
+    """Raise `aiohttp.ClientConnectionError` where no process listens, `UnknownCommandError` where it is a wrong one."""
     timeout = aiohttp.ClientTimeout(total=timeout_s)
-    body = {"command": command, "arguments": arguments}
+    body = msgspec.json.encode({"command": name_of(type(request)), "arguments": request})
     async with (
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(socket)), timeout=timeout) as client,
-        client.post("http://quickcomm/call", json=body) as response,
+        client.post("http://quickcomm/call", data=body, headers={"Content-Type": "application/json"}) as response,
     ):
-        answer = await response.json()
-    if "rows" not in answer:
-        raise InvalidInputError(answer["detail"])
-    rows: Answer = answer["rows"]
-    return rows
+        body = await response.read()
+    try:
+        answer = msgspec.json.decode(body, type=_Answer)
+    except MALFORMED as error:
+        raise QuickCommError(f"The server failed to answer {name_of(type(request))!r}; its log says more.") from error
+    if answer.rows is not None:
+        return answer.rows
+    raise (UnknownCommandError if answer.code == UnknownCommandError.code else InvalidInputError)(answer.detail)
+
+
+def _asked(rpc: LocalRpc, body: bytes) -> Request[Any]:
+    call = msgspec.json.decode(body, type=_Call)
+    for kind in rpc.answers:
+        if name_of(kind) == call.command:
+            found: Request[Any] = msgspec.json.decode(call.arguments, type=kind)
+            return found
+    raise UnknownCommandError(f"There is no command {call.command!r}.")
+
+
+def _json(answer: _Answer, status: int) -> web.Response:
+    return web.Response(status=status, body=msgspec.json.encode(answer), content_type="application/json")

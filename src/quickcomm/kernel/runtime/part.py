@@ -7,7 +7,6 @@ import msgspec
 from aiohttp import web
 
 from quickcomm.contracts.link import InstanceStatus
-from quickcomm.kernel.runtime.admin_socket import Command
 from quickcomm.kernel.runtime.alarms import Found
 
 Work = Callable[[], Awaitable[None]]
@@ -31,8 +30,6 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     routes: Sequence[web.AbstractRouteDef] = ()
-    commands: Mapping[str, Command] = {}
-    """Operators' commands by name."""
     work: Mapping[str, Work] = {}
     """By the name of its task."""
     open: Callable[[], Awaitable[None] | None] = _nothing

@@ -10,21 +10,22 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
 from aiohttp import web
 
 from quickcomm import __version__
+from quickcomm.contracts.commands import GetStatus
 from quickcomm.contracts.health import Alarm
 from quickcomm.contracts.link import STATUS_EVERY_S
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import DirectoryRegistry, Instance, registered
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 from quickcomm.kernel.http import Gate, create_app
-from quickcomm.kernel.messaging.live import Live
-from quickcomm.kernel.runtime.admin_socket import Administration, Answer, admin_socket
+from quickcomm.kernel.messaging import Messaging
+from quickcomm.kernel.runtime.admin_socket import admin_socket
 from quickcomm.kernel.runtime.alarms import Since, rfc3339
 from quickcomm.kernel.runtime.data_directory import Post, Running
 from quickcomm.kernel.runtime.part import Part, Work
@@ -55,13 +56,13 @@ class Process:
         address: Address,
         post: Post,
         parts: Sequence[Part],
+        messaging: Messaging,
         clock: Clock,
         *,
         retention_days: int,
-        live: Live | None = None,
         gate: Gate | None = None,
     ) -> None:
-        """`live`: where the status of parts is published. `gate`: needed where services call; it checks their tokens.
+        """`messaging`: of the modules of the process. `gate`: needed where services call; it checks their tokens.
 
         `retention_days` 0 keeps everything.
         """
@@ -74,7 +75,8 @@ class Process:
         self._clock = clock
         self._retention_days = retention_days
         self._gate = gate
-        self._live = live
+        self._messaging = messaging
+        messaging.rpc.serve([(GetStatus, self.status)])
         self._since = Since()
 
     async def run(self, ready: Callable[[], Awaitable[None] | None], stop: asyncio.Event) -> None:
@@ -111,7 +113,7 @@ class Process:
         """Return what is wrong with any part, and since when."""
         return self._since.dated(alarm for part in self.parts for alarm in part.alarms())
 
-    async def status(self) -> Answer:
+    async def status(self, _request: GetStatus) -> dict[str, Any]:
         """Return the row of this process in `quickcomm status`."""
         alarms = self.alarms()
         row = {
@@ -124,7 +126,7 @@ class Process:
         }
         for part in self.parts:
             row |= await part.status()
-        return [row | {"alarms": msgspec.to_builtins(alarms)}]
+        return row | {"alarms": msgspec.to_builtins(alarms)}
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes of all parts."""
@@ -134,17 +136,17 @@ class Process:
 
     def _work(self) -> dict[str, Work]:
         purge: dict[str, Work] = {"purge": partial(purge_forever, self._purge, self._retention_days, self._clock)}
-        tell = {} if self._live is None else {"live-status": partial(self._tell, self._live)}
-        return {name: run for part in self.parts for name, run in part.work.items()} | purge | tell
+        purge["live-status"] = self._tell
+        return {name: run for part in self.parts for name, run in part.work.items()} | purge
 
-    async def _tell(self, live: Live) -> None:
+    async def _tell(self) -> None:
         """Publish how the parts are, each second until cancelled."""
         while True:
             alarms = tuple(self.alarms())
             for part in self.parts:
                 if part.live_status is not None:
                     status = part.live_status()
-                    live.publish(msgspec.structs.replace(status, module=part.name, alarms=alarms))
+                    self._messaging.live.publish(msgspec.structs.replace(status, module=part.name, alarms=alarms))
             await asyncio.sleep(STATUS_EVERY_S)
 
     async def _purge(self, before_ns: int) -> int:
@@ -177,9 +179,7 @@ class Process:
                 port = runner.addresses[0][1]
                 host = "127.0.0.1" if address.host in {"0.0.0.0", "::"} else address.host
                 self.url = f"http://{host}:{port}"
-            commands = [part.commands for part in self.parts]
-            administration = Administration({"status": lambda _: self.status()}, *commands)
-            async with admin_socket(administration, self._post.socket):
+            async with admin_socket(self._messaging.rpc, self._post.socket):
                 me = Running(pid=os.getpid(), url=self.url, version=__version__, module=self.module)
                 self._post.announce(me)
                 yield

@@ -4,7 +4,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, Final
 
-from quickcomm.contracts.topics import Topic
+from quickcomm.contracts.messaging import Topic
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.messaging.live.port import HERE, Peer, Subscription
 

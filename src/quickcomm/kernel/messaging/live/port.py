@@ -5,7 +5,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
-from quickcomm.contracts.topics import Topic, name_of
+from quickcomm.contracts.messaging import Topic, name_of
 from quickcomm.kernel.errors import QuickCommError
 
 T = TypeVar("T", bound=Topic)

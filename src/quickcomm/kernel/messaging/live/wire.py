@@ -16,7 +16,7 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from prometheus_client import Counter
 
 from quickcomm.contracts.link import LINK
-from quickcomm.contracts.topics import Topic, name_of
+from quickcomm.contracts.messaging import Topic, name_of
 from quickcomm.kernel.discovery import Instance, Registry
 from quickcomm.kernel.errors import MALFORMED, QuickCommError
 from quickcomm.kernel.http import traced_client

@@ -6,8 +6,8 @@ from quickcomm.kernel.messaging.rpc.port import (
     DeadlineError,
     NotOwnerError,
     Rpc,
-    UnavailableError,
+    UnansweredError,
     UnsupportedError,
 )
 
-__all__ = ["Answer", "DeadlineError", "LocalRpc", "NotOwnerError", "Rpc", "UnavailableError", "UnsupportedError"]
+__all__ = ["Answer", "DeadlineError", "LocalRpc", "NotOwnerError", "Rpc", "UnansweredError", "UnsupportedError"]

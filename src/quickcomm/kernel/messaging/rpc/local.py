@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar, cast
 
-from quickcomm.contracts.requests import Request
+from quickcomm.contracts.messaging import Request
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
-from quickcomm.kernel.messaging.rpc.port import Answer, DeadlineError, NotOwnerError, UnavailableError, UnsupportedError
+from quickcomm.kernel.messaging.rpc.port import Answer, DeadlineError, NotOwnerError, UnansweredError, UnsupportedError
 
 R = TypeVar("R")
 HERE: Final = "here"
@@ -38,7 +38,7 @@ class LocalRpc:
                 return await self.answer(request)
             except NotOwnerError as error:
                 if self.elsewhere is None:
-                    raise UnavailableError(request) from error
+                    raise UnansweredError(request) from error
         if self.elsewhere is None:
             raise UnsupportedError(type(request))
         return await self.elsewhere.call(request)

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from quickcomm.contracts.requests import Request
+from quickcomm.contracts.messaging import Request, name_of
 from quickcomm.kernel.errors import BusyError, QuickCommError
 
 R = TypeVar("R")
@@ -11,7 +11,7 @@ Answer = tuple[type[Request[Any]], Callable[[Any], Awaitable[Any]]]
 """A request type with its handler. A module lists all that it answers: `Sequence[Answer]`."""
 
 
-class UnavailableError(BusyError):
+class UnansweredError(BusyError):
     """No replica of the module answered; the same request may be answered later."""
 
     def __init__(self, request: Request[Any]) -> None:
@@ -21,7 +21,7 @@ class UnavailableError(BusyError):
         self.code = f"{request.module}.away"
 
 
-class DeadlineError(UnavailableError):
+class DeadlineError(UnansweredError):
     """A replica is there, but did not answer in time."""
 
 
@@ -31,7 +31,7 @@ class UnsupportedError(BusyError):
     code = "rpc.unsupported"
 
     def __init__(self, request: type[Request[Any]]) -> None:
-        super().__init__(f"The {request.module} service does not know {request.name!r}: it runs another release.")
+        super().__init__(f"The {request.module} service does not know {name_of(request)!r}: it runs another release.")
 
 
 class NotOwnerError(QuickCommError):
@@ -45,7 +45,7 @@ class Rpc(Protocol):
         """Ask any replica, or the owner.
 
         Raises:
-            UnavailableError: no replica answered; `DeadlineError` where one took too long.
+            UnansweredError: no replica answered; `DeadlineError` where one took too long.
             UnsupportedError: the replicas run a release that does not know this request.
             QuickCommError: raised by the handler; it has the same `code` and base class as there.
 

@@ -14,14 +14,14 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from quickcomm.contracts.requests import Request, reply_type
+from quickcomm.contracts.messaging import Request, name_of, reply_type
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import Instance, Registry
 from quickcomm.kernel.errors import MALFORMED, InvalidInputError, QuickCommError
 from quickcomm.kernel.http import error_of, problem, status_of, traced_client
 from quickcomm.kernel.internal import Trust
 from quickcomm.kernel.messaging.rpc.local import LocalRpc
-from quickcomm.kernel.messaging.rpc.port import DeadlineError, NotOwnerError, UnavailableError, UnsupportedError
+from quickcomm.kernel.messaging.rpc.port import DeadlineError, NotOwnerError, UnansweredError, UnsupportedError
 
 PATH: Final = "/internal/v1"
 ANSWERED: Final = "Quickcomm-Answered"
@@ -45,12 +45,14 @@ class WireRpc:
 
     async def call(self, request: Request[R]) -> R:
         """As `Rpc.call`: replicas are asked one after the other until one answers."""
-        failed: QuickCommError = UnavailableError(request)
+        failed: QuickCommError = UnansweredError(request)
         for instance in self._replicas(request):
             try:
                 return await self._ask(instance, request)
-            except (UnavailableError, UnsupportedError, NotOwnerError) as error:
-                log.info("rpc.unanswered", instance=instance.name, request=request.name, error=repr(error)[:200])
+            except (UnansweredError, UnsupportedError, NotOwnerError) as error:
+                log.info(
+                    "rpc.unanswered", instance=instance.name, request=name_of(type(request)), error=repr(error)[:200]
+                )
                 failed = failed if isinstance(error, NotOwnerError) else error
         raise failed
 
@@ -85,13 +87,13 @@ class WireRpc:
         except TimeoutError as error:
             raise DeadlineError(request) from error
         except (aiohttp.ClientError, OSError) as error:
-            raise UnavailableError(request) from error
+            raise UnansweredError(request) from error
         except MALFORMED as error:
             raise UnsupportedError(type(request)) from error
 
     async def _send(self, instance: Instance, request: Request[R]) -> R:
         client = await self._client(instance)
-        url, headers = f"http://{instance.module}{PATH}/{request.name}", self._trust.headers(instance.module)
+        url, headers = f"http://{instance.module}{PATH}/{name_of(type(request))}", self._trust.headers(instance.module)
         async with client.post(url, data=msgspec.json.encode(request), headers=headers) as answer:
             if answer.status != web.HTTPMethodNotAllowed.status_code:
                 return await _reply(answer, request)
@@ -125,7 +127,7 @@ async def _reply(answer: aiohttp.ClientResponse, request: Request[R]) -> R:
     if answer.ok:
         return msgspec.json.decode(body, type=reply_type(type(request)))
     if ANSWERED not in answer.headers:
-        raise UnsupportedError(type(request)) if answer.status in NO_ROUTE else UnavailableError(request)
+        raise UnsupportedError(type(request)) if answer.status in NO_ROUTE else UnansweredError(request)
     failed = error_of(body)
     if failed.code == NotOwnerError.code:
         raise NotOwnerError(str(failed))
@@ -137,7 +139,7 @@ def rpc_routes(rpc: LocalRpc, trust: Trust) -> list[web.RouteDef]:
     found = []
     for kind in (kind for kind in rpc.answers if kind.callers):
         handle = _handler(kind, rpc, trust)
-        path = f"{PATH}/{kind.name}"
+        path = f"{PATH}/{name_of(kind)}"
         found += [web.post(path, handle), web.get(path, handle, allow_head=False)]
     return found
 
@@ -160,4 +162,4 @@ async def _asked(request: web.Request, kind: type[Request[R]]) -> Request[R]:
             return msgspec.convert(dict(request.query), kind, strict=False)
         return msgspec.json.decode(await request.read(), type=kind)
     except MALFORMED as error:
-        raise InvalidInputError(f"Not a request {kind.name!r}: {error}") from error
+        raise InvalidInputError(f"Not a request {name_of(kind)!r}: {error}") from error
