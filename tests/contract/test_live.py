@@ -409,7 +409,7 @@ async def test_that_a_trace_is_kept_goes_back_behind_its_receipt(
     registry: DirectoryRegistry, tmp_path: Path, traces: Traces
 ) -> None:
     ear, instance = Ear(LocalLive()), Instance(registry)
-    traces_part(None, instance.live)
+    instance.live.subscribe(traces_part(None).subscriptions)
     async with (
         served(instance.wire.routes(), registry, tmp_path, "audio-1", "audio"),
         dialling(ear.live, registry),

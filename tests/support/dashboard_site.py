@@ -209,7 +209,7 @@ async def running(
     migrate(database.engine, "bus", BUS_MIGRATIONS)
     keys.migrate()
     dashboard.migrate()
-    messaging.connect(dashboard)
+    messaging.connect(dashboard.part())
     site = Site(own, bus, dashboard, keys)
     site.captions = LiveCaptions(messaging.live)
     messaging.live.subscribe(site.captions.subscriptions())

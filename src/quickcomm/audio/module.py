@@ -38,9 +38,10 @@ from quickcomm.kernel.emergencies import EmergencyRules
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 from quickcomm.kernel.keys import Authenticator
 from quickcomm.kernel.messaging import Messaging
-from quickcomm.kernel.messaging.live import Peer, Subscription
+from quickcomm.kernel.messaging.live import Peer
 from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.model_files import ModelReport, ModelStore
+from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.storage import Database, migrate
 
 if TYPE_CHECKING:
@@ -122,7 +123,6 @@ class Audio:
         self._socket = AudioSocket(self._manager, callers(keys))
         self._tasks: asyncio.TaskGroup | None = None
         self._is_behind = False
-        self.routes = self._socket.routes
 
     def migrate(self) -> None:
         if self._database is not None:
@@ -194,13 +194,22 @@ class Audio:
         self.close()
         await self._store.aclose()
 
-    def answers(self) -> Sequence[Answer]:
-        """Return the requests that this module answers."""
-        return [ledger_answer(self._store)]
-
-    def subscriptions(self) -> Sequence[Subscription]:
-        """Return the live topics that this module subscribes to."""
-        return [*self._captions.subscriptions(), (Receipt, self._receipt)]
+    def part(self) -> Part:
+        """Return this module as a part of a process."""
+        return Part(
+            name="audio",
+            routes=self._socket.routes(),
+            answers=[ledger_answer(self._store)],
+            subscriptions=[*self._captions.subscriptions(), (Receipt, self._receipt)],
+            work={"audio": self.run},
+            open=self.migrate,
+            purge=self.purge,
+            alarms=lambda: self.health().alarms,
+            live_status=self._live_status,
+            status=self._status,
+            drain=self.drain,
+            close=self.aclose,
+        )
 
     def _receipt(self, receipt: Receipt, _peer: Peer) -> None:
         """Tell the client how long each stage took: the card was pushed."""
@@ -230,10 +239,13 @@ class Audio:
             alarms=tuple(alarms),
         )
 
-    def live_status(self) -> InstanceStatus:
-        """Return how this module is, for the page."""
+    def _live_status(self) -> InstanceStatus:
         health = self.health()
         return InstanceStatus(sessions=health.sessions, stt_backlog_s=health.stt_backlog_s)
+
+    async def _status(self) -> dict[str, object]:
+        health = self.health()
+        return {"sessions": health.sessions, "stt_model": health.stt_model, "stt_backlog_s": health.stt_backlog_s}
 
     # -- inside -----------------------------------------------------------------------------------------------------
 

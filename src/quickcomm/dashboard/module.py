@@ -35,8 +35,9 @@ from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.keys import Authenticator
 from quickcomm.kernel.messaging import Messaging
-from quickcomm.kernel.messaging.live import HERE, LostError, Peer, Subscription
+from quickcomm.kernel.messaging.live import HERE, LostError, Peer
 from quickcomm.kernel.messaging.rpc import Answer
+from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.storage import Database, migrate
 from quickcomm.kernel.telemetry import Budget
 from quickcomm.kernel.telemetry.live import LiveStages
@@ -113,9 +114,31 @@ class Dashboard:
         self._hub.on_watching(self._tell_watching)
         self._shared.publish(self._watching)
 
-    def answers(self) -> Sequence[Answer]:
-        """Return the requests that this module answers."""
+    def part(self) -> Part:
+        """Return this module as a part of a process."""
+        return Part(
+            name="dashboard",
+            routes=self.routes(),
+            answers=self._answers(),
+            subscriptions=[
+                (Captioned, lambda said, _: self._hub.caption(said.caption)),
+                (FellBehind, lambda said, _: self._hub.behind(said.behind)),
+                (Committed, self._committed),
+                (InstanceStatus, self._told),
+            ],
+            work={"dashboard": self.run},
+            open=self.migrate,
+            purge=self.purge,
+            live_status=InstanceStatus,
+            status=self._status,
+            drain=self.drain,
+            close=self.aclose,
+        )
 
+    async def _status(self) -> dict[str, object]:
+        return {"stages": msgspec.to_builtins(self.stages)}
+
+    def _answers(self) -> Sequence[Answer]:
         async def report(request: GetReport) -> ShiftReport:
             return await self._reports.shift(request.site, request.since_ns, None, ask=True)
 
@@ -124,15 +147,6 @@ class Dashboard:
             return _flat(await self._waterfalls.of(request.utterance_id, request.site))
 
         return [(GetReport, report), (GetTrace, trace)]
-
-    def subscriptions(self) -> Sequence[Subscription]:
-        """Return the live topics that this module subscribes to."""
-        return [
-            (Captioned, lambda said, _: self._hub.caption(said.caption)),
-            (FellBehind, lambda said, _: self._hub.behind(said.behind)),
-            (Committed, self._committed),
-            (InstanceStatus, self._told),
-        ]
 
     @property
     def budget(self) -> Budget:

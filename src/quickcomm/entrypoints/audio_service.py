@@ -5,18 +5,19 @@ by a direct link to each process, all else comes by the streams. Needs this modu
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+import msgspec
 import structlog
 from aiohttp import web
 
 from quickcomm.audio.module import Audio, Places, SpeechToText
 from quickcomm.entrypoints.audio_engine import load_engine
 from quickcomm.entrypoints.audio_settings import AudioServiceSettings
-from quickcomm.entrypoints.parts import keys_part, measuring, messaging_part, peers, redis_bus_part, traces_part
+from quickcomm.entrypoints.parts import keys_part, measuring, peers, redis_bus_part, traces_part
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.watch import UNAVAILABLE_ALARM, ServerWatch
 from quickcomm.kernel.clock import SystemClock
@@ -52,7 +53,6 @@ class AudioService:
         store = key_store(redis_url, None, clock)
         keys = Authenticator(store, clock, settings.keys)
         self._watch = ServerWatch(bus, clock, UNACKNOWLEDGED)
-        self._trust = trust_of(settings.trust)
         self._traces = start_tracing(
             settings.telemetry, clock, lambda: settings.budgets, modules=frozenset({NAME}), process=NAME
         )
@@ -72,23 +72,21 @@ class AudioService:
                 owner=settings.instance.name,
             ),
         )
-        messaging.connect(self._audio)
         self._process = Process(
             NAME,
             Address(host=settings.host, port=settings.port, place=settings.instance),
             InstancePost(socket),
             [
-                traces_part(self._traces, messaging.live),
+                traces_part(self._traces),
                 redis_bus_part(bus, self._watch, NAME, trims=True),
-                keys_part(store),
-                self._audio_part(),
-                messaging_part(messaging, NAME, settings.instance, self._trust, clock),
+                keys_part(store, administered=False),
+                msgspec.structs.replace(self._audio.part(), alarms=self._alarms, drain=self._drain),
                 self._probes_part(keys),
             ],
             messaging,
             clock,
             retention_days=settings.storage.retention_days,
-            gate=self._trust,
+            trust=trust_of(settings.trust),
         )
 
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -104,25 +102,6 @@ class AudioService:
         await self._process.aclose()
 
     # -- inside -----------------------------------------------------------------------------------------------------
-
-    def _audio_part(self) -> Part:
-        audio = self._audio
-
-        async def status() -> Mapping[str, Any]:
-            health = audio.health()
-            return {"sessions": health.sessions, "stt_model": health.stt_model, "stt_backlog_s": health.stt_backlog_s}
-
-        return Part(
-            name="audio",
-            routes=audio.routes(),
-            work={"audio": audio.run},
-            purge=audio.purge,
-            alarms=self._alarms,
-            live_status=audio.live_status,
-            status=status,
-            drain=self._drain,
-            close=audio.aclose,
-        )
 
     async def _drain(self) -> None:
         """What was said waits for the others in the store."""

@@ -5,21 +5,20 @@ link from the instances that hear, and what only they know is asked of them. Nee
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import structlog
 
 from quickcomm.contracts.health import Alarm
-from quickcomm.contracts.link import InstanceStatus, KeepTrace
+from quickcomm.contracts.link import KeepTrace
 from quickcomm.dashboard.backfill import BackfillError, backfill, over_http
 from quickcomm.dashboard.module import Dashboard
 from quickcomm.entrypoints.dashboard_settings import DashboardServiceSettings
-from quickcomm.entrypoints.parts import database_part, keys_part, messaging_part, redis_bus_part, site_part, traces_part
-from quickcomm.entrypoints.store_commands import key_answers
+from quickcomm.entrypoints.parts import database_part, keys_part, redis_bus_part, site_part, traces_part
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.watch import ServerWatch
 from quickcomm.kernel.clock import SystemClock
@@ -77,8 +76,6 @@ class DashboardService:
             budget=settings.budgets,
             trace_url=settings.telemetry.trace_url if self._traces else None,
         )
-        messaging.connect(self._dashboard)
-        messaging.rpc.serve(key_answers(keys))
         self._lacking: list[Alarm] = []
         watch = ServerWatch(bus, clock, BEHIND)
         self._process = Process(
@@ -86,18 +83,17 @@ class DashboardService:
             Address(host=settings.host, port=settings.port, place=place),
             site.dashboard,
             [
-                traces_part(self._traces, messaging.live),
+                traces_part(self._traces),
                 database_part(self._database),
                 keys_part(keys),
                 redis_bus_part(bus, watch, NAME, tells=True),
                 site_part(site.path, settings.redis_url, clock),
                 self._dashboard_part(),
-                messaging_part(messaging, NAME, place, self._trust, clock),
             ],
             messaging,
             clock,
             retention_days=settings.storage.retention_days,
-            gate=self._trust,
+            trust=self._trust,
         )
 
     async def run(self, ready: Callable[[str], None], stop: asyncio.Event) -> None:
@@ -107,23 +103,9 @@ class DashboardService:
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _dashboard_part(self) -> Part:
-        dashboard = self._dashboard
-
-        async def status() -> Mapping[str, Any]:
-            return {"stages": msgspec.to_builtins(dashboard.stages)}
-
-        return Part(
-            name=NAME,
-            open=dashboard.migrate,
-            routes=dashboard.routes(),
-            work={"dashboard": dashboard.run, "history": self._take_over},
-            purge=dashboard.purge,
-            alarms=lambda: self._lacking,
-            live_status=InstanceStatus,
-            status=status,
-            drain=dashboard.drain,
-            close=dashboard.aclose,
-        )
+        part = self._dashboard.part()
+        work = {**part.work, "history": self._take_over}
+        return msgspec.structs.replace(part, work=work, alarms=lambda: self._lacking)
 
     async def _take_over(self) -> None:
         """Once in a site's life, beside all else: what the monolith had before this was a service of its own."""

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from quickcomm.entrypoints.earlier import Earlier
 from quickcomm.entrypoints.intelligence_settings import IntelligenceServiceSettings
-from quickcomm.entrypoints.parts import backlog, keys_part, measuring, messaging_part, peers, traces_part
+from quickcomm.entrypoints.parts import backlog, keys_part, measuring, peers, traces_part
 from quickcomm.intelligence.module import (
     Classifier,
     Intelligence,
@@ -96,30 +96,28 @@ class IntelligenceService:
             pack=minds.pack,
             classifier=minds.classifier,
             model=minds.model,
-            settings=IntelligenceSettings(llm=settings.llm, side=side),
+            settings=IntelligenceSettings(llm=settings.llm, side=side, budget=self._budget),
             shared=share_stand(settings.redis_url),
         )
         self._trust = trust_of(settings.trust)
         messaging = Messaging.over(self._bus, clock)
-        messaging.connect(self._intelligence)
         self._watch = DatabaseWatch(self._database, clock)
         self._process = Process(
             NAME,
             Address(host=settings.host, port=settings.port, place=place),
             InstancePost(place.socket),
             [
-                traces_part(self._traces, messaging.live),
+                traces_part(self._traces),
                 self._data_part(Earlier(self._site)),
                 Part(name="bus", work={"bus": self._bus.maintain}, status=self._backlog, close=self._bus.aclose),
-                keys_part(self._key_store),
-                self._intelligence_part(),
-                messaging_part(messaging, NAME, place, self._trust, clock),
+                keys_part(self._key_store, administered=False),
+                msgspec.structs.replace(self._intelligence.part(), alarms=self._alarms, drain=self._drain),
                 Part(name="probes", routes=probes(measuring(keys, open_to_all=settings.dashboard.metrics_open))),
             ],
             messaging,
             clock,
             retention_days=settings.storage.retention_days,
-            gate=self._trust,
+            trust=self._trust,
         )
 
     def routes(self) -> list[web.AbstractRouteDef]:
@@ -162,20 +160,6 @@ class IntelligenceService:
             work={"store": self._watch.run},
             purge=earlier.purge,
             close=close,
-        )
-
-    def _intelligence_part(self) -> Part:
-        intelligence = self._intelligence
-        return Part(
-            name=NAME,
-            open=intelligence.migrate,
-            work={NAME: intelligence.run},
-            purge=intelligence.purge,
-            alarms=self._alarms,
-            live_status=lambda: intelligence.live_status(self._budget),
-            status=intelligence.status,
-            drain=self._drain,
-            close=intelligence.aclose,
         )
 
     # -- inside -----------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from quickcomm.entrypoints.engines import load_classifier, load_engine, load_mod
 from quickcomm.entrypoints.moving import check_here, check_shape, settle
 from quickcomm.entrypoints.parts import backlog, database_part, keys_part, site_part, traces_part
 from quickcomm.entrypoints.settings import Settings
-from quickcomm.entrypoints.store_commands import key_answers, letter_answers
+from quickcomm.entrypoints.store_commands import letter_answers
 from quickcomm.intelligence.module import Classifier, Intelligence, IntelligenceSettings, LanguageModel, SideSettings
 from quickcomm.kernel.bus import WholeBus
 from quickcomm.kernel.bus.sql import SqlBus
@@ -81,7 +81,7 @@ class Monolith:
             pack=engines.pack,
             classifier=engines.classifier,
             model=engines.model,
-            settings=IntelligenceSettings(llm=settings.llm, side=side),
+            settings=IntelligenceSettings(llm=settings.llm, side=side, budget=self._budget),
         )
         messaging = Messaging.over(self._bus, clock)
         self._dashboard = Dashboard(
@@ -107,21 +107,19 @@ class Monolith:
                 redis_url=settings.redis_url,
             ),
         )
-        messaging.connect(self._intelligence, self._dashboard, self._audio)
-        messaging.rpc.serve([*key_answers(self._key_store), *letter_answers(self._bus)])
         self._process = Process(
             MODULE,
             Address(host=settings.host, port=settings.port, place=settings.instance),
             directory,
             [
-                traces_part(self._traces, messaging.live),
+                traces_part(self._traces),
                 database_part(self._database),
                 self._bus_part(),
                 keys_part(self._key_store),
                 site_part(directory.path, settings.redis_url, clock),
-                self._audio_part(),
-                self._intelligence_part(),
-                self._dashboard_part(),
+                msgspec.structs.replace(self._audio.part(), drain=self._drain_audio),
+                msgspec.structs.replace(self._intelligence.part(), drain=self._caught_up),
+                self._dashboard.part(),
             ],
             messaging,
             clock,
@@ -146,6 +144,7 @@ class Monolith:
 
         return Part(
             name="bus",
+            answers=letter_answers(self._bus),
             open=self._bus.migrate,
             work={"bus": self._bus.maintain},
             alarms=lambda: self._bus.alarms,
@@ -153,73 +152,17 @@ class Monolith:
             close=self._bus.aclose,
         )
 
-    def _audio_part(self) -> Part:
-        audio = self._audio
+    async def _drain_audio(self) -> None:
+        log.info("server.draining")
+        self._intelligence.drain()
+        await self._audio.drain()
 
-        async def drain() -> None:
-            log.info("server.draining")
-            self._intelligence.drain()
-            await audio.drain()
-
-        async def status() -> Mapping[str, Any]:
-            health = audio.health()
-            return {
-                "sessions": health.sessions,
-                "stt_model": health.stt_model,
-                "stt_backlog_s": health.stt_backlog_s,
-            }
-
-        return Part(
-            name="audio",
-            open=audio.migrate,
-            routes=audio.routes(),
-            work={"audio": audio.run},
-            purge=audio.purge,
-            alarms=lambda: audio.health().alarms,
-            live_status=audio.live_status,
-            status=status,
-            drain=drain,
-            close=audio.aclose,
-        )
-
-    def _intelligence_part(self) -> Part:
-        intelligence = self._intelligence
-
-        async def caught_up() -> None:
-            """Wait until all that was heard is understood and on the page."""
-            with contextlib.suppress(TimeoutError, QuickCommError):  # a store that is down keeps what waits
-                async with asyncio.timeout(CATCH_UP_S + intelligence.catch_up_s):
-                    while any((await self._bus.backlog()).values()):  # noqa: ASYNC110
-                        await asyncio.sleep(LOOK_EVERY_S)  # only the table knows
-
-        return Part(
-            name="intelligence",
-            open=intelligence.migrate,
-            work={"intelligence": intelligence.run},
-            purge=intelligence.purge,
-            alarms=intelligence.alarms,
-            live_status=lambda: intelligence.live_status(self._budget),
-            status=intelligence.status,
-            drain=caught_up,
-            close=intelligence.aclose,
-        )
-
-    def _dashboard_part(self) -> Part:
-        dashboard = self._dashboard
-
-        async def status() -> Mapping[str, Any]:
-            return {"stages": msgspec.to_builtins(dashboard.stages)}
-
-        return Part(
-            name="dashboard",
-            open=dashboard.migrate,
-            routes=dashboard.routes(),
-            work={"dashboard": dashboard.run},
-            purge=dashboard.purge,
-            status=status,
-            drain=dashboard.drain,
-            close=dashboard.aclose,
-        )
+    async def _caught_up(self) -> None:
+        """Wait until all that was heard is understood and on the page."""
+        with contextlib.suppress(TimeoutError, QuickCommError):  # a store that is down keeps what waits
+            async with asyncio.timeout(CATCH_UP_S + self._intelligence.catch_up_s):
+                while any((await self._bus.backlog()).values()):  # noqa: ASYNC110
+                    await asyncio.sleep(LOOK_EVERY_S)  # only the table knows
 
     # -- inside -----------------------------------------------------------------------------------------------------
 

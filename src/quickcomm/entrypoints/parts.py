@@ -10,17 +10,14 @@ from aiohttp import web
 from quickcomm.contracts.link import KeepTrace, Receipt
 from quickcomm.entrypoints.disk import disk_alarms
 from quickcomm.entrypoints.store_alarms import StoreAlarms
+from quickcomm.entrypoints.store_commands import key_answers
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.watch import ServerWatch
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import DirectoryRegistry
 from quickcomm.kernel.errors import QuickCommError
-from quickcomm.kernel.internal import Trust
 from quickcomm.kernel.keys import Authenticator, KeyStore
-from quickcomm.kernel.messaging import Messaging
-from quickcomm.kernel.messaging.live import HERE, Live, Peer
-from quickcomm.kernel.messaging.live.wire import WireLive
-from quickcomm.kernel.messaging.rpc.wire import WireRpc, rpc_routes
+from quickcomm.kernel.messaging.live import HERE, Peer
 from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.settings import InstanceSettings
 from quickcomm.kernel.storage import Database
@@ -40,9 +37,9 @@ def database_part(database: Database) -> Part:
     return Part(name="database", open=database.open, close=database.aclose)
 
 
-def keys_part(keys: KeyStore) -> Part:
-    """Keep API keys and sessions."""
-    return Part(name="keys", open=keys.migrate, close=keys.aclose)
+def keys_part(keys: KeyStore, *, administered: bool = True) -> Part:
+    """Keep API keys and sessions. `administered`: operators may ask this process for them."""
+    return Part(name="keys", answers=key_answers(keys) if administered else (), open=keys.migrate, close=keys.aclose)
 
 
 def redis_bus_part(bus: RedisBus, watch: ServerWatch, group: str, *, trims: bool = False, tells: bool = False) -> Part:
@@ -71,14 +68,18 @@ def site_part(directory: Path, redis_url: str | None, clock: Clock) -> Part:
     )
 
 
-def traces_part(traces: Traces | None, live: Live) -> Part:
+def traces_part(traces: Traces | None) -> Part:
     """Send spans while the process works, and follow what the dashboard says of traces. None: tracing is off."""
-    live.subscribe([(Receipt, _finished), (KeepTrace, _keep)])
 
     async def close() -> None:
         await stop_tracing(traces)
 
-    return Part(name="traces", work={} if traces is None else {"traces": traces.run}, close=close)
+    return Part(
+        name="traces",
+        work={} if traces is None else {"traces": traces.run},
+        subscriptions=[(Receipt, _finished), (KeepTrace, _keep)],
+        close=close,
+    )
 
 
 def _finished(receipt: Receipt, _peer: Peer) -> None:
@@ -88,25 +89,6 @@ def _finished(receipt: Receipt, _peer: Peer) -> None:
 def _keep(said: KeepTrace, peer: Peer) -> None:
     if peer is not HERE:
         tracing().word(Word(**msgspec.structs.asdict(said)))
-
-
-def messaging_part(messaging: Messaging, module: str, place: InstanceSettings, trust: Trust, clock: Clock) -> Part:
-    """Connect the modules of this process, which are connected with each other, with those of other processes."""
-    assert place.registry is not None, "processes that talk to others are registered"  # noqa: S101 - checked before
-    registry = DirectoryRegistry(Path(place.registry))
-    live = WireLive(messaging.live, module, registry, trust)
-    rpc = messaging.rpc.elsewhere = WireRpc(registry, trust, clock, name=place.name)
-
-    async def drain() -> None:
-        live.close()
-
-    return Part(
-        name="messaging",
-        routes=[*live.routes(), *rpc_routes(messaging.rpc, trust)],
-        work={"live": live.run},
-        drain=drain,
-        close=rpc.aclose,
-    )
 
 
 def measuring(keys: Authenticator, *, open_to_all: bool) -> Callable[[web.Request], Awaitable[None]]:

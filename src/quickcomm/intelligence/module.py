@@ -49,10 +49,10 @@ from quickcomm.intelligence.service.renewal import Renewal
 from quickcomm.intelligence.service.understanding import Understanding
 from quickcomm.kernel.bus import Bus
 from quickcomm.kernel.clock import Clock
-from quickcomm.kernel.messaging.live import Subscription
 from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.model_files import ModelReport, ModelStore
 from quickcomm.kernel.runtime.alarms import rfc3339
+from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.site_pack import SitePack
 from quickcomm.kernel.storage import Database, migrate
 from quickcomm.kernel.telemetry import Budget
@@ -69,6 +69,8 @@ OFF: Final = "No language model is connected; the local classifier answers."
 class IntelligenceSettings(msgspec.Struct, frozen=True, kw_only=True):
     llm: LlmSettings = LlmSettings()
     side: SideSettings = SideSettings()
+    budget: Budget = Budget()
+    """Of the stages, as the page shows it."""
 
 
 class Intelligence:
@@ -95,6 +97,7 @@ class Intelligence:
         self._shared = shared
         self._started_ns = clock.now_ns()
         self._settings = settings.llm
+        self._budget = settings.budget
         self.prompting = Prompting(database, pack, clock)
         mask = Unmasked if model is None else _mask()
         self._side = SideWork(database, bus, clock, settings.side, model, mask)
@@ -179,8 +182,21 @@ class Intelligence:
         health = self.health()
         return [Alarm(code=MODEL_ALARM, message=health.message, since=health.since or "")] if health.degraded else []
 
-    def answers(self) -> Sequence[Answer]:
-        """Return the requests that this module answers."""
+    def part(self) -> Part:
+        """Return this module as a part of a process."""
+        return Part(
+            name=GROUP,
+            answers=self._answers(),
+            work={GROUP: self.run},
+            open=self.migrate,
+            purge=self.purge,
+            alarms=self.alarms,
+            live_status=self._live_status,
+            status=self.status,
+            close=self.aclose,
+        )
+
+    def _answers(self) -> Sequence[Answer]:
 
         async def prompts(_request: GetPrompts) -> PromptsView:
             return await self.prompting.desk.view()
@@ -200,13 +216,8 @@ class Intelligence:
         cls.migrate_tables(database)
         return PromptCommands(Prompting(database, pack, clock)).answers()
 
-    def live_status(self, budget: Budget) -> InstanceStatus:
-        """Return how this module is, for the page, with the budget of the stages."""
-        return InstanceStatus(classifier=self.health(), budget=msgspec.to_builtins(budget))
-
-    def subscriptions(self) -> Sequence[Subscription]:
-        """Return the live topics that this module subscribes to."""
-        return []
+    def _live_status(self) -> InstanceStatus:
+        return InstanceStatus(classifier=self.health(), budget=msgspec.to_builtins(self._budget))
 
     # -- its life ---------------------------------------------------------------------------------------------------
 

@@ -16,15 +16,13 @@ from quickcomm.kernel.messaging.rpc import Answer, LocalRpc
 
 
 class Connected(Protocol):
-    """A module, as far as it is connected with others."""
+    """A part of a process, as far as it is connected with others."""
 
-    def answers(self) -> Sequence[Answer]:
-        """Return the requests that it answers."""
-        ...
+    @property
+    def answers(self) -> Sequence[Answer]: ...
 
-    def subscriptions(self) -> Sequence[Subscription]:
-        """Return the live topics that it subscribes to."""
-        ...
+    @property
+    def subscriptions(self) -> Sequence[Subscription]: ...
 
 
 class Messaging(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,11 +36,11 @@ class Messaging(msgspec.Struct, frozen=True, kw_only=True):
     def over(cls, bus: Bus, clock: Clock) -> "Messaging":
         return cls(bus=bus, live=LocalLive(), rpc=LocalRpc(clock))
 
-    def connect(self, *modules: Connected) -> None:
-        """Have these modules answer, and hear what they subscribe to."""
-        for module in modules:
-            self.rpc.serve(module.answers())
-            self.live.subscribe(module.subscriptions())
+    def connect(self, *parts: Connected) -> None:
+        """Have these answer, and hear what they subscribe to."""
+        for part in parts:
+            self.rpc.serve(part.answers)
+            self.live.subscribe(part.subscriptions)
 
 
 __all__ = ["Messaging"]

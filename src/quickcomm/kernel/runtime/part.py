@@ -7,6 +7,8 @@ import msgspec
 from aiohttp import web
 
 from quickcomm.contracts.link import InstanceStatus
+from quickcomm.kernel.messaging.live.port import Subscription
+from quickcomm.kernel.messaging.rpc.port import Answer
 from quickcomm.kernel.runtime.alarms import Found
 
 Work = Callable[[], Awaitable[None]]
@@ -30,6 +32,10 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     routes: Sequence[web.AbstractRouteDef] = ()
+    answers: Sequence[Answer] = ()
+    """Requests with their handlers, of other modules and of operators."""
+    subscriptions: Sequence[Subscription] = ()
+    """Live topics with their handlers."""
     work: Mapping[str, Work] = {}
     """By the name of its task."""
     open: Callable[[], Awaitable[None] | None] = _nothing

@@ -23,12 +23,14 @@ from quickcomm.contracts.link import STATUS_EVERY_S
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import DirectoryRegistry, Instance, registered
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
-from quickcomm.kernel.http import Gate, create_app
+from quickcomm.kernel.http import create_app
+from quickcomm.kernel.internal import Trust
 from quickcomm.kernel.messaging import Messaging
 from quickcomm.kernel.runtime.admin_socket import admin_socket
 from quickcomm.kernel.runtime.alarms import Since, rfc3339
 from quickcomm.kernel.runtime.data_directory import Post, Running
 from quickcomm.kernel.runtime.part import Part, Work
+from quickcomm.kernel.runtime.wiring import wires
 from quickcomm.kernel.settings import InstanceSettings
 
 PURGE_EVERY_S: Final = 3_600.0
@@ -60,21 +62,23 @@ class Process:
         clock: Clock,
         *,
         retention_days: int,
-        gate: Gate | None = None,
+        trust: Trust | None = None,
     ) -> None:
-        """`messaging`: of the modules of the process. `gate`: needed where services call; it checks their tokens.
+        """`messaging`: of the parts. `trust`: where modules of other processes are talked to, and may call.
 
         `retention_days` 0 keeps everything.
         """
         self.module = module
         self.url = ""
         self.started = datetime.now(UTC)
-        self.parts: Final = tuple(parts)
+        messaging.connect(*parts)
+        wired = [] if trust is None else [wires(messaging, module, address.place, trust, clock)]
+        self.parts: Final = (*parts, *wired)
         self._address = address
         self._post = post
         self._clock = clock
         self._retention_days = retention_days
-        self._gate = gate
+        self._trust = trust
         self._messaging = messaging
         messaging.rpc.serve([(GetStatus, self.status)])
         self._since = Since()
@@ -157,7 +161,7 @@ class Process:
         # A body is small, and is taken as it is: nothing to be gained from unpacking what a stranger sends.
         # A long address gets as far as the operation that refuses it, in the words that are documented.
         runner = web.AppRunner(
-            create_app(self.routes(), self._gate),
+            create_app(self.routes(), self._trust),
             access_log=None,
             shutdown_timeout=CLOSE_S,
             auto_decompress=False,
