@@ -12,24 +12,24 @@ from tests.support.guarded import Guarded
 from tests.support.hearing import TOKEN, request
 from tests.support.server import command
 
+from quickcomm.apps import APPS, STREAMS
 from quickcomm.audio.adapters.redis_sessions import RedisSessions
+from quickcomm.audio.declaration import GROUP as AUDIO_GROUP
 from quickcomm.audio.model import events as wire
-from quickcomm.audio.module import GROUP as AUDIO_GROUP
 from quickcomm.contracts.conversations import CONVERSATIONS
 from quickcomm.contracts.insights import INSIGHTS
 from quickcomm.contracts.summaries import SUMMARIES
 from quickcomm.contracts.transcripts import TRANSCRIPTS
-from quickcomm.dashboard.service.service import GROUP as DASHBOARD_GROUP
+from quickcomm.dashboard.declaration import GROUP as DASHBOARD_GROUP
 from quickcomm.entrypoints.moving import settle
-from quickcomm.entrypoints.up.access import SERVICES, STAND, STREAMS, Passwords, acl, users
-from quickcomm.intelligence.adapters.shared_breaker import KEY, RedisStand
-from quickcomm.intelligence.module import GROUP as INTELLIGENCE_GROUP
+from quickcomm.entrypoints.up.access import Passwords, acl, users
+from quickcomm.intelligence.adapters.shared_breaker import RedisStand
+from quickcomm.intelligence.declaration import GROUP as INTELLIGENCE_GROUP
+from quickcomm.intelligence.declaration import SUMMARIES_GROUP
 from quickcomm.intelligence.ports import Stand
-from quickcomm.intelligence.service.summaries import GROUP as SUMMARIES_GROUP
 from quickcomm.kernel.bus import Delivery, RejectedError
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.redis_link import BusRefusedError, Link, Script
-from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.keys.redis import RedisKeys
@@ -71,9 +71,9 @@ def test_everybody_is_in_the_table() -> None:
     assert tuple(users()) == EVERYBODY
     assert set(STREAMS) == {TRANSCRIPTS, CONVERSATIONS, INSIGHTS, SUMMARIES}
     for name, groups in STREAM_GROUPS.items():
-        assert {each.group: set(each.streams) for each in SERVICES[name].consumes} == groups
-        assert set(SERVICES[name].writes) == WRITES.get(name, set())
-    assert f"{PREFIX}:{STAND}" == f"{PREFIX}:{KEY}"
+        modules = APPS[name].modules
+        assert {each.name: set(each.streams) for module in modules for each in module.consumes} == groups
+        assert {stream for module in modules for stream in module.publishes} == WRITES.get(name, set())
 
 
 # -- what each can do -------------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ from itertools import count
 import pytest
 from tests.support.valkey import Valkey
 
-from quickcomm.intelligence.adapters.shared_breaker import KEPT_MS, KEY, PROBES_MS, RedisStand
+from quickcomm.intelligence.adapters.shared_breaker import KEPT_MS, PROBES_MS, RedisStand
+from quickcomm.intelligence.declaration import BREAKER_KEY
 from quickcomm.intelligence.ports import Stand
 from quickcomm.kernel.bus.redis_link import Link
 
@@ -19,7 +20,7 @@ class Group:
         prefix = f"stand-{next(_names)}"
         self.one, self.two = RedisStand(url, prefix=prefix), RedisStand(url, prefix=prefix)
         self.link = Link(url)
-        self.key = f"{prefix}:{KEY}"
+        self.key = f"{prefix}:{BREAKER_KEY}"
 
 
 @pytest.fixture

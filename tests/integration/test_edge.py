@@ -17,9 +17,10 @@ from tests.support.certificates import Authority
 from tests.support.edge import RealEdge, running_edge
 from tests.support.services import Services
 
+from quickcomm.apps import DEPLOYMENTS
 from quickcomm.edge.adapters.certificate import Certificate
 from quickcomm.edge.adapters.files import WatchedFiles
-from quickcomm.edge.module import Edge, EdgeSettings, Public, Purpose, Tls
+from quickcomm.edge.module import Edge, EdgeSettings, Public, Tls
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError
 
@@ -57,8 +58,8 @@ def test_envoy_finds_the_whole_configuration_valid(tmp_path: Path, settings: Edg
     pair = Authority(tmp_path / "authority").issue("localhost") if secure else None
     tls = Tls(certificate=pair.certificate, key=pair.key) if pair else None
     edge = Edge(tmp_path, settings)
-    clusters = {**dict.fromkeys(Purpose, "dashboard"), Purpose.AUDIO: "audio"}
-    bootstrap = json.loads(edge.write(Public(host="127.0.0.1", port=0, tls=tls), clusters))
+    served = {app.name: app.routes for app in DEPLOYMENTS["services"] if app.routes}
+    bootstrap = json.loads(edge.write(Public(host="127.0.0.1", port=0, tls=tls), served))
 
     def resources(name: str) -> list[Json]:
         found: list[Json] = json.loads((tmp_path / "xds" / name / "resources.json").read_bytes())["resources"]
@@ -451,7 +452,7 @@ async def test_a_pair_that_does_not_fit_is_told_before_anything_starts(tmp_path:
     edge = Edge(tmp_path / "edge", EdgeSettings())
     public = Public(host="127.0.0.1", port=1, tls=Tls(certificate=one.certificate, key=other.key))
     with pytest.raises(ConfigurationError, match="do not work together"):
-        edge.write(public, dict.fromkeys(Purpose, "all"))
+        edge.write(public, {"all": DEPLOYMENTS["monolith"][0].routes})
 
 
 INTERNAL = (

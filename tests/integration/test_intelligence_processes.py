@@ -18,7 +18,7 @@ from tests.unit.test_intelligence_alone import copied
 
 from quickcomm.contracts.commands import DeployPrompt, GetStatus
 from quickcomm.contracts.transcripts import TRANSCRIPTS
-from quickcomm.intelligence.module import GROUP
+from quickcomm.intelligence.declaration import GROUP
 from quickcomm.kernel.bus.redis_link import Link
 from quickcomm.kernel.bus.redis_names import PARTITIONS, Names, partition
 

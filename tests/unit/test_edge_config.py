@@ -1,6 +1,7 @@
 """What the edge tells Envoy, without Envoy: routes, files, and what must never be logged."""
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.certificates import Authority
 
+from quickcomm.apps import DEPLOYMENTS
 from quickcomm.edge.adapters import certificate as certificates
 from quickcomm.edge.adapters.files import WatchedFiles
-from quickcomm.edge.config import Backend, Config, Purpose, assignment, render, seconds
+from quickcomm.edge.config import Backend, Config, assignment, render, seconds
 from quickcomm.edge.module import Edge, EdgeSettings, Public, Tls
 from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.runtime.declaration import Route
 
 Json = dict[str, Any]
 PUBLIC = Public(host="127.0.0.1", port=80)
-SERVICES = {**dict.fromkeys(Purpose, "dashboard"), Purpose.AUDIO: "audio"}
+SERVICES = {app.name: app.routes for app in DEPLOYMENTS["services"] if app.routes}
+ALL = {"all": DEPLOYMENTS["monolith"][0].routes}
 
 
-def configured(settings: EdgeSettings | None = None, clusters: dict[Purpose, str] | None = None) -> Config:
+def configured(settings: EdgeSettings | None = None, served: Mapping[str, Sequence[Route]] | None = None) -> Config:
     files = WatchedFiles(Path("/somewhere"))
     names = (
         "listeners",
@@ -33,7 +37,7 @@ def configured(settings: EdgeSettings | None = None, clusters: dict[Purpose, str
         "endpoints-all",
     )
     sources = {name: files.source(name) for name in names}
-    return render(PUBLIC, settings or EdgeSettings(), clusters or SERVICES, sources, Path("/somewhere/envoy.sock"))
+    return render(PUBLIC, settings or EdgeSettings(), served or SERVICES, sources, Path("/somewhere/envoy.sock"))
 
 
 def routes_of(config: Config) -> list[Json]:
@@ -71,8 +75,7 @@ def test_a_conversation_is_hashed_as_a_bucket_is() -> None:
 
 def test_who_yields_has_longer_to_say_that_it_is_well(tmp_path: Path) -> None:
     edge = Edge(tmp_path, EdgeSettings(health_timeout_s=1.5))
-    clusters = {**dict.fromkeys(Purpose, "dashboard"), Purpose.AUDIO: "audio"}
-    edge.write(Public(host="127.0.0.1", port=80), clusters)
+    edge.write(Public(host="127.0.0.1", port=80), SERVICES)
     found = msgspec.json.decode((tmp_path / "xds/clusters/resources.json").read_bytes())["resources"]
     waits = {each["name"]: each["health_checks"][0]["timeout"] for each in found}
     assert waits == {"audio": seconds(1.5), "dashboard": seconds(6.0)}
@@ -80,8 +83,7 @@ def test_who_yields_has_longer_to_say_that_it_is_well(tmp_path: Path) -> None:
 
 def test_only_the_cluster_that_hears_is_sticky(tmp_path: Path) -> None:
     edge = Edge(tmp_path, EdgeSettings())
-    clusters = {**dict.fromkeys(Purpose, "dashboard"), Purpose.AUDIO: "audio"}
-    edge.write(Public(host="127.0.0.1", port=80), clusters)
+    edge.write(Public(host="127.0.0.1", port=80), SERVICES)
     found = msgspec.json.decode((tmp_path / "xds/clusters/resources.json").read_bytes())["resources"]
     assert {each["name"]: each["lb_policy"] for each in found} == {"audio": "MAGLEV", "dashboard": "LEAST_REQUEST"}
 
@@ -139,9 +141,7 @@ def test_endpoints_are_the_same_in_any_order() -> None:
 
 def test_the_administration_is_on_a_socket_of_this_user_alone(tmp_path: Path) -> None:
     edge = Edge(tmp_path, EdgeSettings())
-    first = msgspec.json.decode(
-        edge.write(Public(host="127.0.0.1", port=80), dict.fromkeys(Purpose, "all"), {"all": [Backend(socket="/a")]})
-    )
+    first = msgspec.json.decode(edge.write(Public(host="127.0.0.1", port=80), ALL, {"all": [Backend(socket="/a")]}))
     assert first["admin"]["address"] == {"pipe": {"path": str(tmp_path / "envoy.sock"), "mode": 0o600}}
     served = msgspec.json.decode((tmp_path / "xds/endpoints-all/resources.json").read_bytes())
     assert "/a" in str(served)
@@ -159,7 +159,7 @@ def test_a_new_certificate_is_taken_over_once_the_disk_has_room(
     pair = authority.issue("localhost", "127.0.0.1")
     edge = Edge(tmp_path / "edge", EdgeSettings())
     public = Public(host="127.0.0.1", port=80, tls=Tls(certificate=pair.certificate, key=pair.key))
-    edge.write(public, dict.fromkeys(Purpose, "all"))
+    edge.write(public, ALL)
     authority.issue("localhost", "127.0.0.1", into=pair)
 
     def full(_path: Path, _content: bytes) -> None:

@@ -1,19 +1,21 @@
 """The parts of `quickcomm up` that need no process: places, the table, logs that are followed, ports."""
 
 import socket
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from quickcomm.edge.module import Public, Purpose
+from quickcomm.apps import DEPLOYMENTS, MODULES
+from quickcomm.edge.module import Public
 from quickcomm.entrypoints import cli_up
 from quickcomm.entrypoints.cli_serve import first_start
 from quickcomm.entrypoints.moving import check_shape
 from quickcomm.entrypoints.settings import Settings
-from quickcomm.entrypoints.up import modules, ports
+from quickcomm.entrypoints.up import ports
 from quickcomm.entrypoints.up.asked import differences, in_force
 from quickcomm.entrypoints.up.layout import Layout
-from quickcomm.entrypoints.up.modules import SHAPES, Site, clusters, rows
+from quickcomm.entrypoints.up.modules import Site, rows
 from quickcomm.intelligence.model.settings import StoreSettings
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.runtime.data_directory import DataDirectory, DataDirectoryBusyError
@@ -74,9 +76,9 @@ def test_nothing_is_left_of_the_place(tmp_path: Path) -> None:
 # -- the table --------------------------------------------------------------------------------------------------------
 
 
-def test_the_monolith_serves_every_purpose(tmp_path: Path) -> None:
+def test_the_monolith_serves_every_route(tmp_path: Path) -> None:
     [row] = rows("monolith", site(tmp_path))
-    assert clusters((row,)) == dict.fromkeys(Purpose, "monolith")
+    assert {route.name for route in row.routes} == {"audio", "live", "health", "rest", "page"}
     program = row.module.program("monolith-1", "/m.sock")
     assert program.environment["QUICKCOMM_INSTANCE_SOCKET"] == "/m.sock"
     assert program.environment["QUICKCOMM_INSTANCE_NAME"] == "monolith-1"
@@ -88,15 +90,17 @@ def test_the_monolith_serves_every_purpose(tmp_path: Path) -> None:
     assert program.drain_s > Settings().audio.drain_s
 
 
-def test_a_shape_that_does_not_serve_every_purpose_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modules, "SHAPES", {"half": lambda site: SHAPES["services"](site)[2:]})
-    with pytest.raises(ConfigurationError, match="health, live, page, rest"):
-        rows("half", site(tmp_path))
+@pytest.mark.parametrize("deployment", DEPLOYMENTS)
+def test_every_deployment_runs_each_module_once(deployment: str) -> None:
+    assert Counter(module.name for app in DEPLOYMENTS[deployment] for module in app.modules) == {
+        module.name: 1 for module in MODULES
+    }
 
 
 def test_as_services_sound_goes_to_audio_and_all_else_to_the_dashboard(tmp_path: Path) -> None:
     found = rows("services", site(tmp_path))
-    assert clusters(found) == {**dict.fromkeys(Purpose, "dashboard"), Purpose.AUDIO: "audio"}
+    served = {row.module.name: {route.name for route in row.routes} for row in found}
+    assert served == {"audio": {"audio"}, "intelligence": set(), "dashboard": {"live", "health", "rest", "page"}}
     assert [row.module.name for row in found] == ["dashboard", "intelligence", "audio"]
     flags = {row.module.name: row.module.program(f"{row.module.name}-1", "/x.sock").command for row in found}
     assert {name for name, command in flags.items() if "--stt-model" in command} == {"audio"}
@@ -141,7 +145,7 @@ def test_a_monolith_does_not_begin_without_the_cards_that_a_dashboard_of_its_own
 
 
 def test_every_shape_of_the_command_line_is_in_the_table() -> None:
-    assert set(cli_up.SHAPES) == set(SHAPES)
+    assert set(cli_up.SHAPES) == set(DEPLOYMENTS)
 
 
 # -- logs that are followed -------------------------------------------------------------------------------------------

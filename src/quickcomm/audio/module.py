@@ -20,6 +20,7 @@ from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
 from quickcomm.audio.adapters.tables import conversations, events
 from quickcomm.audio.adapters.websocket import AudioSocket, Caller
 from quickcomm.audio.adapters.whisper_models import model_spec
+from quickcomm.audio.declaration import GROUP
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.ports import EngineOptions, FencedError, SessionStore, SpeechToText, Transcript
@@ -47,7 +48,6 @@ from quickcomm.kernel.storage import Database, migrate
 if TYPE_CHECKING:
     from quickcomm.kernel.bus.redis_link import Link
 
-GROUP: Final = "audio"
 STT_BEHIND: Final = "audio.stt_behind"
 REFUSING: Final = "audio.refusing"
 SAME_TRACKS: Final = "audio.same_tracks"

@@ -1,9 +1,9 @@
 """Envoy's configuration, rendered from settings, addresses and files by `envoy.yaml.j2` beside this file."""
 
 import json
+import re
 import socket
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -15,26 +15,18 @@ import yaml
 
 from quickcomm.edge.settings import EdgeSettings
 from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.runtime.declaration import Route
 
 TEMPLATE: Final = Path(__file__).with_name("envoy.yaml.j2")
 CERTIFICATE: Final = "certificate"
 LISTENERS: Final = "listeners"
 CLUSTERS: Final = "clusters"
 ROUTES: Final = "routes"
+_SEGMENT: Final = re.compile(r"\{(\w+)\}")
 KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}
 TYPE: Final = "type.googleapis.com/envoy."
 Resource = dict[str, Any]
 """A message of Envoy's v3 API as JSON: field names are Envoy's own."""
-
-
-class Purpose(StrEnum):
-    """The kind of a request; the cluster that serves it is what moves when a service is taken out."""
-
-    AUDIO = "audio"
-    LIVE = "live"
-    REST = "rest"
-    PAGE = "page"
-    HEALTH = "health"
 
 
 class Tls(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,19 +75,20 @@ class Config(msgspec.Struct, frozen=True):
 def render(
     public: Public,
     settings: EdgeSettings,
-    clusters: Mapping[Purpose, str],
+    served: Mapping[str, Sequence[Route]],
     sources: Mapping[str, Resource],
     admin_socket: Path,
 ) -> Config:
     """Return the whole configuration.
 
-    `clusters`: the cluster that serves each purpose. `sources`: where Envoy finds each watched file, by its name.
+    `served`: the routes of each cluster. `sources`: where Envoy finds each watched file, by its name.
     Raises `ConfigurationError` for settings that no configuration can be made of.
     """
     rendered = _template().render(
         public=public,
         settings=settings,
-        clusters={purpose.value: name for purpose, name in clusters.items()},
+        clusters={name: any(route.sticky for route in routes) for name, routes in served.items()},
+        routes=_in_order(served),
         sources=sources,
         admin_socket=str(admin_socket),
         keepalive=_keepalive(),
@@ -128,6 +121,53 @@ def quoted(value: object) -> str:
     """Return a value as JSON that is YAML, too: characters beyond ASCII in YAML's own form, not in surrogate pairs."""
     text = json.dumps(value, ensure_ascii=False)
     return "".join(each if " " <= each <= "~" else f"\\U{ord(each):08x}" for each in text)
+
+
+class _Passed(msgspec.Struct, frozen=True, kw_only=True):
+    """A route as the template writes it."""
+
+    name: str
+    cluster: str
+    match: Resource
+    websocket: bool = False
+    hashed: Resource | None = None
+    """How a path becomes what is hashed."""
+    answers_within_s: float | None = None
+
+
+def _in_order(served: Mapping[str, Sequence[Route]]) -> list[_Passed]:
+    """Return the routes as the first that matches must come: WebSockets, single paths, then the longest prefixes."""
+    found = [(route, cluster) for cluster, routes in served.items() for route in routes]
+    found.sort(key=lambda each: (each[0].path.endswith("/"), -len(each[0].path)))
+    sockets = [_socket(route, cluster) for route, cluster in found if route.websocket]
+    return sockets + [
+        _Passed(name=route.name, cluster=cluster, match=_match(route.path), answers_within_s=route.answers_within_s)
+        for route, cluster in found
+    ]
+
+
+def _socket(route: Route, cluster: str) -> _Passed:
+    upgrade = {"name": "upgrade", "string_match": {"exact": "websocket", "ignore_case": True}}
+    return _Passed(
+        name=f"{route.name}-websocket",
+        cluster=cluster,
+        match=_match(route.path) | {"headers": [upgrade]},
+        websocket=True,
+        hashed=_rewrite(route) if route.sticky else None,
+    )
+
+
+def _match(path: str) -> Resource:
+    if path.endswith("/"):
+        return {"prefix": path}
+    return {"safe_regex": {"regex": _SEGMENT.sub("[^/]+", path)}} if _SEGMENT.search(path) else {"path": path}
+
+
+def _rewrite(route: Route) -> Resource:
+    """Return how Envoy makes what is hashed of a path with its query."""
+    names = _SEGMENT.findall(route.path)
+    replaced = _SEGMENT.sub(lambda found: rf"\{names.index(found[1]) + 1}", route.sticky)
+    return {"pattern": {"regex": f"^{_SEGMENT.sub('([^/?]+)', route.path)}.*$"}, "substitution": replaced}
 
 
 @cache

@@ -18,7 +18,6 @@ from quickcomm.edge.config import (
     ROUTES,
     Backend,
     Public,
-    Purpose,
     Tls,
     assignment,
     render,
@@ -27,6 +26,7 @@ from quickcomm.edge.ports import EdgeControl, Listening
 from quickcomm.edge.settings import EdgeSettings
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.runtime.declaration import Route
 
 CONFIRM_EVERY_S: Final = 0.02
 CONFIRM_WITHIN_S: Final = 15.0
@@ -61,18 +61,24 @@ class Edge:
         ]
 
     def write(
-        self, public: Public, clusters: Mapping[Purpose, str], serving: Mapping[str, Sequence[Backend]] | None = None
+        self,
+        public: Public,
+        served: Mapping[str, Sequence[Route]],
+        serving: Mapping[str, Sequence[Backend]] | None = None,
     ) -> bytes:
-        """Everything; `serving` is who serves already. What Envoy starts with comes back, to see if it changed."""
+        """Write everything; return what Envoy starts with, to see if it changed.
+
+        `served`: the routes of each cluster; `serving`: the instances that serve already.
+        """
         if public.tls is not None:
             self._certificate = Certificate(public.tls, self._files, self._root / "tls")
             self.refresh_certificate()
-        names = sorted(set(clusters.values()))
+        names = sorted(served)
         for name in names:
             self.put_endpoints(name, (serving or {}).get(name, ()))
         watched = (LISTENERS, CLUSTERS, ROUTES, CERTIFICATE, *map(endpoints, names))
         sources = {name: self._files.source(name) for name in watched}
-        config = render(public, self._settings, clusters, sources, self.admin_socket)
+        config = render(public, self._settings, served, sources, self.admin_socket)
         self._wanted["cluster_manager.cds.version_text"] = self._files.put(CLUSTERS, config.clusters)
         self._wanted["http.public.rds.public.version_text"] = self._files.put(ROUTES, [config.routes])
         self._wanted["listener_manager.lds.version_text"] = self._files.put(LISTENERS, config.listeners)
@@ -135,7 +141,6 @@ __all__ = [
     "EdgeUnavailableError",
     "Listening",
     "Public",
-    "Purpose",
     "Tls",
     "replace",
 ]

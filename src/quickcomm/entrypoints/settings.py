@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 
@@ -24,6 +24,9 @@ from quickcomm.kernel.telemetry.settings import Budget, TelemetrySettings
 from quickcomm.topology.model.settings import PrioritySettings
 
 __all__ = ["FILE", "SECTIONS", "SPEECH_DATA", "Settings", "SttSettings", "load_settings"]
+
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -56,6 +59,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     @property
     def cache(self) -> Path:
         return cache_of(self.cache_dir)
+
+    def of(self, kind: type[S]) -> S:
+        """Return the section that has this type."""
+        return next(each for name in self.__struct_fields__ if isinstance(each := getattr(self, name), kind))
 
 
 def load_settings(

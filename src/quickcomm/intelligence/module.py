@@ -24,6 +24,7 @@ from quickcomm.intelligence.adapters.prompt_commands import PromptCommands
 from quickcomm.intelligence.adapters.prompting import Prompting, labelled_set
 from quickcomm.intelligence.adapters.side_work import SideSettings, SideWork
 from quickcomm.intelligence.adapters.sql_results import MIGRATIONS, SqlResults
+from quickcomm.intelligence.declaration import GROUP
 from quickcomm.intelligence.model.concurrency import Limit
 from quickcomm.intelligence.model.grounding import Grounder
 from quickcomm.intelligence.model.reading import Reader
@@ -57,7 +58,6 @@ from quickcomm.kernel.site_pack import SitePack
 from quickcomm.kernel.storage import Database, migrate
 from quickcomm.kernel.telemetry import Budget
 
-GROUP: Final = "intelligence"
 OVERLAP: Final = 64
 """Batches of a partition in hand at once, where a model is asked."""
 INITIAL_CONCURRENCY: Final = 16

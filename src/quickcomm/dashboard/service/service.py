@@ -16,6 +16,7 @@ from quickcomm.contracts.reading import Reader, reader
 from quickcomm.contracts.summaries import SUMMARIES, ConversationSummarized
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
+from quickcomm.dashboard.declaration import GROUP
 from quickcomm.dashboard.model.edits import Action
 from quickcomm.dashboard.model.projections import latency_of, own_latency
 from quickcomm.dashboard.model.records import ConversationRecord, UtteranceRecord
@@ -29,7 +30,6 @@ from quickcomm.kernel.errors import MALFORMED
 from quickcomm.kernel.telemetry import Budget, Detail, Over, origin_of, tracing
 from quickcomm.kernel.telemetry.live import LiveStages
 
-GROUP: Final = "dashboard"
 PURGE_BATCH: Final = 200
 
 M = TypeVar("M", UtteranceTranscribed, InsightsFound, ConversationChanged, ConversationSummarized)

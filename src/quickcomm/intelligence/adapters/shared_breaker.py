@@ -5,12 +5,11 @@ import socket
 import uuid
 from typing import Final
 
+from quickcomm.intelligence.declaration import BREAKER_KEY
 from quickcomm.intelligence.ports import Stand
 from quickcomm.kernel.bus.redis_link import Link, Script
 from quickcomm.kernel.bus.redis_names import PREFIX
 
-KEY: Final = "intelligence:model"
-"""Behind the prefix. Access rules name it: keep it."""
 KEPT_MS: Final = 10_000
 PROBES_MS: Final = 1_500
 """So long after its last word the process that probes counts as dead."""
@@ -43,7 +42,7 @@ class RedisStand:
     def __init__(self, url: str, *, prefix: str = PREFIX) -> None:
         """Raises `ConfigurationError` for an address that is none."""
         self._link = Link(url)
-        self._key = f"{prefix}:{KEY}"
+        self._key = f"{prefix}:{BREAKER_KEY}"
         self._me = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
     async def exchange(self, mine: Stand, *, changed: bool) -> tuple[Stand, bool]:

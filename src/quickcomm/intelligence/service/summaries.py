@@ -13,6 +13,7 @@ from quickcomm.contracts.insight import Source
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.reading import Reader, reader
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
+from quickcomm.intelligence.declaration import SUMMARIES_GROUP
 from quickcomm.intelligence.model.summary_text import INSTRUCTIONS, SCHEMA, local_summary, model_input, usable
 from quickcomm.intelligence.model.talk import NS, SummarySettings, Talk, due_ns, ended, found, heard
 from quickcomm.intelligence.ports import ChatMessage, ModelRequest, TalkChange, TalkStore
@@ -21,7 +22,6 @@ from quickcomm.kernel.bus import Bus, Delivery, Handler, RejectedError
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED, QuickCommError
 
-GROUP: Final = "summaries"
 TICK_S: Final = 1.0
 AT_ONCE: Final = 20
 LINGER_S: Final = 2.0
@@ -60,7 +60,9 @@ class Summaries:
                 (INSIGHTS, self.insights),
                 (CONVERSATIONS, self.conversations),
             ):
-                group.create_task(bus.subscribe(stream, GROUP, self._lingering(handler)), name=f"summaries:{stream}")
+                group.create_task(
+                    bus.subscribe(stream, SUMMARIES_GROUP, self._lingering(handler)), name=f"summaries:{stream}"
+                )
             group.create_task(self._renew_forever(), name="summaries:renew")
 
     async def transcripts(self, batch: Sequence[Delivery]) -> None:

@@ -1,0 +1,32 @@
+"""Which modules make which process, by deployment. A process of `quickcomm up` is added here, and nowhere else."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from quickcomm.audio.declaration import AUDIO
+from quickcomm.dashboard.declaration import DASHBOARD
+from quickcomm.intelligence.declaration import INTELLIGENCE
+from quickcomm.kernel.runtime.declaration import App
+
+MODULES: Final = (AUDIO, INTELLIGENCE, DASHBOARD)
+
+DEPLOYMENTS: Final[Mapping[str, tuple[App, ...]]] = {
+    "monolith": (
+        App(
+            name="monolith",
+            modules=MODULES,
+            command="serve",
+            alone="it keeps everything in one database, and is the only one that writes to it",
+            home=".",
+            operates=True,
+        ),
+    ),
+    # In the order of starting. The dashboard is the last to stop, so that people see what comes of the last words.
+    "services": (
+        App(name="dashboard", modules=(DASHBOARD,), command="dashboard", home="dashboard"),
+        App(name="intelligence", modules=(INTELLIGENCE,), command="intelligence"),
+        App(name="audio", modules=(AUDIO,), command="audio"),
+    ),
+}
+APPS: Final[Mapping[str, App]] = {app.name: app for apps in DEPLOYMENTS.values() for app in apps}
+STREAMS: Final = tuple(dict.fromkeys(stream for module in MODULES for stream in module.publishes))

@@ -1,0 +1,43 @@
+"""What audio declares: sound in, transcripts out, in as many processes as it takes."""
+
+from typing import Final
+
+from quickcomm.audio.model.settings import AudioSettings
+from quickcomm.contracts.conversations import CONVERSATIONS
+from quickcomm.contracts.insights import INSIGHTS
+from quickcomm.contracts.transcripts import TRANSCRIPTS
+from quickcomm.kernel.runtime.declaration import Group, Module, Replicas, Route, SettingsReader, StoreKeys
+
+GROUP: Final = "audio"
+CONVERSATION: Final = "/v1/conversations/{conversation}/audio"
+_CONVERSATIONS: Final = StoreKeys(
+    keys=("audio:*",),
+    commands=(
+        *("hget", "hgetall", "hmget", "hset", "hdel", "hincrby", "exists"),
+        *("zadd", "zrem", "zscore", "zrange", "zrangebyscore"),
+        *("rpush", "llen", "lrange", "ltrim", "expire", "del", "set", "get", "xadd", "xread", "xrange"),
+    ),
+)
+
+
+def _replicas(settings: SettingsReader) -> Replicas:
+    return Replicas(first=settings.of(AudioSettings).processes)
+
+
+def _drain_s(settings: SettingsReader) -> float:
+    return settings.of(AudioSettings).drain_s
+
+
+AUDIO: Final = Module(
+    name="audio",
+    settings={"audio": AudioSettings},
+    options=("pack", "stt_model"),
+    publishes=(TRANSCRIPTS, CONVERSATIONS),
+    consumes=(Group(name=GROUP, streams=(INSIGHTS,)),),
+    trims=True,
+    deletes_from=(CONVERSATIONS,),
+    store=(_CONVERSATIONS,),
+    routes=(Route(name="audio", path=CONVERSATION, websocket=True, sticky="audio:{conversation}"),),
+    replicas=_replicas,
+    drain_s=_drain_s,
+)

@@ -1,0 +1,38 @@
+"""What the dashboard declares: all streams in; page, REST and live push out."""
+
+from typing import Final
+
+from quickcomm.contracts.conversations import CONVERSATIONS
+from quickcomm.contracts.insights import INSIGHTS
+from quickcomm.contracts.summaries import SUMMARIES
+from quickcomm.contracts.transcripts import TRANSCRIPTS
+from quickcomm.dashboard.ports import DashboardSettings
+from quickcomm.kernel.runtime.declaration import Group, Module, Replicas, Route, SettingsReader
+
+GROUP: Final = "dashboard"
+PROBE_S: Final = 5.0
+ONE: Final = Replicas(
+    most=1, because="a page sees what its own process has handled, and each message is handled by one process"
+)
+
+
+def _replicas(_settings: SettingsReader) -> Replicas:
+    return ONE
+
+
+DASHBOARD: Final = Module(
+    name="dashboard",
+    settings={"dashboard": DashboardSettings},
+    consumes=(Group(name=GROUP, streams=(TRANSCRIPTS, CONVERSATIONS, INSIGHTS, SUMMARIES)),),
+    makes_keys=True,
+    routes=(
+        Route(name="live", path="/v1/live", websocket=True),
+        Route(name="health", path="/healthz", answers_within_s=PROBE_S),
+        Route(name="health", path="/readyz", answers_within_s=PROBE_S),
+        Route(name="rest", path="/v1/"),
+        Route(name="rest", path="/openapi.json"),
+        Route(name="rest", path="/metrics"),
+        Route(name="page", path="/"),
+    ),
+    replicas=_replicas,
+)
