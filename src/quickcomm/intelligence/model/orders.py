@@ -44,17 +44,7 @@ _LOOKALIKES: Final = dict(
 )
 """Cyrillic and Greek letters that look like Latin ones."""
 
-_WORDINGS: Final[tuple[tuple[Kind, tuple[str, ...]], ...]] = (
-    ("foreign", wordings.FOREIGN),
-    ("override", wordings.OVERRIDE),
-    ("mode", wordings.MODE),
-    ("output", wordings.OUTPUT),
-    ("field", wordings.FIELDS),
-    ("label", wordings.LABEL),
-)
-_WORDED: Final = tuple(
-    (kind, re.compile("|".join(rf"(?:\b|(?=\W))(?:{pattern})" for pattern in patterns))) for kind, patterns in _WORDINGS
-)
+_SEARCHED: Final[tuple[Kind, ...]] = ("foreign", "override", "mode", "output", "field", "label")
 _LISTS: Final = frozenset({"output", "mode", "markup", "continued"})
 _SHORT = 5
 
@@ -180,8 +170,8 @@ class _Clauses:
             return None
         if (called := wordings.ADDRESSED.search(self._text[clause.start : clause.end + 2])) is not None:
             self._spoken_to = self._by_name = True
-        for kind, pattern in _WORDED:
-            if (match := pattern.search(said)) is not None:
+        for kind in _SEARCHED:
+            if (match := wordings.KINDS[kind].search(said)) is not None:
                 return self._take(clause, said, kind, match)
         if self._goes_on(clause, said):
             self._add(clause.start, clause.end, "continued")
