@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from tests.support.dashboard_site import Site, events, heard, insight, running
 
-from quickcomm.dashboard.adapters.report_operations import ALL_OPERATIONS
+from quickcomm.dashboard.adapters.rest import OPERATIONS
 from quickcomm.dashboard.module import DashboardSettings
 from quickcomm.kernel.clock import SystemClock
 
@@ -106,10 +106,10 @@ async def test_documented_and_real_routes_are_the_same(site: Site) -> None:
 async def test_the_document_is_complete(site: Site) -> None:
     document = await site.get("/openapi.json")
     schemas = document["components"]["schemas"]
-    for operation in ALL_OPERATIONS:
+    for operation in OPERATIONS:
         described = document["paths"][operation.path][operation.method.lower()]
-        answer = described["responses"][str(operation.status)]
-        assert operation.status == 204 or all("example" in media for media in answer["content"].values())
+        answer = described["responses"][str(operation.sends.status)]
+        assert operation.sends.status == 204 or all("example" in media for media in answer["content"].values())
         assert all("example" in parameter for parameter in described.get("parameters", ()))
         if operation.role is not None:
             assert {"401", "403", "429"} <= set(described["responses"])

@@ -32,7 +32,9 @@ from quickcomm.client.errors import ProtocolError
 from quickcomm.client.events import parse
 from quickcomm.dashboard.adapters import parameters
 from quickcomm.dashboard.adapters.dialects import dialect
+from quickcomm.dashboard.adapters.operations import read_query
 from quickcomm.dashboard.adapters.queries import match_expression
+from quickcomm.dashboard.adapters.rest_types import PageQuery
 from quickcomm.dashboard.ports import Page, UtteranceFilter
 from quickcomm.entrypoints.settings import FILE, load_settings
 from quickcomm.kernel.errors import ConfigurationError, InvalidInputError
@@ -165,7 +167,7 @@ queries = st.dictionaries(
     ),
 )
 PARSERS: tuple[Callable[[Mapping[str, str]], object], ...] = (
-    parameters.page,
+    lambda query: read_query(PageQuery, {name: query[name] for name in query.keys() & {"limit", "cursor"}}).page,
     lambda query: parameters.time_ns(query, "since"),
     lambda query: parameters.text(query, "channel"),
     lambda query: parameters.choice(query, "state", ("live", "ended")),
@@ -188,7 +190,7 @@ def test_parameters_are_within_their_bounds_or_refused(query: dict[str, str]) ->
         if isinstance(found, int):
             assert -(2**63) <= found < 2**63
         elif isinstance(found, Page):
-            assert 1 <= found.limit <= parameters.MAX_LIMIT
+            assert 1 <= found.limit <= 200
             assert found.after is None or (0 <= found.after[0] < 2**63 and abs(found.after[1]) < 2**63)
         elif isinstance(found, str):
             assert 0 < len(found) <= parameters.MAX_TEXT
@@ -200,7 +202,7 @@ def test_a_cursor_comes_back_as_it_went(time: int, row: int) -> None:
     cursor = parameters.cursor_of((time, row))
     assert cursor is not None
     assert len(cursor) <= 61
-    assert parameters.page({"cursor": cursor}).after == (time, row)
+    assert parameters.position({"cursor": cursor}) == (time, row)
 
 
 @given(anything)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from quickcomm.dashboard.adapters.openapi import document
+from quickcomm.dashboard.adapters.rest import OPERATIONS
 
 TARGET: Final = Path(__file__).resolve().parents[2] / "web/src/api/schema.ts"
 _HEAD: Final = "/** What the server sends and takes. Made by `python -m tools.page.schema`; do not edit. */\n"
@@ -55,7 +56,7 @@ def _any_of(schemas: list[Schema]) -> str:
 
 def main() -> None:
     TARGET.parent.mkdir(exist_ok=True)
-    TARGET.write_text(page_types(document()), encoding="utf-8")
+    TARGET.write_text(page_types(document(OPERATIONS)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from quickcomm.dashboard.adapters.hub import Hub
 from quickcomm.dashboard.adapters.live import LiveFeed
 from quickcomm.dashboard.adapters.page import STATIC, PageFiles
 from quickcomm.dashboard.adapters.queries import SqlQueries
-from quickcomm.dashboard.adapters.report_rest import ReportRest
 from quickcomm.dashboard.adapters.reports import SqlReports
 from quickcomm.dashboard.adapters.rest import Rest
 from quickcomm.dashboard.adapters.state import SqlStore
@@ -105,7 +104,7 @@ class Dashboard:
             keys,
             lambda: self.health().status.replace("ok", "ready") if self._service.ready else None,
             messaging.rpc,
-            ReportRest(self._reports, messaging.rpc),
+            self._reports,
             settings,
             clock,
         )

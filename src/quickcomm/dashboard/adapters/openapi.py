@@ -1,6 +1,7 @@
 """The OpenAPI 3.1 document, made from the table of operations and the types that are really sent."""
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final, get_args
 
 import msgspec
@@ -9,7 +10,6 @@ from quickcomm import __version__
 from quickcomm.dashboard.adapters.hub import LiveEvent
 from quickcomm.dashboard.adapters.live import Painted, Watch
 from quickcomm.dashboard.adapters.operations import Operation, Parameter
-from quickcomm.dashboard.adapters.report_operations import ALL_OPERATIONS
 from quickcomm.kernel.http import Problem
 
 _ERRORS: Final = {
@@ -57,16 +57,16 @@ _LIVE: Final = (
 )
 
 
-def document() -> dict[str, Any]:
+def document(operations: Sequence[Operation]) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
-    for operation in ALL_OPERATIONS:
+    for operation in operations:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
     _, sent = msgspec.json.schema_components([LiveEvent], ref_template=_REF)
     paths["/v1/live"] = {"get": _websocket("live", "Cards, captions and health", _LIVE, "read", ("after", "batch"))}
     paths["/v1/conversations/{conversation_id}/audio"] = {
         "get": _websocket("streamAudio", "Audio in", _AUDIO, "ingest", _AUDIO_PARAMETERS)
     }
-    types = {kind for operation in ALL_OPERATIONS for kind in (operation.answer, operation.body) if kind is not None}
+    types = {kind for operation in operations for kind in (operation.sends.answer, operation.body) if kind is not None}
     ordered = sorted(types, key=lambda kind: kind.__name__)
     _, schemas = msgspec.json.schema_components([*ordered, Problem, Watch, Painted], ref_template=_REF)
     return {
@@ -79,7 +79,7 @@ def document() -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": name} for name in dict.fromkeys(operation.tag for operation in ALL_OPERATIONS)]
+        "tags": [{"name": name} for name in dict.fromkeys(operation.tag for operation in operations)]
         + [{"name": "websockets"}],
         "security": [{"key": []}, {"session": []}],
         "paths": paths,
@@ -117,7 +117,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "operationId": operation.id,
         "tags": [operation.tag],
         "summary": operation.summary,
-        "responses": {str(operation.status): _answer(operation)}
+        "responses": {str(operation.sends.status): _answer(operation)}
         | {str(status): {"$ref": f"#/components/responses/{_ERRORS[status][0]}"} for status in sorted(errors)},
     }
     if operation.role is None:
@@ -141,12 +141,13 @@ def _operation(operation: Operation) -> dict[str, Any]:
 def _answer(operation: Operation) -> dict[str, Any]:
     if operation.example is None:
         return {"description": "Done."}
-    schema: dict[str, Any] = {"type": "object"} if operation.media_type == "application/json" else {"type": "string"}
-    if operation.answer is not None:
-        schema = _ref(operation.answer)
+    sends = operation.sends
+    schema: dict[str, Any] = {"type": "object" if sends.media_type == "application/json" else "string"}
+    if sends.answer is not None:
+        schema = _ref(sends.answer)
     return {
         "description": operation.summary,
-        "content": {operation.media_type: {"schema": schema, "example": operation.example}},
+        "content": {sends.media_type: {"schema": schema, "example": operation.example}},
     }
 
 

@@ -1,60 +1,40 @@
-"""Every operation of the REST interface in one table: routes, roles and the OpenAPI document are made from it."""
+"""One declaration for each operation of the REST interface: a decorated method is its handler and its documentation.
 
-from typing import Any, Final, Literal
+What a method takes is told from its annotations: a `Query` is read from the query, another struct from the body, a
+`Principal` is the caller, text is a segment of the path. What it returns is sent as JSON.
+"""
+
+import inspect
+import json
+import re
+import types
+from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
+from aiohttp import web
 
-from quickcomm.contracts.conversations import ConversationState
-from quickcomm.contracts.prompts import PromptsView
-from quickcomm.dashboard.adapters.prompts_example import PROMPTS_EXAMPLE
-from quickcomm.dashboard.model.records import TaskStatus
-from quickcomm.dashboard.model.views import Card, Channel, Conversation, Task
-from quickcomm.kernel.keys import Role
+from quickcomm.dashboard.adapters import parameters
+from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.keys import Principal, Role
 
-STATES: Final[tuple[ConversationState, ...]] = ("live", "interrupted", "ended", "expired")
-STATUSES: Final[tuple[TaskStatus, ...]] = ("open", "acknowledged", "done")
-
-
-class CardList(msgspec.Struct, frozen=True, kw_only=True):
-    items: list[Card]
-    next_cursor: str | None = None
+Handler = Callable[..., Awaitable[Any]]
+H = TypeVar("H", bound=Handler)
+EXAMPLES: Final = Path(__file__).with_name("examples.json")
+_DECLARED: Final = "__operation__"
 
 
-class ConversationList(msgspec.Struct, frozen=True, kw_only=True):
-    items: list[Conversation]
-    next_cursor: str | None = None
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """Parameters of a query, all of them optional. `Meta` has their bounds, descriptions and examples."""
 
 
-class TaskList(msgspec.Struct, frozen=True, kw_only=True):
-    items: list[Task]
-    next_cursor: str | None = None
-
-
-class ChannelList(msgspec.Struct, frozen=True, kw_only=True):
-    items: list[Channel]
-
-
-class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """Who the page is."""
-
-    role: Role
-    site: str
-    version: str
-
-
-class Login(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    key: str
-
-
-class Assignment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`assignee`: a name of at most 80 characters; null or "" takes the assignment back."""
-
-    assignee: str | None = None
-
-
-class Status(msgspec.Struct, frozen=True, kw_only=True):
-    status: str
-    version: str
+TIME: Final = {"read": "time"}
+"""`Meta.extra` of a parameter that is an RFC 3339 time: nanoseconds since the epoch."""
+CURSOR: Final = {"read": "cursor"}
+"""`Meta.extra` of a parameter that is the `next_cursor` of an earlier answer: a position."""
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,340 +42,190 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     description: str
     schema: dict[str, Any]
     example: Any
+    read: Callable[[Mapping[str, str]], Any]
+    """Returns None where the parameter is missing. Raises `InvalidInputError`."""
+
+
+class Sent(msgspec.Struct, frozen=True, kw_only=True):
+    """A success. `answer` None: no JSON (a page, metrics, or nothing)."""
+
+    answer: type[msgspec.Struct] | None = None
+    status: int = 200
+    media_type: str = "application/json"
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """`role` None: open to everybody. `answer` None: no JSON (a page, metrics, or nothing)."""
+    """`role` None: open to everybody."""
 
     id: str
     method: Literal["GET", "POST", "DELETE"]
     path: str
     tag: str
     summary: str
-    role: Role | None = "read"
-    parameters: tuple[Parameter, ...] = ()
-    body: type | None = None
-    body_example: Any = None
-    answer: type | None = None
-    example: Any = None
-    status: int = 200
-    media_type: str = "application/json"
-    errors: tuple[int, ...] = ()
+    handler: Handler
+    role: Role | None
+    query: type[Query] | None
+    body: type[msgspec.Struct] | None
+    sends: Sent
+    errors: tuple[int, ...]
+    lookup: bool
+    """It only reads the database."""
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        return () if self.query is None else parameters_of(self.query)
+
+    @property
+    def example(self) -> Any:
+        """Return an answer, or None where there is none."""
+        return _examples().get(self.id, {}).get("answer")
+
+    @property
+    def body_example(self) -> Any:
+        return _examples().get(self.id, {}).get("body")
+
+    async def call(self, api: object, request: web.Request, caller: Principal | None, clock: Clock) -> Any:
+        """Read what the handler takes, and call it. Raises `InvalidInputError`."""
+        given: dict[str, Any] = {}
+        for name, kind in _taken(self.handler).items():
+            if kind is web.Request:
+                given[name] = request
+            elif kind is Principal:
+                given[name] = caller
+            elif kind is str:
+                given[name] = request.match_info[name]
+            elif kind is self.query:
+                given[name] = read_query(self.query, request.query)
+            else:
+                given[name] = await parameters.body(request, kind, clock)
+        return await self.handler(api, **given)
 
 
-def _text(name: str, description: str, example: str, **schema: Any) -> Parameter:
-    return Parameter(
-        name=name, description=description, schema={"type": "string", "maxLength": 200, **schema}, example=example
-    )
+def operation(
+    method: Literal["GET", "POST", "DELETE"],
+    path: str,
+    summary: str,
+    *,
+    tag: str,
+    role: Role | None = "read",
+    errors: tuple[int, ...] = (),
+    lookup: bool = False,
+    sends: Sent | None = None,
+) -> Callable[[H], H]:
+    """Declare a method as the handler of an operation; its name in camel case is the operation's id.
+
+    `sends`: what a method sends that returns a response of its own. Raises `ConfigurationError` for a
+    segment of the path that the method does not take.
+    """
+
+    def declare(handler: H) -> H:
+        returned = get_type_hints(handler)["return"]
+        structs = [kind for kind in _taken(handler).values() if issubclass(kind, msgspec.Struct)]
+        declared = Operation(
+            id=_camel(handler.__name__),
+            method=method,
+            path=path,
+            tag=tag,
+            summary=summary,
+            handler=handler,
+            role=role,
+            query=next((kind for kind in structs if issubclass(kind, Query)), None),
+            body=next((kind for kind in structs if not issubclass(kind, Query | Principal)), None),
+            sends=sends or Sent(answer=returned if issubclass(returned, msgspec.Struct) else None),
+            errors=errors,
+            lookup=lookup,
+        )
+        missing = [name for name in re.findall(r"{(\w+)}", path) if name not in _taken(handler)]
+        if missing:
+            raise ConfigurationError(f"{declared.id} takes no {missing[0]}.")
+        setattr(handler, _DECLARED, declared)
+        return handler
+
+    return declare
 
 
-CURSOR = _text(
-    "cursor",
-    "`next_cursor` of the last answer.",
-    "MTc2Mjg0NjUyNTEyMzAwMDAwMC40Mg",
-    maxLength=60,
-    pattern="^[A-Za-z0-9_-]*$",
-)
-LIMIT = Parameter(
-    name="limit",
-    description="At most so many items.",
-    schema={"type": "integer", "minimum": 1, "maximum": 200, "default": 50},
-    example=20,
-)
-CHANNEL = _text("channel", "Only this channel.", "housekeeping")
-DEPARTMENT = _text("department", "Only this department.", "engineering")
-QUERY = _text("query", "Words in text, summary or rooms; all must occur, the last may be a beginning.", "towels 412")
-SINCE = _text("since", "Spoken at or after this time.", "2026-05-09T07:00:00Z", format="date-time", maxLength=40)
-CONVERSATION = _text("conversation", "Only this conversation.", "shift-1")
-
-TASK_EXAMPLE: Final = {
-    "task_id": "shift-1:0:48000:0",
-    "utterance_id": "shift-1:0:48000",
-    "insight_index": 0,
-    "status": "open",
-    "channel": "housekeeping",
-    "intent": "request_item",
-    "department": "housekeeping",
-    "urgency": "normal",
-    "rooms": ["412"],
-    "summary": "Bring towels to 412",
-    "assignee": None,
-    "created_at": "2026-05-09T07:35:25.123Z",
-    "acknowledged_at": None,
-    "completed_at": None,
-    "completed_by": None,
-    "completed_by_utterance": None,
-}
-CARD_EXAMPLE: Final = {
-    "utterance_id": "shift-1:0:48000",
-    "conversation_id": "shift-1",
-    "channel": "housekeeping",
-    "speaker": 0,
-    "start_offset": 48000,
-    "end_offset": 75200,
-    "sample_rate": 16000,
-    "text": "bring two towels to 412",
-    "confidence": 0.91,
-    "unintelligible": False,
-    "status": "ok",
-    "seq": 1,
-    "spoken_at": "2026-05-09T07:35:23.423Z",
-    "words": [{"text": "bring", "start_offset": 48000, "end_offset": 52800, "confidence": 0.97}],
-    "insights": [
-        {
-            "index": 0,
-            "revision": 1,
-            "intent": "request_item",
-            "department": "housekeeping",
-            "urgency": "normal",
-            "rooms": ["412"],
-            "unverified": [],
-            "items": [{"name": "towel", "quantity": 2}],
-            "summary": "Bring towels to 412",
-            "confidence": 0.93,
-            "source": "local",
-            "degraded": False,
-            "prompt_version": None,
-            "model": "local",
-            "evidence": {"rooms": ["412"], "items": ["two towels"], "urgency": []},
-        }
-    ],
-    "tasks": [TASK_EXAMPLE],
-    "latency_ms": {
-        "endpoint": 520.0,
-        "stt": 180.0,
-        "publish": 4.0,
-        "queue": 3.0,
-        "classify": 6.0,
-        "store": 5.0,
-        "push": 0.4,
-        "total": 721.0,
-    },
-    "change": 1234,
-}
-_LEDGER: Final = {"received": 960000, "speech": 240000, "silence": 720000, "gap": 0}
-CONVERSATION_EXAMPLE: Final = {
-    "conversation_id": "shift-1",
-    "channel": "housekeeping",
-    "state": "live",
-    "sample_rate": 16000,
-    "speakers": 1,
-    "started_at": "2026-05-09T07:35:20.000Z",
-    "ended_at": None,
-    "unreachable_since": None,
-    "continues": None,
-    "utterances": 12,
-    "ledger": _LEDGER,
-    "ledgers": [_LEDGER],
-    "summary": {
-        "text": "Open: Bring towels to 412. Done: Fix leak in 305.",
-        "source": "local",
-        "revision": 2,
-        "at": "2026-05-09T07:36:00.000Z",
-    },
-    "change": 1235,
-}
-_CHANNEL_EXAMPLE: Final = {
-    "channel": "housekeeping",
-    "live": 1,
-    "conversations": 3,
-    "utterances": 42,
-    "open_tasks": 4,
-    "last_utterance_at": "2026-05-09T07:35:25.123Z",
-}
-_SESSION_EXAMPLE: Final = {"role": "read", "site": "main", "version": "0.1.0"}
-_DONE: Final = {**TASK_EXAMPLE, "status": "done", "completed_at": "2026-05-09T07:41:02.000Z", "completed_by": "desk"}
-_ACKNOWLEDGED: Final = {**TASK_EXAMPLE, "status": "acknowledged", "acknowledged_at": "2026-05-09T07:36:00.000Z"}
+def operations_of(*apis: type) -> tuple[Operation, ...]:
+    """Return the operations that classes declare, in the order of their declaration."""
+    return tuple(found for api in apis for each in vars(api).values() if (found := getattr(each, _DECLARED, None)))
 
 
-def _task_action(action: str, summary: str, example: dict[str, Any], **extra: Any) -> Operation:
-    return Operation(
-        id=f"{action}Task",
-        method="POST",
-        path=f"/v1/tasks/{{task_id}}/{action}",
-        tag="tasks",
-        summary=summary,
-        role="admin",
-        answer=Task,
-        example=example,
-        errors=(400, 404) if action != "acknowledge" else (400, 404, 409),
-        **extra,
-    )
-
-
-OPERATIONS: Final = (
-    Operation(
-        id="listConversations",
-        method="GET",
-        path="/v1/conversations",
-        tag="conversations",
-        summary="Conversations, newest first",
-        parameters=(
+@cache
+def parameters_of(query: type[Query]) -> tuple[Parameter, ...]:
+    hints = get_type_hints(query, include_extras=True)
+    found = []
+    for field in msgspec.structs.fields(query):
+        kind, meta = _described(hints[field.encode_name])
+        schema = _schema(kind, meta)
+        if field.default is not msgspec.NODEFAULT and field.default is not None:
+            schema["default"] = field.default
+        found.append(
             Parameter(
-                name="state",
-                description="Only this state.",
-                schema={"type": "string", "enum": list(STATES)},
-                example="live",
-            ),
-            CHANNEL,
-            CURSOR,
-            LIMIT,
-        ),
-        answer=ConversationList,
-        example={"items": [CONVERSATION_EXAMPLE], "next_cursor": None},
-        errors=(400,),
-    ),
-    Operation(
-        id="getConversation",
-        method="GET",
-        path="/v1/conversations/{conversation_id}",
-        tag="conversations",
-        summary="One conversation with its ledger",
-        answer=Conversation,
-        example=CONVERSATION_EXAMPLE,
-        errors=(404,),
-    ),
-    Operation(
-        id="listUtterances",
-        method="GET",
-        path="/v1/utterances",
-        tag="utterances",
-        summary="Utterances with what they ask for, newest first",
-        parameters=(QUERY, CHANNEL, DEPARTMENT, SINCE, CONVERSATION, CURSOR, LIMIT),
-        answer=CardList,
-        example={"items": [CARD_EXAMPLE], "next_cursor": None},
-        errors=(400,),
-    ),
-    Operation(
-        id="getUtterance",
-        method="GET",
-        path="/v1/utterances/{utterance_id}",
-        tag="utterances",
-        summary="One utterance",
-        answer=Card,
-        example=CARD_EXAMPLE,
-        errors=(404,),
-    ),
-    Operation(
-        id="listTasks",
-        method="GET",
-        path="/v1/tasks",
-        tag="tasks",
-        summary="Tasks, newest first",
-        parameters=(
-            Parameter(
-                name="status",
-                description="Only this status.",
-                schema={"type": "string", "enum": list(STATUSES)},
-                example="open",
-            ),
-            DEPARTMENT,
-            CURSOR,
-            LIMIT,
-        ),
-        answer=TaskList,
-        example={"items": [TASK_EXAMPLE], "next_cursor": None},
-        errors=(400,),
-    ),
-    _task_action("acknowledge", "Say that somebody has seen it", _ACKNOWLEDGED),
-    _task_action("complete", "Say that it is done", _DONE),
-    _task_action(
-        "assign",
-        "Give it to somebody, or to nobody again",
-        {**TASK_EXAMPLE, "assignee": "Maria"},
-        body=Assignment,
-        body_example={"assignee": "Maria"},
-    ),
-    _task_action("reopen", "Take back that it was seen or done", TASK_EXAMPLE),
-    Operation(
-        id="listChannels",
-        method="GET",
-        path="/v1/channels",
-        tag="channels",
-        summary="Channels and how busy they are",
-        answer=ChannelList,
-        example={"items": [_CHANNEL_EXAMPLE]},
-        errors=(400,),
-    ),
-    Operation(
-        id="getPrompts",
-        method="GET",
-        path="/v1/prompts",
-        tag="prompts",
-        summary="Prompt versions: live and canary, and who put them there on what evidence",
-        answer=PromptsView,
-        example=PROMPTS_EXAMPLE,
-    ),
-    Operation(
-        id="getSession",
-        method="GET",
-        path="/v1/session",
-        tag="session",
-        summary="Who the page is; keeps its session alive",
-        answer=Session,
-        example=_SESSION_EXAMPLE,
-    ),
-    Operation(
-        id="openSession",
-        method="POST",
-        path="/v1/session",
-        tag="session",
-        summary="Open a page session with a key; sets a cookie",
-        role=None,
-        body=Login,
-        body_example={"key": "qc_read_…"},
-        answer=Session,
-        example=_SESSION_EXAMPLE,
-        errors=(400, 401, 403, 429),
-    ),
-    Operation(
-        id="closeSession",
-        method="DELETE",
-        path="/v1/session",
-        tag="session",
-        summary="Close the page session of the cookie",
-        role=None,
-        status=204,
-        errors=(403,),
-    ),
-    Operation(
-        id="getMetrics",
-        method="GET",
-        path="/metrics",
-        tag="operation",
-        summary="Prometheus metrics (open to everybody where the setting `metrics_open` says so)",
-        media_type="text/plain",
-        example="quickcomm_live_clients 3.0\n",
-    ),
-    Operation(
-        id="getHealth",
-        method="GET",
-        path="/healthz",
-        tag="operation",
-        summary="The process lives",
-        role=None,
-        answer=Status,
-        example={"status": "ok", "version": "0.1.0"},
-    ),
-    Operation(
-        id="getReadiness",
-        method="GET",
-        path="/readyz",
-        tag="operation",
-        summary="The process takes part: `ready`, or `degraded` while there is an alarm",
-        role=None,
-        answer=Status,
-        example={"status": "ready", "version": "0.1.0"},
-        errors=(503,),
-    ),
-    Operation(
-        id="getOpenApi",
-        method="GET",
-        path="/openapi.json",
-        tag="operation",
-        summary="This document",
-        role=None,
-        media_type="application/json",
-        example={"openapi": "3.1.0"},
-    ),
-)
+                name=field.encode_name,
+                description=meta.description or "",
+                schema=schema,
+                example=meta.examples[0] if meta.examples else None,
+                read=_reader(field.encode_name, kind, meta),
+            )
+        )
+    return tuple(found)
+
+
+Q = TypeVar("Q", bound=Query)
+
+
+def read_query(kind: type[Q], query: Mapping[str, str]) -> Q:
+    """Raises `InvalidInputError` that names the parameter."""
+    read = {parameter.name: parameter.read(query) for parameter in parameters_of(kind)}
+    return kind(**{name: value for name, value in read.items() if value is not None})
+
+
+# -- inside -----------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _taken(handler: Handler) -> Mapping[str, type]:
+    hints = get_type_hints(handler)
+    return {name: hints[name] for name in list(inspect.signature(handler).parameters)[1:]}
+
+
+def _described(hint: Any) -> tuple[Any, msgspec.Meta]:
+    """Return what a parameter is apart from None, and its description."""
+    if get_origin(hint) in {Union, types.UnionType}:
+        hint = next(each for each in get_args(hint) if each is not types.NoneType)
+    if get_origin(hint) is Annotated:
+        kind, *rest = get_args(hint)
+        return kind, next(each for each in rest if isinstance(each, msgspec.Meta))
+    return hint, msgspec.Meta()
+
+
+def _schema(kind: Any, meta: msgspec.Meta) -> dict[str, Any]:
+    if get_origin(kind) is Literal:
+        return {"type": "string", "enum": list(get_args(kind))}
+    if kind is int and not meta.extra:
+        return {"type": "integer", "minimum": meta.ge, "maximum": meta.le}
+    schema: dict[str, Any] = {"type": "string", "maxLength": meta.max_length or parameters.MAX_TEXT}
+    return schema | (meta.extra_json_schema or {})
+
+
+def _reader(name: str, kind: Any, meta: msgspec.Meta) -> Callable[[Mapping[str, str]], Any]:
+    if get_origin(kind) is Literal:
+        return lambda query: parameters.choice(query, name, get_args(kind))
+    if meta.extra == TIME:
+        return lambda query: parameters.time_ns(query, name)
+    if meta.extra == CURSOR:
+        return parameters.position
+    if kind is int:
+        low, high = int(meta.ge or 0), int(meta.le or parameters.MAX_INTEGER)
+        return lambda query: parameters.integer(query, name, low=low, high=high)
+    return lambda query: parameters.text(query, name, meta.max_length or parameters.MAX_TEXT)
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(word.capitalize() for word in others)
+
+
+@cache
+def _examples() -> Mapping[str, Mapping[str, Any]]:
+    found: Mapping[str, Mapping[str, Any]] = json.loads(EXAMPLES.read_text(encoding="utf-8"))
+    return found

@@ -10,14 +10,11 @@ from typing import Final, TypeVar
 import msgspec
 from aiohttp import web
 
-from quickcomm.dashboard.ports import Page
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED, InvalidInputError
 
 S = TypeVar("S", bound=str)
 T = TypeVar("T")
-DEFAULT_LIMIT: Final = 50
-MAX_LIMIT: Final = 200
 MAX_TEXT: Final = 200
 _NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 """Zero bytes, and what a byte that is no UTF-8 becomes in an address."""
@@ -81,18 +78,14 @@ def time_ns(query: Mapping[str, str], name: str) -> int | None:
     return max(-MAX_TIME_NS, min(ns, MAX_TIME_NS))  # beyond what the store can hold there is nothing
 
 
-def page(query: Mapping[str, str]) -> Page:
-    limit = integer(query, "limit", low=1, high=MAX_LIMIT)
-    return Page(limit=limit or DEFAULT_LIMIT, after=_cursor(query))
-
-
-def cursor_of(position: tuple[int, int] | None) -> str | None:
-    if position is None:
+def cursor_of(place: tuple[int, int] | None) -> str | None:
+    if place is None:
         return None
-    return base64.urlsafe_b64encode(f"{position[0]}.{position[1]}".encode()).decode().rstrip("=")
+    return base64.urlsafe_b64encode(f"{place[0]}.{place[1]}".encode()).decode().rstrip("=")
 
 
-def _cursor(query: Mapping[str, str]) -> tuple[int, int] | None:
+def position(query: Mapping[str, str]) -> tuple[int, int] | None:
+    """Return the position of the parameter `cursor`."""
     value = text(query, "cursor")
     if value is None:
         return None
@@ -102,12 +95,12 @@ def _cursor(query: Mapping[str, str]) -> tuple[int, int] | None:
             .decode("ascii")
             .partition(".")
         )
-        position = (int(time), int(row))
+        found = (int(time), int(row))
     except (binascii.Error, ValueError):
-        position = (-1, 0)
-    if not (0 <= position[0] <= MAX_INTEGER and abs(position[1]) <= MAX_INTEGER):
+        found = (-1, 0)
+    if not (0 <= found[0] <= MAX_INTEGER and abs(found[1]) <= MAX_INTEGER):
         raise InvalidInputError("`cursor` must be the `next_cursor` of an earlier answer.")
-    return position
+    return found
 
 
 async def body(request: web.Request, kind: type[T], clock: Clock, default: T | None = None) -> T:

@@ -1,4 +1,4 @@
-"""REST: parses requests, asks the queries or tells the commands, answers in JSON."""
+"""REST: asks the queries, tells the commands, answers in JSON. What a request takes is told by annotations."""
 
 from collections.abc import Awaitable, Callable
 from functools import cache
@@ -9,40 +9,41 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from quickcomm import __version__
-from quickcomm.contracts.prompts import GetPrompts
+from quickcomm.contracts.prompts import GetPrompts, PromptsView
+from quickcomm.contracts.usage import GetUsage, UsageReport
 from quickcomm.dashboard.adapters import parameters
 from quickcomm.dashboard.adapters.admission import Admission
 from quickcomm.dashboard.adapters.openapi import document
-from quickcomm.dashboard.adapters.operations import (
-    STATES,
-    STATUSES,
+from quickcomm.dashboard.adapters.operations import Operation, Sent, operation, operations_of
+from quickcomm.dashboard.adapters.rest_types import (
     Assignment,
     CardList,
     ChannelList,
     ConversationList,
+    ConversationQuery,
     Login,
-    Operation,
     Session,
+    ShiftQuery,
     Status,
     TaskList,
+    TaskQuery,
+    UsageQuery,
+    UtteranceQuery,
 )
-from quickcomm.dashboard.adapters.report_operations import ALL_OPERATIONS
-from quickcomm.dashboard.adapters.report_rest import ReportRest
 from quickcomm.dashboard.model.edits import Action
+from quickcomm.dashboard.model.report import ShiftReport
+from quickcomm.dashboard.model.views import Card, Conversation, Task
 from quickcomm.dashboard.ports import Commands, DashboardSettings, Queries, UtteranceFilter
+from quickcomm.dashboard.service.reporting import ShiftReports
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import BusyError, InvalidInputError
 from quickcomm.kernel.keys import Authenticator, Principal
 from quickcomm.kernel.keys.auth import COOKIE
 from quickcomm.kernel.messaging.rpc import Rpc
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-Guarded = Callable[[web.Request, Principal], Awaitable[web.StreamResponse]]
 MAX_NAME: Final = 80
-LOOKUPS: Final = frozenset(
-    {"listConversations", "getConversation", "listUtterances", "getUtterance", "listTasks", "listChannels"}
-)
-"""Operations that only read the database."""
+ASKS_ITSELF: Final = "getMetrics"
+"""Its handler decides who may ask."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -54,7 +55,7 @@ class Rest:
         auth: Authenticator,
         readiness: Callable[[], str | None],
         rpc: Rpc,
-        reports: ReportRest,
+        reports: ShiftReports,
         settings: DashboardSettings,
         clock: Clock,
     ) -> None:
@@ -69,167 +70,238 @@ class Rest:
         self._admission = Admission(settings.queries_at_once, settings.queries_waiting)
 
     def routes(self) -> list[web.RouteDef]:
-        guarded: dict[str, Guarded] = {
-            "listConversations": self._conversations,
-            "getConversation": self._conversation,
-            "listUtterances": self._utterances,
-            "getUtterance": self._utterance,
-            "listTasks": self._tasks,
-            "acknowledgeTask": self._task_action("acknowledge"),
-            "completeTask": self._task_action("complete"),
-            "assignTask": self._assign,
-            "reopenTask": self._task_action("reopen"),
-            "listChannels": self._channels,
-            "getPrompts": self._prompt_versions,
-            "getSession": self._session,
-            "getShiftReport": self._reports.shift,
-            "getUsage": self._reports.usage,
-        }
-        free: dict[str, Handler] = {
-            "openSession": self._open_session,
-            "closeSession": self._close_session,
-            "getMetrics": self._metrics,
-            "getHealth": self._health,
-            "getReadiness": self._readiness,
-            "getOpenApi": self._openapi,
-        }
-        return [
-            web.route(
-                operation.method,
-                operation.path,
-                self._guard(operation, guarded[operation.id]) if operation.id in guarded else free[operation.id],
-            )
-            for operation in ALL_OPERATIONS
-        ]
+        return [web.route(each.method, each.path, self._handled(each)) for each in OPERATIONS]
 
-    def _guard(self, operation: Operation, handler: Guarded) -> Handler:
-        role = operation.role or "admin"
-        lookup = operation.id in LOOKUPS
-        known = frozenset(parameter.name for parameter in operation.parameters)
+    # -- operations -------------------------------------------------------------------------------------------------
 
-        async def handle(request: web.Request) -> web.StreamResponse:
-            principal = await self._auth.require(request, role)
-            parameters.check_names(request.query, known)
-            if not lookup:
-                return await handler(request, principal)
-            async with self._admission.turn():
-                return await handler(request, principal)
+    @operation(
+        "GET", "/v1/conversations", "Conversations, newest first", tag="conversations", errors=(400,), lookup=True
+    )
+    async def list_conversations(self, caller: Principal, asked: ConversationQuery) -> ConversationList:
+        items, after = await self._queries.conversations(caller.site, asked.state, asked.channel, asked.page)
+        return ConversationList(items=items, next_cursor=parameters.cursor_of(after))
 
-        return handle
+    @operation(
+        "GET",
+        "/v1/conversations/{conversation_id}",
+        "One conversation with its ledger",
+        tag="conversations",
+        errors=(404,),
+        lookup=True,
+    )
+    async def get_conversation(self, caller: Principal, conversation_id: str) -> Conversation:
+        return await self._queries.conversation(caller.site, conversation_id)
 
-    async def _conversations(self, request: web.Request, principal: Principal) -> web.Response:
-        query = request.query
-        items, after = await self._queries.conversations(
-            principal.site,
-            parameters.choice(query, "state", STATES),
-            parameters.text(query, "channel"),
-            parameters.page(query),
-        )
-        return _json(ConversationList(items=items, next_cursor=parameters.cursor_of(after)))
-
-    async def _conversation(self, request: web.Request, principal: Principal) -> web.Response:
-        return _json(await self._queries.conversation(principal.site, request.match_info["conversation_id"]))
-
-    async def _utterances(self, request: web.Request, principal: Principal) -> web.Response:
-        query = request.query
+    @operation(
+        "GET",
+        "/v1/utterances",
+        "Utterances with what they ask for, newest first",
+        tag="utterances",
+        errors=(400,),
+        lookup=True,
+    )
+    async def list_utterances(self, caller: Principal, asked: UtteranceQuery) -> CardList:
         wanted = UtteranceFilter(
-            query=parameters.text(query, "query"),
-            channel=parameters.text(query, "channel"),
-            department=parameters.text(query, "department"),
-            conversation=parameters.text(query, "conversation"),
-            since_ns=parameters.time_ns(query, "since"),
+            query=asked.query,
+            channel=asked.channel,
+            department=asked.department,
+            conversation=asked.conversation,
+            since_ns=asked.since,
         )
-        items, after = await self._queries.utterances(principal.site, wanted, parameters.page(query))
-        return _json(CardList(items=items, next_cursor=parameters.cursor_of(after)))
+        items, after = await self._queries.utterances(caller.site, wanted, asked.page)
+        return CardList(items=items, next_cursor=parameters.cursor_of(after))
 
-    async def _utterance(self, request: web.Request, principal: Principal) -> web.Response:
-        return _json(await self._queries.utterance(principal.site, request.match_info["utterance_id"]))
+    @operation("GET", "/v1/utterances/{utterance_id}", "One utterance", tag="utterances", errors=(404,), lookup=True)
+    async def get_utterance(self, caller: Principal, utterance_id: str) -> Card:
+        return await self._queries.utterance(caller.site, utterance_id)
 
-    async def _tasks(self, request: web.Request, principal: Principal) -> web.Response:
-        query = request.query
-        items, after = await self._queries.tasks(
-            principal.site,
-            parameters.choice(query, "status", STATUSES),
-            parameters.text(query, "department"),
-            parameters.page(query),
-        )
-        return _json(TaskList(items=items, next_cursor=parameters.cursor_of(after)))
+    @operation("GET", "/v1/tasks", "Tasks, newest first", tag="tasks", errors=(400,), lookup=True)
+    async def list_tasks(self, caller: Principal, asked: TaskQuery) -> TaskList:
+        items, after = await self._queries.tasks(caller.site, asked.status, asked.department, asked.page)
+        return TaskList(items=items, next_cursor=parameters.cursor_of(after))
 
-    def _task_action(self, action: Action) -> Guarded:
-        async def handle(request: web.Request, principal: Principal) -> web.Response:
-            return await self._edit(request, principal, action)
+    @operation(
+        "POST",
+        "/v1/tasks/{task_id}/acknowledge",
+        "Say that somebody has seen it",
+        tag="tasks",
+        role="admin",
+        errors=(400, 404, 409),
+    )
+    async def acknowledge_task(self, caller: Principal, task_id: str) -> Task:
+        return await self._edit(caller, task_id, "acknowledge")
 
-        return handle
+    @operation(
+        "POST", "/v1/tasks/{task_id}/complete", "Say that it is done", tag="tasks", role="admin", errors=(400, 404)
+    )
+    async def complete_task(self, caller: Principal, task_id: str) -> Task:
+        return await self._edit(caller, task_id, "complete")
 
-    async def _assign(self, request: web.Request, principal: Principal) -> web.Response:
-        assignment = await parameters.body(request, Assignment, self._clock)
+    @operation(
+        "POST",
+        "/v1/tasks/{task_id}/assign",
+        "Give it to somebody, or to nobody again",
+        tag="tasks",
+        role="admin",
+        errors=(400, 404),
+    )
+    async def assign_task(self, caller: Principal, task_id: str, assignment: Assignment) -> Task:
         assignee = (assignment.assignee or "").strip()
         if len(assignee) > MAX_NAME or not assignee.isprintable():
             raise InvalidInputError(f"`assignee` must have at most {MAX_NAME} printable characters.")
-        return await self._edit(request, principal, "assign", assignee or None)
+        return await self._edit(caller, task_id, "assign", assignee or None)
 
-    async def _edit(
-        self, request: web.Request, principal: Principal, action: Action, assignee: str | None = None
-    ) -> web.Response:
-        task = await self._commands.edit_task(
-            principal.site,
-            request.match_info["task_id"],
-            action,
-            by=principal.name or principal.key_id,
-            assignee=assignee,
-        )
-        return _json(task)
+    @operation(
+        "POST",
+        "/v1/tasks/{task_id}/reopen",
+        "Take back that it was seen or done",
+        tag="tasks",
+        role="admin",
+        errors=(400, 404),
+    )
+    async def reopen_task(self, caller: Principal, task_id: str) -> Task:
+        return await self._edit(caller, task_id, "reopen")
 
-    async def _channels(self, _request: web.Request, principal: Principal) -> web.Response:
-        return _json(ChannelList(items=await self._queries.channels(principal.site)))
+    @operation("GET", "/v1/channels", "Channels and how busy they are", tag="channels", errors=(400,), lookup=True)
+    async def list_channels(self, caller: Principal) -> ChannelList:
+        return ChannelList(items=await self._queries.channels(caller.site))
 
-    async def _prompt_versions(self, _request: web.Request, _principal: Principal) -> web.Response:
-        return _json(await self._rpc.call(GetPrompts()))
+    @operation(
+        "GET",
+        "/v1/prompts",
+        "Prompt versions: live and canary, and who put them there on what evidence",
+        tag="prompts",
+    )
+    async def get_prompts(self) -> PromptsView:
+        return await self._rpc.call(GetPrompts())
 
-    async def _session(self, request: web.Request, principal: Principal) -> web.Response:
-        response = _session_answer(principal)
-        if principal.via == "session":
+    @operation(
+        "GET", "/v1/session", "Who the page is; keeps its session alive", tag="session", sends=Sent(answer=Session)
+    )
+    async def get_session(self, request: web.Request, caller: Principal) -> web.Response:
+        response = _session_answer(caller)
+        if caller.via == "session":
             self._auth.set_cookie(request, response, request.cookies[COOKIE])
         return response
 
-    async def _open_session(self, request: web.Request) -> web.Response:
-        login = await parameters.body(request, Login, self._clock)
+    @operation(
+        "POST",
+        "/v1/session",
+        "Open a page session with a key; sets a cookie",
+        tag="session",
+        role=None,
+        errors=(400, 401, 403, 429),
+        sends=Sent(answer=Session),
+    )
+    async def open_session(self, request: web.Request, login: Login) -> web.Response:
         principal, secret = await self._auth.login(request, login.key)
         response = _session_answer(principal)
         self._auth.set_cookie(request, response, secret)
         return response
 
-    async def _close_session(self, request: web.Request) -> web.Response:
+    @operation(
+        "DELETE",
+        "/v1/session",
+        "Close the page session of the cookie",
+        tag="session",
+        role=None,
+        sends=Sent(status=204),
+        errors=(403,),
+    )
+    async def close_session(self, request: web.Request) -> web.Response:
         response = web.Response(status=204)
         await self._auth.logout(request, response)
         return response
 
-    async def _metrics(self, request: web.Request) -> web.Response:
+    @operation(
+        "GET",
+        "/metrics",
+        "Prometheus metrics (open to everybody where the setting `metrics_open` says so)",
+        tag="operation",
+        sends=Sent(media_type="text/plain"),
+    )
+    async def get_metrics(self, request: web.Request) -> web.Response:
         if not self._metrics_open:
             await self._auth.require(request, "read")
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
-    async def _health(self, _request: web.Request) -> web.Response:
-        return _json(Status(status="ok", version=__version__))
+    @operation("GET", "/healthz", "The process lives", tag="operation", role=None)
+    async def get_health(self) -> Status:
+        return Status(status="ok", version=__version__)
 
-    async def _readiness(self, _request: web.Request) -> web.Response:
+    @operation(
+        "GET",
+        "/readyz",
+        "The process takes part: `ready`, or `degraded` while there is an alarm",
+        tag="operation",
+        role=None,
+        errors=(503,),
+    )
+    async def get_readiness(self) -> Status:
         status = self._ready()
         if status is None:
             raise BusyError("Not ready: the streams are not being consumed yet, or any more.")
-        return _json(Status(status=status, version=__version__))
+        return Status(status=status, version=__version__)
 
-    async def _openapi(self, _request: web.Request) -> web.Response:
+    @operation("GET", "/openapi.json", "This document", tag="operation", role=None)
+    async def get_open_api(self) -> web.Response:
         return web.Response(body=_openapi_body(), content_type="application/json")
+
+    @operation(
+        "GET",
+        "/v1/reports/shift",
+        "What came in, what is open, what was slow; the last 8 hours where nothing else is asked for",
+        tag="reports",
+        errors=(400,),
+    )
+    async def get_shift_report(self, caller: Principal, asked: ShiftQuery) -> ShiftReport:
+        return await self._reports.shift(caller.site, asked.since, asked.until, ask=asked.narrative != "local")
+
+    @operation(
+        "GET",
+        "/v1/usage",
+        "What the language model costs, by day and by conversation, and the day's cap",
+        tag="reports",
+        errors=(400,),
+    )
+    async def get_usage(self, caller: Principal, asked: UsageQuery) -> UsageReport:
+        return await self._rpc.call(GetUsage(site=caller.site, conversation=asked.conversation, limit=asked.limit))
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _handled(self, asked: Operation) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        known = frozenset(parameter.name for parameter in asked.parameters)
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            caller = None
+            if asked.role is not None and asked.id != ASKS_ITSELF:
+                caller = await self._auth.require(request, asked.role)
+                parameters.check_names(request.query, known)
+            if not asked.lookup:
+                return _response(await asked.call(self, request, caller, self._clock))
+            async with self._admission.turn():
+                return _response(await asked.call(self, request, caller, self._clock))
+
+        return handle
+
+    async def _edit(self, caller: Principal, task_id: str, action: Action, assignee: str | None = None) -> Task:
+        by = caller.name or caller.key_id
+        return await self._commands.edit_task(caller.site, task_id, action, by=by, assignee=assignee)
+
+
+OPERATIONS: Final = operations_of(Rest)
 
 
 @cache
 def _openapi_body() -> bytes:
-    return _encode(document())
+    return _encode(document(OPERATIONS))
 
 
-def _json(value: Any) -> web.Response:
-    return web.Response(body=_encode(value), content_type="application/json")
+def _response(answer: Any) -> web.Response:
+    if isinstance(answer, web.Response):
+        return answer
+    return web.Response(body=_encode(answer), content_type="application/json")
 
 
 def _session_answer(principal: Principal) -> web.Response:
-    return _json(Session(role=principal.role, site=principal.site, version=__version__))
+    return _response(Session(role=principal.role, site=principal.site, version=__version__))
