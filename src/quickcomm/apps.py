@@ -6,27 +6,22 @@ from typing import Final
 from quickcomm.audio.declaration import AUDIO
 from quickcomm.dashboard.declaration import DASHBOARD
 from quickcomm.intelligence.declaration import INTELLIGENCE
-from quickcomm.kernel.runtime.declaration import App
+from quickcomm.kernel.runtime.declaration import App, service
 
 MODULES: Final = (AUDIO, INTELLIGENCE, DASHBOARD)
 
+MONOLITH: Final = App(
+    name="monolith",
+    modules=MODULES,
+    command="serve",
+    one_because="it keeps everything in one database, and is the only one that writes to it",
+    home=".",
+    operates=True,
+)
 DEPLOYMENTS: Final[Mapping[str, tuple[App, ...]]] = {
-    "monolith": (
-        App(
-            name="monolith",
-            modules=MODULES,
-            command="serve",
-            alone="it keeps everything in one database, and is the only one that writes to it",
-            home=".",
-            operates=True,
-        ),
-    ),
+    "monolith": (MONOLITH,),
     # In the order of starting. The dashboard is the last to stop, so that people see what comes of the last words.
-    "services": (
-        App(name="dashboard", modules=(DASHBOARD,), command="dashboard", home="dashboard"),
-        App(name="intelligence", modules=(INTELLIGENCE,), command="intelligence"),
-        App(name="audio", modules=(AUDIO,), command="audio"),
-    ),
+    "services": (service(DASHBOARD), service(INTELLIGENCE), service(AUDIO)),
 }
 APPS: Final[Mapping[str, App]] = {app.name: app for apps in DEPLOYMENTS.values() for app in apps}
 STREAMS: Final = tuple(dict.fromkeys(stream for module in MODULES for stream in module.publishes))

@@ -14,17 +14,18 @@ from tests.support.home import mark
 from tests.support.services import NAMES
 from tests.support.valkey import Valkey
 
+from quickcomm.apps import APPS
 from quickcomm.contracts.link import LINK
-from quickcomm.entrypoints.audio_service import AudioService
-from quickcomm.entrypoints.audio_settings import AudioServiceSettings
-from quickcomm.entrypoints.intelligence_service import IntelligenceService, Minds
-from quickcomm.entrypoints.intelligence_settings import IntelligenceServiceSettings
+from quickcomm.intelligence.assembly import Engines
 from quickcomm.intelligence.module import Classifier
 from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.http import create_app
 from quickcomm.kernel.keys.redis import RedisKeys
+from quickcomm.kernel.runtime.app import assemble
 from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.kernel.runtime.process import Process
+from quickcomm.kernel.runtime.settings import Settings
 from quickcomm.kernel.settings import InstanceSettings, TrustSettings
 from quickcomm.kernel.site_pack import load_pack
 from quickcomm.kernel.trust import trust_of
@@ -71,33 +72,34 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
         return DataDirectory(self.root / "data")
 
 
-def _intelligence(place: Place) -> IntelligenceService:
-    settings = IntelligenceServiceSettings(redis_url=place.redis_url, trust=place.trust, instance=place.instance)
-    minds = Minds(pack=load_pack(), classifier=cast("Classifier", NotAsked()))
-    return IntelligenceService(settings, place.directory, minds)
+def made(name: str, place: Place) -> Process:
+    settings = Settings(redis_url=place.redis_url, trust=place.trust, instance=place.instance)
+    process, _ = assemble(APPS[name], settings, place.directory, load_pack(), {name: LOADED[name]()})
+    return process
 
 
-def _audio(place: Place) -> AudioService:
-    settings = AudioServiceSettings(redis_url=place.redis_url, trust=place.trust, instance=place.instance)
-    return AudioService(settings, place.directory, ScriptedEngine(), load_pack())
+class NotAsked:
+    """A classifier whose name is known, and no more."""
+
+    model = "none"
 
 
-MAKERS: Final[Mapping[str, Callable[[Place], IntelligenceService | AudioService]]] = {
-    "intelligence": _intelligence,
-    "audio": _audio,
+LOADED: Final[Mapping[str, Callable[[], object]]] = {
+    "intelligence": lambda: Engines(classifier=cast("Classifier", NotAsked())),
+    "audio": ScriptedEngine,
 }
 
 
-@pytest.fixture(params=list(MAKERS))
+@pytest.fixture(params=list(LOADED))
 async def asked(request: pytest.FixtureRequest, valkey: Valkey, tmp_path: Path) -> AsyncIterator[Asked]:
     name: str = request.param
     services = TrustDirectory(tmp_path / "trust")
-    services.ensure(sorted({*NAMES, *MAKERS}))
+    services.ensure(sorted({*NAMES, *LOADED}))
     trust = TrustSettings(service=name, directory=str(tmp_path / "trust"))
     instance = InstanceSettings(name=f"{name}-1", socket=str(tmp_path / "i.sock"), registry=str(tmp_path / "instances"))
     place = Place(root=tmp_path, redis_url=valkey.url, trust=trust, instance=instance)
     place.directory.create()
-    service = MAKERS[name](place)
+    service = made(name, place)
     keys = RedisKeys(valkey.url, SystemClock(), prefix=PREFIX)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(service.aclose)
@@ -107,12 +109,6 @@ async def asked(request: pytest.FixtureRequest, valkey: Valkey, tmp_path: Path) 
         app = create_app(service.routes(), trust_of(trust))
         client = await stack.enter_async_context(TestClient(TestServer(app)))
         yield Asked(client, services, tmp_path / "trust", name, key)
-
-
-class NotAsked:
-    """A classifier whose name is known, and no more."""
-
-    model = "none"
 
 
 async def test_there_are_such_routes(asked: Asked) -> None:

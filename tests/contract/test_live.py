@@ -31,11 +31,11 @@ from quickcomm.contracts.link import (
 from quickcomm.contracts.messaging import Topic
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
-from quickcomm.entrypoints.parts import traces_part
 from quickcomm.kernel.discovery import DirectoryRegistry
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.messaging.live import LocalLive, LostError, Peer, UnsupportedTopicError
 from quickcomm.kernel.messaging.live.wire import WireLive
+from quickcomm.kernel.runtime.shared_parts import traces_part
 from quickcomm.kernel.telemetry import Word as Said
 from quickcomm.kernel.telemetry import set_tracing
 from quickcomm.kernel.telemetry.off import NoTraces

@@ -8,7 +8,6 @@ import pytest
 from tests.support.home import HOME, mark
 from tests.support.valkey import Valkey
 
-from quickcomm.entrypoints.store_alarms import LOST_CODE, StoreAlarms
 from quickcomm.entrypoints.up import store
 from quickcomm.entrypoints.up.store_watch import StoreWatch
 from quickcomm.kernel.bus import BusUnavailableError
@@ -20,6 +19,7 @@ from quickcomm.kernel.keys import Principal
 from quickcomm.kernel.keys import copy as copies
 from quickcomm.kernel.keys.copy import KeyCopy
 from quickcomm.kernel.keys.redis import AWAY_S, STALE_S, RedisKeys
+from quickcomm.kernel.runtime.store_alarms import LOST_CODE, StoreAlarms
 
 
 class World:

@@ -21,16 +21,14 @@ from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.trust.directory import TrustDirectory
 
 SOURCE: Final = Path(__file__).parents[2] / "src/quickcomm"
-ENTRYPOINT: Final = (
-    *("__init__", "audio_service", "audio_settings", "audio_engine", "setting_sources", "parts"),
-    *("cli", "cli_services", "cli_options", "store_commands", "disk", "store_alarms", "logs"),
-)
+ENTRYPOINT: Final = ("__init__", "cli", "cli_services", "cli_options", "logs")
 OTHERS: Final = ("quickcomm.intelligence", "quickcomm.dashboard", "quickcomm.edge", "quickcomm.topology")
 HEAVY: Final = frozenset({"openai", "sklearn", "scipy", "obstore", "psycopg"})
 PROGRAM: Final = """
 import json, sys
 import quickcomm.entrypoints.cli_services
-import quickcomm.entrypoints.audio_service
+import quickcomm.kernel.runtime.app
+import quickcomm.audio.assembly
 print(json.dumps([quickcomm.__file__, sorted(sys.modules)]))
 """
 WITHIN_S: Final = 120.0

@@ -8,18 +8,15 @@ from pathlib import Path
 from typing import Final
 
 SOURCE: Final = Path(__file__).parents[2] / "src/quickcomm"
-ENTRYPOINT: Final = (
-    *("__init__", "dashboard_service", "dashboard_settings", "setting_sources", "parts", "cli_services"),
-    "store_commands",
-    *("cli_options", "logs", "disk", "store_alarms"),
-)
+ENTRYPOINT: Final = ("__init__", "cli", "cli_services", "cli_options", "logs")
 HEAVY: Final = frozenset(
     {"ctranslate2", "faster_whisper", "onnxruntime", "openai", "sklearn", "scipy", "av", "soundfile", "numpy"}
 )
 PROGRAM: Final = """
 import json, sys
 import quickcomm.entrypoints.cli_services
-import quickcomm.entrypoints.dashboard_service
+import quickcomm.kernel.runtime.app
+import quickcomm.dashboard.assembly
 print(json.dumps([quickcomm.__file__, sorted(sys.modules)]))
 """
 

@@ -28,6 +28,7 @@ from quickcomm.audio.model.formats import (
     parse_conversation_id,
     parse_format,
 )
+from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.client.errors import ProtocolError
 from quickcomm.client.events import parse
 from quickcomm.dashboard.adapters import parameters
@@ -35,7 +36,7 @@ from quickcomm.dashboard.adapters.dialects import dialect
 from quickcomm.dashboard.adapters.operations import read_query
 from quickcomm.dashboard.adapters.queries import match_expression
 from quickcomm.dashboard.adapters.rest_types import PageQuery
-from quickcomm.dashboard.ports import Page, UtteranceFilter
+from quickcomm.dashboard.ports import DashboardSettings, Page, UtteranceFilter
 from quickcomm.entrypoints.settings import FILE, load_settings
 from quickcomm.kernel.errors import ConfigurationError, InvalidInputError
 from quickcomm.kernel.site_pack import BUILT_IN, PACK_FILE, load_pack
@@ -258,7 +259,8 @@ def sensible(folder: Path, environment: dict[str, str]) -> None:
         assert str(refused)
         return
     assert 0 <= found.port <= 65_535
-    for section in (found, found.audio, found.audio.segmenter, found.keys, found.storage, found.dashboard):
+    audio = found.of(AudioSettings)
+    for section in (found, audio, audio.segmenter, found.keys, found.storage, found.of(DashboardSettings)):
         for value in msgspec.structs.asdict(section).values():
             if isinstance(value, int | float):
                 assert math.isfinite(value)

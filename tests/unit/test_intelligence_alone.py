@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import Final
 
 SOURCE: Final = Path(__file__).parents[2] / "src/quickcomm"
-ENTRYPOINT: Final = (
-    *("__init__", "cli", "cli_services", "cli_options", "logs", "setting_sources"),
-    *("intelligence_service", "intelligence_settings", "earlier"),
-    *("parts", "store_commands", "disk", "store_alarms"),
-)
+ENTRYPOINT: Final = ("__init__", "cli", "cli_services", "cli_options", "logs")
 HEAVY: Final = frozenset({"faster_whisper", "av", "soundfile", "onnxruntime"})
 PROGRAM: Final = """
 import json, sys
 import quickcomm.entrypoints.cli_services
-import quickcomm.entrypoints.intelligence_service
+import quickcomm.kernel.runtime.app
+import quickcomm.intelligence.assembly
 print(json.dumps([quickcomm.__file__, sorted(sys.modules)]))
 """
 

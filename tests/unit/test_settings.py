@@ -4,23 +4,28 @@ from pathlib import Path
 
 import pytest
 
-from quickcomm.audio.model.settings import AudioSettings
-from quickcomm.entrypoints.audio_engine import engine_options
-from quickcomm.entrypoints.audio_settings import AudioServiceSettings
-from quickcomm.entrypoints.setting_sources import read_settings
-from quickcomm.entrypoints.settings import FILE, SECTIONS, Settings, load_settings
+from quickcomm.apps import MODULES
+from quickcomm.audio.declaration import AUDIO
+from quickcomm.audio.engine import engine_options
+from quickcomm.audio.model.settings import AudioSettings, SttSettings
+from quickcomm.entrypoints.settings import FILE, SITE, load_settings
 from quickcomm.intelligence.model.settings import LlmSettings
 from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.runtime.settings import MetricsSettings, read_sections
 from quickcomm.kernel.site_pack import Vocabulary
+from quickcomm.topology.model.settings import PrioritySettings
 
 
 def test_nothing_set_is_the_default(tmp_path: Path) -> None:
-    assert load_settings(tmp_path, {}, {}) == Settings()
-    assert load_settings(tmp_path / "not there", None, {}) == Settings()
+    assert load_settings(tmp_path, {}, {}) == SITE()
+    assert load_settings(tmp_path / "not there", None, {}) == SITE()
 
 
-def test_every_section_is_a_setting() -> None:
-    assert set(SECTIONS) <= set(Settings.__struct_fields__)
+def test_every_section_of_a_module_is_a_setting() -> None:
+    for module in MODULES:
+        for name, kind in module.settings.items():
+            assert isinstance(getattr(SITE(), name), kind)
+            assert SITE().of(kind) == kind()
 
 
 def test_flags_over_environment_over_file(tmp_path: Path) -> None:
@@ -28,7 +33,7 @@ def test_flags_over_environment_over_file(tmp_path: Path) -> None:
     environment = {"QUICKCOMM_PORT": "2", "QUICKCOMM_HOST": "environment"}
     found = load_settings(tmp_path, {"port": 3, "host": None, "audio.max_sessions": 7}, environment)
     assert (found.port, found.host, found.pack) == (3, "environment", "mine")
-    assert found.audio == AudioSettings(idle_limit_s=5.0, max_sessions=7)
+    assert found.of(AudioSettings) == AudioSettings(idle_limit_s=5.0, max_sessions=7)
 
 
 def test_the_environment_reaches_every_depth(tmp_path: Path) -> None:
@@ -45,15 +50,15 @@ def test_the_environment_reaches_every_depth(tmp_path: Path) -> None:
             "PATH": "/bin",
         },
     )
-    assert not found.audio.early_decoding
-    assert (found.audio.segmenter.hangover, found.audio.segmenter.voiced_on) == (20, 0.6)
-    assert (found.stt.model, found.storage.retention_days) == ("base.en", 0)
+    assert not found.of(AudioSettings).early_decoding
+    assert (found.of(AudioSettings).segmenter.hangover, found.of(AudioSettings).segmenter.voiced_on) == (20, 0.6)
+    assert (found.of(SttSettings).model, found.storage.retention_days) == ("base.en", 0)
     assert found.cache == Path("/somewhere")
 
 
 def test_a_language_model_is_set_by_flag_and_its_key_by_the_environment(tmp_path: Path) -> None:
     found = load_settings(tmp_path, {"llm.url": "http://127.0.0.1:8000"}, {"QUICKCOMM_LLM_KEY": "12345"})
-    assert found.llm == LlmSettings(url="http://127.0.0.1:8000", key="12345")
+    assert found.of(LlmSettings) == LlmSettings(url="http://127.0.0.1:8000", key="12345")
     assert "12345" not in repr(found)
 
 
@@ -74,8 +79,12 @@ def test_a_model_that_cannot_be_used_is_told(tmp_path: Path, name: str, value: s
 
 def test_priorities_may_be_below_zero_but_not_beyond_what_there_is(tmp_path: Path) -> None:
     found = load_settings(tmp_path, {}, {"QUICKCOMM_PRIORITY_AUDIO": "-5", "QUICKCOMM_PRIORITY_DASHBOARD": "0"})
-    assert (found.priority.of("audio"), found.priority.of("dashboard"), found.priority.of("up")) == (-5, 0, 0)
-    assert found.priority.of("intelligence") > found.priority.of("edge")
+    assert (
+        found.of(PrioritySettings).of("audio"),
+        found.of(PrioritySettings).of("dashboard"),
+        found.of(PrioritySettings).of("up"),
+    ) == (-5, 0, 0)
+    assert found.of(PrioritySettings).of("intelligence") > found.of(PrioritySettings).of("edge")
     for value in ("-21", "20", "high"):
         with pytest.raises(ConfigurationError, match="priority"):
             load_settings(tmp_path, {}, {"QUICKCOMM_PRIORITY_AUDIO": value})
@@ -98,14 +107,19 @@ def test_the_engine_gets_the_pack_s_sentence_and_its_words(tmp_path: Path) -> No
 def test_audio_of_its_own_reads_its_share_of_the_same_settings(tmp_path: Path) -> None:
     (tmp_path / FILE).write_text('pack = "mine"\n[audio]\nprocesses = 2\n[llm]\nmodel = "x"\n[stt]\nworkers = 3\n')
     environment = {"QUICKCOMM_DASHBOARD_METRICS_OPEN": "true"}
-    found = read_settings(AudioServiceSettings, tmp_path, {"stt.model": "base"}, environment)
-    assert (found.pack, found.audio.processes, found.stt.workers, found.stt.model) == ("mine", 2, 3, "base")
-    assert found.dashboard.metrics_open
+    found = read_sections([AUDIO], tmp_path, {"stt.model": "base"}, environment)
+    assert (
+        found.pack,
+        found.of(AudioSettings).processes,
+        found.of(SttSettings).workers,
+        found.of(SttSettings).model,
+    ) == ("mine", 2, 3, "base")
+    assert found.of(MetricsSettings).metrics_open
 
 
 def test_what_others_read_is_no_setting(tmp_path: Path) -> None:
     names = ("QUICKCOMM_KEY", "QUICKCOMM_URL", "QUICKCOMM_DATA_DIR", "QUICKCOMM_SPEECH_DATA")
-    assert load_settings(tmp_path, {}, dict.fromkeys(names, "x")) == Settings()
+    assert load_settings(tmp_path, {}, dict.fromkeys(names, "x")) == SITE()
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,19 @@ from pathlib import Path
 import pytest
 
 from quickcomm.apps import DEPLOYMENTS, MODULES
+from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.edge.module import Public
 from quickcomm.entrypoints import cli_up
 from quickcomm.entrypoints.cli_serve import first_start
 from quickcomm.entrypoints.moving import check_shape
-from quickcomm.entrypoints.settings import Settings
+from quickcomm.entrypoints.settings import SITE, load_settings
 from quickcomm.entrypoints.up import ports
 from quickcomm.entrypoints.up.asked import differences, in_force
 from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.entrypoints.up.modules import Site, rows
-from quickcomm.intelligence.model.settings import StoreSettings
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.runtime.data_directory import DataDirectory, DataDirectoryBusyError
+from quickcomm.kernel.runtime.settings import Settings
 from quickcomm.topology.module import Tail
 
 
@@ -29,7 +30,7 @@ def layout(path: Path) -> Layout:
 def site(path: Path, settings: Settings | None = None) -> Site:
     return Site(
         layout=layout(path),
-        settings=settings or Settings(),
+        settings=settings or SITE(),
         public_url="https://x:8443",
         redis_url="unix:///v.sock",
         flags=("--log-level", "info"),
@@ -87,7 +88,7 @@ def test_the_monolith_serves_every_route(tmp_path: Path) -> None:
         *("--log-level", "info", "--pack", "hospitality"),
         *("--stt-model", "base", "--llm-url", "http://llm"),
     )
-    assert program.drain_s > Settings().audio.drain_s
+    assert program.drain_s > AudioSettings().drain_s
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS)
@@ -113,7 +114,7 @@ def test_in_a_file_intelligence_is_one_process_and_on_a_server_as_many_as_partit
     alone = next(row.module for row in rows("services", site(tmp_path)) if row.module.name == "intelligence")
     with pytest.raises(ConfigurationError, match="QUICKCOMM_INTELLIGENCE_DATABASE_URL"):
         alone.check(2)
-    settings = Settings(intelligence=StoreSettings(database_url="postgresql://db/q"))
+    settings = load_settings(tmp_path, {"intelligence.database_url": "postgresql://db/q"}, {})
     several = next(
         row.module for row in rows("services", site(tmp_path, settings)) if row.module.name == "intelligence"
     )
@@ -226,9 +227,9 @@ def test_options_that_a_running_site_does_not_follow_are_told() -> None:
     running = in_force({"shape": "monolith", **given}, Settings(redis_url="redis://:secret@store"))
     assert differences({"pack": "hospitality", "port": "8080", "stt_model": "tiny.en"}, running) == []
     assert differences({"port": "0", "shape": "monolith"}, running) == []
-    wanted = in_force({"port": 9000, "redis_url": "redis://:other@store", "new_store": True}, Settings())
+    wanted = in_force({"port": 9000, "redis_url": "redis://:other@store", "new_store": True}, SITE())
     assert differences(wanted, running) == ["--new-store", "--port 9000 (it has 8080)", "--redis-url"]
-    same = in_force({"redis_url": "redis://:secret@store"}, Settings())
+    same = in_force({"redis_url": "redis://:secret@store"}, SITE())
     assert differences(same, running) == []
 
 

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from quickcomm.audio.model.settings import AudioSettings
+from quickcomm.audio.model.settings import AudioSettings, SttSettings
 from quickcomm.contracts.conversations import CONVERSATIONS
 from quickcomm.contracts.insights import INSIGHTS
 from quickcomm.contracts.transcripts import TRANSCRIPTS
@@ -30,13 +30,15 @@ def _drain_s(settings: SettingsReader) -> float:
 
 AUDIO: Final = Module(
     name="audio",
-    settings={"audio": AudioSettings},
+    build="quickcomm.audio.assembly",
+    settings={"audio": AudioSettings, "stt": SttSettings},
     options=("pack", "stt_model"),
     publishes=(TRANSCRIPTS, CONVERSATIONS),
     consumes=(Group(name=GROUP, streams=(INSIGHTS,)),),
     trims=True,
     deletes_from=(CONVERSATIONS,),
     store=(_CONVERSATIONS,),
+    without_store="Sound is taken and kept by who sent it, but nothing is acknowledged until it is back.",
     routes=(Route(name="audio", path=CONVERSATION, websocket=True, sticky="audio:{conversation}"),),
     replicas=_replicas,
     drain_s=_drain_s,

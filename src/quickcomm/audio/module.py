@@ -176,12 +176,12 @@ class Audio:
             tasks.create_task(self._bus.subscribe(INSIGHTS, GROUP, self._answer), name="audio:insights")
             tasks.create_task(self._store.listen(self._manager.told), name="audio:mail")
 
-    async def drain(self, others: Callable[[], bool] = lambda: False) -> None:
+    async def drain(self, has_peers: Callable[[], bool] = lambda: False) -> None:
         """Stop intake, let utterances in hand come out, send the clients away.
 
-        `others`: whether there are processes like this one that stay, and take them.
+        `has_peers`: returns True while another replica can take over conversations.
         """
-        await self._manager.drain(others)
+        await self._manager.drain(has_peers)
         await self._socket.aclose()
 
     def close(self) -> None:

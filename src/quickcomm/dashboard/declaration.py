@@ -1,5 +1,6 @@
 """What the dashboard declares: all streams in; page, REST and live push out."""
 
+from pathlib import Path
 from typing import Final
 
 from quickcomm.contracts.conversations import CONVERSATIONS
@@ -7,6 +8,7 @@ from quickcomm.contracts.insights import INSIGHTS
 from quickcomm.contracts.summaries import SUMMARIES
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.dashboard.ports import DashboardSettings
+from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.runtime.declaration import Group, Module, Replicas, Route, SettingsReader
 
 GROUP: Final = "dashboard"
@@ -16,15 +18,22 @@ ONE: Final = Replicas(
 )
 
 
+def _database(settings: SettingsReader, site: Path) -> Path | str:
+    return settings.of(DashboardSettings).database_url or DataDirectory(site).dashboard.database
+
+
 def _replicas(_settings: SettingsReader) -> Replicas:
     return ONE
 
 
 DASHBOARD: Final = Module(
     name="dashboard",
+    build="quickcomm.dashboard.assembly",
     settings={"dashboard": DashboardSettings},
     consumes=(Group(name=GROUP, streams=(TRANSCRIPTS, CONVERSATIONS, INSIGHTS, SUMMARIES)),),
     makes_keys=True,
+    watches_site=True,
+    without_store="Cards are not renewed meanwhile; they come when it is back.",
     routes=(
         Route(name="live", path="/v1/live", websocket=True),
         Route(name="health", path="/healthz", answers_within_s=PROBE_S),
@@ -35,4 +44,6 @@ DASHBOARD: Final = Module(
         Route(name="page", path="/"),
     ),
     replicas=_replicas,
+    database=_database,
+    home="dashboard",
 )

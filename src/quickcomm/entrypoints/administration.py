@@ -12,11 +12,11 @@ import aiohttp
 import click
 
 from quickcomm.contracts.commands import STORE, Command
-from quickcomm.entrypoints.store_commands import key_answers, letter_answers
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.messaging.rpc import Answer, LocalRpc
 from quickcomm.kernel.runtime.admin_socket import CALL_TIMEOUT_S, Rows, UnknownCommandError, ask, rows_of
 from quickcomm.kernel.runtime.data_directory import DataDirectory, DataDirectoryBusyError, data_dir_flag, is_trusted
+from quickcomm.kernel.runtime.store_commands import key_answers, letter_answers
 
 if TYPE_CHECKING:  # SQLAlchemy takes longer than all the rest; asking a running server does without
     from quickcomm.kernel.clock import Clock
@@ -115,9 +115,11 @@ def _answering(directory: DataDirectory, own: DataDirectory, request: Command) -
 def _database(directory: DataDirectory, site: Path, request: Command) -> Path | str:
     """Where it is kept: where there are services, what intelligence has may be in a database elsewhere."""
     if request.module == INTELLIGENCE and DataDirectory(site).dashboard.path.is_dir():
-        from quickcomm.entrypoints.intelligence_settings import load_intelligence_settings  # noqa: PLC0415
+        from quickcomm.intelligence.declaration import INTELLIGENCE as DECLARED  # noqa: PLC0415
+        from quickcomm.intelligence.model.settings import StoreSettings  # noqa: PLC0415
+        from quickcomm.kernel.runtime.settings import read_sections  # noqa: PLC0415
 
-        url = load_intelligence_settings(site, {}).intelligence.database_url
+        url = read_sections([DECLARED], site, {}).of(StoreSettings).database_url
         if url is not None:
             return url
     return directory.database
@@ -157,17 +159,20 @@ def _stored(module: str, database: "Database", clock: "Clock", site: Path) -> "S
 
         return Audio.stored_answers(database, clock)
     if module == INTELLIGENCE:
-        from quickcomm.entrypoints.intelligence_settings import load_intelligence_settings  # noqa: PLC0415
+        from quickcomm.intelligence.declaration import INTELLIGENCE as DECLARED  # noqa: PLC0415
         from quickcomm.intelligence.module import Intelligence  # noqa: PLC0415
+        from quickcomm.kernel.runtime.settings import read_sections  # noqa: PLC0415
         from quickcomm.kernel.site_pack import load_pack  # noqa: PLC0415
 
-        return Intelligence.stored_answers(database, load_pack(load_intelligence_settings(site, {}).pack), clock)
+        return Intelligence.stored_answers(database, load_pack(read_sections([DECLARED], site, {}).pack), clock)
     if module == DASHBOARD:
         from quickcomm.dashboard.module import Dashboard  # noqa: PLC0415
         from quickcomm.entrypoints.settings import load_settings  # noqa: PLC0415
+        from quickcomm.intelligence.model.settings import LlmSettings  # noqa: PLC0415
         from quickcomm.kernel.telemetry.settings import budget_with_model  # noqa: PLC0415
 
         settings = load_settings(site)
-        budget = budget_with_model(settings.budgets, settings.llm.budget_s if settings.llm.url else 0.0)
+        llm = settings.of(LlmSettings)
+        budget = budget_with_model(settings.budgets, llm.budget_s if llm.url else 0.0)
         return Dashboard.stored_answers(database, budget)
     return []

@@ -272,8 +272,10 @@ def whereabouts(data_dir: Path) -> Whereabouts:
 
     Raises `ConfigurationError` where conversations and keys are in a store that does not run.
     """
-    from quickcomm.entrypoints.settings import load_settings  # noqa: PLC0415 - not needed for --help
+    from quickcomm.dashboard.ports import DashboardSettings  # noqa: PLC0415 - not needed for --help
+    from quickcomm.entrypoints.settings import load_settings  # noqa: PLC0415
     from quickcomm.entrypoints.up.client import NotRunningError, tell  # noqa: PLC0415
+    from quickcomm.intelligence.model.settings import StoreSettings  # noqa: PLC0415
 
     directory = DataDirectory(data_dir)
     try:
@@ -283,7 +285,9 @@ def whereabouts(data_dir: Path) -> Whereabouts:
         told = {
             "store": _store_without_up(directory, settings.redis_url),
             "recordings": settings.storage.recordings_url,
-            "elsewhere": elsewhere(settings.dashboard.database_url, settings.intelligence.database_url),
+            "elsewhere": elsewhere(
+                settings.of(DashboardSettings).database_url, settings.of(StoreSettings).database_url
+            ),
         }
     found = msgspec.convert(told["elsewhere"], tuple[Elsewhere, ...])
     return Whereabouts(

@@ -16,13 +16,14 @@ import click
 import msgspec
 
 from quickcomm import __version__
+from quickcomm.audio.engine import engine_options, model_store
+from quickcomm.audio.model.settings import SttSettings
 from quickcomm.audio.module import describe_models as describe_audio_models
 from quickcomm.client.device import HOW_TO_INSTALL
 from quickcomm.contracts.commands import GetStatus
 from quickcomm.dashboard.module import page_is_built
 from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.cli_options import json_option, server_option
-from quickcomm.entrypoints.engines import engine_options, model_store
 from quickcomm.entrypoints.settings import Settings, load_settings
 from quickcomm.entrypoints.up.installed import missing
 from quickcomm.intelligence.module import describe_models as describe_intelligence_models
@@ -103,7 +104,7 @@ def _directory(directory: DataDirectory) -> Iterator[Finding]:
 def _models(settings: Settings) -> Iterator[Finding]:
     store = model_store(settings)
     options = engine_options(settings, Vocabulary())
-    audio = describe_audio_models(settings.stt.engine, options, store)
+    audio = describe_audio_models(settings.of(SttSettings).engine, options, store)
     for report in (*audio, *describe_intelligence_models(store)):
         detail = f"{report.detail}, hash {report.hash}" if report.found else report.detail
         yield Finding(check=f"model {report.name}", result="ok" if report.found else "error", detail=detail)

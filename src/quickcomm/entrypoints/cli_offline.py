@@ -11,12 +11,13 @@ import click
 import msgspec
 import numpy as np
 
+from quickcomm.audio.engine import load_engine
+from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.module import ENGINE_RATE, Int16, cut_offline
 from quickcomm.entrypoints.cli_options import data_dir_option, json_option
-from quickcomm.entrypoints.engines import load_classifier, load_engine
 from quickcomm.entrypoints.logs import set_up_logs
 from quickcomm.entrypoints.settings import load_settings
-from quickcomm.intelligence.module import Heard
+from quickcomm.intelligence.module import Heard, build_classifier
 from quickcomm.kernel.errors import InvalidInputError
 from quickcomm.kernel.site_pack import load_pack
 
@@ -34,7 +35,7 @@ def classify_command(pack: str | None, data_dir: Path, *, as_json: bool) -> None
     del as_json  # always JSON
     set_up_logs("warning", as_json=False)
     settings = load_settings(data_dir, {"pack": pack})
-    classifier = load_classifier(settings, load_pack(settings.pack))
+    classifier = build_classifier(load_pack(settings.pack), settings.cache)
 
     async def answer(texts: list[str]) -> None:
         heard = [Heard(text=text) for text in texts]
@@ -76,7 +77,7 @@ def transcribe_command(
     engine = load_engine(settings, load_pack(settings.pack))
     for file in files:
         utterances: list[dict[str, Any]] = []
-        for start, end, transcript in cut_offline(_read(file), engine, settings.audio):
+        for start, end, transcript in cut_offline(_read(file), engine, settings.of(AudioSettings)):
             row = {"start_s": round(start, 2), "end_s": round(end, 2), "text": transcript.text}
             utterances.append({**row, "confidence": round(transcript.confidence, 3)})
             if not as_json:

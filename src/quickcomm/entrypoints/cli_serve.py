@@ -4,6 +4,7 @@ import contextlib
 import ipaddress
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,13 +14,14 @@ import uvloop
 from quickcomm import __version__
 from quickcomm.client.options import DEFAULT_URL
 from quickcomm.entrypoints.cli_options import data_dir_option
+from quickcomm.entrypoints.cli_services import engine_flags, leave
 from quickcomm.entrypoints.logs import LEVELS, say, set_up_logs
 from quickcomm.entrypoints.servers import listed
 from quickcomm.entrypoints.settings import load_settings
 from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag
 
 if TYPE_CHECKING:
-    from quickcomm.entrypoints.monolith import Ready
+    from quickcomm.kernel.runtime.app import Started
 
 WILDCARDS: Final = frozenset({"0.0.0.0", "::"})
 ELSEWHERE: Final = "From another device, put this machine's address in place of 127.0.0.1."
@@ -35,9 +37,7 @@ ELSEWHERE: Final = "From another device, put this machine's address in place of 
 @click.option("--llm-model", help="Its name [default: the only one that the endpoint offers].")
 @click.option("--log-level", type=click.Choice(list(LEVELS)), default="info", show_default=True)
 @click.option("--log-json", is_flag=True, help="Log JSON lines instead of text.")
-def serve_command(
-    data_dir: Path, stt_model: str | None, log_level: str, *, log_json: bool, **given: str | int | None
-) -> None:
+def serve_command(data_dir: Path, log_level: str, *, log_json: bool, **given: str | int | None) -> None:
     """Run QuickComm: one process, everything embedded.
 
     Prints its address, and at the very first start a link to sign in with. Settings come from quickcomm.toml in the
@@ -45,17 +45,16 @@ def serve_command(
     QUICKCOMM_LLM_KEY (docs/connect-a-model.md). Ctrl-C finishes what was said, then stops.
     """
     set_up_logs(log_level, as_json=log_json)
-    flags: dict[str, object] = {name.replace("llm_", "llm."): value for name, value in given.items()}
-    if stt_model:
-        flags["stt.model_path" if Path(stt_model).is_dir() else "stt.model"] = stt_model
-    settings = load_settings(data_dir, flags)
+    settings = load_settings(data_dir, engine_flags(given))
     if not _loopback(settings.host):
         click.echo(f"Listening on {settings.host}: others can reach this. Put TLS in front of it.", err=True)
 
-    def ready(state: "Ready") -> None:
-        say(f"QuickComm {__version__} is ready: {state.url}")
-        if state.is_first:
-            say(*first_start(data_dir, state.url, state.admin_key))
+    async def ready(started: "Started") -> None:
+        say(f"QuickComm {__version__} is ready: {started.url}")
+        # Behind an edge, `up` looks after the first key.
+        if settings.instance.registry is None and not any(key.role == "admin" for key in await started.keys.list()):
+            made = await started.keys.create("admin", "first start") if is_terminal() else None
+            say(*first_start(data_dir, started.url, made.key if made else None))
         if settings.host in WILDCARDS:
             say(ELSEWHERE)
 
@@ -64,15 +63,15 @@ def serve_command(
     listing = contextlib.nullcontext() if settings.instance.registry else listed(directory)
     with directory.own(), listing:
         # Seconds go by until all is loaded; commands wait for us from now on.
-        from quickcomm.entrypoints.monolith import serve  # noqa: PLC0415 - and --help does without
+        from quickcomm.apps import MONOLITH  # noqa: PLC0415 - and --help does without
+        from quickcomm.entrypoints.moving import prepare  # noqa: PLC0415
+        from quickcomm.kernel.runtime.app import serve  # noqa: PLC0415
 
-        if not uvloop.run(serve(settings, directory, ready, shows_key=is_terminal())):
+        moved = partial(prepare, directory, settings.redis_url)
+        if not uvloop.run(serve(MONOLITH, settings, directory, ready, prepare=moved)):
             click.echo("Stopped while starting.", err=True)
-    with contextlib.suppress(OSError):  # they are on a full disk
-        sys.stdout.flush()
-        sys.stderr.flush()
-    # Everything is closed. An engine's thread may still be deep in native code, which would abort the process if the
-    # interpreter were taken down around it.
+    with contextlib.suppress(OSError):  # standard output is on a full disk
+        leave()
     os._exit(0)
 
 

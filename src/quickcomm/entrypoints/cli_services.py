@@ -1,8 +1,9 @@
 """`quickcomm audio`, `intelligence`, `dashboard`: the processes of `up --shape services`, which starts them."""
 
+import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -12,92 +13,90 @@ import uvloop
 from quickcomm import __version__
 from quickcomm.entrypoints.cli_options import data_dir_option
 from quickcomm.entrypoints.logs import LEVELS, set_up_logs
+from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.kernel.runtime.declaration import Module, service
 
 F = TypeVar("F", bound=Callable[..., Any])
 LEVEL: Final = click.Choice(list(LEVELS))
+PACK: Final = click.option("--pack", help="Site pack [default: hospitality].")
 
 
-def _log_options(function: F) -> F:
-    as_json = click.option("--log-json", is_flag=True, help="Log JSON lines instead of text.")(function)
-    return click.option("--log-level", type=LEVEL, default="info", show_default=True)(as_json)
+def _common(function: F) -> F:
+    for option in (
+        click.option("--log-json", is_flag=True, help="Log JSON lines instead of text."),
+        click.option("--log-level", type=LEVEL, default="info", show_default=True),
+        data_dir_option,
+    ):
+        function = option(function)
+    return function
 
 
 @click.command("dashboard")
-@data_dir_option
-@_log_options
-def dashboard_command(data_dir: Path, log_level: str, *, log_json: bool) -> None:
+@_common
+def dashboard_command(**given: Any) -> None:
     """The page, REST and live push as a service of its own. Started by: quickcomm up --shape services.
 
     Settings as for `serve`. Keeps its database in the directory `dashboard` of the data directory.
     """
-    from quickcomm.entrypoints.dashboard_service import serve_dashboard  # noqa: PLC0415 - not needed for --help
-    from quickcomm.entrypoints.dashboard_settings import DashboardServiceSettings  # noqa: PLC0415
-    from quickcomm.entrypoints.setting_sources import read_settings  # noqa: PLC0415
-
-    set_up_logs(log_level, as_json=log_json)
-    settings = read_settings(DashboardServiceSettings, data_dir)
-    uvloop.run(serve_dashboard(settings, data_dir, _ready("dashboard")))
+    _run("dashboard", given)
 
 
 @click.command("audio")
-@data_dir_option
-@click.option("--pack", help="Site pack [default: hospitality].")
+@PACK
 @click.option("--stt-model", help="Whisper model [default: tiny.en].")
-@_log_options
-def audio_command(data_dir: Path, pack: str | None, stt_model: str | None, log_level: str, *, log_json: bool) -> None:
+@_common
+def audio_command(**given: Any) -> None:
     """Sound in, transcripts out, as a service of its own; one of several processes. Started by: quickcomm up.
 
     Settings as for `serve`. Conversations are kept in the store.
     """
-    from quickcomm.entrypoints.audio_service import serve_audio  # noqa: PLC0415 - heavy, and not needed for --help
-    from quickcomm.entrypoints.audio_settings import AudioServiceSettings  # noqa: PLC0415
-    from quickcomm.entrypoints.setting_sources import read_settings  # noqa: PLC0415
-
-    set_up_logs(log_level, as_json=log_json)
-    flags: dict[str, object] = {"pack": pack, **_model_flag(stt_model)}
-    settings = read_settings(AudioServiceSettings, data_dir, flags)
-    if not uvloop.run(serve_audio(settings, data_dir, _ready("audio"))):
-        click.echo("Stopped while starting.", err=True)
-    _leave()
+    _run("audio", given)
 
 
 @click.command("intelligence")
-@data_dir_option
-@click.option("--pack", help="Site pack [default: hospitality].")
+@PACK
 @click.option("--llm-url", help="OpenAI-compatible language model [default: none].")
 @click.option("--llm-model", help="Its name.")
-@_log_options
-def intelligence_command(data_dir: Path, log_level: str, *, log_json: bool, **given: str | None) -> None:
+@_common
+def intelligence_command(**given: Any) -> None:
     """Understands what is said, as a service of its own. Started by: quickcomm up --shape services.
 
     Settings as for `serve`. Keeps prompts, costs and results in the site's database, or in PostgreSQL:
     QUICKCOMM_INTELLIGENCE_DATABASE_URL. Then there can be several.
     """
-    from quickcomm.entrypoints.intelligence_service import serve_intelligence  # noqa: PLC0415 - heavy
-    from quickcomm.entrypoints.intelligence_settings import load_intelligence_settings  # noqa: PLC0415
-
-    set_up_logs(log_level, as_json=log_json)
-    settings = load_intelligence_settings(
-        data_dir, {name.replace("llm_", "llm."): value for name, value in given.items()}
-    )
-    if not uvloop.run(serve_intelligence(settings, data_dir, _ready("intelligence"))):
-        click.echo("Stopped while starting.", err=True)
-    _leave()
+    _run("intelligence", given)
 
 
-def _model_flag(stt_model: str | None) -> dict[str, object]:
-    if not stt_model:
-        return {}
-    return {"stt.model_path" if Path(stt_model).is_dir() else "stt.model": stt_model}
+def engine_flags(given: Mapping[str, str | int | None]) -> dict[str, object]:
+    """Return the settings that options of a command stand for."""
+    flags: dict[str, object] = {name.replace("llm_", "llm."): value for name, value in given.items()}
+    model = flags.pop("stt_model", None)
+    if isinstance(model, str) and model:
+        flags["stt.model_path" if Path(model).is_dir() else "stt.model"] = model
+    return flags
 
 
-def _leave() -> None:
-    """As `serve` does: an engine's thread may still be deep in native code."""
+def leave() -> None:
+    """End at once: an engine's thread may be deep in native code, which would abort the process on its way out."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
-def _ready(service: str) -> Callable[[str], None]:
-    """Said of the service alone: that the whole site is ready, `up` says."""
-    return lambda _url: click.echo(f"{service} {__version__} is ready.")
+def _run(name: str, given: dict[str, Any]) -> None:
+    """Run a module alone. Its declaration, and what that needs, is loaded for this command only."""
+    from quickcomm.kernel.runtime.app import serve  # noqa: PLC0415 - heavy, and not needed for --help
+    from quickcomm.kernel.runtime.settings import read_sections  # noqa: PLC0415
+
+    data_dir = given.pop("data_dir")
+    set_up_logs(given.pop("log_level"), as_json=given.pop("log_json"))
+    module: Module = getattr(importlib.import_module(f"quickcomm.{name}.declaration"), name.upper())
+    settings = read_sections([module], data_dir, engine_flags(given))
+
+    def ready(_started: object) -> None:
+        """Name the service alone: that the whole site is ready, `up` says."""
+        click.echo(f"{name} {__version__} is ready.")
+
+    if not uvloop.run(serve(service(module), settings, DataDirectory(data_dir), ready)):
+        click.echo("Stopped while starting.", err=True)
+    leave()

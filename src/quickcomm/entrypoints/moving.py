@@ -38,6 +38,15 @@ class ElsewhereError(ConfigurationError):
     code = "data_directory.elsewhere"
 
 
+async def prepare(directory: DataDirectory, redis_url: str | None) -> None:
+    """Have conversations and messages where a monolith looks for them. Raises `ElsewhereError`."""
+    if redis_url is None:
+        check_here(directory)
+    else:
+        await settle(directory, redis_url)
+    check_shape(directory, "monolith")
+
+
 def check_here(directory: DataDirectory) -> None:
     """For whoever works with the database alone. Raises `ElsewhereError` where it was moved to a Valkey."""
     if home_in(directory.database) is not None:

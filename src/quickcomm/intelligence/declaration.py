@@ -1,5 +1,6 @@
 """What intelligence declares: transcripts in, insights and summaries out."""
 
+from pathlib import Path
 from typing import Final
 
 from quickcomm.contracts.conversations import CONVERSATIONS
@@ -7,10 +8,11 @@ from quickcomm.contracts.insights import INSIGHTS
 from quickcomm.contracts.summaries import SUMMARIES
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.intelligence.model.cache import CacheSettings
-from quickcomm.intelligence.model.settings import LlmSettings, StoreSettings
+from quickcomm.intelligence.model.settings import LlmSettings, StoreSettings, check
 from quickcomm.intelligence.model.talk import SummarySettings
 from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.kernel.bus.redis_names import PARTITIONS
+from quickcomm.kernel.runtime.data_directory import DATABASE
 from quickcomm.kernel.runtime.declaration import Group, Module, Replicas, SettingsReader, StoreKeys
 
 GROUP: Final = "intelligence"
@@ -24,6 +26,14 @@ IN_A_FILE: Final = (
 SHARED: Final = "so many partitions share the work"
 
 
+def _check(settings: SettingsReader) -> None:
+    check(settings.of(LlmSettings))
+
+
+def _database(settings: SettingsReader, site: Path) -> Path | str:
+    return settings.of(StoreSettings).database_url or site / DATABASE
+
+
 def _replicas(settings: SettingsReader) -> Replicas:
     if settings.of(StoreSettings).database_url is None:
         return Replicas(most=1, because=IN_A_FILE)
@@ -32,6 +42,7 @@ def _replicas(settings: SettingsReader) -> Replicas:
 
 INTELLIGENCE: Final = Module(
     name="intelligence",
+    build="quickcomm.intelligence.assembly",
     settings={
         "llm": LlmSettings,
         "answers": CacheSettings,
@@ -39,6 +50,7 @@ INTELLIGENCE: Final = Module(
         "summaries": SummarySettings,
         "intelligence": StoreSettings,
     },
+    check=_check,
     options=("pack", "llm_url", "llm_model"),
     publishes=(INSIGHTS, SUMMARIES),
     consumes=(
@@ -48,4 +60,6 @@ INTELLIGENCE: Final = Module(
     trims=True,
     store=(StoreKeys(keys=(BREAKER_KEY,), commands=("hget", "hset", "hmget", "pexpire"), between_replicas=True),),
     replicas=_replicas,
+    database=_database,
+    also=("quickcomm.dashboard.history",),
 )

@@ -1,4 +1,4 @@
-"""Settings types shared by modules; the only place that reads the environment is `entrypoints/settings.py`."""
+"""Settings types shared by modules; the only place that reads the environment is `runtime/setting_sources.py`."""
 
 from typing import Annotated
 

@@ -38,3 +38,15 @@ class AudioSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     early_decoding: bool = True
     """Decode in the pause before an utterance is known to be over, where the engine is idle."""
     segmenter: SegmenterSettings = SegmenterSettings()
+
+
+class SttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    engine: str = "whisper"
+    model: str = "tiny.en"
+    model_path: str | None = None
+    """A folder with a CTranslate2 Whisper model."""
+    language: str = "en"
+    workers: Annotated[int, msgspec.Meta(ge=0, le=256)] = 0
+    """Decodings at once in each process. 0: two, shared out where audio has several processes."""
+    allow_hub: bool = True
+    """Whether a model that is not installed may be fetched from its hub."""

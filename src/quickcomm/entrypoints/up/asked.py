@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from quickcomm.entrypoints.settings import Settings
+from quickcomm.audio.model.settings import SttSettings
+from quickcomm.intelligence.model.settings import LlmSettings
+from quickcomm.kernel.runtime.settings import Settings
 
 SECRET: Final = frozenset({"redis_url"})
 """Compared by a digest, for there may be a password in it."""
@@ -14,14 +16,15 @@ NEW_STORE: Final = "new_store"
 
 def in_force(given: Mapping[str, Any], settings: Settings) -> dict[str, str]:
     """Return the value of each option of `up`, given or not. `settings`: as loaded with the options given."""
+    stt, llm = settings.of(SttSettings), settings.of(LlmSettings)
     other = {
         "host": settings.host,
         "port": settings.port,
         "redis_url": settings.redis_url,
         "pack": settings.pack,
-        "stt_model": settings.stt.model_path or settings.stt.model,
-        "llm_url": settings.llm.url,
-        "llm_model": settings.llm.model,
+        "stt_model": stt.model_path or stt.model,
+        "llm_url": llm.url,
+        "llm_model": llm.model,
     }
     found = {name: value if value is not None else other.get(name) for name, value in given.items()}
     return {name: _text(name, value) for name, value in found.items()}

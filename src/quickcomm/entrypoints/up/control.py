@@ -23,8 +23,6 @@ from quickcomm.contracts.commands import (
     Stop,
 )
 from quickcomm.edge.module import Edge, EdgeUnavailableError
-from quickcomm.entrypoints.disk import disk_alarms
-from quickcomm.entrypoints.store_commands import Letters, key_answers, letter_answers
 from quickcomm.entrypoints.up import store
 from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.entrypoints.up.store_watch import StoreWatch
@@ -36,6 +34,8 @@ from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.runtime.admin_socket import ask
 from quickcomm.kernel.runtime.alarms import Since
 from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.kernel.runtime.disk import disk_alarms
+from quickcomm.kernel.runtime.store_commands import Letters, key_answers, letter_answers
 from quickcomm.kernel.trust.directory import TrustDirectory
 from quickcomm.topology.module import Fleet, Keeper
 

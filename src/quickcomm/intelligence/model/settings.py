@@ -1,4 +1,4 @@
-"""What can be set about the language model; read by `entrypoints/settings.py`."""
+"""What can be set about the language model."""
 
 from typing import Annotated
 from urllib.parse import urlsplit

@@ -1,10 +1,11 @@
 """What a module declares of itself, as data: all that others must know to give it a process, a store and requests.
 
 Pure and light: `up` and the command line read it without loading the module. Derived from it: the store's access rules,
-the edge's routes, the table of processes.
+the edge's routes, the table of processes, the settings of a process, and its parts.
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
 import msgspec
@@ -69,10 +70,22 @@ def _at_once(_settings: SettingsReader) -> float:
     return 0.0
 
 
+def _nothing_wrong(_settings: SettingsReader) -> None:
+    """Accept what the types allow."""
+
+
+def _no_database(_settings: SettingsReader, _site: Path) -> None:
+    return None
+
+
 class Module(msgspec.Struct, frozen=True, kw_only=True):
     name: str
+    build: str
+    """Python module with `load(app, settings, pack)`, for what takes long, and `build(context, loaded)`: its `Part`."""
     settings: Mapping[str, type[msgspec.Struct]] = {}
     """Its sections of `quickcomm.toml`."""
+    check: Callable[[SettingsReader], None] = _nothing_wrong
+    """Raises `ConfigurationError` for settings that no type can refuse."""
     options: tuple[str, ...] = ()
     """Options of `quickcomm up` that go on to its processes."""
     publishes: tuple[str, ...] = ()
@@ -85,10 +98,21 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
     store: tuple[StoreKeys, ...] = ()
     makes_keys: bool = False
     """It makes and revokes API keys and page sessions; every module verifies them."""
+    watches_site: bool = False
+    """Its process has the alarms of the disk and of the store's server, for all processes."""
+    without_store: str = ""
+    """What it means for people that the store does not answer: a sentence."""
     routes: tuple[Route, ...] = ()
     replicas: Callable[[SettingsReader], Replicas] = _many
     drain_s: Callable[[SettingsReader], float] = _at_once
     """Seconds that its work may take to come to an end."""
+    database: Callable[[SettingsReader, Path], Path | str | None] = _no_database
+    """The file or URL that a process of its own has, given the directory of the site; None: it needs none."""
+    home: str | None = None
+    """The directory below the site's that its only process owns, where it answers operators; None: each of its
+    processes has a socket of its own."""
+    also: tuple[str, ...] = ()
+    """Python modules with `build(context)`, for more parts of a process of its own; left out where not installed."""
 
 
 class App(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,14 +122,17 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     modules: tuple[Module, ...]
     command: str
     """The subcommand of `quickcomm` that starts it."""
-    alone: str = ""
+    one_because: str = ""
     """Why there can be only one process of several modules."""
-
     home: str | None = None
-    """The directory below the site's in which its only process has its socket for operators; None: it may have several
-    processes, each with a socket of its own."""
+    """As in `Module`."""
     operates: bool = False
     """Operators ask its process for dead letters; else they ask `up`."""
+
+    @property
+    def alone(self) -> bool:
+        """Return True if the process has one module, and talks to others."""
+        return len(self.modules) == 1
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -113,13 +140,20 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def options(self) -> tuple[str, ...]:
-        """Each option once, in the order of the modules."""
+        """Return each option once, in the order of the modules."""
         return tuple(dict.fromkeys(option for module in self.modules for option in module.options))
 
+    @property
+    def groups(self) -> tuple[str, ...]:
+        return tuple(group.name for module in self.modules for group in module.consumes)
+
     def replicas(self, settings: SettingsReader) -> Replicas:
-        if len(self.modules) > 1:
-            return Replicas(most=1, because=self.alone)
-        return self.modules[0].replicas(settings)
+        return self.modules[0].replicas(settings) if self.alone else Replicas(most=1, because=self.one_because)
 
     def drain_s(self, settings: SettingsReader) -> float:
         return sum(module.drain_s(settings) for module in self.modules)
+
+
+def service(module: Module) -> App:
+    """Return the app of a module that has processes of its own."""
+    return App(name=module.name, modules=(module,), command=module.name, home=module.home)

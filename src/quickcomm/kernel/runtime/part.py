@@ -10,12 +10,17 @@ from quickcomm.contracts.link import InstanceStatus
 from quickcomm.kernel.messaging.live.port import Subscription
 from quickcomm.kernel.messaging.rpc.port import Answer
 from quickcomm.kernel.runtime.alarms import Found
+from quickcomm.kernel.telemetry import Budget
 
 Work = Callable[[], Awaitable[None]]
 """Runs until it is cancelled."""
 
 
 async def _nothing() -> None:
+    """Do nothing."""
+
+
+def _nothing_more() -> None:
     """Do nothing."""
 
 
@@ -39,6 +44,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     work: Mapping[str, Work] = {}
     """By the name of its task."""
     open: Callable[[], Awaitable[None] | None] = _nothing
+    stopping: Callable[[], None] = _nothing_more
+    """Begin nothing more that can wait: called of all parts before the first is drained."""
     drain: Work = _nothing
     """Finish what was begun, and take nothing new."""
     close: Work = _nothing
@@ -46,6 +53,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     purge: Callable[[int], Awaitable[int | None]] = _no_purge
     """Delete what is older than a time in ns; return how much was deleted, if that is known."""
     alarms: Callable[[], Iterable[Found]] = tuple
+    budget: Callable[[], Budget] | None = None
+    """What the stages may take, where this module knows better than the settings."""
     live_status: Callable[[], InstanceStatus] | None = None
     """How it is, published each second with the alarms of the process."""
     status: Callable[[], Awaitable[Mapping[str, Any]]] = _no_status

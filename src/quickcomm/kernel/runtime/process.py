@@ -99,6 +99,9 @@ class Process:
                     async with self._found():
                         await _done(ready())
                         await stop.wait()
+                    log.info("server.draining")
+                    for part in self.parts:
+                        part.stopping()
                     for part in self.parts:
                         await part.drain()
                 for task in work:

@@ -1,33 +1,24 @@
 """Builds the speech-to-text engine that settings name."""
 
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
+from quickcomm.audio.model.settings import SttSettings
 from quickcomm.audio.module import EngineOptions, SpeechToText, build_engine
-from quickcomm.entrypoints.audio_settings import SttSettings
 from quickcomm.kernel.model_files import ModelStore
+from quickcomm.kernel.runtime.settings import Settings
 from quickcomm.kernel.site_pack import SitePack, Vocabulary
 
 WORKERS: Final = 2
 
 
-class EngineSettings(Protocol):
-    """Of any process that hears."""
-
-    @property
-    def stt(self) -> SttSettings: ...
-
-    @property
-    def cache(self) -> Path: ...
+def model_store(settings: Settings) -> ModelStore:
+    return ModelStore(settings.cache, allow_hub=settings.of(SttSettings).allow_hub)
 
 
-def model_store(settings: EngineSettings) -> ModelStore:
-    return ModelStore(settings.cache, allow_hub=settings.stt.allow_hub)
-
-
-def engine_options(settings: EngineSettings, vocabulary: Vocabulary, processes: int = 1) -> EngineOptions:
+def engine_options(settings: Settings, vocabulary: Vocabulary, processes: int = 1) -> EngineOptions:
     """Return what settings and site pack choose. `processes`: how many share the machine."""
-    stt = settings.stt
+    stt = settings.of(SttSettings)
     return EngineOptions(
         model=stt.model,
         model_path=Path(stt.model_path) if stt.model_path else None,
@@ -38,6 +29,6 @@ def engine_options(settings: EngineSettings, vocabulary: Vocabulary, processes: 
     )
 
 
-def load_engine(settings: EngineSettings, pack: SitePack, processes: int = 1) -> SpeechToText:
+def load_engine(settings: Settings, pack: SitePack, processes: int = 1) -> SpeechToText:
     options = engine_options(settings, pack.vocabulary, processes)
-    return build_engine(settings.stt.engine, options, model_store(settings))
+    return build_engine(settings.of(SttSettings).engine, options, model_store(settings))

@@ -18,10 +18,6 @@ PREFIX: Final = "QUICKCOMM_"
 FILE: Final = "quickcomm.toml"
 LARGEST: Final = 10**9
 SPEECH_DATA: Final = "QUICKCOMM_SPEECH_DATA"
-SECTIONS: Final = (
-    *("audio", "stt", "llm", "answers", "usage", "summaries", "intelligence", "dashboard", "keys"),
-    *("storage", "edge", "priority", "instance", "trust", "telemetry", "budgets"),
-)
 SIGNED: Final = "priority."
 """Settings that may be below 0."""
 IGNORED: Final = frozenset({"QUICKCOMM_KEY", "QUICKCOMM_URL", "QUICKCOMM_DATA_DIR", SPEECH_DATA})
@@ -37,7 +33,7 @@ def read_settings(
 ) -> S:
     """Raises `ConfigurationError` that names the setting."""
     raw = _from_file(data_dir / FILE)
-    for path, value in _from_environment(os.environ if environment is None else environment):
+    for path, value in _from_environment(os.environ if environment is None else environment, _sections(kind)):
         _put(raw, path, value)
     for name, flag in (flags or {}).items():
         if flag is not None:
@@ -72,14 +68,19 @@ def _from_file(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _from_environment(environment: Mapping[str, str]) -> list[tuple[list[str], str]]:
+def _sections(kind: type[msgspec.Struct]) -> frozenset[str]:
+    types = {each.name: each.type for each in msgspec.structs.fields(kind)}
+    return frozenset(name for name, of in types.items() if isinstance(of, type) and issubclass(of, msgspec.Struct))
+
+
+def _from_environment(environment: Mapping[str, str], sections: frozenset[str]) -> list[tuple[list[str], str]]:
     found = []
     for name, value in sorted(environment.items()):
         if not name.startswith(PREFIX) or name in IGNORED:
             continue
         key = name.removeprefix(PREFIX).lower()
         section, _, rest = key.partition("_")
-        path = [section, rest] if section in SECTIONS and rest else [key]
+        path = [section, rest] if section in sections and rest else [key]
         found.append((_split_segmenter(path), value))
     return found
 

@@ -1,0 +1,60 @@
+"""Builds the dashboard as a part of a process."""
+
+from datetime import UTC, datetime
+from typing import Final
+
+import msgspec
+import structlog
+
+from quickcomm.contracts.health import Alarm
+from quickcomm.dashboard.backfill import BackfillError, backfill, over_http
+from quickcomm.dashboard.module import Dashboard, DashboardSettings
+from quickcomm.kernel.messaging.rpc.wire import connector_to
+from quickcomm.kernel.runtime.alarms import rfc3339
+from quickcomm.kernel.runtime.app import Context
+from quickcomm.kernel.runtime.declaration import App
+from quickcomm.kernel.runtime.part import Part
+from quickcomm.kernel.runtime.settings import Settings
+from quickcomm.kernel.site_pack import SitePack
+
+EARLIER: Final = "intelligence"
+"""The module whose process has the database of the former monolith."""
+HISTORY_ALARM: Final = "history.lacking"
+LACKING: Final = "What the monolith had of earlier times has not come over; it is still in its database."
+
+log = structlog.get_logger(__name__)
+
+
+def load(_app: App, _settings: Settings, _pack: SitePack) -> None:
+    """Load nothing: the dashboard has no models."""
+
+
+def build(context: Context, _loaded: None) -> Part:
+    settings = context.settings
+    own = settings.of(DashboardSettings)
+    dashboard = Dashboard(
+        database=context.database,
+        messaging=context.messaging,
+        clock=context.clock,
+        keys=context.keys,
+        settings=own,
+        budget=settings.budgets,
+        trace_url=settings.telemetry.trace_url if context.traced else None,
+    )
+    part = msgspec.structs.replace(dashboard.part(), budget=lambda: dashboard.budget)
+    registry, trust = context.registry, context.trust
+    if not context.app.alone or registry is None or trust is None:
+        return part
+    lacking: list[Alarm] = []
+
+    async def take_over() -> None:
+        """Copy, once in a site's life, what the monolith had before this was a service of its own."""
+        try:
+            source = over_http(lambda: connector_to(registry, EARLIER), lambda: trust.headers(EARLIER))
+            await backfill(context.database, source, own.closing_confidence)
+        except BackfillError as error:
+            log.exception("history.failed", error=str(error))
+            since = rfc3339(datetime.now(UTC))
+            lacking[:] = [Alarm(code=HISTORY_ALARM, message=f"{LACKING} {error}", since=since)]
+
+    return msgspec.structs.replace(part, work={**part.work, "history": take_over}, alarms=lambda: lacking)

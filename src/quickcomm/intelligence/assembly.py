@@ -1,0 +1,129 @@
+"""Builds intelligence as a part of a process."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+import structlog
+
+from quickcomm.intelligence.model.cache import CacheSettings
+from quickcomm.intelligence.model.talk import SummarySettings
+from quickcomm.intelligence.model.usage import UsageSettings
+from quickcomm.intelligence.module import (
+    Classifier,
+    Intelligence,
+    IntelligenceSettings,
+    LanguageModel,
+    LlmSettings,
+    SideSettings,
+    build_classifier,
+    build_model,
+    inherit,
+    share_stand,
+)
+from quickcomm.kernel.bus.sql import SqlBus
+from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.runtime.alarms import Found
+from quickcomm.kernel.runtime.app import Context
+from quickcomm.kernel.runtime.declaration import App
+from quickcomm.kernel.runtime.part import Part
+from quickcomm.kernel.runtime.settings import Settings
+from quickcomm.kernel.runtime.shared_parts import backlog
+from quickcomm.kernel.site_pack import SitePack
+from quickcomm.kernel.telemetry.settings import budget_with_model
+
+PEERS_S: Final = 0.5
+"""A process that stops together with this one has left the registry by then."""
+CATCH_UP_S: Final = 3.0
+LOOK_EVERY_S: Final = 0.05
+STORE_ALARM: Final = "intelligence.store"
+NOT_STORED: Final = "What is said is on the page, and understood when it is back."
+OUTBOX: Final = ("outbox",)
+
+log = structlog.get_logger(__name__)
+
+
+class Engines(msgspec.Struct, frozen=True, kw_only=True):
+    """What takes long to load: `model` is None where no language model is set."""
+
+    classifier: Classifier
+    model: LanguageModel | None = None
+
+
+def load(_app: App, settings: Settings, pack: SitePack) -> Engines:
+    """Learn the local classifier, or load it; connect the language model."""
+    return Engines(classifier=build_classifier(pack, settings.cache), model=build_model(settings.of(LlmSettings)))
+
+
+def build(context: Context, engines: Engines) -> Part:
+    settings = context.settings
+    llm = settings.of(LlmSettings)
+    budget = budget_with_model(settings.budgets, llm.budget_s if engines.model else 0.0)
+    side = SideSettings(
+        answers=settings.of(CacheSettings), usage=settings.of(UsageSettings), summaries=settings.of(SummarySettings)
+    )
+    shared = share_stand(settings.redis_url) if context.app.alone and settings.redis_url is not None else None
+    intelligence = Intelligence(
+        database=context.database,
+        bus=context.messaging.bus,
+        clock=context.clock,
+        pack=context.pack,
+        classifier=engines.classifier,
+        model=engines.model,
+        settings=IntelligenceSettings(llm=llm, side=side, budget=budget),
+        shared=shared,
+    )
+    work = _Work(context, intelligence)
+    return msgspec.structs.replace(
+        intelligence.part(),
+        open=work.open,
+        alarms=work.alarms,
+        budget=lambda: budget,
+        stopping=intelligence.drain,
+        drain=work.drain,
+    )
+
+
+class _Work:
+    """What a process does for intelligence beside its work."""
+
+    def __init__(self, context: Context, intelligence: Intelligence) -> None:
+        self._context = context
+        self._intelligence = intelligence
+
+    async def open(self) -> None:
+        """Migrate the tables; take over what the site's file has where they are in a database elsewhere."""
+        site, database = self._context.site_store, self._context.database
+        if site is not None and site is not database:
+            SqlBus(site, self._context.clock).migrate()
+            Intelligence.migrate_tables(site)
+            Intelligence.migrate_tables(database)
+            await inherit(database, site, self._context.clock)
+        self._intelligence.migrate()
+
+    def alarms(self) -> Iterable[Found]:
+        watch = self._context.store_watch
+        stored = (watch and watch.trouble) or self._intelligence.trouble
+        if stored and self._context.app.alone:
+            yield STORE_ALARM, f"{stored.rstrip('.')}. {NOT_STORED}"
+        yield from self._intelligence.alarms()
+
+    async def drain(self) -> None:
+        """Finish what is in hand; leave the backlog to peers, or work it off where there are none."""
+        app = self._context.app
+        if app.alone:
+            await asyncio.sleep(PEERS_S)
+        peers = self._context.peers()
+        if peers:
+            self._intelligence.leave()
+        waited_for = OUTBOX if peers else (*(f"/{group}" for group in app.groups), *OUTBOX)
+        with contextlib.suppress(TimeoutError, QuickCommError):  # a store that does not answer keeps what waits
+            async with asyncio.timeout(CATCH_UP_S + self._intelligence.catch_up_s):
+                while self._intelligence.busy or await self._waits(waited_for):  # noqa: ASYNC110
+                    await asyncio.sleep(LOOK_EVERY_S)  # only the store knows
+
+    async def _waits(self, ends: tuple[str, ...]) -> bool:
+        found = await backlog(self._context.bus, ends)
+        return found is not None and any(found.values())

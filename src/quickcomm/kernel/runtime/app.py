@@ -1,0 +1,276 @@
+"""Makes a process of what its modules declare, and runs it until a signal comes."""
+
+import asyncio
+import contextlib
+import importlib
+import importlib.util
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Protocol, cast
+
+import msgspec
+import structlog
+
+from quickcomm.contracts.link import KeepTrace
+from quickcomm.kernel.bus import WholeBus
+from quickcomm.kernel.bus.redis import RedisBus
+from quickcomm.kernel.clock import Clock, SystemClock
+from quickcomm.kernel.discovery import DirectoryRegistry, Registry
+from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.internal import Trust
+from quickcomm.kernel.keys import Authenticator, KeyStore, key_store
+from quickcomm.kernel.messaging import Messaging
+from quickcomm.kernel.runtime.data_directory import PROBED_WITHIN_S, DataDirectory, InstancePost
+from quickcomm.kernel.runtime.declaration import App, Module
+from quickcomm.kernel.runtime.part import Part
+from quickcomm.kernel.runtime.process import Address, Process, stopped_by_signals
+from quickcomm.kernel.runtime.settings import MetricsSettings, Settings
+from quickcomm.kernel.runtime.shared_parts import (
+    bus_part,
+    database_part,
+    keys_part,
+    probes_part,
+    site_part,
+    traces_part,
+)
+from quickcomm.kernel.runtime.starting import in_daemon, unless_stopped
+from quickcomm.kernel.site_pack import SitePack, load_pack
+from quickcomm.kernel.storage import Database
+from quickcomm.kernel.storage.watch import DatabaseWatch
+from quickcomm.kernel.telemetry import Budget, Word
+from quickcomm.kernel.telemetry.setup import start_tracing
+from quickcomm.kernel.trust import trust_of
+
+HEALTH: Final = "health"
+"""The route by which the edge probes a process."""
+
+log = structlog.get_logger(__name__)
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True):
+    """What a module is built from."""
+
+    app: App
+    settings: Settings
+    site: DataDirectory
+    """The data directory of the whole site."""
+    pack: SitePack
+    clock: Clock
+    messaging: Messaging
+    bus: WholeBus | RedisBus
+    """That of `messaging`, with its backlog."""
+    keys: Authenticator
+    store: Database | None
+    """The database of this process, if a module of it needs one."""
+    site_store: Database | None
+    """The file of the site, which a monolith left; often the same."""
+    store_watch: DatabaseWatch | None
+    traced: bool
+    registry: Registry | None
+    """Of the processes of the site, where there are several."""
+    trust: Trust | None
+
+    @property
+    def database(self) -> Database:
+        """Return the database of this process, in a module that has declared that it needs one."""
+        assert self.store is not None, "a module that keeps tables declares a database"  # noqa: S101 - programming error
+        return self.store
+
+    def peers(self) -> list[str]:
+        """Return the names of the other processes of a module that has processes of its own."""
+        if self.registry is None or not self.app.alone:
+            return []
+        name = self.settings.instance.name
+        return [each.name for each in self.registry.instances() if each.module == self.app.name and each.name != name]
+
+
+class Builder(Protocol):
+    """What a module's `build` names."""
+
+    def load(self, app: App, settings: Settings, pack: SitePack) -> Any:
+        """Load what takes long, in a thread. Raises `ConfigurationError`."""
+        ...
+
+    def build(self, context: Context, loaded: Any) -> Part: ...
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True):
+    """The process answers at `url`."""
+
+    url: str
+    keys: KeyStore
+
+
+def assemble(
+    app: App, settings: Settings, site: DataDirectory, pack: SitePack, loaded: Mapping[str, Any]
+) -> tuple[Process, KeyStore]:
+    """Build the modules of an app, by what was loaded for each of their names, and the process around them.
+
+    Raises `ConfigurationError` where a module alone has no store, or no place among others.
+    """
+    _check_place(app, settings)
+    clock = SystemClock()
+    store, site_store = _databases(app, settings, site)
+    bus = _bus(app, settings, store, clock)
+    key_keeper = key_store(settings.redis_url, store, clock)
+    keys = Authenticator(key_keeper, clock, settings.keys)
+    messaging = Messaging.over(bus, clock)
+    parts: list[Part] = []
+    names = frozenset(module.name for module in app.modules)
+    traces = start_tracing(
+        settings.telemetry,
+        clock,
+        lambda: _budget(parts, settings),
+        modules=names,
+        process=app.name,
+        tell=lambda word: messaging.live.publish(_keep(word)),
+    )
+    trust = trust_of(settings.trust) if app.alone else None
+    place = settings.instance
+    watch = None if store is None else DatabaseWatch(store, clock)
+    context = Context(
+        app=app,
+        settings=settings,
+        site=site,
+        pack=pack,
+        clock=clock,
+        messaging=messaging,
+        bus=bus,
+        keys=keys,
+        store=store,
+        site_store=site_store,
+        store_watch=watch,
+        traced=traces is not None,
+        registry=None if place.registry is None else DirectoryRegistry(Path(place.registry)),
+        trust=trust,
+    )
+    parts.append(traces_part(traces))
+    if store is not None and site_store is not None and watch is not None:
+        parts.append(database_part(store, site_store, watch))
+    parts.append(bus_part(bus, app, clock))
+    parts.append(keys_part(key_keeper, administered=any(module.makes_keys for module in app.modules)))
+    if any(module.watches_site for module in app.modules):
+        parts.append(site_part(site.path, settings.redis_url, clock))
+    own = [*_more(context), *(_builder(module).build(context, loaded[module.name]) for module in app.modules)]
+    parts += own
+    if not any(route.name == HEALTH for route in app.routes):
+        parts.append(probes_part(keys, own, metrics_open=settings.of(MetricsSettings).metrics_open))
+    home = None if app.home is None else DataDirectory(site.path / app.home)
+    process = Process(
+        app.name,
+        Address(host=settings.host, port=settings.port, place=place),
+        InstancePost(place.socket or "") if home is None else home,
+        parts,
+        messaging,
+        clock,
+        retention_days=settings.storage.retention_days,
+        trust=trust,
+    )
+    return process, key_keeper
+
+
+async def serve(
+    app: App,
+    settings: Settings,
+    site: DataDirectory,
+    ready: Callable[[Started], Awaitable[None] | None],
+    *,
+    prepare: Callable[[], Awaitable[None]] | None = None,
+) -> bool:
+    """Run a process of an app until SIGINT or SIGTERM; return False if that came before it had begun.
+
+    `prepare`: work on the directory, beside the loading. The caller owns the directory of an app of several modules.
+    Raises `ConfigurationError`, and what a part raises.
+    """
+    _check_place(app, settings)
+    with _owned(app, settings, site):
+        stop = stopped_by_signals()
+        pack = load_pack(settings.pack)
+        loading = [
+            in_daemon(partial(_builder(module).load, app, settings, pack), f"load_{module.name}")
+            for module in app.modules
+        ]
+        found = await unless_stopped(stop, asyncio.gather(*loading, *(() if prepare is None else (prepare(),))))
+        if found is None:
+            return False
+        if not stop.is_set():
+            loaded = {module.name: each for module, each in zip(app.modules, found, strict=False)}
+            process, keys = assemble(app, settings, site, pack, loaded)
+            await process.run(lambda: ready(Started(url=process.url, keys=keys)), stop)
+        return True
+
+
+# -- inside -----------------------------------------------------------------------------------------------------------
+
+
+def _check_place(app: App, settings: Settings) -> None:
+    place = settings.instance
+    if app.alone and (settings.redis_url is None or place.registry is None or place.socket is None):
+        raise ConfigurationError(
+            f"{app.name} as a service of its own needs a store, and others beside it. "
+            "Use: quickcomm up --shape services"
+        )
+
+
+def _owned(app: App, settings: Settings, site: DataDirectory) -> contextlib.AbstractContextManager[object]:
+    """Own the directory of the only process that writes to it."""
+    if not app.alone:
+        return contextlib.nullcontext()
+    [module] = app.modules
+    if app.home is not None:
+        return DataDirectory(site.path / app.home).own()
+    if module.database(settings, site.path) != site.database:
+        return contextlib.nullcontext()
+    site.create()
+    return site.own(wait_s=PROBED_WITHIN_S)
+
+
+def _databases(app: App, settings: Settings, site: DataDirectory) -> tuple[Database | None, Database | None]:
+    """Return the database of the process, and the file of the site where it looks into that, too."""
+    where = app.modules[0].database(settings, site.path) if app.alone else site.database
+    if where is None:
+        return None, None
+    store = Database(where)
+    return store, Database(site.database) if app.alone and app.modules[0].also and where != site.database else store
+
+
+def _bus(app: App, settings: Settings, store: Database | None, clock: Clock) -> WholeBus | RedisBus:
+    if settings.redis_url is None:
+        from quickcomm.kernel.bus.sql import SqlBus  # noqa: PLC0415 - where there is no Valkey
+
+        assert store is not None, "messages are in Valkey, or in a database"  # noqa: S101 - a programming error
+        return SqlBus(store, clock)
+    if store is None or not any(module.publishes for module in app.modules):
+        return RedisBus(settings.redis_url, clock)
+    from quickcomm.kernel.bus.outbox import OutboxBus  # noqa: PLC0415 - for who publishes from a database
+
+    return OutboxBus(settings.redis_url, store, clock)
+
+
+def _builder(module: Module) -> Builder:
+    return cast("Builder", importlib.import_module(module.build))
+
+
+def _more(context: Context) -> Sequence[Part]:
+    """Return the further parts of a module alone, of what is installed."""
+    found = []
+    for name in context.app.modules[0].also if context.app.alone else ():
+        try:
+            known = importlib.util.find_spec(name) is not None
+        except ModuleNotFoundError:
+            known = False
+        if known:
+            found.append(importlib.import_module(name).build(context))
+        else:
+            log.warning("app.part_not_installed", part=name)
+    return found
+
+
+def _budget(parts: Sequence[Part], settings: Settings) -> Budget:
+    known = next((part.budget for part in reversed(parts) if part.budget is not None), None)
+    return settings.budgets if known is None else known()
+
+
+def _keep(word: Word) -> KeepTrace:
+    return KeepTrace(**msgspec.structs.asdict(word))
