@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import aiohttp
 import msgspec
 import pytest
 from tests.support.onlooker import Onlooker, onlooking
@@ -260,6 +261,24 @@ async def test_a_part_is_away_and_the_others_go_on(site: Site, talk: Talk, row: 
             for task in speaking:
                 await made_good(site, onlooker, task.result(), undisturbed)
             await onlooker.until(lambda one: one.connected and not one.alarms)
+
+
+async def test_the_site_is_not_ready_while_no_process_of_audio_answers(site: Site) -> None:
+    """The page's process stays in the edge all the same: its own probe asks for that process alone."""
+
+    async def until(status: int) -> None:
+        while (await client.get("/readyz")).status != status:  # noqa: ASYNC110 - nobody pushes it
+            await asyncio.sleep(0.1)
+
+    pid = await asyncio.to_thread(busiest, site, "audio")
+    async with aiohttp.ClientSession(site.url) as client, asyncio.timeout(WITHIN_S):
+        await until(200)
+        async with away(pid, dies=False):
+            await until(503)
+            problem = await (await client.get("/readyz")).json()
+            assert problem["code"] == "audio.away"
+            assert (await client.get("/readyz?of=process")).status == 200
+        await until(200)
 
 
 async def test_insights_that_come_after_the_end_are_told_to_who_comes_again(site: Site, talk: Talk) -> None:

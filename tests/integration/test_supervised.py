@@ -19,7 +19,16 @@ from quickcomm.entrypoints.up.balancer import EdgeBalancer
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry
 from quickcomm.topology.adapters.processes import Identity, alive, identify
-from quickcomm.topology.module import Fleet, HttpProbe, Module, Program, RecordedProcesses, Supervisord, Tools
+from quickcomm.topology.module import (
+    DesiredProcesses,
+    Fleet,
+    HttpProbe,
+    Module,
+    Program,
+    RecordedProcesses,
+    Supervisord,
+    Tools,
+)
 
 SLEEPS = (sys.executable, "-c", "import time; time.sleep(3600)")
 STUBBORN = (
@@ -214,6 +223,7 @@ async def served(place: Place, replicas: int) -> AsyncGenerator[Served]:
             EdgeBalancer(edge.edge),
             lambda _module, socket: HttpProbe(socket),
             lambda name: str(place.root / f"{name}.sock"),
+            DesiredProcesses(place.root / "desired.json"),
         )
         await place.supervisor.launch(ENVIRONMENT)
         async with asyncio.TaskGroup() as tasks:

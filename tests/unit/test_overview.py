@@ -45,6 +45,14 @@ def test_those_that_have_not_been_heard_yet_are_away_after_a_moment() -> None:
     assert board.overview.health((), None).status == "degraded"
 
 
+def test_what_is_away_is_named_for_probes() -> None:
+    board = Board()
+    board.clock.advance(10)
+    assert set(board.overview.away) == {HEARS, UNDERSTANDS}
+    board.hears()
+    assert set(board.overview.away) == {UNDERSTANDS}
+
+
 @pytest.mark.parametrize("module", [HEARS, UNDERSTANDS])
 def test_one_service_away_is_told_of_that_one(module: str) -> None:
     board = Board()

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,16 @@ from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.discovery import Instance
 from quickcomm.kernel.errors import BusyError
 from quickcomm.topology.model.program import Program
-from quickcomm.topology.module import Backoff, Fleet, Module, NotReadyError, ScaleError, Tools, UnknownModuleError
+from quickcomm.topology.module import (
+    Backoff,
+    DesiredProcesses,
+    Fleet,
+    Module,
+    NotReadyError,
+    ScaleError,
+    Tools,
+    UnknownModuleError,
+)
 from quickcomm.topology.service import keeper as keeper_module
 
 SOON = 30.0
@@ -147,12 +157,25 @@ MANY = Module(name="many", command=("run", "{name}"), environment={"SOCKET": "{s
 ONE = Module(name="one", command=("run",), most=1, one_because="there is one")
 
 
+class Wanted:
+    """`Desired` in memory: it outlives a fleet."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, Sequence[str]] = {}
+
+    def names(self, module: str) -> Sequence[str]:
+        return self.kept.get(module, ())
+
+    def keep(self, module: str, names: Sequence[str]) -> None:
+        self.kept[module] = tuple(names)
+
+
 @contextlib.asynccontextmanager
-async def running(world: World, *modules: Module) -> AsyncGenerator[Fleet]:
+async def running(world: World, *modules: Module, wanted: Wanted | None = None) -> AsyncGenerator[Fleet]:
     def probe(_module: Module, socket: str) -> Ready:
         return Ready(world, socket)
 
-    fleet = Fleet(modules, world, Edge(world), probe, lambda name: f"/{name}")
+    fleet = Fleet(modules, world, Edge(world), probe, lambda name: f"/{name}", wanted or Wanted())
     tools = Tools(world, world, FakeClock(), fleet.ended, lambda: Backoff(first_s=0.001, longest_s=0.004))
     async with asyncio.TaskGroup() as tasks:
         fleet.begin(tools, tasks)
@@ -186,6 +209,41 @@ def test_a_program_knows_its_own_name_and_socket() -> None:
     program = MANY.program("many-2", "/many-2")
     assert program.command == ("run", "many-2")
     assert program.environment == {"SOCKET": "/many-2"}
+
+
+async def test_a_scale_is_kept_for_the_next_to_run_it() -> None:
+    """Another `up` after a crash starts, or adopts, the very processes that were wanted, and stops none of them."""
+    wanted, names = Wanted(), []
+    async with running(World(), ONE, MANY, wanted=wanted) as fleet:
+        await fleet.scale("many", 3)
+        await fleet.restart("many")
+        names = sorted(keeper.name for keeper in fleet.keepers)
+    async with running(World(), ONE, MANY, wanted=wanted) as fleet:
+        assert sorted(keeper.name for keeper in fleet.keepers) == names
+        assert len(names) == 4
+        await fleet.scale("many", 1)
+    async with running(World(), ONE, MANY, wanted=wanted) as fleet:
+        assert len(fleet.keepers) == 2
+
+
+async def test_more_than_there_may_be_is_not_started_again() -> None:
+    wanted = Wanted()
+    wanted.keep("one", ["one-1", "one-2"])
+    async with running(World(), ONE, wanted=wanted) as fleet:
+        assert [keeper.name for keeper in fleet.keepers] == ["one-1"]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b'{"many": 3}', b'{"many": ["many-2", "many-5"]}'])
+def test_what_is_wanted_is_read_from_a_file_that_may_be_torn(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "desired.json"
+    if content is not None:
+        path.write_bytes(content)
+    desired = DesiredProcesses(path)
+    whole = content is not None and content.endswith(b"]}")
+    assert desired.names("many") == (("many-2", "many-5") if whole else ())
+    desired.keep("one", ["one-1"])
+    assert DesiredProcesses(path).names("one") == ("one-1",)
+    assert desired.names("many") == (("many-2", "many-5") if whole else ())
 
 
 async def test_modules_start_in_order_and_are_served() -> None:

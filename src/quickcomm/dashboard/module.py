@@ -18,6 +18,7 @@ from quickcomm.dashboard.adapters.page import STATIC, PageFiles
 from quickcomm.dashboard.adapters.queries import SqlQueries
 from quickcomm.dashboard.adapters.reports import SqlReports
 from quickcomm.dashboard.adapters.rest import Rest
+from quickcomm.dashboard.adapters.rest_types import ReadinessQuery
 from quickcomm.dashboard.adapters.state import SqlStore
 from quickcomm.dashboard.adapters.waterfalls import Waterfalls, WaterfallView
 from quickcomm.dashboard.model.report import ShiftReport
@@ -27,11 +28,11 @@ from quickcomm.dashboard.ports import (
 )
 from quickcomm.dashboard.service.direct import Direct
 from quickcomm.dashboard.service.lateness import Lateness
-from quickcomm.dashboard.service.overview import Overview
+from quickcomm.dashboard.service.overview import HEARS, Overview
 from quickcomm.dashboard.service.reporting import ShiftReports
 from quickcomm.dashboard.service.service import DashboardService
 from quickcomm.kernel.clock import Clock
-from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.errors import BusyError, QuickCommError
 from quickcomm.kernel.keys import Authenticator
 from quickcomm.kernel.messaging import Messaging
 from quickcomm.kernel.messaging.live import HERE, LostError, Peer
@@ -65,6 +66,12 @@ def _flat(view: WaterfallView) -> Row:
 def page_is_built() -> bool:
     """Whether the installation brought the page."""
     return (STATIC / "index.html").is_file()
+
+
+class SilentSiteError(BusyError):
+    """The page works, but what is said is not heard."""
+
+    code = "audio.away"
 
 
 class Dashboard:
@@ -102,7 +109,7 @@ class Dashboard:
             queries,
             self._service,
             keys,
-            lambda: self.health().status.replace("ok", "ready") if self._service.ready else None,
+            self._readiness,
             messaging.rpc,
             self._reports,
             settings,
@@ -155,6 +162,13 @@ class Dashboard:
     def health(self) -> Health:
         """Return the health of the whole site."""
         return self._overview.health(self.stages, self._trace_url)
+
+    def _readiness(self, asked: ReadinessQuery) -> str:
+        if not self._service.ready:
+            raise BusyError("Not ready: the streams are not being consumed yet, or any more.")
+        if asked.of == "site" and HEARS in self._overview.away:
+            raise SilentSiteError("Not ready: no process of audio answers, so that no sound is taken.")
+        return self.health().status.replace("ok", "ready")
 
     @property
     def ready(self) -> bool:

@@ -1,5 +1,6 @@
 """The face of topology: processes of many modules on one machine, kept running and replaceable one by one."""
 
+from quickcomm.topology.adapters.desired import DesiredProcesses
 from quickcomm.topology.adapters.probes import HttpProbe
 from quickcomm.topology.adapters.processes import Identity, RecordedProcesses
 from quickcomm.topology.adapters.supervisord import Supervisord, SupervisorError
@@ -13,6 +14,7 @@ from quickcomm.topology.service.keeper import Keeper, Tools
 __all__ = [
     "Backoff",
     "Balancer",
+    "DesiredProcesses",
     "Fleet",
     "HttpProbe",
     "Identity",

@@ -64,3 +64,13 @@ class Balancer(Protocol):
     async def healthy(self, module: str) -> Mapping[str, bool]:
         """Socket of each instance that it knows, and whether it gives it requests."""
         ...
+
+
+class Desired(Protocol):
+    """The processes of each module that an operator wants, by name; it outlives the process that keeps them."""
+
+    def names(self, module: str) -> Sequence[str]: ...
+
+    def keep(self, module: str, names: Sequence[str]) -> None:
+        """Raises `OSError`."""
+        ...

@@ -22,6 +22,7 @@ from quickcomm.dashboard.adapters.rest_types import (
     ConversationList,
     ConversationQuery,
     Login,
+    ReadinessQuery,
     Session,
     ShiftQuery,
     Status,
@@ -36,7 +37,7 @@ from quickcomm.dashboard.model.views import Card, Conversation, Task
 from quickcomm.dashboard.ports import Commands, DashboardSettings, Queries, UtteranceFilter
 from quickcomm.dashboard.service.reporting import ShiftReports
 from quickcomm.kernel.clock import Clock
-from quickcomm.kernel.errors import BusyError, InvalidInputError
+from quickcomm.kernel.errors import InvalidInputError
 from quickcomm.kernel.keys import Authenticator, Principal
 from quickcomm.kernel.keys.auth import COOKIE
 from quickcomm.kernel.messaging.rpc import Rpc
@@ -53,12 +54,13 @@ class Rest:
         queries: Queries,
         commands: Commands,
         auth: Authenticator,
-        readiness: Callable[[], str | None],
+        readiness: Callable[[ReadinessQuery], str],
         rpc: Rpc,
         reports: ShiftReports,
         settings: DashboardSettings,
         clock: Clock,
     ) -> None:
+        """`readiness`: returns the status, or raises `BusyError`."""
         self._clock = clock
         self._queries = queries
         self._commands = commands
@@ -232,16 +234,13 @@ class Rest:
     @operation(
         "GET",
         "/readyz",
-        "The process takes part: `ready`, or `degraded` while there is an alarm",
+        "Whether sound and requests are taken: `ready`, or `degraded` while there is an alarm",
         tag="operation",
         role=None,
         errors=(503,),
     )
-    async def get_readiness(self) -> Status:
-        status = self._ready()
-        if status is None:
-            raise BusyError("Not ready: the streams are not being consumed yet, or any more.")
-        return Status(status=status, version=__version__)
+    async def get_readiness(self, asked: ReadinessQuery) -> Status:
+        return Status(status=self._ready(asked), version=__version__)
 
     @operation("GET", "/openapi.json", "This document", tag="operation", role=None)
     async def get_open_api(self) -> web.Response:

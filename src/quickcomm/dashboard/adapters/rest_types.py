@@ -119,6 +119,16 @@ class UsageQuery(Query, frozen=True, kw_only=True):
     limit: Limit = 50
 
 
+class ReadinessQuery(Query, frozen=True, kw_only=True):
+    of: Annotated[
+        Literal["site", "process"],
+        Meta(
+            description="`site`: also whether sound can be taken; `process`: of the process that answers, alone.",
+            examples=["site"],
+        ),
+    ] = "site"
+
+
 class CardList(msgspec.Struct, frozen=True, kw_only=True):
     items: list[Card]
     next_cursor: str | None = None

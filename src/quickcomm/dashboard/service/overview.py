@@ -100,6 +100,11 @@ class Overview:
         for known in self._modules.values():
             known.lost(name)
 
+    @property
+    def away(self) -> tuple[str, ...]:
+        """Return the modules of which no process answers."""
+        return tuple(module for module, known in self._modules.items() if known.shown() is None)
+
     def health(self, stages: tuple[StageHealth, ...], trace_url: str | None) -> Health:
         """Return the health of the site as the page shows it."""
         shown = {module: known.shown() for module, known in self._modules.items()}

@@ -37,6 +37,8 @@ class Layout:
         """A copy of the site's keys, should the store lose its data."""
         self.instances = self.root / "instances"
         self.processes = self.root / "processes"
+        self.desired = self.root / "desired.json"
+        """How many processes an operator wants of each module, as long as the site runs."""
         self.edge = self.root / "edge"
         self.trust = self.root / "trust"
         """Keys by which services know each other."""

@@ -40,7 +40,16 @@ from quickcomm.kernel.runtime.data_directory import DataDirectoryBusyError
 from quickcomm.kernel.runtime.settings import Settings
 from quickcomm.kernel.trust.directory import TrustDirectory
 from quickcomm.topology.model.settings import PrioritySettings
-from quickcomm.topology.module import Fleet, HttpProbe, Module, Probe, RecordedProcesses, Supervisord, Tools
+from quickcomm.topology.module import (
+    DesiredProcesses,
+    Fleet,
+    HttpProbe,
+    Module,
+    Probe,
+    RecordedProcesses,
+    Supervisord,
+    Tools,
+)
 
 OWN: Final = "up"
 AGAIN_S: Final = 1.0
@@ -297,7 +306,8 @@ class Topology:
         ]
 
     def _fleet(self, modules: list[Module]) -> Fleet:
-        return Fleet(modules, self._registry, EdgeBalancer(self._edge), self._probe, self._layout.socket)
+        desired = DesiredProcesses(self._layout.desired)
+        return Fleet(modules, self._registry, EdgeBalancer(self._edge), self._probe, self._layout.socket, desired)
 
     def _probe(self, module: Module, socket: str) -> Probe:
         if module.name == EDGE:

@@ -4,7 +4,7 @@ from typing import Final
 
 import aiohttp
 
-READY_PATH: Final = "/readyz"
+READY_PATH: Final = "/readyz?of=process"
 TIMEOUT_S: Final = 2.0
 
 

@@ -9,7 +9,7 @@ import structlog
 from quickcomm.kernel.discovery import Registry
 from quickcomm.kernel.errors import BusyError, QuickCommError
 from quickcomm.topology.model.program import Module, UnknownModuleError
-from quickcomm.topology.ports import Balancer, Probe
+from quickcomm.topology.ports import Balancer, Desired, Probe
 from quickcomm.topology.service.keeper import Keeper, Tools
 
 LOOK_EVERY_S: Final = 0.2
@@ -38,12 +38,14 @@ class Fleet:
         balancer: Balancer,
         probe_of: MakeProbe,
         socket_of: Callable[[str], str],
+        desired: Desired,
     ) -> None:
         self._modules = {module.name: module for module in modules}
         self._registry = registry
         self._balancer = balancer
         self._probe_of = probe_of
         self._socket_of = socket_of
+        self._desired = desired
         self._keepers: dict[str, list[Keeper]] = {module.name: [] for module in modules}
         self._leaving: set[str] = set()
         self._look = asyncio.Event()
@@ -78,8 +80,8 @@ class Fleet:
         for module in self._modules.values():
             if (names and module.name not in names) or self._keepers[module.name]:
                 continue
-            for number in range(1, module.replicas + 1):
-                self._add(module, module.process_name(number))
+            for name in self._wanted(module):
+                self._add(module, name)
             await asyncio.gather(*(self._until_ready(keeper) for keeper in self._keepers[module.name]))
 
     async def scale(self, name: str, replicas: int) -> None:
@@ -91,6 +93,7 @@ class Fleet:
             await self._add_serving(module, replicas - len(keepers))
             for keeper in keepers[replicas:]:
                 await self._remove(keeper)
+            self._want(module)
         log.info("topology.scaled", module=name, replicas=replicas)
 
     async def restart(self, name: str) -> None:
@@ -104,6 +107,7 @@ class Fleet:
                 else:
                     await self._remove(keeper)
                     await self._until_serving(self._add(module, keeper.name))
+                self._want(module)
         log.info("topology.restarted", module=name)
 
     async def stop(self, name: str) -> None:
@@ -134,6 +138,20 @@ class Fleet:
         except NotReadyError:
             await asyncio.gather(*(self._remove(keeper) for keeper in added))
             raise
+
+    def _wanted(self, module: Module) -> Sequence[str]:
+        """Return the processes to start: those that were wanted last, where that is still allowed."""
+        kept = self._desired.names(module.name)
+        if kept and len(kept) <= module.most:
+            return kept
+        return [module.process_name(number) for number in range(1, module.replicas + 1)]
+
+    def _want(self, module: Module) -> None:
+        """Keep what runs now as what is wanted. A full disk changes nothing of what runs."""
+        try:
+            self._desired.keep(module.name, [keeper.name for keeper in self._keepers[module.name]])
+        except OSError as error:
+            log.warning("topology.desired_not_kept", module=module.name, error=str(error))
 
     def _free_name(self, module: Module) -> str:
         taken = {keeper.name for keeper in self._keepers[module.name]}
