@@ -33,7 +33,7 @@ from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.discovery import DirectoryRegistry
 from quickcomm.kernel.errors import QuickCommError
-from quickcomm.kernel.messaging.live import LocalLive, LostError, Peer, UnsupportedTopicError
+from quickcomm.kernel.messaging.live import LocalLive, LostError, Peer, UnsupportedTopicError, wire
 from quickcomm.kernel.messaging.live.wire import WireLive
 from quickcomm.kernel.runtime.shared_parts import traces_part
 from quickcomm.kernel.telemetry import Word as Said
@@ -242,6 +242,32 @@ async def test_a_subscriber_that_does_not_read_loses_the_oldest_events_and_nobod
         assert ear.came.empty()
     assert came[-1].message.seq == 1 + 2 * 2_999
     assert came[0].after == f"shift-1:0:{16_000 * 1_975}"
+
+
+async def test_a_process_that_hangs_is_hung_up_on_and_the_others_get_all(
+    registry: DirectoryRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "SEND_WITHIN_S", 2.0)
+    ear = Ear(LocalLive())
+    async with (
+        wired(registry, tmp_path, ear) as instance,
+        aiohttp.ClientSession(
+            connector=aiohttp.UnixConnector(str(tmp_path / "audio-1.sock")), headers=Word().headers("audio")
+        ) as client,
+    ):
+        hung = await client.ws_connect(f"http://x{LINK}", max_msg_size=0)
+        assert hung._response.connection is not None
+        assert hung._response.connection.transport is not None
+        hung._response.connection.transport.pause_reading()
+        await until(lambda: len(instance.wire._lines) == 2)
+        large = msgspec.structs.replace(numbered(0, 1), text="x" * 20_000)
+        sent = 0
+        while len(instance.wire._lines) == 2:
+            await asyncio.sleep(0.01)
+            instance.captions.published(large, str(sent))
+            assert (await ear.next()).after == str(sent)
+            sent += 1
+        hung._response.close()
 
 
 async def test_a_connection_that_breaks_is_opened_again_with_the_state(

@@ -7,6 +7,8 @@ go both ways, all that wait in one frame. A process of 0.1.0 says nothing first:
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Hashable
+from contextlib import suppress
+from socket import SHUT_RDWR
 from typing import Any, Final
 
 import aiohttp
@@ -206,7 +208,8 @@ class WireLive:
         async with asyncio.TaskGroup() as tasks:
             ending = tasks.create_task(self._turn_away(request, line), name="live:token")
             wanted = [each for each in self._live.subscribed if each.back and caller in each.publishers]
-            await self._serve(socket, line, Peer(module=caller, name=f"{caller}:{self._count}"), wanted)
+            peer = Peer(module=caller, name=f"{caller}:{self._count}")
+            await self._serve(socket, line, peer, wanted)
             ending.cancel()
         return socket
 
@@ -264,6 +267,7 @@ class WireLive:
 
 
 async def _speak(socket: Socket, line: _Line) -> None:
+    """Send until the line is closed, or the peer takes nothing any more."""
     try:
         while frames := await line.next():
             one = frames[0] if len(frames) == 1 else frames
@@ -273,4 +277,7 @@ async def _speak(socket: Socket, line: _Line) -> None:
         await socket.close(code=code, message=reason.encode())
     except (ConnectionError, TimeoutError, aiohttp.ClientError):
         log.info("live.lost")
-        await socket.close(code=WSCloseCode.INTERNAL_ERROR)
+        # It would not take a farewell either: after a send that timed out, `close` ends at once as if cancelled.
+        if (pipe := socket.get_extra_info("socket")) is not None:
+            with suppress(OSError):
+                pipe.shutdown(SHUT_RDWR)
