@@ -92,6 +92,14 @@ def test_who_is_gone_or_hangs_is_away_and_comes_back_by_itself() -> None:
     assert (health.status, health.sessions, health.alarms) == ("ok", 2, ())
 
 
+def test_what_runs_in_the_same_process_is_there_however_late_it_is() -> None:
+    board = Board()
+    for module in (HEARS, UNDERSTANDS):
+        board.overview.told(module, "", InstanceStatus())
+    board.clock.advance(10 * STALE_AFTER_S)
+    assert board.codes() == []
+
+
 def test_several_are_one() -> None:
     board = Board()
     board.hears(1, sessions=3, stt_backlog_s=1.5, alarms=[alarm("a", "2026-01-02")])

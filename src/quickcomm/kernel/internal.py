@@ -1,11 +1,8 @@
 """Calls between the services of a site: who may call is known by a token, which `kernel.trust` makes and checks."""
 
-from typing import Final, Protocol
+from typing import Protocol
 
 from aiohttp import web
-
-INTERNAL: Final = "/internal/"
-"""Paths that the edge never routes."""
 
 
 class Trust(Protocol):

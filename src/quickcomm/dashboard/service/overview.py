@@ -1,6 +1,7 @@
 """How the whole site is, from what the instances tell: one health for the page, and words for who is away."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from typing import Final
 
 import msgspec
@@ -57,7 +58,7 @@ class _Module:
     def told(self, name: str, status: InstanceStatus) -> None:
         self._heard, self.heard_ns = self._clock.monotonic(), self._clock.now_ns()
         self.last = status
-        self._instances[name] = _Told(status, self._heard)
+        self._instances[name] = _Told(status, self._heard if name else inf)
 
     def lost(self, name: str) -> None:
         self._instances.pop(name, None)
@@ -86,7 +87,10 @@ class Overview:
         return self._budget
 
     def told(self, module: str, name: str, status: InstanceStatus) -> None:
-        """Take note of how a module of an instance is; of others than those above, of its alarms."""
+        """Take note of how a module of an instance is; of others than those above, of its alarms.
+
+        `name`: empty for this process itself, which is never unavailable to itself, however late it is.
+        """
         known = self._modules.get(module)
         if known is None:
             self._own[module] = status.alarms
