@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from quickcomm.audio.adapters.websocket import _refuse
+from quickcomm.audio.ingest.websocket import _refuse
 from quickcomm.kernel.bus.redis_link import BusRefusedError
 from quickcomm.kernel.errors import BusyError
 from quickcomm.kernel.http.problems import problem_of

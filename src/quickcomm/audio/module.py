@@ -17,8 +17,8 @@ from quickcomm.audio.adapters.recorder import FlacRecorder, Folder, Shelf
 from quickcomm.audio.adapters.silero import Silero
 from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
 from quickcomm.audio.adapters.tables import conversations, events
-from quickcomm.audio.adapters.websocket import AudioSocket, Caller
 from quickcomm.audio.adapters.whisper_models import model_spec
+from quickcomm.audio.ingest.websocket import AudioSocket, Caller
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.ports import Captions, EngineOptions, FencedError, SessionStore, SpeechToText, Transcript

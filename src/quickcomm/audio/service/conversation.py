@@ -6,12 +6,12 @@ from typing import Final
 import msgspec
 import structlog
 
-from quickcomm.audio.model import events as wire
+from quickcomm.audio.model.ending import EndReason
 from quickcomm.audio.model.formats import decode
 from quickcomm.audio.model.state import FINAL, LISTENING, Event, State, advance
 from quickcomm.audio.model.track import Track
 from quickcomm.audio.model.twins import Twins
-from quickcomm.audio.ports import FencedError, Progress, RecordingError, Stored, StoredEvent
+from quickcomm.audio.ports import FencedError, Progress, RecordingError, Stored
 from quickcomm.audio.service.account import Account
 from quickcomm.audio.service.arrivals import Arrivals
 from quickcomm.audio.service.due import ReceiptsDue
@@ -22,8 +22,17 @@ from quickcomm.audio.service.pace import Pace
 from quickcomm.audio.service.traced import trace_published
 from quickcomm.audio.service.utterance import Finished, transcribed
 from quickcomm.audio.service.voice import Voice
+from quickcomm.contracts.audio_socket import (
+    DurableEvent,
+    Ended,
+    Insights,
+    Late,
+    Receipt,
+    Reconnect,
+    ServerEvent,
+)
 from quickcomm.contracts.captions import Behind
-from quickcomm.contracts.conversations import ConversationChanged, ConversationState
+from quickcomm.contracts.conversations import ConversationChanged, ConversationState, Ledger
 from quickcomm.contracts.link import FIRST
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
@@ -177,13 +186,12 @@ class Conversation:
             self._to(Event.RESUME)
         self._to(Event.READY)
         if self._outlet is not None:
-            message = "Another connection has taken over this conversation."
-            self._outlet.close(1008, wire.error("audio.superseded", message, retryable=False))
+            self._outlet.close(EndReason.SUPERSEDED)
         # A client that has later events than there are has them of a conversation that the store has lost.
         self._outlet = Outlet(last_seq if last_seq <= self._last_seq else 0, self.events_after)
         self._arrivals.connected()
         if self.finished:
-            self._outlet.close(1000, wire.ended(self.account.ledgers))
+            self._outlet.close(EndReason.ENDED, self._ended_event())
             return self._outlet
         self.interrupted_since = None
         self.last_sound = self._tools.clock.monotonic()
@@ -207,7 +215,7 @@ class Conversation:
         if self.interrupted_since is not None:
             self.interrupted_since = self._tools.clock.monotonic()
 
-    async def events_after(self, seq: int) -> list[StoredEvent]:
+    async def events_after(self, seq: int) -> list[DurableEvent]:
         if seq >= self._last_seq:
             return []
         return self._recent.after(seq) or await self._tools.store.events(self.site, self.id, seq)
@@ -291,7 +299,7 @@ class Conversation:
             self._tell_behind(behind_ms)
 
     def _tell_behind(self, behind_ms: int) -> None:
-        self._note(wire.late(behind_ms))
+        self._note(Late(behind_ms=behind_ms))
         behind = Behind(site=self.site, conversation_id=self.id, channel=self.channel, behind_ms=behind_ms)
         self._tools.captions.behind(behind)
 
@@ -300,7 +308,7 @@ class Conversation:
         if self.state in FINAL or self.state is State.DRAINING:
             return
         self._to(Event.FINISH)
-        self._note(wire.reconnect(reason, after_ms))
+        self._note(Reconnect(reason=reason, after_ms=after_ms))
 
     async def settled(self) -> None:
         """Wait until everything received is heard and everything that was said is published."""
@@ -349,14 +357,14 @@ class Conversation:
         if not self._window_full():
             self._room.set()
 
-    def publish_event(self, event: StoredEvent) -> None:
+    def publish_event(self, event: DurableEvent) -> None:
         """A durable event is in the log."""
         self._recent.add(event)
         self._last_seq = max(self._last_seq, event.seq)
         if self._outlet is not None:
             self._outlet.wake()
 
-    def answered(self, event: StoredEvent) -> None:
+    def answered(self, event: DurableEvent) -> None:
         """The insights of an utterance are in the log."""
         self._unanswered.pop(event.utterance_id, None)
         self.publish_event(event)
@@ -364,15 +372,15 @@ class Conversation:
 
     def receipt(self, identifier: str, latency: Latency) -> None:
         """The card of an utterance was pushed: tell the client."""
-        self._note(wire.receipt(identifier, latency))
+        self._note(Receipt(utterance_id=identifier, latency_ms=latency))
         self._due.came(identifier)
 
-    def hand_back(self, code: int, message: wire.Json | None = None) -> None:
+    def hand_back(self, reason: EndReason, last: ServerEvent | None = None) -> None:
         """Let go: what is stored is all there is. The client resumes elsewhere or later."""
         if self.state is State.DRAINING:
             self._to(Event.HAND_BACK)
         if self._outlet is not None:
-            self._outlet.close(code, message)
+            self._outlet.close(reason, last)
             self._outlet = None
         self._due.stop_waiting()
         self._released = True
@@ -390,14 +398,14 @@ class Conversation:
         if self._ending or self._listener.pending:
             self._wake.set()
 
-    def _note(self, event: wire.Json) -> None:
+    def _note(self, event: ServerEvent) -> None:
         if self._outlet is not None:
             self._outlet.note(event)
 
     def give_up(self, error: Exception) -> None:
         """A defect: let go of this conversation, so that no other suffers."""
         log.error("conversation.failed", conversation_id=self.id, error=f"{type(error).__name__}: {error}")
-        self.hand_back(1011, wire.error("audio.failed", "The sound could not be processed.", retryable=True))
+        self.hand_back(EndReason.FAILED)
 
     def _received(self) -> int:
         """Where a client goes on: on the frame grid, though a stream that began anew within a frame has some more."""
@@ -480,7 +488,7 @@ class Conversation:
             # Without its causes: what a bucket says may have the request in it.
             log.warning("recording.failed", site=self.site, utterance_id=identifier, error=str(error))
 
-    async def _store(self, item: Finished, message: UtteranceTranscribed) -> StoredEvent | None:
+    async def _store(self, item: Finished, message: UtteranceTranscribed) -> DurableEvent | None:
         """The utterance and the checkpoint that it allows, in one step."""
         voice = self._voices[item.track.speaker]
         before = voice.standing()
@@ -519,7 +527,7 @@ class Conversation:
             self._to(Event.DONE)
             self.saved(progress)
         if self._outlet is not None:
-            self._outlet.close(1000, wire.ended(self.account.ledgers))
+            self._outlet.close(EndReason.ENDED, self._ended_event())
         log.info("conversation.ended", conversation_id=self.id, state=state)
 
     async def _wait_for_answers(self) -> None:
@@ -539,7 +547,7 @@ class Conversation:
         after = min(self._unanswered.values(), default=0)
         while self._unanswered and (page := await self._tools.store.events(self.site, self.id, after)):
             for event in page:
-                if wire.is_insights(event.payload):
+                if isinstance(event, Insights):
                     self.answered(event)
             after = page[-1].seq
 
@@ -561,6 +569,10 @@ class Conversation:
             at_ns=self._tools.clock.now_ns(),
             reason=reason,
         )
+
+    def _ended_event(self) -> Ended:
+        ledgers = self.account.ledgers
+        return Ended(ledger=sum(ledgers, Ledger()), speakers=ledgers)
 
     def release(self) -> None:
         """Give back what the process keeps for it."""

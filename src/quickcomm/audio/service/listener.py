@@ -8,7 +8,6 @@ from typing import Final
 
 import msgspec
 
-from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.model.track import Span, Track, TrackEvent
 from quickcomm.audio.ports import Captions, Recorder, SessionStore, Transcript
@@ -19,6 +18,7 @@ from quickcomm.audio.service.load import Tempo
 from quickcomm.audio.service.transcriber import Transcriber
 from quickcomm.audio.service.utterance import Finished, Origin, understood
 from quickcomm.audio.service.voice import Voice
+from quickcomm.contracts.audio_socket import Partial
 from quickcomm.contracts.captions import Caption
 from quickcomm.contracts.identity import utterance_id
 from quickcomm.contracts.transcripts import UtteranceTranscribed
@@ -65,7 +65,7 @@ class Listener:
         arrivals: Arrivals,
         tools: Tools,
         news: Callable[[], None],
-        note: Callable[[wire.Json], None],
+        note: Callable[[Partial], None],
     ) -> None:
         self.pending: deque[Finished] = deque()
         """Finished utterances in the order they ended, the oldest first. Bounded by the client's window."""
@@ -176,14 +176,14 @@ class Listener:
         self._alert_until = self._tools.clock.monotonic() + ALERT_S
         if any(other.waits for other in _before(item, self.pending)):
             speaker, start = item.track.speaker, item.span.start
-            self._note(wire.partial(speaker, start, text, emergency=True))
+            self._note(Partial(speaker=speaker, start_offset=start, text=text, emergency=True))
             self.caption(speaker, start, text, utterance_id(self._origin.id, speaker, start), emergency=True)
 
     def _watched(self) -> bool:
         return self._tools.captions.watched(self._origin.site, self._origin.channel)
 
     def _partial(self, speaker: int, start: int, text: str) -> None:
-        self._note(wire.partial(speaker, start, text))
+        self._note(Partial(speaker=speaker, start_offset=start, text=text))
         self.caption(speaker, start, text)
 
 

@@ -3,20 +3,31 @@
 import asyncio
 import socket as socket_module
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 import structlog
-from aiohttp import WSCloseCode, WSMessage, WSMsgType, web
+from aiohttp import WSMessage, WSMsgType, web
 
-from quickcomm.audio.model import events as wire
-from quickcomm.audio.model.formats import MAX_MESSAGE_S, parse_channel, parse_conversation_id, parse_format
+from quickcomm.audio.model.ending import EndReason
+from quickcomm.audio.model.formats import parse_channel, parse_conversation_id, parse_format
 from quickcomm.audio.ports import OpenRequest
 from quickcomm.audio.service.admission import OverloadedError, Source
 from quickcomm.audio.service.manager import Manager, Session
 from quickcomm.audio.service.outlet import Outlet
+from quickcomm.contracts.audio_socket import (
+    Captured,
+    ClientControl,
+    CloseCode,
+    End,
+    ErrorReported,
+    Flush,
+    ServerEvent,
+    Skip,
+    decode_control,
+)
 from quickcomm.kernel.errors import (
     MALFORMED,
     BusyError,
@@ -63,23 +74,37 @@ Authenticate = Callable[[web.Request], Awaitable[Caller]]
 """Raises an aiohttp HTTP error where the request may not send audio."""
 
 
-class _Control(msgspec.Struct, frozen=True, kw_only=True):
-    type: Literal["skip", "flush", "captured", "end"]
-    samples: int = 0
-    offset: int = -1
-    at_ms: int = 0
+ENDINGS: Final[dict[EndReason, tuple[CloseCode, ErrorReported | None]]] = {
+    EndReason.ENDED: (CloseCode.NORMAL, None),
+    EndReason.DRAINED: (CloseCode.RESTART, None),
+    EndReason.SUPERSEDED: (
+        CloseCode.POLICY,
+        ErrorReported(code="audio.superseded", message="Another connection has taken over this conversation."),
+    ),
+    EndReason.REVOKED: (CloseCode.POLICY, ErrorReported(code="audio.key_revoked", message="This key was revoked.")),
+    EndReason.FENCED: (
+        CloseCode.RESTART,
+        ErrorReported(
+            code="audio.fenced",
+            message="This conversation is served elsewhere by now; connect again.",
+            retryable=True,
+        ),
+    ),
+    EndReason.FAILED: (
+        CloseCode.FAILED,
+        ErrorReported(code="audio.failed", message="The sound could not be processed.", retryable=True),
+    ),
+}
+"""The close code of each end, and the error before it where the conversation has not sent a last event itself."""
 
 
 class _ClientError(QuickCommError):
-    """Something the client did; the connection is closed with `close_code`."""
+    """A breach of the protocol; the connection is closed with `close_code`."""
 
-    def __init__(self, close_code: int, code: str, message: str) -> None:
+    def __init__(self, close_code: CloseCode, code: str, message: str) -> None:
         super().__init__(message)
         self.close_code = close_code
         self.code = code
-
-
-_control = msgspec.json.Decoder(_Control)
 
 
 class AudioSocket:
@@ -148,15 +173,12 @@ class AudioSocket:
     def _turn_away(self, key_id: str) -> None:
         for outlet, caller in self._present.items():
             if caller.key_id == key_id:
-                message = "This key was revoked."
-                outlet.close(WSCloseCode.POLICY_VIOLATION, wire.error("audio.key_revoked", message, retryable=False))
+                outlet.close(EndReason.REVOKED)
 
     async def aclose(self) -> None:
         """Wait a little for closing handshakes, then cut what is left."""
         sockets = list(self._sockets)
-        await asyncio.gather(
-            *(socket.close(code=WSCloseCode.SERVICE_RESTART) for socket in sockets), return_exceptions=True
-        )
+        await asyncio.gather(*(socket.close(code=CloseCode.RESTART) for socket in sockets), return_exceptions=True)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
@@ -182,12 +204,14 @@ class AudioSocket:
         """Speak and listen until one side is done."""
         speaking = asyncio.ensure_future(self._speak(socket, session))
         listening = asyncio.ensure_future(self._listen(socket, session))
+        refused: CloseCode | None = None
         try:
             await asyncio.wait((speaking, listening), return_when=asyncio.FIRST_COMPLETED)
             if listening.done() and not speaking.done() and not socket.closed:
                 error = listening.exception()
                 if isinstance(error, _ClientError):
-                    session.outlet.close(error.close_code, wire.error(error.code, str(error), retryable=False))
+                    refused = error.close_code
+                    session.outlet.close(EndReason.REFUSED, ErrorReported(code=error.code, message=str(error)))
                     async with asyncio.timeout(CLOSE_WITHIN_S):
                         await speaking
         finally:
@@ -199,19 +223,17 @@ class AudioSocket:
                     result, QuickCommError | ConnectionError | TimeoutError
                 ):
                     log.error("audio_socket.failed", error=f"{type(result).__name__}: {result}")
-        if isinstance(spoken, int):
+        if isinstance(spoken, EndReason):
             # Now that nobody listens, `close` waits for the client's own. Else it would break the connection off at
             # once, and with sound still on its way the client might never read the last that it was told.
-            await socket.close(code=spoken)
+            await socket.close(code=refused or ENDINGS[spoken][0])
 
-    async def _speak(self, socket: web.WebSocketResponse, session: Session) -> int | None:
-        """The code to close with, when all is said."""
-        async for message in session.outlet.messages():
-            if isinstance(message, int):
-                return message
+    async def _speak(self, socket: web.WebSocketResponse, session: Session) -> EndReason:
+        """Send events until the connection ends; return why it does."""
+        async for event in events_of(session.outlet):
             async with asyncio.timeout(SEND_WITHIN_S):
-                await socket.send_str(message)
-        return None
+                await socket.send_str(_text(event))
+        return session.outlet.ended_by or EndReason.FAILED
 
     async def _listen(self, socket: web.WebSocketResponse, session: Session) -> None:
         async for message in socket:
@@ -226,22 +248,30 @@ class AudioSocket:
                 await conversation.feed(message.data)
             except InvalidInputError as error:
                 too_long = len(message.data) > conversation.format.block_bytes * conversation.format.sample_rate
-                code = WSCloseCode.MESSAGE_TOO_BIG if too_long else WSCloseCode.INVALID_TEXT
+                code = CloseCode.TOO_BIG if too_long else CloseCode.INVALID
                 name = "audio.message_too_long" if too_long else "audio.partial_sample"
                 raise _ClientError(code, name, str(error)) from error
         elif message.type is WSMsgType.TEXT:
-            control = _parse_control(message.data)
-            if control.type == "end":
-                conversation.end()
-            elif control.type == "flush":
-                try:
-                    conversation.flush(control.offset)
-                except InvalidInputError as error:
-                    raise _ClientError(WSCloseCode.POLICY_VIOLATION, "audio.bad_flush", str(error)) from error
-            elif control.type == "captured":
-                conversation.captured(control.offset, control.at_ms * NS_PER_MS)
-            else:
-                await conversation.skip(control.samples)
+            match parse_control(message.data):
+                case End():
+                    conversation.end()
+                case Flush(offset=offset):
+                    try:
+                        conversation.flush(offset)
+                    except InvalidInputError as error:
+                        raise _ClientError(CloseCode.POLICY, "audio.bad_flush", str(error)) from error
+                case Captured(offset=offset, at_ms=at_ms):
+                    conversation.captured(offset, at_ms * NS_PER_MS)
+                case Skip(samples=samples):
+                    await conversation.skip(samples)
+
+
+async def events_of(outlet: Outlet) -> AsyncIterator[ServerEvent]:
+    """Yield what the connection sends, with the error that its end means last."""
+    async for event in outlet.events():
+        yield event
+    if outlet.ended_by is not None and (error := ENDINGS.get(outlet.ended_by, (None, None))[1]) is not None:
+        yield error
 
 
 def _notice_half_open(request: web.Request) -> None:
@@ -264,7 +294,9 @@ def _parse(request: web.Request, caller: Caller) -> tuple[OpenRequest, int]:
         conversation_id=parse_conversation_id(request.match_info["conversation_id"]),
         channel=parse_channel(query.get("channel", DEFAULT_CHANNEL)) or DEFAULT_CHANNEL,
         format=parse_format(
-            query.get("encoding", "linear16"), query.get("sample_rate", "16000"), query.get("channels", "1")
+            query.get("encoding", "linear16"),
+            query.get("sample_rate", "16000"),
+            query.get("speakers", query.get("channels", "1")),
         ),
         token=query.get("resume_token") or None,
         continues=parse_conversation_id(continues) if (continues := query.get("continues")) else None,
@@ -272,34 +304,34 @@ def _parse(request: web.Request, caller: Caller) -> tuple[OpenRequest, int]:
     return wanted, int(after)
 
 
-def _parse_control(text: str) -> _Control:
+def parse_control(text: str) -> ClientControl:
     if len(text) > MAX_TEXT:
-        raise _ClientError(WSCloseCode.MESSAGE_TOO_BIG, "audio.message_too_long", "A control message is short.")
+        raise _ClientError(CloseCode.TOO_BIG, "audio.message_too_long", "A control message is short.")
     try:
-        control = _control.decode(text)
+        control = decode_control(text)
     except msgspec.ValidationError as error:
         detail = f"{error}. {KNOWN}"
-        raise _ClientError(WSCloseCode.UNSUPPORTED_DATA, "audio.unknown_message", detail) from error
+        raise _ClientError(CloseCode.UNSUPPORTED, "audio.unknown_message", detail) from error
     except MALFORMED as error:
         detail = "A text message must be JSON; sound goes in binary messages."
-        raise _ClientError(WSCloseCode.UNSUPPORTED_DATA, "audio.bad_json", detail) from error
-    if control.type == "flush" and not 0 <= control.offset <= MAX_SKIP:
+        raise _ClientError(CloseCode.UNSUPPORTED, "audio.bad_json", detail) from error
+    if isinstance(control, Flush) and not 0 <= control.offset <= MAX_SKIP:
         detail = "flush takes the offset after which the speaker let go of the key."
-        raise _ClientError(WSCloseCode.POLICY_VIOLATION, "audio.bad_flush", detail)
-    if control.type == "skip" and not 0 < control.samples <= MAX_SKIP:
-        raise _ClientError(WSCloseCode.POLICY_VIOLATION, "audio.bad_skip", "skip takes a positive number of samples.")
+        raise _ClientError(CloseCode.POLICY, "audio.bad_flush", detail)
+    if isinstance(control, Skip) and not 0 < control.samples <= MAX_SKIP:
+        raise _ClientError(CloseCode.POLICY, "audio.bad_skip", "skip takes a positive number of samples.")
     return control
 
 
 async def _refuse(socket: web.WebSocketResponse, error: QuickCommError) -> None:
-    code: int = WSCloseCode.TRY_AGAIN_LATER
+    code = CloseCode.TRY_LATER
     if isinstance(error, ForbiddenError | InvalidInputError):
-        code = WSCloseCode.POLICY_VIOLATION
+        code = CloseCode.POLICY
     name = "audio.invalid_request" if isinstance(error, InvalidInputError) else error.code
     if error.outside is not None:
         log.warning("audio_socket.not_opened", error=str(error))
     try:
-        await socket.send_str(_text(wire.error(name, error.for_clients(), retryable=error.retryable)))
+        await socket.send_str(_text(ErrorReported(code=name, message=error.for_clients(), retryable=error.retryable)))
         await socket.close(code=code)
     except ConnectionError:
         return
@@ -319,8 +351,5 @@ def _busy(error: QuickCommError) -> web.Response:
     )
 
 
-def _text(event: wire.Json) -> str:
+def _text(event: ServerEvent) -> str:
     return msgspec.json.encode(event).decode()
-
-
-__all__ = ["MAX_MESSAGE_S", "AudioSocket", "Authenticate", "Caller"]
