@@ -134,12 +134,12 @@ async def test_two_speakers_go_on_from_different_checkpoints(path: Path) -> None
         session = await play(here, 72_000)
         await here.heard(session)
         await here.manager.checkpoint()
-        offsets = [voice.checkpoint.offset for voice in session.conversation._voices]
+        offsets = [voice.checkpoint.offset for voice in session.conversation._intake.voices]
         assert offsets[0] > offsets[1]
         assert session.conversation.acked == offsets[1]
     async with hall(path) as here:
         again = await play(here, None)
-        assert [voice.track.received for voice in again.conversation._voices] == [len(first)] * 2
+        assert [voice.track.received for voice in again.conversation._intake.voices] == [len(first)] * 2
         await finish(again)
         assert sorted(await utterances(here)) == sorted(expected)
         [change] = await here.store.ledgers("c-1")
@@ -651,7 +651,7 @@ async def test_one_stream_that_fails_does_not_harm_the_others(path: Path, monkey
         def broken(*_: object) -> list[object]:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(bad.conversation._voices[0].track, "step", broken)
+        monkeypatch.setattr(bad.conversation._intake.voices[0].track, "step", broken)
         await feed(bad, PHRASE)
         await feed(good, PHRASE)
         events = await asyncio.wait_for(said(bad), 30)
@@ -866,10 +866,10 @@ async def test_while_the_store_is_away_nobody_runs_out_of_time(path: Path, monke
         monkeypatch.setattr(here.store, "expire", expire)
         clock.advance(here.manager.settings.idle_limit_s - 1)
         await here.manager.sweep()
-        assert not session.conversation._expiring
+        assert session.conversation.state == "interrupted"
         clock.advance(2)
         await here.manager.sweep()
-        assert session.conversation._expiring
+        assert session.conversation.state == "expiring"
 
 
 async def test_who_sends_faster_than_people_speak_may_pause(path: Path) -> None:
@@ -934,7 +934,7 @@ async def test_a_long_gap_is_no_sound_that_is_held(path: Path) -> None:
         session = await here.open()
         going = asyncio.ensure_future(session.conversation.skip(10**11))
         await asyncio.sleep(0)
-        assert 0 < here.manager._tools.held.total <= session.conversation._window * 2
+        assert 0 < here.manager._tools.held.total <= session.conversation._intake.window * 2
         await here.heard(session)
         await here.manager.checkpoint()
         await going

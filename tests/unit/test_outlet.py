@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quickcomm.audio.model.ending import EndReason
-from quickcomm.audio.service.outlet import MAX_NOTES, RECENT, Outlet, Recent
+from quickcomm.audio.service.event_log import RECENT, Recent
+from quickcomm.audio.service.outlet import MAX_NOTES, Outlet
 from quickcomm.contracts.audio_socket import Ack, DurableEvent, Ended, Insights, Late, ServerEvent
 from quickcomm.contracts.conversations import Ledger
 from quickcomm.contracts.insight import Insight

@@ -251,9 +251,7 @@ class Manager:
                 self.let_go(conversation)
 
     def _sweep(self, conversation: Conversation, now: float) -> None:
-        if conversation.behind:
-            conversation.last_sound = now
-        quiet = now - conversation.last_sound
+        quiet = conversation.quiet_s(now)
         if quiet >= self.settings.interrupted_grace_s:
             conversation.flush_here()
         since = conversation.interrupted_since

@@ -9,28 +9,7 @@ from quickcomm.audio.model.ending import EndReason
 from quickcomm.contracts.audio_socket import Ack, DurableEvent, ServerEvent
 
 MAX_NOTES: Final = 64
-RECENT: Final = 256
 Log = Callable[[int], Awaitable[list[DurableEvent]]]
-
-
-class Recent:
-    """The newest durable events of a conversation, so that a connected client costs no reading."""
-
-    def __init__(self) -> None:
-        self._events: deque[DurableEvent] = deque(maxlen=RECENT)
-
-    def add(self, event: DurableEvent) -> None:
-        self._events.append(event)
-
-    def has(self, utterance_id: str) -> bool:
-        return any(event.utterance_id == utterance_id for event in reversed(self._events))
-
-    def after(self, seq: int) -> list[DurableEvent] | None:
-        """Events behind `seq` without a hole; None where only the store can tell."""
-        found = sorted((event for event in self._events if event.seq > seq), key=lambda event: event.seq)
-        if [event.seq for event in found] != list(range(seq + 1, seq + 1 + len(found))):
-            return None
-        return found
 
 
 class Outlet:
