@@ -16,7 +16,9 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 from tests.support.hearing import TOKEN, Hall, ScriptedEngine, hall, silence, speech
 
-from quickcomm.audio.ingest.websocket import AudioSocket, Caller, events_of
+from quickcomm.audio.ingest.port import Caller
+from quickcomm.audio.ingest.reception import Reception
+from quickcomm.audio.ingest.websocket import NativeSocket, events_of
 from quickcomm.audio.model.ending import EndReason
 from quickcomm.audio.model.formats import Int16
 from quickcomm.audio.ports import Clip, Effort, OpenRequest, Transcript
@@ -263,7 +265,7 @@ async def test_the_answer_says_when_to_come_back(tmp_path: Path) -> None:
 
     async with hall(tmp_path / "site.sqlite") as here:
         app = web.Application()
-        app.add_routes(AudioSocket(here.manager, authenticate).routes())
+        app.router.add_get(NativeSocket.path, NativeSocket(Reception(here.manager), authenticate).handle)
         overload(here)
         async with TestServer(app) as server, aiohttp.ClientSession() as client:
             with pytest.raises(aiohttp.WSServerHandshakeError) as turned_away:

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from tests.support.edges import tried
 from tests.support.examples import examples
 
-from quickcomm.audio.ingest.websocket import _ClientError, parse_control
+from quickcomm.audio.ingest.reception import BreachError
+from quickcomm.audio.ingest.websocket import parse_control
 from quickcomm.audio.model.checkpoint import Checkpoint, decode_checkpoints, encode_checkpoints
 from quickcomm.audio.model.formats import CHANNEL_LIMIT, decode, parse_channel, parse_conversation_id, parse_format
 from quickcomm.client.errors import ProtocolError
@@ -124,7 +125,7 @@ controls = (
 @example('{"type":"skip","samples":' + "9" * 4_000 + "}")
 @example('{"type":"end","x":"\ud800"}')
 def test_a_control_message_is_understood_or_closes_with_a_code(text: str) -> None:
-    control, refused = tried(lambda: parse_control(text), _ClientError)
+    control, refused = tried(lambda: parse_control(text), BreachError)
     if refused is not None:
         assert refused.close_code in (1003, 1007, 1008, 1009)
         assert refused.code.startswith("audio.")

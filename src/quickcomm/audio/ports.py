@@ -91,6 +91,7 @@ class SttTraits(msgspec.Struct, frozen=True, kw_only=True):
     sample_rate_hz: int = 16_000
     max_batch: int = 4
     max_seconds: float = 28.0
+    language: str = "en"
     workers: int = 2
     """How many threads may call `transcribe` at once."""
 
