@@ -46,7 +46,10 @@ from quickcomm.kernel.telemetry import tracing
 if TYPE_CHECKING:
     from quickcomm.kernel.bus.redis_link import Link
 
-INGESTS: Final = ("quickcomm.audio.ingest.websocket:NativeSocket",)
+INGESTS: Final = (
+    "quickcomm.audio.ingest.websocket:NativeSocket",
+    "quickcomm.audio.ingest.twilio:MediaStreams",
+)
 """The protocols by which sound comes in (`ingest/port.py`)."""
 GROUP: Final = "audio"
 STT_BEHIND: Final = "audio.stt_behind"

@@ -22,6 +22,8 @@ SECTIONS: Final = (
     *("audio", "stt", "llm", "answers", "usage", "summaries", "intelligence", "dashboard", "keys"),
     *("storage", "edge", "priority", "instance", "trust", "telemetry", "budgets"),
 )
+NESTED: Final = frozenset({"segmenter", "twilio"})
+"""Sections within `audio`."""
 SIGNED: Final = "priority."
 """Settings that may be below 0."""
 IGNORED: Final = frozenset({"QUICKCOMM_KEY", "QUICKCOMM_URL", "QUICKCOMM_DATA_DIR", SPEECH_DATA})
@@ -80,14 +82,13 @@ def _from_environment(environment: Mapping[str, str]) -> list[tuple[list[str], s
         key = name.removeprefix(PREFIX).lower()
         section, _, rest = key.partition("_")
         path = [section, rest] if section in SECTIONS and rest else [key]
-        found.append((_split_segmenter(path), value))
+        found.append((_split_nested(path), value))
     return found
 
 
-def _split_segmenter(path: list[str]) -> list[str]:
-    if path[0] == "audio" and path[-1].startswith("segmenter_"):
-        return ["audio", "segmenter", path[-1].removeprefix("segmenter_")]
-    return path
+def _split_nested(path: list[str]) -> list[str]:
+    section, separator, name = path[-1].partition("_")
+    return ["audio", section, name] if path[0] == "audio" and separator and section in NESTED else path
 
 
 def _put(raw: dict[str, Any], path: list[str], value: object) -> None:
