@@ -64,10 +64,10 @@ check-page: install ## The page alone: types, lint, unit tests
 	$(BIN)/python hatch_build.py check
 
 test-up: install ## End-to-end tests of conversations, through edge and store
-	E2E_SHAPE=monolith-up $(PYTEST) -m 'not long' $(addprefix tests/e2e/test_,flow.py resume.py crash.py live.py kills.py) $(ARGS)
+	E2E_SHAPE=monolith-up $(PYTEST) -m 'not long' $(addprefix tests/e2e/test_,flow.py resume.py crash.py live.py kills.py twilio.py) $(ARGS)
 
 test-services: install ## The same and the page, with the dashboard as a service of its own
-	E2E_SHAPE=services $(PYTEST) -m 'not long' $(addprefix tests/e2e/test_,flow.py resume.py crash.py live.py kills.py rest.py prompts.py) tests/e2e/page $(ARGS)
+	E2E_SHAPE=services $(PYTEST) -m 'not long' $(addprefix tests/e2e/test_,flow.py resume.py crash.py live.py kills.py rest.py prompts.py twilio.py) tests/e2e/page $(ARGS)
 
 bench: install ## Benchmarks: a table and JSON
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -37,7 +37,8 @@ from benchmarks.load import Line, percentile, talk
 from benchmarks.rush import AUDIO, MODEL, RUSH, WATCHED, Load, Queries, beside
 from benchmarks.shapes import TUNED, Tuning, topology, under_up
 from benchmarks.talkers import talk as stream_of
-from quickcomm.client.events import Ack, Event
+from quickcomm.client.audio_client import Event
+from quickcomm.contracts.audio_socket import Ack
 
 SETTLE_S: Final = 5.0
 RENEWED_WITHIN_S: Final = 180.0

@@ -22,7 +22,6 @@ from tests.support.hearing import TOKEN, request
 from tests.support.valkey import Valkey
 
 from quickcomm.audio.adapters.redis_sessions import RedisSessions
-from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.checkpoint import Checkpoint, FrontEndState
 from quickcomm.audio.ports import Progress, Stored
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, ConversationState, Ledger
@@ -89,7 +88,7 @@ class Channel:
         await self.store.publish(self.progress(), message)
         found = _insights(message)
         await self._bus.publish(INSIGHTS, self.name, b"x" * 600)
-        await self.store.add_insights(found, wire.insights(found))
+        await self.store.add_insights(found)
         if breaks:
             await self.store.change_state(self.progress(), _change(self._stored, "interrupted"))
             await self.open()

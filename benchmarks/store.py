@@ -30,10 +30,9 @@ import soundfile
 
 from benchmarks.history import CHANNELS, COMMON, DAYS, DEPARTMENTS, RARE, RATE, fill, fill_database, history
 from quickcomm.client.audio_client import AudioClient
-from quickcomm.client.events import Utterance
-from quickcomm.client.formats import AudioFormat
 from quickcomm.client.options import StreamOptions
 from quickcomm.client.sources import Paced, PcmSource
+from quickcomm.contracts.audio_socket import AudioFormat, Utterance
 from quickcomm.contracts.commands import CreateKey, Role
 from quickcomm.dashboard.adapters.queries import SqlQueries
 from quickcomm.dashboard.module import MIGRATIONS

@@ -15,7 +15,6 @@ from tests.support.server import command
 from quickcomm.apps import APPS, STREAMS
 from quickcomm.audio.adapters.redis_sessions import RedisSessions
 from quickcomm.audio.declaration import GROUP as AUDIO_GROUP
-from quickcomm.audio.model import events as wire
 from quickcomm.contracts.conversations import CONVERSATIONS
 from quickcomm.contracts.insights import INSIGHTS
 from quickcomm.contracts.summaries import SUMMARIES
@@ -107,7 +106,7 @@ async def converse(url: str) -> None:
         await sessions.publish(progress(stored, 5_120), utterance(stored, 512))
         await sessions.save([progress(stored, 6_144)])
         found = insights(stored, 512, revision=1)
-        assert await sessions.add_insights(found, wire.insights(found)) is not None
+        assert await sessions.add_insights(found) is not None
         assert len(await sessions.events("main", "c-1", 0)) == 2
         stored = await sessions.open(request("c-1", token=TOKEN), TOKEN)
         assert await sessions.adopt() == 0
@@ -137,7 +136,7 @@ async def write_to_another(url: str, clock: SystemClock) -> None:
             came: list[str] = []
             async with asyncio.TaskGroup() as tasks:
                 task = tasks.create_task(other.listen(lambda _site, name, _event: came.append(name)))
-                await one.add_insights(found, wire.insights(found))
+                await one.add_insights(found)
                 async with asyncio.timeout(30):
                     while not came:  # noqa: ASYNC110 - a callback tells nobody
                         await asyncio.sleep(0.01)

@@ -15,8 +15,8 @@ from tests.support.valkey import Valkey
 
 from quickcomm.audio.adapters.redis_sessions import REPLAY_S, RedisSessions
 from quickcomm.audio.adapters.tables import conversations, events
-from quickcomm.audio.model import events as wire
-from quickcomm.audio.ports import OpenRequest, StoredEvent
+from quickcomm.audio.ports import OpenRequest
+from quickcomm.contracts.audio_socket import DurableEvent, Utterance
 from quickcomm.contracts.commands import CreateKey, GetLedgers, ListDeadLetters, ListKeys
 from quickcomm.contracts.conversations import CONVERSATIONS
 from quickcomm.contracts.transcripts import TRANSCRIPTS
@@ -122,7 +122,7 @@ class There:
         self.keys = RedisKeys(url, SystemClock(), prefix=prefix)
         self.prefix = prefix
 
-    async def everything(self) -> dict[str, list[StoredEvent]]:
+    async def everything(self) -> dict[str, list[DurableEvent]]:
         return {name: await self.sessions.events("main", name, 0) for name in ("c-week", "c-ended", "c-live")}
 
     async def got(self, stream: str, group: str, count: int) -> list[bytes]:
@@ -178,7 +178,7 @@ async def assert_moved(directory: DataDirectory, url: str, prefix: str) -> None:
         assert logs["c-week"] == []  # too long ago to be replayed
         assert [event.seq for event in logs["c-ended"]] == [1, 2, 3]
         assert [event.seq for event in logs["c-live"]] == [1, 2, 3, 4]
-        assert logs["c-live"][0].payload.startswith('{"type":"utterance","seq":1,')
+        assert (isinstance(logs["c-live"][0], Utterance), logs["c-live"][0].seq) == (True, 1)
         assert 0 < await there.link.call("TTL", f"{prefix}:audio:log:main:c-ended") < REPLAY_S
         assert await there.link.call("TTL", f"{prefix}:audio:log:main:c-live") == -1
         states = {each.conversation_id: each.state for each in await there.sessions.ledgers(None)}
@@ -202,7 +202,7 @@ async def assert_moved(directory: DataDirectory, url: str, prefix: str) -> None:
         known = await there.sessions.publish(progress(stored, 12_800), utterance(stored, 512))
         assert known is None
         again = insights(stored, 512, revision=2)
-        assert await there.sessions.add_insights(again, wire.insights(again)) is None
+        assert await there.sessions.add_insights(again) is None
         event = await there.sessions.publish(progress(stored, 12_800), utterance(stored, 10_752))
         assert event is not None
         assert event.seq == 5

@@ -15,8 +15,8 @@ from tests.contract.test_session_store import Site, open_site
 from tests.support.hearing import TOKEN, request
 
 from quickcomm.audio.model.checkpoint import Checkpoint
-from quickcomm.audio.model.formats import AudioFormat
 from quickcomm.audio.ports import FencedError, Progress, Stored
+from quickcomm.contracts.audio_socket import AudioFormat
 from quickcomm.contracts.conversations import Ledger
 from quickcomm.contracts.identity import utterance_id
 from quickcomm.contracts.timing import Latency

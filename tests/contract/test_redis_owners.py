@@ -17,10 +17,10 @@ from tests.support.valkey import Valkey
 from quickcomm.audio.adapters import redis_calls, redis_owners
 from quickcomm.audio.adapters.redis_rows import Row
 from quickcomm.audio.adapters.redis_sessions import RedisSessions
-from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.settings import AudioSettings
-from quickcomm.audio.ports import FencedError, Stored, StoredEvent
+from quickcomm.audio.ports import FencedError, Stored
 from quickcomm.audio.service.manager import AT_ONCE_MS, Session
+from quickcomm.contracts.audio_socket import DurableEvent
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.link import FIRST
@@ -46,9 +46,9 @@ class Mail:
     """What a process is told of by others."""
 
     def __init__(self) -> None:
-        self.came: asyncio.Queue[tuple[str, str, StoredEvent]] = asyncio.Queue()
+        self.came: asyncio.Queue[tuple[str, str, DurableEvent]] = asyncio.Queue()
 
-    def tell(self, site: str, conversation_id: str, event: StoredEvent) -> None:
+    def tell(self, site: str, conversation_id: str, event: DurableEvent) -> None:
         self.came.put_nowait((site, conversation_id, event))
 
 
@@ -61,9 +61,9 @@ async def listening(store: RedisSessions) -> AsyncIterator[Mail]:
         task.cancel()
 
 
-async def answer(store: RedisSessions, stored: Stored, start: int, revision: int = 1) -> StoredEvent | None:
+async def answer(store: RedisSessions, stored: Stored, start: int, revision: int = 1) -> DurableEvent | None:
     found = msgspec.structs.replace(insights(stored, start), revision=revision)
-    return await store.add_insights(found, wire.insights(found))
+    return await store.add_insights(found)
 
 
 async def states(stores: Stores, conversation_id: str) -> list[str]:
@@ -397,7 +397,7 @@ async def _answer_last(here: Hall, store: RedisSessions) -> None:
         published_ns=message.published_ns,
         latency=Latency(),
     )
-    await store.add_insights(found, wire.insights(found))
+    await store.add_insights(found)
 
 
 def _durable(events: list[dict[str, object]]) -> list[object]:

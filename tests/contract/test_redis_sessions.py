@@ -14,10 +14,10 @@ from tests.support.valkey import Valkey
 
 from quickcomm.audio.adapters import redis_calls, redis_sessions
 from quickcomm.audio.adapters.redis_sessions import RedisSessions
-from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.checkpoint import Checkpoint
 from quickcomm.audio.ports import FencedError, Progress, SessionStore, Stored
 from quickcomm.audio.service.manager import Session
+from quickcomm.contracts.audio_socket import Utterance
 from quickcomm.contracts.conversations import ConversationChanged, Ledger
 from quickcomm.contracts.identity import utterance_id
 from quickcomm.contracts.insights import InsightsFound
@@ -147,13 +147,13 @@ async def test_an_event_whose_answer_was_lost_is_told_once_all_the_same(stores: 
     found = insights(stored, 0)
     deaf[0] = deaf[1]
     try:
-        answer = await store.add_insights(found, wire.insights(found))
+        answer = await store.add_insights(found)
     except BusUnavailableError:
-        answer = await store.add_insights(found, wire.insights(found))
+        answer = await store.add_insights(found)
     assert answer is not None
     assert answer.seq == 2
     assert await store.events("main", "c-1", 0) == [event, answer]
-    assert await store.add_insights(found, wire.insights(found)) is None
+    assert await store.add_insights(found) is None
 
 
 async def test_calls_without_an_answer_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -299,7 +299,7 @@ async def test_a_store_without_memory_takes_no_sound_and_nobody_counts_as_gone(s
             await store.open(request("c-2"), TOKEN)
         await stores.store("audio-2")
         found = insights(stored, 0)
-        assert await store.add_insights(found, wire.insights(found)) is not None, "what waits is handled"
+        assert await store.add_insights(found) is not None, "what waits is handled"
     finally:
         await store._link.call("CONFIG", "SET", "maxmemory", 0)
     assert await store.publish(progress(stored, 1_024), utterance(stored, 512)) is not None
@@ -315,7 +315,7 @@ async def feed(session: Session, phrases: int) -> None:
 
 
 async def spans(store: SessionStore) -> list[tuple[int, int]]:
-    events = [msgspec.json.decode(event.payload) for event in await store.events("main", "c-1", 0)]
+    events = [msgspec.to_builtins(event) for event in await store.events("main", "c-1", 0)]
     return [(event["start_offset"], event["end_offset"]) for event in events]
 
 
@@ -393,8 +393,9 @@ async def test_what_people_say_cannot_pass_for_a_number(stores: Stores) -> None:
     said = '"seq":0,"x":"\\"seq\\":0,\n\u2028'
     event = await store.publish(progress(stored), utterance(stored, 1, said))
     assert event is not None
-    assert msgspec.json.decode(event.payload)["text"] == said
-    assert msgspec.json.decode(event.payload)["seq"] == 2
+    assert isinstance(event, Utterance)
+    assert event.text == said
+    assert event.seq == 2
     assert await store.events("main", "c-1", 1) == [event]
 
 
@@ -411,7 +412,7 @@ async def test_an_ended_conversation_is_replayed_for_a_while(stores: Stores) -> 
     again = await store.open(request(), TOKEN)
     assert (again.state, again.last_seq) == ("ended", 1)
     found = insights(stored, 0)
-    assert await store.add_insights(found, wire.insights(found)) is None, "nobody is left to hear it"
+    assert await store.add_insights(found) is None, "nobody is left to hear it"
     assert len(await store.ledgers(None)) == 1
 
 

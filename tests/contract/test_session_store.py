@@ -13,11 +13,10 @@ from tests.support.valkey import Valkey
 
 from quickcomm.audio.adapters.redis_sessions import RedisSessions
 from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
-from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.checkpoint import Checkpoint
-from quickcomm.audio.model.formats import AudioFormat
 from quickcomm.audio.model.segmenter import SegmenterState
-from quickcomm.audio.ports import FencedError, Progress, SessionStore, Stored, StoredEvent
+from quickcomm.audio.ports import FencedError, Progress, SessionStore, Stored
+from quickcomm.contracts.audio_socket import AudioFormat, DurableEvent
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, ConversationState, Ledger
 from quickcomm.contracts.identity import utterance_id
 from quickcomm.contracts.insight import Insight
@@ -214,9 +213,9 @@ def change(stored: Stored, state: ConversationState) -> ConversationChanged:
     )
 
 
-async def answer(site: Site, stored: Stored, start: int, revision: int = 1) -> StoredEvent | None:
+async def answer(site: Site, stored: Stored, start: int, revision: int = 1) -> DurableEvent | None:
     found = insights(stored, start, revision)
-    return await site.store.add_insights(found, wire.insights(found))
+    return await site.store.add_insights(found)
 
 
 async def log(site: Site, stored: Stored, after: int = 0) -> list[int]:
@@ -329,7 +328,7 @@ async def test_publishing_is_one_step(site: Site) -> None:
     event = await site.store.publish(progress(stored, 5_120), utterance(stored, 512))
     assert event is not None
     assert event.seq == 1
-    assert msgspec.json.decode(event.payload)["seq"] == 1
+    assert event.seq == 1
     [payload] = await site.told(TRANSCRIPTS)
     message = msgspec.json.decode(payload, type=UtteranceTranscribed)
     assert (message.seq, message.utterance_id) == (1, event.utterance_id)

@@ -19,7 +19,8 @@ from tests.support.site import Site
 from tests.support.talk import RATE, Talk
 from tests.support.wire import Wire, connected, new_id, spans
 
-from quickcomm.client.events import Ack, Disconnected, Event, Receipt, Reconnect
+from quickcomm.client.audio_client import Disconnected, Event
+from quickcomm.contracts.audio_socket import Ack, Receipt, Reconnect
 from quickcomm.topology.adapters.processes import identify
 from quickcomm.topology.model.settings import PrioritySettings
 

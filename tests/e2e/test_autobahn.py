@@ -12,7 +12,8 @@ import pytest
 from aiohttp import WSMsgType, web
 from kosoku import FailureError, run_fuzzingclient
 
-from quickcomm.audio.adapters.websocket import CLOSE_WITHIN_S, MAX_MESSAGE_BYTES
+from quickcomm.audio.ingest.reception import CLOSE_WITHIN_S
+from quickcomm.audio.ingest.websocket import MAX_MESSAGE_BYTES
 
 FRAMING: Final = ("1.*", "2.*", "3.*", "4.*", "5.*", "10.*")
 UTF8_AND_CLOSE: Final = ("6.*", "7.*")

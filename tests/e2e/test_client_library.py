@@ -12,11 +12,11 @@ from tests.support.server import Server, command
 from tests.support.talk import RATE, Talk
 from tests.support.wire import converse, new_id, spans
 
-from quickcomm.client.audio_client import AudioClient
-from quickcomm.client.events import Disconnected, Ended, Event, Insights, Utterance
+from quickcomm.client.audio_client import AudioClient, Disconnected, Event
 from quickcomm.client.files import FileSource
 from quickcomm.client.options import Patience, StreamOptions
 from quickcomm.client.sources import Paced
+from quickcomm.contracts.audio_socket import Ended, Insights, Utterance
 
 
 def written(path: Path, talk: Talk) -> Path:

@@ -16,8 +16,9 @@ from tests.support.server import Server
 from tests.support.talk import RATE, Talk
 from tests.support.wire import Wire, balanced, connected, converse, drop, new_id, spans
 
-from quickcomm.client.events import Disconnected, Event, Utterance
+from quickcomm.client.audio_client import Disconnected, Event
 from quickcomm.client.options import Patience
+from quickcomm.contracts.audio_socket import Utterance
 
 HASTY: Final = Patience(first=0.01, longest=0.05, connect=2.0, heartbeat=1.0, give_up_after=120.0)
 

@@ -32,11 +32,10 @@ from tests.support.site import Site
 from tests.support.talk import RATE, Talk
 from tests.support.wire import connected, converse, new_id
 
-from quickcomm.client.audio_client import AudioClient
-from quickcomm.client.events import Ack, Disconnected, Ended, Event, Insights, Utterance
-from quickcomm.client.formats import AudioFormat
+from quickcomm.client.audio_client import AudioClient, Disconnected, Event
 from quickcomm.client.options import StreamOptions
 from quickcomm.client.sources import PcmSource
+from quickcomm.contracts.audio_socket import Ack, AudioFormat, Ended, Insights, Utterance
 
 LOOKED_FOR_S: Final = 0.5
 """So long is looked whether something happens that must not."""

@@ -14,7 +14,8 @@ from tests.support.resuming import Heard, assert_as_undisturbed, assert_listed_o
 from tests.support.server import Server
 from tests.support.talk import RATE, decoded
 
-from quickcomm.client.events import Ack, Disconnected, Event, Insights, Partial, Ready, Utterance
+from quickcomm.client.audio_client import Disconnected, Event
+from quickcomm.contracts.audio_socket import Ack, Insights, Partial, Ready, Utterance
 
 SHIFT: Final = Path(__file__).parents[2] / "src/quickcomm/demo_shift"
 KINDS: Final[tuple[type[Event], ...]] = (Ack, Utterance, Insights, Partial, Ready)

@@ -10,7 +10,7 @@ from tests.support.resuming import Heard, stream
 from tests.support.server import Server
 from tests.support.talk import RATE, Talk
 
-from quickcomm.client.events import Insights, Utterance
+from quickcomm.contracts.audio_socket import Insights, Utterance
 
 TALKERS: Final = 24
 TIMES: Final = 10

@@ -21,7 +21,8 @@ from tests.support.site import Site
 from tests.support.talk import Talk
 from tests.support.wire import connected, converse, new_id, texts
 
-from quickcomm.client.events import Ack, Event, Utterance
+from quickcomm.client.audio_client import Event
+from quickcomm.contracts.audio_socket import Ack, Utterance
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from tests.support.site import Site
 from tests.support.talk import Talk
 
 import quickcomm as package
-from quickcomm.client.events import Event, Utterance
+from quickcomm.client.audio_client import Event
+from quickcomm.contracts.audio_socket import Utterance
 from quickcomm.kernel.discovery import DirectoryRegistry, Instance
 
 NEXT: Final = "9.9.9"

@@ -15,9 +15,9 @@ from tests.support.front_end import Run
 from tests.support.sounds import RATE, Pcm, noises, nothing
 
 from quickcomm.audio.adapters.whisper import Whisper, WhisperSettings
-from quickcomm.audio.model.formats import AudioFormat
 from quickcomm.audio.ports import Clip, Transcript
 from quickcomm.audio.service.utterance import understood
+from quickcomm.contracts.audio_socket import AudioFormat
 from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.transcripts import Status
 from quickcomm.intelligence.adapters.local import LocalClassifier, build_local_classifier

@@ -15,7 +15,6 @@ from tests.support.seed import Seed, seed
 
 from quickcomm.audio.adapters.redis_sessions import RedisSessions
 from quickcomm.audio.adapters.sql_sessions import SqlSessions
-from quickcomm.audio.model import events as wire
 from quickcomm.audio.module import Audio
 from quickcomm.audio.ports import SessionStore
 from quickcomm.dashboard.adapters.backfill_source import SqlBackfillSource
@@ -101,7 +100,7 @@ async def talk(sessions: SessionStore, name: str, *, ends: bool, utterances: int
         await sessions.publish(progress(stored, start + 512), utterance(stored, start, f"words {number}"))
         for revision in (1, 2) if number < utterances - 1 else ():
             made = insights(stored, start, revision=revision)
-            await sessions.add_insights(made, wire.insights(made))
+            await sessions.add_insights(made)
     if ends:
         await sessions.change_state(progress(stored, utterances * STEP), change(stored, "ended"))
 

@@ -6,10 +6,11 @@ import msgspec
 
 from quickcomm.audio.adapters.silero import Silero
 from quickcomm.audio.model.checkpoint import Checkpoint
-from quickcomm.audio.model.formats import AudioFormat, Int16
+from quickcomm.audio.model.formats import Int16
 from quickcomm.audio.model.segmenter import SegmenterSettings
 from quickcomm.audio.model.track import Span, Track, TrackEvent
 from quickcomm.audio.service.front_end import FrontEnd
+from quickcomm.contracts.audio_socket import AudioFormat
 from quickcomm.kernel.clock import FakeClock
 
 SILERO = Silero()

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
-from quickcomm.audio.model.formats import AudioFormat, Int16
+from quickcomm.audio.ingest.websocket import ENDINGS, events_of
+from quickcomm.audio.model.formats import Int16
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.ports import (
     VAD_STATE,
@@ -28,6 +29,7 @@ from quickcomm.audio.service.front_end import FrontEnd
 from quickcomm.audio.service.listener import Held, Tools
 from quickcomm.audio.service.manager import Manager, Session
 from quickcomm.audio.service.transcriber import Transcriber
+from quickcomm.contracts.audio_socket import AudioFormat
 from quickcomm.contracts.captions import Behind, Caption
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.bus.sql import SqlBus
@@ -225,9 +227,8 @@ async def hall(
 async def said(session: Session) -> list[dict[str, object]]:
     """All that the connection hears until it is closed; the close code last."""
     found: list[dict[str, object]] = []
-    async for message in session.outlet.messages():
-        if isinstance(message, int):
-            found.append({"type": "close", "code": message})
-        else:
-            found.append(msgspec.json.decode(message, type=dict[str, object]))
+    async for event in events_of(session.outlet):
+        found.append(msgspec.json.decode(msgspec.json.encode(event), type=dict[str, object]))  # noqa: PERF401 - async
+    assert session.outlet.ended_by is not None
+    found.append({"type": "close", "code": ENDINGS[session.outlet.ended_by][0]})
     return found

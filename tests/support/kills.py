@@ -18,7 +18,7 @@ from tests.support.resuming import Heard, complete, stream
 from tests.support.server import EVENTUALLY_S
 from tests.support.site import Site
 
-from quickcomm.client.events import Insights, Utterance
+from quickcomm.contracts.audio_socket import Insights, Utterance
 from quickcomm.entrypoints.up.client import topology_status
 
 Json = dict[str, Any]

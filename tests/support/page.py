@@ -21,10 +21,9 @@ from tests.support.server import Server
 from tests.support.talk import RATE, Pcm, decoded
 
 from quickcomm.client.audio_client import AudioClient
-from quickcomm.client.events import Utterance
-from quickcomm.client.formats import AudioFormat
 from quickcomm.client.options import Patience, StreamOptions
 from quickcomm.client.sources import Paced, PcmSource
+from quickcomm.contracts.audio_socket import AudioFormat, Utterance
 from quickcomm.contracts.commands import CreateKey
 from quickcomm.demo_shift import load_shift
 from quickcomm.entrypoints.administration import administer

@@ -12,11 +12,10 @@ from tests.support.server import Server
 from tests.support.talk import RATE, Talk
 from tests.support.wire import new_id
 
-from quickcomm.client.audio_client import AudioClient
-from quickcomm.client.events import Ack, Ended, Event, Utterance
-from quickcomm.client.formats import AudioFormat
+from quickcomm.client.audio_client import AudioClient, Event
 from quickcomm.client.options import StreamOptions
 from quickcomm.client.sources import Missing, PcmSource
+from quickcomm.contracts.audio_socket import Ack, AudioFormat, Ended, Utterance
 
 STEP_S: Final = 0.1
 _STEP: Final = 2 * int(STEP_S * RATE)

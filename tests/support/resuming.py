@@ -10,11 +10,10 @@ from tests.support.server import Json, Server
 from tests.support.talk import RATE
 from tests.support.wire import new_id
 
-from quickcomm.client.audio_client import AudioClient
-from quickcomm.client.events import Ended, Event, Insights, Utterance
-from quickcomm.client.formats import AudioFormat
+from quickcomm.client.audio_client import AudioClient, Event
 from quickcomm.client.options import Patience, StreamOptions
 from quickcomm.client.sources import Chunk, KeyReleased, Paced, PcmSource
+from quickcomm.contracts.audio_socket import AudioFormat, Ended, Insights, Utterance
 
 PATIENCE: Final = Patience(first=0.02, longest=0.2, connect=5.0, give_up_after=240.0)
 WITHIN_S: Final = 1_200.0  # a bound, not an expectation

@@ -15,7 +15,7 @@ from tests.support.sounds import RATE, Pcm, burst, keys, noises, nothing, page, 
 
 from quickcomm.audio.adapters.silero import Silero
 from quickcomm.audio.model.checkpoint import Checkpoint, FrontEndState, decode_checkpoints, encode_checkpoints
-from quickcomm.audio.model.formats import AudioFormat
+from quickcomm.contracts.audio_socket import AudioFormat
 from quickcomm.demo_shift import ShiftUtterance, audio_file, load_shift
 
 LATE = 0.1

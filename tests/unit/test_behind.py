@@ -16,14 +16,18 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 from tests.support.hearing import TOKEN, Hall, ScriptedEngine, hall, silence, speech
 
-from quickcomm.audio.adapters.websocket import AudioSocket, Caller
-from quickcomm.audio.model.formats import AudioFormat, Int16
+from quickcomm.audio.ingest.port import Caller
+from quickcomm.audio.ingest.reception import Reception
+from quickcomm.audio.ingest.websocket import NativeSocket, events_of
+from quickcomm.audio.model.ending import EndReason
+from quickcomm.audio.model.formats import Int16
 from quickcomm.audio.ports import Clip, Effort, OpenRequest, Transcript
 from quickcomm.audio.service import metrics
 from quickcomm.audio.service.admission import OverloadedError, Source
 from quickcomm.audio.service.load import LIMITS_S
 from quickcomm.audio.service.manager import Session
 from quickcomm.audio.service.metrics import MOST_CHANNELS, OTHERS, BehindGauge
+from quickcomm.contracts.audio_socket import AudioFormat
 from quickcomm.kernel.clock import FakeClock
 
 CALM, FIRE = "Four towels to room 412.", "There is a fire in the kitchen, send security."
@@ -75,9 +79,8 @@ class Behind:
         return self.session.conversation._listener.urgent
 
     async def listen(self) -> None:
-        async for message in self.session.outlet.messages():
-            if isinstance(message, str):
-                self.told.append(msgspec.json.decode(message, type=dict[str, object]))
+        async for event in events_of(self.session.outlet):
+            self.told.append(msgspec.json.decode(msgspec.json.encode(event), type=dict[str, object]))
 
 
 @asynccontextmanager
@@ -131,7 +134,7 @@ async def test_a_page_is_not_left_with_the_lateness_of_a_conversation_that_went_
     async with behind(tmp_path, "desk", 1.0) as at:
         at.clock.advance(6.0)
         at.here.manager.look()
-        at.session.conversation.hand_back(1012)
+        at.session.conversation.hand_back(EndReason.FENCED)
         assert [each.behind_ms > 0 for each in at.here.captions.late] == [True, False]
 
 
@@ -262,7 +265,7 @@ async def test_the_answer_says_when_to_come_back(tmp_path: Path) -> None:
 
     async with hall(tmp_path / "site.sqlite") as here:
         app = web.Application()
-        app.add_routes(AudioSocket(here.manager, authenticate).routes())
+        app.router.add_get(NativeSocket.path, NativeSocket(Reception(here.manager), authenticate).handle)
         overload(here)
         async with TestServer(app) as server, aiohttp.ClientSession() as client:
             with pytest.raises(aiohttp.WSServerHandshakeError) as turned_away:

@@ -16,8 +16,8 @@ from tests.support.sounds import Pcm, tone, write
 from quickcomm.client.device import DeviceSource
 from quickcomm.client.errors import DeviceMissingError, SourceError
 from quickcomm.client.files import FileSource
-from quickcomm.client.formats import AudioFormat
 from quickcomm.client.sources import AudioSource, Missing, Paced, PcmSource, StdinSource
+from quickcomm.contracts.audio_socket import AudioFormat
 from quickcomm.kernel.clock import FakeClock
 
 
@@ -64,7 +64,7 @@ async def test_stereo_is_mixed_unless_it_is_two_speakers(tmp_path: Path) -> None
     assert len(mixed) == len(left)
     assert np.allclose(mixed, (left.astype(int) + right) / 2, atol=2)
     two = FileSource(path, speakers=2)
-    assert two.format.channels == 2
+    assert two.format.speakers == 2
     both = (await pcm_of(two)).reshape(-1, 2)
     assert np.array_equal(both[:, 0], left)
     assert np.array_equal(both[:, 1], right)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from tests.support.scripted import INSIGHT, Line, Part, Refuse, ScriptedServer, scripted, utterance
 
-from quickcomm.client.audio_client import AudioClient
+from quickcomm.client.audio_client import AudioClient, Continued, Disconnected, Event, Forgotten
 from quickcomm.client.errors import (
     NotAllowedError,
     ProtocolError,
@@ -16,20 +16,9 @@ from quickcomm.client.errors import (
     UnauthorizedError,
     UnreachableError,
 )
-from quickcomm.client.events import (
-    Continued,
-    Disconnected,
-    Ended,
-    Event,
-    Forgotten,
-    Insights,
-    Partial,
-    Unknown,
-    Utterance,
-)
-from quickcomm.client.formats import AudioFormat
 from quickcomm.client.options import Patience, StreamOptions
 from quickcomm.client.sources import Missing, PcmSource
+from quickcomm.contracts.audio_socket import AudioFormat, Ended, Insights, Partial, Unknown, Utterance
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.errors import InvalidInputError
 

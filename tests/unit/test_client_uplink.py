@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quickcomm.client.formats import AudioFormat, wire_rate
-from quickcomm.client.uplink import Captured, End, Flush, Skip, Uplink
-from quickcomm.kernel.errors import InvalidInputError
+from quickcomm.client.files import wire_rate
+from quickcomm.client.uplink import CapturedAt, Uplink
+from quickcomm.contracts.audio_socket import AudioFormat, End, Flush, Skip
 
 FORMAT = AudioFormat(sample_rate=8_000)
 GAP = b"\xff\xff"
@@ -155,15 +155,15 @@ def test_it_says_when_sound_was_captured_at_first_and_where_the_clock_moves() ->
     uplink.on_ready(0, 60_000)
     said = [uplink.next_message() for _ in range(7)]
     first, later = said[0], said[4]
-    assert isinstance(first, Captured)
-    assert isinstance(later, Captured)
+    assert isinstance(first, CapturedAt)
+    assert isinstance(later, CapturedAt)
     assert (first.offset, later.offset) == (0, 2_400)
     assert [first.at, later.at] == [pytest.approx(10.0), pytest.approx(70.0)]
     assert b"".join(each for each in said if isinstance(each, bytes)) == pcm(0, 4_000)
     uplink.on_ack(1_000)
     uplink.on_ready(1_000, 60_000)
     again = uplink.next_message()
-    assert isinstance(again, Captured)
+    assert isinstance(again, CapturedAt)
     assert again.offset == 1_000
     assert again.at == pytest.approx(10.125)
 
@@ -223,7 +223,7 @@ def test_the_end_is_said_again_on_a_new_connection() -> None:
 
 
 def test_two_speakers_are_counted_a_speaker() -> None:
-    fmt = AudioFormat(encoding="mulaw", sample_rate=8_000, channels=2)
+    fmt = AudioFormat(encoding="mulaw", sample_rate=8_000, speakers=2)
     uplink = Uplink(fmt)
     uplink.on_ready(0, 60_000)
     uplink.append(bytes(3_200))
@@ -237,9 +237,9 @@ def test_sound_of_any_rate_is_sent_at_one_that_the_wire_has(rate: int, sent: int
     assert wire_rate(rate) == sent
 
 
-@pytest.mark.parametrize("wrong", [{"sample_rate": 44_100}, {"channels": 3}, {"encoding": "opus"}])
+@pytest.mark.parametrize("wrong", [{"sample_rate": 44_100}, {"speakers": 3}, {"encoding": "opus"}])
 def test_formats_that_the_wire_lacks_are_refused(wrong: dict[str, object]) -> None:
-    with pytest.raises(InvalidInputError):
+    with pytest.raises(ValueError, match="must be"):
         AudioFormat(**wrong)  # type: ignore[arg-type]
 
 

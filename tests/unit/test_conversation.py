@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 from tests.support.hearing import TOKEN, Hall, ScriptedEngine, hall, request, said, silence, speech
 from tests.support.talking import understood
 
-from quickcomm.audio.model import events as wire
-from quickcomm.audio.model.formats import FRAME_MS, AudioFormat, Int16
+from quickcomm.audio.model.ending import EndReason
+from quickcomm.audio.model.formats import Int16
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.model.state import State
 from quickcomm.audio.model.track import Span
@@ -23,12 +23,13 @@ from quickcomm.audio.ports import (
     Progress,
     RecordingError,
     Stored,
-    StoredEvent,
     Transcript,
 )
 from quickcomm.audio.service.manager import Session, ShuttingDownError
 from quickcomm.audio.service.voice import Voice
+from quickcomm.contracts.audio_socket import FRAME_MS, AudioFormat, DurableEvent, Insights, Utterance
 from quickcomm.contracts.conversations import ConversationChanged
+from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.errors import BusyError, InvalidInputError
@@ -51,8 +52,8 @@ async def feed(session: Session, samples: Int16) -> None:
 
 async def utterances(here: Hall) -> list[tuple[int, int, int]]:
     """(speaker, start, end) of what is in the log."""
-    fields = [msgspec.json.decode(event.payload) for event in await here.store.events("main", "c-1", 0)]
-    return [(f["speaker"], f["start_offset"], f["end_offset"]) for f in fields if f["type"] == "utterance"]
+    log = await here.store.events("main", "c-1", 0)
+    return [(each.speaker, each.start_offset, each.end_offset) for each in log if isinstance(each, Utterance)]
 
 
 async def finish(session: Session) -> list[dict[str, object]]:
@@ -133,12 +134,12 @@ async def test_two_speakers_go_on_from_different_checkpoints(path: Path) -> None
         session = await play(here, 72_000)
         await here.heard(session)
         await here.manager.checkpoint()
-        offsets = [voice.checkpoint.offset for voice in session.conversation._voices]
+        offsets = [voice.checkpoint.offset for voice in session.conversation._intake.voices]
         assert offsets[0] > offsets[1]
         assert session.conversation.acked == offsets[1]
     async with hall(path) as here:
         again = await play(here, None)
-        assert [voice.track.received for voice in again.conversation._voices] == [len(first)] * 2
+        assert [voice.track.received for voice in again.conversation._intake.voices] == [len(first)] * 2
         await finish(again)
         assert sorted(await utterances(here)) == sorted(expected)
         [change] = await here.store.ledgers("c-1")
@@ -183,7 +184,7 @@ async def test_a_store_that_fails_loses_nothing(path: Path, monkeypatch: pytest.
         publish, failures = here.store.publish, [StorageError("disk full")] * 3
         tried: list[Progress] = []
 
-        async def failing(progress: Progress, message: UtteranceTranscribed) -> StoredEvent | None:
+        async def failing(progress: Progress, message: UtteranceTranscribed) -> DurableEvent | None:
             tried.append(progress)
             if failures:
                 raise failures.pop()
@@ -208,7 +209,7 @@ async def test_while_a_publication_is_on_its_way_no_checkpoint_passes_it(
         entered, go = asyncio.Event(), asyncio.Event()
         publish = here.store.publish
 
-        async def slow(progress: Progress, message: UtteranceTranscribed) -> StoredEvent | None:
+        async def slow(progress: Progress, message: UtteranceTranscribed) -> DurableEvent | None:
             entered.set()
             await go.wait()
             return await publish(progress, message)
@@ -385,7 +386,7 @@ async def test_insights_whose_mail_is_lost_end_the_talk_in_time(path: Path) -> N
         await feed(session, np.tile(PHRASE, 2))
         await here.heard(session)
         first, second = [understood(message) for message in here.captions.shown]
-        await here.store.add_insights(first, wire.insights(first))  # nobody tells
+        await here.store.add_insights(first)  # nobody tells
         await here.manager.answered(second)
         events = await asyncio.wait_for(finish(session), 10)
     assert events[-1] == {"type": "close", "code": 1000}
@@ -439,7 +440,7 @@ async def test_nothing_is_taken_from_who_is_being_turned_away(path: Path) -> Non
     async with hall(path) as here:
         session = await here.open()
         assert session.conversation.serves(session.outlet)
-        session.outlet.close(1008)
+        session.outlet.close(EndReason.REVOKED)
         assert not session.conversation.serves(session.outlet)
 
 
@@ -575,7 +576,7 @@ async def test_insights_may_be_told_of_before_the_utterance_is_known_to_be_store
         engine.go.clear()
         session = await here.open()
         await feed(session, PHRASE)
-        early = StoredEvent(seq=2, utterance_id=f"c-1:0:{start}", payload='{"type":"insights","seq":2}')
+        early = Insights[Insight](seq=2, utterance_id=f"c-1:0:{start}", insights=())
         here.manager.told("main", "c-1", early)
         here.manager.told("main", "c-9", early)
         engine.go.set()
@@ -650,7 +651,7 @@ async def test_one_stream_that_fails_does_not_harm_the_others(path: Path, monkey
         def broken(*_: object) -> list[object]:
             raise ZeroDivisionError
 
-        monkeypatch.setattr(bad.conversation._voices[0].track, "step", broken)
+        monkeypatch.setattr(bad.conversation._intake.voices[0].track, "step", broken)
         await feed(bad, PHRASE)
         await feed(good, PHRASE)
         events = await asyncio.wait_for(said(bad), 30)
@@ -865,10 +866,10 @@ async def test_while_the_store_is_away_nobody_runs_out_of_time(path: Path, monke
         monkeypatch.setattr(here.store, "expire", expire)
         clock.advance(here.manager.settings.idle_limit_s - 1)
         await here.manager.sweep()
-        assert not session.conversation._expiring
+        assert session.conversation.state == "interrupted"
         clock.advance(2)
         await here.manager.sweep()
-        assert session.conversation._expiring
+        assert session.conversation.state == "expiring"
 
 
 async def test_who_sends_faster_than_people_speak_may_pause(path: Path) -> None:
@@ -918,7 +919,7 @@ async def test_a_client_says_when_its_sound_was_captured(path: Path) -> None:
     clock = FakeClock(pauses=0)
     async with hall(path, clock=clock) as here:
         session = await here.open()
-        assert session.ready["now_ms"] == clock.now_ns() // 1_000_000
+        assert session.ready.now_ms == clock.now_ns() // 1_000_000
         captured = clock.now_ns() - 80 * 10**9
         session.conversation.captured(0, captured)
         await feed(session, PHRASE)
@@ -933,7 +934,7 @@ async def test_a_long_gap_is_no_sound_that_is_held(path: Path) -> None:
         session = await here.open()
         going = asyncio.ensure_future(session.conversation.skip(10**11))
         await asyncio.sleep(0)
-        assert 0 < here.manager._tools.held.total <= session.conversation._window * 2
+        assert 0 < here.manager._tools.held.total <= session.conversation._intake.window * 2
         await here.heard(session)
         await here.manager.checkpoint()
         await going

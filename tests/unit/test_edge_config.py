@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from tests.support.certificates import Authority
 
 from quickcomm.apps import DEPLOYMENTS
+from quickcomm.audio.declaration import INGESTS
+from quickcomm.audio.module import ingest_class
 from quickcomm.edge.adapters import certificate as certificates
 from quickcomm.edge.adapters.files import WatchedFiles
 from quickcomm.edge.config import Backend, Config, assignment, render, seconds
@@ -54,11 +56,25 @@ def test_each_purpose_goes_to_its_own_cluster() -> None:
     routes = routes_of(configured())
     served = {route["name"]: route["route"]["cluster"] for route in routes if "route" in route}
     assert served == {
-        "audio-websocket": "audio",
-        "audio": "audio",
+        **dict.fromkeys(("audio-websocket", "ingest-websocket", "audio"), "audio"),
         **dict.fromkeys(("live-websocket", "live", "health", "rest", "page"), "dashboard"),
     }
     assert routes[-1]["match"] == {"prefix": "/"}
+
+
+def serves(match: Json, path: str) -> bool:
+    if "safe_regex" in match:
+        return re.fullmatch(match["safe_regex"]["regex"], path) is not None
+    return path == match.get("path") or path.startswith(match.get("prefix", "\n"))
+
+
+@pytest.mark.parametrize("ingest", INGESTS)
+def test_every_ingest_is_reached_with_a_websocket_and_without(ingest: str) -> None:
+    path = ingest_class(ingest).path.replace("{conversation_id}", "radio~7.a")
+    first, second = [route for route in routes_of(configured()) if serves(route["match"], path)][:2]
+    assert first["name"].endswith("-websocket")
+    assert first["route"]["upgrade_configs"][0]["enabled"]
+    assert (first["route"]["cluster"], second["route"]["cluster"]) == ("audio", "audio")
 
 
 def test_a_conversation_is_hashed_as_a_bucket_is() -> None:
@@ -91,7 +107,7 @@ def test_only_the_cluster_that_hears_is_sticky(tmp_path: Path) -> None:
 def test_only_websockets_have_no_limit_of_time() -> None:
     passed = [route for route in routes_of(configured()) if "route" in route]
     forever = {route["name"] for route in passed if "0s" in {route["route"]["timeout"], route["route"]["idle_timeout"]}}
-    assert forever == {"audio-websocket", "live-websocket"}
+    assert forever == {"audio-websocket", "ingest-websocket", "live-websocket"}
     assert all(route["match"].get("headers") for route in passed if route["name"] in forever)
 
 

@@ -16,7 +16,7 @@ from tests.support.examples import examples
 
 from quickcomm.client.errors import SourceError
 from quickcomm.client.files import FileSource, _pieces
-from quickcomm.client.formats import SAMPLE_RATES
+from quickcomm.contracts.audio_socket import SAMPLE_RATES
 from quickcomm.entrypoints.cli_offline import _read
 from quickcomm.kernel.errors import InvalidInputError
 
@@ -91,7 +91,7 @@ def test_a_file_is_read_as_far_as_it_goes_or_refused(content: bytes) -> None:
 def heard(path: Path) -> None:
     source = FileSource(path)
     assert source.format.sample_rate in SAMPLE_RATES
-    assert all(len(piece) % source.format.block == 0 for piece in _pieces(path, source.format))
+    assert all(len(piece) % source.format.block_bytes == 0 for piece in _pieces(path, source.format))
 
 
 @pytest.mark.parametrize("content", [wav(), flac(), tagged()], ids=["WAV", "FLAC", "tagged"])

@@ -17,20 +17,14 @@ from hypothesis import strategies as st
 from tests.support.edges import tried
 from tests.support.examples import examples
 
-from quickcomm.audio.adapters.websocket import _ClientError, _parse_control
+from quickcomm.audio.ingest.reception import BreachError
+from quickcomm.audio.ingest.websocket import parse_control
 from quickcomm.audio.model.checkpoint import Checkpoint, decode_checkpoints, encode_checkpoints
-from quickcomm.audio.model.formats import (
-    CHANNEL_LIMIT,
-    ENCODINGS,
-    RATES,
-    decode,
-    parse_channel,
-    parse_conversation_id,
-    parse_format,
-)
+from quickcomm.audio.model.formats import CHANNEL_LIMIT, decode, parse_channel, parse_conversation_id, parse_format
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.client.errors import ProtocolError
-from quickcomm.client.events import parse
+from quickcomm.client.link import parse
+from quickcomm.contracts.audio_socket import ENCODINGS, SAMPLE_RATES, End, Skip
 from quickcomm.dashboard.adapters import parameters
 from quickcomm.dashboard.adapters.dialects import dialect
 from quickcomm.dashboard.adapters.operations import read_query
@@ -105,7 +99,7 @@ def test_a_format_is_one_of_those_that_there_are(encoding: str, rate: str, chann
         return
     assert found.encoding in ENCODINGS
     assert (found.sample_rate, found.speakers) == (int(rate), int(channels))
-    assert found.sample_rate in RATES
+    assert found.sample_rate in SAMPLE_RATES
     assert found.speakers in (1, 2)
 
 
@@ -134,13 +128,13 @@ controls = (
 @example('{"type":"skip","samples":' + "9" * 4_000 + "}")
 @example('{"type":"end","x":"\ud800"}')
 def test_a_control_message_is_understood_or_closes_with_a_code(text: str) -> None:
-    control, refused = tried(lambda: _parse_control(text), _ClientError)
+    control, refused = tried(lambda: parse_control(text), BreachError)
     if refused is not None:
         assert refused.close_code in (1003, 1007, 1008, 1009)
         assert refused.code.startswith("audio.")
     else:
         assert control is not None
-        assert control.type == "end" or 0 < control.samples <= 10**12
+        assert isinstance(control, End) or (isinstance(control, Skip) and 0 < control.samples <= 10**12)
 
 
 @given(st.binary(max_size=400) | changed(encode_checkpoints((Checkpoint(offset=512), Checkpoint()))))

@@ -5,16 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quickcomm.audio.model.formats import (
-    CHANNEL_LIMIT,
-    ENCODINGS,
-    RATES,
-    AudioFormat,
-    decode,
-    parse_channel,
-    parse_conversation_id,
-    parse_format,
-)
+from quickcomm.audio.model.formats import CHANNEL_LIMIT, decode, parse_channel, parse_conversation_id, parse_format
+from quickcomm.contracts.audio_socket import ENCODINGS, SAMPLE_RATES, AudioFormat
 from quickcomm.kernel.errors import InvalidInputError
 
 ALL_CODES = bytes(range(256))
@@ -106,7 +98,7 @@ def test_a_cut_sample_is_refused_and_nothing_else(encoding: str, speakers: str, 
         assert [len(part) for part in parts] == [size // audio_format.block_bytes] * audio_format.speakers
 
 
-@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("rate", SAMPLE_RATES)
 def test_a_frame_is_32_ms_at_every_rate(rate: int) -> None:
     audio_format = parse_format("linear16", str(rate), "1")
     assert audio_format.frame * 1000 == 32 * rate
@@ -121,9 +113,9 @@ def test_a_frame_is_32_ms_at_every_rate(rate: int) -> None:
         ("linear16", "44100", "1", "sample_rate"),
         ("linear16", "016000", "1", "sample_rate"),
         ("linear16", "", "1", "sample_rate"),
-        ("linear16", "16000", "3", "channels"),
-        ("linear16", "16000", "0", "channels"),
-        ("linear16", "16000", "²", "channels"),
+        ("linear16", "16000", "3", "speakers"),
+        ("linear16", "16000", "0", "speakers"),
+        ("linear16", "16000", "²", "speakers"),
     ],
 )
 def test_what_is_not_supported_is_named(encoding: str, rate: str, channels: str, named: str) -> None:

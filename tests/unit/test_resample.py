@@ -7,10 +7,11 @@ from hypothesis import strategies as st
 from scipy.signal import firwin, upfirdn
 from tests.support.examples import examples
 
-from quickcomm.audio.model.formats import ENGINE_FRAME, ENGINE_RATE, RATES, Int16
+from quickcomm.audio.model.formats import ENGINE_FRAME, ENGINE_RATE, Int16
 from quickcomm.audio.model.resample import HALF_TAPS, KAISER_BETA, MAX_HISTORY, RESAMPLERS, Resampler
+from quickcomm.contracts.audio_socket import SAMPLE_RATES
 
-OTHER_RATES = [rate for rate in RATES if rate != ENGINE_RATE]
+OTHER_RATES = [rate for rate in SAMPLE_RATES if rate != ENGINE_RATE]
 
 
 def noise(samples: int, seed: int = 1) -> Int16:
@@ -52,7 +53,7 @@ def test_frame_by_frame_equals_the_whole_signal(rate: int) -> None:
     assert np.array_equal(streamed(resampler, samples), expected)
 
 
-@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("rate", SAMPLE_RATES)
 @examples(20)
 @given(restart=st.integers(1, 11), seed=st.integers(0, 1000))
 def test_a_restart_from_the_history_gives_identical_samples(rate: int, restart: int, seed: int) -> None:
@@ -64,7 +65,7 @@ def test_a_restart_from_the_history_gives_identical_samples(rate: int, restart: 
     assert np.array_equal(again, streamed(resampler, samples)[restart * ENGINE_FRAME :])
 
 
-@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("rate", SAMPLE_RATES)
 def test_many_streams_at_once_are_the_same_as_each_alone(rate: int) -> None:
     resampler = RESAMPLERS[rate]
     rows = np.stack([noise(resampler.history + resampler.frame, seed) for seed in range(5)])
@@ -73,7 +74,7 @@ def test_many_streams_at_once_are_the_same_as_each_alone(rate: int) -> None:
     assert all(np.array_equal(resampler(rows[i : i + 1])[0], together[i]) for i in range(5))
 
 
-@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("rate", SAMPLE_RATES)
 def test_a_tone_keeps_its_level_and_pitch(rate: int) -> None:
     out = streamed(RESAMPLERS[rate], tone(rate, 1_000))
     assert len(out) == 32 * ENGINE_FRAME

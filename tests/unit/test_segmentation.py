@@ -10,8 +10,9 @@ from tests.support.examples import examples
 from tests.support.front_end import Run, Spans
 from tests.support.speech import talk
 
-from quickcomm.audio.model.formats import AudioFormat, Int16
+from quickcomm.audio.model.formats import Int16
 from quickcomm.audio.model.segmenter import SegmenterSettings, frames
+from quickcomm.contracts.audio_socket import AudioFormat
 
 pytestmark = pytest.mark.speech
 SLOW = examples(6, suppress_health_check=list(HealthCheck))

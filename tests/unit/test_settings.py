@@ -56,6 +56,14 @@ def test_the_environment_reaches_every_depth(tmp_path: Path) -> None:
     assert found.cache == Path("/somewhere")
 
 
+def test_twilio_is_set_in_the_file_and_its_token_by_the_environment(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_text('[audio.twilio]\nsite = "annex"\n')
+    found = load_settings(tmp_path, {}, {"QUICKCOMM_AUDIO_TWILIO_AUTH_TOKEN": "12345"})
+    twilio = found.of(AudioSettings).twilio
+    assert (twilio.site, twilio.auth_token) == ("annex", "12345")
+    assert "12345" not in repr(found)
+
+
 def test_a_language_model_is_set_by_flag_and_its_key_by_the_environment(tmp_path: Path) -> None:
     found = load_settings(tmp_path, {"llm.url": "http://127.0.0.1:8000"}, {"QUICKCOMM_LLM_KEY": "12345"})
     assert found.of(LlmSettings) == LlmSettings(url="http://127.0.0.1:8000", key="12345")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from quickcomm.audio.adapters.websocket import _refuse
+from quickcomm.audio.ingest.websocket import refuse
 from quickcomm.kernel.bus.redis_link import BusRefusedError
 from quickcomm.kernel.errors import BusyError
 from quickcomm.kernel.http.problems import problem_of
@@ -33,7 +33,7 @@ async def test_what_is_inside_stays_inside(error: BusRefusedError) -> None:
     assert isinstance(answer.body, bytes)
     socket = Socket()
     with capture_logs() as logged:
-        await _refuse(socket, error)  # type: ignore[arg-type]
+        await refuse(socket, error)  # type: ignore[arg-type]
     event, code = socket.said
     assert (code, event["retryable"]) == (1013, True)
     for told in (answer.body.decode(), json.dumps(event)):
@@ -44,5 +44,5 @@ async def test_what_is_inside_stays_inside(error: BusRefusedError) -> None:
 
 async def test_what_is_meant_for_clients_is_told() -> None:
     socket = Socket()
-    await _refuse(socket, BusyError("40 conversations are live; try again later."))  # type: ignore[arg-type]
+    await refuse(socket, BusyError("40 conversations are live; try again later."))  # type: ignore[arg-type]
     assert socket.said[0]["message"] == "40 conversations are live; try again later."

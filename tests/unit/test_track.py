@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from tests.support.examples import examples
 
 from quickcomm.audio.model.checkpoint import Checkpoint, FrontEndState, decode_checkpoints, encode_checkpoints
-from quickcomm.audio.model.formats import ENGINE_FRAME, AudioFormat, Int16
+from quickcomm.audio.model.formats import ENGINE_FRAME, Int16
 from quickcomm.audio.model.segmenter import SegmenterSettings, SegmenterState
 from quickcomm.audio.model.track import Click, Opening, Span, Track, TrackEvent
+from quickcomm.contracts.audio_socket import AudioFormat
 from quickcomm.kernel.errors import InvalidInputError
 
 SMALL = SegmenterSettings(

@@ -9,7 +9,14 @@ from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.kernel.runtime.declaration import Group, Module, Replicas, Route, SettingsReader, StoreKeys
 
 GROUP: Final = "audio"
+INGESTS: Final = (
+    "quickcomm.audio.ingest.websocket:NativeSocket",
+    "quickcomm.audio.ingest.twilio:MediaStreams",
+)
+"""The protocols by which sound comes in (`ingest/port.py`)."""
 CONVERSATION: Final = "/v1/conversations/{conversation}/audio"
+INGEST: Final = "/v1/ingest/"
+"""Where the paths of ingests begin that are not the native socket."""
 _CONVERSATIONS: Final = StoreKeys(
     keys=("audio:*",),
     commands=(
@@ -39,7 +46,10 @@ AUDIO: Final = Module(
     deletes_from=(CONVERSATIONS,),
     store=(_CONVERSATIONS,),
     without_store="Sound is taken and kept by who sent it, but nothing is acknowledged until it is back.",
-    routes=(Route(name="audio", path=CONVERSATION, websocket=True, sticky="audio:{conversation}"),),
+    routes=(
+        Route(name="audio", path=CONVERSATION, websocket=True, sticky="audio:{conversation}", passes_full=True),
+        Route(name="ingest", path=INGEST, websocket=True, passes_full=True),
+    ),
     replicas=_replicas,
     drain_s=_drain_s,
 )

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -18,9 +19,10 @@ from quickcomm.audio.adapters.recorder import FlacRecorder, Folder, Shelf
 from quickcomm.audio.adapters.silero import Silero
 from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
 from quickcomm.audio.adapters.tables import conversations, events
-from quickcomm.audio.adapters.websocket import AudioSocket, Caller
 from quickcomm.audio.adapters.whisper_models import model_spec
-from quickcomm.audio.declaration import GROUP
+from quickcomm.audio.declaration import GROUP, INGESTS
+from quickcomm.audio.ingest.port import Caller, Ingest
+from quickcomm.audio.ingest.reception import Reception
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.ports import EngineOptions, FencedError, SessionStore, SpeechToText, Transcript
@@ -120,9 +122,14 @@ class Audio:
             emergencies=emergencies,
         )
         self._manager = Manager(tools, self._start)
-        self._socket = AudioSocket(self._manager, callers(keys))
+        self._reception = Reception(self._manager, engine.traits.language)
+        self._ingests = [ingest(self._reception, callers(keys)) for ingest in map(ingest_class, INGESTS)]
         self._tasks: asyncio.TaskGroup | None = None
         self._is_behind = False
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes of all ingests."""
+        return [web.get(ingest.path, ingest.handle) for ingest in self._ingests]
 
     def migrate(self) -> None:
         if self._database is not None:
@@ -172,7 +179,7 @@ class Audio:
             tasks.create_task(self._manager.checkpoint_forever(), name="audio:checkpoints")
             tasks.create_task(self._manager.sweep_forever(), name="audio:sweep")
             tasks.create_task(self._manager.look_forever(), name="audio:look")
-            tasks.create_task(self._socket.check_forever(), name="audio:keys")
+            tasks.create_task(self._reception.check_forever(), name="audio:keys")
             tasks.create_task(self._bus.subscribe(INSIGHTS, GROUP, self._answer), name="audio:insights")
             tasks.create_task(self._store.listen(self._manager.told), name="audio:mail")
 
@@ -182,7 +189,7 @@ class Audio:
         `has_peers`: returns True while another replica can take over conversations.
         """
         await self._manager.drain(has_peers)
-        await self._socket.aclose()
+        await self._reception.aclose()
 
     def close(self) -> None:
         """After `run` was cancelled."""
@@ -198,7 +205,7 @@ class Audio:
         """Return this module as a part of a process."""
         return Part(
             name="audio",
-            routes=self._socket.routes(),
+            routes=self.routes(),
             answers=[ledger_answer(self._store)],
             subscriptions=[*self._captions.subscriptions(), (Receipt, self._receipt)],
             work={"audio": self.run},
@@ -297,6 +304,13 @@ class Audio:
             except MALFORMED as error:
                 raise RejectedError(f"Not an InsightsFound message: {error}") from error
             await self._manager.answered(found)
+
+
+def ingest_class(name: str) -> type[Ingest]:
+    """Import an ingest by its place in the table."""
+    module, _, attribute = name.partition(":")
+    found: type[Ingest] = getattr(import_module(module), attribute)
+    return found
 
 
 def callers(keys: Authenticator) -> Callable[[web.Request], Awaitable[Caller]]:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quickcomm.audio.model.checkpoint import Checkpoint
-from quickcomm.audio.model.formats import AudioFormat
+from quickcomm.contracts.audio_socket import AudioFormat, DurableEvent
 from quickcomm.contracts.captions import Behind, Caption
 from quickcomm.contracts.conversations import ConversationChanged, Ledger
 from quickcomm.contracts.insights import InsightsFound
@@ -91,6 +91,7 @@ class SttTraits(msgspec.Struct, frozen=True, kw_only=True):
     sample_rate_hz: int = 16_000
     max_batch: int = 4
     max_seconds: float = 28.0
+    language: str = "en"
     workers: int = 2
     """How many threads may call `transcribe` at once."""
 
@@ -183,21 +184,13 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     ledgers: tuple[Ledger, ...]
 
 
-class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """A durable event for the client: its place in the conversation and its JSON text."""
-
-    seq: int
-    utterance_id: str
-    payload: str
-
-
 class FencedError(QuickCommError):
     """Somebody else owns the conversation by now; this owner must let go of it."""
 
     code = "audio.fenced"
 
 
-Tell = Callable[[str, str, StoredEvent], None]
+Tell = Callable[[str, str, DurableEvent], None]
 """Called with site, conversation id and an event that is in the log."""
 
 
@@ -221,7 +214,7 @@ class SessionStore(Protocol):
         """Return True if there is such a conversation, whatever its state."""
         ...
 
-    async def publish(self, progress: Progress, message: UtteranceTranscribed) -> StoredEvent | None:
+    async def publish(self, progress: Progress, message: UtteranceTranscribed) -> DurableEvent | None:
         """Utterance, its seq, the checkpoint and the message to the bus: all or nothing.
 
         None where the utterance was published before. Raises `FencedError`.
@@ -240,7 +233,7 @@ class SessionStore(Protocol):
         """Store a new state with the last checkpoint, and tell the bus. Raises `FencedError`."""
         ...
 
-    async def add_insights(self, found: InsightsFound, payload: dict[str, object]) -> StoredEvent | None:
+    async def add_insights(self, found: InsightsFound) -> DurableEvent | None:
         """Append an insights event to the log; None where it is there already or nobody knows the conversation.
 
         Where another process owns the conversation, that one is told as well (`listen`).
@@ -251,7 +244,7 @@ class SessionStore(Protocol):
         """Until cancelled: events that other processes have logged for conversations of this one."""
         ...
 
-    async def events(self, site: str, conversation_id: str, after_seq: int) -> list[StoredEvent]:
+    async def events(self, site: str, conversation_id: str, after_seq: int) -> list[DurableEvent]:
         """A page of the log in order."""
         ...
 

@@ -6,7 +6,8 @@ from typing import Final
 
 import msgspec
 
-from quickcomm.client.events import Event, Insights, InsightSeen, Receipt, Utterance
+from quickcomm.client.audio_client import Event
+from quickcomm.contracts.audio_socket import Insights, InsightSeen, Receipt, Utterance
 from quickcomm.contracts.timing import Latency
 
 RECEIPT_WAIT_S: Final = 2.0

@@ -12,27 +12,17 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 import aiohttp
+import msgspec
 
 from quickcomm.client.connecting import Dropped, open_socket
 from quickcomm.client.errors import NotAllowedError, ProtocolError, RefusedError, UnauthorizedError, UnreachableError
-from quickcomm.client.events import (
-    Ack,
-    Continued,
-    Disconnected,
-    Ended,
-    Event,
-    Forgotten,
-    Insights,
-    Ready,
-    Received,
-    Utterance,
-)
-from quickcomm.client.formats import AudioFormat
 from quickcomm.client.link import Link
 from quickcomm.client.options import StreamOptions
 from quickcomm.client.seen import Seen
 from quickcomm.client.sources import AudioSource, KeyReleased, Missing, Sleep
 from quickcomm.client.uplink import Uplink
+from quickcomm.contracts.audio_socket import Ack, AudioFormat, Ended, Insights, Ready, Received, Utterance
+from quickcomm.contracts.conversations import Ledger
 from quickcomm.kernel.clock import Clock, SystemClock
 from quickcomm.kernel.errors import QuickCommError
 
@@ -40,6 +30,31 @@ _EVENTS_HELD: Final = 256
 _LEAST_MEMORY_MS: Final = 2_000
 _REFUSED_AGAIN_S: Final = 30.0
 """A live source that was welcome before asks again after so long: the site may get back keys that it has lost."""
+
+
+class Disconnected(msgspec.Struct, frozen=True, kw_only=True):
+    """The client's own: the connection is gone and will be tried again in `retry_in_s`."""
+
+    reason: str
+    retry_in_s: float
+
+
+class Continued(msgspec.Struct, frozen=True, kw_only=True):
+    """The client's own: the server had ended the conversation of a live source, which goes on in another one."""
+
+    conversation_id: str
+    continues: str
+    """The one that has ended; `ledger` is its account."""
+    ledger: Ledger
+
+
+class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
+    """The client's own: the server has lost `samples` that it had acknowledged, and counts its events from 1 again."""
+
+    samples: int
+
+
+Event = Received | Disconnected | Continued | Forgotten
 
 
 def _chance() -> float:
@@ -153,7 +168,7 @@ class AudioClient:
 
     async def _fill(self) -> None:
         """Source → uplink, held back by the room there unless the source is live."""
-        block = self._source.format.block
+        block = self._source.format.block_bytes
         rest = b""
         try:
             async for chunk in self._source.chunks():
@@ -252,7 +267,7 @@ class AudioClient:
         return self._source.live and (not self._uplink.finished or 0 < got < self._uplink.produced)
 
     def _received(self, ended: Ended) -> int:
-        return ended.ledger.received // self.format.channels
+        return ended.ledger.received // self.format.speakers
 
     async def _go_on(self, ended: Ended) -> None:
         """Begin another conversation with what the one that has ended does not have."""

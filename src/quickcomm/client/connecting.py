@@ -8,14 +8,17 @@ from typing import Final
 import aiohttp
 
 from quickcomm.client.errors import NotAllowedError, RefusedError, UnauthorizedError
-from quickcomm.client.events import ErrorReported
 from quickcomm.client.options import StreamOptions
+from quickcomm.contracts.audio_socket import CloseCode, ErrorReported
 from quickcomm.kernel.errors import QuickCommError
 
 _MAX_EVENT: Final = 16 * 1024 * 1024
-_POLICY: Final = 1008
 _REVOKED: Final = "audio.key_revoked"
-_REFUSING: Final = {1003: "not the kind of data that it takes", 1007: "invalid data", 1009: "a message too big"}
+_REFUSING: Final[dict[int | None, str]] = {
+    CloseCode.UNSUPPORTED: "not the kind of data that it takes",
+    CloseCode.INVALID: "invalid data",
+    CloseCode.TOO_BIG: "a message too big",
+}
 _TEMPORARY: Final = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 
 
@@ -83,7 +86,7 @@ def closed(close_code: int | None, error: ErrorReported | None) -> QuickCommErro
     """What a connection that closed without `ended` means."""
     if error is not None:
         return _reported(close_code, error)
-    if close_code == _POLICY:
+    if close_code == CloseCode.POLICY:
         return NotAllowedError(
             "The server does not allow this (1008): the conversation exists, and the token is not its own."
         )
@@ -98,6 +101,6 @@ def _reported(close_code: int | None, error: ErrorReported) -> QuickCommError | 
     text = f"The server refused: {error.message} ({error.code})"
     if error.code == _REVOKED:
         return UnauthorizedError(text)
-    if close_code == _POLICY:
+    if close_code == CloseCode.POLICY:
         return NotAllowedError(text)
     return RefusedError(text, server_code=error.code, close_code=close_code)

@@ -6,8 +6,8 @@ from types import ModuleType
 from typing import Any, Final
 
 from quickcomm.client.errors import DeviceMissingError, SourceError
-from quickcomm.client.formats import AudioFormat
 from quickcomm.client.sources import Chunk, Missing
+from quickcomm.contracts.audio_socket import AudioFormat
 
 HOW_TO_INSTALL: Final = "In a clone: make install EXTRAS=device. Elsewhere: install the package as quickcomm[device]"
 _HELD: Final = 50
@@ -41,7 +41,7 @@ class DeviceSource:
         def take(block: bytes) -> None:
             nonlocal lost
             if lost or queue.full():
-                lost += len(block) // self._format.block
+                lost += len(block) // self._format.block_bytes
             else:
                 queue.put_nowait(block)
 
@@ -60,7 +60,7 @@ class DeviceSource:
         try:
             return self._sounddevice.RawInputStream(
                 samplerate=fmt.sample_rate,
-                channels=fmt.channels,
+                channels=fmt.speakers,
                 dtype="int16",
                 blocksize=fmt.samples(_BLOCK_MS),
                 device=self._device,

@@ -9,8 +9,8 @@ import av
 import av.error
 
 from quickcomm.client.errors import SourceError
-from quickcomm.client.formats import AudioFormat, wire_rate
 from quickcomm.client.sources import Chunk
+from quickcomm.contracts.audio_socket import SAMPLE_RATES, AudioFormat
 
 _PIECE_MS: Final = 500
 
@@ -23,7 +23,7 @@ class FileSource:
         rate, channels = _look(path)
         if speakers > 1 and channels != speakers:
             raise SourceError(f"{path} has {channels} channel(s), and {speakers} speakers need one each.")
-        self._format = AudioFormat(sample_rate=wire_rate(rate), channels=speakers)
+        self._format = AudioFormat(sample_rate=wire_rate(rate), speakers=speakers)
 
     @property
     def format(self) -> AudioFormat:
@@ -60,8 +60,15 @@ def _opened(path: Path) -> av.container.InputContainer:
     return av.open(str(path), metadata_errors="replace")
 
 
+def wire_rate(rate: int) -> int:
+    """Return the rate to send sound of any rate at: its own where the wire has it, else the nearest useful one."""
+    if rate in SAMPLE_RATES:
+        return rate
+    return 16_000 if rate > 16_000 else 8_000  # noqa: PLR2004 - speech needs no more than 16 kHz
+
+
 def _pieces(path: Path, fmt: AudioFormat) -> Iterator[bytes]:
-    least = fmt.samples(_PIECE_MS) * fmt.block
+    least = fmt.samples(_PIECE_MS) * fmt.block_bytes
     gathered = bytearray()
     try:
         for pcm in _decoded(path, fmt):
@@ -78,7 +85,7 @@ def _pieces(path: Path, fmt: AudioFormat) -> Iterator[bytes]:
 
 
 def _decoded(path: Path, fmt: AudioFormat) -> Iterator[bytes]:
-    layout = "mono" if fmt.channels == 1 else "stereo"
+    layout = "mono" if fmt.speakers == 1 else "stereo"
     resampler = av.AudioResampler(format="s16", layout=layout, rate=fmt.sample_rate)
     with _opened(path) as container:
         for frame in container.decode(audio=0):
@@ -91,4 +98,4 @@ def _decoded(path: Path, fmt: AudioFormat) -> Iterator[bytes]:
 
 def _bytes(frame: av.AudioFrame, fmt: AudioFormat) -> bytes:
     # The plane may be longer than the samples in it.
-    return bytes(frame.planes[0])[: frame.samples * fmt.block]
+    return bytes(frame.planes[0])[: frame.samples * fmt.block_bytes]

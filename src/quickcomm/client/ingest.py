@@ -11,13 +11,12 @@ from typing import Final
 import msgspec
 
 from quickcomm.client.assembly import RECEIPT_WAIT_S, Assembly, UtteranceReport
-from quickcomm.client.audio_client import AudioClient
+from quickcomm.client.audio_client import AudioClient, Continued, Disconnected, Event, Forgotten
 from quickcomm.client.device import DeviceSource
-from quickcomm.client.events import Continued, Disconnected, Ended, Event, Forgotten, Ready
 from quickcomm.client.files import FileSource
-from quickcomm.client.formats import AudioFormat
 from quickcomm.client.options import Patience, StreamOptions
 from quickcomm.client.sources import AudioSource, Paced, StdinSource
+from quickcomm.contracts.audio_socket import AudioFormat, Ended, Ready
 from quickcomm.contracts.conversations import Ledger
 from quickcomm.kernel.errors import InvalidInputError, QuickCommError
 

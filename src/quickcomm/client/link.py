@@ -10,10 +10,22 @@ import msgspec
 
 from quickcomm.client.connecting import Dropped, closed
 from quickcomm.client.errors import ProtocolError
-from quickcomm.client.events import Ack, Ended, ErrorReported, Insights, Ready, Received, Reconnect, Utterance, parse
-from quickcomm.client.uplink import Captured, Uplink
+from quickcomm.client.uplink import CapturedAt, Uplink
+from quickcomm.contracts.audio_socket import (
+    Ack,
+    Captured,
+    Control,
+    Ended,
+    ErrorReported,
+    Insights,
+    Ready,
+    Received,
+    Reconnect,
+    Utterance,
+    decode_event,
+)
 from quickcomm.kernel.clock import Clock
-from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.errors import MALFORMED, QuickCommError
 
 _LAST_WORDS_S: Final = 2.0
 
@@ -116,17 +128,19 @@ class Link:
                 while (message := self._uplink.next_message()) is not None:
                     if isinstance(message, bytes):
                         await self._socket.send_bytes(message)
-                    elif isinstance(message, Captured):
+                    elif isinstance(message, CapturedAt):
                         await self._say_when(message)
                     else:
-                        await self._socket.send_str(msgspec.json.encode(message).decode())
+                        await self._say(message)
                 await self._to_send.wait()
 
-    async def _say_when(self, captured: Captured) -> None:
+    async def _say(self, message: Control) -> None:
+        await self._socket.send_str(msgspec.json.encode(message).decode())
+
+    async def _say_when(self, captured: CapturedAt) -> None:
         if self._ahead_ms is not None:
             at_ms = round(captured.at * 1_000 + self._ahead_ms)
-            said = {"type": "captured", "offset": captured.offset, "at_ms": at_ms}
-            await self._socket.send_str(msgspec.json.encode(said).decode())
+            await self._say(Captured(offset=captured.offset, at_ms=at_ms))
 
     def _why(self) -> QuickCommError | Dropped:
         if self._moving is not None:
@@ -135,3 +149,12 @@ class Link:
         if not self.ready and self._error is None and not self._socket.closed:
             return Dropped("the server said nothing")
         return closed(self._socket.close_code, self._error)
+
+
+def parse(message: str) -> Received:
+    """Read a text message of the server. Raises `ProtocolError` for what is not an event at all."""
+    try:
+        return decode_event(message)
+    except MALFORMED as error:
+        # Not the message itself: it may hold what somebody said.
+        raise ProtocolError(f"The server sent a message that is no valid event: {error}") from error

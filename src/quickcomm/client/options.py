@@ -1,18 +1,15 @@
 """How a client connects, and how patient it is."""
 
-import re
 import secrets
 from typing import Final
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import msgspec
 
-from quickcomm.client.formats import AudioFormat
+from quickcomm.contracts.audio_socket import CONVERSATION_ID, LEAST_TOKEN_CHARS, PATH, AudioFormat
 from quickcomm.kernel.errors import InvalidInputError
 
 DEFAULT_URL: Final = "http://127.0.0.1:8080"
-_CONVERSATION_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
-_LEAST_TOKEN: Final = 22
 _CONTINUED: Final = "~"
 _ROOT_LENGTH: Final = 100
 _SCHEMES: Final = {"http": "ws", "https": "wss", "ws": "ws", "wss": "wss"}
@@ -56,12 +53,12 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The conversation that this one goes on with."""
 
     def __post_init__(self) -> None:
-        if not _CONVERSATION_ID.fullmatch(self.conversation_id):
+        if not CONVERSATION_ID.fullmatch(self.conversation_id):
             raise InvalidInputError(
                 f"{self.conversation_id!r} is no conversation id: 1 to 128 of the characters A-Z a-z 0-9 . _ ~ -"
             )
-        if len(self.resume_token) < _LEAST_TOKEN:
-            raise InvalidInputError(f"A resume token has at least {_LEAST_TOKEN} characters (128 bit).")
+        if len(self.resume_token) < LEAST_TOKEN_CHARS:
+            raise InvalidInputError(f"A resume token has at least {LEAST_TOKEN_CHARS} characters (128 bit).")
 
     def continued(self) -> "StreamOptions":
         """The same for the next conversation of this source."""
@@ -78,7 +75,7 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
         query = {
             "encoding": fmt.encoding,
             "sample_rate": fmt.sample_rate,
-            "channels": fmt.channels,
+            "channels": fmt.speakers,  # the older name: servers of the last release know no other
             "resume_token": self.resume_token,
             "after_seq": after_seq,
         }
@@ -86,7 +83,7 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
             query["channel"] = self.channel
         if self.continues is not None:
             query["continues"] = self.continues
-        return f"{socket_url(self.url)}/v1/conversations/{self.conversation_id}/audio?{urlencode(query)}"
+        return f"{socket_url(self.url)}{PATH.format(conversation_id=self.conversation_id)}?{urlencode(query)}"
 
 
 def socket_url(url: str) -> str:

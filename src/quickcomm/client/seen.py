@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from quickcomm.client.events import Insights, Utterance
+from quickcomm.contracts.audio_socket import DurableEvent, Insights
 
 _AHEAD: Final = 1_024
 _IDS: Final = 4_096
@@ -21,7 +21,7 @@ class Seen:
         """Whether a server whose newest event this is has lost events that were told; None: it does not say."""
         return last_seq is not None and last_seq < self.after_seq
 
-    def fresh(self, event: Utterance | Insights) -> bool:
+    def fresh(self, event: DurableEvent) -> bool:
         if event.seq <= self.after_seq or event.seq in self._ahead:
             return False
         self._ahead.add(event.seq)

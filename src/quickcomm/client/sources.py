@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 import msgspec
 
-from quickcomm.client.formats import AudioFormat
+from quickcomm.contracts.audio_socket import AudioFormat
 from quickcomm.kernel.clock import Clock, SystemClock
 
 _READ: Final = 16_384
@@ -87,7 +87,7 @@ class Paced:
     async def chunks(self) -> AsyncIterator[Chunk]:
         """Pieces of at most 100 ms, each at the moment when its last sample would have been spoken."""
         fmt = self.format
-        step = fmt.samples(100) * fmt.block
+        step = fmt.samples(100) * fmt.block_bytes
         started = self._clock.monotonic()
         passed = 0.0
         async for chunk in self._source.chunks():
@@ -142,7 +142,7 @@ class StdinSource:
         try:
             while chunk := await reader.read(_READ):
                 bytes_read += len(chunk)
-                spoken_s = bytes_read / self._format.block / self._format.sample_rate
+                spoken_s = bytes_read / self._format.block_bytes / self._format.sample_rate
                 self._is_recording |= spoken_s > self._clock.monotonic() - began + _AHEAD_S
                 yield chunk
         finally:
@@ -155,5 +155,5 @@ def _cut(chunk: Chunk, step: int) -> list[Chunk]:
 
 def _samples(piece: Chunk, fmt: AudioFormat) -> float:
     if isinstance(piece, bytes):
-        return len(piece) / fmt.block
+        return len(piece) / fmt.block_bytes
     return piece.samples if isinstance(piece, Missing) else 0

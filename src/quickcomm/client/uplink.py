@@ -8,37 +8,21 @@ from typing import Final
 
 import msgspec
 
-from quickcomm.client.formats import MAX_MESSAGE_MS, AudioFormat
+from quickcomm.contracts.audio_socket import MAX_MESSAGE_MS, AudioFormat, End, Flush, Skip
 
 LIVE_MEMORY_MS: Final = 600_000
 """Sound of a live source that is kept while no server takes it: 19 MB at 16 kHz."""
 _CLOCK_MOVED_S: Final = 0.25
 
 
-class Skip(msgspec.Struct, frozen=True, kw_only=True, tag="skip"):
-    """Audio that the client does not have any more: a declared gap."""
-
-    samples: int
-
-
-class Flush(msgspec.Struct, frozen=True, kw_only=True, tag="flush"):
-    """The speaker let go of the key after `offset` samples."""
-
-    offset: int
-
-
-class End(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
-    """No more audio will come."""
-
-
-class Captured(msgspec.Struct, frozen=True, kw_only=True):
+class CapturedAt(msgspec.Struct, frozen=True, kw_only=True):
     """When the sample at `offset` was captured, in seconds of the client's own clock."""
 
     offset: int
     at: float
 
 
-Outgoing = bytes | Skip | Flush | End | Captured
+Outgoing = bytes | Skip | Flush | End | CapturedAt
 
 
 class _Piece(msgspec.Struct, kw_only=True):
@@ -100,9 +84,9 @@ class Uplink:
 
     def append(self, pcm: bytes, captured_at: float | None = None) -> None:
         """Take whole blocks in, captured until `captured_at`; those of a live source push out the oldest."""
-        known = self._known(len(pcm) // self._format.block)
-        pcm = pcm[known * self._format.block :]
-        samples = len(pcm) // self._format.block
+        known = self._known(len(pcm) // self._format.block_bytes)
+        pcm = pcm[known * self._format.block_bytes :]
+        samples = len(pcm) // self._format.block_bytes
         if not samples:
             return
         at = None if captured_at is None else captured_at - self._format.seconds(samples)
@@ -257,10 +241,10 @@ class Uplink:
             return False
         return self._clock is None or abs(self._start(piece.at) - self._clock) > _CLOCK_MOVED_S
 
-    def _captured(self, piece: _Piece) -> Captured:
+    def _captured(self, piece: _Piece) -> CapturedAt:
         assert piece.at is not None  # noqa: S101 - it has moved
         self._clock = self._start(piece.at)
-        return Captured(offset=self.position, at=piece.at)
+        return CapturedAt(offset=self.position, at=piece.at)
 
     def _start(self, at: float) -> float:
         """When sample 0 was captured, if the one at `position` was at `at`."""
@@ -295,7 +279,7 @@ class Uplink:
             self._held -= piece.samples
 
     def _split(self, piece: _Piece, samples: int) -> tuple[_Piece, _Piece]:
-        cut = samples * self._format.block
+        cut = samples * self._format.block_bytes
         head = None if piece.pcm is None else piece.pcm[:cut]
         tail = None if piece.pcm is None else piece.pcm[cut:]
         later = None if piece.at is None else piece.at + self._format.seconds(samples)

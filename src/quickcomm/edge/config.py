@@ -130,6 +130,7 @@ class _Passed(msgspec.Struct, frozen=True, kw_only=True):
     cluster: str
     match: Resource
     websocket: bool = False
+    passes_full: bool = False
     hashed: Resource | None = None
     """How a path becomes what is hashed."""
     answers_within_s: float | None = None
@@ -153,6 +154,7 @@ def _socket(route: Route, cluster: str) -> _Passed:
         cluster=cluster,
         match=_match(route.path) | {"headers": [upgrade]},
         websocket=True,
+        passes_full=route.passes_full,
         hashed=_rewrite(route) if route.sticky else None,
     )
 

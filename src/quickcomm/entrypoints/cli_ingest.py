@@ -10,9 +10,9 @@ import click
 import msgspec
 
 from quickcomm.client.assembly import UtteranceReport
-from quickcomm.client.formats import ENCODINGS, SAMPLE_RATES, AudioFormat
 from quickcomm.client.ingest import Ingest, IngestOptions, IngestResult
 from quickcomm.client.options import DEFAULT_URL, Patience, socket_url
+from quickcomm.contracts.audio_socket import ENCODINGS, SAMPLE_RATES, AudioFormat
 from quickcomm.kernel.errors import QuickCommError
 
 _FAREWELL_S: Final = 10.0
@@ -71,7 +71,7 @@ def ingest_command(*, as_json: bool, **given: Any) -> None:
 
 def _options(given: dict[str, Any]) -> IngestOptions:
     raw = AudioFormat(
-        encoding=given.pop("encoding"), sample_rate=int(given.pop("rate")), channels=given.pop("channels")
+        encoding=given.pop("encoding"), sample_rate=int(given.pop("rate")), speakers=given.pop("channels")
     )
     patience = Patience(give_up_after=given.pop("give_up_after"))
     socket_url(given["url"])  # A wrong address is told before anything is opened.

@@ -11,7 +11,7 @@ from tests.e2e.page.conftest import OpenScreen
 from tests.support.page import Hotel
 from tests.support.site import Site
 
-from quickcomm.client.events import Utterance
+from quickcomm.contracts.audio_socket import Utterance
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 

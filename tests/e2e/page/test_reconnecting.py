@@ -8,7 +8,7 @@ from tests.e2e.conftest import NewServer
 from tests.e2e.page.conftest import OpenScreen
 from tests.support.page import Hotel, Screen
 
-from quickcomm.client.events import Utterance
+from quickcomm.contracts.audio_socket import Utterance
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 

@@ -3,7 +3,9 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from quickcomm.audio.ports import StoredEvent
+import msgspec
+
+from quickcomm.contracts.audio_socket import DurableEvent
 from quickcomm.kernel.bus.port import BusUnavailableError
 from quickcomm.kernel.bus.redis_link import Argument, Link, Script
 from quickcomm.kernel.clock import Clock
@@ -69,12 +71,8 @@ def around_seq(data: bytes) -> tuple[bytes, bytes]:
     return head + b'"seq":', b"," + tail
 
 
-def stored_event(
-    answer: Sequence[Any], utterance_id: str, around: tuple[bytes, bytes], *, repeated: bool
-) -> StoredEvent | None:
+def stored_event(answer: Sequence[Any], event: DurableEvent, *, repeated: bool) -> DurableEvent | None:
     """Return the event that was stored; None where that was done by another call than this one."""
     if answer[0] == b"known" and not repeated:
         return None
-    seq = answer[1] if answer[0] == b"known" else answer[0]
-    payload = b"%b%d%b" % (around[0], seq, around[1])
-    return StoredEvent(seq=seq, utterance_id=utterance_id, payload=payload.decode())
+    return msgspec.structs.replace(event, seq=answer[1] if answer[0] == b"known" else answer[0])

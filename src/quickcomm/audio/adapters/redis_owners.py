@@ -9,7 +9,8 @@ import structlog
 from quickcomm.audio.adapters import redis_scripts as lua
 from quickcomm.audio.adapters.redis_calls import Calls
 from quickcomm.audio.adapters.redis_rows import SessionNames
-from quickcomm.audio.ports import StoredEvent, Tell
+from quickcomm.audio.ports import Tell
+from quickcomm.contracts.audio_socket import decode_durable
 from quickcomm.kernel.bus.port import BusFullError, BusUnavailableError
 from quickcomm.kernel.bus.redis_link import Link, Script
 from quickcomm.kernel.clock import Clock
@@ -111,5 +112,4 @@ def mine(life: str, owner: str) -> bool:
 
 def _deliver(fields: dict[bytes, bytes], tell: Tell) -> None:
     site, _, conversation_id = fields[b"n"].decode().partition(":")
-    event = StoredEvent(seq=int(fields[b"s"]), utterance_id=fields[b"u"].decode(), payload=fields[b"e"].decode())
-    tell(site, conversation_id, event)
+    tell(site, conversation_id, decode_durable(fields[b"e"]))

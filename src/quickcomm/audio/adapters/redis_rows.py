@@ -8,8 +8,8 @@ import msgspec
 
 from quickcomm.audio.adapters.tables import OPEN_STATES
 from quickcomm.audio.model.checkpoint import Checkpoint, decode_checkpoints, encode_checkpoints
-from quickcomm.audio.model.formats import AudioFormat, Encoding
 from quickcomm.audio.ports import OpenRequest, Stored
+from quickcomm.contracts.audio_socket import AudioFormat, Encoding
 from quickcomm.contracts.conversations import ConversationChanged, ConversationState, Ledger
 
 _ledgers: Final = msgspec.json.Decoder(tuple[Ledger, ...])

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from quickcomm.audio.adapters import redis_scripts as lua
+from quickcomm.audio.adapters.event_log import insights_event, utterance_event
 from quickcomm.audio.adapters.log_limits import LogLimits
 from quickcomm.audio.adapters.redis_calls import Calls, around_seq, stored_event
 from quickcomm.audio.adapters.redis_owners import MAIL_S, PRESENT_S, Owners, Sweep, mine
@@ -26,10 +27,10 @@ from quickcomm.audio.adapters.redis_rows import (
     unanswered,
 )
 from quickcomm.audio.adapters.tables import OPEN_STATES
-from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.checkpoint import Checkpoint, decode_checkpoints, encode_checkpoints
 from quickcomm.audio.model.formats import check_unchanged
-from quickcomm.audio.ports import FencedError, OpenRequest, Progress, Stored, StoredEvent, Tell
+from quickcomm.audio.ports import FencedError, OpenRequest, Progress, Stored, Tell
+from quickcomm.contracts.audio_socket import DurableEvent, decode_durable
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, ConversationState, Ledger
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
@@ -134,10 +135,10 @@ class RedisSessions:
     async def known(self, site: str, conversation_id: str) -> bool:
         return bool(await self._rows([f"{site}:{conversation_id}"]))
 
-    async def publish(self, progress: Progress, message: UtteranceTranscribed) -> StoredEvent | None:
+    async def publish(self, progress: Progress, message: UtteranceTranscribed) -> DurableEvent | None:
         name = f"{message.site}:{message.conversation_id}"
-        event = around_seq(msgspec.json.encode(wire.utterance(message, 0)))
         zero = msgspec.structs.replace(message, seq=0)
+        event = utterance_event(zero)
         keys = [*self._keys(name, "conversation", "said", "log"), self._names.open]
         answer, repeated = await self._run(
             _PUBLISH,
@@ -148,7 +149,7 @@ class RedisSessions:
             message.utterance_id,
             *self._progress(progress),
             self._high_water,
-            *event,
+            *around_seq(msgspec.json.encode(event)),
             *around_seq(msgspec.json.encode(zero)),
             progress.step,
             *self._limits.arguments(),
@@ -160,7 +161,7 @@ class RedisSessions:
             return None
         if answer[0] == b"full":
             raise BusFullError("Too many transcripts wait to be handled; this one is kept and tried again.")
-        return stored_event(answer, message.utterance_id, event, repeated=repeated)
+        return stored_event(answer, event, repeated=repeated)
 
     async def save(self, progress: Sequence[Progress]) -> list[tuple[str, str]]:
         fenced = []
@@ -202,15 +203,15 @@ class RedisSessions:
         if not done:
             raise FencedError("The conversation has another owner.")
 
-    async def add_insights(self, found: InsightsFound, payload: dict[str, object]) -> StoredEvent | None:
+    async def add_insights(self, found: InsightsFound) -> DurableEvent | None:
         name = f"{found.site}:{found.conversation_id}"
-        event = around_seq(msgspec.json.encode({"type": payload["type"], "seq": 0, **payload}))
+        event = insights_event(found, 0)
         answer, repeated = await self._run(
             _INSIGHTS,
             [*self._keys(name, "conversation", "said", "log"), self._names.open],
             found.utterance_id,
             found.revision,
-            *event,
+            *around_seq(msgspec.json.encode(event)),
             self._life,
             name,
             self._names.mailboxes,
@@ -219,7 +220,7 @@ class RedisSessions:
             *self._limits.arguments(),
             unsure=(name, f"{found.utterance_id} {found.revision}"),
         )
-        return stored_event(answer, found.utterance_id, event, repeated=repeated) if answer else None
+        return stored_event(answer, event, repeated=repeated) if answer else None
 
     async def listen(self, tell: Tell) -> None:
         """As the port says; also say again and again that this process is there."""
@@ -227,14 +228,10 @@ class RedisSessions:
             tasks.create_task(self._owners.listen(self._link, tell), name="audio:inbox")
             tasks.create_task(self._owners.stay_present(), name="audio:presence")
 
-    async def events(self, site: str, conversation_id: str, after_seq: int) -> list[StoredEvent]:
+    async def events(self, site: str, conversation_id: str, after_seq: int) -> list[DurableEvent]:
         keys = self._keys(f"{site}:{conversation_id}", "conversation", "log")
-        (base, page), _ = await self._run(_EVENTS, keys, after_seq, PAGE)
-        found = []
-        for seq, entry in enumerate(page, base + 1):
-            identifier, _, text = entry.decode().partition("\n")
-            found.append(StoredEvent(seq=seq, utterance_id=identifier, payload=text))
-        return found
+        (_, page), _ = await self._run(_EVENTS, keys, after_seq, PAGE)
+        return [decode_durable(entry.partition(b"\n")[2]) for entry in page]
 
     async def adopt(self) -> int:
         """What earlier processes of this owner's name had live is interrupted now; returns how many.

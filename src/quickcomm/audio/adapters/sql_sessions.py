@@ -11,13 +11,14 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from quickcomm.audio.adapters.event_log import insights_event, utterance_event
 from quickcomm.audio.adapters.log_limits import LogLimits, settled
 from quickcomm.audio.adapters.sql_forgetting import forget
 from quickcomm.audio.adapters.tables import OPEN_STATES, conversations, events
-from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.checkpoint import Checkpoint, decode_checkpoints, encode_checkpoints
-from quickcomm.audio.model.formats import AudioFormat, check_unchanged
-from quickcomm.audio.ports import FencedError, OpenRequest, Progress, Stored, StoredEvent, Tell
+from quickcomm.audio.model.formats import check_unchanged
+from quickcomm.audio.ports import FencedError, OpenRequest, Progress, Stored, Tell
+from quickcomm.contracts.audio_socket import AudioFormat, DurableEvent, decode_durable
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, ConversationState, Ledger
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
@@ -91,8 +92,8 @@ class SqlSessions:
     async def known(self, site: str, conversation_id: str) -> bool:
         return await self._database.read(lambda connection: _epoch(connection, (site, conversation_id)) is not None)
 
-    async def publish(self, progress: Progress, message: UtteranceTranscribed) -> StoredEvent | None:
-        def run(connection: Connection) -> StoredEvent | None:
+    async def publish(self, progress: Progress, message: UtteranceTranscribed) -> DurableEvent | None:
+        def run(connection: Connection) -> DurableEvent | None:
             found = _owned(connection, progress)
             known = sa.select(events.c.seq).where(
                 events.c.site == message.site,
@@ -109,8 +110,7 @@ class SqlSessions:
             where = _is(message.site, message.conversation_id)
             connection.execute(conversations.update().where(where).values(seq=seq))
             numbered = msgspec.structs.replace(message, seq=seq)
-            payload = msgspec.json.encode(wire.utterance(numbered, seq)).decode()
-            event = StoredEvent(seq=seq, utterance_id=message.utterance_id, payload=payload)
+            event = utterance_event(numbered)
             _log(connection, message.site, message.conversation_id, event, kind="utterance", revision=1)
             append(connection, TRANSCRIPTS, message.conversation_id, msgspec.json.encode(numbered))
             forget(connection, (message.site, message.conversation_id), self._clock.now_ns(), self._limits)
@@ -146,8 +146,8 @@ class SqlSessions:
 
         await self._database.write(run)
 
-    async def add_insights(self, found: InsightsFound, payload: dict[str, object]) -> StoredEvent | None:
-        def run(connection: Connection) -> StoredEvent | None:
+    async def add_insights(self, found: InsightsFound) -> DurableEvent | None:
+        def run(connection: Connection) -> DurableEvent | None:
             known = sa.select(events.c.seq).where(
                 events.c.site == found.site,
                 events.c.utterance_id == found.utterance_id,
@@ -161,8 +161,7 @@ class SqlSessions:
             seq = connection.execute(number.returning(conversations.c.seq)).scalar_one_or_none()
             if seq is None:
                 return None
-            text = msgspec.json.encode({"type": payload["type"], "seq": seq, **payload}).decode()
-            event = StoredEvent(seq=seq, utterance_id=found.utterance_id, payload=text)
+            event = insights_event(found, seq)
             _log(connection, found.site, found.conversation_id, event, kind="insights", revision=found.revision)
             forget(connection, (found.site, found.conversation_id), self._clock.now_ns(), self._limits)
             return event
@@ -174,16 +173,16 @@ class SqlSessions:
         del tell
         await asyncio.Event().wait()
 
-    async def events(self, site: str, conversation_id: str, after_seq: int) -> list[StoredEvent]:
+    async def events(self, site: str, conversation_id: str, after_seq: int) -> list[DurableEvent]:
         query = (
-            sa.select(events.c.seq, events.c.utterance_id, events.c.payload)
+            sa.select(events.c.payload)
             .where(events.c.site == site, events.c.conversation_id == conversation_id, events.c.seq > after_seq)
             .order_by(events.c.seq)
             .limit(PAGE)
         )
 
-        def run(connection: Connection) -> list[StoredEvent]:
-            return [StoredEvent(**row._asdict()) for row in connection.execute(query)]
+        def run(connection: Connection) -> list[DurableEvent]:
+            return [decode_durable(kept) for kept in connection.execute(query).scalars()]
 
         return await self._database.read(run)
 
@@ -334,7 +333,7 @@ def _owned(connection: Connection, progress: Progress) -> sa.Row[Any]:
 
 
 def _log(
-    connection: Connection, site: str, conversation_id: str, event: StoredEvent, *, kind: str, revision: int
+    connection: Connection, site: str, conversation_id: str, event: DurableEvent, *, kind: str, revision: int
 ) -> None:
     connection.execute(
         events.insert().values(
@@ -344,7 +343,7 @@ def _log(
             kind=kind,
             utterance_id=event.utterance_id,
             revision=revision,
-            payload=event.payload,
+            payload=msgspec.json.encode(event).decode(),
         )
     )
 

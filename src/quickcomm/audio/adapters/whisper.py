@@ -109,6 +109,7 @@ class Whisper:
             max_batch=settings.max_batch,
             max_seconds=settings.max_seconds,
             workers=settings.workers,
+            language=settings.language,
         )
 
     def close(self) -> None:

@@ -1,63 +1,35 @@
-"""What a client may send: encodings, rates, and the frame grid on which everything is positioned."""
+"""Sound as clients send it: its format, names and ids parsed, its samples decoded."""
 
-import re
-from typing import Annotated, Final, Literal, get_args
+from typing import Final, cast
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from quickcomm.contracts.audio_socket import CONVERSATION_ID, FRAME_MS, SAMPLE_RATES, AudioFormat, Encoding
 from quickcomm.kernel.errors import InvalidInputError
 
-Encoding = Literal["linear16", "mulaw", "alaw"]
 Int16 = npt.NDArray[np.int16]
 
-RATES: Final = (8_000, 16_000, 24_000, 32_000, 48_000)
-ENCODINGS: Final[tuple[str, ...]] = get_args(Encoding)
 ENGINE_RATE: Final = 16_000
-FRAME_MS: Final = 32
 ENGINE_FRAME: Final = ENGINE_RATE * FRAME_MS // 1000
-MAX_MESSAGE_S: Final = 1.0
-ID_PATTERN: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 CHANNEL_LIMIT: Final = 80
+_NUMBERS: Final = {str(number): number for number in (*SAMPLE_RATES, 1, 2)}
 
 
-class AudioFormat(msgspec.Struct, frozen=True, kw_only=True):
-    """How a client's sound is coded. Offsets count samples per speaker at `sample_rate`."""
-
-    encoding: Encoding = "linear16"
-    sample_rate: int = ENGINE_RATE
-    speakers: Annotated[int, msgspec.Meta(ge=1, le=2)] = 1
-
-    @property
-    def frame(self) -> int:
-        """Samples of one 32 ms frame at the client's rate."""
-        return self.sample_rate * FRAME_MS // 1000
-
-    @property
-    def block_bytes(self) -> int:
-        """Bytes of one sample of every speaker."""
-        return (2 if self.encoding == "linear16" else 1) * self.speakers
-
-    def seconds(self, samples: int) -> float:
-        return samples / self.sample_rate
-
-
-def parse_format(encoding: str, sample_rate: str, channels: str) -> AudioFormat:
-    """Check what a client asked for. Raises `InvalidInputError` that names what is allowed."""
-    if encoding not in ENCODINGS:
-        raise InvalidInputError(f"encoding must be one of {', '.join(ENCODINGS)}.")
-    if sample_rate not in {str(rate) for rate in RATES}:
-        raise InvalidInputError(f"sample_rate must be one of {', '.join(map(str, RATES))}.")
-    if channels not in {"1", "2"}:
-        raise InvalidInputError("channels must be 1, or 2 for two speakers, interleaved.")
-    return msgspec.convert(
-        {"encoding": encoding, "sample_rate": int(sample_rate), "speakers": int(channels)}, AudioFormat
-    )
+def parse_format(encoding: str, sample_rate: str, speakers: str) -> AudioFormat:
+    """Check the format that a client asked for. Raises `InvalidInputError` that names what is allowed."""
+    try:
+        return AudioFormat(
+            encoding=cast("Encoding", encoding),
+            sample_rate=_NUMBERS.get(sample_rate, 0),
+            speakers=_NUMBERS.get(speakers, 0),
+        )
+    except ValueError as error:
+        raise InvalidInputError(str(error)) from error
 
 
 def parse_conversation_id(text: str) -> str:
-    if not ID_PATTERN.fullmatch(text):
+    if not CONVERSATION_ID.fullmatch(text):
         raise InvalidInputError("A conversation id is 1 to 128 of the characters A-Z a-z 0-9 . _ ~ -")
     return text
 
@@ -86,7 +58,7 @@ def decode(data: bytes, audio_format: AudioFormat) -> list[Int16]:
 def check_unchanged(now: AudioFormat, asked: AudioFormat) -> None:
     """Raises `InvalidInputError` where who comes back sends in another format than before."""
     if now != asked:
-        raise InvalidInputError("encoding, sample_rate and channels cannot change within a conversation.")
+        raise InvalidInputError("encoding, sample_rate and speakers cannot change within a conversation.")
 
 
 def _mulaw_table() -> Int16:

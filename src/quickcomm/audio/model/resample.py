@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
-from quickcomm.audio.model.formats import ENGINE_FRAME, ENGINE_RATE, FRAME_MS, RATES, Int16
+from quickcomm.audio.model.formats import ENGINE_FRAME, ENGINE_RATE, Int16
+from quickcomm.contracts.audio_socket import FRAME_MS, SAMPLE_RATES
 
 HALF_TAPS: Final = 16
 KAISER_BETA: Final = 6.0
@@ -61,5 +62,5 @@ class Resampler:
         return taps
 
 
-RESAMPLERS: Final = {rate: Resampler(rate) for rate in RATES}
+RESAMPLERS: Final = {rate: Resampler(rate) for rate in SAMPLE_RATES}
 MAX_HISTORY: Final = max(resampler.history for resampler in RESAMPLERS.values())

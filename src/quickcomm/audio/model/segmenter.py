@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from quickcomm.audio.model.formats import FRAME_MS
+from quickcomm.contracts.audio_socket import FRAME_MS
 
 
 def frames(milliseconds: float) -> int:

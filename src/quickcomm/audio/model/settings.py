@@ -7,6 +7,23 @@ import msgspec
 from quickcomm.audio.model.segmenter import SegmenterSettings
 
 
+class TwilioSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Telephone calls by Twilio Media Streams; without a token none are taken."""
+
+    auth_token: str = ""
+    """The account's, by which Twilio signs. Best given as QUICKCOMM_AUDIO_TWILIO_AUTH_TOKEN; never logged."""
+    public_url: str = ""
+    """How the address of `<Stream>` begins, such as wss://ops.example.com. Empty: by the request's Host."""
+    site: str = "main"
+    """The site that the calls belong to."""
+    channel: str = "phone"
+    """Of calls without a parameter `channel`."""
+
+    def __repr__(self) -> str:
+        """Leave out the token: settings end up in messages and logs."""
+        return f"TwilioSettings(public_url={self.public_url!r}, auth_token={'set' if self.auth_token else 'none'})"
+
+
 class AudioSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     processes: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
     """Where audio is a service of its own: how many processes of it are started."""
@@ -38,6 +55,7 @@ class AudioSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     early_decoding: bool = True
     """Decode in the pause before an utterance is known to be over, where the engine is idle."""
     segmenter: SegmenterSettings = SegmenterSettings()
+    twilio: TwilioSettings = TwilioSettings()
 
 
 class SttSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,9 +1,11 @@
-"""The life of a conversation's connection, as one explicit machine.
+"""The life of a conversation in one process, as one explicit machine.
 
 connecting → streaming ⇄ interrupted → resumed → streaming
 connecting → resumed (after a restart)
-any of these → draining → ended | interrupted
-interrupted → expired
+streaming, resumed, interrupted → ending → ended      the client has sent everything
+                                → expiring → expired  no client came back, or it sent nothing for too long
+                                → draining            the process stops
+anything that is not final → released                 another process goes on, or this one after a restart
 """
 
 from enum import StrEnum
@@ -17,69 +19,76 @@ class State(StrEnum):
     STREAMING = "streaming"
     INTERRUPTED = "interrupted"
     RESUMED = "resumed"
+    ENDING = "ending"
+    """The client has sent everything; the rest is being published."""
+    EXPIRING = "expiring"
+    """The same, as no client sends any more."""
     DRAINING = "draining"
+    """The process takes no more; what it has is published before it lets go."""
     ENDED = "ended"
     EXPIRED = "expired"
+    RELEASED = "released"
+    """This process has let go; the conversation may be opened again from the store."""
 
 
 class Event(StrEnum):
     READY = "ready"
-    """The client was told where to start."""
+    """The client was sent the offset to start from."""
     AUDIO = "audio"
     """Sound, or a declared gap, came in."""
     DROP = "drop"
     """The connection is gone."""
     RESUME = "resume"
     """A client with the right token is back."""
-    FINISH = "finish"
-    """No more input is taken: the client ended, or the server drains."""
-    DONE = "done"
-    """Everything is published and the client's end is honoured."""
-    HAND_BACK = "hand_back"
-    """The drain is over, the conversation may go on elsewhere."""
+    END = "end"
+    """The client has sent everything."""
     EXPIRE = "expire"
-    """Nobody came back within the idle limit."""
+    """No client came back within the idle limit, or a connected one was silent for too long."""
+    DRAIN = "drain"
+    """The process stops."""
+    DONE = "done"
+    """Everything is published, and the end is stored."""
+    RELEASE = "release"
+    """This process lets go."""
 
 
 class IllegalTransitionError(QuickCommError):
     code = "audio.illegal_transition"
 
 
+FINAL: Final = frozenset({State.ENDED, State.EXPIRED})
+OVER: Final = FINAL | {State.RELEASED}
+LISTENING: Final = frozenset({State.STREAMING, State.RESUMED})
+OPEN: Final = LISTENING | {State.INTERRUPTED}
+"""More may come."""
+CONCLUDING: Final = frozenset({State.ENDING, State.EXPIRING})
+
 TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     (State.CONNECTING, Event.READY): State.STREAMING,
-    (State.CONNECTING, Event.DROP): State.INTERRUPTED,
     (State.CONNECTING, Event.RESUME): State.RESUMED,  # known from the store, new to this process
-    (State.STREAMING, Event.AUDIO): State.STREAMING,
-    (State.STREAMING, Event.DROP): State.INTERRUPTED,
-    (State.STREAMING, Event.RESUME): State.RESUMED,  # a second connection takes over from the first
-    (State.STREAMING, Event.FINISH): State.DRAINING,
-    (State.INTERRUPTED, Event.RESUME): State.RESUMED,
-    (State.INTERRUPTED, Event.FINISH): State.DRAINING,
-    (State.INTERRUPTED, Event.EXPIRE): State.EXPIRED,
+    (State.CONNECTING, Event.DROP): State.INTERRUPTED,
+    **{(state, Event.RESUME): State.RESUMED for state in OPEN},  # while streaming: a second connection takes over
+    **{(state, Event.DROP): State.INTERRUPTED for state in LISTENING},
+    **{(state, Event.AUDIO): State.STREAMING for state in LISTENING},
+    **{(state, Event.END): State.ENDING for state in LISTENING},
     (State.RESUMED, Event.READY): State.RESUMED,
-    (State.RESUMED, Event.AUDIO): State.STREAMING,
-    (State.RESUMED, Event.RESUME): State.RESUMED,
-    (State.RESUMED, Event.DROP): State.INTERRUPTED,
-    (State.RESUMED, Event.FINISH): State.DRAINING,
-    (State.DRAINING, Event.RESUME): State.DRAINING,  # to hear the rest
-    (State.DRAINING, Event.READY): State.DRAINING,
-    (State.DRAINING, Event.DROP): State.DRAINING,
-    (State.DRAINING, Event.DONE): State.ENDED,
-    (State.DRAINING, Event.HAND_BACK): State.INTERRUPTED,
-    (State.ENDED, Event.RESUME): State.ENDED,  # to hear the replay
-    (State.ENDED, Event.READY): State.ENDED,
-    (State.ENDED, Event.DROP): State.ENDED,
-    (State.EXPIRED, Event.RESUME): State.EXPIRED,
-    (State.EXPIRED, Event.READY): State.EXPIRED,
-    (State.EXPIRED, Event.DROP): State.EXPIRED,
+    **{(state, Event.EXPIRE): State.EXPIRING for state in OPEN},
+    **{(state, Event.DRAIN): State.DRAINING for state in OPEN},
+    # A client may come back to hear the rest, or the replay, and go.
+    **{
+        (state, event): state
+        for state in CONCLUDING | FINAL | {State.DRAINING}
+        for event in (Event.RESUME, Event.READY, Event.DROP)
+    },
+    (State.ENDING, Event.DONE): State.ENDED,
+    (State.EXPIRING, Event.DONE): State.EXPIRED,
+    (State.RELEASED, Event.DONE): State.RELEASED,  # it let go while the end was being stored
+    **{(state, Event.RELEASE): state if state in FINAL else State.RELEASED for state in State},
 }
-
-FINAL: Final = frozenset({State.ENDED, State.EXPIRED})
-LISTENING: Final = frozenset({State.STREAMING, State.RESUMED})
 
 
 def advance(state: State, event: Event) -> State:
-    """The state after `event`. Raises `IllegalTransitionError` where the event makes no sense."""
+    """Return the state after `event`. Raises `IllegalTransitionError` where the event makes no sense."""
     try:
         return TRANSITIONS[state, event]
     except KeyError:

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 
 from quickcomm.audio.model.checkpoint import Checkpoint, FrontEndState
-from quickcomm.audio.model.formats import ENGINE_FRAME, AudioFormat, Int16
+from quickcomm.audio.model.formats import ENGINE_FRAME, Int16
 from quickcomm.audio.model.segmenter import (
     Closed,
     Opened,
@@ -24,6 +24,7 @@ from quickcomm.audio.model.segmenter import (
     SegmenterState,
     SegmentEvent,
 )
+from quickcomm.contracts.audio_socket import AudioFormat
 from quickcomm.kernel.errors import InvalidInputError
 
 MAX_SNAPSHOTS: Final = 64

@@ -1,11 +1,13 @@
 """How far a conversation is accounted for: checkpoints, ledgers and the ack, and what of them is durable."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from quickcomm.audio.ports import Progress, Stored
 from quickcomm.audio.service.utterance import Finished
 from quickcomm.audio.service.voice import Voice
+from quickcomm.contracts.audio_socket import Ended
 from quickcomm.contracts.conversations import Ledger
 
 
@@ -27,6 +29,10 @@ class Account:
     def ledgers(self) -> tuple[Ledger, ...]:
         return tuple(voice.ledger for voice in self._voices)
 
+    @property
+    def ended(self) -> Ended:
+        return Ended(ledger=sum(self.ledgers, Ledger()), speakers=self.ledgers)
+
     def now(self) -> Progress:
         """As it stands, stored or not."""
         self._step += 1
@@ -39,7 +45,18 @@ class Account:
             ledgers=self.ledgers,
         )
 
-    def moved(self, voice: Voice, pending: Iterable[Finished]) -> Progress:
+    def silent(self, item: Finished) -> None:
+        """Count an utterance without words as silence."""
+        self._voices[item.track.speaker].settled(item.span, speech=False)
+
+    def with_speech(self, item: Finished, pending: Iterable[Finished]) -> tuple[Progress, Callable[[], None]]:
+        """Count an utterance; return the progress to be stored with it, and how to undo that where it is not stored."""
+        voice = self._voices[item.track.speaker]
+        undo = partial(voice.back_to, voice.standing())
+        voice.settled(item.span, speech=True)
+        return self._moved(voice, (other for other in pending if other is not item)), undo
+
+    def _moved(self, voice: Voice, pending: Iterable[Finished]) -> Progress:
         """With one speaker at the furthest checkpoint that the utterances still `pending` allow."""
         self._move(voice, pending)
         return self.now()

@@ -1,39 +1,37 @@
-"""One live conversation: sound in, utterances out in order, acks when everything before them is durable."""
+"""One live conversation: sound in, utterances out in order, acks when everything before them is durable.
+
+ingest → Conversation → Intake → tracks → FrontEnd → Listener → Publisher → EventLog → Outlet → ingest
+
+The conversation alone has the state (`model/state.py`) and the connection; the others report through the functions that
+they are given.
+"""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
-import msgspec
 import structlog
 
-from quickcomm.audio.model import events as wire
-from quickcomm.audio.model.formats import decode
-from quickcomm.audio.model.state import FINAL, LISTENING, Event, State, advance
-from quickcomm.audio.model.track import Track
-from quickcomm.audio.model.twins import Twins
-from quickcomm.audio.ports import FencedError, Progress, RecordingError, Stored, StoredEvent
+from quickcomm.audio.model.ending import EndReason
+from quickcomm.audio.model.formats import Int16, decode
+from quickcomm.audio.model.state import CONCLUDING, FINAL, LISTENING, OPEN, OVER, Event, State, advance
+from quickcomm.audio.ports import FencedError, Progress, Stored
 from quickcomm.audio.service.account import Account
-from quickcomm.audio.service.arrivals import Arrivals
 from quickcomm.audio.service.due import ReceiptsDue
+from quickcomm.audio.service.event_log import EventLog
+from quickcomm.audio.service.intake import Intake
 from quickcomm.audio.service.lateness import Lateness
 from quickcomm.audio.service.listener import Listener, Tools
-from quickcomm.audio.service.outlet import Outlet, Recent
-from quickcomm.audio.service.pace import Pace
-from quickcomm.audio.service.traced import trace_published
-from quickcomm.audio.service.utterance import Finished, transcribed
-from quickcomm.audio.service.voice import Voice
+from quickcomm.audio.service.outlet import Outlet
+from quickcomm.audio.service.publisher import Publisher
+from quickcomm.contracts.audio_socket import DurableEvent, Late, Receipt, Reconnect, ServerEvent
 from quickcomm.contracts.captions import Behind
 from quickcomm.contracts.conversations import ConversationChanged, ConversationState
-from quickcomm.contracts.link import FIRST
 from quickcomm.contracts.timing import Latency
-from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.errors import InvalidInputError, QuickCommError
-from quickcomm.kernel.telemetry import tracing
 
 RETRY_S: Final = 1.0
-SAMPLE_BYTES: Final = 2
-LEAST_S: Final = 30
-"""What each client may be ahead however much the process holds: enough for the longest utterance to come to its end."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -44,53 +42,39 @@ class Conversation:
         self.channel = stored.channel
         self.format = stored.format
         self.token_digest = token_digest
-        self._window = stored.format.sample_rate * tools.settings.max_unacked_ms // 1000
-        self._least = stored.format.sample_rate * LEAST_S
-        self._held = 0
         self.state = State.CONNECTING
-        self._tools = tools
-        self._recent = Recent()
-        self._last_seq = stored.last_seq
-        self._published: str | None = None
-        """The utterance before the next one, where this process has published it."""
+        self.interrupted_since: float | None = None
+        self._clock = tools.clock
+        self._store = tools.store
+        self._captions = tools.captions
+        self._answer_wait_s = tools.settings.answer_wait_s
         self._outlet: Outlet | None = None
-        self._unanswered = dict.fromkeys(stored.unanswered, 0)
-        """Utterances whose insights are not in the log yet: a place in the log behind which they will be."""
-        self._due = ReceiptsDue(tools.clock)
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
-        self._ending = False
-        self._expiring = False
-        self._flushed = False
-        self._released = False
-        self._pace = Pace(tools.clock)
-        self._twins = Twins(stored.format.sample_rate, stored.format.speakers)
-        self.last_sound = tools.clock.monotonic()
-        self.interrupted_since: float | None = None
-        settings = tools.settings.segmenter
-        self._voices = [
-            Voice(Track(speaker, stored.format, settings, checkpoint), checkpoint, ledger)
-            for speaker, (checkpoint, ledger) in enumerate(zip(stored.checkpoints, stored.ledgers, strict=True))
-        ]
-        self._next_offset = self._received()
-        origin_ns = stored.checkpoints[0].origin_ns
-        self._arrivals = Arrivals(stored.format.sample_rate, tools.clock.now_ns(), self.next_offset, origin_ns)
-        self.account = Account(stored, self._voices)
-        self._listener = Listener(self, self._voices, self._arrivals, tools, self._news, self._note)
+        self._due = ReceiptsDue(tools.clock)
         self._lateness = Lateness()
-        if stored.state in {"ended", "expired"}:
+        self._log = EventLog(stored, tools.store, self._logged)
+        self._intake = Intake(stored, tools)
+        self.account = Account(stored, self._intake.voices)
+        self._listener = Listener(self, self._intake.voices, self._intake.arrivals, tools, self._news, self._note)
+        self._publisher = Publisher(
+            tools,
+            account=self.account,
+            listener=self._listener,
+            events=self._log,
+            due=self._due,
+            saved=self.saved,
+        )
+        if stored.state in FINAL:
             self.state = State(stored.state)
             return
         try:
-            for voice in self._voices:
-                voice.lane = tools.front_end.attach(voice.track, self._listener.hear, self.give_up)
+            self._intake.attach(self._listener.hear, self.give_up)
         except QuickCommError:
             self.release()
             raise
 
-    # -- connection -------------------------------------------------------------------------------------------------
+    # -- how it stands ----------------------------------------------------------------------------------------------
 
     @property
     def key(self) -> tuple[str, str]:
@@ -105,24 +89,29 @@ class Conversation:
         return self.state in FINAL
 
     @property
+    def released(self) -> bool:
+        """Return True if this process has let go; the conversation may be opened again from the store."""
+        return self.state is State.RELEASED
+
+    @property
     def ending(self) -> bool:
-        """The client has said everything, and what it said is on its way."""
-        return self._ending and not self.finished
+        """Return True if no more sound will come, and the rest is being published."""
+        return self.state in CONCLUDING
 
     @property
     def next_offset(self) -> int:
-        """Where the client is, or has to go on: what comes from there."""
-        return self._next_offset
+        """The offset at which the client goes on."""
+        return self._intake.next_offset
 
     @property
     def last_seq(self) -> int:
         """The seq of the newest durable event."""
-        return self._last_seq
+        return self._log.last_seq
 
     @property
     def acked(self) -> int:
-        """Everything before it is durable."""
-        return self.account.acked if self.finished else self._on_grid(self.account.acked)
+        """The offset before which everything is durable."""
+        return self.account.acked if self.finished else self._intake.on_grid(self.account.acked)
 
     @property
     def voiced_s(self) -> float:
@@ -131,12 +120,12 @@ class Conversation:
 
     @property
     def speaking(self) -> int:
-        """How many of its speakers speak just now."""
-        return sum(not voice.track.idle for voice in self._voices)
+        """The number of its speakers that speak just now."""
+        return sum(not voice.track.idle for voice in self._intake.voices)
 
     @property
     def behind(self) -> bool:
-        """Whether something that came is not heard yet, or has no text: then it is we who keep the client waiting."""
+        """Return True if received sound is not heard yet, or has no text: then the client waits for this process."""
         return bool(self._listener.pending) or not self._listener.all_heard
 
     @property
@@ -146,71 +135,61 @@ class Conversation:
 
     @property
     def told_behind(self) -> bool:
-        """Whether the last word was that it is behind."""
+        """Return True if the client was last sent that the conversation is behind."""
         return self._lateness.told
 
     @property
     def too_late(self) -> bool:
-        """Whether that is beyond the bound."""
         return self._listener.too_late
 
     @property
     def same_tracks(self) -> bool:
-        """Whether two speakers' tracks carry the same sound."""
-        return self._twins.same
+        """Return True if two speakers' tracks carry the same sound."""
+        return self._intake.same_tracks
 
-    @property
-    def released(self) -> bool:
-        """Nothing will come of it here any more; it may be opened again from the store."""
-        return self._released
+    # -- connection -------------------------------------------------------------------------------------------------
 
     def serves(self, outlet: Outlet) -> bool:
-        """Whether this is the connection that counts: what another one still sends would be heard twice.
-
-        Nor does one that is being closed: what it still sends it will not see acknowledged.
-        """
+        """Return True if this connection's sound counts: no other one has taken over, and its acks will reach it."""
         return self._outlet is outlet and not outlet.closing
 
     def connect(self, last_seq: int, *, resumed: bool) -> Outlet:
-        """Take a new connection; one that was there before is told so and closed."""
+        """Take a new connection; close one that was there before."""
         if resumed:
             self._to(Event.RESUME)
         self._to(Event.READY)
         if self._outlet is not None:
-            message = "Another connection has taken over this conversation."
-            self._outlet.close(1008, wire.error("audio.superseded", message, retryable=False))
+            self._outlet.close(EndReason.SUPERSEDED)
         # A client that has later events than there are has them of a conversation that the store has lost.
-        self._outlet = Outlet(last_seq if last_seq <= self._last_seq else 0, self.events_after)
-        self._arrivals.connected()
+        self._outlet = Outlet(last_seq if last_seq <= self.last_seq else 0, self._log.after)
         if self.finished:
-            self._outlet.close(1000, wire.ended(self.account.ledgers))
+            self._outlet.close(EndReason.ENDED, self.account.ended)
             return self._outlet
         self.interrupted_since = None
-        self.last_sound = self._tools.clock.monotonic()
-        self._next_offset = self._received()
+        self._intake.connected()
         return self._outlet
 
     def disconnect(self, outlet: Outlet) -> bool:
-        """The connection is gone. False where another one had taken its place."""
+        """Note that the connection is gone. Return False where another one had taken its place."""
         if self._outlet is not outlet:
             return False
         self._outlet = None
         self._due.stop_waiting()
-        if self.state not in FINAL:
-            self._to(Event.DROP)
-        self.interrupted_since = self._tools.clock.monotonic()
-        self._room.set()
+        self._to(Event.DROP)
+        self.interrupted_since = self._clock.monotonic()
+        self._intake.disconnected()
         return True
 
-    def wait_anew(self) -> None:
-        """Nobody can come back now, as the store is away: that time does not count as the client's."""
-        if self.interrupted_since is not None:
-            self.interrupted_since = self._tools.clock.monotonic()
+    def quiet_s(self, now: float) -> float:
+        """Seconds without sound at monotonic `now`; while this process is behind, the client is not quiet."""
+        if self.behind:
+            self._intake.last_sound = now
+        return now - self._intake.last_sound
 
-    async def events_after(self, seq: int) -> list[StoredEvent]:
-        if seq >= self._last_seq:
-            return []
-        return self._recent.after(seq) or await self._tools.store.events(self.site, self.id, seq)
+    def wait_anew(self) -> None:
+        """Begin the idle limit anew: while the store is unavailable no client can come back."""
+        if self.interrupted_since is not None:
+            self.interrupted_since = self._clock.monotonic()
 
     # -- input ------------------------------------------------------------------------------------------------------
 
@@ -221,90 +200,61 @@ class Conversation:
         """
         if self.state not in LISTENING:
             return
-        samples = decode(data, self.format)
-        if len(samples[0]) > self.format.sample_rate:
+        tracks = decode(data, self.format)
+        if len(tracks[0]) > self.format.sample_rate:
             raise InvalidInputError("A message holds at most one second of sound.")
-        self._to(Event.AUDIO)
-        if self._twins.compare(samples):
-            log.warning("conversation.tracks_identical", conversation_id=self.id, channel=self.channel)
-        for voice, part in zip(self._voices, samples, strict=True):
-            known = voice.track.received - self._next_offset
-            voice.track.feed(part[known:] if known > 0 else part)
-        await self._came_in(len(samples[0]))
+        await self.take(tracks, len(tracks[0]))
 
     async def skip(self, samples: int) -> None:
-        """Take a declared gap."""
-        if self.state not in LISTENING:
-            return
-        self._to(Event.AUDIO)
-        for voice in self._voices:
-            voice.track.skip(max(0, self._next_offset + samples - voice.track.received))
-        await self._came_in(samples)
+        """Take a declared gap of all speakers."""
+        await self.take([None] * self.format.speakers, samples)
+
+    async def take(self, tracks: Sequence[Int16 | None], samples: int) -> None:
+        """Take int16[samples] of each speaker, or None for a gap; waits as `feed` does."""
+        if self.state in LISTENING:
+            self._to(Event.AUDIO)
+            await self._intake.take(tracks, samples)
 
     def captured(self, offset: int, at_ns: int) -> None:
-        """The client says when it captured the sample at `offset`, and so what follows."""
-        self._arrivals.tell(offset, at_ns, self._tools.clock.now_ns())
+        """Date the sample at `offset`, and so the ones behind it, by the client's word."""
+        self._intake.captured(offset, at_ns)
 
     def end(self) -> None:
-        """The client has said everything."""
+        """Take no more: the client has sent everything."""
         if self.state in LISTENING:
-            self._finish_input()
+            self._conclude(Event.END)
 
     def expire(self) -> None:
-        """Nobody came back: end with what was received."""
-        if not self._ending and not self.finished and self.state is not State.DRAINING:
-            self._expiring = True
-            self._finish_input()
+        """End with what was received: no client came back."""
+        if self.state in OPEN:
+            self._conclude(Event.EXPIRE)
 
     def flush(self, offset: int) -> None:
-        """The speaker let go of the key after `offset` samples: what is open ends there.
+        """End what is open after `offset` samples, where the speaker let go of the key.
 
-        What the stream has already got beyond is as it is.
-
-        Raises `InvalidInputError` where too many are announced ahead of the sound.
+        What the stream has already got beyond is as it is. Raises `InvalidInputError` where too many are announced.
         """
         if self.state in LISTENING:
-            for voice in self._voices:
-                voice.track.flush(offset)
-            self._poke()
+            self._intake.flush(offset)
 
     def flush_here(self) -> None:
-        """Publish speech in hand though no silence followed it: nothing more has come for too long."""
-        if self._flushed or self._ending:
-            return
-        self._flushed = True
-        for voice in self._voices:
-            if not voice.track.idle or voice.track.has_work:
-                voice.track.flush()
-        self._poke()
+        """Publish speech in hand though no silence followed it: nothing more has come for too long. Idempotent."""
+        self._intake.flush_open()
 
     def flush_if_stopped(self) -> None:
-        """A client that is connected and sends nothing more, as a radio does whose key was let go, has said it all."""
-        if self.connected and self._room.is_set() and self._pace.stopped:
+        """Publish speech in hand of a client that is connected and sends no more, as a radio whose key was let go."""
+        if self.connected and self._intake.stopped:
             self.flush_here()
-
-    def tell_lateness(self) -> None:
-        """Tell client and page how far it is behind, if there is something new to tell."""
-        now = self._tools.clock.monotonic()
-        behind_ms = self._lateness.look(self.behind_s, now, urgent=self._listener.urgent)
-        if behind_ms is not None:
-            self._tell_behind(behind_ms)
-
-    def _tell_behind(self, behind_ms: int) -> None:
-        self._note(wire.late(behind_ms))
-        behind = Behind(site=self.site, conversation_id=self.id, channel=self.channel, behind_ms=behind_ms)
-        self._tools.captions.behind(behind)
 
     def stop_listening(self, reason: str, after_ms: int) -> None:
         """Drain: take no more, tell the client to come back, finish what is in hand."""
-        if self.state in FINAL or self.state is State.DRAINING:
-            return
-        self._to(Event.FINISH)
-        self._note(wire.reconnect(reason, after_ms))
+        if self.state in OPEN:
+            self._to(Event.DRAIN)
+            self._note(Reconnect(reason=reason, after_ms=after_ms))
 
     async def settled(self) -> None:
         """Wait until everything received is heard and everything that was said is published."""
-        while not self._released and (self._listener.pending or not self._listener.all_heard or self.ending):
+        while not self.released and (self.behind or self.ending):
             self._settled.clear()
             await self._settled.wait()
 
@@ -312,7 +262,7 @@ class Conversation:
 
     async def run(self) -> None:
         """Publish utterances in the order spoken until the conversation is over. Raises `FencedError`."""
-        while not self.finished and not self._released:
+        while self.state not in OVER:
             await self._wake.wait()
             self._wake.clear()
             try:
@@ -321,233 +271,35 @@ class Conversation:
                 raise
             except QuickCommError as error:  # a full disk, say: nothing is acked, so nothing is lost
                 log.warning("conversation.store_failed", conversation_id=self.id, error=str(error))
-                await self._tools.clock.sleep(RETRY_S)
+                await self._clock.sleep(RETRY_S)
                 self._wake.set()
         self.release()
 
-    async def _get_on(self) -> None:
-        while self._listener.pending and self._listener.pending[0].text.done():
-            await self._publish(self._listener.pending[0])
-            self._listener.pending.popleft()
-            self._settled.set()
-            await self._settle()
-        if self._ending and not self._listener.pending and self._listener.all_heard:
-            await self._finish()
-            self._settled.set()
-
     def progress(self) -> Progress | None:
-        """A checkpoint that is worth storing, or None."""
+        """Return a checkpoint that is worth storing, or None."""
         return self.account.progress(self._listener.pending)
 
     def saved(self, progress: Progress) -> None:
-        """That progress is durable: tell the client."""
+        """Acknowledge what is durable now."""
         self.account.saved(progress)
-        self._arrivals.forget(self.acked)
-        self._count_held()
+        self._intake.acknowledged(self.acked)
         if self._outlet is not None:
             self._outlet.ack(self.acked)
-        if not self._window_full():
-            self._room.set()
 
-    def publish_event(self, event: StoredEvent) -> None:
-        """A durable event is in the log."""
-        self._recent.add(event)
-        self._last_seq = max(self._last_seq, event.seq)
-        if self._outlet is not None:
-            self._outlet.wake()
-
-    def answered(self, event: StoredEvent) -> None:
-        """The insights of an utterance are in the log."""
-        self._unanswered.pop(event.utterance_id, None)
-        self.publish_event(event)
-        self._wake.set()
+    def answered(self, event: DurableEvent) -> None:
+        """Send the insights of an utterance, which are in the log."""
+        self._log.answered(event)
 
     def receipt(self, identifier: str, latency: Latency) -> None:
-        """The card of an utterance was pushed: tell the client."""
-        self._note(wire.receipt(identifier, latency))
+        """Send how long each stage took of an utterance whose card was pushed."""
+        self._note(Receipt(utterance_id=identifier, latency_ms=latency))
         self._due.came(identifier)
 
-    def hand_back(self, code: int, message: wire.Json | None = None) -> None:
-        """Let go: what is stored is all there is. The client resumes elsewhere or later."""
-        if self.state is State.DRAINING:
-            self._to(Event.HAND_BACK)
-        if self._outlet is not None:
-            self._outlet.close(code, message)
-            self._outlet = None
-        self._due.stop_waiting()
-        self._released = True
-        self._wake.set()
-        self.release()
-
-    # -- inside -----------------------------------------------------------------------------------------------------
-
-    def _to(self, event: Event) -> None:
-        self.state = advance(self.state, event)
-
-    def _news(self) -> None:
-        """From the listener: something was heard, or has its text."""
-        self._settled.set()
-        if self._ending or self._listener.pending:
-            self._wake.set()
-
-    def _note(self, event: wire.Json) -> None:
-        if self._outlet is not None:
-            self._outlet.note(event)
-
-    def give_up(self, error: Exception) -> None:
-        """A defect: let go of this conversation, so that no other suffers."""
-        log.error("conversation.failed", conversation_id=self.id, error=f"{type(error).__name__}: {error}")
-        self.hand_back(1011, wire.error("audio.failed", "The sound could not be processed.", retryable=True))
-
-    def _received(self) -> int:
-        """Where a client goes on: on the frame grid, though a stream that began anew within a frame has some more."""
-        received = min(voice.track.received for voice in self._voices)
-        return received if self._voices[0].track.ended else self._on_grid(received)
-
-    def _on_grid(self, offset: int) -> int:
-        return offset - offset % self.format.frame
-
-    async def _came_in(self, samples: int) -> None:
-        self._flushed = False
-        self._next_offset += samples
-        self._count_held()
-        self._pace.came(self.format.seconds(samples))
-        self.last_sound = self._tools.clock.monotonic()
-        self._arrivals.add(self.next_offset, self._tools.clock.now_ns())
-        self._voices[0].track.origin_ns = self._arrivals.steady_origin
-        self._poke()
-        if self._window_full():
-            self._room.clear()
-            await self._room.wait()
-
-    def _count_held(self) -> None:
-        # A declared gap is no sound: what is held is never more than the window.
-        ahead = 0 if self._released else min(self._next_offset - self.acked, self._window)
-        held = ahead * len(self._voices) * SAMPLE_BYTES
-        self._tools.held.total += held - self._held
-        self._held = held
-
-    def _poke(self) -> None:
-        for voice in self._voices:
-            if voice.lane is not None:
-                self._tools.front_end.poke(voice.lane)
-
-    def _window_full(self) -> bool:
-        ahead = self.next_offset - self.acked
-        return self.connected and ahead >= (self._least if self._tools.held.full else self._window)
-
-    def _finish_input(self) -> None:
-        self._to(Event.FINISH)
-        self._ending = True
-        for voice in self._voices:
-            voice.track.end()
-        self._poke()
-        self._wake.set()
-
-    async def _publish(self, item: Finished) -> None:
-        """Publish the oldest finished utterance; one without words is silence."""
-        now = self._tools.clock.now_ns()
-        message = transcribed(self, item, self._arrivals, self._tools.transcriber.model, now)
-        if message is None:
-            self._voices[item.track.speaker].settled(item.span, speech=False)
-            return
-        await self._record(message.utterance_id, item)
-        storing = self._tools.clock.now_ns()
-        async with self.account.storing:
-            event = await self._store(item, message)
-        if event is None:  # published before a restart, or by another process
-            self._published = None
-            return
-        if tracing().on:
-            batch = self._tools.transcriber.batch_of(item.text)
-            trace_published(message, batch, (storing, self._tools.clock.now_ns()))
-        self._listener.voiced_s = 0.0
-        if not self._recent.has(message.utterance_id):  # else another process was so quick with the insights
-            self._unanswered[message.utterance_id] = event.seq
-        self._due.add(message.utterance_id)
-        self.publish_event(event)
-        after = FIRST if event.seq == 1 else self._published
-        self._published = message.utterance_id
-        self._listener.published(msgspec.structs.replace(message, seq=event.seq), after)
-        log.debug("utterance.published", site=self.site, utterance_id=message.utterance_id, seq=event.seq)
-
-    async def _record(self, identifier: str, item: Finished) -> None:
-        if self._tools.recorder is None:
-            return
-        try:
-            await self._tools.recorder.record(self.site, identifier, item.span.samples)
-        except RecordingError as error:  # what was said must come out all the same
-            # Without its causes: what a bucket says may have the request in it.
-            log.warning("recording.failed", site=self.site, utterance_id=identifier, error=str(error))
-
-    async def _store(self, item: Finished, message: UtteranceTranscribed) -> StoredEvent | None:
-        """The utterance and the checkpoint that it allows, in one step."""
-        voice = self._voices[item.track.speaker]
-        before = voice.standing()
-        voice.settled(item.span, speech=True)
-        progress = self.account.moved(voice, (other for other in self._listener.pending if other is not item))
-        try:
-            event = await self._tools.store.publish(progress, message)
-        except QuickCommError:
-            voice.back_to(before)
-            raise
-        if event is None:
-            self.account.dirty = True  # the checkpoint is still to be stored
-        else:
-            self.saved(progress)
-        return event
-
-    async def _settle(self) -> None:
-        """Store the furthest checkpoint that the last publication allows."""
-        progress = self.progress()
-        if progress is not None:
-            if await self._tools.store.save([progress]):
-                raise FencedError("The conversation has another owner.")
-            self.saved(progress)
-
-    async def _finish(self) -> None:
-        """Everything is published: wait for the last insights, store the end, and say it."""
-        await self._wait_for_answers()
-        await self._wait_for_receipts()
-        if self._released:
-            return  # the server stops: the end is said after the restart
-        state: ConversationState = "expired" if self._expiring else "ended"
-        reason = "nobody came back" if self._expiring else None
-        async with self.account.storing:
-            progress = self.account.at_end()
-            await self._tools.store.change_state(progress, self.change(state, reason))
-            self._to(Event.DONE)
-            self.saved(progress)
-        if self._outlet is not None:
-            self._outlet.close(1000, wire.ended(self.account.ledgers))
-        log.info("conversation.ended", conversation_id=self.id, state=state)
-
-    async def _wait_for_answers(self) -> None:
-        await self._catch_up()
-        try:
-            async with asyncio.timeout(self._tools.settings.answer_wait_s):
-                while self._unanswered:
-                    self._wake.clear()
-                    await self._wake.wait()
-        except TimeoutError:
-            await self._catch_up()
-            if self._unanswered:
-                log.warning("conversation.insights_late", conversation_id=self.id, missing=len(self._unanswered))
-
-    async def _catch_up(self) -> None:
-        """Read what is in the log and nobody has told of: another process may have written it, and its mail is lost."""
-        after = min(self._unanswered.values(), default=0)
-        while self._unanswered and (page := await self._tools.store.events(self.site, self.id, after)):
-            for event in page:
-                if wire.is_insights(event.payload):
-                    self.answered(event)
-            after = page[-1].seq
-
-    async def _wait_for_receipts(self) -> None:
-        """After the end nobody would hear them."""
-        late = await self._due.wait(self._unanswered, lambda: self.connected and self._tools.captions.gives_receipts)
-        if late:
-            log.info("conversation.receipts_late", conversation_id=self.id, missing=late)
+    def tell_lateness(self) -> None:
+        """Tell client and page how far it is behind, if that is news."""
+        behind_ms = self._lateness.look(self.behind_s, self._clock.monotonic(), urgent=self._listener.urgent)
+        if behind_ms is not None:
+            self._tell_behind(behind_ms)
 
     def change(self, state: ConversationState, reason: str | None = None) -> ConversationChanged:
         return ConversationChanged(
@@ -558,20 +310,90 @@ class Conversation:
             sample_rate=self.format.sample_rate,
             speakers=self.format.speakers,
             ledgers=self.account.ledgers,
-            at_ns=self._tools.clock.now_ns(),
+            at_ns=self._clock.now_ns(),
             reason=reason,
         )
 
+    def hand_back(self, reason: EndReason, last: ServerEvent | None = None) -> None:
+        """Let go: what is stored is all there is. The client resumes elsewhere or later."""
+        if self._outlet is not None:
+            self._outlet.close(reason, last)
+            self._outlet = None
+        self._due.stop_waiting()
+        self.release()
+
+    def give_up(self, error: Exception) -> None:
+        """Let go of a conversation with a defect, so that no other suffers."""
+        log.error("conversation.failed", conversation_id=self.id, error=f"{type(error).__name__}: {error}")
+        self.hand_back(EndReason.FAILED)
+
     def release(self) -> None:
-        """Give back what the process keeps for it."""
-        self._released = True
+        """Give back what the process keeps for it. Idempotent."""
+        self._to(Event.RELEASE)
+        self._wake.set()
+        self._settled.set()
         if self._lateness.told:
             self._lateness = Lateness()
             self._tell_behind(0)
-        self._count_held()
-        for voice in self._voices:
-            voice.take_back()
-            if voice.lane is not None:
-                self._tools.front_end.detach(voice.lane)
-                voice.lane = None
-        self._room.set()
+        self._intake.detach()
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _to(self, event: Event) -> None:
+        self.state = advance(self.state, event)
+
+    def _conclude(self, event: Event) -> None:
+        self._to(event)
+        self._intake.end()
+        self._wake.set()
+
+    def _news(self) -> None:
+        """Go on: something was heard, or has its text."""
+        self._settled.set()
+        if self.ending or self._listener.pending:
+            self._wake.set()
+
+    def _note(self, event: ServerEvent) -> None:
+        if self._outlet is not None:
+            self._outlet.note(event)
+
+    def _logged(self) -> None:
+        if self._outlet is not None:
+            self._outlet.wake()
+
+    def _tell_behind(self, behind_ms: int) -> None:
+        self._note(Late(behind_ms=behind_ms))
+        behind = Behind(site=self.site, conversation_id=self.id, channel=self.channel, behind_ms=behind_ms)
+        self._captions.behind(behind)
+
+    async def _get_on(self) -> None:
+        while (item := self._listener.next_with_text) is not None:
+            await self._publisher.publish(item)
+            self._listener.pop()
+            self._settled.set()
+            await self._publisher.settle()
+        if self.ending and not self.behind:
+            await self._finish()
+            self._settled.set()
+
+    async def _finish(self) -> None:
+        """Wait for the last insights, as everything is published, then store the end and send it."""
+        if missing := await self._log.all_answered(self._answer_wait_s):
+            log.warning("conversation.insights_late", conversation_id=self.id, missing=missing)
+        if late := await self._due.wait(self._log.unanswered, self._gets_receipts):
+            log.info("conversation.receipts_late", conversation_id=self.id, missing=late)
+        if self.released:
+            return  # the process stops: the end is sent after the restart
+        expired = self.state is State.EXPIRING
+        async with self.account.storing:
+            progress = self.account.at_end()
+            change = self.change("expired", "nobody came back") if expired else self.change("ended")
+            await self._store.change_state(progress, change)
+            self._to(Event.DONE)
+            self.saved(progress)
+        if self._outlet is not None:
+            self._outlet.close(EndReason.ENDED, self.account.ended)
+        log.info("conversation.ended", conversation_id=self.id, state=change.state)
+
+    def _gets_receipts(self) -> bool:
+        return self.connected and self._captions.gives_receipts

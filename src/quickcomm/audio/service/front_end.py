@@ -15,12 +15,13 @@ import numpy.typing as npt
 import structlog
 
 from quickcomm.audio.model.checkpoint import FrontEndState
-from quickcomm.audio.model.formats import ENGINE_FRAME, ENGINE_RATE, FRAME_MS, Int16
+from quickcomm.audio.model.formats import ENGINE_FRAME, ENGINE_RATE, Int16
 from quickcomm.audio.model.gate import energies, gate, learn
 from quickcomm.audio.model.resample import MAX_HISTORY, RESAMPLERS
 from quickcomm.audio.model.track import Click, Track, TrackEvent
 from quickcomm.audio.ports import VAD_CONTEXT, VoiceActivity
 from quickcomm.audio.service.front_end_state import SlotStates
+from quickcomm.contracts.audio_socket import FRAME_MS
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import BusyError
 

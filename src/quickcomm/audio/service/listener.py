@@ -8,7 +8,6 @@ from typing import Final
 
 import msgspec
 
-from quickcomm.audio.model import events as wire
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.model.track import Span, Track, TrackEvent
 from quickcomm.audio.ports import Captions, Recorder, SessionStore, Transcript
@@ -17,8 +16,9 @@ from quickcomm.audio.service.front_end import FrontEnd
 from quickcomm.audio.service.lateness import BOUND_S, URGENT_BOUND_S
 from quickcomm.audio.service.load import Tempo
 from quickcomm.audio.service.transcriber import Transcriber
-from quickcomm.audio.service.utterance import Finished, Origin, understood
+from quickcomm.audio.service.utterance import Finished, Origin, transcribed, understood
 from quickcomm.audio.service.voice import Voice
+from quickcomm.contracts.audio_socket import Partial
 from quickcomm.contracts.captions import Caption
 from quickcomm.contracts.identity import utterance_id
 from quickcomm.contracts.transcripts import UtteranceTranscribed
@@ -65,7 +65,7 @@ class Listener:
         arrivals: Arrivals,
         tools: Tools,
         news: Callable[[], None],
-        note: Callable[[wire.Json], None],
+        note: Callable[[Partial], None],
     ) -> None:
         self.pending: deque[Finished] = deque()
         """Finished utterances in the order they ended, the oldest first. Bounded by the client's window."""
@@ -80,13 +80,11 @@ class Listener:
         self._for_emergencies = tools.emergencies.is_channel(origin.channel)
         self._news = news
         self._note = note
-        for voice in voices:
-            voice.line = self
 
     @property
     def over(self) -> bool:
         """Nothing more will be said: of two lines with the same deadline the other goes first at the engine."""
-        return all(voice.over for voice in self._voices)
+        return all(voice.track.ended for voice in self._voices)
 
     @property
     def urgent(self) -> bool:
@@ -109,13 +107,22 @@ class Listener:
         """Whether everything received went through the front end, but for less than a frame."""
         return all(voice.heard for voice in self._voices)
 
+    @property
+    def next_with_text(self) -> Finished | None:
+        """The oldest finished utterance, if it has its text."""
+        return self.pending[0] if self.pending and not self.pending[0].waits else None
+
+    def pop(self) -> None:
+        """Forget the oldest finished utterance: it is published."""
+        self.pending.popleft()
+
     def hear(self, track: Track, events: Sequence[TrackEvent]) -> None:
         """From the front end: what happened on a track in this tick."""
         voice = self._voices[track.speaker]
         for event in events:
             self._handle(voice, event)
         if track.open_start is not None and self._watched():
-            voice.maybe_partial(self._tools.transcriber, self._tools.settings, self._tools.clock, self._partial)
+            voice.maybe_partial(self, self._tools.transcriber, self._tools.settings, self._tools.clock, self._partial)
         self._news()
 
     def caption(
@@ -136,8 +143,14 @@ class Listener:
             )
         )
 
+    def message(self, item: Finished) -> UtteranceTranscribed | None:
+        """Build the message of a finished utterance; None for no speech."""
+        clock, model = self._tools.clock, self._tools.transcriber.model
+        return transcribed(self._origin, item, self._arrivals, model, clock.now_ns())
+
     def published(self, message: UtteranceTranscribed, after: str | None) -> None:
-        """An utterance is durable: show it. `after`: see `Captions`."""
+        """Show a durable utterance. `after`: see `Captions`."""
+        self.voiced_s = 0.0
         self._tools.captions.published(message, after)
         self.caption(message.speaker, message.start_offset, message.text, message.utterance_id)
 
@@ -148,14 +161,14 @@ class Listener:
         if event.complete:
             self._finished(voice, event)
         elif self._tools.settings.early_decoding:
-            voice.guess(event, self._tools.transcriber)
+            voice.guess(event, self, self._tools.transcriber)
 
     def _finished(self, voice: Voice, span: Span) -> None:
         clock, rate = self._tools.clock, self._origin.format.sample_rate
         now = clock.now_ns()
         came_at = clock.monotonic() - (now - self._arrivals.at(span.end, now)) / NS
         ended_at = self._tempo.ended_at(came_at, span.end / rate, waits=bool(self.pending))
-        text = voice.finish(span, self._tools.transcriber, ended_at)
+        text = voice.finish(span, self, self._tools.transcriber, ended_at)
         self.voiced_s += self._origin.format.seconds(span.end - span.start)
         finished = Finished(track=voice.track, span=span, text=text, closed_ns=now, ended_at=ended_at)
         self.pending.append(finished)
@@ -176,14 +189,14 @@ class Listener:
         self._alert_until = self._tools.clock.monotonic() + ALERT_S
         if any(other.waits for other in _before(item, self.pending)):
             speaker, start = item.track.speaker, item.span.start
-            self._note(wire.partial(speaker, start, text, emergency=True))
+            self._note(Partial(speaker=speaker, start_offset=start, text=text, emergency=True))
             self.caption(speaker, start, text, utterance_id(self._origin.id, speaker, start), emergency=True)
 
     def _watched(self) -> bool:
         return self._tools.captions.watched(self._origin.site, self._origin.channel)
 
     def _partial(self, speaker: int, start: int, text: str) -> None:
-        self._note(wire.partial(speaker, start, text))
+        self._note(Partial(speaker=speaker, start_offset=start, text=text))
         self.caption(speaker, start, text)
 
 

@@ -12,27 +12,26 @@ from typing import Final
 import msgspec
 import structlog
 
-from quickcomm.audio.model import events as wire
+from quickcomm.audio.model.ending import EndReason
 from quickcomm.audio.model.formats import check_unchanged
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.model.state import State
-from quickcomm.audio.ports import FencedError, OpenRequest, StoredEvent
+from quickcomm.audio.ports import FencedError, OpenRequest
 from quickcomm.audio.service.admission import Admission, Source
 from quickcomm.audio.service.conversation import Conversation
 from quickcomm.audio.service.listener import Tools
 from quickcomm.audio.service.metrics import DEMAND, LEVEL, BehindGauge
 from quickcomm.audio.service.outlet import Outlet
+from quickcomm.contracts.audio_socket import LEAST_TOKEN_CHARS, DurableEvent, Ready, Reconnect
 from quickcomm.contracts.conversations import ConversationState
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.timing import Latency
 from quickcomm.kernel.errors import BusyError, ForbiddenError, InvalidInputError, QuickCommError
 
-MIN_TOKEN_CHARS: Final = 22
 MAX_TOKEN_CHARS: Final = 256
 HERE_AGAIN_MS: Final = 500
 """Where this server itself must come back before."""
 AT_ONCE_MS: Final = 0
-GOING_AWAY: Final = 1012
 SWEEP_EVERY_S: Final = 1.0
 LOOK_EVERY_S: Final = 0.2
 MUTE_AFTER_S: Final = 60.0
@@ -52,7 +51,7 @@ class Session(msgspec.Struct, frozen=True):
 
     conversation: Conversation
     outlet: Outlet
-    ready: wire.Json
+    ready: Ready
 
 
 class _Door(msgspec.Struct, eq=False):
@@ -140,12 +139,12 @@ class Manager:
 
     async def answered(self, found: InsightsFound) -> None:
         """Insights came: log them for the client, once."""
-        event = await self._tools.store.add_insights(found, wire.insights(found))
+        event = await self._tools.store.add_insights(found)
         conversation = self._live.get((found.site, found.conversation_id))
         if event is not None and conversation is not None:
             conversation.answered(event)
 
-    def told(self, site: str, conversation_id: str, event: StoredEvent) -> None:
+    def told(self, site: str, conversation_id: str, event: DurableEvent) -> None:
         """Another process has logged an event of a conversation that this one has."""
         conversation = self._live.get((site, conversation_id))
         if conversation is not None:
@@ -252,9 +251,7 @@ class Manager:
                 self.let_go(conversation)
 
     def _sweep(self, conversation: Conversation, now: float) -> None:
-        if conversation.behind:
-            conversation.last_sound = now
-        quiet = now - conversation.last_sound
+        quiet = conversation.quiet_s(now)
         if quiet >= self.settings.interrupted_grace_s:
             conversation.flush_here()
         since = conversation.interrupted_since
@@ -293,7 +290,8 @@ class Manager:
         except QuickCommError as error:  # nothing is acked that is not stored: the clients send it again
             log.warning("checkpoint.failed", error=str(error))
         # Who had ended already was not told yet to come back.
-        conversation.hand_back(GOING_AWAY, wire.reconnect("drain", after_ms) if conversation.ending else None)
+        last = Reconnect(reason="drain", after_ms=after_ms) if conversation.ending else None
+        conversation.hand_back(EndReason.DRAINED, last)
         await self._announce(conversation, "interrupted")
 
     # -- inside -----------------------------------------------------------------------------------------------------
@@ -310,8 +308,10 @@ class Manager:
                 return self._session(live, request.token, after_seq, resumed=True)
         self._check_draining()
         token = request.token or secrets.token_urlsafe(24)
-        if not MIN_TOKEN_CHARS <= len(token) <= MAX_TOKEN_CHARS:
-            raise InvalidInputError(f"A resume_token has {MIN_TOKEN_CHARS} to {MAX_TOKEN_CHARS} characters (128 bit).")
+        if not LEAST_TOKEN_CHARS <= len(token) <= MAX_TOKEN_CHARS:
+            raise InvalidInputError(
+                f"A resume_token has {LEAST_TOKEN_CHARS} to {MAX_TOKEN_CHARS} characters (128 bit)."
+            )
         stored = await self._tools.store.open(request, token)
         conversation = Conversation(stored, _digest(token), self._tools)
         if conversation.finished:
@@ -329,12 +329,12 @@ class Manager:
 
     def _session(self, conversation: Conversation, token: str, after_seq: int, *, resumed: bool) -> Session:
         outlet = conversation.connect(after_seq, resumed=resumed)
-        ready = wire.ready(
-            conversation.id,
-            token,
-            conversation.next_offset,
-            self.settings.max_unacked_ms,
-            self.settings.ack_interval_ms,
+        ready = Ready(
+            conversation_id=conversation.id,
+            resume_token=token,
+            next_offset=conversation.next_offset,
+            max_unacked_ms=self.settings.max_unacked_ms,
+            ack_interval_ms=self.settings.ack_interval_ms,
             last_seq=conversation.last_seq,
             now_ms=self._tools.clock.now_ns() // 1_000_000,
         )
@@ -354,8 +354,7 @@ class Manager:
 
     def let_go(self, conversation: Conversation) -> None:
         log.warning("conversation.fenced", conversation_id=conversation.id)
-        message = "This conversation is served elsewhere by now; connect again."
-        conversation.hand_back(1012, wire.error("audio.fenced", message, retryable=True))
+        conversation.hand_back(EndReason.FENCED)
         self.finished(conversation)
 
 

@@ -9,6 +9,9 @@ REFUSED = Counter(
     "quickcomm_conversations_refused_total", "New conversations turned away because speech-to-text is behind"
 )
 SHED = Counter("quickcomm_stt_shed", "Utterances for which work was left out because others waited", ["work"])
+IGNORED = Counter(
+    "quickcomm_ingest_ignored_total", "Messages of an ingest protocol that were left out", ["ingest", "reason"]
+)
 LEVEL = Gauge("quickcomm_stt_shedding_level", "How much optional work speech-to-text leaves out: 0 none to 3")
 DEMAND = Gauge(
     "quickcomm_stt_demand_ratio", "The share of speech-to-text that the live conversations ask for; 1 is all of it"

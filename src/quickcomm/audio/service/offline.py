@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-from quickcomm.audio.model.formats import ENGINE_RATE, AudioFormat, Int16
+from quickcomm.audio.model.formats import ENGINE_RATE, Int16
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.model.track import Span, Track, TrackEvent
 from quickcomm.audio.ports import Clip, SpeechToText, Transcript, VoiceActivity
 from quickcomm.audio.service.front_end import FrontEnd
+from quickcomm.contracts.audio_socket import AudioFormat
 from quickcomm.kernel.clock import SystemClock
 
 

@@ -5,41 +5,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
-import msgspec
-
-from quickcomm.audio.model import events as wire
-from quickcomm.audio.ports import StoredEvent
+from quickcomm.audio.model.ending import EndReason
+from quickcomm.contracts.audio_socket import Ack, DurableEvent, ServerEvent
 
 MAX_NOTES: Final = 64
-RECENT: Final = 256
-Log = Callable[[int], Awaitable[list[StoredEvent]]]
-
-
-class Recent:
-    """The newest durable events of a conversation, so that a connected client costs no reading."""
-
-    def __init__(self) -> None:
-        self._events: deque[StoredEvent] = deque(maxlen=RECENT)
-
-    def add(self, event: StoredEvent) -> None:
-        self._events.append(event)
-
-    def has(self, utterance_id: str) -> bool:
-        return any(event.utterance_id == utterance_id for event in reversed(self._events))
-
-    def after(self, seq: int) -> list[StoredEvent] | None:
-        """Events behind `seq` without a hole; None where only the store can tell."""
-        found = sorted((event for event in self._events if event.seq > seq), key=lambda event: event.seq)
-        if [event.seq for event in found] != list(range(seq + 1, seq + 1 + len(found))):
-            return None
-        return found
-
-
-class Closing(msgspec.Struct, frozen=True, kw_only=True):
-    """How the connection ends: a last message, then the WebSocket close code."""
-
-    message: wire.Json | None
-    code: int
+Log = Callable[[int], Awaitable[list[DurableEvent]]]
 
 
 class Outlet:
@@ -49,15 +19,17 @@ class Outlet:
         self._last_seq = last_seq
         self._log = log
         self._ack: int | None = None
-        self._notes: deque[wire.Json] = deque(maxlen=MAX_NOTES)
-        self._closing: Closing | None = None
+        self._notes: deque[ServerEvent] = deque(maxlen=MAX_NOTES)
+        self._last: ServerEvent | None = None
+        self.ended_by: EndReason | None = None
+        """Set once the connection is on its way out."""
         self._signal = asyncio.Event()
         self._signal.set()
 
     @property
     def closing(self) -> bool:
         """Whether the connection is on its way out."""
-        return self._closing is not None
+        return self.ended_by is not None
 
     def wake(self) -> None:
         """There are new durable events."""
@@ -67,37 +39,32 @@ class Outlet:
         self._ack = offset
         self._signal.set()
 
-    def note(self, event: wire.Json) -> None:
+    def note(self, event: ServerEvent) -> None:
         """A message that may be lost; the oldest goes first."""
         self._notes.append(event)
         self._signal.set()
 
-    def close(self, code: int, message: wire.Json | None = None) -> None:
-        """Say what is left in the log, then `message`, then close. The first call counts."""
-        if self._closing is None:
-            self._closing = Closing(message=message, code=code)
+    def close(self, reason: EndReason, last: ServerEvent | None = None) -> None:
+        """Send what is left in the log, then `last`, then close. The first call counts."""
+        if self.ended_by is None:
+            self.ended_by, self._last = reason, last
             self._signal.set()
 
-    async def messages(self) -> AsyncIterator[str | int]:
-        """Texts to send, in order; at last the close code."""
+    async def events(self) -> AsyncIterator[ServerEvent]:
+        """Yield what to send, in order, until the connection ends (`ended_by`)."""
         while True:
             await self._signal.wait()
             self._signal.clear()
             while page := await self._log(self._last_seq):
                 for event in page:
-                    yield event.payload
+                    yield event
                     self._last_seq = event.seq
             if self._ack is not None:
                 offset, self._ack = self._ack, None
-                yield _text(wire.ack(offset))
+                yield Ack(offset=offset)
             while self._notes:
-                yield _text(self._notes.popleft())
-            if self._closing is not None:
-                if self._closing.message is not None:
-                    yield _text(self._closing.message)
-                yield self._closing.code
+                yield self._notes.popleft()
+            if self.ended_by is not None:
+                if self._last is not None:
+                    yield self._last
                 return
-
-
-def _text(event: wire.Json) -> str:
-    return msgspec.json.encode(event).decode()

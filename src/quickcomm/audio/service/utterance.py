@@ -15,7 +15,7 @@ from quickcomm.contracts.transcripts import Status, UtteranceTranscribed, Word
 from quickcomm.kernel.telemetry import tracing
 
 if TYPE_CHECKING:
-    from quickcomm.audio.model.formats import AudioFormat
+    from quickcomm.contracts.audio_socket import AudioFormat
 
 NS_PER_MS: Final = 1_000_000
 LEAST_VOICED: Final = frames(1_000)

@@ -27,8 +27,6 @@ _Standing = tuple[Checkpoint, Ledger, tuple[_Settled, ...], int]
 class Voice:
     def __init__(self, track: Track, checkpoint: Checkpoint, ledger: Ledger) -> None:
         self.track = track
-        self.line: Line = self
-        """Whose utterances come out in one order: the conversation, once it listens."""
         self.checkpoint = checkpoint
         self.ledger = ledger
         self._ahead: list[_Settled] = []
@@ -43,15 +41,6 @@ class Voice:
     def heard(self) -> bool:
         """Whether everything received went through the front end, but for less than a frame."""
         return not (self.track.has_work or (self.lane is not None and self.lane.busy))
-
-    @property
-    def over(self) -> bool:
-        """The speaker has said everything."""
-        return self.track.ended
-
-    @property
-    def urgent(self) -> bool:
-        return False
 
     def settled(self, span: Span, *, speech: bool) -> None:
         """It is published, or (`speech` is false) there was no word in it and it counts as silence.
@@ -85,10 +74,10 @@ class Voice:
         if tried is not self.checkpoint:
             self.track.put_back(tried)
 
-    def finish(self, span: Span, transcriber: Transcriber, ended_at: float) -> asyncio.Future[Transcript]:
-        """The transcript of a finished utterance: the guess if it was right, else a new decoding.
+    def finish(self, span: Span, line: Line, transcriber: Transcriber, ended_at: float) -> asyncio.Future[Transcript]:
+        """Return the transcript of a finished utterance: the guess if it was right, else a new decoding.
 
-        `ended_at`: when its speech ended, in monotonic seconds.
+        `line`: its conversation. `ended_at`: when its speech ended, in monotonic seconds.
         """
         early, self._early = self._early, None
         if early is not None and early[:2] == (span.start, span.end):
@@ -98,12 +87,12 @@ class Voice:
                 return text
         elif early is not None:
             early[2].cancel()
-        return transcriber.submit(span.samples, self.line, ended_at)
+        return transcriber.submit(span.samples, line, ended_at)
 
-    def guess(self, span: Span, transcriber: Transcriber) -> None:
+    def guess(self, span: Span, line: Line, transcriber: Transcriber) -> None:
         """Decode in a pause, in case the utterance is over."""
         self.take_back()
-        text = transcriber.guess(span.samples, self.line, word_times=True)
+        text = transcriber.guess(span.samples, line, word_times=True)
         self._early = None if text is None else (span.start, span.end, text)
 
     def note(self, event: TrackEvent, settings: AudioSettings, clock: Clock) -> None:
@@ -112,12 +101,14 @@ class Voice:
         elif not isinstance(event, Span):
             self.take_back()
 
-    def maybe_partial(self, transcriber: Transcriber, settings: AudioSettings, clock: Clock, show: ShowPartial) -> None:
+    def maybe_partial(
+        self, line: Line, transcriber: Transcriber, settings: AudioSettings, clock: Clock, show: ShowPartial
+    ) -> None:
         """Decode what was said so far, if it is time."""
         if clock.monotonic() < self._partial_at or self._partial is not None or self._early is not None:
             return
         sound = self.track.open_sound()
-        text = None if sound is None else transcriber.guess(sound[1], self.line, word_times=False)
+        text = None if sound is None else transcriber.guess(sound[1], line, word_times=False)
         if sound is None or text is None:
             return
         self._partial = text

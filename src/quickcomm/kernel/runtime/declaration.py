@@ -49,6 +49,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Connections are kept open without a limit of time."""
     sticky: str = ""
     """What is hashed, with the segments of the path in it: equal ones come to the same process while that is there."""
+    passes_full: bool = False
+    """A process that has no room, and says so before it lets a client in (503), is passed over once."""
     answers_within_s: float | None = None
     """None: the edge's setting."""
 

@@ -18,6 +18,8 @@ PREFIX: Final = "QUICKCOMM_"
 FILE: Final = "quickcomm.toml"
 LARGEST: Final = 10**9
 SPEECH_DATA: Final = "QUICKCOMM_SPEECH_DATA"
+NESTED: Final = frozenset({"segmenter", "twilio"})
+"""Sections within `audio`."""
 SIGNED: Final = "priority."
 """Settings that may be below 0."""
 IGNORED: Final = frozenset({"QUICKCOMM_KEY", "QUICKCOMM_URL", "QUICKCOMM_DATA_DIR", SPEECH_DATA})
@@ -81,14 +83,13 @@ def _from_environment(environment: Mapping[str, str], sections: frozenset[str]) 
         key = name.removeprefix(PREFIX).lower()
         section, _, rest = key.partition("_")
         path = [section, rest] if section in sections and rest else [key]
-        found.append((_split_segmenter(path), value))
+        found.append((_split_nested(path), value))
     return found
 
 
-def _split_segmenter(path: list[str]) -> list[str]:
-    if path[0] == "audio" and path[-1].startswith("segmenter_"):
-        return ["audio", "segmenter", path[-1].removeprefix("segmenter_")]
-    return path
+def _split_nested(path: list[str]) -> list[str]:
+    section, separator, name = path[-1].partition("_")
+    return ["audio", section, name] if path[0] == "audio" and separator and section in NESTED else path
 
 
 def _put(raw: dict[str, Any], path: list[str], value: object) -> None:
