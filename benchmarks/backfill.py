@@ -27,9 +27,10 @@ from benchmarks.history import Talk, fill_database, history
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.adapters.state import SqlStore
-from quickcomm.dashboard.backfill import backfill, over_http, prepare_source, routes
+from quickcomm.dashboard.backfill import backfill, prepare_source, source
 from quickcomm.dashboard.ports import State
 from quickcomm.dashboard.service.projector import Projector
+from quickcomm.kernel.copier.http import HttpSource, copy_routes
 from quickcomm.kernel.http import create_app
 from quickcomm.kernel.storage import Database
 
@@ -44,14 +45,14 @@ class _Anybody:
         return "dashboard"
 
 
-def serve(source: Path, place: Path) -> None:
+def serve(path: Path, place: Path) -> None:
     """In a process of its own, until it is ended."""
 
     async def run() -> None:
-        database = Database(source)
+        database = Database(path)
         database.open()
         prepare_source(database)
-        runner = web.AppRunner(create_app(routes(database, lambda _: None), _Anybody()), access_log=None)
+        runner = web.AppRunner(create_app(copy_routes(source(database), lambda _: None), _Anybody()), access_log=None)
         await runner.setup()
         await web.UnixSite(runner, str(place)).start()
         await asyncio.Event().wait()
@@ -90,7 +91,9 @@ async def measure(where: Path | str, place: Path) -> None:
     waits: list[float] = []
     talking = asyncio.ensure_future(live(SqlStore(database), waits))
     try:
-        brought = await backfill(database, over_http(lambda: aiohttp.UnixConnector(str(place)), dict))
+        brought = await backfill(
+            database, HttpSource(lambda: aiohttp.UnixConnector(str(place)), dict, "http://earlier")
+        )
     finally:
         talking.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -110,12 +113,12 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        source = arguments.source or folder / "earlier.sqlite"
-        if not source.exists():
-            seconds = asyncio.run(fill_database(source, arguments.utterances))
+        path = arguments.source or folder / "earlier.sqlite"
+        if not path.exists():
+            seconds = asyncio.run(fill_database(path, arguments.utterances))
             print(f"{arguments.utterances} utterances stored in {seconds:.0f} s", flush=True)
         place = folder / "s"
-        server = multiprocessing.get_context("spawn").Process(target=serve, args=(source, place), daemon=True)
+        server = multiprocessing.get_context("spawn").Process(target=serve, args=(path, place), daemon=True)
         server.start()
         try:
             while server.is_alive() and not place.is_socket():

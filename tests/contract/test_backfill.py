@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,24 @@ from tests.support.dashboard_site import START_NS, found, heard, insight
 from tests.support.examples import examples
 from tests.support.hostile import TEXTS, UNPRINTABLE
 
-from quickcomm.contracts.backfill import PATH, TABLES, BackfillPage, BackfillTotal
+from quickcomm.contracts.backfill import PATH, BackfillPage, BackfillTotal
 from quickcomm.contracts.conversations import ConversationChanged
+from quickcomm.contracts.insight import CLOSING_CONFIDENCE
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
-from quickcomm.dashboard.adapters.backfill_source import SqlBackfillSource
-from quickcomm.dashboard.adapters.backfill_target import SqlBackfillTarget
+from quickcomm.dashboard.adapters.history import MARKS, TABLES, settle, write
 from quickcomm.dashboard.adapters.queries import SqlQueries
 from quickcomm.dashboard.adapters.state import SqlState
 from quickcomm.dashboard.adapters.tables import changes, closings, conversations, rooms, tasks, utterances
-from quickcomm.dashboard.backfill import BackfillError, backfill, over_http, prepare_source, purge_source, routes
+from quickcomm.dashboard.backfill import backfill, prepare_source, purge_source
+from quickcomm.dashboard.backfill import source as history_of
 from quickcomm.dashboard.module import MIGRATIONS
 from quickcomm.dashboard.ports import Board, Page, UtteranceFilter
-from quickcomm.dashboard.service import backfill as backfilling
-from quickcomm.dashboard.service.backfill import Backfill
 from quickcomm.dashboard.service.projector import Projector
+from quickcomm.kernel.copier.copier import Copied, Copier, CopyError, Source
+from quickcomm.kernel.copier.http import HttpSource, copy_routes
+from quickcomm.kernel.copier.sql import SqlTarget
 from quickcomm.kernel.errors import ForbiddenError
 from quickcomm.kernel.http import UnauthorizedError, create_app
 from quickcomm.kernel.storage import Database, StorageError, migrate
@@ -133,7 +136,7 @@ class Flaky:
     """An earlier database that does something before every page."""
 
     def __init__(self, database: Database, before: Callable[[str], None] = lambda _: None) -> None:
-        self._source = SqlBackfillSource(database)
+        self._source = history_of(database)
         self._before = before
         self.pages = 0
 
@@ -165,11 +168,16 @@ async def history(database: Database) -> None:
     await database.write(stamp)
 
 
-async def test_all_comes_over_as_it_was(earlier: Database, own: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backfilling, "PAGE", 7)
+async def copy(own: Database, source: Source, **options: Any) -> Copied:
+    """Backfill, with options of the copier."""
+    target = SqlTarget(own, MARKS, partial(write, closing_confidence=CLOSING_CONFIDENCE))
+    return await Copier(source, target, TABLES, settle=partial(settle, own), **options).run()
+
+
+async def test_all_comes_over_as_it_was(earlier: Database, own: Database) -> None:
     await history(earlier)
     before = await earlier.read(contents)
-    brought = await backfill(own, SqlBackfillSource(earlier))
+    brought = await copy(own, history_of(earlier), page=7)
     assert await own.read(contents) == before
     assert await earlier.read(contents) == before
     assert brought.rows["utterances"] == len(before["dashboard_utterances"]) > 30
@@ -178,11 +186,11 @@ async def test_all_comes_over_as_it_was(earlier: Database, own: Database, monkey
         assert await SqlQueries(own).utterances("main", wanted, page) == await SqlQueries(earlier).utterances(
             "main", wanted, page
         )
-    assert (await backfill(own, SqlBackfillSource(earlier))).rows == {}
+    assert (await backfill(own, history_of(earlier))).rows == {}
 
 
 async def test_nothing_to_bring_is_soon_done(earlier: Database, own: Database) -> None:
-    assert set((await backfill(own, SqlBackfillSource(earlier))).rows) == set(TABLES)
+    assert set((await backfill(own, history_of(earlier))).rows) == {table.name for table in TABLES}
     await say(own, *asked(0))
     assert (await task_of(own)).status == "open"
 
@@ -193,7 +201,7 @@ async def test_what_people_did_meanwhile_stands(earlier: Database, own: Database
     await edit(earlier, "acknowledge", "shift-1:0:16000:0")
     await say(own, *asked(0), *asked(16_000, "413"))  # delivered again
     await edit(own, "complete")
-    await backfill(own, SqlBackfillSource(earlier))
+    await backfill(own, history_of(earlier))
     assert (await task_of(own)).status == "done"
     assert (await task_of(own, "shift-1:0:16000:0")).status == "acknowledged"
 
@@ -202,7 +210,7 @@ async def test_a_later_revision_that_came_meanwhile_stands(earlier: Database, ow
     transcript = heard(0, "towels to 412")
     await say(earlier, *asked(0), *asked(16_000, "413"))
     await say(own, found(transcript, insight("chatter"), revision=2, opens=False))
-    await backfill(own, SqlBackfillSource(earlier))
+    await backfill(own, history_of(earlier))
     record = await own.read(lambda connection: SqlState(connection).utterance("main", "shift-1:0:0"))
     assert record is not None
     assert record.found is not None
@@ -214,7 +222,7 @@ async def test_a_later_revision_that_came_meanwhile_stands(earlier: Database, ow
 async def test_what_was_said_meanwhile_closes_what_was_asked_before(earlier: Database, own: Database) -> None:
     await say(earlier, *asked(0))
     await say(own, *done(160_000))
-    await backfill(own, SqlBackfillSource(earlier))
+    await backfill(own, history_of(earlier))
     task = await task_of(own)
     assert (task.status, task.completed_by_utterance) == ("done", "shift-1:0:160000")
     [conversation], _ = await SqlQueries(own).conversations("main", None, None, Page())
@@ -225,7 +233,7 @@ async def test_new_ones_stay_before_old_ones_and_numbers_rise(earlier: Database,
     for number in range(5):
         await say(earlier, *asked(number * 16_000))
     await say(own, *asked(960_000))
-    await backfill(own, SqlBackfillSource(earlier))
+    await backfill(own, history_of(earlier))
     await say(own, *asked(976_000))
     wanted = UtteranceFilter(query="towels")
     seen: list[int] = []
@@ -266,7 +274,7 @@ async def test_damage_is_seen(earlier: Database, own: Database) -> None:
             page = await super().page(table, after, limit)
             return msgspec.structs.replace(page, rows=page.rows.replace(b"412", b"413"))
 
-    with pytest.raises(BackfillError, match="damaged"):
+    with pytest.raises(CopyError, match="damaged"):
         await backfill(own, Damaged(earlier))
     assert await task_of(own) is None
 
@@ -275,7 +283,7 @@ async def test_damage_is_seen(earlier: Database, own: Database) -> None:
             page = await super().page(table, after, limit)
             return msgspec.structs.replace(page, columns=(*page.columns, "mood"))
 
-    with pytest.raises(BackfillError, match="one version"):
+    with pytest.raises(CopyError, match="one version"):
         await backfill(own, Newer(earlier))
 
 
@@ -317,7 +325,7 @@ async def _cut_off(cuts: list[int], meanwhile: list[int]) -> None:
 
         while True:
             try:
-                await Backfill(Small(earlier, before), SqlBackfillTarget(own)).run()
+                await backfill(own, Small(earlier, before))
             except Cut:
                 continue
             break
@@ -375,7 +383,7 @@ async def test_a_database_that_is_away_is_waited_for(earlier: Database, own: Dat
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    await Backfill(Flaky(earlier, before), SqlBackfillTarget(own), sleep=sleep).run()
+    await copy(own, Flaky(earlier, before), sleep=sleep)
     assert waited == [0.25, 0.5]
     assert (await task_of(own)).status == "open"
 
@@ -394,15 +402,16 @@ async def test_over_http_on_a_socket(earlier: Database, own: Database, tmp_path:
             raise ForbiddenError("Only the dashboard may ask.")
 
     place = str(tmp_path / "s")
-    runner = web.AppRunner(create_app(routes(earlier, check), Gate()))
+    runner = web.AppRunner(create_app(copy_routes(history_of(earlier), check), Gate()))
     await runner.setup()
     await web.UnixSite(runner, place).start()
     try:
-        source = over_http(lambda: aiohttp.UnixConnector(place), lambda: {"Authorization": "Bearer yes"})
+        yes = {"Authorization": "Bearer yes"}
+        source = HttpSource(lambda: aiohttp.UnixConnector(place), lambda: yes, "http://core")
         await backfill(own, source)
         async with aiohttp.ClientSession(connector=aiohttp.UnixConnector(place)) as client:
             for table in TABLES:
-                for path in (f"{PATH}/{table}", f"{PATH}/{table}/total"):
+                for path in (f"{PATH}/{table.name}", f"{PATH}/{table.name}/total"):
                     async with client.get(f"http://core{path}") as answer:
                         assert answer.status == 401
                     other = {"Authorization": "Bearer other"}

@@ -17,9 +17,8 @@ from quickcomm.audio.adapters.redis_sessions import RedisSessions
 from quickcomm.audio.adapters.sql_sessions import SqlSessions
 from quickcomm.audio.module import Audio
 from quickcomm.audio.ports import SessionStore
-from quickcomm.dashboard.adapters.backfill_source import SqlBackfillSource
 from quickcomm.dashboard.adapters.state import SqlState
-from quickcomm.dashboard.backfill import backfill, prepare_source
+from quickcomm.dashboard.backfill import backfill, prepare_source, source
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.entrypoints.backup import Whereabouts
 from quickcomm.entrypoints.moving import settle
@@ -125,7 +124,7 @@ async def to_services(directory: DataDirectory, url: str, prefix: str) -> Wherea
         page.open()
         try:
             prepare_source(page)
-            await backfill(page, SqlBackfillSource(site))
+            await backfill(page, source(site))
         finally:
             await page.aclose()
     return Whereabouts(directory=directory, store=url)

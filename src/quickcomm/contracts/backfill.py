@@ -1,4 +1,4 @@
-"""What comes over from an earlier database of the dashboard: pages of rows in a stable order, each with its checksum.
+"""Rows that are copied between processes: pages in a stable order, each with its checksum.
 
 Over HTTP: `GET {PATH}/{table}?after=…&limit=…` answers a `BackfillPage`, `GET {PATH}/{table}/total?…` a
 `BackfillTotal`, both as MessagePack.
@@ -11,8 +11,6 @@ import msgspec
 import xxhash
 
 PATH: Final = "/internal/v1/backfill"
-TABLES: Final = ("changes", "tasks", "closings", "utterances", "conversations")
-"""In the order in which they come over: what a record refers to is never matched against half of it."""
 MAX_PAGE: Final = 1000
 MODULUS: Final = 2**64
 

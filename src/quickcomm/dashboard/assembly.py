@@ -1,14 +1,17 @@
 """Builds the dashboard as a part of a process."""
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 import msgspec
 import structlog
 
 from quickcomm.contracts.health import Alarm
-from quickcomm.dashboard.backfill import BackfillError, backfill, over_http
+from quickcomm.dashboard.backfill import backfill
 from quickcomm.dashboard.module import Dashboard, DashboardSettings
+from quickcomm.kernel.copier.copier import CopyError
+from quickcomm.kernel.copier.http import HttpSource
 from quickcomm.kernel.messaging.rpc.wire import connector_to
 from quickcomm.kernel.runtime.alarms import rfc3339
 from quickcomm.kernel.runtime.app import Context
@@ -50,9 +53,11 @@ def build(context: Context, _loaded: None) -> Part:
     async def take_over() -> None:
         """Copy, once in a site's life, what the monolith had before this was a service of its own."""
         try:
-            source = over_http(lambda: connector_to(registry, EARLIER), lambda: trust.headers(EARLIER))
-            await backfill(context.database, source, own.closing_confidence)
-        except BackfillError as error:
+            connector, headers = partial(connector_to, registry, EARLIER), partial(trust.headers, EARLIER)
+            await backfill(
+                context.database, HttpSource(connector, headers, f"http://{EARLIER}"), own.closing_confidence
+            )
+        except CopyError as error:
             log.exception("history.failed", error=str(error))
             since = rfc3339(datetime.now(UTC))
             lacking[:] = [Alarm(code=HISTORY_ALARM, message=f"{LACKING} {error}", since=since)]

@@ -6,6 +6,7 @@ A part of the process that has the monolith's database.
 import structlog
 
 from quickcomm.dashboard import backfill
+from quickcomm.kernel.copier.http import copy_routes
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.runtime.app import Context
 from quickcomm.kernel.runtime.part import Part
@@ -28,6 +29,6 @@ def build(context: Context) -> Part:
     return Part(
         name="history",
         open=lambda: backfill.prepare_source(site),
-        routes=backfill.routes(site, lambda request: trust.require(request, "dashboard")),
+        routes=copy_routes(backfill.source(site), lambda request: trust.require(request, "dashboard")),
         purge=purge,
     )

@@ -185,8 +185,8 @@ def _check_history(directory: DataDirectory) -> None:
         if is_empty or connection.execute(done).fetchone() is not None:
             return
     raise ConfigurationError(
-        "The dashboard is still taking over the cards of the monolith (`backfill.progress` in its log). "
-        "Take the backup when that is finished (`backfill.finished`)."
+        "The dashboard is still taking over the cards of the monolith (`copy.progress` in its log). "
+        "Take the backup when that is finished (`copy.finished`)."
     )
 
 

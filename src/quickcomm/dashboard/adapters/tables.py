@@ -54,7 +54,6 @@ closings = _table(
     "dashboard_closings",
     "site closing_id utterance_id insight_index:int channel department rooms:blob at_ns:int task_id pinned:bool",
 )
-backfill = _table("dashboard_backfill", "table_name after row_count:int digest state")
 
 
 def tag(kind: str, value: str) -> str:

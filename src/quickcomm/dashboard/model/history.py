@@ -1,4 +1,4 @@
-"""What becomes of a record that came over where there is one already. Doing it twice changes nothing.
+"""How a copied record is merged with the one that is there already. Doing it twice changes nothing.
 
 Messages that came meanwhile, and what people did meanwhile, stand.
 """

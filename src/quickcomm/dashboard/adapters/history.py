@@ -1,0 +1,206 @@
+"""The dashboard's tables as they are copied, and what becomes of their rows in a dashboard that is in use.
+
+A row that is not there yet is stored as it is. One that is, because its messages came meanwhile, is merged with it.
+Copied rows get negative ids, so that lists by arrival have them behind everything that was heard here, and records of
+one moment stay in their order.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy import Connection
+from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
+
+from quickcomm.dashboard.adapters.dialects import dialect_of
+from quickcomm.dashboard.adapters.state import CLOSING, TASK, SqlState, words_of
+from quickcomm.dashboard.adapters.tables import (
+    Row,
+    changes,
+    closing_record,
+    closings,
+    conversation_record,
+    conversations,
+    rooms,
+    task_record,
+    tasks,
+    utterance_record,
+    utterances,
+)
+from quickcomm.dashboard.model.history import closing_with, conversation_with, task_with, utterance_with
+from quickcomm.dashboard.model.matching import reopened_by_voice
+from quickcomm.dashboard.model.records import Closing
+from quickcomm.dashboard.service.projector import Projector
+from quickcomm.kernel.copier.copier import CopiedTable, Values
+from quickcomm.kernel.copier.sql import insert_new, marks_table
+from quickcomm.kernel.storage import Database
+
+TABLES: Final = (
+    CopiedTable("changes", changes, ("site",), repeatable=False),
+    CopiedTable("tasks", tasks, ("id",), newest_first=True),
+    CopiedTable("closings", closings, ("site", "closing_id")),
+    CopiedTable("utterances", utterances, ("id",), newest_first=True),
+    CopiedTable("conversations", conversations, ("id",), newest_first=True),
+)
+"""In their order no record is matched against half of what it refers to."""
+MARKS: Final = marks_table("dashboard_backfill")
+BEHIND: Final = 2**53
+"""Subtracted from the ids of copied rows."""
+SETTLE: Final = 50
+_replace = msgspec.structs.replace
+_rooms = msgspec.json.Decoder(tuple[str, ...])
+
+
+def write(connection: Connection, table: str, rows: list[Values], closing_confidence: float) -> None:
+    """Write a page within a transaction. Raises `CopyError` where new rows are not read back as they were."""
+    _Page(connection, closing_confidence).write(table, rows)
+
+
+async def settle(database: Database) -> None:
+    """Match closings that were said meanwhile with the tasks from before."""
+    said_here = (
+        sa.select(closings)
+        .join(
+            utterances,
+            sa.and_(utterances.c.site == closings.c.site, utterances.c.utterance_id == closings.c.utterance_id),
+        )
+        .where(utterances.c.id > 0)
+    )
+    found = await database.read(lambda connection: [closing_record(row) for row in connection.execute(said_here)])
+    waiting = sorted((closing for closing in found if closing.rooms), key=lambda closing: closing.order)
+    for start in range(0, len(waiting), SETTLE):
+        batch = waiting[start : start + SETTLE]
+        await database.write(lambda connection, batch=batch: _settle(connection, batch))  # type: ignore[misc]
+
+
+def _settle(connection: Connection, batch: Iterable[Closing]) -> None:
+    projector = Projector(SqlState(connection))
+    for closing in batch:
+        projector.match_again(closing)
+    projector.finish()
+
+
+class _Page:
+    """One page in one transaction."""
+
+    def __init__(self, connection: Connection, closing_confidence: float) -> None:
+        self._connection = connection
+        self._state = SqlState(connection)
+        self._projector = Projector(self._state, closing_confidence)
+
+    def write(self, table: str, rows: list[Values]) -> None:
+        writers: Mapping[str, Callable[[list[Values]], None]] = {
+            "changes": self._changes,
+            "tasks": self._tasks,
+            "closings": self._closings,
+            "utterances": self._utterances,
+            "conversations": self._conversations,
+        }
+        writers[table]([row | {"id": row["id"] - BEHIND} if "id" in row else row for row in rows])
+        self._projector.finish()
+
+    def _changes(self, rows: list[Values]) -> None:
+        """Count on from there, so that no page that looked at the source misses anything.
+
+        What changed here meanwhile moves up behind it.
+        """
+        for row in rows:
+            for table in (utterances, conversations):
+                moved = table.update().where(table.c.site == row["site"]).values(change=table.c.change + row["change"])
+                self._connection.execute(moved)
+            count = dialect_of(self._connection).insert(changes).values(row)
+            more = {"change": changes.c.change + row["change"]}
+            self._connection.execute(count.on_conflict_do_update(index_elements=["site"], set_=more))
+
+    def _tasks(self, rows: list[Values]) -> None:
+        fresh, known = insert_new(self._connection, tasks, ("site", "task_id"), rows)
+        self._insert_rooms(TASK, "task_id", "created_ns", fresh)
+        self._settle_with_utterances(fresh)
+        for earlier in map(task_record, _as_rows(known)):
+            own = self._state.task(earlier.site, earlier.task_id)
+            if own is not None and (task := task_with(own, earlier)) != own:
+                self._projector.adopt_task(task)
+
+    def _closings(self, rows: list[Values]) -> None:
+        for row, closing in zip(rows, map(closing_record, _as_rows(rows)), strict=True):
+            row["pinned"] = row["pinned"] or self._is_reopened(closing)
+        fresh, known = insert_new(self._connection, closings, ("site", "closing_id"), rows)
+        self._insert_rooms(CLOSING, "closing_id", "at_ns", fresh)
+        self._settle_with_utterances(fresh)
+        for earlier in map(closing_record, _as_rows(known)):
+            for own in self._state.closings_of(earlier.site, earlier.utterance_id):
+                if own.insight_index == earlier.insight_index:
+                    self._merge_closing(own, earlier)
+
+    def _merge_closing(self, own: Closing, earlier: Closing) -> None:
+        if own.task_id is not None and earlier.task_id not in {None, own.task_id}:
+            task = self._state.task(earlier.site, earlier.task_id or "")
+            if task is not None and task.completed_by_utterance == earlier.utterance_id:
+                self._projector.adopt_task(reopened_by_voice(task))  # `settle` decides which of the two it was
+        if (closing := closing_with(own, earlier)) != own:
+            self._state.save_closing(closing)
+
+    def _is_reopened(self, closing: Closing) -> bool:
+        """Return True if a person has reopened here what it had closed there: it is spent."""
+        task = self._state.task(closing.site, closing.task_id) if closing.task_id else None
+        return task is not None and task.completed_by_utterance != closing.utterance_id
+
+    def _settle_with_utterances(self, fresh: list[Values]) -> None:
+        """Adopt utterances that are here already: a later revision may not want these tasks and closings."""
+        wanted = sa.tuple_(utterances.c.site, utterances.c.utterance_id)
+        keys = {(row["site"], row["utterance_id"]) for row in fresh}
+        for row in self._connection.execute(sa.select(utterances).where(wanted.in_(keys))).all() if keys else ():
+            record = utterance_record(row)
+            if record.complete:
+                self._projector.adopt(record)
+
+    def _utterances(self, rows: list[Values]) -> None:
+        fresh, known = insert_new(self._connection, utterances, ("site", "utterance_id"), rows)
+        words = [
+            words_of(row.id, record, record.heard)
+            for row in _as_rows(fresh)
+            if (record := utterance_record(row)).heard is not None
+        ]
+        dialect_of(self._connection).index(self._connection, words, new=True)
+        for row in _as_rows(known):
+            earlier = utterance_record(row)
+            own = self._state.utterance(earlier.site, earlier.utterance_id)
+            if own is None:
+                continue
+            record = utterance_with(own, earlier)
+            if record is not own:
+                self._projector.adopt(record)
+            if own.receipt.total is None and earlier.receipt.total is not None:
+                self._state.save_receipt(earlier.site, earlier.utterance_id, earlier.receipt)
+            if row.painted_ms is not None:
+                self._state.save_painted(earlier.site, earlier.utterance_id, row.painted_ms)
+
+    def _conversations(self, rows: list[Values]) -> None:
+        _, known = insert_new(self._connection, conversations, ("site", "conversation_id"), rows)
+        for earlier in map(conversation_record, _as_rows(known)):
+            own = self._state.conversation(earlier.site, earlier.conversation_id)
+            if own is None:
+                continue
+            heard = sa.select(sa.func.count()).where(
+                utterances.c.site == own.site, utterances.c.conversation_id == own.conversation_id, utterances.c.heard
+            )
+            merged = conversation_with(own, earlier, self._connection.execute(heard).scalar_one())
+            if merged != own:
+                self._state.save_conversation(_replace(merged, change=self._state.next_change(own.site)))
+
+    def _insert_rooms(self, kind: str, key: str, time: str, fresh: list[Values]) -> None:
+        named = [
+            {"site": row["site"], "kind": kind, "room": room, "at_ns": row[time], "owner": row[key]}
+            for row in fresh
+            for room in dict.fromkeys(_rooms.decode(row["rooms"]))
+        ]
+        if named:
+            self._connection.execute(rooms.insert(), named)
+
+
+def _as_rows(values: list[Values]) -> list[Row]:
+    """Make rows for the functions that turn rows into records."""
+    names = SimpleResultMetaData(list(values[0]) if values else [])
+    found: IteratorResult[Any] = IteratorResult(names, iter([tuple(each.values()) for each in values]))
+    return list(found)
