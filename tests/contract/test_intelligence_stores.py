@@ -8,11 +8,11 @@ import msgspec
 import pytest
 import sqlalchemy as sa
 from tests.support.intelligence import heard, insight
-from tests.support.intelligence_store import opened
+from tests.support.intelligence_store import opened, prepare
 
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.timing import Latency
-from quickcomm.intelligence.adapters.inheriting import inherit
+from quickcomm.intelligence.adapters.history import take_over
 from quickcomm.intelligence.adapters.sql_cache import SqlCache
 from quickcomm.intelligence.adapters.sql_prompts import SqlPrompts
 from quickcomm.intelligence.adapters.sql_results import CLAIM_NS, SqlResults, debts
@@ -169,8 +169,8 @@ async def test_what_the_file_had_comes_over_once(shared_store: str, tmp_path: Pa
         await usage.flush()
         await cache.flush()
 
-        assert await inherit(database, site, clock) > 6
-        assert await inherit(database, site, clock) == 0
+        assert await take_over(database, site) > 6
+        assert await take_over(database, site) == 0
         assert await SqlPrompts(database).prompts() == [PROMPT]
         assert [record.action for record in await SqlPrompts(database).records(9)] == ["deployed", "added"]
         await SqlPrompts(database).record(EVENT)  # ids go on
@@ -179,3 +179,30 @@ async def test_what_the_file_had_comes_over_once(shared_store: str, tmp_path: Pa
         assert await SqlCache(database, clock).get(b"k") == Cached(drafts=())
         assert await published(database) == [("c:0:1", 1)]
         assert await published(site) == [], "what was not sent is sent from here"
+
+
+async def test_two_processes_that_begin_at_once_copy_it_once(shared_store: str, tmp_path: Path) -> None:
+    async with opened(tmp_path) as site, opened(shared_store) as database, opened(shared_store) as other:
+        for number in range(3):
+            await SqlPrompts(site).record(msgspec.structs.replace(EVENT, at_ns=number))
+            await SqlResults(site).publish([owed(number).found], [owed(number)])
+        await asyncio.gather(take_over(database, site), take_over(other, site))
+        assert [record.at_ns for record in await SqlPrompts(database).records(9)] == [2, 1, 0]
+        assert await published(database) == [(f"c:0:{number}", 1) for number in range(3)]
+        assert await published(site) == []
+
+
+async def test_what_the_last_release_has_copied_is_not_copied_again(tmp_path: Path) -> None:
+    async with opened(tmp_path) as site, opened(tmp_path / "own.sqlite") as database:
+        await SqlPrompts(site).record(EVENT)
+
+        def as_before(connection: sa.Connection) -> None:
+            connection.exec_driver_sql("DROP TABLE intelligence_copied")
+            connection.exec_driver_sql("CREATE TABLE intelligence_inherited (what TEXT PRIMARY KEY, at_ns BIGINT)")
+            connection.exec_driver_sql("INSERT INTO intelligence_inherited VALUES ('site', 1)")
+            connection.exec_driver_sql("UPDATE intelligence_schema_version SET version_num = 'intelligence_0005'")
+
+        await database.write(as_before)
+        prepare(database)
+        assert await take_over(database, site) == 0
+        assert await SqlPrompts(database).records(9) == []

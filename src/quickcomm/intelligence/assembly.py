@@ -20,8 +20,8 @@ from quickcomm.intelligence.module import (
     SideSettings,
     build_classifier,
     build_model,
-    inherit,
     share_stand,
+    take_over,
 )
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.errors import QuickCommError
@@ -100,7 +100,7 @@ class _Work:
             SqlBus(site, self._context.clock).migrate()
             Intelligence.migrate_tables(site)
             Intelligence.migrate_tables(database)
-            await inherit(database, site, self._context.clock)
+            await take_over(database, site)
         self._intelligence.migrate()
 
     def alarms(self) -> Iterable[Found]:

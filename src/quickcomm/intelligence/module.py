@@ -17,7 +17,7 @@ from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.contracts.usage import GetUsage, UsageReport
 from quickcomm.intelligence.adapters.breaker import CircuitBreaker
 from quickcomm.intelligence.adapters.embedding import MINILM
-from quickcomm.intelligence.adapters.inheriting import inherit
+from quickcomm.intelligence.adapters.history import take_over
 from quickcomm.intelligence.adapters.local import build_local_classifier
 from quickcomm.intelligence.adapters.openai_model import OpenAiModel
 from quickcomm.intelligence.adapters.prompt_commands import PromptCommands
@@ -368,7 +368,7 @@ __all__ = [
     "build_classifier",
     "build_model",
     "describe_models",
-    "inherit",
     "labelled_set",
     "share_stand",
+    "take_over",
 ]

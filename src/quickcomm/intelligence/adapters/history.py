@@ -1,0 +1,50 @@
+"""What intelligence had in the database of a monolith: copied into a database of its own, before it begins.
+
+Prompts and who deployed them, costs, answers of the model, results, the reclassification backlog, conversations; and
+the messages that were not sent yet.
+"""
+
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from quickcomm.intelligence.adapters.sql_cache import answers
+from quickcomm.intelligence.adapters.sql_prompts import audit, deployments, prompts
+from quickcomm.intelligence.adapters.sql_results import debts, results
+from quickcomm.intelligence.adapters.sql_talks import talks
+from quickcomm.intelligence.adapters.sql_usage import conversations, days
+from quickcomm.kernel.bus.sql import append, messages
+from quickcomm.kernel.copier.copier import CopiedTable, Copier, Values
+from quickcomm.kernel.copier.sql import SqlSource, SqlTarget, insert_new, marks_table
+from quickcomm.kernel.storage import Database
+
+RENUMBERED: Final = (audit, messages)
+"""The target gives them ids of its own, in the order of the rows."""
+TABLES: Final = tuple(
+    CopiedTable(table.name, table, tuple(table.primary_key.columns.keys()), repeatable=table not in RENUMBERED)
+    for table in (prompts, deployments, audit, answers, days, conversations, results, debts, talks, messages)
+)
+MARKS: Final = marks_table("intelligence_copied")
+
+
+async def take_over(database: Database, site: Database) -> int:
+    """Return how many rows were copied; 0 where they were before. Both have their tables. Raises `QuickCommError`.
+
+    `site`: the monolith's database, which is not written to meanwhile.
+    """
+    copied = await Copier(SqlSource(site, TABLES), SqlTarget(database, MARKS, _write), TABLES, sleep=None).run()
+    if copied.rows:
+        await site.write(lambda connection: connection.execute(messages.delete()))  # they are sent from here
+    return sum(copied.rows.values())
+
+
+def _write(connection: Connection, name: str, rows: list[Values]) -> None:
+    table: sa.Table = {each.name: each.rows for each in TABLES}[name]  # type: ignore[assignment]
+    if table is messages:
+        for row in rows:
+            append(connection, row["stream"], row["key"], row["payload"])
+    elif table is audit:
+        connection.execute(audit.insert(), [{key: row[key] for key in row if key != "id"} for row in rows])
+    else:
+        insert_new(connection, table, table.primary_key.columns.keys(), rows)
