@@ -18,11 +18,12 @@ from tests.contract.test_session_store import (
     utterance,
 )
 from tests.support.hearing import TOKEN, request
+from tests.support.home import move
 from tests.support.valkey import Valkey
 
 from quickcomm.audio.adapters import redis_sessions
 from quickcomm.audio.adapters.log_limits import LogLimits
-from quickcomm.audio.adapters.redis_import import move
+from quickcomm.audio.adapters.redis_import import moved
 from quickcomm.audio.adapters.redis_sessions import RedisSessions
 from quickcomm.audio.adapters.sql_sessions import SqlSessions
 from quickcomm.audio.model.checkpoint import FrontEndState
@@ -135,7 +136,7 @@ async def test_a_shortened_log_moves_to_the_other_store(tmp_path: Path, valkey: 
             stored = await here.store.open(request(), TOKEN)
             await talk(here, stored, range(1, 61))
             kept = await here.store.events("main", "c-1", 0)
-            await move(here.database, valkey.url, clock, prefix=tmp_path.name)
+            await move(here.database, valkey.url, moved(clock.now_ns(), tmp_path.name), tmp_path.name)
         assert await store.events("main", "c-1", 0) == kept
         there = await store.open(request(), TOKEN)
         event = await store.publish(at(there, 61), utterance(there, 61_000))

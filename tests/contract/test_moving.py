@@ -1,6 +1,7 @@
 """From `serve` to `up`: conversations and messages move to Valkey once, as they are, wherever the move is cut off."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from quickcomm.audio.adapters.redis_sessions import REPLAY_S, RedisSessions
 from quickcomm.audio.adapters.tables import conversations, events
 from quickcomm.audio.ports import OpenRequest
 from quickcomm.contracts.audio_socket import DurableEvent, Utterance
+from quickcomm.contracts.backfill import BackfillPage
 from quickcomm.contracts.commands import CreateKey, GetLedgers, ListDeadLetters, ListKeys
 from quickcomm.contracts.conversations import CONVERSATIONS
 from quickcomm.contracts.transcripts import TRANSCRIPTS
@@ -29,9 +31,9 @@ from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.redis_link import Link
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import FakeClock, SystemClock
+from quickcomm.kernel.copier.sql import SqlSource
 from quickcomm.kernel.errors import ForbiddenError
 from quickcomm.kernel.keys import KeyStore
-from quickcomm.kernel.keys.moving import forget_keys
 from quickcomm.kernel.keys.port import digest
 from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.keys.sql import SqlKeys, keys_table, sessions_table
@@ -222,11 +224,11 @@ class CutOffError(BaseException):
     """The process is no more."""
 
 
-async def test_cut_off_anywhere_it_is_begun_again_and_nothing_is_lost_or_doubled(
+async def test_cut_off_anywhere_it_goes_on_and_nothing_is_lost_or_doubled(
     directory: DataDirectory, valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every call to Valkey and every transaction in turn: before it, and after it."""
-    call, write = Link.call, Database.write
+    """Every call to Valkey and every transaction in turn: before it, and after it. Pages have four rows."""
+    call, write, page = Link._call, Database.write, SqlSource.page
     left = 0
 
     def step() -> None:
@@ -247,19 +249,43 @@ async def test_cut_off_anywhere_it_is_begun_again_and_nothing_is_lost_or_doubled
         step()
         return answered
 
-    monkeypatch.setattr(Link, "call", cut_call)
+    async def small(source: SqlSource, table: str, after: str, _limit: int) -> BackfillPage:
+        return await page(source, table, after, 4)
+
+    monkeypatch.setattr(Link, "_call", cut_call)
     monkeypatch.setattr(Database, "write", cut_write)
-    for cut in range(1, 1_000):
-        left = cut
+    monkeypatch.setattr(SqlSource, "page", small)
+    wanted: dict[bytes, bytes] = {}
+    for cut in range(1_000):  # the first one is not cut off
+        whole = DataDirectory(tmp_path / f"cut-{cut}")
+        shutil.copytree(directory.path, whole.path)
+        prefix = f"{tmp_path.name}-{cut}"
+        left, cut_off = cut, False
         try:
-            await settle(directory, valkey.url, prefix=tmp_path.name)
+            await settle(whole, valkey.url, prefix=prefix)
         except CutOffError:
-            assert cut < 7 or home_in(directory.database) is not None, "`serve` must not go on with it"
-        else:
+            cut_off = True
+            assert cut < 9 or home_in(whole.database) is not None, "`serve` must not go on with it"
+            await settle(whole, valkey.url, prefix=prefix)
+        left = 0
+        found = await contents(valkey.url, prefix)
+        wanted = wanted or found
+        assert found == wanted, f"cut off at {cut}"
+        if cut and not cut_off:
             break
-    assert cut > 50
+    assert cut > 60
     monkeypatch.undo()
-    await assert_moved(directory, valkey.url, tmp_path.name)
+    await assert_moved(whole, valkey.url, prefix)
+
+
+async def contents(url: str, prefix: str) -> dict[bytes, bytes]:
+    """All keys and what they have, but the id of the site's mark."""
+    link = Link(url)
+    try:
+        found = {key: await link.call("DUMP", key) async for key in link.scan(f"{prefix}:*")}
+    finally:
+        await link.aclose()
+    return {key.removeprefix(prefix.encode()): value for key, value in found.items() if not key.endswith(b":home")}
 
 
 async def test_it_moves_once(directory: DataDirectory, valkey: Valkey, tmp_path: Path) -> None:
@@ -358,7 +384,7 @@ async def test_keys_that_a_former_version_left_behind_come_after(
         await there.link.call("DEL", f"{tmp_path.name}:keys:by-digest", f"{tmp_path.name}:keys:by-id")
         try:
             await make_keys(database)
-            call, left = Link.call, 0
+            call, left = Link._call, 0
 
             async def cut(link: Link, command: str, *arguments: Any) -> Any:
                 nonlocal left
@@ -367,7 +393,7 @@ async def test_keys_that_a_former_version_left_behind_come_after(
                     raise CutOffError
                 return await call(link, command, *arguments)
 
-            monkeypatch.setattr(Link, "call", cut)
+            monkeypatch.setattr(Link, "_call", cut)
             for number in range(1, 50):
                 left = number
                 try:
@@ -379,7 +405,8 @@ async def test_keys_that_a_former_version_left_behind_come_after(
             assert number > 5
             await assert_keys(there.keys)
             await there.keys.revoke("key_good")
-            await database.write(forget_keys)
+            await database.write(lambda connection: connection.execute(sessions_table.delete()))
+            await database.write(lambda connection: connection.execute(keys_table.delete()))
             await make_keys(database)
             await settle(directory, valkey.url, prefix=tmp_path.name)
             assert await there.keys.verify("qc_good") is None

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 import structlog
 from aiohttp import web
-from sqlalchemy import Connection
 
 from quickcomm.audio.adapters.captions import LiveCaptions
 from quickcomm.audio.adapters.engines import engine_class
@@ -18,7 +17,6 @@ from quickcomm.audio.adapters.ledgers import ledger_answer
 from quickcomm.audio.adapters.recorder import FlacRecorder, Folder, Shelf
 from quickcomm.audio.adapters.silero import Silero
 from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
-from quickcomm.audio.adapters.tables import conversations, events
 from quickcomm.audio.adapters.whisper_models import model_spec
 from quickcomm.audio.declaration import GROUP, INGESTS
 from quickcomm.audio.ingest.port import Caller, Ingest
@@ -49,6 +47,7 @@ from quickcomm.kernel.storage import Database, migrate
 
 if TYPE_CHECKING:
     from quickcomm.kernel.bus.redis_link import Link
+    from quickcomm.kernel.copier.valkey import Moved
 
 STT_BEHIND: Final = "audio.stt_behind"
 REFUSING: Final = "audio.refusing"
@@ -140,11 +139,11 @@ class Audio:
         migrate(database.engine, "audio", MIGRATIONS)
 
     @staticmethod
-    async def move(database: Database, url: str, clock: Clock, *, prefix: str) -> int:
-        """Write every conversation of the database into that Valkey; how many. Doing it again changes nothing."""
-        from quickcomm.audio.adapters.redis_import import move  # noqa: PLC0415 - once in a site's life
+    def moved(clock: Clock, prefix: str) -> "Sequence[Moved]":
+        """Return the tables that `up` moves into a Valkey."""
+        from quickcomm.audio.adapters.redis_import import moved  # noqa: PLC0415 - once in a site's life
 
-        return await move(database, url, clock, prefix=prefix)
+        return moved(clock.now_ns(), prefix)
 
     @staticmethod
     async def export(
@@ -156,11 +155,6 @@ class Audio:
         return await export(database, link, tell, prefix=prefix)
 
     @staticmethod
-    def forget(connection: Connection) -> None:
-        """After `move`: the database has no conversations any more."""
-        for table in (events, conversations):
-            connection.execute(table.delete())
-
     @classmethod
     def stored_answers(cls, database: Database, clock: Clock) -> Sequence[Answer]:
         """As `answers`, on a database that no server has open."""

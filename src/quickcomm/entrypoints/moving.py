@@ -8,21 +8,25 @@ import asyncio
 import contextlib
 import sqlite3
 import uuid
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from quickcomm.kernel.bus.home import Home, HomeInStore, home_in
+from quickcomm.kernel.bus.home import Home, HomeInStore, first_row, home_in
 from quickcomm.kernel.bus.port import BusUnavailableError
 from quickcomm.kernel.bus.redis_link import BusRefusedError, Link
 from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.errors import ConfigurationError
-from quickcomm.kernel.keys.leftover import keys_in
 from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+    from quickcomm.kernel.copier.valkey import Moved
+    from quickcomm.kernel.storage import Database
 
 RETRY_S: Final = 0.5
 REPLACES: Final = "restored_over"
@@ -92,13 +96,8 @@ def state_in_store(database: Path) -> str | None:
 
 def _replaced(database: Path) -> str | None:
     """Return the id of the state that this database replaces; None unless it was restored."""
-    if not database.exists():
-        return None
-    with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
-        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (REPLACES,)).fetchone():
-            return None
-        row = connection.execute(f"SELECT id FROM {REPLACES}").fetchone()  # noqa: S608 - our name
-        return None if row is None else str(row[0])
+    row = first_row(database, REPLACES, "id")
+    return None if row is None else str(row[0])
 
 
 async def settle(
@@ -118,7 +117,7 @@ async def settle(
     try:
         while True:
             try:
-                return await _Settling(directory, url, link, prefix).run(anew=anew)
+                return await _Settling(directory, link, prefix).run(anew=anew)
             except BusRefusedError as error:
                 raise ConfigurationError(f"{error} See: quickcomm trust acl") from error
             except BusUnavailableError as error:
@@ -131,9 +130,8 @@ async def settle(
 
 
 class _Settling:
-    def __init__(self, directory: DataDirectory, url: str, link: Link, prefix: str) -> None:
+    def __init__(self, directory: DataDirectory, link: Link, prefix: str) -> None:
         self._directory = directory
-        self._url = url
         self._link = link
         self._prefix = prefix
         self._store = HomeInStore(link, prefix)
@@ -141,37 +139,27 @@ class _Settling:
     async def run(self, *, anew: bool) -> None:
         here = await asyncio.to_thread(home_in, self._directory.database)
         there = await self._store.read()
+        is_settled = not anew and here is not None and here.whole and here == there
+        if is_settled and await asyncio.to_thread(first_row, self._directory.database, "kernel_keys") is None:
+            return
         if anew:
             here = there = None
             await self._store.release()
-        elif here is not None and here.whole and here == there:
-            await self._late_keys()
-            return
-        elif not await self._is_replaced(there):
+        elif not is_settled and not await self._is_replaced(there):
             await self._check(here, there)
-        await self._move(here, there)
-
-    async def _is_replaced(self, there: Home | None) -> bool:
-        """Return True if the store has the state that a restore has replaced."""
-        return there is not None and there.id == await asyncio.to_thread(_replaced, self._directory.database)
-
-    async def _late_keys(self) -> None:
-        """Keys that stayed behind when a former version moved the rest."""
-        if not await asyncio.to_thread(keys_in, self._directory.database):
-            return
-        from quickcomm.kernel.clock import SystemClock  # noqa: PLC0415 - as below
-        from quickcomm.kernel.keys.moving import forget_keys, move_keys  # noqa: PLC0415
+        # Heavy, and not needed where all is in its place.
         from quickcomm.kernel.storage import Database  # noqa: PLC0415
 
         database = Database(self._directory.database)
         database.open()
         try:
-            moved = await move_keys(database, self._link, SystemClock().now_ns(), self._prefix)
-            await self._store.durable()
-            await database.write(forget_keys)
-            log.info("store.keys_moved", keys=moved)
+            await self._move(database, here, there)
         finally:
             await database.aclose()
+
+    async def _is_replaced(self, there: Home | None) -> bool:
+        """Return True if the store has the state that a restore has replaced."""
+        return there is not None and there.id == await asyncio.to_thread(_replaced, self._directory.database)
 
     async def _check(self, here: Home | None, there: Home | None) -> None:
         empty = there is None and await self._store.is_empty()
@@ -187,48 +175,65 @@ class _Settling:
                 f"Give another --redis-url. {ANEW}"
             )
 
-    async def _move(self, here: Home | None, there: Home | None) -> None:
-        # Heavy, and not needed where all is in its place.
-        from quickcomm.audio.module import Audio  # noqa: PLC0415
+    async def _move(self, database: "Database", here: Home | None, there: Home | None) -> None:
+        from quickcomm.audio.module import Audio  # noqa: PLC0415 - as above
         from quickcomm.kernel.bus import moving  # noqa: PLC0415
         from quickcomm.kernel.bus.sql import SqlBus  # noqa: PLC0415
         from quickcomm.kernel.clock import SystemClock  # noqa: PLC0415
-        from quickcomm.kernel.keys.moving import forget_keys, move_keys  # noqa: PLC0415
+        from quickcomm.kernel.keys import moving as keys_moving  # noqa: PLC0415
         from quickcomm.kernel.keys.sql import SqlKeys  # noqa: PLC0415
-        from quickcomm.kernel.storage import Database  # noqa: PLC0415
 
         clock = SystemClock()
-        database = Database(self._directory.database)
-        database.open()
+        SqlBus(database, clock).migrate()
+        Audio.migrate_tables(database)
+        SqlKeys(database, clock).migrate()
+        begun = Home(id=here.id if here else uuid.uuid4().hex, whole=False)
+        done = Home(id=begun.id, whole=True)
+        late = here == there == done  # keys stayed behind when a former version moved the rest
+        tables = keys_moving.moved(clock.now_ns(), self._prefix)
+        if not late:
+            tables += [*Audio.moved(clock, self._prefix), *moving.moved(self._prefix)]
+        if there != done:
+            await database.write(partial(moving.mark, home=begun))
+            if not await self._claim(begun, there):
+                if here is None:
+                    await database.write(partial(moving.mark, home=None))
+                raise ElsewhereError(f"Another site has begun to use this store. Give another --redis-url. {ANEW}")
+        if late or there != done:
+            await self._copy(database, begun, tables)
+        await self._store.write(done)
+
+        def leave(connection: "Connection") -> None:
+            for moved in tables:
+                connection.execute(moved.home.delete())
+            connection.exec_driver_sql(f"DROP TABLE IF EXISTS {REPLACES}")
+            moving.mark(connection, done)
+
+        await database.write(leave)
+
+    async def _claim(self, begun: Home, there: Home | None) -> bool:
+        """Return True if the store is this site's now, and has nothing but what was copied before it was cut off."""
+        if await self._is_replaced(there):
+            await self._store.write(begun)  # the store is this state's at every moment
+        if not await self._store.claim(begun):
+            return False
+        if not await self._link.call("EXISTS", self._store.copy_marks(begun)):
+            await self._store.wipe()
+            await self._store.write(begun)
+        return True
+
+    async def _copy(self, database: "Database", home: Home, tables: "Sequence[Moved]") -> None:
+        from quickcomm.kernel.copier.copier import Copier, CopyError  # noqa: PLC0415 - as above
+        from quickcomm.kernel.copier.sql import SqlSource  # noqa: PLC0415
+        from quickcomm.kernel.copier.valkey import ValkeyTarget  # noqa: PLC0415
+
+        marks = self._store.copy_marks(home)
+        copied = [moved.table for moved in tables]
+        target = ValkeyTarget(self._link, marks, tables)
         try:
-            SqlBus(database, clock).migrate()
-            Audio.migrate_tables(database)
-            SqlKeys(database, clock).migrate()
-            begun = Home(id=here.id if here else uuid.uuid4().hex, whole=False)
-            done = Home(id=begun.id, whole=True)
-            if there != done:
-                await database.write(lambda connection: moving.mark(connection, begun))
-                if await self._is_replaced(there):
-                    await self._store.write(begun)  # the store is this state's at every moment
-                if not await self._store.claim(begun):
-                    if here is None:
-                        await database.write(moving.unmark)
-                    raise ElsewhereError(f"Another site has begun to use this store. Give another --redis-url. {ANEW}")
-                await self._store.wipe()
-                await self._store.write(begun)
-                conversations = await Audio.move(database, self._url, clock, prefix=self._prefix)
-                messages = await moving.MessageMove(database, self._link, self._prefix).run()
-                keys = await move_keys(database, self._link, clock.now_ns(), self._prefix)
-                await self._store.write(done)
-                log.info("store.moved", conversations=conversations, messages=messages, keys=keys)
-
-            def leave(connection: "Connection") -> None:
-                Audio.forget(connection)
-                moving.forget(connection)
-                forget_keys(connection)
-                connection.exec_driver_sql(f"DROP TABLE IF EXISTS {REPLACES}")
-                moving.mark(connection, done)
-
-            await database.write(leave)
-        finally:
-            await database.aclose()
+            await Copier(SqlSource(database, copied), target, copied, sleep=None).run()
+        except CopyError:
+            await self._link.call("UNLINK", marks)  # it is begun anew
+            raise
+        # First of all: until the store is whole, one without marks is begun anew.
+        await self._link.call("UNLINK", marks)

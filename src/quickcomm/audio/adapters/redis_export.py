@@ -10,7 +10,6 @@ from sqlalchemy import Connection
 
 from quickcomm.audio.adapters.redis_rows import SessionNames, pairs
 from quickcomm.audio.adapters.tables import conversations, events
-from quickcomm.kernel.bus.export import keys_like
 from quickcomm.kernel.bus.redis_link import Link, Script
 from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.storage import Database
@@ -48,7 +47,7 @@ class _Export:
 
     async def run(self, tell: Callable[[int, int], None]) -> dict[str, int]:
         first = self._names.conversation("")
-        found = [key.decode().removeprefix(first) async for key in keys_like(self._link, f"{first}*")]
+        found = [key.decode().removeprefix(first) async for key in self._link.scan(f"{first}*")]
         await self._database.write(_forget)
         talks = logged = 0
         for start in range(0, len(found), TOGETHER):

@@ -35,20 +35,6 @@ class _Message(NamedTuple):
     payload: bytes
 
 
-async def keys_like(link: Link, pattern: str) -> AsyncIterator[bytes]:
-    """Yield the server's keys that match, each once."""
-    seen: set[bytes] = set()
-    cursor = 0
-    while True:
-        cursor, found = await link.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
-        for key in found:
-            if key not in seen:
-                seen.add(key)
-                yield key
-        if not int(cursor):
-            return
-
-
 class MessageExport:
     """Messages that some group has not acknowledged, the groups' positions, and dead letters.
 
@@ -101,7 +87,7 @@ class MessageExport:
 
     async def _places(self) -> AsyncIterator[_Place]:
         is_part = re.compile(re.escape(self._names.prefix) + rf":([^:]+):([0-{PARTITIONS - 1}])")
-        async for key in keys_like(self._link, f"{self._names.prefix}:*:[0-{PARTITIONS - 1}]"):
+        async for key in self._link.scan(f"{self._names.prefix}:*:[0-{PARTITIONS - 1}]"):
             if (found := is_part.fullmatch(key.decode())) is not None:
                 yield _Place(found[1], int(found[2]))
 

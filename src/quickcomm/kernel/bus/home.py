@@ -7,7 +7,7 @@ with what is about to move; the one in Valkey says whether it has everything. Se
 import contextlib
 import sqlite3
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -26,17 +26,26 @@ class Home(msgspec.Struct, frozen=True, kw_only=True):
     whole: bool
 
 
-def home_in(database: Path) -> Home | None:
-    """The database's mark: None where everything is still kept in it. Needs nothing that takes long to load."""
+def first_row(database: Path, table: str, columns: str = "1") -> tuple[Any, ...] | None:
+    """Return the first row of a table in a SQLite file; None if there is no file, table or row.
+
+    Needs nothing that takes long to load. Raises `ConfigurationError` where the file cannot be read.
+    """
     if not database.exists():
         return None
     try:
         with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
-            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'bus_home'").fetchone():
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone():
                 return None
-            row = connection.execute("SELECT id, whole FROM bus_home").fetchone()
+            row: tuple[Any, ...] | None = connection.execute(f"SELECT {columns} FROM {table}").fetchone()  # noqa: S608 - our names
+            return row
     except sqlite3.Error as error:
         raise ConfigurationError(f"The database {database} cannot be opened: {error}") from error
+
+
+def home_in(database: Path) -> Home | None:
+    """Return the database's mark: None where everything is still kept in it."""
+    row = first_row(database, "bus_home", "id, whole")
     return None if row is None else Home(id=row[0], whole=bool(row[1]))
 
 
@@ -45,8 +54,12 @@ class HomeInStore:
 
     def __init__(self, link: Link, prefix: str = PREFIX) -> None:
         self._link = link
+        self._prefix = prefix
         self._mark = f"{prefix}:home"
-        self._ours = f"{prefix}:*"
+
+    def copy_marks(self, home: Home) -> str:
+        """Return the key of the marks of a move to this home; another one has others."""
+        return f"{self._prefix}:copy:{home.id}"
 
     async def read(self) -> Home | None:
         fields: list[bytes | None] = await self._link.call("HMGET", self._mark, "id", "whole")
@@ -73,19 +86,12 @@ class HomeInStore:
             await self._link.call("WAITAOF", 1, 0, int(SYNC_S * 1000) - 1000)
 
     async def is_empty(self) -> bool:
-        return not await self._keys(stop_at_first=True)
+        async for _ in self._link.scan(f"{self._prefix}:*"):
+            return False
+        return True
 
     async def wipe(self) -> None:
         """Delete all that is ours but the mark."""
-        found = [key for key in await self._keys() if key != self._mark.encode()]
+        found = [key async for key in self._link.scan(f"{self._prefix}:*") if key != self._mark.encode()]
         for start in range(0, len(found), TOGETHER):
             await self._link.call("UNLINK", *found[start : start + TOGETHER])
-
-    async def _keys(self, *, stop_at_first: bool = False) -> list[bytes]:
-        found: set[bytes] = set()
-        cursor = 0
-        while True:
-            cursor, keys = await self._link.call("SCAN", cursor, "MATCH", self._ours, "COUNT", 1000)
-            found |= set(keys)
-            if (found and stop_at_first) or not int(cursor):
-                return list(found)

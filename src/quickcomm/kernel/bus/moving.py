@@ -1,7 +1,7 @@
-"""The bus of a site moves from its database to a Valkey: unhandled messages, groups where they stand, dead letters."""
+"""How the tables of the bus become streams of a Valkey: unhandled messages, positions of groups, dead letters."""
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 import msgspec
 import sqlalchemy as sa
@@ -9,88 +9,57 @@ from sqlalchemy import Connection
 
 from quickcomm.kernel.bus.home import Home
 from quickcomm.kernel.bus.redis_consumer import Letter
-from quickcomm.kernel.bus.redis_link import Link
 from quickcomm.kernel.bus.redis_names import PARTITIONS, PREFIX, Names
 from quickcomm.kernel.bus.sql import PARTITIONS as SQL_PARTITIONS
 from quickcomm.kernel.bus.sql import dead, groups, messages
-from quickcomm.kernel.storage.database import Database
+from quickcomm.kernel.copier.copier import CopiedTable, Values
+from quickcomm.kernel.copier.valkey import Command, Moved
 
-TOGETHER: Final = 500
 OLD: Final = 1
 """Messages keep their ids as `1-id`: smaller than any that the server gives."""
 homes: Final = sa.Table(
     "bus_home", sa.MetaData(), sa.Column("id", sa.String, primary_key=True), sa.Column("whole", sa.Boolean)
 )
+_ACKED: Final = (
+    sa.select(sa.func.coalesce(sa.func.min(groups.c.acked_id), 0))
+    .where(groups.c.stream == messages.c.stream, groups.c.part == messages.c.part)
+    .scalar_subquery()
+)
+UNHANDLED: Final = sa.select(messages).where(messages.c.id > _ACKED).subquery("unhandled")
+"""Messages that not all groups have acknowledged."""
 
 
-def mark(connection: Connection, home: Home) -> None:
-    """Set the database's mark."""
-    unmark(connection)
-    connection.execute(homes.insert().values(id=home.id, whole=home.whole))
-
-
-def unmark(connection: Connection) -> None:
-    """Delete the database's mark: everything is kept in it."""
+def mark(connection: Connection, home: Home | None) -> None:
+    """Set the database's mark; None: everything is kept in it."""
     connection.execute(homes.delete())
+    if home is not None:
+        connection.execute(homes.insert().values(id=home.id, whole=home.whole))
 
 
-def forget(connection: Connection) -> None:
-    """After the move: the database has no messages any more."""
-    for table in (messages, groups, dead):
-        connection.execute(table.delete())
+def moved(prefix: str = PREFIX) -> list[Moved]:
+    """Return the tables, for streams that are empty."""
+    names = Names(prefix)
 
+    def add_messages(rows: list[Values]) -> Iterator[Command]:
+        for row in rows:
+            name = names.of_key(row["stream"], row["key"])
+            yield "XADD", name, f"{OLD}-{row['id']}", "k", row["key"], "p", row["payload"]
 
-class MessageMove:
-    def __init__(self, database: Database, link: Link, prefix: str = PREFIX) -> None:
-        self._database = database
-        self._link = link
-        self._names = Names(prefix)
+    def add_groups(rows: list[Values]) -> Iterator[Command]:
+        for row in rows:
+            yield "SADD", names.streams, row["stream"]
+            for part in range(row["part"], PARTITIONS, SQL_PARTITIONS):
+                place = names.part(row["stream"], part)
+                yield "XGROUP", "CREATE", place, row["group_name"], f"{OLD}-{row['acked_id']}", "MKSTREAM"
 
-    async def run(self) -> int:
-        """How many messages not all groups had acknowledged. The streams must be empty."""
-        positions = await self._database.read(lambda connection: connection.execute(sa.select(groups)).all())
-        lowest: dict[tuple[str, int], int] = {}
-        for row in positions:
-            place = (row.stream, row.part)
-            lowest[place] = min(row.acked_id, lowest.get(place, row.acked_id))
-        count = await self._take_messages(lowest)
-        for row in positions:
-            await self._link.call("SADD", self._names.streams, row.stream)
-            for part in range(row.part, PARTITIONS, SQL_PARTITIONS):
-                name = self._names.part(row.stream, part)
-                await self._link.call("XGROUP", "CREATE", name, row.group_name, f"{OLD}-{row.acked_id}", "MKSTREAM")
-        for letter in await self._database.read(
-            lambda connection: connection.execute(sa.select(dead).order_by(dead.c.id)).all()
-        ):
-            await self._take_letter(letter)
-        return count
+    def add_letters(rows: list[Values]) -> Iterator[Command]:
+        for row in rows:
+            letter = msgspec.convert(row | {"group": row["group_name"]}, Letter)
+            yield "HSET", names.dead, row["id"], msgspec.msgpack.encode(letter)
+            yield "SET", names.last_dead, row["id"]  # in the order of their ids
 
-    async def _take_messages(self, lowest: dict[tuple[str, int], int]) -> int:
-        count = after = 0
-        while True:
-            rows = await self._page(after)
-            if not rows:
-                return count
-            for row in rows:
-                if row.id > lowest.get((row.stream, row.part), 0):
-                    name = self._names.of_key(row.stream, row.key)
-                    await self._link.call("XADD", name, f"{OLD}-{row.id}", "k", row.key, "p", row.payload)
-                    count += 1
-            after = rows[-1].id
-
-    async def _page(self, after: int) -> Sequence[sa.Row[Any]]:
-        query = sa.select(messages).where(messages.c.id > after).order_by(messages.c.id).limit(TOGETHER)
-        return await self._database.read(lambda connection: connection.execute(query).all())
-
-    async def _take_letter(self, row: sa.Row[Any]) -> None:
-        letter = Letter(
-            stream=row.stream,
-            group=row.group_name,
-            key=row.key,
-            payload=row.payload,
-            reason=row.reason,
-            attempts=row.attempts,
-            at_ns=row.at_ns,
-        )
-        await self._link.call("HSET", self._names.dead, row.id, msgspec.msgpack.encode(letter))
-        await self._link.call("SET", self._names.last_dead, row.id)  # in the order of their ids
+    return [
+        Moved(CopiedTable("messages", UNHANDLED, ("id",), repeatable=False), add_messages, messages),
+        Moved(CopiedTable("groups", groups, ("stream", "group_name", "part"), repeatable=False), add_groups, groups),
+        Moved(CopiedTable("dead_letters", dead, ("id",)), add_letters, dead),
+    ]

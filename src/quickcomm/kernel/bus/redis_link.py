@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -91,6 +91,19 @@ class Link:
         """One command. Raises as `run` does."""
         with _in_our_words():
             return await self._call(command, *arguments)
+
+    async def scan(self, pattern: str) -> AsyncIterator[bytes]:
+        """Yield the server's keys that match, each once. Raises as `run` does."""
+        seen: set[bytes] = set()
+        cursor = 0
+        while True:
+            cursor, found = await self.call("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+            for key in found:
+                if key not in seen:
+                    seen.add(key)
+                    yield key
+            if not int(cursor):
+                return
 
     async def wait_for(self, stream: str, after: str) -> None:
         """Return when the stream may have something behind `after`; at the latest after `BLOCK_S`."""

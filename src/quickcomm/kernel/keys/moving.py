@@ -1,50 +1,52 @@
-"""Keys and page sessions go from the database to Valkey with the rest of a site, and from Valkey into a backup.
+"""How keys and page sessions become keys of a Valkey, with the rest of a site; and how a backup reads them there."""
 
-Nobody may use either while they move; an export disturbs nobody.
-"""
-
+from collections.abc import Iterator
 from typing import Final
 
 import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from quickcomm.kernel.bus.export import keys_like
 from quickcomm.kernel.bus.redis_link import Link
 from quickcomm.kernel.bus.redis_names import PREFIX
+from quickcomm.kernel.copier.copier import CopiedTable, Values
+from quickcomm.kernel.copier.valkey import Command, Moved
 from quickcomm.kernel.keys.port import Key
 from quickcomm.kernel.keys.redis import KeyNames, Session
 from quickcomm.kernel.keys.sql import keys_table, sessions_table
 from quickcomm.kernel.storage.database import Database
 
 MS: Final = 1_000_000
+OPENED: Final = (
+    sa.select(sessions_table, keys_table.c.digest.label("key"))
+    .join(keys_table, keys_table.c.id == sessions_table.c.key_id)
+    .subquery("opened")
+)
 _keys: Final = msgspec.msgpack.Decoder(Key)
 _sessions: Final = msgspec.msgpack.Decoder(Session)
 
 
-async def move_keys(database: Database, link: Link, now_ns: int, prefix: str = PREFIX) -> int:
-    """Write every key and every session that is open; how many keys. What Valkey has of them already stays."""
+def moved(now_ns: int, prefix: str = PREFIX) -> list[Moved]:
+    """Return every key, and every session that is open. What Valkey has of them already stays."""
     names = KeyNames(prefix)
-    keys = await database.read(lambda connection: connection.execute(sa.select(keys_table)).all())
-    digests = {row.id: bytes(row.digest) for row in keys}
-    for row in keys:
-        key = Key(
-            id=row.id, site=row.site, role=row.role, name=row.name, created_ns=row.created_ns, revoked_ns=row.revoked_ns
-        )
-        await link.call("HSETNX", names.by_digest, digests[row.id], msgspec.msgpack.encode(key))
-        await link.call("HSETNX", names.by_id, row.id, digests[row.id])
-    query = sa.select(sessions_table).where(sessions_table.c.expires_ns > now_ns)
-    for row in await database.read(lambda connection: connection.execute(query).all()):
-        session = msgspec.msgpack.encode(Session(key=digests[row.key_id], expires_ns=row.expires_ns))
-        left_ms = max(1, (row.expires_ns - now_ns) // MS)
-        await link.call("SET", names.session(bytes(row.digest)), session, "PX", left_ms, "NX")
-    return len(keys)
 
+    def add_keys(rows: list[Values]) -> Iterator[Command]:
+        for row in rows:
+            key = msgspec.convert(row, Key)
+            yield "HSETNX", names.by_digest, row["digest"], msgspec.msgpack.encode(key)
+            yield "HSETNX", names.by_id, key.id, row["digest"]
 
-def forget_keys(connection: Connection) -> None:
-    """After the move: the database has none any more."""
-    for table in (sessions_table, keys_table):
-        connection.execute(table.delete())
+    def add_sessions(rows: list[Values]) -> Iterator[Command]:
+        for row in rows:
+            left_ms = (row["expires_ns"] - now_ns) // MS
+            if left_ms > 0:
+                session = Session(key=row["key"], expires_ns=row["expires_ns"])
+                yield "SET", names.session(row["digest"]), msgspec.msgpack.encode(session), "PX", left_ms, "NX"
+
+    return [
+        Moved(CopiedTable("sessions", OPENED, ("digest",)), add_sessions, sessions_table),
+        Moved(CopiedTable("keys", keys_table, ("id",)), add_keys, keys_table),
+    ]
 
 
 async def export_keys(database: Database, link: Link, prefix: str = PREFIX) -> dict[str, int]:
@@ -53,7 +55,7 @@ async def export_keys(database: Database, link: Link, prefix: str = PREFIX) -> d
     stored: dict[bytes, bytes] = await link.call("HGETALL", names.by_digest)
     keys = {place: _keys.decode(key) for place, key in stored.items()}
     sessions = []
-    async for name in keys_like(link, f"{names.sessions}*"):
+    async for name in link.scan(f"{names.sessions}*"):
         value: bytes | None = await link.call("GET", name)
         session = None if value is None else _sessions.decode(value)
         if session is not None and session.key in keys:
@@ -63,7 +65,8 @@ async def export_keys(database: Database, link: Link, prefix: str = PREFIX) -> d
             )
 
     def run(connection: Connection) -> None:
-        forget_keys(connection)
+        for table in (sessions_table, keys_table):
+            connection.execute(table.delete())
         if keys:
             rows = [msgspec.structs.asdict(key) | {"digest": place} for place, key in keys.items()]
             connection.execute(keys_table.insert(), rows)
