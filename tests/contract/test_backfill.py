@@ -13,11 +13,11 @@ import sqlalchemy as sa
 from aiohttp import web
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
-from sqlalchemy import Connection, create_engine
-from sqlalchemy.pool import StaticPool
+from sqlalchemy import Connection
 from tests.support.dashboard_site import START_NS, found, heard, insight
 from tests.support.examples import examples
 from tests.support.hostile import TEXTS, UNPRINTABLE
+from tests.support.memory import MemoryDatabase
 
 from quickcomm.contracts.backfill import PATH, BackfillPage, BackfillTotal
 from quickcomm.contracts.conversations import ConversationChanged
@@ -34,7 +34,7 @@ from quickcomm.dashboard.backfill import source as history_of
 from quickcomm.dashboard.module import MIGRATIONS
 from quickcomm.dashboard.ports import Board, Page, UtteranceFilter
 from quickcomm.dashboard.service.projector import Projector
-from quickcomm.kernel.copier.copier import Copied, Copier, CopyError, Source
+from quickcomm.kernel.copier.copier import Copier, CopyError, Source
 from quickcomm.kernel.copier.http import HttpSource, copy_routes
 from quickcomm.kernel.copier.sql import SqlTarget
 from quickcomm.kernel.errors import ForbiddenError
@@ -168,7 +168,7 @@ async def history(database: Database) -> None:
     await database.write(stamp)
 
 
-async def copy(own: Database, source: Source, **options: Any) -> Copied:
+async def copy(own: Database, source: Source, **options: Any) -> dict[str, int]:
     """Backfill, with options of the copier."""
     target = SqlTarget(own, MARKS, partial(write, closing_confidence=CLOSING_CONFIDENCE))
     return await Copier(source, target, TABLES, settle=partial(settle, own), **options).run()
@@ -180,17 +180,17 @@ async def test_all_comes_over_as_it_was(earlier: Database, own: Database) -> Non
     brought = await copy(own, history_of(earlier), page=7)
     assert await own.read(contents) == before
     assert await earlier.read(contents) == before
-    assert brought.rows["utterances"] == len(before["dashboard_utterances"]) > 30
+    assert brought["utterances"] == len(before["dashboard_utterances"]) > 30
     for query in ("towels", "tow", "412", "swordfish", "towels please", "fertig"):
         wanted, page = UtteranceFilter(query=query), Page(limit=100)
         assert await SqlQueries(own).utterances("main", wanted, page) == await SqlQueries(earlier).utterances(
             "main", wanted, page
         )
-    assert (await backfill(own, history_of(earlier))).rows == {}
+    assert await backfill(own, history_of(earlier)) == {}
 
 
 async def test_nothing_to_bring_is_soon_done(earlier: Database, own: Database) -> None:
-    assert set((await backfill(own, history_of(earlier))).rows) == {table.name for table in TABLES}
+    assert set(await backfill(own, history_of(earlier))) == {table.name for table in TABLES}
     await say(own, *asked(0))
     assert (await task_of(own)).status == "open"
 
@@ -263,7 +263,7 @@ async def test_what_is_deleted_there_meanwhile_does_not_disturb(earlier: Databas
 
     brought = await backfill(own, Purging(earlier))
     assert purged[0] > 20
-    assert brought.rows["utterances"] == 0
+    assert brought["utterances"] == 0
 
 
 async def test_damage_is_seen(earlier: Database, own: Database) -> None:
@@ -339,25 +339,8 @@ class Small(Flaky):
         return await super().page(table, after, min(limit, 3))
 
 
-class _memory:  # noqa: N801 - used as a function
-    """A database in memory, without threads: a few hundred of them are made."""
-
-    def __init__(self) -> None:
-        self.engine = create_engine("sqlite://", poolclass=StaticPool)
-
-    def __enter__(self) -> Any:
-        migrate(self.engine, "dashboard", MIGRATIONS)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.engine.dispose()
-
-    async def write(self, function: Callable[[Connection], Any]) -> Any:
-        with self.engine.begin() as connection:
-            return function(connection)
-
-    async def read(self, function: Callable[[Connection], Any]) -> Any:
-        return await self.write(function)
+def _memory() -> MemoryDatabase:
+    return MemoryDatabase(prepare=lambda engine: migrate(engine, "dashboard", MIGRATIONS))
 
 
 def _comparable(kept: dict[str, list[tuple[Any, ...]]]) -> dict[str, list[tuple[Any, ...]]]:

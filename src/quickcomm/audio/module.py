@@ -154,7 +154,6 @@ class Audio:
 
         return await export(database, link, tell, prefix=prefix)
 
-    @staticmethod
     @classmethod
     def stored_answers(cls, database: Database, clock: Clock) -> Sequence[Answer]:
         """As `answers`, on a database that no server has open."""

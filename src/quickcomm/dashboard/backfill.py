@@ -11,7 +11,7 @@ from typing import Final
 from quickcomm.contracts.insight import CLOSING_CONFIDENCE
 from quickcomm.dashboard.adapters.history import MARKS, TABLES, settle, write
 from quickcomm.dashboard.adapters.state import SqlStore
-from quickcomm.kernel.copier.copier import Copied, Copier, Source
+from quickcomm.kernel.copier.copier import Copier, Source
 from quickcomm.kernel.copier.sql import SqlSource, SqlTarget
 from quickcomm.kernel.storage import Database, migrate
 
@@ -37,8 +37,10 @@ async def purge_source(database: Database, before_ns: int) -> int:
     return total
 
 
-async def backfill(database: Database, source: Source, closing_confidence: float = CLOSING_CONFIDENCE) -> Copied:
-    """Return when everything is there and both sides agree. May be cancelled at any moment, and called again.
+async def backfill(
+    database: Database, source: Source, closing_confidence: float = CLOSING_CONFIDENCE
+) -> dict[str, int]:
+    """Return the rows of each table when both sides agree. May be cancelled at any moment, and called again.
 
     `closing_confidence`: that of the dashboard's settings, by which closings are decided.
 

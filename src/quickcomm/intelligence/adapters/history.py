@@ -34,9 +34,9 @@ async def take_over(database: Database, site: Database) -> int:
     `site`: the monolith's database, which is not written to meanwhile.
     """
     copied = await Copier(SqlSource(site, TABLES), SqlTarget(database, MARKS, _write), TABLES, sleep=None).run()
-    if copied.rows:
+    if copied:
         await site.write(lambda connection: connection.execute(messages.delete()))  # they are sent from here
-    return sum(copied.rows.values())
+    return sum(copied.values())
 
 
 def _write(connection: Connection, name: str, rows: list[Values]) -> None:

@@ -5,7 +5,6 @@ that was cut off anywhere goes on behind the last page that was committed. At th
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
@@ -93,13 +92,6 @@ class Target(Protocol):
         ...
 
 
-class Copied(msgspec.Struct, frozen=True, kw_only=True):
-    """Rows of each table, and how long it took; no rows where the copy was complete before."""
-
-    rows: dict[str, int]
-    seconds: float
-
-
 async def _nothing() -> None:
     pass
 
@@ -124,53 +116,42 @@ class Copier:
         self._tables = tables
         self._settle = settle
         self._sleep = sleep
-        self._page_rows = page
+        self._page = page
 
-    async def run(self) -> Copied:
-        """Return when everything is there. May be cancelled at any moment, and run again.
+    async def run(self) -> dict[str, int]:
+        """Return the rows of each table when everything is there; no tables where the copy was complete before.
 
-        Raises `CopyError` where both sides do not agree.
+        May be cancelled at any moment, and run again. Raises `CopyError` where both sides do not agree.
         """
-        began = time.perf_counter()
         if (await self._patiently(lambda: self._target.mark(ALL))).done:
-            return Copied(rows={}, seconds=0.0)
+            return {}
         for table in self._tables:
             await self._copy(table)
         await self._patiently(self._settle)
         rows = {table.name: await self._compare(table) for table in self._tables}
         await self._save(ALL, Mark(done=True))
-        copied = Copied(rows=rows, seconds=round(time.perf_counter() - began, 2))
-        log.info("copy.finished", seconds=copied.seconds, **rows)
-        return copied
+        log.info("copy.finished", **rows)
+        return rows
 
     async def _copy(self, table: CopiedTable) -> Mark:
         mark = await self._patiently(lambda: self._target.mark(table.name))
-        reported = mark.rows
         while not mark.done:
-            mark = await self._next(table, mark)
-            if mark.rows - reported >= REPORT_EVERY:
-                reported = mark.rows
+            before, mark = mark, await self._next(table, mark)
+            if mark.rows // REPORT_EVERY > before.rows // REPORT_EVERY:
                 log.info("copy.progress", table=table.name, rows=mark.rows)
         return mark
 
     async def _next(self, table: CopiedTable, before: Mark) -> Mark:
-        page = await self._patiently(lambda: self._page(table, before.after))
-        if page.columns != table.columns:
+        page = await self._patiently(lambda: self._source.page(table.name, before.after, self._page))
+        if (page.table, page.columns) != (table.name, table.columns):
             raise CopyError(f"The source's {table.name} has other columns. Both sides must be of one version.")
+        if checksum(page.rows) != page.checksum:
+            raise CopyError(f"A page of {table.name} was damaged on its way.")
         rows = decoded(page.rows)
-        after = Mark(
-            after=page.after, rows=before.rows + len(rows), digest=digest(rows, before.digest), done=not page.more
-        )
+        total = digest(rows, before.digest)
+        after = Mark(after=page.after, rows=before.rows + len(rows), digest=total, done=not page.more)
         values = [dict(zip(page.columns, row, strict=True)) for row in rows]
         return await self._patiently(lambda: self._target.apply(table.name, values, before, after))
-
-    async def _page(self, table: CopiedTable, after: str) -> BackfillPage:
-        for _ in range(ATTEMPTS):
-            page = await self._source.page(table.name, after, self._page_rows)
-            if checksum(page.rows) == page.checksum and page.table == table.name:
-                return page
-            log.warning("copy.page_damaged", table=table.name)
-        raise CopyError(f"A page of {table.name} was damaged on its way {ATTEMPTS} times.")
 
     async def _compare(self, table: CopiedTable) -> int:
         """Return the rows of both sides; copy again where rows were deleted at the source meanwhile."""

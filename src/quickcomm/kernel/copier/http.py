@@ -1,6 +1,6 @@
 """A source over HTTP: routes on the side that has the tables, a client on the side that wants them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, TypeVar
 
 import aiohttp
@@ -19,23 +19,18 @@ MAX_ANSWER: Final = 64 * 2**20
 
 
 def copy_routes(source: Source, check: Check) -> Sequence[web.AbstractRouteDef]:
-    async def page(request: web.Request) -> web.Response:
-        return _answer(await source.page(*_asked(request)))
+    def route(path: str, read: Callable[[str, str, int], Awaitable[msgspec.Struct]]) -> web.RouteDef:
+        async def answer(request: web.Request) -> web.Response:
+            check(request)
+            limit = request.query.get("limit", str(MAX_PAGE))
+            if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MAX_PAGE):
+                raise InvalidInputError(f"`limit` must be a number from 1 to {MAX_PAGE}.")
+            found = await read(request.match_info["table"], request.query.get("after", ""), int(limit))
+            return web.Response(body=msgspec.msgpack.encode(found), content_type="application/vnd.msgpack")
 
-    async def total(request: web.Request) -> web.Response:
-        return _answer(await source.total(*_asked(request)))
+        return web.get(path, answer)
 
-    def _asked(request: web.Request) -> tuple[str, str, int]:
-        check(request)
-        text = request.query.get("limit", str(MAX_PAGE))
-        if not (text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= MAX_PAGE):
-            raise InvalidInputError(f"`limit` must be a number from 1 to {MAX_PAGE}.")
-        return request.match_info["table"], request.query.get("after", ""), int(text)
-
-    def _answer(message: msgspec.Struct) -> web.Response:
-        return web.Response(body=msgspec.msgpack.encode(message), content_type="application/vnd.msgpack")
-
-    return [web.get(f"{PATH}/{{table}}", page), web.get(f"{PATH}/{{table}}/total", total)]
+    return [route(f"{PATH}/{{table}}", source.page), route(f"{PATH}/{{table}}/total", source.total)]
 
 
 class HttpSource:

@@ -96,15 +96,8 @@ def _within(rows: list[Row]) -> list[Row]:
 
 
 def marks_table(name: str) -> sa.Table:
-    """Return the table of a target's marks; a migration of its module makes it, `table_name` being its key."""
-    columns: list[sa.Column[Any]] = [
-        sa.Column("table_name", sa.Text, primary_key=True),
-        sa.Column("after", sa.Text),
-        sa.Column("row_count", sa.BigInteger),
-        sa.Column("digest", sa.Text),
-        sa.Column("state", sa.Text),
-    ]
-    return sa.Table(name, sa.MetaData(), *columns)
+    """Return the table of a target's marks, which a migration of its module makes; `table_name` is its key."""
+    return sa.Table(name, sa.MetaData(), *map(sa.Column, ("table_name", "after", "row_count", "digest", "state")))
 
 
 class SqlTarget:
