@@ -33,7 +33,7 @@ from quickcomm.dashboard.model.matching import reopened_by_voice
 from quickcomm.dashboard.model.records import Closing
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.kernel.copier.copier import CopiedTable, Values
-from quickcomm.kernel.copier.sql import insert_new, marks_table
+from quickcomm.kernel.copier.sql import insert_new, marks_table, matching
 from quickcomm.kernel.storage import Database
 
 TABLES: Final = (
@@ -148,9 +148,7 @@ class _Page:
 
     def _settle_with_utterances(self, fresh: list[Values]) -> None:
         """Adopt utterances that are here already: a later revision may not want these tasks and closings."""
-        wanted = sa.tuple_(utterances.c.site, utterances.c.utterance_id)
-        keys = {(row["site"], row["utterance_id"]) for row in fresh}
-        for row in self._connection.execute(sa.select(utterances).where(wanted.in_(keys))).all() if keys else ():
+        for row in matching(self._connection, utterances, ("site", "utterance_id"), fresh):
             record = utterance_record(row)
             if record.complete:
                 self._projector.adopt(record)

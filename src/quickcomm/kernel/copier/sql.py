@@ -1,6 +1,8 @@
 """Both ends of a copy in SQL: pages of a database that may be in use, and the transaction that applies one."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -133,6 +135,17 @@ class SqlTarget:
         return Mark(after=row.after, rows=row.row_count, digest=int(row.digest, 16), done=row.state == DONE)
 
 
+def matching(connection: Connection, table: sa.Table, key: Sequence[str], rows: list[Values]) -> Iterator[sa.Row[Any]]:
+    """Yield the rows of the table that have the keys of these."""
+    *leading, last = key
+    first: Callable[[Values], Any] = itemgetter(*leading) if leading else lambda _row: 0
+    # One query for each value of the leading columns: SQLite reads a whole table to find tuples in it.
+    for _, each in groupby(sorted(rows, key=first), first):
+        group = list(each)
+        same = [table.c[name] == group[0][name] for name in leading]
+        yield from connection.execute(sa.select(table).where(*same, table.c[last].in_([row[last] for row in group])))
+
+
 def insert_new(
     connection: Connection, table: sa.Table, key: Sequence[str], rows: list[Values]
 ) -> tuple[list[Values], list[Values]]:
@@ -140,20 +153,13 @@ def insert_new(
 
     Raises `CopyError` where what is read back is not the same.
     """
-    place = sa.tuple_(*(table.c[name] for name in key))
-
-    def stored(columns: Iterable[str], wanted: list[Values]) -> list[Row]:
-        keys = [tuple(row[name] for name in key) for row in wanted]
-        query = sa.select(*(table.c[name] for name in columns)).where(place.in_(keys))
-        return [tuple(row) for row in connection.execute(query)]
-
-    there = set(stored(key, rows))
-    parted: tuple[list[Values], list[Values]] = [], []
-    for row in rows:
-        parted[tuple(row[name] for name in key) in there].append(row)
-    fresh, known = parted
+    place = itemgetter(*key)
+    there = {place(row._asdict()) for row in matching(connection, table, key, rows)}
+    fresh, known = [row for row in rows if place(row) not in there], [row for row in rows if place(row) in there]
     if fresh:
         connection.execute(table.insert(), fresh)
-        if digest(stored(fresh[0], fresh)) != digest(tuple(row.values()) for row in fresh):
+        values = itemgetter(*fresh[0])
+        back = (row._asdict() for row in matching(connection, table, key, fresh))
+        if digest(map(values, back)) != digest(map(values, fresh)):
             raise CopyError(f"The database did not give back {table.name} as it was stored.")
     return fresh, known
