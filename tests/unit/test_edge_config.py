@@ -56,7 +56,7 @@ def test_each_purpose_goes_to_its_own_cluster() -> None:
     routes = routes_of(configured())
     served = {route["name"]: route["route"]["cluster"] for route in routes if "route" in route}
     assert served == {
-        **dict.fromkeys(("audio-websocket", "ingest-websocket", "audio"), "audio"),
+        **dict.fromkeys(("audio-websocket", "ingest-websocket", "audio", "ingest"), "audio"),
         **dict.fromkeys(("live-websocket", "live", "health", "rest", "page"), "dashboard"),
     }
     assert routes[-1]["match"] == {"prefix": "/"}

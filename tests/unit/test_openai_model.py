@@ -190,5 +190,7 @@ def test_the_key_is_in_no_message() -> None:
 
 
 def test_without_a_model_its_client_is_not_loaded() -> None:
-    code = "import sys, quickcomm.entrypoints.monolith; sys.exit('openai' in sys.modules)"
+    code = (
+        "import sys, quickcomm.kernel.runtime.app, quickcomm.intelligence.assembly; sys.exit('openai' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

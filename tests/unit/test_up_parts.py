@@ -79,7 +79,7 @@ def test_nothing_is_left_of_the_place(tmp_path: Path) -> None:
 
 def test_the_monolith_serves_every_route(tmp_path: Path) -> None:
     [row] = rows("monolith", site(tmp_path))
-    assert {route.name for route in row.routes} == {"audio", "live", "health", "rest", "page"}
+    assert {route.name for route in row.routes} == {"audio", "ingest", "live", "health", "rest", "page"}
     program = row.module.program("monolith-1", "/m.sock")
     assert program.environment["QUICKCOMM_INSTANCE_SOCKET"] == "/m.sock"
     assert program.environment["QUICKCOMM_INSTANCE_NAME"] == "monolith-1"
@@ -101,7 +101,11 @@ def test_every_deployment_runs_each_module_once(deployment: str) -> None:
 def test_as_services_sound_goes_to_audio_and_all_else_to_the_dashboard(tmp_path: Path) -> None:
     found = rows("services", site(tmp_path))
     served = {row.module.name: {route.name for route in row.routes} for row in found}
-    assert served == {"audio": {"audio"}, "intelligence": set(), "dashboard": {"live", "health", "rest", "page"}}
+    assert served == {
+        "audio": {"audio", "ingest"},
+        "intelligence": set(),
+        "dashboard": {"live", "health", "rest", "page"},
+    }
     assert [row.module.name for row in found] == ["dashboard", "intelligence", "audio"]
     flags = {row.module.name: row.module.program(f"{row.module.name}-1", "/x.sock").command for row in found}
     assert {name for name, command in flags.items() if "--stt-model" in command} == {"audio"}
