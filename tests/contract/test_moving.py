@@ -353,7 +353,7 @@ async def test_a_store_without_what_was_moved_is_refused(
 async def test_a_server_that_is_away_is_waited_for(directory: DataDirectory, tmp_path: Path) -> None:
     server = Valkey(tmp_path / "valkey")
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(settle(directory, server.url, retry_s=0.01))
+        tasks.create_task(settle(directory, server.url))
         await asyncio.to_thread(server.start)
     try:
         await assert_moved(directory, server.url, "quickcomm")

@@ -1,7 +1,7 @@
 """Where a data directory's conversations, messages and keys are kept: in its database, or, once moved, in a Valkey.
 
 `up` moves them before it starts anything that needs them; a monolith with `redis_url` makes sure. A move that was cut
-off at any moment is begun again: until Valkey says that it has everything, the database still does.
+off at any moment goes on: until Valkey says that it has everything, the database still does.
 """
 
 import asyncio
@@ -13,10 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from quickcomm.kernel.bus.home import Home, HomeInStore, first_row, home_in
-from quickcomm.kernel.bus.port import BusUnavailableError
+from quickcomm.kernel.bus.port import BusFullError
 from quickcomm.kernel.bus.redis_link import BusRefusedError, Link
 from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.errors import ConfigurationError
@@ -28,12 +26,9 @@ if TYPE_CHECKING:
     from quickcomm.kernel.copier.valkey import Moved
     from quickcomm.kernel.storage import Database
 
-RETRY_S: Final = 0.5
 REPLACES: Final = "restored_over"
 """A table of a restored database: which state of the site its store may still have."""
 ANEW: Final = "To begin with an empty store (what it has of QuickComm is deleted): quickcomm up --new-store"
-
-log = structlog.get_logger(__name__)
 
 
 class ElsewhereError(ConfigurationError):
@@ -100,31 +95,28 @@ def _replaced(database: Path) -> str | None:
     return None if row is None else str(row[0])
 
 
-async def settle(
-    directory: DataDirectory, url: str, *, anew: bool = False, prefix: str = PREFIX, retry_s: float = RETRY_S
-) -> None:
+async def settle(directory: DataDirectory, url: str, *, anew: bool = False, prefix: str = PREFIX) -> None:
     """Have everything in that Valkey, moved there if need be. The caller owns the directory.
 
-    Waits for a server that is away. `anew`: what the server has is deleted before. `retry_s`: the pause before
-    an unavailable server is tried again.
+    Waits for an unavailable server. `anew`: what the server has is deleted before.
 
     Raises:
         ElsewhereError: the server has another directory's data, or not what this directory had moved.
+        ConfigurationError: the server does not let this user in, or has no memory left.
 
     """
     link = Link(url)
-    waiting = False
+
+    async def run() -> None:
+        try:
+            await _Settling(directory, link, prefix).run(anew=anew)
+        except BusRefusedError as error:
+            raise ConfigurationError(f"{error} See: quickcomm trust acl") from error
+        except BusFullError as error:
+            raise ConfigurationError(str(error)) from error
+
     try:
-        while True:
-            try:
-                return await _Settling(directory, link, prefix).run(anew=anew)
-            except BusRefusedError as error:
-                raise ConfigurationError(f"{error} See: quickcomm trust acl") from error
-            except BusUnavailableError as error:
-                if not waiting:
-                    log.warning("store.away", error=str(error))
-                waiting = True
-                await asyncio.sleep(retry_s)
+        await link.patiently(run)
     finally:
         await link.aclose()
 

@@ -66,9 +66,10 @@ class HomeInStore:
         return None if fields[0] is None else Home(id=fields[0].decode(), whole=fields[1] == b"1")
 
     async def write(self, home: Home) -> None:
-        """Returns once it is on the server's disk, if the server has one."""
+        """Return once it and all that was written before is on the server's disk, if the server has one."""
         await self._link.call("HSET", self._mark, "id", home.id, "whole", int(home.whole))
-        await self.durable()
+        with contextlib.suppress(QuickCommError):  # it keeps no file, or is older than the command
+            await self._link.call("WAITAOF", 1, 0, int(SYNC_S * 1000) - 1000)
 
     async def claim(self, home: Home) -> bool:
         """Set the mark where there is none; return whether it is this one now. Of two sites, one gets it."""
@@ -79,11 +80,6 @@ class HomeInStore:
     async def release(self) -> None:
         """Delete the mark: whoever comes may claim the store."""
         await self._link.call("UNLINK", self._mark)
-
-    async def durable(self) -> None:
-        """Returns once all that was written is on the server's disk, if the server has one."""
-        with contextlib.suppress(QuickCommError):  # it keeps no file, or is older than the command
-            await self._link.call("WAITAOF", 1, 0, int(SYNC_S * 1000) - 1000)
 
     async def is_empty(self) -> bool:
         async for _ in self._link.scan(f"{self._prefix}:*"):
