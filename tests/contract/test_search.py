@@ -13,7 +13,8 @@ from tests.support.examples import examples
 from tests.support.hostile import TEXTS, UNPRINTABLE
 from tests.support.postgres import PostgresServer
 
-from quickcomm.dashboard.adapters.dialects import Words, dialect_of
+from quickcomm.dashboard.adapters.dialect import Words
+from quickcomm.dashboard.adapters.dialects import dialect_of
 from quickcomm.dashboard.adapters.queries import match_expression
 from quickcomm.dashboard.adapters.tables import tag
 from quickcomm.dashboard.module import MIGRATIONS

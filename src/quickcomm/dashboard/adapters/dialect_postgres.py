@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql
 
-from quickcomm.dashboard.adapters.dialects import MIN_PREFIX, Inserting, Words
+from quickcomm.dashboard.adapters.dialect import MIN_PREFIX, Inserting, Words
 
 FAR: Final = 8
 """Words between two columns, so that no phrase goes from one into the next."""

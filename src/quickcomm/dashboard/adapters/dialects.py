@@ -1,9 +1,9 @@
 """What the dashboard's SQL says differently to SQLite and to PostgreSQL: all of it, and nothing else."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -11,7 +11,8 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-MIN_PREFIX: Final = 2
+from quickcomm.dashboard.adapters.dialect import MIN_PREFIX, Dialect, Inserting, Words
+
 MAX_TERMS: Final = 16
 NO_NUL: Final = "\U0010fffd"
 """PostgreSQL's text cannot hold U+0000. Two characters stand for it, and two for this one itself."""
@@ -71,73 +72,12 @@ def _max(element: Greatest, compiler: Any, **options: Any) -> str:
     return f"max({compiler.process(element.clauses, **options)})"
 
 
-class Words(NamedTuple):
-    """What of an utterance is found by its words; `tags` are words too, of a kind that nobody says."""
-
-    row: int
-    text: str
-    summary: str
-    rooms: str
-    tags: tuple[str, ...]
-
-
-class Dialect(Protocol):
-    @property
-    def full_text(self) -> Sequence[str]:
-        """Creates the table of the full text."""
-        ...
-
-    @property
-    def intent(self) -> str:
-        """The intent of insight number `insight_index`, in the JSON of `found`."""
-        ...
-
-    def insert(self, table: sa.Table) -> Any:
-        """Has `on_conflict_do_update`."""
-        ...
-
-    def save(self, table: sa.Table, key: Iterable[str], keep: Iterable[str] = ()) -> sa.Executable:
-        """Insert, or change all but the key and what is to be kept."""
-        ...
-
-    def index(self, connection: Connection, words: Sequence[Words], *, new: bool = False) -> None:
-        """`new`: none of them was indexed before."""
-        ...
-
-    def expression(self, tags: Sequence[str], terms: Sequence[str]) -> str:
-        """What to ask for: all tags and all terms, the last one also as the beginning of a word. Empty: in vain."""
-        ...
-
-    @property
-    def searched(self) -> sa.TableClause:
-        """The table of the full text."""
-        ...
-
-    def matches(self, expression: str) -> sa.ColumnElement[bool]:
-        """Which rows of it do."""
-        ...
-
-
 def terms_of(query: str) -> list[str]:
     """People type anything: only words are taken from it, so that nothing is ever a syntax error."""
     return re.findall(r"\w+", query)[:MAX_TERMS]
 
 
 fts = sa.table("dashboard_fts", sa.column("rowid", sa.BigInteger))
-
-
-class Inserting:
-    """What both do alike, each with its own `INSERT`."""
-
-    def __init__(self, insert: Callable[[sa.Table], Any]) -> None:
-        self.insert = insert
-
-    def save(self, table: sa.Table, key: Iterable[str], keep: Iterable[str] = ()) -> sa.Executable:
-        statement = self.insert(table)
-        stays = {*key, *keep}
-        change = {column.name: statement.excluded[column.name] for column in table.c if column.name not in stays}
-        saving: sa.Executable = statement.on_conflict_do_update(index_elements=list(key), set_=change)
-        return saving
 
 
 _FTS5: Final = sa.table(

@@ -7,7 +7,8 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from quickcomm.dashboard.adapters.board import AT_ONCE, FirstState
-from quickcomm.dashboard.adapters.dialects import Dialect, dialect_of, terms_of
+from quickcomm.dashboard.adapters.dialect import Dialect
+from quickcomm.dashboard.adapters.dialects import dialect_of, terms_of
 from quickcomm.dashboard.adapters.tables import (
     Row,
     changes,

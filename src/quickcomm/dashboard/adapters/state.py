@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
-from quickcomm.dashboard.adapters.dialects import Words, dialect, fts
+from quickcomm.dashboard.adapters.dialect import Words
+from quickcomm.dashboard.adapters.dialects import dialect, fts
 from quickcomm.dashboard.adapters.tables import (
     changes,
     closing_record,
