@@ -302,6 +302,30 @@ async def test_a_list_that_changed_at_the_source_is_not_written_twice(ends: Ends
     assert await ends.contents() == WANTED
 
 
+async def test_a_store_that_loses_everything_meanwhile_gets_it_again(
+    request: pytest.FixtureRequest, valkey: Valkey, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as stack:
+        maker = Maker(request, tmp_path, stack)
+        _, source = await maker.source("sqlite")
+        target, contents = maker.target("valkey")
+        link = Link(valkey.url)
+        stack.push_async_callback(link.aclose)
+
+        class Losing(Killing):
+            async def apply(self, table: str, rows: list[Values], before: Mark, after: Mark) -> Mark:
+                mark = await super().apply(table, rows, before, after)
+                if table == "log" and self.left > -40:
+                    self.left = -100
+                    await link.call("DEL", *[key async for key in link.scan(f"{tmp_path.name}:*")])
+                return mark
+
+        losing = Losing(source, target)
+        await copy(losing, losing)
+        assert await contents() == WANTED
+        assert losing.left < -100, "it was lost"
+
+
 async def test_a_page_has_few_bytes() -> None:
     with MemoryDatabase(prepare) as database:
         long = [note(number, "x" * (MAX_BYTES // 2)) for number in range(5)]

@@ -26,7 +26,8 @@ from quickcomm.entrypoints.administration import administer
 from quickcomm.entrypoints.moving import ElsewhereError, _Settling, check_here, settle
 from quickcomm.kernel.bus import Delivery, RejectedError
 from quickcomm.kernel.bus import sql as sql_bus
-from quickcomm.kernel.bus.home import Home, home_in
+from quickcomm.kernel.bus.home import Home, HomeInStore, home_in
+from quickcomm.kernel.bus.moving import mark
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.redis_link import Link
 from quickcomm.kernel.bus.sql import SqlBus
@@ -276,6 +277,23 @@ async def test_cut_off_anywhere_it_goes_on_and_nothing_is_lost_or_doubled(
     assert cut > 60
     monkeypatch.undo()
     await assert_moved(whole, valkey.url, prefix)
+
+
+async def test_what_the_last_release_has_begun_to_move_is_begun_anew(
+    directory: DataDirectory, valkey: Valkey, tmp_path: Path
+) -> None:
+    """It had the marks of both sides, a part of the keys, and no place to go on from."""
+    begun = Home(id="begun", whole=False)
+    database = Database(directory.database)
+    database.open()
+    await database.write(lambda connection: mark(connection, begun))
+    await database.aclose()
+    async with looked_at(valkey.url, tmp_path.name) as there:
+        await HomeInStore(there.link, tmp_path.name).write(begun)
+        await there.link.call("RPUSH", f"{tmp_path.name}:audio:log:main:c-live", "an event")
+        await there.link.call("XADD", f"{tmp_path.name}:{TRANSCRIPTS}:0", "1-99", "k", "c-live", "p", "a message")
+    await settle(directory, valkey.url, prefix=tmp_path.name)
+    await assert_moved(directory, valkey.url, tmp_path.name)
 
 
 async def contents(url: str, prefix: str) -> dict[bytes, bytes]:
