@@ -1,4 +1,4 @@
-"""What audio declares: sound in, transcripts out, in as many processes as it takes."""
+"""The declaration of audio: sound in, transcripts out, in as many processes as it takes."""
 
 from typing import Final
 
@@ -16,7 +16,7 @@ INGESTS: Final = (
 """The protocols by which sound comes in (`ingest/port.py`)."""
 CONVERSATION: Final = "/v1/conversations/{conversation}/audio"
 INGEST: Final = "/v1/ingest/"
-"""Where the paths of ingests begin that are not the native socket."""
+"""The beginning of the paths of all ingests but the native socket."""
 _CONVERSATIONS: Final = StoreKeys(
     keys=("audio:*",),
     commands=(

@@ -1,4 +1,4 @@
-"""What the dashboard declares: all streams in; page, REST and live push out."""
+"""The declaration of the dashboard: all streams in; page, REST and live push out."""
 
 from pathlib import Path
 from typing import Final

@@ -46,7 +46,7 @@ log = structlog.get_logger(__name__)
 
 
 class Engines(msgspec.Struct, frozen=True, kw_only=True):
-    """What takes long to load: `model` is None where no language model is set."""
+    """Models that take long to load; `model` is None where no language model is set."""
 
     classifier: Classifier
     model: LanguageModel | None = None
@@ -87,7 +87,7 @@ def build(context: Context, engines: Engines) -> Part:
 
 
 class _Work:
-    """What a process does for intelligence beside its work."""
+    """Opening, alarms and draining of intelligence in its process."""
 
     def __init__(self, context: Context, intelligence: Intelligence) -> None:
         self._context = context

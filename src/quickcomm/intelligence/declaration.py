@@ -1,4 +1,4 @@
-"""What intelligence declares: transcripts in, insights and summaries out."""
+"""The declaration of intelligence: transcripts in, insights and summaries out."""
 
 from pathlib import Path
 from typing import Final

@@ -1,4 +1,4 @@
-"""What a dialect of the dashboard's SQL must say by itself, and what the dialects have in common."""
+"""The interface of a dialect of the dashboard's SQL, and what the dialects have in common."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
@@ -58,7 +58,7 @@ class Dialect(Protocol):
 
 
 class Inserting:
-    """What both do alike, each with its own `INSERT`."""
+    """Upserts, with the `INSERT` of the dialect."""
 
     def __init__(self, insert: Callable[[sa.Table], Any]) -> None:
         self.insert = insert

@@ -1,4 +1,4 @@
-"""What requests of the REST interface may say, and what lists answer."""
+"""Queries, bodies and answers of the REST interface."""
 
 from typing import Annotated, Final, Literal
 
@@ -149,7 +149,7 @@ class ChannelList(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True):
-    """Who the page is."""
+    """The signed-in user of a page."""
 
     role: Role
     site: str

@@ -49,7 +49,7 @@ log = structlog.get_logger(__name__)
 
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
-    """What a module is built from."""
+    """The process that a module is built into."""
 
     app: App
     settings: Settings
@@ -86,7 +86,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Builder(Protocol):
-    """What a module's `build` names."""
+    """The Python module that a module's `build` names."""
 
     def load(self, app: App, settings: Settings, pack: SitePack) -> Any:
         """Load what takes long, in a thread. Raises `ConfigurationError`."""

@@ -1,4 +1,4 @@
-"""What a module declares of itself, as data: all that others must know to give it a process, a store and requests.
+"""The declaration of a module, as data: all that is needed to give it a process, a store and requests.
 
 Pure and light: `up` and the command line read it without loading the module. Derived from it: the store's access rules,
 the edge's routes, the table of processes, the settings of a process, and its parts.
@@ -48,7 +48,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     websocket: bool = False
     """Connections are kept open without a limit of time."""
     sticky: str = ""
-    """What is hashed, with the segments of the path in it: equal ones come to the same process while that is there."""
+    """Text that is hashed, with segments of the path in it: requests with equal ones come to the same process."""
     passes_full: bool = False
     """A process that has no room, and says so before it lets a client in (503), is passed over once."""
     answers_within_s: float | None = None
@@ -56,7 +56,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Replicas(msgspec.Struct, frozen=True, kw_only=True):
-    """How many processes of a module there are at first, and may be."""
+    """The number of processes of a module: at first, and at most."""
 
     first: int = 1
     most: int = MOST_PROCESSES
@@ -103,7 +103,7 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
     watches_site: bool = False
     """Its process has the alarms of the disk and of the store's server, for all processes."""
     without_store: str = ""
-    """What it means for people that the store does not answer: a sentence."""
+    """A sentence for operators: the consequence of a store that does not answer."""
     routes: tuple[Route, ...] = ()
     replicas: Callable[[SettingsReader], Replicas] = _many
     drain_s: Callable[[SettingsReader], float] = _at_once
