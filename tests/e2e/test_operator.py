@@ -14,6 +14,10 @@ from tests.support.server import Server, command, quickcomm
 from tests.support.talk import Talk
 from tests.support.wire import converse
 
+from quickcomm.contracts.commands import StopModule
+from quickcomm.kernel.runtime.admin_socket import ask
+from quickcomm.kernel.runtime.data_directory import DataDirectory
+
 
 def rows(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
@@ -193,3 +197,25 @@ def test_the_command_line_is_also_a_module() -> None:
         [sys.executable, "-m", "quickcomm.entrypoints.cli", "--version"], capture_output=True, text=True, check=True
     )
     assert "quickcomm" in done.stdout
+
+
+async def test_a_module_of_a_monolith_is_stopped_and_the_others_go_on(new_server: NewServer, talk: Talk) -> None:
+    """What a migration retires: sound is written down and shown, and nothing is understood here any more."""
+    server = new_server(QUICKCOMM_AUDIO_ANSWER_WAIT_S="0.2")
+    key = server.key()
+    directory = DataDirectory(server.data_dir)
+    before = await converse(server.url, key, talk.wire)
+    assert before.of("insights")
+    [stopped] = await ask(directory.socket, StopModule(name="intelligence"))
+    assert stopped["stopped"]
+    after = await converse(server.url, key, talk.wire)
+    assert [event["text"] for event in after.of("utterance")] == [event["text"] for event in before.of("utterance")]
+    assert after.of("insights") == []
+    await server.until(
+        f"/v1/utterances?conversation={after.conversation_id}",
+        lambda body: len(body["items"]) == len(after.of("utterance")),
+    )
+    [row] = rows(quickcomm("status", "--json", "--data-dir", str(server.data_dir)))
+    assert "llm" not in row
+    assert "sessions" in row
+    assert "Traceback" not in server.log

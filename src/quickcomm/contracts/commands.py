@@ -24,6 +24,12 @@ class GetStatus(Command, frozen=True, tag="status"):
     """Of the process itself."""
 
 
+class StopModule(Command, frozen=True, kw_only=True, tag="stop-module"):
+    """Of a process of several modules: drain one, and free its memory; the others go on."""
+
+    name: str
+
+
 # -- a running topology -----------------------------------------------------------------------------------------------
 
 

@@ -42,5 +42,11 @@ class Messaging(msgspec.Struct, frozen=True, kw_only=True):
             self.rpc.serve(part.answers)
             self.live.subscribe(part.subscriptions)
 
+    def disconnect(self, part: Connected) -> None:
+        """Forget the handlers of a part that stops."""
+        for kind, _ in part.answers:
+            self.rpc.answers.pop(kind, None)
+        self.live.unsubscribe(part.subscriptions)
+
 
 __all__ = ["Messaging"]

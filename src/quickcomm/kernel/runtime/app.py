@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import importlib
 import importlib.util
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
@@ -110,25 +110,20 @@ def assemble(
     Raises `ConfigurationError` where a module alone has no store, or no place among others.
     """
     _check_place(app, settings)
-    clock = SystemClock()
+    clock, place = SystemClock(), settings.instance
     store, site_store = _databases(app, settings, site)
     bus = _bus(app, settings, store, clock)
-    key_keeper = key_store(settings.redis_url, store, clock)
-    keys = Authenticator(key_keeper, clock, settings.keys)
+    keys = key_store(settings.redis_url, store, clock)
     messaging = Messaging.over(bus, clock)
-    parts: list[Part] = []
-    names = frozenset(module.name for module in app.modules)
+    running: list[Process] = []
     traces = start_tracing(
         settings.telemetry,
         clock,
-        lambda: _budget(parts, settings),
-        modules=names,
+        lambda: _budget(running, settings),
+        modules=frozenset(module.name for module in app.modules),
         process=app.name,
         tell=lambda word: messaging.live.publish(_keep(word)),
     )
-    trust = trust_of(settings.trust) if app.alone else None
-    place = settings.instance
-    watch = None if store is None else DatabaseWatch(store, clock)
     context = Context(
         app=app,
         settings=settings,
@@ -137,37 +132,27 @@ def assemble(
         clock=clock,
         messaging=messaging,
         bus=bus,
-        keys=keys,
+        keys=Authenticator(keys, clock, settings.keys),
         store=store,
         site_store=site_store,
-        store_watch=watch,
+        store_watch=None if store is None else DatabaseWatch(store, clock),
         traced=traces is not None,
         registry=None if place.registry is None else DirectoryRegistry(Path(place.registry)),
-        trust=trust,
+        trust=trust_of(settings.trust) if app.alone else None,
     )
-    parts.append(traces_part(traces))
-    if store is not None and site_store is not None and watch is not None:
-        parts.append(database_part(store, site_store, watch))
-    parts.append(bus_part(bus, app, clock))
-    parts.append(keys_part(key_keeper, administered=any(module.makes_keys for module in app.modules)))
-    if any(module.watches_site for module in app.modules):
-        parts.append(site_part(site.path, settings.redis_url, clock))
-    own = [*_more(context), *(_builder(module).build(context, loaded[module.name]) for module in app.modules)]
-    parts += own
-    if not any(route.name == HEALTH for route in app.routes):
-        parts.append(probes_part(keys, own, metrics_open=settings.of(MetricsSettings).metrics_open))
     home = None if app.home is None else DataDirectory(site.path / app.home)
     process = Process(
         app.name,
         Address(host=settings.host, port=settings.port, place=place),
         InstancePost(place.socket or "") if home is None else home,
-        parts,
+        [traces_part(traces), *_shared(context, keys), *_modules(context, loaded)],
         messaging,
         clock,
         retention_days=settings.storage.retention_days,
-        trust=trust,
+        trust=context.trust,
     )
-    return process, key_keeper
+    running.append(process)
+    return process, keys
 
 
 async def serve(
@@ -197,6 +182,7 @@ async def serve(
         if not stop.is_set():
             loaded = {module.name: each for module, each in zip(app.modules, found, strict=False)}
             process, keys = assemble(app, settings, site, pack, loaded)
+            del loaded, found, loading  # a module that is stopped takes its models with it
             await process.run(lambda: ready(Started(url=process.url, keys=keys)), stop)
         return True
 
@@ -248,11 +234,33 @@ def _bus(app: App, settings: Settings, store: Database | None, clock: Clock) -> 
     return OutboxBus(settings.redis_url, store, clock)
 
 
+def _shared(context: Context, keys: KeyStore) -> Iterator[Part]:
+    """Make what the modules of a process share."""
+    app, settings = context.app, context.settings
+    if context.store is not None and context.site_store is not None and context.store_watch is not None:
+        yield database_part(context.store, context.site_store, context.store_watch)
+    yield bus_part(context.bus, app, context.clock)
+    yield keys_part(keys, administered=any(module.makes_keys for module in app.modules))
+    if any(module.watches_site for module in app.modules):
+        yield site_part(context.site.path, settings.redis_url, context.clock)
+
+
+def _modules(context: Context, loaded: Mapping[str, Any]) -> list[Part]:
+    app, metrics_open = context.app, context.settings.of(MetricsSettings).metrics_open
+    found = _more(context)
+    for module in app.modules:
+        part = _builder(module).build(context, loaded[module.name])
+        found.append(msgspec.structs.replace(part, stops=not app.alone))
+    if not any(route.name == HEALTH for route in app.routes):
+        found.append(probes_part(context.keys, tuple(found), metrics_open=metrics_open))
+    return found
+
+
 def _builder(module: Module) -> Builder:
     return cast("Builder", importlib.import_module(module.build))
 
 
-def _more(context: Context) -> Sequence[Part]:
+def _more(context: Context) -> list[Part]:
     """Return the further parts of a module alone, of what is installed."""
     found = []
     for name in context.app.modules[0].also if context.app.alone else ():
@@ -267,7 +275,8 @@ def _more(context: Context) -> Sequence[Part]:
     return found
 
 
-def _budget(parts: Sequence[Part], settings: Settings) -> Budget:
+def _budget(running: Sequence[Process], settings: Settings) -> Budget:
+    parts = [part for process in running for part in process.parts]
     known = next((part.budget for part in reversed(parts) if part.budget is not None), None)
     return settings.budgets if known is None else known()
 

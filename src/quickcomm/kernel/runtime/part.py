@@ -44,6 +44,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     work: Mapping[str, Work] = {}
     """By the name of its task."""
     open: Callable[[], Awaitable[None] | None] = _nothing
+    stops: bool = False
+    """Operators may stop it while the other parts go on."""
     stopping: Callable[[], None] = _nothing_more
     """Begin nothing more that can wait: called of all parts before the first is drained."""
     drain: Work = _nothing

@@ -6,24 +6,25 @@ import errno
 import gc
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 import structlog
 from aiohttp import web
 
 from quickcomm import __version__
-from quickcomm.contracts.commands import GetStatus
+from quickcomm.contracts.commands import GetStatus, StopModule
 from quickcomm.contracts.health import Alarm
 from quickcomm.contracts.link import STATUS_EVERY_S
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import DirectoryRegistry, Instance, registered
-from quickcomm.kernel.errors import ConfigurationError, QuickCommError
+from quickcomm.kernel.errors import BusyError, ConfigurationError, NotFoundError, QuickCommError
 from quickcomm.kernel.http import create_app
+from quickcomm.kernel.http.app import Handler
 from quickcomm.kernel.internal import Trust
 from quickcomm.kernel.messaging import Messaging
 from quickcomm.kernel.runtime.admin_socket import admin_socket
@@ -47,6 +48,25 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     port: int
     place: InstanceSettings
+
+
+class _Held:
+    """A route of a part, of which the application does not hold the handler: that goes when the part does."""
+
+    def __init__(self, route: web.AbstractRouteDef) -> None:
+        self.route = route
+        self._handler: Handler | None = None
+        if isinstance(route, web.RouteDef):
+            self._handler = cast("Handler", route.handler)  # no class-based views here
+            self.route = web.RouteDef(route.method, route.path, self._handle, route.kwargs)
+
+    def let_go(self) -> None:
+        self._handler = None
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        if self._handler is None:
+            raise BusyError("This part of the server has been stopped.")
+        return await self._handler(request)
 
 
 class Process:
@@ -73,14 +93,17 @@ class Process:
         self.started = datetime.now(UTC)
         messaging.connect(*parts)
         wired = [] if trust is None else [wires(messaging, module, address.place, trust, clock)]
-        self.parts: Final = (*parts, *wired)
+        self.parts = (*parts, *wired)
+        self._tasks: dict[str, list[asyncio.Task[None]]] = {}
+        """By the name of the part."""
+        self._held = {part.name: [_Held(route) for route in part.routes] for part in self.parts}
         self._address = address
         self._post = post
         self._clock = clock
         self._retention_days = retention_days
         self._trust = trust
         self._messaging = messaging
-        messaging.rpc.serve([(GetStatus, self.status)])
+        messaging.rpc.serve([(GetStatus, self.status), (StopModule, self._stop_asked)])
         self._since = Since()
 
     async def run(self, ready: Callable[[], Awaitable[None] | None], stop: asyncio.Event) -> None:
@@ -92,7 +115,10 @@ class Process:
             for part in self.parts:
                 await _done(part.open())
             async with asyncio.TaskGroup() as tasks:
-                work = [tasks.create_task(_until_cancelled(run), name=name) for name, run in self._work().items()]
+                for owner, work in self._work().items():
+                    self._tasks[owner] = [
+                        tasks.create_task(_until_cancelled(run), name=name) for name, run in work.items()
+                    ]
                 async with self._listening():
                     # What is there now stays: a full collection that walked it would stop every thread for 60 ms.
                     gc.freeze()
@@ -104,12 +130,38 @@ class Process:
                         part.stopping()
                     for part in self.parts:
                         await part.drain()
-                for task in work:
+                for task in (task for work in self._tasks.values() for task in work):
                     task.cancel()
         except* QuickCommError as errors:
             raise errors.exceptions[0] from errors
         finally:
             await self.aclose()
+
+    async def stop_part(self, name: str) -> None:
+        """Drain a part, end its work and let go of it, and of its memory; the others go on.
+
+        Its routes answer 503 from now on. Raises `NotFoundError`.
+        """
+        part = next((each for each in self.parts if each.name == name), None)
+        if part is None:
+            raise NotFoundError(f"There is no {name} in this process.")
+        self.parts = tuple(each for each in self.parts if each is not part)
+        log.info("part.stopping", part=name)
+        for held in self._held.pop(name):
+            held.let_go()
+        part.stopping()
+        await part.drain()
+        ended = self._tasks.pop(name, [])
+        for task in ended:
+            task.cancel()
+        await asyncio.gather(*ended, return_exceptions=True)
+        self._messaging.disconnect(part)
+        await part.close()
+        del part, ended
+        gc.unfreeze()  # it was there from the beginning
+        gc.collect()
+        gc.freeze()
+        log.info("part.stopped", part=name)
 
     async def aclose(self) -> None:
         """Close all parts, those first that depend on the others. May be called again."""
@@ -137,14 +189,24 @@ class Process:
 
     def routes(self) -> list[web.AbstractRouteDef]:
         """Return the routes of all parts."""
-        return [route for part in self.parts for route in part.routes]
+        return [held.route for part in self.parts for held in self._held[part.name]]
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _work(self) -> dict[str, Work]:
-        purge: dict[str, Work] = {"purge": partial(purge_forever, self._purge, self._retention_days, self._clock)}
-        purge["live-status"] = self._tell
-        return {name: run for part in self.parts for name, run in part.work.items()} | purge
+    async def _stop_asked(self, request: StopModule) -> dict[str, Any]:
+        known = [part.name for part in self.parts if part.stops]
+        if request.name not in known:
+            raise NotFoundError(f"There is no {request.name} that can be stopped here. There are: {', '.join(known)}.")
+        await self.stop_part(request.name)
+        return {"module": request.name, "stopped": True}
+
+    def _work(self) -> Mapping[str, Mapping[str, Work]]:
+        """Return what is to run: by part, then by name."""
+        own: dict[str, Work] = {
+            "purge": partial(purge_forever, self._purge, self._retention_days, self._clock),
+            "live-status": self._tell,
+        }
+        return {part.name: part.work for part in self.parts} | {"process": own}
 
     async def _tell(self) -> None:
         """Publish how the parts are, each second until cancelled."""

@@ -48,6 +48,13 @@ class LocalLive:
             for message in self._state.get(topic, {}).values():
                 handler(message, HERE)
 
+    def unsubscribe(self, subscriptions: Sequence[Subscription]) -> None:
+        """Call these handlers no more."""
+        for topic, handler in subscriptions:
+            left = [each for each in self._handlers.pop(topic, ()) if each != handler]
+            if left:
+                self._handlers[topic] = left
+
     def on_error(self, handler: Callable[[Peer, QuickCommError], None]) -> None:
         self._on_error.append(handler)
 

@@ -1,0 +1,130 @@
+"""The lifecycle of a process: its parts, and one of them that is stopped while the others go on."""
+
+import asyncio
+import gc
+import weakref
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from quickcomm.contracts.commands import GetLedgers, StopModule
+from quickcomm.contracts.link import InstanceStatus
+from quickcomm.kernel.bus import Bus
+from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.errors import InvalidInputError
+from quickcomm.kernel.messaging import Messaging
+from quickcomm.kernel.messaging.live import Peer
+from quickcomm.kernel.messaging.rpc import UnsupportedError
+from quickcomm.kernel.runtime.admin_socket import ask
+from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.kernel.runtime.part import Part
+from quickcomm.kernel.runtime.process import Address, Process
+from quickcomm.kernel.settings import InstanceSettings
+
+
+class Module:
+    """Everything that a part can bring, each bound to the module, as the real ones are."""
+
+    def __init__(self, name: str, happened: list[str]) -> None:
+        self.name = name
+        self.happened = happened
+        self.heard = 0
+
+    def part(self) -> Part:
+        return Part(
+            name=self.name,
+            routes=[web.get(f"/{self.name}", self.hello)],
+            answers=[(GetLedgers, self.ledgers)] if self.name == "first" else (),
+            subscriptions=[(InstanceStatus, self.hear)],
+            work={f"{self.name}:work": self.work},
+            open=lambda: self.happened.append(f"open {self.name}"),
+            stops=True,
+            stopping=lambda: self.happened.append(f"stopping {self.name}"),
+            drain=self.drain,
+            close=self.close,
+            live_status=InstanceStatus,
+        )
+
+    async def hello(self, _request: web.Request) -> web.Response:
+        return web.Response(text=self.name)
+
+    async def ledgers(self, _request: GetLedgers) -> list[str]:
+        return [self.name]
+
+    def hear(self, _status: InstanceStatus, _peer: Peer) -> None:
+        self.heard += 1
+
+    async def work(self) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.happened.append(f"ended {self.name}")
+
+    async def drain(self) -> None:
+        self.happened.append(f"drain {self.name}")
+
+    async def close(self) -> None:
+        self.happened.append(f"close {self.name}")
+
+
+@asynccontextmanager
+async def running(path: Path, *modules: Module) -> AsyncGenerator[tuple[Process, Messaging]]:
+    messaging = Messaging.over(cast("Bus", None), SystemClock())
+    directory = DataDirectory(path)
+    directory.create()
+    address = Address(host="127.0.0.1", port=0, place=InstanceSettings())
+    parts = [module.part() for module in modules]
+    process = Process("test", address, directory, parts, messaging, SystemClock(), retention_days=0)
+    del parts, modules
+    ready, stop = asyncio.Event(), asyncio.Event()
+    task = asyncio.create_task(process.run(ready.set, stop))
+    await ready.wait()
+    try:
+        yield process, messaging
+    finally:
+        stop.set()
+        await task
+
+
+async def test_parts_open_drain_and_close_in_order(tmp_path: Path) -> None:
+    happened: list[str] = []
+    async with running(tmp_path, Module("first", happened), Module("second", happened)):
+        assert happened == ["open first", "open second"]
+    assert happened[2:6] == ["stopping first", "stopping second", "drain first", "drain second"]
+    assert happened[-2:] == ["close second", "close first"]
+
+
+async def test_one_is_stopped_and_its_memory_is_free_while_the_other_goes_on(tmp_path: Path) -> None:
+    happened: list[str] = []
+    first, second = Module("first", happened), Module("second", happened)
+    known = weakref.ref(first)
+    async with running(tmp_path, first, second) as (process, messaging), aiohttp.ClientSession(process.url) as client:
+        del first
+        [stopped] = await ask(DataDirectory(tmp_path).socket, StopModule(name="first"))
+        assert stopped == {"module": "first", "stopped": True}
+        assert happened[2:] == ["stopping first", "drain first", "ended first", "close first"]
+        async with client.get("/first") as answer:
+            assert answer.status == 503
+            assert (await answer.json())["retryable"]
+        async with client.get("/second") as answer:
+            assert await answer.text() == "second"
+        with pytest.raises(UnsupportedError):
+            await messaging.rpc.call(GetLedgers())
+        messaging.live.publish(InstanceStatus())
+        assert second.heard
+        assert [part.name for part in process.parts] == ["second"]
+        gc.collect()
+        assert known() is None, "something holds the module that was stopped"
+    assert happened.count("close first") == 1
+    assert happened[-1] == "close second"
+
+
+async def test_what_others_need_cannot_be_stopped(tmp_path: Path) -> None:
+    async with running(tmp_path, Module("first", [])):
+        with pytest.raises(InvalidInputError, match="first"):
+            await ask(DataDirectory(tmp_path).socket, StopModule(name="database"))
