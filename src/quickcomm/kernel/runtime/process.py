@@ -142,7 +142,7 @@ class Process:
 
         Its routes answer 503 from now on. Raises `NotFoundError`.
         """
-        part = next((each for each in self.parts if each.name == name), None)
+        part = self._find(name)
         if part is None:
             raise NotFoundError(f"There is no {name} in this process.")
         self.parts = tuple(each for each in self.parts if each is not part)
@@ -219,7 +219,14 @@ class Process:
             await asyncio.sleep(STATUS_EVERY_S)
 
     async def _purge(self, before_ns: int) -> int:
-        return sum([await part.purge(before_ns) or 0 for part in self.parts])
+        total = 0
+        for name in [part.name for part in self.parts]:
+            if (part := self._find(name)) is not None:  # it may have been stopped meanwhile
+                total += await part.purge(before_ns) or 0
+        return total
+
+    def _find(self, name: str) -> Part | None:
+        return next((part for part in self.parts if part.name == name), None)
 
     @contextlib.asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:
