@@ -230,5 +230,5 @@ async def test_it_starts_where_there_is_nothing_but_its_own_code(
         mind.launch()
         await mind.ready()
         await here.understood(await here.say(*everywhere()))
-        assert "history.not_served" in mind.log
+        assert "app.part_not_installed" in mind.log
         assert mind.stop() == 0

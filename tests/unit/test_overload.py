@@ -112,18 +112,30 @@ def arrivals(load: Load, a_second: float, share: float, cost: float, seconds: fl
         load.demand.decoded(4, 16.0, 16.0 * cost)
         load.demand.look(round(inside * share), inside, now)
         if not load.refuses:
-            inside += round(a_second / 5)
+            inside += round(a_second * (step + 1) / 5) - round(a_second * step / 5)
     return inside
 
 
 def test_a_crowd_is_let_in_as_far_as_the_engine_goes_before_any_of_its_words_is_late() -> None:
-    """Five a second, who all speak most of the time; a worker needs 0.04 s for a second of speech."""
-    assert 26 <= arrivals(Load(1), 5.0, 0.85, 0.04, 60) <= 29
-    assert 52 <= arrivals(Load(2), 5.0, 0.85, 0.04, 60) <= 57
+    """Two a second, who all speak most of the time; a worker needs 0.04 s for a second of speech."""
+    assert 26 <= arrivals(Load(1), 2.0, 0.85, 0.04, 60) <= 31
+    assert 52 <= arrivals(Load(2), 2.0, 0.85, 0.04, 60) <= 58
 
 
 def test_a_thousand_quiet_channels_are_let_in() -> None:
     assert arrivals(Load(2), 20.0, 0.03, 0.04, 60) == 1_200
+
+
+def test_those_who_come_back_after_a_silence_are_not_judged_by_what_was_said_before() -> None:
+    load = Load(1)
+    load.demand.decoded(4, 60.0, 30.0)
+    for step in range(100):
+        load.demand.look(4, 4, step / 5)
+    assert load.refuses
+    for step in range(100, 250):
+        load.demand.look(0, 0, step / 5)
+    load.demand.look(0, 12, 50.0)
+    assert not load.refuses
 
 
 def test_single_clips_say_nothing_about_what_speech_costs_under_load() -> None:

@@ -47,10 +47,10 @@ class Demand:
 
     def look(self, speaking: int, present: int, now: float) -> None:
         """Take in how many of the voices present speak at `now`, in monotonic seconds."""
-        if present:
-            passed = SHARE_OVER_S if self._looked_at is None else now - self._looked_at
-            self._share += min(1.0, passed / SHARE_OVER_S) * (speaking / present - self._share)
-            self._looked_at = now
+        found = speaking / present if present else 0.0
+        passed = SHARE_OVER_S if self._looked_at is None else now - self._looked_at
+        self._share += min(1.0, passed / SHARE_OVER_S) * (found - self._share)
+        self._looked_at = now
         self.of_engine = (self._cost or 0.0) * self._share * present / self._workers
 
 

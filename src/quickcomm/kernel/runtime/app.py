@@ -206,9 +206,11 @@ def _owned(app: App, settings: Settings, site: DataDirectory) -> contextlib.Abst
     [module] = app.modules
     if app.home is not None:
         return DataDirectory(site.path / app.home).own()
-    if module.database(settings, site.path) != site.database:
+    where = module.database(settings, site.path)
+    if where is not None:
+        site.create()  # also what is kept elsewhere begins with what the file of the site has
+    if where != site.database:
         return contextlib.nullcontext()
-    site.create()
     return site.own(wait_s=PROBED_WITHIN_S)
 
 
