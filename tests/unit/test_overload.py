@@ -118,8 +118,8 @@ def arrivals(load: Load, a_second: float, share: float, cost: float, seconds: fl
 
 def test_a_crowd_is_let_in_as_far_as_the_engine_goes_before_any_of_its_words_is_late() -> None:
     """Two a second, who all speak most of the time; a worker needs 0.04 s for a second of speech."""
-    assert 26 <= arrivals(Load(1), 2.0, 0.85, 0.04, 60) <= 31
-    assert 52 <= arrivals(Load(2), 2.0, 0.85, 0.04, 60) <= 58
+    assert 24 <= arrivals(Load(1), 2.0, 0.85, 0.04, 60) <= 29
+    assert 48 <= arrivals(Load(2), 2.0, 0.85, 0.04, 60) <= 54
 
 
 def test_a_thousand_quiet_channels_are_let_in() -> None:

@@ -10,7 +10,7 @@ CALM_S: Final = 2.0
 """A level is left when the oldest waits for less than half of its limit for so long."""
 REFUSING: Final = 3
 """The level at which no further conversation is taken."""
-FULL: Final = 0.95
+FULL: Final = 0.85
 """The share of the engine from which on no further conversation is taken."""
 FULL_BATCH: Final = 3
 """Clips in a batch from which its cost counts: single clips cost more, and are decoded where the engine has time."""
