@@ -24,8 +24,8 @@ from benchmarks.stt import wer
 from benchmarks.talkers import RATE, Talk, whole
 from benchmarks.talkers import talk as stream
 from quickcomm.contracts.commands import CreateKey, GetStatus
-from quickcomm.entrypoints.administration import administer
-from quickcomm.entrypoints.child import server
+from quickcomm.operate.administration import administer
+from quickcomm.operate.child import server
 
 LEAD_S = 30.0
 TAIL_S = 6.0

@@ -19,7 +19,7 @@ from benchmarks.capacity import Site, connections, lines, site, talks_of, until
 from benchmarks.house import fake_llm
 from benchmarks.load import percentile, talk
 from quickcomm.contracts.commands import DeployPrompt, ShowPrompt
-from quickcomm.entrypoints.administration import administer
+from quickcomm.operate.administration import administer
 
 LEAD_S: Final = 30.0
 HALF_S: Final = 30.0

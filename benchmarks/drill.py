@@ -16,9 +16,9 @@ from typing import Any, Final
 from tests.support.drill import Seen, fill, quiet, seen, to_services
 from tests.support.valkey import Valkey
 
-from quickcomm.entrypoints.backup import Whereabouts, back_up
-from quickcomm.entrypoints.restore import restore
 from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.operate.backup import Whereabouts, back_up
+from quickcomm.operate.restore import restore
 
 WAYS: Final = (("serve", "serve"), ("serve", "services"), ("services", "services"), ("services", "serve"))
 

@@ -146,7 +146,7 @@ def serve_stamped(arguments: list[str]) -> None:
 
     web.WebSocketResponse.send_str = stamped  # type: ignore[method-assign,assignment]
     sys.argv = ["quickcomm", *arguments]
-    runpy.run_module("quickcomm.entrypoints.cli", run_name="__main__")
+    runpy.run_module("quickcomm.cli.main", run_name="__main__")
 
 
 class Stamped(Server):

@@ -63,7 +63,7 @@ class FakeLlm:
 
 @asynccontextmanager
 async def fake_llm(**options: object) -> AsyncIterator[FakeLlm]:
-    command = [sys.executable, "-m", "quickcomm.entrypoints.cli", "dev", "fake-llm", "--port", "0", "--json"]
+    command = [sys.executable, "-m", "quickcomm.cli.main", "dev", "fake-llm", "--port", "0", "--json"]
     for name, value in options.items():
         command += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)

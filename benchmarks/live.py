@@ -21,9 +21,9 @@ from whisper_normalizer.english import EnglishTextNormalizer
 from quickcomm.client.assembly import UtteranceReport
 from quickcomm.client.ingest import Ingest, IngestOptions
 from quickcomm.contracts.commands import CreateKey
-from quickcomm.entrypoints.administration import administer
-from quickcomm.entrypoints.child import server
 from quickcomm.kernel.model_files import package_folder
+from quickcomm.operate.administration import administer
+from quickcomm.operate.child import server
 
 Texts = dict[str, str]
 

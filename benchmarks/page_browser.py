@@ -13,9 +13,9 @@ from playwright.async_api import Browser, Page, ViewportSize, async_playwright
 from tests.support.page import chromium, launched
 
 from benchmarks.board import WORK, Phrase, fill_board
-from quickcomm.entrypoints.child import server
-from quickcomm.entrypoints.demo import new_key
 from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.operate.child import server
+from quickcomm.operate.demo import new_key
 
 VIEWPORT: Final = ViewportSize(width=1440, height=900)
 _PAINTED: Final = re.compile(r'^quickcomm_stage_seconds_count\{stage="painted"\} (\S+)$', re.MULTILINE)

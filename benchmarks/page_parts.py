@@ -20,7 +20,7 @@ from benchmarks.page_browser import (
     Site,
 )
 from quickcomm.demo_shift import load_shift
-from quickcomm.entrypoints.demo import run_shift
+from quickcomm.operate.demo import run_shift
 
 GAPS_MS: Final = (120, 350, 800)
 DOUBLE_CLICK_MS: Final = 500

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import msgspec
 
+from quickcomm.cli.demo import summary
 from quickcomm.demo_shift import load_shift
-from quickcomm.entrypoints.child import server
-from quickcomm.entrypoints.cli_demo import summary
-from quickcomm.entrypoints.demo import DemoResult, run_shift
+from quickcomm.operate.child import server
+from quickcomm.operate.demo import DemoResult, run_shift
 
 
 async def _run() -> DemoResult:

@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from quickcomm.entrypoints.child import server
+from quickcomm.operate.child import server
 
 RUNS = 5
 

@@ -38,10 +38,10 @@ from quickcomm.dashboard.adapters.queries import SqlQueries
 from quickcomm.dashboard.module import MIGRATIONS
 from quickcomm.dashboard.ports import Board
 from quickcomm.demo_shift import ShiftChannel, audio_file, load_shift
-from quickcomm.entrypoints.administration import administer
-from quickcomm.entrypoints.child import server
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.storage import Database, migrate
+from quickcomm.operate.administration import administer
+from quickcomm.operate.child import server
 
 AIM_MS: Final = 50.0
 HEAD: Final = f"{'request':30}{'talking':>9}{'items':>7}{'p50 ms':>9}{'p95 ms':>9}{'worst ms':>10}"

@@ -23,7 +23,7 @@ import aiohttp
 from benchmarks.capacity import REACH_S, Site, all_used, connections, lines, site, talks_of, until
 from benchmarks.load import CHUNK, Line, percentile, talk
 from quickcomm.contracts.commands import GetStatus
-from quickcomm.entrypoints.administration import administer
+from quickcomm.operate.administration import administer
 
 LEAD_S = 20.0
 OVERLOAD_S = 60.0

@@ -20,8 +20,6 @@ from quickcomm.contracts.insights import INSIGHTS
 from quickcomm.contracts.summaries import SUMMARIES
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.dashboard.declaration import GROUP as DASHBOARD_GROUP
-from quickcomm.entrypoints.moving import settle
-from quickcomm.entrypoints.up.access import Passwords, acl, users
 from quickcomm.intelligence.adapters.shared_breaker import RedisStand
 from quickcomm.intelligence.declaration import GROUP as INTELLIGENCE_GROUP
 from quickcomm.intelligence.declaration import SUMMARIES_GROUP
@@ -33,6 +31,8 @@ from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.operate.moving import settle
+from quickcomm.operate.up.access import Passwords, acl, users
 
 EVERYBODY = ("audio", "dashboard", "intelligence", "monolith", "up")
 STREAM_GROUPS = {

@@ -19,10 +19,6 @@ from tests.support.hearing import TOKEN, request
 from tests.support.valkey import Valkey
 
 from quickcomm.contracts.transcripts import TRANSCRIPTS
-from quickcomm.entrypoints import backup as backing_up
-from quickcomm.entrypoints.backup import Taken, Whereabouts, back_up
-from quickcomm.entrypoints.moving import check_here, check_shape, settle
-from quickcomm.entrypoints.restore import restore
 from quickcomm.kernel.bus import Delivery
 from quickcomm.kernel.bus.redis_link import Link
 from quickcomm.kernel.bus.sql import SqlBus
@@ -32,6 +28,10 @@ from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.keys.sql import SqlKeys
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.storage import Database
+from quickcomm.operate import backup as backing_up
+from quickcomm.operate.backup import Taken, Whereabouts, back_up
+from quickcomm.operate.moving import check_here, check_shape, settle
+from quickcomm.operate.restore import restore
 
 CARDS = 200
 LAG_S = 0.2

@@ -22,8 +22,6 @@ from quickcomm.contracts.backfill import BackfillPage
 from quickcomm.contracts.commands import CreateKey, GetLedgers, ListDeadLetters, ListKeys
 from quickcomm.contracts.conversations import CONVERSATIONS
 from quickcomm.contracts.transcripts import TRANSCRIPTS
-from quickcomm.entrypoints.administration import administer
-from quickcomm.entrypoints.moving import ElsewhereError, _Settling, check_here, settle
 from quickcomm.kernel.bus import Delivery, RejectedError
 from quickcomm.kernel.bus import sql as sql_bus
 from quickcomm.kernel.bus.home import Home, HomeInStore, home_in
@@ -40,6 +38,8 @@ from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.keys.sql import SqlKeys, keys_table, sessions_table
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.storage import Database
+from quickcomm.operate.administration import administer
+from quickcomm.operate.moving import ElsewhereError, _Settling, check_here, settle
 
 DAY_NS = 86_400 * 10**9
 

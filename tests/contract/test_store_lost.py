@@ -8,8 +8,6 @@ import pytest
 from tests.support.home import HOME, mark
 from tests.support.valkey import Valkey
 
-from quickcomm.entrypoints.up import store
-from quickcomm.entrypoints.up.store_watch import StoreWatch
 from quickcomm.kernel.bus import BusUnavailableError
 from quickcomm.kernel.bus.home import HomeInStore
 from quickcomm.kernel.bus.redis_link import Link
@@ -20,6 +18,8 @@ from quickcomm.kernel.keys import copy as copies
 from quickcomm.kernel.keys.copy import KeyCopy
 from quickcomm.kernel.keys.redis import AWAY_S, STALE_S, RedisKeys
 from quickcomm.kernel.runtime.store_alarms import LOST_CODE, StoreAlarms
+from quickcomm.operate.up import store
+from quickcomm.operate.up.store_watch import StoreWatch
 
 
 class World:

@@ -194,7 +194,7 @@ def test_every_command_explains_itself(name: str) -> None:
 
 def test_the_command_line_is_also_a_module() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "quickcomm.entrypoints.cli", "--version"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "quickcomm.cli.main", "--version"], capture_output=True, text=True, check=True
     )
     assert "quickcomm" in done.stdout
 

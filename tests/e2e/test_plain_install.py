@@ -10,10 +10,10 @@ from tests.support.server import Server, quickcomm
 from tests.support.talk import Talk
 from tests.support.wire import converse, new_id
 
-from quickcomm.entrypoints.up.installed import PACKAGES
+from quickcomm.operate.up.installed import PACKAGES
 
 BLOCKED: Final = f"import sys; sys.modules.update(dict.fromkeys({sorted(PACKAGES)}))"
-PLAIN: Final = (sys.executable, "-c", f"{BLOCKED}; from quickcomm.entrypoints.cli import main; main()")
+PLAIN: Final = (sys.executable, "-c", f"{BLOCKED}; from quickcomm.cli.main import main; main()")
 
 
 class PlainServer(Server):

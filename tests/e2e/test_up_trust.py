@@ -14,10 +14,10 @@ from tests.support.guarded import Guarded
 from tests.support.server import quickcomm
 from tests.support.site import Site
 
-from quickcomm.entrypoints.up import store
-from quickcomm.entrypoints.up.access import Passwords, users
 from quickcomm.kernel.bus.redis_address import for_user
 from quickcomm.kernel.bus.redis_link import BusRefusedError, Link
+from quickcomm.operate.up import store
+from quickcomm.operate.up.access import Passwords, users
 
 
 @pytest.fixture(scope="module")

@@ -21,12 +21,12 @@ from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.trust.directory import TrustDirectory
 
 SOURCE: Final = Path(__file__).parents[2] / "src/quickcomm"
-ENTRYPOINT: Final = ("__init__", "cli", "cli_services", "cli_options", "logs")
+COMMAND: Final = ("__init__", "main", "services", "options", "logs")
 OTHERS: Final = ("quickcomm.intelligence", "quickcomm.dashboard", "quickcomm.edge", "quickcomm.topology")
 HEAVY: Final = frozenset({"openai", "sklearn", "scipy", "obstore", "psycopg"})
 PROGRAM: Final = """
 import json, sys
-import quickcomm.entrypoints.cli_services
+import quickcomm.cli.services
 import quickcomm.kernel.runtime.app
 import quickcomm.audio.assembly
 print(json.dumps([quickcomm.__file__, sorted(sys.modules)]))
@@ -41,9 +41,9 @@ def tree(tmp_path: Path) -> Path:
     for folder in ("contracts", "kernel", "audio", "packs"):
         shutil.copytree(SOURCE / folder, package / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(SOURCE / "__init__.py", package)
-    (package / "entrypoints").mkdir()
-    for name in ENTRYPOINT:
-        shutil.copy(SOURCE / "entrypoints" / f"{name}.py", package / "entrypoints")
+    (package / "cli").mkdir()
+    for name in COMMAND:
+        shutil.copy(SOURCE / "cli" / f"{name}.py", package / "cli")
     return package.parent
 
 
@@ -81,7 +81,7 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
 def started(folder: Path, log: Path, place: dict[str, str]) -> subprocess.Popen[bytes]:
     with log.open("wb") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "quickcomm.entrypoints.cli", "audio", "--data-dir", str(folder / "data")],
+            [sys.executable, "-m", "quickcomm.cli.main", "audio", "--data-dir", str(folder / "data")],
             stdout=output,
             stderr=output,
             cwd=folder,
@@ -138,7 +138,7 @@ async def test_it_starts_and_hears_and_stops(tree: Path, run: Path, valkey: Valk
 
 def test_without_a_store_it_says_what_to_use(tree: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "quickcomm.entrypoints.cli", "audio", "--data-dir", str(tmp_path / "data")],
+        [sys.executable, "-m", "quickcomm.cli.main", "audio", "--data-dir", str(tmp_path / "data")],
         capture_output=True,
         text=True,
         cwd=tmp_path,

@@ -15,9 +15,9 @@ import pytest
 from tests.support.edge import PATIENCE_S, RealEdge, running_edge
 
 from quickcomm.edge.module import EdgeSettings
-from quickcomm.entrypoints.up.balancer import EdgeBalancer
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry
+from quickcomm.operate.up.balancer import EdgeBalancer
 from quickcomm.topology.adapters.processes import Identity, alive, identify
 from quickcomm.topology.module import (
     DesiredProcesses,

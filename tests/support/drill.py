@@ -20,8 +20,6 @@ from quickcomm.audio.ports import SessionStore
 from quickcomm.dashboard.adapters.state import SqlState
 from quickcomm.dashboard.backfill import backfill, prepare_source, source
 from quickcomm.dashboard.service.projector import Projector
-from quickcomm.entrypoints.backup import Whereabouts
-from quickcomm.entrypoints.moving import settle
 from quickcomm.intelligence.adapters.sql_prompts import SqlPrompts
 from quickcomm.intelligence.module import Intelligence
 from quickcomm.intelligence.ports import PromptRecord, StoredPrompt
@@ -32,6 +30,8 @@ from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.keys.sql import SqlKeys
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.storage import Database
+from quickcomm.operate.backup import Whereabouts
+from quickcomm.operate.moving import settle
 
 STEP = 16_000
 LISTS = ("utterances", "tasks", "conversations")

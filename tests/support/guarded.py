@@ -5,8 +5,8 @@ from pathlib import Path
 
 from tests.support.valkey import Valkey
 
-from quickcomm.entrypoints.up.access import Passwords, acl
 from quickcomm.kernel.bus.redis_address import PASSWORD_FILE, USER
+from quickcomm.operate.up.access import Passwords, acl
 
 
 class Guarded:

@@ -19,7 +19,7 @@ from tests.support.server import EVENTUALLY_S
 from tests.support.site import Site
 
 from quickcomm.contracts.audio_socket import Insights, Utterance
-from quickcomm.entrypoints.up.client import topology_status
+from quickcomm.operate.up.client import topology_status
 
 Json = dict[str, Any]
 SPARED: Final = frozenset({"up", "supervisor"})

@@ -55,7 +55,7 @@ class Mind:
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def launch(self, *program: str) -> None:
-        command = program or (sys.executable, "-m", "quickcomm.entrypoints.cli")
+        command = program or (sys.executable, "-m", "quickcomm.cli.main")
         with self._log.open("ab") as output:
             self._process = subprocess.Popen(
                 [*command, "intelligence", *self._flags],

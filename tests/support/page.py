@@ -26,7 +26,7 @@ from quickcomm.client.sources import Paced, PcmSource
 from quickcomm.contracts.audio_socket import AudioFormat, Utterance
 from quickcomm.contracts.commands import CreateKey
 from quickcomm.demo_shift import load_shift
-from quickcomm.entrypoints.administration import administer
+from quickcomm.operate.administration import administer
 
 NAMES: Final = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 ARGUMENTS: Final = (

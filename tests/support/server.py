@@ -18,7 +18,7 @@ import msgspec
 from tests.support.ports import free_port
 
 from quickcomm.contracts.commands import CreateKey
-from quickcomm.entrypoints.administration import administer
+from quickcomm.operate.administration import administer
 
 Json = dict[str, Any]
 

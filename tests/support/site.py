@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from tests.support.server import READY_S, STOP_S, Server, command, quickcomm
 
-from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.operate.up.layout import Layout
 from quickcomm.topology.adapters.processes import Identity, alive, identify
 
 _POLL_S: Final = 0.05

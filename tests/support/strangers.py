@@ -11,7 +11,7 @@ import msgspec
 from tests.support.server import Json, Server
 
 from quickcomm.contracts.commands import CreateKey, RevokeKey
-from quickcomm.entrypoints.administration import administer
+from quickcomm.operate.administration import administer
 
 UPGRADE: Final = {
     "Connection": "Upgrade",

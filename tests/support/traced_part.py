@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
+from quickcomm.cli.logs import set_up_logs
 from quickcomm.contracts.timing import Latency
-from quickcomm.entrypoints.logs import set_up_logs
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.telemetry import Budget, Detail, Origin, TelemetrySettings, Word, tracing
 from quickcomm.kernel.telemetry.setup import start_tracing, stop_tracing

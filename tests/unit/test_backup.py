@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from quickcomm.entrypoints import backup as backing_up
-from quickcomm.entrypoints import backup_file, cli_backup
-from quickcomm.entrypoints.backup import Taken, Whereabouts, back_up, elsewhere, whereabouts
-from quickcomm.entrypoints.backup_file import APPLICATION_ID, Recordings, check
-from quickcomm.entrypoints.cli import main
-from quickcomm.entrypoints.restore import Restored, restore
-from quickcomm.entrypoints.up.layout import Layout
+from quickcomm.cli import backup as cli_backup
+from quickcomm.cli.main import main
 from quickcomm.kernel.errors import ConfigurationError, InvalidInputError
 from quickcomm.kernel.runtime.data_directory import DataDirectory, DataDirectoryBusyError, Running
+from quickcomm.operate import backup as backing_up
+from quickcomm.operate import backup_file
+from quickcomm.operate.backup import Taken, Whereabouts, back_up, elsewhere, whereabouts
+from quickcomm.operate.backup_file import APPLICATION_ID, Recordings, check
+from quickcomm.operate.restore import Restored, restore
+from quickcomm.operate.up.layout import Layout
 
 
 def fill(database: Path, name: str) -> sqlite3.Connection:
@@ -281,7 +282,7 @@ def test_a_store_that_does_not_run_is_said(directory: DataDirectory) -> None:
 
 def test_long_work_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     now = iter([0.0, 1.0, 2.5, 3.0, 5.0, 9.0])
-    monkeypatch.setattr("quickcomm.entrypoints.cli_backup.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("quickcomm.cli.backup.time.monotonic", lambda: next(now))
     tell = cli_backup.Progress()
     for done in (1, 2, 3, 4):
         tell("Copying", done, 4)

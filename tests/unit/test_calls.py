@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from tests.unit.test_traces import Outbox
 
-from quickcomm.entrypoints.logs import add_trace_id
+from quickcomm.cli.logs import add_trace_id
 from quickcomm.kernel.bus import Delivery
 from quickcomm.kernel.bus.handling import handle
 from quickcomm.kernel.clock import FakeClock

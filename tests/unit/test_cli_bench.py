@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 import quickcomm
-from quickcomm.entrypoints import cli_bench
-from quickcomm.entrypoints.cli import main
+from quickcomm.cli import bench as cli_bench
+from quickcomm.cli.main import main
 
 
 def ran(*arguments: str) -> Result:

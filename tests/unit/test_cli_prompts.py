@@ -13,8 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 from tests.support.prompting import PHRASES, ScriptedModel, failing, named, oracle, write
 
+from quickcomm.cli.main import main
 from quickcomm.contracts.commands import GetProgress
-from quickcomm.entrypoints.cli import main
 from quickcomm.intelligence.adapters.prompt_commands import PromptCommands
 from quickcomm.intelligence.module import Examined, Intelligence, Prompting
 from quickcomm.intelligence.ports import ModelNotAllowedError, ModelRequest
@@ -164,7 +164,7 @@ async def test_hanging_up_ends_the_evaluation(tmp_path: Path) -> None:
     mine = write(tmp_path, "mine.toml", BETTER)
     async with running(tmp_path / "site") as site:
         site.model.gate = asyncio.Event()
-        command = ["-m", "quickcomm.entrypoints.cli", "prompts", "evaluate", str(mine), "--data-dir"]
+        command = ["-m", "quickcomm.cli.main", "prompts", "evaluate", str(mine), "--data-dir"]
         process = await asyncio.create_subprocess_exec(
             sys.executable, *command, str(site.directory.path), stderr=asyncio.subprocess.PIPE
         )

@@ -15,13 +15,13 @@ import pytest
 from tests.support.scripted import INSIGHT, Line, Refuse, scripted, utterance
 from tests.support.sounds import tone, write
 
+from quickcomm.cli import ingest as cli_ingest
 from quickcomm.client import ingest as ingest_module
 from quickcomm.client.ingest import Ingest, IngestOptions, conversation_name, ingest
 from quickcomm.client.options import Patience, socket_url
 from quickcomm.client.sources import StdinSource
 from quickcomm.contracts.audio_socket import AudioFormat
 from quickcomm.contracts.conversations import Ledger
-from quickcomm.entrypoints import cli_ingest
 from quickcomm.kernel.errors import InvalidInputError
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Final
 
 SOURCE: Final = Path(__file__).parents[2] / "src/quickcomm"
-ENTRYPOINT: Final = ("__init__", "cli", "cli_services", "cli_options", "logs")
+COMMAND: Final = ("__init__", "main", "services", "options", "logs")
 HEAVY: Final = frozenset(
     {"ctranslate2", "faster_whisper", "onnxruntime", "openai", "sklearn", "scipy", "av", "soundfile", "numpy"}
 )
 PROGRAM: Final = """
 import json, sys
-import quickcomm.entrypoints.cli_services
+import quickcomm.cli.services
 import quickcomm.kernel.runtime.app
 import quickcomm.dashboard.assembly
 print(json.dumps([quickcomm.__file__, sorted(sys.modules)]))
@@ -26,9 +26,9 @@ def test_the_service_is_imported_from_a_tree_that_has_nothing_else(tmp_path: Pat
     for folder in ("contracts", "kernel", "dashboard"):
         shutil.copytree(SOURCE / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__", "static"))
     shutil.copy(SOURCE / "__init__.py", tree)
-    (tree / "entrypoints").mkdir()
-    for name in ENTRYPOINT:
-        shutil.copy(SOURCE / "entrypoints" / f"{name}.py", tree / "entrypoints")
+    (tree / "cli").mkdir()
+    for name in COMMAND:
+        shutil.copy(SOURCE / "cli" / f"{name}.py", tree / "cli")
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, env={"PYTHONPATH": str(tmp_path)}, check=False
     )

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.runtime.data_directory import (
     PROBED_WITHIN_S,
@@ -24,6 +23,7 @@ from quickcomm.kernel.runtime.data_directory import (
     make_runtime_directory,
     runtime_directory,
 )
+from quickcomm.operate.up.layout import Layout
 
 OWN = """
 import sys

@@ -11,12 +11,13 @@ from typing import IO
 
 import pytest
 
+from quickcomm.cli import demo as cli_demo
+from quickcomm.cli import demo_terminal
+from quickcomm.cli.demo import Demo
+from quickcomm.cli.demo_terminal import LEARNING, Keyboard, narrated, show_link, unless_interrupted
 from quickcomm.demo_shift import load_shift
 from quickcomm.demo_shift.score import score
-from quickcomm.entrypoints import cli_demo, demo_terminal
-from quickcomm.entrypoints.cli_demo import Demo
-from quickcomm.entrypoints.demo import DemoResult
-from quickcomm.entrypoints.demo_terminal import LEARNING, Keyboard, narrated, show_link, unless_interrupted
+from quickcomm.operate.demo import DemoResult
 
 LINK = "http://127.0.0.1:8080/#key=qc_admin_x"
 

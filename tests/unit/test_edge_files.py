@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from tests.support.edges import tried
 from tests.support.examples import examples
 
+from quickcomm.cli.offline import _read
 from quickcomm.client.errors import SourceError
 from quickcomm.client.files import FileSource, _pieces
 from quickcomm.contracts.audio_socket import SAMPLE_RATES
-from quickcomm.entrypoints.cli_offline import _read
 from quickcomm.kernel.errors import InvalidInputError
 
 SAMPLES = 4_000

@@ -31,9 +31,9 @@ from quickcomm.dashboard.adapters.operations import read_query
 from quickcomm.dashboard.adapters.queries import match_expression
 from quickcomm.dashboard.adapters.rest_types import PageQuery
 from quickcomm.dashboard.ports import DashboardSettings, Page, UtteranceFilter
-from quickcomm.entrypoints.settings import FILE, load_settings
 from quickcomm.kernel.errors import ConfigurationError, InvalidInputError
 from quickcomm.kernel.site_pack import BUILT_IN, PACK_FILE, load_pack
+from quickcomm.operate.settings import FILE, load_settings
 
 HOSPITALITY = (BUILT_IN / "hospitality" / PACK_FILE).read_bytes()
 DEEP = 50_000

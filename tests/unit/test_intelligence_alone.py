@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Final
 
 SOURCE: Final = Path(__file__).parents[2] / "src/quickcomm"
-ENTRYPOINT: Final = ("__init__", "cli", "cli_services", "cli_options", "logs")
+COMMAND: Final = ("__init__", "main", "services", "options", "logs")
 HEAVY: Final = frozenset({"faster_whisper", "av", "soundfile", "onnxruntime"})
 PROGRAM: Final = """
 import json, sys
-import quickcomm.entrypoints.cli_services
+import quickcomm.cli.services
 import quickcomm.kernel.runtime.app
 import quickcomm.intelligence.assembly
 print(json.dumps([quickcomm.__file__, sorted(sys.modules)]))
@@ -25,9 +25,9 @@ def copied(root: Path) -> Path:
     for folder in ("contracts", "kernel", "intelligence", "packs"):
         shutil.copytree(SOURCE / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(SOURCE / "__init__.py", tree)
-    (tree / "entrypoints").mkdir()
-    for name in ENTRYPOINT:
-        shutil.copy(SOURCE / "entrypoints" / f"{name}.py", tree / "entrypoints")
+    (tree / "cli").mkdir()
+    for name in COMMAND:
+        shutil.copy(SOURCE / "cli" / f"{name}.py", tree / "cli")
     return root
 
 

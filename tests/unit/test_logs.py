@@ -7,9 +7,9 @@ from typing import TextIO, cast
 import pytest
 import structlog
 
-from quickcomm.entrypoints.logs import Unfailing, add_trace_id
-from quickcomm.entrypoints.up import stream
+from quickcomm.cli.logs import Unfailing, add_trace_id
 from quickcomm.kernel.telemetry import trace_id_of
+from quickcomm.operate.up import stream
 
 
 def line(**bound: str) -> structlog.typing.EventDict:

@@ -9,7 +9,8 @@ import click
 import pytest
 from tests.unit.test_data_directory import owner
 
-from quickcomm.entrypoints.servers import (
+from quickcomm.kernel.runtime.data_directory import DataDirectory, Running, data_dir_flag
+from quickcomm.operate.servers import (
     NoSuchServerError,
     SeveralServersError,
     find_data_dir,
@@ -17,7 +18,6 @@ from quickcomm.entrypoints.servers import (
     running_servers,
     server_on,
 )
-from quickcomm.kernel.runtime.data_directory import DataDirectory, Running, data_dir_flag
 
 A, B = "http://127.0.0.1:8091", "http://127.0.0.1:8092"
 CREATE = ("keys", "create", "--role", "read", "--name", "the wall")

@@ -8,11 +8,11 @@ from quickcomm.apps import MODULES
 from quickcomm.audio.declaration import AUDIO
 from quickcomm.audio.engine import engine_options
 from quickcomm.audio.model.settings import AudioSettings, SttSettings
-from quickcomm.entrypoints.settings import FILE, SITE, load_settings
 from quickcomm.intelligence.model.settings import LlmSettings
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.runtime.settings import MetricsSettings, read_sections
 from quickcomm.kernel.site_pack import Vocabulary
+from quickcomm.operate.settings import FILE, SITE, load_settings
 from quickcomm.topology.model.settings import PrioritySettings
 
 

@@ -4,8 +4,8 @@ import msgspec
 import pytest
 from prometheus_client import REGISTRY
 
+from quickcomm.cli.trace import drawn
 from quickcomm.contracts.timing import Latency
-from quickcomm.entrypoints.cli_trace import drawn
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.telemetry.live import ENOUGH, MAX_SAMPLES, WINDOW_S, LiveStages
 from quickcomm.kernel.telemetry.settings import Budget, budget_with_model

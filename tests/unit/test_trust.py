@@ -23,7 +23,7 @@ from joserfc import jwt
 from tests.support.examples import examples
 from tests.support.services import NAMES, Services, call, token_of
 
-from quickcomm.entrypoints.cli_trust import trust_group
+from quickcomm.cli.trust import trust_group
 from quickcomm.kernel.errors import ConfigurationError, ForbiddenError
 from quickcomm.kernel.http import create_app
 from quickcomm.kernel.settings import TrustSettings

@@ -8,18 +8,18 @@ import pytest
 
 from quickcomm.apps import DEPLOYMENTS, MODULES
 from quickcomm.audio.model.settings import AudioSettings
+from quickcomm.cli import up as cli_up
+from quickcomm.cli.serve import first_start
 from quickcomm.edge.module import Public
-from quickcomm.entrypoints import cli_up
-from quickcomm.entrypoints.cli_serve import first_start
-from quickcomm.entrypoints.moving import check_shape
-from quickcomm.entrypoints.settings import SITE, load_settings
-from quickcomm.entrypoints.up import ports
-from quickcomm.entrypoints.up.asked import differences, in_force
-from quickcomm.entrypoints.up.layout import Layout
-from quickcomm.entrypoints.up.modules import Site, rows
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.runtime.data_directory import DataDirectory, DataDirectoryBusyError
 from quickcomm.kernel.runtime.settings import Settings
+from quickcomm.operate.moving import check_shape
+from quickcomm.operate.settings import SITE, load_settings
+from quickcomm.operate.up import ports
+from quickcomm.operate.up.asked import differences, in_force
+from quickcomm.operate.up.layout import Layout
+from quickcomm.operate.up.modules import Site, rows
 from quickcomm.topology.module import Tail
 
 

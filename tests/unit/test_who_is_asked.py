@@ -15,9 +15,9 @@ from quickcomm.contracts.commands import (
     ListKeys,
     ListPrompts,
 )
-from quickcomm.entrypoints import administration
-from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.operate import administration
+from quickcomm.operate.up.layout import Layout
 
 
 class Site:

@@ -1,1 +1,1 @@
-"""Where everything is put together: the only assemblers, and the command line."""
+"""Paths of the release before, which its processes still use."""

@@ -1,4 +1,4 @@
-"""Site packs: what a site says and means, as data. Loaded by entrypoints, used by audio and intelligence.
+"""Site packs: what a site says and means, as data. Loaded when a process is made, used by audio and intelligence.
 
 A pack is a folder with `pack.toml` (see docs/site-packs.md) and `phrases.jsonl`, labelled phrases to learn from.
 Parsing is strict: unknown keys, names that point nowhere and patterns that do not compile are refused by name.

@@ -14,7 +14,6 @@ from tests.support.prompting import PHRASES, ScriptedModel, named, oracle
 
 from quickcomm.contracts.commands import DeployPrompt, RollBackPrompt
 from quickcomm.contracts.prompts import GetPrompts, PromptsView
-from quickcomm.entrypoints.administration import administer
 from quickcomm.intelligence.adapters.prompting import Prompting
 from quickcomm.intelligence.adapters.sql_results import MIGRATIONS
 from quickcomm.intelligence.ports import StoredPrompt
@@ -22,6 +21,7 @@ from quickcomm.intelligence.service.prompt_evaluation import Examined, LabelledS
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.site_pack import load_pack
 from quickcomm.kernel.storage import Database, migrate
+from quickcomm.operate.administration import administer
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 

@@ -1,4 +1,4 @@
-"""The local classifier: what understands when no language model does. Built by entrypoints, used by the service.
+"""The local classifier: what understands when no language model does. Built by the assembly, used by the service.
 
 Utterances → clauses (the learnt cutter) → rules and learnt heads for each → insights. No network, a few milliseconds.
 """

@@ -1,4 +1,4 @@
-"""Turns tracing on where the settings ask for it; called by entrypoints."""
+"""Turns tracing on where the settings ask for it; called by the assembler of a process."""
 
 import asyncio
 from collections.abc import Callable

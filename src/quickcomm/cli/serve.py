@@ -12,13 +12,13 @@ import click
 import uvloop
 
 from quickcomm import __version__
+from quickcomm.cli.logs import LEVELS, say, set_up_logs
+from quickcomm.cli.options import data_dir_option
+from quickcomm.cli.services import engine_flags, leave
 from quickcomm.client.options import DEFAULT_URL
-from quickcomm.entrypoints.cli_options import data_dir_option
-from quickcomm.entrypoints.cli_services import engine_flags, leave
-from quickcomm.entrypoints.logs import LEVELS, say, set_up_logs
-from quickcomm.entrypoints.servers import listed
-from quickcomm.entrypoints.settings import load_settings
 from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag
+from quickcomm.operate.servers import listed
+from quickcomm.operate.settings import load_settings
 
 if TYPE_CHECKING:
     from quickcomm.kernel.runtime.app import Started
@@ -64,8 +64,8 @@ def serve_command(data_dir: Path, log_level: str, *, log_json: bool, **given: st
     with directory.own(), listing:
         # Seconds go by until all is loaded; commands wait for us from now on.
         from quickcomm.apps import MONOLITH  # noqa: PLC0415 - and --help does without
-        from quickcomm.entrypoints.moving import prepare  # noqa: PLC0415
         from quickcomm.kernel.runtime.app import serve  # noqa: PLC0415
+        from quickcomm.operate.moving import prepare  # noqa: PLC0415
 
         moved = partial(prepare, directory, settings.redis_url)
         if not uvloop.run(serve(MONOLITH, settings, directory, ready, prepare=moved)):

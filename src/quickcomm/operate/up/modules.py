@@ -7,11 +7,11 @@ from typing import Final
 import msgspec
 
 from quickcomm.apps import DEPLOYMENTS
-from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.kernel.bus.redis_address import for_user
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.runtime.declaration import App, Route
 from quickcomm.kernel.runtime.settings import Settings
+from quickcomm.operate.up.layout import Layout
 from quickcomm.topology.module import Module
 
 STOP_S: Final = 30.0
@@ -65,7 +65,7 @@ def _row(app: App, site: Site) -> Row:
 
 
 def _command(name: str, site: Site, *flags: str) -> tuple[str, ...]:
-    program = (sys.executable, "-m", "quickcomm.entrypoints.cli", name)
+    program = (sys.executable, "-m", "quickcomm.cli.main", name)
     return (*program, "--data-dir", str(site.layout.directory.path), *site.flags, *flags)
 
 

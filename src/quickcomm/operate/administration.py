@@ -28,7 +28,7 @@ DASHBOARD: Final = "dashboard"
 START_S: Final = 300.0
 """How long a command waits for a server that is starting; the very first start of all takes a minute."""
 LOOK_EVERY_S: Final = 0.25
-OFFLINE: Final = ("quickcomm.kernel.bus.sql", "quickcomm.kernel.keys.sql", "quickcomm.entrypoints.moving")
+OFFLINE: Final = ("quickcomm.kernel.bus.sql", "quickcomm.kernel.keys.sql", "quickcomm.operate.moving")
 """Takes seconds to load on a busy machine: done before the directory is taken, for which others may wait."""
 
 
@@ -91,7 +91,7 @@ def _silent(directory: DataDirectory, own: DataDirectory) -> str:
 
 def _is_site_starting(directory: DataDirectory, request: Command) -> bool:
     """Return True if the answer is in a store that `up` has not started yet, or has just stopped."""
-    from quickcomm.entrypoints.up.layout import Layout  # noqa: PLC0415 - as below
+    from quickcomm.operate.up.layout import Layout  # noqa: PLC0415 - as below
 
     return request.module == STORE and Layout(directory).is_owned()
 
@@ -104,7 +104,7 @@ def _own(directory: DataDirectory, request: Command) -> DataDirectory:
 
 def _answering(directory: DataDirectory, own: DataDirectory, request: Command) -> list[Path]:
     """Return the sockets where it may be known, the best one first."""
-    from quickcomm.entrypoints.up.layout import Layout  # noqa: PLC0415 - it needs this module's neighbours
+    from quickcomm.operate.up.layout import Layout  # noqa: PLC0415 - it needs this module's neighbours
 
     layout, is_stored = Layout(directory), request.module == STORE
     found = [layout.control] if is_stored else layout.administrations(request.module)
@@ -133,7 +133,7 @@ async def _offline(directory: DataDirectory, site: Path, request: Command) -> Ro
     from quickcomm.kernel.storage import Database  # noqa: PLC0415
 
     if request.module in {STORE, AUDIO}:
-        from quickcomm.entrypoints.moving import check_here  # noqa: PLC0415 - as above
+        from quickcomm.operate.moving import check_here  # noqa: PLC0415 - as above
 
         check_here(directory)
     rpc = LocalRpc(clock := SystemClock())
@@ -167,9 +167,9 @@ def _stored(module: str, database: "Database", clock: "Clock", site: Path) -> "S
         return Intelligence.stored_answers(database, load_pack(read_sections([DECLARED], site, {}).pack), clock)
     if module == DASHBOARD:
         from quickcomm.dashboard.module import Dashboard  # noqa: PLC0415
-        from quickcomm.entrypoints.settings import load_settings  # noqa: PLC0415
         from quickcomm.intelligence.model.settings import LlmSettings  # noqa: PLC0415
         from quickcomm.kernel.telemetry.settings import budget_with_model  # noqa: PLC0415
+        from quickcomm.operate.settings import load_settings  # noqa: PLC0415
 
         settings = load_settings(site)
         llm = settings.of(LlmSettings)

@@ -6,7 +6,6 @@ from typing import Final
 import msgspec
 import structlog
 
-from quickcomm.entrypoints.up.store import Facts, alarms_of, parse_facts
 from quickcomm.kernel.bus.home import Home, HomeInStore
 from quickcomm.kernel.bus.redis_link import Link
 from quickcomm.kernel.bus.redis_names import PREFIX
@@ -15,6 +14,7 @@ from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.keys.copy import KeyCopy
 from quickcomm.kernel.keys.redis import KeyNames
 from quickcomm.kernel.runtime.store_alarms import ALARMS, LOST
+from quickcomm.operate.up.store import Facts, alarms_of, parse_facts
 
 LOOK_EVERY_S: Final = 1.0
 ANSWER_WITHIN_S: Final = 3.0

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
+from quickcomm.cli.options import json_option, print_rows, server_option
 from quickcomm.contracts.commands import RotateKeys
-from quickcomm.entrypoints.cli_options import json_option, print_rows, server_option
-from quickcomm.entrypoints.up.client import tell
+from quickcomm.operate.up.client import tell
 
 
 @click.group("trust")
@@ -54,7 +54,7 @@ def trust_acl(user: str | None, passwords: Path | None) -> None:
 
     For a Valkey or Redis (7.2 or newer) that `quickcomm up --redis-url` uses.
     """
-    from quickcomm.entrypoints.up.access import Passwords, acl, line, users  # noqa: PLC0415 - heavy
+    from quickcomm.operate.up.access import Passwords, acl, line, users  # noqa: PLC0415 - heavy
 
     known = Passwords(passwords).ensure() if passwords else {name: f">PASSWORD-OF-{name.upper()}" for name in users()}
     if user is not None and user not in known:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from quickcomm.cli.options import json_option, print_rows, server_option
 from quickcomm.contracts.commands import (
     Command,
     CreateKey,
@@ -19,12 +20,11 @@ from quickcomm.contracts.commands import (
     RevokeKey,
     Role,
 )
-from quickcomm.entrypoints.administration import administer
-from quickcomm.entrypoints.cli_options import json_option, print_rows, server_option
-from quickcomm.entrypoints.servers import server_on
-from quickcomm.entrypoints.up.client import topology_status
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag
+from quickcomm.operate.administration import administer
+from quickcomm.operate.servers import server_on
+from quickcomm.operate.up.client import topology_status
 
 Rows = list[dict[str, Any]]
 

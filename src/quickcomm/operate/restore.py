@@ -15,9 +15,6 @@ from typing import Final
 
 import msgspec
 
-from quickcomm.entrypoints.backup_file import Manifest, Tell, check, copy_database, sync, unseal
-from quickcomm.entrypoints.moving import replace_state, state_in_store
-from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.kernel.errors import MALFORMED, InvalidInputError, QuickCommError
 from quickcomm.kernel.runtime.data_directory import (
     PROBED_WITHIN_S,
@@ -26,6 +23,9 @@ from quickcomm.kernel.runtime.data_directory import (
     DataDirectoryBusyError,
     data_dir_flag,
 )
+from quickcomm.operate.backup_file import Manifest, Tell, check, copy_database, sync, unseal
+from quickcomm.operate.moving import replace_state, state_in_store
+from quickcomm.operate.up.layout import Layout
 
 KEPT: Final = "before-restore"
 KEYS_COPY: Final = "keys.json"

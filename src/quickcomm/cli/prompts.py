@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import click
 
+from quickcomm.cli.options import json_option, print_rows, server_option
+from quickcomm.cli.prompt_report import report
 from quickcomm.contracts.commands import (
     AuditPrompts,
     Command,
@@ -21,10 +23,8 @@ from quickcomm.contracts.commands import (
     RollBackPrompt,
     ShowPrompt,
 )
-from quickcomm.entrypoints.administration import administer
-from quickcomm.entrypoints.cli_options import json_option, print_rows, server_option
-from quickcomm.entrypoints.prompt_report import report
 from quickcomm.kernel.errors import ConfigurationError, InvalidInputError, QuickCommError
+from quickcomm.operate.administration import administer
 
 Rows = list[dict[str, Any]]
 POLL_S: Final = 0.5

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import msgspec
 
-from quickcomm.entrypoints.cli_options import data_dir_option, json_option, server_option
+from quickcomm.cli.options import data_dir_option, json_option, server_option
 from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag
 
 if TYPE_CHECKING:
-    from quickcomm.entrypoints.backup_file import Elsewhere, Manifest, Recordings
+    from quickcomm.operate.backup_file import Elsewhere, Manifest, Recordings
 
 TELL_EVERY_S: Final = 2.0
 PARTS: Final = {
@@ -58,7 +58,7 @@ def backup_command(file: Path, data_dir: Path, *, force: bool, as_json: bool) ->
     that a setting puts elsewhere, such as PostgreSQL (the pg_dump command is shown). Put it back with: quickcomm
     restore FILE
     """
-    from quickcomm.entrypoints.backup import back_up, whereabouts  # noqa: PLC0415 - not needed for --help
+    from quickcomm.operate.backup import back_up, whereabouts  # noqa: PLC0415 - not needed for --help
 
     taken = asyncio.run(back_up(whereabouts(data_dir), file.absolute(), Progress(), force=force))
     if as_json:
@@ -86,7 +86,7 @@ def restore_command(file: Path, data_dir: Path, *, as_json: bool) -> None:
     What was there is moved into a folder `before-restore-…` in the data directory; delete it when you are content.
     Recordings and quickcomm.toml stay as they are.
     """
-    from quickcomm.entrypoints.restore import restore  # noqa: PLC0415 - not needed for --help
+    from quickcomm.operate.restore import restore  # noqa: PLC0415 - not needed for --help
 
     directory = DataDirectory(data_dir)
     restored = restore(file, directory, Progress())

@@ -14,12 +14,12 @@ import numpy as np
 from quickcomm.audio.engine import load_engine
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.module import ENGINE_RATE, Int16, cut_offline
-from quickcomm.entrypoints.cli_options import data_dir_option, json_option
-from quickcomm.entrypoints.logs import set_up_logs
-from quickcomm.entrypoints.settings import load_settings
+from quickcomm.cli.logs import set_up_logs
+from quickcomm.cli.options import data_dir_option, json_option
 from quickcomm.intelligence.module import Heard, build_classifier
 from quickcomm.kernel.errors import InvalidInputError
 from quickcomm.kernel.site_pack import load_pack
+from quickcomm.operate.settings import load_settings
 
 BATCH = 64
 MAX_LINE = 10_000

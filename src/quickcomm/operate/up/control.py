@@ -23,9 +23,6 @@ from quickcomm.contracts.commands import (
     Stop,
 )
 from quickcomm.edge.module import Edge, EdgeUnavailableError
-from quickcomm.entrypoints.up import store
-from quickcomm.entrypoints.up.layout import Layout
-from quickcomm.entrypoints.up.store_watch import StoreWatch
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import Registry
 from quickcomm.kernel.errors import QuickCommError
@@ -37,6 +34,9 @@ from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.runtime.disk import disk_alarms
 from quickcomm.kernel.runtime.store_commands import Letters, key_answers, letter_answers
 from quickcomm.kernel.trust.directory import TrustDirectory
+from quickcomm.operate.up import store
+from quickcomm.operate.up.layout import Layout
+from quickcomm.operate.up.store_watch import StoreWatch
 from quickcomm.topology.module import Fleet, Keeper
 
 EDGE: Final = "edge"

@@ -20,7 +20,7 @@ STOP_S: Final = 20.0
 @contextlib.asynccontextmanager
 async def server(data_dir: Path, port: int, log: Path) -> AsyncIterator[str]:
     """A `quickcomm serve` of its own; gives its URL once it is ready. Raises `ConfigurationError` if it fails."""
-    command = [sys.executable, "-m", "quickcomm.entrypoints.cli", "serve", "--port", str(port)]
+    command = [sys.executable, "-m", "quickcomm.cli.main", "serve", "--port", str(port)]
     with log.open("wb") as errors:
         process = await asyncio.create_subprocess_exec(
             *command, "--data-dir", str(data_dir), stdout=asyncio.subprocess.DEVNULL, stderr=errors, process_group=0

@@ -15,17 +15,17 @@ import click
 from click.core import ParameterSource
 
 from quickcomm import __version__
+from quickcomm.cli.logs import LEVELS, say, set_up_logs
+from quickcomm.cli.options import data_dir_option, server_option
+from quickcomm.cli.serve import ELSEWHERE, WILDCARDS, first_start, is_terminal
 from quickcomm.contracts.commands import AwaitReady, CreateKey, GetOptions, ListKeys, Restart, Scale, Stop
-from quickcomm.entrypoints.administration import administer
-from quickcomm.entrypoints.cli_options import data_dir_option, server_option
-from quickcomm.entrypoints.cli_serve import ELSEWHERE, WILDCARDS, first_start, is_terminal
-from quickcomm.entrypoints.logs import LEVELS, say, set_up_logs
-from quickcomm.entrypoints.servers import listed
-from quickcomm.entrypoints.up.client import NotRunningError, tell
-from quickcomm.entrypoints.up.installed import check_installed
-from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag
+from quickcomm.operate.administration import administer
+from quickcomm.operate.servers import listed
+from quickcomm.operate.up.client import NotRunningError, tell
+from quickcomm.operate.up.installed import check_installed
+from quickcomm.operate.up.layout import Layout
 
 SHAPES: Final = ("monolith", "services")
 ENGINES: Final = ("pack", "stt_model", "llm_url", "llm_model")
@@ -66,10 +66,10 @@ def up_command(
         _detach(layout)
         return
     from quickcomm.edge.module import Tls  # noqa: PLC0415 - not needed for --help
-    from quickcomm.entrypoints.settings import load_settings  # noqa: PLC0415
-    from quickcomm.entrypoints.up.asked import in_force  # noqa: PLC0415
-    from quickcomm.entrypoints.up.site import Options, Topology  # noqa: PLC0415
-    from quickcomm.entrypoints.up.stream import Own  # noqa: PLC0415
+    from quickcomm.operate.settings import load_settings  # noqa: PLC0415
+    from quickcomm.operate.up.asked import in_force  # noqa: PLC0415
+    from quickcomm.operate.up.site import Options, Topology  # noqa: PLC0415
+    from quickcomm.operate.up.stream import Own  # noqa: PLC0415
 
     settings = load_settings(data_dir, {"host": given["host"], "port": given["port"]})
     wanted = in_force({"shape": shape, **given}, settings)
@@ -158,7 +158,7 @@ def restart_command(module: str, data_dir: Path) -> None:
 
 def _clear(layout: Layout) -> None:
     """Nobody answers: perhaps a crash left something."""
-    from quickcomm.entrypoints.up.site import clear  # noqa: PLC0415 - seldom needed
+    from quickcomm.operate.up.site import clear  # noqa: PLC0415 - seldom needed
 
     set_up_logs("error", as_json=False)
     with layout.own():
@@ -175,7 +175,7 @@ def _detach(layout: Layout) -> None:
     with file.open("ab") as log:
         began = log.tell()
         child = subprocess.Popen(  # noqa: S603 - ourselves
-            [sys.executable, "-m", "quickcomm.entrypoints.cli", *arguments, "--detached"],
+            [sys.executable, "-m", "quickcomm.cli.main", *arguments, "--detached"],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -203,7 +203,7 @@ def _is_given(context: click.Context, name: str) -> bool:
 
 def _runs_already(layout: Layout, wanted: Mapping[str, str]) -> None:
     """Say so, once it is ready. Raises `ConfigurationError` where it runs with other options than are wanted."""
-    from quickcomm.entrypoints.up.asked import differences  # noqa: PLC0415 - seldom needed
+    from quickcomm.operate.up.asked import differences  # noqa: PLC0415 - seldom needed
 
     data_dir = layout.directory.path
     while True:

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import click
 
+from quickcomm.cli.options import json_option, server_option
 from quickcomm.contracts.commands import GetTrace
-from quickcomm.entrypoints.administration import administer
-from quickcomm.entrypoints.cli_options import json_option, server_option
+from quickcomm.operate.administration import administer
 
 WIDTH: Final = 40
 BAR: Final = "█"

@@ -6,10 +6,10 @@ from pathlib import Path
 import aiohttp
 
 from quickcomm.contracts.commands import Command, GetStatus
-from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.runtime.admin_socket import Rows, ask
 from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag, is_trusted
+from quickcomm.operate.up.layout import Layout
 
 
 class NotRunningError(ConfigurationError):

@@ -13,7 +13,7 @@ from typing import Final
 import click
 
 import quickcomm
-from quickcomm.entrypoints.cli_options import json_option
+from quickcomm.cli.options import json_option
 from quickcomm.kernel.errors import ConfigurationError
 
 _PASSED_ON: Final = {"ignore_unknown_options": True, "allow_extra_args": True}

@@ -18,9 +18,9 @@ import msgspec
 import platformdirs
 import structlog
 
-from quickcomm.entrypoints.up.layout import Layout
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 from quickcomm.kernel.runtime.data_directory import DataDirectory, default_data_dir, name_of
+from quickcomm.operate.up.layout import Layout
 
 PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"})

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import click
 
+from quickcomm.cli.options import json_option, print_rows, server_option
 from quickcomm.contracts.commands import GetReport
-from quickcomm.entrypoints.administration import administer
-from quickcomm.entrypoints.cli_options import json_option, print_rows, server_option
+from quickcomm.operate.administration import administer
 
 HOUR_NS: Final = 3_600 * 10**9
 MAX_HOURS: Final = 31 * 24 - 1

@@ -10,13 +10,7 @@ from typing import Final
 import click
 import msgspec
 
-from quickcomm.client.assembly import UtteranceReport
-from quickcomm.demo_shift import Shift, load_shift
-from quickcomm.demo_shift.score import Score
-from quickcomm.entrypoints.child import server
-from quickcomm.entrypoints.cli_options import json_option
-from quickcomm.entrypoints.demo import DemoResult, new_key, run_shift
-from quickcomm.entrypoints.demo_terminal import (
+from quickcomm.cli.demo_terminal import (
     Keyboard,
     has_person,
     narrated,
@@ -24,6 +18,12 @@ from quickcomm.entrypoints.demo_terminal import (
     show_link,
     unless_interrupted,
 )
+from quickcomm.cli.options import json_option
+from quickcomm.client.assembly import UtteranceReport
+from quickcomm.demo_shift import Shift, load_shift
+from quickcomm.demo_shift.score import Score
+from quickcomm.operate.child import server
+from quickcomm.operate.demo import DemoResult, new_key, run_shift
 
 CURTAIN_S: Final = 120
 """How long the shift waits for somebody to open the page."""

@@ -17,7 +17,7 @@ from quickcomm.contracts.commands import CreateKey, Role
 from quickcomm.contracts.insight import Insight
 from quickcomm.demo_shift import Shift, audio_file
 from quickcomm.demo_shift.score import Outcome, Score, score
-from quickcomm.entrypoints.administration import administer
+from quickcomm.operate.administration import administer
 
 PAGE_WAIT_S: Final = 5.0
 

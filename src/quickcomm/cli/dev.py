@@ -7,7 +7,7 @@ import signal
 
 import click
 
-from quickcomm.entrypoints.cli_options import json_option
+from quickcomm.cli.options import json_option
 from quickcomm.kernel.errors import ConfigurationError
 
 _RATE = click.FloatRange(0.0, 1.0)

@@ -28,7 +28,7 @@ def server_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def command(*args: Any, data_dir: Path | None, url: str | None, **given: Any) -> Any:
-        from quickcomm.entrypoints.servers import find_data_dir  # noqa: PLC0415 - services run without it
+        from quickcomm.operate.servers import find_data_dir  # noqa: PLC0415 - services run without it
 
         return function(*args, data_dir=find_data_dir(data_dir, url), **given)
 

@@ -1,0 +1,1 @@
+"""What keeps a site: its processes, its stores, backups and moves between deployments."""
