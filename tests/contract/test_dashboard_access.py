@@ -1,6 +1,7 @@
 """Who may do what: every route of the application, with every kind of key and none."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,7 @@ import pytest
 from aiohttp import web
 from tests.support.dashboard_site import Site, events, heard, insight, running
 
+from quickcomm.apps import MODULES
 from quickcomm.dashboard.adapters.rest import OPERATIONS
 from quickcomm.dashboard.module import DashboardSettings
 from quickcomm.kernel.clock import SystemClock
@@ -21,6 +23,7 @@ OPEN: Final = {
     ("GET", "/healthz"),
     ("GET", "/readyz"),
     ("GET", "/openapi.json"),
+    ("GET", "/asyncapi.json"),
     ("POST", "/v1/session"),
     ("DELETE", "/v1/session"),
 }
@@ -101,6 +104,19 @@ async def test_documented_and_real_routes_are_the_same(site: Site) -> None:
     files = {("GET", "/"), ("GET", "/assets/{name}"), ("GET", "/{name}")}
     audio = ("GET", "/v1/conversations/{conversation_id}/audio")
     assert documented - {audio} == routes_of(site.app) - files
+
+
+async def test_every_websocket_of_a_module_is_in_the_document_of_messages(site: Site) -> None:
+    document = await site.get("/asyncapi.json")
+    addresses = {channel["address"] for channel in document["channels"].values()}
+    for route in (route for module in MODULES for route in module.routes if route.websocket):
+        pattern = re.sub(r"{\w+}", "[^/]+", route.path) + (".*" if route.path.endswith("/") else "")
+        assert any(re.fullmatch(pattern, address) for address in addresses), route.path
+    assert set(document["operations"]) == {"sendAudio", "receiveAudio", "sendLive", "receiveLive"}
+    for found in re.findall(r"#/([\w/]+)", str(document)):
+        place = document
+        for part in found.split("/"):
+            place = place[part]
 
 
 async def test_the_document_is_complete(site: Site) -> None:

@@ -17,6 +17,8 @@ from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import Word
 
 PATH: Final = "/v1/conversations/{conversation_id}/audio"
+TWILIO_PATH: Final = "/v1/ingest/twilio"
+"""Of calls from Twilio Media Streams, whose messages are Twilio's."""
 CONVERSATION_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 LEAST_TOKEN_CHARS: Final = 22
 """Of a resume token: 128 bit."""
@@ -254,6 +256,10 @@ Received = (
 )
 
 _KINDS: Final = (Ready, Ack, Partial, Late, Utterance, Receipt, Reconnect, ErrorReported, Ended)
+SERVER_EVENTS: Final[tuple[Any, ...]] = (*_KINDS, Insights[InsightSeen])
+"""The types of all messages that the server sends."""
+CLIENT_CONTROLS: Final[tuple[type[msgspec.Struct], ...]] = get_args(ClientControl)
+"""The types of all text messages that a client sends."""
 _received: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     str(kind.__struct_config__.tag): msgspec.json.Decoder(kind) for kind in _KINDS
 } | {"insights": msgspec.json.Decoder(Insights[InsightSeen])}

@@ -40,6 +40,7 @@ DASHBOARD: Final = Module(
         Route(name="health", path="/readyz", answers_within_s=PROBE_S),
         Route(name="rest", path="/v1/"),
         Route(name="rest", path="/openapi.json"),
+        Route(name="rest", path="/asyncapi.json"),
         Route(name="rest", path="/metrics"),
         Route(name="page", path="/"),
     ),

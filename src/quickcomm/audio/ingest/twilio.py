@@ -21,7 +21,6 @@ import numpy as np
 import structlog
 from aiohttp import WSMsgType, web
 
-from quickcomm.audio.declaration import INGEST
 from quickcomm.audio.ingest.port import Authenticate, Caller
 from quickcomm.audio.ingest.reception import BreachError, Reception, converse, not_websocket, refused
 from quickcomm.audio.model.ending import EndReason
@@ -31,7 +30,7 @@ from quickcomm.audio.ports import OpenRequest
 from quickcomm.audio.service.manager import Session
 from quickcomm.audio.service.metrics import IGNORED
 from quickcomm.audio.service.outlet import Outlet
-from quickcomm.contracts.audio_socket import AudioFormat, CloseCode
+from quickcomm.contracts.audio_socket import TWILIO_PATH, AudioFormat, CloseCode
 from quickcomm.kernel.errors import MALFORMED, InvalidInputError, QuickCommError
 from quickcomm.kernel.http.problems import problem
 
@@ -97,7 +96,7 @@ _message: Final = msgspec.json.Decoder(Message, strict=False)
 
 
 class MediaStreams:
-    path = f"{INGEST}twilio"
+    path = TWILIO_PATH
 
     def __init__(self, reception: Reception, authenticate: Authenticate) -> None:
         del authenticate  # Twilio has no API key: it signs its request

@@ -38,7 +38,7 @@ _IDS: Final = {
 
 _AUDIO: Final = (
     "Audio in. Query: `channel`, `encoding` (`linear16`, `mulaw`, `alaw`), `sample_rate` (8000, 16000, "
-    "24000, 32000, 48000), `channels` (1 or 2 speakers, interleaved), `resume_token`, `after_seq`. The "
+    "24000, 32000, 48000), `speakers` or `channels` (1 or 2, interleaved), `resume_token`, `after_seq`. The "
     "server first sends "
     '`{"type":"ready","conversation_id","resume_token","next_offset","max_unacked_ms","ack_interval_ms"}`; '
     "the client then sends binary messages of raw audio (at most 1 s each) from `next_offset` on, "
@@ -106,7 +106,7 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
 
 
 _REF: Final = "#/components/schemas/{name}"
-_AUDIO_PARAMETERS: Final = ("channel", "encoding", "sample_rate", "channels", "resume_token", "after_seq")
+_AUDIO_PARAMETERS: Final = ("channel", "encoding", "sample_rate", "channels", "speakers", "resume_token", "after_seq")
 
 
 def _operation(operation: Operation) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from quickcomm import __version__
 from quickcomm.contracts.prompts import GetPrompts, PromptsView
 from quickcomm.contracts.usage import GetUsage, UsageReport
-from quickcomm.dashboard.adapters import parameters
+from quickcomm.dashboard.adapters import asyncapi, parameters
 from quickcomm.dashboard.adapters.admission import Admission
 from quickcomm.dashboard.adapters.openapi import document
 from quickcomm.dashboard.adapters.operations import Operation, Sent, operation, operations_of
@@ -246,6 +246,10 @@ class Rest:
     async def get_open_api(self) -> web.Response:
         return web.Response(body=_openapi_body(), content_type="application/json")
 
+    @operation("GET", "/asyncapi.json", "The messages of the WebSockets", tag="operation", role=None)
+    async def get_async_api(self) -> web.Response:
+        return web.Response(body=_asyncapi_body(), content_type="application/json")
+
     @operation(
         "GET",
         "/v1/reports/shift",
@@ -294,6 +298,11 @@ OPERATIONS: Final = operations_of(Rest)
 @cache
 def _openapi_body() -> bytes:
     return _encode(document(OPERATIONS))
+
+
+@cache
+def _asyncapi_body() -> bytes:
+    return _encode(asyncapi.document())
 
 
 def _response(answer: Any) -> web.Response:
