@@ -34,6 +34,7 @@ class Module:
         self.name = name
         self.happened = happened
         self.heard = 0
+        self.stuck = False
 
     def part(self) -> Part:
         return Part(
@@ -67,6 +68,8 @@ class Module:
 
     async def drain(self) -> None:
         self.happened.append(f"drain {self.name}")
+        if self.stuck:
+            await asyncio.Event().wait()
 
     async def close(self) -> None:
         self.happened.append(f"close {self.name}")
@@ -122,6 +125,21 @@ async def test_one_is_stopped_and_its_memory_is_free_while_the_other_goes_on(tmp
         assert known() is None, "something holds the module that was stopped"
     assert happened.count("close first") == 1
     assert happened[-1] == "close second"
+
+
+async def test_an_operator_who_hangs_up_cuts_the_drain_short_and_the_rest_is_done(tmp_path: Path) -> None:
+    happened: list[str] = []
+    first = Module("first", happened)
+    first.stuck = True
+    async with running(tmp_path, first) as (process, _):
+        asked = asyncio.create_task(process.stop_part("first"))
+        while "drain first" not in happened:  # noqa: ASYNC110 - the module only writes it down
+            await asyncio.sleep(0)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        assert happened[-2:] == ["ended first", "close first"]
+        assert process.parts == ()
 
 
 async def test_what_others_need_cannot_be_stopped(tmp_path: Path) -> None:

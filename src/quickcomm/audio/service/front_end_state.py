@@ -10,7 +10,7 @@ from quickcomm.audio.ports import VAD_CONTEXT, VAD_STATE
 
 
 class SlotStates:
-    """What the gate, the voice activity model and the resampler remember of each stream after a frame."""
+    """The state of gate, voice activity model and resampler after a frame, of each stream."""
 
     def __init__(self, capacity: int, rest: npt.NDArray[np.float32]) -> None:
         """`rest`: float32[VAD_STATE], the voice activity model's state in silence."""

@@ -1,4 +1,4 @@
-"""How far speech-to-text is behind, what live conversations ask of it, and since when utterances count as said."""
+"""Load of speech-to-text: the level of what waits, the demand of live conversations, the pace of a burst."""
 
 from typing import Final
 

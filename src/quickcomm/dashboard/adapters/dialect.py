@@ -11,7 +11,7 @@ MIN_PREFIX: Final = 2
 
 
 class Words(NamedTuple):
-    """What of an utterance is found by its words; `tags` are words too, of a kind that nobody says."""
+    """The searchable words of an utterance; `tags` are words that stand for a site, a channel or a department."""
 
     row: int
     text: str

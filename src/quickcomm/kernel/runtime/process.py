@@ -149,19 +149,24 @@ class Process:
         log.info("part.stopping", part=name)
         for held in self._held.pop(name):
             held.let_go()
-        part.stopping()
-        await part.drain()
-        ended = self._tasks.pop(name, [])
+        try:
+            part.stopping()
+            await part.drain()
+        finally:  # also where the drain fails, or the operator hangs up
+            await self._end(part)
+        del part
+        gc.unfreeze()  # it was there from the beginning
+        gc.collect()
+        gc.freeze()
+        log.info("part.stopped", part=name)
+
+    async def _end(self, part: Part) -> None:
+        ended = self._tasks.pop(part.name, [])
         for task in ended:
             task.cancel()
         await asyncio.gather(*ended, return_exceptions=True)
         self._messaging.disconnect(part)
         await part.close()
-        del part, ended
-        gc.unfreeze()  # it was there from the beginning
-        gc.collect()
-        gc.freeze()
-        log.info("part.stopped", part=name)
 
     async def aclose(self) -> None:
         """Close all parts, those first that depend on the others. May be called again."""
