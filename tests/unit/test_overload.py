@@ -156,6 +156,20 @@ def test_demand_is_never_negative_and_is_over_when_all_have_gone(clips: list[tup
     assert not load.refuses
 
 
+def test_optional_work_is_left_out_before_speech_is_late_and_done_again_once_the_engine_has_time() -> None:
+    load = Load(1)
+    load.demand.decoded(4, 60.0, 60.0 * 0.025)
+    load.demand.look(20, 20, 0.0)
+    assert (load.effort, load.calm) == (Effort.FULL, True)
+    load.demand.look(30, 30, 1.0)
+    assert (load.effort, load.calm, load.level) == (Effort.LEAST, False, 0)
+    load.demand.decoded(4, 600.0, 600.0 * 0.02)  # what it costs without optional work
+    load.demand.look(30, 30, 2.0)
+    assert load.effort == Effort.LEAST
+    load.demand.look(15, 15, 3.0)
+    assert (load.effort, load.calm) == (Effort.FULL, True)
+
+
 def test_speech_in_real_time_counts_from_when_it_ended() -> None:
     tempo = Tempo()
     assert [tempo.ended_at(at, at, waits=True) for at in (5.0, 8.0, 8.5)] == [5.0, 8.0, 8.5]

@@ -10,6 +10,10 @@ CALM_S: Final = 2.0
 """A level is left when the oldest waits for less than half of its limit for so long."""
 REFUSING: Final = 3
 """The level at which no further conversation is taken."""
+BUSY: Final = 0.6
+"""The share of the engine from which on optional work is left out before any speech is late."""
+SPARE: Final = 0.4
+"""The share below which it is done again. It costs less than what lies between the two, so that they do not alternate."""
 FULL: Final = 0.85
 """The share of the engine from which on no further conversation is taken."""
 FULL_BATCH: Final = 3
@@ -36,6 +40,8 @@ class Demand:
         self._looked_at: float | None = None
         self.of_engine = 0.0
         """1.0 is all of it. 0 until a full batch has shown what speech costs."""
+        self.busy = False
+        """From `BUSY` on, until it is below `SPARE`."""
 
     def decoded(self, clips: int, speech_s: float, work_s: float) -> None:
         """Take in a batch: seconds of speech, and the seconds one worker took for it."""
@@ -52,6 +58,7 @@ class Demand:
         self._share += min(1.0, passed / SHARE_OVER_S) * (found - self._share)
         self._looked_at = now
         self.of_engine = (self._cost or 0.0) * self._share * present / self._workers
+        self.busy = self.of_engine > (SPARE if self.busy else BUSY)
 
 
 class Load:
@@ -64,7 +71,12 @@ class Load:
 
     @property
     def effort(self) -> Effort:
-        return _EFFORTS[self.level]
+        return max(_EFFORTS[self.level], Effort.LEAST if self.demand.busy else Effort.FULL)
+
+    @property
+    def calm(self) -> bool:
+        """Whether there is time for what may be in vain."""
+        return not self.level and not self.demand.busy
 
     @property
     def refuses(self) -> bool:

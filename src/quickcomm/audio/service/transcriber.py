@@ -72,7 +72,7 @@ class Transcriber:
         Most guesses are in vain. With a worker busy already, the next finished utterance would often find none free,
         and what is guessed alone is what a batch would have done at half the cost.
         """
-        return not self._finished and not self._guesses and not self._busy and not self.load.level
+        return not self._finished and not self._guesses and not self._busy and self.load.calm
 
     @property
     def backlog_s(self) -> float:
