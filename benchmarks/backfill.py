@@ -29,6 +29,7 @@ from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.adapters.state import SqlStore
 from quickcomm.dashboard.backfill import backfill, prepare_source, source
 from quickcomm.dashboard.ports import State
+from quickcomm.dashboard.service.decider import Decider
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.kernel.copier.http import HttpSource, copy_routes
 from quickcomm.kernel.http import create_app
@@ -64,6 +65,7 @@ def _store(state: State, talk: Talk) -> None:
     projector = Projector(state)
     projector.transcript(talk.transcript)
     projector.insights(talk.insights)
+    Decider(projector, state, talk.transcript.published_ns).settle()
     projector.finish()
 
 

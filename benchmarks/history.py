@@ -18,6 +18,7 @@ from quickcomm.contracts.transcripts import UtteranceTranscribed, Word
 from quickcomm.dashboard.adapters.state import SqlStore
 from quickcomm.dashboard.module import MIGRATIONS
 from quickcomm.dashboard.ports import State
+from quickcomm.dashboard.service.decider import Decider
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.storage import Database, migrate
@@ -178,6 +179,7 @@ def _project(state: State, talks: Sequence[Talk]) -> None:
         projector.insights(talk.insights)
         if talk.last:
             projector.conversation(_ended(talk.transcript))
+    Decider(projector, state, talks[-1].transcript.published_ns).settle()
     projector.finish()
 
 

@@ -24,4 +24,4 @@ DEPLOYMENTS: Final[Mapping[str, tuple[App, ...]]] = {
     "services": (service(DASHBOARD), service(INTELLIGENCE), service(AUDIO)),
 }
 APPS: Final[Mapping[str, App]] = {app.name: app for apps in DEPLOYMENTS.values() for app in apps}
-STREAMS: Final = tuple(dict.fromkeys(stream for module in MODULES for stream in module.publishes))
+STREAMS: Final = tuple(dict.fromkeys(stream for module in MODULES for stream in (*module.publishes, *module.appends)))

@@ -16,9 +16,11 @@ from quickcomm.apps import APPS, STREAMS
 from quickcomm.audio.adapters.redis_sessions import RedisSessions
 from quickcomm.audio.declaration import GROUP as AUDIO_GROUP
 from quickcomm.contracts.conversations import CONVERSATIONS
+from quickcomm.contracts.decisions import DECISIONS
 from quickcomm.contracts.insights import INSIGHTS
 from quickcomm.contracts.summaries import SUMMARIES
 from quickcomm.contracts.transcripts import TRANSCRIPTS
+from quickcomm.dashboard.declaration import DECIDERS
 from quickcomm.dashboard.declaration import GROUP as DASHBOARD_GROUP
 from quickcomm.intelligence.adapters.shared_breaker import RedisStand
 from quickcomm.intelligence.declaration import GROUP as INTELLIGENCE_GROUP
@@ -41,10 +43,18 @@ STREAM_GROUPS = {
         INTELLIGENCE_GROUP: {TRANSCRIPTS},
         SUMMARIES_GROUP: {TRANSCRIPTS, INSIGHTS, CONVERSATIONS},
     },
-    "dashboard": {DASHBOARD_GROUP: {TRANSCRIPTS, CONVERSATIONS, INSIGHTS, SUMMARIES}},
+    "dashboard": {
+        DASHBOARD_GROUP: {TRANSCRIPTS, CONVERSATIONS, INSIGHTS, SUMMARIES, DECISIONS},
+        DECIDERS: {TRANSCRIPTS, INSIGHTS},
+    },
 }
 STREAM_GROUPS["monolith"] = STREAM_GROUPS["audio"] | STREAM_GROUPS["intelligence"] | STREAM_GROUPS["dashboard"]
-WRITES = {"audio": {TRANSCRIPTS, CONVERSATIONS}, "intelligence": {INSIGHTS, SUMMARIES}, "monolith": set(STREAMS)}
+WRITES = {
+    "audio": {TRANSCRIPTS, CONVERSATIONS},
+    "intelligence": {INSIGHTS, SUMMARIES},
+    "dashboard": {DECISIONS},
+    "monolith": set(STREAMS),
+}
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +78,13 @@ async def links(guarded: Guarded) -> AsyncIterator[dict[str, Link]]:
 
 def test_everybody_is_in_the_table() -> None:
     assert tuple(users()) == EVERYBODY
-    assert set(STREAMS) == {TRANSCRIPTS, CONVERSATIONS, INSIGHTS, SUMMARIES}
+    assert set(STREAMS) == {TRANSCRIPTS, CONVERSATIONS, INSIGHTS, SUMMARIES, DECISIONS}
     for name, groups in STREAM_GROUPS.items():
         modules = APPS[name].modules
         assert {each.name: set(each.streams) for module in modules for each in module.consumes} == groups
-        assert {stream for module in modules for stream in module.publishes} == WRITES.get(name, set())
+        assert {stream for module in modules for stream in (*module.publishes, *module.appends)} == WRITES.get(
+            name, set()
+        )
 
 
 # -- what each can do -------------------------------------------------------------------------------------------------
@@ -281,7 +293,7 @@ def _stream_calls() -> list[tuple[Call, set[str]]]:
                 (("EVAL", f"return redis.call('XADD', '{name}', '*', 'a', 'b')", 1, name), writers),
             ]
         found.append((("XADD", f"quickcomm:{stream}:8", "*", "k", "c"), {"up"}))
-        for group in (AUDIO_GROUP, INTELLIGENCE_GROUP, SUMMARIES_GROUP, DASHBOARD_GROUP, "stranger"):
+        for group in (AUDIO_GROUP, INTELLIGENCE_GROUP, SUMMARIES_GROUP, DASHBOARD_GROUP, DECIDERS, "stranger"):
             mine = {user for user, groups in STREAM_GROUPS.items() if stream in groups.get(group, set())}
             found += [
                 (("HSET", f"quickcomm:{stream}:leases:{group}", "x", "y"), mine | {"up"}),
@@ -296,6 +308,8 @@ CALLS: list[tuple[Call, set[str]]] = [
     (("HSET", "quickcomm:audio:conversation:main:c", "seq", "9"), OWNERS),
     (("LRANGE", "quickcomm:audio:log:main:c", "0", "1"), OWNERS),
     (("SET", "quickcomm:audio:owner:audio-1", "x"), OWNERS),
+    (("HSET", "quickcomm:decisions:lease", "side", "x"), {*KEY_MAKERS}),
+    (("SET", "quickcomm:decisions:version:main:x", "1 x"), {*KEY_MAKERS}),
     (("HGET", "quickcomm:keys:by-digest", "x"), set(EVERYBODY)),
     (("HGETALL", "quickcomm:keys:by-digest"), KEY_MAKERS),
     (("HSET", "quickcomm:keys:by-digest", "x", "y"), KEY_MAKERS),

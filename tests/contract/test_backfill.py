@@ -31,8 +31,11 @@ from quickcomm.dashboard.adapters.state import SqlState
 from quickcomm.dashboard.adapters.tables import changes, closings, conversations, rooms, tasks, utterances
 from quickcomm.dashboard.backfill import backfill, prepare_source, purge_source
 from quickcomm.dashboard.backfill import source as history_of
+from quickcomm.dashboard.model.edits import Edit
+from quickcomm.dashboard.model.records import Closing
 from quickcomm.dashboard.module import MIGRATIONS
 from quickcomm.dashboard.ports import Board, Page, UtteranceFilter
+from quickcomm.dashboard.service.decider import Decider
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.kernel.copier.copier import Copier, CopyError, Source
 from quickcomm.kernel.copier.http import HttpSource, copy_routes
@@ -78,6 +81,7 @@ def project(connection: Connection, messages: Sequence[Message]) -> None:
                 projector.insights(message)
             case ConversationChanged():
                 projector.conversation(message)
+    Decider(projector, SqlState(connection), START_NS).settle()
     projector.finish()
 
 
@@ -111,18 +115,22 @@ def ended(at: int) -> ConversationChanged:
 async def edit(database: Database, action: Any, task_id: str = TASK) -> None:
     def run(connection: Connection) -> None:
         projector = Projector(SqlState(connection))
-        task = projector.task("main", task_id)
-        projector.edit(task, action, by="desk", assignee="Maria", now_ns=START_NS + 10**12)
+        edit = Edit(action=action, by="desk", assignee="Maria")
+        Decider(projector, SqlState(connection), START_NS + 10**12).edit("main", task_id, edit)
         projector.finish()
 
     await database.write(run)
 
 
 def contents(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
-    """All that is kept, without ids."""
+    """All that is kept, without ids, and without the versions, which count the way to it."""
     return {
         table.name: sorted(
-            (tuple(row) for row in connection.execute(sa.select(*(c for c in table.c if c.name != "id")))), key=repr
+            (
+                tuple(row)
+                for row in connection.execute(sa.select(*(c for c in table.c if c.name not in {"id", "version"})))
+            ),
+            key=repr,
         )
         for table in (changes, conversations, utterances, tasks, closings, rooms)
     }
@@ -171,7 +179,11 @@ async def history(database: Database) -> None:
 async def copy(own: Database, source: Source, **options: Any) -> dict[str, int]:
     """Backfill, with options of the copier."""
     target = SqlTarget(own, MARKS, partial(write, closing_confidence=CLOSING_CONFIDENCE))
-    return await Copier(source, target, TABLES, settle=partial(settle, own), **options).run()
+
+    async def match_again(_closings: Sequence[Closing]) -> None:
+        """Nothing was said meanwhile."""
+
+    return await Copier(source, target, TABLES, settle=partial(settle, own, match_again), **options).run()
 
 
 async def test_all_comes_over_as_it_was(earlier: Database, own: Database) -> None:

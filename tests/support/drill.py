@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from quickcomm.audio.module import Audio
 from quickcomm.audio.ports import SessionStore
 from quickcomm.dashboard.adapters.state import SqlState
 from quickcomm.dashboard.backfill import backfill, prepare_source, source
+from quickcomm.dashboard.service.decider import Decider
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.intelligence.adapters.sql_prompts import SqlPrompts
 from quickcomm.intelligence.module import Intelligence
@@ -112,6 +114,7 @@ def _twins(connection: Connection) -> None:
         projector.transcript(transcript)
         both = insight("request_item", "901"), insight("request_item", "902", index=1)
         projector.insights(found(transcript, *both))
+    Decider(projector, SqlState(connection), time.time_ns()).settle()
     projector.finish()
 
 

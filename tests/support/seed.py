@@ -10,7 +10,9 @@ from tests.support.dashboard_site import START_NS, found, heard, insight
 from quickcomm.contracts.insight import Insight, Urgency
 from quickcomm.contracts.transcripts import UtteranceTranscribed, Word
 from quickcomm.dashboard.adapters.state import SqlStore
+from quickcomm.dashboard.model.edits import Edit
 from quickcomm.dashboard.ports import State
+from quickcomm.dashboard.service.decider import Decider
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.kernel.storage import Database
 
@@ -38,7 +40,7 @@ async def seed(database: Database, wanted: Seed, *, site: str = "main", first: i
 
     def work(numbered: Sequence[tuple[int, str]], state: State) -> list[str]:
         projector = Projector(state)
-        put = [_put(projector, site, number, kind) for number, kind in numbered]
+        put = [_put(projector, state, site, number, kind) for number, kind in numbered]
         projector.finish()
         return put
 
@@ -49,14 +51,14 @@ async def seed(database: Database, wanted: Seed, *, site: str = "main", first: i
     return ids
 
 
-def _put(projector: Projector, site: str, number: int, kind: str) -> str:
+def _put(projector: Projector, state: State, site: str, number: int, kind: str) -> str:
     transcript = _heard(site, number)
     projector.transcript(transcript)
     if kind != "unclassified":
         projector.insights(found(transcript, _insight(number, kind), opens=kind in {"open", "done"}))
     if kind == "done":
-        task = projector.task(site, f"{transcript.utterance_id}:0")
-        projector.edit(task, "complete", by="Ada", assignee=None, now_ns=START_NS + number * 10**9)
+        decider = Decider(projector, state, START_NS + number * 10**9)
+        decider.edit(site, f"{transcript.utterance_id}:0", Edit(action="complete", by="Ada"))
     return transcript.utterance_id
 
 

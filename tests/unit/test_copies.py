@@ -19,8 +19,10 @@ from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.adapters.state import SqlState
 from quickcomm.dashboard.model.copies import Said, first_of, words_of
 from quickcomm.dashboard.model.copies import said as said_by
+from quickcomm.dashboard.model.edits import Edit
 from quickcomm.dashboard.module import MIGRATIONS
 from quickcomm.dashboard.ports import Applied
+from quickcomm.dashboard.service.decider import Decider
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.kernel.storage import migrate
 
@@ -195,12 +197,14 @@ def told(line: str, text: str, *insights: Insight, ms: int = 0, channel: str = "
 
 
 def apply(connection: Connection, *messages: Message) -> Applied:
-    projector = Projector(SqlState(connection))
+    state = SqlState(connection)
+    projector = Projector(state)
     for message in messages:
         if isinstance(message, UtteranceTranscribed):
             projector.transcript(message)
         else:
             projector.insights(message)
+    Decider(projector, state, START_NS).settle()
     return projector.finish()
 
 
@@ -279,9 +283,9 @@ def test_the_better_copy_takes_the_task_over(connection: Connection) -> None:
 
 def test_work_that_a_person_has_touched_stays(connection: Connection) -> None:
     apply(connection, *told("a", "Two towels to for wealth", insight("request_item")))
-    projector = Projector(SqlState(connection))
-    task = projector.task("main", "a:0:0:0")
-    projector.edit(task, "acknowledge", by="Ann", assignee=None, now_ns=START_NS)
+    state = SqlState(connection)
+    projector = Projector(state)
+    Decider(projector, state, START_NS).edit("main", "a:0:0:0", Edit(action="acknowledge", by="Ann"))
     projector.finish()
     apply(connection, *TWO)
     assert tasks(connection) == {"a:0:0:0": "acknowledged", "b:0:4800:0": "open"}

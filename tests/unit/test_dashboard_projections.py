@@ -18,10 +18,11 @@ from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.adapters.state import SqlState
 from quickcomm.dashboard.adapters.tables import conversations, utterances
-from quickcomm.dashboard.model.edits import Action
+from quickcomm.dashboard.model.edits import Action, Edit
 from quickcomm.dashboard.model.records import Closing, TaskRecord
 from quickcomm.dashboard.model.views import Conversation, card_view, conversation_view, rfc3339
 from quickcomm.dashboard.module import MIGRATIONS
+from quickcomm.dashboard.service.decider import Decider
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.kernel.errors import ConflictError
 from quickcomm.kernel.storage import migrate
@@ -140,7 +141,8 @@ def histories(draw: st.DrawFn) -> list[Message]:
 
 
 def apply(connection: Connection, messages: Sequence[Message]) -> None:
-    projector = Projector(SqlState(connection))
+    state = SqlState(connection)
+    projector = Projector(state)
     for message in messages:
         if isinstance(message, UtteranceTranscribed):
             projector.transcript(message)
@@ -148,17 +150,18 @@ def apply(connection: Connection, messages: Sequence[Message]) -> None:
             projector.insights(message)
         else:
             projector.conversation(message)
+    Decider(projector, state, START).settle()
     projector.finish()
 
 
 def picture(connection: Connection) -> tuple[dict[str, object], dict[str, object]]:
-    """All cards and conversations, but for the change numbers, which tell of the way and not of the end."""
+    """All cards and conversations, but for the numbers that tell of the way and not of the end."""
     state = SqlState(connection)
     cards = {}
     for (utterance_id,) in connection.execute(sa.select(utterances.c.utterance_id)).all():
         record = state.utterance("main", utterance_id)
         assert record is not None
-        tasks = tuple(state.tasks_of("main", utterance_id))
+        tasks = tuple(msgspec.structs.replace(task, version=0) for task in state.tasks_of("main", utterance_id))
         cards[utterance_id] = msgspec.structs.replace(card_view(record, tasks), change=0)
     talks = {}
     for (conversation_id,) in connection.execute(sa.select(conversations.c.conversation_id)).all():
@@ -246,8 +249,8 @@ class Desk:
 
     def edit(self, task_id: str, action: Action, *, second: int, assignee: str | None = None) -> TaskRecord:
         projector = Projector(self.state)
-        task = projector.task("main", task_id)
-        task = projector.edit(task, action, by="Ann", assignee=assignee, now_ns=START + second * SECOND)
+        decider = Decider(projector, self.state, START + second * SECOND)
+        task = decider.edit("main", task_id, Edit(action=action, by="Ann", assignee=assignee))
         projector.finish()
         return task
 

@@ -27,6 +27,7 @@ def task(summary: str, *rooms: str) -> Task:
         completed_at=None,
         completed_by=None,
         completed_by_utterance=None,
+        version=0,
     )
 
 

@@ -43,6 +43,7 @@ def build(context: Context, _loaded: None) -> Part:
         settings=own,
         budget=settings.budgets,
         trace_url=settings.telemetry.trace_url if context.traced else None,
+        redis_url=settings.redis_url if context.app.alone else None,
     )
     part = msgspec.structs.replace(dashboard.part(), budget=lambda: dashboard.budget)
     registry, trust = context.registry, context.trust
@@ -55,7 +56,10 @@ def build(context: Context, _loaded: None) -> Part:
         try:
             connector, headers = partial(connector_to, registry, EARLIER), partial(trust.headers, EARLIER)
             await backfill(
-                context.database, HttpSource(connector, headers, f"http://{EARLIER}"), own.closing_confidence
+                context.database,
+                HttpSource(connector, headers, f"http://{EARLIER}"),
+                dashboard.match_again,
+                own.closing_confidence,
             )
         except CopyError as error:
             log.exception("history.failed", error=str(error))

@@ -4,6 +4,7 @@ The side that has the old tables calls `prepare_source`, serves `copy_routes(sou
 `purge_source`. The dashboard service runs `backfill` beside `Dashboard.run`, after `Dashboard.migrate`.
 """
 
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,9 @@ from typing import Final
 from quickcomm.contracts.insight import CLOSING_CONFIDENCE
 from quickcomm.dashboard.adapters.history import MARKS, TABLES, settle, write
 from quickcomm.dashboard.adapters.state import SqlStore
+from quickcomm.dashboard.model.records import Closing
+from quickcomm.dashboard.service.deciding import DecidedHere, matching_again
+from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.copier.copier import Copier, Source
 from quickcomm.kernel.copier.sql import SqlSource, SqlTarget
 from quickcomm.kernel.storage import Database, migrate
@@ -37,11 +41,19 @@ async def purge_source(database: Database, before_ns: int) -> int:
     return total
 
 
+async def _match_here(deciding: DecidedHere, closings: Sequence[Closing]) -> None:
+    await deciding.decide(matching_again(closings))
+
+
 async def backfill(
-    database: Database, source: Source, closing_confidence: float = CLOSING_CONFIDENCE
+    database: Database,
+    source: Source,
+    match_again: Callable[[Sequence[Closing]], Awaitable[None]] | None = None,
+    closing_confidence: float = CLOSING_CONFIDENCE,
 ) -> dict[str, int]:
     """Return the rows of each table when both sides agree. May be cancelled at any moment, and called again.
 
+    `match_again`: decides closings anew that were said meanwhile; None: in this database.
     `closing_confidence`: that of the dashboard's settings, by which closings are decided.
 
     Raises:
@@ -49,5 +61,7 @@ async def backfill(
         StorageError: this database is unavailable or full.
 
     """
+    if match_again is None:
+        match_again = partial(_match_here, DecidedHere(SqlStore(database), SystemClock(), closing_confidence))
     target = SqlTarget(database, MARKS, partial(write, closing_confidence=closing_confidence))
-    return await Copier(source, target, TABLES, settle=partial(settle, database)).run()
+    return await Copier(source, target, TABLES, settle=partial(settle, database, match_again)).run()

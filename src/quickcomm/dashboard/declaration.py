@@ -4,14 +4,17 @@ from pathlib import Path
 from typing import Final
 
 from quickcomm.contracts.conversations import CONVERSATIONS
+from quickcomm.contracts.decisions import DECISIONS
 from quickcomm.contracts.insights import INSIGHTS
 from quickcomm.contracts.summaries import SUMMARIES
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.dashboard.ports import DashboardSettings
 from quickcomm.kernel.runtime.data_directory import DataDirectory
-from quickcomm.kernel.runtime.declaration import Group, Module, Replicas, Route, SettingsReader
+from quickcomm.kernel.runtime.declaration import Group, Module, Replicas, Route, SettingsReader, StoreKeys
 
 GROUP: Final = "dashboard"
+DECIDERS: Final = "decisions"
+"""Decides what follows from what was said; in a process alone. With one database, that is done as it is folded."""
 PROBE_S: Final = 5.0
 ONE: Final = Replicas(
     most=1, because="a page sees what its own process has handled, and each message is handled by one process"
@@ -30,7 +33,12 @@ DASHBOARD: Final = Module(
     name="dashboard",
     build="quickcomm.dashboard.assembly",
     settings={"dashboard": DashboardSettings},
-    consumes=(Group(name=GROUP, streams=(TRANSCRIPTS, CONVERSATIONS, INSIGHTS, SUMMARIES)),),
+    appends=(DECISIONS,),
+    consumes=(
+        Group(name=GROUP, streams=(TRANSCRIPTS, CONVERSATIONS, INSIGHTS, SUMMARIES, DECISIONS)),
+        Group(name=DECIDERS, streams=(TRANSCRIPTS, INSIGHTS)),
+    ),
+    store=(StoreKeys(keys=("decisions:*",), commands=("get", "set", "hget", "hset")),),
     makes_keys=True,
     watches_site=True,
     without_store="Cards are not renewed meanwhile; they come when it is back.",

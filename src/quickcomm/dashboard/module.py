@@ -12,6 +12,7 @@ from quickcomm.contracts.commands import GetReport, GetTrace
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.link import Captioned, Committed, FellBehind, InstanceStatus, Receipt, Watching
 from quickcomm.contracts.timing import Latency
+from quickcomm.dashboard.adapters.decision_log import RedisDecisions
 from quickcomm.dashboard.adapters.hub import Hub
 from quickcomm.dashboard.adapters.live import LiveFeed
 from quickcomm.dashboard.adapters.page import STATIC, PageFiles
@@ -21,6 +22,7 @@ from quickcomm.dashboard.adapters.rest import Rest
 from quickcomm.dashboard.adapters.rest_types import ReadinessQuery
 from quickcomm.dashboard.adapters.state import SqlStore
 from quickcomm.dashboard.adapters.waterfalls import Waterfalls, WaterfallView
+from quickcomm.dashboard.model.records import Closing
 from quickcomm.dashboard.model.report import ShiftReport
 from quickcomm.dashboard.ports import (
     DashboardSettings,
@@ -54,6 +56,8 @@ __all__ = [
     "page_is_built",
 ]
 Row = dict[str, Any]
+SIDE: Final = "dashboard"
+"""That decides, where the log of decisions is in the store."""
 MIGRATIONS: Final = Path(__file__).parent / "adapters" / "migrations"
 
 
@@ -85,8 +89,12 @@ class Dashboard:
         settings: DashboardSettings | None = None,
         budget: Budget = Budget(),  # noqa: B008 - frozen
         trace_url: str | None = None,
+        redis_url: str | None = None,
     ) -> None:
-        """`budget`: of the stages, until intelligence has told another. `trace_url`: where a trace is looked at."""
+        """`redis_url`: of the store that has the log of decisions, where other databases fold them, too.
+
+        `budget`: of the stages, until intelligence has told another. `trace_url`: where a trace is looked at.
+        """
         settings = settings or DashboardSettings()
         self._database = database
         self._bus = messaging.bus
@@ -99,8 +107,15 @@ class Dashboard:
         queries = SqlQueries(database)
         self._reports = ShiftReports(SqlReports(database), clock, messaging.rpc)
         stages = LiveStages(clock, lambda: self.budget)
+        self._decisions = None if redis_url is None else RedisDecisions(redis_url, SIDE, clock)
         self._service = DashboardService(
-            SqlStore(database), self._hub, clock, self._on_receipt, stages, settings.closing_confidence
+            SqlStore(database),
+            self._hub,
+            clock,
+            self._on_receipt,
+            stages,
+            settings.closing_confidence,
+            self._decisions,
         )
         self._waterfalls = Waterfalls(database, lambda: self.budget)
         lateness = Lateness(clock, stages)
@@ -189,6 +204,10 @@ class Dashboard:
 
         return [(GetTrace, trace)]
 
+    async def match_again(self, closings: Sequence[Closing]) -> None:
+        """Match closings with tasks from before them that have come since."""
+        await self._service.match_again(closings)
+
     def migrate(self) -> None:
         """At start-up, before anything is written."""
         migrate(self._database.engine, "dashboard", MIGRATIONS)
@@ -217,6 +236,8 @@ class Dashboard:
         """Send the pages away and store what is left. May be called again."""
         await self._live.close()
         await self._service.drain()
+        if self._decisions is not None:
+            await self._decisions.aclose()
 
     # -- what is told live ------------------------------------------------------------------------------------------
 

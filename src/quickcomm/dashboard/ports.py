@@ -1,18 +1,21 @@
 """What the dashboard needs from outside: a store, somewhere to push, and word of how the system is."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Annotated, Literal, Protocol, TypeVar
 
 import msgspec
 
+from quickcomm.contracts.decisions import Decision
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.insight import CLOSING_CONFIDENCE
 from quickcomm.contracts.timing import Latency
 from quickcomm.dashboard.model.copies import Said
-from quickcomm.dashboard.model.edits import Action
+from quickcomm.dashboard.model.edits import Edit
 from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, TaskStatus, UtteranceRecord
 from quickcomm.dashboard.model.report import ShiftReport
 from quickcomm.dashboard.model.views import Card, Channel, Conversation, Task
+from quickcomm.kernel.errors import BusyError, ConflictError
 from quickcomm.kernel.telemetry import Budget
 from quickcomm.kernel.telemetry.stages import StageHealth
 
@@ -100,6 +103,27 @@ class State(Protocol):
 
     def closings_in_rooms(self, site: str, rooms: Iterable[str], since_ns: int) -> list[Closing]: ...
     def tasks_acknowledged(self, site: str, channel: str) -> list[TaskRecord]: ...
+    def tasks_closed_by(self, site: str, utterance_id: str) -> list[TaskRecord]:
+        """Return those that a report in this utterance has closed."""
+        ...
+
+    def closings_on(self, site: str, utterance_id: str) -> list[Closing]:
+        """Return the closings of tasks that this utterance has, or had."""
+        ...
+
+    def decision(self, site: str, subject: str) -> Decision | None: ...
+    def decisions_of(self, site: str, utterance_id: str) -> list[Decision]:
+        """Return the newest decision about each task and closing of an utterance, and about its relation."""
+        ...
+
+    def newest_epoch(self) -> int:
+        """Return the highest epoch of all decisions; 0 where there are none."""
+        ...
+
+    def save_decision(self, decision: Decision) -> None:
+        """Put it in the place of the one about the same subject."""
+        ...
+
     def next_change(self, site: str) -> int: ...
     def save_receipt(self, site: str, utterance_id: str, receipt: Latency) -> None: ...
     def save_painted(self, site: str, utterance_id: str, painted_ms: float) -> None: ...
@@ -110,7 +134,51 @@ class State(Protocol):
 
 class Store(Protocol):
     async def transact(self, work: Callable[[State], T]) -> T:
-        """Run `work` in one transaction; return after the commit."""
+        """Run `work` in one transaction; return after the commit. What it raises takes the transaction back."""
+        ...
+
+    def alone(self) -> AbstractAsyncContextManager[None]:
+        """Be the only process of this store inside such a block."""
+        ...
+
+
+class StaleDecisionError(ConflictError):
+    """The log has a newer decision about one of the subjects."""
+
+    code = "dashboard.stale_decision"
+
+
+class NotDecidingError(BusyError):
+    """The side of this process does not have the lease of the log, or not in this epoch."""
+
+    code = "dashboard.not_deciding"
+
+
+class DecisionLog(Protocol):
+    """Where decisions of one side become durable, and go from there to all that fold them."""
+
+    @property
+    def epoch(self) -> int:
+        """Return the epoch in which this side decides; 0 before it has the lease."""
+        ...
+
+    async def hold(self, known_epoch: int) -> None:
+        """Take the lease where nobody has it, and go on with it where this side has it.
+
+        `known_epoch`: the highest one in the database; a log that was lost begins above it. Raises `NotDecidingError`
+        where another side decides.
+        """
+        ...
+
+    async def append(self, decisions: Sequence[Decision]) -> None:
+        """Append all or none. Appending the same again changes nothing.
+
+        Raises:
+            StaleDecisionError: the log has a newer version of a subject.
+            NotDecidingError: this side does not decide, or not in this epoch.
+            BusyError, BusUnavailableError: nothing can be decided now.
+
+        """
         ...
 
 
@@ -188,7 +256,9 @@ class Reports(Protocol):
 class Commands(Protocol):
     """What people do."""
 
-    async def edit_task(self, site: str, task_id: str, action: Action, *, by: str, assignee: str | None) -> Task: ...
+    async def edit_task(self, site: str, task_id: str, edit: Edit) -> Task:
+        """Return the task afterwards, once that is durable. Raises `NotFoundError` and `ConflictError`."""
+        ...
 
     def painted(self, site: str, utterance_id: str, painted_ms: float) -> None:
         """Record that a browser shows a card that was pushed to it just now. Never blocks."""
@@ -206,10 +276,10 @@ class Live(Protocol):
 class Applied(msgspec.Struct, kw_only=True):
     """What a transaction changed, as it is afterwards."""
 
-    cards: list[tuple[UtteranceRecord, tuple[TaskRecord, ...]]]
-    copies: dict[tuple[str, str], list[UtteranceRecord]]
+    cards: list[tuple[UtteranceRecord, tuple[TaskRecord, ...]]] = []
+    copies: dict[tuple[str, str], list[UtteranceRecord]] = {}
     """Of these cards, by (site, utterance id)."""
-    tasks: list[tuple[TaskRecord, int]]
-    conversations: list[ConversationRecord]
-    again: list[UtteranceRecord]
+    tasks: list[tuple[TaskRecord, int]] = []
+    conversations: list[ConversationRecord] = []
+    again: list[UtteranceRecord] = []
     """Complete ones that came again before their receipt was stored: nothing changed, but nobody may know of them."""

@@ -1,5 +1,6 @@
 """The one root of errors. `code` is stable and public; `retryable` says whether the same call may succeed later."""
 
+from collections.abc import Mapping
 from typing import Final
 
 MALFORMED: Final = (ValueError, RecursionError)
@@ -13,6 +14,8 @@ class QuickCommError(Exception):
     retryable: bool = False
     outside: str | None = None
     """What clients are told in its place, where its text is for operators: it may name what is inside."""
+    members: Mapping[str, object] = {}
+    """More for programs, beside code and text; in JSON."""
 
     def for_clients(self) -> str:
         """Return the text that may leave the site."""

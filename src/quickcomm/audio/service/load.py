@@ -13,7 +13,7 @@ REFUSING: Final = 3
 BUSY: Final = 0.6
 """The share of the engine from which on optional work is left out before any speech is late."""
 SPARE: Final = 0.4
-"""The share below which it is done again. It costs less than what lies between the two, so that they do not alternate."""
+"""The share below which it is done again; what it costs lies between the two, so that they do not alternate."""
 FULL: Final = 0.85
 """The share of the engine from which on no further conversation is taken."""
 FULL_BATCH: Final = 3

@@ -5,7 +5,7 @@ Copied rows get negative ids, so that lists by arrival have them behind everythi
 one moment stay in their order.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -22,6 +22,8 @@ from quickcomm.dashboard.adapters.tables import (
     closings,
     conversation_record,
     conversations,
+    decided_in,
+    decisions,
     rooms,
     task_record,
     tasks,
@@ -38,6 +40,7 @@ from quickcomm.kernel.storage import Database
 
 TABLES: Final = (
     CopiedTable("changes", changes, ("site",), repeatable=False),
+    CopiedTable("decisions", decisions, ("site", "subject")),
     CopiedTable("tasks", tasks, ("id",), newest_first=True),
     CopiedTable("closings", closings, ("site", "closing_id")),
     CopiedTable("utterances", utterances, ("id",), newest_first=True),
@@ -57,7 +60,7 @@ def write(connection: Connection, table: str, rows: list[Values], closing_confid
     _Page(connection, closing_confidence).write(table, rows)
 
 
-async def settle(database: Database) -> None:
+async def settle(database: Database, match_again: Callable[[Sequence[Closing]], Awaitable[None]]) -> None:
     """Match closings that were said meanwhile with the tasks from before."""
     said_here = (
         sa.select(closings)
@@ -70,15 +73,7 @@ async def settle(database: Database) -> None:
     found = await database.read(lambda connection: [closing_record(row) for row in connection.execute(said_here)])
     waiting = sorted((closing for closing in found if closing.rooms), key=lambda closing: closing.order)
     for start in range(0, len(waiting), SETTLE):
-        batch = waiting[start : start + SETTLE]
-        await database.write(lambda connection, batch=batch: _settle(connection, batch))  # type: ignore[misc]
-
-
-def _settle(connection: Connection, batch: Iterable[Closing]) -> None:
-    projector = Projector(SqlState(connection))
-    for closing in batch:
-        projector.match_again(closing)
-    projector.finish()
+        await match_again(waiting[start : start + SETTLE])
 
 
 class _Page:
@@ -92,6 +87,7 @@ class _Page:
     def write(self, table: str, rows: list[Values]) -> None:
         writers: Mapping[str, Callable[[list[Values]], None]] = {
             "changes": self._changes,
+            "decisions": self._decisions,
             "tasks": self._tasks,
             "closings": self._closings,
             "utterances": self._utterances,
@@ -113,6 +109,10 @@ class _Page:
             more = {"change": changes.c.change + row["change"]}
             self._connection.execute(count.on_conflict_do_update(index_elements=["site"], set_=more))
 
+    def _decisions(self, rows: list[Values]) -> None:
+        for row in rows:
+            self._projector.decision(decided_in(row["payload"]))
+
     def _tasks(self, rows: list[Values]) -> None:
         fresh, known = insert_new(self._connection, tasks, ("site", "task_id"), rows)
         self._insert_rooms(TASK, "task_id", "created_ns", fresh)
@@ -120,7 +120,7 @@ class _Page:
         for earlier in map(task_record, _as_rows(known)):
             own = self._state.task(earlier.site, earlier.task_id)
             if own is not None and (task := task_with(own, earlier)) != own:
-                self._projector.adopt_task(task)
+                self._projector.save_task(task)
 
     def _closings(self, rows: list[Values]) -> None:
         for row, closing in zip(rows, map(closing_record, _as_rows(rows)), strict=True):
@@ -137,7 +137,7 @@ class _Page:
         if own.task_id is not None and earlier.task_id not in {None, own.task_id}:
             task = self._state.task(earlier.site, earlier.task_id or "")
             if task is not None and task.completed_by_utterance == earlier.utterance_id:
-                self._projector.adopt_task(reopened_by_voice(task))  # `settle` decides which of the two it was
+                self._projector.save_task(reopened_by_voice(task))  # `settle` decides which of the two it was
         if (closing := closing_with(own, earlier)) != own:
             self._state.save_closing(closing)
 

@@ -1,5 +1,6 @@
 """REST: asks the queries, tells the commands, answers in JSON. What a request takes is told by annotations."""
 
+import re
 from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import Any, Final
@@ -21,6 +22,7 @@ from quickcomm.dashboard.adapters.rest_types import (
     ChannelList,
     ConversationList,
     ConversationQuery,
+    EditQuery,
     Login,
     ReadinessQuery,
     Session,
@@ -31,7 +33,7 @@ from quickcomm.dashboard.adapters.rest_types import (
     UsageQuery,
     UtteranceQuery,
 )
-from quickcomm.dashboard.model.edits import Action
+from quickcomm.dashboard.model.edits import Action, Edit
 from quickcomm.dashboard.model.report import ShiftReport
 from quickcomm.dashboard.model.views import Card, Conversation, Task
 from quickcomm.dashboard.ports import Commands, DashboardSettings, Queries, UtteranceFilter
@@ -45,6 +47,7 @@ from quickcomm.kernel.messaging.rpc import Rpc
 MAX_NAME: Final = 80
 ASKS_ITSELF: Final = "getMetrics"
 """Its handler decides who may ask."""
+_VERSION: Final = re.compile(r'(?:W/)?"(\d{1,18})"')
 _encode = msgspec.json.Encoder().encode
 
 
@@ -130,14 +133,14 @@ class Rest:
         role="admin",
         errors=(400, 404, 409),
     )
-    async def acknowledge_task(self, caller: Principal, task_id: str) -> Task:
-        return await self._edit(caller, task_id, "acknowledge")
+    async def acknowledge_task(self, request: web.Request, caller: Principal, task_id: str, asked: EditQuery) -> Task:
+        return await self._edit(caller, task_id, "acknowledge", _expected(request, asked))
 
     @operation(
-        "POST", "/v1/tasks/{task_id}/complete", "Say that it is done", tag="tasks", role="admin", errors=(400, 404)
+        "POST", "/v1/tasks/{task_id}/complete", "Say that it is done", tag="tasks", role="admin", errors=(400, 404, 409)
     )
-    async def complete_task(self, caller: Principal, task_id: str) -> Task:
-        return await self._edit(caller, task_id, "complete")
+    async def complete_task(self, request: web.Request, caller: Principal, task_id: str, asked: EditQuery) -> Task:
+        return await self._edit(caller, task_id, "complete", _expected(request, asked))
 
     @operation(
         "POST",
@@ -145,13 +148,15 @@ class Rest:
         "Give it to somebody, or to nobody again",
         tag="tasks",
         role="admin",
-        errors=(400, 404),
+        errors=(400, 404, 409),
     )
-    async def assign_task(self, caller: Principal, task_id: str, assignment: Assignment) -> Task:
+    async def assign_task(
+        self, request: web.Request, caller: Principal, task_id: str, asked: EditQuery, assignment: Assignment
+    ) -> Task:
         assignee = (assignment.assignee or "").strip()
         if len(assignee) > MAX_NAME or not assignee.isprintable():
             raise InvalidInputError(f"`assignee` must have at most {MAX_NAME} printable characters.")
-        return await self._edit(caller, task_id, "assign", assignee or None)
+        return await self._edit(caller, task_id, "assign", _expected(request, asked), assignee or None)
 
     @operation(
         "POST",
@@ -159,10 +164,10 @@ class Rest:
         "Take back that it was seen or done",
         tag="tasks",
         role="admin",
-        errors=(400, 404),
+        errors=(400, 404, 409),
     )
-    async def reopen_task(self, caller: Principal, task_id: str) -> Task:
-        return await self._edit(caller, task_id, "reopen")
+    async def reopen_task(self, request: web.Request, caller: Principal, task_id: str, asked: EditQuery) -> Task:
+        return await self._edit(caller, task_id, "reopen", _expected(request, asked))
 
     @operation("GET", "/v1/channels", "Channels and how busy they are", tag="channels", errors=(400,), lookup=True)
     async def list_channels(self, caller: Principal) -> ChannelList:
@@ -287,9 +292,11 @@ class Rest:
 
         return handle
 
-    async def _edit(self, caller: Principal, task_id: str, action: Action, assignee: str | None = None) -> Task:
-        by = caller.name or caller.key_id
-        return await self._commands.edit_task(caller.site, task_id, action, by=by, assignee=assignee)
+    async def _edit(
+        self, caller: Principal, task_id: str, action: Action, expected: int | None, assignee: str | None = None
+    ) -> Task:
+        edit = Edit(action=action, by=caller.name or caller.key_id, assignee=assignee, expected=expected)
+        return await self._commands.edit_task(caller.site, task_id, edit)
 
 
 OPERATIONS: Final = operations_of(Rest)
@@ -309,6 +316,17 @@ def _response(answer: Any) -> web.Response:
     if isinstance(answer, web.Response):
         return answer
     return web.Response(body=_encode(answer), content_type="application/json")
+
+
+def _expected(request: web.Request, asked: EditQuery) -> int | None:
+    """Return the version of the task that the caller has seen, from `If-Match` or the query."""
+    given = request.headers.get("If-Match")
+    if given is None or given.strip() == "*":
+        return asked.expected
+    found = _VERSION.fullmatch(given.strip())
+    if found is None:
+        raise InvalidInputError('`If-Match` must be the `version` of the task in quotes, like "3".')
+    return int(found[1])
 
 
 def _session_answer(principal: Principal) -> web.Response:

@@ -79,6 +79,23 @@ class TaskQuery(PageQuery, frozen=True, kw_only=True):
     department: OnlyDepartment | None = None
 
 
+class EditQuery(Query, frozen=True, kw_only=True):
+    """Compare and set; the header `If-Match: "VERSION"` says the same."""
+
+    expected: (
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                description="`version` of the task that the person has seen. If it was changed since, the answer is "
+                "409 with `changed_by`, `changed_at` and the `task` as it is now.",
+                examples=[0],
+            ),
+        ]
+        | None
+    ) = None
+
+
 class ShiftQuery(Query, frozen=True, kw_only=True):
     since: (
         Annotated[

@@ -1,6 +1,7 @@
 """Records inside one transaction of the database; what the projector reads and writes."""
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from functools import cache, lru_cache
 from typing import Any, Final, TypeVar
 
@@ -8,6 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from quickcomm.contracts.decisions import Decision
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.adapters.dialect import Words
@@ -18,6 +20,8 @@ from quickcomm.dashboard.adapters.tables import (
     closings,
     conversation_record,
     conversations,
+    decided_in,
+    decisions,
     found_in,
     heard_in,
     rooms,
@@ -99,6 +103,20 @@ _CLOSINGS_IN_ROOMS: Final = _CLOSINGS.where(closings.c.closing_id.in_(_in_rooms(
 _DELETE_CLOSING: Final = closings.delete().where(
     closings.c.site == _p("site"), closings.c.closing_id == _p("closing_id")
 )
+# All tasks of an utterance have its id and a colon before their index; a semicolon is what comes behind a colon.
+_CLOSINGS_ON: Final = _CLOSINGS.where(closings.c.task_id > _p("since"), closings.c.task_id < _p("until"))
+_TASKS_CLOSED_BY: Final = _TASKS.where(tasks.c.completed_by_utterance == _p("utterance_id"))
+_DECISION: Final = sa.select(decisions.c.payload).where(
+    decisions.c.site == _p("site"), decisions.c.subject == _p("subject")
+)
+_DECISIONS_OF: Final = (
+    sa.select(decisions.c.payload)
+    .where(decisions.c.site == _p("site"), decisions.c.utterance_id == _p("utterance_id"))
+    .order_by(decisions.c.subject)
+)
+_FORGET_DECISIONS: Final = decisions.delete().where(
+    decisions.c.site == _p("site"), decisions.c.utterance_id == _p("utterance_id")
+)
 _DELETE_ROOMS: Final = rooms.delete().where(
     rooms.c.site == _p("site"), rooms.c.kind == _p("kind"), rooms.c.owner == _p("owner")
 )
@@ -120,6 +138,7 @@ class Saving:
         self.conversation = self.dialect.save(conversations, ("site", "conversation_id"), ("id",))
         self.task = self.dialect.save(tasks, ("site", "task_id"), ("id",))
         self.closing = self.dialect.save(closings, ("site", "closing_id"))
+        self.decision = self.dialect.save(decisions, ("site", "subject"))
         self.next_change = (
             self.dialect.insert(changes)
             .values(site=_p("site"), change=1)
@@ -142,6 +161,9 @@ class SqlStore:
 
     async def transact(self, work: Callable[[State], T]) -> T:
         return await self._database.write(lambda connection: work(SqlState(connection)))
+
+    def alone(self) -> AbstractAsyncContextManager[None]:
+        return self._database.alone()
 
 
 def words_of(row: int, record: UtteranceRecord, heard: UtteranceTranscribed) -> Words:
@@ -254,6 +276,34 @@ class SqlState:
         self._run(_DELETE_CLOSING, site=record.site, closing_id=closing_id)
         self._save_rooms(record.site, CLOSING, closing_id, (), 0)
 
+    def closings_on(self, site: str, utterance_id: str) -> list[Closing]:
+        return self._closings(_CLOSINGS_ON, site=site, since=f"{utterance_id}:", until=f"{utterance_id};")
+
+    def tasks_closed_by(self, site: str, utterance_id: str) -> list[TaskRecord]:
+        return self._tasks(_TASKS_CLOSED_BY, site=site, utterance_id=utterance_id)
+
+    def decision(self, site: str, subject: str) -> Decision | None:
+        payload = self._run(_DECISION, site=site, subject=subject).scalar_one_or_none()
+        return None if payload is None else decided_in(payload)
+
+    def decisions_of(self, site: str, utterance_id: str) -> list[Decision]:
+        return [decided_in(row.payload) for row in self._run(_DECISIONS_OF, site=site, utterance_id=utterance_id)]
+
+    def save_decision(self, decision: Decision) -> None:
+        self._run(
+            self._saving.decision,
+            site=decision.site,
+            subject=decision.subject,
+            utterance_id=decision.what.utterance_id,
+            epoch=decision.epoch,
+            version=decision.version,
+            at_ns=decision.at_ns,
+            payload=msgspec.json.encode(decision),
+        )
+
+    def newest_epoch(self) -> int:
+        return int(self._run(sa.select(sa.func.coalesce(sa.func.max(decisions.c.epoch), 0))).scalar_one())
+
     def next_change(self, site: str) -> int:
         return int(self._run(self._saving.next_change, site=site).scalar_one())
 
@@ -312,6 +362,7 @@ class SqlState:
                 self.delete_task(task)
             for closing in self.closings_of(row.site, row.utterance_id):
                 self.delete_closing(closing)
+            self._run(_FORGET_DECISIONS, site=row.site, utterance_id=row.utterance_id)
         ids = [row.id for row in rows]
         self._connection.execute(fts.delete().where(fts.c.rowid.in_(ids)))
         self._connection.execute(utterances.delete().where(utterances.c.id.in_(ids)))

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 import xxhash
 
 from quickcomm.contracts.conversations import Ledger
+from quickcomm.contracts.decisions import Decision
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.reading import reader
 from quickcomm.contracts.timing import Latency
@@ -18,6 +19,7 @@ Row = sa.Row[Any]
 
 _meta = sa.MetaData()
 heard_in = msgspec.json.Decoder(UtteranceTranscribed).decode
+decided_in = reader(Decision).decode
 found_in = reader(InsightsFound).decode  # a later release may have written it, and been taken back
 _latency = msgspec.json.Decoder(Latency)
 _ledgers = msgspec.json.Decoder(tuple[Ledger, ...])
@@ -47,13 +49,15 @@ utterances = _table(
 tasks = _table(
     "dashboard_tasks",
     "id:int site task_id utterance_id insight_index:int channel status department urgency rooms:blob summary assignee"
-    " created_ns:int acknowledged_ns:int completed_ns:int completed_by completed_by_utterance reopened_ns:int intent",
+    " created_ns:int acknowledged_ns:int completed_ns:int completed_by completed_by_utterance reopened_ns:int intent"
+    " version:int",
 )
 rooms = _table("dashboard_rooms", "site kind room at_ns:int owner")
 closings = _table(
     "dashboard_closings",
     "site closing_id utterance_id insight_index:int channel department rooms:blob at_ns:int task_id pinned:bool",
 )
+decisions = _table("dashboard_decisions", "site subject utterance_id epoch:int version:int at_ns:int payload:blob")
 
 
 def tag(kind: str, value: str) -> str:

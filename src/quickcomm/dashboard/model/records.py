@@ -1,16 +1,15 @@
 """What is kept: an utterance as its two messages, conversations, tasks, and closings by voice."""
 
-from typing import Literal
-
 import msgspec
 
 from quickcomm.contracts.conversations import ConversationState, Ledger
+from quickcomm.contracts.decisions import TaskStatus
 from quickcomm.contracts.insight import Source, Urgency
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 
-TaskStatus = Literal["open", "acknowledged", "done"]
+__all__ = ["Closing", "ConversationRecord", "TaskRecord", "TaskStatus", "UtteranceRecord", "task_id"]
 
 
 class UtteranceRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +22,7 @@ class UtteranceRecord(msgspec.Struct, frozen=True, kw_only=True):
     found: InsightsFound | None = None
     receipt: Latency = Latency()
     copy_of: str | None = None
-    """The utterance of which this is the same transmission, decided by `copies.first_of`."""
+    """The utterance of which this is the same transmission, by a decision."""
     change: int = 0
 
     @property
@@ -85,6 +84,8 @@ class TaskRecord(msgspec.Struct, frozen=True, kw_only=True):
     completed_by: str | None = None
     completed_by_utterance: str | None = None
     reopened_ns: int | None = None
+    version: int = 0
+    """Of the newest decision about it; 0 while there was none."""
 
     @property
     def order(self) -> tuple[int, str, int]:

@@ -34,6 +34,8 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     completed_at: str | None
     completed_by: str | None
     completed_by_utterance: str | None
+    version: int
+    """Counts what people and closings by voice did to it; sent back with an edit, it must still be the same."""
 
 
 class Relation(msgspec.Struct, frozen=True, kw_only=True):
@@ -156,6 +158,7 @@ def task_view(task: TaskRecord) -> Task:
         completed_at=_time(task.completed_ns),
         completed_by=task.completed_by,
         completed_by_utterance=task.completed_by_utterance,
+        version=task.version,
     )
 
 

@@ -9,6 +9,7 @@ import msgspec
 import structlog
 
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged
+from quickcomm.contracts.decisions import DECISIONS, Decision
 from quickcomm.contracts.insight import CLOSING_CONFIDENCE
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.link import FIRST, Committed
@@ -16,12 +17,14 @@ from quickcomm.contracts.reading import Reader, reader
 from quickcomm.contracts.summaries import SUMMARIES, ConversationSummarized
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
-from quickcomm.dashboard.declaration import GROUP
-from quickcomm.dashboard.model.edits import Action
+from quickcomm.dashboard.declaration import DECIDERS, GROUP
+from quickcomm.dashboard.model.edits import Edit
 from quickcomm.dashboard.model.projections import latency_of, own_latency
-from quickcomm.dashboard.model.records import ConversationRecord, UtteranceRecord
+from quickcomm.dashboard.model.records import Closing, ConversationRecord, UtteranceRecord
 from quickcomm.dashboard.model.views import Task, card_view, conversation_view, task_view
-from quickcomm.dashboard.ports import Applied, Live, OnReceipt, State, Store
+from quickcomm.dashboard.ports import Applied, DecisionLog, Live, OnReceipt, Store
+from quickcomm.dashboard.service.decider import Decider
+from quickcomm.dashboard.service.deciding import DecidedHere, Deciding, DecidingInLog, fold, matching_again
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.dashboard.service.receipts import Receipts
 from quickcomm.kernel.bus import Bus, Delivery, Handler, RejectedError
@@ -32,7 +35,7 @@ from quickcomm.kernel.telemetry.live import LiveStages
 
 PURGE_BATCH: Final = 200
 
-M = TypeVar("M", UtteranceTranscribed, InsightsFound, ConversationChanged, ConversationSummarized)
+M = TypeVar("M", UtteranceTranscribed, InsightsFound, ConversationChanged, ConversationSummarized, Decision)
 log = structlog.get_logger(__name__)
 
 
@@ -45,13 +48,19 @@ class DashboardService:
         on_receipt: OnReceipt,
         stages: LiveStages | None = None,
         closing_confidence: float = CLOSING_CONFIDENCE,
+        decisions: DecisionLog | None = None,
     ) -> None:
+        """`decisions`: where decisions are made durable; None: in the store, with what they change."""
         self.stages = stages or LiveStages(clock, Budget)
         self._store = store
         self._live = live
         self._clock = clock
         self._on_receipt = on_receipt
-        self._closing_confidence = closing_confidence
+        self._deciding: Deciding = (
+            DecidedHere(store, clock, closing_confidence)
+            if decisions is None
+            else DecidingInLog(store, clock, closing_confidence, decisions)
+        )
         self._receipts = Receipts(store)
         self._running = 0
         self._in_hand = 0
@@ -65,17 +74,23 @@ class DashboardService:
 
     async def run(self, bus: Bus) -> None:
         """Consume until cancelled."""
-        consumers: dict[str, Handler] = {
-            TRANSCRIPTS: self._consumer(UtteranceTranscribed, Projector.transcript),
-            INSIGHTS: self._consumer(InsightsFound, Projector.insights),
-            CONVERSATIONS: self._consumer(ConversationChanged, Projector.conversation),
-            SUMMARIES: self._consumer(ConversationSummarized, Projector.summary),
-        }
+        consumers: list[tuple[str, str, Handler]] = [
+            (TRANSCRIPTS, GROUP, self._consumer(UtteranceTranscribed, Projector.transcript)),
+            (INSIGHTS, GROUP, self._consumer(InsightsFound, Projector.insights)),
+            (CONVERSATIONS, GROUP, self._consumer(ConversationChanged, Projector.conversation)),
+            (SUMMARIES, GROUP, self._consumer(ConversationSummarized, Projector.summary)),
+        ]
+        if isinstance(self._deciding, DecidingInLog):
+            consumers += [
+                (DECISIONS, GROUP, self._consumer(Decision, Projector.decision)),
+                (TRANSCRIPTS, DECIDERS, self._decider(UtteranceTranscribed, Projector.transcript)),
+                (INSIGHTS, DECIDERS, self._decider(InsightsFound, Projector.insights)),
+            ]
         self._running += 1
         try:
             async with asyncio.TaskGroup() as group:
-                for stream, handler in consumers.items():
-                    group.create_task(bus.subscribe(stream, GROUP, handler), name=f"dashboard:{stream}")
+                for stream, name, handler in consumers:
+                    group.create_task(bus.subscribe(stream, name, handler), name=f"{name}:{stream}")
                 group.create_task(self._receipts.run(), name="dashboard:receipts")
         finally:
             self._running -= 1
@@ -89,18 +104,15 @@ class DashboardService:
         """Those that were stamped and reported so far."""
         await self._receipts.flush()
 
-    async def edit_task(self, site: str, task_id: str, action: Action, *, by: str, assignee: str | None) -> Task:
-        now = self._clock.now_ns()
-
-        def work(state: State) -> tuple[Task, Applied]:
-            projector = self._projector(state)
-            task = projector.task(site, task_id)
-            task = projector.edit(task, action, by=by, assignee=assignee, now_ns=now)
-            return task_view(task), projector.finish()
-
-        task, applied = await self._store.transact(work)
+    async def edit_task(self, site: str, task_id: str, edit: Edit) -> Task:
+        task, applied = await self._deciding.decide(lambda decider: decider.edit(site, task_id, edit))
         self._push(applied)
-        return task
+        return task_view(task)
+
+    async def match_again(self, closings: Sequence[Closing]) -> None:
+        """Match closings with tasks that were said before them and have come since."""
+        _, applied = await self._deciding.decide(matching_again(closings))
+        self._push(applied)
 
     def painted(self, site: str, utterance_id: str, painted_ms: float) -> None:
         self._receipts.painted(site, utterance_id, painted_ms)
@@ -116,9 +128,6 @@ class DashboardService:
             if purged == 0:
                 return total
 
-    def _projector(self, state: State) -> Projector:
-        return Projector(state, self._closing_confidence)
-
     def _consumer(self, kind: type[M], apply: Callable[[Projector, M], None]) -> Handler:
         decoder = reader(kind)
 
@@ -126,8 +135,19 @@ class DashboardService:
             messages = [_decode(decoder, delivery) for delivery in batch]
             with self._hold():
                 received_ns = self._clock.now_ns()
-                applied = await self._store.transact(lambda state: _apply(self._projector(state), messages, apply))
-                self._push(applied, received_ns)
+                self._push(await self._deciding.folded(fold(messages, apply)), received_ns)
+
+        return handle
+
+    def _decider(self, kind: type[M], apply: Callable[[Projector, M], None]) -> Handler:
+        """Decide what follows from messages; the consumer of the decisions folds them where this one was stopped."""
+        decoder = reader(kind)
+
+        async def handle(batch: Sequence[Delivery]) -> None:
+            messages = [_decode(decoder, delivery) for delivery in batch]
+            with self._hold():
+                _, applied = await self._deciding.decide(Decider.settle, fold(messages, apply))
+                self._push(applied)
 
         return handle
 
@@ -135,15 +155,13 @@ class DashboardService:
         """Utterances that came past the streams: applied where what went before is known, else left to the stream."""
         received_ns = self._clock.now_ns()
 
-        def work(state: State) -> Applied:
-            projector = self._projector(state)
+        def work(projector: Projector) -> None:
             for final in finals:
                 if final.after == FIRST or projector.knows(final.message.site, final.after):
                     projector.transcript(final.message)
-            return projector.finish()
 
         with self._hold():
-            self._push(await self._store.transact(work), received_ns)
+            self._push(await self._deciding.folded(work), received_ns)
 
     @contextlib.contextmanager
     def _hold(self) -> Iterator[None]:
@@ -214,12 +232,6 @@ def _decode(decoder: Reader[M], delivery: Delivery) -> M:
         return decoder.decode(delivery.payload)
     except MALFORMED as error:
         raise RejectedError(f"Message {delivery.message_id} of {delivery.stream} cannot be read: {error}") from error
-
-
-def _apply(projector: Projector, messages: Sequence[M], apply: Callable[[Projector, M], None]) -> Applied:
-    for message in messages:
-        apply(projector, message)
-    return projector.finish()
 
 
 def _over(record: ConversationRecord, ended_ns: int) -> Over:

@@ -1,6 +1,8 @@
 """Errors as RFC 9457 problem documents: what every HTTP answer with a status of 400 or more looks like."""
 
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -57,8 +59,15 @@ _STATUS: Final[tuple[tuple[type[QuickCommError], int], ...]] = (
 
 
 def problem(
-    status: int, code: str, detail: str, *, instance: str | None = None, headers: dict[str, str] | None = None
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    instance: str | None = None,
+    headers: dict[str, str] | None = None,
+    members: Mapping[str, object] = MappingProxyType({}),
 ) -> web.Response:
+    """Return the answer; `members` are added to the document."""
     document = Problem(
         type=f"urn:quickcomm:problem:{code}",
         title=HTTPStatus(status).phrase,
@@ -68,9 +77,8 @@ def problem(
         instance=instance,
         retryable=status in (429, 503),
     )
-    return web.Response(
-        status=status, body=msgspec.json.encode(document), content_type=MEDIA_TYPE, headers=headers or {}
-    )
+    body = msgspec.json.encode({**members, **msgspec.to_builtins(document)})
+    return web.Response(status=status, body=body, content_type=MEDIA_TYPE, headers=headers or {})
 
 
 def error_of(document: bytes) -> QuickCommError:
@@ -103,4 +111,4 @@ def problem_of(error: QuickCommError, instance: str | None = None) -> web.Respon
     detail = (
         error.for_clients() if status < HTTPStatus.INTERNAL_SERVER_ERROR or error.retryable else "Something went wrong."
     )
-    return problem(status, error.code, detail, instance=instance, headers=headers)
+    return problem(status, error.code, detail, instance=instance, headers=headers, members=error.members)

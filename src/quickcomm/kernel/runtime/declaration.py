@@ -91,7 +91,9 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
     options: tuple[str, ...] = ()
     """Options of `quickcomm up` that go on to its processes."""
     publishes: tuple[str, ...] = ()
-    """Streams."""
+    """Streams to which it publishes by the bus."""
+    appends: tuple[str, ...] = ()
+    """Streams to which scripts of its own append."""
     consumes: tuple[Group, ...] = ()
     trims: bool = False
     """Its processes delete from the streams what all groups have handled."""

@@ -76,7 +76,8 @@ def rules(name: str, prefix: str = PREFIX) -> tuple[Rule, ...]:
 
 def _of_streams(app: App, names: Names) -> list[Rule]:
     modules = app.modules
-    found = [Rule(commands=_APPEND, keys=tuple(_parts(names, each) for module in modules for each in module.publishes))]
+    streams = [each for module in modules for each in (*module.publishes, *module.appends)]
+    found = [Rule(commands=_APPEND, keys=tuple(_parts(names, each) for each in streams))]
     for group in (group for module in modules for group in module.consumes):
         found += [
             Rule(commands=_CONSUME, keys=tuple(_parts(names, stream) for stream in group.streams)),

@@ -1,0 +1,98 @@
+"""Stream `decisions.v1`: what people and rules decided about tasks, each decision made once.
+
+A decision carries the whole state that it leaves, so that the newest one of a subject is all that matters: decisions
+may come in any order, and any number of times.
+"""
+
+from typing import Final, Literal
+
+import msgspec
+
+from quickcomm.contracts.insight import Urgency
+
+DECISIONS: Final = "decisions.v1"
+
+TaskStatus = Literal["open", "acknowledged", "done"]
+
+
+class TaskDecision(msgspec.Struct, frozen=True, kw_only=True, tag="task"):
+    """A task as a person or a closing by voice left it."""
+
+    task_id: str
+    utterance_id: str
+    insight_index: int
+    channel: str
+    status: TaskStatus
+    intent: str
+    department: str
+    urgency: Urgency
+    rooms: tuple[str, ...]
+    summary: str
+    assignee: str | None = None
+    created_ns: int
+    acknowledged_ns: int | None = None
+    completed_ns: int | None = None
+    completed_by: str | None = None
+    completed_by_utterance: str | None = None
+    reopened_ns: int | None = None
+
+    @property
+    def subject(self) -> str:
+        return task_subject(self.task_id)
+
+
+class ClosingDecision(msgspec.Struct, frozen=True, kw_only=True, tag="closing"):
+    """The task that a report of a finished job closes, or None. `pinned`: for good, whatever is said later."""
+
+    utterance_id: str
+    insight_index: int
+    task_id: str | None
+    pinned: bool = False
+
+    @property
+    def subject(self) -> str:
+        return closing_subject(self.utterance_id, self.insight_index)
+
+
+class CopyDecision(msgspec.Struct, frozen=True, kw_only=True, tag="copy"):
+    """The utterance of which this one is the same transmission, or None."""
+
+    utterance_id: str
+    copy_of: str | None
+
+    @property
+    def subject(self) -> str:
+        return copy_subject(self.utterance_id)
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """`epoch`: of the side that decided; `version`: counts up for each subject. The highest of both stands."""
+
+    site: str
+    decision_id: str
+    epoch: int
+    version: int
+    at_ns: int
+    by: str = ""
+    """The name of a person; empty for a rule."""
+    what: TaskDecision | ClosingDecision | CopyDecision
+
+    @property
+    def order(self) -> tuple[int, int]:
+        return (self.epoch, self.version)
+
+    @property
+    def subject(self) -> str:
+        return self.what.subject
+
+
+def task_subject(task_id: str) -> str:
+    return f"task:{task_id}"
+
+
+def closing_subject(utterance_id: str, insight_index: int) -> str:
+    return f"closing:{utterance_id}:{insight_index}"
+
+
+def copy_subject(utterance_id: str) -> str:
+    return f"copy:{utterance_id}"

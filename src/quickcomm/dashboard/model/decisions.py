@@ -1,0 +1,48 @@
+"""What a task and a closing are, by the newest revision of their utterance and the newest decision about them."""
+
+from typing import Any
+
+import msgspec
+
+from quickcomm.contracts.decisions import ClosingDecision, Decision, TaskDecision
+from quickcomm.dashboard.model.projections import renewed
+from quickcomm.dashboard.model.records import Closing, TaskRecord
+
+_replace = msgspec.structs.replace
+
+
+def task_decision(task: TaskRecord) -> TaskDecision:
+    values: dict[str, Any] = msgspec.structs.asdict(task)
+    return TaskDecision(**{name: values[name] for name in TaskDecision.__struct_fields__})
+
+
+def closing_decision(closing: Closing) -> ClosingDecision:
+    return ClosingDecision(
+        utterance_id=closing.utterance_id,
+        insight_index=closing.insight_index,
+        task_id=closing.task_id,
+        pinned=closing.pinned,
+    )
+
+
+def task_as_decided(
+    existing: TaskRecord | None, wanted: TaskRecord | None, decision: Decision | None
+) -> TaskRecord | None:
+    """Return the task, None where there is none.
+
+    `existing`: the stored record, which counts where nothing was decided since decisions are kept; `wanted`: what the
+    newest revision asks for. What a person has decided about stays, though no revision wants it any more.
+    """
+    decided = existing
+    if decision is not None and isinstance(decision.what, TaskDecision):
+        values: dict[str, Any] = msgspec.structs.asdict(decision.what)
+        decided = TaskRecord(site=decision.site, version=decision.version, **values)
+    if wanted is None:
+        return decided if decided is not None and decided.touched else None
+    return wanted if decided is None else renewed(decided, wanted)
+
+
+def closing_as_decided(existing: Closing | None, wanted: Closing, decision: ClosingDecision | None) -> Closing:
+    """Return the closing that a revision asks for, with what was decided about it."""
+    decided = decision or existing
+    return wanted if decided is None else _replace(wanted, task_id=decided.task_id, pinned=decided.pinned)

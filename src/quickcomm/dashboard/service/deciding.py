@@ -1,0 +1,161 @@
+"""Where decisions are made: in the transaction that folds them, or in a log that several databases fold."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol, TypeVar
+
+from quickcomm.contracts.decisions import Decision
+from quickcomm.dashboard.model.records import Closing
+from quickcomm.dashboard.ports import Applied, DecisionLog, NotDecidingError, StaleDecisionError, State, Store
+from quickcomm.dashboard.service.decider import Decider
+from quickcomm.dashboard.service.projector import Projector
+from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.errors import BusyError, QuickCommError
+
+ATTEMPTS: Final = 40
+RETRY_S: Final = 0.05
+"""Between two attempts to decide on a state that lacks decisions of another process: they are on their way."""
+
+T = TypeVar("T")
+M = TypeVar("M")
+Folding = Callable[[Projector], None]
+
+
+def fold(messages: Iterable[M], apply: Callable[[Projector, M], None]) -> Folding:
+    """Return what applies the messages in their order."""
+    taken = tuple(messages)
+
+    def run(projector: Projector) -> None:
+        for message in taken:
+            apply(projector, message)
+
+    return run
+
+
+def matching_again(closings: Iterable[Closing]) -> Callable[[Decider], None]:
+    """Return what matches closings with tasks that were said before them and have come since."""
+    taken = tuple(closings)
+
+    def work(decider: Decider) -> None:
+        for closing in taken:
+            decider.match_again(closing)
+
+    return work
+
+
+def _nothing(_projector: Projector) -> None:
+    """Fold nothing."""
+
+
+class Deciding(Protocol):
+    async def folded(self, folding: Folding) -> Applied:
+        """Fold messages; return what changed, after the commit."""
+        ...
+
+    async def decide(self, work: Callable[[Decider], T], folding: Folding = _nothing) -> tuple[T, Applied]:
+        """Fold messages, then decide; return when the decisions are durable and folded.
+
+        `work` may run more than once. Raises what it raises, and `BusyError` where nothing can be decided now.
+        """
+        ...
+
+
+class DecidedHere:
+    """One database, whose transactions decide what follows from the messages that they fold."""
+
+    def __init__(self, store: Store, clock: Clock, closing_confidence: float) -> None:
+        self._store = store
+        self._clock = clock
+        self._closing_confidence = closing_confidence
+
+    async def folded(self, folding: Folding) -> Applied:
+        return (await self.decide(Decider.settle, folding))[1]
+
+    async def decide(self, work: Callable[[Decider], T], folding: Folding = _nothing) -> tuple[T, Applied]:
+        now_ns = self._clock.now_ns()
+
+        def transaction(state: State) -> tuple[T, Applied]:
+            projector = Projector(state, self._closing_confidence)
+            folding(projector)
+            result = work(Decider(projector, state, now_ns))
+            return result, projector.finish()
+
+        return await self._store.transact(transaction)
+
+
+class _Undone(QuickCommError):  # noqa: N818 - a result, not an error
+    """Takes the transaction back in which something was decided."""
+
+    def __init__(self, result: object, made: list[Decision]) -> None:
+        super().__init__()
+        self.result = result
+        self.made = made
+
+
+class DecidingInLog:
+    """Decides on this database as it is, appends to the log, and folds what was appended.
+
+    Decisions are computed in a transaction that is taken back. The log refuses them where it has newer ones about the
+    same subjects: these are folded first, and it is decided again.
+    """
+
+    def __init__(self, store: Store, clock: Clock, closing_confidence: float, log: DecisionLog) -> None:
+        self._store = store
+        self._clock = clock
+        self._closing_confidence = closing_confidence
+        self._log = log
+        self._turn = asyncio.Lock()
+
+    async def folded(self, folding: Folding) -> Applied:
+        def transaction(state: State) -> Applied:
+            projector = Projector(state, self._closing_confidence)
+            folding(projector)
+            return projector.finish()
+
+        return await self._store.transact(transaction)
+
+    async def decide(self, work: Callable[[Decider], T], folding: Folding = _nothing) -> tuple[T, Applied]:
+        async with self._turn, self._store.alone():
+            for _ in range(ATTEMPTS):
+                if not self._log.epoch:
+                    await self._hold()
+                result, made = await self._decided(work, folding)
+                try:
+                    await self._log.append(made)
+                except StaleDecisionError:
+                    await self._clock.sleep(RETRY_S)
+                except NotDecidingError:  # the lease moved, or the store was emptied
+                    await self._hold()
+                else:
+                    return result, await self._folded(folding, made)
+        raise BusyError("What others have decided is not known here yet; try again in a moment.")
+
+    async def _hold(self) -> None:
+        await self._log.hold(await self._store.transact(lambda state: state.newest_epoch()))
+
+    async def _folded(self, folding: Folding, made: Sequence[Decision]) -> Applied:
+        """Fold what was decided. Messages from which nothing follows are left to the consumers that fold them."""
+        if not made:
+            return Applied()
+
+        def run(projector: Projector) -> None:
+            folding(projector)
+            fold(made, Projector.decision)(projector)
+
+        return await self.folded(run)
+
+    async def _decided(self, work: Callable[[Decider], T], folding: Folding) -> tuple[T, list[Decision]]:
+        now_ns, epoch = self._clock.now_ns(), self._log.epoch
+
+        def transaction(state: State) -> None:
+            projector = Projector(state, self._closing_confidence)
+            folding(projector)
+            decider = Decider(projector, state, now_ns, epoch)
+            result = work(decider)
+            raise _Undone(result, list(decider.made.values()))
+
+        try:
+            await self._store.transact(transaction)
+        except _Undone as undone:
+            return undone.result, undone.made  # type: ignore[return-value]
+        raise AssertionError("unreachable")  # pragma: no cover
