@@ -23,6 +23,8 @@ from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed, Word
 from quickcomm.contracts.usage import DayUsage, GetUsage, UsageReport
 from quickcomm.dashboard.module import Dashboard, DashboardSettings
+from quickcomm.kernel.bus import Bus
+from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.sql import MIGRATIONS as BUS_MIGRATIONS
 from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import Clock, SystemClock
@@ -123,7 +125,7 @@ UNCONNECTED: Final[Sequence[Answer]] = ((GetPrompts, _no_prompts), (GetUsage, _n
 class Site:
     """A running dashboard and keys for it."""
 
-    def __init__(self, database: Database, bus: SqlBus, dashboard: Dashboard, keys: KeyStore) -> None:
+    def __init__(self, database: Database, bus: Bus, dashboard: Dashboard, keys: KeyStore) -> None:
         self.database = database
         self.bus = bus
         self.dashboard = dashboard
@@ -161,8 +163,12 @@ class Site:
             assert answer.status == expect, await answer.text()
             return await answer.json(content_type=None)
 
-    async def post(self, path: str, role: str = "admin", *, expect: int = 200, body: Any = None) -> Any:
-        async with self.http.post(self.url + path, json=body, headers=self.headers(role)) as answer:
+    async def post(
+        self, path: str, role: str = "admin", *, expect: int = 200, body: Any = None, seen: int | None = None
+    ) -> Any:
+        """`seen`: the version of the task that the person looks at."""
+        headers = self.headers(role) | ({} if seen is None else {"If-Match": f'"{seen}"'})
+        async with self.http.post(self.url + path, json=body, headers=headers) as answer:
             assert answer.status == expect, await answer.text()
             return await answer.json(content_type=None)
 
@@ -181,18 +187,21 @@ async def running(
     answers: Sequence[Answer] = (),
     store: Path | str | None = None,
     clock: Clock | None = None,
+    redis_url: str | None = None,
 ) -> AsyncIterator[Site]:
     """`store`: where the dashboard keeps what it knows, if not where bus and keys are.
 
-    `answers`: what intelligence answers, beyond what it says where no model is connected.
+    `answers`: what intelligence answers, beyond what it says where no model is connected. `redis_url`: of the Valkey
+    that has the streams and the log of decisions, as for a dashboard that is a service.
     """
+    path.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 - a test's own folder
     database = Database(path / "site.sqlite")
     database.open()
     own = database if store is None else Database(store)
     if own is not database:
         own.open()
     clock = clock or SystemClock()
-    bus = SqlBus(database, clock)
+    bus = SqlBus(database, clock) if redis_url is None else RedisBus(redis_url, clock)
     keys = SqlKeys(database, clock)
     auth = Authenticator(keys, clock, KeySettings(failures_burst=1000))
     receipts: asyncio.Queue[Receipt] = asyncio.Queue()
@@ -205,6 +214,7 @@ async def running(
         clock=clock,
         keys=auth,
         settings=settings,
+        redis_url=redis_url,
     )
     migrate(database.engine, "bus", BUS_MIGRATIONS)
     keys.migrate()
@@ -233,6 +243,7 @@ async def running(
             await dashboard.aclose()
     finally:
         await runner.cleanup()
+        await bus.aclose()
         await own.aclose()
         await database.aclose()
 

@@ -32,6 +32,17 @@ def fold(messages: Iterable[M], apply: Callable[[Projector, M], None]) -> Foldin
     return run
 
 
+def settling(utterances: Iterable[tuple[str, str]]) -> Callable[[Decider], None]:
+    """Return what decides what follows from these: (site, utterance id)."""
+    taken = tuple(utterances)
+
+    def work(decider: Decider) -> None:
+        for site, utterance_id in taken:
+            decider.settle_utterance(site, utterance_id)
+
+    return work
+
+
 def matching_again(closings: Iterable[Closing]) -> Callable[[Decider], None]:
     """Return what matches closings with tasks that were said before them and have come since."""
     taken = tuple(closings)

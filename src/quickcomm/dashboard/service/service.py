@@ -23,8 +23,7 @@ from quickcomm.dashboard.model.projections import latency_of, own_latency
 from quickcomm.dashboard.model.records import Closing, ConversationRecord, UtteranceRecord
 from quickcomm.dashboard.model.views import Task, card_view, conversation_view, task_view
 from quickcomm.dashboard.ports import Applied, DecisionLog, Live, OnReceipt, Store
-from quickcomm.dashboard.service.decider import Decider
-from quickcomm.dashboard.service.deciding import DecidedHere, Deciding, DecidingInLog, fold, matching_again
+from quickcomm.dashboard.service.deciding import DecidedHere, Deciding, DecidingInLog, fold, matching_again, settling
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.dashboard.service.receipts import Receipts
 from quickcomm.kernel.bus import Bus, Delivery, Handler, RejectedError
@@ -36,6 +35,7 @@ from quickcomm.kernel.telemetry.live import LiveStages
 PURGE_BATCH: Final = 200
 
 M = TypeVar("M", UtteranceTranscribed, InsightsFound, ConversationChanged, ConversationSummarized, Decision)
+U = TypeVar("U", UtteranceTranscribed, InsightsFound)
 log = structlog.get_logger(__name__)
 
 
@@ -139,14 +139,15 @@ class DashboardService:
 
         return handle
 
-    def _decider(self, kind: type[M], apply: Callable[[Projector, M], None]) -> Handler:
-        """Decide what follows from messages; the consumer of the decisions folds them where this one was stopped."""
+    def _decider(self, kind: type[U], apply: Callable[[Projector, U], None]) -> Handler:
+        """Decide what follows from messages, whether or not they are folded already."""
         decoder = reader(kind)
 
         async def handle(batch: Sequence[Delivery]) -> None:
             messages = [_decode(decoder, delivery) for delivery in batch]
+            utterances = dict.fromkeys((message.site, message.utterance_id) for message in messages)
             with self._hold():
-                _, applied = await self._deciding.decide(Decider.settle, fold(messages, apply))
+                _, applied = await self._deciding.decide(settling(utterances), fold(messages, apply))
                 self._push(applied)
 
         return handle
