@@ -193,14 +193,14 @@ def _path_parameter(name: str) -> dict[str, Any]:
 
 
 def _query_parameter(parameter: Parameter) -> dict[str, Any]:
-    return {
+    described = {
         "name": parameter.name,
         "in": "query",
         "description": parameter.description,
         "allowEmptyValue": True,
         "schema": {"anyOf": [parameter.schema, {"type": "string", "maxLength": 0}]},
-        "example": parameter.example,
     }
+    return described if parameter.example is None else {**described, "example": parameter.example}
 
 
 def _problem(status: int, code: str, detail: str) -> dict[str, Any]:

@@ -202,7 +202,8 @@ def _schema(kind: Any, meta: msgspec.Meta) -> dict[str, Any]:
     if get_origin(kind) is Literal:
         return {"type": "string", "enum": list(get_args(kind))}
     if kind is int and not meta.extra:
-        return {"type": "integer", "minimum": meta.ge, "maximum": meta.le}
+        bounds = {"minimum": meta.ge, "maximum": meta.le}
+        return {"type": "integer"} | {name: bound for name, bound in bounds.items() if bound is not None}
     schema: dict[str, Any] = {"type": "string", "maxLength": meta.max_length or parameters.MAX_TEXT}
     return schema | (meta.extra_json_schema or {})
 

@@ -88,8 +88,7 @@ class EditQuery(Query, frozen=True, kw_only=True):
             Meta(
                 ge=0,
                 description="`version` of the task that the person has seen. If it was changed since, the answer is "
-                "409 with `changed_by`, `changed_at` and the `task` as it is now.",
-                examples=[0],
+                '409 with `changed_by`, `changed_at` and the `task` as it is now. `If-Match: "3"` says the same.',
             ),
         ]
         | None
