@@ -242,7 +242,7 @@ class Rest:
         "Whether sound and requests are taken: `ready`, or `degraded` while there is an alarm",
         tag="operation",
         role=None,
-        errors=(503,),
+        errors=(400, 503),
     )
     async def get_readiness(self, asked: ReadinessQuery) -> Status:
         return Status(status=self._ready(asked), version=__version__)

@@ -87,6 +87,7 @@ class EditQuery(Query, frozen=True, kw_only=True):
             int,
             Meta(
                 ge=0,
+                le=2**53,
                 description="`version` of the task that the person has seen. If it was changed since, the answer is "
                 '409 with `changed_by`, `changed_at` and the `task` as it is now. `If-Match: "3"` says the same.',
             ),
