@@ -32,6 +32,7 @@ from quickcomm.dashboard.adapters.tables import changes, closings, conversations
 from quickcomm.dashboard.backfill import backfill, prepare_source, purge_source
 from quickcomm.dashboard.backfill import source as history_of
 from quickcomm.dashboard.model.edits import Edit
+from quickcomm.dashboard.model.places import After, CursorResetError
 from quickcomm.dashboard.model.records import Closing
 from quickcomm.dashboard.module import MIGRATIONS
 from quickcomm.dashboard.ports import Board, Page, UtteranceFilter
@@ -195,9 +196,9 @@ async def test_all_comes_over_as_it_was(earlier: Database, own: Database) -> Non
     assert brought["utterances"] == len(before["dashboard_utterances"]) > 30
     for query in ("towels", "tow", "412", "swordfish", "towels please", "fertig"):
         wanted, page = UtteranceFilter(query=query), Page(limit=100)
-        assert await SqlQueries(own).utterances("main", wanted, page) == await SqlQueries(earlier).utterances(
-            "main", wanted, page
-        )
+        assert (await SqlQueries(own).utterances("main", wanted, page)).items == (
+            await SqlQueries(earlier).utterances("main", wanted, page)
+        ).items
     assert await backfill(own, history_of(earlier)) == {}
 
 
@@ -237,7 +238,7 @@ async def test_what_was_said_meanwhile_closes_what_was_asked_before(earlier: Dat
     await backfill(own, history_of(earlier))
     task = await task_of(own)
     assert (task.status, task.completed_by_utterance) == ("done", "shift-1:0:160000")
-    [conversation], _ = await SqlQueries(own).conversations("main", None, None, Page())
+    [conversation] = (await SqlQueries(own).conversations("main", None, None, Page())).items
     assert conversation.utterances == 2
 
 
@@ -251,16 +252,29 @@ async def test_new_ones_stay_before_old_ones_and_numbers_rise(earlier: Database,
     seen: list[int] = []
     page = Page(limit=2)
     while True:
-        cards, after = await SqlQueries(own).utterances("main", wanted, page)
-        seen += [card.start_offset for card in cards]
-        if after is None:
+        found = await SqlQueries(own).utterances("main", wanted, page)
+        seen += [card.start_offset for card in found.items]
+        if found.cursor is None:
             break
-        page = Page(limit=2, after=after)
+        page = Page(limit=2, cursor=found.cursor)
     assert seen == [976_000, 960_000, 64_000, 48_000, 32_000, 16_000, 0]
     last = (await SqlQueries(earlier).replay("main", None, 100, Board())).change
-    missed = await SqlQueries(own).replay("main", last, 100, Board())
+    missed = await SqlQueries(own).replay("main", After(change=last), 100, Board())
     assert not missed.reset
     assert [card.start_offset for card in missed.cards] == [960_000, 976_000]
+
+
+async def test_who_polled_before_all_was_there_begins_again(earlier: Database, own: Database) -> None:
+    for number in range(5):
+        await say(earlier, *asked(number * 16_000))
+    await say(own, *asked(960_000))
+    queries, wanted = SqlQueries(own), UtteranceFilter()
+    before = [(await each.utterances("main", wanted, Page())).after for each in (SqlQueries(earlier), queries)]
+    await backfill(own, history_of(earlier))
+    for after in before:
+        with pytest.raises(CursorResetError):
+            await queries.utterances("main", wanted, Page(after=after))
+    assert len((await queries.utterances("main", wanted, Page(after=After(change=0)))).items) == 6
 
 
 async def test_what_is_deleted_there_meanwhile_does_not_disturb(earlier: Database, own: Database) -> None:

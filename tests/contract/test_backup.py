@@ -19,6 +19,7 @@ from tests.support.hearing import TOKEN, request
 from tests.support.valkey import Valkey
 
 from quickcomm.contracts.transcripts import TRANSCRIPTS
+from quickcomm.dashboard.adapters.changed import now_of
 from quickcomm.kernel.bus import Delivery
 from quickcomm.kernel.bus.redis_link import Link
 from quickcomm.kernel.bus.sql import SqlBus
@@ -105,6 +106,17 @@ async def test_from_each_deployment_into_each(drill: Drill) -> None:
         assert [row.id for row in prompts] == ["p1"]
     drill.put(taken, "again")
     assert await drill.differences(await drill.services("again"), "again") == []
+
+
+async def test_who_polled_the_former_site_begins_again(drill: Drill) -> None:
+    """Its changes may be counted as far as the former ones, and be others."""
+    site = await drill.serve("site", cards=10, conversations=1)
+    taken = await drill.save(site, "site")
+    sides = []
+    for directory in (site.directory, drill.put(taken, "one").directory, drill.put(taken, "two").directory):
+        async with opened(directory.database) as database:
+            sides.append(await database.read(lambda connection: now_of(connection, "main").side))
+    assert len(set(sides)) == 3
 
 
 async def test_restored_in_place_under_services(drill: Drill) -> None:

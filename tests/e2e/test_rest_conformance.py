@@ -15,7 +15,7 @@ LISTS: Final = """
 [[operations]]
 include-path = ["/v1/conversations", "/v1/tasks", "/v1/utterances", "/v1/tasks/{task_id}/assign", "/v1/reports/shift",
                 "/v1/usage"]
-checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "409", "429"]
+checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "409", "410", "429"]
 """
 # Ours are WebSockets; test_frames.py and others speak with them.
 OPTIONS: Final = (

@@ -21,13 +21,13 @@ async def test_history_is_as_if_it_had_been_heard(tmp_path: Path) -> None:
     database.open()
     try:
         queries = SqlQueries(database)
-        found, _ = await queries.utterances("main", UtteranceFilter(query=COMMON), Page(limit=500))
+        found = await queries.utterances("main", UtteranceFilter(query=COMMON), Page(limit=500))
         channels = await queries.channels("main")
         count = sa.text("SELECT count(*) FROM dashboard_tasks")
         tasks = await database.read(lambda connection: connection.execute(count).scalar_one())
     finally:
         await database.aclose()
-    assert len(found) == 240
+    assert len(found.items) == 240
     assert sorted(channel.channel for channel in channels) == sorted(CHANNELS)
     assert sum(channel.utterances for channel in channels) == 720
     wanted = sum(len(talk.insights.opens_tasks) for talk in history(720, seed=7))

@@ -30,6 +30,7 @@ from quickcomm.dashboard.adapters.dialects import dialect
 from quickcomm.dashboard.adapters.operations import read_query
 from quickcomm.dashboard.adapters.queries import match_expression
 from quickcomm.dashboard.adapters.rest_types import PageQuery
+from quickcomm.dashboard.model.places import After, Cursor
 from quickcomm.dashboard.ports import DashboardSettings, Page, UtteranceFilter
 from quickcomm.kernel.errors import ConfigurationError, InvalidInputError
 from quickcomm.kernel.site_pack import BUILT_IN, PACK_FILE, load_pack
@@ -152,17 +153,19 @@ def test_a_checkpoint_is_decoded_or_refused(data: bytes) -> None:
 # -- REST ----------------------------------------------------------------------------------------------------------
 
 queries = st.dictionaries(
-    st.sampled_from(["limit", "cursor", "since", "channel", "state"]),
+    st.sampled_from(["limit", "cursor", "after", "since", "channel", "state"]),
     anything
     | st.integers().map(str)
     | st.datetimes(timezones=st.just(UTC)).map(datetime.isoformat)
     | st.binary(max_size=60).map(lambda data: base64.urlsafe_b64encode(data).decode())
+    | st.from_regex(parameters.AFTER)
     | st.tuples(st.integers(), st.integers()).map(
         lambda pair: base64.urlsafe_b64encode(f"{pair[0]}.{pair[1]}".encode()).decode()
     ),
 )
 PARSERS: tuple[Callable[[Mapping[str, str]], object], ...] = (
     lambda query: read_query(PageQuery, {name: query[name] for name in query.keys() & {"limit", "cursor"}}).page,
+    lambda query: read_query(PageQuery, {name: query[name] for name in query.keys() & {"after"}}).page,
     lambda query: parameters.time_ns(query, "since"),
     lambda query: parameters.text(query, "channel"),
     lambda query: parameters.choice(query, "state", ("live", "ended")),
@@ -186,18 +189,31 @@ def test_parameters_are_within_their_bounds_or_refused(query: dict[str, str]) ->
             assert -(2**63) <= found < 2**63
         elif isinstance(found, Page):
             assert 1 <= found.limit <= 200
-            assert found.after is None or (0 <= found.after[0] < 2**63 and abs(found.after[1]) < 2**63)
+            cursor, after = found.cursor, found.after
+            assert cursor is None or (0 <= cursor.time_ns < 2**63 and abs(cursor.row) < 2**63)
+            assert after is None or (0 <= after.change < 2**63 and 0 <= (after.index or 0) < 2**31)
         elif isinstance(found, str):
             assert 0 < len(found) <= parameters.MAX_TEXT
             found.encode()
 
 
-@given(st.integers(0, 2**62), st.integers(-(2**62), 2**62))
-def test_a_cursor_comes_back_as_it_went(time: int, row: int) -> None:
-    cursor = parameters.cursor_of((time, row))
-    assert cursor is not None
-    assert len(cursor) <= 61
-    assert parameters.position({"cursor": cursor}) == (time, row)
+SIDES = st.none() | st.just("9f2c4e1a7b0d3856")
+
+
+@given(SIDES, st.integers(0, 2**62), st.integers(-(2**62), 2**62))
+def test_a_cursor_comes_back_as_it_went(side: str | None, time: int, row: int) -> None:
+    cursor = Cursor(side=side, time_ns=time, row=row)
+    text = parameters.cursor_text(cursor)
+    assert text is not None
+    assert len(text) <= 120
+    assert parameters.cursor({"cursor": text}) == cursor
+
+
+@given(SIDES, st.integers(0, 2**53), st.none() | st.integers(0, 10**9 - 1))
+def test_a_point_in_the_changes_comes_back_as_it_went(side: str | None, change: int, index: int | None) -> None:
+    after = After(side=side, change=change, index=index)
+    assert len(str(after)) <= 70
+    assert parameters.after({"after": str(after)}) == after
 
 
 @given(anything)

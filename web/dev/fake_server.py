@@ -16,6 +16,7 @@ from pretence import JsonObject, Pretence, stamp
 STATIC = Path(__file__).resolve().parents[2] / "src/quickcomm/dashboard/static"
 POLICY = "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 
+SIDE = "pretence"
 PRETENCE = web.AppKey("pretence", Pretence)
 
 
@@ -135,16 +136,16 @@ async def live(request: web.Request) -> web.WebSocketResponse:
     pretence = request.app[PRETENCE]
     socket = web.WebSocketResponse(heartbeat=20)
     await socket.prepare(request)
-    after = request.query.get("after")
-    reset = after is None or int(after) > pretence.change
-    since = 0 if reset else int(after or 0)
+    side, _, change = request.query.get("after", "").rpartition(":")
+    reset = not change or side not in {"", SIDE} or int(change) > pretence.change
+    since = 0 if reset else int(change)
     cards = sorted(
         (card for card in pretence.cards.values() if card["change"] > since), key=lambda card: card["change"]
     )
     await socket.send_json(
         {
             "type": "hello", "version": "0.1.0", "site": "main", "role": request.cookies["s"],
-            "change": pretence.change, "reset": reset, "classifier": pretence.health()["classifier"],
+            "side": SIDE, "change": pretence.change, "reset": reset, "classifier": pretence.health()["classifier"],
             "health": pretence.health(),
             "conversations": [each for each in pretence.conversations.values() if each["state"] == "live"],
         }

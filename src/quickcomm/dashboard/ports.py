@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Annotated, Literal, Protocol, TypeVar
+from typing import Annotated, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -12,6 +12,7 @@ from quickcomm.contracts.insight import CLOSING_CONFIDENCE
 from quickcomm.contracts.timing import Latency
 from quickcomm.dashboard.model.copies import Said
 from quickcomm.dashboard.model.edits import Edit
+from quickcomm.dashboard.model.places import After, Cursor
 from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, TaskStatus, UtteranceRecord
 from quickcomm.dashboard.model.report import ShiftReport
 from quickcomm.dashboard.model.views import Card, Channel, Conversation, Task
@@ -183,10 +184,14 @@ class DecisionLog(Protocol):
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a list goes on: `after` is opaque, from the last answer."""
+    """Where a list goes on. With `after` it is what changed since, in the order of the changes.
+
+    Then only filters by what never changes of an item count: one that has left another filter would be missed.
+    """
 
     limit: int = 50
-    after: tuple[int, int] | None = None
+    cursor: Cursor | None = None
+    after: After | None = None
 
 
 class UtteranceFilter(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,9 +214,14 @@ class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Replay(msgspec.Struct, frozen=True, kw_only=True):
-    """What a page needs when it connects: all of one moment, `change`. `left_out`: of a first state (`reset`)."""
+    """What a page needs when it connects: all of one moment, `change`. `left_out`: of a first state (`reset`).
 
+    `side`: the database whose numbers these are. `foreign`: what was asked for is of another one.
+    """
+
+    side: str
     change: int
+    foreign: bool = False
     cards: list[Card]
     conversations: list[Conversation]
     left_out: LeftOut | None = None
@@ -221,11 +231,21 @@ class Replay(msgspec.Struct, frozen=True, kw_only=True):
         return self.left_out is not None
 
 
-Listed = tuple[list[T], tuple[int, int] | None]
-"""Items, and the position after the last if there is more."""
+class Listed(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """A part of a list. `cursor`: where it goes on, if there is more. `after`: the point from which to poll.
+
+    `more`: there is more now.
+    """
+
+    items: list[T]
+    cursor: Cursor | None = None
+    after: After | None = None
+    more: bool = False
 
 
 class Queries(Protocol):
+    """Lists raise `CursorResetError` for a `cursor` or `after` of another side."""
+
     async def utterances(self, site: str, wanted: UtteranceFilter, page: Page) -> Listed[Card]: ...
     async def utterance(self, site: str, utterance_id: str) -> Card: ...
     async def conversations(
@@ -234,7 +254,7 @@ class Queries(Protocol):
     async def conversation(self, site: str, conversation_id: str) -> Conversation: ...
     async def tasks(self, site: str, status: TaskStatus | None, department: str | None, page: Page) -> Listed[Task]: ...
     async def channels(self, site: str) -> list[Channel]: ...
-    async def replay(self, site: str, after: int | None, limit: int, board: Board) -> Replay:
+    async def replay(self, site: str, after: After | None, limit: int, board: Board) -> Replay:
         """Return what changed after `after`; the first state of `board` where that is unknown or more than `limit`."""
         ...
 

@@ -50,6 +50,12 @@ class UnavailableError(QuickCommError):
     retryable = True
 
 
+class GoneError(QuickCommError):
+    """What the caller goes by is not there any more; it must begin again."""
+
+    code = "gone"
+
+
 class ConflictError(QuickCommError):
     """What is asked contradicts the state that the thing is in."""
 

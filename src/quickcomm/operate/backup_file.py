@@ -26,6 +26,7 @@ FULL_TEXT: Final = "_fts_"
 """In the names of tables that SQLite keeps for itself beside a full text."""
 SEQUENCE: Final = "sqlite_sequence"
 DASHBOARD: Final = "dashboard_"
+SIDE: Final = "dashboard_side"
 Rows = dict[str, int]
 """How many rows each table has."""
 Tell = Callable[[str, int, int], None]
@@ -105,12 +106,19 @@ def unseal(database: Path) -> None:
         connection.execute(f"DROP TABLE IF EXISTS {MANIFEST}")
         connection.execute("PRAGMA application_id = 0")
         forget_home(connection)
+        _renew_side(connection)
 
 
 def forget_home(connection: sqlite3.Connection) -> None:
     """No store knows of this copy: what it has is all there is."""
     if _has(connection, HOME):
         connection.execute(f"DELETE FROM {HOME}")  # noqa: S608 - our name
+
+
+def _renew_side(connection: sqlite3.Connection) -> None:
+    """What clients know of the former site's changes is not what this one counts on from."""
+    if _has(connection, SIDE):
+        connection.execute(f"UPDATE {SIDE} SET id = lower(hex(randomblob(8)))")  # noqa: S608 - our name
 
 
 def check(file: Path) -> Manifest | None:

@@ -83,8 +83,10 @@ export interface CardEvent {
 }
 
 export interface CardList {
-  items: Card[];
   next_cursor?: string | null;
+  next_after?: string | null;
+  more?: boolean;
+  items: Card[];
 }
 
 export interface CardsEvent {
@@ -137,8 +139,10 @@ export interface ConversationEvent {
 }
 
 export interface ConversationList {
-  items: Conversation[];
   next_cursor?: string | null;
+  next_after?: string | null;
+  more?: boolean;
+  items: Conversation[];
 }
 
 export interface ConversationUsage {
@@ -210,6 +214,7 @@ export interface HelloEvent {
   version: string;
   site: string;
   role: "admin" | "ingest" | "read";
+  side: string;
   change: number;
   reset: boolean;
   classifier: ClassifierHealth;
@@ -371,6 +376,10 @@ export interface ReplayedEvent {
   left_out: LeftOut | null;
 }
 
+export interface ResetEvent {
+  type: "reset";
+}
+
 export interface Session {
   role: "admin" | "ingest" | "read";
   site: string;
@@ -440,6 +449,7 @@ export interface Task {
   completed_at: string | null;
   completed_by: string | null;
   completed_by_utterance: string | null;
+  version: number;
 }
 
 export interface TaskEvent {
@@ -449,8 +459,10 @@ export interface TaskEvent {
 }
 
 export interface TaskList {
-  items: Task[];
   next_cursor?: string | null;
+  next_after?: string | null;
+  more?: boolean;
+  items: Task[];
 }
 
 export interface TimedTask {
@@ -486,6 +498,6 @@ export interface Word {
   confidence: number;
 }
 
-export type LiveEvent = CardEvent | CardsEvent | CaptionEvent | BehindEvent | TaskEvent | ConversationEvent | HealthEvent | ErrorEvent | HelloEvent | ReplayedEvent;
+export type LiveEvent = CardEvent | CardsEvent | CaptionEvent | BehindEvent | TaskEvent | ConversationEvent | HealthEvent | ErrorEvent | HelloEvent | ResetEvent | ReplayedEvent;
 
 export type PageMessage = Watch | Painted;

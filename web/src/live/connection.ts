@@ -13,8 +13,8 @@ const CONNECT_MS = 10_000;
 const BATCH = 50;
 
 export interface LiveHandlers {
-  /** The last change that the page has, or null for a fresh start. */
-  after(): number | null;
+  /** The last change that the page has, with the side that counts it, or null for a fresh start. */
+  after(): string | null;
   message(message: LiveMessage, receivedAt: number): void;
   state(state: Connection, retryAt: number | null): void;
   /** The server refused before the connection opened: is there still a session? False ends the attempts. */
@@ -71,7 +71,7 @@ export class LiveConnection {
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     url.searchParams.set("batch", String(BATCH));
     const after = this.handlers.after();
-    if (after !== null) url.searchParams.set("after", String(after));
+    if (after !== null) url.searchParams.set("after", after);
     const socket = new WebSocket(url);
     let opened = false;
     this.socket = socket;

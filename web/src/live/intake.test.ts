@@ -12,8 +12,8 @@ function say(message: object): void {
   if (!parsed) throw new Error("not a message");
   take(parsed, 0);
 }
-const hello = (change: number, reset: boolean): void =>
-  say({ type: "hello", change, reset, role: "read", site: "main", conversations: [], board: { recent: 5, done: 5 } });
+const hello = (change: number, reset: boolean, side = "one"): void =>
+  say({ type: "hello", side, change, reset, role: "read", site: "main", conversations: [], board: { recent: 5, done: 5 } });
 const card = (id: string, change: number): void =>
   say({ type: "card", card: { utterance_id: id, change, spoken_at: `2026-05-09T07:00:0${change % 10}.000Z` } });
 const cards = (...named: [string, number][]): void =>
@@ -32,7 +32,7 @@ describe("intake", () => {
     expect(shown()).toEqual(["a", "b"]);
     expect(app.caughtUp.value).toBe(true);
     expect(app.leftOut.value).toMatchObject({ low: 4, critical: 0, older: true });
-    expect(after()).toBe(7);
+    expect(after()).toBe("one:7");
   });
 
   it("asks for all of it again where the connection broke before that", () => {
@@ -46,7 +46,7 @@ describe("intake", () => {
     expect(shown()).toEqual(["b", "a"]);
     hello(9, false);
     card("c", 9);
-    expect(after()).toBe(8);
+    expect(after()).toBe("one:8");
   });
 
   it("keeps the board as it was until a new one is complete", () => {
@@ -70,7 +70,20 @@ describe("intake", () => {
     card("c", 3);
     expect(shown()).toEqual(["c", "b", "a"]);
     expect(app.leftOut.value).toMatchObject({ normal: 3 });
-    expect(after()).toBe(3);
+    expect(after()).toBe("one:3");
+  });
+
+  it("names the side whose changes it has, and counts those of another one anew", () => {
+    hello(900, true);
+    say({ type: "replayed", change: 900, left_out: null });
+    hello(5, true, "two");
+    say({ type: "cards", cards: [] });
+    expect(after()).toBe("one:900");
+    say({ type: "replayed", change: 5, left_out: null });
+    expect(after()).toBe("two:5");
+    hello(6, true, "");
+    say({ type: "replayed", change: 6, left_out: null });
+    expect(after()).toBe("6");
   });
 
   it("takes the first health for the end where an older server does not say it", () => {
@@ -78,6 +91,6 @@ describe("intake", () => {
     card("a", 1);
     say({ type: "health", health: {} });
     expect(shown()).toEqual(["a"]);
-    expect(after()).toBe(1);
+    expect(after()).toBe("one:1");
   });
 });

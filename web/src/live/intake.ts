@@ -16,12 +16,14 @@ const MAX_WAITING = 5000;
 let waiting: { message: LiveMessage; receivedAt: number }[] = [];
 let scheduled = false;
 let lastChange: number | null = null;
+/** Whose numbers they are; empty where an older server does not say it. */
+let side = "";
 type Hello = Extract<LiveMessage, { type: "hello" }>;
 /** What the server sends first is kept back until it is complete: a board that fills up shows wrong counts. */
 let replay: { hello: Hello; cards: Card[] } | null = null;
 const announced = new Set<string>();
 
-export const after = (): number | null => lastChange;
+export const after = (): string | null => (lastChange === null ? null : side === "" ? `${lastChange}` : `${side}:${lastChange}`);
 /** Whether its danger came while the page was connected; what is replayed was there before. */
 export const cameLive = (id: string): boolean => announced.has(id) || isUnconfirmed(id);
 
@@ -145,6 +147,7 @@ function endReplay(leftOut: LeftOut | null): void {
     recallCard(card, Date.now());
     confirm(card);
   }
+  side = hello.side;
   reached(hello.change);
   app.caughtUp.value = true;
 }

@@ -339,6 +339,7 @@ function parseHello(raw: unknown): LiveMessage {
     version: text(f["version"]),
     site: text(f["site"]),
     role: parseRole(f["role"]),
+    side: text(f["side"]),
     change: count(f["change"]),
     reset: f["reset"] === true,
     health: f["health"] === undefined ? null : parseHealth(f["health"], f["classifier"]),
@@ -359,6 +360,8 @@ const LIVE: { readonly [Kind in api.LiveEvent["type"]]: (raw: unknown) => LiveMe
     const f = fields<api.ReplayedEvent>(raw);
     return { type: "replayed", change: count(f["change"]), left_out: parseLeftOut(f["left_out"]) };
   },
+  // The hello before it says so, too.
+  reset: () => null,
   caption: (raw) => {
     const caption = parseCaption(raw);
     return caption && { type: "caption", caption };

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 
+from quickcomm.dashboard.adapters.changed import renew_side
 from quickcomm.dashboard.adapters.dialects import dialect_of
 from quickcomm.dashboard.adapters.state import CLOSING, TASK, SqlState, words_of
 from quickcomm.dashboard.adapters.tables import (
@@ -61,7 +62,7 @@ def write(connection: Connection, table: str, rows: list[Values], closing_confid
 
 
 async def settle(database: Database, match_again: Callable[[Sequence[Closing]], Awaitable[None]]) -> None:
-    """Match closings that were said meanwhile with the tasks from before."""
+    """Match closings that were said meanwhile with the tasks from before; clients that poll begin again."""
     said_here = (
         sa.select(closings)
         .join(
@@ -74,6 +75,7 @@ async def settle(database: Database, match_again: Callable[[Sequence[Closing]], 
     waiting = sorted((closing for closing in found if closing.rooms), key=lambda closing: closing.order)
     for start in range(0, len(waiting), SETTLE):
         await match_again(waiting[start : start + SETTLE])
+    await database.write(renew_side)
 
 
 class _Page:

@@ -80,15 +80,22 @@ class ErrorEvent(msgspec.Struct, frozen=True, tag="error"):
 
 
 class HelloEvent(msgspec.Struct, frozen=True, kw_only=True, tag="hello"):
+    """`side`: the dashboard whose numbers all `change` are; `SIDE:CHANGE` is what `after` takes."""
+
     version: str
     site: str
     role: Role
+    side: str
     change: int
     reset: bool
     classifier: ClassifierHealth
     health: Health
     conversations: list[Conversation]
     board: Board
+
+
+class ResetEvent(msgspec.Struct, frozen=True, tag="reset"):
+    """The `after` is not of this side: after `hello` (with `reset`) a new first state comes."""
 
 
 class ReplayedEvent(msgspec.Struct, frozen=True, kw_only=True, tag="replayed"):
@@ -108,6 +115,7 @@ LiveEvent = (
     | HealthEvent
     | ErrorEvent
     | HelloEvent
+    | ResetEvent
     | ReplayedEvent
 )
 

@@ -18,10 +18,13 @@ from quickcomm.dashboard.adapters.hub import (
     Hub,
     LiveEvent,
     ReplayedEvent,
+    ResetEvent,
     Subscriber,
     text_of,
 )
+from quickcomm.dashboard.adapters.parameters import after as after_of
 from quickcomm.dashboard.adapters.parameters import integer
+from quickcomm.dashboard.model.places import After
 from quickcomm.dashboard.ports import Commands, DashboardSettings, HealthProvider, Queries
 from quickcomm.kernel.errors import MALFORMED, BusyError, QuickCommError
 from quickcomm.kernel.keys import Authenticator, Principal
@@ -30,7 +33,6 @@ MAX_MESSAGE_BYTES: Final = 16 * 1024
 HEARTBEAT_S: Final = 20.0
 LOOK_EVERY_S: Final = 0.5
 CLOSE_TIMEOUT_S: Final = 2.0
-MAX_CHANGE: Final = 2**53
 MAX_ERRORS: Final = 20
 MAX_BATCH: Final = 100
 IN_A_ROW: Final = 25
@@ -59,7 +61,7 @@ _decoder = msgspec.json.Decoder(Watch | Painted)
 class _Wanted(NamedTuple):
     """A client's replay: the changes after `after`, with up to `batch` cards a message; None: one card a message."""
 
-    after: int | None
+    after: After | None
     batch: int | None
 
 
@@ -84,7 +86,7 @@ class LiveFeed:
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         principal = await self._auth.require(request, "read")
-        after = integer(request.query, "after", low=0, high=MAX_CHANGE)
+        after = after_of(request.query)
         batch = integer(request.query, "batch", low=1, high=MAX_BATCH)
         if self._hub.full or self._closing:
             raise BusyError("Too many pages are connected; try again in a moment.")
@@ -212,6 +214,7 @@ class LiveFeed:
             version=__version__,
             site=principal.site,
             role=principal.role,
+            side=replay.side,
             change=replay.change,
             reset=replay.reset,
             classifier=health.classifier,
@@ -220,6 +223,8 @@ class LiveFeed:
             board=board,
         )
         await self._say(socket, hello)
+        if replay.foreign and wanted.after is not None and wanted.after.side is not None:
+            await self._say(socket, ResetEvent())
         for start in range(0, len(replay.cards), wanted.batch or IN_A_ROW):
             cards = replay.cards[start : start + (wanted.batch or IN_A_ROW)]
             for event in [CardsEvent(cards)] if wanted.batch else map(CardEvent, cards):

@@ -18,6 +18,7 @@ _ERRORS: Final = {
     403: ("Forbidden", "forbidden", "This needs a key with the role admin; yours has read."),
     404: ("NotFound", "not_found", "There is no utterance 'shift-1:0:1'."),
     409: ("Conflict", "conflict", "The task is done. Reopen it before acknowledging it."),
+    410: ("Gone", "cursor.reset", "This `after` is not of this dashboard. Begin again without it."),
     429: ("TooManyRequests", "too_many_requests", "This key asks too often; slow down."),
     503: ("Unavailable", "busy", "Too many pages are connected; try again in a moment."),
 }
@@ -27,6 +28,7 @@ _TITLES: Final = {
     403: "Forbidden",
     404: "Not Found",
     409: "Conflict",
+    410: "Gone",
     429: "Too Many Requests",
     503: "Service Unavailable",
 }
@@ -47,7 +49,8 @@ _AUDIO: Final = (
     "`ended` with the ledger."
 )
 _LIVE: Final = (
-    "What happens, as it happens. `after`: the last `change` that the page has seen. The server first "
+    "What happens, as it happens. `after`: `SIDE:CHANGE`, the `side` of the last `hello` and the highest `change` that "
+    "the page has seen (a plain number also does). The server first "
     "sends `hello`, then the cards that changed since (`reset` true: forget all cards, these are a new "
     "first state, see `Board`), then `replayed`, then events as they happen. A connection that breaks before "
     "`replayed` has brought nothing: come back with the same `after`. With `batch` (1 to 100) the cards before "

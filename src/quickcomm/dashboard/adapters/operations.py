@@ -34,7 +34,9 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
 TIME: Final = {"read": "time"}
 """`Meta.extra` of a parameter that is an RFC 3339 time: nanoseconds since the epoch."""
 CURSOR: Final = {"read": "cursor"}
-"""`Meta.extra` of a parameter that is the `next_cursor` of an earlier answer: a position."""
+"""`Meta.extra` of a parameter that is the `next_cursor` of an earlier answer: a place in a list."""
+AFTER: Final = {"read": "after"}
+"""`Meta.extra` of a parameter that is the `next_after` of an earlier answer: a point in the changes."""
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
@@ -214,7 +216,9 @@ def _reader(name: str, kind: Any, meta: msgspec.Meta) -> Callable[[Mapping[str, 
     if meta.extra == TIME:
         return lambda query: parameters.time_ns(query, name)
     if meta.extra == CURSOR:
-        return parameters.position
+        return parameters.cursor
+    if meta.extra == AFTER:
+        return parameters.after
     if kind is int:
         low, high = int(meta.ge or 0), int(meta.le or parameters.MAX_INTEGER)
         return lambda query: parameters.integer(query, name, low=low, high=high)

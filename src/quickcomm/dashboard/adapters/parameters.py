@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 import msgspec
 from aiohttp import web
 
+from quickcomm.dashboard.model.places import After, Cursor
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED, InvalidInputError
 
@@ -19,6 +20,9 @@ MAX_TEXT: Final = 200
 _NO_TEXT: Final = re.compile("[\x00\ud800-\udfff]")
 """Zero bytes, and what a byte that is no UTF-8 becomes in an address."""
 MAX_INTEGER: Final = 2**62
+MAX_CHANGE: Final = 2**53
+AFTER: Final = "^(?:[A-Za-z0-9_-]{1,40}:)?[0-9]{1,16}(?:[.][0-9]{1,9})?$"
+"""`SIDE:CHANGE`, `SIDE:CHANGE.INDEX`, or a plain number of this side."""
 BODY_WITHIN_S: Final = 10.0
 """A body is a line of JSON; whoever sends it drop by drop only wants to keep us waiting."""
 MAX_TIME_NS: Final = 2**63 - 1
@@ -78,29 +82,40 @@ def time_ns(query: Mapping[str, str], name: str) -> int | None:
     return max(-MAX_TIME_NS, min(ns, MAX_TIME_NS))  # beyond what the store can hold there is nothing
 
 
-def cursor_of(place: tuple[int, int] | None) -> str | None:
-    if place is None:
+def cursor_text(cursor: Cursor | None) -> str | None:
+    if cursor is None:
         return None
-    return base64.urlsafe_b64encode(f"{place[0]}.{place[1]}".encode()).decode().rstrip("=")
+    place = f"{cursor.side or ''}:{cursor.time_ns}.{cursor.row}".removeprefix(":")
+    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
 
 
-def position(query: Mapping[str, str]) -> tuple[int, int] | None:
-    """Return the position of the parameter `cursor`."""
+def cursor(query: Mapping[str, str]) -> Cursor | None:
     value = text(query, "cursor")
     if value is None:
         return None
     try:
-        time, _, row = (
-            base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_", validate=True)
-            .decode("ascii")
-            .partition(".")
-        )
-        found = (int(time), int(row))
+        place = base64.b64decode(value + "=" * (-len(value) % 4), altchars=b"-_", validate=True).decode("ascii")
+        side, _, numbers = place.rpartition(":")
+        time, _, row = numbers.partition(".")
+        found = Cursor(side=side or None, time_ns=int(time), row=int(row))
     except (binascii.Error, ValueError):
-        found = (-1, 0)
-    if not (0 <= found[0] <= MAX_INTEGER and abs(found[1]) <= MAX_INTEGER):
+        found = Cursor(time_ns=-1, row=0)
+    if not (0 <= found.time_ns <= MAX_INTEGER and abs(found.row) <= MAX_INTEGER):
         raise InvalidInputError("`cursor` must be the `next_cursor` of an earlier answer.")
     return found
+
+
+def after(query: Mapping[str, str]) -> After | None:
+    value = text(query, "after")
+    if value is None:
+        return None
+    side, _, numbers = value.rpartition(":")
+    change, _, index = numbers.partition(".")
+    if not re.fullmatch(AFTER, value) or int(change) > MAX_CHANGE:
+        raise InvalidInputError(
+            "`after` must be the `next_after` of an earlier answer; 0 begins with the first change."
+        )
+    return After(side=side or None, change=int(change), index=int(index) if index else None)
 
 
 async def body(request: web.Request, kind: type[T], clock: Clock, default: T | None = None) -> T:

@@ -1,17 +1,26 @@
 """Lists and look-ups for REST and for pages that connect; every query is bounded and stays within one site."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from quickcomm.dashboard.adapters.board import AT_ONCE, FirstState
+from quickcomm.dashboard.adapters.changed import (
+    Changing,
+    changed_rows,
+    changing_conversations,
+    changing_tasks,
+    changing_utterances,
+    check_places,
+    lasting,
+    now_of,
+)
 from quickcomm.dashboard.adapters.dialect import Dialect
 from quickcomm.dashboard.adapters.dialects import dialect_of, terms_of
 from quickcomm.dashboard.adapters.tables import (
     Row,
-    changes,
     conversation_record,
     conversations,
     tag,
@@ -20,6 +29,7 @@ from quickcomm.dashboard.adapters.tables import (
     utterance_record,
     utterances,
 )
+from quickcomm.dashboard.model.places import After, Cursor
 from quickcomm.dashboard.model.records import TaskRecord, TaskStatus, UtteranceRecord
 from quickcomm.dashboard.model.views import (
     Card,
@@ -50,16 +60,15 @@ class SqlQueries:
     async def utterances(self, site: str, wanted: UtteranceFilter, page: Page) -> Listed[Card]:
         """Newest first: by time, or with a query or a department by arrival, as the full-text index keeps them."""
 
-        def load(connection: Connection) -> Listed[Card]:
+        def statement(connection: Connection) -> sa.Select[Any] | None:
             match = match_expression(dialect_of(connection), site, wanted)
-            if match == "":
-                return [], None
-            statement = (
-                _by_time(site, wanted, page) if match is None else _by_match(connection, site, match, wanted, page)
-            )
-            rows = list(connection.execute(statement))
-            shown, after = _cut(rows, page, "spoken_ns")
-            return _cards(connection, site, shown), after
+            if match is None:
+                return _by_time(site, wanted, page)
+            return _by_match(connection, site, match, wanted, page) if match else None
+
+        def load(connection: Connection) -> Listed[Card]:
+            found = _listed(connection, site, page, changing_utterances(site, wanted), statement, "spoken_ns")
+            return _of(found, _cards(connection, site, found.items))
 
         return await self._database.read(load)
 
@@ -80,8 +89,8 @@ class SqlQueries:
             query = query.where(conversations.c.state == state)
         if channel is not None:
             query = query.where(conversations.c.channel == channel)
-        rows, after = await self._page(query, conversations, "started_ns", page)
-        return [conversation_view(conversation_record(row)) for row in rows], after
+        found = await self._page(site, changing_conversations(site, channel), query, conversations, "started_ns", page)
+        return _of(found, [conversation_view(conversation_record(row)) for row in found.items])
 
     async def conversation(self, site: str, conversation_id: str) -> Conversation:
         query = sa.select(conversations).where(
@@ -98,8 +107,8 @@ class SqlQueries:
             query = query.where(tasks.c.status == status)
         if department is not None:
             query = query.where(tasks.c.department == department)
-        rows, after = await self._page(query, tasks, "created_ns", page)
-        return [task_view(task_record(row)) for row in rows], after
+        found = await self._page(site, changing_tasks(site), query, tasks, "created_ns", page)
+        return _of(found, [task_view(task_record(row)) for row in found.items])
 
     async def channels(self, site: str) -> list[Channel]:
         live = sa.cast(sa.func.sum(sa.case((conversations.c.state.in_(LIVE_STATES), 1), else_=0)), sa.BigInteger)
@@ -138,7 +147,7 @@ class SqlQueries:
 
         return await self._database.read(load)
 
-    async def replay(self, site: str, after: int | None, limit: int, board: Board) -> Replay:
+    async def replay(self, site: str, after: After | None, limit: int, board: Board) -> Replay:
         live = (
             sa.select(conversations)
             .where(conversations.c.site == site, conversations.c.state.in_(LIVE_STATES))
@@ -147,8 +156,9 @@ class SqlQueries:
         )
 
         def load(connection: Connection) -> Replay:
-            change = connection.execute(sa.select(changes.c.change).where(changes.c.site == site)).scalar() or 0
-            missed = _missed(connection, site, after, limit) if after is not None and after <= change else None
+            now = now_of(connection, site)
+            known = after is not None and after.is_known(now)
+            missed = _missed(connection, site, after.whole, limit) if after is not None and known else None
             if missed is not None:
                 cards, left_out = _cards(connection, site, missed), None
             else:
@@ -158,7 +168,9 @@ class SqlQueries:
                     [task.urgency for card in cards for task in card.tasks if task.status != DONE]
                 )
             return Replay(
-                change=change,
+                side=now.side or "",
+                change=now.change,
+                foreign=after is not None and not known,
                 cards=cards,
                 conversations=[conversation_view(conversation_record(row)) for row in connection.execute(live)],
                 left_out=left_out,
@@ -167,11 +179,40 @@ class SqlQueries:
         return await self._database.read(load)
 
     async def _page(
-        self, query: sa.Select[Any], table: sa.Table, time: str, page: Page
-    ) -> tuple[list[Row], tuple[int, int] | None]:
+        self, site: str, changing: Changing, query: sa.Select[Any], table: sa.Table, time: str, page: Page
+    ) -> Listed[Row]:
         query = _paged(query, table, time, page)
-        rows = await self._database.read(lambda connection: list(connection.execute(query)))
-        return _cut(rows, page, time)
+        return await self._database.read(
+            lambda connection: _listed(connection, site, page, changing, lambda _: query, time)
+        )
+
+
+def _listed(
+    connection: Connection,
+    site: str,
+    page: Page,
+    changing: Changing,
+    statement: Callable[[Connection], sa.Select[Any] | None],
+    time: str,
+) -> Listed[Row]:
+    """Return rows of one moment: what `page.after` asks for, or the page of `statement`; None: there is nothing."""
+    now = now_of(connection, site)
+    check_places(page, now)
+    if page.after is not None:
+        return changed_rows(connection, changing, page, now)
+    query = statement(connection)
+    rows = [] if query is None else list(connection.execute(query))
+    shown, more = rows[: page.limit], len(rows) > page.limit
+    return Listed(
+        items=shown,
+        cursor=Cursor(side=now.side, time_ns=getattr(shown[-1], time), row=shown[-1].id) if more else None,
+        after=now if page.cursor is None else None,  # what changed since the first page, the later ones do not tell
+        more=more,
+    )
+
+
+def _of(found: Listed[Row], items: list[T]) -> Listed[T]:
+    return Listed(items=items, cursor=found.cursor, after=found.after, more=found.more)
 
 
 def _missed(connection: Connection, site: str, after: int, limit: int) -> list[Row] | None:
@@ -194,13 +235,7 @@ def match_expression(dialect: Dialect, site: str, wanted: UtteranceFilter) -> st
 
 
 def _by_time(site: str, wanted: UtteranceFilter, page: Page) -> sa.Select[Any]:
-    query = sa.select(utterances).where(utterances.c.site == site, utterances.c.heard)
-    if wanted.channel is not None:
-        query = query.where(utterances.c.channel == wanted.channel)
-    if wanted.conversation is not None:
-        query = query.where(utterances.c.conversation_id == wanted.conversation)
-    if wanted.since_ns is not None:
-        query = query.where(utterances.c.spoken_ns >= wanted.since_ns)
+    query = sa.select(utterances).where(utterances.c.site == site, utterances.c.heard, *lasting(wanted))
     return _paged(query, utterances, "spoken_ns", page)
 
 
@@ -215,8 +250,8 @@ def _by_match(connection: Connection, site: str, match: str, wanted: UtteranceFi
         .order_by(place.desc())
         .limit(page.limit + 1)
     )
-    if page.after is not None:
-        query = query.where(place < page.after[1])
+    if page.cursor is not None:
+        query = query.where(place < page.cursor.row)
     if wanted.since_ns is not None:
         query = query.where(utterances.c.spoken_ns >= wanted.since_ns)
         first = _first(connection, site, wanted)
@@ -237,18 +272,10 @@ def _first(connection: Connection, site: str, wanted: UtteranceFilter) -> int | 
 
 
 def _paged(query: sa.Select[Any], table: sa.Table, time: str, page: Page) -> sa.Select[Any]:
-    if page.after is not None:
-        query = query.where(
-            sa.tuple_(table.c[time], table.c.id) < sa.tuple_(*(sa.literal(part, sa.BigInteger) for part in page.after))
-        )
+    if page.cursor is not None:
+        place = (sa.literal(part, sa.BigInteger) for part in (page.cursor.time_ns, page.cursor.row))
+        query = query.where(sa.tuple_(table.c[time], table.c.id) < sa.tuple_(*place))
     return query.order_by(table.c[time].desc(), table.c.id.desc()).limit(page.limit + 1)
-
-
-def _cut(rows: list[Row], page: Page, time: str) -> tuple[list[Row], tuple[int, int] | None]:
-    shown = rows[: page.limit]
-    if len(rows) <= page.limit:
-        return shown, None
-    return shown, (getattr(shown[-1], time), shown[-1].id)
 
 
 def _cards(connection: Connection, site: str, rows: Sequence[Row]) -> list[Card]:

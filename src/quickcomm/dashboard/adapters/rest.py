@@ -36,7 +36,7 @@ from quickcomm.dashboard.adapters.rest_types import (
 from quickcomm.dashboard.model.edits import Action, Edit
 from quickcomm.dashboard.model.report import ShiftReport
 from quickcomm.dashboard.model.views import Card, Conversation, Task
-from quickcomm.dashboard.ports import Commands, DashboardSettings, Queries, UtteranceFilter
+from quickcomm.dashboard.ports import Commands, DashboardSettings, Listed, Queries, UtteranceFilter
 from quickcomm.dashboard.service.reporting import ShiftReports
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import InvalidInputError
@@ -80,11 +80,11 @@ class Rest:
     # -- operations -------------------------------------------------------------------------------------------------
 
     @operation(
-        "GET", "/v1/conversations", "Conversations, newest first", tag="conversations", errors=(400,), lookup=True
+        "GET", "/v1/conversations", "Conversations, newest first", tag="conversations", errors=(400, 410), lookup=True
     )
     async def list_conversations(self, caller: Principal, asked: ConversationQuery) -> ConversationList:
-        items, after = await self._queries.conversations(caller.site, asked.state, asked.channel, asked.page)
-        return ConversationList(items=items, next_cursor=parameters.cursor_of(after))
+        found = await self._queries.conversations(caller.site, asked.state, asked.channel, asked.page)
+        return ConversationList(items=found.items, **_goes_on(found))
 
     @operation(
         "GET",
@@ -102,7 +102,7 @@ class Rest:
         "/v1/utterances",
         "Utterances with what they ask for, newest first",
         tag="utterances",
-        errors=(400,),
+        errors=(400, 410),
         lookup=True,
     )
     async def list_utterances(self, caller: Principal, asked: UtteranceQuery) -> CardList:
@@ -113,17 +113,17 @@ class Rest:
             conversation=asked.conversation,
             since_ns=asked.since,
         )
-        items, after = await self._queries.utterances(caller.site, wanted, asked.page)
-        return CardList(items=items, next_cursor=parameters.cursor_of(after))
+        found = await self._queries.utterances(caller.site, wanted, asked.page)
+        return CardList(items=found.items, **_goes_on(found))
 
     @operation("GET", "/v1/utterances/{utterance_id}", "One utterance", tag="utterances", errors=(404,), lookup=True)
     async def get_utterance(self, caller: Principal, utterance_id: str) -> Card:
         return await self._queries.utterance(caller.site, utterance_id)
 
-    @operation("GET", "/v1/tasks", "Tasks, newest first", tag="tasks", errors=(400,), lookup=True)
+    @operation("GET", "/v1/tasks", "Tasks, newest first", tag="tasks", errors=(400, 410), lookup=True)
     async def list_tasks(self, caller: Principal, asked: TaskQuery) -> TaskList:
-        items, after = await self._queries.tasks(caller.site, asked.status, asked.department, asked.page)
-        return TaskList(items=items, next_cursor=parameters.cursor_of(after))
+        found = await self._queries.tasks(caller.site, asked.status, asked.department, asked.page)
+        return TaskList(items=found.items, **_goes_on(found))
 
     @operation(
         "POST",
@@ -327,6 +327,12 @@ def _expected(request: web.Request, asked: EditQuery) -> int | None:
     if found is None:
         raise InvalidInputError('`If-Match` must be the `version` of the task in quotes, like "3".')
     return int(found[1])
+
+
+def _goes_on(found: Listed[Any]) -> dict[str, Any]:
+    """Return the fields of an answer that say where the list goes on."""
+    after = None if found.after is None else str(found.after)
+    return {"next_cursor": parameters.cursor_text(found.cursor), "next_after": after, "more": found.more}
 
 
 def _session_answer(principal: Principal) -> web.Response:

@@ -1,15 +1,18 @@
 """Queries, bodies and answers of the REST interface."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from quickcomm.contracts.conversations import ConversationState
-from quickcomm.dashboard.adapters.operations import CURSOR, TIME, Query
+from quickcomm.dashboard.adapters import parameters
+from quickcomm.dashboard.adapters.operations import AFTER, CURSOR, TIME, Query
+from quickcomm.dashboard.model.places import After, Cursor
 from quickcomm.dashboard.model.records import TaskStatus
 from quickcomm.dashboard.model.views import Card, Channel, Conversation, Task
 from quickcomm.dashboard.ports import Page
+from quickcomm.kernel.errors import InvalidInputError
 from quickcomm.kernel.keys import Role
 
 _TIME: Final = {"format": "date-time"}
@@ -20,16 +23,30 @@ Limit = Annotated[int, Meta(ge=1, le=200, description="At most so many items.", 
 
 
 class PageQuery(Query, frozen=True, kw_only=True):
-    """A page of a list."""
+    """A page of a list, or what changed. `CHANGEABLE`: filters that an item can leave."""
 
+    CHANGEABLE: ClassVar[tuple[str, ...]] = ()
     cursor: (
         Annotated[
-            tuple[int, int],
+            Cursor,
             Meta(
                 description="`next_cursor` of the last answer.",
-                examples=["MTc2Mjg0NjUyNTEyMzAwMDAwMC40Mg"],
+                examples=["OWYyYzRlMWE3YjBkMzg1NjoxNzYyODQ2NTI1MTIzMDAwMDAwLjQy"],
                 extra=CURSOR,
-                extra_json_schema={"maxLength": 60, "pattern": "^[A-Za-z0-9_-]*$"},
+                extra_json_schema={"maxLength": 120, "pattern": "^[A-Za-z0-9_-]*$"},
+            ),
+        ]
+        | None
+    ) = None
+    after: (
+        Annotated[
+            After,
+            Meta(
+                description="`next_after` of the last answer: all that changed since, in the order of the changes. "
+                "0 begins with the first change.",
+                examples=["9f2c4e1a7b0d3856:1235"],
+                extra=AFTER,
+                extra_json_schema={"maxLength": 70, "pattern": parameters.AFTER},
             ),
         ]
         | None
@@ -38,15 +55,25 @@ class PageQuery(Query, frozen=True, kw_only=True):
 
     @property
     def page(self) -> Page:
-        return Page(limit=self.limit, after=self.cursor)
+        """Raise `InvalidInputError` where what changed could be missed."""
+        if self.after is not None:
+            for name in ("cursor", *self.CHANGEABLE):
+                if getattr(self, name) is not None:
+                    raise InvalidInputError(
+                        f"`after` does not go with `{name}`: what changes so that it is left out would be missed. Ask "
+                        f"without `{name}`, and look at the items."
+                    )
+        return Page(limit=self.limit, cursor=self.cursor, after=self.after)
 
 
 class ConversationQuery(PageQuery, frozen=True, kw_only=True):
+    CHANGEABLE = ("state",)
     state: Annotated[ConversationState, Meta(description="Only this state.", examples=["live"])] | None = None
     channel: OnlyChannel | None = None
 
 
 class UtteranceQuery(PageQuery, frozen=True, kw_only=True):
+    CHANGEABLE = ("query", "department")
     query: (
         Annotated[
             str,
@@ -75,6 +102,7 @@ class UtteranceQuery(PageQuery, frozen=True, kw_only=True):
 
 
 class TaskQuery(PageQuery, frozen=True, kw_only=True):
+    CHANGEABLE = ("status", "department")
     status: Annotated[TaskStatus, Meta(description="Only this status.", examples=["open"])] | None = None
     department: OnlyDepartment | None = None
 
@@ -146,19 +174,27 @@ class ReadinessQuery(Query, frozen=True, kw_only=True):
     ] = "site"
 
 
-class CardList(msgspec.Struct, frozen=True, kw_only=True):
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a list. `more`: there is more now.
+
+    `next_cursor`: for `cursor`, older items. `next_after`: for `after`, what changed since; null after a `cursor`.
+    """
+
+    next_cursor: str | None = None
+    next_after: str | None = None
+    more: bool = False
+
+
+class CardList(Answer, frozen=True, kw_only=True):
     items: list[Card]
-    next_cursor: str | None = None
 
 
-class ConversationList(msgspec.Struct, frozen=True, kw_only=True):
+class ConversationList(Answer, frozen=True, kw_only=True):
     items: list[Conversation]
-    next_cursor: str | None = None
 
 
-class TaskList(msgspec.Struct, frozen=True, kw_only=True):
+class TaskList(Answer, frozen=True, kw_only=True):
     items: list[Task]
-    next_cursor: str | None = None
 
 
 class ChannelList(msgspec.Struct, frozen=True, kw_only=True):

@@ -35,6 +35,7 @@ def _table(name: str, columns: str) -> sa.Table:
 
 
 changes = _table("dashboard_changes", "site change:int")
+sides = _table("dashboard_side", "id")
 conversations = _table(
     "dashboard_conversations",
     "id:int site conversation_id channel state sample_rate:int speakers:int started_ns:int ended_ns:int at_ns:int"

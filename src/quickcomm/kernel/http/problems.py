@@ -12,6 +12,7 @@ from quickcomm.kernel.errors import (
     BusyError,
     ConflictError,
     ForbiddenError,
+    GoneError,
     InvalidInputError,
     NotFoundError,
     QuickCommError,
@@ -53,6 +54,7 @@ _STATUS: Final[tuple[tuple[type[QuickCommError], int], ...]] = (
     (ForbiddenError, 403),
     (NotFoundError, 404),
     (ConflictError, 409),
+    (GoneError, 410),
     (TooManyRequestsError, 429),
     (BusyError, 503),
 )
