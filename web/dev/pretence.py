@@ -159,6 +159,7 @@ class Pretence:
         self.conversations: dict[str, JsonObject] = {}
         self.sockets: set[web.WebSocketResponse] = set()
         self.painted: list[JsonObject] = []
+        self.edits: dict[str, JsonObject] = {}
         self.degraded = options.degraded
         self.alarms: list[JsonObject] = []
         self.random = random.Random(7)  # noqa: S311 - a shift that repeats itself
@@ -247,7 +248,7 @@ class Pretence:
                 tasks.append(
                     {
                         "task_id": f"t-{card['change']}-{index}", "utterance_id": card["utterance_id"],
-                        "insight_index": index, "status": "open", "department": department, "urgency": urgency,
+                        "insight_index": index, "version": 0, "status": "open", "department": department, "urgency": urgency,
                         "rooms": rooms, "summary": summary, "assignee": None, "created_at": stamp(),
                         "acknowledged_at": None, "completed_at": None, "completed_by": None,
                         "completed_by_utterance": None,
@@ -257,6 +258,18 @@ class Pretence:
         latency |= {"queue": 1.9, "classify": self.random.uniform(15, 320), "store": 4.2, "push": 1.3}
         latency["total"] = sum(latency.values())
         card |= {"insights": insights, "tasks": tasks, "change": self.bump()}
+
+    def edit(self, task: JsonObject, action: str, *, by: str, assignee: str | None = None) -> None:
+        """Do what a manager does, and remember who it was."""
+        now = stamp()
+        changes = {
+            "acknowledge": {"status": "acknowledged", "acknowledged_at": now},
+            "complete": {"status": "done", "completed_at": now, "completed_by": by},
+            "reopen": {"status": "open", "acknowledged_at": None, "completed_at": None, "completed_by": None},
+            "assign": {"assignee": assignee},
+        }
+        task.update(changes[action], version=task["version"] + 1)
+        self.edits[task["task_id"]] = {"changed_by": by, "changed_at": now}
 
     def health(self) -> JsonObject:
         return {

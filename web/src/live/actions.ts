@@ -1,4 +1,5 @@
-/** What a manager does with a task: shown at once, taken back with a word if the server says no. */
+/** What a manager does with a task: shown at once, taken back with a word if the server says no, or another was first. */
+import { changedWords } from "../model/changed";
 import type { Task } from "../model/protocol";
 import * as app from "../state/app";
 import { isPending, pendTask, settleTask, truthOf } from "../state/store";
@@ -26,25 +27,35 @@ function expected(action: TaskAction, assignee: string | undefined): Partial<Tas
   }
 }
 
-/** Show the change until all the actions are answered; stop at the first one that is refused. */
+/**
+ * Show the change until all the actions are answered; stop at the first one that is refused. Each goes by the task that
+ * was seen, first by the person, then in the answers: never over what another has decided meanwhile.
+ */
 async function perform(task: Task, change: Partial<Task>, actions: readonly TaskAction[], assignee?: string): Promise<boolean> {
   if (!truthOf(task) || isPending(task)) return false;
   const takeBack = pendTask(task, change);
+  let seen = task;
   for (const action of actions) {
-    const seen = truthOf(task);
+    const truth = truthOf(task);
     try {
       // oxlint-disable-next-line no-await-in-loop -- each goes by what the one before it has changed
-      const answer = await actOnTask(task.task_id, action, assignee === undefined ? undefined : { assignee });
-      if (seen) settleTask(answer, seen);
+      seen = await actOnTask(task.task_id, action, seen.version, assignee === undefined ? {} : { assignee });
+      settleTask(seen, truth);
     } catch (error) {
+      if (error instanceof Problem && error.changed) settleTask(error.changed.task, truth);
       takeBack();
-      const why = error instanceof Problem ? error.message : "Something went wrong.";
-      app.notify(`${FAILED[action]} “${task.summary}”. ${why}`);
+      app.notify(refusal(error, action, seen));
       return false;
     }
   }
   takeBack();
   return true;
+}
+
+function refusal(error: unknown, action: TaskAction, seen: Task): string {
+  if (error instanceof Problem && error.changed) return changedWords(seen, error.changed, Date.now());
+  const why = error instanceof Problem ? error.message : "Something went wrong.";
+  return `${FAILED[action]} “${seen.summary}”. ${why}`;
 }
 
 export async function act(task: Task, action: TaskAction, assignee?: string): Promise<void> {

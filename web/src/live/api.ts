@@ -1,4 +1,5 @@
 /** Requests to `/v1`; failures become a `Problem` with words for the operator. */
+import { parseChanged, TASK_CHANGED, type Changed } from "../model/changed";
 import {
   parseCard,
   parseChannel,
@@ -21,6 +22,8 @@ export class Problem extends Error {
     /** HTTP status; 0 where the server could not be reached. */
     readonly status: number,
     readonly code: string = "",
+    /** What became of the task instead, where somebody else was first. */
+    readonly changed: Changed | null = null,
   ) {
     super(message);
   }
@@ -39,20 +42,26 @@ async function problemOf(response: Response): Promise<Problem> {
   }
   const word = [said["detail"], said["title"]].find((each): each is string => typeof each === "string" && each !== "");
   const code = typeof said["code"] === "string" ? said["code"] : "";
-  return new Problem(word ?? `The server answered ${response.status}.`, response.status, code);
+  const changed = code === TASK_CHANGED ? parseChanged(said) : null;
+  return new Problem(word ?? `The server answered ${response.status}.`, response.status, code, changed);
 }
 
-async function request(method: string, path: string, body?: unknown, signal?: AbortSignal, within = TIMEOUT_MS): Promise<unknown> {
+interface Extra {
+  body?: unknown;
+  signal?: AbortSignal | undefined;
+  within?: number;
+  headers?: Record<string, string>;
+}
+
+async function request(method: string, path: string, { body, signal, within = TIMEOUT_MS, headers = {} }: Extra = {}): Promise<unknown> {
+  const type: Record<string, string> = body === undefined ? {} : { "Content-Type": "application/json" };
   const init: RequestInit = {
     method,
     credentials: "same-origin",
-    headers: { Accept: "application/json" },
+    headers: { Accept: "application/json", ...type, ...headers },
     signal: signal ? AbortSignal.any([signal, AbortSignal.timeout(within)]) : AbortSignal.timeout(within),
   };
-  if (body !== undefined) {
-    init.body = JSON.stringify(body);
-    init.headers = { Accept: "application/json", "Content-Type": "application/json" };
-  }
+  if (body !== undefined) init.body = JSON.stringify(body);
   let response: Response;
   try {
     response = await fetch(address(path), init);
@@ -87,31 +96,34 @@ function withQuery(path: string, query: Query): string {
 
 export const getSession = async (): Promise<Session> => parseSession(await request("GET", "v1/session"));
 export const signInWith = async (key: string): Promise<Session> =>
-  parseSession(await request("POST", "v1/session", { key }));
+  parseSession(await request("POST", "v1/session", { body: { key } }));
 export const endSession = async (): Promise<void> => {
   await request("DELETE", "v1/session");
 };
 export const getUtterances = async (query: Query, signal?: AbortSignal): Promise<Page<Card>> =>
-  parsePage(await request("GET", withQuery("v1/utterances", query), undefined, signal), parseCard);
+  parsePage(await request("GET", withQuery("v1/utterances", query), { signal }), parseCard);
 export const getUtterance = async (id: string, signal?: AbortSignal): Promise<Card> =>
-  required(parseCard(await request("GET", `v1/utterances/${encodeURIComponent(id)}`, undefined, signal)));
+  required(parseCard(await request("GET", `v1/utterances/${encodeURIComponent(id)}`, { signal })));
 export const getConversations = async (query: Query, signal?: AbortSignal): Promise<Page<Conversation>> =>
-  parsePage(await request("GET", withQuery("v1/conversations", query), undefined, signal), parseConversation);
+  parsePage(await request("GET", withQuery("v1/conversations", query), { signal }), parseConversation);
 export const getConversation = async (id: string, signal?: AbortSignal): Promise<Conversation> =>
-  required(parseConversation(await request("GET", `v1/conversations/${encodeURIComponent(id)}`, undefined, signal)));
+  required(parseConversation(await request("GET", `v1/conversations/${encodeURIComponent(id)}`, { signal })));
 export const getChannels = async (): Promise<Channel[]> =>
   parsePage(await request("GET", "v1/channels"), parseChannel).items;
 
 export const getPrompts = async (signal: AbortSignal): Promise<Prompts> =>
-  parsePrompts(await request("GET", "v1/prompts", undefined, signal));
+  parsePrompts(await request("GET", "v1/prompts", { signal }));
 /** The numbers at once with plain words, or with the words of the language model, if there is one. */
 export const getShift = async (since: string, narrative: "local" | "any", signal: AbortSignal): Promise<ShiftReport> => {
   const search = new URLSearchParams({ since, narrative });
-  return parseShift(await request("GET", `v1/reports/shift?${search.toString()}`, undefined, signal, NARRATIVE_MS));
+  return parseShift(await request("GET", `v1/reports/shift?${search.toString()}`, { signal, within: NARRATIVE_MS }));
 };
 export const getUsage = async (signal: AbortSignal): Promise<Usage> =>
-  parseUsage(await request("GET", "v1/usage?limit=20", undefined, signal));
+  parseUsage(await request("GET", "v1/usage?limit=20", { signal }));
 
 export type TaskAction = "acknowledge" | "complete" | "assign" | "reopen";
-export const actOnTask = async (id: string, action: TaskAction, body?: { assignee: string }): Promise<Task> =>
-  required(parseTask(await request("POST", `v1/tasks/${encodeURIComponent(id)}/${action}`, body ?? {})));
+/** Refused with `Problem.changed` if the task is not the one of that version any more; null: whatever it is. */
+export const actOnTask = async (id: string, action: TaskAction, version: number | null, body: { assignee?: string } = {}): Promise<Task> => {
+  const headers: Record<string, string> = version === null ? {} : { "If-Match": `"${version}"` };
+  return required(parseTask(await request("POST", `v1/tasks/${encodeURIComponent(id)}/${action}`, { body, headers })));
+};

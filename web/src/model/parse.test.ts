@@ -1,8 +1,13 @@
 import { describe, expect, it } from "vitest";
-import { parseCard, parseLive, parsePage } from "./parse";
+import { parseCard, parseLive, parsePage, parseTask } from "./parse";
 import { parsePrompts } from "./prompts";
 
 describe("parse", () => {
+  it("knows the version of a task, or that it does not", () => {
+    const version = (sent: unknown): unknown => parseTask({ task_id: "t", utterance_id: "a", version: sent })?.version;
+    expect([0, 7, undefined, null, "7", 1.5].map(version)).toEqual([0, 7, null, null, null, null]);
+  });
+
   it("gives harmless values for what an other version of the server leaves out", () => {
     const card = parseCard({ utterance_id: "c:0:0", text: "412 done", insights: [{ urgency: "apocalyptic" }], latency_ms: { stt: null } });
     expect(card).toMatchObject({ utterance_id: "c:0:0", words: [], tasks: [], sample_rate: 16000, latency_ms: {} });

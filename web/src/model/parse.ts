@@ -42,6 +42,7 @@ export const fields = <T extends object>(raw: unknown): Fields<T> => (typeof raw
 export const text = (raw: unknown, fallback = ""): string => (typeof raw === "string" ? raw : fallback);
 export const textOrNull = (raw: unknown): string | null => (typeof raw === "string" ? raw : null);
 export const count = (raw: unknown, fallback = 0): number => (typeof raw === "number" && Number.isFinite(raw) ? raw : fallback);
+export const countOrNull = (raw: unknown): number | null => (typeof raw === "number" && Number.isInteger(raw) ? raw : null);
 export const list = <T>(raw: unknown, each: (item: unknown) => T | null): T[] =>
   Array.isArray(raw) ? raw.map(each).filter((item): item is T => item !== null) : [];
 export const texts = (raw: unknown): string[] => list(raw, textOrNull);
@@ -116,7 +117,7 @@ function parseInsight(raw: unknown): Insight | null {
 }
 
 export function parseTask(raw: unknown): Task | null {
-  const f = fields<api.Task>(raw);
+  const f = fields<api.Task & { version?: number }>(raw);
   const id = textOrNull(f["task_id"]);
   const utterance = textOrNull(f["utterance_id"]);
   if (id === null || utterance === null) return null;
@@ -124,6 +125,7 @@ export function parseTask(raw: unknown): Task | null {
     task_id: id,
     utterance_id: utterance,
     insight_index: count(f["insight_index"]),
+    version: countOrNull(f["version"]),
     status: oneOf(f["status"], STATUSES, "open"),
     department: text(f["department"], "none"),
     urgency: oneOf(f["urgency"], URGENCIES, "normal"),

@@ -29,7 +29,8 @@ export type Session = Omit<api.Session, "role"> & { role: Role };
 export type Word = Parsed<api.Word>;
 export type Evidence = Parsed<api.Evidence>;
 export type Insight = Parsed<api.Insight>;
-export type Task = Without<api.Task, "channel" | "intent">;
+/** `version`: counts what was decided about it; null where an older server does not say it. */
+export type Task = Omit<Without<api.Task, "channel" | "intent">, "version"> & { version: number | null };
 /** Of which utterance it is a copy. */
 export type Relation = Parsed<api.Relation>;
 /** The same transmission through another receiver or track. */

@@ -108,6 +108,19 @@ describe("store", () => {
   });
 });
 
+describe("the answer to a click", () => {
+  it("is taken of a later version, whatever came meanwhile, and not of an earlier one", () => {
+    putCard(card("a", 1, { tasks: [task({ version: 3 })] }), true);
+    const seen = truthOf(task());
+    putCard(card("a", 2, { tasks: [task({ version: 3, rooms: ["412"] })] }), true);
+    settleTask(task({ status: "done", version: 4 }), seen);
+    expect(status()).toBe("done");
+    settleTask(task({ status: "open", version: 3 }), seen);
+    settleTask(task({ status: "open" }), seen);
+    expect(status()).toBe("done");
+  });
+});
+
 describe("copies", () => {
   it("stay off the board, unless a person has touched its work", () => {
     const relates_to = { kind: "copy", utterance_id: "a" };

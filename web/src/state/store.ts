@@ -82,12 +82,14 @@ export function putTask(task: Task, change: number): void {
   show(entry);
 }
 
-/** The server's answer to a click: taken unless something newer came by the live connection meanwhile. */
-export function settleTask(task: Task, asSeen: Task): void {
+/** The server's answer to a click: taken unless something newer came by the live connection since it was `before`. */
+export function settleTask(task: Task, before: Task | undefined): void {
   const entry = entries.get(task.utterance_id);
   const current = entry?.truth.tasks.find((each) => each.task_id === task.task_id);
-  if (entry && current === asSeen) putTask(task, entry.truth.change);
+  if (entry && current && (current === before || isLater(task, current))) putTask(task, entry.truth.change);
 }
+
+const isLater = (task: Task, than: Task): boolean => task.version !== null && than.version !== null && task.version > than.version;
 
 /** Lays a change over a task until it is answered; returns how to take it away again. */
 export function pendTask(task: Task, change: Partial<Task>): () => void {

@@ -40,13 +40,15 @@ function AssignForm({ task, close }: { task: Task; close: () => void }) {
   const name = useSignal(task.assignee ?? "");
   const field = useRef<HTMLInputElement>(null);
   const names = useId();
+  // Who writes a name goes by the task as it was then, whatever comes meanwhile.
+  const seen = useRef(task);
   useEffect(() => field.current?.select(), []);
   const submit = (event: Event): void => {
     event.preventDefault();
     const wanted = name.value.trim();
     if (wanted === "") return;
     close();
-    void act(task, "assign", wanted);
+    void act(seen.current, "assign", wanted);
   };
   return (
     <form class="assign" onSubmit={submit} data-testid="assign-form">
