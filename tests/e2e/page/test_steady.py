@@ -127,6 +127,7 @@ async def test_the_focus_stays_on_the_card_that_the_keyboard_acts_on(screen: Boa
     await task.get_by_role("button", name="Acknowledge: Fix the tap in 401").focus()
     await press("Enter")
     await expect(task).to_have_attribute("data-status", "acknowledged")
+    await expect(task).to_have_attribute("aria-busy", "false")  # until it is answered, its buttons take nothing
     assert await screen.focused_card() == one
     await press("Tab")
     await expect(task.get_by_role("button", name="Done: Fix the tap in 401")).to_be_focused()
