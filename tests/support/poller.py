@@ -154,14 +154,18 @@ class Poller:
 
 
 def _spoken(place: int) -> Any:
-    return heard(place * 160_000, f"words {place}", conversation=f"c{place % 2}")
+    """Return what two receivers hear, each on a channel of its own: one may be a copy of the other."""
+    moment, receiver = divmod(place, 2)
+    text = f"bring fresh towels to the room on floor {moment}"
+    start = moment * 160_000 + receiver * 4_800
+    return heard(start, text, conversation=f"c{receiver}", channel=f"channel-{receiver}")
 
 
 def _turned(deed: Turned) -> ConversationChanged:
     return ConversationChanged(
         site=SITE,
         conversation_id="c0",
-        channel="housekeeping",
+        channel="channel-0",
         state=deed.state,
         sample_rate=16_000,
         speakers=1,

@@ -10,6 +10,9 @@ from quickcomm.dashboard.adapters.tables import Row, changes, conversations, sid
 from quickcomm.dashboard.model.places import RESET, After, CursorResetError
 from quickcomm.dashboard.ports import Listed, Page, UtteranceFilter
 
+# Built once: every list asks for them.
+_SIDE: Final = sa.select(sides.c.id)
+_CHANGE: Final = sa.select(changes.c.change).where(changes.c.site == sa.bindparam("site"))
 LOOKED_THROUGH: Final = 5000
 """Changes that are looked through for one answer, where only some of them are wanted."""
 
@@ -60,9 +63,8 @@ def changing_tasks(site: str) -> Changing:
 
 def now_of(connection: Connection, site: str) -> After:
     """Return the newest change of the site."""
-    side = connection.execute(sa.select(sides.c.id)).scalar_one()
-    change = connection.execute(sa.select(changes.c.change).where(changes.c.site == site)).scalar()
-    return After(side=side, change=change or 0)
+    side = connection.execute(_SIDE).scalar_one()
+    return After(side=side, change=connection.execute(_CHANGE, {"site": site}).scalar() or 0)
 
 
 def renew_side(connection: Connection) -> None:
