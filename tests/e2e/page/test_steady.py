@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, expect
 from tests.support.board import BoardScreen, board_screen
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -65,6 +65,27 @@ async def test_a_close_from_elsewhere_changes_the_card_in_its_place_first(screen
     await expect(screen.get("section-high").locator("h2")).to_have_text("High 1")
     await screen.let_linger()
     await expect(screen.get("section-done").locator(screen.card(one))).to_be_visible()
+
+
+async def test_who_was_quicker_is_said_and_what_they_did_stays(screen: BoardScreen) -> None:
+    [one] = await screen.arrived("high")
+    task = screen.card(one).get_by_test_id("task")
+
+    async def overtaken(route: Route) -> None:
+        await screen.site.post(f"/v1/tasks/{await task.get_attribute('data-task-id')}/complete")
+        await route.continue_()
+
+    await screen.page.route("**/v1/tasks/*/acknowledge", overtaken)
+    await task.get_by_test_id("acknowledge").click()
+    notice = screen.get("notice")
+    await expect(notice).to_contain_text("the admin marked “Fix the tap in 401” as done at")
+    await expect(notice).to_contain_text("before you. It stays that way.")
+    await expect(task).to_have_attribute("data-status", "done")
+    assert screen.actions == ["acknowledge"], "it is not tried again"
+    assert (await screen.site.get("/v1/tasks", {"status": "done"}))["items"][0]["acknowledged_at"] is None
+    await task.get_by_test_id("reopen").click()
+    await expect(task).to_have_attribute("data-status", "open")
+    screen.errors[:] = [error for error in screen.errors if "409" not in error]
 
 
 async def test_one_of_two_tasks_is_closed_and_the_card_stays(screen: BoardScreen) -> None:

@@ -29,6 +29,7 @@ describe("who was first", () => {
   it("may be a voice, or nobody known", () => {
     expect(words({}, { status: "done", completed_by_utterance: "b" })).toContain(`“Bring towels to 412” was reported as done on the air at ${time}, before you.`);
     expect(words({}, { status: "done" }, "", "")).toBe("Somebody marked “Bring towels to 412” as done, before you. It stays that way.");
+    expect(words({ status: "done" }, {}, "")).toContain("“Bring towels to 412” was opened again by what was said at");
     expect(parseChanged({ changed_by: "Ann" })).toBeNull();
   });
 });

@@ -26,10 +26,13 @@ export function parseChanged(raw: unknown): Changed | null {
   return task && { task, by: text(f["changed_by"]), at: text(f["changed_at"]) };
 }
 
+const NOBODY = "Somebody";
+
 function deed(seen: Task, now: Task, who: string): string {
   const what = `“${now.summary}”`;
   if (now.status !== seen.status) {
-    if (now.status === "open") return `${who} reopened ${what}`;
+    // Without a person it was a voice that closed it, or what was said about that later.
+    if (now.status === "open") return who === NOBODY ? `${what} was opened again by what was said` : `${who} reopened ${what}`;
     if (now.status === "acknowledged") return `${who} acknowledged ${what}`;
     return now.completed_by_utterance === null ? `${who} marked ${what} as done` : `${what} was reported as done on the air`;
   }
@@ -40,5 +43,5 @@ function deed(seen: Task, now: Task, who: string): string {
 /** "Ann marked “Bring towels to 412” as done at 14:03, before you. It stays that way." */
 export function changedWords(seen: Task, { task, by, at }: Changed, now: number): string {
   const when = Number.isNaN(Date.parse(at)) ? "" : ` at ${clockTime(at, now, false)}`;
-  return `${deed(seen, task, by === "" ? "Somebody" : by)}${when}, before you. It stays that way.`;
+  return `${deed(seen, task, by === "" ? NOBODY : by)}${when}, before you. It stays that way.`;
 }

@@ -117,7 +117,7 @@ function parseInsight(raw: unknown): Insight | null {
 }
 
 export function parseTask(raw: unknown): Task | null {
-  const f = fields<api.Task & { version?: number }>(raw);
+  const f = fields<api.Task>(raw);
   const id = textOrNull(f["task_id"]);
   const utterance = textOrNull(f["utterance_id"]);
   if (id === null || utterance === null) return null;
