@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +11,7 @@ from tests.e2e.conftest import NewSite
 from tests.e2e.test_prompts import SHORTER, prompts
 from tests.support.llm import fake_llm
 from tests.support.onlooker import onlooking
-from tests.support.postgres import PostgresServer, programs
+from tests.support.postgres import PostgresServer
 from tests.support.prompting import write
 from tests.support.resuming import assert_as_undisturbed, assert_listed_once, stream
 from tests.support.server import EVENTUALLY_S, quickcomm
@@ -22,19 +21,6 @@ from tests.support.wire import converse
 
 WORKERS: Final = ("intelligence-1", "intelligence-2")
 PATIENT: Final = {"QUICKCOMM_LLM_BUDGET_S": "60"}
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    folder = programs()
-    if folder is None:
-        pytest.skip("There is no PostgreSQL server on this machine (Debian: apt-get install postgresql).")
-    server = PostgresServer(folder)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()
 
 
 def workers(site: Site) -> dict[str, dict[str, Any]]:

@@ -13,8 +13,9 @@ from tests.support.server import Server
 # A cursor is opaque, and which characters can be printed is a long list: the document cannot say all of it.
 LISTS: Final = """
 [[operations]]
-include-path = ["/v1/conversations", "/v1/tasks", "/v1/utterances", "/v1/tasks/{task_id}/assign", "/v1/reports/shift",
-                "/v1/usage"]
+include-path = ["/v1/conversations", "/v1/tasks", "/v1/utterances", "/v1/tasks/{task_id}/acknowledge",
+                "/v1/tasks/{task_id}/assign", "/v1/tasks/{task_id}/complete", "/v1/tasks/{task_id}/reopen",
+                "/v1/reports/shift", "/v1/usage"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "409", "410", "429"]
 """
 # Ours are WebSockets; test_frames.py and others speak with them.

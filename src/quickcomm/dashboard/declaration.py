@@ -9,6 +9,7 @@ from quickcomm.contracts.insights import INSIGHTS
 from quickcomm.contracts.summaries import SUMMARIES
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.dashboard.ports import DashboardSettings
+from quickcomm.kernel.bus.redis_names import PARTITIONS
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.runtime.declaration import Group, Module, Replicas, Route, SettingsReader, StoreKeys
 
@@ -16,17 +17,18 @@ GROUP: Final = "dashboard"
 DECIDERS: Final = "decisions"
 """Decides what follows from what was said; in a process alone. With one database, that is done as it is folded."""
 PROBE_S: Final = 5.0
-ONE: Final = Replicas(
-    most=1, because="a page sees what its own process has handled, and each message is handled by one process"
-)
+IN_A_FILE: Final = "its database is a file: give it PostgreSQL (dashboard.database_url)"
+SHARED: Final = "so many partitions share the work"
 
 
 def _database(settings: SettingsReader, site: Path) -> Path | str:
     return settings.of(DashboardSettings).database_url or DataDirectory(site).dashboard.database
 
 
-def _replicas(_settings: SettingsReader) -> Replicas:
-    return ONE
+def _replicas(settings: SettingsReader) -> Replicas:
+    if settings.of(DashboardSettings).database_url is None:
+        return Replicas(most=1, because=IN_A_FILE)
+    return Replicas(most=PARTITIONS, because=SHARED)
 
 
 DASHBOARD: Final = Module(

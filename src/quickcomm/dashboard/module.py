@@ -29,6 +29,7 @@ from quickcomm.dashboard.ports import (
     Health,
 )
 from quickcomm.dashboard.service.direct import Direct
+from quickcomm.dashboard.service.following import Follower
 from quickcomm.dashboard.service.lateness import Lateness
 from quickcomm.dashboard.service.overview import HEARS, Overview
 from quickcomm.dashboard.service.reporting import ShiftReports
@@ -108,9 +109,10 @@ class Dashboard:
         self._reports = ShiftReports(SqlReports(database), clock, messaging.rpc)
         stages = LiveStages(clock, lambda: self.budget)
         self._decisions = None if redis_url is None else RedisDecisions(redis_url, SIDE, clock)
+        self._follower = Follower(queries, self._hub, clock) if database.shared else None
         self._service = DashboardService(
             SqlStore(database),
-            self._hub,
+            self._follower or self._hub,
             clock,
             self._on_receipt,
             stages,
@@ -223,6 +225,8 @@ class Dashboard:
             group.create_task(self._live.broadcast_health(), name="dashboard:health")
             group.create_task(self._live.check_welcome(), name="dashboard:welcome")
             group.create_task(self._direct.run(self._service.committed), name="dashboard:direct")
+            if self._follower is not None:
+                group.create_task(self._follower.run(), name="dashboard:follow")
 
     async def drain(self) -> None:
         """Finish what is in hand. Stop audio and intelligence first, then this, then cancel `run`."""

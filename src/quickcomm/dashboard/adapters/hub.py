@@ -214,6 +214,9 @@ class Hub:
     def empty(self) -> bool:
         return self._count == 0
 
+    def watched(self, site: str) -> bool:
+        return site in self._sites
+
     def join(self, site: str) -> Subscriber:
         subscriber = Subscriber(site, self._queue_limit, self._clock)
         self._sites.setdefault(site, set()).add(subscriber)

@@ -203,7 +203,7 @@ def _query_parameter(parameter: Parameter) -> dict[str, Any]:
         "allowEmptyValue": True,
         "schema": {"anyOf": [parameter.schema, {"type": "string", "maxLength": 0}]},
     }
-    return described if parameter.example is None else {**described, "example": parameter.example}
+    return {**described, "example": parameter.example}
 
 
 def _problem(status: int, code: str, detail: str) -> dict[str, Any]:

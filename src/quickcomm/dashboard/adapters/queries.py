@@ -21,6 +21,7 @@ from quickcomm.dashboard.adapters.dialect import Dialect
 from quickcomm.dashboard.adapters.dialects import dialect_of, terms_of
 from quickcomm.dashboard.adapters.tables import (
     Row,
+    changes,
     conversation_record,
     conversations,
     tag,
@@ -51,6 +52,9 @@ LIVE_STATES: Final = ("live", "interrupted")
 MAX_LIVE: Final = 1000
 RECENT: Final = 5000
 DONE: Final = "done"
+
+
+_NEWEST: Final = sa.select(changes.c.site, changes.c.change)
 
 
 class SqlQueries:
@@ -146,6 +150,10 @@ class SqlQueries:
             ]
 
         return await self._database.read(load)
+
+    async def changes(self) -> dict[str, int]:
+        rows = await self._database.read(lambda connection: connection.execute(_NEWEST).all())
+        return {row.site: row.change for row in rows}
 
     async def replay(self, site: str, after: After | None, limit: int, board: Board) -> Replay:
         live = (

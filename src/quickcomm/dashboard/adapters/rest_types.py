@@ -118,6 +118,7 @@ class EditQuery(Query, frozen=True, kw_only=True):
                 le=2**53,
                 description="`version` of the task that the person has seen. If it was changed since, the answer is "
                 '409 with `changed_by`, `changed_at` and the `task` as it is now. `If-Match: "3"` says the same.',
+                examples=[1],
             ),
         ]
         | None

@@ -140,7 +140,8 @@ def assemble(
         registry=None if place.registry is None else DirectoryRegistry(Path(place.registry)),
         trust=trust_of(settings.trust) if app.alone else None,
     )
-    home = None if app.home is None else DataDirectory(site.path / app.home)
+    place_of_one = app.home_of(settings)
+    home = None if place_of_one is None else DataDirectory(site.path / place_of_one)
     process = Process(
         app.name,
         Address(host=settings.host, port=settings.port, place=place),
@@ -204,8 +205,8 @@ def _owned(app: App, settings: Settings, site: DataDirectory) -> contextlib.Abst
     if not app.alone:
         return contextlib.nullcontext()
     [module] = app.modules
-    if app.home is not None:
-        return DataDirectory(site.path / app.home).own()
+    if (home := app.home_of(settings)) is not None:
+        return DataDirectory(site.path / home).own()
     where = module.database(settings, site.path)
     if where is not None:
         site.create()  # also what is kept elsewhere begins with what the file of the site has

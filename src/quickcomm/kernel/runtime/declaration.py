@@ -113,8 +113,8 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
     database: Callable[[SettingsReader, Path], Path | str | None] = _no_database
     """The file or URL that a process of its own has, given the directory of the site; None: it needs none."""
     home: str | None = None
-    """The directory below the site's that its only process owns, where it answers operators; None: each of its
-    processes has a socket of its own."""
+    """The directory below the site's that its process owns, where it answers operators, if there can be only one; else,
+    and for None, each of its processes has a socket of its own."""
     also: tuple[str, ...] = ()
     """Python modules with `build(context)`, for more parts of a process of its own; left out where not installed."""
 
@@ -153,6 +153,10 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
 
     def replicas(self, settings: SettingsReader) -> Replicas:
         return self.modules[0].replicas(settings) if self.alone else Replicas(most=1, because=self.one_because)
+
+    def home_of(self, settings: SettingsReader) -> str | None:
+        """Return the directory that its only process owns; None where there can be several."""
+        return self.home if self.replicas(settings).most == 1 else None
 
     def drain_s(self, settings: SettingsReader) -> float:
         return sum(module.drain_s(settings) for module in self.modules)

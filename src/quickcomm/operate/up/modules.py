@@ -60,7 +60,8 @@ def _row(app: App, site: Site) -> Row:
         drain_s=app.drain_s(site.settings) + STOP_S,
         faces_edge=bool(app.routes),
     )
-    own = None if app.home is None else DataDirectory(site.layout.directory.path / app.home)
+    home = app.home_of(site.settings)
+    own = None if home is None else DataDirectory(site.layout.directory.path / home)
     return Row(module=module, routes=app.routes, own=own)
 
 
