@@ -98,6 +98,9 @@ class Killer:
 
     def _one(self, number: int) -> None:
         there = parts(self._site)
+        while not all(there.values()):  # a part that lost its database is being started again
+            time.sleep(AGAIN_S)
+            there = parts(self._site)
         round_, place = divmod(number, len(there))
         order = sorted(there)
         random.Random(f"{self._seed}:{round_}").shuffle(order)  # noqa: S311
@@ -117,6 +120,8 @@ class Killer:
         self._kill(name, there[name])
 
     def _kill(self, name: str, pid: int) -> None:
+        if not pid:  # it died by itself, and 0 would be this process and all of its group
+            return
         with contextlib.suppress(ProcessLookupError):  # it was dead already, and nobody had noticed
             os.kill(pid, signal.SIGKILL)
         self.killed[name] += 1

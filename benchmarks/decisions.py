@@ -1,0 +1,371 @@
+"""Edits and pages of a site with several dashboards: how soon an edit is answered, and how soon every page has a card.
+
+`python -m benchmarks.decisions edits [--edits 300]`: one person, nothing else goes on; under `serve`, and as services.
+`python -m benchmarks.decisions pages [--pages 50] [--dashboards 3] [--rate 20] [--seconds 30]`: messages put into the
+streams at that rate in the whole site, pages connected through the edge; the time from publishing until a page has the
+complete card, and what pages lack at the end.
+`python -m benchmarks.decisions kills [--kills 60] [--seconds 600] [--talkers 16] [--editors 20] [--dashboards 3]`: real
+speech, live clients that edit what they see, and `kill -9` of everything in turn, PostgreSQL among it. An edit that was
+answered must still be there: each version of a task is answered once, and the newest one stands.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import random
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import msgspec
+from tests.support.dashboard_site import found, heard, insight
+from tests.support.kills import killed_over
+from tests.support.postgres import PostgresServer, programs
+from tests.support.server import Server
+from tests.support.shapes import running
+from tests.support.site import Site
+from tests.support.talk import shift_talk
+from tests.support.valkey import Valkey
+from tests.support.wire import converse
+
+from benchmarks.load import percentile
+from benchmarks.shapes import UNLIMITED, Tuning, topology
+from benchmarks.talkers import talk
+from quickcomm.contracts.insights import INSIGHTS
+from quickcomm.contracts.transcripts import TRANSCRIPTS
+from quickcomm.kernel.bus.redis import RedisBus
+from quickcomm.kernel.clock import SystemClock
+
+Json = dict[str, Any]
+SETTLE_S: Final = 20.0
+LENGTH_S: Final = 60.0
+NS: Final = 1_000_000_000
+
+
+@contextmanager
+def services(dashboards: int) -> Iterator[tuple[Site, Valkey, PostgresServer]]:
+    folder = programs()
+    if folder is None:
+        raise SystemExit("There is no PostgreSQL server on this machine (Debian: apt-get install postgresql).")
+    postgres = PostgresServer(folder)
+    with tempfile.TemporaryDirectory() as place:
+        valkey = Valkey(Path(place) / "valkey")
+        try:
+            postgres.start()
+            valkey.start()
+            settings = {"QUICKCOMM_DASHBOARD_DATABASE_URL": postgres.url(postgres.create())}
+            tuning = Tuning(settings=settings, processes={"dashboard": dashboards})
+            with topology("services", tuning, "--redis-url", valkey.url) as site:
+                yield site, valkey, postgres
+        finally:
+            valkey.stop()
+            postgres.stop()
+
+
+@asynccontextmanager
+async def client(server: Server, role: str = "admin") -> AsyncIterator[aiohttp.ClientSession]:
+    key = await asyncio.to_thread(server.key, role)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(
+        server.url, headers={"Authorization": f"Bearer {key}"}, connector=connector
+    ) as made:
+        yield made
+
+
+# -- edits ------------------------------------------------------------------------------------------------------------
+
+
+async def asked(server: Server) -> str:
+    """Have something said that opens a task; return its id."""
+    await converse(server.url, await asyncio.to_thread(server.key), shift_talk().wire)
+    tasks = await server.until("/v1/tasks", lambda body: bool(body["items"]))
+    return str(tasks["items"][0]["task_id"])
+
+
+async def edits(server: Server, count: int) -> Json:
+    """Acknowledge and reopen a task in turn, each time with the version that was answered."""
+    task_id = await asked(server)
+    times: list[float] = []
+    async with client(server) as session:
+        version = (await (await session.post(f"/v1/tasks/{task_id}/reopen")).json())["version"]
+        for number in range(count):
+            action = "reopen" if number % 2 else "acknowledge"
+            began = time.perf_counter()
+            async with session.post(f"/v1/tasks/{task_id}/{action}", headers={"If-Match": f'"{version}"'}) as answer:
+                task = await answer.json()
+            times.append(1000 * (time.perf_counter() - began))
+            assert task["version"] == version + 1, task
+            version = task["version"]
+    return {"edits": count, "p50_ms": round(percentile(times, 0.5), 1), "p95_ms": round(percentile(times, 0.95), 1)}
+
+
+def measure_edits(options: argparse.Namespace) -> Json:
+    rows: Json = {}
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder) / "data", **UNLIMITED) as server:
+        rows["serve"] = asyncio.run(edits(server, options.edits))
+    with services(1) as (site, _, _):
+        rows["services, 1 dashboard"] = asyncio.run(edits(site, options.edits))
+    with services(options.dashboards) as (site, _, _):
+        rows[f"services, {options.dashboards} dashboards"] = asyncio.run(edits(site, options.edits))
+    return rows
+
+
+# -- pages ------------------------------------------------------------------------------------------------------------
+
+
+class Page:
+    """What one page has, and when it got each complete card."""
+
+    def __init__(self) -> None:
+        self.came: dict[str, float] = {}
+        self.cards: dict[str, Json] = {}
+        self.after: str | None = None
+        self.connections = 0
+
+    async def look(self, server: Server, session: aiohttp.ClientSession, begun: asyncio.Event) -> None:
+        while True:
+            query = {} if self.after is None else {"after": self.after}
+            with contextlib.suppress(aiohttp.ClientError, OSError):
+                async with session.ws_connect(f"{server.url}/v1/live", params=query, max_msg_size=0) as live:
+                    self.connections += 1
+                    async for message in live:
+                        self._take(msgspec.json.decode(message.data), begun)
+            await asyncio.sleep(0.2)
+
+    def _take(self, event: Json, begun: asyncio.Event) -> None:
+        if event["type"] == "replayed":
+            begun.set()
+        if event["type"] != "card":
+            return
+        card = event["card"]
+        self.after = str(max(int(self.after or 0), card["change"]))
+        self.cards[card["utterance_id"]] = card
+        if card["insights"]:
+            self.came.setdefault(card["utterance_id"], time.monotonic())
+
+
+async def publish(valkey: Valkey, rate: float, seconds: float) -> dict[str, float]:
+    """Put utterances with their insights into the streams; return when each was published."""
+    bus, sent = RedisBus(valkey.url, SystemClock()), {}
+    began = time.monotonic()
+    for number in range(int(rate * seconds)):
+        await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
+        room = str(100 + number % 800)
+        transcript = heard(
+            number * 16_000, f"towels to {room}", conversation=f"c{number % 16}", channel=f"c{number % 16}"
+        )
+        now_ns = time.time_ns()
+        transcript = msgspec.structs.replace(
+            transcript, spoken_at_ns=now_ns - 2 * NS, speech_ended_ns=now_ns - NS, published_ns=now_ns
+        )
+        one = found(transcript, insight("task_done" if number % 4 == 3 else "request_item", room))
+        sent[transcript.utterance_id] = time.monotonic()
+        await bus.publish(TRANSCRIPTS, transcript.conversation_id, msgspec.json.encode(transcript))
+        await bus.publish(INSIGHTS, transcript.conversation_id, msgspec.json.encode(one))
+    await bus.aclose()
+    return sent
+
+
+async def pages(site: Site, valkey: Valkey, options: argparse.Namespace) -> Json:
+    shown = [Page() for _ in range(options.pages)]
+    async with client(site, "read") as session, asyncio.TaskGroup() as tasks:
+        begun = [asyncio.Event() for _ in shown]
+        looking = [tasks.create_task(page.look(site, session, each)) for page, each in zip(shown, begun, strict=True)]
+        await asyncio.gather(*(each.wait() for each in begun))
+        sent = await publish(valkey, options.rate, options.seconds)
+        limit = time.monotonic() + SETTLE_S
+        while any(sent.keys() - page.came.keys() for page in shown) and time.monotonic() < limit:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+        for task in looking:
+            task.cancel()
+    delays = [page.came[each] - at for page in shown for each, at in sent.items() if each in page.came]
+    return {
+        "pages": len(shown),
+        "dashboards": options.dashboards,
+        "utterances": len(sent),
+        "lacking": sum(len(sent.keys() - page.came.keys()) for page in shown),
+        "p50_s": round(percentile(delays, 0.5), 2),
+        "p95_s": round(percentile(delays, 0.95), 2),
+        "worst_s": round(max(delays), 2),
+        "connections": sum(page.connections for page in shown),
+    }
+
+
+def measure_pages(options: argparse.Namespace) -> Json:
+    with services(options.dashboards) as (site, valkey, _):
+        return asyncio.run(pages(site, valkey, options))
+
+
+# -- kills ------------------------------------------------------------------------------------------------------------
+
+
+class Editor:
+    """A live client that edits tasks which it sees, by the version that it sees."""
+
+    def __init__(self, name: int, seed: int) -> None:
+        self.page = Page()
+        self.answered: list[Json] = []
+        self.statuses: defaultdict[str, int] = defaultdict(int)
+        self._chance = random.Random(f"{seed}:{name}")  # noqa: S311 - to be repeated, not to be secret
+
+    async def edit_forever(self, session: aiohttp.ClientSession) -> None:
+        while True:
+            await asyncio.sleep(self._chance.uniform(0.5, 3.0))
+            tasks = [task for card in list(self.page.cards.values()) for task in card["tasks"]]
+            if not tasks:
+                continue
+            task = self._chance.choice(tasks[-40:])
+            action = self._chance.choice(["acknowledge", "complete", "assign", "reopen"])
+            body = {"assignee": f"Ann {self._chance.randrange(99)}"} if action == "assign" else None
+            path, headers = f"/v1/tasks/{task['task_id']}/{action}", {"If-Match": f'"{task["version"]}"'}
+            try:
+                async with session.post(path, json=body, headers=headers) as answer:
+                    self.statuses[str(answer.status)] += 1
+                    if answer.status == 200:
+                        after = await answer.json()
+                        if after["version"] > task["version"]:
+                            self.answered.append(after)
+            except (aiohttp.ClientError, OSError):
+                self.statuses["cut off"] += 1
+
+
+async def kill_postgres(postgres: PostgresServer, seconds: float, seed: int) -> int:
+    """Six times in that time."""
+    chance, count = random.Random(seed), 0  # noqa: S311
+    with contextlib.suppress(asyncio.CancelledError):
+        while True:
+            await asyncio.sleep(seconds / 6 * chance.uniform(0.6, 1.4))
+            await asyncio.to_thread(postgres.kill)
+            count += 1
+            await asyncio.sleep(chance.uniform(0.1, 2.0))
+            await asyncio.to_thread(postgres.start)
+    return count
+
+
+async def kills(site: Site, postgres: PostgresServer, options: argparse.Namespace) -> Json:
+    sounds: list[bytes | list[bytes]] = [talk(each, LENGTH_S).samples.tobytes() for each in range(options.talkers)]
+    editors = [Editor(number, options.seed) for number in range(options.editors)]
+    async with AsyncExitStack() as stack:
+        session = await stack.enter_async_context(client(site))
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        begun = [asyncio.Event() for _ in editors]
+        looking = [
+            tasks.create_task(each.page.look(site, session, event)) for each, event in zip(editors, begun, strict=True)
+        ]
+        await asyncio.gather(*(each.wait() for each in begun))
+        editing = [tasks.create_task(each.edit_forever(session)) for each in editors]
+        killing = tasks.create_task(kill_postgres(postgres, options.seconds, options.seed))
+        toll = await killed_over(site, sounds, (options.kills, options.seconds, options.seed))
+        for task in (*editing, killing):
+            task.cancel()
+        await asyncio.to_thread(site.wait_ready)
+        verdict = await judge(site, editors)
+        for task in looking:
+            task.cancel()
+    return {
+        "kills": toll.kills | {"postgresql": killing.result() if not killing.cancelled() else 0},
+        "faults": toll.faults,
+        "conversations": toll.conversations,
+        "utterances": toll.utterances,
+        **verdict,
+    }
+
+
+async def judge(site: Site, editors: list[Editor]) -> Json:
+    """Compare what was answered with what there is, and all pages with each other."""
+    cards = await every_card(site)
+    now = {task["task_id"]: task for card in cards.values() for task in card["tasks"]}
+    answered: defaultdict[tuple[str, int], int] = defaultdict(int)
+    for one in (one for editor in editors for one in editor.answered):
+        answered[one["task_id"], one["version"]] += 1
+    newest = {task_id: max(version for each, version in answered if each == task_id) for task_id, _ in answered}
+    lost = [
+        task_id
+        for editor in editors
+        for one in editor.answered
+        if one["version"] == newest[task_id := one["task_id"]]
+        and (
+            task_id not in now
+            or now[task_id]["version"] < one["version"]
+            or (now[task_id]["version"] == one["version"] and not _alike(now[task_id], one))
+        )
+    ]
+    limit = time.monotonic() + SETTLE_S
+    while _unlike(editors, cards) and time.monotonic() < limit:  # noqa: ASYNC110
+        await asyncio.sleep(0.5)
+    statuses: defaultdict[str, int] = defaultdict(int)
+    for editor in editors:
+        for status, count in editor.statuses.items():
+            statuses[status] += count
+    return {
+        "answered": len(answered),
+        "answered_twice": sum(count > 1 for count in answered.values()),
+        "answered_and_lost": len(set(lost)),
+        "statuses": dict(statuses),
+        "cards_that_pages_have_otherwise": _unlike(editors, cards),
+        "page_connections": sum(editor.page.connections for editor in editors),
+    }
+
+
+def _alike(one: Json, other: Json) -> bool:
+    return all(one[name] == other[name] for name in ("status", "assignee", "completed_by", "completed_by_utterance"))
+
+
+def _unlike(editors: list[Editor], cards: dict[str, Json]) -> int:
+    wanted = {name: (card["change"], card["tasks"]) for name, card in cards.items()}
+    return sum(
+        (has["change"], has["tasks"]) != wanted.get(name, (0, []))
+        for editor in editors
+        for name, has in editor.page.cards.items()
+    )
+
+
+async def every_card(site: Site) -> dict[str, Json]:
+    cards: dict[str, Json] = {}
+    async with client(site, "read") as session:
+        query = {"limit": "200", "after": "0"}
+        while True:
+            async with session.get("/v1/utterances", params=query) as answer:
+                body = await answer.json()
+            cards |= {card["utterance_id"]: card for card in body["items"]}
+            if not body["more"]:
+                return cards
+            query["after"] = body["next_after"]
+
+
+def measure_kills(options: argparse.Namespace) -> Json:
+    with services(options.dashboards) as (site, _, postgres):
+        return asyncio.run(kills(site, postgres, options))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["edits", "pages", "kills"], nargs="?", default="edits")
+    parser.add_argument("--dashboards", type=int, default=3)
+    parser.add_argument("--edits", type=int, default=300)
+    parser.add_argument("--pages", type=int, default=50)
+    parser.add_argument("--rate", type=float, default=20.0, help="utterances a second")
+    parser.add_argument("--seconds", type=float, default=None)
+    parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--talkers", type=int, default=16)
+    parser.add_argument("--editors", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    options = parser.parse_args()
+    options.seconds = options.seconds or (600.0 if options.what == "kills" else 30.0)
+    measure = {"edits": measure_edits, "pages": measure_pages, "kills": measure_kills}[options.what]
+    rows = measure(options)
+    for name, value in rows.items():
+        print(f"{name:32} {value}")
+    print(json.dumps({"what": options.what, "seed": options.seed, **rows}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
