@@ -50,7 +50,8 @@ NS: Final = 1_000_000_000
 
 
 @contextmanager
-def services(dashboards: int) -> Iterator[tuple[Site, Valkey, PostgresServer]]:
+def services(dashboards: int, *, own_store: bool = False) -> Iterator[tuple[Site, Valkey, PostgresServer]]:
+    """`own_store`: the Valkey of `up`, and no other one."""
     folder = programs()
     if folder is None:
         raise SystemExit("There is no PostgreSQL server on this machine (Debian: apt-get install postgresql).")
@@ -62,7 +63,7 @@ def services(dashboards: int) -> Iterator[tuple[Site, Valkey, PostgresServer]]:
             valkey.start()
             settings = {"QUICKCOMM_DASHBOARD_DATABASE_URL": postgres.url(postgres.create())}
             tuning = Tuning(settings=settings, processes={"dashboard": dashboards})
-            with topology("services", tuning, "--redis-url", valkey.url) as site:
+            with topology("services", tuning, *(() if own_store else ("--redis-url", valkey.url))) as site:
                 yield site, valkey, postgres
         finally:
             valkey.stop()
@@ -262,9 +263,11 @@ async def kills(site: Site, postgres: PostgresServer, options: argparse.Namespac
         await asyncio.gather(*(each.wait() for each in begun))
         editing = [tasks.create_task(each.edit_forever(session)) for each in editors]
         killing = tasks.create_task(kill_postgres(postgres, options.seconds, options.seed))
+        print("People talk and edit, and all is killed in turn.", file=sys.stderr, flush=True)
         toll = await killed_over(site, sounds, (options.kills, options.seconds, options.seed))
         for task in (*editing, killing):
             task.cancel()
+        print("All of it is over; now it is compared.", file=sys.stderr, flush=True)
         await asyncio.to_thread(site.wait_ready)
         verdict = await judge(site, editors)
         for task in looking:
@@ -282,9 +285,11 @@ async def judge(site: Site, editors: list[Editor]) -> Json:
     """Compare what was answered with what there is, and all pages with each other."""
     cards = await every_card(site)
     now = {task["task_id"]: task for card in cards.values() for task in card["tasks"]}
-    answered: defaultdict[tuple[str, int], int] = defaultdict(int)
+    answered: dict[tuple[str, int], Json] = {}
+    twice = 0
     for one in (one for editor in editors for one in editor.answered):
-        answered[one["task_id"], one["version"]] += 1
+        # They share a key, and so are one person: the same edit of the same version, sent again, is answered again.
+        twice += not _alike(answered.setdefault((one["task_id"], one["version"]), one), one)
     newest = {task_id: max(version for each, version in answered if each == task_id) for task_id, _ in answered}
     lost = [
         task_id
@@ -306,7 +311,7 @@ async def judge(site: Site, editors: list[Editor]) -> Json:
             statuses[status] += count
     return {
         "answered": len(answered),
-        "answered_twice": sum(count > 1 for count in answered.values()),
+        "answered_with_two_outcomes": twice,
         "answered_and_lost": len(set(lost)),
         "statuses": dict(statuses),
         "cards_that_pages_have_otherwise": _unlike(editors, cards),
@@ -341,7 +346,7 @@ async def every_card(site: Site) -> dict[str, Json]:
 
 
 def measure_kills(options: argparse.Namespace) -> Json:
-    with services(options.dashboards) as (site, _, postgres):
+    with services(options.dashboards, own_store=True) as (site, _, postgres):
         return asyncio.run(kills(site, postgres, options))
 
 

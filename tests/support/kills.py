@@ -70,7 +70,8 @@ class Toll(msgspec.Struct, kw_only=True):
 def parts(site: Site) -> dict[str, int]:
     """All processes that may die, by name, with their ids; 0 while there is none."""
     rows = topology_status(site.data_dir) or []
-    return {row["process"]: row["pid"] or 0 for row in rows if row["module"] not in SPARED}
+    here = (row for row in rows if row["module"] not in SPARED and row["state"] != "elsewhere")
+    return {row["process"]: row["pid"] or 0 for row in here}
 
 
 class Killer:
