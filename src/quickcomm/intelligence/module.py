@@ -18,7 +18,7 @@ from quickcomm.contracts.usage import GetUsage, UsageReport
 from quickcomm.intelligence.adapters.breaker import CircuitBreaker
 from quickcomm.intelligence.adapters.embedding import MINILM
 from quickcomm.intelligence.adapters.history import take_over
-from quickcomm.intelligence.adapters.local import build_local_classifier
+from quickcomm.intelligence.adapters.local import LocalClassifier, build_local_classifier
 from quickcomm.intelligence.adapters.openai_model import OpenAiModel
 from quickcomm.intelligence.adapters.prompt_commands import PromptCommands
 from quickcomm.intelligence.adapters.prompting import Prompting, labelled_set
@@ -263,6 +263,8 @@ class Intelligence:
     async def aclose(self) -> None:
         """Write what is left. May be called again."""
         await self._side.aclose()
+        if isinstance(self._local, LocalClassifier):
+            await self._local.aclose()
         if self._shared is not None:
             await self._shared.aclose()
         if self._model is not None:
