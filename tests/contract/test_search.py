@@ -95,6 +95,8 @@ def test_the_same_is_found(both: list[Connection], query: str) -> None:
 
 
 @examples(40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example("0\u03600")
+@example("e\u0301e\u0358e")
 @given(st.text(known, max_size=24))
 def test_words_are_cut_alike(both: list[Connection], text: str) -> None:
     """Each word of what was said finds it."""

@@ -21,6 +21,13 @@ FAR: Final = 8
 MAX_POSITION: Final = 16_383
 MAX_WORD: Final = 500
 
+_MARKS: Final = frozenset(map(chr, range(0x300, 0x370)))
+_ACCENTS: Final = frozenset(
+    "\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u0309\u030a\u030b\u030c\u030f\u0311\u031b"
+    "\u0323\u0324\u0325\u0326\u0327\u0328\u032d\u032e\u0330\u0331"
+)
+"""Marks behind a letter that are no part of a word for FTS5; all others part it in two."""
+
 _VECTORS: Final = sa.table("dashboard_fts", sa.column("rowid", sa.BigInteger), sa.column("words", postgresql.TSVECTOR))
 
 
@@ -68,14 +75,20 @@ class PostgresDialect(Inserting):
 def words_in(text: str) -> list[str]:
     """As FTS5 cuts them: runs of letters and digits, in lower case and without their accents."""
     if not text.isascii():
-        marked = unicodedata.normalize("NFD", text.lower())
-        bare = "".join(c for c in marked if not "\u0300" <= c <= "\u036f")
+        bare = "".join(_bare(character) for character in text.lower())
         text = unicodedata.normalize("NFC", bare).replace(
             "\N{GREEK SMALL LETTER FINAL SIGMA}", "\N{GREEK SMALL LETTER SIGMA}"
         )
     else:
         text = text.lower()
     return [word[:MAX_WORD] for word in re.findall(r"[^\W_]+", text)]
+
+
+def _bare(character: str) -> str:
+    """Return a letter without its accents; of a mark that stands alone, nothing, or a gap where FTS5 knows no such."""
+    if character in _MARKS:
+        return "" if character in _ACCENTS else " "
+    return "".join(each for each in unicodedata.normalize("NFD", character) if each not in _MARKS)
 
 
 def vector(words: Words) -> str:
