@@ -13,11 +13,15 @@ from tests.support.valkey import Valkey
 
 from quickcomm.contracts.decisions import DECISIONS, CopyDecision, Decision
 from quickcomm.dashboard.adapters.decision_log import RedisDecisions
-from quickcomm.dashboard.adapters.state import SqlState
+from quickcomm.dashboard.adapters.state import SqlState, SqlStore
+from quickcomm.dashboard.module import MIGRATIONS
 from quickcomm.dashboard.ports import NotDecidingError, StaleDecisionError
+from quickcomm.dashboard.service.deciding import DecidingInLog, fold, settling
+from quickcomm.dashboard.service.projector import Projector
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.redis_link import Link
 from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.storage import Database, migrate
 
 TASK = "/v1/tasks/shift-1:0:0:0"
 
@@ -160,6 +164,27 @@ async def test_one_side_decides_and_a_store_that_was_emptied_begins_above_what_i
     await log.append([decision(3)])
     for each in (log, other, link):
         await each.aclose()
+
+
+async def test_two_messages_in_hand_at_once_have_their_consequence(tmp_path: Path, server: Valkey) -> None:
+    """The consumers of two streams decide, and neither has been folded by the consumers that fold."""
+    database, log = Database(tmp_path / "own.sqlite"), RedisDecisions(server.url, "dashboard", SystemClock())
+    database.open()
+    migrate(database.engine, "dashboard", MIGRATIONS)
+    deciding = DecidingInLog(SqlStore(database), SystemClock(), 0.5, log)
+    asked, done = heard(0, "towels to 412"), heard(16_000, "412 is done")
+    about = settling([("main", asked.utterance_id), ("main", done.utterance_id)])
+    await asyncio.gather(
+        deciding.decide(about, fold([found(done, insight("task_done", "412"))], Projector.insights)),
+        deciding.decide(about, fold([found(asked, insight("request_item", "412"))], Projector.insights)),
+        deciding.decide(about, fold([done], Projector.transcript)),
+        deciding.decide(about, fold([asked], Projector.transcript)),
+    )
+    task = await database.read(lambda connection: SqlState(connection).task("main", "shift-1:0:0:0"))
+    assert task is not None
+    assert (task.status, task.completed_by_utterance) == ("done", "shift-1:0:16000")
+    await log.aclose()
+    await database.aclose()
 
 
 async def test_edits_go_on_where_the_store_was_emptied(tmp_path: Path, store: Path | str, server: Valkey) -> None:

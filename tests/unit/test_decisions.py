@@ -175,7 +175,8 @@ class TwoSides(RuleBasedStateMachine):
         """What is not acknowledged is decided again, by whoever has the lease then."""
         message = data.draw(st.sampled_from(self.undecided))
         side, epoch = self.log.lease
-        made = self.sides[side].decide(_settle(message), [message], epoch)
+        self.sides[side].take([message])
+        made = self.sides[side].decide(_settle(message), [], epoch)
         if dies == "before":
             return
         try:
@@ -185,7 +186,7 @@ class TwoSides(RuleBasedStateMachine):
             return
         if dies == "after":
             return
-        self.sides[side].take([message, *made])
+        self.sides[side].take(made)
         self.undecided.remove(message)
 
     @precondition(lambda self: self.holder.tasks())

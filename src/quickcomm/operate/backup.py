@@ -214,10 +214,12 @@ class _StoreCopy:
 
     async def fill(self, folder: Path) -> Rows:
         # Heavy, and not needed for a site without a store.
+        from quickcomm.dashboard.declaration import DECIDERS, GROUP  # noqa: PLC0415
         from quickcomm.kernel.bus.export import MessageExport  # noqa: PLC0415
         from quickcomm.kernel.keys.moving import export_keys  # noqa: PLC0415
 
-        messages = MessageExport(self._link, self._prefix)
+        # With one database, what follows from a message is decided as it is folded.
+        messages = MessageExport(self._link, self._prefix, {DECIDERS: GROUP})
         await messages.look()
         talks = await self._conversations(folder / TALKS)
         await messages.look()

@@ -66,8 +66,12 @@ class Decider:
         self._by = ""
         self._compared: dict[tuple[str, str, int], Said] = {}
 
-    def settle(self) -> None:
-        """Decide what follows from all utterances that the projector knows more of than before."""
+    def settle(self, utterances: Iterable[tuple[str, str]] = ()) -> None:
+        """Decide what follows from all utterances that the projector knows more of than before, and from these.
+
+        `utterances`: (site, utterance id).
+        """
+        self._projector.undecided.update(dict.fromkeys(utterances))
         while self._projector.undecided:
             key = next(iter(self._projector.undecided))
             del self._projector.undecided[key]

@@ -1,7 +1,7 @@
 """Where decisions are made: in the transaction that folds them, or in a log that several databases fold."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Final, Protocol, TypeVar
 
 from quickcomm.contracts.decisions import Decision
@@ -19,6 +19,8 @@ RETRY_S: Final = 0.05
 T = TypeVar("T")
 M = TypeVar("M")
 Folding = Callable[[Projector], None]
+Utterances = Iterable[tuple[str, str]]
+"""(site, utterance id)."""
 
 
 def fold(messages: Iterable[M], apply: Callable[[Projector, M], None]) -> Folding:
@@ -32,15 +34,10 @@ def fold(messages: Iterable[M], apply: Callable[[Projector, M], None]) -> Foldin
     return run
 
 
-def settling(utterances: Iterable[tuple[str, str]]) -> Callable[[Decider], None]:
-    """Return what decides what follows from these: (site, utterance id)."""
+def settling(utterances: Utterances) -> Callable[[Decider], None]:
+    """Return what decides what follows from these, and from all of which more is known than before."""
     taken = tuple(utterances)
-
-    def work(decider: Decider) -> None:
-        for site, utterance_id in taken:
-            decider.settle_utterance(site, utterance_id)
-
-    return work
+    return lambda decider: decider.settle(taken)
 
 
 def matching_again(closings: Iterable[Closing]) -> Callable[[Decider], None]:
@@ -54,16 +51,12 @@ def matching_again(closings: Iterable[Closing]) -> Callable[[Decider], None]:
     return work
 
 
-def _nothing(_projector: Projector) -> None:
-    """Fold nothing."""
-
-
 class Deciding(Protocol):
-    async def folded(self, folding: Folding) -> Applied:
-        """Fold messages; return what changed, after the commit."""
+    async def folded(self, folding: Folding, utterances: Utterances = ()) -> Applied:
+        """Fold messages about these utterances; return what changed, after the commit."""
         ...
 
-    async def decide(self, work: Callable[[Decider], T], folding: Folding = _nothing) -> tuple[T, Applied]:
+    async def decide(self, work: Callable[[Decider], T], folding: Folding | None = None) -> tuple[T, Applied]:
         """Fold messages, then decide; return when the decisions are durable and folded.
 
         `work` may run more than once. Raises what it raises, and `BusyError` where nothing can be decided now.
@@ -79,15 +72,17 @@ class DecidedHere:
         self._clock = clock
         self._closing_confidence = closing_confidence
 
-    async def folded(self, folding: Folding) -> Applied:
-        return (await self.decide(Decider.settle, folding))[1]
+    async def folded(self, folding: Folding, utterances: Utterances = ()) -> Applied:
+        """Decide what follows as well, also of messages that come again: their decisions may not have been made."""
+        return (await self.decide(settling(utterances), folding))[1]
 
-    async def decide(self, work: Callable[[Decider], T], folding: Folding = _nothing) -> tuple[T, Applied]:
+    async def decide(self, work: Callable[[Decider], T], folding: Folding | None = None) -> tuple[T, Applied]:
         now_ns = self._clock.now_ns()
 
         def transaction(state: State) -> tuple[T, Applied]:
             projector = Projector(state, self._closing_confidence)
-            folding(projector)
+            if folding is not None:
+                folding(projector)
             result = work(Decider(projector, state, now_ns))
             return result, projector.finish()
 
@@ -117,7 +112,7 @@ class DecidingInLog:
         self._log = log
         self._turn = asyncio.Lock()
 
-    async def folded(self, folding: Folding) -> Applied:
+    async def folded(self, folding: Folding, utterances: Utterances = ()) -> Applied:  # noqa: ARG002 - see `Deciding`
         def transaction(state: State) -> Applied:
             projector = Projector(state, self._closing_confidence)
             folding(projector)
@@ -125,42 +120,41 @@ class DecidingInLog:
 
         return await self._store.transact(transaction)
 
-    async def decide(self, work: Callable[[Decider], T], folding: Folding = _nothing) -> tuple[T, Applied]:
+    async def decide(self, work: Callable[[Decider], T], folding: Folding | None = None) -> tuple[T, Applied]:
+        """Fold for good before anything is decided.
+
+        Two messages that together have a consequence may be in hand at once: who decides second sees both.
+        """
         async with self._turn, self._store.alone():
-            for _ in range(ATTEMPTS):
-                if not self._log.epoch:
-                    await self._hold()
-                result, made = await self._decided(work, folding)
-                try:
-                    await self._log.append(made)
-                except StaleDecisionError:
-                    await self._clock.sleep(RETRY_S)
-                except NotDecidingError:  # the lease moved, or the store was emptied
-                    await self._hold()
-                else:
-                    return result, await self._folded(folding, made)
+            before = Applied() if folding is None else await self.folded(folding)
+            result, made = await self._made(work)
+            after = await self.folded(fold(made, Projector.decision)) if made else Applied()
+            return result, before.then(after)
+
+    async def _made(self, work: Callable[[Decider], T]) -> tuple[T, list[Decision]]:
+        """Decide until the log takes the decisions; return them."""
+        for _ in range(ATTEMPTS):
+            if not self._log.epoch:
+                await self._hold()
+            result, made = await self._decided(work)
+            try:
+                await self._log.append(made)
+            except StaleDecisionError:
+                await self._clock.sleep(RETRY_S)
+            except NotDecidingError:  # the lease moved, or the store was emptied
+                await self._hold()
+            else:
+                return result, made
         raise BusyError("What others have decided is not known here yet; try again in a moment.")
 
     async def _hold(self) -> None:
         await self._log.hold(await self._store.transact(lambda state: state.newest_epoch()))
 
-    async def _folded(self, folding: Folding, made: Sequence[Decision]) -> Applied:
-        """Fold what was decided. Messages from which nothing follows are left to the consumers that fold them."""
-        if not made:
-            return Applied()
-
-        def run(projector: Projector) -> None:
-            folding(projector)
-            fold(made, Projector.decision)(projector)
-
-        return await self.folded(run)
-
-    async def _decided(self, work: Callable[[Decider], T], folding: Folding) -> tuple[T, list[Decision]]:
+    async def _decided(self, work: Callable[[Decider], T]) -> tuple[T, list[Decision]]:
         now_ns, epoch = self._clock.now_ns(), self._log.epoch
 
         def transaction(state: State) -> None:
             projector = Projector(state, self._closing_confidence)
-            folding(projector)
             decider = Decider(projector, state, now_ns, epoch)
             result = work(decider)
             raise _Undone(result, list(decider.made.values()))

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -135,7 +135,8 @@ class DashboardService:
             messages = [_decode(decoder, delivery) for delivery in batch]
             with self._hold():
                 received_ns = self._clock.now_ns()
-                self._push(await self._deciding.folded(fold(messages, apply)), received_ns)
+                applied = await self._deciding.folded(fold(messages, apply), _utterances(messages))
+                self._push(applied, received_ns)
 
         return handle
 
@@ -145,9 +146,9 @@ class DashboardService:
 
         async def handle(batch: Sequence[Delivery]) -> None:
             messages = [_decode(decoder, delivery) for delivery in batch]
-            utterances = dict.fromkeys((message.site, message.utterance_id) for message in messages)
             with self._hold():
-                _, applied = await self._deciding.decide(settling(utterances), fold(messages, apply))
+                work = settling(_utterances(messages))
+                _, applied = await self._deciding.decide(work, fold(messages, apply))
                 self._push(applied)
 
         return handle
@@ -233,6 +234,11 @@ def _decode(decoder: Reader[M], delivery: Delivery) -> M:
         return decoder.decode(delivery.payload)
     except MALFORMED as error:
         raise RejectedError(f"Message {delivery.message_id} of {delivery.stream} cannot be read: {error}") from error
+
+
+def _utterances(messages: Iterable[object]) -> list[tuple[str, str]]:
+    about = (message for message in messages if isinstance(message, UtteranceTranscribed | InsightsFound))
+    return list(dict.fromkeys((message.site, message.utterance_id) for message in about))
 
 
 def _over(record: ConversationRecord, ended_ns: int) -> Over:

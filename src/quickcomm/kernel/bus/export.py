@@ -1,7 +1,8 @@
 """Read what the bus holds in Valkey, without disturbing it, and write it as the tables of `sql.py`: for a backup."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import msgspec
@@ -43,8 +44,10 @@ class MessageExport:
     in between is delivered to it again, and it drops what it knows.
     """
 
-    def __init__(self, link: Link, prefix: str = PREFIX) -> None:
+    def __init__(self, link: Link, prefix: str = PREFIX, joined: Mapping[str, str] = MappingProxyType({})) -> None:
+        """`joined`: groups whose work another one does where there is one database, with the name of that one."""
         self._link = link
+        self._joined = joined
         self._names = Names(prefix)
         self._acked: dict[_Place, dict[str, Id]] | None = None
         self._messages: dict[tuple[_Place, Id], _Message] = {}
@@ -93,14 +96,15 @@ class MessageExport:
 
     async def _positions(self, place: _Place) -> dict[str, Id]:
         """Return for each group the newest entry up to which it has acknowledged all."""
-        name = self._names.part(*place)
-        found = {}
-        for group in await self._link.call("XINFO GROUPS", name):
+        stream = self._names.part(*place)
+        found: dict[str, Id] = {}
+        for group in await self._link.call("XINFO GROUPS", stream):
             acked = _id(group["last-delivered-id"])
             if group["pending"]:
-                oldest = (await self._link.call("XPENDING", name, group["name"]))["min"]
+                oldest = (await self._link.call("XPENDING", stream, group["name"]))["min"]
                 acked = min(acked, _before(_id(oldest))) if oldest else acked
-            found[group["name"].decode()] = acked
+            name = self._joined.get(group["name"].decode(), group["name"].decode())
+            found[name] = min(acked, found.get(name, acked))
         return found
 
     async def _after(self, place: _Place, after: Id) -> AsyncIterator[_Message]:
