@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import sqlalchemy as sa
 from tests.contract.test_moving import CutOffError, There, handled, looked_at
 from tests.contract.test_session_store import progress, utterance
 from tests.support.drill import Secrets, Seen, fill, opened, quiet, seen, talk, to_services
@@ -20,15 +21,19 @@ from tests.support.valkey import Valkey
 
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.dashboard.adapters.changed import now_of
+from quickcomm.dashboard.declaration import DECIDERS, GROUP
 from quickcomm.kernel.bus import Delivery
+from quickcomm.kernel.bus.export import MessageExport
+from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.redis_link import Link
-from quickcomm.kernel.bus.sql import SqlBus
+from quickcomm.kernel.bus.sql import MIGRATIONS as BUS_MIGRATIONS
+from quickcomm.kernel.bus.sql import SqlBus, groups
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.keys.sql import SqlKeys
 from quickcomm.kernel.runtime.data_directory import DataDirectory
-from quickcomm.kernel.storage import Database
+from quickcomm.kernel.storage import Database, migrate
 from quickcomm.operate import backup as backing_up
 from quickcomm.operate.backup import Taken, Whereabouts, back_up
 from quickcomm.operate.moving import check_here, check_shape, settle
@@ -340,3 +345,35 @@ async def test_the_user_of_up_may_read_all_of_it(tmp_path: Path) -> None:
             await back_up(other, tmp_path / "c", quiet)
     finally:
         server.valkey.stop()
+
+
+async def test_what_was_folded_and_not_decided_is_delivered_again_where_one_database_does_both(
+    valkey: Valkey, tmp_path: Path
+) -> None:
+    bus = RedisBus(valkey.url, SystemClock(), prefix=tmp_path.name)
+    for group in (GROUP, DECIDERS):
+        await bus.register(TRANSCRIPTS, group)
+    for number in range(3):
+        await bus.publish(TRANSCRIPTS, f"c{number}", b"{}")
+    folded = asyncio.Event()
+
+    async def fold(_batch: Sequence[Delivery]) -> None:
+        folded.set()
+
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(bus.subscribe(TRANSCRIPTS, GROUP, fold))
+        await folded.wait()
+        while (await bus.backlog())[f"{TRANSCRIPTS}/{GROUP}"]:  # noqa: ASYNC110 - only the server knows
+            await asyncio.sleep(0)
+        task.cancel()
+    link = Link(valkey.url)
+    export = MessageExport(link, tmp_path.name, {DECIDERS: GROUP})
+    await export.look()
+    async with opened(tmp_path / "backup.sqlite") as database:
+        migrate(database.engine, "bus", BUS_MIGRATIONS)
+        rows = await database.write(export.write)
+        positions = await database.read(lambda connection: connection.execute(sa.select(groups)).all())
+    assert rows["bus_messages"] == 3
+    assert {(row.group_name, row.acked_id) for row in positions} == {(GROUP, 0)}
+    await bus.aclose()
+    await link.aclose()
