@@ -275,6 +275,7 @@ async def kills(site: Site, postgres: PostgresServer, options: argparse.Namespac
     return {
         "kills": toll.kills | {"postgresql": killing.result() if not killing.cancelled() else 0},
         "faults": toll.faults,
+        "whole_again_worst_s": max(toll.whole_again_s, default=0.0),
         "conversations": toll.conversations,
         "utterances": toll.utterances,
         **verdict,
