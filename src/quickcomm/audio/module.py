@@ -12,6 +12,7 @@ import structlog
 from aiohttp import web
 
 from quickcomm.audio.adapters.captions import LiveCaptions
+from quickcomm.audio.adapters.digests import digest_answers
 from quickcomm.audio.adapters.engines import engine_class
 from quickcomm.audio.adapters.ledgers import ledger_answer
 from quickcomm.audio.adapters.recorder import FlacRecorder, Folder, Shelf
@@ -158,7 +159,8 @@ class Audio:
     def stored_answers(cls, database: Database, clock: Clock) -> Sequence[Answer]:
         """As `answers`, on a database that no server has open."""
         cls.migrate_tables(database)
-        return [ledger_answer(SqlSessions(database, clock))]
+        store = SqlSessions(database, clock)
+        return [ledger_answer(store), *digest_answers(store, None)]
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -199,7 +201,7 @@ class Audio:
         return Part(
             name="audio",
             routes=self.routes(),
-            answers=[ledger_answer(self._store)],
+            answers=[ledger_answer(self._store), *digest_answers(self._store, self._recorder)],
             subscriptions=[*self._captions.subscriptions(), (Receipt, self._receipt)],
             work={"audio": self.run},
             open=self.migrate,

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from quickcomm.audio.model.checkpoint import Checkpoint
 from quickcomm.contracts.audio_socket import AudioFormat, DurableEvent
 from quickcomm.contracts.captions import Behind, Caption
+from quickcomm.contracts.checking import Compare, Contents
 from quickcomm.contracts.conversations import ConversationChanged, Ledger
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import UtteranceTranscribed
@@ -256,6 +257,10 @@ class SessionStore(Protocol):
         """Every conversation's state and ledger up to its last ack."""
         ...
 
+    async def contents(self, request: Compare) -> Contents:
+        """Return what the logs and ledgers have in a range; a log forgets its beginning, and what ended long ago."""
+        ...
+
     async def expire(self, before_ns: int, now_ns: int, keep: frozenset[tuple[str, str]]) -> int:
         """End conversations that nobody has touched since, but for those in `keep`; returns how many.
 
@@ -312,4 +317,8 @@ class Recorder(Protocol):
 
     async def record(self, site: str, utterance_id: str, samples: Samples) -> None:
         """samples: int16[n] at 16 kHz. Doing it again changes nothing. Raises `RecordingError`."""
+        ...
+
+    async def lacking(self, utterances: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return those (site, utterance id) that are not kept, of conversations of which something is."""
         ...

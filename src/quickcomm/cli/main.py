@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "report": ("report:report_command", "What came in, what is open, what was slow."),
     "trace": ("trace:trace_command", "Where the time of an utterance went, stage by stage."),
     "ledger": ("admin:ledger_command", "Received = speech + silence + gap."),
+    "check": ("check:check_command", "Is everything there, once, on every side?"),
     "keys": ("admin:keys_group", "Create, list and revoke API keys."),
     "trust": ("trust:trust_group", "Keys of the services, and their rights in the store."),
     "dead-letters": ("admin:dead_letters_group", "What could not be handled, and why."),

@@ -16,7 +16,7 @@ STORE: Final = "store"
 
 class Command(Request[Any], frozen=True):
     module: ClassVar[str] = "up"
-    within_s: ClassVar = None
+    within_s: ClassVar[float | None] = None
     """The caller hangs up where it does not want to wait any more."""
 
 

@@ -13,6 +13,7 @@ from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.link import Captioned, Committed, FellBehind, InstanceStatus, Receipt, Watching
 from quickcomm.contracts.timing import Latency
 from quickcomm.dashboard.adapters.decision_log import RedisDecisions
+from quickcomm.dashboard.adapters.digests import digest_answers
 from quickcomm.dashboard.adapters.hub import Hub
 from quickcomm.dashboard.adapters.live import LiveFeed
 from quickcomm.dashboard.adapters.page import STATIC, PageFiles
@@ -169,7 +170,7 @@ class Dashboard:
             await self._service.store_receipts()
             return _flat(await self._waterfalls.of(request.utterance_id, request.site))
 
-        return [(GetReport, report), (GetTrace, trace)]
+        return [(GetReport, report), (GetTrace, trace), *digest_answers(self._database)]
 
     @property
     def budget(self) -> Budget:
@@ -204,7 +205,7 @@ class Dashboard:
         async def trace(request: GetTrace) -> Row:
             return _flat(await Waterfalls(database, lambda: budget).of(request.utterance_id, request.site))
 
-        return [(GetTrace, trace)]
+        return [(GetTrace, trace), *digest_answers(database)]
 
     async def match_again(self, closings: Sequence[Closing]) -> None:
         """Match closings with tasks from before them that have come since."""

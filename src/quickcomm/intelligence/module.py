@@ -16,6 +16,7 @@ from quickcomm.contracts.prompts import GetPrompts, PromptsView
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.contracts.usage import GetUsage, UsageReport
 from quickcomm.intelligence.adapters.breaker import CircuitBreaker
+from quickcomm.intelligence.adapters.digests import digest_answer
 from quickcomm.intelligence.adapters.embedding import MINILM
 from quickcomm.intelligence.adapters.history import take_over
 from quickcomm.intelligence.adapters.local import LocalClassifier, build_local_classifier
@@ -208,13 +209,14 @@ class Intelligence:
             return Narrated(text=await self._side.narrate(request.site, request.facts))
 
         commands = PromptCommands(self.prompting).answers()
-        return [(GetPrompts, prompts), (GetUsage, usage), (Narrate, narrate), *commands]
+        compared = digest_answer(self._database)
+        return [(GetPrompts, prompts), (GetUsage, usage), (Narrate, narrate), compared, *commands]
 
     @classmethod
     def stored_answers(cls, database: Database, pack: SitePack, clock: Clock) -> Sequence[Answer]:
         """Return what can be answered on a database that no server has open: all about prompts but evaluating."""
         cls.migrate_tables(database)
-        return PromptCommands(Prompting(database, pack, clock)).answers()
+        return [digest_answer(database), *PromptCommands(Prompting(database, pack, clock)).answers()]
 
     def _live_status(self) -> InstanceStatus:
         return InstanceStatus(classifier=self.health(), budget=msgspec.to_builtins(self._budget))

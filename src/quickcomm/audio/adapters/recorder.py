@@ -9,7 +9,7 @@ import io
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -33,6 +33,10 @@ class Shelf(Protocol):
         """Delete folders to which nothing was added since."""
         ...
 
+    async def lacking(self, names: Sequence[str]) -> list[str]:
+        """Return those that are not there, of folders that are."""
+        ...
+
 
 class FlacRecorder:
     """Files are `<site>/c-<conversation>/<speaker>-<start offset>.flac`, 16 kHz mono."""
@@ -53,6 +57,14 @@ class FlacRecorder:
         except OSError as error:
             raise RecordingError(f"Old recordings could not be deleted: {error}") from error
 
+    async def lacking(self, utterances: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return those that are not kept, though others of their conversation are. Raises `RecordingError`."""
+        names = {file_name(*each): each for each in utterances}
+        try:
+            return [names[name] for name in await self._shelf.lacking(list(names))]
+        except OSError as error:
+            raise RecordingError(f"Recordings could not be looked for: {error}") from error
+
 
 class Folder:
     """A `Shelf` in a directory, which several processes may share."""
@@ -65,6 +77,14 @@ class Folder:
 
     async def purge(self, before_ns: int) -> None:
         await asyncio.to_thread(self._purge, before_ns)
+
+    async def lacking(self, names: Sequence[str]) -> list[str]:
+        return await asyncio.to_thread(self._lacking, names)
+
+    def _lacking(self, names: Sequence[str]) -> list[str]:
+        paths = {name: self.path / name for name in names}
+        kept = {folder for folder in {path.parent for path in paths.values()} if folder.is_dir()}
+        return [name for name, path in paths.items() if path.parent in kept and not path.exists()]
 
     @staticmethod
     def _put(path: Path, content: bytes) -> None:

@@ -15,6 +15,7 @@ from quickcomm.audio.adapters import redis_scripts as lua
 from quickcomm.audio.adapters.event_log import insights_event, utterance_event
 from quickcomm.audio.adapters.log_limits import LogLimits
 from quickcomm.audio.adapters.redis_calls import Calls, around_seq, stored_event
+from quickcomm.audio.adapters.redis_digests import gather
 from quickcomm.audio.adapters.redis_owners import MAIL_S, PRESENT_S, Owners, Sweep, mine
 from quickcomm.audio.adapters.redis_rows import (
     Row,
@@ -31,6 +32,7 @@ from quickcomm.audio.model.checkpoint import Checkpoint, decode_checkpoints, enc
 from quickcomm.audio.model.formats import check_unchanged
 from quickcomm.audio.ports import FencedError, OpenRequest, Progress, Stored, Tell
 from quickcomm.contracts.audio_socket import DurableEvent, decode_durable
+from quickcomm.contracts.checking import Compare, Contents
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, ConversationState, Ledger
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
@@ -262,6 +264,9 @@ class RedisSessions:
             names = [name for name in names if name.partition(":")[2] == conversation_id]
         rows = sorted(await self._rows(names), key=lambda row: row.updated_ns)
         return [row.change(row.state, row.updated_ns) for row in rows]
+
+    async def contents(self, request: Compare) -> Contents:
+        return await gather(request, self._calls, self._names)
 
     async def expire(self, before_ns: int, now_ns: int, keep: frozenset[tuple[str, str]]) -> int:
         """As the port says. What another process that is there owns, is its own."""

@@ -13,12 +13,14 @@ from sqlalchemy import Connection
 
 from quickcomm.audio.adapters.event_log import insights_event, utterance_event
 from quickcomm.audio.adapters.log_limits import LogLimits, settled
+from quickcomm.audio.adapters.sql_digests import gather
 from quickcomm.audio.adapters.sql_forgetting import forget
 from quickcomm.audio.adapters.tables import OPEN_STATES, conversations, events
 from quickcomm.audio.model.checkpoint import Checkpoint, decode_checkpoints, encode_checkpoints
 from quickcomm.audio.model.formats import check_unchanged
 from quickcomm.audio.ports import FencedError, OpenRequest, Progress, Stored, Tell
 from quickcomm.contracts.audio_socket import AudioFormat, DurableEvent, decode_durable
+from quickcomm.contracts.checking import Compare, Contents
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, ConversationState, Ledger
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
@@ -195,6 +197,9 @@ class SqlSessions:
             return [_change(row, row.state, row.updated_ns) for row in connection.execute(query)]
 
         return await self._database.read(run)
+
+    async def contents(self, request: Compare) -> Contents:
+        return await self._database.read(lambda connection: gather(connection, request))
 
     async def adopt(self) -> int:
         def run(connection: Connection) -> int:

@@ -57,6 +57,8 @@ class _Carrier(msgspec.Struct):
     """What every message may carry, whatever it is about."""
 
     traceparent: str | None = None
+    published_ns: int = 0
+    at_ns: int = 0
 
 
 _carriers: Final = msgspec.json.Decoder(_Carrier)
@@ -69,6 +71,14 @@ def producers(batch: Sequence[Delivery]) -> list[str | None]:
         with contextlib.suppress(*MALFORMED):
             found.append(_carriers.decode(delivery.payload).traceparent)
     return found
+
+
+def published_ns(payload: bytes) -> int:
+    """Return when a message says that it was published; 0 where it does not."""
+    with contextlib.suppress(*MALFORMED):
+        message = _carriers.decode(payload)
+        return message.published_ns or message.at_ns
+    return 0
 
 
 async def _handle_alone(group: str, delivery: Delivery, handler: Handler, clock: Clock) -> str | None:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy import Connection
 
+from quickcomm.contracts.checking import Waiting
 from quickcomm.kernel.bus.port import Alarms, BusFullError, DeadLetter, Delivery, Handler
 from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.bus.redis_names import partition
@@ -100,6 +101,9 @@ class OutboxBus:
     async def backlog(self) -> dict[str, int]:
         """Messages not yet acknowledged, by `stream/group`; those not yet sent, as `outbox`."""
         return {**await self._bus.backlog(), OUTBOX: await self._database.read(_count)}
+
+    async def waiting(self) -> list[Waiting]:
+        return await self._bus.waiting()
 
     # -- the port ---------------------------------------------------------------------------------------------------
 

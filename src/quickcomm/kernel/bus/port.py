@@ -9,6 +9,7 @@ from typing import Protocol
 
 import msgspec
 
+from quickcomm.contracts.checking import Waiting
 from quickcomm.kernel.errors import BusyError, QuickCommError
 
 
@@ -103,6 +104,10 @@ class WholeBus(Bus, Protocol):
 
     async def backlog(self) -> dict[str, int]:
         """Messages not yet acknowledged, by `stream/group`."""
+        ...
+
+    async def waiting(self) -> list[Waiting]:
+        """As `backlog`, without groups that wait for nothing, and with when the first message was published."""
         ...
 
     @property

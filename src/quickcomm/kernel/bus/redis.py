@@ -11,13 +11,14 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from quickcomm.contracts.checking import Waiting
 from quickcomm.kernel.bus.port import DeadLetter, Handler
 from quickcomm.kernel.bus.redis_consumer import Letter
 from quickcomm.kernel.bus.redis_group import Member, register
 from quickcomm.kernel.bus.redis_link import BusRefusedError, Link, Script
 from quickcomm.kernel.bus.redis_names import PREFIX, Names
 from quickcomm.kernel.bus.redis_publisher import Publisher
-from quickcomm.kernel.bus.redis_scripts import BACKLOG, FULL, REPLAY, TRIM
+from quickcomm.kernel.bus.redis_scripts import BACKLOG, FULL, OLDEST, REPLAY, TRIM
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import NotFoundError, QuickCommError
 
@@ -25,6 +26,7 @@ HIGH_WATER: Final = 10_000
 TRIM_EVERY_S: Final = 60.0
 TOGETHER: Final = 256
 _BACKLOG: Final = Script(BACKLOG)
+_OLDEST: Final = Script(OLDEST)
 _FULL: Final = Script(FULL)
 _REPLAY: Final = Script(REPLAY)
 _TRIM: Final = Script(TRIM)
@@ -99,6 +101,16 @@ class RedisBus:
             pairs = await self._link.run(_BACKLOG, self._names.parts(stream))
             for group, count in zip(pairs[::2], pairs[1::2], strict=True):
                 found[f"{stream}/{group.decode()}"] = int(count)
+        return found
+
+    async def waiting(self) -> list[Waiting]:
+        """As `WholeBus.waiting`."""
+        found = []
+        for stream in await self._streams():
+            triples = await self._link.run(_OLDEST, self._names.parts(stream))
+            for group, count, oldest_ms in zip(triples[::3], triples[1::3], triples[2::3], strict=True):
+                oldest_ns = int(oldest_ms) * 1_000_000
+                found.append(Waiting(stream=stream, group=group.decode(), count=int(count), oldest_ns=oldest_ns))
         return found
 
     async def full(self, stream: str) -> bool:

@@ -132,6 +132,44 @@ return answer
 """
 )
 
+OLDEST: Final = (
+    ROOM
+    + """
+-- KEYS: partitions of a stream. Returns group, messages that wait, ms of the first of them, group, … where any wait.
+local count, oldest, names = {}, {}, {}
+for _, stream in ipairs(KEYS) do
+  if redis.call('EXISTS', stream) == 1 then
+    for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+      local group = fields(flat)
+      local name, lag, first = group['name'], group['lag'], nil
+      if not lag then lag = #redis.call('XRANGE', stream, '(' .. group['last-delivered-id'], '+') end
+      if group['pending'] > 0 then
+        first = redis.call('XPENDING', stream, name)[2]
+      elseif lag > 0 then
+        first = (redis.call('XRANGE', stream, '(' .. group['last-delivered-id'], '+', 'COUNT', 1)[1] or {})[1]
+      end
+      if first then
+        local ms = parse(first)
+        if count[name] == nil then
+          count[name], oldest[name] = 0, ms
+          names[#names + 1] = name
+        end
+        count[name] = count[name] + group['pending'] + lag
+        oldest[name] = math.min(oldest[name], ms)
+      end
+    end
+  end
+end
+local answer = {}
+for _, name in ipairs(names) do
+  answer[#answer + 1] = name
+  answer[#answer + 1] = count[name]
+  answer[#answer + 1] = string.format('%.0f', oldest[name])
+end
+return answer
+"""
+)
+
 HEARTBEAT: Final = (
     ALLOW_OOM
     + """

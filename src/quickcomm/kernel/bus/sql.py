@@ -14,8 +14,9 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.dialects.sqlite import insert
 
+from quickcomm.contracts.checking import Waiting
 from quickcomm.contracts.identity import bucket
-from quickcomm.kernel.bus.handling import LETTERS_AT_MOST, MAX_ATTEMPTS, handle, letters_alarm
+from quickcomm.kernel.bus.handling import LETTERS_AT_MOST, MAX_ATTEMPTS, handle, letters_alarm, published_ns
 from quickcomm.kernel.bus.port import Alarms, DeadLetter, Delivery, Handler
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import NotFoundError, QuickCommError
@@ -241,6 +242,9 @@ class SqlBus:
         """Messages not yet acknowledged, by `stream/group`."""
         return await self._database.read(_backlog)
 
+    async def waiting(self) -> list[Waiting]:
+        return await self._database.read(_waiting)
+
     def _wake(self, topics: set[str]) -> None:
         for topic in topics:
             for waker in self._wakers.get(topic, ()):
@@ -367,8 +371,22 @@ def _letters(connection: Connection) -> int:
 
 
 def _backlog(connection: Connection) -> dict[str, int]:
+    return {f"{stream}/{group}": count for stream, group, count, _ in _counted(connection)}
+
+
+def _waiting(connection: Connection) -> list[Waiting]:
+    found = []
+    for stream, group, count, first in _counted(connection):
+        if count:
+            payload = connection.execute(sa.select(messages.c.payload).where(messages.c.id == first)).scalar()
+            found.append(Waiting(stream=stream, group=group, count=count, oldest_ns=published_ns(payload or b"")))
+    return found
+
+
+def _counted(connection: Connection) -> Sequence[tuple[str, str, int, int]]:
+    """Return stream, group, how many messages wait, and the first of them."""
     waiting = (
-        sa.select(groups.c.stream, groups.c.group_name, sa.func.count(messages.c.id))
+        sa.select(groups.c.stream, groups.c.group_name, sa.func.count(messages.c.id), sa.func.min(messages.c.id))
         .outerjoin(
             messages,
             sa.and_(
@@ -379,7 +397,7 @@ def _backlog(connection: Connection) -> dict[str, int]:
         )
         .group_by(groups.c.stream, groups.c.group_name)
     )
-    return {f"{stream}/{group}": count for stream, group, count in connection.execute(waiting)}
+    return connection.execute(waiting).tuples().all()
 
 
 def _dead_letter(row: sa.Row[tuple[object, ...]]) -> DeadLetter:

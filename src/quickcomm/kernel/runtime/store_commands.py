@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from quickcomm.contracts.checking import ListBacklog, Waiting
 from quickcomm.contracts.commands import (
     CreateKey,
     DropDeadLetter,
@@ -30,6 +31,8 @@ class Letters(Protocol):
 
     async def drop(self, dead_letter_id: int) -> None: ...
 
+    async def waiting(self) -> list[Waiting]: ...
+
 
 def key_answers(keys: "KeyStore") -> Sequence[Answer]:
     async def create(request: CreateKey) -> "CreatedKey":
@@ -56,6 +59,7 @@ def letter_answers(bus: Letters) -> Sequence[Answer]:
                 "reason": letter.reason,
                 "attempts": letter.attempts,
                 "bytes": len(letter.payload),
+                "at_ns": letter.at_ns,
             }
             for letter in await bus.dead_letters()
         ]
@@ -68,4 +72,7 @@ def letter_answers(bus: Letters) -> Sequence[Answer]:
         await bus.drop(request.id)
         return {"id": request.id, "dropped": True}
 
-    return [(ListDeadLetters, listed), (ReplayDeadLetter, replay), (DropDeadLetter, drop)]
+    async def waiting(_request: ListBacklog) -> list[Waiting]:
+        return await bus.waiting()
+
+    return [(ListDeadLetters, listed), (ReplayDeadLetter, replay), (DropDeadLetter, drop), (ListBacklog, waiting)]

@@ -60,7 +60,8 @@ def rules(name: str, prefix: str = PREFIX) -> tuple[Rule, ...]:
     """What a user may do; the first is what every command needs, each of the others stands for itself."""
     if name == UP:
         letters = Rule(commands=_LETTERS, keys=(Names(prefix).dead,))
-        return (_CONNECT, Rule(commands=(*_EVAL, *_MOVE, *_EXPORT), keys=(f"{prefix}:*",)), letters)
+        streams = Rule(commands=("smembers",), read=(Names(prefix).streams,))
+        return (_CONNECT, Rule(commands=(*_EVAL, *_MOVE, *_EXPORT), keys=(f"{prefix}:*",)), letters, streams)
     app = APPS[name]
     found = [Rule(commands=("hmget",), read=(f"{prefix}:home",)), *_of_streams(app, Names(prefix))]
     for module in app.modules:

@@ -1,0 +1,128 @@
+"""What each module tells of its own data, so that a checker compares it with what the others have.
+
+A range is of keys (site, id) in their order, an utterance's id or a conversation's: every store has an index in that
+order, and an id begins with its conversation, so that a conversation is a range, too.
+"""
+
+from typing import Annotated, ClassVar, Final, TypeAlias
+
+import msgspec
+
+from quickcomm.contracts.commands import Command, OfStore
+
+Key: TypeAlias = tuple[str, str]
+"""Site and id, in the order of their code points."""
+FIRST: Final[Key] = ("", "")
+MAX_RANGE: Final = 10_000
+MAX_FAULTS: Final = 1_000
+"""Of one kind in one range."""
+
+# -- kinds of data ----------------------------------------------------------------------------------------------------
+
+TRANSCRIBED: Final = "transcripts"
+ANSWERED: Final = "insights"
+ENDED: Final = "ended"
+"""Conversations that have ended, each with its ledgers."""
+CONTENT: Final = ("cards", "tasks", "closings", "conversations", "decisions")
+"""What two dashboards must have alike, in this order. `decisions`: where a dashboard keeps them."""
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    """How many there are of a kind, and the sum of the digests of all, whatever their order."""
+
+    count: int = 0
+    digest: str = "0" * 16
+
+
+class Item(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """One of a kind. `at_ns`: when it came to be, 0 where the module does not know."""
+
+    site: str
+    id: str
+    digest: str
+    at_ns: int = 0
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """What is wrong within the data of one module. `id`: of an utterance or a conversation."""
+
+    code: str
+    site: str
+    id: str
+    at_ns: int = 0
+    detail: str = ""
+
+
+class Contents(msgspec.Struct, frozen=True, kw_only=True):
+    """What a module has in a range. `until`: as far as this tells; None: to the end of all."""
+
+    until: Key | None = None
+    kinds: dict[str, Summary] = {}
+    items: dict[str, list[Item]] = {}
+    """Where they were asked for."""
+    faults: list[Fault] = []
+
+
+class Compare(Command, frozen=True, kw_only=True):
+    """Asks a module what it has behind `after`, up to `until`, and of at most `limit` utterances. Gives `Contents`.
+
+    `items`: each of them, not only sums. `content`: of the kinds in `CONTENT`, not of ids.
+    """
+
+    callers: ClassVar = ("dashboard",)
+    within_s: ClassVar = 30.0
+    about: ClassVar = "what it has stored"
+
+    after: Key = FIRST
+    until: Key | None = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_RANGE)] = 1_000
+    items: bool = False
+    content: bool = False
+
+
+class CompareAudio(Compare, frozen=True, kw_only=True, tag="check.audio"):
+    module: ClassVar = "audio"
+
+
+class CompareIntelligence(Compare, frozen=True, kw_only=True, tag="check.intelligence"):
+    module: ClassVar = "intelligence"
+
+
+class CompareDashboard(Compare, frozen=True, kw_only=True, tag="check.dashboard"):
+    module: ClassVar = "dashboard"
+
+
+class Conversations(msgspec.Struct, frozen=True, kw_only=True):
+    keys: list[Key]
+
+
+class Recent(Command, frozen=True, kw_only=True):
+    """Asks a module for the conversations that changed since then: at most `limit`. Gives `Conversations`."""
+
+    callers: ClassVar = ("dashboard",)
+    within_s: ClassVar = 30.0
+    about: ClassVar = "its conversations"
+
+    since_ns: int
+    limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_RANGE)] = MAX_RANGE
+
+
+class RecentAudio(Recent, frozen=True, kw_only=True, tag="recent.audio"):
+    module: ClassVar = "audio"
+
+
+class RecentDashboard(Recent, frozen=True, kw_only=True, tag="recent.dashboard"):
+    module: ClassVar = "dashboard"
+
+
+class ListBacklog(OfStore, frozen=True, tag="backlog"):
+    """Asks for the messages that wait, a row a stream and group: `Waiting`."""
+
+
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """`oldest_ns`: when the first of them was published."""
+
+    stream: str
+    group: str
+    count: int
+    oldest_ns: int

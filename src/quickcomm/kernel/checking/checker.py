@@ -1,0 +1,239 @@
+"""Walks through what the modules of a site have, range by range; looks a second time before it says that one differs.
+
+A range of which all sums agree is done. Else its rows are compared; what is missing may just be on its way, so that it
+is a finding only if it is still missing some seconds later, and no message that was there before waits any more.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+import structlog
+
+from quickcomm.contracts.checking import (
+    ANSWERED,
+    FIRST,
+    MAX_FAULTS,
+    TRANSCRIBED,
+    Compare,
+    CompareAudio,
+    CompareDashboard,
+    CompareIntelligence,
+    Contents,
+    Key,
+    ListBacklog,
+    Waiting,
+)
+from quickcomm.contracts.commands import Command, ListDeadLetters
+from quickcomm.kernel.checking.compare import (
+    AUDIO,
+    DASHBOARD,
+    INTELLIGENCE,
+    Finding,
+    compare,
+    compare_copies,
+    copies_differ,
+    differs,
+    in_order,
+)
+from quickcomm.kernel.checking.repairs import REPAIRS, Letter, of_letters, with_repairs
+from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.errors import QuickCommError
+
+SIDES: Final[dict[str, type[Compare]]] = {
+    DASHBOARD: CompareDashboard,
+    INTELLIGENCE: CompareIntelligence,
+    AUDIO: CompareAudio,
+}
+STUCK_NS: Final = 60 * 10**9
+"""A message that waits for longer is told of."""
+NS: Final = 10**9
+DAY_NS: Final = 86_400 * NS
+PURGED_WITHIN_NS: Final = 2 * 3_600 * NS
+"""Each store deletes what is too old when its own hour has come."""
+_UTTERANCES: Final = (TRANSCRIBED, ANSWERED)
+T = TypeVar("T")
+Range = tuple[Key, Key | None]
+ALL: Final[Range] = (FIRST, None)
+
+log = structlog.get_logger(__name__)
+
+
+class Ask(Protocol):
+    """Sends a request to the module that answers it. Raises `QuickCommError`."""
+
+    async def __call__(self, request: Command, /) -> Any: ...
+
+
+class CheckOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """`page`: utterances in a range. `share` of a core that it may take: it rests between the ranges.
+
+    `settle_s`: how long what was just said may be on its way; 0 where nothing runs.
+    """
+
+    page: int = 5_000
+    share: float = 1.0
+    settle_s: float = 10.0
+    retention_days: int = 0
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """`unavailable`: what could not be asked, and why."""
+
+    findings: tuple[Finding, ...] = ()
+    utterances: int = 0
+    ranges: int = 0
+    seconds: float = 0.0
+    unavailable: dict[str, str] = {}
+
+
+class Checker:
+    """For one check."""
+
+    def __init__(self, ask: Ask, clock: Clock, options: CheckOptions = CheckOptions()) -> None:  # noqa: B008 - frozen
+        self._ask = ask
+        self._clock = clock
+        self._options = options
+        self._unavailable: dict[str, str] = {}
+        self._utterances = self._ranges = 0
+
+    async def run(self, ranges: Sequence[Range] = (ALL,)) -> Report:
+        """Check the site, or only these ranges of it."""
+        began = self._clock.monotonic()
+        suspects: list[tuple[Range, list[Finding]]] = []
+        for after, end in ranges:
+            async for reached, found in self._walk(after, end):
+                if found:
+                    suspects.append((reached, found))
+        looked_ns = self._clock.now_ns()
+        found = [each for _, findings in suspects for each in findings]
+        if found and self._options.settle_s:
+            await self._clock.sleep(self._options.settle_s)
+            found = await self._again(suspects)
+        waiting = await self._list(ListBacklog(), Waiting)
+        letters = await self._list(ListDeadLetters(), Letter)
+        kept = [each for each in found if not (self._explains(waiting, looked_ns, each) or self._may_be_purged(each))]
+        findings = [*with_repairs(in_order(kept), letters), *_stuck(waiting, self._clock.now_ns())]
+        return Report(
+            findings=(*findings, *of_letters(letters)),
+            utterances=self._utterances,
+            ranges=self._ranges,
+            seconds=round(self._clock.monotonic() - began, 2),
+            unavailable=self._unavailable,
+        )
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    async def _walk(self, after: Key, end: Key | None) -> AsyncIterator[tuple[Range, list[Finding]]]:
+        """Yield each range, and what seems to be wrong with it."""
+        while True:
+            sides = await self._sums(after, end)
+            reached = min((each.until for each in sides.values() if each.until is not None), default=None)
+            self._ranges += 1
+            counts = [each.kinds[kind].count for each in sides.values() for kind in _UTTERANCES if kind in each.kinds]
+            self._utterances += max(counts, default=0)
+            yield (after, reached), await self._compared(sides, (after, reached))
+            if reached is None or reached == end:
+                return
+            after = reached
+
+    async def _compared(self, sides: dict[str, Contents], reached: Range) -> list[Finding]:
+        if differs(sides):
+            sides = await self._sums(*reached, items=True)
+        return compare(sides)
+
+    async def _again(self, suspects: Iterable[tuple[Range, list[Finding]]]) -> list[Finding]:
+        """Return what is still wrong."""
+        still = []
+        for (after, reached), found in suspects:
+            names = {each.name for each in found}
+            sides = await self._sums(after, reached, items=True)
+            still += [each for each in compare(sides) if each.name in names]
+        return still
+
+    async def _sums(self, after: Key, end: Key | None, *, items: bool = False) -> dict[str, Contents]:
+        """Have all sides tell of one range: as far as each of them can in one answer."""
+        sides: dict[str, Contents] = {}
+        until = end
+        for module in (*SIDES, *SIDES):
+            if module in self._unavailable or (module in sides and sides[module].until == until):
+                continue
+            request = SIDES[module](after=after, until=until, limit=self._options.page, items=items)
+            told = await self._told(module, request)
+            if told is not None:
+                sides[module], until = told, told.until
+        return sides
+
+    async def _told(self, module: str, request: Compare) -> Contents | None:
+        began = self._clock.monotonic()
+        try:
+            answer = await self._ask(request)
+        except QuickCommError as error:
+            self._unavailable[module] = str(error)
+            return None
+        if self._options.share < 1:
+            took_s = self._clock.monotonic() - began
+            await self._clock.sleep(took_s * (1 / self._options.share - 1))
+        return _as(answer, Contents)
+
+    async def _list(self, request: Command, kind: type[T]) -> list[T]:
+        try:
+            return [_as(each, kind) for each in await self._ask(request)]
+        except QuickCommError as error:
+            self._unavailable[type(request).__name__] = str(error)
+            return []
+
+    def _explains(self, waiting: Iterable[Waiting], looked_ns: int, finding: Finding) -> bool:
+        """Return True if a message that may be the missing one still waits; newer ones cannot be."""
+        return any(
+            f"{each.stream}/{each.group}" == finding.event
+            and (each.oldest_ns <= looked_ns or not self._options.settle_s)
+            for each in waiting
+        )
+
+    def _may_be_purged(self, finding: Finding) -> bool:
+        days = self._options.retention_days
+        horizon_ns = self._clock.now_ns() - days * DAY_NS + PURGED_WITHIN_NS
+        return bool(days) and 0 < finding.since_ns < horizon_ns
+
+
+async def compare_dashboards(here: Ask, there: Ask, page: int = CheckOptions().page) -> Report:
+    """Compare two dashboards, such as both sides of a migration: counts and digests by range, then rows."""
+    findings: list[Finding] = []
+    after, cards, ranges = FIRST, 0, 0
+    while True:
+        ours = await _content(here, after, None, page)
+        theirs = await _content(there, after, ours.until, page)
+        if theirs.until != ours.until:
+            ours = await _content(here, after, theirs.until, page)
+        reached = theirs.until
+        ranges, cards = ranges + 1, cards + max(each.kinds["cards"].count for each in (ours, theirs))
+        if copies_differ(ours, theirs) and len(findings) < MAX_FAULTS:
+            pair = [await _content(each, after, reached, page, items=True) for each in (here, there)]
+            findings += compare_copies(*pair)
+        if reached is None:
+            return Report(findings=tuple(in_order(findings)), utterances=cards, ranges=ranges)
+        after = reached
+
+
+async def _content(ask: Ask, after: Key, until: Key | None, page: int, *, items: bool = False) -> Contents:
+    request = CompareDashboard(after=after, until=until, limit=page, items=items, content=True)
+    return _as(await ask(request), Contents)
+
+
+def _as(answer: Any, kind: type[T]) -> T:
+    return answer if isinstance(answer, kind) else msgspec.convert(answer, kind)
+
+
+def _stuck(waiting: Iterable[Waiting], now_ns: int) -> list[Finding]:
+    return [
+        Finding(
+            code="backlog.stuck",
+            since_ns=each.oldest_ns,
+            event=f"{each.stream}/{each.group}",
+            detail=f"{each.count} messages wait; the first of them for {(now_ns - each.oldest_ns) / NS:.0f} s",
+            repair=REPAIRS["backlog.stuck"],
+        )
+        for each in waiting
+        if now_ns - each.oldest_ns > STUCK_NS
+    ]

@@ -1,0 +1,72 @@
+"""Checks a site from outside, running or not; compares it with another one; repairs what is simple and safe."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from quickcomm.contracts.checking import ListBacklog
+from quickcomm.contracts.commands import Command, ListDeadLetters, ReplayDeadLetter
+from quickcomm.kernel.checking.checker import ALL, Checker, CheckOptions, Report, compare_dashboards
+from quickcomm.kernel.checking.ranges import recent_ranges
+from quickcomm.kernel.checking.repairs import DEAD_LETTER, REPLAY
+from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.operate.administration import administer
+from quickcomm.operate.settings import load_settings
+from quickcomm.operate.up.layout import Layout
+
+LISTS: Final = (ListBacklog, ListDeadLetters)
+"""Requests that are answered with any number of rows."""
+ONLINE_SHARE: Final = 0.1
+ONLINE_PAGE: Final = 500
+
+
+class Site:
+    """Asks the processes of a site, or its data where none runs. An `Ask`."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.data_dir = data_dir
+
+    async def __call__(self, request: Command, /) -> Any:
+        rows = await administer(self.data_dir, request)
+        return rows if isinstance(request, LISTS) else rows[0]
+
+    @property
+    def runs(self) -> bool:
+        """Whether something may be on its way between the modules."""
+        directory = DataDirectory(self.data_dir)
+        return directory.running() is not None or Layout(directory).is_owned()
+
+
+async def check(data_dir: Path, *, since_ns: int | None = None, settle_s: float = 10.0, online: bool = False) -> Report:
+    """Check a site; `online`: with a tenth of a core at most. Raises `QuickCommError` where nothing can be asked."""
+    site, clock = Site(data_dir), SystemClock()
+    options = CheckOptions(
+        settle_s=settle_s if site.runs else 0.0, retention_days=load_settings(data_dir).storage.retention_days
+    )
+    if online:
+        options = msgspec.structs.replace(options, page=ONLINE_PAGE, share=ONLINE_SHARE)
+    ranges = [ALL] if since_ns is None else await recent_ranges(site, since_ns)
+    return await Checker(site, clock, options).run(ranges)
+
+
+async def compare(data_dir: Path, other: Path) -> Report:
+    """Compare the dashboard of a site with another one's. Raises `QuickCommError` where one cannot be asked."""
+    return await compare_dashboards(Site(data_dir), Site(other))
+
+
+async def repair(data_dir: Path, report: Report) -> list[str]:
+    """Replay the dead letters that were found; return what was done. A message that was handled changes nothing."""
+    done = []
+    for finding in report.findings:
+        if finding.code == DEAD_LETTER:
+            number = int(finding.repair.removeprefix(REPLAY))
+            try:
+                await administer(data_dir, ReplayDeadLetter(id=number))
+            except QuickCommError as error:
+                done.append(f"dead letter {number}: {error}")
+            else:
+                done.append(f"dead letter {number}: replayed")
+    return done
