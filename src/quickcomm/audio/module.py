@@ -156,11 +156,12 @@ class Audio:
         return await export(database, link, tell, prefix=prefix)
 
     @classmethod
-    def stored_answers(cls, database: Database, clock: Clock) -> Sequence[Answer]:
+    def stored_answers(cls, database: Database, clock: Clock, recordings: Path | None = None) -> Sequence[Answer]:
         """As `answers`, on a database that no server has open."""
         cls.migrate_tables(database)
         store = SqlSessions(database, clock)
-        return [ledger_answer(store), *digest_answers(store, None)]
+        recorder = None if recordings is None else FlacRecorder(Folder(recordings))
+        return [ledger_answer(store), *digest_answers(store, recorder)]
 
     async def run(self) -> None:
         """Work until cancelled."""

@@ -33,6 +33,19 @@ class TrustSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return f"TrustSettings(service={self.service!r}, directory={self.directory!r})"
 
 
+class CheckSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The check that a site makes by itself: docs/check.md."""
+
+    every_minutes: Annotated[float, msgspec.Meta(ge=0)] = 10.0
+    """0: none."""
+    hours: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    """Of conversations that changed so lately."""
+    share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.1
+    """Of a core that it may take."""
+    settle_s: Annotated[float, msgspec.Meta(gt=0)] = 10.0
+    """How long what was just said may be on its way."""
+
+
 class StorageSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     retention_days: Annotated[int, msgspec.Meta(ge=0, le=36_500)] = 90
     """Conversations that ended longer ago are deleted; 0 keeps everything."""

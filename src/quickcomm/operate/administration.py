@@ -156,8 +156,12 @@ def _stored(module: str, database: "Database", clock: "Clock", site: Path) -> "S
     """Return what a module answers on a database that no server has open. Imports the whole module."""
     if module == AUDIO:
         from quickcomm.audio.module import Audio  # noqa: PLC0415 - other commands do without
+        from quickcomm.kernel.runtime.data_directory import recordings_of  # noqa: PLC0415 - as above
+        from quickcomm.kernel.runtime.settings import read_sections  # noqa: PLC0415 - as above
 
-        return Audio.stored_answers(database, clock)
+        where = recordings_of(read_sections([], site, {}).storage, DataDirectory(site))
+        folder = None if where is None or "://" in str(where) else Path(where)
+        return Audio.stored_answers(database, clock, folder)
     if module == INTELLIGENCE:
         from quickcomm.intelligence.declaration import INTELLIGENCE as DECLARED  # noqa: PLC0415
         from quickcomm.intelligence.module import Intelligence  # noqa: PLC0415

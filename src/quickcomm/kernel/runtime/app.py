@@ -15,6 +15,7 @@ import structlog
 from quickcomm.contracts.link import KeepTrace
 from quickcomm.kernel.bus import WholeBus
 from quickcomm.kernel.bus.redis import RedisBus
+from quickcomm.kernel.checking.part import SiteCheck
 from quickcomm.kernel.clock import Clock, SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry, Registry
 from quickcomm.kernel.errors import ConfigurationError
@@ -35,6 +36,7 @@ from quickcomm.kernel.runtime.shared_parts import (
     traces_part,
 )
 from quickcomm.kernel.runtime.starting import in_daemon, unless_stopped
+from quickcomm.kernel.runtime.store_commands import letter_answers
 from quickcomm.kernel.site_pack import SitePack, load_pack
 from quickcomm.kernel.storage import Database
 from quickcomm.kernel.storage.watch import DatabaseWatch
@@ -246,6 +248,9 @@ def _shared(context: Context, keys: KeyStore) -> Iterator[Part]:
     yield keys_part(keys, administered=any(module.makes_keys for module in app.modules))
     if any(module.watches_site for module in app.modules):
         yield site_part(context.site.path, settings.redis_url, context.clock)
+        letters = letter_answers(context.bus)
+        days = settings.storage.retention_days
+        yield SiteCheck(context.messaging.rpc, letters, context.clock, settings.check, days).part()
 
 
 def _modules(context: Context, loaded: Mapping[str, Any]) -> list[Part]:

@@ -11,7 +11,7 @@ import platformdirs
 from quickcomm.kernel.keys import KeySettings
 from quickcomm.kernel.runtime.declaration import Module
 from quickcomm.kernel.runtime.setting_sources import read_settings
-from quickcomm.kernel.settings import InstanceSettings, StorageSettings, TrustSettings
+from quickcomm.kernel.settings import CheckSettings, InstanceSettings, StorageSettings, TrustSettings
 from quickcomm.kernel.site_pack import DEFAULT_PACK
 from quickcomm.kernel.telemetry.settings import Budget, TelemetrySettings
 
@@ -31,6 +31,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Valkey or Redis of this site, given to every process by `up`: conversations and messages are kept there."""
     keys: KeySettings = KeySettings()
     storage: StorageSettings = StorageSettings()
+    check: CheckSettings = CheckSettings()
     instance: InstanceSettings = InstanceSettings()
     trust: TrustSettings = TrustSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
