@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from tests.e2e.conftest import NewServer
+from tests.e2e.conftest import NewServer, NewSite
 from tests.support.server import EVENTUALLY_S, Server, quickcomm
 from tests.support.talk import Talk
 from tests.support.wire import Wire, converse, new_id
@@ -92,13 +92,17 @@ async def test_what_was_said_is_there_and_what_is_planted_is_found(new_server: N
 
 def tells_by_itself(server: Server, conversation_id: str) -> None:
     """Wait for the site's own check to say what it has found: in the metrics, and to people."""
-    deadline = time.monotonic() + EVENTUALLY_S
-    while 'quickcomm_check_findings{kind="ledger.unbalanced"} 1.0' not in server.get("/metrics", "read").body.decode():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    counts_by_itself(server, "ledger.unbalanced")
     row = json.loads(quickcomm("status", "--json", "--data-dir", str(server.data_dir), statuses=(1,)))
     [alarm] = [alarm for alarm in row["alarms"] if alarm["code"] == "check.ledger.unbalanced"]
     assert alarm["message"] == f"1 have a ledger that does not add up, such as {conversation_id}. See: quickcomm check"
+
+
+def counts_by_itself(server: Server, kind: str) -> None:
+    deadline = time.monotonic() + EVENTUALLY_S
+    while f'quickcomm_check_findings{{kind="{kind}"}} 1.0' not in server.get("/metrics", "read").body.decode():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def plant(server: Server, lost: str, conversation_id: str) -> set[tuple[str, str]]:
@@ -133,3 +137,20 @@ def plant(server: Server, lost: str, conversation_id: str) -> set[tuple[str, str
         ("ledger.differs", conversation_id),
         *({("task.orphan", lost)} if tasks else ()),
     }
+
+
+async def test_services_are_checked_from_outside_and_by_the_dashboard(new_site: NewSite, talk: Talk) -> None:
+    often = {"QUICKCOMM_CHECK_EVERY_MINUTES": "0.02", "QUICKCOMM_CHECK_SETTLE_S": "0.2"}
+    site = new_site("--shape", "services", **RECORDED, **often)
+    await asyncio.to_thread(site.start)
+    wire = await spoken(site, talk)
+    utterances = len(wire.of("utterance"))
+    findings, totals = await asyncio.to_thread(check, site.data_dir)
+    assert (findings, totals["utterances"], totals["unavailable"]) == ([], utterances, {})
+    lost = wire.of("utterance")[-1]["utterance_id"]
+    with opened(site.layout.directory.dashboard.database) as database:
+        database.execute("DELETE FROM dashboard_utterances WHERE utterance_id = ?", (lost,))
+    found, totals = await asyncio.to_thread(check, site.data_dir, status=1)
+    assert ("card.missing", lost) in named(found)
+    assert totals["unavailable"] == {}
+    await asyncio.to_thread(counts_by_itself, site, "card.missing")

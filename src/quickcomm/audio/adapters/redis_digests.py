@@ -1,61 +1,69 @@
 """Sums and ids of what the session store in Valkey has in a range, for the checker."""
 
+from collections.abc import Iterable
 from typing import Final
 
+from quickcomm.audio.adapters import redis_scripts as lua
 from quickcomm.audio.adapters.redis_calls import Calls
 from quickcomm.audio.adapters.redis_rows import Row, SessionNames, pairs
 from quickcomm.contracts.checking import ANSWERED, ENDED, TRANSCRIBED, Compare, Contents, Key
+from quickcomm.kernel.bus.redis_link import Script
 from quickcomm.kernel.checking.gathering import Gathering
 
+_LOAD: Final = Script(lua.LOAD)
 _KINDS: Final = {b"u:": TRANSCRIBED, b"i:": ANSWERED}
 BEFORE, BEHIND = ":", ";"
 """Between these behind a conversation's id are the ids of its utterances."""
+Said = dict[str, dict[Key, int]]
+"""By kind, ids of utterances with when their conversation changed last."""
 
 
 async def gather(request: Compare, calls: Calls, names: SessionNames) -> Contents:
-    known: dict[Key, int] = {}
+    known: set[Key] = set()
     for index in (names.open, names.closed):
-        found = await calls.call("ZRANGEBYSCORE", index, "-inf", "+inf", "WITHSCORES")
-        for name, score in pairs(found).items():
+        for name in await calls.call("ZRANGEBYSCORE", index, "-inf", "+inf"):
             site, _, conversation_id = name.decode().partition(":")
-            known[site, conversation_id] = int(float(score))
+            known.add((site, conversation_id))
     said, until = await _said(request, calls, names, known)
     gathering = Gathering(request, until)
     for kind, keys in said.items():
         inside = ((*key, None, at_ns) for key, at_ns in keys.items() if _is_within(key, request.after, until))
         gathering.add(kind, inside)
     over = []
-    for site, conversation_id in (key for key in known if _is_within(key, request.after, until)):
-        if not (stored := pairs(await calls.call("HGETALL", names.conversation(f"{site}:{conversation_id}")))):
+    for key in (key for key in known if _is_within(key, request.after, until)):
+        row, _ = await _load(calls, names, key)
+        if row is None:
             continue
-        row = Row.of(stored)
-        gathering.check_ledgers(site, conversation_id, row.ledgers, row.updated_ns)
+        gathering.check_ledgers(row.site, row.conversation_id, row.ledgers, row.updated_ns)
         if not row.is_open:
-            over.append((site, conversation_id, row.ledgers, row.updated_ns))
+            over.append((row.site, row.conversation_id, row.ledgers, row.updated_ns))
     gathering.add(ENDED, over)
     return gathering.contents()
 
 
-async def _said(
-    request: Compare, calls: Calls, names: SessionNames, known: dict[Key, int]
-) -> tuple[dict[str, dict[Key, int]], Key | None]:
-    """Read conversations in the order of the ids of their utterances, until there are `limit` utterances.
-
-    `known`: when each conversation changed last.
-    """
-    said: dict[str, dict[Key, int]] = {TRANSCRIBED: {}, ANSWERED: {}}
+async def _said(request: Compare, calls: Calls, names: SessionNames, known: Iterable[Key]) -> tuple[Said, Key | None]:
+    """Read conversations in the order of the ids of their utterances, until there are `limit` utterances."""
+    said: Said = {TRANSCRIBED: {}, ANSWERED: {}}
     for site, conversation_id in sorted(known, key=lambda key: (key[0], key[1] + BEFORE)):
         if (site, conversation_id + BEHIND) <= request.after:
             continue
         if request.until is not None and (site, conversation_id + BEFORE) > request.until:
             break
-        for field in pairs(await calls.call("HGETALL", names.said(f"{site}:{conversation_id}"))):
+        row, fields = await _load(calls, names, (site, conversation_id))
+        for field in fields if row is not None else ():
             key = (site, field[2:].decode())
             if (kind := _KINDS.get(field[:2])) is not None and _is_within(key, request.after, request.until):
-                said[kind][key] = known[site, conversation_id]
+                said[kind][key] = 0 if row is None else row.updated_ns
         if len(said[TRANSCRIBED]) > request.limit:
             return said, sorted(said[TRANSCRIBED])[request.limit - 1]
     return said, request.until
+
+
+async def _load(calls: Calls, names: SessionNames, key: Key) -> tuple[Row | None, Iterable[bytes]]:
+    """Return a conversation, and the fields of what is in its log; None where it is gone by now."""
+    name = ":".join(key)
+    loaded, _ = await calls.run(_LOAD, [names.conversation(name), names.said(name)])
+    return (Row.of(pairs(loaded[0])), pairs(loaded[1])) if loaded[0] else (None, ())
 
 
 def _is_within(key: Key, after: Key, until: Key | None) -> bool:
