@@ -23,6 +23,7 @@ BENCHMARKS: Final = {
     "shift": "the demo shift: words, rooms, intents, emergencies, latency",
     "keyup": "push-to-talk: from the key that was let go to the critical card, with and without flush",
     "store": "search, lists and the page over 100,000 utterances, also while people talk",
+    "check": "`quickcomm check` over 100,000 utterances: stopped, running, and what the server's own check takes",
     "page": "+ the page in a Chromium: misplaced clicks, moving cards, false alarms, loading; with a demo shift",
     "llm": "the pipeline against a model with chosen latency and faults: what we add, what fails with it",
     "deploy": "a prompt deployed while people talk (needs QUICKCOMM_SPEECH_DATA)",

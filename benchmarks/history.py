@@ -178,12 +178,12 @@ def _project(state: State, talks: Sequence[Talk]) -> None:
         projector.transcript(talk.transcript)
         projector.insights(talk.insights)
         if talk.last:
-            projector.conversation(_ended(talk.transcript))
+            projector.conversation(ended(talk.transcript))
     Decider(projector, state, talks[-1].transcript.published_ns).settle()
     projector.finish()
 
 
-def _ended(last: UtteranceTranscribed) -> ConversationChanged:
+def ended(last: UtteranceTranscribed) -> ConversationChanged:
     heard = last.seq * 10 * RATE
     speech = last.seq * 4 * RATE
     return ConversationChanged(

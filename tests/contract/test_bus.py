@@ -1,11 +1,13 @@
 """One behaviour suite for every bus: order, at least once, dead letters, new groups, trimming, overlap."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import pytest
 from sqlalchemy import Connection
 from tests.support.valkey import Valkey
@@ -455,3 +457,35 @@ async def test_cancelling_ends_what_is_in_hand(open_bus: OpenBus) -> None:
             await publish_one_by_one(bus, slow, b"a", b"b")
         assert sorted(ended) == [b"a", b"b"]
         assert await left(bus) == 2
+
+
+async def test_it_tells_since_when_messages_wait(open_bus: OpenBus) -> None:
+    """Those in the hands of a group and those that it has not taken; a group that has done all waits for nothing."""
+    before_ns = time.time_ns()
+    go_on, begun = asyncio.Event(), asyncio.Event()
+
+    async def stuck(_delivery: Delivery) -> None:
+        begun.set()
+        await go_on.wait()
+
+    def message() -> bytes:
+        return msgspec.json.encode({"published_ns": time.time_ns()})
+
+    async with open_bus() as bus:
+        assert isinstance(bus, (SqlBus, RedisBus))
+        async with subscribed(bus, "slow", stuck_group := Group(stuck)), subscribed(bus, "quick", quick := Group()):
+            await bus.publish(STREAM, "a", message())
+            await begun.wait()
+            between_ns = time.time_ns()
+            await bus.publish(STREAM, "a", message())
+            await quick.wait(lambda group: len(group.got) == 2)
+            async with asyncio.timeout(20):
+                while [each.group for each in await bus.waiting()] != ["slow"]:  # noqa: ASYNC110 - only the store knows
+                    await asyncio.sleep(0)
+            [waiting] = await bus.waiting()
+            assert (waiting.stream, waiting.count) == (STREAM, 2)
+            assert before_ns - 10**9 <= waiting.oldest_ns <= between_ns + 10**9
+            go_on.set()
+            await stuck_group.wait(lambda group: len(group.got) == 2)
+            await acked(bus)
+            assert await bus.waiting() == []

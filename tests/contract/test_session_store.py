@@ -1,6 +1,6 @@
 """One behaviour suite for every session store: tokens, epochs, atomic publishing, numbering, the ends of a talk."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +17,7 @@ from quickcomm.audio.model.checkpoint import Checkpoint
 from quickcomm.audio.model.segmenter import SegmenterState
 from quickcomm.audio.ports import FencedError, Progress, SessionStore, Stored
 from quickcomm.contracts.audio_socket import AudioFormat, DurableEvent
+from quickcomm.contracts.checking import ANSWERED, ENDED, FIRST, TRANSCRIBED, CompareAudio, Item
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, ConversationState, Ledger
 from quickcomm.contracts.identity import utterance_id
 from quickcomm.contracts.insight import Insight
@@ -471,3 +472,36 @@ async def test_a_full_ledger_is_given_back(site: Site) -> None:
     assert found.ledgers == ledgers
     assert found.ledgers[0].balanced
     assert await site.store.ledgers("c-2") == []
+
+
+def by_id(items: Iterable[Item]) -> list[Item]:
+    return sorted(items, key=lambda item: item.id)
+
+
+async def test_the_checker_is_told_what_the_logs_have_in_ranges_of_any_size(site: Site) -> None:
+    """`a` sorts before `a-b`, and its utterances behind those: what is within a range is no matter of conversations."""
+    for name in ("a", "a-b", "b"):
+        stored = await site.store.open(request(conversation_id=name), TOKEN)
+        for start in (0, 512, 1024):
+            await site.store.publish(progress(stored, start), utterance(stored, start))
+        await site.store.add_insights(insights(stored, 512))
+        await site.store.add_insights(insights(stored, 512, revision=2))
+        if name != "b":
+            await site.store.change_state(progress(stored, 2048), change(stored, "ended"))
+    whole = await site.store.contents(CompareAudio(items=True))
+    said = sorted(f"{name}:0:{start}" for name in ("a", "a-b", "b") for start in (0, 512, 1024))
+    assert sorted(item.id for item in whole.items[TRANSCRIBED]) == said
+    assert sorted(item.id for item in whole.items[ANSWERED]) == ["a-b:0:512", "a:0:512", "b:0:512"]
+    assert sorted(item.id for item in whole.items[ENDED]) == ["a", "a-b"]
+    for limit in (1, 2, 4, 9):
+        parts, after = [], FIRST
+        while True:
+            part = await site.store.contents(CompareAudio(after=after, limit=limit, items=True))
+            parts.append(part)
+            assert part.kinds[TRANSCRIBED].count <= limit
+            if part.until is None:
+                break
+            after = part.until
+        for kind, items in whole.items.items():
+            assert by_id(item for each in parts for item in each.items[kind]) == by_id(items)
+    assert whole.faults == []

@@ -5,6 +5,7 @@ import contextlib
 import importlib
 import time
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,6 +21,7 @@ from quickcomm.kernel.runtime.store_commands import key_answers, letter_answers
 
 if TYPE_CHECKING:  # SQLAlchemy takes longer than all the rest; asking a running server does without
     from quickcomm.kernel.clock import Clock
+    from quickcomm.kernel.site_pack import SitePack
     from quickcomm.kernel.storage import Database
 
 AUDIO: Final = "audio"
@@ -152,6 +154,14 @@ async def _offline(directory: DataDirectory, site: Path, request: Command) -> Ro
         await database.aclose()
 
 
+@cache
+def _pack(name: str) -> "SitePack":
+    """Load a site pack once: a check asks many times."""
+    from quickcomm.kernel.site_pack import load_pack  # noqa: PLC0415 - other commands do without
+
+    return load_pack(name)
+
+
 def _stored(module: str, database: "Database", clock: "Clock", site: Path) -> "Sequence[Answer]":
     """Return what a module answers on a database that no server has open. Imports the whole module."""
     if module == AUDIO:
@@ -166,9 +176,8 @@ def _stored(module: str, database: "Database", clock: "Clock", site: Path) -> "S
         from quickcomm.intelligence.declaration import INTELLIGENCE as DECLARED  # noqa: PLC0415
         from quickcomm.intelligence.module import Intelligence  # noqa: PLC0415
         from quickcomm.kernel.runtime.settings import read_sections  # noqa: PLC0415
-        from quickcomm.kernel.site_pack import load_pack  # noqa: PLC0415
 
-        return Intelligence.stored_answers(database, load_pack(read_sections([DECLARED], site, {}).pack), clock)
+        return Intelligence.stored_answers(database, _pack(read_sections([DECLARED], site, {}).pack), clock)
     if module == DASHBOARD:
         from quickcomm.dashboard.module import Dashboard  # noqa: PLC0415
         from quickcomm.intelligence.model.settings import LlmSettings  # noqa: PLC0415

@@ -26,7 +26,7 @@ def gather(connection: Connection, request: Compare) -> Contents:
     for name, kind in _KINDS.items():
         query = sa.select(*_EVENT, sa.null(), conversations.c.updated_ns).join(conversations, _OF_EVENT)
         query = query.where(within(*_EVENT, request, until), events.c.kind == kind).distinct()
-        gathering.add(name, connection.execute(query).tuples())
+        gathering.add(name, connection.execute(query))
     row = conversations.c
     query = sa.select(*_CONVERSATION, row.state, row.ledgers, row.updated_ns)
     over = []

@@ -120,7 +120,7 @@ def _utterances(connection: Connection, request: Compare, until: Key | None, gat
     gathering.add(TRANSCRIBED, ((row.site, row.utterance_id, None, row.spoken_ns) for row in rows if row.heard))
     gathering.add(ANSWERED, ((row.site, row.utterance_id, None, row.spoken_ns) for row in rows if row.found))
     opened = sa.select(*_TASK, tasks.c.insight_index).where(within(*_TASK, request, until))
-    there = set(connection.execute(opened).tuples())
+    there = {tuple(row) for row in connection.execute(opened)}
     for row in rows:
         if row.heard and row.found and row.copy_of is None:
             for index in _opens(row.found):

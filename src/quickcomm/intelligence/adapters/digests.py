@@ -21,5 +21,5 @@ def _gather(connection: Connection, request: Compare) -> Contents:
     key = (results.c.site, results.c.utterance_id)
     gathering = Gathering(request, until := reach(connection, *key, request))
     query = sa.select(*key, sa.null(), results.c.at_ns).where(within(*key, request, until))
-    gathering.add(ANSWERED, connection.execute(query).tuples())
+    gathering.add(ANSWERED, connection.execute(query))
     return gathering.contents()

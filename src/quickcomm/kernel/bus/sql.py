@@ -397,7 +397,7 @@ def _counted(connection: Connection) -> Sequence[tuple[str, str, int, int]]:
         )
         .group_by(groups.c.stream, groups.c.group_name)
     )
-    return connection.execute(waiting).tuples().all()
+    return connection.execute(waiting).all()
 
 
 def _dead_letter(row: sa.Row[tuple[object, ...]]) -> DeadLetter:
