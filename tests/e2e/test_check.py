@@ -71,7 +71,7 @@ async def test_what_was_said_is_there_and_what_is_planted_is_found(new_server: N
     await asyncio.to_thread(shutil.copytree, server.data_dir, other)
     assert (await asyncio.to_thread(check, server.data_dir, "--against", str(other)))[1]["findings"] == 0
 
-    planted = plant(server, first, wire.conversation_id)
+    planted = plant(server, first, wire.conversation_id) | unanswered(server, wire.of("utterance")[1]["utterance_id"])
     stopped, _ = await asyncio.to_thread(check, server.data_dir, status=1)
     assert named(stopped) == planted
     for finding in stopped:
@@ -85,6 +85,7 @@ async def test_what_was_said_is_there_and_what_is_planted_is_found(new_server: N
     assert named(online) == planted
     repaired, _ = await asyncio.to_thread(check, server.data_dir, "--repair", status=1)
     mended = {("dead_letter", wire.conversation_id), ("card.missing", first), ("task.orphan", first)}
+    mended.add(("insights.missing", wire.of("utterance")[1]["utterance_id"]))
     assert planted - named(repaired) == planted & mended
     assert named(repaired) - planted == {("insights.missing", first)}, "its transcript came again, and nothing else"
     await asyncio.to_thread(tells_by_itself, server, wire.conversation_id)
@@ -103,6 +104,14 @@ def counts_by_itself(server: Server, kind: str) -> None:
     while f'quickcomm_check_findings{{kind="{kind}"}} 1.0' not in server.get("/metrics", "read").body.decode():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+def unanswered(server: Server, utterance_id: str) -> set[tuple[str, str]]:
+    """Have an utterance as it is before intelligence answers."""
+    with opened(server.page_database) as database:
+        database.execute("DELETE FROM intelligence_results WHERE utterance_id = ?", (utterance_id,))
+        database.execute("UPDATE dashboard_utterances SET found = NULL WHERE utterance_id = ?", (utterance_id,))
+    return {("insights.missing", utterance_id)}
 
 
 def plant(server: Server, lost: str, conversation_id: str) -> set[tuple[str, str]]:

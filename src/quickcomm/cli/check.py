@@ -39,7 +39,7 @@ CLEAN, FOUND, NOT_CHECKED = 0, 1, 2
     show_default=True,
     help="Seconds that what was just said may take.",
 )
-@click.option("--repair", is_flag=True, help="Replay dead letters, then check again.")
+@click.option("--repair", is_flag=True, help="Replay dead letters, classify what was not, check again.")
 @server_option
 @json_option
 def check_command(
@@ -65,7 +65,7 @@ def check_command(
     \b
       quickcomm check                          all that is kept
       quickcomm check --since 1 --online       the last hour, beside a busy site
-      quickcomm check --repair                 replays what could not be handled
+      quickcomm check --repair                 has handled again what was not
       quickcomm check --against OTHER_DIR      are two dashboards alike? counts, digests, then rows
 
     Exits with 0 if nothing is wrong, 1 if something is, 2 if not all could be checked. See docs/check.md.

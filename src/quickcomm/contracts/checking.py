@@ -115,6 +115,26 @@ class RecentDashboard(Recent, frozen=True, kw_only=True, tag="recent.dashboard")
     module: ClassVar = "dashboard"
 
 
+class ListTranscripts(Command, frozen=True, kw_only=True, tag="check.transcripts"):
+    """Asks the dashboard for the messages by which it knows these utterances: a row each, `Transcript`."""
+
+    module: ClassVar = "dashboard"
+
+    keys: Annotated[list[Key], msgspec.Meta(max_length=MAX_RANGE)]
+
+
+class Transcript(msgspec.Struct, frozen=True, kw_only=True):
+    """`message`: an `UtteranceTranscribed` as JSON."""
+
+    message: str
+
+
+class PublishAgain(OfStore, frozen=True, kw_only=True, tag="transcripts.publish"):
+    """Publishes a transcript again: who has handled it drops it by its id."""
+
+    message: str
+
+
 class ListBacklog(OfStore, frozen=True, tag="backlog"):
     """Asks for the messages that wait, a row a stream and group: `Waiting`."""
 

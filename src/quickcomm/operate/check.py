@@ -5,11 +5,11 @@ from typing import Any, Final
 
 import msgspec
 
-from quickcomm.contracts.checking import ListBacklog
+from quickcomm.contracts.checking import MAX_RANGE, ListBacklog, ListTranscripts, PublishAgain
 from quickcomm.contracts.commands import Command, ListDeadLetters, ReplayDeadLetter
 from quickcomm.kernel.checking.checker import ALL, Checker, CheckOptions, Report, compare_dashboards
 from quickcomm.kernel.checking.ranges import recent_ranges
-from quickcomm.kernel.checking.repairs import DEAD_LETTER, REPLAY
+from quickcomm.kernel.checking.repairs import DEAD_LETTER, REPLAY, may_be_answered
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.runtime.data_directory import DataDirectory
@@ -58,15 +58,25 @@ async def compare(data_dir: Path, other: Path) -> Report:
 
 
 async def repair(data_dir: Path, report: Report) -> list[str]:
-    """Replay the dead letters that were found; return what was done. A message that was handled changes nothing."""
-    done = []
+    """Do what is safe: replay dead letters, publish transcripts again that were never answered. Return what was done.
+
+    Each message may come twice: who has handled it drops it by its id.
+    """
+    wanted: list[tuple[str, Command]] = []
     for finding in report.findings:
         if finding.code == DEAD_LETTER:
             number = int(finding.repair.removeprefix(REPLAY))
-            try:
-                await administer(data_dir, ReplayDeadLetter(id=number))
-            except QuickCommError as error:
-                done.append(f"dead letter {number}: {error}")
-            else:
-                done.append(f"dead letter {number}: replayed")
-    return done
+            wanted.append((f"dead letter {number}: replayed", ReplayDeadLetter(id=number)))
+    keys = [(finding.site, finding.id) for finding in report.findings if may_be_answered(finding)]
+    if keys:
+        rows = await administer(data_dir, ListTranscripts(keys=keys[:MAX_RANGE]))
+        wanted += [("transcript: published again", PublishAgain(message=row["message"])) for row in rows]
+    return [await _done(data_dir, what, request) for what, request in wanted]
+
+
+async def _done(data_dir: Path, what: str, request: Command) -> str:
+    try:
+        await administer(data_dir, request)
+    except QuickCommError as error:
+        return f"{what.partition(':')[0]}: {error}"
+    return what

@@ -1,6 +1,6 @@
 """Answers the checker what this dashboard has: ids and faults for the site's check, contents to compare dashboards."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -16,7 +16,9 @@ from quickcomm.contracts.checking import (
     Contents,
     Conversations,
     Key,
+    ListTranscripts,
     RecentDashboard,
+    Transcript,
 )
 from quickcomm.contracts.conversations import Ledger
 from quickcomm.contracts.insight import TASK_DONE
@@ -94,7 +96,10 @@ def digest_answers(database: Database) -> list[Answer]:
         rows = await database.read(lambda connection: connection.execute(query).all())
         return Conversations(keys=[(site, name) for site, name in rows])
 
-    return [(CompareDashboard, contents), (RecentDashboard, recent)]
+    async def transcripts(request: ListTranscripts) -> list[Transcript]:
+        return await database.read(lambda connection: list(_transcripts(connection, request)))
+
+    return [(CompareDashboard, contents), (RecentDashboard, recent), (ListTranscripts, transcripts)]
 
 
 def _gather(connection: Connection, request: Compare) -> Contents:
@@ -161,3 +166,12 @@ def _ended(connection: Connection, request: Compare, until: Key | None, gatherin
         gathering.check_ledgers(each.site, each.conversation_id, ledgers, each.at_ns)
     over = ((each, ledgers) for each, ledgers in rows if each.state in OVER)
     gathering.add(ENDED, ((row.site, row.conversation_id, ledgers, row.at_ns) for row, ledgers in over))
+
+
+def _transcripts(connection: Connection, request: ListTranscripts) -> Iterator[Transcript]:
+    for site, name in request.keys:
+        query = sa.select(utterances.c.transcript).where(
+            utterances.c.site == site, utterances.c.utterance_id == name, utterances.c.heard
+        )
+        for (message,) in connection.execute(query):
+            yield Transcript(message=bytes(message).decode())

@@ -5,15 +5,18 @@ from typing import Final
 
 import msgspec
 
+from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.kernel.checking.compare import Finding
 
 DEAD_LETTER: Final = "dead_letter"
+REPAIR: Final = "quickcomm check --repair"
+UNANSWERED: Final = f"{TRANSCRIPTS}/intelligence"
 REPLAY: Final = "quickcomm dead-letters replay"
 _BACKUP: Final = "No message is left that would bring it: put it back from a backup (docs/backup.md)."
 REPAIRS: Final = {
     "backlog.stuck": "See which process is unwell: quickcomm status. Then: quickcomm restart MODULE",
     "card.missing": _BACKUP,
-    "insights.missing": "Read its text on the page and act on it; it is not classified again by itself.",
+    "insights.missing": "Read its text on the page and act on it: it counts as answered, and is not classified again.",
     "insights.unrecorded": "Nothing is lost: its card is complete.",
     "answer.missing": "Nothing is lost on the page; its client may ask GET /v1/utterances/{id}.",
     "end.missing": "Nothing is lost; the page forgets it with the retention.",
@@ -45,9 +48,16 @@ def with_repairs(findings: Iterable[Finding], letters: Sequence[Letter]) -> tupl
 
     def repair(finding: Finding) -> str:
         found = by_place.get((finding.event, finding.conversation_id), [])
-        return "; ".join(f"{REPLAY} {number}" for number in found) or REPAIRS.get(finding.code, "")
+        if found:
+            return "; ".join(f"{REPLAY} {number}" for number in found)
+        return f"{REPAIR} has it classified" if may_be_answered(finding) else REPAIRS.get(finding.code, "")
 
     return tuple(msgspec.structs.replace(each, repair=repair(each)) for each in findings)
+
+
+def may_be_answered(finding: Finding) -> bool:
+    """Return True if its transcript, published again, brings what is missing."""
+    return finding.code == "insights.missing" and finding.event == UNANSWERED
 
 
 def of_letters(letters: Iterable[Letter]) -> list[Finding]:

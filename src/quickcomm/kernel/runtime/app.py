@@ -15,7 +15,6 @@ import structlog
 from quickcomm.contracts.link import KeepTrace
 from quickcomm.kernel.bus import WholeBus
 from quickcomm.kernel.bus.redis import RedisBus
-from quickcomm.kernel.checking.part import SiteCheck
 from quickcomm.kernel.clock import Clock, SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry, Registry
 from quickcomm.kernel.errors import ConfigurationError
@@ -248,6 +247,8 @@ def _shared(context: Context, keys: KeyStore) -> Iterator[Part]:
     yield keys_part(keys, administered=any(module.makes_keys for module in app.modules))
     if any(module.watches_site for module in app.modules):
         yield site_part(context.site.path, settings.redis_url, context.clock)
+        from quickcomm.kernel.checking.part import SiteCheck  # noqa: PLC0415 - its metrics are of this process
+
         letters = letter_answers(context.bus)
         days = settings.storage.retention_days
         yield SiteCheck(context.messaging.rpc, letters, context.clock, settings.check, days).part()

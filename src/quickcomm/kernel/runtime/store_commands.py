@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from quickcomm.contracts.checking import ListBacklog, Waiting
+import msgspec
+
+from quickcomm.contracts.checking import ListBacklog, PublishAgain, Waiting
 from quickcomm.contracts.commands import (
     CreateKey,
     DropDeadLetter,
@@ -12,6 +14,7 @@ from quickcomm.contracts.commands import (
     ReplayDeadLetter,
     RevokeKey,
 )
+from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
 from quickcomm.kernel.messaging.rpc.port import Answer
 
 if TYPE_CHECKING:
@@ -23,7 +26,7 @@ Row = dict[str, Any]
 
 
 class Letters(Protocol):
-    """A bus, as far as its dead letters go."""
+    """A bus, as far as operators ask for its messages."""
 
     async def dead_letters(self) -> list["DeadLetter"]: ...
 
@@ -32,6 +35,8 @@ class Letters(Protocol):
     async def drop(self, dead_letter_id: int) -> None: ...
 
     async def waiting(self) -> list[Waiting]: ...
+
+    async def publish(self, stream: str, key: str, payload: bytes) -> None: ...
 
 
 def key_answers(keys: "KeyStore") -> Sequence[Answer]:
@@ -75,4 +80,10 @@ def letter_answers(bus: Letters) -> Sequence[Answer]:
     async def waiting(_request: ListBacklog) -> list[Waiting]:
         return await bus.waiting()
 
-    return [(ListDeadLetters, listed), (ReplayDeadLetter, replay), (DropDeadLetter, drop), (ListBacklog, waiting)]
+    async def publish(request: PublishAgain) -> Row:
+        message = msgspec.json.decode(request.message, type=UtteranceTranscribed)
+        await bus.publish(TRANSCRIPTS, message.conversation_id, request.message.encode())
+        return {"utterance_id": message.utterance_id, "published": True}
+
+    letters: Sequence[Answer] = [(ListDeadLetters, listed), (ReplayDeadLetter, replay), (DropDeadLetter, drop)]
+    return [*letters, (ListBacklog, waiting), (PublishAgain, publish)]
