@@ -71,7 +71,9 @@ async def test_what_was_said_is_there_and_what_is_planted_is_found(new_server: N
     await asyncio.to_thread(shutil.copytree, server.data_dir, other)
     assert (await asyncio.to_thread(check, server.data_dir, "--against", str(other)))[1]["findings"] == 0
 
-    planted = plant(server, first, wire.conversation_id) | unanswered(server, wire.of("utterance")[1]["utterance_id"])
+    undone = wire.of("utterance")[1]["utterance_id"]
+    planted = plant(server, first, wire.conversation_id)
+    planted |= unanswer(server.page_database, server.page_database, undone)
     stopped, _ = await asyncio.to_thread(check, server.data_dir, status=1)
     assert named(stopped) == planted
     for finding in stopped:
@@ -85,7 +87,7 @@ async def test_what_was_said_is_there_and_what_is_planted_is_found(new_server: N
     assert named(online) == planted
     repaired, _ = await asyncio.to_thread(check, server.data_dir, "--repair", status=1)
     mended = {("dead_letter", wire.conversation_id), ("card.missing", first), ("task.orphan", first)}
-    mended.add(("insights.missing", wire.of("utterance")[1]["utterance_id"]))
+    mended.add(("insights.missing", undone))
     assert planted - named(repaired) == planted & mended
     assert named(repaired) - planted == {("insights.missing", first)}, "its transcript came again, and nothing else"
     await asyncio.to_thread(tells_by_itself, server, wire.conversation_id)
@@ -106,11 +108,12 @@ def counts_by_itself(server: Server, kind: str) -> None:
         time.sleep(0.1)
 
 
-def unanswered(server: Server, utterance_id: str) -> set[tuple[str, str]]:
-    """Have an utterance as it is before intelligence answers."""
-    with opened(server.page_database) as database:
-        database.execute("DELETE FROM intelligence_results WHERE utterance_id = ?", (utterance_id,))
+def unanswer(page: Path, mind: Path, utterance_id: str) -> set[tuple[str, str]]:
+    """Have an utterance as it is before intelligence answers, in the databases of both."""
+    with opened(page) as database:
         database.execute("UPDATE dashboard_utterances SET found = NULL WHERE utterance_id = ?", (utterance_id,))
+    with opened(mind) as database:
+        database.execute("DELETE FROM intelligence_results WHERE utterance_id = ?", (utterance_id,))
     return {("insights.missing", utterance_id)}
 
 
@@ -157,9 +160,16 @@ async def test_services_are_checked_from_outside_and_by_the_dashboard(new_site: 
     findings, totals = await asyncio.to_thread(check, site.data_dir)
     assert (findings, totals["utterances"], totals["unavailable"]) == ([], utterances, {})
     lost = wire.of("utterance")[-1]["utterance_id"]
-    with opened(site.layout.directory.dashboard.database) as database:
+    page = site.layout.directory.dashboard.database
+    with opened(page) as database:
         database.execute("DELETE FROM dashboard_utterances WHERE utterance_id = ?", (lost,))
     found, totals = await asyncio.to_thread(check, site.data_dir, status=1)
     assert ("card.missing", lost) in named(found)
     assert totals["unavailable"] == {}
     await asyncio.to_thread(counts_by_itself, site, "card.missing")
+    undone = wire.of("utterance")[0]["utterance_id"]
+    await asyncio.to_thread(unanswer, page, site.page_database, undone)
+    found, _ = await asyncio.to_thread(check, site.data_dir, status=1)
+    assert ("insights.missing", undone) in named(found)
+    repaired, _ = await asyncio.to_thread(check, site.data_dir, "--repair", "--settle", "2", status=1)
+    assert named(found) - named(repaired) == {("insights.missing", undone)}

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from quickcomm.apps import APPS, STREAMS
+from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.kernel.bus.redis_names import PARTITIONS, PREFIX, Names
 from quickcomm.kernel.keys.redis import KeyNames
 from quickcomm.kernel.runtime.declaration import App, Group
@@ -60,8 +61,11 @@ def rules(name: str, prefix: str = PREFIX) -> tuple[Rule, ...]:
     """What a user may do; the first is what every command needs, each of the others stands for itself."""
     if name == UP:
         letters = Rule(commands=_LETTERS, keys=(Names(prefix).dead,))
-        streams = Rule(commands=("smembers",), read=(Names(prefix).streams,))
-        return (_CONNECT, Rule(commands=(*_EVAL, *_MOVE, *_EXPORT), keys=(f"{prefix}:*",)), letters, streams)
+        checked = (
+            Rule(commands=("smembers",), read=(Names(prefix).streams,)),
+            Rule(commands=("xlen",), keys=(_parts(Names(prefix), TRANSCRIPTS),)),
+        )
+        return (_CONNECT, Rule(commands=(*_EVAL, *_MOVE, *_EXPORT), keys=(f"{prefix}:*",)), letters, *checked)
     app = APPS[name]
     found = [Rule(commands=("hmget",), read=(f"{prefix}:home",)), *_of_streams(app, Names(prefix))]
     for module in app.modules:
