@@ -76,7 +76,7 @@ async def dashboard(where: Path | str) -> AsyncIterator[Database]:
 
 
 async def told(database: Database, **asked: Any) -> Contents:
-    (_, contents), _ = digest_answers(database)
+    (_, contents), *_ = digest_answers(database)
     answer: Contents = await contents(CompareDashboard(**asked))
     return answer
 
@@ -105,7 +105,7 @@ async def test_a_dashboard_tells_of_all_in_ranges_of_any_size(store: Path | str)
             assert all(one.kinds[TRANSCRIBED].count <= limit for one in ranges)
             for kind, items in whole.items.items():
                 assert by_id(item for one in ranges for item in one.items[kind]) == by_id(items)
-        _, (_, recent) = digest_answers(database)
+        _, (_, recent), _ = digest_answers(database)
         assert (await recent(RecentDashboard(since_ns=SAID[-1].speech_ended_ns + 1))).keys == []
         lately = await recent(RecentDashboard(since_ns=SAID[-1].speech_ended_ns))
         assert lately.keys == [("main", "a"), ("main", "a-b"), ("main", "a.c")]

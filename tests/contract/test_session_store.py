@@ -505,3 +505,7 @@ async def test_the_checker_is_told_what_the_logs_have_in_ranges_of_any_size(site
         for kind, items in whole.items.items():
             assert by_id(item for each in parts for item in each.items[kind]) == by_id(items)
     assert whole.faults == []
+    now_ns = site.clock.now_ns()
+    assert sorted(await site.store.recent(now_ns - 10**9, 9)) == [("main", "a"), ("main", "a-b"), ("main", "b")]
+    assert len(await site.store.recent(now_ns - 10**9, 2)) == 2
+    assert await site.store.recent(now_ns + 10**9, 9) == []

@@ -25,10 +25,9 @@ from quickcomm.contracts.checking import (
 )
 from quickcomm.contracts.commands import Command, ListDeadLetters
 from quickcomm.contracts.conversations import Ledger
-from quickcomm.kernel.checking.checker import DAY_NS, NS, Checker, CheckOptions, Report, compare_dashboards
+from quickcomm.kernel.checking.checker import DAY_NS, NS, Checker, CheckOptions, Parity, Report
 from quickcomm.kernel.checking.compare import AUDIO, DASHBOARD, INTELLIGENCE
 from quickcomm.kernel.checking.gathering import Gathering
-from quickcomm.kernel.checking.ranges import recent_ranges
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.errors import BusyError
 
@@ -103,6 +102,18 @@ def within(key: Key, request: Compare) -> bool:
 def run(sides: Sides, **options: Any) -> Report:
     settings = CheckOptions(**{"page": 3, **options})
     return asyncio.run(Checker(sides, Settling(), settings).run())
+
+
+def parity(here: Sides, there: Sides) -> Report:
+    return asyncio.run(Parity(here, there, Settling(), CheckOptions(page=3)).run())
+
+
+def lately(sides: Sides, since_ns: int) -> Report:
+    async def check() -> Report:
+        checker = Checker(sides, Settling(), CheckOptions(page=2))
+        return await checker.run(await checker.recent(since_ns))
+
+    return asyncio.run(check())
 
 
 conversation_ids = st.text("ab-.:~09".replace(":", ""), min_size=1, max_size=3)
@@ -202,6 +213,20 @@ def test_a_message_that_waits_for_long_is_told_of() -> None:
     assert finding.detail == "7 messages wait; the first of them for 90 s"
 
 
+def test_a_message_that_goes_on_is_not_stuck_and_one_that_waits_where_nothing_runs_neither() -> None:
+    sides, clock = Sides([], []), Settling()
+    sides.waiting = [Waiting(stream="insights.v1", group="audio", count=7, oldest_ns=NOW_NS - 90 * NS)]
+    assert run(sides, settle_s=0).findings == ()
+    clock.meanwhile.append(sides.waiting.clear)
+    assert asyncio.run(Checker(sides, clock).run()).findings == ()
+
+
+def test_where_nobody_says_what_changed_that_is_told() -> None:
+    sides = Sides([("main", "a:0:1")], [("main", "a")])
+    sides.away = {AUDIO, DASHBOARD}
+    assert set(lately(sides, OLD_NS).unavailable) == {AUDIO, DASHBOARD}
+
+
 def test_a_dead_letter_is_the_repair_of_what_it_would_have_brought() -> None:
     sides = Sides([("main", "a:0:1"), ("main", "b:0:1")], [])
     for key in list(sides.has[DASHBOARD][ANSWERED]):
@@ -252,13 +277,12 @@ def test_the_ranges_of_conversations_have_all_of_them(names: list[str], data: st
         if other != name:
             for module in (AUDIO, DASHBOARD):
                 sides.has[module][ENDED].pop(("main", other), None)
-    ranges = asyncio.run(recent_ranges(sides, OLD_NS))
-    report = asyncio.run(Checker(sides, Settling(), CheckOptions(page=2)).run(ranges))
+    report = lately(sides, OLD_NS)
     assert {(each.code, each.id) for each in report.findings} == {
         ("card.missing", f"{name}:0:1"),
         ("end.missing", name),
     }
-    assert asyncio.run(recent_ranges(sides, OLD_NS + 1)) == []
+    assert lately(sides, OLD_NS + 1) == Report()
 
 
 @given(keys, st.data())
@@ -269,13 +293,13 @@ def test_two_dashboards_are_compared_row_by_row(drawn: list[tuple[str, str, int,
         sides.has[DASHBOARD] |= {
             kind: {key: (f"{kind} of {key}", OLD_NS) for key in utterances} for kind in ("cards", "tasks")
         }
-    assert asyncio.run(compare_dashboards(here, there, 3)).findings == ()
+    assert parity(here, there).findings == ()
     kind = data.draw(st.sampled_from(["cards", "tasks"]))
     lost, changed = data.draw(st.sampled_from(utterances)), data.draw(st.sampled_from(utterances))
     there.has[DASHBOARD][kind][changed] = ("something else", OLD_NS)
     del there.has[DASHBOARD][kind][lost]
     wanted = {(f"{kind}.missing", *lost)} | ({(f"{kind}.differ", *changed)} if changed != lost else set())
-    report = asyncio.run(compare_dashboards(here, there, 3))
+    report = parity(here, there)
     assert {(each.code, each.site, each.id) for each in report.findings} == wanted
-    mirrored = asyncio.run(compare_dashboards(there, here, 3))
+    mirrored = parity(there, here)
     assert {(each.code, each.site, each.id) for each in mirrored.findings} == wanted

@@ -261,6 +261,10 @@ class SessionStore(Protocol):
         """Return what the logs and ledgers have in a range; a log forgets its beginning, and what ended long ago."""
         ...
 
+    async def recent(self, since_ns: int, limit: int) -> list[tuple[str, str]]:
+        """Return the (site, conversation id) of those that changed since then, at most `limit`, the newest ones."""
+        ...
+
     async def expire(self, before_ns: int, now_ns: int, keep: frozenset[tuple[str, str]]) -> int:
         """End conversations that nobody has touched since, but for those in `keep`; returns how many.
 

@@ -86,7 +86,7 @@ async def _checked(
     data_dir: Path, since: float | None, against: str | None, settle: float, *, online: bool, repair: bool
 ) -> Report:
     if against is not None:
-        return await checking.compare(data_dir, _other(against))
+        return await checking.compare(data_dir, _other(against), settle)
     since_ns = None if since is None else time.time_ns() - int(since * HOUR_NS)
     report = await checking.check(data_dir, since_ns=since_ns, settle_s=settle, online=online)
     if repair and (done := await checking.repair(data_dir, report)):

@@ -7,8 +7,7 @@ import msgspec
 
 from quickcomm.contracts.checking import MAX_RANGE, ListBacklog, ListTranscripts, PublishAgain
 from quickcomm.contracts.commands import Command, ListDeadLetters, ReplayDeadLetter
-from quickcomm.kernel.checking.checker import ALL, Checker, CheckOptions, Report, compare_dashboards
-from quickcomm.kernel.checking.ranges import recent_ranges
+from quickcomm.kernel.checking.checker import ALL, Checker, CheckOptions, Parity, Report
 from quickcomm.kernel.checking.repairs import DEAD_LETTER, REPLAY, may_be_answered
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import QuickCommError
@@ -48,13 +47,15 @@ async def check(data_dir: Path, *, since_ns: int | None = None, settle_s: float 
     )
     if online:
         options = msgspec.structs.replace(options, page=ONLINE_PAGE, share=ONLINE_SHARE)
-    ranges = [ALL] if since_ns is None else await recent_ranges(site, since_ns)
-    return await Checker(site, clock, options).run(ranges)
+    checker = Checker(site, clock, options)
+    return await checker.run([ALL] if since_ns is None else await checker.recent(since_ns))
 
 
-async def compare(data_dir: Path, other: Path) -> Report:
+async def compare(data_dir: Path, other: Path, settle_s: float) -> Report:
     """Compare the dashboard of a site with another one's. Raises `QuickCommError` where one cannot be asked."""
-    return await compare_dashboards(Site(data_dir), Site(other))
+    here, there = Site(data_dir), Site(other)
+    options = CheckOptions(settle_s=settle_s if here.runs or there.runs else 0.0)
+    return await Parity(here, there, SystemClock(), options).run()
 
 
 async def repair(data_dir: Path, report: Report) -> list[str]:

@@ -23,7 +23,6 @@ def digest_answers(store: SessionStore, recorder: Recorder | None) -> list[Answe
         return msgspec.structs.replace(found, items=items, faults=[*found.faults, *lacking])
 
     async def recent(request: RecentAudio) -> Conversations:
-        changed = [each for each in await store.ledgers(None) if each.at_ns >= request.since_ns]
-        return Conversations(keys=[(each.site, each.conversation_id) for each in changed[-request.limit :]])
+        return Conversations(keys=await store.recent(request.since_ns, request.limit))
 
     return [(CompareAudio, contents), (RecentAudio, recent)]

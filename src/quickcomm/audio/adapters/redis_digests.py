@@ -19,11 +19,7 @@ Said = dict[str, dict[Key, int]]
 
 
 async def gather(request: Compare, calls: Calls, names: SessionNames) -> Contents:
-    known: set[Key] = set()
-    for index in (names.open, names.closed):
-        for name in await calls.call("ZRANGEBYSCORE", index, "-inf", "+inf"):
-            site, _, conversation_id = name.decode().partition(":")
-            known.add((site, conversation_id))
+    known = await _members(calls, names)
     said, until = await _said(request, calls, names, known)
     gathering = Gathering(request, until)
     for kind, keys in said.items():
@@ -39,6 +35,10 @@ async def gather(request: Compare, calls: Calls, names: SessionNames) -> Content
             over.append((row.site, row.conversation_id, row.ledgers, row.updated_ns))
     gathering.add(ENDED, over)
     return gathering.contents()
+
+
+async def recent(since_ns: int, limit: int, calls: Calls, names: SessionNames) -> list[Key]:
+    return sorted(await _members(calls, names, since_ns))[-limit:]
 
 
 async def _said(request: Compare, calls: Calls, names: SessionNames, known: Iterable[Key]) -> tuple[Said, Key | None]:
@@ -57,6 +57,16 @@ async def _said(request: Compare, calls: Calls, names: SessionNames, known: Iter
         if len(said[TRANSCRIBED]) > request.limit:
             return said, sorted(said[TRANSCRIBED])[request.limit - 1]
     return said, request.until
+
+
+async def _members(calls: Calls, names: SessionNames, since_ns: int = 0) -> set[Key]:
+    """Return the conversations that changed since then; the order of an index is only as exact as a float is."""
+    found: set[Key] = set()
+    for index in (names.open, names.closed):
+        for name in await calls.call("ZRANGEBYSCORE", index, since_ns, "+inf"):
+            site, _, conversation_id = name.decode().partition(":")
+            found.add((site, conversation_id))
+    return found
 
 
 async def _load(calls: Calls, names: SessionNames, key: Key) -> tuple[Row | None, Iterable[bytes]]:

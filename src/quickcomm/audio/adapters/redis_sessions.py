@@ -15,7 +15,7 @@ from quickcomm.audio.adapters import redis_scripts as lua
 from quickcomm.audio.adapters.event_log import insights_event, utterance_event
 from quickcomm.audio.adapters.log_limits import LogLimits
 from quickcomm.audio.adapters.redis_calls import Calls, around_seq, stored_event
-from quickcomm.audio.adapters.redis_digests import gather
+from quickcomm.audio.adapters.redis_digests import gather, recent
 from quickcomm.audio.adapters.redis_owners import MAIL_S, PRESENT_S, Owners, Sweep, mine
 from quickcomm.audio.adapters.redis_rows import (
     Row,
@@ -267,6 +267,9 @@ class RedisSessions:
 
     async def contents(self, request: Compare) -> Contents:
         return await gather(request, self._calls, self._names)
+
+    async def recent(self, since_ns: int, limit: int) -> list[tuple[str, str]]:
+        return await recent(since_ns, limit, self._calls, self._names)
 
     async def expire(self, before_ns: int, now_ns: int, keep: frozenset[tuple[str, str]]) -> int:
         """As the port says. What another process that is there owns, is its own."""

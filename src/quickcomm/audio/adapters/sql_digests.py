@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from quickcomm.audio.adapters.tables import OPEN_STATES, conversations, events
-from quickcomm.contracts.checking import ANSWERED, ENDED, TRANSCRIBED, Compare, Contents
+from quickcomm.contracts.checking import ANSWERED, ENDED, TRANSCRIBED, Compare, Contents, Key
 from quickcomm.contracts.conversations import Ledger
 from quickcomm.kernel.checking.gathering import Gathering, reach, within
 
@@ -37,3 +37,9 @@ def gather(connection: Connection, request: Compare) -> Contents:
             over.append((each.site, each.conversation_id, ledgers, each.updated_ns))
     gathering.add(ENDED, over)
     return gathering.contents()
+
+
+def recent(connection: Connection, since_ns: int, limit: int) -> list[Key]:
+    row = conversations.c
+    query = sa.select(*_CONVERSATION).where(row.updated_ns >= since_ns).order_by(row.updated_ns.desc()).limit(limit)
+    return [(site, name) for site, name in connection.execute(query)]

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from quickcomm.audio.adapters.event_log import insights_event, utterance_event
 from quickcomm.audio.adapters.log_limits import LogLimits, settled
-from quickcomm.audio.adapters.sql_digests import gather
+from quickcomm.audio.adapters.sql_digests import gather, recent
 from quickcomm.audio.adapters.sql_forgetting import forget
 from quickcomm.audio.adapters.tables import OPEN_STATES, conversations, events
 from quickcomm.audio.model.checkpoint import Checkpoint, decode_checkpoints, encode_checkpoints
@@ -200,6 +200,9 @@ class SqlSessions:
 
     async def contents(self, request: Compare) -> Contents:
         return await self._database.read(lambda connection: gather(connection, request))
+
+    async def recent(self, since_ns: int, limit: int) -> list[tuple[str, str]]:
+        return await self._database.read(lambda connection: recent(connection, since_ns, limit))
 
     async def adopt(self) -> int:
         def run(connection: Connection) -> int:

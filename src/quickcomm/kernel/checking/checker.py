@@ -4,7 +4,7 @@ A range of which all sums agree is done. Else its rows are compared; what is mis
 is a finding only if it is still missing some seconds later, and no message that was there before waits any more.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -20,8 +20,11 @@ from quickcomm.contracts.checking import (
     CompareDashboard,
     CompareIntelligence,
     Contents,
+    Conversations,
     Key,
     ListBacklog,
+    RecentAudio,
+    RecentDashboard,
     Waiting,
 )
 from quickcomm.contracts.commands import Command, ListDeadLetters
@@ -36,6 +39,7 @@ from quickcomm.kernel.checking.compare import (
     differs,
     in_order,
 )
+from quickcomm.kernel.checking.ranges import Range, range_of
 from quickcomm.kernel.checking.repairs import REPAIRS, Letter, of_letters, with_repairs
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
@@ -53,8 +57,9 @@ PURGED_WITHIN_NS: Final = 2 * 3_600 * NS
 """Each store deletes what is too old when its own hour has come."""
 _UTTERANCES: Final = (TRANSCRIBED, ANSWERED)
 T = TypeVar("T")
-Range = tuple[Key, Key | None]
 ALL: Final[Range] = (FIRST, None)
+Suspect = tuple[Range, list[Finding]]
+"""What seems to be wrong with a range."""
 
 log = structlog.get_logger(__name__)
 
@@ -97,25 +102,36 @@ class Checker:
         self._unavailable: dict[str, str] = {}
         self._utterances = self._ranges = 0
 
+    async def recent(self, since_ns: int) -> list[Range]:
+        """Return a range for each conversation that audio or the dashboard has seen change since then."""
+        keys: set[Key] = set()
+        for request in (RecentAudio(since_ns=since_ns), RecentDashboard(since_ns=since_ns)):
+            try:
+                keys.update(_as(await self._ask(request), Conversations).keys)
+            except QuickCommError as error:
+                self._unavailable[request.module] = str(error)
+        return [range_of(key) for key in sorted(keys)]
+
     async def run(self, ranges: Sequence[Range] = (ALL,)) -> Report:
         """Check the site, or only these ranges of it."""
         began = self._clock.monotonic()
-        suspects: list[tuple[Range, list[Finding]]] = []
+        suspects: list[Suspect] = []
         for after, end in ranges:
             async for reached, found in self._walk(after, end):
                 if found:
                     suspects.append((reached, found))
-        looked_ns = self._clock.now_ns()
+        before, looked_ns = await self._list(ListBacklog(), Waiting), self._clock.now_ns()
         found = [each for _, findings in suspects for each in findings]
-        if found and self._options.settle_s:
+        waiting = before
+        if self._options.settle_s and (found or _old(before, looked_ns)):
             await self._clock.sleep(self._options.settle_s)
-            found = await self._again(suspects)
-        waiting = await self._list(ListBacklog(), Waiting)
+            found = await _still(suspects, self._compared_again)
+            waiting = await self._list(ListBacklog(), Waiting)
         letters = await self._list(ListDeadLetters(), Letter)
         kept = [each for each in found if not (self._explains(waiting, looked_ns, each) or self._may_be_purged(each))]
-        findings = [*with_repairs(in_order(kept), letters), *_stuck(waiting, self._clock.now_ns())]
+        stuck = _stuck(before, waiting, self._clock.now_ns()) if self._options.settle_s else []
         return Report(
-            findings=(*findings, *of_letters(letters)),
+            findings=(*with_repairs(in_order(kept), letters), *stuck, *of_letters(letters)),
             utterances=self._utterances,
             ranges=self._ranges,
             seconds=round(self._clock.monotonic() - began, 2),
@@ -142,14 +158,8 @@ class Checker:
             sides = await self._sums(*reached, items=True)
         return compare(sides)
 
-    async def _again(self, suspects: Iterable[tuple[Range, list[Finding]]]) -> list[Finding]:
-        """Return what is still wrong."""
-        still = []
-        for (after, reached), found in suspects:
-            names = {each.name for each in found}
-            sides = await self._sums(after, reached, items=True)
-            still += [each for each in compare(sides) if each.name in names]
-        return still
+    async def _compared_again(self, reached: Range) -> list[Finding]:
+        return compare(await self._sums(*reached, items=True))
 
     async def _sums(self, after: Key, end: Key | None, *, items: bool = False) -> dict[str, Contents]:
         """Have all sides tell of one range: as far as each of them can in one answer."""
@@ -197,43 +207,79 @@ class Checker:
         return bool(days) and 0 < finding.since_ns < horizon_ns
 
 
-async def compare_dashboards(here: Ask, there: Ask, page: int = CheckOptions().page) -> Report:
-    """Compare two dashboards, such as both sides of a migration: counts and digests by range, then rows."""
-    findings: list[Finding] = []
-    after, cards, ranges = FIRST, 0, 0
-    while True:
-        ours = await _content(here, after, None, page)
-        theirs = await _content(there, after, ours.until, page)
-        if theirs.until != ours.until:
-            ours = await _content(here, after, theirs.until, page)
-        reached = theirs.until
-        ranges, cards = ranges + 1, cards + max(each.kinds["cards"].count for each in (ours, theirs))
-        if copies_differ(ours, theirs) and len(findings) < MAX_FAULTS:
-            pair = [await _content(each, after, reached, page, items=True) for each in (here, there)]
-            findings += compare_copies(*pair)
-        if reached is None:
-            return Report(findings=tuple(in_order(findings)), utterances=cards, ranges=ranges)
-        after = reached
+class Parity:
+    """Compares two dashboards, such as both sides of a migration: counts and digests by range, then rows."""
+
+    def __init__(self, here: Ask, there: Ask, clock: Clock, options: CheckOptions = CheckOptions()) -> None:  # noqa: B008 - frozen
+        self._sides = (here, there)
+        self._clock = clock
+        self._options = options
+
+    async def run(self) -> Report:
+        """Compare all that they have. Raises `QuickCommError` where one cannot be asked."""
+        began = self._clock.monotonic()
+        suspects: list[Suspect] = []
+        after, cards, ranges = FIRST, 0, 0
+        while True:
+            here, there = await self._sums(after)
+            reached = (after, there.until)
+            ranges, cards = ranges + 1, cards + max(each.kinds["cards"].count for each in (here, there))
+            if copies_differ(here, there) and sum(len(found) for _, found in suspects) < MAX_FAULTS:
+                suspects.append((reached, await self._compared(reached)))
+            if there.until is None:
+                break
+            after = there.until
+        found = [each for _, findings in suspects for each in findings]
+        if found and self._options.settle_s:
+            await self._clock.sleep(self._options.settle_s)
+            found = await _still(suspects, self._compared)
+        seconds = round(self._clock.monotonic() - began, 2)
+        return Report(findings=tuple(in_order(found)), utterances=cards, ranges=ranges, seconds=seconds)
+
+    async def _sums(self, after: Key) -> tuple[Contents, Contents]:
+        """Return what both have in one range: as far as each of them can tell in one answer."""
+        here = await self._told(0, (after, None))
+        there = await self._told(1, (after, here.until))
+        return (here if there.until == here.until else await self._told(0, (after, there.until))), there
+
+    async def _compared(self, reached: Range) -> list[Finding]:
+        return compare_copies(*[await self._told(side, reached, items=True) for side in (0, 1)])
+
+    async def _told(self, side: int, reached: Range, *, items: bool = False) -> Contents:
+        after, until = reached
+        request = CompareDashboard(after=after, until=until, limit=self._options.page, items=items, content=True)
+        return _as(await self._sides[side](request), Contents)
 
 
-async def _content(ask: Ask, after: Key, until: Key | None, page: int, *, items: bool = False) -> Contents:
-    request = CompareDashboard(after=after, until=until, limit=page, items=items, content=True)
-    return _as(await ask(request), Contents)
+async def _still(suspects: Iterable[Suspect], look: Callable[[Range], Awaitable[list[Finding]]]) -> list[Finding]:
+    """Return what is found again at a second look."""
+    still = []
+    for reached, found in suspects:
+        names = {each.name for each in found}
+        still += [each for each in await look(reached) if each.name in names]
+    return still
 
 
 def _as(answer: Any, kind: type[T]) -> T:
     return answer if isinstance(answer, kind) else msgspec.convert(answer, kind)
 
 
-def _stuck(waiting: Iterable[Waiting], now_ns: int) -> list[Finding]:
+def _old(waiting: Iterable[Waiting], now_ns: int) -> dict[str, Waiting]:
+    """Return, by stream and group, where a message waits for too long."""
+    return {f"{each.stream}/{each.group}": each for each in waiting if 0 < each.oldest_ns < now_ns - STUCK_NS}
+
+
+def _stuck(before: Iterable[Waiting], after: Iterable[Waiting], now_ns: int) -> list[Finding]:
+    """Return where the same message waits at both looks: one that was just replayed has an old time, too."""
+    first = _old(before, now_ns)
     return [
         Finding(
             code="backlog.stuck",
             since_ns=each.oldest_ns,
-            event=f"{each.stream}/{each.group}",
+            event=event,
             detail=f"{each.count} messages wait; the first of them for {(now_ns - each.oldest_ns) / NS:.0f} s",
             repair=REPAIRS["backlog.stuck"],
         )
-        for each in waiting
-        if now_ns - each.oldest_ns > STUCK_NS
+        for event, each in _old(after, now_ns).items()
+        if event in first and first[event].oldest_ns == each.oldest_ns
     ]

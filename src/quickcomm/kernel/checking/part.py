@@ -12,7 +12,6 @@ from quickcomm.contracts.commands import Command
 from quickcomm.contracts.health import Alarm
 from quickcomm.kernel.checking.checker import Checker, CheckOptions, Report
 from quickcomm.kernel.checking.compare import Finding
-from quickcomm.kernel.checking.ranges import recent_ranges
 from quickcomm.kernel.checking.repairs import DEAD_LETTER
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
@@ -79,8 +78,8 @@ class SiteCheck:
     async def check(self) -> Report:
         """Check once, and remember what was found."""
         since_ns = self._clock.now_ns() - int(self._settings.hours * HOUR_NS)
-        ranges = await recent_ranges(self._ask, since_ns)
-        self._report = await Checker(self._ask, self._clock, self._options).run(ranges)
+        checker = Checker(self._ask, self._clock, self._options)
+        self._report = await checker.run(await checker.recent(since_ns))
         counts = Counter(finding.code for finding in self._report.findings)
         for kind in (*WORDS, DEAD_LETTER):
             FINDINGS.labels(kind).set(counts[kind])
