@@ -24,8 +24,10 @@ from quickcomm.contracts.conversations import ConversationChanged, Ledger
 from quickcomm.dashboard.adapters.digests import digest_answers
 from quickcomm.dashboard.adapters.state import SqlStore
 from quickcomm.dashboard.adapters.tables import tasks, utterances
+from quickcomm.dashboard.model.edits import Edit
 from quickcomm.dashboard.module import MIGRATIONS
 from quickcomm.dashboard.ports import State
+from quickcomm.dashboard.service.decider import Decider
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.intelligence.adapters.digests import digest_answer
 from quickcomm.intelligence.adapters.sql_results import SqlResults
@@ -36,6 +38,7 @@ from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.storage import Database, migrate
 
 START = 16_000
+EDITED = f"a-b:0:{5 * 10 * START}"
 NAMES = ("a", "a-b", "a.c")
 SAID = [heard(number * 10 * START, f"towels {number}", conversation=NAMES[number // 3]) for number in range(9)]
 
@@ -60,6 +63,9 @@ def talk(state: State) -> None:
         projector.insights(found(message, insight("request_item", str(400 + message.seq))))
     projector.conversation(ended("a"))
     projector.conversation(ended("a-b", gap=1))
+    decider = Decider(projector, state, SAID[-1].published_ns, new_id=lambda: "once")
+    decider.settle()
+    decider.edit("main", f"{EDITED}:0", Edit(action="acknowledge", by="Ada"))
     projector.finish()
 
 
@@ -119,6 +125,7 @@ async def test_what_does_not_hold_together_is_told(store: Path | str) -> None:
         connection.execute(tasks.delete().where(tasks.c.utterance_id == undone))
         alone = utterances.update().where(utterances.c.utterance_id == SAID[8].utterance_id)
         connection.execute(alone.values(copy_of="gone:0:1"))
+        connection.execute(tasks.update().where(tasks.c.utterance_id == EDITED).values(status="open"))
 
     async with dashboard(store) as database:
         await database.write(plant)
@@ -127,6 +134,7 @@ async def test_what_does_not_hold_together_is_told(store: Path | str) -> None:
             ("task.orphan", lost),
             ("task.missing", undone),
             ("copy.orphan", SAID[8].utterance_id),
+            ("decision.unfolded", EDITED),
         }
 
 
@@ -135,6 +143,7 @@ async def test_dashboards_on_two_databases_are_alike_until_they_differ(store: Pa
         ours, theirs = [await told(each, content=True) for each in (here, there)]
         assert ours == theirs
         assert set(ours.kinds) <= set(CONTENT)
+        assert ours.kinds["decisions"].count == theirs.kinds["decisions"].count == 1
         assert ours.kinds["tasks"].count == ours.kinds["cards"].count == len(SAID)
         done = tasks.update().where(tasks.c.utterance_id == SAID[2].utterance_id).values(status="done")
         await there.write(lambda connection: connection.execute(done))

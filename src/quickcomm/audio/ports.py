@@ -323,6 +323,10 @@ class Recorder(Protocol):
         """samples: int16[n] at 16 kHz. Doing it again changes nothing. Raises `RecordingError`."""
         ...
 
+
+class Recordings(Protocol):
+    """Knows what is kept."""
+
     async def lacking(self, utterances: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Return those (site, utterance id) that are not kept, of conversations of which something is."""
         ...

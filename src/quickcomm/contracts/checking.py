@@ -23,8 +23,8 @@ TRANSCRIBED: Final = "transcripts"
 ANSWERED: Final = "insights"
 ENDED: Final = "ended"
 """Conversations that have ended, each with its ledgers."""
-CONTENT: Final = ("cards", "tasks", "closings", "conversations", "decisions")
-"""What two dashboards must have alike, in this order. `decisions`: where a dashboard keeps them."""
+CONTENT: Final = ("cards", "tasks", "closings", "decisions", "conversations")
+"""What two dashboards must have alike."""
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,7 +22,8 @@ from quickcomm.contracts.checking import (
 )
 from quickcomm.contracts.conversations import Ledger
 from quickcomm.contracts.insight import TASK_DONE
-from quickcomm.dashboard.adapters.tables import closings, conversations, tasks, utterances
+from quickcomm.dashboard.adapters.tables import closings, conversations, decisions, tasks, utterances
+from quickcomm.dashboard.adapters.unfolded import unfolded
 from quickcomm.kernel.checking.gathering import Gathering, reach, within
 from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.storage import Database
@@ -74,6 +75,9 @@ _CONTENT: Final[Mapping[str, _Kind]] = {
     ),
     "tasks": _Kind(tasks, tasks.c.utterance_id, tasks.c.task_id, tasks.c.created_ns, _all_but(tasks, "id")),
     "closings": _Kind(closings, closings.c.utterance_id, closings.c.closing_id, closings.c.at_ns, _all_but(closings)),
+    "decisions": _Kind(
+        decisions, decisions.c.utterance_id, decisions.c.subject, decisions.c.at_ns, _all_but(decisions)
+    ),
     "conversations": _Kind(
         conversations,
         conversations.c.conversation_id,
@@ -82,7 +86,7 @@ _CONTENT: Final[Mapping[str, _Kind]] = {
         _all_but(conversations, "id", "change"),
     ),
 }
-"""Another kind of row, such as decisions, is one entry here."""
+"""Another kind of row is one entry here."""
 
 
 def digest_answers(database: Database) -> list[Answer]:
@@ -113,6 +117,9 @@ def _gather(connection: Connection, request: Compare) -> Contents:
         return gathering.contents()
     _utterances(connection, request, until, gathering)
     _orphans(connection, request, until, gathering)
+    for decision in unfolded(connection, request, until):
+        what = decision.subject
+        gathering.fault("decision.unfolded", decision.site, decision.what.utterance_id, decision.at_ns, what)
     _ended(connection, request, until, gathering)
     return gathering.contents()
 

@@ -122,6 +122,7 @@ RULES: Final = (
 DETAILS: Final = {
     "task.orphan": "there is no such utterance",
     "task.missing": "its insights open it; the dashboard has no such task",
+    "decision.unfolded": "its record does not show what was decided",
     "copy.orphan": "which is not there",
     "recording.missing": "others of its conversation are kept; its sound is not",
     "ledger.unbalanced": "",

@@ -31,6 +31,7 @@ WORDS: Final = {
     "answer.missing": "have no answer in the log of their conversation",
     "task.missing": "have not opened their task",
     "task.orphan": "have a task and no card",
+    "decision.unfolded": "do not show what was decided about them",
     "copy.orphan": "are copies of what is not there",
     "recording.missing": "have no recording",
     "ledger.unbalanced": "have a ledger that does not add up",

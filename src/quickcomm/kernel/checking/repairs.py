@@ -22,6 +22,7 @@ REPAIRS: Final = {
     "end.missing": "Nothing is lost; the page forgets it with the retention.",
     "task.missing": "Read its text on the page and act on it.",
     "task.orphan": "Complete it on the page. Its utterance may be in a backup (docs/backup.md).",
+    "decision.unfolded": "Change the task on the page again; a newer decision stands.",
     "copy.orphan": _BACKUP,
     "ledger.differs": "`quickcomm ledger` has the right one.",
     "ledger.unbalanced": "Sound was lost or counted twice: keep the log and report it.",
