@@ -285,6 +285,14 @@ def test_the_ranges_of_conversations_have_all_of_them(names: list[str], data: st
     assert lately(sides, OLD_NS + 1) == Report()
 
 
+@given(st.lists(conversation_ids, min_size=1, unique=True))
+def test_an_utterance_is_in_one_of_the_ranges(names: list[str]) -> None:
+    """A conversation `a1` lies between `a` and its utterances."""
+    utterances = [("main", f"{name}:0:{start}") for name in names for start in range(2)]
+    sides = Sides(utterances, [("main", name) for name in names])
+    assert lately(sides, OLD_NS).utterances == len(utterances)
+
+
 @given(keys, st.data())
 def test_two_dashboards_are_compared_row_by_row(drawn: list[tuple[str, str, int, int]], data: st.DataObject) -> None:
     here, utterances = site_of(drawn)

@@ -39,7 +39,7 @@ from quickcomm.kernel.checking.compare import (
     differs,
     in_order,
 )
-from quickcomm.kernel.checking.ranges import Range, range_of
+from quickcomm.kernel.checking.ranges import Range, ranges_of
 from quickcomm.kernel.checking.repairs import REPAIRS, Letter, of_letters, with_repairs
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
@@ -103,14 +103,14 @@ class Checker:
         self._utterances = self._ranges = 0
 
     async def recent(self, since_ns: int) -> list[Range]:
-        """Return a range for each conversation that audio or the dashboard has seen change since then."""
+        """Return the ranges of the conversations that audio or the dashboard has seen change since then."""
         keys: set[Key] = set()
         for request in (RecentAudio(since_ns=since_ns), RecentDashboard(since_ns=since_ns)):
             try:
                 keys.update(_as(await self._ask(request), Conversations).keys)
             except QuickCommError as error:
                 self._unavailable[request.module] = str(error)
-        return [range_of(key) for key in sorted(keys)]
+        return ranges_of(keys)
 
     async def run(self, ranges: Sequence[Range] = (ALL,)) -> Report:
         """Check the site, or only these ranges of it."""

@@ -1,5 +1,6 @@
 """Ranges of keys."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from quickcomm.contracts.checking import Key
@@ -11,10 +12,15 @@ BEHIND: Final = ";"
 LAST: Final = "\U0010ffff"
 
 
-def range_of(conversation: Key) -> Range:
-    """Return a range with a conversation and all its utterances; some others may be in it as well."""
-    site, name = conversation
-    return (site, _before(name)), (site, name + BEHIND)
+def ranges_of(conversations: Iterable[Key]) -> list[Range]:
+    """Return ranges with these conversations and all their utterances; some others may be in them as well."""
+    found: list[tuple[Key, Key]] = []
+    for after, until in sorted(((site, _before(name)), (site, name + BEHIND)) for site, name in conversations):
+        if found and after <= found[-1][1]:
+            found[-1] = (found[-1][0], max(until, found[-1][1]))
+        else:
+            found.append((after, until))
+    return list(found)
 
 
 def _before(name: str) -> str:
