@@ -52,7 +52,7 @@ def check_command(
     repair: bool,
     as_json: bool,
 ) -> None:
-    r"""Check that everything is there, once, on every side.
+    """Check that everything is there, once, on every side.
 
     Compares what audio, intelligence and the dashboard have: every utterance has its card and its insights, every task
     its utterance, every ledger adds up, every recording is there, no message is stuck or lies among the dead letters.
@@ -69,7 +69,7 @@ def check_command(
       quickcomm check --against OTHER_DIR      are two dashboards alike? counts, digests, then rows
 
     Exits with 0 if nothing is wrong, 1 if something is, 2 if not all could be checked. See docs/check.md.
-    """
+    """  # noqa: D301 - click wants the character itself
     try:
         report = asyncio.run(_checked(data_dir, since, against, settle, online=online, repair=repair))
     except QuickCommError as error:
