@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from quickcomm.contracts.checking import (
     ANSWERED,
@@ -25,11 +26,14 @@ from quickcomm.contracts.checking import (
 )
 from quickcomm.contracts.commands import Command, ListDeadLetters
 from quickcomm.contracts.conversations import Ledger
-from quickcomm.kernel.checking.checker import DAY_NS, NS, Checker, CheckOptions, Parity, Report
+from quickcomm.kernel.checking.checker import DAY_NS, NS, SIDES, Checker, CheckOptions, Parity, Report
 from quickcomm.kernel.checking.compare import AUDIO, DASHBOARD, INTELLIGENCE
 from quickcomm.kernel.checking.gathering import Gathering
+from quickcomm.kernel.checking.part import SiteCheck
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.errors import BusyError
+from quickcomm.kernel.messaging.rpc import Answer, LocalRpc
+from quickcomm.kernel.settings import CheckSettings
 
 NOW_NS: Final = 1_700_000_000_000_000_000
 OLD_NS: Final = NOW_NS - 3_600 * NS
@@ -311,3 +315,32 @@ def test_two_dashboards_are_compared_row_by_row(drawn: list[tuple[str, str, int,
     assert {(each.code, each.site, each.id) for each in report.findings} == wanted
     mirrored = parity(there, here)
     assert {(each.code, each.site, each.id) for each in mirrored.findings} == wanted
+
+
+async def test_a_server_goes_on_where_its_check_breaks() -> None:
+    """And checks again the next time; then the metric and the line on the page are there."""
+    sides, clock = Sides([("main", "a:0:1")], [("main", "a")]), FakeClock(NOW_NS, pauses=0)
+    del sides.has[DASHBOARD][TRANSCRIBED]["main", "a:0:1"]
+    broken = [ValueError("a broken row")]
+
+    async def ask(request: Any) -> Any:
+        if broken:
+            raise broken.pop()
+        return await sides(request)
+
+    rpc = LocalRpc(clock)
+    rpc.serve([(RecentAudio, ask), (RecentDashboard, ask), *((kind, ask) for kind in SIDES.values())])
+    letters: list[Answer] = [(ListBacklog, ask), (ListDeadLetters, ask)]
+    site = SiteCheck(rpc, letters, clock, CheckSettings(), retention_days=0)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(site.run())
+        while not site.alarms():  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0)
+        task.cancel()
+    [alarm] = site.alarms()
+    assert (alarm.code, alarm.message) == (
+        "check.card.missing",
+        "1 have no card, such as a:0:1. See: quickcomm check",
+    )
+    assert REGISTRY.get_sample_value("quickcomm_check_findings", {"kind": "card.missing"}) == 1
+    assert SiteCheck(rpc, letters, clock, CheckSettings(every_minutes=0), retention_days=0).part().work == {}

@@ -14,7 +14,6 @@ from quickcomm.kernel.checking.checker import Checker, CheckOptions, Report
 from quickcomm.kernel.checking.compare import Finding
 from quickcomm.kernel.checking.repairs import DEAD_LETTER
 from quickcomm.kernel.clock import Clock
-from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.messaging.rpc.local import LocalRpc
 from quickcomm.kernel.messaging.rpc.port import Answer
 from quickcomm.kernel.runtime.alarms import rfc3339
@@ -73,8 +72,8 @@ class SiteCheck:
             await self._clock.sleep(self._settings.every_minutes * MINUTE_S)
             try:
                 await self.check()
-            except QuickCommError as error:
-                log.warning("check.failed", error=str(error))
+            except Exception:  # the server goes on, whatever a broken row makes of its check
+                log.exception("check.failed")
 
     async def check(self) -> Report:
         """Check once, and remember what was found."""
@@ -87,7 +86,8 @@ class SiteCheck:
         UTTERANCES.set(self._report.utterances)
         SECONDS.set(self._report.seconds)
         told = {"utterances": self._report.utterances, "seconds": self._report.seconds, "findings": dict(counts)}
-        log.log(30 if counts else 20, "check.finished", **told, unavailable=sorted(self._report.unavailable))
+        tell = log.warning if counts else log.info
+        tell("check.finished", **told, unavailable=sorted(self._report.unavailable))
         return self._report
 
     def alarms(self) -> Iterable[Alarm]:
