@@ -173,3 +173,14 @@ async def test_services_are_checked_from_outside_and_by_the_dashboard(new_site: 
     assert ("insights.missing", undone) in named(found)
     repaired, _ = await asyncio.to_thread(check, site.data_dir, "--repair", "--settle", "2", status=1)
     assert named(found) - named(repaired) == {("insights.missing", undone)}
+
+
+async def test_a_site_in_which_people_talk_gives_no_false_alarm(server: Server, talk: Talk) -> None:
+    key = await asyncio.to_thread(server.key)
+    async with asyncio.TaskGroup() as tasks:
+        talking = [tasks.create_task(converse(server.url, key, talk.wire, channel=f"busy {at}")) for at in range(3)]
+        checks = 0
+        while checks < 2 or not all(each.done() for each in talking):
+            findings, totals = await asyncio.to_thread(check, server.data_dir, "--settle", "8")
+            assert (findings, totals["unavailable"]) == ([], {})
+            checks += 1
