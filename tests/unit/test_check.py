@@ -24,7 +24,7 @@ from quickcomm.contracts.checking import (
     RecentDashboard,
     Waiting,
 )
-from quickcomm.contracts.commands import Command, ListDeadLetters
+from quickcomm.contracts.commands import STORE, Command, ListDeadLetters
 from quickcomm.contracts.conversations import Ledger
 from quickcomm.kernel.checking.checker import DAY_NS, NS, SIDES, Checker, CheckOptions, Parity, Report
 from quickcomm.kernel.checking.compare import AUDIO, DASHBOARD, INTELLIGENCE
@@ -262,6 +262,14 @@ def test_a_module_that_is_away_is_told_and_the_others_are_compared() -> None:
     report = run(sides)
     assert [each.code for each in report.findings] == ["card.missing"]
     assert report.unavailable == {INTELLIGENCE: "intelligence is away."}
+
+
+def test_where_nobody_knows_what_waits_what_may_be_on_its_way_is_no_finding() -> None:
+    sides = Sides([("main", "a:0:1")], [])
+    del sides.has[DASHBOARD][ANSWERED]["main", "a:0:1"]
+    sides.away = {STORE}
+    report = run(sides)
+    assert (report.findings, set(report.unavailable)) == ((), {"messages"})
 
 
 def test_it_rests_between_answers() -> None:

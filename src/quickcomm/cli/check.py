@@ -77,8 +77,9 @@ def check_command(
         sys.exit(NOT_CHECKED)
     for line in _objects(report) if as_json else _lines(report):
         click.echo(line)
-    for side, why in report.unavailable.items():
-        click.echo(f"Not checked: {side}. {why}", err=True)
+    for why in dict.fromkeys(report.unavailable.values()):
+        sides = ", ".join(side for side, reason in report.unavailable.items() if reason == why)
+        click.echo(f"Not checked: {sides}. {why}", err=True)
     sys.exit(FOUND if report.findings else NOT_CHECKED if report.unavailable else CLEAN)
 
 
@@ -124,6 +125,7 @@ def _lines(report: Report) -> Iterator[str]:
         if count > SHOWN:
             yield f"{code}: {count - SHOWN} more; see all of them with --json"
     found = f"{len(report.findings)} findings" if report.findings else "nothing is wrong"
+    found += ", as far as could be checked" if report.unavailable else ""
     yield f"{report.utterances:,} utterances compared in {report.seconds:.1f} s: {found}."
 
 

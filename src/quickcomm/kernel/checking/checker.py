@@ -49,6 +49,8 @@ SIDES: Final[dict[str, type[Compare]]] = {
     INTELLIGENCE: CompareIntelligence,
     AUDIO: CompareAudio,
 }
+MESSAGES: Final = "messages"
+"""Cannot be asked for, where their store is away."""
 STUCK_NS: Final = 60 * 10**9
 """A message that waits for longer is told of."""
 NS: Final = 10**9
@@ -190,11 +192,13 @@ class Checker:
         try:
             return [_as(each, kind) for each in await self._ask(request)]
         except QuickCommError as error:
-            self._unavailable[type(request).__name__] = str(error)
+            self._unavailable[MESSAGES] = str(error)
             return []
 
     def _explains(self, waiting: Iterable[Waiting], looked_ns: int, finding: Finding) -> bool:
         """Return True if a message that may be the missing one still waits; newer ones cannot be."""
+        if MESSAGES in self._unavailable and finding.event:
+            return True  # nobody knows
         return any(
             f"{each.stream}/{each.group}" == finding.event
             and (each.oldest_ns <= looked_ns or not self._options.settle_s)
