@@ -43,7 +43,9 @@ async def check(data_dir: Path, *, since_ns: int | None = None, settle_s: float 
     """Check a site; `online`: with a tenth of a core at most. Raises `QuickCommError` where nothing can be asked."""
     site, clock = Site(data_dir), SystemClock()
     options = CheckOptions(
-        settle_s=settle_s if site.runs else 0.0, retention_days=load_settings(data_dir).storage.retention_days
+        page=MAX_RANGE,
+        settle_s=settle_s if site.runs else 0.0,
+        retention_days=load_settings(data_dir).storage.retention_days,
     )
     if online:
         options = msgspec.structs.replace(options, page=ONLINE_PAGE, share=ONLINE_SHARE)
@@ -54,7 +56,7 @@ async def check(data_dir: Path, *, since_ns: int | None = None, settle_s: float 
 async def compare(data_dir: Path, other: Path, settle_s: float) -> Report:
     """Compare the dashboard of a site with another one's. Raises `QuickCommError` where one cannot be asked."""
     here, there = Site(data_dir), Site(other)
-    options = CheckOptions(settle_s=settle_s if here.runs or there.runs else 0.0)
+    options = CheckOptions(page=MAX_RANGE, settle_s=settle_s if here.runs or there.runs else 0.0)
     return await Parity(here, there, SystemClock(), options).run()
 
 
