@@ -132,6 +132,7 @@ async def test_what_does_not_hold_together_is_told(store: Path | str) -> None:
         faults = {(fault.code, fault.id) for fault in (await told(database)).faults}
         assert faults - {("ledger.unbalanced", "a-b")} == {
             ("task.orphan", lost),
+            ("conversation.miscounted", "a"),
             ("task.missing", undone),
             ("copy.orphan", SAID[8].utterance_id),
             ("decision.unfolded", EDITED),

@@ -142,6 +142,7 @@ def plant(server: Server, lost: str, conversation_id: str) -> set[tuple[str, str
     recording.unlink()
     return {
         ("card.missing", lost),
+        ("conversation.miscounted", conversation_id),
         ("task.orphan", "nobody:0:1"),
         ("dead_letter", conversation_id),
         ("recording.missing", lost),

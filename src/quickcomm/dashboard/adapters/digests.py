@@ -165,11 +165,17 @@ def _orphans(connection: Connection, request: Compare, until: Key | None, gather
 
 def _ended(connection: Connection, request: Compare, until: Key | None, gathering: Gathering) -> None:
     row = conversations.c
-    query = sa.select(*_CONVERSATION, row.state, row.ledgers, row.at_ns).where(
-        within(*_CONVERSATION, request, until), row.at_ns > 0
+    heard = sa.select(sa.func.count()).where(
+        utterances.c.site == row.site, utterances.c.conversation_id == row.conversation_id, utterances.c.heard
     )
+    query = sa.select(
+        *_CONVERSATION, row.state, row.ledgers, row.at_ns, row.utterances, heard.scalar_subquery().label("heard")
+    ).where(within(*_CONVERSATION, request, until), row.at_ns > 0)
     rows = [(row, _ledgers.decode(row.ledgers)) for row in connection.execute(query)]
     for each, ledgers in rows:
+        if each.utterances != each.heard:
+            what = f"{each.utterances} utterances counted, {each.heard} are there"
+            gathering.fault("conversation.miscounted", each.site, each.conversation_id, each.at_ns, what)
         gathering.check_ledgers(each.site, each.conversation_id, ledgers, each.at_ns)
     over = ((each, ledgers) for each, ledgers in rows if each.state in OVER)
     gathering.add(ENDED, ((row.site, row.conversation_id, ledgers, row.at_ns) for row, ledgers in over))

@@ -126,6 +126,7 @@ DETAILS: Final = {
     "copy.orphan": "which is not there",
     "recording.missing": "others of its conversation are kept; its sound is not",
     "ledger.unbalanced": "",
+    "conversation.miscounted": "",
 }
 
 
