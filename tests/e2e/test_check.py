@@ -10,14 +10,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from tests.e2e.conftest import NewServer, NewSite
 from tests.support.server import EVENTUALLY_S, Server, quickcomm
-from tests.support.talk import Talk
+from tests.support.talk import Talk, shift_talk
 from tests.support.wire import Wire, converse, new_id
 
 Json = dict[str, Any]
 RECORDED: Final = {"QUICKCOMM_STORAGE_RECORDINGS": "true"}
 SETTLE: Final = ("--settle", "0.2")
+
+
+@pytest.fixture(scope="session")
+def talk() -> Talk:
+    """One that opens tasks."""
+    return shift_talk()
 
 
 def check(data_dir: Path, *options: str, status: int = 0) -> tuple[list[Json], Json]:

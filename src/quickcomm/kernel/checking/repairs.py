@@ -26,6 +26,7 @@ REPAIRS: Final = {
     "copy.orphan": _BACKUP,
     "ledger.differs": "`quickcomm ledger` has the right one.",
     "ledger.unbalanced": "Sound was lost or counted twice: keep the log and report it.",
+    "conversation.miscounted": "A message was applied twice, or not at all: keep the log and report it.",
     "recording.missing": "The log says why: recording.failed.",
 }
 
