@@ -18,15 +18,17 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 import msgspec
+from playwright.async_api import async_playwright
 from tests.support.dashboard_site import found, heard, insight
 from tests.support.kills import killed_over
+from tests.support.page import chromium, launched
 from tests.support.postgres import PostgresServer, programs
 from tests.support.server import Server
 from tests.support.shapes import running
@@ -250,12 +252,40 @@ async def kill_postgres(postgres: PostgresServer, seconds: float, seed: int) -> 
     return count
 
 
+@asynccontextmanager
+async def browser(site: Site) -> AsyncIterator[Callable[[], Awaitable[dict[str, list[str]]]] | None]:
+    """A real Chromium with the page; gives what asks for the tasks' states by utterance. None where there is none."""
+    executable = chromium()
+    if executable is None:
+        yield None
+        return
+    key = await asyncio.to_thread(site.key, "read")
+    async with async_playwright() as playwright:
+        window = await launched(playwright, executable)
+        page = await window.new_page()
+        await page.goto(f"{site.url}/#key={key}")
+        await page.locator('[data-testid="connection"][data-state="live"]').wait_for()
+
+        async def shown() -> dict[str, list[str]]:
+            found: dict[str, list[str]] = await page.evaluate(_SHOWN)
+            return found
+
+        yield shown
+        await window.close()
+
+
+_SHOWN: Final = """() => Object.fromEntries([...document.querySelectorAll('[data-testid="card"]')].map(card => [
+  card.dataset.utteranceId, [...card.querySelectorAll('[data-testid="task"]')].map(task => task.dataset.status).sort()
+]))"""
+
+
 async def kills(site: Site, postgres: PostgresServer, options: argparse.Namespace) -> Json:
     sounds: list[bytes | list[bytes]] = [talk(each, LENGTH_S).samples.tobytes() for each in range(options.talkers)]
     editors = [Editor(number, options.seed) for number in range(options.editors)]
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(client(site))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        shown = await stack.enter_async_context(browser(site))
         begun = [asyncio.Event() for _ in editors]
         looking = [
             tasks.create_task(each.page.look(site, session, event)) for each, event in zip(editors, begun, strict=True)
@@ -270,6 +300,8 @@ async def kills(site: Site, postgres: PostgresServer, options: argparse.Namespac
         print("All of it is over; now it is compared.", file=sys.stderr, flush=True)
         await asyncio.to_thread(site.wait_ready)
         verdict = await judge(site, editors)
+        if shown is not None:
+            verdict |= await judge_page(site, shown)
         for task in looking:
             task.cancel()
     return {
@@ -318,6 +350,17 @@ async def judge(site: Site, editors: list[Editor]) -> Json:
         "cards_that_pages_have_otherwise": _unlike(editors, cards),
         "page_connections": sum(editor.page.connections for editor in editors),
     }
+
+
+async def judge_page(site: Site, shown: Callable[[], Awaitable[dict[str, list[str]]]]) -> Json:
+    """Compare what a real page shows with what there is; it has the newest cards and all work that is left."""
+    limit, wrong, has = time.monotonic() + SETTLE_S, 1, dict[str, list[str]]()
+    while wrong and time.monotonic() < limit:
+        cards, has = await every_card(site), await shown()
+        states = {name: sorted(task["status"] for task in card["tasks"]) for name, card in cards.items()}
+        left = {name for name, card in cards.items() if any(task["status"] != "done" for task in card["tasks"])}
+        wrong = len(left - has.keys()) + sum(each != states.get(name) for name, each in has.items())
+    return {"browser_cards": len(has), "browser_cards_missing_or_otherwise": wrong}
 
 
 def _alike(one: Json, other: Json) -> bool:
