@@ -145,4 +145,4 @@ async def test_the_dashboard_is_replaced_and_not_multiplied(site: Site) -> None:
     assert await asyncio.to_thread(site.process, "dashboard") != before
     assert [await asyncio.to_thread(site.process, module) for module in ("audio", "intelligence")] == others
     said = await asyncio.to_thread(quickcomm, "scale", "dashboard=2", *where, statuses=(1,), errors=True)
-    assert "1 at most: a page sees" in said
+    assert "1 at most: its database is a file" in said
