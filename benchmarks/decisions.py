@@ -124,7 +124,7 @@ def measure_edits(options: argparse.Namespace) -> Json:
 
 
 class Page:
-    """What one page has, and when it got each complete card."""
+    """A live client: its cards, and the time at which each came complete."""
 
     def __init__(self) -> None:
         self.came: dict[str, float] = {}

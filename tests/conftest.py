@@ -1,11 +1,13 @@
 """The tiers of the tests: how many examples, in what order, and what needs a server beside the code under test."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
 import structlog
 from tests.support.examples import register_profiles
+from tests.support.postgres import PostgresServer, programs
 
 register_profiles()
 # Rich tracebacks, structlog's default where Rich is installed, take seconds on a busy machine.
@@ -19,6 +21,20 @@ SERVERS: Final = frozenset({"postgresql", "postgres", "redis", "valkey"})
 """Fixtures, and values of a fixture's parameter, that stand for a server of their own."""
 LONG_LIMIT_S: Final = 3_000
 """The time limit of a test that is marked `long`; that of the others is in pyproject.toml."""
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One server for all tests of a worker; who kills it starts it again."""
+    folder = programs()
+    if folder is None:
+        pytest.skip("There is no PostgreSQL server on this machine (Debian: apt-get install postgresql).")
+    server = PostgresServer(folder)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.intelligence_store import prepare
-from tests.support.postgres import PostgresServer, programs
+from tests.support.postgres import PostgresServer
 from tests.support.valkey import Valkey
 
 from quickcomm.dashboard.module import MIGRATIONS
@@ -17,19 +17,6 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
     server = Valkey(tmp_path_factory.mktemp("valkey"))
     server.start()
     try:
-        yield server
-    finally:
-        server.stop()
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    folder = programs()
-    if folder is None:
-        pytest.skip("There is no PostgreSQL server on this machine (Debian: apt-get install postgresql).")
-    server = PostgresServer(folder)
-    try:
-        server.start()
         yield server
     finally:
         server.stop()

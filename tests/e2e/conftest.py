@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from tests.support.postgres import PostgresServer, programs
 from tests.support.server import Server
 from tests.support.shapes import running, server_class
 from tests.support.site import Site
@@ -94,16 +93,3 @@ def new_site(tmp_path: Path) -> Iterator[NewSite]:
 @pytest.fixture(scope="session")
 def talk() -> Talk:
     return real_talk()
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    folder = programs()
-    if folder is None:
-        pytest.skip("There is no PostgreSQL server on this machine (Debian: apt-get install postgresql).")
-    server = PostgresServer(folder)
-    try:
-        server.start()
-        yield server
-    finally:
-        server.stop()

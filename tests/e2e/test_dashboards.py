@@ -56,6 +56,14 @@ async def test_every_page_has_every_card_and_every_edit_though_one_dashboard_is_
         shown = [{name: card["change"] for name, card in page.cards.items()} for page in pages]
         assert all(one == shown[0] for one in shown)
         await asyncio.to_thread(site.wait_ready)
+        where = ("--data-dir", str(site.data_dir))
+        assert ids[0] in await asyncio.to_thread(quickcomm, "trace", ids[0], *where)
+        assert "nothing is wrong" in await asyncio.to_thread(quickcomm, "check", "--settle", "1", *where)
+    await asyncio.to_thread(site.down)
+    refused = await asyncio.to_thread(
+        quickcomm, "up", "--shape", "monolith", "--port", "0", *where, statuses=(1,), errors=True
+    )
+    assert "kept by a dashboard of its own" in refused
 
 
 def status_of(page: Onlooker, task_id: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 from tests.support.llm import FakeLlm, fake_llm
 from tests.support.llm import said as said_in
 from tests.support.minds import House, Mind, house
-from tests.support.postgres import PostgresServer, programs
+from tests.support.postgres import PostgresServer
 from tests.support.prompting import named
 from tests.support.valkey import Valkey
 from tests.unit.test_intelligence_alone import copied
@@ -41,19 +41,6 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
     server = Valkey(tmp_path / "valkey")
     server.start()
     try:
-        yield server
-    finally:
-        server.stop()
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[PostgresServer]:
-    folder = programs()
-    if folder is None:
-        pytest.skip("There is no PostgreSQL server on this machine (Debian: apt-get install postgresql).")
-    server = PostgresServer(folder)
-    try:
-        server.start()
         yield server
     finally:
         server.stop()

@@ -110,6 +110,13 @@ def test_a_second_opinion_can_be_left_out_and_is_told(heard: Heard) -> None:
         assert heard(("Send a cart.", SURE), effort=effort)[0].shed == shed[1:]
 
 
+def test_the_words_of_a_doubtful_text_are_never_left_out(heard: Heard) -> None:
+    """By their confidence an emergency in it is believed, however busy the engine is."""
+    transcript, _ = heard(("There is a fire.", HOPELESS), effort=Effort.LEAST)
+    assert [word.text.strip() for word in transcript.words] == ["There is a fire."]
+    assert "word_times" not in transcript.shed
+
+
 def test_words_that_only_the_prompt_says_are_dropped(heard: Heard) -> None:
     transcript, decoder = heard(("Room 907, the pool.", -0.6), plain=("to the pool.", HOPELESS))
     assert (transcript.text, decoder.asked[:2]) == ("to the pool.", [BEFORE, ""])

@@ -49,7 +49,7 @@ class Effort(IntEnum):
     ONE_OPINION = 1
     """No second decoding of text that is doubtful."""
     LEAST = 2
-    """No word times and no retry at the full window either."""
+    """No word times, but for doubtful texts, where alarms are believed by them; no retry at the full window."""
 
 
 OptionalWork = Literal["second_opinion", "word_times", "full_window"]

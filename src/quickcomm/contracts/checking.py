@@ -59,7 +59,7 @@ class Contents(msgspec.Struct, frozen=True, kw_only=True):
     until: Key | None = None
     kinds: dict[str, Summary] = {}
     items: dict[str, list[Item]] = {}
-    """Where they were asked for."""
+    """Only in an answer to a request for items."""
     faults: list[Fault] = []
 
 
@@ -130,7 +130,7 @@ class Transcript(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PublishAgain(OfStore, frozen=True, kw_only=True, tag="transcripts.publish"):
-    """Publishes a transcript again: who has handled it drops it by its id."""
+    """Publishes a transcript again; a consumer that has handled it drops it by its id."""
 
     message: str
 

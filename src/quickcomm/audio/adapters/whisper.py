@@ -42,6 +42,8 @@ from quickcomm.kernel.spoken_numbers import write_numbers
 
 _DOUBTED_LANGUAGE = -0.5
 """Mean log-probability of a text from which its language is not looked at."""
+_WORDS_DECIDE_BELOW = _DOUBTED_LANGUAGE
+"""An emergency in a doubtful text is believed by the confidence of its words: these are never left out."""
 _CERTAIN_LANGUAGE = 0.5
 _QUIETEST = 10
 """A clip that never leaves ±10 of 32,768 is a dead line, whatever the model would make of it."""
@@ -219,7 +221,7 @@ class Whisper:
         words: list[list[ClipWord]] = [[] for _ in clips]
         by_window: dict[int, list[int]] = {}
         for at, (clip, one) in enumerate(zip(clips, decoded, strict=True)):
-            if clip.word_times and clip.effort < Effort.LEAST and one.tokens:
+            if clip.word_times and one.tokens and (clip.effort < Effort.LEAST or one.log_prob < _WORDS_DECIDE_BELOW):
                 by_window.setdefault(one.sound.steps, []).append(at)
         for group in by_window.values():
             for at, timed in zip(group, self._decoder.words([decoded[at] for at in group]), strict=True):
@@ -240,7 +242,7 @@ class Whisper:
         shed = one.shed
         if not one.text:
             return Transcript(text="", shed=shed)
-        if clip.word_times and clip.effort >= Effort.LEAST:
+        if clip.word_times and clip.effort >= Effort.LEAST and not words:
             shed = (*shed, "word_times")
         confidence = math.exp(min(0.0, one.log_prob))
         if self._settings.language != "en":

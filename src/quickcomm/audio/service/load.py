@@ -75,7 +75,7 @@ class Load:
 
     @property
     def calm(self) -> bool:
-        """Whether there is time for what may be in vain."""
+        """Return True if the engine has time for guesses."""
         return not self.level and not self.demand.busy
 
     @property

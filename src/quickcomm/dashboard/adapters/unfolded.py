@@ -29,7 +29,7 @@ _OF_DECISION: Final = sa.and_(
 
 
 class _Records(NamedTuple):
-    """What decisions are about, as it is stored."""
+    """Stored records that decisions are about."""
 
     tasks: dict[Key, TaskRecord]
     closings: dict[tuple[str, str, int], Closing]

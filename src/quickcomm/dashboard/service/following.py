@@ -22,7 +22,9 @@ log = structlog.get_logger(__name__)
 class Audience(Live, Protocol):
     """Pages, by the site they look at."""
 
-    def watched(self, site: str) -> bool: ...
+    def watched(self, site: str) -> bool:
+        """Return True if there is a page of the site."""
+        ...
 
 
 class Follower:
@@ -37,6 +39,7 @@ class Follower:
         self._audience = audience
         self._clock = clock
         self._wake = asyncio.Event()
+        self._waits = False
         self._shown: dict[str, int] | None = None
         """The newest change that pages were shown, by site; None before the first look."""
 
@@ -55,9 +58,12 @@ class Follower:
             try:
                 await self.look()
             except QuickCommError as error:  # the database is away: pages get it when it is back
-                log.info("following.waits", error=str(error))
+                if not self._waits:
+                    log.warning("following.waits", error=str(error))
+                self._waits = True
                 await self._clock.sleep(RETRY_S)
                 continue
+            self._waits = False
             try:
                 async with self._clock.timeout(LOOK_EVERY_S):
                     await self._wake.wait()

@@ -3,8 +3,6 @@
 The records are a function of the newest revisions and the newest decisions, whatever the order in which they came.
 """
 
-from typing import Final
-
 import msgspec
 
 from quickcomm.contracts.conversations import ConversationChanged
@@ -29,7 +27,6 @@ from quickcomm.kernel.errors import NotFoundError
 
 _replace = msgspec.structs.replace
 _Key = tuple[str, str]
-_NO_TASKS: Final[dict[str, TaskRecord]] = {}
 
 
 class Projector:
@@ -171,7 +168,7 @@ class Projector:
         record = self._related(record, decided.get(copy_subject(record.utterance_id)))
         is_first = record.copy_of is None
         tasks = {one.what.task_id: one for one in decided.values() if isinstance(one.what, TaskDecision)}
-        self._fold_tasks(record, wanted_tasks(heard, found) if is_first else _NO_TASKS, tasks)
+        self._fold_tasks(record, wanted_tasks(heard, found) if is_first else {}, tasks)
         closings = wanted_closings(heard, found, self.closing_confidence) if is_first else []
         what = {one.what.insight_index: one.what for one in decided.values() if isinstance(one.what, ClosingDecision)}
         self._fold_closings(record, closings, what)

@@ -206,8 +206,11 @@ def _owned(app: App, settings: Settings, site: DataDirectory) -> contextlib.Abst
     if not app.alone:
         return contextlib.nullcontext()
     [module] = app.modules
-    if (home := app.home_of(settings)) is not None:
-        return DataDirectory(site.path / home).own()
+    if app.home is not None:
+        home = DataDirectory(site.path / app.home)
+        if app.home_of(settings) is not None:
+            return home.own()
+        home.create()  # commands tell by it that the module has processes of its own
     where = module.database(settings, site.path)
     if where is not None:
         site.create()  # also what is kept elsewhere begins with what the file of the site has

@@ -15,6 +15,7 @@ from quickcomm.contracts.commands import (
     RevokeKey,
 )
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
+from quickcomm.kernel.errors import MALFORMED, InvalidInputError
 from quickcomm.kernel.messaging.rpc.port import Answer
 
 if TYPE_CHECKING:
@@ -81,7 +82,10 @@ def letter_answers(bus: Letters) -> Sequence[Answer]:
         return await bus.waiting()
 
     async def publish(request: PublishAgain) -> Row:
-        message = msgspec.json.decode(request.message, type=UtteranceTranscribed)
+        try:
+            message = msgspec.json.decode(request.message, type=UtteranceTranscribed)
+        except MALFORMED as error:
+            raise InvalidInputError(f"This is no transcript: {error}") from error
         await bus.publish(TRANSCRIPTS, message.conversation_id, request.message.encode())
         return {"utterance_id": message.utterance_id, "published": True}
 
