@@ -1,7 +1,7 @@
 """Decisions of a running dashboard: within its database, and in the log of the site's Valkey."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from quickcomm.contracts.decisions import DECISIONS, CopyDecision, Decision
 from quickcomm.dashboard.adapters.decision_log import RedisDecisions
 from quickcomm.dashboard.adapters.state import SqlState, SqlStore
 from quickcomm.dashboard.module import MIGRATIONS
-from quickcomm.dashboard.ports import NotDecidingError, StaleDecisionError
+from quickcomm.dashboard.ports import Applied, NotDecidingError, StaleDecisionError
 from quickcomm.dashboard.service.deciding import DecidingInLog, fold, settling
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.kernel.bus.redis import RedisBus
@@ -41,6 +41,24 @@ async def site(
     url = server.url if request.param == "log" else None
     async with running(tmp_path / "site", store=store, redis_url=url) as site:
         yield site
+
+
+def no_page(applied: Applied) -> None:
+    pass
+
+
+class SlowDecisions(RedisDecisions):
+    """`asked` is set when something is to be appended, which waits for `go_on`."""
+
+    def __init__(self, url: str, side: str, clock: SystemClock) -> None:
+        super().__init__(url, side, clock)
+        self.asked = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def append(self, decisions: Sequence[Decision]) -> None:
+        self.asked.set()
+        await self.go_on.wait()
+        await super().append(decisions)
 
 
 async def until(site: Site, path: str, fits: Callable[[Any], bool]) -> Any:
@@ -175,14 +193,41 @@ async def test_two_messages_in_hand_at_once_have_their_consequence(tmp_path: Pat
     asked, done = heard(0, "towels to 412"), heard(16_000, "412 is done")
     about = settling([("main", asked.utterance_id), ("main", done.utterance_id)])
     await asyncio.gather(
-        deciding.decide(about, fold([found(done, insight("task_done", "412"))], Projector.insights)),
-        deciding.decide(about, fold([found(asked, insight("request_item", "412"))], Projector.insights)),
-        deciding.decide(about, fold([done], Projector.transcript)),
-        deciding.decide(about, fold([asked], Projector.transcript)),
+        deciding.decide(about, no_page, fold([found(done, insight("task_done", "412"))], Projector.insights)),
+        deciding.decide(about, no_page, fold([found(asked, insight("request_item", "412"))], Projector.insights)),
+        deciding.decide(about, no_page, fold([done], Projector.transcript)),
+        deciding.decide(about, no_page, fold([asked], Projector.transcript)),
     )
     task = await database.read(lambda connection: SqlState(connection).task("main", "shift-1:0:0:0"))
     assert task is not None
     assert (task.status, task.completed_by_utterance) == ("done", "shift-1:0:16000")
+    await log.aclose()
+    await database.aclose()
+
+
+async def test_pages_get_what_was_folded_before_a_decision_in_the_order_of_the_changes(
+    tmp_path: Path, server: Valkey
+) -> None:
+    """Whoever comes back with the newest change that it has seen would else never get the one before."""
+    database, log = Database(tmp_path / "own.sqlite"), SlowDecisions(server.url, "dashboard", SystemClock())
+    database.open()
+    migrate(database.engine, "dashboard", MIGRATIONS)
+    deciding = DecidingInLog(SqlStore(database), SystemClock(), 0.5, log)
+    shown: list[int] = []
+
+    def show(applied: Applied) -> None:
+        shown.extend(card.change for card, _ in applied.cards)
+
+    asked, other = heard(0, "towels to 412"), heard(16_000, "a bucket to 413")
+    await deciding.folded(fold([found(asked, insight("request_item", "412"))], Projector.insights), show)
+    about = settling([("main", asked.utterance_id)])
+    slow = asyncio.create_task(deciding.decide(about, show, fold([asked], Projector.transcript)))
+    await log.asked.wait()
+    await deciding.folded(fold([other], Projector.transcript), show)
+    log.go_on.set()
+    await slow
+    assert len(shown) >= 2
+    assert shown == sorted(shown)
     await log.aclose()
     await database.aclose()
 

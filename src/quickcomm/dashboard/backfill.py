@@ -13,6 +13,7 @@ from quickcomm.contracts.insight import CLOSING_CONFIDENCE
 from quickcomm.dashboard.adapters.history import MARKS, TABLES, settle, write
 from quickcomm.dashboard.adapters.state import SqlStore
 from quickcomm.dashboard.model.records import Closing
+from quickcomm.dashboard.ports import Applied
 from quickcomm.dashboard.service.deciding import DecidedHere, matching_again
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.copier.copier import Copier, Source
@@ -41,8 +42,12 @@ async def purge_source(database: Database, before_ns: int) -> int:
     return total
 
 
+def _nobody_looks(applied: Applied) -> None:
+    """Pages read what a backfill has brought."""
+
+
 async def _match_here(deciding: DecidedHere, closings: Sequence[Closing]) -> None:
-    await deciding.decide(matching_again(closings))
+    await deciding.decide(matching_again(closings), _nobody_looks)
 
 
 async def backfill(

@@ -307,13 +307,3 @@ class Applied(msgspec.Struct, kw_only=True):
     conversations: list[ConversationRecord] = []
     again: list[UtteranceRecord] = []
     """Complete ones that came again before their receipt was stored: nothing changed, but nobody may know of them."""
-
-    def then(self, later: "Applied") -> "Applied":
-        """Return both, in their order."""
-        return Applied(
-            cards=[*self.cards, *later.cards],
-            copies={**self.copies, **later.copies},
-            tasks=[*self.tasks, *later.tasks],
-            conversations=[*self.conversations, *later.conversations],
-            again=[*self.again, *later.again],
-        )

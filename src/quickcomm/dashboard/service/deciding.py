@@ -19,6 +19,8 @@ RETRY_S: Final = 0.05
 T = TypeVar("T")
 M = TypeVar("M")
 Folding = Callable[[Projector], None]
+Show = Callable[[Applied], None]
+"""Called with what a transaction has changed as soon as it is committed: so pages get changes in their order."""
 Utterances = Iterable[tuple[str, str]]
 """(site, utterance id)."""
 
@@ -52,11 +54,11 @@ def matching_again(closings: Iterable[Closing]) -> Callable[[Decider], None]:
 
 
 class Deciding(Protocol):
-    async def folded(self, folding: Folding, utterances: Utterances = ()) -> Applied:
-        """Fold messages about these utterances; return what changed, after the commit."""
+    async def folded(self, folding: Folding, show: Show, utterances: Utterances = ()) -> None:
+        """Fold messages about these utterances."""
         ...
 
-    async def decide(self, work: Callable[[Decider], T], folding: Folding | None = None) -> tuple[T, Applied]:
+    async def decide(self, work: Callable[[Decider], T], show: Show, folding: Folding | None = None) -> T:
         """Fold messages, then decide; return when the decisions are durable and folded.
 
         `work` may run more than once. Raises what it raises, and `BusyError` where nothing can be decided now.
@@ -72,11 +74,11 @@ class DecidedHere:
         self._clock = clock
         self._closing_confidence = closing_confidence
 
-    async def folded(self, folding: Folding, utterances: Utterances = ()) -> Applied:
+    async def folded(self, folding: Folding, show: Show, utterances: Utterances = ()) -> None:
         """Decide what follows as well, also of messages that come again: their decisions may not have been made."""
-        return (await self.decide(settling(utterances), folding))[1]
+        await self.decide(settling(utterances), show, folding)
 
-    async def decide(self, work: Callable[[Decider], T], folding: Folding | None = None) -> tuple[T, Applied]:
+    async def decide(self, work: Callable[[Decider], T], show: Show, folding: Folding | None = None) -> T:
         now_ns = self._clock.now_ns()
 
         def transaction(state: State) -> tuple[T, Applied]:
@@ -86,7 +88,9 @@ class DecidedHere:
             result = work(Decider(projector, state, now_ns))
             return result, projector.finish()
 
-        return await self._store.transact(transaction)
+        result, applied = await self._store.transact(transaction)
+        show(applied)
+        return result
 
 
 class _Undone(QuickCommError):  # noqa: N818 - a result, not an error
@@ -112,24 +116,26 @@ class DecidingInLog:
         self._log = log
         self._turn = asyncio.Lock()
 
-    async def folded(self, folding: Folding, utterances: Utterances = ()) -> Applied:  # noqa: ARG002 - see `Deciding`
+    async def folded(self, folding: Folding, show: Show, utterances: Utterances = ()) -> None:  # noqa: ARG002 - see `Deciding`
         def transaction(state: State) -> Applied:
             projector = Projector(state, self._closing_confidence)
             folding(projector)
             return projector.finish()
 
-        return await self._store.transact(transaction)
+        show(await self._store.transact(transaction))
 
-    async def decide(self, work: Callable[[Decider], T], folding: Folding | None = None) -> tuple[T, Applied]:
+    async def decide(self, work: Callable[[Decider], T], show: Show, folding: Folding | None = None) -> T:
         """Fold for good before anything is decided.
 
         Two messages that together have a consequence may be in hand at once: who decides second sees both.
         """
         async with self._turn, self._store.alone():
-            before = Applied() if folding is None else await self.folded(folding)
+            if folding is not None:
+                await self.folded(folding, show)
             result, made = await self._made(work)
-            after = await self.folded(fold(made, Projector.decision)) if made else Applied()
-            return result, before.then(after)
+            if made:
+                await self.folded(fold(made, Projector.decision), show)
+            return result
 
     async def _made(self, work: Callable[[Decider], T]) -> tuple[T, list[Decision]]:
         """Decide until the log takes the decisions; return them."""

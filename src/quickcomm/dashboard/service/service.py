@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 import msgspec
@@ -105,14 +106,11 @@ class DashboardService:
         await self._receipts.flush()
 
     async def edit_task(self, site: str, task_id: str, edit: Edit) -> Task:
-        task, applied = await self._deciding.decide(lambda decider: decider.edit(site, task_id, edit))
-        self._push(applied)
-        return task_view(task)
+        return task_view(await self._deciding.decide(lambda decider: decider.edit(site, task_id, edit), self._push))
 
     async def match_again(self, closings: Sequence[Closing]) -> None:
         """Match closings with tasks that were said before them and have come since."""
-        _, applied = await self._deciding.decide(matching_again(closings))
-        self._push(applied)
+        await self._deciding.decide(matching_again(closings), self._push)
 
     def painted(self, site: str, utterance_id: str, painted_ms: float) -> None:
         self._receipts.painted(site, utterance_id, painted_ms)
@@ -134,9 +132,8 @@ class DashboardService:
         async def handle(batch: Sequence[Delivery]) -> None:
             messages = [_decode(decoder, delivery) for delivery in batch]
             with self._hold():
-                received_ns = self._clock.now_ns()
-                applied = await self._deciding.folded(fold(messages, apply), _utterances(messages))
-                self._push(applied, received_ns)
+                show = partial(self._push, received_ns=self._clock.now_ns())
+                await self._deciding.folded(fold(messages, apply), show, _utterances(messages))
 
         return handle
 
@@ -148,14 +145,13 @@ class DashboardService:
             messages = [_decode(decoder, delivery) for delivery in batch]
             with self._hold():
                 work = settling(_utterances(messages))
-                _, applied = await self._deciding.decide(work, fold(messages, apply))
-                self._push(applied)
+                await self._deciding.decide(work, self._push, fold(messages, apply))
 
         return handle
 
     async def committed(self, finals: Sequence[Committed]) -> None:
         """Utterances that came past the streams: applied where what went before is known, else left to the stream."""
-        received_ns = self._clock.now_ns()
+        show = partial(self._push, received_ns=self._clock.now_ns())
 
         def work(projector: Projector) -> None:
             for final in finals:
@@ -163,7 +159,7 @@ class DashboardService:
                     projector.transcript(final.message)
 
         with self._hold():
-            self._push(await self._deciding.folded(work), received_ns)
+            await self._deciding.folded(work, show)
 
     @contextlib.contextmanager
     def _hold(self) -> Iterator[None]:
