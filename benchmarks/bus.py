@@ -29,11 +29,11 @@ from tests.support.valkey import Sync, Valkey
 from benchmarks.process import usage
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed, Word
-from quickcomm.kernel.bus import Delivery
-from quickcomm.kernel.bus.redis import RedisBus
-from quickcomm.kernel.bus.redis_names import PARTITIONS, partition
-from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.messaging.bus import Delivery
+from quickcomm.kernel.messaging.bus.redis import RedisBus
+from quickcomm.kernel.messaging.bus.redis_names import PARTITIONS, partition
+from quickcomm.kernel.messaging.bus.sql import SqlBus
 from quickcomm.kernel.storage import Database
 
 BATCH: Final = 128

@@ -11,12 +11,12 @@ from pathlib import Path
 from aiohttp import web
 
 from quickcomm.dashboard.module import Dashboard
-from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.http import create_app
 from quickcomm.kernel.keys import Authenticator, KeySettings
 from quickcomm.kernel.keys.sql import SqlKeys
 from quickcomm.kernel.messaging import Messaging
+from quickcomm.kernel.messaging.bus.sql import SqlBus
 from quickcomm.kernel.storage import Database
 
 

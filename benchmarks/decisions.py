@@ -42,8 +42,8 @@ from benchmarks.shapes import UNLIMITED, Tuning, topology
 from benchmarks.talkers import talk
 from quickcomm.contracts.insights import INSIGHTS
 from quickcomm.contracts.transcripts import TRANSCRIPTS
-from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.messaging.bus.redis import RedisBus
 
 Json = dict[str, Any]
 SETTLE_S: Final = 20.0

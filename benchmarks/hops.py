@@ -34,9 +34,9 @@ from tests.support.server import Server
 from tests.support.valkey import Valkey
 
 from benchmarks.bus import Times, at_work, consumer, latency
-from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.http import create_app, traced_client
+from quickcomm.kernel.messaging.bus.redis import RedisBus
 from quickcomm.kernel.settings import TrustSettings
 from quickcomm.kernel.trust import trust_of
 from quickcomm.kernel.trust.directory import TrustDirectory

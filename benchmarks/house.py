@@ -30,12 +30,12 @@ from quickcomm.intelligence.module import (
     build_classifier,
     build_model,
 )
-from quickcomm.kernel.bus import Delivery
-from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.keys import Authenticator, KeySettings
 from quickcomm.kernel.keys.sql import SqlKeys
 from quickcomm.kernel.messaging import Messaging
+from quickcomm.kernel.messaging.bus import Delivery
+from quickcomm.kernel.messaging.bus.sql import SqlBus
 from quickcomm.kernel.messaging.live import Peer
 from quickcomm.kernel.site_pack import load_pack, load_phrases
 from quickcomm.kernel.storage import Database

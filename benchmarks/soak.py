@@ -30,10 +30,10 @@ from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed, Word
-from quickcomm.kernel.bus.redis import RedisBus, parse_info
-from quickcomm.kernel.bus.redis_link import Link, Script
-from quickcomm.kernel.bus.redis_names import Names
 from quickcomm.kernel.clock import FakeClock
+from quickcomm.kernel.messaging.bus.redis import RedisBus, parse_info
+from quickcomm.kernel.messaging.bus.redis_link import Link, Script
+from quickcomm.kernel.messaging.bus.redis_names import Names
 
 RATE: Final = 16_000
 AT_ONCE: Final = 16

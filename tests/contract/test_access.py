@@ -26,12 +26,12 @@ from quickcomm.intelligence.adapters.shared_breaker import RedisStand
 from quickcomm.intelligence.declaration import GROUP as INTELLIGENCE_GROUP
 from quickcomm.intelligence.declaration import SUMMARIES_GROUP
 from quickcomm.intelligence.ports import Stand
-from quickcomm.kernel.bus import Delivery, RejectedError
-from quickcomm.kernel.bus.redis import RedisBus
-from quickcomm.kernel.bus.redis_link import BusRefusedError, Link, Script
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.keys.redis import RedisKeys
+from quickcomm.kernel.messaging.bus import Delivery, RejectedError
+from quickcomm.kernel.messaging.bus.redis import RedisBus
+from quickcomm.kernel.messaging.bus.redis_link import BusRefusedError, Link, Script
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.operate.moving import settle
 from quickcomm.operate.up.access import Passwords, acl, users

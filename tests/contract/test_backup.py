@@ -22,16 +22,16 @@ from tests.support.valkey import Valkey
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.dashboard.adapters.changed import now_of
 from quickcomm.dashboard.declaration import DECIDERS, GROUP
-from quickcomm.kernel.bus import Delivery
-from quickcomm.kernel.bus.export import MessageExport
-from quickcomm.kernel.bus.redis import RedisBus
-from quickcomm.kernel.bus.redis_link import Link
-from quickcomm.kernel.bus.sql import MIGRATIONS as BUS_MIGRATIONS
-from quickcomm.kernel.bus.sql import SqlBus, groups
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.keys.sql import SqlKeys
+from quickcomm.kernel.messaging.bus import Delivery
+from quickcomm.kernel.messaging.bus.export import MessageExport
+from quickcomm.kernel.messaging.bus.redis import RedisBus
+from quickcomm.kernel.messaging.bus.redis_link import Link
+from quickcomm.kernel.messaging.bus.sql import MIGRATIONS as BUS_MIGRATIONS
+from quickcomm.kernel.messaging.bus.sql import SqlBus, groups
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.storage import Database, migrate
 from quickcomm.operate import backup as backing_up

@@ -12,13 +12,13 @@ import pytest
 from sqlalchemy import Connection
 from tests.support.valkey import Valkey
 
-from quickcomm.kernel.bus import Bus, Delivery, Handler, RejectedError, handling, redis_consumer
-from quickcomm.kernel.bus import sql as sql_bus
-from quickcomm.kernel.bus.redis import RedisBus
-from quickcomm.kernel.bus.sql import SqlBus
-from quickcomm.kernel.bus.watch import ServerWatch
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import BusyError, NotFoundError
+from quickcomm.kernel.messaging.bus import Bus, Delivery, Handler, RejectedError, handling, redis_consumer
+from quickcomm.kernel.messaging.bus import sql as sql_bus
+from quickcomm.kernel.messaging.bus.redis import RedisBus
+from quickcomm.kernel.messaging.bus.sql import SqlBus
+from quickcomm.kernel.messaging.bus.watch import ServerWatch
 from quickcomm.kernel.storage import Database, StorageAwayError
 
 STREAM = "things.v1"

@@ -32,9 +32,9 @@ from quickcomm.dashboard.service.projector import Projector
 from quickcomm.intelligence.adapters.digests import digest_answer
 from quickcomm.intelligence.adapters.sql_results import SqlResults
 from quickcomm.intelligence.module import Intelligence
-from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.checking.compare import compare_copies
 from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.messaging.bus.sql import SqlBus
 from quickcomm.kernel.storage import Database, migrate
 
 START = 16_000

@@ -21,12 +21,12 @@ from tests.support.postgres import PostgresServer
 from tests.support.valkey import Valkey
 
 from quickcomm.contracts.backfill import BackfillPage, BackfillTotal
-from quickcomm.kernel.bus.redis_link import Link
 from quickcomm.kernel.copier.copier import CopiedTable, Copier, CopyError, Mark, Source, Target, Values
 from quickcomm.kernel.copier.http import HttpSource, copy_routes
 from quickcomm.kernel.copier.sql import MAX_BYTES, SqlSource, SqlTarget, insert_new, marks_table
 from quickcomm.kernel.copier.valkey import Command, Moved, ValkeyTarget
 from quickcomm.kernel.http import create_app
+from quickcomm.kernel.messaging.bus.redis_link import Link
 from quickcomm.kernel.storage import Database, StorageError
 
 ENDS = (

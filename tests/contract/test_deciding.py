@@ -18,9 +18,9 @@ from quickcomm.dashboard.module import MIGRATIONS
 from quickcomm.dashboard.ports import Applied, NotDecidingError, StaleDecisionError
 from quickcomm.dashboard.service.deciding import DecidingInLog, fold, settling
 from quickcomm.dashboard.service.projector import Projector
-from quickcomm.kernel.bus.redis import RedisBus
-from quickcomm.kernel.bus.redis_link import Link
 from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.messaging.bus.redis import RedisBus
+from quickcomm.kernel.messaging.bus.redis_link import Link
 from quickcomm.kernel.storage import Database, migrate
 
 TASK = "/v1/tasks/shift-1:0:0:0"

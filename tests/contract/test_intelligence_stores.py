@@ -20,9 +20,9 @@ from quickcomm.intelligence.adapters.sql_usage import SqlUsage
 from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.intelligence.ports import Cached, ModelAnswer, Owed, PromptDeployment, PromptRecord, StoredPrompt
 from quickcomm.intelligence.service.prompt_desk import EVALUATED, PUT
-from quickcomm.kernel.bus.sql import messages
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.errors import ConflictError
+from quickcomm.kernel.messaging.bus.sql import messages
 from quickcomm.kernel.storage import Database
 
 EVENT = PromptRecord(at_ns=5, by="ada", action="deployed", prompt_id="a1", weight=100, note="Better.")

@@ -18,10 +18,10 @@ from quickcomm.apps import APPS
 from quickcomm.contracts.link import LINK
 from quickcomm.intelligence.assembly import Engines
 from quickcomm.intelligence.module import Classifier
-from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.http import create_app
 from quickcomm.kernel.keys.redis import RedisKeys
+from quickcomm.kernel.messaging.bus.redis_names import PREFIX
 from quickcomm.kernel.runtime.app import assemble
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.runtime.process import Process

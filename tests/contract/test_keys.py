@@ -10,13 +10,13 @@ import pytest
 from tests.support.home import mark
 from tests.support.valkey import Valkey
 
-from quickcomm.kernel.bus import BusUnavailableError
-from quickcomm.kernel.bus.redis_link import Link
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.errors import InvalidInputError, NotFoundError
 from quickcomm.kernel.keys import KeyStore, Principal
 from quickcomm.kernel.keys.redis import AWAY_S, STALE_S, RedisKeys
 from quickcomm.kernel.keys.sql import SqlKeys
+from quickcomm.kernel.messaging.bus import BusUnavailableError
+from quickcomm.kernel.messaging.bus.redis_link import Link
 from quickcomm.kernel.storage import Database
 
 

@@ -30,9 +30,9 @@ from quickcomm.audio.model.checkpoint import FrontEndState
 from quickcomm.audio.ports import Progress, Stored
 from quickcomm.contracts.conversations import CONVERSATIONS
 from quickcomm.contracts.transcripts import TRANSCRIPTS
-from quickcomm.kernel.bus import BusFullError
-from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.clock import FakeClock
+from quickcomm.kernel.messaging.bus import BusFullError
+from quickcomm.kernel.messaging.bus.redis import RedisBus
 
 LIMITS = LogLimits(seconds=100, events=20, margin=100)
 HIGH_WATER = 3

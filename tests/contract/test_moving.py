@@ -22,13 +22,6 @@ from quickcomm.contracts.backfill import BackfillPage
 from quickcomm.contracts.commands import CreateKey, GetLedgers, ListDeadLetters, ListKeys
 from quickcomm.contracts.conversations import CONVERSATIONS
 from quickcomm.contracts.transcripts import TRANSCRIPTS
-from quickcomm.kernel.bus import Delivery, RejectedError
-from quickcomm.kernel.bus import sql as sql_bus
-from quickcomm.kernel.bus.home import Home, HomeInStore, home_in
-from quickcomm.kernel.bus.moving import mark
-from quickcomm.kernel.bus.redis import RedisBus
-from quickcomm.kernel.bus.redis_link import Link
-from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import FakeClock, SystemClock
 from quickcomm.kernel.copier.sql import SqlSource
 from quickcomm.kernel.errors import ForbiddenError
@@ -36,6 +29,13 @@ from quickcomm.kernel.keys import KeyStore
 from quickcomm.kernel.keys.port import digest
 from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.keys.sql import SqlKeys, keys_table, sessions_table
+from quickcomm.kernel.messaging.bus import Delivery, RejectedError
+from quickcomm.kernel.messaging.bus import sql as sql_bus
+from quickcomm.kernel.messaging.bus.home import Home, HomeInStore, home_in
+from quickcomm.kernel.messaging.bus.moving import mark
+from quickcomm.kernel.messaging.bus.redis import RedisBus
+from quickcomm.kernel.messaging.bus.redis_link import Link
+from quickcomm.kernel.messaging.bus.sql import SqlBus
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.storage import Database
 from quickcomm.operate.administration import administer

@@ -11,13 +11,13 @@ import pytest
 from sqlalchemy import Connection
 from tests.support.valkey import Valkey
 
-from quickcomm.kernel.bus import BusFullError, BusUnavailableError, Delivery, outbox
-from quickcomm.kernel.bus.outbox import OUTBOX, OUTBOX_ALARM, OutboxBus
-from quickcomm.kernel.bus.redis import RedisBus
-from quickcomm.kernel.bus.redis_link import Link
-from quickcomm.kernel.bus.redis_names import Names, partition
-from quickcomm.kernel.bus.sql import append
 from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.messaging.bus import BusFullError, BusUnavailableError, Delivery, outbox
+from quickcomm.kernel.messaging.bus.outbox import OUTBOX, OUTBOX_ALARM, OutboxBus
+from quickcomm.kernel.messaging.bus.redis import RedisBus
+from quickcomm.kernel.messaging.bus.redis_link import Link
+from quickcomm.kernel.messaging.bus.redis_names import Names, partition
+from quickcomm.kernel.messaging.bus.sql import append
 from quickcomm.kernel.storage import Database, StorageError
 
 STREAM = "things.v1"

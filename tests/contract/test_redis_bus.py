@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 from tests.support.valkey import Valkey
 
-from quickcomm.kernel.bus import (
+from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.messaging.bus import (
     BusFullError,
     BusUnavailableError,
     Delivery,
@@ -21,13 +23,11 @@ from quickcomm.kernel.bus import (
     handling,
     redis_consumer,
 )
-from quickcomm.kernel.bus.redis import RedisBus
-from quickcomm.kernel.bus.redis_link import Argument, Link, Script
-from quickcomm.kernel.bus.redis_names import PARTITIONS, Names, partition
-from quickcomm.kernel.bus.redis_scripts import FETCH
-from quickcomm.kernel.bus.watch import MEMORY_ALARM, ServerWatch
-from quickcomm.kernel.clock import SystemClock
-from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.messaging.bus.redis import RedisBus
+from quickcomm.kernel.messaging.bus.redis_link import Argument, Link, Script
+from quickcomm.kernel.messaging.bus.redis_names import PARTITIONS, Names, partition
+from quickcomm.kernel.messaging.bus.redis_scripts import FETCH
+from quickcomm.kernel.messaging.bus.watch import MEMORY_ALARM, ServerWatch
 
 STREAM = "things.v1"
 PATIENCE_S = 60

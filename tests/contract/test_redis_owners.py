@@ -25,9 +25,9 @@ from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.link import FIRST
 from quickcomm.contracts.timing import Latency
-from quickcomm.kernel.bus import BusUnavailableError
-from quickcomm.kernel.bus.redis_link import Argument, Link
-from quickcomm.kernel.bus.redis_names import Names
+from quickcomm.kernel.messaging.bus import BusUnavailableError
+from quickcomm.kernel.messaging.bus.redis_link import Argument, Link
+from quickcomm.kernel.messaging.bus.redis_names import Names
 
 PHRASE = np.concatenate([silence(0.5), speech(0.8), silence(0.7)])
 PATIENT = AudioSettings(answer_wait_s=60.0)

@@ -23,10 +23,10 @@ from quickcomm.contracts.identity import utterance_id
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
-from quickcomm.kernel.bus import BusFullError, BusUnavailableError
-from quickcomm.kernel.bus.redis import RedisBus
-from quickcomm.kernel.bus.redis_link import Argument, Link, Script
 from quickcomm.kernel.clock import FakeClock
+from quickcomm.kernel.messaging.bus import BusFullError, BusUnavailableError
+from quickcomm.kernel.messaging.bus.redis import RedisBus
+from quickcomm.kernel.messaging.bus.redis_link import Argument, Link, Script
 
 
 class Stores:

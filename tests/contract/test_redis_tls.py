@@ -11,12 +11,12 @@ import pytest
 from tests.support.certificates import Authority, Pair
 from tests.support.valkey import Valkey
 
-from quickcomm.kernel.bus import BusUnavailableError
-from quickcomm.kernel.bus.redis import RedisBus
-from quickcomm.kernel.bus.redis_address import for_user, parse
-from quickcomm.kernel.bus.redis_link import Link
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.messaging.bus import BusUnavailableError
+from quickcomm.kernel.messaging.bus.redis import RedisBus
+from quickcomm.kernel.messaging.bus.redis_address import for_user, parse
+from quickcomm.kernel.messaging.bus.redis_link import Link
 from quickcomm.operate.up.store import version
 
 

@@ -24,13 +24,13 @@ from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
-from quickcomm.kernel.bus import BusUnavailableError
-from quickcomm.kernel.bus import sql as sql_bus
-from quickcomm.kernel.bus.redis_link import Link
-from quickcomm.kernel.bus.redis_names import Names
-from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.errors import ForbiddenError
+from quickcomm.kernel.messaging.bus import BusUnavailableError
+from quickcomm.kernel.messaging.bus import sql as sql_bus
+from quickcomm.kernel.messaging.bus.redis_link import Link
+from quickcomm.kernel.messaging.bus.redis_names import Names
+from quickcomm.kernel.messaging.bus.sql import SqlBus
 from quickcomm.kernel.storage import Database, StorageError, migrate
 
 

@@ -9,7 +9,7 @@ from tests.support.valkey import Valkey
 from quickcomm.intelligence.adapters.shared_breaker import KEPT_MS, PROBES_MS, RedisStand
 from quickcomm.intelligence.declaration import BREAKER_KEY
 from quickcomm.intelligence.ports import Stand
-from quickcomm.kernel.bus.redis_link import Link
+from quickcomm.kernel.messaging.bus.redis_link import Link
 
 OPEN = Stand(closed=False, why="The model does not answer: größer als 3 s.", since_ns=1_760_000_000_123_456_789)
 _names = count(1)

@@ -19,9 +19,9 @@ from quickcomm.intelligence.model.talk import SummarySettings
 from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.intelligence.ports import Cached, ChatMessage, Draft, ModelAnswer, ModelError, ModelRequest
 from quickcomm.intelligence.service.side_questions import SideQuestions
-from quickcomm.kernel.bus import Delivery
-from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.messaging.bus import Delivery
+from quickcomm.kernel.messaging.bus.sql import SqlBus
 from quickcomm.kernel.storage import Database
 
 AT_ONCE = SummarySettings(quiet_s=0, settle_s=0)
@@ -118,7 +118,7 @@ from tests.support.intelligence_store import opened
 from tests.support.talking import ScriptedModel
 from quickcomm.intelligence.adapters.side_work import SideWork
 from quickcomm.intelligence.ports import Cached, ModelAnswer
-from quickcomm.kernel.bus.sql import SqlBus
+from quickcomm.kernel.messaging.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
 
 async def main():

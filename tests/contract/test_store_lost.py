@@ -8,15 +8,15 @@ import pytest
 from tests.support.home import HOME, mark
 from tests.support.valkey import Valkey
 
-from quickcomm.kernel.bus import BusUnavailableError
-from quickcomm.kernel.bus.home import HomeInStore
-from quickcomm.kernel.bus.redis_link import Link
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.keys import Principal
 from quickcomm.kernel.keys import copy as copies
 from quickcomm.kernel.keys.copy import KeyCopy
 from quickcomm.kernel.keys.redis import AWAY_S, STALE_S, RedisKeys
+from quickcomm.kernel.messaging.bus import BusUnavailableError
+from quickcomm.kernel.messaging.bus.home import HomeInStore
+from quickcomm.kernel.messaging.bus.redis_link import Link
 from quickcomm.kernel.runtime.store_alarms import LOST_CODE, StoreAlarms
 from quickcomm.operate.up import store
 from quickcomm.operate.up.store_watch import StoreWatch

@@ -18,9 +18,9 @@ from quickcomm.dashboard.service.projector import Projector
 from quickcomm.intelligence.adapters.sql_results import SqlResults
 from quickcomm.intelligence.module import Heard, Intelligence
 from quickcomm.intelligence.service.understanding import Understanding
-from quickcomm.kernel.bus import Delivery
-from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.messaging.bus import Delivery
+from quickcomm.kernel.messaging.bus.sql import SqlBus
 from quickcomm.kernel.storage import Database, migrate
 from quickcomm.kernel.telemetry import trace_id_of
 from quickcomm.kernel.telemetry.ids import traceparent

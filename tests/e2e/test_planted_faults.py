@@ -21,7 +21,7 @@ from tests.support.site import Site
 from tests.support.wire import Wire, connected, new_id
 
 from quickcomm.dashboard.service.lateness import CODE as LATE
-from quickcomm.kernel.bus.redis_names import PARTITIONS, partition
+from quickcomm.kernel.messaging.bus.redis_names import PARTITIONS, partition
 from quickcomm.kernel.telemetry.live import ENOUGH
 
 Json = dict[str, Any]

@@ -23,8 +23,8 @@ from tests.support.site import Site
 from tests.support.talk import Talk
 from tests.support.valkey import Valkey
 
-from quickcomm.kernel.bus.redis_address import for_user
-from quickcomm.kernel.bus.redis_link import Link
+from quickcomm.kernel.messaging.bus.redis_address import for_user
+from quickcomm.kernel.messaging.bus.redis_link import Link
 from quickcomm.operate.up import store as own_store
 
 ALARM_WITHIN_S: Final = 5.0

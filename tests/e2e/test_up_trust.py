@@ -14,8 +14,8 @@ from tests.support.guarded import Guarded
 from tests.support.server import quickcomm
 from tests.support.site import Site
 
-from quickcomm.kernel.bus.redis_address import for_user
-from quickcomm.kernel.bus.redis_link import BusRefusedError, Link
+from quickcomm.kernel.messaging.bus.redis_address import for_user
+from quickcomm.kernel.messaging.bus.redis_link import BusRefusedError, Link
 from quickcomm.operate.up import store
 from quickcomm.operate.up.access import Passwords, users
 

@@ -19,8 +19,8 @@ from tests.unit.test_intelligence_alone import copied
 from quickcomm.contracts.commands import DeployPrompt, GetStatus
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.intelligence.declaration import GROUP
-from quickcomm.kernel.bus.redis_link import Link
-from quickcomm.kernel.bus.redis_names import PARTITIONS, Names, partition
+from quickcomm.kernel.messaging.bus.redis_link import Link
+from quickcomm.kernel.messaging.bus.redis_names import PARTITIONS, Names, partition
 
 NOTHING_KEPT = "0.000000001"
 SHORTER = named("shorter", system="Label this for $site.")

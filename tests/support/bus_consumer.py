@@ -7,9 +7,9 @@ import asyncio
 import sys
 from collections.abc import Sequence
 
-from quickcomm.kernel.bus import Delivery
-from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.messaging.bus import Delivery
+from quickcomm.kernel.messaging.bus.redis import RedisBus
 
 
 async def handle(batch: Sequence[Delivery]) -> None:

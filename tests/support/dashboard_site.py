@@ -23,15 +23,15 @@ from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed, Word
 from quickcomm.contracts.usage import DayUsage, GetUsage, UsageReport
 from quickcomm.dashboard.module import Dashboard, DashboardSettings
-from quickcomm.kernel.bus import Bus
-from quickcomm.kernel.bus.redis import RedisBus
-from quickcomm.kernel.bus.sql import MIGRATIONS as BUS_MIGRATIONS
-from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import Clock, SystemClock
 from quickcomm.kernel.http import create_app
 from quickcomm.kernel.keys import Authenticator, KeySettings, KeyStore, Role
 from quickcomm.kernel.keys.sql import SqlKeys
 from quickcomm.kernel.messaging import Messaging
+from quickcomm.kernel.messaging.bus import Bus
+from quickcomm.kernel.messaging.bus.redis import RedisBus
+from quickcomm.kernel.messaging.bus.sql import MIGRATIONS as BUS_MIGRATIONS
+from quickcomm.kernel.messaging.bus.sql import SqlBus
 from quickcomm.kernel.messaging.live import Live
 from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.storage import Database, migrate

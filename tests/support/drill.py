@@ -25,11 +25,11 @@ from quickcomm.dashboard.service.projector import Projector
 from quickcomm.intelligence.adapters.sql_prompts import SqlPrompts
 from quickcomm.intelligence.module import Intelligence
 from quickcomm.intelligence.ports import PromptRecord, StoredPrompt
-from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.keys import KeyStore
 from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.keys.sql import SqlKeys
+from quickcomm.kernel.messaging.bus.sql import SqlBus
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.storage import Database
 from quickcomm.operate.backup import Whereabouts

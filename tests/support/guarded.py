@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.support.valkey import Valkey
 
-from quickcomm.kernel.bus.redis_address import PASSWORD_FILE, USER
+from quickcomm.kernel.messaging.bus.redis_address import PASSWORD_FILE, USER
 from quickcomm.operate.up.access import Passwords, acl
 
 

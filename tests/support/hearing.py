@@ -32,9 +32,9 @@ from quickcomm.audio.service.transcriber import Transcriber
 from quickcomm.contracts.audio_socket import AudioFormat
 from quickcomm.contracts.captions import Behind, Caption
 from quickcomm.contracts.transcripts import UtteranceTranscribed
-from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.clock import Clock, SystemClock
 from quickcomm.kernel.emergencies import EmergencyRules
+from quickcomm.kernel.messaging.bus.sql import SqlBus
 from quickcomm.kernel.site_pack import load_pack
 from quickcomm.kernel.storage import Database, migrate
 

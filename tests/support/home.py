@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from quickcomm.kernel.bus.home import Home, HomeInStore
-from quickcomm.kernel.bus.redis_link import Link
-from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.copier.copier import Copier
 from quickcomm.kernel.copier.sql import SqlSource
 from quickcomm.kernel.copier.valkey import Moved, ValkeyTarget
+from quickcomm.kernel.messaging.bus.home import Home, HomeInStore
+from quickcomm.kernel.messaging.bus.redis_link import Link
+from quickcomm.kernel.messaging.bus.redis_names import PREFIX
 from quickcomm.kernel.storage import Database
 
 HOME = Home(id="site", whole=True)

@@ -43,10 +43,10 @@ from quickcomm.contracts.summaries import SUMMARIES, ConversationSummarized
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed, Word
 from quickcomm.contracts.usage import Cap, ConversationUsage, DayUsage, GetUsage, UsageReport
-from quickcomm.kernel.bus.redis_consumer import Letter
 from quickcomm.kernel.discovery import Instance
 from quickcomm.kernel.keys.port import Key
 from quickcomm.kernel.keys.redis import Session
+from quickcomm.kernel.messaging.bus.redis_consumer import Letter
 
 FOLDER: Final = Path(__file__).parents[1] / "data" / "messages"
 AT_NS: Final = 1_760_000_000_000_000_000

@@ -20,10 +20,10 @@ from tests.support.talking import spoken
 from quickcomm.contracts.commands import Command, GetStatus
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.transcripts import TRANSCRIPTS
-from quickcomm.kernel.bus import Delivery
-from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.messaging.bus import Delivery
+from quickcomm.kernel.messaging.bus.redis import RedisBus
 from quickcomm.kernel.runtime.admin_socket import ask
 from quickcomm.kernel.runtime.data_directory import admin_socket_of
 from quickcomm.kernel.trust.directory import TrustDirectory

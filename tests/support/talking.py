@@ -10,7 +10,7 @@ from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.intelligence.ports import ModelAnswer, ModelError, ModelRequest
-from quickcomm.kernel.bus import Delivery
+from quickcomm.kernel.messaging.bus import Delivery
 
 START_NS = 1_760_000_000_000_000_000
 

@@ -6,8 +6,8 @@ from quickcomm.intelligence.adapters.breaker import FAILURES, CircuitBreaker
 from quickcomm.intelligence.ports import ModelError, ModelNotAllowedError, Stand
 from quickcomm.intelligence.service.agreement import Agreement
 from quickcomm.intelligence.service.guard import Guard
-from quickcomm.kernel.bus import BusUnavailableError
 from quickcomm.kernel.clock import FakeClock
+from quickcomm.kernel.messaging.bus import BusUnavailableError
 
 
 class Board:

@@ -10,12 +10,12 @@ from aiohttp.test_utils import TestClient, TestServer
 from tests.unit.test_traces import Outbox
 
 from quickcomm.cli.logs import add_trace_id
-from quickcomm.kernel.bus import Delivery
-from quickcomm.kernel.bus.handling import handle
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.errors import BusyError
 from quickcomm.kernel.http import create_app, traced_client
 from quickcomm.kernel.http.traced import traced
+from quickcomm.kernel.messaging.bus import Delivery
+from quickcomm.kernel.messaging.bus.handling import handle
 from quickcomm.kernel.telemetry import set_tracing, tracing
 from quickcomm.kernel.telemetry.ids import parsed, traceparent
 from quickcomm.kernel.telemetry.settings import TelemetrySettings

@@ -16,7 +16,7 @@ from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.service.service import _decode as dashboard_decode
 from quickcomm.intelligence.service.understanding import _decode as intelligence_decode
-from quickcomm.kernel.bus.port import Delivery, RejectedError
+from quickcomm.kernel.messaging.bus.port import Delivery, RejectedError
 
 TRANSCRIPT = msgspec.json.encode(heard(0, "the secret word is swordfish"))
 INSIGHTS = msgspec.json.encode(found(heard(0, "swordfish"), insight("repair", "412", summary="swordfish")))

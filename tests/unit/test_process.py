@@ -14,10 +14,10 @@ from aiohttp import web
 
 from quickcomm.contracts.commands import GetLedgers, StopModule
 from quickcomm.contracts.link import InstanceStatus
-from quickcomm.kernel.bus import Bus
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import InvalidInputError
 from quickcomm.kernel.messaging import Messaging
+from quickcomm.kernel.messaging.bus import Bus
 from quickcomm.kernel.messaging.live import Peer
 from quickcomm.kernel.messaging.rpc import UnsupportedError
 from quickcomm.kernel.runtime.admin_socket import ask

@@ -15,8 +15,8 @@ from quickcomm.contracts.timing import Latency
 from quickcomm.intelligence.adapters.sql_results import MIGRATIONS, SqlResults
 from quickcomm.intelligence.ports import ModelAnswerError, ModelError, ModelNotAllowedError, Owed
 from quickcomm.intelligence.service.renewal import ATTEMPTS, Renewal
-from quickcomm.kernel.bus.sql import SqlBus, messages
 from quickcomm.kernel.clock import FakeClock
+from quickcomm.kernel.messaging.bus.sql import SqlBus, messages
 from quickcomm.kernel.storage import Database, StorageError, migrate
 
 MINUTE_NS = 60 * 10**9

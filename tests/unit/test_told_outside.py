@@ -7,10 +7,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from quickcomm.audio.ingest.websocket import refuse
-from quickcomm.kernel.bus.redis_link import BusRefusedError
 from quickcomm.kernel.errors import BusyError
 from quickcomm.kernel.http.problems import problem_of
 from quickcomm.kernel.keys.redis import StoreLostError
+from quickcomm.kernel.messaging.bus.redis_link import BusRefusedError
 
 INSIDE = "NOPERM no permissions to access the key 'quickcomm:audio:c:main:x', password in /srv/site/run/access/audio"
 

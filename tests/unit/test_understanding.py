@@ -15,9 +15,9 @@ from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
 from quickcomm.intelligence.ports import Heard, Owed
 from quickcomm.intelligence.service.understanding import MAX_CHANNELS, Understanding
-from quickcomm.kernel.bus import Delivery, RejectedError
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.errors import BusyError, QuickCommError, UnavailableError
+from quickcomm.kernel.messaging.bus import Delivery, RejectedError
 
 START_NS = 1_700_000_000_000_000_000
 

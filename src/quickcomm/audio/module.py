@@ -34,12 +34,12 @@ from quickcomm.audio.service.transcriber import Transcriber
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.link import InstanceStatus, Receipt
 from quickcomm.contracts.reading import reader
-from quickcomm.kernel.bus import BusUnavailableError, Delivery, RejectedError
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.emergencies import EmergencyRules
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 from quickcomm.kernel.keys import Authenticator
 from quickcomm.kernel.messaging import Messaging
+from quickcomm.kernel.messaging.bus import BusUnavailableError, Delivery, RejectedError
 from quickcomm.kernel.messaging.live import Peer
 from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.model_files import ModelReport, ModelStore
@@ -47,8 +47,8 @@ from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.storage import Database, migrate
 
 if TYPE_CHECKING:
-    from quickcomm.kernel.bus.redis_link import Link
     from quickcomm.kernel.copier.valkey import Moved
+    from quickcomm.kernel.messaging.bus.redis_link import Link
 
 STT_BEHIND: Final = "audio.stt_behind"
 REFUSING: Final = "audio.refusing"

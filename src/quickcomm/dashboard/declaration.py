@@ -9,7 +9,7 @@ from quickcomm.contracts.insights import INSIGHTS
 from quickcomm.contracts.summaries import SUMMARIES
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.dashboard.ports import DashboardSettings
-from quickcomm.kernel.bus.redis_names import PARTITIONS
+from quickcomm.kernel.messaging.bus.redis_names import PARTITIONS
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.runtime.declaration import Group, Module, Replicas, Route, SettingsReader, StoreKeys
 

@@ -23,8 +23,8 @@ from quickcomm.intelligence.module import (
     share_stand,
     take_over,
 )
-from quickcomm.kernel.bus.sql import SqlBus
 from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.messaging.bus.sql import SqlBus
 from quickcomm.kernel.runtime.alarms import Found
 from quickcomm.kernel.runtime.app import Context
 from quickcomm.kernel.runtime.declaration import App

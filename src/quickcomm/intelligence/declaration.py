@@ -11,7 +11,7 @@ from quickcomm.intelligence.model.cache import CacheSettings
 from quickcomm.intelligence.model.settings import LlmSettings, StoreSettings, check
 from quickcomm.intelligence.model.talk import SummarySettings
 from quickcomm.intelligence.model.usage import UsageSettings
-from quickcomm.kernel.bus.redis_names import PARTITIONS
+from quickcomm.kernel.messaging.bus.redis_names import PARTITIONS
 from quickcomm.kernel.runtime.data_directory import DATABASE
 from quickcomm.kernel.runtime.declaration import Group, Module, Replicas, SettingsReader, StoreKeys
 

@@ -49,8 +49,8 @@ from quickcomm.intelligence.service.llm import LlmClassifier, Mask, Parts, Unmas
 from quickcomm.intelligence.service.prompt_evaluation import Evaluation, Examined
 from quickcomm.intelligence.service.renewal import Renewal
 from quickcomm.intelligence.service.understanding import Understanding
-from quickcomm.kernel.bus import Bus
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.messaging.bus import Bus
 from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.model_files import ModelReport, ModelStore
 from quickcomm.kernel.runtime.alarms import rfc3339

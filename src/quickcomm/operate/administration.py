@@ -30,7 +30,7 @@ DASHBOARD: Final = "dashboard"
 START_S: Final = 300.0
 """How long a command waits for a server that is starting; the very first start of all takes a minute."""
 LOOK_EVERY_S: Final = 0.25
-OFFLINE: Final = ("quickcomm.kernel.bus.sql", "quickcomm.kernel.keys.sql", "quickcomm.operate.moving")
+OFFLINE: Final = ("quickcomm.kernel.messaging.bus.sql", "quickcomm.kernel.keys.sql", "quickcomm.operate.moving")
 """Takes seconds to load on a busy machine: done before the directory is taken, for which others may wait."""
 
 
@@ -129,9 +129,9 @@ def _database(directory: DataDirectory, site: Path, request: Command) -> Path | 
 
 async def _offline(directory: DataDirectory, site: Path, request: Command) -> Rows:
     """`site`: the data directory of all of it, where the settings are."""
-    from quickcomm.kernel.bus.sql import SqlBus  # noqa: PLC0415 - see above
     from quickcomm.kernel.clock import SystemClock  # noqa: PLC0415
     from quickcomm.kernel.keys.sql import SqlKeys  # noqa: PLC0415
+    from quickcomm.kernel.messaging.bus.sql import SqlBus  # noqa: PLC0415 - see above
     from quickcomm.kernel.storage import Database  # noqa: PLC0415
 
     if request.module in {STORE, AUDIO}:

@@ -19,10 +19,10 @@ import msgspec
 
 from quickcomm import __version__
 from quickcomm.contracts.commands import GetWhereabouts
-from quickcomm.kernel.bus.home import HomeInStore, home_in
-from quickcomm.kernel.bus.redis_link import BusRefusedError, Link
-from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.errors import ConfigurationError, InvalidInputError
+from quickcomm.kernel.messaging.bus.home import HomeInStore, home_in
+from quickcomm.kernel.messaging.bus.redis_link import BusRefusedError, Link
+from quickcomm.kernel.messaging.bus.redis_names import PREFIX
 from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag
 from quickcomm.operate.backup_file import (
     HOME,
@@ -215,8 +215,8 @@ class _StoreCopy:
     async def fill(self, folder: Path) -> Rows:
         # Heavy, and not needed for a site without a store.
         from quickcomm.dashboard.declaration import DECIDERS, GROUP  # noqa: PLC0415
-        from quickcomm.kernel.bus.export import MessageExport  # noqa: PLC0415
         from quickcomm.kernel.keys.moving import export_keys  # noqa: PLC0415
+        from quickcomm.kernel.messaging.bus.export import MessageExport  # noqa: PLC0415
 
         # With one database, what follows from a message is decided as it is folded.
         messages = MessageExport(self._link, self._prefix, {DECIDERS: GROUP})
@@ -321,7 +321,7 @@ def _store_without_up(directory: DataDirectory, redis_url: str | None) -> str | 
     """Return where the store is if no `up` answers: none, another server's, or one that a killed `up` has left."""
     if home_in(directory.database) is None:
         return None
-    from quickcomm.kernel.bus.redis_address import for_user  # noqa: PLC0415
+    from quickcomm.kernel.messaging.bus.redis_address import for_user  # noqa: PLC0415
     from quickcomm.operate.up import store  # noqa: PLC0415 - needs the extra `up`
     from quickcomm.operate.up.access import UP  # noqa: PLC0415
     from quickcomm.operate.up.layout import Layout  # noqa: PLC0415

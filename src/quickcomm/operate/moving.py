@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from quickcomm.kernel.bus.home import Home, HomeInStore, first_row, home_in
-from quickcomm.kernel.bus.port import BusFullError
-from quickcomm.kernel.bus.redis_link import BusRefusedError, Link
-from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.messaging.bus.home import Home, HomeInStore, first_row, home_in
+from quickcomm.kernel.messaging.bus.port import BusFullError
+from quickcomm.kernel.messaging.bus.redis_link import BusRefusedError, Link
+from quickcomm.kernel.messaging.bus.redis_names import PREFIX
 from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag
 
 if TYPE_CHECKING:
@@ -169,11 +169,11 @@ class _Settling:
 
     async def _move(self, database: "Database", here: Home | None, there: Home | None) -> None:
         from quickcomm.audio.module import Audio  # noqa: PLC0415 - as above
-        from quickcomm.kernel.bus import moving  # noqa: PLC0415
-        from quickcomm.kernel.bus.sql import SqlBus  # noqa: PLC0415
         from quickcomm.kernel.clock import SystemClock  # noqa: PLC0415
         from quickcomm.kernel.keys import moving as keys_moving  # noqa: PLC0415
         from quickcomm.kernel.keys.sql import SqlKeys  # noqa: PLC0415
+        from quickcomm.kernel.messaging.bus import moving  # noqa: PLC0415
+        from quickcomm.kernel.messaging.bus.sql import SqlBus  # noqa: PLC0415
 
         clock = SystemClock()
         SqlBus(database, clock).migrate()

@@ -6,9 +6,9 @@ from typing import Any, Final
 import msgspec
 
 from quickcomm.contracts.audio_socket import DurableEvent
-from quickcomm.kernel.bus.port import BusUnavailableError
-from quickcomm.kernel.bus.redis_link import Argument, Link, Script
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.messaging.bus.port import BusUnavailableError
+from quickcomm.kernel.messaging.bus.redis_link import Argument, Link, Script
 
 RETRY_S: Final = (0.05, 0.1, 0.2, 0.4)
 UNSURE_AT_MOST: Final = 1_000

@@ -7,8 +7,8 @@ from quickcomm.audio.adapters import redis_scripts as lua
 from quickcomm.audio.adapters.redis_calls import Calls
 from quickcomm.audio.adapters.redis_rows import Row, SessionNames, pairs
 from quickcomm.contracts.checking import ANSWERED, ENDED, TRANSCRIBED, Compare, Contents, Key
-from quickcomm.kernel.bus.redis_link import Script
 from quickcomm.kernel.checking.gathering import Gathering
+from quickcomm.kernel.messaging.bus.redis_link import Script
 
 _LOAD: Final = Script(lua.LOAD)
 _KINDS: Final = {b"u:": TRANSCRIBED, b"i:": ANSWERED}

@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 
 from quickcomm.audio.adapters.redis_rows import SessionNames, pairs
 from quickcomm.audio.adapters.tables import conversations, events
-from quickcomm.kernel.bus.redis_link import Link, Script
-from quickcomm.kernel.bus.redis_names import PREFIX
+from quickcomm.kernel.messaging.bus.redis_link import Link, Script
+from quickcomm.kernel.messaging.bus.redis_names import PREFIX
 from quickcomm.kernel.storage import Database
 
 TOGETHER: Final = 64

@@ -10,9 +10,9 @@ from quickcomm.audio.adapters.redis_rows import SessionNames, offsets
 from quickcomm.audio.adapters.redis_sessions import REPLAY_S
 from quickcomm.audio.adapters.tables import OPEN_STATES, conversations, events
 from quickcomm.audio.model.checkpoint import decode_checkpoints
-from quickcomm.kernel.bus.redis_link import Argument
 from quickcomm.kernel.copier.copier import CopiedTable, Values
 from quickcomm.kernel.copier.valkey import Command, Moved
+from quickcomm.kernel.messaging.bus.redis_link import Argument
 
 OWNER: Final = "monolith#before"
 """So that the next monolith adopts them."""

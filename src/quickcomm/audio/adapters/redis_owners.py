@@ -11,9 +11,9 @@ from quickcomm.audio.adapters.redis_calls import Calls
 from quickcomm.audio.adapters.redis_rows import SessionNames
 from quickcomm.audio.ports import Tell
 from quickcomm.contracts.audio_socket import decode_durable
-from quickcomm.kernel.bus.port import BusFullError, BusUnavailableError
-from quickcomm.kernel.bus.redis_link import Link, Script
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.messaging.bus.port import BusFullError, BusUnavailableError
+from quickcomm.kernel.messaging.bus.redis_link import Link, Script
 
 PRESENT_S: Final = 10
 """So long after its last word a process may still be there."""

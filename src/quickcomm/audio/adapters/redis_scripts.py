@@ -10,7 +10,7 @@ or it would lie before what the client was told to forget.
 
 from typing import Final
 
-from quickcomm.kernel.bus.redis_scripts import ALLOW_OOM, ROOM
+from quickcomm.kernel.messaging.bus.redis_scripts import ALLOW_OOM, ROOM
 
 LOAD: Final = """
 -- KEYS: conversation, said. Returns both, flat.

@@ -36,12 +36,12 @@ from quickcomm.contracts.checking import Compare, Contents
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, ConversationState, Ledger
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
-from quickcomm.kernel.bus.port import BusFullError, BusUnavailableError
-from quickcomm.kernel.bus.redis import HIGH_WATER
-from quickcomm.kernel.bus.redis_link import Argument, Link, Script
-from quickcomm.kernel.bus.redis_names import PREFIX, Names
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import BusyError, ForbiddenError
+from quickcomm.kernel.messaging.bus.port import BusFullError, BusUnavailableError
+from quickcomm.kernel.messaging.bus.redis import HIGH_WATER
+from quickcomm.kernel.messaging.bus.redis_link import Argument, Link, Script
+from quickcomm.kernel.messaging.bus.redis_names import PREFIX, Names
 
 PAGE: Final = 200
 TOGETHER: Final = 64

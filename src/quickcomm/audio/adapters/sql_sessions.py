@@ -24,9 +24,9 @@ from quickcomm.contracts.checking import Compare, Contents
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, ConversationState, Ledger
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
-from quickcomm.kernel.bus.sql import append
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import ForbiddenError
+from quickcomm.kernel.messaging.bus.sql import append
 from quickcomm.kernel.storage import Database
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")

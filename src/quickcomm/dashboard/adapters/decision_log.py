@@ -11,10 +11,10 @@ import msgspec
 
 from quickcomm.contracts.decisions import DECISIONS, Decision
 from quickcomm.dashboard.ports import NotDecidingError, StaleDecisionError
-from quickcomm.kernel.bus.port import BusFullError, BusUnavailableError
-from quickcomm.kernel.bus.redis_link import Argument, Link, Script
-from quickcomm.kernel.bus.redis_names import PREFIX, Names
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.messaging.bus.port import BusFullError, BusUnavailableError
+from quickcomm.kernel.messaging.bus.redis_link import Argument, Link, Script
+from quickcomm.kernel.messaging.bus.redis_names import PREFIX, Names
 
 HIGH_WATER: Final = 10_000
 """Decisions in a partition, with those that all have folded and nobody has trimmed yet: that is done each minute."""

@@ -27,9 +27,9 @@ from quickcomm.dashboard.ports import Applied, DecisionLog, Live, OnReceipt, Sto
 from quickcomm.dashboard.service.deciding import DecidedHere, Deciding, DecidingInLog, fold, matching_again, settling
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.dashboard.service.receipts import Receipts
-from quickcomm.kernel.bus import Bus, Delivery, Handler, RejectedError
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED
+from quickcomm.kernel.messaging.bus import Bus, Delivery, Handler, RejectedError
 from quickcomm.kernel.telemetry import Budget, Detail, Over, origin_of, tracing
 from quickcomm.kernel.telemetry.live import LiveStages
 

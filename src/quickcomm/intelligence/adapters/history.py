@@ -14,9 +14,9 @@ from quickcomm.intelligence.adapters.sql_prompts import audit, deployments, prom
 from quickcomm.intelligence.adapters.sql_results import debts, results
 from quickcomm.intelligence.adapters.sql_talks import talks
 from quickcomm.intelligence.adapters.sql_usage import conversations, days
-from quickcomm.kernel.bus.sql import append, messages
 from quickcomm.kernel.copier.copier import CopiedTable, Copier, Values
 from quickcomm.kernel.copier.sql import SqlSource, SqlTarget, insert_new, marks_table
+from quickcomm.kernel.messaging.bus.sql import append, messages
 from quickcomm.kernel.storage import Database
 
 RENUMBERED: Final = (audit, messages)

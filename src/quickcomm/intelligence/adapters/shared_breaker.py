@@ -7,8 +7,8 @@ from typing import Final
 
 from quickcomm.intelligence.declaration import BREAKER_KEY
 from quickcomm.intelligence.ports import Stand
-from quickcomm.kernel.bus.redis_link import Link, Script
-from quickcomm.kernel.bus.redis_names import PREFIX
+from quickcomm.kernel.messaging.bus.redis_link import Link, Script
+from quickcomm.kernel.messaging.bus.redis_names import PREFIX
 
 KEPT_MS: Final = 10_000
 PROBES_MS: Final = 1_500

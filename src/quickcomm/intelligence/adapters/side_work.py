@@ -17,9 +17,9 @@ from quickcomm.intelligence.service.llm import Mask, Unmasked
 from quickcomm.intelligence.service.narrator import ModelNarrator
 from quickcomm.intelligence.service.side_questions import SideQuestions
 from quickcomm.intelligence.service.summaries import Summaries
-from quickcomm.kernel.bus import Bus
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.messaging.bus import Bus
 from quickcomm.kernel.storage import Database
 
 

@@ -15,9 +15,9 @@ from sqlalchemy import Connection
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.reading import reader
 from quickcomm.intelligence.ports import Heard, Owed
-from quickcomm.kernel.bus.sql import append
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED
+from quickcomm.kernel.messaging.bus.sql import append
 from quickcomm.kernel.storage import Database
 from quickcomm.kernel.storage.upsert import Insert, Upsert
 

@@ -18,9 +18,9 @@ from quickcomm.intelligence.model.summary_text import INSTRUCTIONS, SCHEMA, loca
 from quickcomm.intelligence.model.talk import NS, SummarySettings, Talk, due_ns, ended, found, heard
 from quickcomm.intelligence.ports import ChatMessage, ModelRequest, TalkChange, TalkStore
 from quickcomm.intelligence.service.side_questions import SideQuestions
-from quickcomm.kernel.bus import Bus, Delivery, Handler, RejectedError
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED, QuickCommError
+from quickcomm.kernel.messaging.bus import Bus, Delivery, Handler, RejectedError
 
 TICK_S: Final = 1.0
 AT_ONCE: Final = 20

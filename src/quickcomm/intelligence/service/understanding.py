@@ -16,9 +16,9 @@ from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.intelligence.ports import Classifier, Heard, OpensTask, Owed, ResultStore
-from quickcomm.kernel.bus import Delivery, RejectedError
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED, BusyError, UnavailableError
+from quickcomm.kernel.messaging.bus import Delivery, RejectedError
 from quickcomm.kernel.telemetry import Detail, origin_of, tracing
 
 CONTEXT_UTTERANCES: Final = 3

@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 import msgspec
 import sqlalchemy as sa
 
-from quickcomm.kernel.bus.redis_link import Argument, Link, Script
 from quickcomm.kernel.copier.copier import CopiedTable, Mark, Values
+from quickcomm.kernel.messaging.bus.redis_link import Argument, Link, Script
 
 Command = tuple[Argument, ...]
 Commands = Callable[[list[Values]], Iterable[Command]]

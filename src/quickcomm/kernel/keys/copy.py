@@ -12,11 +12,11 @@ from typing import Final
 import msgspec
 import structlog
 
-from quickcomm.kernel.bus.redis_link import Link
-from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
 from quickcomm.kernel.keys.port import Key
 from quickcomm.kernel.keys.redis import KeyNames
+from quickcomm.kernel.messaging.bus.redis_link import Link
+from quickcomm.kernel.messaging.bus.redis_names import PREFIX
 
 Keys = dict[bytes, Key]
 _stored: Final = msgspec.msgpack.Decoder(Key)

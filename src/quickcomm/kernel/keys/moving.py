@@ -7,13 +7,13 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from quickcomm.kernel.bus.redis_link import Link
-from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.copier.copier import CopiedTable, Values
 from quickcomm.kernel.copier.valkey import Command, Moved
 from quickcomm.kernel.keys.port import Key
 from quickcomm.kernel.keys.redis import KeyNames, Session
 from quickcomm.kernel.keys.sql import keys_table, sessions_table
+from quickcomm.kernel.messaging.bus.redis_link import Link
+from quickcomm.kernel.messaging.bus.redis_names import PREFIX
 from quickcomm.kernel.storage.database import Database
 
 MS: Final = 1_000_000

@@ -11,9 +11,6 @@ import msgspec
 import structlog
 
 from quickcomm.contracts.commands import Role
-from quickcomm.kernel.bus.port import BusUnavailableError
-from quickcomm.kernel.bus.redis_link import Link, Script
-from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import NotFoundError, QuickCommError
 from quickcomm.kernel.keys.answers import Answers
@@ -29,6 +26,9 @@ from quickcomm.kernel.keys.port import (
     new_key,
     new_session,
 )
+from quickcomm.kernel.messaging.bus.port import BusUnavailableError
+from quickcomm.kernel.messaging.bus.redis_link import Link, Script
+from quickcomm.kernel.messaging.bus.redis_names import PREFIX
 
 STALE_S: Final = 300.0
 AWAY_S: Final = 1.0
@@ -189,7 +189,7 @@ class RedisKeys:
         return msgspec.structs.replace(owner, via="session", secret_digest=place)
 
     async def _check_not_lost(self) -> None:
-        """Raises `StoreLostError` where the store has not even the mark of its site. See `kernel/bus/home.py`."""
+        """Raises `StoreLostError` where the store has not even the mark of its site: see `messaging/bus/home.py`."""
         [mark] = await self._link.call("HMGET", self._names.home, "id")
         if mark is None:
             raise StoreLostError("The store has lost its data; keys are put back by: quickcomm up")

@@ -9,8 +9,8 @@ from typing import Protocol
 
 import msgspec
 
-from quickcomm.kernel.bus import Bus
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.messaging.bus import Bus
 from quickcomm.kernel.messaging.live import LocalLive, Subscription
 from quickcomm.kernel.messaging.rpc import Answer, LocalRpc
 

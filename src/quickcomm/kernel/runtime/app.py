@@ -13,14 +13,14 @@ import msgspec
 import structlog
 
 from quickcomm.contracts.link import KeepTrace
-from quickcomm.kernel.bus import WholeBus
-from quickcomm.kernel.bus.redis import RedisBus
 from quickcomm.kernel.clock import Clock, SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry, Registry
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.internal import Trust
 from quickcomm.kernel.keys import Authenticator, KeyStore, key_store
 from quickcomm.kernel.messaging import Messaging
+from quickcomm.kernel.messaging.bus import WholeBus
+from quickcomm.kernel.messaging.bus.redis import RedisBus
 from quickcomm.kernel.runtime.data_directory import PROBED_WITHIN_S, DataDirectory, InstancePost
 from quickcomm.kernel.runtime.declaration import App, Module
 from quickcomm.kernel.runtime.part import Part
@@ -230,13 +230,13 @@ def _databases(app: App, settings: Settings, site: DataDirectory) -> tuple[Datab
 
 def _bus(app: App, settings: Settings, store: Database | None, clock: Clock) -> WholeBus | RedisBus:
     if settings.redis_url is None:
-        from quickcomm.kernel.bus.sql import SqlBus  # noqa: PLC0415 - where there is no Valkey
+        from quickcomm.kernel.messaging.bus.sql import SqlBus  # noqa: PLC0415 - where there is no Valkey
 
         assert store is not None, "messages are in Valkey, or in a database"  # noqa: S101 - a programming error
         return SqlBus(store, clock)
     if store is None or not any(module.publishes for module in app.modules):
         return RedisBus(settings.redis_url, clock)
-    from quickcomm.kernel.bus.outbox import OutboxBus  # noqa: PLC0415 - for who publishes from a database
+    from quickcomm.kernel.messaging.bus.outbox import OutboxBus  # noqa: PLC0415 - for who publishes from a database
 
     return OutboxBus(settings.redis_url, store, clock)
 

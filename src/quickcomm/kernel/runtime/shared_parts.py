@@ -8,13 +8,13 @@ import msgspec
 from aiohttp import web
 
 from quickcomm.contracts.link import KeepTrace, Receipt
-from quickcomm.kernel.bus import WholeBus
-from quickcomm.kernel.bus.outbox import OUTBOX_ALARM
-from quickcomm.kernel.bus.redis import RedisBus
-from quickcomm.kernel.bus.watch import UNAVAILABLE_ALARM, ServerWatch
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.keys import Authenticator, KeyStore
+from quickcomm.kernel.messaging.bus import WholeBus
+from quickcomm.kernel.messaging.bus.outbox import OUTBOX_ALARM
+from quickcomm.kernel.messaging.bus.redis import RedisBus
+from quickcomm.kernel.messaging.bus.watch import UNAVAILABLE_ALARM, ServerWatch
 from quickcomm.kernel.messaging.live import HERE, Peer
 from quickcomm.kernel.runtime.alarms import Found
 from quickcomm.kernel.runtime.declaration import App

@@ -6,10 +6,10 @@ from typing import Final
 import msgspec
 import structlog
 
-from quickcomm.kernel.bus.redis_link import Link
-from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED, QuickCommError
+from quickcomm.kernel.messaging.bus.redis_link import Link
+from quickcomm.kernel.messaging.bus.redis_names import PREFIX
 
 LOOK_EVERY_S: Final = 1.0
 LOST: Final = "lost_ns"

@@ -19,9 +19,9 @@ from quickcomm.kernel.errors import MALFORMED, InvalidInputError
 from quickcomm.kernel.messaging.rpc.port import Answer
 
 if TYPE_CHECKING:
-    from quickcomm.kernel.bus import DeadLetter
     from quickcomm.kernel.keys import KeyStore
     from quickcomm.kernel.keys.port import CreatedKey, Key
+    from quickcomm.kernel.messaging.bus import DeadLetter
 
 Row = dict[str, Any]
 

@@ -15,8 +15,8 @@ import msgspec
 
 from quickcomm.apps import APPS, STREAMS
 from quickcomm.contracts.transcripts import TRANSCRIPTS
-from quickcomm.kernel.bus.redis_names import PARTITIONS, PREFIX, Names
 from quickcomm.kernel.keys.redis import KeyNames
+from quickcomm.kernel.messaging.bus.redis_names import PARTITIONS, PREFIX, Names
 from quickcomm.kernel.runtime.declaration import App, Group
 
 UP: Final = "up"

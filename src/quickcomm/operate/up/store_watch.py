@@ -6,13 +6,13 @@ from typing import Final
 import msgspec
 import structlog
 
-from quickcomm.kernel.bus.home import Home, HomeInStore
-from quickcomm.kernel.bus.redis_link import Link
-from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.keys.copy import KeyCopy
 from quickcomm.kernel.keys.redis import KeyNames
+from quickcomm.kernel.messaging.bus.home import Home, HomeInStore
+from quickcomm.kernel.messaging.bus.redis_link import Link
+from quickcomm.kernel.messaging.bus.redis_names import PREFIX
 from quickcomm.kernel.runtime.store_alarms import ALARMS, LOST
 from quickcomm.operate.up.store import Facts, alarms_of, parse_facts
 

@@ -16,10 +16,10 @@ from sqlalchemy.dialects.sqlite import insert
 
 from quickcomm.contracts.checking import Waiting
 from quickcomm.contracts.identity import bucket
-from quickcomm.kernel.bus.handling import LETTERS_AT_MOST, MAX_ATTEMPTS, handle, letters_alarm, published_ns
-from quickcomm.kernel.bus.port import Alarms, DeadLetter, Delivery, Handler
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import NotFoundError, QuickCommError
+from quickcomm.kernel.messaging.bus.handling import LETTERS_AT_MOST, MAX_ATTEMPTS, handle, letters_alarm, published_ns
+from quickcomm.kernel.messaging.bus.port import Alarms, DeadLetter, Delivery, Handler
 from quickcomm.kernel.storage.database import Database, StorageError, touch
 from quickcomm.kernel.storage.migrations import migrate
 

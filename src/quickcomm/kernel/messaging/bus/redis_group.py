@@ -10,13 +10,13 @@ from typing import Final
 import msgspec
 import structlog
 
-from quickcomm.kernel.bus.port import Handler
-from quickcomm.kernel.bus.redis_consumer import Consumer, Lease, LeaseLostError
-from quickcomm.kernel.bus.redis_link import GroupMissingError, Link, Script
-from quickcomm.kernel.bus.redis_names import PARTITIONS, Names
-from quickcomm.kernel.bus.redis_scripts import HEARTBEAT, REGISTER, RELEASE
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.messaging.bus.port import Handler
+from quickcomm.kernel.messaging.bus.redis_consumer import Consumer, Lease, LeaseLostError
+from quickcomm.kernel.messaging.bus.redis_link import GroupMissingError, Link, Script
+from quickcomm.kernel.messaging.bus.redis_names import PARTITIONS, Names
+from quickcomm.kernel.messaging.bus.redis_scripts import HEARTBEAT, REGISTER, RELEASE
 
 LEASE_S: Final = 1.5
 """So long after its last heartbeat a consumer counts as dead."""

@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import msgspec
 
-from quickcomm.kernel.bus.redis_link import Link
-from quickcomm.kernel.bus.redis_names import PREFIX
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
+from quickcomm.kernel.messaging.bus.redis_link import Link
+from quickcomm.kernel.messaging.bus.redis_names import PREFIX
 
 TOGETHER: Final = 500
 SYNC_S: Final = 5.0

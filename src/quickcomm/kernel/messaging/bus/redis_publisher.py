@@ -5,11 +5,11 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from quickcomm.kernel.bus.port import BusFullError, BusUnavailableError
-from quickcomm.kernel.bus.redis_link import Argument, Link, Script
-from quickcomm.kernel.bus.redis_names import Names
-from quickcomm.kernel.bus.redis_scripts import PUBLISH
 from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.messaging.bus.port import BusFullError, BusUnavailableError
+from quickcomm.kernel.messaging.bus.redis_link import Argument, Link, Script
+from quickcomm.kernel.messaging.bus.redis_names import Names
+from quickcomm.kernel.messaging.bus.redis_scripts import PUBLISH
 
 TOGETHER: Final = 256
 _PUBLISH: Final = Script(PUBLISH)

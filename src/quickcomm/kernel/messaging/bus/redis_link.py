@@ -21,9 +21,9 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from quickcomm.kernel.bus.port import BusFullError, BusUnavailableError
-from quickcomm.kernel.bus.redis_address import PasswordFileError, parse
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
+from quickcomm.kernel.messaging.bus.port import BusFullError, BusUnavailableError
+from quickcomm.kernel.messaging.bus.redis_address import PasswordFileError, parse
 
 T = TypeVar("T")
 Argument = str | bytes | int

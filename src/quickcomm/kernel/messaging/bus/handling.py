@@ -7,9 +7,9 @@ from typing import Final
 import msgspec
 import structlog
 
-from quickcomm.kernel.bus.port import BusUnavailableError, Delivery, Handler, RejectedError
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED, BusyError, UnavailableError
+from quickcomm.kernel.messaging.bus.port import BusUnavailableError, Delivery, Handler, RejectedError
 from quickcomm.kernel.telemetry import tracing
 
 MAX_ATTEMPTS: Final = 5

@@ -12,15 +12,15 @@ import msgspec
 import structlog
 
 from quickcomm.contracts.checking import Waiting
-from quickcomm.kernel.bus.port import DeadLetter, Handler
-from quickcomm.kernel.bus.redis_consumer import Letter
-from quickcomm.kernel.bus.redis_group import Member, register
-from quickcomm.kernel.bus.redis_link import BusRefusedError, Link, Script
-from quickcomm.kernel.bus.redis_names import PREFIX, Names
-from quickcomm.kernel.bus.redis_publisher import Publisher
-from quickcomm.kernel.bus.redis_scripts import BACKLOG, FULL, OLDEST, REPLAY, TRIM
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import NotFoundError, QuickCommError
+from quickcomm.kernel.messaging.bus.port import DeadLetter, Handler
+from quickcomm.kernel.messaging.bus.redis_consumer import Letter
+from quickcomm.kernel.messaging.bus.redis_group import Member, register
+from quickcomm.kernel.messaging.bus.redis_link import BusRefusedError, Link, Script
+from quickcomm.kernel.messaging.bus.redis_names import PREFIX, Names
+from quickcomm.kernel.messaging.bus.redis_publisher import Publisher
+from quickcomm.kernel.messaging.bus.redis_scripts import BACKLOG, FULL, OLDEST, REPLAY, TRIM
 
 HIGH_WATER: Final = 10_000
 TRIM_EVERY_S: Final = 60.0

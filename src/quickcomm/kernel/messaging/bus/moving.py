@@ -7,13 +7,13 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from quickcomm.kernel.bus.home import Home
-from quickcomm.kernel.bus.redis_consumer import Letter
-from quickcomm.kernel.bus.redis_names import PARTITIONS, PREFIX, Names
-from quickcomm.kernel.bus.sql import PARTITIONS as SQL_PARTITIONS
-from quickcomm.kernel.bus.sql import dead, groups, messages
 from quickcomm.kernel.copier.copier import CopiedTable, Values
 from quickcomm.kernel.copier.valkey import Command, Moved
+from quickcomm.kernel.messaging.bus.home import Home
+from quickcomm.kernel.messaging.bus.redis_consumer import Letter
+from quickcomm.kernel.messaging.bus.redis_names import PARTITIONS, PREFIX, Names
+from quickcomm.kernel.messaging.bus.sql import PARTITIONS as SQL_PARTITIONS
+from quickcomm.kernel.messaging.bus.sql import dead, groups, messages
 
 OLD: Final = 1
 """Messages keep their ids as `1-id`: smaller than any that the server gives."""

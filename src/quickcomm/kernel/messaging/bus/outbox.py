@@ -14,13 +14,13 @@ import structlog
 from sqlalchemy import Connection
 
 from quickcomm.contracts.checking import Waiting
-from quickcomm.kernel.bus.port import Alarms, BusFullError, DeadLetter, Delivery, Handler
-from quickcomm.kernel.bus.redis import RedisBus
-from quickcomm.kernel.bus.redis_names import partition
-from quickcomm.kernel.bus.sql import TOPIC, SqlBus, messages
-from quickcomm.kernel.bus.watch import ServerWatch
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.messaging.bus.port import Alarms, BusFullError, DeadLetter, Delivery, Handler
+from quickcomm.kernel.messaging.bus.redis import RedisBus
+from quickcomm.kernel.messaging.bus.redis_names import partition
+from quickcomm.kernel.messaging.bus.sql import TOPIC, SqlBus, messages
+from quickcomm.kernel.messaging.bus.watch import ServerWatch
 from quickcomm.kernel.storage.database import Database
 from quickcomm.kernel.telemetry import tracing
 

@@ -11,13 +11,13 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from quickcomm.kernel.bus.handling import LETTERS_AT_MOST, MAX_ATTEMPTS, handle
-from quickcomm.kernel.bus.port import BusUnavailableError, Delivery, Handler
-from quickcomm.kernel.bus.redis_link import Argument, Link, Script
-from quickcomm.kernel.bus.redis_names import Names
-from quickcomm.kernel.bus.redis_scripts import ACK, FETCH
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.messaging.bus.handling import LETTERS_AT_MOST, MAX_ATTEMPTS, handle
+from quickcomm.kernel.messaging.bus.port import BusUnavailableError, Delivery, Handler
+from quickcomm.kernel.messaging.bus.redis_link import Argument, Link, Script
+from quickcomm.kernel.messaging.bus.redis_names import Names
+from quickcomm.kernel.messaging.bus.redis_scripts import ACK, FETCH
 
 BATCH: Final = 128
 SUSPECT_AFTER: Final = 2

@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from quickcomm.kernel.bus.handling import letters_alarm
-from quickcomm.kernel.bus.port import Alarms
-from quickcomm.kernel.bus.redis import Condition, RedisBus
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.messaging.bus.handling import letters_alarm
+from quickcomm.kernel.messaging.bus.port import Alarms
+from quickcomm.kernel.messaging.bus.redis import Condition, RedisBus
 
 LOOK_EVERY_S: Final = 1.0
 ANSWER_WITHIN_S: Final = 2.0

@@ -9,11 +9,11 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from quickcomm.kernel.bus.redis_consumer import Letter
-from quickcomm.kernel.bus.redis_link import Link
-from quickcomm.kernel.bus.redis_names import PARTITIONS, PREFIX, Names
-from quickcomm.kernel.bus.sql import PARTITIONS as SQL_PARTITIONS
-from quickcomm.kernel.bus.sql import append, dead, groups, messages
+from quickcomm.kernel.messaging.bus.redis_consumer import Letter
+from quickcomm.kernel.messaging.bus.redis_link import Link
+from quickcomm.kernel.messaging.bus.redis_names import PARTITIONS, PREFIX, Names
+from quickcomm.kernel.messaging.bus.sql import PARTITIONS as SQL_PARTITIONS
+from quickcomm.kernel.messaging.bus.sql import append, dead, groups, messages
 
 TOGETHER: Final = 500
 Id = tuple[int, int]

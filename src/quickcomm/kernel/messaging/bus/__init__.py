@@ -4,7 +4,7 @@
 a database of its own.
 """
 
-from quickcomm.kernel.bus.port import (
+from quickcomm.kernel.messaging.bus.port import (
     Bus,
     BusFullError,
     BusUnavailableError,
