@@ -1,0 +1,58 @@
+"""Which side serves what while a module moves between the monolith and a service of its own.
+
+A weight is a share of the buckets of ids (`identity.bucket`), so that an id stays where it is while the weight rises,
+and goes back the same way. The controller alone makes routes; everybody else follows them.
+"""
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+import xxhash
+
+from quickcomm.contracts.identity import BUCKETS, bucket
+
+MONOLITH: Final = "monolith"
+SERVICE: Final = "service"
+Side = Literal["monolith", "service"]
+Mode = Literal["off", "shadow", "canary", "full", "retired"]
+"""off: the service does not run. shadow: it is kept complete, and nobody is sent there. canary: it serves a share. full:
+it serves all. retired: the monolith has stopped the module."""
+
+
+class ModuleRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one module. `weight`: the service has the ids whose bucket is below it; `decides`: the side with the lease.
+
+    `overrides`: ids with a side of their own, whatever their bucket.
+    """
+
+    mode: Mode = "off"
+    weight: Annotated[int, msgspec.Meta(ge=0, le=BUCKETS)] = 0
+    decides: Side = MONOLITH
+    overrides: dict[str, Side] = {}
+
+    def side(self, at: int, name: str = "") -> Side:
+        """Return the side of a bucket, or of the id `name` that is in it."""
+        found = self.overrides.get(name)
+        if found is not None:
+            return found
+        return SERVICE if at < self.weight else MONOLITH
+
+
+class Routes(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a site. `version` rises with each change; 0: nobody has made any."""
+
+    version: int = 0
+    modules: dict[str, ModuleRoute] = {}
+
+    def of(self, module: str) -> ModuleRoute:
+        """Return the route of a module; of one that was never moved, to the monolith."""
+        return self.modules.get(module, ModuleRoute())
+
+    def side(self, module: str, conversation_id: str) -> Side:
+        """Return the side that a conversation belongs to."""
+        return self.of(module).side(bucket(module, conversation_id), conversation_id)
+
+
+def client_bucket(credential: str) -> int:
+    """Return the bucket 0 … 9,999 of a page session or a key: xxh64 (seed 0) of what is sent, as Envoy hashes it."""
+    return xxhash.xxh64_intdigest(credential.encode()) % BUCKETS

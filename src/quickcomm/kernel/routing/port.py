@@ -1,0 +1,39 @@
+"""What follows routes, and what is known of those who do."""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from quickcomm.contracts.routes import Routes
+from quickcomm.kernel.errors import ConflictError
+
+
+class StaleRoutesError(ConflictError):
+    """The store has newer routes, or those of a newer controller."""
+
+    code = "routes.stale"
+
+
+class FollowedRoutes(Protocol):
+    """The newest routes that this process knows."""
+
+    @property
+    def routes(self) -> Routes: ...
+
+    @property
+    def in_force(self) -> int:
+        """The newest version that the edge sends requests by."""
+        ...
+
+    def on_change(self, act: Callable[[], Awaitable[None]]) -> None:
+        """Have `act` called at each change of either; a version is reported as followed once all have returned."""
+        ...
+
+
+class FixedRoutes:
+    """Implements `FollowedRoutes` where nothing can move: in a process without a store, or of another deployment."""
+
+    routes = Routes()
+    in_force = 0
+
+    def on_change(self, act: Callable[[], Awaitable[None]]) -> None:
+        """Remember nothing: there is no change."""

@@ -1,0 +1,150 @@
+"""Routes in the site's Valkey: a hash with version and routes, and one with the version that each process follows.
+
+A store that was emptied changes nobody's route: followers keep what they have, and the controller publishes it again.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+import msgspec
+import structlog
+
+from quickcomm.contracts.routes import Routes
+from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.messaging.bus.redis_link import Link, Script
+from quickcomm.kernel.messaging.bus.redis_names import PREFIX
+from quickcomm.kernel.routing.port import StaleRoutesError
+
+EDGE: Final = "edge"
+"""The name under which `up` follows for the edge."""
+LOOK_EVERY_S: Final = 0.1
+RETRY_S: Final = 0.5
+FRESH_MS: Final = 2_000
+"""Who has not looked for longer is not waited for: its process hangs or has ended."""
+
+FOLLOW: Final = Script("""
+-- KEYS: routes, followers. ARGV: name, version that it follows.
+-- Returns the version in the store (0: none), its routes if that is another one, and the version that the edge follows.
+local t = redis.call('TIME')
+redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] .. ' ' .. (t[1] * 1000 + math.floor(t[2] / 1000)))
+local known = redis.call('HMGET', KEYS[1], 'version', 'routes')
+local version = known[1] or '0'
+local edge = string.match(redis.call('HGET', KEYS[2], 'edge') or '0', '^%d+')
+return {version, version ~= ARGV[2] and known[2] or '', edge}
+""")
+
+PUBLISH: Final = Script("""
+-- KEYS: routes. ARGV: epoch of the controller, version, routes. Returns 1, or 0 where the store has newer ones.
+local known = redis.call('HMGET', KEYS[1], 'epoch', 'version')
+local epoch, version = tonumber(known[1] or 0), tonumber(known[2] or 0)
+if epoch > tonumber(ARGV[1]) or version > tonumber(ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'version', ARGV[2], 'routes', ARGV[3])
+return 1
+""")
+
+FOLLOWERS: Final = Script("""
+-- KEYS: followers. ARGV: ms. Returns name, version, name, … of those who have looked within so many ms.
+local t = redis.call('TIME')
+local now, answer = t[1] * 1000 + math.floor(t[2] / 1000), {}
+local found = redis.call('HGETALL', KEYS[1])
+for i = 1, #found, 2 do
+  local version, at = string.match(found[i + 1], '^(%d+) (%d+)$')
+  if now - tonumber(at) <= tonumber(ARGV[1]) then
+    answer[#answer + 1] = found[i]
+    answer[#answer + 1] = version
+  end
+end
+return answer
+""")
+
+log = structlog.get_logger(__name__)
+_encode: Final = msgspec.json.Encoder(order="deterministic").encode
+
+
+class _Names:
+    def __init__(self, prefix: str) -> None:
+        self.routes = f"{prefix}:routes"
+        self.followers = f"{prefix}:routes:followers"
+
+
+class RoutesFollower:
+    """Implements `FollowedRoutes`: looks into the store ten times a second."""
+
+    def __init__(self, link: Link, name: str, clock: Clock, *, prefix: str = PREFIX) -> None:
+        """`name`: of this process, or `EDGE`."""
+        self._link = link
+        self._name = name
+        self._clock = clock
+        self._names = _Names(prefix)
+        self._routes = Routes()
+        self._followed = 0
+        self._in_force = 0
+        self._acts: list[Callable[[], Awaitable[None]]] = []
+        self._waits = False
+
+    @property
+    def routes(self) -> Routes:
+        return self._routes
+
+    @property
+    def in_force(self) -> int:
+        return self._in_force
+
+    def on_change(self, act: Callable[[], Awaitable[None]]) -> None:
+        self._acts.append(act)
+
+    async def look(self) -> None:
+        """Take what is new, act on it and report it. Raises `BusUnavailableError`, and what an act raises."""
+        while True:
+            version, payload, edge = await self._link.run(
+                FOLLOW, (self._names.routes, self._names.followers), self._name, self._followed
+            )
+            changed = int(edge) != self._in_force
+            self._in_force = int(edge)
+            if payload and int(version) > self._routes.version:
+                self._routes = msgspec.json.decode(payload, type=Routes)
+                changed = True
+            if changed or self._followed != self._routes.version:
+                for act in self._acts:
+                    await act()
+            if self._followed == self._routes.version:
+                return
+            self._followed = self._routes.version
+
+    async def run(self) -> None:
+        """Follow until cancelled. Where the store is away, everything stays as it is."""
+        while True:
+            try:
+                await self.look()
+            except (QuickCommError, msgspec.DecodeError) as error:
+                if not self._waits:
+                    log.warning("routes.not_followed", error=str(error)[:200])
+                self._waits = True
+                await self._clock.sleep(RETRY_S)
+            else:
+                self._waits = False
+                await self._clock.sleep(LOOK_EVERY_S)
+
+
+class RedisRoutes:
+    """The controller's end."""
+
+    def __init__(self, link: Link, *, prefix: str = PREFIX) -> None:
+        self._link = link
+        self._names = _Names(prefix)
+
+    async def publish(self, routes: Routes, epoch: int) -> None:
+        """Raises `StaleRoutesError` where a newer controller, or newer routes, are in the store."""
+        if not await self._link.run(PUBLISH, (self._names.routes,), epoch, routes.version, _encode(routes)):
+            raise StaleRoutesError("The store has the routes of a newer controller.")
+
+    async def followers(self) -> dict[str, int]:
+        """Return the version that each living process follows, by its name."""
+        found = await self._link.run(FOLLOWERS, (self._names.followers,), FRESH_MS)
+        return {name.decode(): int(version) for name, version in zip(found[::2], found[1::2], strict=True)}
+
+    async def version(self) -> int:
+        """Return the version in the store; 0 where it has none."""
+        [version] = await self._link.call("HMGET", self._names.routes, "version")
+        return int(version or 0)
