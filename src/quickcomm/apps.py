@@ -6,7 +6,7 @@ from typing import Final
 from quickcomm.audio.declaration import AUDIO
 from quickcomm.dashboard.declaration import DASHBOARD
 from quickcomm.intelligence.declaration import INTELLIGENCE
-from quickcomm.kernel.runtime.declaration import App, service
+from quickcomm.kernel.runtime.declaration import App, moving, service
 
 MODULES: Final = (AUDIO, INTELLIGENCE, DASHBOARD)
 
@@ -17,9 +17,11 @@ MONOLITH: Final = App(
     one_because="it keeps everything in one database, and is the only one that writes to it",
     home=".",
     operates=True,
+    also=("quickcomm.dashboard.history",),
+    side="monolith",
 )
 DEPLOYMENTS: Final[Mapping[str, tuple[App, ...]]] = {
-    "monolith": (MONOLITH,),
+    "monolith": (MONOLITH, moving(DASHBOARD)),
     # In the order of starting. The dashboard is the last to stop, so that people see what comes of the last words.
     "services": (service(DASHBOARD), service(INTELLIGENCE), service(AUDIO)),
 }

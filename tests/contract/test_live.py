@@ -81,7 +81,7 @@ class Instance:
         self.receipts: asyncio.Queue[Receipt] = asyncio.Queue()
         self.live.subscribe([*self.captions.subscriptions(), (Receipt, self._receipt)])
         self.live.publish(InstanceStatus(module="audio", sessions=1))
-        self.wire = WireLive(self.live, "audio", registry, self.trust)
+        self.wire = WireLive(self.live, ("audio",), registry, self.trust, "audio-1")
 
     def _receipt(self, receipt: Receipt, _peer: Peer) -> None:
         self.receipts.put_nowait(receipt)
@@ -90,7 +90,7 @@ class Instance:
 @asynccontextmanager
 async def dialling(live: LocalLive, registry: DirectoryRegistry, word: str = "friend") -> AsyncIterator[None]:
     """A dashboard's process connects with those that it finds."""
-    wire = WireLive(live, "dashboard", registry, Word(word))
+    wire = WireLive(live, ("dashboard",), registry, Word(word), "dashboard-1")
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(wire.run())
         try:

@@ -18,11 +18,13 @@ from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.link import STATUS_EVERY_S, InstanceStatus, Receipt
 from quickcomm.contracts.narrative import Narrate, Narrated
 from quickcomm.contracts.prompts import GetPrompts, PromptsView
+from quickcomm.contracts.routes import SERVICE
 from quickcomm.contracts.summaries import SUMMARIES, ConversationSummarized
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed, Word
 from quickcomm.contracts.usage import DayUsage, GetUsage, UsageReport
 from quickcomm.dashboard.module import Dashboard, DashboardSettings
+from quickcomm.dashboard.service.standing import Standing
 from quickcomm.kernel.clock import Clock, SystemClock
 from quickcomm.kernel.http import create_app
 from quickcomm.kernel.keys import Authenticator, KeySettings, KeyStore, Role
@@ -214,7 +216,7 @@ async def running(
         clock=clock,
         keys=auth,
         settings=settings,
-        redis_url=redis_url,
+        standing=Standing(SERVICE, None, redis_url),
     )
     migrate(database.engine, "bus", BUS_MIGRATIONS)
     keys.migrate()

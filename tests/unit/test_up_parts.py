@@ -78,7 +78,8 @@ def test_nothing_is_left_of_the_place(tmp_path: Path) -> None:
 
 
 def test_the_monolith_serves_every_route(tmp_path: Path) -> None:
-    [row] = rows("monolith", site(tmp_path))
+    row, *asked_for = rows("monolith", site(tmp_path))
+    assert all(each.asked_for for each in asked_for)
     assert {route.name for route in row.routes} == {"audio", "ingest", "live", "health", "rest", "page"}
     program = row.module.program("monolith-1", "/m.sock")
     assert program.environment["QUICKCOMM_INSTANCE_SOCKET"] == "/m.sock"
@@ -93,9 +94,8 @@ def test_the_monolith_serves_every_route(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS)
 def test_every_deployment_runs_each_module_once(deployment: str) -> None:
-    assert Counter(module.name for app in DEPLOYMENTS[deployment] for module in app.modules) == {
-        module.name: 1 for module in MODULES
-    }
+    started = [app for app in DEPLOYMENTS[deployment] if not app.asked_for]
+    assert Counter(module.name for app in started for module in app.modules) == {module.name: 1 for module in MODULES}
 
 
 def test_as_services_sound_goes_to_audio_and_all_else_to_the_dashboard(tmp_path: Path) -> None:

@@ -53,6 +53,11 @@ class Routes(msgspec.Struct, frozen=True, kw_only=True):
         return self.of(module).side(bucket(module, conversation_id), conversation_id)
 
 
+def group_of(name: str, side: Side) -> str:
+    """Return the name of a consumer group on a side: both read everything, each at its own pace."""
+    return name if side == MONOLITH else f"{name}@{side}"
+
+
 def client_bucket(credential: str) -> int:
     """Return the bucket 0 … 9,999 of a page session or a key: xxh64 (seed 0) of what is sent, as Envoy hashes it."""
     return xxhash.xxh64_intdigest(credential.encode()) % BUCKETS

@@ -8,10 +8,14 @@ import msgspec
 import structlog
 
 from quickcomm.contracts.health import Alarm
+from quickcomm.contracts.routes import MONOLITH
 from quickcomm.dashboard.backfill import backfill
+from quickcomm.dashboard.declaration import DASHBOARD, GROUP
 from quickcomm.dashboard.module import Dashboard, DashboardSettings
+from quickcomm.dashboard.service.standing import Standing
 from quickcomm.kernel.copier.copier import CopyError
 from quickcomm.kernel.copier.http import HttpSource
+from quickcomm.kernel.messaging.bus.redis import RedisBus
 from quickcomm.kernel.messaging.rpc.wire import connector_to
 from quickcomm.kernel.runtime.alarms import rfc3339
 from quickcomm.kernel.runtime.app import Context
@@ -21,7 +25,7 @@ from quickcomm.kernel.runtime.settings import Settings
 from quickcomm.kernel.site_pack import SitePack
 
 EARLIER: Final = "intelligence"
-"""The module whose process has the database of the former monolith."""
+"""The service whose process has the database of the former monolith, while there is none."""
 HISTORY_ALARM: Final = "history.lacking"
 LACKING: Final = "What the monolith had of earlier times has not come over; it is still in its database."
 
@@ -30,6 +34,14 @@ log = structlog.get_logger(__name__)
 
 def load(_app: App, _settings: Settings, _pack: SitePack) -> None:
     """Load nothing: the dashboard has no models."""
+
+
+async def _register(context: Context) -> None:
+    """Have the store keep for this side what is published from now on, before it copies what was published before."""
+    bus = context.bus
+    assert isinstance(bus, RedisBus), "it publishes nothing"  # noqa: S101 - a programming error
+    for stream in next(group.streams for group in DASHBOARD.consumes if group.name == GROUP):
+        await bus.register(stream, context.group(GROUP))
 
 
 def build(context: Context, _loaded: None) -> Part:
@@ -43,7 +55,11 @@ def build(context: Context, _loaded: None) -> Part:
         settings=own,
         budget=settings.budgets,
         trace_url=settings.telemetry.trace_url if context.traced else None,
-        redis_url=settings.redis_url if context.app.alone else None,
+        standing=Standing(
+            context.side,
+            context.routes if context.moving else None,
+            settings.redis_url if context.app.alone or context.moving else None,
+        ),
     )
     part = msgspec.structs.replace(dashboard.part(), budget=lambda: dashboard.budget)
     registry, trust = context.registry, context.trust
@@ -53,13 +69,16 @@ def build(context: Context, _loaded: None) -> Part:
 
     async def take_over() -> None:
         """Copy, once in a site's life, what the monolith had before this was a service of its own."""
+        source = MONOLITH if context.moving else EARLIER
         try:
-            connector, headers = partial(connector_to, registry, EARLIER), partial(trust.headers, EARLIER)
+            if context.moving:
+                await _register(context)
             await backfill(
                 context.database,
-                HttpSource(connector, headers, f"http://{EARLIER}"),
+                HttpSource(partial(connector_to, registry, source), partial(trust.headers, source), f"http://{source}"),
                 dashboard.match_again,
                 own.closing_confidence,
+                live=context.moving,
             )
         except CopyError as error:
             log.exception("history.failed", error=str(error))

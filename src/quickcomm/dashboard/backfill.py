@@ -50,14 +50,22 @@ async def _match_here(deciding: DecidedHere, closings: Sequence[Closing]) -> Non
     await deciding.decide(matching_again(closings), _nobody_looks)
 
 
+async def _leave(_closings: Sequence[Closing]) -> None:
+    """Match nothing: the other side does."""
+
+
 async def backfill(
     database: Database,
     source: Source,
     match_again: Callable[[Sequence[Closing]], Awaitable[None]] | None = None,
     closing_confidence: float = CLOSING_CONFIDENCE,
+    *,
+    live: bool = False,
 ) -> dict[str, int]:
     """Return the rows of each table when both sides agree. May be cancelled at any moment, and called again.
 
+    `live`: the source is in use, and decides; what changes there meanwhile comes by the streams. Then nothing is
+    matched here, and both sides are compared by `quickcomm check` and not at the end.
     `match_again`: decides closings anew that were said meanwhile; None: in this database.
     `closing_confidence`: that of the dashboard's settings, by which closings are decided.
 
@@ -66,7 +74,9 @@ async def backfill(
         StorageError: this database is unavailable or full.
 
     """
-    if match_again is None:
+    if live:
+        match_again = _leave
+    elif match_again is None:
         match_again = partial(_match_here, DecidedHere(SqlStore(database), SystemClock(), closing_confidence))
     target = SqlTarget(database, MARKS, partial(write, closing_confidence=closing_confidence))
-    return await Copier(source, target, TABLES, settle=partial(settle, database, match_again)).run()
+    return await Copier(source, target, TABLES, settle=partial(settle, database, match_again), live=live).run()

@@ -30,11 +30,13 @@ from quickcomm.dashboard.ports import (
     Health,
 )
 from quickcomm.dashboard.service.direct import Direct
+from quickcomm.dashboard.service.editing import Editing
 from quickcomm.dashboard.service.following import Follower
 from quickcomm.dashboard.service.lateness import Lateness
 from quickcomm.dashboard.service.overview import HEARS, Overview
 from quickcomm.dashboard.service.reporting import ShiftReports
 from quickcomm.dashboard.service.service import DashboardService
+from quickcomm.dashboard.service.standing import Standing
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import BusyError, QuickCommError
 from quickcomm.kernel.keys import Authenticator
@@ -58,8 +60,6 @@ __all__ = [
     "page_is_built",
 ]
 Row = dict[str, Any]
-SIDE: Final = "dashboard"
-"""That decides, where the log of decisions is in the store."""
 MIGRATIONS: Final = Path(__file__).parent / "adapters" / "migrations"
 
 
@@ -91,9 +91,9 @@ class Dashboard:
         settings: DashboardSettings | None = None,
         budget: Budget = Budget(),  # noqa: B008 - frozen
         trace_url: str | None = None,
-        redis_url: str | None = None,
+        standing: Standing = Standing(),  # noqa: B008 - without state of its own
     ) -> None:
-        """`redis_url`: of the store that has the log of decisions, where other databases fold them, too.
+        """`standing`: among the dashboards of the site.
 
         `budget`: of the stages, until intelligence has told another. `trace_url`: where a trace is looked at.
         """
@@ -109,7 +109,8 @@ class Dashboard:
         queries = SqlQueries(database)
         self._reports = ShiftReports(SqlReports(database), clock, messaging.rpc)
         stages = LiveStages(clock, lambda: self.budget)
-        self._decisions = None if redis_url is None else RedisDecisions(redis_url, SIDE, clock)
+        log_url = standing.log_url
+        self._decisions = None if log_url is None else RedisDecisions(log_url, standing.side, clock)
         self._follower = Follower(queries, self._hub, clock) if database.shared else None
         self._service = DashboardService(
             SqlStore(database),
@@ -119,13 +120,17 @@ class Dashboard:
             stages,
             settings.closing_confidence,
             self._decisions,
+            standing,
         )
+        self._editing = Editing(self._service, messaging.rpc, standing, clock)
         self._waterfalls = Waterfalls(database, lambda: self.budget)
         lateness = Lateness(clock, stages)
-        self._live = LiveFeed(self._hub, queries, self._service, keys, lambda: lateness.told(self.health()), settings)
+        self._live = LiveFeed(
+            self._hub, queries, self._editing, keys, lambda: lateness.told(self.health()), settings, standing
+        )
         self._rest = Rest(
             queries,
-            self._service,
+            self._editing,
             keys,
             self._readiness,
             messaging.rpc,
@@ -170,7 +175,7 @@ class Dashboard:
             await self._service.store_receipts()
             return _flat(await self._waterfalls.of(request.utterance_id, request.site))
 
-        return [(GetReport, report), (GetTrace, trace), *digest_answers(self._database)]
+        return [(GetReport, report), (GetTrace, trace), *self._editing.answers(), *digest_answers(self._database)]
 
     @property
     def budget(self) -> Budget:
@@ -225,6 +230,7 @@ class Dashboard:
             group.create_task(self._service.run(self._bus), name="dashboard:consume")
             group.create_task(self._live.broadcast_health(), name="dashboard:health")
             group.create_task(self._live.check_welcome(), name="dashboard:welcome")
+            group.create_task(self._live.send_away(), name="dashboard:sides")
             group.create_task(self._direct.run(self._service.committed), name="dashboard:direct")
             if self._follower is not None:
                 group.create_task(self._follower.run(), name="dashboard:follow")

@@ -163,11 +163,11 @@ class DecisionLog(Protocol):
         """Return the epoch in which this side decides; 0 before it has the lease."""
         ...
 
-    async def hold(self, known_epoch: int) -> None:
-        """Take the lease where nobody has it, and go on with it where this side has it.
+    async def hold(self, known_epoch: int, routes: int = 0) -> None:
+        """Take the lease where nobody has it, or the holder went by older routes; go on with it where this side has it.
 
-        `known_epoch`: the highest one in the database; a log that was lost begins above it. Raises `NotDecidingError`
-        where another side decides.
+        `known_epoch`: the highest one in the database; a log that was lost begins above it. `routes`: the version by
+        which this side decides. Raises `NotDecidingError` where another side decides.
         """
         ...
 

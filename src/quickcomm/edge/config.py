@@ -13,8 +13,10 @@ import jinja2
 import msgspec
 import yaml
 
+from quickcomm.contracts.identity import BUCKETS
 from quickcomm.edge.settings import EdgeSettings
 from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.keys.auth import COOKIE
 from quickcomm.kernel.runtime.declaration import Route
 
 TEMPLATE: Final = Path(__file__).with_name("envoy.yaml.j2")
@@ -63,6 +65,14 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         return {"socket_address": {"address": self.host, "port_value": self.port}}
 
 
+class Split(msgspec.Struct, frozen=True, kw_only=True):
+    """Routes of which a share goes to another cluster: what hashes to a bucket below `weight`, of `BUCKETS`."""
+
+    routes: tuple[Route, ...]
+    cluster: str
+    weight: int
+
+
 class Config(msgspec.Struct, frozen=True):
     """`bootstrap` is what Envoy starts with; the others are resources in watched files."""
 
@@ -78,17 +88,22 @@ def render(
     served: Mapping[str, Sequence[Route]],
     sources: Mapping[str, Resource],
     admin_socket: Path,
+    splits: Sequence[Split] = (),
 ) -> Config:
     """Return the whole configuration.
 
-    `served`: the routes of each cluster. `sources`: where Envoy finds each watched file, by its name.
+    `served`: the routes of each cluster. `sources`: where Envoy finds each watched file, by its name. `splits`: of
+    routes that are served; a cluster that gets nothing yet is there, so that its instances can be checked.
     Raises `ConfigurationError` for settings that no configuration can be made of.
     """
+    everything = {**{split.cluster: split.routes for split in splits}, **served}
     rendered = _template().render(
         public=public,
         settings=settings,
-        clusters={name: any(route.sticky for route in routes) for name, routes in served.items()},
-        routes=_in_order(served),
+        clusters={name: any(route.sticky for route in routes) for name, routes in everything.items()},
+        routes=_in_order(served, splits),
+        buckets=BUCKETS,
+        cookie=COOKIE,
         sources=sources,
         admin_socket=str(admin_socket),
         keepalive=_keepalive(),
@@ -134,17 +149,26 @@ class _Passed(msgspec.Struct, frozen=True, kw_only=True):
     hashed: Resource | None = None
     """How a path becomes what is hashed."""
     answers_within_s: float | None = None
+    by_client: bool = False
+    split: Split | None = None
 
 
-def _in_order(served: Mapping[str, Sequence[Route]]) -> list[_Passed]:
+def _in_order(served: Mapping[str, Sequence[Route]], splits: Sequence[Split]) -> list[_Passed]:
     """Return the routes as the first that matches must come: WebSockets, single paths, then the longest prefixes."""
     found = [(route, cluster) for cluster, routes in served.items() for route in routes]
     found.sort(key=lambda each: (each[0].path.endswith("/"), -len(each[0].path)))
-    sockets = [_socket(route, cluster) for route, cluster in found if route.websocket]
-    return sockets + [
-        _Passed(name=route.name, cluster=cluster, match=_match(route.path), answers_within_s=route.answers_within_s)
+    shares = {route: split for split in splits if split.weight > 0 for route in split.routes}
+    passed = [(route, _socket(route, cluster)) for route, cluster in found if route.websocket]
+    passed += [
+        (
+            route,
+            _Passed(
+                name=route.name, cluster=cluster, match=_match(route.path), answers_within_s=route.answers_within_s
+            ),
+        )
         for route, cluster in found
     ]
+    return [msgspec.structs.replace(each, by_client=route.by_client, split=shares.get(route)) for route, each in passed]
 
 
 def _socket(route: Route, cluster: str) -> _Passed:

@@ -1,7 +1,8 @@
 """The edge: Envoy as the only public port. Writes what Envoy reads, and waits until Envoy says that it has it."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,9 @@ from quickcomm.edge.config import (
     LISTENERS,
     ROUTES,
     Backend,
+    Config,
     Public,
+    Split,
     Tls,
     assignment,
     render,
@@ -28,6 +31,7 @@ from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.runtime.declaration import Route
 
+ROUTES_VERSION: Final = "http.public.rds.public.version_text"
 CONFIRM_EVERY_S: Final = 0.02
 CONFIRM_WITHIN_S: Final = 15.0
 CERTIFICATE_EVERY_S: Final = 2.0
@@ -46,6 +50,7 @@ class Edge:
         self.control: EdgeControl = control or EnvoyAdmin(self.admin_socket)
         self._certificate: Certificate | None = None
         self._said = ""
+        self._render: Callable[[Sequence[Split]], Config] | None = None
         self._wanted: dict[str, str] = {}
         """Statistic → version that Envoy will report once it has the newest files."""
 
@@ -65,26 +70,33 @@ class Edge:
         public: Public,
         served: Mapping[str, Sequence[Route]],
         serving: Mapping[str, Sequence[Backend]] | None = None,
+        splits: Sequence[Split] = (),
     ) -> bytes:
         """Write everything; return what Envoy starts with, to see if it changed.
 
-        `served`: the routes of each cluster; `serving`: the instances that serve already.
+        `served`: the routes of each cluster; `serving`: the instances that serve already; `splits`: of these routes.
         """
         if public.tls is not None:
             self._certificate = Certificate(public.tls, self._files, self._root / "tls")
             self.refresh_certificate()
-        names = sorted(served)
+        names = sorted({*served, *(split.cluster for split in splits)})
         for name in names:
             self.put_endpoints(name, (serving or {}).get(name, ()))
         watched = (LISTENERS, CLUSTERS, ROUTES, CERTIFICATE, *map(endpoints, names))
         sources = {name: self._files.source(name) for name in watched}
-        config = render(public, self._settings, served, sources, self.admin_socket)
+        self._render = partial(render, public, self._settings, served, sources, self.admin_socket)
+        config = self._render(splits)
         self._wanted["cluster_manager.cds.version_text"] = self._files.put(CLUSTERS, config.clusters)
-        self._wanted["http.public.rds.public.version_text"] = self._files.put(ROUTES, [config.routes])
+        self._wanted[ROUTES_VERSION] = self._files.put(ROUTES, [config.routes])
         self._wanted["listener_manager.lds.version_text"] = self._files.put(LISTENERS, config.listeners)
         content = msgspec.json.encode(config.bootstrap)
         replace(self._root / "bootstrap.json", content)
         return content
+
+    def put_splits(self, splits: Sequence[Split]) -> None:
+        """Send shares of the routes elsewhere, from now on. `write` comes first."""
+        assert self._render is not None, "`write` comes first"  # noqa: S101 - a programming error
+        self._wanted[ROUTES_VERSION] = self._files.put(ROUTES, [self._render(splits).routes])
 
     def refresh_certificate(self) -> bool:
         """Take over a certificate that has changed; whether it has. Raises `ConfigurationError` for a bad one."""
@@ -141,6 +153,7 @@ __all__ = [
     "EdgeUnavailableError",
     "Listening",
     "Public",
+    "Split",
     "Tls",
     "replace",
 ]

@@ -31,6 +31,12 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     version: str
     socket: str
+    modules: tuple[str, ...] = ()
+    """That run in it, where it is a process of several."""
+
+    def has(self, module: str) -> bool:
+        """Return True if the module runs in this process."""
+        return module in self.modules or module == self.module
 
 
 class Registry(Protocol):

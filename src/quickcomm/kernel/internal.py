@@ -1,8 +1,11 @@
 """Calls between the services of a site: who may call is known by a token, which `kernel.trust` makes and checks."""
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from aiohttp import web
+
+MONOLITH: Final = "monolith"
+"""The service that may call whatever any module may: all of them run in it."""
 
 
 class Trust(Protocol):

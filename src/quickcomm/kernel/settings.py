@@ -1,6 +1,6 @@
 """Settings types shared by modules; the only place that reads the environment is `runtime/setting_sources.py`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -15,6 +15,8 @@ class InstanceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Directory in which it registers while it serves."""
     public_url: str | None = None
     """Where people reach it: the edge's address."""
+    side: Literal["", "monolith", "service"] = ""
+    """Its side, where modules move between a monolith and services of their own; empty where nothing can move."""
 
 
 class TrustSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,7 +1,7 @@
 """The log of decisions in Valkey: stream `decisions.v1`, appended to under the lease of one side and by version.
 
-Keys, behind `quickcomm:decisions:`: `lease` (side, epoch) and, for a week, `version:SITE:SUBJECT` with the newest
-version of what was decided about and the id of that decision.
+Keys, behind `quickcomm:decisions:`: `lease` (side, epoch, and the version of the routes by which it moved) and, for a
+week, `version:SITE:SUBJECT` with the newest version of what was decided about and the id of that decision.
 """
 
 from collections.abc import Sequence
@@ -23,10 +23,12 @@ KEPT_S: Final = 7 * 24 * 3600
 RETRY_S: Final = (0.05, 0.1, 0.2, 0.4)
 
 LEASE: Final = Script("""
--- KEYS: lease. ARGV: side, the highest epoch its database knows. Returns the side that decides, and its epoch.
-local side = redis.call('HGET', KEYS[1], 'side')
-if not side then
-  redis.call('HSET', KEYS[1], 'side', ARGV[1], 'epoch', ARGV[2] + 1)
+-- KEYS: lease. ARGV: side, the highest epoch its database knows, version of the routes by which this side decides.
+-- Returns the side that decides, and its epoch. A lease moves only to whoever goes by newer routes than its holder did.
+local side, routes = redis.call('HGET', KEYS[1], 'side'), tonumber(redis.call('HGET', KEYS[1], 'routes') or 0)
+if not side or (side ~= ARGV[1] and tonumber(ARGV[3]) > routes) then
+  local epoch = math.max(tonumber(redis.call('HGET', KEYS[1], 'epoch') or 0), tonumber(ARGV[2])) + 1
+  redis.call('HSET', KEYS[1], 'side', ARGV[1], 'epoch', epoch, 'routes', ARGV[3])
 end
 return {redis.call('HGET', KEYS[1], 'side'), redis.call('HGET', KEYS[1], 'epoch')}
 """)
@@ -66,7 +68,7 @@ class RedisDecisions:
     """A `DecisionLog` of one side; its processes share a database."""
 
     def __init__(self, url: str, side: str, clock: Clock, *, prefix: str = PREFIX) -> None:
-        """`side`: the name of the part of the site whose processes decide, as `dashboard`."""
+        """`side`: that of the process, such as `service`."""
         self._link = Link(url)
         self._side = side
         self._clock = clock
@@ -79,9 +81,10 @@ class RedisDecisions:
     def epoch(self) -> int:
         return self._epoch
 
-    async def hold(self, known_epoch: int) -> None:
-        side, epoch = await self._link.run(LEASE, (self._lease,), self._side, known_epoch)
+    async def hold(self, known_epoch: int, routes: int = 0) -> None:
+        side, epoch = await self._link.run(LEASE, (self._lease,), self._side, known_epoch, routes)
         if side.decode() != self._side:
+            self._epoch = 0
             raise NotDecidingError(f"{side.decode()} decides for this site now, and this process does not.")
         self._epoch = int(epoch)
 

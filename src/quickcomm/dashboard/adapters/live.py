@@ -26,8 +26,10 @@ from quickcomm.dashboard.adapters.parameters import after as after_of
 from quickcomm.dashboard.adapters.parameters import integer
 from quickcomm.dashboard.model.places import After
 from quickcomm.dashboard.ports import Commands, DashboardSettings, HealthProvider, Queries
+from quickcomm.dashboard.service.standing import Standing
 from quickcomm.kernel.errors import MALFORMED, BusyError, QuickCommError
 from quickcomm.kernel.keys import Authenticator, Principal
+from quickcomm.kernel.keys.auth import credential_of
 
 MAX_MESSAGE_BYTES: Final = 16 * 1024
 HEARTBEAT_S: Final = 20.0
@@ -65,6 +67,13 @@ class _Wanted(NamedTuple):
     batch: int | None
 
 
+class Present(NamedTuple):
+    """A connected client, and what it signed in with."""
+
+    principal: Principal
+    credential: str
+
+
 class LiveFeed:
     def __init__(
         self,
@@ -74,14 +83,16 @@ class LiveFeed:
         auth: Authenticator,
         health: HealthProvider,
         settings: DashboardSettings,
+        standing: Standing,
     ) -> None:
         self._hub = hub
+        self._standing = standing
         self._queries = queries
         self._commands = commands
         self._auth = auth
         self._health = health
         self._settings = settings
-        self._present: dict[Subscriber, Principal] = {}
+        self._present: dict[Subscriber, Present] = {}
         self._closing = False
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
@@ -94,7 +105,7 @@ class LiveFeed:
             heartbeat=HEARTBEAT_S, max_msg_size=MAX_MESSAGE_BYTES, compress=False, timeout=CLOSE_TIMEOUT_S
         )
         subscriber = self._hub.join(principal.site)  # before the replay is read, so that nothing falls in between
-        self._present[subscriber] = principal
+        self._present[subscriber] = Present(principal, credential_of(request))
         try:
             await socket.prepare(request)
             await self._serve(socket, request.transport, subscriber, _Wanted(after, batch))
@@ -124,6 +135,23 @@ class LiveFeed:
             await asyncio.sleep(self._settings.health_every_s)
             await self._check_welcome()
 
+    async def send_away(self) -> None:
+        """Send pages to the other side that serves them now, until cancelled; there they are given what they lack."""
+        changed = asyncio.Event()
+
+        async def look() -> None:
+            changed.set()
+
+        self._standing.routes.on_change(look)
+        while True:
+            for subscriber, present in self._present.items():
+                if self._standing.sends_away(present.credential):
+                    subscriber.dismiss(
+                        WSCloseCode.SERVICE_RESTART, "Another server shows this page now; connect again."
+                    )
+            await changed.wait()
+            changed.clear()
+
     async def close(self) -> None:
         """Send everybody away; they come back to whoever is there then."""
         self._closing = True
@@ -134,9 +162,9 @@ class LiveFeed:
                 await self._hub.vacated()
 
     async def _check_welcome(self) -> None:
-        for subscriber, principal in list(self._present.items()):
+        for subscriber, present in list(self._present.items()):
             try:
-                welcome = await self._auth.keys.still_valid(principal)
+                welcome = await self._auth.keys.still_valid(present.principal)
             except QuickCommError:
                 continue  # the database is in trouble; that alone is no reason to send people away
             if not welcome:
@@ -155,7 +183,7 @@ class LiveFeed:
             async for message in socket:
                 if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY):
                     continue
-                if not self._hear(self._present[subscriber], subscriber, message.data):
+                if not self._hear(self._present[subscriber].principal, subscriber, message.data):
                     errors += 1
                     subscriber.put(text_of(ErrorEvent("live.malformed", "This message was not understood.")))
                 if errors == MAX_ERRORS:
@@ -184,7 +212,7 @@ class LiveFeed:
         """Send until the client goes or must go. Nobody else closes the socket."""
         clean = False
         try:
-            await self._replay(socket, subscriber, self._present[subscriber], wanted)
+            await self._replay(socket, subscriber, self._present[subscriber].principal, wanted)
             while (text := await subscriber.get()) is not None:
                 async with asyncio.timeout(self._settings.live_send_timeout_s):
                     await socket.send_str(text)

@@ -9,6 +9,7 @@ from quickcomm.dashboard.model.records import Closing
 from quickcomm.dashboard.ports import Applied, DecisionLog, NotDecidingError, StaleDecisionError, State, Store
 from quickcomm.dashboard.service.decider import Decider
 from quickcomm.dashboard.service.projector import Projector
+from quickcomm.dashboard.service.standing import Standing
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import BusyError, QuickCommError
 
@@ -109,11 +110,19 @@ class DecidingInLog:
     same subjects: these are folded first, and it is decided again.
     """
 
-    def __init__(self, store: Store, clock: Clock, closing_confidence: float, log: DecisionLog) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        closing_confidence: float,
+        log: DecisionLog,
+        standing: Standing = Standing(),  # noqa: B008 - without state of its own
+    ) -> None:
         self._store = store
         self._clock = clock
         self._closing_confidence = closing_confidence
         self._log = log
+        self._standing = standing
         self._turn = asyncio.Lock()
 
     async def folded(self, folding: Folding, show: Show, utterances: Utterances = ()) -> None:  # noqa: ARG002 - see `Deciding`
@@ -127,8 +136,10 @@ class DecidingInLog:
     async def decide(self, work: Callable[[Decider], T], show: Show, folding: Folding | None = None) -> T:
         """Fold for good before anything is decided.
 
-        Two messages that together have a consequence may be in hand at once: who decides second sees both.
+        Two messages that together have a consequence may be in hand at once: who decides second sees both. Raises
+        `NotDecidingError` where the other side has the lease.
         """
+        self._check()
         async with self._turn, self._store.alone():
             if folding is not None:
                 await self.folded(folding, show)
@@ -148,13 +159,19 @@ class DecidingInLog:
             except StaleDecisionError:
                 await self._clock.sleep(RETRY_S)
             except NotDecidingError:  # the lease moved, or the store was emptied
+                self._check()
                 await self._hold()
             else:
                 return result, made
         raise BusyError("What others have decided is not known here yet; try again in a moment.")
 
     async def _hold(self) -> None:
-        await self._log.hold(await self._store.transact(lambda state: state.newest_epoch()))
+        known = await self._store.transact(lambda state: state.newest_epoch())
+        await self._log.hold(known, self._standing.version)
+
+    def _check(self) -> None:
+        if not self._standing.decides:
+            raise NotDecidingError("The other side decides for this site now.")
 
     async def _decided(self, work: Callable[[Decider], T]) -> tuple[T, list[Decision]]:
         now_ns, epoch = self._clock.now_ns(), self._log.epoch

@@ -27,6 +27,7 @@ from quickcomm.dashboard.ports import Applied, DecisionLog, Live, OnReceipt, Sto
 from quickcomm.dashboard.service.deciding import DecidedHere, Deciding, DecidingInLog, fold, matching_again, settling
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.dashboard.service.receipts import Receipts
+from quickcomm.dashboard.service.standing import Standing
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED
 from quickcomm.kernel.messaging.bus import Bus, Delivery, Handler, RejectedError
@@ -34,6 +35,11 @@ from quickcomm.kernel.telemetry import Budget, Detail, Over, origin_of, tracing
 from quickcomm.kernel.telemetry.live import LiveStages
 
 PURGE_BATCH: Final = 200
+FOLDED_EVERY_S: Final = 0.02
+FOLDED_LOOKS: Final = 50
+
+Consumer = tuple[str, str, Handler]
+"""Stream, group, handler."""
 
 M = TypeVar("M", UtteranceTranscribed, InsightsFound, ConversationChanged, ConversationSummarized, Decision)
 U = TypeVar("U", UtteranceTranscribed, InsightsFound)
@@ -50,8 +56,12 @@ class DashboardService:
         stages: LiveStages | None = None,
         closing_confidence: float = CLOSING_CONFIDENCE,
         decisions: DecisionLog | None = None,
+        standing: Standing = Standing(),  # noqa: B008 - without state of its own
     ) -> None:
-        """`decisions`: where decisions are made durable; None: in the store, with what they change."""
+        """`decisions`: where decisions are made durable; None: in the store, with what they change.
+
+        `standing`: among the dashboards of the site.
+        """
         self.stages = stages or LiveStages(clock, Budget)
         self._store = store
         self._live = live
@@ -60,8 +70,9 @@ class DashboardService:
         self._deciding: Deciding = (
             DecidedHere(store, clock, closing_confidence)
             if decisions is None
-            else DecidingInLog(store, clock, closing_confidence, decisions)
+            else DecidingInLog(store, clock, closing_confidence, decisions, standing)
         )
+        self._standing = standing
         self._receipts = Receipts(store)
         self._running = 0
         self._in_hand = 0
@@ -75,26 +86,48 @@ class DashboardService:
 
     async def run(self, bus: Bus) -> None:
         """Consume until cancelled."""
-        consumers: list[tuple[str, str, Handler]] = [
-            (TRANSCRIPTS, GROUP, self._consumer(UtteranceTranscribed, Projector.transcript)),
-            (INSIGHTS, GROUP, self._consumer(InsightsFound, Projector.insights)),
-            (CONVERSATIONS, GROUP, self._consumer(ConversationChanged, Projector.conversation)),
-            (SUMMARIES, GROUP, self._consumer(ConversationSummarized, Projector.summary)),
+        folds = self._standing.group(GROUP)
+        consumers: list[Consumer] = [
+            (TRANSCRIPTS, folds, self._consumer(UtteranceTranscribed, Projector.transcript)),
+            (INSIGHTS, folds, self._consumer(InsightsFound, Projector.insights)),
+            (CONVERSATIONS, folds, self._consumer(ConversationChanged, Projector.conversation)),
+            (SUMMARIES, folds, self._consumer(ConversationSummarized, Projector.summary)),
         ]
-        if isinstance(self._deciding, DecidingInLog):
-            consumers += [
-                (DECISIONS, GROUP, self._consumer(Decision, Projector.decision)),
-                (TRANSCRIPTS, DECIDERS, self._decider(UtteranceTranscribed, Projector.transcript)),
-                (INSIGHTS, DECIDERS, self._decider(InsightsFound, Projector.insights)),
-            ]
+        in_log = isinstance(self._deciding, DecidingInLog)
+        if in_log:
+            consumers.append((DECISIONS, folds, self._consumer(Decision, Projector.decision)))
         self._running += 1
         try:
             async with asyncio.TaskGroup() as group:
-                for stream, name, handler in consumers:
-                    group.create_task(bus.subscribe(stream, name, handler), name=f"{name}:{stream}")
+                _subscribe(group, bus, consumers)
+                if in_log:
+                    group.create_task(self._decide_in_turn(bus), name="dashboard:decide")
                 group.create_task(self._receipts.run(), name="dashboard:receipts")
         finally:
             self._running -= 1
+
+    async def _decide_in_turn(self, bus: Bus) -> None:
+        """Decide what follows from messages while this side has the lease; the group goes on with the other one."""
+        consumers: list[Consumer] = [
+            (TRANSCRIPTS, DECIDERS, self._decider(UtteranceTranscribed, Projector.transcript)),
+            (INSIGHTS, DECIDERS, self._decider(InsightsFound, Projector.insights)),
+        ]
+        changed = asyncio.Event()
+
+        async def look() -> None:
+            changed.set()
+
+        self._standing.routes.on_change(look)
+        while True:
+            changed.clear()
+            deciding = self._standing.decides
+            async with asyncio.TaskGroup() as group:
+                tasks = _subscribe(group, bus, consumers if deciding else ())
+                while self._standing.decides == deciding:
+                    await changed.wait()
+                    changed.clear()
+                for task in tasks:
+                    task.cancel()
 
     async def drain(self) -> None:
         """Wait until what is in hand is committed and pushed, and store the receipts."""
@@ -106,7 +139,16 @@ class DashboardService:
         await self._receipts.flush()
 
     async def edit_task(self, site: str, task_id: str, edit: Edit) -> Task:
+        """Raises what `Commands.edit_task` does, and `NotDecidingError` where the other side has the lease."""
         return task_view(await self._deciding.decide(lambda decider: decider.edit(site, task_id, edit), self._push))
+
+    async def until_folded(self, site: str, task: Task) -> None:
+        """Wait a moment for a decision that was made elsewhere: who made it will look at the task here."""
+        for _ in range(FOLDED_LOOKS):
+            known = await self._store.transact(lambda state: state.task(site, task.task_id))
+            if known is not None and known.version >= task.version:
+                return
+            await self._clock.sleep(FOLDED_EVERY_S)
 
     async def match_again(self, closings: Sequence[Closing]) -> None:
         """Match closings with tasks that were said before them and have come since."""
@@ -223,6 +265,13 @@ class DashboardService:
             tracing().detail(record.site, record.utterance_id, commit)
             tracing().finished(origin_of(heard), latency, parent=found.traceparent)
         return stamped
+
+
+def _subscribe(group: asyncio.TaskGroup, bus: Bus, consumers: Iterable[Consumer]) -> list[asyncio.Task[None]]:
+    return [
+        group.create_task(bus.subscribe(stream, name, handler), name=f"{name}:{stream}")
+        for stream, name, handler in consumers
+    ]
 
 
 def _decode(decoder: Reader[M], delivery: Delivery) -> M:

@@ -84,7 +84,7 @@ def problem(
 
 
 def error_of(document: bytes) -> QuickCommError:
-    """Return the error that a problem document is about: with its code, and the base class of its status.
+    """Return the error that a problem document is about: with its code and members, and the base class of its status.
 
     Raises `ValueError` where it is none.
     """
@@ -92,6 +92,9 @@ def error_of(document: bytes) -> QuickCommError:
     kind = next((kind for kind, status in _STATUS if status == found.status), QuickCommError)
     error = kind(found.detail)
     error.code, error.retryable = found.code, found.retryable
+    known = frozenset(Problem.__struct_fields__)
+    more: dict[str, object] = msgspec.json.decode(document)
+    error.members = {name: value for name, value in more.items() if name not in known}
     return error
 
 

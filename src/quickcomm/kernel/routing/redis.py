@@ -24,13 +24,13 @@ FRESH_MS: Final = 2_000
 """Who has not looked for longer is not waited for: its process hangs or has ended."""
 
 FOLLOW: Final = Script("""
--- KEYS: routes, followers. ARGV: name, version that it follows.
+-- KEYS: followers. ARGV: name, version that it follows, key of the routes, which followers may only read.
 -- Returns the version in the store (0: none), its routes if that is another one, and the version that the edge follows.
 local t = redis.call('TIME')
-redis.call('HSET', KEYS[2], ARGV[1], ARGV[2] .. ' ' .. (t[1] * 1000 + math.floor(t[2] / 1000)))
-local known = redis.call('HMGET', KEYS[1], 'version', 'routes')
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. (t[1] * 1000 + math.floor(t[2] / 1000)))
+local known = redis.call('HMGET', ARGV[3], 'version', 'routes')
 local version = known[1] or '0'
-local edge = string.match(redis.call('HGET', KEYS[2], 'edge') or '0', '^%d+')
+local edge = string.match(redis.call('HGET', KEYS[1], 'edge') or '0', '^%d+')
 return {version, version ~= ARGV[2] and known[2] or '', edge}
 """)
 
@@ -62,8 +62,10 @@ log = structlog.get_logger(__name__)
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
 
-class _Names:
-    def __init__(self, prefix: str) -> None:
+class RouteNames:
+    """The keys, as access rules name them, too."""
+
+    def __init__(self, prefix: str = PREFIX) -> None:
         self.routes = f"{prefix}:routes"
         self.followers = f"{prefix}:routes:followers"
 
@@ -71,13 +73,15 @@ class _Names:
 class RoutesFollower:
     """Implements `FollowedRoutes`: looks into the store ten times a second."""
 
-    def __init__(self, link: Link, name: str, clock: Clock, *, prefix: str = PREFIX) -> None:
-        """`name`: of this process, or `EDGE`."""
+    def __init__(
+        self, link: Link, name: str, clock: Clock, routes: Routes | None = None, *, prefix: str = PREFIX
+    ) -> None:
+        """`name`: of this process, or `EDGE`. `routes`: those by which it was started."""
         self._link = link
         self._name = name
         self._clock = clock
-        self._names = _Names(prefix)
-        self._routes = Routes()
+        self._names = RouteNames(prefix)
+        self._routes = routes or Routes()
         self._followed = 0
         self._in_force = 0
         self._acts: list[Callable[[], Awaitable[None]]] = []
@@ -94,11 +98,15 @@ class RoutesFollower:
     def on_change(self, act: Callable[[], Awaitable[None]]) -> None:
         self._acts.append(act)
 
+    async def known(self) -> Routes:
+        """Return the routes in the store, without following them."""
+        return await RedisRoutes(self._link).read()
+
     async def look(self) -> None:
         """Take what is new, act on it and report it. Raises `BusUnavailableError`, and what an act raises."""
         while True:
             version, payload, edge = await self._link.run(
-                FOLLOW, (self._names.routes, self._names.followers), self._name, self._followed
+                FOLLOW, (self._names.followers,), self._name, self._followed, self._names.routes
             )
             changed = int(edge) != self._in_force
             self._in_force = int(edge)
@@ -126,13 +134,17 @@ class RoutesFollower:
                 self._waits = False
                 await self._clock.sleep(LOOK_EVERY_S)
 
+    async def aclose(self) -> None:
+        """Close the connection. May be called again."""
+        await self._link.aclose()
+
 
 class RedisRoutes:
     """The controller's end."""
 
     def __init__(self, link: Link, *, prefix: str = PREFIX) -> None:
         self._link = link
-        self._names = _Names(prefix)
+        self._names = RouteNames(prefix)
 
     async def publish(self, routes: Routes, epoch: int) -> None:
         """Raises `StaleRoutesError` where a newer controller, or newer routes, are in the store."""
@@ -143,6 +155,11 @@ class RedisRoutes:
         """Return the version that each living process follows, by its name."""
         found = await self._link.run(FOLLOWERS, (self._names.followers,), FRESH_MS)
         return {name.decode(): int(version) for name, version in zip(found[::2], found[1::2], strict=True)}
+
+    async def read(self) -> Routes:
+        """Return the routes in the store; those of version 0 where it has none."""
+        [found] = await self._link.call("HMGET", self._names.routes, "routes")
+        return msgspec.json.decode(found, type=Routes) if found else Routes()
 
     async def version(self) -> int:
         """Return the version in the store; 0 where it has none."""

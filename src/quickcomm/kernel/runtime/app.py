@@ -13,23 +13,27 @@ import msgspec
 import structlog
 
 from quickcomm.contracts.link import KeepTrace
+from quickcomm.contracts.routes import MONOLITH, SERVICE, Routes, Side, group_of
 from quickcomm.kernel.clock import Clock, SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry, Registry
-from quickcomm.kernel.errors import ConfigurationError
+from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 from quickcomm.kernel.internal import Trust
 from quickcomm.kernel.keys import Authenticator, KeyStore, key_store
 from quickcomm.kernel.messaging import Messaging
 from quickcomm.kernel.messaging.bus import WholeBus
 from quickcomm.kernel.messaging.bus.redis import RedisBus
+from quickcomm.kernel.messaging.bus.redis_link import Link
+from quickcomm.kernel.routing import FixedRoutes, FollowedRoutes, RedisRoutes, RoutesFollower
 from quickcomm.kernel.runtime.data_directory import PROBED_WITHIN_S, DataDirectory, InstancePost
 from quickcomm.kernel.runtime.declaration import App, Module
 from quickcomm.kernel.runtime.part import Part
-from quickcomm.kernel.runtime.process import Address, Process, stopped_by_signals
+from quickcomm.kernel.runtime.process import Address, Movable, Process, stopped_by_signals
 from quickcomm.kernel.runtime.settings import MetricsSettings, Settings
 from quickcomm.kernel.runtime.shared_parts import (
     bus_part,
     database_part,
     keys_part,
+    probe_routes,
     probes_part,
     site_part,
     traces_part,
@@ -71,6 +75,22 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     registry: Registry | None
     """Of the processes of the site, where there are several."""
     trust: Trust | None
+    routes: FollowedRoutes
+    """Which side serves what, while modules move."""
+
+    @property
+    def side(self) -> Side:
+        """Return the side of this process: that of its deployment, where nothing moves."""
+        return self.settings.instance.side or (SERVICE if self.app.alone else MONOLITH)
+
+    @property
+    def moving(self) -> bool:
+        """Return True where its modules may run in another process as well."""
+        return bool(self.settings.instance.side)
+
+    def group(self, name: str) -> str:
+        """Return the name of a consumer group of a module of this process."""
+        return group_of(name, self.side) if self.moving else name
 
     @property
     def database(self) -> Database:
@@ -104,10 +124,16 @@ class Started(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def assemble(
-    app: App, settings: Settings, site: DataDirectory, pack: SitePack, loaded: Mapping[str, Any]
+    app: App,
+    settings: Settings,
+    site: DataDirectory,
+    pack: SitePack,
+    loaded: Mapping[str, Any],
+    routes: Routes = Routes(),  # noqa: B008 - frozen
 ) -> tuple[Process, KeyStore]:
     """Build the modules of an app, by what was loaded for each of their names, and the process around them.
 
+    `routes`: those that were in force when it was started.
     Raises `ConfigurationError` where a module alone has no store, or no place among others.
     """
     _check_place(app, settings)
@@ -139,19 +165,21 @@ def assemble(
         store_watch=None if store is None else DatabaseWatch(store, clock),
         traced=traces is not None,
         registry=None if place.registry is None else DirectoryRegistry(Path(place.registry)),
-        trust=trust_of(settings.trust) if app.alone else None,
+        trust=None if place.registry is None else trust_of(settings.trust),
+        routes=_routes(settings, clock, routes),
     )
     place_of_one = app.home_of(settings)
     home = None if place_of_one is None else DataDirectory(site.path / place_of_one)
+    parts = [traces_part(traces), *_shared(context, keys), *_modules(context, loaded)]
     process = Process(
         app.name,
-        Address(host=settings.host, port=settings.port, place=place),
+        Address(host=settings.host, port=settings.port, place=place, trust=context.trust),
         InstancePost(place.socket or "") if home is None else home,
-        [traces_part(traces), *_shared(context, keys), *_modules(context, loaded)],
+        parts,
         messaging,
         clock,
         retention_days=settings.storage.retention_days,
-        trust=context.trust,
+        movable=Movable() if app.alone else _movable(context, parts, routes),
     )
     running.append(process)
     return process, keys
@@ -183,10 +211,27 @@ async def serve(
             return False
         if not stop.is_set():
             loaded = {module.name: each for module, each in zip(app.modules, found, strict=False)}
-            process, keys = assemble(app, settings, site, pack, loaded)
+            process, keys = assemble(app, settings, site, pack, loaded, await _first_routes(settings))
             del loaded, found, loading  # a module that is stopped takes its models with it
             await process.run(lambda: ready(Started(url=process.url, keys=keys)), stop)
         return True
+
+
+def _movable(context: Context, parts: Sequence[Part], routes: Routes) -> Movable:
+    modules = context.app.modules
+    metrics_open = context.settings.of(MetricsSettings).metrics_open
+    return Movable(
+        builders={module.name: partial(_built, module, context) for module in modules},
+        asleep=[module.name for module in modules if routes.of(module.name).mode == "retired"],
+        stand_ins=probe_routes(context.keys, parts, metrics_open=metrics_open),
+    )
+
+
+async def _built(module: Module, context: Context) -> Part:
+    """Load a module, and build it into a process that runs."""
+    builder = _builder(module)
+    loaded = await in_daemon(partial(builder.load, context.app, context.settings, context.pack), f"load_{module.name}")
+    return msgspec.structs.replace(builder.build(context, loaded), stops=True)
 
 
 # -- inside -----------------------------------------------------------------------------------------------------------
@@ -199,6 +244,27 @@ def _check_place(app: App, settings: Settings) -> None:
             f"{app.name} as a service of its own needs a store, and others beside it. "
             "Use: quickcomm up --shape services"
         )
+
+
+async def _first_routes(settings: Settings) -> Routes:
+    """Return what is in force now; where the store does not answer, nothing has moved as far as anybody knows."""
+    if settings.redis_url is None or not settings.instance.side:
+        return Routes()
+    link = Link(settings.redis_url)
+    try:
+        return await RedisRoutes(link).read()
+    except QuickCommError as error:
+        log.warning("routes.not_known", error=str(error))
+        return Routes()
+    finally:
+        await link.aclose()
+
+
+def _routes(settings: Settings, clock: Clock, routes: Routes) -> RoutesFollower | FixedRoutes:
+    place = settings.instance
+    if settings.redis_url is None or not place.side:
+        return FixedRoutes()
+    return RoutesFollower(Link(settings.redis_url), place.name, clock, routes)
 
 
 def _owned(app: App, settings: Settings, site: DataDirectory) -> contextlib.AbstractContextManager[object]:
@@ -247,6 +313,8 @@ def _shared(context: Context, keys: KeyStore) -> Iterator[Part]:
     if context.store is not None and context.site_store is not None and context.store_watch is not None:
         yield database_part(context.store, context.site_store, context.store_watch)
     yield bus_part(context.bus, app, context.clock)
+    if isinstance(context.routes, RoutesFollower):
+        yield Part(name="routes", work={"routes": context.routes.run}, close=context.routes.aclose)
     yield keys_part(keys, administered=any(module.makes_keys for module in app.modules))
     if any(module.watches_site for module in app.modules):
         yield site_part(context.site.path, settings.redis_url, context.clock)
@@ -273,9 +341,9 @@ def _builder(module: Module) -> Builder:
 
 
 def _more(context: Context) -> list[Part]:
-    """Return the further parts of a module alone, of what is installed."""
+    """Return the further parts of a process, of what is installed."""
     found = []
-    for name in context.app.modules[0].also if context.app.alone else ():
+    for name in context.app.also if context.trust is not None else ():
         try:
             known = importlib.util.find_spec(name) is not None
         except ModuleNotFoundError:

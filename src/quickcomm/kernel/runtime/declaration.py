@@ -6,7 +6,7 @@ the edge's routes, the table of processes, the settings of a process, and its pa
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -53,6 +53,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """A process that has no room, and says so before it lets a client in (503), is passed over once."""
     answers_within_s: float | None = None
     """None: the edge's setting."""
+    by_client: bool = False
+    """While its module moves, a page session or a key stays on one side."""
 
 
 class Replicas(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,6 +134,12 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     """As in `Module`."""
     operates: bool = False
     """Operators ask its process for dead letters; else they ask `up`."""
+    also: tuple[str, ...] = ()
+    """As in `Module`, for a process that talks to others."""
+    side: Literal["", "monolith", "service"] = ""
+    """Where its modules move between a monolith and services: which of them it is."""
+    asked_for: bool = False
+    """Its processes are started when a migration needs them, and not with the site."""
 
     @property
     def alone(self) -> bool:
@@ -152,7 +160,8 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(group.name for module in self.modules for group in module.consumes)
 
     def replicas(self, settings: SettingsReader) -> Replicas:
-        return self.modules[0].replicas(settings) if self.alone else Replicas(most=1, because=self.one_because)
+        found = self.modules[0].replicas(settings) if self.alone else Replicas(most=1, because=self.one_because)
+        return msgspec.structs.replace(found, first=0) if self.asked_for else found
 
     def home_of(self, settings: SettingsReader) -> str | None:
         """Return the directory that its only process owns; None where there can be several."""
@@ -164,4 +173,9 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
 
 def service(module: Module) -> App:
     """Return the app of a module that has processes of its own."""
-    return App(name=module.name, modules=(module,), command=module.name, home=module.home)
+    return App(name=module.name, modules=(module,), command=module.name, home=module.home, also=module.also)
+
+
+def moving(module: Module) -> App:
+    """Return the app of a module that is moved out of a monolith while people talk."""
+    return msgspec.structs.replace(service(module), side="service", asked_for=True)

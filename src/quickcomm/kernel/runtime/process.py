@@ -7,18 +7,19 @@ import errno
 import gc
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, cast
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, cast
 
 import msgspec
 import structlog
 from aiohttp import web
 
 from quickcomm import __version__
-from quickcomm.contracts.commands import GetStatus, StopModule
+from quickcomm.contracts.commands import GetStatus, StartModule, StopModule
 from quickcomm.contracts.health import Alarm
 from quickcomm.contracts.link import STATUS_EVERY_S
 from quickcomm.kernel.clock import Clock
@@ -44,30 +45,58 @@ log = structlog.get_logger(__name__)
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a process listens: on a Unix socket behind an edge, else on host and port."""
+    """Where a process listens: on a Unix socket behind an edge, else on host and port.
+
+    `trust`: where modules of other processes are talked to, and may call.
+    """
 
     host: str
     port: int
     place: InstanceSettings
+    trust: Trust | None = None
+
+
+Builder = Callable[[], Awaitable[Part]]
+"""Loads and builds the part of a module once more."""
+
+
+class Movable(NamedTuple):
+    """The modules of a process that may be stopped and started while the others go on.
+
+    `builders`: by their names. `asleep`: those that are not started with the process. `stand_ins`: routes that answer
+    while the part that has the same path does not run.
+    """
+
+    builders: Mapping[str, Builder] = MappingProxyType({})
+    asleep: Collection[str] = ()
+    stand_ins: Sequence[web.RouteDef] = ()
 
 
 class _Held:
     """A route of a part, of which the application does not hold the handler: that goes when the part does."""
 
-    def __init__(self, route: web.AbstractRouteDef) -> None:
+    def __init__(self, route: web.AbstractRouteDef, stand_in: Handler | None = None) -> None:
+        """`stand_in`: answers while the part does not run; without one, the caller is told to come again."""
         self.route = route
+        self._stand_in = stand_in
         self._handler: Handler | None = None
         if isinstance(route, web.RouteDef):
-            self._handler = cast("Handler", route.handler)  # no class-based views here
+            self.take(route)
             self.route = web.RouteDef(route.method, route.path, self._handle, route.kwargs)
+
+    def take(self, route: web.AbstractRouteDef) -> None:
+        """Hand requests to the handler of this route, which is for the same path."""
+        if isinstance(route, web.RouteDef):
+            self._handler = cast("Handler", route.handler)  # no class-based views here
 
     def let_go(self) -> None:
         self._handler = None
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        if self._handler is None:
+        handler = self._handler or self._stand_in
+        if handler is None:
             raise BusyError("This part of the server has been stopped.")
-        return await self._handler(request)
+        return await handler(request)
 
 
 class Process:
@@ -83,28 +112,37 @@ class Process:
         clock: Clock,
         *,
         retention_days: int,
-        trust: Trust | None = None,
+        movable: Movable = Movable(),  # noqa: B008 - immutable
     ) -> None:
-        """`messaging`: of the parts. `trust`: where modules of other processes are talked to, and may call.
-
-        `retention_days` 0 keeps everything.
-        """
+        """`messaging`: of the parts. `retention_days` 0 keeps everything."""
         self.module = module
+        self.modules = tuple(movable.builders) or (module,)
+        self._builders = movable.builders
+        self._asleep = movable.asleep
+        self._order = [part.name for part in parts]
+        self._group: asyncio.TaskGroup | None = None
         self.url = ""
         self.started = datetime.now(UTC)
         messaging.connect(*parts)
-        wired = [] if trust is None else [wires(messaging, module, address.place, trust, clock)]
+        trust = address.trust
+        wired = [] if trust is None else [wires(messaging, self.modules, address.place, trust, clock)]
         self.parts = (*parts, *wired)
         self._tasks: dict[str, list[asyncio.Task[None]]] = {}
         """By the name of the part."""
-        self._held = {part.name: [_Held(route) for route in part.routes] for part in self.parts}
+        instead = {route.path: cast("Handler", route.handler) for route in movable.stand_ins}
+        self._held = {
+            part.name: [_Held(route, instead.get(getattr(route, "path", ""))) for route in part.routes]
+            for part in self.parts
+        }
         self._address = address
         self._post = post
         self._clock = clock
         self._retention_days = retention_days
         self._trust = trust
         self._messaging = messaging
-        messaging.rpc.serve([(GetStatus, self.status), (StopModule, self._stop_asked)])
+        messaging.rpc.serve(
+            [(GetStatus, self.status), (StopModule, self._stop_asked), (StartModule, self._start_asked)]
+        )
         self._since = Since()
 
     async def run(self, ready: Callable[[], Awaitable[None] | None], stop: asyncio.Event) -> None:
@@ -113,13 +151,14 @@ class Process:
         Raises `ConfigurationError` where the port cannot be had, and what a part raises.
         """
         try:
+            for name in self._asleep:
+                await self._dismiss(name)
             for part in self.parts:
                 await _done(part.open())
             async with asyncio.TaskGroup() as tasks:
+                self._group = tasks
                 for owner, work in self._work().items():
-                    self._tasks[owner] = [
-                        tasks.create_task(_until_cancelled(run), name=name) for name, run in work.items()
-                    ]
+                    self._begin(owner, work)
                 async with self._listening():
                     # What is there now stays: a full collection that walked it would stop every thread for 60 ms.
                     gc.freeze()
@@ -146,10 +185,8 @@ class Process:
         part = self._find(name)
         if part is None:
             raise NotFoundError(f"There is no {name} in this process.")
-        self.parts = tuple(each for each in self.parts if each is not part)
+        self._put_away(part)
         log.info("part.stopping", part=name)
-        for held in self._held.pop(name):
-            held.let_go()
         try:
             part.stopping()
             await part.drain()
@@ -158,6 +195,54 @@ class Process:
         del part
         _give_back()
         log.info("part.stopped", part=name)
+
+    async def start_part(self, name: str) -> None:
+        """Build a part that was stopped, and begin its work. Its routes answer again.
+
+        Raises `NotFoundError`, and what building or opening it raises; then it is as it was before.
+        """
+        if self._find(name) is not None:
+            return
+        if name not in self._builders:
+            raise NotFoundError(f"There is no {name} in this process.")
+        log.info("part.starting", part=name)
+        part = await self._builders[name]()
+        self._messaging.connect(part)
+        try:
+            await _done(part.open())
+        except BaseException:
+            self._messaging.disconnect(part)
+            await part.close()
+            raise
+        self.parts = tuple(sorted((*self.parts, part), key=self._place))
+        self._begin(name, part.work)
+        for held, route in zip(self._held[name], part.routes, strict=True):
+            held.take(route)
+        log.info("part.started", part=name)
+
+    def _place(self, part: Part) -> int:
+        """Return its place in the order of the parts; the wires come behind all."""
+        return self._order.index(part.name) if part.name in self._order else len(self._order)
+
+    def _begin(self, owner: str, work: Mapping[str, Work]) -> None:
+        assert self._group is not None, "the process runs"  # noqa: S101 - a programming error
+        self._tasks[owner] = [self._group.create_task(_until_cancelled(run), name=name) for name, run in work.items()]
+
+    def _put_away(self, part: Part) -> None:
+        """Hand its routes no request any more, and forget it."""
+        self.parts = tuple(each for each in self.parts if each is not part)
+        for held in self._held[part.name]:
+            held.let_go()
+
+    async def _dismiss(self, name: str) -> None:
+        """Let go of a part that was never opened."""
+        part = self._find(name)
+        if part is not None:
+            self._put_away(part)
+            self._messaging.disconnect(part)
+            await part.close()
+            del part
+            _give_back()
 
     async def _end(self, part: Part) -> None:
         ended = self._tasks.pop(part.name, [])
@@ -199,10 +284,16 @@ class Process:
 
     async def _stop_asked(self, request: StopModule) -> dict[str, Any]:
         known = [part.name for part in self.parts if part.stops]
+        if request.name in self._builders and request.name not in known:
+            return {"module": request.name, "stopped": True}
         if request.name not in known:
             raise NotFoundError(f"There is no {request.name} that can be stopped here. There are: {', '.join(known)}.")
         await self.stop_part(request.name)
         return {"module": request.name, "stopped": True}
+
+    async def _start_asked(self, request: StartModule) -> dict[str, Any]:
+        await self.start_part(request.name)
+        return {"module": request.name, "started": True}
 
     def _work(self) -> Mapping[str, Mapping[str, Work]]:
         """Return what is to run: by part, then by name."""
@@ -274,6 +365,7 @@ class Process:
             yield
             return
         me = Instance(module=self.module, name=place.name, pid=os.getpid(), version=__version__, socket=place.socket)
+        me = msgspec.structs.replace(me, modules=self.modules)
         async with registered(DirectoryRegistry(Path(place.registry)), me):
             yield
 

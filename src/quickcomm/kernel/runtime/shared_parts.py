@@ -8,6 +8,7 @@ import msgspec
 from aiohttp import web
 
 from quickcomm.contracts.link import KeepTrace, Receipt
+from quickcomm.contracts.routes import SERVICE, group_of
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.keys import Authenticator, KeyStore
@@ -60,7 +61,7 @@ def keys_part(keys: KeyStore, *, administered: bool = True) -> Part:
 
 def bus_part(bus: WholeBus | RedisBus, app: App, clock: Clock) -> Part:
     """Keep the bus going. The alarms of the store's server are told by the process that watches the site."""
-    ends = (*(f"/{group}" for group in app.groups), "outbox")
+    ends = (*(f"/{group}" for group in app.groups), *(f"/{group_of(group, SERVICE)}" for group in app.groups), "outbox")
 
     async def status() -> Mapping[str, Any]:
         return {"bus_backlog": await backlog(bus, ends)}
@@ -130,8 +131,13 @@ def _keep(said: KeepTrace, peer: Peer) -> None:
 
 def probes_part(keys: Authenticator, parts: Sequence[Part], *, metrics_open: bool) -> Part:
     """Answer the edge's probes in a process that has no dashboard to do it."""
+    return Part(name="probes", routes=probe_routes(keys, parts, metrics_open=metrics_open))
+
+
+def probe_routes(keys: Authenticator, parts: Sequence[Part], *, metrics_open: bool) -> Sequence[web.RouteDef]:
+    """Return the routes of the probes of a process with these parts."""
     admit = measuring(keys, open_to_all=metrics_open)
-    return Part(name="probes", routes=probes(admit, lambda: any(any(part.alarms()) for part in parts)))
+    return probes(admit, lambda: any(any(part.alarms()) for part in parts))
 
 
 def measuring(keys: Authenticator, *, open_to_all: bool) -> Callable[[web.Request], Awaitable[None]]:

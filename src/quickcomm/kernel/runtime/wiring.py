@@ -1,5 +1,6 @@
 """Connects the modules of a process with those of other processes."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from quickcomm.kernel.clock import Clock
@@ -12,11 +13,11 @@ from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.settings import InstanceSettings
 
 
-def wires(messaging: Messaging, module: str, place: InstanceSettings, trust: Trust, clock: Clock) -> Part:
+def wires(messaging: Messaging, modules: Collection[str], place: InstanceSettings, trust: Trust, clock: Clock) -> Part:
     """Connect the modules of this process, which are connected with each other, with those of other processes."""
     assert place.registry is not None, "processes that talk to others are registered"  # noqa: S101 - checked before
     registry = DirectoryRegistry(Path(place.registry))
-    live = WireLive(messaging.live, module, registry, trust)
+    live = WireLive(messaging.live, modules, registry, trust, place.name)
     rpc = messaging.rpc.elsewhere = WireRpc(registry, trust, clock, name=place.name)
 
     async def drain() -> None:

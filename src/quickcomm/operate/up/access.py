@@ -14,9 +14,11 @@ from typing import Final
 import msgspec
 
 from quickcomm.apps import APPS, STREAMS
+from quickcomm.contracts.routes import SERVICE, group_of
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.kernel.keys.redis import KeyNames
 from quickcomm.kernel.messaging.bus.redis_names import PARTITIONS, PREFIX, Names
+from quickcomm.kernel.routing.redis import RouteNames
 from quickcomm.kernel.runtime.declaration import App, Group
 
 UP: Final = "up"
@@ -75,6 +77,9 @@ def rules(name: str, prefix: str = PREFIX) -> tuple[Rule, ...]:
             if not (own.between_replicas and len(app.modules) > 1)
         ]
     found += _of_keys(app, KeyNames(prefix))
+    routes = RouteNames(prefix)
+    found.append(Rule(commands=("hget", "hset"), keys=(routes.followers,)))
+    found.append(Rule(commands=("hmget",), read=(routes.routes,)))
     touched = sorted({key for rule in found for key in rule.keys})
     return (_CONNECT, Rule(commands=_EVAL, keys=tuple(touched)), *(rule for rule in found if rule.keys or rule.read))
 
@@ -158,4 +163,11 @@ def _parts(names: Names, stream: str) -> str:
 
 
 def _leases(names: Names, group: Group) -> list[str]:
-    return [key for each in group.streams for key in (names.leases(each, group.name), names.members(each, group.name))]
+    """Keys of a group on either side of a migration."""
+    known = (group.name, group_of(group.name, SERVICE))
+    return [
+        key
+        for stream in group.streams
+        for name in known
+        for key in (names.leases(stream, name), names.members(stream, name))
+    ]

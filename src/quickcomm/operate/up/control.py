@@ -28,6 +28,7 @@ from quickcomm.kernel.discovery import Registry
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.keys import KeyStore
 from quickcomm.kernel.messaging.rpc import Answer
+from quickcomm.kernel.routing import RoutesFollower
 from quickcomm.kernel.runtime.admin_socket import ask
 from quickcomm.kernel.runtime.alarms import Since
 from quickcomm.kernel.runtime.data_directory import DataDirectory
@@ -57,6 +58,7 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     keys: KeyStore
     letters: Letters
     watch: StoreWatch
+    routes: RoutesFollower
 
 
 class Running:
@@ -71,6 +73,7 @@ class Running:
         self.keys = parts.keys
         self.letters = parts.letters
         self.watch = parts.watch
+        self.routes = parts.routes
         self.clock = clock
         self.supervisor_pid: int | None = None
         self.url = ""

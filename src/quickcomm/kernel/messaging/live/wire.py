@@ -6,7 +6,7 @@ go both ways, all that wait in one frame. A process of 0.1.0 says nothing first:
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from contextlib import suppress
 from socket import SHUT_RDWR
 from typing import Any, Final
@@ -22,7 +22,7 @@ from quickcomm.contracts.messaging import Topic, name_of
 from quickcomm.kernel.discovery import Instance, Registry
 from quickcomm.kernel.errors import MALFORMED, QuickCommError
 from quickcomm.kernel.http import traced_client
-from quickcomm.kernel.internal import Trust
+from quickcomm.kernel.internal import MONOLITH, Trust
 from quickcomm.kernel.messaging.live.local import LocalLive
 from quickcomm.kernel.messaging.live.port import LostError, Peer, UnsupportedTopicError
 
@@ -120,16 +120,19 @@ class _Line:
 class WireLive:
     """Joins the live channel of this process with those of the instances that publish what it subscribes to."""
 
-    def __init__(self, live: LocalLive, module: str, registry: Registry, trust: Trust) -> None:
+    def __init__(self, live: LocalLive, modules: Collection[str], registry: Registry, trust: Trust, name: str) -> None:
+        """`modules`: those of this process; `name`: of this instance, which does not subscribe to itself."""
         self._live = live
-        self._module = module
+        self._name = name
         self._registry = registry
         self._trust = trust
         self._known: set[Instance] = set()
         self._lines: dict[_Line, Peer] = {}
         self._closing = False
         self._count = 0
-        self._published = {name_of(topic): topic for topic in Topic.__subclasses__() if module in topic.publishers}
+        self._published = {
+            name_of(topic): topic for topic in Topic.__subclasses__() if set(modules) & set(topic.publishers)
+        }
         self._callers = sorted({name for topic in self._published.values() for name in topic.subscribers})
         live.forward = self._forward
 
@@ -140,7 +143,7 @@ class WireLive:
     async def run(self) -> None:
         """Keep a connection to each instance of the modules that are subscribed to, until cancelled."""
         modules = {name for topic in self._live.subscribed if not topic.back for name in topic.publishers}
-        if not modules - {self._module}:
+        if not modules:
             return
         async with asyncio.TaskGroup() as tasks:
             while not self._closing:
@@ -158,7 +161,7 @@ class WireLive:
     # -- the subscriber's end ---------------------------------------------------------------------------------------
 
     def _found(self, modules: set[str]) -> set[Instance]:
-        return {each for each in self._registry.instances() if each.module in modules - {self._module}}
+        return {each for each in self._registry.instances() if each.name != self._name and any(map(each.has, modules))}
 
     async def _keep(self, instance: Instance, modules: set[str]) -> None:
         """Connect for as long as it is registered, and stay beyond that until it hangs up: it may have last words."""
@@ -177,7 +180,7 @@ class WireLive:
         opened = False
         connector = aiohttp.UnixConnector(instance.socket)
         peer = Peer(module=instance.module, name=instance.name)
-        wanted = [each for each in self._live.subscribed if not each.back and instance.module in each.publishers]
+        wanted = [each for each in self._live.subscribed if not each.back and any(map(instance.has, each.publishers))]
         try:
             async with aiohttp.ClientSession(connector=connector, trace_configs=traced_client()) as client:
                 async with asyncio.timeout(OPEN_WITHIN_S):
@@ -196,7 +199,7 @@ class WireLive:
     # -- the publisher's end ----------------------------------------------------------------------------------------
 
     async def _handle(self, request: web.Request) -> web.WebSocketResponse:
-        caller = self._trust.require(request, *self._callers)
+        caller = self._trust.require(request, *self._callers, MONOLITH)
         socket = web.WebSocketResponse(
             heartbeat=2 * HEARTBEAT_S, max_msg_size=MAX_FRAME_BYTES, compress=False, timeout=CLOSE_WITHIN_S
         )
@@ -207,7 +210,7 @@ class WireLive:
             line.close(WSCloseCode.GOING_AWAY, "This instance is stopping.")
         async with asyncio.TaskGroup() as tasks:
             ending = tasks.create_task(self._turn_away(request, line), name="live:token")
-            wanted = [each for each in self._live.subscribed if each.back and caller in each.publishers]
+            wanted = [each for each in self._live.subscribed if each.back and caller in (*each.publishers, MONOLITH)]
             peer = Peer(module=caller, name=f"{caller}:{self._count}")
             await self._serve(socket, line, peer, wanted)
             ending.cancel()

@@ -19,7 +19,7 @@ from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import Instance, Registry
 from quickcomm.kernel.errors import MALFORMED, InvalidInputError, QuickCommError
 from quickcomm.kernel.http import error_of, problem, status_of, traced_client
-from quickcomm.kernel.internal import Trust
+from quickcomm.kernel.internal import MONOLITH, Trust
 from quickcomm.kernel.messaging.rpc.local import LocalRpc
 from quickcomm.kernel.messaging.rpc.port import DeadlineError, NotOwnerError, UnansweredError, UnsupportedError
 
@@ -76,9 +76,7 @@ class WireRpc:
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _replicas(self, request: Request[Any]) -> list[Instance]:
-        return [
-            each for each in self._registry.instances() if each.module == request.module and each.name != self._name
-        ]
+        return [each for each in self._registry.instances() if each.has(request.module) and each.name != self._name]
 
     async def _ask(self, instance: Instance, request: Request[R]) -> R:
         try:
@@ -117,7 +115,7 @@ class WireRpc:
 def connector_to(registry: Registry, module: str) -> aiohttp.UnixConnector:
     """Return a connector to an instance of a module. Raises `OSError` where there is none."""
     for instance in registry.instances():
-        if instance.module == module:
+        if instance.has(module):
             return aiohttp.UnixConnector(instance.socket)
     raise ConnectionError(f"No instance of {module} is registered.")
 
@@ -146,11 +144,11 @@ def rpc_routes(rpc: LocalRpc, trust: Trust) -> list[web.RouteDef]:
 
 def _handler(kind: type[Request[Any]], rpc: LocalRpc, trust: Trust) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
-        trust.require(request, *kind.callers)
+        trust.require(request, *kind.callers, MONOLITH)
         try:
             reply = await rpc.answer(await _asked(request, kind))
         except QuickCommError as error:
-            return problem(status_of(error), error.code, str(error), headers={ANSWERED: "yes"})
+            return problem(status_of(error), error.code, str(error), headers={ANSWERED: "yes"}, members=error.members)
         return web.Response(body=msgspec.json.encode(reply), content_type="application/json")
 
     return handle

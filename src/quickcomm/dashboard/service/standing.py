@@ -1,0 +1,42 @@
+"""Where this dashboard stands while the site has two: which of them decides, and which one serves a client."""
+
+from typing import Final
+
+from quickcomm.contracts.routes import MONOLITH, Side, client_bucket, group_of
+from quickcomm.kernel.routing import FixedRoutes, FollowedRoutes
+
+MODULE: Final = "dashboard"
+
+
+class Standing:
+    """`routes`: those of a site whose dashboard can move; without them, this one has everything to itself.
+
+    `log_url`: of the store with the log of decisions, where other databases fold them, too.
+    """
+
+    def __init__(self, side: Side = MONOLITH, routes: FollowedRoutes | None = None, log_url: str | None = None) -> None:
+        self.side = side
+        self.log_url = log_url
+        self.routes: FollowedRoutes = routes or FixedRoutes()
+        self._moves = routes is not None
+
+    @property
+    def decides(self) -> bool:
+        """Return True if the routes give the lease of decisions to this side."""
+        return not self._moves or self.routes.routes.of(MODULE).decides == self.side
+
+    @property
+    def version(self) -> int:
+        """Return the version of the routes that this goes by."""
+        return self.routes.routes.version
+
+    def group(self, name: str) -> str:
+        """Return the name of a consumer group on this side."""
+        return group_of(name, self.side) if self._moves else name
+
+    def sends_away(self, credential: str) -> bool:
+        """Return True if a client that signs in with this is served by the other side, and the edge knows it."""
+        routes = self.routes.routes
+        if not self._moves or not credential or self.routes.in_force < routes.version:
+            return False
+        return routes.of(MODULE).side(client_bucket(credential)) != self.side
