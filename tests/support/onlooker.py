@@ -29,7 +29,8 @@ class Onlooker:
         self.health: Json = {}
         self.connected = False
         self.connections = 0
-        self._after: int | None = None
+        self._side = ""
+        self._after = 0
         self._changed = asyncio.Condition()
 
     async def until(self, holds: Callable[["Onlooker"], bool]) -> None:
@@ -43,12 +44,17 @@ class Onlooker:
         """Its utterances that have cards."""
         return [name for name, card in self.cards.items() if card["conversation_id"] == conversation_id]
 
+    @property
+    def side(self) -> str:
+        """The dashboard that it has looked at last."""
+        return self._side
+
     async def look(self, server: Server, key: str) -> None:
         """Until cancelled."""
         headers = {"Authorization": f"Bearer {key}"}
         async with aiohttp.ClientSession(headers=headers) as session:
             while True:
-                query = {} if self._after is None else {"after": str(self._after)}
+                query = {"after": f"{self._side}:{self._after}"} if self._after else {}
                 try:
                     async with session.ws_connect(f"{server.url}/v1/live", params=query, max_msg_size=0) as live:
                         self.connections += 1
@@ -60,9 +66,11 @@ class Onlooker:
                 await asyncio.sleep(AGAIN_S)
 
     async def _take(self, event: Json) -> None:
+        if event["type"] == "hello" and event["side"] != self._side:
+            self._side, self._after = event["side"], 0  # another dashboard counts by itself
         if event["type"] == "card":
             card = event["card"]
-            self._after = max(self._after or 0, card["change"])
+            self._after = max(self._after, card["change"])
             self.cards[card["utterance_id"]] = card
         health = event["health"] if event["type"] in {"hello", "health"} and "health" in event else event
         if "alarms" in health:
@@ -78,10 +86,10 @@ class Onlooker:
 
 
 @asynccontextmanager
-async def onlooking(server: Server) -> AsyncGenerator[Onlooker]:
-    """Connected when this is entered."""
+async def onlooking(server: Server, key: str = "") -> AsyncGenerator[Onlooker]:
+    """Connected when this is entered. `key`: one of its own."""
     onlooker = Onlooker()
-    key = await asyncio.to_thread(server.key, "read")
+    key = key or await asyncio.to_thread(server.key, "read")
     async with asyncio.TaskGroup() as tasks:
         looking = tasks.create_task(onlooker.look(server, key))
         await onlooker.until(lambda one: one.connected)

@@ -147,6 +147,11 @@ def test_a_monolith_does_not_begin_without_the_cards_that_a_dashboard_of_its_own
     check_shape(directory, "services")
     with pytest.raises(ConfigurationError, match="--shape services"):
         check_shape(directory, "monolith")
+    directory.dashboard.note_moving()
+    check_shape(directory, "monolith")
+    for shape in ("services", "serve"):
+        with pytest.raises(ConfigurationError, match="--shape monolith"):
+            check_shape(directory, shape)
 
 
 def test_every_shape_of_the_command_line_is_in_the_table() -> None:

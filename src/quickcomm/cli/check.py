@@ -31,6 +31,7 @@ CLEAN, FOUND, NOT_CHECKED = 0, 1, 2
     "--since", type=click.FloatRange(min=0, min_open=True), help="Only conversations of the last so many hours."
 )
 @click.option("--against", metavar="URL|DIR", help="Compare the dashboard with that of another site on this machine.")
+@click.option("--sides", "both", is_flag=True, help="Compare the dashboards of both sides of a migration.")
 @click.option("--online", is_flag=True, help="Take a tenth of a core at most.")
 @click.option(
     "--settle",
@@ -48,6 +49,7 @@ def check_command(
     settle: float,
     data_dir: Path,
     *,
+    both: bool,
     online: bool,
     repair: bool,
     as_json: bool,
@@ -67,11 +69,15 @@ def check_command(
       quickcomm check --since 1 --online       the last hour, beside a busy site
       quickcomm check --repair                 has handled again what was not
       quickcomm check --against OTHER_DIR      are two dashboards alike? counts, digests, then rows
+      quickcomm check --sides                  the same, of both sides of a migration
 
     Exits with 0 if nothing is wrong, 1 if something is, 2 if not all could be checked. See docs/check.md.
     """  # noqa: D301 - click wants the character itself
     try:
-        report = asyncio.run(_checked(data_dir, since, against, settle, online=online, repair=repair))
+        if both:
+            report = asyncio.run(checking.compare_sides(data_dir, settle))
+        else:
+            report = asyncio.run(_checked(data_dir, since, against, settle, online=online, repair=repair))
     except QuickCommError as error:
         click.echo(str(error), err=True)
         sys.exit(NOT_CHECKED)

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Final
 
+import aiohttp
 import msgspec
 
 from quickcomm.contracts.checking import MAX_RANGE, ListBacklog, ListTranscripts, PublishAgain
@@ -10,7 +11,8 @@ from quickcomm.contracts.commands import Command, ListDeadLetters, ReplayDeadLet
 from quickcomm.kernel.checking.checker import ALL, Checker, CheckOptions, Parity, Report
 from quickcomm.kernel.checking.repairs import DEAD_LETTER, REPLAY, may_be_answered
 from quickcomm.kernel.clock import SystemClock
-from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.errors import QuickCommError, UnavailableError
+from quickcomm.kernel.runtime.admin_socket import ask
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.operate.administration import administer
 from quickcomm.operate.settings import load_settings
@@ -51,6 +53,27 @@ async def check(data_dir: Path, *, since_ns: int | None = None, settle_s: float 
         options = msgspec.structs.replace(options, page=ONLINE_PAGE, share=ONLINE_SHARE)
     checker = Checker(site, clock, options)
     return await checker.run([ALL] if since_ns is None else await checker.recent(since_ns))
+
+
+class Side:
+    """Asks the dashboard of one side of a site that is being moved. An `Ask`."""
+
+    def __init__(self, directory: DataDirectory) -> None:
+        """`directory`: that of the site, for the monolith, or the one below it of the service."""
+        self._socket = directory.socket
+
+    async def __call__(self, request: Command, /) -> Any:
+        try:
+            return (await ask(self._socket, request))[0]
+        except (aiohttp.ClientError, OSError) as error:
+            raise UnavailableError(f"The dashboard at {self._socket.parent} does not answer: {error}") from error
+
+
+async def compare_sides(data_dir: Path, settle_s: float) -> Report:
+    """Compare the monolith's dashboard with the service beside it. Raises `QuickCommError` where one does not answer."""
+    directory = DataDirectory(data_dir)
+    options = CheckOptions(page=MAX_RANGE, settle_s=settle_s)
+    return await Parity(Side(directory), Side(directory.dashboard), SystemClock(), options).run()
 
 
 async def compare(data_dir: Path, other: Path, settle_s: float) -> Report:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 REPLACES: Final = "restored_over"
 """A table of a restored database: which state of the site its store may still have."""
+ALONE: Final = "serve"
+"""One process without a store."""
 ANEW: Final = "To begin with an empty store (what it has of QuickComm is deleted): quickcomm up --new-store"
 
 
@@ -43,7 +45,7 @@ async def prepare(directory: DataDirectory, redis_url: str | None) -> None:
         check_here(directory)
     else:
         await settle(directory, redis_url)
-    check_shape(directory, "monolith")
+    check_shape(directory, "monolith" if redis_url else ALONE)
 
 
 def check_here(directory: DataDirectory) -> None:
@@ -56,8 +58,17 @@ def check_here(directory: DataDirectory) -> None:
 
 
 def check_shape(directory: DataDirectory, shape: str) -> None:
-    """Raises `ElsewhereError` where cards and tasks have gone to a dashboard of its own, and the shape has none."""
-    if shape == "monolith" and directory.dashboard.path.is_dir():
+    """Raises `ElsewhereError` where cards and tasks have gone to a dashboard of its own, and the shape has none.
+
+    `shape`: of `up`, or `ALONE`.
+    """
+    if directory.dashboard.is_moving:
+        if shape != "monolith":
+            raise ElsewhereError(
+                f"Modules of {directory.path} are on their way between one process and services. Start it with: "
+                f"quickcomm up --shape monolith{data_dir_flag(directory.path)}"
+            )
+    elif shape in {"monolith", ALONE} and directory.dashboard.path.is_dir():
         raise ElsewhereError(
             f"The cards and tasks of {directory.path} are kept by a dashboard of its own, in its folder "
             f"{directory.dashboard.path.name}. Start it with: "

@@ -97,7 +97,7 @@ class LiveFeed:
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         principal = await self._auth.require(request, "read")
-        after = after_of(request.query)
+        after = self._standing.counted(after_of(request.query))
         batch = integer(request.query, "batch", low=1, high=MAX_BATCH)
         if self._hub.full or self._closing:
             raise BusyError("Too many pages are connected; try again in a moment.")

@@ -3,6 +3,7 @@
 from typing import Final
 
 from quickcomm.contracts.routes import MONOLITH, Side, client_bucket, group_of
+from quickcomm.dashboard.model.places import After
 from quickcomm.kernel.routing import FixedRoutes, FollowedRoutes
 
 MODULE: Final = "dashboard"
@@ -33,6 +34,12 @@ class Standing:
     def group(self, name: str) -> str:
         """Return the name of a consumer group on this side."""
         return group_of(name, self.side) if self._moves else name
+
+    def counted(self, after: After | None) -> After | None:
+        """Return where a client is, of whom nobody knows which dashboard it has counted by: nowhere, while two serve."""
+        if after is not None and after.side is None and self._moves and self.version:
+            return None
+        return after
 
     def sends_away(self, credential: str) -> bool:
         """Return True if a client that signs in with this is served by the other side, and the edge knows it."""

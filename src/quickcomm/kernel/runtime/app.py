@@ -274,9 +274,11 @@ def _owned(app: App, settings: Settings, site: DataDirectory) -> contextlib.Abst
     [module] = app.modules
     if app.home is not None:
         home = DataDirectory(site.path / app.home)
+        home.create()  # commands tell by it that the module has processes of its own
+        if settings.instance.side:
+            home.note_moving()
         if app.home_of(settings) is not None:
             return home.own()
-        home.create()  # commands tell by it that the module has processes of its own
     where = module.database(settings, site.path)
     if where is not None:
         site.create()  # also what is kept elsewhere begins with what the file of the site has

@@ -22,6 +22,7 @@ from quickcomm.kernel.settings import StorageSettings
 DATABASE: Final = "quickcomm.sqlite"
 DASHBOARD: Final = "dashboard"
 """A service of its own keeps its part in a directory of this name, and in a database of this name there."""
+MOVING: Final = ".moving"
 RECORDINGS: Final = "recordings"
 RESTORING: Final = ".restoring"
 """A file that is there while `restore` exchanges the data."""
@@ -175,6 +176,15 @@ class DataDirectory:
         if len(os.fsencode(inside)) <= SOCKET_LIMIT:
             return inside
         return runtime_directory() / f"{name_of(self.path)}.sock"
+
+    @property
+    def is_moving(self) -> bool:
+        """Return True if this is the part of a service whose module also runs, or ran, in the monolith."""
+        return (self.path / MOVING).exists()
+
+    def note_moving(self) -> None:
+        """Have `is_moving` hold from now on."""
+        (self.path / MOVING).touch()
 
     def create(self) -> None:
         """Make the directory, for this user alone.

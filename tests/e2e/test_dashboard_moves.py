@@ -1,0 +1,122 @@
+"""The dashboard moves from the monolith to a service and back while people talk, look and edit."""
+
+import asyncio
+import random
+from contextlib import AsyncExitStack
+from typing import Any
+
+import aiohttp
+from tests.e2e.conftest import NewSite
+from tests.support.moving import Moving
+from tests.support.onlooker import Onlooker, onlooking
+from tests.support.resuming import assert_as_undisturbed, assert_listed_once, stream
+from tests.support.server import quickcomm
+from tests.support.site import Site
+from tests.support.talk import shift_talk
+
+from quickcomm.contracts.routes import ModuleRoute
+
+PAGES = 6
+HALF = 5_000
+WHOLE = 10_000
+STEPS = (
+    ModuleRoute(mode="canary", weight=100),
+    ModuleRoute(mode="canary", weight=HALF),
+    ModuleRoute(mode="full", weight=WHOLE, decides="service"),
+    ModuleRoute(mode="canary", weight=HALF, decides="monolith"),
+    ModuleRoute(mode="full", weight=WHOLE, decides="service"),
+)
+
+
+class Editor:
+    """Edits what a page has, by the versions that it has; `answered`: what became of each task, by its version."""
+
+    def __init__(self, site: Site, page: Onlooker, key: str) -> None:
+        self._site = site
+        self._page = page
+        self._key = key
+        self._chance = random.Random(key)  # noqa: S311 - to be repeated, not to be secret
+        self.answered: dict[tuple[str, int], dict[str, Any]] = {}
+        self.statuses: set[int] = set()
+
+    async def edit(self) -> None:
+        headers = {"Authorization": f"Bearer {self._key}"}
+        async with aiohttp.ClientSession(self._site.url, headers=headers) as session:
+            while True:
+                await asyncio.sleep(0.05)
+                tasks = [task for card in list(self._page.cards.values()) for task in card["tasks"]]
+                if not tasks:
+                    continue
+                task, action = self._chance.choice(tasks), self._chance.choice(["acknowledge", "complete", "reopen"])
+                path, seen = f"/v1/tasks/{task['task_id']}/{action}", {"If-Match": f'"{task["version"]}"'}
+                async with session.post(path, headers=seen) as answer:
+                    self.statuses.add(answer.status)
+                    if answer.status == 200:
+                        after = await answer.json()
+                        if after["version"] > task["version"]:
+                            assert (after["task_id"], after["version"]) not in self.answered
+                            self.answered[after["task_id"], after["version"]] = after
+
+
+async def test_nobody_notices_that_the_dashboard_moves_and_comes_back(new_site: NewSite) -> None:
+    site = new_site("--shape", "monolith")
+    await asyncio.to_thread(site.start)
+    where = ("--data-dir", str(site.data_dir))
+    key, talk, moving = await asyncio.to_thread(site.key), shift_talk(), Moving(site)
+    keys = [(await asyncio.to_thread(site.new_key, "admin")).key for _ in range(PAGES)]
+    async with AsyncExitStack() as stack:
+        pages = [await stack.enter_async_context(onlooking(site, each)) for each in keys]
+        undisturbed = await stream(site.url, key, talk.wire)
+        await everybody_has(pages, [each.utterance_id for each in undisturbed.utterances])
+        await asyncio.to_thread(quickcomm, "scale", "dashboard=1", *where, timeout=240)
+        await moving.to(dashboard=ModuleRoute(mode="shadow"))
+        monolith = pages[0].side
+        assert {page.side for page in pages} == {monolith}
+        editors = [Editor(site, page, each) for page, each in zip(pages, keys, strict=True)]
+        async with asyncio.TaskGroup() as tasks:
+            editing = [tasks.create_task(each.edit()) for each in editors]
+            heard = [undisturbed]
+            for step in STEPS:
+                await moving.to(dashboard=step)
+                heard += await asyncio.gather(*(stream(site.url, key, talk.wire) for _ in range(2)))
+                if step.weight == WHOLE:
+                    for page in pages:
+                        await page.until(lambda one: one.side != monolith)
+            for task in editing:
+                task.cancel()
+        for one in heard:
+            assert_as_undisturbed(one, undisturbed)
+            await assert_listed_once(site, one)
+        await everybody_has(pages, [each.utterance_id for one in heard for each in one.utterances])
+        await nothing_is_lost(pages, editors)
+        assert all(each.statuses <= {200, 409} for each in editors)
+    assert "nothing is wrong" in await asyncio.to_thread(quickcomm, "check", "--settle", "1", *where)
+    assert "nothing is wrong" in await asyncio.to_thread(quickcomm, "check", "--sides", "--settle", "1", *where)
+    await moving.aclose()
+
+
+async def nothing_is_lost(pages: list[Onlooker], editors: list[Editor]) -> None:
+    """Each version of a task has one outcome, and every page has the newest one."""
+    answered: dict[tuple[str, int], dict[str, Any]] = {}
+    for editor in editors:
+        assert not answered.keys() & editor.answered.keys()
+        answered |= editor.answered
+    assert len(answered) > PAGES
+    newest = {name: max(version for each, version in answered if each == name) for name, _ in answered}
+    for page in pages:
+        await page.until(
+            lambda one: all(task["version"] >= newest.get(task["task_id"], 0) for task in tasks_of(one).values())
+        )
+    for page in pages:
+        for name, task in tasks_of(page).items():
+            if (made := answered.get((name, task["version"]))) is not None:
+                assert task["status"] == made["status"]
+
+
+def tasks_of(page: Onlooker) -> dict[str, dict[str, Any]]:
+    return {task["task_id"]: task for card in page.cards.values() for task in card["tasks"]}
+
+
+async def everybody_has(pages: list[Onlooker], ids: list[str]) -> None:
+    for page in pages:
+        await page.until(lambda one: all(one.classified(each) for each in ids))
