@@ -17,7 +17,7 @@ MONOLITH: Final = App(
     one_because="it keeps everything in one database, and is the only one that writes to it",
     home=".",
     operates=True,
-    also=("quickcomm.dashboard.history",),
+    also=tuple(module.history for module in MODULES if module.history),
     side="monolith",
 )
 DEPLOYMENTS: Final[Mapping[str, tuple[App, ...]]] = {

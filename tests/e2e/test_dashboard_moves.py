@@ -1,8 +1,10 @@
 """The dashboard moves from the monolith to a service and back while people talk, look and edit."""
 
 import asyncio
+import os
 import random
-from contextlib import AsyncExitStack
+import signal
+from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import aiohttp
@@ -10,11 +12,21 @@ from tests.e2e.conftest import NewSite
 from tests.support.moving import Moving
 from tests.support.onlooker import Onlooker, onlooking
 from tests.support.resuming import assert_as_undisturbed, assert_listed_once, stream
-from tests.support.server import quickcomm
+from tests.support.server import EVENTUALLY_S, quickcomm
 from tests.support.site import Site
 from tests.support.talk import shift_talk
 
+from quickcomm.contracts.commands import StartModule, StopModule
+from quickcomm.contracts.insights import INSIGHTS
 from quickcomm.contracts.routes import ModuleRoute
+from quickcomm.contracts.transcripts import TRANSCRIPTS
+from quickcomm.kernel.messaging.bus.redis_address import for_user
+from quickcomm.kernel.messaging.bus.redis_link import Link
+from quickcomm.kernel.messaging.bus.redis_names import Names
+from quickcomm.kernel.runtime.admin_socket import ask
+from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.operate.up import store
+from quickcomm.operate.up.access import UP
 
 PAGES = 6
 HALF = 5_000
@@ -62,9 +74,9 @@ async def test_nobody_notices_that_the_dashboard_moves_and_comes_back(new_site: 
     site = new_site("--shape", "monolith")
     await asyncio.to_thread(site.start)
     where = ("--data-dir", str(site.data_dir))
-    key, talk, moving = await asyncio.to_thread(site.key), shift_talk(), Moving(site)
+    key, talk = await asyncio.to_thread(site.key), shift_talk()
     keys = [(await asyncio.to_thread(site.new_key, "admin")).key for _ in range(PAGES)]
-    async with AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack, aclosing(Moving(site)) as moving:
         pages = [await stack.enter_async_context(onlooking(site, each)) for each in keys]
         undisturbed = await stream(site.url, key, talk.wire)
         await everybody_has(pages, [each.utterance_id for each in undisturbed.utterances])
@@ -92,7 +104,66 @@ async def test_nobody_notices_that_the_dashboard_moves_and_comes_back(new_site: 
         assert all(each.statuses <= {200, 409} for each in editors)
     assert "nothing is wrong" in await asyncio.to_thread(quickcomm, "check", "--settle", "1", *where)
     assert "nothing is wrong" in await asyncio.to_thread(quickcomm, "check", "--sides", "--settle", "1", *where)
-    await moving.aclose()
+
+
+async def test_a_dashboard_is_retired_and_comes_back_with_all_that_happened_meanwhile(new_site: NewSite) -> None:
+    site = new_site("--shape", "monolith")
+    await asyncio.to_thread(site.start)
+    where = ("--data-dir", str(site.data_dir))
+    key, talk = await asyncio.to_thread(site.key), shift_talk()
+    monolith, service = DataDirectory(site.data_dir).socket, DataDirectory(site.data_dir).dashboard.socket
+    before = await stream(site.url, key, talk.wire)
+    await asyncio.to_thread(quickcomm, "scale", "dashboard=1", *where, timeout=240)
+    async with onlooking(site) as page, aclosing(Moving(site)) as moving:
+        await everybody_has([page], [each.utterance_id for each in before.utterances])
+        await moving.to(dashboard=ModuleRoute(mode="full", weight=WHOLE, decides="service"))
+        await ask(monolith, StopModule(name="dashboard"))
+        await moving.to(dashboard=ModuleRoute(mode="retired", weight=WHOLE, decides="service"))
+        assert await groups(site) == {"dashboard@service", "decisions"}
+        meanwhile = await stream(site.url, key, talk.wire)
+        await everybody_has([page], [each.utterance_id for each in meanwhile.utterances])
+        os.kill(site.process("monolith").pid, signal.SIGKILL)  # it stays as it is, though its process is another one
+        await asyncio.to_thread(site.wait_ready)
+        assert await groups(site) == {"dashboard@service", "decisions"}
+        task_id = next(task_id for task_id in tasks_of(page))
+        done = await asyncio.to_thread(site.ask, "POST", f"/v1/tasks/{task_id}/complete", site.key("admin"))
+        assert done.status == 200
+        await ask(monolith, StartModule(name="dashboard"))
+        await until_alike(site)
+        await moving.to(dashboard=ModuleRoute(mode="shadow"))
+        await ask(service, StopModule(name="dashboard"))
+        await moving.to(dashboard=ModuleRoute(mode="off"))
+        await asyncio.to_thread(quickcomm, "scale", "dashboard=0", *where, timeout=240)
+        assert await groups(site) == {"dashboard", "decisions"}
+        after = await stream(site.url, key, talk.wire)
+        await everybody_has([page], [each.utterance_id for each in (*before.utterances, *after.utterances)])
+        assert tasks_of(page)[task_id]["status"] == "done"
+    for one in (before, meanwhile, after):
+        await assert_listed_once(site, one)
+    await asyncio.to_thread(quickcomm, "scale", "dashboard=1", *where, timeout=240)
+    await until_alike(site)
+    assert "nothing is wrong" in await asyncio.to_thread(quickcomm, "check", "--settle", "1", *where)
+
+
+async def groups(site: Site) -> set[str]:
+    """The groups of dashboards that the store keeps messages for."""
+    found: set[str] = set()
+    async with aclosing(Link(for_user(store.url(site.layout), UP))) as link:
+        for part in [part for name in (TRANSCRIPTS, INSIGHTS) for part in Names().parts(name)]:
+            rows = await link.call("XINFO", "GROUPS", part)
+            found |= {name for row in rows if (name := row[b"name"].decode()).startswith(("dashboard", "decisions"))}
+    return found
+
+
+async def until_alike(site: Site) -> None:
+    """Both sides have the same, what was copied and what has come since."""
+    async with asyncio.timeout(EVENTUALLY_S):
+        while True:
+            said = await asyncio.to_thread(
+                quickcomm, "check", "--sides", "--settle", "0.2", "--data-dir", str(site.data_dir), statuses=(0, 1, 2)
+            )
+            if "nothing is wrong" in said:
+                return
 
 
 async def nothing_is_lost(pages: list[Onlooker], editors: list[Editor]) -> None:

@@ -10,16 +10,16 @@ import structlog
 from quickcomm.contracts.health import Alarm
 from quickcomm.contracts.routes import MONOLITH
 from quickcomm.dashboard.backfill import backfill
-from quickcomm.dashboard.declaration import DASHBOARD, GROUP
+from quickcomm.dashboard.declaration import DASHBOARD
 from quickcomm.dashboard.module import Dashboard, DashboardSettings
 from quickcomm.dashboard.service.standing import Standing
 from quickcomm.kernel.copier.copier import CopyError
 from quickcomm.kernel.copier.http import HttpSource
-from quickcomm.kernel.messaging.bus.redis import RedisBus
 from quickcomm.kernel.messaging.rpc.wire import connector_to
 from quickcomm.kernel.runtime.alarms import rfc3339
 from quickcomm.kernel.runtime.app import Context
 from quickcomm.kernel.runtime.declaration import App
+from quickcomm.kernel.runtime.groups import register_groups
 from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.runtime.settings import Settings
 from quickcomm.kernel.site_pack import SitePack
@@ -27,21 +27,13 @@ from quickcomm.kernel.site_pack import SitePack
 EARLIER: Final = "intelligence"
 """The service whose process has the database of the former monolith, while there is none."""
 HISTORY_ALARM: Final = "history.lacking"
-LACKING: Final = "What the monolith had of earlier times has not come over; it is still in its database."
+LACKING: Final = "What there was before this dashboard began is not copied; it is still where it was."
 
 log = structlog.get_logger(__name__)
 
 
 def load(_app: App, _settings: Settings, _pack: SitePack) -> None:
     """Load nothing: the dashboard has no models."""
-
-
-async def _register(context: Context) -> None:
-    """Have the store keep for this side what is published from now on, before it copies what was published before."""
-    bus = context.bus
-    assert isinstance(bus, RedisBus), "it publishes nothing"  # noqa: S101 - a programming error
-    for stream in next(group.streams for group in DASHBOARD.consumes if group.name == GROUP):
-        await bus.register(stream, context.group(GROUP))
 
 
 def build(context: Context, _loaded: None) -> Part:
@@ -62,27 +54,41 @@ def build(context: Context, _loaded: None) -> Part:
         ),
     )
     part = msgspec.structs.replace(dashboard.part(), budget=lambda: dashboard.budget)
-    registry, trust = context.registry, context.trust
-    if not context.app.alone or registry is None or trust is None:
+    history = _History(context, dashboard)
+    if context.trust is None:
         return part
-    lacking: list[Alarm] = []
+    return msgspec.structs.replace(part, work={**part.work, "history": history.run}, alarms=lambda: history.lacking)
 
-    async def take_over() -> None:
-        """Copy, once in a site's life, what the monolith had before this was a service of its own."""
-        source = MONOLITH if context.moving else EARLIER
-        try:
-            if context.moving:
-                await _register(context)
-            await backfill(
-                context.database,
-                HttpSource(partial(connector_to, registry, source), partial(trust.headers, source), f"http://{source}"),
-                dashboard.match_again,
-                own.closing_confidence,
-                live=context.moving,
-            )
-        except CopyError as error:
-            log.exception("history.failed", error=str(error))
-            since = rfc3339(datetime.now(UTC))
-            lacking[:] = [Alarm(code=HISTORY_ALARM, message=f"{LACKING} {error}", since=since)]
 
-    return msgspec.structs.replace(part, work={**part.work, "history": take_over}, alarms=lambda: lacking)
+class _History:
+    """Copies, once in the life of this side, what the other side had before."""
+
+    def __init__(self, context: Context, dashboard: Dashboard) -> None:
+        self.lacking: list[Alarm] = []
+        self._context = context
+        self._dashboard = dashboard
+
+    async def run(self) -> None:
+        """Copy it; nothing in a monolith that has had everything all along."""
+        if self._context.app.alone or await self._dashboard.lacks_history():
+            try:
+                await self._copy()
+            except CopyError as error:
+                log.exception("history.failed", error=str(error))
+                since = rfc3339(datetime.now(UTC))
+                self.lacking[:] = [Alarm(code=HISTORY_ALARM, message=f"{LACKING} {error}", since=since)]
+
+    async def _copy(self) -> None:
+        context = self._context
+        registry, trust, url = context.registry, context.trust, context.settings.redis_url
+        assert registry is not None and trust is not None and url is not None, "it has peers"  # noqa: S101, PT018
+        if context.moving:  # before it copies what was published before
+            await register_groups(url, DASHBOARD, context.side, context.clock)
+        source = EARLIER if not context.moving else MONOLITH if context.app.alone else DASHBOARD.name
+        await backfill(
+            context.database,
+            HttpSource(partial(connector_to, registry, source), partial(trust.headers, source), f"http://{source}"),
+            self._dashboard.match_again,
+            context.settings.of(DashboardSettings).closing_confidence,
+            live=context.moving,
+        )

@@ -38,7 +38,7 @@ DASHBOARD: Final = Module(
     appends=(DECISIONS,),
     consumes=(
         Group(name=GROUP, streams=(TRANSCRIPTS, CONVERSATIONS, INSIGHTS, SUMMARIES, DECISIONS)),
-        Group(name=DECIDERS, streams=(TRANSCRIPTS, INSIGHTS)),
+        Group(name=DECIDERS, streams=(TRANSCRIPTS, INSIGHTS), shared=True),
     ),
     store=(StoreKeys(keys=("decisions:*",), commands=("get", "set", "hget", "hset")),),
     makes_keys=True,
@@ -57,4 +57,5 @@ DASHBOARD: Final = Module(
     replicas=_replicas,
     database=_database,
     home="dashboard",
+    history="quickcomm.dashboard.history",
 )

@@ -1,12 +1,13 @@
-"""Serves the dashboard's tables in the database of a former monolith to the dashboard that is a service now.
+"""Serves the dashboard's tables to the dashboard of another process, which begins with what they have.
 
-A part of the process that has that database.
+A part of the process that has the database: that of a former monolith, or of the other side of a migration.
 """
 
 from functools import partial
 
 from quickcomm.dashboard import backfill
 from quickcomm.kernel.copier.http import copy_routes
+from quickcomm.kernel.internal import MONOLITH
 from quickcomm.kernel.runtime.app import Context
 from quickcomm.kernel.runtime.part import Part
 
@@ -18,6 +19,6 @@ def build(context: Context) -> Part:
     return Part(
         name="history",
         open=partial(backfill.prepare_source, site),
-        routes=copy_routes(backfill.source(site), lambda request: trust.require(request, "dashboard")),
+        routes=copy_routes(backfill.source(site), lambda request: trust.require(request, "dashboard", MONOLITH)),
         purge=partial(backfill.purge_source, site),
     )

@@ -23,6 +23,7 @@ from quickcomm.dashboard.adapters.rest import Rest
 from quickcomm.dashboard.adapters.rest_types import ReadinessQuery
 from quickcomm.dashboard.adapters.state import SqlStore
 from quickcomm.dashboard.adapters.waterfalls import Waterfalls, WaterfallView
+from quickcomm.dashboard.backfill import begin_anew, lacks_history, note_stale
 from quickcomm.dashboard.model.records import Closing
 from quickcomm.dashboard.model.report import ShiftReport
 from quickcomm.dashboard.ports import (
@@ -156,7 +157,8 @@ class Dashboard:
                 (InstanceStatus, self._told),
             ],
             work={"dashboard": self.run},
-            open=self.migrate,
+            open=self.open,
+            retire=self.retire,
             purge=self.purge,
             live_status=InstanceStatus,
             status=self._status,
@@ -219,6 +221,19 @@ class Dashboard:
     def migrate(self) -> None:
         """At start-up, before anything is written."""
         migrate(self._database.engine, "dashboard", MIGRATIONS)
+
+    async def open(self) -> None:
+        """Migrate the tables; empty them where the other side has gone on without them."""
+        self.migrate()
+        await self._database.write(begin_anew)
+
+    async def retire(self) -> None:
+        """Note that what is here becomes stale: the other side goes on."""
+        await self._database.write(note_stale)
+
+    async def lacks_history(self) -> bool:
+        """Return True where what the other side has is not copied yet, or not to its end."""
+        return await self._database.read(lacks_history)
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """For `kernel.http.create_app`. `/openapi.json` must come before the page's files."""

@@ -70,7 +70,7 @@ class Side:
 
 
 async def compare_sides(data_dir: Path, settle_s: float) -> Report:
-    """Compare the monolith's dashboard with the service beside it. Raises `QuickCommError` where one does not answer."""
+    """Compare the monolith's dashboard with the service beside it. Raises `QuickCommError` where one is away."""
     directory = DataDirectory(data_dir)
     options = CheckOptions(page=MAX_RANGE, settle_s=settle_s)
     return await Parity(Side(directory), Side(directory.dashboard), SystemClock(), options).run()

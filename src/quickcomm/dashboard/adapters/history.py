@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 
 from quickcomm.dashboard.adapters.changed import renew_side
-from quickcomm.dashboard.adapters.dialects import dialect_of
+from quickcomm.dashboard.adapters.dialects import dialect_of, fts
 from quickcomm.dashboard.adapters.state import CLOSING, TASK, SqlState, words_of
 from quickcomm.dashboard.adapters.tables import (
     Row,
@@ -59,6 +59,13 @@ _rooms = msgspec.json.Decoder(tuple[str, ...])
 def write(connection: Connection, table: str, rows: list[Values], closing_confidence: float) -> None:
     """Write a page within a transaction. Raises `CopyError` where new rows are not read back as they were."""
     _Page(connection, closing_confidence).write(table, rows)
+
+
+def clear(connection: Connection) -> None:
+    """Delete all rows of the dashboard, and have clients' cursors end."""
+    for table in (changes, decisions, tasks, closings, utterances, conversations, rooms, fts):
+        connection.execute(table.delete())
+    renew_side(connection)
 
 
 async def settle(database: Database, match_again: Callable[[Sequence[Closing]], Awaitable[None]]) -> None:

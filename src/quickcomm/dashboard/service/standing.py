@@ -36,7 +36,7 @@ class Standing:
         return group_of(name, self.side) if self._moves else name
 
     def counted(self, after: After | None) -> After | None:
-        """Return where a client is, of whom nobody knows which dashboard it has counted by: nowhere, while two serve."""
+        """Return the place of a client; none where it does not say which of two dashboards it has counted by."""
         if after is not None and after.side is None and self._moves and self.version:
             return None
         return after

@@ -26,6 +26,7 @@ from quickcomm.kernel.messaging.bus.redis_link import Link
 from quickcomm.kernel.routing import FixedRoutes, FollowedRoutes, RedisRoutes, RoutesFollower
 from quickcomm.kernel.runtime.data_directory import PROBED_WITHIN_S, DataDirectory, InstancePost
 from quickcomm.kernel.runtime.declaration import App, Module
+from quickcomm.kernel.runtime.groups import retire_groups
 from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.runtime.process import Address, Movable, Process, stopped_by_signals
 from quickcomm.kernel.runtime.settings import MetricsSettings, Settings
@@ -179,7 +180,7 @@ def assemble(
         messaging,
         clock,
         retention_days=settings.storage.retention_days,
-        movable=Movable() if app.alone else _movable(context, parts, routes),
+        movable=Movable() if app.alone and not context.moving else _movable(context, parts, routes),
     )
     running.append(process)
     return process, keys
@@ -222,9 +223,18 @@ def _movable(context: Context, parts: Sequence[Part], routes: Routes) -> Movable
     metrics_open = context.settings.of(MetricsSettings).metrics_open
     return Movable(
         builders={module.name: partial(_built, module, context) for module in modules},
-        asleep=[module.name for module in modules if routes.of(module.name).mode == "retired"],
+        asleep=[each.name for each in modules if context.side == MONOLITH and routes.of(each.name).mode == "retired"],
+        retire=partial(_retire, context),
         stand_ins=probe_routes(context.keys, parts, metrics_open=metrics_open),
     )
+
+
+async def _retire(context: Context, name: str) -> None:
+    """Have nothing wait for a module that does not run here."""
+    url = context.settings.redis_url
+    if context.moving and url is not None:
+        module = next(module for module in context.app.modules if module.name == name)
+        await retire_groups(url, module, context.side, context.clock)
 
 
 async def _built(module: Module, context: Context) -> Part:
@@ -332,7 +342,7 @@ def _modules(context: Context, loaded: Mapping[str, Any]) -> list[Part]:
     found = _more(context)
     for module in app.modules:
         part = _builder(module).build(context, loaded[module.name])
-        found.append(msgspec.structs.replace(part, stops=not app.alone))
+        found.append(msgspec.structs.replace(part, stops=context.moving or not app.alone))
     if not any(route.name == HEALTH for route in app.routes):
         found.append(probes_part(context.keys, tuple(found), metrics_open=metrics_open))
     return found

@@ -28,6 +28,8 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     streams: tuple[str, ...]
+    shared: bool = False
+    """Where the module moves, one side after the other consumes as this group; else each side has one of its own."""
 
 
 class StoreKeys(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,6 +121,8 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
     and for None, each of its processes has a socket of its own."""
     also: tuple[str, ...] = ()
     """Python modules with `build(context)`, for more parts of a process of its own; left out where not installed."""
+    history: str = ""
+    """Python module with `build(context)`: serves what this side has to the other one, while it moves."""
 
 
 class App(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,4 +182,5 @@ def service(module: Module) -> App:
 
 def moving(module: Module) -> App:
     """Return the app of a module that is moved out of a monolith while people talk."""
-    return msgspec.structs.replace(service(module), side="service", asked_for=True)
+    more = (module.history,) if module.history else ()
+    return msgspec.structs.replace(service(module), also=more, side="service", asked_for=True)

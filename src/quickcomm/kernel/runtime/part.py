@@ -50,6 +50,8 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     """Begin nothing more that can wait: called of all parts before the first is drained."""
     drain: Work = _nothing
     """Finish what was begun, and take nothing new."""
+    retire: Work = _nothing
+    """Note that the module goes on elsewhere, without this process: called once it is stopped by itself."""
     close: Work = _nothing
     """May be called again."""
     purge: Callable[[int], Awaitable[int | None]] = _no_purge

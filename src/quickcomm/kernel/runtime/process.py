@@ -56,6 +56,10 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     trust: Trust | None = None
 
 
+async def _nothing(_name: str) -> None:
+    """Do nothing."""
+
+
 Builder = Callable[[], Awaitable[Part]]
 """Loads and builds the part of a module once more."""
 
@@ -63,12 +67,14 @@ Builder = Callable[[], Awaitable[Part]]
 class Movable(NamedTuple):
     """The modules of a process that may be stopped and started while the others go on.
 
-    `builders`: by their names. `asleep`: those that are not started with the process. `stand_ins`: routes that answer
-    while the part that has the same path does not run.
+    `builders`: by their names. `asleep`: those that are not started with the process. `retire`: called with the name of
+    one that was stopped, or is not started. `stand_ins`: routes that answer while the part with the same path does not
+    run.
     """
 
     builders: Mapping[str, Builder] = MappingProxyType({})
     asleep: Collection[str] = ()
+    retire: Callable[[str], Awaitable[None]] = _nothing
     stand_ins: Sequence[web.RouteDef] = ()
 
 
@@ -119,6 +125,7 @@ class Process:
         self.modules = tuple(movable.builders) or (module,)
         self._builders = movable.builders
         self._asleep = movable.asleep
+        self._retire = movable.retire
         self._order = [part.name for part in parts]
         self._group: asyncio.TaskGroup | None = None
         self.url = ""
@@ -190,10 +197,12 @@ class Process:
         try:
             part.stopping()
             await part.drain()
+            await part.retire()
         finally:  # also where the drain fails, or the operator hangs up
             await self._end(part)
         del part
         _give_back()
+        await self._retire(name)
         log.info("part.stopped", part=name)
 
     async def start_part(self, name: str) -> None:
@@ -243,6 +252,7 @@ class Process:
             await part.close()
             del part
             _give_back()
+            await self._retire(name)
 
     async def _end(self, part: Part) -> None:
         ended = self._tasks.pop(part.name, [])
@@ -277,8 +287,8 @@ class Process:
         return row | {"alarms": msgspec.to_builtins(alarms)}
 
     def routes(self) -> list[web.AbstractRouteDef]:
-        """Return the routes of all parts."""
-        return [held.route for part in self.parts for held in self._held[part.name]]
+        """Return the routes of all parts, also of those that do not run."""
+        return [held.route for routes in self._held.values() for held in routes]
 
     # -- inside -----------------------------------------------------------------------------------------------------
 

@@ -45,10 +45,10 @@ _EVAL: Final = ("evalsha", "eval")
 _APPEND: Final = ("xadd",)
 _TEND: Final = ("exists", "xlen", "xtrim", "xinfo|groups", "xpending", "xrange")
 _CONSUME: Final = (
-    *("xgroup|create", "xgroup|delconsumer", "xreadgroup", "xautoclaim", "xack", "xpending"),
+    *("xgroup|create", "xgroup|destroy", "xgroup|delconsumer", "xreadgroup", "xautoclaim", "xack", "xpending"),
     *("xread", "xrange", "xrevrange", "xlen", "exists", "xinfo|groups", "xinfo|consumers"),
 )
-_LEASE: Final = ("hget", "hset", "hincrby", "zadd", "zrem", "zremrangebyscore", "zcard")
+_LEASE: Final = ("hget", "hset", "hincrby", "zadd", "zrem", "zremrangebyscore", "zcard", "del")
 _LETTERS: Final = ("hget", "hkeys", "hmget", "hlen", "hdel", "hexists")
 """For operators: in the monolith itself, where modules are services in `up`."""
 _MOVE: Final = (

@@ -115,7 +115,7 @@ class WireRpc:
 def connector_to(registry: Registry, module: str) -> aiohttp.UnixConnector:
     """Return a connector to an instance of a module. Raises `OSError` where there is none."""
     for instance in registry.instances():
-        if instance.has(module):
+        if instance.module == module:
             return aiohttp.UnixConnector(instance.socket)
     raise ConnectionError(f"No instance of {module} is registered.")
 
