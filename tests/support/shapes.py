@@ -1,7 +1,7 @@
 """The ways of running that the same tests are run against.
 
 `E2E_SHAPE=monolith-up` runs them through edge and store, `E2E_SHAPE=services` with the dashboard as a service of its
-own as well.
+own as well, `E2E_SHAPE=migrating` with a dashboard that moves every few seconds.
 """
 
 import os
@@ -10,10 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.support.migrating import Migrating
 from tests.support.server import Server
 from tests.support.site import Apart, Behind
 
-SHAPES: Final[dict[str, type[Server]]] = {"serve": Server, "monolith-up": Behind, "services": Apart}
+SHAPES: Final[dict[str, type[Server]]] = {
+    "serve": Server,
+    "monolith-up": Behind,
+    "services": Apart,
+    "migrating": Migrating,
+}
 
 
 def server_class() -> type[Server]:

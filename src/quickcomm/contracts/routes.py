@@ -37,6 +37,11 @@ class ModuleRoute(msgspec.Struct, frozen=True, kw_only=True):
             return found
         return SERVICE if at < self.weight else MONOLITH
 
+    def leaves(self, side: Side) -> bool:
+        """Return True if nothing comes to this side any more."""
+        others = 0 if side == SERVICE else BUCKETS
+        return self.weight == others and self.decides != side and side not in self.overrides.values()
+
 
 class Routes(msgspec.Struct, frozen=True, kw_only=True):
     """Of a site. `version` rises with each change; 0: nobody has made any."""

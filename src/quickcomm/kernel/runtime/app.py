@@ -16,7 +16,7 @@ from quickcomm.contracts.link import KeepTrace
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Routes, Side, group_of
 from quickcomm.kernel.clock import Clock, SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry, Registry
-from quickcomm.kernel.errors import ConfigurationError, QuickCommError
+from quickcomm.kernel.errors import ConfigurationError, ConflictError, QuickCommError
 from quickcomm.kernel.internal import Trust
 from quickcomm.kernel.keys import Authenticator, KeyStore, key_store
 from quickcomm.kernel.messaging import Messaging
@@ -225,8 +225,16 @@ def _movable(context: Context, parts: Sequence[Part], routes: Routes) -> Movable
         builders={module.name: partial(_built, module, context) for module in modules},
         asleep=[each.name for each in modules if context.side == MONOLITH and routes.of(each.name).mode == "retired"],
         retire=partial(_retire, context),
+        check_stop=partial(_check_unused, context),
         stand_ins=probe_routes(context.keys, parts, metrics_open=metrics_open),
     )
+
+
+def _check_unused(context: Context, name: str) -> None:
+    """Raise `ConflictError` where requests or decisions still come to a module of this process."""
+    route = context.routes.routes.of(name)
+    if context.moving and not route.leaves(context.side):
+        raise ConflictError(f"{name} serves here: it is stopped once the other side has everything.")
 
 
 async def _retire(context: Context, name: str) -> None:

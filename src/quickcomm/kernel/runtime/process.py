@@ -60,6 +60,10 @@ async def _nothing(_name: str) -> None:
     """Do nothing."""
 
 
+def _allow(_name: str) -> None:
+    """Allow it."""
+
+
 Builder = Callable[[], Awaitable[Part]]
 """Loads and builds the part of a module once more."""
 
@@ -68,13 +72,14 @@ class Movable(NamedTuple):
     """The modules of a process that may be stopped and started while the others go on.
 
     `builders`: by their names. `asleep`: those that are not started with the process. `retire`: called with the name of
-    one that was stopped, or is not started. `stand_ins`: routes that answer while the part with the same path does not
-    run.
+    one that was stopped, or is not started. `check_stop`: raises where one must not be stopped now. `stand_ins`: routes
+    that answer while the part with the same path does not run.
     """
 
     builders: Mapping[str, Builder] = MappingProxyType({})
     asleep: Collection[str] = ()
     retire: Callable[[str], Awaitable[None]] = _nothing
+    check_stop: Callable[[str], None] = _allow
     stand_ins: Sequence[web.RouteDef] = ()
 
 
@@ -126,6 +131,7 @@ class Process:
         self._builders = movable.builders
         self._asleep = movable.asleep
         self._retire = movable.retire
+        self._check_stop = movable.check_stop
         self._order = [part.name for part in parts]
         self._group: asyncio.TaskGroup | None = None
         self.url = ""
@@ -294,6 +300,7 @@ class Process:
 
     async def _stop_asked(self, request: StopModule) -> dict[str, Any]:
         known = [part.name for part in self.parts if part.stops]
+        self._check_stop(request.name)
         if request.name in self._builders and request.name not in known:
             return {"module": request.name, "stopped": True}
         if request.name not in known:
