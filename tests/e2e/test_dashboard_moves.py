@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, aclosing
 from typing import Any
 
 import aiohttp
+import msgspec
 from tests.e2e.conftest import NewSite
 from tests.support.moving import Moving
 from tests.support.onlooker import Onlooker, onlooking
@@ -17,6 +18,7 @@ from tests.support.site import Site
 from tests.support.talk import shift_talk
 
 from quickcomm.contracts.commands import StartModule, StopModule
+from quickcomm.contracts.evidence import Measured, MeasureDashboard
 from quickcomm.contracts.insights import INSIGHTS
 from quickcomm.contracts.routes import ModuleRoute
 from quickcomm.contracts.transcripts import TRANSCRIPTS
@@ -99,6 +101,7 @@ async def test_nobody_notices_that_the_dashboard_moves_and_comes_back(new_site: 
         for one in heard:
             assert_as_undisturbed(one, undisturbed)
             await assert_listed_once(site, one)
+        await both_read_alike(site)
         await everybody_has(pages, [each.utterance_id for one in heard for each in one.utterances])
         await nothing_is_lost(pages, editors)
         assert all(each.statuses <= {200, 409} for each in editors)
@@ -143,6 +146,24 @@ async def test_a_dashboard_is_retired_and_comes_back_with_all_that_happened_mean
     await asyncio.to_thread(quickcomm, "scale", "dashboard=1", *where, timeout=240)
     await until_alike(site)
     assert "nothing is wrong" in await asyncio.to_thread(quickcomm, "check", "--settle", "1", *where)
+
+
+async def both_read_alike(site: Site) -> None:
+    """What people read is read on the other side as well, and is the same there."""
+    directory, path = DataDirectory(site.data_dir).dashboard, "/v1/utterances?limit=50"
+    before, now = await measured(directory), await measured(directory)
+    async with asyncio.timeout(EVENTUALLY_S):
+        while now.compared < before.compared + 3:
+            await asyncio.to_thread(site.get, path, "read")
+            now = await measured(directory)
+    assert now.answered > before.answered
+    assert now.errors == before.errors
+    assert now.alike - before.alike == now.compared - before.compared, now.different
+
+
+async def measured(directory: DataDirectory) -> Measured:
+    [row] = await ask(directory.socket, MeasureDashboard())
+    return msgspec.convert(row, Measured)
 
 
 async def groups(site: Site) -> set[str]:

@@ -51,6 +51,7 @@ def build(context: Context, _loaded: None) -> Part:
             context.side,
             context.routes if context.moving else None,
             settings.redis_url if context.app.alone or context.moving else None,
+            context.registry if context.moving else None,
         ),
     )
     part = msgspec.structs.replace(dashboard.part(), budget=lambda: dashboard.budget)

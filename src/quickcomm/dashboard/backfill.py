@@ -9,19 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import sqlalchemy as sa
-from sqlalchemy import Connection
-
-from quickcomm.contracts.backfill import written
 from quickcomm.contracts.insight import CLOSING_CONFIDENCE
-from quickcomm.dashboard.adapters.history import MARKS, TABLES, clear, settle, write
+from quickcomm.dashboard.adapters.history import MARKS, TABLES, settle, write
 from quickcomm.dashboard.adapters.state import SqlStore
 from quickcomm.dashboard.model.records import Closing
 from quickcomm.dashboard.ports import Applied
 from quickcomm.dashboard.service.deciding import DecidedHere, matching_again
 from quickcomm.kernel.clock import SystemClock
-from quickcomm.kernel.copier.copier import ALL, Copier, Source
-from quickcomm.kernel.copier.sql import DONE, RUNNING, SqlSource, SqlTarget
+from quickcomm.kernel.copier.copier import Copier, Source
+from quickcomm.kernel.copier.sql import SqlSource, SqlTarget
 from quickcomm.kernel.storage import Database, migrate
 
 MIGRATIONS: Final = Path(__file__).parent / "adapters" / "migrations"
@@ -46,36 +42,12 @@ async def purge_source(database: Database, before_ns: int) -> int:
     return total
 
 
-STALE: Final = "stale"
-"""State of the whole copy: the tables are what there was before this side was retired."""
-
-
 def _nobody_looks(applied: Applied) -> None:
     """Pages read what a backfill has brought."""
 
 
 async def _match_here(deciding: DecidedHere, closings: Sequence[Closing]) -> None:
     await deciding.decide(matching_again(closings), _nobody_looks)
-
-
-def note_stale(connection: Connection) -> None:
-    """Have this database begin anew with a copy when its dashboard is started again."""
-    connection.execute(MARKS.delete())
-    connection.execute(MARKS.insert().values(table_name=ALL, after="", row_count=0, digest=written(0), state=STALE))
-
-
-def begin_anew(connection: Connection) -> None:
-    """Empty the tables where they are stale, once: what comes by the streams from now on stays."""
-    found = connection.execute(sa.select(MARKS.c.state).where(MARKS.c.table_name == ALL)).scalar()
-    if found == STALE:
-        clear(connection)
-        connection.execute(MARKS.update().values(state=RUNNING))
-
-
-def lacks_history(connection: Connection) -> bool:
-    """Return True where a copy was begun and has not come to its end."""
-    found = connection.execute(sa.select(MARKS.c.state).where(MARKS.c.table_name == ALL)).scalar()
-    return found is not None and found != DONE
 
 
 async def _leave(_closings: Sequence[Closing]) -> None:

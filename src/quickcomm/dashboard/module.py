@@ -9,21 +9,25 @@ import msgspec
 from aiohttp import web
 
 from quickcomm.contracts.commands import GetReport, GetTrace
+from quickcomm.contracts.evidence import Measured, MeasureDashboard
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.link import Captioned, Committed, FellBehind, InstanceStatus, Receipt, Watching
+from quickcomm.contracts.routes import MONOLITH, SERVICE
 from quickcomm.contracts.timing import Latency
 from quickcomm.dashboard.adapters.decision_log import RedisDecisions
 from quickcomm.dashboard.adapters.digests import digest_answers
+from quickcomm.dashboard.adapters.history import begin_anew, lacks_history, note_stale
 from quickcomm.dashboard.adapters.hub import Hub
 from quickcomm.dashboard.adapters.live import LiveFeed
+from quickcomm.dashboard.adapters.observed import observed
 from quickcomm.dashboard.adapters.page import STATIC, PageFiles
 from quickcomm.dashboard.adapters.queries import SqlQueries
 from quickcomm.dashboard.adapters.reports import SqlReports
 from quickcomm.dashboard.adapters.rest import Rest
 from quickcomm.dashboard.adapters.rest_types import ReadinessQuery
+from quickcomm.dashboard.adapters.shadow_reads import ShadowReads
 from quickcomm.dashboard.adapters.state import SqlStore
 from quickcomm.dashboard.adapters.waterfalls import Waterfalls, WaterfallView
-from quickcomm.dashboard.backfill import begin_anew, lacks_history, note_stale
 from quickcomm.dashboard.model.records import Closing
 from quickcomm.dashboard.model.report import ShiftReport
 from quickcomm.dashboard.ports import (
@@ -48,6 +52,7 @@ from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.storage import Database, migrate
 from quickcomm.kernel.telemetry import Budget
 from quickcomm.kernel.telemetry.live import LiveStages
+from quickcomm.kernel.telemetry.measured import Measurements
 from quickcomm.kernel.telemetry.stages import StageHealth
 
 __all__ = [
@@ -123,7 +128,14 @@ class Dashboard:
             self._decisions,
             standing,
         )
-        self._editing = Editing(self._service, messaging.rpc, standing, clock)
+        self._measurements = Measurements(clock, standing.side)
+        self._shadow = ShadowReads(
+            lambda: standing.instance(standing.side),
+            lambda: standing.instance(MONOLITH if standing.side == SERVICE else SERVICE),
+            self._measurements,
+            clock,
+        )
+        self._editing = Editing(self._service, messaging.rpc, standing, clock, self._measurements.refused)
         self._waterfalls = Waterfalls(database, lambda: self.budget)
         lateness = Lateness(clock, stages)
         self._live = LiveFeed(
@@ -177,7 +189,11 @@ class Dashboard:
             await self._service.store_receipts()
             return _flat(await self._waterfalls.of(request.utterance_id, request.site))
 
-        return [(GetReport, report), (GetTrace, trace), *self._editing.answers(), *digest_answers(self._database)]
+        async def measure(request: MeasureDashboard) -> Measured:
+            return self._measurements.since(request.since_ns)
+
+        asked: list[Answer] = [(GetReport, report), (GetTrace, trace), (MeasureDashboard, measure)]
+        return [*asked, *self._editing.answers(), *digest_answers(self._database)]
 
     @property
     def budget(self) -> Budget:
@@ -237,7 +253,8 @@ class Dashboard:
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """For `kernel.http.create_app`. `/openapi.json` must come before the page's files."""
-        return [*self._rest.routes(), web.get("/v1/live", self._live.handle), *self._page.routes()]
+        rest = observed(self._rest.routes(), self._measurements, self._shadow.offer)
+        return [*rest, web.get("/v1/live", self._live.handle), *self._page.routes()]
 
     async def run(self) -> None:
         """Consume the streams and tell pages how the system is, until cancelled."""
@@ -260,6 +277,7 @@ class Dashboard:
 
     async def aclose(self) -> None:
         """Send the pages away and store what is left. May be called again."""
+        await self._shadow.aclose()
         await self._live.close()
         await self._service.drain()
         if self._decisions is not None:

@@ -1,5 +1,6 @@
 """People's edits, on whichever side they come in: the side with the lease makes the decision, and answers."""
 
+from collections.abc import Callable
 from typing import ClassVar, Final, Protocol
 
 from quickcomm.contracts.messaging import Request
@@ -41,7 +42,11 @@ class Tasks(Commands, Protocol):
 class Editing:
     """Implements `Commands`."""
 
-    def __init__(self, tasks: Tasks, rpc: Rpc, standing: Standing, clock: Clock) -> None:
+    def __init__(
+        self, tasks: Tasks, rpc: Rpc, standing: Standing, clock: Clock, on_refused: Callable[[], None]
+    ) -> None:
+        """`on_refused`: called when no side makes a decision that a person waits for."""
+        self._on_refused = on_refused
         self._tasks = tasks
         self._rpc = rpc
         self._standing = standing
@@ -79,4 +84,8 @@ class Editing:
                 return await self._rpc.call(request)
             except UnansweredError:
                 await self._clock.sleep(RETRY_S)
-        return await self._rpc.call(request)
+        try:
+            return await self._rpc.call(request)
+        except UnansweredError:
+            self._on_refused()
+            raise

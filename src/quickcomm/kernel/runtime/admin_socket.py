@@ -10,7 +10,6 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
-from quickcomm.contracts.commands import Command
 from quickcomm.contracts.messaging import Request, name_of
 from quickcomm.kernel.errors import MALFORMED, InvalidInputError, NotFoundError, QuickCommError
 from quickcomm.kernel.messaging.rpc.local import LocalRpc
@@ -76,7 +75,7 @@ async def admin_socket(rpc: LocalRpc, path: Path) -> AsyncIterator[None]:
         path.unlink(missing_ok=True)  # noqa: ASYNC240 - once, at the end
 
 
-async def ask(socket: Path, request: Command, timeout_s: float | None = CALL_TIMEOUT_S) -> Rows:
+async def ask(socket: Path, request: Request[Any], timeout_s: float | None = CALL_TIMEOUT_S) -> Rows:
     """Raise `aiohttp.ClientConnectionError` where no process listens, `UnknownCommandError` where it is a wrong one."""
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     body = msgspec.json.encode({"command": name_of(type(request)), "arguments": request})

@@ -1,0 +1,67 @@
+"""Figures of one side of a migration: bounded, newest first to stay, read by the gates."""
+
+import time
+from collections import defaultdict, deque
+from typing import Final
+
+from quickcomm.contracts.evidence import MAX_SAMPLES, Measured
+from quickcomm.kernel.clock import Clock
+
+RECENT_NS: Final = 60 * 10**9
+MAX_SHOWN: Final = 20
+
+
+class Measurements:
+    """Counts what a module answers, what fails, and how long stages take. Used from the event loop."""
+
+    def __init__(self, clock: Clock, side: str) -> None:
+        self._clock = clock
+        self._side = side
+        self._answers: deque[tuple[int, bool]] = deque(maxlen=10 * MAX_SAMPLES)
+        self._refused: deque[int] = deque(maxlen=MAX_SAMPLES)
+        self._stages: defaultdict[str, deque[tuple[int, float]]] = defaultdict(lambda: deque(maxlen=MAX_SAMPLES))
+        self._compared: deque[tuple[int, str]] = deque(maxlen=MAX_SAMPLES)
+        self._noise: deque[tuple[int, bool]] = deque(maxlen=MAX_SAMPLES)
+
+    def answered(self, ms: float, *, failed: bool) -> None:
+        """Count an answer, and how long it took; `failed`: through no fault of the caller."""
+        self._answers.append((self._clock.now_ns(), failed))
+        self.stage("answer", ms)
+
+    def refused(self) -> None:
+        """Count a decision that the store refused, for another side makes them."""
+        self._refused.append(self._clock.now_ns())
+
+    def stage(self, name: str, ms: float) -> None:
+        self._stages[name].append((self._clock.now_ns(), ms))
+
+    def compared(self, difference: str) -> None:
+        """Count an answer that the other side gave as well; `difference`: where it is another one, else empty."""
+        self._compared.append((self._clock.now_ns(), difference))
+
+    def noise(self, *, differs: bool) -> None:
+        """Count an answer that this side gave twice."""
+        self._noise.append((self._clock.now_ns(), differs))
+
+    def since(self, since_ns: int) -> Measured:
+        """Return the figures since then, as far back as they are kept."""
+        recent_ns = self._clock.now_ns() - RECENT_NS
+        answers = [failed for at_ns, failed in self._answers if at_ns >= since_ns]
+        compared = [difference for at_ns, difference in self._compared if at_ns >= since_ns]
+        noise = [differs for at_ns, differs in self._noise if at_ns >= since_ns]
+        return Measured(
+            side=self._side,
+            since_ns=since_ns,
+            answered=len(answers),
+            errors=sum(answers),
+            recent_errors=sum(failed for at_ns, failed in self._answers if at_ns >= max(recent_ns, since_ns)),
+            recent_refused=sum(at_ns >= max(recent_ns, since_ns) for at_ns in self._refused),
+            stages_ms={
+                name: tuple(ms for at_ns, ms in samples if at_ns >= since_ns) for name, samples in self._stages.items()
+            },
+            compared=len(compared),
+            alike=sum(not difference for difference in compared),
+            noise=(sum(noise), len(noise)),
+            different=tuple(list(dict.fromkeys(difference for difference in compared if difference))[-MAX_SHOWN:]),
+            cpu_s=time.process_time(),
+        )
