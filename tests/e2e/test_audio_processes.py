@@ -32,7 +32,7 @@ WITHIN_S: Final = 120.0
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("audio")
-    shared = Site(folder / "data", "--shape", "services", QUICKCOMM_AUDIO_PROCESSES="2")
+    shared = Site(folder / "data", "--deployment", "services", QUICKCOMM_AUDIO_PROCESSES="2")
     try:
         shared.start()
         yield shared

@@ -29,7 +29,7 @@ def told(command: str, server: Server) -> list[object]:
 
 @pytest.mark.long  # each way, without processes: tests/contract/test_backup.py
 async def test_services_are_restored_in_place(tmp_path: Path, talk: Talk) -> None:
-    site = Site(tmp_path / "data", "--shape", "services")
+    site = Site(tmp_path / "data", "--deployment", "services")
     file = str(tmp_path / "site.backup")
     where = ("--data-dir", str(site.data_dir))
     try:

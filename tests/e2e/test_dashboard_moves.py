@@ -73,7 +73,7 @@ class Editor:
 
 
 async def test_nobody_notices_that_the_dashboard_moves_and_comes_back(new_site: NewSite) -> None:
-    site = new_site("--shape", "monolith")
+    site = new_site("--deployment", "monolith")
     await asyncio.to_thread(site.start)
     where = ("--data-dir", str(site.data_dir))
     key, talk = await asyncio.to_thread(site.key), shift_talk()
@@ -110,7 +110,7 @@ async def test_nobody_notices_that_the_dashboard_moves_and_comes_back(new_site: 
 
 
 async def test_a_dashboard_is_retired_and_comes_back_with_all_that_happened_meanwhile(new_site: NewSite) -> None:
-    site = new_site("--shape", "monolith")
+    site = new_site("--deployment", "monolith")
     await asyncio.to_thread(site.start)
     where = ("--data-dir", str(site.data_dir))
     key, talk = await asyncio.to_thread(site.key), shift_talk()

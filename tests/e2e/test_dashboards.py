@@ -22,7 +22,7 @@ def dashboards(site: Site) -> dict[str, dict[str, Any]]:
 
 
 async def started(new_site: NewSite, postgres: PostgresServer, count: int) -> Site:
-    site = new_site("--shape", "services", QUICKCOMM_DASHBOARD_DATABASE_URL=postgres.url(postgres.create()))
+    site = new_site("--deployment", "services", QUICKCOMM_DASHBOARD_DATABASE_URL=postgres.url(postgres.create()))
     await asyncio.to_thread(site.start)
     await asyncio.to_thread(quickcomm, "scale", f"dashboard={count}", "--data-dir", str(site.data_dir), timeout=240)
     assert len(await asyncio.to_thread(dashboards, site)) == count
@@ -61,7 +61,7 @@ async def test_every_page_has_every_card_and_every_edit_though_one_dashboard_is_
         assert "nothing is wrong" in await asyncio.to_thread(quickcomm, "check", "--settle", "1", *where)
     await asyncio.to_thread(site.down)
     refused = await asyncio.to_thread(
-        quickcomm, "up", "--shape", "monolith", "--port", "0", *where, statuses=(1,), errors=True
+        quickcomm, "up", "--deployment", "monolith", "--port", "0", *where, statuses=(1,), errors=True
     )
     assert "kept by a dashboard of its own" in refused
 
@@ -78,7 +78,7 @@ async def everybody_has(pages: list[Onlooker], ids: list[str]) -> None:
 
 
 async def test_a_dashboard_with_a_file_stays_one_and_says_what_to_do(new_site: NewSite) -> None:
-    site = new_site("--shape", "services")
+    site = new_site("--deployment", "services")
     await asyncio.to_thread(site.start)
     said = await asyncio.to_thread(
         quickcomm, "scale", "dashboard=2", "--data-dir", str(site.data_dir), timeout=240, statuses=(1,), errors=True

@@ -31,7 +31,7 @@ async def started(new_site: NewSite, postgres: PostgresServer, llm_url: str, **s
     """With two workers."""
     url = postgres.url(postgres.create())
     site = new_site(
-        "--shape", "services", "--llm-url", llm_url, QUICKCOMM_INTELLIGENCE_DATABASE_URL=url, **PATIENT, **settings
+        "--deployment", "services", "--llm-url", llm_url, QUICKCOMM_INTELLIGENCE_DATABASE_URL=url, **PATIENT, **settings
     )
     await asyncio.to_thread(site.start)
     await asyncio.to_thread(quickcomm, "scale", "intelligence=2", "--data-dir", str(site.data_dir), timeout=240)

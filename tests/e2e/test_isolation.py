@@ -188,7 +188,7 @@ def name_of(row: Row) -> str:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    shared = Site(tmp_path_factory.mktemp("isolation") / "data", "--shape", "services")
+    shared = Site(tmp_path_factory.mktemp("isolation") / "data", "--deployment", "services")
     try:
         shared.start()
         yield shared

@@ -139,7 +139,7 @@ def shape(request: pytest.FixtureRequest) -> str:
 
 @pytest.mark.long
 async def test_a_slow_query_in_the_dashboard_is_named(new_site: NewSite, shape: str) -> None:
-    site = new_site("--shape", shape)
+    site = new_site("--deployment", shape)
     await asyncio.to_thread(site.start)
     await asyncio.to_thread(site.key, "read")
     said: list[str] = []
@@ -153,7 +153,7 @@ async def test_a_slow_query_in_the_dashboard_is_named(new_site: NewSite, shape: 
 async def test_a_slow_model_is_named(new_site: NewSite, shape: str) -> None:
     with fake_llm() as fake:
         settings = {"QUICKCOMM_LLM_BUDGET_S": str(BUDGET_S)}
-        site = new_site("--shape", shape, "--llm-url", fake.url, **settings)
+        site = new_site("--deployment", shape, "--llm-url", fake.url, **settings)
         await asyncio.to_thread(site.start)
         await fake.change(median_ms=4_000 * BUDGET_S)
         [said] = await say_at_once(site, [new_id("planted")])
@@ -166,7 +166,7 @@ async def test_a_slow_model_is_named(new_site: NewSite, shape: str) -> None:
 @pytest.mark.long
 async def test_a_key_that_is_good_no_more_is_named(new_site: NewSite, shape: str) -> None:
     with fake_llm("--api-key", "the-old-one") as fake:
-        site = new_site("--shape", shape, "--llm-url", fake.url, QUICKCOMM_LLM_KEY="the-old-one")
+        site = new_site("--deployment", shape, "--llm-url", fake.url, QUICKCOMM_LLM_KEY="the-old-one")
         await asyncio.to_thread(site.start)
     with fake_llm("--port", str(urlsplit(fake.url).port), "--api-key", "the-new-one"):
         [said] = await say_at_once(site, [new_id("planted")])

@@ -28,7 +28,7 @@ async def test_a_site_becomes_services_in_the_middle_of_a_conversation(new_site:
         await wire.until("utterance")
         await asyncio.to_thread(site.down)
         await wire.until_closed()
-    services = Site(site.data_dir, "--shape", "services")
+    services = Site(site.data_dir, "--deployment", "services")
     try:
         await asyncio.to_thread(services.start)
         async with asyncio.timeout(60):  # who is told to come again comes again
@@ -47,4 +47,4 @@ async def test_a_site_becomes_services_in_the_middle_of_a_conversation(new_site:
     finally:
         await asyncio.to_thread(services.make_sure)
     said = await asyncio.to_thread(refused, "up", "--data-dir", str(site.data_dir), "--port", str(free_port()))
-    assert "--shape services" in said
+    assert "--deployment services" in said

@@ -92,7 +92,7 @@ async def test_a_full_disk_under_a_detached_up(full_s: int, disk: Path, talk: Ta
 
 @pytest.fixture
 async def site(new_site: NewSite) -> Site:
-    made = new_site("--shape", "services")
+    made = new_site("--deployment", "services")
     await asyncio.to_thread(made.start)
     return made
 
@@ -173,7 +173,7 @@ async def test_a_network_that_stalls_for_twenty_seconds(new_site: NewSite, talk:
     server.start()
     try:
         async with proxied(server.port) as proxy:
-            site = new_site("--shape", "services", "--redis-url", proxy.url.replace("http", "redis"))
+            site = new_site("--deployment", "services", "--redis-url", proxy.url.replace("http", "redis"))
             await asyncio.to_thread(site.start)
             async with on_the_air(site, talk) as field:
                 began = time.monotonic()

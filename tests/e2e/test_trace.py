@@ -160,7 +160,7 @@ async def test_over_three_services_it_is_one_trace_and_each_tells_its_part(new_s
     """Nothing is in the sample; all of it is slow, which the others hear by their direct links."""
     async with otlp_receiver() as received:
         settings = tracing_to(received, QUICKCOMM_TELEMETRY_SAMPLE="0", QUICKCOMM_TELEMETRY_SLOW_MS="1")
-        site = new_site("--shape", "services", **settings)
+        site = new_site("--deployment", "services", **settings)
         await asyncio.to_thread(site.start)
         key = await asyncio.to_thread(site.key)
         async with viewer(site) as cards:

@@ -195,9 +195,9 @@ def test_detached_it_goes_on_until_down(new_site: NewSite) -> None:
     where = ("up", "--detach", "--data-dir", str(site.data_dir))
     assert f"runs already: {site.url}" in quickcomm(*where, "--port", str(site.port))
     assert f"runs already: {site.url}" in quickcomm(*where)
-    other = refused(*where, "--port", "1", "--shape", "services", "--redis-url", "redis://:secret@x")
+    other = refused(*where, "--port", "1", "--deployment", "services", "--redis-url", "redis://:secret@x")
     assert f"--port 1 (it has {site.port})" in other
-    assert "--shape services (it has monolith)" in other
+    assert "--deployment services (it has monolith)" in other
     assert "--redis-url" in other
     assert "secret" not in other
     assert all(row["healthy"] for row in site.status())

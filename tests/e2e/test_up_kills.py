@@ -26,7 +26,7 @@ async def survives(new_site: NewSite, shape: str, talkers: int, kills: int | Non
     """`kills`: each part once, if nothing is said."""
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")  # noqa: T201 - pytest shows it when the test fails
-    site = new_site("--shape", shape)
+    site = new_site("--deployment", shape)
     await asyncio.to_thread(site.start)
     there = await asyncio.to_thread(parts, site)
     kills = kills or len(there)

@@ -25,7 +25,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("trusting")
     authority = Authority(folder / "tls")
     pair = authority.issue("edge", "127.0.0.1")
-    made = Site(folder / "data", "--tls-cert", str(pair.certificate), "--tls-key", str(pair.key), "--shape", "services")
+    made = Site(
+        folder / "data", "--tls-cert", str(pair.certificate), "--tls-key", str(pair.key), "--deployment", "services"
+    )
     made.url = made.url.replace("http:", "https:")
     trusted = ssl.create_default_context(cafile=str(authority.file))
     urllib.request.install_opener(urllib.request.build_opener(urllib.request.HTTPSHandler(context=trusted)))

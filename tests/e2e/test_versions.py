@@ -50,7 +50,7 @@ def release(tmp_path: Path) -> Release:
 
 @pytest.fixture
 def site(tmp_path: Path, release: Release) -> Iterator[Site]:
-    made = Site(tmp_path / "data", "--shape", "services", PYTHONPATH=str(release.folder))
+    made = Site(tmp_path / "data", "--deployment", "services", PYTHONPATH=str(release.folder))
     try:
         made.start()
         yield made

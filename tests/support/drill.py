@@ -119,7 +119,7 @@ def _twins(connection: Connection) -> None:
 
 
 async def to_services(directory: DataDirectory, url: str, prefix: str) -> Whereabouts:
-    """Do what `up --shape services` does with a directory: store, then the dashboard's own database."""
+    """Do what `up --deployment services` does with a directory: store, then the dashboard's own database."""
     await settle(directory, url, prefix=prefix)
     directory.dashboard.create()
     async with opened(directory.database) as site:

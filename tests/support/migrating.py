@@ -30,7 +30,7 @@ class Migrating(Behind):
     serving = ("monolith", "dashboard")
 
     def __init__(self, data_dir: Path, *flags: str, **settings: str) -> None:
-        super().__init__(data_dir, "--shape", "monolith", *flags, **settings)
+        super().__init__(data_dir, "--deployment", "monolith", *flags, **settings)
         self._stop = threading.Event()
         self._flips = threading.Thread(target=lambda: asyncio.run(self._flip()), daemon=True)
         self._begun = False

@@ -151,7 +151,7 @@ class Apart(Behind):
     serving = ("audio", "intelligence", "dashboard")
 
     def __init__(self, data_dir: Path, *flags: str, **settings: str) -> None:
-        super().__init__(data_dir, "--shape", "services", *flags, **settings)
+        super().__init__(data_dir, "--deployment", "services", *flags, **settings)
 
     @property
     def page_database(self) -> Path:

@@ -145,12 +145,12 @@ def test_a_monolith_does_not_begin_without_the_cards_that_a_dashboard_of_its_own
     check_shape(directory, "monolith")
     directory.dashboard.path.mkdir()
     check_shape(directory, "services")
-    with pytest.raises(ConfigurationError, match="--shape services"):
+    with pytest.raises(ConfigurationError, match="--deployment services"):
         check_shape(directory, "monolith")
     directory.dashboard.note_moving()
     check_shape(directory, "monolith")
     for shape in ("services", "serve"):
-        with pytest.raises(ConfigurationError, match="--shape monolith"):
+        with pytest.raises(ConfigurationError, match="--deployment monolith"):
             check_shape(directory, shape)
 
 

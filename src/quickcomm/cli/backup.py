@@ -107,7 +107,7 @@ def restore_command(file: Path, data_dir: Path, *, as_json: bool) -> None:
         if restored.kept is not None:
             click.echo(f"The former data is in {restored.kept}.")
             click.echo(f"A key that was revoked since the backup is valid again. See: quickcomm keys list{flag}")
-        click.echo(f"Go on with: quickcomm serve{flag}, or: quickcomm up [--shape services]{flag}")
+        click.echo(f"Go on with: quickcomm serve{flag}, or: quickcomm up [--deployment services]{flag}")
     if manifest is None:
         click.echo(
             "An earlier version made this backup. If it was taken under `quickcomm up`, it has no conversations and "

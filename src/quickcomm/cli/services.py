@@ -1,4 +1,4 @@
-"""`quickcomm audio`, `intelligence`, `dashboard`: the processes of `up --shape services`, which starts them."""
+"""`quickcomm audio`, `intelligence`, `dashboard`: the processes of `up --deployment services`, which starts them."""
 
 import importlib
 import os
@@ -34,7 +34,7 @@ def _common(function: F) -> F:
 @click.command("dashboard")
 @_common
 def dashboard_command(**given: Any) -> None:
-    """The page, REST and live push as a service of its own. Started by: quickcomm up --shape services.
+    """The page, REST and live push as a service of its own. Started by: quickcomm up --deployment services.
 
     Settings as for `serve`. Keeps its database in the directory `dashboard` of the data directory.
     """
@@ -59,7 +59,7 @@ def audio_command(**given: Any) -> None:
 @click.option("--llm-model", help="Its name.")
 @_common
 def intelligence_command(**given: Any) -> None:
-    """Understands what is said, as a service of its own. Started by: quickcomm up --shape services.
+    """Understands what is said, as a service of its own. Started by: quickcomm up --deployment services.
 
     Settings as for `serve`. Keeps prompts, costs and results in the site's database, or in PostgreSQL:
     QUICKCOMM_INTELLIGENCE_DATABASE_URL. Then there can be several.

@@ -35,7 +35,7 @@ LOOK_EVERY_S: Final = 0.1
 
 
 @click.command("up")
-@click.option("--shape", type=click.Choice(SHAPES), default="monolith", show_default=True)
+@click.option("--deployment", "--shape", "shape", type=click.Choice(SHAPES), default="monolith", show_default=True)
 @click.option("--host", help="Address of the edge [default: 127.0.0.1, this machine only].")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port of the edge [default: 8080]; 0 takes a free one.")
 @click.option("--tls-cert", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="PEM, with its chain.")

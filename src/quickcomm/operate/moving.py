@@ -66,13 +66,13 @@ def check_shape(directory: DataDirectory, shape: str) -> None:
         if shape != "monolith":
             raise ElsewhereError(
                 f"Modules of {directory.path} are on their way between one process and services. Start it with: "
-                f"quickcomm up --shape monolith{data_dir_flag(directory.path)}"
+                f"quickcomm up --deployment monolith{data_dir_flag(directory.path)}"
             )
     elif shape in {"monolith", ALONE} and directory.dashboard.path.is_dir():
         raise ElsewhereError(
             f"The cards and tasks of {directory.path} are kept by a dashboard of its own, in its folder "
             f"{directory.dashboard.path.name}. Start it with: "
-            f"quickcomm up --shape services{data_dir_flag(directory.path)}. {_back(directory)}"
+            f"quickcomm up --deployment services{data_dir_flag(directory.path)}. {_back(directory)}"
         )
 
 

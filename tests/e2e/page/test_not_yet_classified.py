@@ -21,7 +21,7 @@ NOISE = "WebSocket connection to|Failed to load resource|ERR_"
 @pytest.fixture(scope="module")
 def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     assert browser.is_connected()
-    shared = Site(tmp_path_factory.mktemp("unclassified") / "data", "--shape", "services")
+    shared = Site(tmp_path_factory.mktemp("unclassified") / "data", "--deployment", "services")
     try:
         shared.start()
         yield shared

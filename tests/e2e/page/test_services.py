@@ -28,7 +28,7 @@ NOISE = "WebSocket connection to|Failed to load resource|ERR_"
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     assert browser.is_connected()
-    shared = Site(tmp_path_factory.mktemp("services") / "data", "--shape", "services")
+    shared = Site(tmp_path_factory.mktemp("services") / "data", "--deployment", "services")
     try:
         await asyncio.to_thread(shared.start)
         yield shared

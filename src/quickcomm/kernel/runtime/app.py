@@ -260,7 +260,7 @@ def _check_place(app: App, settings: Settings) -> None:
     if app.alone and (settings.redis_url is None or place.registry is None or place.socket is None):
         raise ConfigurationError(
             f"{app.name} as a service of its own needs a store, and others beside it. "
-            "Use: quickcomm up --shape services"
+            "Use: quickcomm up --deployment services"
         )
 
 

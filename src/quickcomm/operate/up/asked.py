@@ -11,6 +11,8 @@ from quickcomm.kernel.runtime.settings import Settings
 
 SECRET: Final = frozenset({"redis_url"})
 """Compared by a digest, for there may be a password in it."""
+OPTIONS: Final = {"shape": "--deployment"}
+"""Those that are not called as they are kept."""
 NEW_STORE: Final = "new_store"
 
 
@@ -36,7 +38,7 @@ def differences(wanted: Mapping[str, str], running: Mapping[str, str]) -> list[s
     for name, value in sorted(wanted.items()):
         if running.get(name) == value or (name == "port" and value == "0") or (name == NEW_STORE and value == "False"):
             continue
-        option = f"--{name.replace('_', '-')}"
+        option = OPTIONS.get(name, f"--{name.replace('_', '-')}")
         tells = name not in SECRET and name != NEW_STORE
         found.append(f"{option} {value} (it has {running.get(name) or 'none'})" if tells else option)
     return found
