@@ -47,14 +47,15 @@ def start(site: SiteState, name: str, *, goal: Side, by: str, force: bool = Fals
     state = _free(site, name)
     if not force:
         _check_order(site, name, goal)
-    if state.goal == goal and state.forced == force and not _has_first_step(state, goal):
+    takes_step = _has_first_step(state, goal)
+    if state.goal == goal and state.forced == force and not takes_step:
         return Moved(site=site, notes=(f"{name} is on its way to the {goal} already, at {state.stage}.",))
     state = _replace(state, goal=goal, forced=force, auto=state.auto and goal == SERVICE, paused=False)
     why = f"goal: {goal}{', forced' if force else ''}"
-    if not _has_first_step(state, goal):
+    if not takes_step:
         return _noted(site, name, state, "goal", by, why)
     target, _ = next_stage(state.stage, goal)
-    assert target is not None  # noqa: S101 - as _has_first_step says
+    assert target is not None, "there is a first step"  # noqa: S101 - as _has_first_step says
     return _begun(site, name, state, "start", target, by, why)
 
 
@@ -312,7 +313,6 @@ def _begun(
         change=change,
         service="unknown" if state.service in {"stopped", "running"} and target != OFF else state.service,
         monolith="unknown" if target == RETIRED and state.monolith == "serving" else state.monolith,
-        followed=0,
     )
     return Moved(site=_with(_replace(site, changes=change.id), name, after), entries=tuple(entries))
 
