@@ -24,6 +24,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     confidence: Annotated[float, msgspec.Meta(ge=0.8, lt=1)] = 0.95
     error_margin: Share = 0.01
     """So much higher may the share of errors be."""
+    answers: Annotated[int, msgspec.Meta(ge=1)] = 100
+    """So many of each side at least, before shares of errors are compared: a monolith that fails proves nothing."""
     latency_margin: Annotated[float, msgspec.Meta(ge=1)] = 1.25
     """So many times as long may the 95th percentile of a stage be."""
     agreement: Share = 0.9
@@ -147,7 +149,9 @@ def _errors(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
         return
     low, high = difference(ours, theirs, limits.confidence)
     detail = f"{ours[0]} of {ours[1]}, monolith {theirs[0]} of {theirs[1]}"
-    outcome = _outcome(passes=high <= limits.error_margin, fails=low > limits.error_margin)
+    have = min(ours[1], theirs[1])
+    passes = high <= limits.error_margin and have >= limits.answers
+    outcome = _outcome(passes=passes, fails=low > limits.error_margin)
     if not ours[1] or not theirs[1]:
         detail = f"{detail}: no samples of both sides"
     if outcome != "wait":
@@ -160,7 +164,7 @@ def _errors(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
         of = max(n, theirs[1])
         return difference((p1 * n, n), (p2 * of, of), limits.confidence)[1] <= limits.error_margin
 
-    yield _waits("errors", detail, min(ours[1], theirs[1]), fewest(enough), evidence.seconds)
+    yield _waits("errors", detail, have, fewest(enough, limits.answers), evidence.seconds)
 
 
 def _rate(side: SideEvidence) -> tuple[int, int] | None:
