@@ -7,6 +7,7 @@ from quickcomm.audio.declaration import AUDIO
 from quickcomm.dashboard.declaration import DASHBOARD
 from quickcomm.intelligence.declaration import INTELLIGENCE
 from quickcomm.kernel.runtime.declaration import App, service
+from quickcomm.traffic.declaration import TRAFFIC
 
 MODULES: Final = (AUDIO, INTELLIGENCE, DASHBOARD)
 
@@ -18,6 +19,8 @@ MONOLITH: Final = App(
     home=".",
     operates=True,
 )
+TRAFFIC_APP: Final = service(TRAFFIC)
+"""The migration controller, which runs beside a monolith."""
 DEPLOYMENTS: Final[Mapping[str, tuple[App, ...]]] = {
     "monolith": (MONOLITH,),
     # In the order of starting. The dashboard is the last to stop, so that people see what comes of the last words.

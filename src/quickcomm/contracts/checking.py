@@ -90,6 +90,7 @@ class CompareIntelligence(Compare, frozen=True, kw_only=True, tag="check.intelli
 
 class CompareDashboard(Compare, frozen=True, kw_only=True, tag="check.dashboard"):
     module: ClassVar = "dashboard"
+    callers: ClassVar = ("dashboard", "traffic")
 
 
 class Conversations(msgspec.Struct, frozen=True, kw_only=True):

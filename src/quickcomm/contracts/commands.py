@@ -30,6 +30,12 @@ class StopModule(Command, frozen=True, kw_only=True, tag="stop-module"):
     name: str
 
 
+class StartModule(Command, frozen=True, kw_only=True, tag="start-module"):
+    """Of a process of several modules: have one that was stopped work again."""
+
+    name: str
+
+
 # -- a running topology -----------------------------------------------------------------------------------------------
 
 

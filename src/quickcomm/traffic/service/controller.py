@@ -137,6 +137,11 @@ class Controller:
                 raise NotInForceError(f"{name}: {change.target} is not in force yet: {problem}. It goes on by itself.")
             await news.wait()
 
+    @property
+    def moving(self) -> tuple[str, ...]:
+        """The modules with a change under way."""
+        return tuple(name for name in MODULES if self.site.of(name).change is not None)
+
     def phase(self, name: str) -> str:
         """Return what the change under way does now; empty without one."""
         return str(machine.next_effect(self.site, name) or "")

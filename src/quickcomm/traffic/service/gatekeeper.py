@@ -8,7 +8,7 @@ import structlog
 from quickcomm.contracts.migration import Figure
 from quickcomm.contracts.routes import SERVICE
 from quickcomm.kernel.clock import Clock
-from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.errors import MALFORMED, QuickCommError
 from quickcomm.traffic.model import machine
 from quickcomm.traffic.model.gates import Verdict, judge
 from quickcomm.traffic.model.ladder import MODULES
@@ -54,7 +54,7 @@ class Gatekeeper:
         try:
             async with self._clock.timeout(EVIDENCE_S):
                 evidence = await self._evidence.of(name, state.since_ns)
-        except (QuickCommError, TimeoutError) as error:
+        except (QuickCommError, TimeoutError, *MALFORMED) as error:
             detail = f"cannot be read: {str(error) or 'no answer in time'}"
             return Verdict(outcome="wait", figures=(Figure(name="evidence", outcome="wait", detail=detail),))
         hourly = evidence.conversations_per_hour
