@@ -6,7 +6,8 @@ from typing import Final
 from quickcomm.audio.declaration import AUDIO
 from quickcomm.dashboard.declaration import DASHBOARD
 from quickcomm.intelligence.declaration import INTELLIGENCE
-from quickcomm.kernel.runtime.declaration import App, moving, service
+from quickcomm.kernel.runtime.declaration import App, asked_for, moving, service
+from quickcomm.traffic.declaration import TRAFFIC
 
 MODULES: Final = (AUDIO, INTELLIGENCE, DASHBOARD)
 
@@ -20,8 +21,10 @@ MONOLITH: Final = App(
     also=tuple(module.history for module in MODULES if module.history),
     side="monolith",
 )
+TRAFFIC_APP: Final = asked_for(service(TRAFFIC))
+"""The migration controller, which runs beside a monolith."""
 DEPLOYMENTS: Final[Mapping[str, tuple[App, ...]]] = {
-    "monolith": (MONOLITH, moving(DASHBOARD)),
+    "monolith": (MONOLITH, moving(DASHBOARD), TRAFFIC_APP),
     # In the order of starting. The dashboard is the last to stop, so that people see what comes of the last words.
     "services": (service(DASHBOARD), service(INTELLIGENCE), service(AUDIO)),
 }

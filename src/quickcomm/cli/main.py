@@ -21,6 +21,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "down": ("up:down_command", "Stop it, and leave nothing behind."),
     "scale": ("up:scale_command", "Have more or fewer processes of a module."),
     "restart": ("up:restart_command", "Replace a module's processes one by one."),
+    "migrate": ("migrate:migrate_group", "Move a module out of the monolith step by step, or back."),
     "status": ("admin:status_command", "What is running, and how it is."),
     "report": ("report:report_command", "What came in, what is open, what was slow."),
     "trace": ("trace:trace_command", "Where the time of an utterance went, stage by stage."),
@@ -39,6 +40,7 @@ PROCESSES: Final[dict[str, str]] = {
     "audio": "services:audio_command",
     "dashboard": "services:dashboard_command",
     "intelligence": "services:intelligence_command",
+    "traffic": "services:traffic_command",
 }
 """What `up` starts: each has its `--help`, but nobody needs to know of them."""
 

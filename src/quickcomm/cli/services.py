@@ -67,6 +67,16 @@ def intelligence_command(**given: Any) -> None:
     _run("intelligence", given)
 
 
+@click.command("traffic")
+@_common
+def traffic_command(**given: Any) -> None:
+    """The controller of migrations, as a process beside the monolith. Started by: quickcomm migrate start.
+
+    Keeps its state and audit in the directory `traffic` of the data directory.
+    """
+    _run("traffic", given)
+
+
 def engine_flags(given: Mapping[str, str | int | None]) -> dict[str, object]:
     """Return the settings that options of a command stand for."""
     flags: dict[str, object] = {name.replace("llm_", "llm."): value for name, value in given.items()}

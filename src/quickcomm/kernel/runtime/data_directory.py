@@ -23,11 +23,14 @@ DATABASE: Final = "quickcomm.sqlite"
 DASHBOARD: Final = "dashboard"
 """A service of its own keeps its part in a directory of this name, and in a database of this name there."""
 MOVING: Final = ".moving"
+TRAFFIC: Final = "traffic"
 RECORDINGS: Final = "recordings"
 RESTORING: Final = ".restoring"
 """A file that is there while `restore` exchanges the data."""
 SOCKET_LIMIT: Final = 100
 """A Unix socket's path has room for 107 bytes."""
+LONGEST_NAME: Final = "intelligence-99.admin.sock"
+"""Of the sockets of a site of several processes."""
 LONGEST_SOCKET: Final = len("/0123456789abcdef01234567.run/intelligence-99.admin.sock")
 """What comes after the runtime directory in the longest path of a socket."""
 SHORT_TMP: Final = Path("/tmp")  # noqa: S108 - where TMPDIR is too long for sockets; checked before it is used
@@ -163,7 +166,11 @@ class DataDirectory:
     @property
     def dashboard(self) -> "DataDirectory":
         """The part of a dashboard that is a service of its own."""
-        return DataDirectory(self.path / DASHBOARD, f"{DASHBOARD}.sqlite")
+        return self.part(DASHBOARD)
+
+    def part(self, module: str) -> "DataDirectory":
+        """Return the part of a module that is a service of its own, with a database of its name."""
+        return DataDirectory(self.path / module, f"{module}.sqlite")
 
     @property
     def recordings(self) -> Path:
@@ -185,6 +192,24 @@ class DataDirectory:
     def note_moving(self) -> None:
         """Have `is_moving` hold from now on."""
         (self.path / MOVING).touch()
+
+    @property
+    def run(self) -> Path:
+        """Where a running site of several processes has its sockets; elsewhere where their paths would be too long."""
+        inside = self.path / "run"
+        if len(os.fsencode(inside / LONGEST_NAME)) <= SOCKET_LIMIT:
+            return inside
+        return runtime_directory() / f"{name_of(self.path)}.run"
+
+    @property
+    def control(self) -> Path:
+        """The local socket on which `up` answers."""
+        return self.run / "up.sock"
+
+    @property
+    def traffic(self) -> "DataDirectory":
+        """The part of the migration controller."""
+        return self.part(TRAFFIC)
 
     def create(self) -> None:
         """Make the directory, for this user alone.

@@ -183,4 +183,9 @@ def service(module: Module) -> App:
 def moving(module: Module) -> App:
     """Return the app of a module that is moved out of a monolith while people talk."""
     more = (module.history,) if module.history else ()
-    return msgspec.structs.replace(service(module), also=more, side="service", asked_for=True)
+    return msgspec.structs.replace(asked_for(service(module)), also=more, side="service")
+
+
+def asked_for(app: App) -> App:
+    """Return the app with processes that are not started with the site."""
+    return msgspec.structs.replace(app, asked_for=True)

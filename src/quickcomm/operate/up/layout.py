@@ -6,30 +6,25 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
 
 from filelock import FileLock, Timeout
 
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.runtime.data_directory import (
     PROBED_WITHIN_S,
-    SOCKET_LIMIT,
     DataDirectory,
     DataDirectoryBusyError,
     admin_socket_of,
     is_locked,
     make_runtime_directory,
-    name_of,
     runtime_directory,
 )
-
-LONGEST_NAME: Final = "intelligence-99.admin.sock"
 
 
 class Layout:
     def __init__(self, directory: DataDirectory) -> None:
         self.directory = directory
-        self.root = _root(directory.path)
+        self.root = directory.run
         """Sockets, what was started, what Envoy reads. Gone after `down`."""
         self.logs = directory.path / "logs"
         self.store = directory.path / "valkey"
@@ -44,7 +39,7 @@ class Layout:
         """Keys by which services know each other."""
         self.access = self.root / "access"
         """Passwords of the store's users, and the store's access rules."""
-        self.control = self.root / "up.sock"
+        self.control = directory.control
 
     def socket(self, name: str) -> str:
         return str(self.root / f"{name}.sock")
@@ -95,11 +90,3 @@ class Layout:
     def clear(self) -> None:
         """Nothing of what ran is left."""
         shutil.rmtree(self.root, ignore_errors=True)
-
-
-def _root(data_dir: Path) -> Path:
-    """Inside the data directory, or elsewhere where its own path is too long for a socket's."""
-    inside = data_dir / "run"
-    if len(os.fsencode(inside / LONGEST_NAME)) <= SOCKET_LIMIT:
-        return inside
-    return runtime_directory() / f"{name_of(data_dir)}.run"

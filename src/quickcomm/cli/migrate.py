@@ -1,0 +1,318 @@
+"""`quickcomm migrate`: a module moves out of the monolith into a service of its own, or back, while people talk."""
+
+import asyncio
+import contextlib
+import getpass
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import aiohttp
+import click
+import msgspec
+
+from quickcomm.cli.options import json_option, print_rows, server_option
+from quickcomm.contracts.commands import Command, Scale
+from quickcomm.contracts.identity import BUCKETS
+from quickcomm.contracts.migration import (
+    MAX_ENTRIES,
+    AutoMigration,
+    GetMigration,
+    KillMigration,
+    ListMigrationAudit,
+    MigrationDone,
+    MigrationEntry,
+    MigrationStatus,
+    ModuleMigration,
+    PauseMigration,
+    PromoteMigration,
+    ResumeMigration,
+    RollBackMigration,
+    StartMigration,
+    StepMigration,
+)
+from quickcomm.kernel.errors import ConfigurationError, QuickCommError
+from quickcomm.kernel.runtime.admin_socket import Rows, ask
+from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag, is_trusted
+
+T = TypeVar("T")
+POLL_S: Final = 0.3
+STARTS_WITHIN_S: Final = 30.0
+PER_CENT: Final = BUCKETS // 100
+NS: Final = 10**9
+SIDES: Final = click.Choice(["service", "monolith"])
+
+module_argument = click.argument("module")
+force_option = click.option("--force", is_flag=True, help="Whatever the gate says; the audit tells so.")
+why_option = click.option("--why", default="", help="The reason, for the audit.")
+
+
+class NoControllerError(ConfigurationError):
+    code = "migration.no_controller"
+
+
+@click.group("migrate")
+def migrate_group() -> None:
+    """Move a module out of the monolith into a service of its own, step by step, or back.
+
+    A module goes from off over shadow (the service is kept complete, and nobody is sent to it) and canary (1, 5, 25,
+    50 %) to full and retired (the monolith has stopped the module). The order is dashboard, intelligence, audio. The
+    usual way, while the site runs with quickcomm up:
+
+    \b
+      quickcomm migrate start dashboard        # the service starts, in the shadow
+      quickcomm migrate status                 # gate, figures, what is missing
+      quickcomm migrate step dashboard         # 1 % of the page sessions
+      quickcomm migrate auto dashboard         # or: each step by itself, when its gate has passed
+      quickcomm migrate rollback dashboard     # back at once, from anywhere
+      quickcomm migrate start dashboard --to monolith    # back step by step
+
+    A command comes back when the change is in force everywhere. Else it exits with 1 and says why; the change goes on.
+    See docs/migrate.md.
+    """  # noqa: D301 - click wants the character itself
+
+
+@migrate_group.command("start")
+@module_argument
+@click.option("--to", "goal", type=SIDES, default="service", show_default=True, help="The goal.")
+@click.option("--force", is_flag=True, help="Whatever the order of the modules.")
+@server_option
+def start_command(module: str, goal: Any, data_dir: Path, *, force: bool) -> None:
+    """Set the goal of a module, and take the first step to it. Starts the controller where none runs."""
+    _start_controller(data_dir)
+    _change(data_dir, StartMigration(name=module, goal=goal, force=force, by=getpass.getuser()))
+
+
+@migrate_group.command("step")
+@module_argument
+@force_option
+@server_option
+def step_command(module: str, data_dir: Path, *, force: bool) -> None:
+    """One step to the goal. Refused while the gate has not passed."""
+    _change(data_dir, StepMigration(name=module, force=force, by=getpass.getuser()))
+
+
+@migrate_group.command("promote")
+@module_argument
+@force_option
+@server_option
+def promote_command(module: str, data_dir: Path, *, force: bool) -> None:
+    """All to the service at once, without the steps between. Refused while the gate has not passed."""
+    _change(data_dir, PromoteMigration(name=module, force=force, by=getpass.getuser()))
+
+
+@migrate_group.command("rollback")
+@module_argument
+@why_option
+@server_option
+def rollback_command(module: str, why: str, data_dir: Path) -> None:
+    """All back to the monolith at once, also in the middle of a step.
+
+    The service goes on in the shadow, so that a new start is quick. From the shadow, it is stopped.
+    """
+    _change(data_dir, RollBackMigration(name=module, why=why, by=getpass.getuser()))
+
+
+@migrate_group.command("kill")
+@why_option
+@server_option
+def kill_command(why: str, data_dir: Path) -> None:
+    """All modules back to the monolith at once. No gate is asked."""
+    rows = asyncio.run(_asked(data_dir, KillMigration(why=why, by=getpass.getuser())))
+    for row in rows:
+        _print_done(row)
+    if not rows:
+        click.echo("All is with the monolith.")
+
+
+@migrate_group.command("auto")
+@module_argument
+@click.argument("wanted", type=click.Choice(["on", "off"]), default="on")
+@server_option
+def auto_command(module: str, wanted: str, data_dir: Path) -> None:
+    """Have the controller take the steps: each when its gate has passed and its bake time is over."""
+    _note(data_dir, AutoMigration(name=module, on=wanted == "on", by=getpass.getuser()), f"auto {wanted}")
+
+
+@migrate_group.command("pause")
+@module_argument
+@server_option
+def pause_command(module: str, data_dir: Path) -> None:
+    """No further steps until `resume`. A breach still rolls back."""
+    _note(data_dir, PauseMigration(name=module, by=getpass.getuser()), "paused")
+
+
+@migrate_group.command("resume")
+@module_argument
+@server_option
+def resume_command(module: str, data_dir: Path) -> None:
+    """Allow further steps again."""
+    _note(data_dir, ResumeMigration(name=module, by=getpass.getuser()), "goes on")
+
+
+@migrate_group.command("status")
+@server_option
+@json_option
+def status_command(data_dir: Path, *, as_json: bool) -> None:
+    """Where each module is, its gate with figures and what is missing, and who follows which version."""
+    [row] = asyncio.run(_asked(data_dir, GetMigration()))
+    if as_json:
+        click.echo(json.dumps(row, ensure_ascii=False))
+        return
+    for line in _lines(msgspec.convert(row, MigrationStatus)):
+        click.echo(line)
+
+
+@migrate_group.command("history")
+@click.option("--limit", type=click.IntRange(1, MAX_ENTRIES), default=50, show_default=True, help="At most so many.")
+@click.option("--module", help="Only of this module.")
+@server_option
+@json_option
+def history_command(limit: int, module: str | None, data_dir: Path, *, as_json: bool) -> None:
+    """Who did what, when and why, on what evidence; newest first."""
+    rows = asyncio.run(_asked(data_dir, ListMigrationAudit(limit=limit, name=module)))
+    if not as_json:
+        rows = [row | {"at": _time(row["at_ns"]), "module": row["name"]} for row in rows]
+    columns = ("at", "who", "module", "action", "before", "after", "version", "why")
+    print_rows(rows, as_json=as_json, columns=columns, empty="Nothing was moved yet.")
+
+
+# -- asking -----------------------------------------------------------------------------------------------------------
+
+
+async def _asked(data_dir: Path, request: Command) -> Rows:
+    """Raises `NoControllerError`, and what the controller answers."""
+    directory = DataDirectory(data_dir)
+    socket = directory.traffic.socket
+    try:
+        if is_trusted(socket, directory.path):
+            return await ask(socket, request, timeout_s=None)
+    except (aiohttp.ClientConnectionError, OSError):
+        pass
+    flag = data_dir_flag(directory.path)
+    raise NoControllerError(
+        f"No migration controller answers on {directory.path}. Run the site (quickcomm up{flag}), "
+        f"then start one: quickcomm migrate start MODULE{flag}"
+    )
+
+
+def _start_controller(data_dir: Path) -> None:
+    """Have `up` start the controller, unless it answers. Raises `NotRunningError`."""
+    from quickcomm.operate.up.client import tell  # noqa: PLC0415 - seldom needed
+
+    with contextlib.suppress(NoControllerError):
+        asyncio.run(_asked(data_dir, GetMigration(entries=0)))
+        return
+    click.echo("Starting the migration controller …", err=True)
+    tell(data_dir, Scale(process="traffic", replicas=1))
+    asyncio.run(_until_it_answers(data_dir))
+
+
+async def _until_it_answers(data_dir: Path) -> None:
+    deadline = asyncio.get_running_loop().time() + STARTS_WITHIN_S
+    while True:
+        try:
+            await _asked(data_dir, GetMigration(entries=0))
+        except NoControllerError:
+            if asyncio.get_running_loop().time() >= deadline:
+                raise
+            await asyncio.sleep(POLL_S)  # it tells nobody when it is ready
+        else:
+            return
+
+
+def _change(data_dir: Path, request: StartMigration | StepMigration | PromoteMigration | RollBackMigration) -> None:
+    _print_done(asyncio.run(_changed(data_dir, request, request.name)))
+
+
+async def _changed(data_dir: Path, request: Command, name: str) -> dict[str, Any]:
+    """Ask, and say meanwhile how far it is."""
+    row: dict[str, Any] = {}
+    try:
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(_watch(data_dir, name))
+            [row] = await _asked(data_dir, request)
+            watching.cancel()
+    except* QuickCommError as errors:
+        raise errors.exceptions[0] from None
+    return row
+
+
+async def _watch(data_dir: Path, name: str) -> None:
+    """Print a line for each phase, to standard error."""
+    shown = ""
+    while True:
+        await asyncio.sleep(POLL_S)
+        with contextlib.suppress(QuickCommError):  # the command itself tells what is wrong
+            [row] = await _asked(data_dir, GetMigration(entries=0))
+            phase = next((each["phase"] for each in row["modules"] if each["name"] == name), "")
+            if phase and phase != shown:
+                shown = phase
+                click.echo(f"{name}: {phase} …", err=True)
+
+
+def _note(data_dir: Path, request: AutoMigration | PauseMigration | ResumeMigration, words: str) -> None:
+    asyncio.run(_asked(data_dir, request))
+    click.echo(f"{request.name}: {words}.")
+
+
+# -- telling ----------------------------------------------------------------------------------------------------------
+
+
+def _print_done(row: dict[str, Any]) -> None:
+    done = msgspec.convert(row, MigrationDone)
+    stage = _stage(done.mode, done.weight)
+    click.echo(f"{done.name}: {stage}, the {done.decides} decides (version {done.version}, {done.seconds:.1f} s).")
+    for note in done.notes:
+        click.echo(f"  {note}")
+
+
+def _lines(status: MigrationStatus) -> Iterator[str]:
+    """Yield what people read."""
+    for module in status.modules:
+        yield from _module(module)
+    if status.followers is None:
+        yield f"Routes: version {status.version}. The store does not answer; all keep the routes that they have."
+    elif status.behind:
+        yield f"Routes: version {status.version}, not in force yet: {', '.join(status.behind)} behind."
+    else:
+        yield f"Routes: version {status.version}, in force everywhere."
+    for name, version in sorted((status.followers or {}).items()):
+        yield f"    {name}: version {version}"
+    if status.audit:
+        yield "Last changes:"
+    for entry in status.audit:
+        yield f"    {_entry(entry)}"
+
+
+def _module(module: ModuleMigration) -> Iterator[str]:
+    flags = [f"goal: {module.goal}"]
+    flags += ["paused"] if module.paused else ["auto"] if module.auto else []
+    yield f"{module.name}: {_stage(module.mode, module.weight)}, the {module.decides} decides ({', '.join(flags)})"
+    if module.since_ns:
+        yield f"    since {_time(module.since_ns)}{f': {module.why}' if module.why else ''}"
+    if module.change:
+        yield f"    {module.change}: {module.phase}"
+    if module.problem:
+        yield f"    PROBLEM: {module.problem}"
+    if module.gate is not None:
+        bake = f", bakes for {module.bake_left_s:.0f} s more" if module.bake_left_s else ""
+        yield f"    gate: {module.gate}{bake}"
+    for figure in module.figures:
+        soon = f", in about {figure.in_s:.0f} s" if figure.in_s is not None else ""
+        yield f"        {figure.outcome:6} {figure.name}: {figure.detail}{soon}"
+
+
+def _entry(entry: MigrationEntry) -> str:
+    why = f" ({entry.why})" if entry.why else ""
+    return f"{_time(entry.at_ns)} {entry.who}: {entry.name} {entry.action}, {entry.before} → {entry.after}{why}"
+
+
+def _stage(mode: str, weight: int) -> str:
+    return f"{mode} {weight // PER_CENT} %" if mode == "canary" else mode
+
+
+def _time(at_ns: int) -> str:
+    return datetime.fromtimestamp(at_ns / NS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

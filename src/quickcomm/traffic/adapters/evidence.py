@@ -1,0 +1,107 @@
+"""Evidence about the dashboard: differences between both sides, and how long messages wait for each of them.
+
+What cannot be measured yet is left out, with the reason, so that the gate waits for it.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import aiohttp
+import msgspec
+import structlog
+
+from quickcomm.contracts.checking import ListBacklog, Waiting
+from quickcomm.kernel.checking.checker import Report
+from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.discovery import Registry
+from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.runtime.admin_socket import ask
+from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.traffic.adapters.parity import Dashboards
+from quickcomm.traffic.adapters.site import COMPARED, running
+from quickcomm.traffic.model.gates import Evidence, SideEvidence
+from quickcomm.traffic.ports import SiteError
+
+COMPARE_EVERY_S: Final = 30.0
+OLD_S: Final = 120.0
+"""A comparison that ended longer ago says nothing any more."""
+NS: Final = 10**9
+AT_SERVICE: Final = "@service"
+"""End of the names of consumer groups of a service beside the monolith."""
+UNMEASURED: Final[Mapping[str, str]] = {
+    "errors": "errors are not counted by side yet",
+    "recent errors": "errors are not counted by side yet",
+    "latency": "stages are not measured by side yet",
+    "agreement": "answers are not compared between the sides yet",
+    "oldest unanswered": "unanswered utterances are not counted by side yet",
+}
+
+log = structlog.get_logger(__name__)
+
+
+class SiteEvidence:
+    """Implements `EvidenceSource`. The comparison, which takes long, is made beside, while somebody asks for it."""
+
+    def __init__(self, directory: DataDirectory, registry: Registry, dashboards: Dashboards, clock: Clock) -> None:
+        self._directory = directory
+        self._registry = registry
+        self._dashboards = dashboards
+        self._clock = clock
+        self._wanted = asyncio.Event()
+        self._report: Report | None = None
+        self._compared_ns = 0
+        self._why_not = "not compared yet"
+
+    async def run(self) -> None:
+        """Compare again and again while it is asked for, until cancelled."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            began_ns = self._clock.now_ns()
+            try:
+                self._report = await self._dashboards.report()
+                self._compared_ns = began_ns
+            except QuickCommError as error:
+                self._why_not = str(error)
+                log.info("parity.not_compared", reason=str(error)[:200])
+            await self._clock.sleep(COMPARE_EVERY_S)
+
+    async def of(self, module: str, since_ns: int) -> Evidence:
+        now_ns, why_not = self._clock.now_ns(), dict(UNMEASURED)
+        ages: tuple[float | None, float | None] = (None, None)
+        if running(self._registry, module):
+            waiting = await self._waiting()
+            ages = tuple(queue_age_s(waiting, group, now_ns) for group in (f"{module}{AT_SERVICE}", module))  # type: ignore[assignment]
+        else:
+            why_not["queue age"] = "no process of the service serves"
+        differences = self._differences(since_ns, now_ns) if module == COMPARED else None
+        if differences is None:
+            why_not["differences"] = self._why_not
+        return Evidence(
+            seconds=(now_ns - since_ns) / NS,
+            service=SideEvidence(queue_age_s=ages[0]),
+            monolith=SideEvidence(queue_age_s=ages[1]),
+            differences=differences,
+            why_not=why_not,
+        )
+
+    def _differences(self, since_ns: int, now_ns: int) -> int | None:
+        """Return how many there are, by a comparison that began in this stage and is not old; else have one made."""
+        self._wanted.set()
+        if self._report is None or self._compared_ns < max(since_ns, now_ns - int(OLD_S * NS)):
+            return None
+        return len(self._report.findings)
+
+    async def _waiting(self) -> list[Waiting]:
+        try:
+            rows = await ask(self._directory.control, ListBacklog())
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise SiteError(f"`up` does not answer ({type(error).__name__})") from error
+        return msgspec.convert(rows, list[Waiting])
+
+
+def queue_age_s(waiting: Iterable[Waiting], group: str, now_ns: int) -> float:
+    """Return for how long the oldest message of a group waits; 0 where none does."""
+    oldest_ns = min((each.oldest_ns for each in waiting if each.group == group and each.count), default=now_ns)
+    return max(0.0, (now_ns - oldest_ns) / NS)

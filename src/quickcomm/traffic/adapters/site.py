@@ -1,0 +1,78 @@
+"""The processes of a site that `up` runs: services by its control socket, modules of the monolith by its own."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+
+from quickcomm.contracts.commands import Command, Scale, StartModule, StopModule
+from quickcomm.contracts.routes import SERVICE, Side
+from quickcomm.kernel.discovery import Registry
+from quickcomm.kernel.errors import InvalidInputError
+from quickcomm.kernel.runtime.admin_socket import UnknownCommandError, ask
+from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.traffic.adapters.parity import Dashboards
+from quickcomm.traffic.ports import SiteError
+
+COMPARED: Final = "dashboard"
+"""The module of which both sides keep a history that can be compared; of the others, a running process is enough."""
+NOT_THERE: Final = "There is no {module} "
+"""How the monolith begins its refusal to stop what it has stopped already."""
+
+
+class UpSite:
+    """Implements `Site`."""
+
+    def __init__(self, directory: DataDirectory, registry: Registry, dashboards: Dashboards) -> None:
+        """`directory`: of the site. `registry`: where a process is found as long as it serves."""
+        self._directory = directory
+        self._registry = registry
+        self._dashboards = dashboards
+
+    async def start(self, module: str) -> None:
+        if not running(self._registry, module):  # an operator may have scaled it meanwhile
+            await self._asked(self._directory.control, Scale(process=module, replicas=1))
+
+    async def stop(self, module: str) -> None:
+        """Have what waits for it go, then its processes."""
+        for instance in self._registry.instances():
+            if instance.module == module:
+                await self._asked(self._directory.part(module).socket, StopModule(name=module))
+        await self._asked(self._directory.control, Scale(process=module, replicas=0))
+
+    async def retire(self, module: str) -> None:
+        try:
+            await self._asked(self._directory.socket, StopModule(name=module))
+        except InvalidInputError as error:
+            if not str(error).startswith(NOT_THERE.format(module=module)):
+                raise
+
+    async def revive(self, module: str) -> None:
+        try:
+            await self._asked(self._directory.socket, StartModule(name=module))
+        except UnknownCommandError as error:
+            raise SiteError(
+                f"the monolith of this release cannot start {module} again: restart it with quickcomm restart monolith"
+            ) from error
+
+    async def ready(self, module: str, side: Side) -> str:
+        if side == SERVICE and not running(self._registry, module):
+            return f"no process of {module} serves yet"
+        if module != COMPARED:
+            return ""
+        report = await self._dashboards.report()
+        if not report.findings:
+            return ""
+        first = report.findings[0]
+        return f"{len(report.findings)} differences between the sides, such as {first.code} {first.id}"
+
+    async def _asked(self, socket: Path, request: Command) -> Any:
+        try:
+            return await ask(socket, request)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise SiteError(f"{socket.name} does not answer ({type(error).__name__})") from error
+
+
+def running(registry: Registry, module: str) -> bool:
+    """Return True if a process of the service serves."""
+    return any(instance.module == module for instance in registry.instances())

@@ -1,0 +1,249 @@
+"""Gates: may a module go one step further, by what was measured? Pure.
+
+Non-inferiority: a figure passes when its bound says, with the stated confidence, that the service is not worse than
+the monolith by more than a margin. It is a breach when the other bound says that it is worse than that. Between the
+two, and without samples, it waits. Stop rules count instead, so that a few bad answers are enough, and seconds.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Final
+
+import msgspec
+
+from quickcomm.contracts.migration import Figure, Outcome
+from quickcomm.traffic.model.statistics import difference, fewest, fewest_for_quantile, quantile_bounds, wilson
+
+Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+P95: Final = 0.95
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """By which gates decide. `confidence`: of each bound, at each look."""
+
+    confidence: Annotated[float, msgspec.Meta(ge=0.8, lt=1)] = 0.95
+    error_margin: Share = 0.01
+    """So much higher may the share of errors be."""
+    answers: Annotated[int, msgspec.Meta(ge=1)] = 100
+    """So many of each side at least, before shares of errors are compared: a monolith that fails proves nothing."""
+    latency_margin: Annotated[float, msgspec.Meta(ge=1)] = 1.25
+    """So many times as long may the 95th percentile of a stage be."""
+    agreement: Share = 0.9
+    """So much of what both sides understood must be alike."""
+    oldest_unanswered_s: Annotated[float, msgspec.Meta(gt=0)] = 8.0
+    queue_age_s: Annotated[float, msgspec.Meta(gt=0)] = 8.0
+    errors: Annotated[int, msgspec.Meta(ge=1)] = 5
+    """So many errors of the service within a minute stop it."""
+    refused: Annotated[int, msgspec.Meta(ge=1)] = 3
+    """So many decisions that the store refused within a minute stop it."""
+
+
+class SideEvidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured of one side since the stage began. None: not measured, or not measurable yet.
+
+    `recent_errors`, `recent_refused`: of the last minute. `stages_ms`: samples of each stage.
+    """
+
+    conversations: int | None = None
+    answered: int | None = None
+    errors: int | None = None
+    recent_errors: int | None = None
+    recent_refused: int | None = None
+    stages_ms: Mapping[str, tuple[float, ...]] = {}
+    queue_age_s: float | None = None
+    oldest_unanswered_s: float | None = None
+    cpu_ms: float | None = None
+    """Per utterance; shown, and not decided by."""
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """Of a module. `agreement`: alike, of how many that both sides have. `differences`: between what they have."""
+
+    seconds: float = 0.0
+    """For which it was gathered."""
+    service: SideEvidence = SideEvidence()
+    monolith: SideEvidence = SideEvidence()
+    agreement: tuple[int, int] | None = None
+    differences: int | None = None
+    conversations_per_hour: float | None = None
+    budgets_ms: Mapping[str, float] = {}
+    why_not: Mapping[str, str] = {}
+    """By figure: the reason why it was not measured."""
+
+
+REQUIRED: Final[Mapping[tuple[str, str], frozenset[str]]] = {
+    ("dashboard", "shadow"): frozenset({"differences", "queue age"}),
+    ("dashboard", "canary"): frozenset({"differences", "queue age", "errors"}),
+    ("dashboard", "full"): frozenset({"differences", "queue age", "recent errors"}),
+    ("intelligence", "shadow"): frozenset({"agreement", "queue age", "latency"}),
+    ("intelligence", "canary"): frozenset({"agreement", "queue age", "latency", "errors", "oldest unanswered"}),
+    ("intelligence", "full"): frozenset({"queue age", "recent errors", "oldest unanswered"}),
+    ("audio", "shadow"): frozenset({"recent errors"}),
+    ("audio", "canary"): frozenset({"latency", "errors", "oldest unanswered"}),
+    ("audio", "full"): frozenset({"recent errors", "oldest unanswered"}),
+}
+"""By module and mode: the figures without which a gate does not pass. Others count where they are measured."""
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    outcome: Outcome
+    figures: tuple[Figure, ...] = ()
+
+    def of(self, outcome: Outcome) -> tuple[Figure, ...]:
+        """Return the figures with this outcome."""
+        return tuple(figure for figure in self.figures if figure.outcome == outcome)
+
+    def __str__(self) -> str:
+        told = self.of(self.outcome) if self.outcome != "pass" else self.figures
+        return "; ".join(f"{figure.name}: {figure.detail}" for figure in told) or self.outcome
+
+
+def judge(module: str, mode: str, evidence: Evidence, limits: Limits) -> Verdict:
+    """Return what the evidence says about one step further. Without a figure that is required: wait."""
+    required = REQUIRED.get((module, mode), frozenset())
+    measured = tuple(_figures(evidence, limits))
+    lacking = sorted(required - {figure.name for figure in measured})
+    figures = (*measured, *(_unmeasured(name, evidence) for name in lacking))
+    outcomes = {figure.outcome for figure in figures}
+    outcome: Outcome = "breach" if "breach" in outcomes else "wait" if "wait" in outcomes or not required else "pass"
+    return Verdict(outcome=outcome, figures=figures)
+
+
+# -- inside -----------------------------------------------------------------------------------------------------------
+
+
+def _unmeasured(name: str, evidence: Evidence) -> Figure:
+    return Figure(name=name, outcome="wait", detail=evidence.why_not.get(name, "not measured"))
+
+
+def _figures(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
+    """Yield all that is measured."""
+    ours = evidence.service
+    yield from _at_most("oldest unanswered", ours.oldest_unanswered_s, limits.oldest_unanswered_s)
+    yield from _at_most("queue age", ours.queue_age_s, limits.queue_age_s)
+    yield from _fewer("recent errors", ours.recent_errors, limits.errors)
+    yield from _fewer("refused decisions", ours.recent_refused, limits.refused)
+    if evidence.differences is not None:
+        outcome: Outcome = "breach" if evidence.differences else "pass"
+        yield Figure(name="differences", outcome=outcome, detail=f"{evidence.differences} between the sides")
+    yield from _errors(evidence, limits)
+    yield from _latencies(evidence, limits)
+    yield from _agreement(evidence, limits)
+
+
+def _at_most(name: str, found_s: float | None, limit_s: float) -> Iterator[Figure]:
+    if found_s is not None:
+        outcome = _outcome(passes=found_s <= limit_s, fails=found_s > limit_s)
+        yield Figure(name=name, outcome=outcome, detail=f"{found_s:.1f} s, at most {limit_s:.1f} s")
+
+
+def _fewer(name: str, found: int | None, limit: int) -> Iterator[Figure]:
+    if found is not None:
+        outcome = _outcome(passes=found < limit, fails=found >= limit)
+        yield Figure(name=name, outcome=outcome, detail=f"{found} in a minute, fewer than {limit}")
+
+
+def _errors(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
+    ours, theirs = _rate(evidence.service), _rate(evidence.monolith)
+    if ours is None or theirs is None:
+        return
+    low, high = difference(ours, theirs, limits.confidence)
+    detail = f"{ours[0]} of {ours[1]}, monolith {theirs[0]} of {theirs[1]}"
+    have = min(ours[1], theirs[1])
+    passes = high <= limits.error_margin and have >= limits.answers
+    outcome = _outcome(passes=passes, fails=low > limits.error_margin)
+    if not ours[1] or not theirs[1]:
+        detail = f"{detail}: no samples of both sides"
+    if outcome != "wait":
+        yield Figure(name="errors", outcome=outcome, detail=detail)
+        return
+
+    def enough(n: int) -> bool:
+        p1 = ours[0] / ours[1] if ours[1] else 0.0
+        p2 = theirs[0] / theirs[1] if theirs[1] else 0.0
+        of = max(n, theirs[1])
+        return difference((p1 * n, n), (p2 * of, of), limits.confidence)[1] <= limits.error_margin
+
+    yield _waits("errors", detail, have, fewest(enough, limits.answers), evidence.seconds)
+
+
+def _rate(side: SideEvidence) -> tuple[int, int] | None:
+    """Return errors, of all answers."""
+    if side.errors is None or side.answered is None:
+        return None
+    return side.errors, side.errors + side.answered
+
+
+def _latencies(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
+    """Yield one figure for all stages: each is within its budget, and within the margin of the monolith."""
+    stages = evidence.service.stages_ms
+    if not stages:
+        return
+    found = [_latency(stage, evidence, limits) for stage in sorted(stages)]
+    for outcome in ("breach", "wait", "pass"):
+        chosen = [figure for figure in found if figure.outcome == outcome]
+        if chosen:
+            missing = [figure.missing for figure in chosen if figure.missing is not None]
+            in_s = [figure.in_s for figure in chosen if figure.in_s is not None]
+            yield Figure(
+                name="latency",
+                outcome=chosen[0].outcome,
+                detail="; ".join(figure.detail for figure in chosen),
+                missing=max(missing, default=None),
+                in_s=max(in_s, default=None),
+            )
+            return
+
+
+def _latency(stage: str, evidence: Evidence, limits: Limits) -> Figure:
+    """Compare bounds of both 95th percentiles; both must hold, so each has half of the error that is allowed."""
+    ours = evidence.service.stages_ms.get(stage, ())
+    theirs = evidence.monolith.stages_ms.get(stage, ())
+    budget = evidence.budgets_ms.get(stage)
+    confidence = 1 - (1 - limits.confidence) / 2
+    low, high = quantile_bounds(ours, P95, confidence)
+    their_low, their_high = quantile_bounds(theirs, P95, confidence)
+    within_budget = budget is None or high <= budget
+    passes = within_budget and high <= limits.latency_margin * their_low
+    fails = low > limits.latency_margin * their_high or (budget is not None and low > budget)
+    detail = f"{stage} p95 at most {_ms(high)} of {len(ours)}, monolith at least {_ms(their_low)} of {len(theirs)}"
+    outcome = _outcome(passes=passes, fails=fails)
+    if outcome == "breach":
+        detail = f"{stage} p95 at least {_ms(low)} of {len(ours)}, monolith at most {_ms(their_high)} of {len(theirs)}"
+        return Figure(name=stage, outcome=outcome, detail=detail + (f", budget {_ms(budget)}" if budget else ""))
+    if outcome == "pass":
+        return Figure(name=stage, outcome=outcome, detail=detail)
+    have = min(len(ours), len(theirs))
+    needed = fewest_for_quantile(P95, confidence)
+    return _waits(stage, detail, have, needed if have < needed else 2 * have, evidence.seconds)
+
+
+def _agreement(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
+    if evidence.agreement is None:
+        return
+    n, of = evidence.agreement
+    low, high = wilson(n, of, limits.confidence)
+    detail = f"{n} of {of} alike, at least {limits.agreement:.0%}"
+    outcome = _outcome(passes=low >= limits.agreement, fails=high < limits.agreement)
+    if outcome != "wait":
+        yield Figure(name="agreement", outcome=outcome, detail=detail)
+        return
+    share = n / of if of else 1.0
+    needed = fewest(lambda size: wilson(share * size, size, limits.confidence)[0] >= limits.agreement)
+    yield _waits("agreement", detail, of, needed, evidence.seconds)
+
+
+def _outcome(*, passes: bool, fails: bool) -> Outcome:
+    return "breach" if fails else "pass" if passes else "wait"
+
+
+def _waits(name: str, detail: str, have: int, needed: int | None, seconds: float) -> Figure:
+    """Say how many samples are missing, and about how long they take at the rate so far."""
+    missing = None if needed is None else max(1, needed - have)
+    in_s = missing * seconds / have if missing is not None and have and seconds else None
+    more = "no number of samples like these is enough" if missing is None else f"about {missing} samples are missing"
+    return Figure(name=name, outcome="wait", detail=f"{detail}; {more}", missing=missing, in_s=in_s)
+
+
+def _ms(found: float) -> str:
+    return "unknown" if math.isinf(found) else f"{found:.0f} ms"

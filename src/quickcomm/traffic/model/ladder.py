@@ -1,0 +1,64 @@
+"""The stages of a migration in their order, and which one comes next."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from quickcomm.contracts.identity import BUCKETS
+from quickcomm.contracts.routes import MONOLITH, SERVICE, Mode, ModuleRoute, Side
+
+MODULES: Final = ("dashboard", "intelligence", "audio")
+"""In the order in which they leave the monolith; they go back in the reverse one."""
+WEIGHTS: Final = (100, 500, 2_500, 5_000)
+FEWEST: Final = 3
+"""A step of which fewer conversations are expected shows nothing."""
+PER_CENT: Final = BUCKETS // 100
+
+
+class Stage(msgspec.Struct, frozen=True):
+    mode: Mode
+    weight: int = 0
+
+    def __str__(self) -> str:
+        return f"canary {self.weight // PER_CENT} %" if self.mode == "canary" else self.mode
+
+
+OFF: Final = Stage("off")
+SHADOW: Final = Stage("shadow")
+FULL: Final = Stage("full", BUCKETS)
+RETIRED: Final = Stage("retired", BUCKETS)
+LADDER: Final = (OFF, SHADOW, *(Stage("canary", weight) for weight in WEIGHTS), FULL, RETIRED)
+
+
+def stage_of(route: ModuleRoute) -> Stage:
+    """Return the stage that a route is of."""
+    return Stage(route.mode, route.weight)
+
+
+def route_of(stage: Stage, before: ModuleRoute) -> ModuleRoute:
+    """Return the final route of a stage. Ids keep a side of their own only while both sides serve."""
+    both = stage.mode in {"canary", "full"}
+    return ModuleRoute(
+        mode=stage.mode,
+        weight=stage.weight,
+        decides=SERVICE if stage.weight == BUCKETS else MONOLITH,
+        overrides=before.overrides if both else {},
+    )
+
+
+def next_stage(at: Stage, goal: Side, expected: float | None = None) -> tuple[Stage | None, Sequence[Stage]]:
+    """Return the next stage to the goal, None at the end, and the stages that were skipped.
+
+    `expected`: conversations in the bake time of a step, on both sides; None: unknown, nothing is skipped.
+    """
+    place = LADDER.index(at)
+    if goal == MONOLITH:
+        return (LADDER[place - 1] if place else None), ()
+    skipped: list[Stage] = []
+    for stage in LADDER[place + 1 :]:
+        if stage.mode == "canary" and expected is not None and expected * stage.weight / BUCKETS < FEWEST:
+            skipped.append(stage)
+            continue
+        return stage, skipped
+    return None, ()

@@ -1,0 +1,337 @@
+"""The state machine of a migration: commands store an intention, `next_effect` says what is left of it to carry out.
+
+Pure. The effects follow from the stored state alone, so that a controller that was killed at any point goes on with the
+same ones: what may have been under way is repeated (`resumed`), and a published route is never taken back by itself.
+
+The write lease moves at one step: `full` publishes weight 100 % first, and once that is in force everywhere, that the
+service decides. On the way back both go in one version, so that nothing stands between a rollback and its end.
+"""
+
+from typing import Final
+
+import msgspec
+
+from quickcomm.contracts.identity import BUCKETS
+from quickcomm.contracts.migration import Figure
+from quickcomm.contracts.routes import MONOLITH, SERVICE, Side
+from quickcomm.traffic.model.ladder import FULL, MODULES, OFF, RETIRED, SHADOW, Stage, next_stage, route_of
+from quickcomm.traffic.model.state import (
+    BACK,
+    Action,
+    Change,
+    Effect,
+    Entry,
+    ModuleState,
+    Moved,
+    MoveLease,
+    Publish,
+    RefusedError,
+    RetireModule,
+    ReviveModule,
+    SiteState,
+    StartProcesses,
+    StopProcesses,
+    WaitFollowed,
+    WaitReady,
+)
+
+CONTROLLER: Final = "controller"
+"""Who did it, where no person did."""
+_replace = msgspec.structs.replace
+
+# -- commands ---------------------------------------------------------------------------------------------------------
+
+
+def start(site: SiteState, name: str, *, goal: Side, by: str, force: bool = False) -> Moved:
+    """Set the goal and take the first step to it. Raises `RefusedError`."""
+    state = _free(site, name)
+    if not force:
+        _check_order(site, name, goal)
+    takes_step = _has_first_step(state, goal)
+    if state.goal == goal and state.forced == force and not takes_step:
+        return Moved(site=site, notes=(f"{name} is on its way to the {goal} already, at {state.stage}.",))
+    state = _replace(state, goal=goal, forced=force, auto=state.auto and goal == SERVICE, paused=False)
+    why = f"goal: {goal}{', forced' if force else ''}"
+    if not takes_step:
+        return _noted(site, name, state, "goal", by, why)
+    target, _ = next_stage(state.stage, goal)
+    assert target is not None, "there is a first step"  # noqa: S101 - as _has_first_step says
+    return _begun(site, name, state, "start", target, by, why)
+
+
+def step(
+    site: SiteState,
+    name: str,
+    *,
+    by: str,
+    why: str = "",
+    expected: float | None = None,
+    evidence: tuple[Figure, ...] = (),
+) -> Moved:
+    """Begin the next step to the goal. Raises `RefusedError`."""
+    state = _free(site, name)
+    _check_goes_on(site, name, state)
+    target, skipped = next_stage(state.stage, state.goal, expected)
+    if target is None:
+        raise RefusedError(f"{name} is {state.stage} already: there is no further step to the {state.goal}.")
+    moved = _begun(site, name, state, "step", target, by, why, evidence)
+    notes = tuple(f"{stage} skipped: fewer than three conversations are expected there." for stage in skipped)
+    return _replace(moved, notes=notes)
+
+
+def promote(site: SiteState, name: str, *, by: str, why: str = "", evidence: tuple[Figure, ...] = ()) -> Moved:
+    """Begin to give all to the service, from whatever weight. Raises `RefusedError`."""
+    state = _free(site, name)
+    _check_goes_on(site, name, state)
+    if state.goal == MONOLITH:
+        raise RefusedError(f"{name} is on its way to the monolith. First: quickcomm migrate start {name}")
+    if state.stage in {FULL, RETIRED}:
+        raise RefusedError(f"{name} is {state.stage} already.")
+    return _begun(site, name, state, "promote", FULL, by, why, evidence)
+
+
+def roll_back(site: SiteState, name: str, *, by: str, why: str = "", evidence: tuple[Figure, ...] = ()) -> Moved:
+    """Begin to take all back to the monolith, also in the middle of a step. Raises `RefusedError`."""
+    state = site.of(name)
+    if state.stage == OFF and state.change is None:
+        raise RefusedError(f"{name} is with the monolith already: there is nothing to roll back.")
+    if state.change is not None and state.change.action in BACK:
+        return Moved(site=site, notes=(f"{name} is being rolled back already.",))
+    return _begun(site, name, _homewards(state), "rollback", _retreat(state), by, why, evidence)
+
+
+def kill(site: SiteState, *, by: str, why: str = "") -> Moved:
+    """Give everything back to the monolith in one version, whatever is under way.
+
+    Only a module that the monolith has stopped goes back by a change of its own: it has to be started first.
+    """
+    entries: list[Entry] = []
+    moving = [name for name in reversed(MODULES) if _is_away(site.of(name))]
+    at_once = [name for name in moving if site.of(name).monolith == "serving" and site.of(name).stage != OFF]
+    for name in moving:
+        state = site.of(name)
+        moved = _begun(site, name, _homewards(state), "kill", _retreat(state), by, why)
+        site, entries = moved.site, [*entries, *moved.entries]
+    version = site.version + 1
+    for name in at_once:
+        state = site.of(name)
+        target = state.change.target if state.change is not None else SHADOW
+        if (route := route_of(target, state.route)) != state.route:
+            entries.append(_entry(name, state, "publish", by, str(target), why))
+            state = _replace(state, route=route, version=version)
+            site = _with(_replace(site, version=version), name, state)
+    return Moved(site=site, entries=tuple(entries))
+
+
+def pause(site: SiteState, name: str, *, by: str, on: bool) -> Moved:
+    """Have no further steps taken, or have them taken again."""
+    state = site.of(name)
+    if state.paused == on:
+        return Moved(site=site)
+    return _noted(site, name, _replace(state, paused=on), "pause" if on else "resume", by)
+
+
+def automate(site: SiteState, name: str, *, by: str, on: bool) -> Moved:
+    """Have the controller take the steps, or not. Raises `RefusedError`."""
+    state = site.of(name)
+    if on and state.goal == MONOLITH:
+        raise RefusedError(f"{name} has no service to go to. First: quickcomm migrate start {name}")
+    if state.auto == on:
+        return Moved(site=site)
+    return _noted(site, name, _replace(state, auto=on), "auto on" if on else "auto off", by)
+
+
+# -- effects ----------------------------------------------------------------------------------------------------------
+
+
+def next_effect(site: SiteState, name: str) -> Effect | None:
+    """Return what the change under way needs next; None where there is none, or nothing is left of it."""
+    state = site.of(name)
+    if state.change is None:
+        return None
+    target = state.change.target
+    return (
+        _before_routes(state, target) or _of_routes(state, target) or (StopProcesses() if _must_stop(state) else None)
+    )
+
+
+def done(site: SiteState, name: str, effect: Effect) -> Moved:
+    """Return the state after an effect. Of `Publish`, before: what is published has to be stored first."""
+    state = site.of(name)
+    match effect:
+        case Publish(route):  # and MoveLease
+            change = state.change
+            by, why = (change.by, change.why) if change is not None else (CONTROLLER, "")
+            version = site.version + 1
+            after = _replace(state, route=route, version=version)
+            action = "lease" if isinstance(effect, MoveLease) else "publish"
+            entry = _entry(name, state, action, by, _place(after), why)
+            return Moved(site=_with(_replace(site, version=version), name, after), entries=(entry,))
+        case WaitFollowed(version):
+            state = _replace(state, followed=version)
+        case StartProcesses():
+            state = _replace(state, service="running")
+        case StopProcesses():
+            state = _replace(state, service="stopped")
+        case RetireModule():
+            state = _replace(state, monolith="stopped")
+        case ReviveModule():
+            state = _replace(state, monolith="running")
+        case WaitReady(side):
+            state = _replace(state, monolith="serving") if side == MONOLITH else _replace(state, service="complete")
+    return Moved(site=_with(site, name, state))
+
+
+def finished(site: SiteState, name: str, *, at_ns: int) -> Moved:
+    """Return the state once nothing is left of the change under way."""
+    state = site.of(name)
+    if state.change is None:
+        return Moved(site=site)
+    change = state.change
+    after = _replace(state, change=None, since_ns=at_ns, why=change.why)
+    entry = _entry(name, state, "in force", change.by, _place(after), change.why)
+    return Moved(site=_with(site, name, after), entries=(entry,))
+
+
+def resumed(site: SiteState) -> SiteState:
+    """Return the state as a new controller may trust it: effects that were under way have to be repeated."""
+    for name, state in site.modules.items():
+        if state.change is None:
+            continue
+        service = "unknown" if state.service == "running" else state.service
+        monolith = "unknown" if state.monolith in {"running", "stopped"} else state.monolith
+        site = _with(site, name, _replace(state, service=service, monolith=monolith, followed=0))
+    return site
+
+
+def _before_routes(state: ModuleState, target: Stage) -> Effect | None:
+    """What a route must not be published without."""
+    if target == RETIRED:
+        return None if state.monolith == "stopped" else RetireModule()
+    if state.monolith in {"unknown", "stopped"}:
+        return ReviveModule()
+    if state.monolith == "running":
+        return WaitReady(MONOLITH)
+    if target == OFF or state.service == "complete":
+        return None
+    return WaitReady(SERVICE) if state.service == "running" else StartProcesses()
+
+
+def _of_routes(state: ModuleState, target: Stage) -> Effect | None:
+    route = route_of(target, state.route)
+    waits = state.followed < state.version
+    if target == FULL and state.route.decides == MONOLITH:
+        all_there = _replace(route, decides=MONOLITH)
+        if state.route != all_there:
+            return Publish(all_there)
+        return WaitFollowed(state.version) if waits else MoveLease(route)
+    if state.route != route:
+        return Publish(route)
+    return WaitFollowed(state.version) if waits else None
+
+
+def _must_stop(state: ModuleState) -> bool:
+    return state.change is not None and state.change.target == OFF and state.service != "stopped"
+
+
+# -- inside -----------------------------------------------------------------------------------------------------------
+
+
+def _free(site: SiteState, name: str) -> ModuleState:
+    state = site.of(name)
+    if state.change is not None:
+        raise RefusedError(
+            f"{name} is on its way to {state.change.target}. Wait for it (quickcomm migrate status), "
+            f"or take it back: quickcomm migrate rollback {name}"
+        )
+    return state
+
+
+def _check_goes_on(site: SiteState, name: str, state: ModuleState) -> None:
+    if state.stage == OFF and state.goal == MONOLITH:
+        raise RefusedError(f"{name} has not been started. First: quickcomm migrate start {name}")
+    if state.paused:
+        raise RefusedError(f"{name} is paused. First: quickcomm migrate resume {name}")
+    if not state.forced:
+        _check_order(site, name, state.goal)
+
+
+def _check_order(site: SiteState, name: str, to: Side) -> None:
+    place = MODULES.index(name)
+    if to == SERVICE:
+        for other in MODULES[:place]:
+            if site.of(other).stage not in {FULL, RETIRED}:
+                raise RefusedError(
+                    f"{other} goes before {name}, and is {site.of(other).stage}. Bring it to full first, "
+                    "or use: quickcomm migrate start --force"
+                )
+        return
+    for other in MODULES[place + 1 :]:
+        if site.of(other).route.weight or site.of(other).goal == SERVICE:
+            raise RefusedError(
+                f"{other} goes back before {name}, and is {site.of(other).stage}. Take it back first: "
+                f"quickcomm migrate rollback {other}. Or use: quickcomm migrate start --force"
+            )
+
+
+def _has_first_step(state: ModuleState, to: Side) -> bool:
+    """Return True if the command itself takes a step: into the shadow, or the first one back."""
+    return state.stage == OFF if to == SERVICE else state.stage != OFF and state.goal == SERVICE
+
+
+def _is_away(state: ModuleState) -> bool:
+    return state.stage != OFF or state.change is not None or state.service != "stopped"
+
+
+def _homewards(state: ModuleState) -> ModuleState:
+    return _replace(state, goal=MONOLITH, auto=False, forced=False, paused=False)
+
+
+def _retreat(state: ModuleState) -> Stage:
+    """Return where a rollback leads: the service stays complete, unless nobody was on the way to it."""
+    goes_on = state.change is not None and state.change.target.weight > 0
+    return SHADOW if state.route.weight or goes_on else OFF
+
+
+def _begun(
+    site: SiteState,
+    name: str,
+    state: ModuleState,
+    action: Action,
+    target: Stage,
+    by: str,
+    why: str,
+    evidence: tuple[Figure, ...] = (),
+) -> Moved:
+    change = Change(id=site.changes + 1, action=action, target=target, by=by, why=why)
+    entries = []
+    if state.change is not None:
+        entries.append(_entry(name, state, "abandoned", by, str(state.change.target), why))
+    entries.append(_entry(name, state, action, by, str(target), why, evidence))
+    after = _replace(
+        state,
+        change=change,
+        service="unknown" if state.service in {"stopped", "running"} and target != OFF else state.service,
+        monolith="unknown" if target == RETIRED and state.monolith == "serving" else state.monolith,
+    )
+    return Moved(site=_with(_replace(site, changes=change.id), name, after), entries=tuple(entries))
+
+
+def _noted(site: SiteState, name: str, after: ModuleState, action: str, by: str, why: str = "") -> Moved:
+    entry = _entry(name, site.of(name), action, by, _place(after), why)
+    return Moved(site=_with(site, name, after), entries=(entry,))
+
+
+def _with(site: SiteState, name: str, state: ModuleState) -> SiteState:
+    return _replace(site, modules={**site.modules, name: state})
+
+
+def _entry(
+    name: str, state: ModuleState, action: str, by: str, after: str, why: str, evidence: tuple[Figure, ...] = ()
+) -> Entry:
+    return Entry(who=by, name=name, action=action, before=_place(state), after=after, why=why, evidence=evidence)
+
+
+def _place(state: ModuleState) -> str:
+    waits_for_lease = state.route.weight == BUCKETS and state.route.decides == MONOLITH
+    return f"{state.stage}, the monolith decides" if waits_for_lease else str(state.stage)

@@ -1,0 +1,202 @@
+"""Gates: nothing passes without samples, what is worse is a breach by name, and the bounds keep their promise."""
+
+import math
+import random
+from typing import Final
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quickcomm.traffic.model.gates import REQUIRED, Evidence, Limits, SideEvidence, Verdict, judge
+from quickcomm.traffic.model.ladder import MODULES
+from quickcomm.traffic.model.statistics import difference, fewest_for_quantile, quantile_bounds, wilson
+
+LIMITS: Final = Limits()
+TRIALS: Final = 400
+P95: Final = 0.95
+replace = msgspec.structs.replace
+
+
+def times(n: int, factor: float, seed: int) -> tuple[float, ...]:
+    """Return latencies with a long tail, in ms."""
+    chance = random.Random(seed)  # noqa: S311 - to be repeated
+    return tuple(factor * chance.lognormvariate(5.0, 0.5) for _ in range(n))
+
+
+def good(n: int = 3_000, seconds: float = 600.0) -> Evidence:
+    """Return evidence by which every module passes."""
+    side = SideEvidence(
+        conversations=n,
+        answered=n,
+        errors=0,
+        recent_errors=0,
+        recent_refused=0,
+        queue_age_s=0.1,
+        oldest_unanswered_s=0.5,
+    )
+    return Evidence(
+        seconds=seconds,
+        service=replace(side, stages_ms={"answer": times(n, 1.0, 1)}),
+        monolith=replace(side, stages_ms={"answer": times(n, 1.0, 2)}),
+        agreement=(n - n // 50, n),
+        differences=0,
+        conversations_per_hour=100.0,
+        budgets_ms={"answer": 1_000.0},
+    )
+
+
+def service(evidence: Evidence, **changed: object) -> Evidence:
+    return replace(evidence, service=replace(evidence.service, **changed))
+
+
+def canary(evidence: Evidence, module: str = "intelligence") -> Verdict:
+    return judge(module, "canary", evidence, LIMITS)
+
+
+@pytest.mark.parametrize(("module", "mode"), sorted(REQUIRED))
+def test_what_is_as_good_passes(module: str, mode: str) -> None:
+    assert judge(module, mode, good(), LIMITS).outcome == "pass", judge(module, mode, good(), LIMITS)
+
+
+@pytest.mark.parametrize(("module", "mode"), sorted(REQUIRED))
+def test_nothing_measured_waits_and_says_what_is_missing(module: str, mode: str) -> None:
+    verdict = judge(module, mode, Evidence(why_not={"errors": "the edge does not count them"}), LIMITS)
+    assert verdict.outcome == "wait"
+    assert {figure.name for figure in verdict.figures} == REQUIRED[module, mode]
+    assert "not measured" in str(verdict)
+    assert ("the edge does not count them" in str(verdict)) == ("errors" in REQUIRED[module, mode])
+
+
+@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("mode", ["off", "retired"])
+def test_no_gate_passes_where_there_is_none(module: str, mode: str) -> None:
+    assert judge(module, mode, good(), LIMITS).outcome == "wait"
+
+
+@pytest.mark.parametrize(("module", "mode"), sorted(REQUIRED))
+def test_one_missing_figure_is_enough_to_wait(module: str, mode: str) -> None:
+    whole, lacking = (
+        good(),
+        {
+            "differences": replace(good(), differences=None),
+            "agreement": replace(good(), agreement=None),
+            "latency": service(good(), stages_ms={}),
+            "errors": service(good(), errors=None),
+            "recent errors": service(good(), recent_errors=None),
+            "queue age": service(good(), queue_age_s=None),
+            "oldest unanswered": service(good(), oldest_unanswered_s=None),
+        },
+    )
+    for name in REQUIRED[module, mode]:
+        assert judge(module, mode, lacking[name], LIMITS).outcome == "wait", name
+    assert judge(module, mode, whole, LIMITS).outcome == "pass"
+
+
+@pytest.mark.parametrize(
+    ("name", "evidence"),
+    [
+        ("oldest unanswered", service(good(), oldest_unanswered_s=8.1)),
+        ("queue age", service(good(), queue_age_s=9.0)),
+        ("recent errors", service(good(), recent_errors=5)),
+        ("refused decisions", service(good(), recent_refused=3)),
+        ("differences", replace(good(), differences=1)),
+        ("errors", service(good(), errors=200)),
+        ("latency", service(good(), stages_ms={"answer": times(3_000, 1.6, 3)})),
+        ("latency", replace(good(), budgets_ms={"answer": 200.0})),
+        ("agreement", replace(good(), agreement=(2_500, 3_000))),
+    ],
+)
+def test_a_breach_names_its_figure(name: str, evidence: Evidence) -> None:
+    verdict = canary(evidence)
+    assert verdict.outcome == "breach"
+    assert [figure.name for figure in verdict.of("breach")] == [name]
+    assert str(verdict).startswith(f"{name}: ")
+
+
+def test_stop_rules_need_no_samples_but_the_bad_ones() -> None:
+    """Whatever else is missing."""
+    for bad in ({"recent_errors": 5}, {"recent_refused": 3}, {"queue_age_s": 60.0}, {"oldest_unanswered_s": 60.0}):
+        assert canary(service(Evidence(), **bad)).outcome == "breach"
+
+
+@pytest.mark.parametrize("n", [0, 1, 20, 50])
+def test_few_samples_wait_however_good_and_say_how_many_are_missing(n: int) -> None:
+    verdict = canary(good(n, seconds=100.0))
+    assert verdict.outcome == "wait"
+    for figure in verdict.of("wait"):
+        assert figure.missing is not None
+        assert (figure.in_s is not None) == (n > 0)
+        if figure.name != "latency":
+            assert figure.name not in {each.name for each in canary(good(n + figure.missing)).of("wait")}
+
+
+def test_a_stage_that_the_monolith_does_not_have_waits() -> None:
+    evidence = service(good(), stages_ms={"answer": times(500, 1.0, 1), "other": times(500, 1.0, 1)})
+    assert [figure.name for figure in canary(evidence).of("wait")] == ["latency"]
+
+
+counts = st.integers(0, 60).flatmap(lambda of: st.tuples(st.integers(0, of), st.just(of)))
+
+
+@given(counts, counts, st.one_of(st.none(), st.integers(0, 3)), st.one_of(st.none(), st.floats(0, 20)))
+def test_few_samples_never_pass(
+    ours: tuple[int, int], theirs: tuple[int, int], differences: int | None, age: float | None
+) -> None:
+    sides = [SideEvidence(answered=of - n, errors=n, queue_age_s=age) for n, of in (ours, theirs)]
+    evidence = Evidence(service=sides[0], monolith=sides[1], differences=differences)
+    verdict = judge("dashboard", "canary", evidence, LIMITS)
+    assert verdict.outcome != "pass"
+    if age is None and not differences:
+        assert verdict.outcome == "wait" or ours[0] > 0
+
+
+# -- the bounds -------------------------------------------------------------------------------------------------------
+
+
+def test_published_values() -> None:
+    """Newcombe (1998): 81 of 263 by Wilson's score; 56 of 70 less 48 of 80 by method 10, both with 95 % two-sided."""
+    assert wilson(81, 263, 0.975) == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert difference((56, 70), (48, 80), 0.975) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    assert fewest_for_quantile(P95, 0.95) == 59
+
+
+@pytest.mark.parametrize("n", [60, 137, 1_000])
+def test_an_upper_bound_of_p95_is_below_it_as_seldom_as_stated(n: int) -> None:
+    """Exponential: its 95th percentile is known."""
+    chance, true = random.Random(n), -math.log(0.05)  # noqa: S311 - to be repeated
+    bounds = [quantile_bounds([chance.expovariate(1.0) for _ in range(n)], P95, 0.95) for _ in range(TRIALS)]
+    assert sum(high < true for _, high in bounds) / TRIALS <= 0.05 + 0.03
+    assert sum(low > true for low, _ in bounds) / TRIALS <= 0.05 + 0.03
+    assert all(low <= high for low, high in bounds)
+
+
+def passed(p_ours: float, p_theirs: float, n: int) -> tuple[float, float]:
+    """Return the shares of simulated candidates that pass, and that are a breach."""
+    chance = random.Random(7)  # noqa: S311 - to be repeated
+    outcomes = []
+    for _ in range(TRIALS):
+        errors = [sum(chance.random() < p for _ in range(n)) for p in (p_ours, p_theirs)]
+        sides = [SideEvidence(answered=n - each, errors=each, queue_age_s=0.0) for each in errors]
+        evidence = Evidence(service=sides[0], monolith=sides[1], differences=0)
+        outcomes.append(judge("dashboard", "canary", evidence, LIMITS).outcome)
+    return outcomes.count("pass") / TRIALS, outcomes.count("breach") / TRIALS
+
+
+def test_a_candidate_that_is_as_good_passes() -> None:
+    passes, breaches = passed(0.005, 0.005, 1_500)
+    assert passes >= 0.9
+    assert breaches == 0.0
+
+
+def test_a_candidate_that_is_worse_by_the_margin_passes_as_seldom_as_stated() -> None:
+    passes, breaches = passed(0.015, 0.005, 1_500)
+    assert passes <= 0.05 + 0.03
+    assert breaches <= 0.05 + 0.03
+
+
+def test_a_candidate_that_is_much_worse_is_a_breach() -> None:
+    passes, breaches = passed(0.05, 0.005, 1_500)
+    assert passes == 0.0
+    assert breaches >= 0.95

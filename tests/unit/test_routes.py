@@ -1,0 +1,60 @@
+"""Routes: a rising weight takes ids to the service, none back; ids with a side of their own keep it."""
+
+import msgspec
+import pytest
+import xxhash
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quickcomm.contracts.identity import BUCKETS, bucket
+from quickcomm.contracts.routes import MONOLITH, SERVICE, ModuleRoute, Routes, client_bucket
+from quickcomm.traffic.model.ladder import LADDER, MODULES, Stage, route_of
+
+weights = st.integers(0, BUCKETS)
+ids = st.text(min_size=1, max_size=20)
+overrides = st.dictionaries(ids, st.sampled_from([MONOLITH, SERVICE]), max_size=4)
+
+
+@given(weights, weights, st.integers(0, BUCKETS - 1), ids, overrides)
+def test_no_id_moves_the_wrong_way(one: int, other: int, at: int, name: str, own: dict[str, str]) -> None:
+    low, high = sorted((one, other))
+    before = msgspec.convert({"weight": low, "overrides": own}, ModuleRoute)
+    after = msgspec.structs.replace(before, weight=high)
+    assert (before.side(at, name), after.side(at, name)) != (SERVICE, MONOLITH)
+    if name in own:
+        assert before.side(at, name) == after.side(at, name) == own[name]
+
+
+@given(ids, overrides)
+def test_all_stages_forward_take_an_id_over_once_and_back_the_same_way(name: str, own: dict[str, str]) -> None:
+    """An id with a side of its own has it while both sides serve."""
+    at = bucket("dashboard", name)
+    route = msgspec.convert({"overrides": own}, ModuleRoute)
+    sides = []
+    for stage in LADDER:
+        route = msgspec.structs.replace(route_of(stage, route), overrides=route.overrides)
+        shown = route_of(stage, route)
+        sides.append(shown.side(at, name))
+        assert name not in own or stage.mode not in {"canary", "full"} or sides[-1] == own[name]
+    assert (sides[0], sides[1], sides[-1]) == (MONOLITH, MONOLITH, SERVICE)
+    if name not in own:
+        assert sides == sorted(sides)
+
+
+@given(ids, weights)
+def test_routes_ask_for_the_bucket_of_a_conversation(name: str, weight: int) -> None:
+    routes = Routes(version=1, modules={"audio": ModuleRoute(weight=weight)})
+    assert (routes.side("audio", name) == SERVICE) == (bucket("audio", name) < weight)
+    assert routes.side("dashboard", name) == MONOLITH
+
+
+@given(ids)
+def test_a_client_has_the_bucket_that_the_edge_hashes(credential: str) -> None:
+    assert client_bucket(credential) == xxhash.xxh64(credential.encode(), seed=0).intdigest() % BUCKETS
+
+
+@pytest.mark.parametrize("stage", LADDER)
+def test_a_share_of_the_ids_is_the_weight(stage: Stage) -> None:
+    route = route_of(stage, ModuleRoute())
+    assert sum(route.side(at) == SERVICE for at in range(BUCKETS)) == route.weight
+    assert MODULES == ("dashboard", "intelligence", "audio")
