@@ -47,6 +47,8 @@ def _type(schema: Schema) -> str:
     if schema["type"] == "array":
         item = _type(schema["items"])
         return f"({item})[]" if "|" in item else f"{item}[]"
+    if "additionalProperties" in schema:
+        return f"Record<string, {_type(schema['additionalProperties'])}>"
     return _PLAIN[schema["type"]]
 
 

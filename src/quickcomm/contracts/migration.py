@@ -17,6 +17,8 @@ Outcome = Literal["pass", "wait", "breach"]
 
 class OfTraffic(Command, frozen=True, kw_only=True):
     module: ClassVar = "traffic"
+    callers: ClassVar = ("dashboard",)
+    about: ClassVar = "how far the migration is"
 
 
 class MigrationChange(OfTraffic, frozen=True, kw_only=True):

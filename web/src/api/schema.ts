@@ -193,6 +193,14 @@ export interface Evidence {
   urgency?: string[];
 }
 
+export interface Figure {
+  name: string;
+  outcome: "breach" | "pass" | "wait";
+  detail?: string;
+  missing?: number | null;
+  in_s?: number | null;
+}
+
 export interface Health {
   status?: "degraded" | "ok";
   sessions?: number;
@@ -275,6 +283,52 @@ export interface LeftOut {
 
 export interface Login {
   key: string;
+}
+
+export interface MigrationEntry {
+  id?: number;
+  at_ns: number;
+  who: string;
+  name: string;
+  action: string;
+  before: string;
+  after: string;
+  version: number;
+  why?: string;
+  evidence?: Figure[];
+}
+
+export interface MigrationStatus {
+  version: number;
+  epoch: number;
+  in_force: boolean;
+  modules: ModuleMigration[];
+  followers: Record<string, number> | null;
+  behind?: string[];
+  audit?: MigrationEntry[];
+}
+
+export interface ModuleMigration {
+  name: string;
+  mode?: "canary" | "full" | "off" | "retired" | "shadow";
+  weight?: number;
+  decides?: "monolith" | "service";
+  goal?: "monolith" | "service";
+  paused?: boolean;
+  auto?: boolean;
+  since_ns?: number;
+  why?: string;
+  change?: string;
+  phase?: string;
+  problem?: string;
+  bake_left_s?: number | null;
+  gate?: "breach" | "pass" | "wait" | null;
+  figures?: Figure[];
+}
+
+export interface Move {
+  why?: string;
+  force?: boolean;
 }
 
 export interface Narrative {

@@ -33,6 +33,8 @@ _TITLES: Final = {
     503: "Service Unavailable",
 }
 _IDS: Final = {
+    "module": "dashboard",
+    "action": "step",
     "utterance_id": "shift-1:0:48000",
     "conversation_id": "shift-1",
     "task_id": "shift-1:0:48000:0",

@@ -3,13 +3,14 @@
 import re
 from collections.abc import Awaitable, Callable
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, cast, get_args
 
 import msgspec
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from quickcomm import __version__
+from quickcomm.contracts.migration import MigrationStatus
 from quickcomm.contracts.prompts import GetPrompts, PromptsView
 from quickcomm.contracts.usage import GetUsage, UsageReport
 from quickcomm.dashboard.adapters import asyncapi, parameters
@@ -24,6 +25,7 @@ from quickcomm.dashboard.adapters.rest_types import (
     ConversationQuery,
     EditQuery,
     Login,
+    Move,
     ReadinessQuery,
     Session,
     ShiftQuery,
@@ -37,6 +39,7 @@ from quickcomm.dashboard.model.edits import Action, Edit
 from quickcomm.dashboard.model.report import ShiftReport
 from quickcomm.dashboard.model.views import Card, Conversation, Task
 from quickcomm.dashboard.ports import Commands, DashboardSettings, Listed, Queries, UtteranceFilter
+from quickcomm.dashboard.service.moving import Migration, MoveAction
 from quickcomm.dashboard.service.reporting import ShiftReports
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import InvalidInputError
@@ -71,6 +74,7 @@ class Rest:
         self._ready = readiness
         self._rpc = rpc
         self._reports = reports
+        self._migration = Migration(rpc)
         self._metrics_open = settings.metrics_open
         self._admission = Admission(settings.queries_at_once, settings.queries_waiting)
 
@@ -274,6 +278,30 @@ class Rest:
     )
     async def get_usage(self, caller: Principal, asked: UsageQuery) -> UsageReport:
         return await self._rpc.call(GetUsage(site=caller.site, conversation=asked.conversation, limit=asked.limit))
+
+    @operation(
+        "GET",
+        "/v1/migration",
+        "Which side serves what while modules move between one process and services, and what the gates say",
+        tag="operation",
+        errors=(404,),
+    )
+    async def get_migration(self) -> MigrationStatus:
+        return await self._migration.status()
+
+    @operation(
+        "POST",
+        "/v1/migration/{module}/{action}",
+        "Move a module: start, step, promote, rollback, pause, resume, auto, manual, return",
+        tag="operation",
+        role="admin",
+        errors=(400, 404, 409),
+    )
+    async def move_module(self, caller: Principal, module: str, action: str, body: Move) -> MigrationStatus:
+        if action not in get_args(MoveAction):
+            raise InvalidInputError(f"There is no action {action[:MAX_NAME]!r}: {', '.join(get_args(MoveAction))}.")
+        by = caller.name or caller.key_id
+        return await self._migration.act(module, cast("MoveAction", action), by, body.why, force=body.force)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 

@@ -107,6 +107,13 @@ class TaskQuery(PageQuery, frozen=True, kw_only=True):
     department: OnlyDepartment | None = None
 
 
+class Move(msgspec.Struct, frozen=True, kw_only=True):
+    """`why`: for the audit. `force`: whatever the gate says."""
+
+    why: Annotated[str, Meta(max_length=400)] = ""
+    force: bool = False
+
+
 class EditQuery(Query, frozen=True, kw_only=True):
     """Compare and set; the header `If-Match: "VERSION"` says the same."""
 
