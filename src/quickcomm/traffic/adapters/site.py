@@ -66,7 +66,8 @@ class UpSite:
         try:
             return await ask(socket, request)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise SiteError(f"{socket.name} does not answer ({type(error).__name__})") from error
+            who = "`quickcomm up`" if socket == self._directory.control else "the monolith"
+            raise SiteError(f"{who} does not answer on {socket}") from error
 
 
 def running(registry: Registry, module: str) -> bool:

@@ -1,0 +1,82 @@
+"""A site that a migration controller is tried on: processes that do what they are asked to, and evidence as given."""
+
+from typing import Final
+
+from quickcomm.contracts.routes import SERVICE, Routes, Side
+from quickcomm.kernel.routing import StaleRoutesError
+from quickcomm.traffic.model.gates import Evidence, SideEvidence
+from quickcomm.traffic.ports import SiteError
+
+GOOD: Final = Evidence(
+    differences=0,
+    seconds=60.0,
+    service=SideEvidence(queue_age_s=0.0, answered=1_000, errors=0, recent_errors=0),
+    monolith=SideEvidence(queue_age_s=0.0, answered=1_000, errors=0),
+)
+BAD: Final = Evidence(differences=3)
+
+
+class FakeSite:
+    """Does what it is asked to, and remembers. `lacks`: why a side is not ready."""
+
+    def __init__(self) -> None:
+        self.running: set[str] = set()
+        self.in_monolith = {"dashboard", "intelligence", "audio"}
+        self.lacks: dict[Side, str] = {}
+        self.refuses = ""
+        self.calls: list[str] = []
+
+    async def start(self, module: str) -> None:
+        self._called("start")
+        self.running.add(module)
+
+    async def stop(self, module: str) -> None:
+        self._called("stop")
+        self.running.discard(module)
+
+    async def retire(self, module: str) -> None:
+        self._called("retire")
+        self.in_monolith.discard(module)
+
+    async def revive(self, module: str) -> None:
+        self._called("revive")
+        self.in_monolith.add(module)
+
+    async def ready(self, module: str, side: Side) -> str:
+        self._called("ready")
+        there = module in (self.running if side == SERVICE else self.in_monolith)
+        return self.lacks.get(side, "") if there else "it does not run"
+
+    def _called(self, what: str) -> None:
+        self.calls.append(what)
+        if self.refuses:
+            raise SiteError(self.refuses)
+
+
+class FakeEvidence:
+    def __init__(self) -> None:
+        self.found = Evidence()
+
+    async def of(self, module: str, since_ns: int) -> Evidence:
+        del module, since_ns
+        return self.found
+
+
+class FakeRoutes:
+    """A store in memory. Those in `following` follow at once."""
+
+    def __init__(self) -> None:
+        self.published = Routes()
+        self.epoch = 0
+        self.following = {"edge", "monolith"}
+
+    async def publish(self, routes: Routes, epoch: int) -> None:
+        if epoch < self.epoch or routes.version < self.published.version:
+            raise StaleRoutesError("The store has the routes of a newer controller.")
+        self.published, self.epoch = routes, epoch
+
+    async def followers(self) -> dict[str, int]:
+        return dict.fromkeys(self.following, self.published.version)
+
+    async def version(self) -> int:
+        return self.published.version
