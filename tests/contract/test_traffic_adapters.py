@@ -188,7 +188,7 @@ async def test_differences_count_once_they_were_looked_for_in_this_stage(site: S
 
     async def looked(since_ns: int, found: Callable[[Evidence], bool]) -> Evidence:
         async with asyncio.timeout(20):
-            while not found(evidence := await site.evidence.of("dashboard", since_ns)):
+            while not found(evidence := await site.evidence.of("dashboard", since_ns)):  # noqa: ASYNC110 - none is told
                 await asyncio.sleep(0)
         return evidence
 

@@ -69,7 +69,7 @@ class Compare(Command, frozen=True, kw_only=True):
     `items`: each of them, not only sums. `content`: of the kinds in `CONTENT`, not of ids.
     """
 
-    callers: ClassVar = ("dashboard",)
+    callers: ClassVar[tuple[str, ...]] = ("dashboard",)
     within_s: ClassVar = 30.0
     about: ClassVar = "what it has stored"
 

@@ -48,7 +48,7 @@ class UpSite:
             await self._asked(self._directory.socket, StartModule(name=module))
         except UnknownCommandError as error:
             raise SiteError(
-                f"the monolith of this release cannot start {module} again: restart it with quickcomm restart monolith"
+                f"the running monolith, of an older release, cannot start {module} again: quickcomm restart monolith"
             ) from error
 
     async def ready(self, module: str, side: Side) -> str:

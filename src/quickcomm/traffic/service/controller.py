@@ -101,7 +101,9 @@ class Controller:
                 if await self._routes.version() < self.site.version:
                     log.warning("routes.published_again", version=self.site.version)
                     await self._send()
-            except BusUnavailableError as error:
+            except StaleRoutesError:
+                raise
+            except QuickCommError as error:
                 log.info("routes.store_unavailable", error=str(error)[:200])
         for name in MODULES:
             self._drive(name)
