@@ -136,7 +136,8 @@ class Controller:
             if now.id != change.id:
                 raise AbandonedError(f"{name}: abandoned, because of a {now.action} to {now.target} by {now.by}.")
             if problem := self.problems.get(name):
-                raise NotInForceError(f"{name}: {change.target} is not in force yet: {problem}. It goes on by itself.")
+                told = problem.rstrip(".")
+                raise NotInForceError(f"{name}: {change.target} is not in force yet: {told}. It goes on by itself.")
             await news.wait()
 
     @property
