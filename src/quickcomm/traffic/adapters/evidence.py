@@ -97,7 +97,7 @@ class SiteEvidence:
         try:
             rows = await ask(self._directory.control, ListBacklog())
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise SiteError(f"`up` does not answer ({type(error).__name__})") from error
+            raise SiteError(f"`quickcomm up` does not answer on {self._directory.control}") from error
         return msgspec.convert(rows, list[Waiting])
 
 
