@@ -7,16 +7,18 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 from tests.support.guarded import Guarded
 
 from quickcomm.apps import APPS, TRAFFIC_APP
 from quickcomm.contracts.checking import CompareDashboard, Contents, Item, ListBacklog, Summary, Waiting
 from quickcomm.contracts.commands import Command, Scale, StartModule, StopModule
+from quickcomm.contracts.evidence import Measure, Measured
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Routes
 from quickcomm.kernel.clock import FakeClock, SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry, Instance
-from quickcomm.kernel.errors import NotFoundError, QuickCommError
+from quickcomm.kernel.errors import BusyError, NotFoundError, QuickCommError
 from quickcomm.kernel.messaging.bus import BusUnavailableError
 from quickcomm.kernel.messaging.bus.redis_link import BusRefusedError, Link
 from quickcomm.kernel.messaging.bus.redis_names import PREFIX
@@ -26,9 +28,10 @@ from quickcomm.kernel.runtime.admin_socket import admin_socket
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.operate.up import access
 from quickcomm.traffic.adapters.evidence import SiteEvidence, queue_age_s
+from quickcomm.traffic.adapters.measuring import Measurer
 from quickcomm.traffic.adapters.parity import Dashboards, SideSilentError
 from quickcomm.traffic.adapters.site import UpSite
-from quickcomm.traffic.model.gates import Evidence
+from quickcomm.traffic.model.gates import Evidence, Limits, judge
 from quickcomm.traffic.ports import SiteError
 
 NS: Final = 10**9
@@ -40,8 +43,11 @@ class Everywhere(LocalRpc):
     def __init__(self) -> None:
         super().__init__(SystemClock())
         self.contents: dict[str, Contents | QuickCommError] = {}
+        self.measured: dict[str, Measured | QuickCommError] = {}
 
     async def call_all(self, request: Any) -> Mapping[str, Any]:
+        if isinstance(request, Measure):
+            return self.measured
         assert isinstance(request, CompareDashboard)
         assert request.content
         return self.contents
@@ -64,7 +70,9 @@ class Site:
         self.rpc = Everywhere()
         dashboards = Dashboards(self.rpc, self.clock)
         self.processes = UpSite(self.directory, self.registry, dashboards)
-        self.evidence = SiteEvidence(self.directory, self.registry, dashboards, self.clock)
+        self.evidence = SiteEvidence(
+            self.directory, self.registry, dashboards, Measurer(self.rpc, self.clock), self.clock
+        )
         self.asked: list[Command] = []
         self.in_monolith = {"dashboard"}
         self.waiting: list[Waiting] = []
@@ -96,12 +104,15 @@ class Site:
 @pytest.fixture
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     made = Site(tmp_path / "site")
-    up, monolith = LocalRpc(made.clock), LocalRpc(made.clock)
+    up, monolith, service = (LocalRpc(made.clock) for _ in range(3))
+    service.serve([(StopModule, made.stop)])
     up.serve([(Scale, made.scale), (ListBacklog, made.backlog)])
     monolith.serve([(StopModule, made.stop), (StartModule, made.start)])
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(admin_socket(up, made.directory.control))
         await stack.enter_async_context(admin_socket(monolith, made.directory.socket))
+        made.directory.dashboard.create()
+        await stack.enter_async_context(admin_socket(service, made.directory.dashboard.socket))
         yield made
 
 
@@ -113,7 +124,11 @@ async def test_a_service_is_started_once_and_stopped(site: Site) -> None:
     site.serves("dashboard")
     await site.processes.start("dashboard")
     await site.processes.stop("dashboard")
-    assert site.asked == [Scale(process="dashboard", replicas=1), Scale(process="dashboard", replicas=0)]
+    assert site.asked == [
+        Scale(process="dashboard", replicas=1),
+        StopModule(name="dashboard"),
+        Scale(process="dashboard", replicas=0),
+    ]
 
 
 async def test_a_module_of_the_monolith_is_stopped_and_started_as_often_as_asked(site: Site) -> None:
@@ -163,6 +178,30 @@ async def test_without_a_process_nothing_is_measured_and_the_reasons_are_given(s
     assert found.why_not["queue age"] == "no process of the service serves"
     assert found.why_not["differences"] == "not compared yet"
     assert "errors" in found.why_not
+
+
+async def test_what_both_sides_measured_is_added_up_by_side(site: Site) -> None:
+    busy = Measured(side="service", answered=30, errors=2, compared=30, alike=29, conversations=2)
+    site.rpc.measured = {
+        "dashboard-1": msgspec.structs.replace(busy, stages_ms={"store": (1.0, 2.0)}),
+        "dashboard-2": busy,
+        "monolith-1": Measured(side="monolith", answered=7, conversations=3),
+    }
+    found = await site.evidence.of("dashboard", site.clock.now_ns() - 600 * 10**9)
+    assert (found.service.answered, found.service.errors, found.monolith.answered) == (56, 4, 7)
+    assert (found.agreement, found.service.stages_ms) == ((58, 60), {"store": (1.0, 2.0)})
+    assert found.conversations_per_hour == pytest.approx(7 * 6)
+    assert found.service.silent_s == 0
+
+
+async def test_a_service_that_answers_no_more_is_silent_for_as_long(site: Site) -> None:
+    site.rpc.measured = {"dashboard-1": Measured(side="service")}
+    await site.evidence.of("dashboard", 0)
+    site.rpc.measured = {"dashboard-1": BusyError("It hangs.")}
+    site.clock.advance(7.0)
+    found = await site.evidence.of("dashboard", 0)
+    assert found.service.silent_s == 7.0
+    assert judge("dashboard", "canary", found, Limits()).outcome == "breach"
 
 
 async def test_messages_are_told_by_side(site: Site) -> None:

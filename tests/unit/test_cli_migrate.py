@@ -152,19 +152,25 @@ async def test_refusals_say_why(running: Running) -> None:
         result = await running.migrate(*arguments)
         assert result.exit_code == 1
         assert why in result.stderr
-    assert (await running.migrate("kill")).stdout == "All is with the monolith.\n"
+    killed = await running.migrate("kill-switch", "all")
+    assert killed.stdout == "All is with the monolith, and stays there until the switch is cleared.\n"
 
 
 async def test_the_kill_switch(running: Running) -> None:
     await running.migrate("start", "dashboard")
     await running.migrate("promote", "dashboard", "--force")
-    result = await running.migrate("kill", "--why", "smoke")
+    result = await running.migrate("kill-switch", "dashboard", "--reason", "smoke")
     assert result.exit_code == 0
     assert result.stdout.startswith("dashboard: shadow, the monolith decides (version 4,")
+    refused = await running.migrate("start", "dashboard")
+    assert refused.exit_code == 1
+    assert "is paused" in refused.stderr
+    assert (await running.migrate("kill-switch", "dashboard", "--clear")).stdout == "dashboard: may go on.\n"
+    assert (await running.migrate("start", "dashboard")).exit_code == 0
 
 
 async def test_without_a_controller_the_way_to_one_is_told(tmp_path: Path) -> None:
-    for arguments in (("status",), ("step", "dashboard"), ("kill",)):
+    for arguments in (("status",), ("step", "dashboard"), ("kill-switch", "all")):
         result = await asyncio.to_thread(migrate, tmp_path, *arguments)
         assert result.exit_code == 1
         assert "then start one: quickcomm migrate start MODULE" in result.stderr

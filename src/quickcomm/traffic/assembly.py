@@ -12,6 +12,7 @@ from quickcomm.kernel.runtime.settings import Settings
 from quickcomm.kernel.site_pack import SitePack
 from quickcomm.traffic.adapters.evidence import SiteEvidence
 from quickcomm.traffic.adapters.journal import SqlJournal
+from quickcomm.traffic.adapters.measuring import Measurer
 from quickcomm.traffic.adapters.parity import Dashboards
 from quickcomm.traffic.adapters.site import UpSite
 from quickcomm.traffic.ports import TrafficSettings
@@ -34,7 +35,9 @@ def build(context: Context, _loaded: None) -> Part:
     journal = SqlJournal(context.database, context.clock)
     dashboards = Dashboards(context.messaging.rpc, context.clock)
     site = UpSite(context.site, registry, dashboards)
-    evidence = SiteEvidence(context.site, registry, dashboards, context.clock)
+    evidence = SiteEvidence(
+        context.site, registry, dashboards, Measurer(context.messaging.rpc, context.clock), context.clock
+    )
     controller = Controller(journal, RedisRoutes(link), site, context.clock, own)
     gates = Gatekeeper(controller, evidence, context.clock, own)
 

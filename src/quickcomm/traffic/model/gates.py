@@ -32,6 +32,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """So much of what both sides understood must be alike."""
     oldest_unanswered_s: Annotated[float, msgspec.Meta(gt=0)] = 8.0
     queue_age_s: Annotated[float, msgspec.Meta(gt=0)] = 8.0
+    silent_s: Annotated[float, msgspec.Meta(gt=0)] = 6.0
+    """Longer than a process takes that is started again after its end."""
     errors: Annotated[int, msgspec.Meta(ge=1)] = 5
     """So many errors of the service within a minute stop it."""
     refused: Annotated[int, msgspec.Meta(ge=1)] = 3
@@ -52,6 +54,8 @@ class SideEvidence(msgspec.Struct, frozen=True, kw_only=True):
     stages_ms: Mapping[str, tuple[float, ...]] = {}
     queue_age_s: float | None = None
     oldest_unanswered_s: float | None = None
+    silent_s: float | None = None
+    """For so long none of its processes has answered the controller."""
     cpu_ms: float | None = None
     """Per utterance; shown, and not decided by."""
 
@@ -120,6 +124,7 @@ def _figures(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
     """Yield all that is measured."""
     ours = evidence.service
     yield from _at_most("oldest unanswered", ours.oldest_unanswered_s, limits.oldest_unanswered_s)
+    yield from _at_most("silent", ours.silent_s, limits.silent_s)
     yield from _at_most("queue age", ours.queue_age_s, limits.queue_age_s)
     yield from _fewer("recent errors", ours.recent_errors, limits.errors)
     yield from _fewer("refused decisions", ours.recent_refused, limits.refused)
