@@ -65,6 +65,9 @@ class Measurements:
             stages_ms={
                 name: tuple(ms for at_ns, ms in samples if at_ns >= since_ns) for name, samples in self._stages.items()
             },
+            recent_different=sum(
+                bool(difference) for at_ns, difference in self._compared if at_ns >= max(recent_ns, since_ns)
+            ),
             compared=len(compared),
             alike=sum(not difference for difference in compared),
             noise=(sum(noise), len(noise)),

@@ -96,6 +96,7 @@ class SiteEvidence:
             service=_side(sides.service, ages[0], sides.silent_s),
             monolith=_side(sides.monolith, ages[1]),
             differences=differences,
+            recent_different=sum(each.recent_different for each in (sides.service, sides.monolith) if each),
             agreement=_enough(agreement((sides.service, sides.monolith))),
             conversations_per_hour=sum(seen) * HOUR_S / seconds if seen and seconds >= SOME_S else None,
             why_not=why_not,

@@ -69,6 +69,7 @@ def _together(found: Iterable[Measured], side: Side) -> Measured | None:
         conversations=sum(counted) if counted else None,
         stages_ms={name: tuple(ms for each in own for ms in each.stages_ms.get(name, ())) for name in stages},
         oldest_unanswered_s=max(unanswered, default=None),
+        recent_different=sum(each.recent_different for each in own),
         compared=sum(each.compared for each in own),
         alike=sum(each.alike for each in own),
         different=tuple(dict.fromkeys(one for each in own for one in each.different)),

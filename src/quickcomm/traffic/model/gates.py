@@ -36,6 +36,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Longer than a process takes that is started again after its end."""
     errors: Annotated[int, msgspec.Meta(ge=1)] = 5
     """So many errors of the service within a minute stop it."""
+    different: Annotated[int, msgspec.Meta(ge=1)] = 5
+    """So many answers within a minute that the other side gives otherwise, and goes on to, stop it."""
     refused: Annotated[int, msgspec.Meta(ge=1)] = 3
     """So many decisions that the store refused within a minute stop it."""
 
@@ -68,6 +70,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     service: SideEvidence = SideEvidence()
     monolith: SideEvidence = SideEvidence()
     agreement: tuple[int, int] | None = None
+    recent_different: int | None = None
+    """Answers that were otherwise on the other side, of the last minute."""
     differences: int | None = None
     conversations_per_hour: float | None = None
     budgets_ms: Mapping[str, float] = {}
@@ -128,6 +132,7 @@ def _figures(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
     yield from _at_most("queue age", ours.queue_age_s, limits.queue_age_s)
     yield from _fewer("recent errors", ours.recent_errors, limits.errors)
     yield from _fewer("refused decisions", ours.recent_refused, limits.refused)
+    yield from _fewer("other answers", evidence.recent_different, limits.different)
     if evidence.differences is not None:
         outcome: Outcome = "breach" if evidence.differences else "pass"
         yield Figure(name="differences", outcome=outcome, detail=f"{evidence.differences} between the sides")
