@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.messaging.bus.redis_link import Link
 from quickcomm.kernel.routing import RedisRoutes
@@ -33,10 +35,11 @@ def build(context: Context, _loaded: None) -> Part:
     own = settings.of(TrafficSettings)
     link = Link(settings.redis_url)
     journal = SqlJournal(context.database, context.clock)
+    budgets_ms = msgspec.to_builtins(settings.budgets) | {"answer": own.answer_ms}
     dashboards = Dashboards(context.messaging.rpc, context.clock)
     site = UpSite(context.site, registry, dashboards)
     evidence = SiteEvidence(
-        context.site, registry, dashboards, Measurer(context.messaging.rpc, context.clock), context.clock
+        context.site, registry, dashboards, Measurer(context.messaging.rpc, context.clock), context.clock, budgets_ms
     )
     controller = Controller(journal, RedisRoutes(link), site, context.clock, own)
     gates = Gatekeeper(controller, evidence, context.clock, own)

@@ -5,6 +5,7 @@ What cannot be measured yet is left out, with the reason, so that the gate waits
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import aiohttp
@@ -51,8 +52,16 @@ class SiteEvidence:
     """Implements `EvidenceSource`. The comparison, which takes long, is made beside, while somebody asks for it."""
 
     def __init__(
-        self, directory: DataDirectory, registry: Registry, dashboards: Dashboards, measurer: Measurer, clock: Clock
+        self,
+        directory: DataDirectory,
+        registry: Registry,
+        dashboards: Dashboards,
+        measurer: Measurer,
+        clock: Clock,
+        budgets_ms: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
+        """`budgets_ms`: what the stages may take."""
+        self._budgets_ms = budgets_ms
         self._measurer = measurer
         self._directory = directory
         self._registry = registry
@@ -98,6 +107,7 @@ class SiteEvidence:
             differences=differences,
             recent_different=sum(each.recent_different for each in (sides.service, sides.monolith) if each),
             agreement=_enough(agreement((sides.service, sides.monolith))),
+            budgets_ms=self._budgets_ms,
             conversations_per_hour=sum(seen) * HOUR_S / seconds if seen and seconds >= SOME_S else None,
             why_not=why_not,
         )
