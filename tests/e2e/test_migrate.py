@@ -1,0 +1,127 @@
+"""`quickcomm migrate` on a real site: there and back by the command line, a candidate that hangs, a restart halfway."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.e2e.conftest import NewSite
+from tests.support.onlooker import Onlooker, onlooking
+from tests.support.resuming import Heard, assert_listed_once, stream
+from tests.support.server import EVENTUALLY_S, quickcomm
+from tests.support.site import Site
+from tests.support.talk import Talk, shift_talk
+
+Json = dict[str, Any]
+
+
+class Operator:
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    async def migrate(self, *words: str, status: int = 0) -> str:
+        where = ("--data-dir", str(self._site.data_dir))
+        return await asyncio.to_thread(
+            quickcomm, "migrate", *words, *where, timeout=300, statuses=(status,), errors=status != 0
+        )
+
+    async def dashboard(self) -> Json:
+        found: Json = json.loads(await self.migrate("status", "--json"))["modules"][0]
+        return found
+
+    async def until(self, holds: Callable[[Json], bool]) -> Json:
+        async with asyncio.timeout(3 * EVENTUALLY_S):
+            while not holds(found := await self.dashboard()):  # noqa: ASYNC110 - the controller tells nobody
+                await asyncio.sleep(0.2)
+        return found
+
+
+@pytest.fixture
+async def site(new_site: NewSite) -> Site:
+    made = new_site("--deployment", "monolith")
+    await asyncio.to_thread(made.start)
+    return made
+
+
+async def say(site: Site, talk: Talk) -> Heard:
+    return await stream(site.url, await asyncio.to_thread(site.key), talk.wire)
+
+
+async def has(page: Onlooker, heard: Heard) -> None:
+    await page.until(lambda one: all(one.classified(each.utterance_id) for each in heard.utterances))
+
+
+async def test_there_by_steps_retired_started_anew_and_back(site: Site) -> None:
+    operator, talk = Operator(site), shift_talk()
+    before = await say(site, talk)
+    refused = await operator.migrate("step", "dashboard", status=1)
+    assert "quickcomm migrate start MODULE" in refused
+    async with onlooking(site) as page:
+        await has(page, before)
+        monolith = page.side
+        assert "shadow, the monolith decides" in await operator.migrate("start", "dashboard")
+        assert "The gate has not passed yet" in await operator.migrate("step", "dashboard", status=1)
+        for share in ("1 %", "5 %", "25 %", "50 %"):
+            assert f"canary {share}" in await operator.migrate("step", "dashboard", "--force")
+        assert "full, the service decides" in await operator.migrate("step", "dashboard", "--force")
+        await page.until(lambda one: one.side != monolith)
+        assert "retired" in await operator.migrate("step", "dashboard", "--force")
+        meanwhile = await say(site, talk)
+        await has(page, meanwhile)
+        await asyncio.to_thread(site.down)
+        site.launch()
+        await asyncio.to_thread(site.wait_ready)
+        assert {row["module"] for row in await asyncio.to_thread(site.status)} >= {"monolith", "dashboard", "traffic"}
+        assert (await operator.dashboard())["mode"] == "retired"
+        after = await say(site, talk)
+        await has(page, after)
+        assert "shadow, the monolith decides" in await operator.migrate("rollback", "dashboard", "--reason", "a test")
+        await page.until(lambda one: one.connected)
+        last = await say(site, talk)
+        await has(page, last)
+    assert "off" in await operator.migrate("step", "dashboard")
+    for one in (before, meanwhile, after, last):
+        await assert_listed_once(site, one)
+    audit = [json.loads(line) for line in (await operator.migrate("history", "--json")).splitlines()]
+    assert any(row["why"] == "a test" for row in audit)
+    where = ("--data-dir", str(site.data_dir))
+    assert "nothing is wrong" in await asyncio.to_thread(quickcomm, "check", "--settle", "1", *where)
+
+
+async def test_a_candidate_that_hangs_is_taken_back_by_itself(site: Site) -> None:
+    operator, talk = Operator(site), shift_talk()
+    await operator.migrate("start", "dashboard")
+    await operator.migrate("promote", "dashboard", "--force")
+    pid = site.process("dashboard").pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        found = await operator.until(lambda module: module["weight"] == 0)
+        assert found["decides"] == "monolith"
+        async with onlooking(site) as page:
+            await has(page, await say(site, talk))
+            task_id = next(task["task_id"] for card in page.cards.values() for task in card["tasks"])
+            done = await asyncio.to_thread(site.ask, "POST", f"/v1/tasks/{task_id}/complete", site.key("admin"))
+            assert done.status == 200
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    audit = [json.loads(line) for line in (await operator.migrate("history", "--json")).splitlines()]
+    [breach] = [row for row in audit if row["action"] == "rollback"]
+    assert breach["who"] == "controller"
+    assert any(figure["outcome"] == "breach" for figure in breach["evidence"])
+
+
+async def test_a_controller_that_is_killed_in_a_step_goes_on_with_it(site: Site) -> None:
+    operator = Operator(site)
+    await operator.migrate("start", "dashboard")
+    asked = asyncio.create_task(operator.migrate("promote", "dashboard", "--force", status=1))
+    await operator.until(lambda module: module["change"] != "" or module["weight"] != 0)
+    os.kill(site.process("traffic").pid, signal.SIGKILL)
+    await asyncio.gather(asked, return_exceptions=True)  # the command may have had its answer just before
+    await asyncio.to_thread(site.wait_ready)
+    found = await operator.until(lambda module: module["change"] == "")
+    assert (found["mode"], found["decides"]) in {("full", "service"), ("shadow", "monolith")}
+    assert "monolith decides" in await operator.migrate("kill-switch", "dashboard", "--reason", "a test")
+    assert "is paused" in await operator.migrate("start", "dashboard", status=1)
