@@ -304,7 +304,8 @@ def _bus(app: App, settings: Settings, store: Database | None, clock: Clock) -> 
         return RedisBus(settings.redis_url, clock)
     from quickcomm.kernel.messaging.bus.outbox import OutboxBus  # noqa: PLC0415 - for who publishes from a database
 
-    return OutboxBus(settings.redis_url, store, clock)
+    fences = {name: each for module in app.modules for name, each in module.fences.items()}
+    return OutboxBus(settings.redis_url, store, clock, fences=fences if settings.instance.side else {})
 
 
 def _shared(context: Context, keys: KeyStore) -> Iterator[Part]:
