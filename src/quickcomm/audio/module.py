@@ -329,8 +329,10 @@ def _sessions(places: Places, database: Database | None, clock: Clock, step_s: f
         assert database is not None, "conversations are in Valkey, or in a database"  # noqa: S101 - a programming error
         return SqlSessions(database, clock)
     from quickcomm.audio.adapters.redis_sessions import RedisSessions  # noqa: PLC0415 - where there is no Valkey
+    from quickcomm.audio.adapters.redis_sides import Moves  # noqa: PLC0415 - likewise
 
-    return RedisSessions(places.redis_url, clock, owner=places.owner, routes=places.routes, step_s=step_s)
+    moves = None if places.routes is None else Moves(routes=places.routes, step_s=step_s)
+    return RedisSessions(places.redis_url, clock, owner=places.owner, moves=moves)
 
 
 def _shelf(places: Places, clock: Clock) -> Shelf | None:

@@ -12,6 +12,7 @@ from quickcomm.intelligence.model.cache import CacheSettings
 from quickcomm.intelligence.model.talk import SummarySettings
 from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.intelligence.module import (
+    Among,
     Classifier,
     Intelligence,
     IntelligenceSettings,
@@ -23,6 +24,7 @@ from quickcomm.intelligence.module import (
     share_stand,
     take_over,
 )
+from quickcomm.intelligence.service.ownership import Ownership
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.messaging.bus.sql import SqlBus
 from quickcomm.kernel.runtime.alarms import Found
@@ -64,7 +66,8 @@ def build(context: Context, engines: Engines) -> Part:
     side = SideSettings(
         answers=settings.of(CacheSettings), usage=settings.of(UsageSettings), summaries=settings.of(SummarySettings)
     )
-    shared = share_stand(settings.redis_url) if context.app.alone and settings.redis_url is not None else None
+    several = context.app.alone or context.moving
+    shared = share_stand(settings.redis_url) if several and settings.redis_url is not None else None
     intelligence = Intelligence(
         database=context.database,
         bus=context.messaging.bus,
@@ -73,7 +76,7 @@ def build(context: Context, engines: Engines) -> Part:
         classifier=engines.classifier,
         model=engines.model,
         settings=IntelligenceSettings(llm=llm, side=side, budget=budget),
-        shared=shared,
+        among=Among(shared=shared, ownership=_ownership(context)),
     )
     work = _Work(context, intelligence)
     return msgspec.structs.replace(
@@ -84,6 +87,16 @@ def build(context: Context, engines: Engines) -> Part:
         stopping=intelligence.drain,
         drain=work.drain,
     )
+
+
+def _ownership(context: Context) -> Ownership | None:
+    """Return this side's share of the conversations; None where there is one side."""
+    url = context.settings.redis_url
+    if not context.moving or url is None:
+        return None
+    from quickcomm.intelligence.adapters.redis_assignments import RedisAssignments  # noqa: PLC0415 - without, no Valkey
+
+    return Ownership(context.side, context.routes, RedisAssignments(url))
 
 
 class _Work:
@@ -118,7 +131,7 @@ class _Work:
         peers = self._context.peers()
         if peers:
             self._intelligence.leave()
-        waited_for = OUTBOX if peers else (*(f"/{group}" for group in app.groups), *OUTBOX)
+        waited_for = OUTBOX if peers else (*(f"/{self._context.group(group)}" for group in app.groups), *OUTBOX)
         with contextlib.suppress(TimeoutError, QuickCommError):  # a store that does not answer keeps what waits
             async with asyncio.timeout(CATCH_UP_S + self._intelligence.catch_up_s):
                 while self._intelligence.busy or await self._waits(waited_for):  # noqa: ASYNC110

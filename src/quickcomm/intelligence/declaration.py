@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from quickcomm.contracts.conversations import CONVERSATIONS
 from quickcomm.contracts.insights import INSIGHTS
 from quickcomm.contracts.summaries import SUMMARIES
@@ -11,6 +13,7 @@ from quickcomm.intelligence.model.cache import CacheSettings
 from quickcomm.intelligence.model.settings import LlmSettings, StoreSettings, check
 from quickcomm.intelligence.model.talk import SummarySettings
 from quickcomm.intelligence.model.usage import UsageSettings
+from quickcomm.kernel.messaging.bus.redis_assignments import Fence
 from quickcomm.kernel.messaging.bus.redis_names import PARTITIONS
 from quickcomm.kernel.runtime.data_directory import DATABASE
 from quickcomm.kernel.runtime.declaration import Group, Module, Replicas, SettingsReader, StoreKeys
@@ -40,6 +43,27 @@ def _replicas(settings: SettingsReader) -> Replicas:
     return Replicas(most=PARTITIONS, because=SHARED)
 
 
+class _Answer(msgspec.Struct):
+    """What insights say of the utterance that they answer."""
+
+    site: str
+    conversation_id: str
+    utterance_id: str
+    owner_epoch: int = 0
+
+
+_answers: Final = msgspec.json.Decoder(_Answer)
+
+
+def fence(payload: bytes) -> Fence | None:
+    """Return the fence of insights; None where their transcript had no stamp."""
+    found = _answers.decode(payload)
+    if not found.owner_epoch:
+        return None
+    name = f"{found.site}:{found.conversation_id}"
+    return Fence(name=name, epoch=found.owner_epoch, utterance_id=found.utterance_id)
+
+
 INTELLIGENCE: Final = Module(
     name="intelligence",
     build="quickcomm.intelligence.assembly",
@@ -55,10 +79,14 @@ INTELLIGENCE: Final = Module(
     publishes=(INSIGHTS, SUMMARIES),
     consumes=(
         Group(name=GROUP, streams=(TRANSCRIPTS,)),
-        Group(name=SUMMARIES_GROUP, streams=(TRANSCRIPTS, INSIGHTS, CONVERSATIONS)),
+        Group(name=SUMMARIES_GROUP, streams=(TRANSCRIPTS, INSIGHTS, CONVERSATIONS, SUMMARIES)),
     ),
+    fences={INSIGHTS: fence},
     trims=True,
-    store=(StoreKeys(keys=(BREAKER_KEY,), commands=("hget", "hset", "hmget", "pexpire"), between_replicas=True),),
+    store=(
+        StoreKeys(keys=(BREAKER_KEY,), commands=("hget", "hset", "hmget", "pexpire")),
+        StoreKeys(keys=("understanding", "understanding:*"), commands=("hget", "hmget", "hdel", "hlen", "srem")),
+    ),
     replicas=_replicas,
     database=_database,
     also=("quickcomm.dashboard.history",),

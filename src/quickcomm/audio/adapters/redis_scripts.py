@@ -146,8 +146,8 @@ PUBLISH: Final = (
 -- ARGV: name, key, epoch, utterance, checkpoints, ledgers, offsets, updated, mark, event before and after its seq,
 -- message before and after it, step, how long (ns) and how many events are kept, margin; wanted side (''), routes'
 -- version, routes.
--- Returns {seq}, {'fenced'}, {'full'}, {'known', seq}, {'late'}: an older step, of what is settled since; or {'behind'}:
--- the store has newer routes.
+-- Returns {seq}, {'fenced'}, {'full'}, {'known', seq}, {'behind'}: the store has newer routes, or {'late'}: an older
+-- step, of what is settled since.
 -- The checkpoint is stored with an utterance that is known, too; never where the stored one is of a newer step.
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[3] then return {'fenced'} end
 local is_newest = newest(KEYS[1], ARGV[14])

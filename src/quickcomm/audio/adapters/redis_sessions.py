@@ -27,7 +27,7 @@ from quickcomm.audio.adapters.redis_rows import (
     pairs,
     unanswered,
 )
-from quickcomm.audio.adapters.redis_sides import Sides
+from quickcomm.audio.adapters.redis_sides import Moves, Sides
 from quickcomm.audio.adapters.tables import OPEN_STATES
 from quickcomm.audio.model.checkpoint import Checkpoint, decode_checkpoints, encode_checkpoints
 from quickcomm.audio.model.formats import check_unchanged
@@ -43,7 +43,6 @@ from quickcomm.kernel.messaging.bus.port import BusFullError, BusUnavailableErro
 from quickcomm.kernel.messaging.bus.redis import HIGH_WATER
 from quickcomm.kernel.messaging.bus.redis_link import Argument, Link, Script
 from quickcomm.kernel.messaging.bus.redis_names import PREFIX, Names
-from quickcomm.kernel.routing import FollowedRoutes
 
 PAGE: Final = 200
 TOGETHER: Final = 64
@@ -87,13 +86,12 @@ class RedisSessions:
         high_water: int = HIGH_WATER,
         replay_s: int = REPLAY_S,
         limits: LogLimits = LogLimits(),  # noqa: B008 - frozen
-        routes: FollowedRoutes | None = None,
-        step_s: float = 0.0,
+        moves: Moves | None = None,
     ) -> None:
         """`owner`: a name that one process has at a time; the next one of that name takes over what it had.
 
         `replay_s`: for so long a conversation that has ended can be replayed to its client.
-        `routes`, `step_s`: where intelligence may move; see `redis_sides.py`.
+        `moves`: where intelligence may move.
         """
         self._link = Link(url)
         self._calls = Calls(self._link, clock)
@@ -107,7 +105,7 @@ class RedisSessions:
         self._high_water = high_water
         self._replay_s = replay_s
         self._limits = limits
-        self.sides = Sides(self._link, prefix, clock, routes, step_s)
+        self.sides = Sides(self._link, prefix, clock, moves)
 
     async def connect(self) -> None:
         """Raises `BusUnavailableError` where the server does not answer."""

@@ -10,6 +10,7 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
+import msgspec
 import structlog
 
 from quickcomm.contracts.routes import SERVICE, Routes
@@ -34,15 +35,23 @@ _UNANSWERED: Final = Script(UNANSWERED)
 log = structlog.get_logger(__name__)
 
 
+class Moves(msgspec.Struct, frozen=True, kw_only=True):
+    """How intelligence moves: by these routes."""
+
+    routes: FollowedRoutes
+    step_s: float = 0.0
+    """How long the monolith may finish what it has of a conversation that the service is to get."""
+
+
 class Sides:
-    def __init__(
-        self, link: Link, prefix: str, clock: Clock, routes: FollowedRoutes | None = None, step_s: float = 0.0
-    ) -> None:
-        """`routes`: None where nothing moves. `step_s`: how long the monolith may finish what the service is to get."""
+    """`moves`: None where nothing moves."""
+
+    def __init__(self, link: Link, prefix: str, clock: Clock, moves: Moves | None = None) -> None:
+        routes = None if moves is None else moves.routes
         self._link = link
         self._clock = clock
         self._routes = routes
-        self._step_s = step_s
+        self._step_s = 0.0 if moves is None else moves.step_s
         self._bus = Names(prefix)
         self._names = AssignmentNames(prefix)
         self._routes_key = RouteNames(prefix).routes
