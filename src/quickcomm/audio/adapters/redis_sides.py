@@ -58,7 +58,7 @@ class Sides:
         self._changed = asyncio.Event()
         self._version = -1
         self._since = -math.inf
-        """When this version of the routes was first seen."""
+        """When this version of the routes was first seen; those of the start are as old as can be."""
         if routes is not None:
             routes.on_change(self._wake)
 
@@ -110,8 +110,6 @@ class Sides:
 
     async def reassign(self, routes: Routes) -> int:
         """Reassign what is due now; return how many conversations are still on the other side."""
-        if routes.version != self._version:
-            self._version, self._since = routes.version, self._clock.monotonic()
         is_old = self._clock.monotonic() - self._since >= self._step_s
         left = 0
         found = await self._link.run(_UNANSWERED, [self._names.unanswered], self._names.assignments)
@@ -138,4 +136,7 @@ class Sides:
         return count
 
     async def _wake(self) -> None:
+        version = 0 if self._routes is None else self._routes.routes.version
+        if version != self._version:
+            self._version, self._since = version, self._clock.monotonic()
         self._changed.set()
