@@ -17,11 +17,11 @@ MONOLITH: Final = App(
     one_because="it keeps everything in one database, and is the only one that writes to it",
     home=".",
     operates=True,
-    also=("quickcomm.dashboard.history",),
+    also=("quickcomm.dashboard.history", "quickcomm.intelligence.history"),
     side="monolith",
 )
 DEPLOYMENTS: Final[Mapping[str, tuple[App, ...]]] = {
-    "monolith": (MONOLITH, moving(DASHBOARD)),
+    "monolith": (MONOLITH, moving(DASHBOARD), moving(INTELLIGENCE)),
     # In the order of starting. The dashboard is the last to stop, so that people see what comes of the last words.
     "services": (service(DASHBOARD), service(INTELLIGENCE), service(AUDIO)),
 }

@@ -14,7 +14,7 @@ from quickcomm import __version__
 from quickcomm.cli.logs import LEVELS, set_up_logs
 from quickcomm.cli.options import data_dir_option
 from quickcomm.kernel.runtime.data_directory import DataDirectory
-from quickcomm.kernel.runtime.declaration import Module, service
+from quickcomm.kernel.runtime.declaration import Module, moving, service
 
 F = TypeVar("F", bound=Callable[..., Any])
 LEVEL: Final = click.Choice(list(LEVELS))
@@ -97,6 +97,7 @@ def _run(name: str, given: dict[str, Any]) -> None:
         """Name the service alone: that the whole site is ready, `up` says."""
         click.echo(f"{name} {__version__} is ready.")
 
-    if not uvloop.run(serve(service(module), settings, DataDirectory(data_dir), ready)):
+    app = moving(module) if settings.instance.side else service(module)
+    if not uvloop.run(serve(app, settings, DataDirectory(data_dir), ready)):
         click.echo("Stopped while starting.", err=True)
     leave()

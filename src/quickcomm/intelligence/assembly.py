@@ -3,11 +3,16 @@
 import asyncio
 import contextlib
 from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
 import msgspec
 import structlog
 
+from quickcomm.contracts.routes import MONOLITH
+from quickcomm.intelligence.adapters.history import begin_warm
+from quickcomm.intelligence.declaration import GROUP, INTELLIGENCE
+from quickcomm.intelligence.history import PATH
 from quickcomm.intelligence.model.cache import CacheSettings
 from quickcomm.intelligence.model.talk import SummarySettings
 from quickcomm.intelligence.model.usage import UsageSettings
@@ -25,8 +30,12 @@ from quickcomm.intelligence.module import (
     take_over,
 )
 from quickcomm.intelligence.service.ownership import Ownership
+from quickcomm.kernel.copier.copier import CopyError
+from quickcomm.kernel.copier.http import HttpSource
 from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.messaging.bus.outbox import OutboxBus
 from quickcomm.kernel.messaging.bus.sql import SqlBus
+from quickcomm.kernel.messaging.rpc.wire import connector_to
 from quickcomm.kernel.runtime.alarms import Found
 from quickcomm.kernel.runtime.app import Context
 from quickcomm.kernel.runtime.declaration import App
@@ -40,6 +49,8 @@ PEERS_S: Final = 0.5
 """A process that stops together with this one has left the registry by then."""
 CATCH_UP_S: Final = 3.0
 LOOK_EVERY_S: Final = 0.05
+WARM_ALARM: Final = "intelligence.lacking"
+LACKING: Final = "Prompts, costs and conversations of the monolith have not come over; they are still in its database."
 STORE_ALARM: Final = "intelligence.store"
 NOT_STORED: Final = "What is said is on the page, and understood when it is back."
 OUTBOX: Final = ("outbox",)
@@ -81,6 +92,7 @@ def build(context: Context, engines: Engines) -> Part:
     work = _Work(context, intelligence)
     return msgspec.structs.replace(
         intelligence.part(),
+        work={GROUP: work.run},
         open=work.open,
         alarms=work.alarms,
         budget=lambda: budget,
@@ -105,6 +117,8 @@ class _Work:
     def __init__(self, context: Context, intelligence: Intelligence) -> None:
         self._context = context
         self._intelligence = intelligence
+        self._lacks: str | None = None
+        """Why it began without what the other side knows."""
 
     async def open(self) -> None:
         """Migrate the tables; take over what the site's file has where they are in a database elsewhere."""
@@ -116,7 +130,27 @@ class _Work:
             await take_over(database, site)
         self._intelligence.migrate()
 
+    async def run(self) -> None:
+        """Work until cancelled; a side that is new begins with what the other one knows."""
+        registry, trust, bus = self._context.registry, self._context.trust, self._context.bus
+        if self._context.moving and self._context.app.alone and registry is not None and trust is not None:
+            assert isinstance(bus, OutboxBus), "it publishes from its database"  # noqa: S101 - a programming error
+            for group in INTELLIGENCE.consumes:
+                for stream in group.streams:
+                    await bus.register(stream, self._context.group(group.name))
+            connector, headers = partial(connector_to, registry, MONOLITH), partial(trust.headers, MONOLITH)
+            try:
+                await begin_warm(self._context.database, HttpSource(connector, headers, f"http://{MONOLITH}", PATH))
+                self._intelligence.restore()
+                self._lacks = None
+            except CopyError as error:
+                log.exception("intelligence.not_warm", error=str(error))
+                self._lacks = str(error)
+        await self._intelligence.run()
+
     def alarms(self) -> Iterable[Found]:
+        if self._lacks is not None:
+            yield WARM_ALARM, f"{LACKING} {self._lacks}"
         watch = self._context.store_watch
         stored = (watch and watch.trouble) or self._intelligence.trouble
         if stored and self._context.app.alone:

@@ -7,6 +7,7 @@ import msgspec
 
 from quickcomm.contracts.conversations import CONVERSATIONS
 from quickcomm.contracts.insights import INSIGHTS
+from quickcomm.contracts.routes import SERVICE
 from quickcomm.contracts.summaries import SUMMARIES
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.intelligence.model.cache import CacheSettings
@@ -15,8 +16,9 @@ from quickcomm.intelligence.model.talk import SummarySettings
 from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.kernel.messaging.bus.redis_assignments import Fence
 from quickcomm.kernel.messaging.bus.redis_names import PARTITIONS
-from quickcomm.kernel.runtime.data_directory import DATABASE
+from quickcomm.kernel.runtime.data_directory import DATABASE, DataDirectory
 from quickcomm.kernel.runtime.declaration import Group, Module, Replicas, SettingsReader, StoreKeys
+from quickcomm.kernel.settings import InstanceSettings
 
 GROUP: Final = "intelligence"
 SUMMARIES_GROUP: Final = "summaries"
@@ -34,7 +36,10 @@ def _check(settings: SettingsReader) -> None:
 
 
 def _database(settings: SettingsReader, site: Path) -> Path | str:
-    return settings.of(StoreSettings).database_url or site / DATABASE
+    elsewhere = settings.of(StoreSettings).database_url
+    if settings.of(InstanceSettings).side == SERVICE:
+        return elsewhere or DataDirectory(site).intelligence.database
+    return elsewhere or site / DATABASE
 
 
 def _replicas(settings: SettingsReader) -> Replicas:

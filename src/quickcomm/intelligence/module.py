@@ -241,6 +241,10 @@ class Intelligence:
         self.migrate_tables(self._database)
         self._side.restore()
 
+    def restore(self) -> None:
+        """Read again what was copied into the database."""
+        self._side.restore()
+
     @staticmethod
     def migrate_tables(database: Database) -> None:
         migrate(database.engine, "intelligence", MIGRATIONS)

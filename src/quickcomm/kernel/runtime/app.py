@@ -291,7 +291,7 @@ def _databases(app: App, settings: Settings, site: DataDirectory) -> tuple[Datab
     if where is None:
         return None, None
     store = Database(where)
-    return store, Database(site.database) if app.alone and app.modules[0].also and where != site.database else store
+    return store, Database(site.database) if app.alone and app.also and where != site.database else store
 
 
 def _bus(app: App, settings: Settings, store: Database | None, clock: Clock) -> WholeBus | RedisBus:

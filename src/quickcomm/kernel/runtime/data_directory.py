@@ -21,6 +21,7 @@ from quickcomm.kernel.settings import StorageSettings
 
 DATABASE: Final = "quickcomm.sqlite"
 DASHBOARD: Final = "dashboard"
+INTELLIGENCE: Final = "intelligence"
 """A service of its own keeps its part in a directory of this name, and in a database of this name there."""
 RECORDINGS: Final = "recordings"
 RESTORING: Final = ".restoring"
@@ -163,6 +164,11 @@ class DataDirectory:
     def dashboard(self) -> "DataDirectory":
         """The part of a dashboard that is a service of its own."""
         return DataDirectory(self.path / DASHBOARD, f"{DASHBOARD}.sqlite")
+
+    @property
+    def intelligence(self) -> "DataDirectory":
+        """The part of an intelligence that has moved out of a monolith."""
+        return DataDirectory(self.path / INTELLIGENCE, f"{INTELLIGENCE}.sqlite")
 
     @property
     def recordings(self) -> Path:

@@ -181,5 +181,6 @@ def service(module: Module) -> App:
 
 
 def moving(module: Module) -> App:
-    """Return the app of a module that is moved out of a monolith while people talk."""
-    return msgspec.structs.replace(service(module), side="service", asked_for=True)
+    """Return the app of a module that is moved out of a monolith while people talk: with a directory of its own."""
+    home = module.home or module.name
+    return msgspec.structs.replace(service(module), side="service", asked_for=True, home=home, also=())

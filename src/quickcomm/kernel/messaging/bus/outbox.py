@@ -128,6 +128,10 @@ class OutboxBus:
 
         await self._bus.subscribe(stream, group, held_back, overlap=overlap)
 
+    async def register(self, stream: str, group: str) -> None:
+        """As `RedisBus.register`."""
+        await self._bus.register(stream, group)
+
     async def dead_letters(self) -> list[DeadLetter]:
         return await self._bus.dead_letters()
 
