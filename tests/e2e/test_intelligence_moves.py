@@ -7,6 +7,7 @@ import signal
 from typing import Final
 
 from tests.e2e.conftest import NewSite
+from tests.e2e.test_check import check
 from tests.support.resuming import Heard, assert_as_undisturbed, assert_listed_once, stream
 from tests.support.routing import Routing, routing
 from tests.support.server import quickcomm
@@ -60,6 +61,8 @@ async def test_weights_change_while_people_talk(new_site: NewSite, talk: Talk) -
             await assert_listed_once(site, heard)
             sides |= await answered_once(routes, heard)
         assert sides == {MONOLITH, SERVICE}
+        findings, totals = await asyncio.to_thread(check, site.data_dir, "--settle", "10")
+        assert (findings, totals["findings"]) == ([], 0), "each side knows what the other one has answered"
 
 
 async def test_a_service_that_hangs_is_left_at_once_and_its_late_answers_count_for_nothing(
