@@ -17,7 +17,7 @@ from quickcomm.intelligence.model.cache import CacheSettings
 from quickcomm.intelligence.model.talk import SummarySettings
 from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.intelligence.module import (
-    Among,
+    Peers,
     Classifier,
     Intelligence,
     IntelligenceSettings,
@@ -87,7 +87,7 @@ def build(context: Context, engines: Engines) -> Part:
         classifier=engines.classifier,
         model=engines.model,
         settings=IntelligenceSettings(llm=llm, side=side, budget=budget),
-        among=Among(shared=shared, ownership=_ownership(context)),
+        peers=Peers(shared=shared, ownership=_ownership(context)),
     )
     work = _Work(context, intelligence)
     return msgspec.structs.replace(

@@ -76,11 +76,11 @@ class IntelligenceSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Of the stages, as the page shows it."""
 
 
-class Among(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process has in common with others."""
+class Peers(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process shares with other processes of intelligence."""
 
     shared: SharedStand | None = None
-    """By what they agree how it is with the model."""
+    """The breaker state of the model."""
     ownership: Ownership | None = None
     """Where conversations move between two sides: those of this one."""
 
@@ -96,18 +96,18 @@ class Intelligence:
         classifier: Classifier,
         model: LanguageModel | None = None,
         settings: IntelligenceSettings = IntelligenceSettings(),  # noqa: B008 - frozen
-        among: Among = Among(),  # noqa: B008 - frozen
+        peers: Peers = Peers(),  # noqa: B008 - frozen
     ) -> None:
         """`classifier`: the local one. `model`: a language model that goes before it, or None.
 
-        `among`: the processes that do the same, if there are any.
+        `peers`: the processes that do the same, if there are any.
         """
-        self._ownership = ownership = among.ownership or Ownership()
+        self._ownership = ownership = peers.ownership or Ownership()
         self._database = database
         self._bus = bus
         self._local = classifier
         self._store = SqlResults(database, clock)
-        self._shared = among.shared
+        self._shared = peers.shared
         self._started_ns = clock.now_ns()
         self._settings = settings.llm
         self._budget = settings.budget
@@ -131,8 +131,8 @@ class Intelligence:
             pack=pack.digest,
         )
         self._model = _Model(parts, classifier, self._store, clock, pack.opens_task, settings.llm, ownership)
-        if among.shared is not None:
-            self._model.agree(among.shared)
+        if peers.shared is not None:
+            self._model.agree(peers.shared)
         fallback = self._model.fallback
         doubting = Doubting(fallback, classifier, pack)
         self._understanding = Understanding(
@@ -380,7 +380,7 @@ def describe_models(store: ModelStore) -> list[ModelReport]:
 
 
 __all__ = [
-    "Among",
+    "Peers",
     "Classifier",
     "Evaluation",
     "Examined",
