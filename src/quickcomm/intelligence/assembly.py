@@ -17,12 +17,12 @@ from quickcomm.intelligence.model.cache import CacheSettings
 from quickcomm.intelligence.model.talk import SummarySettings
 from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.intelligence.module import (
-    Peers,
     Classifier,
     Intelligence,
     IntelligenceSettings,
     LanguageModel,
     LlmSettings,
+    Peers,
     SideSettings,
     build_classifier,
     build_model,

@@ -380,7 +380,6 @@ def describe_models(store: ModelStore) -> list[ModelReport]:
 
 
 __all__ = [
-    "Peers",
     "Classifier",
     "Evaluation",
     "Examined",
@@ -390,6 +389,7 @@ __all__ = [
     "LanguageModel",
     "LlmSettings",
     "ModelState",
+    "Peers",
     "Prompting",
     "SharedStand",
     "SideSettings",
