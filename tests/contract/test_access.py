@@ -41,7 +41,7 @@ STREAM_GROUPS = {
     "audio": {AUDIO_GROUP: {INSIGHTS}},
     "intelligence": {
         INTELLIGENCE_GROUP: {TRANSCRIPTS},
-        SUMMARIES_GROUP: {TRANSCRIPTS, INSIGHTS, CONVERSATIONS},
+        SUMMARIES_GROUP: {TRANSCRIPTS, INSIGHTS, CONVERSATIONS, SUMMARIES},
     },
     "dashboard": {
         DASHBOARD_GROUP: {TRANSCRIPTS, CONVERSATIONS, INSIGHTS, SUMMARIES, DECISIONS},
@@ -326,7 +326,10 @@ CALLS: list[tuple[Call, set[str]]] = [
     (("HGETALL", "quickcomm:dead-letters"), {"up"}),
     (("HKEYS", "quickcomm:dead-letters"), set(EVERYBODY)),
     (("HDEL", "quickcomm:dead-letters", "9"), set(EVERYBODY)),
-    (("HSET", "quickcomm:intelligence:model", "closed", "0"), {"intelligence", "up"}),
+    (("HSET", "quickcomm:intelligence:model", "closed", "0"), {"intelligence", "monolith", "up"}),
+    (("HSET", "quickcomm:understanding:main:c", "epoch", "9"), OWNERS),
+    (("HDEL", "quickcomm:understanding:main:c", "u:c:0:0"), {"intelligence", "monolith"}),
+    (("SREM", "quickcomm:understanding", "main:c"), {"audio", "intelligence", "monolith"}),
     (("XADD", "quickcomm:audio:mail:audio-2", "*", "s", "1"), OWNERS),
     (("DEL", "quickcomm:dead-letters"), {"up"}),
     (("GET", "quickcomm:anything"), {"up"}),

@@ -12,7 +12,7 @@ from tests.support.intelligence_store import opened, prepare
 
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.timing import Latency
-from quickcomm.intelligence.adapters.history import take_over
+from quickcomm.intelligence.adapters.history import WARM, begin_warm, take_over
 from quickcomm.intelligence.adapters.sql_cache import SqlCache
 from quickcomm.intelligence.adapters.sql_prompts import SqlPrompts
 from quickcomm.intelligence.adapters.sql_results import CLAIM_NS, SqlResults, debts
@@ -21,6 +21,7 @@ from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.intelligence.ports import Cached, ModelAnswer, Owed, PromptDeployment, PromptRecord, StoredPrompt
 from quickcomm.intelligence.service.prompt_desk import EVALUATED, PUT
 from quickcomm.kernel.clock import FakeClock
+from quickcomm.kernel.copier.sql import SqlSource
 from quickcomm.kernel.errors import ConflictError
 from quickcomm.kernel.messaging.bus.sql import messages
 from quickcomm.kernel.storage import Database
@@ -181,6 +182,21 @@ async def test_what_the_file_had_comes_over_once(shared_store: str, tmp_path: Pa
         assert await published(site) == [], "what was not sent is sent from here"
 
 
+async def test_a_side_begins_with_what_the_other_one_knows_and_leaves_it_alone(tmp_path: Path) -> None:
+    async with opened(tmp_path) as site, opened(tmp_path / "own.sqlite") as database:
+        debt = owed(1)
+        await SqlResults(site).publish([debt.found], [debt])
+        await SqlPrompts(site).add(PROMPT, PromptRecord(at_ns=4, by="ada", action="added", prompt_id="a1"))
+        source = SqlSource(site, WARM)
+        assert sum((await begin_warm(database, source)).values()) > 3
+        await SqlPrompts(site).record(EVENT)
+        assert await begin_warm(database, source) == {}, "it is done once"
+        assert await SqlPrompts(database).prompts() == [PROMPT]
+        assert await SqlResults(database).oldest(9, 0) == [debt]
+        assert await published(database) == []
+        assert await published(site) == [("c:0:1", 1)], "who has it to send, sends it"
+
+
 async def test_two_processes_that_begin_at_once_copy_it_once(shared_store: str, tmp_path: Path) -> None:
     async with opened(tmp_path) as site, opened(shared_store) as database, opened(shared_store) as other:
         for number in range(3):
@@ -197,6 +213,7 @@ async def test_what_the_last_release_has_copied_is_not_copied_again(tmp_path: Pa
         await SqlPrompts(site).record(EVENT)
 
         def as_before(connection: sa.Connection) -> None:
+            connection.exec_driver_sql("ALTER TABLE intelligence_results DROP COLUMN owner_epoch")
             connection.exec_driver_sql("DROP TABLE intelligence_copied")
             connection.exec_driver_sql("CREATE TABLE intelligence_inherited (what TEXT PRIMARY KEY, at_ns BIGINT)")
             connection.exec_driver_sql("INSERT INTO intelligence_inherited VALUES ('site', 1)")

@@ -15,12 +15,19 @@ from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.messaging.bus import BusFullError, BusUnavailableError, Delivery, outbox
 from quickcomm.kernel.messaging.bus.outbox import OUTBOX, OUTBOX_ALARM, OutboxBus
 from quickcomm.kernel.messaging.bus.redis import RedisBus
+from quickcomm.kernel.messaging.bus.redis_assignments import AssignmentNames, Fence
 from quickcomm.kernel.messaging.bus.redis_link import Link
 from quickcomm.kernel.messaging.bus.redis_names import Names, partition
 from quickcomm.kernel.messaging.bus.sql import append
 from quickcomm.kernel.storage import Database, StorageError
 
 STREAM = "things.v1"
+FENCED = "answers.v1"
+
+
+def fence(payload: bytes) -> Fence | None:
+    """The payload is the epoch."""
+    return Fence(name="main:k", epoch=int(payload), utterance_id="u") if int(payload) else None
 
 
 class Site:
@@ -29,7 +36,7 @@ class Site:
     def __init__(self, url: str, prefix: str, database: Database, high_water: int) -> None:
         self.database = database
         self.redis = RedisBus(url, SystemClock(), prefix=prefix, high_water=high_water)
-        self.bus = OutboxBus(url, database, SystemClock(pauses=0.01), self.redis)
+        self.bus = OutboxBus(url, database, SystemClock(pauses=0.01), self.redis, {FENCED: fence})
         self.link = Link(url)
         self.names = Names(prefix)
 
@@ -39,8 +46,8 @@ class Site:
             payload = str(number).encode()
             await self.database.write(lambda connection, payload=payload: append(connection, stream, key, payload))  # type: ignore[misc]
 
-    async def arrived(self, key: str = "k") -> list[int]:
-        found = await self.link.call("XRANGE", self.names.of_key(STREAM, key), "-", "+")
+    async def arrived(self, key: str = "k", stream: str = STREAM) -> list[int]:
+        found = await self.link.call("XRANGE", self.names.of_key(stream, key), "-", "+")
         return [int(fields[b"p"]) for _, fields in found if fields[b"k"] == key.encode()]
 
     async def unsent(self) -> int:
@@ -88,6 +95,15 @@ async def maintained(site: Site) -> AsyncIterator[None]:
 async def site(valkey: Valkey, tmp_path: Path) -> AsyncIterator[Site]:
     async with opened(tmp_path / "site.sqlite", valkey.url, tmp_path.name) as made:
         yield made
+
+
+async def test_what_another_side_answers_by_now_is_left_out_and_deleted(site: Site) -> None:
+    key = AssignmentNames(site.names.prefix).assignment("main:k")
+    await site.link.call("HSET", key, "side", "service", "epoch", 2)
+    await site.store(1, 0, 2, 1, 3, stream=FENCED)
+    async with maintained(site):
+        await site.empty()
+    assert await site.arrived(stream=FENCED) == [0, 2, 3]
 
 
 async def test_what_is_stored_arrives_in_its_order_and_is_deleted(site: Site) -> None:

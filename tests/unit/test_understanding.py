@@ -54,7 +54,11 @@ class Results:
         self.owed: list[Owed] = []
         self.failures: list[Exception] = []
 
-    async def known(self, utterances: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    async def known(
+        self,
+        utterances: Sequence[tuple[str, str]],
+        epochs: Sequence[int] = (),  # noqa: ARG002 - the port's
+    ) -> set[tuple[str, str]]:
         return {(item.site, item.utterance_id) for item in self.published} & set(utterances)
 
     async def publish(self, found: Sequence[InsightsFound], owed: Sequence[Owed] = ()) -> None:

@@ -37,6 +37,7 @@ def build(context: Context, engine: SpeechToText) -> Part:
             recordings_endpoint=settings.storage.recordings_endpoint,
             redis_url=settings.redis_url,
             owner=settings.instance.name,
+            routes=context.routes if context.moving else None,
         ),
     )
     drain = partial(audio.drain, lambda: bool(context.peers()))

@@ -25,6 +25,11 @@ _CONVERSATIONS: Final = StoreKeys(
         *("rpush", "llen", "lrange", "ltrim", "expire", "del", "set", "get", "xadd", "xread", "xrange"),
     ),
 )
+_ASSIGNMENTS: Final = StoreKeys(
+    keys=("understanding", "understanding:*"),
+    commands=("hget", "hgetall", "hmget", "hset", "hlen", "expire", "sadd", "srem", "smembers"),
+)
+"""Which side answers a conversation."""
 
 
 def _replicas(settings: SettingsReader) -> Replicas:
@@ -44,7 +49,7 @@ AUDIO: Final = Module(
     consumes=(Group(name=GROUP, streams=(INSIGHTS,)),),
     trims=True,
     deletes_from=(CONVERSATIONS,),
-    store=(_CONVERSATIONS,),
+    store=(_CONVERSATIONS, _ASSIGNMENTS),
     without_store="Sound is taken and kept by who sent it, but nothing is acknowledged until it is back.",
     routes=(
         Route(name="audio", path=CONVERSATION, websocket=True, sticky="audio:{conversation}", passes_full=True),

@@ -43,6 +43,7 @@ from quickcomm.kernel.messaging.bus import BusUnavailableError, Delivery, Reject
 from quickcomm.kernel.messaging.live import Peer
 from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.model_files import ModelReport, ModelStore
+from quickcomm.kernel.routing import FollowedRoutes
 from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.storage import Database, migrate
 
@@ -72,6 +73,8 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
     """Conversations, in this Valkey and not in the database."""
     owner: str = "monolith"
     """There: a name that one process has at a time."""
+    routes: FollowedRoutes | None = None
+    """There: by which intelligence moves; None where it does not."""
 
 
 class AudioHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,7 +106,7 @@ class Audio:
         self._database = database
         self._bus = messaging.bus
         self._captions = LiveCaptions(messaging.live)
-        self._store = _sessions(places, database, clock)
+        self._store = _sessions(places, database, clock, settings.reassign_after_s)
         self._transcriber = Transcriber(engine, clock)
         capacity = 2 * settings.max_sessions
         interval = settings.ack_interval_ms / 1000
@@ -321,13 +324,15 @@ def callers(keys: Authenticator) -> Callable[[web.Request], Awaitable[Caller]]:
     return authenticate
 
 
-def _sessions(places: Places, database: Database | None, clock: Clock) -> SessionStore:
+def _sessions(places: Places, database: Database | None, clock: Clock, step_s: float) -> SessionStore:
     if places.redis_url is None:
         assert database is not None, "conversations are in Valkey, or in a database"  # noqa: S101 - a programming error
         return SqlSessions(database, clock)
     from quickcomm.audio.adapters.redis_sessions import RedisSessions  # noqa: PLC0415 - where there is no Valkey
+    from quickcomm.audio.adapters.redis_sides import Moves  # noqa: PLC0415 - likewise
 
-    return RedisSessions(places.redis_url, clock, owner=places.owner)
+    moves = None if places.routes is None else Moves(routes=places.routes, step_s=step_s)
+    return RedisSessions(places.redis_url, clock, owner=places.owner, moves=moves)
 
 
 def _shelf(places: Places, clock: Clock) -> Shelf | None:

@@ -21,4 +21,7 @@ class InsightsFound(msgspec.Struct, frozen=True, kw_only=True):
     speech_ended_ns: int
     published_ns: int
     latency: Latency
+    owner: str = "monolith"
+    """The side that found them, and the epoch in which it had the conversation: as in the transcript."""
+    owner_epoch: int = 0
     traceparent: str | None = None

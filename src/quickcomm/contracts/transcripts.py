@@ -55,4 +55,7 @@ class UtteranceTranscribed(msgspec.Struct, frozen=True, kw_only=True):
     """How long the last speech sample was held up before it arrived; 0 where it came at once."""
     latency: Latency
     owner: str = "monolith"
+    """The side whose intelligence answers it, while that moves (`contracts/routes.py`)."""
+    owner_epoch: int = 0
+    """Rises with each change of that side in a conversation; 0: intelligence does not move."""
     traceparent: str | None = None

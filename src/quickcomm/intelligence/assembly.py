@@ -3,11 +3,16 @@
 import asyncio
 import contextlib
 from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
 import msgspec
 import structlog
 
+from quickcomm.contracts.routes import MONOLITH
+from quickcomm.intelligence.adapters.history import begin_warm
+from quickcomm.intelligence.declaration import GROUP, INTELLIGENCE
+from quickcomm.intelligence.history import PATH
 from quickcomm.intelligence.model.cache import CacheSettings
 from quickcomm.intelligence.model.talk import SummarySettings
 from quickcomm.intelligence.model.usage import UsageSettings
@@ -17,14 +22,20 @@ from quickcomm.intelligence.module import (
     IntelligenceSettings,
     LanguageModel,
     LlmSettings,
+    Peers,
     SideSettings,
     build_classifier,
     build_model,
     share_stand,
     take_over,
 )
+from quickcomm.intelligence.service.ownership import Ownership
+from quickcomm.kernel.copier.copier import CopyError
+from quickcomm.kernel.copier.http import HttpSource
 from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.messaging.bus.outbox import OutboxBus
 from quickcomm.kernel.messaging.bus.sql import SqlBus
+from quickcomm.kernel.messaging.rpc.wire import connector_to
 from quickcomm.kernel.runtime.alarms import Found
 from quickcomm.kernel.runtime.app import Context
 from quickcomm.kernel.runtime.declaration import App
@@ -38,6 +49,8 @@ PEERS_S: Final = 0.5
 """A process that stops together with this one has left the registry by then."""
 CATCH_UP_S: Final = 3.0
 LOOK_EVERY_S: Final = 0.05
+WARM_ALARM: Final = "intelligence.lacking"
+LACKING: Final = "Prompts, costs and conversations of the monolith have not come over; they are still in its database."
 STORE_ALARM: Final = "intelligence.store"
 NOT_STORED: Final = "What is said is on the page, and understood when it is back."
 OUTBOX: Final = ("outbox",)
@@ -64,7 +77,8 @@ def build(context: Context, engines: Engines) -> Part:
     side = SideSettings(
         answers=settings.of(CacheSettings), usage=settings.of(UsageSettings), summaries=settings.of(SummarySettings)
     )
-    shared = share_stand(settings.redis_url) if context.app.alone and settings.redis_url is not None else None
+    several = context.app.alone or context.moving
+    shared = share_stand(settings.redis_url) if several and settings.redis_url is not None else None
     intelligence = Intelligence(
         database=context.database,
         bus=context.messaging.bus,
@@ -73,11 +87,12 @@ def build(context: Context, engines: Engines) -> Part:
         classifier=engines.classifier,
         model=engines.model,
         settings=IntelligenceSettings(llm=llm, side=side, budget=budget),
-        shared=shared,
+        peers=Peers(shared=shared, ownership=_ownership(context)),
     )
     work = _Work(context, intelligence)
     return msgspec.structs.replace(
         intelligence.part(),
+        work={GROUP: work.run},
         open=work.open,
         alarms=work.alarms,
         budget=lambda: budget,
@@ -86,12 +101,24 @@ def build(context: Context, engines: Engines) -> Part:
     )
 
 
+def _ownership(context: Context) -> Ownership | None:
+    """Return this side's share of the conversations; None where there is one side."""
+    url = context.settings.redis_url
+    if not context.moving or url is None:
+        return None
+    from quickcomm.intelligence.adapters.redis_assignments import RedisAssignments  # noqa: PLC0415 - without, no Valkey
+
+    return Ownership(context.side, context.routes, RedisAssignments(url))
+
+
 class _Work:
     """Opening, alarms and draining of intelligence in its process."""
 
     def __init__(self, context: Context, intelligence: Intelligence) -> None:
         self._context = context
         self._intelligence = intelligence
+        self._lacks: str | None = None
+        """Why it began without what the other side knows."""
 
     async def open(self) -> None:
         """Migrate the tables; take over what the site's file has where they are in a database elsewhere."""
@@ -103,7 +130,27 @@ class _Work:
             await take_over(database, site)
         self._intelligence.migrate()
 
+    async def run(self) -> None:
+        """Work until cancelled; a side that is new begins with what the other one knows."""
+        registry, trust, bus = self._context.registry, self._context.trust, self._context.bus
+        if self._context.moving and self._context.app.alone and registry is not None and trust is not None:
+            assert isinstance(bus, OutboxBus), "it publishes from its database"  # noqa: S101 - a programming error
+            for group in INTELLIGENCE.consumes:
+                for stream in group.streams:
+                    await bus.register(stream, self._context.group(group.name))
+            connector, headers = partial(connector_to, registry, MONOLITH), partial(trust.headers, MONOLITH)
+            try:
+                await begin_warm(self._context.database, HttpSource(connector, headers, f"http://{MONOLITH}", PATH))
+                self._intelligence.restore()
+                self._lacks = None
+            except CopyError as error:
+                log.exception("intelligence.not_warm", error=str(error))
+                self._lacks = str(error)
+        await self._intelligence.run()
+
     def alarms(self) -> Iterable[Found]:
+        if self._lacks is not None:
+            yield WARM_ALARM, f"{LACKING} {self._lacks}"
         watch = self._context.store_watch
         stored = (watch and watch.trouble) or self._intelligence.trouble
         if stored and self._context.app.alone:
@@ -118,7 +165,7 @@ class _Work:
         peers = self._context.peers()
         if peers:
             self._intelligence.leave()
-        waited_for = OUTBOX if peers else (*(f"/{group}" for group in app.groups), *OUTBOX)
+        waited_for = OUTBOX if peers else (*(f"/{self._context.group(group)}" for group in app.groups), *OUTBOX)
         with contextlib.suppress(TimeoutError, QuickCommError):  # a store that does not answer keeps what waits
             async with asyncio.timeout(CATCH_UP_S + self._intelligence.catch_up_s):
                 while self._intelligence.busy or await self._waits(waited_for):  # noqa: ASYNC110

@@ -10,6 +10,7 @@ import msgspec
 
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.insight import Insight
+from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.link import InstanceStatus
 from quickcomm.contracts.narrative import Narrate, Narrated
 from quickcomm.contracts.prompts import GetPrompts, PromptsView
@@ -46,6 +47,7 @@ from quickcomm.intelligence.service.fallback import Fallback
 from quickcomm.intelligence.service.guard import Guard, ModelState
 from quickcomm.intelligence.service.limiter import Limiter
 from quickcomm.intelligence.service.llm import LlmClassifier, Mask, Parts, Unmasked
+from quickcomm.intelligence.service.ownership import Ownership
 from quickcomm.intelligence.service.prompt_evaluation import Evaluation, Examined
 from quickcomm.intelligence.service.renewal import Renewal
 from quickcomm.intelligence.service.understanding import Understanding
@@ -74,6 +76,15 @@ class IntelligenceSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Of the stages, as the page shows it."""
 
 
+class Peers(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process shares with other processes of intelligence."""
+
+    shared: SharedStand | None = None
+    """The breaker state of the model."""
+    ownership: Ownership | None = None
+    """Where conversations move between two sides: those of this one."""
+
+
 class Intelligence:
     def __init__(
         self,
@@ -85,27 +96,30 @@ class Intelligence:
         classifier: Classifier,
         model: LanguageModel | None = None,
         settings: IntelligenceSettings = IntelligenceSettings(),  # noqa: B008 - frozen
-        shared: SharedStand | None = None,
+        peers: Peers = Peers(),  # noqa: B008 - frozen
     ) -> None:
         """`classifier`: the local one. `model`: a language model that goes before it, or None.
 
-        `shared`: where several processes may do this, by what they agree how it is with the model.
+        `peers`: the processes that do the same, if there are any.
         """
+        self._ownership = ownership = peers.ownership or Ownership()
         self._database = database
         self._bus = bus
         self._local = classifier
         self._store = SqlResults(database, clock)
-        self._shared = shared
+        self._shared = peers.shared
         self._started_ns = clock.now_ns()
         self._settings = settings.llm
         self._budget = settings.budget
         self.prompting = Prompting(database, pack, clock)
         mask = Unmasked if model is None else _mask()
-        self._side = SideWork(database, bus, clock, settings.side, model, mask)
+        self._side = SideWork(database, bus, clock, settings.side, model, mask, ownership)
+        if ownership.moves:
+            self._side.follow(self._follow)
         self._model: _Model | None = None
         if model is None:
             doubting = Doubting(classifier, classifier, pack)
-            self._understanding = Understanding(doubting, self._store, clock, pack.opens_task)
+            self._understanding = Understanding(doubting, self._store, clock, pack.opens_task, ownership=ownership)
             return
         parts = Parts(
             model=model,
@@ -116,13 +130,13 @@ class Intelligence:
             mask=mask,
             pack=pack.digest,
         )
-        self._model = _Model(parts, classifier, self._store, clock, pack.opens_task, settings.llm)
-        if shared is not None:
-            self._model.agree(shared)
+        self._model = _Model(parts, classifier, self._store, clock, pack.opens_task, settings.llm, ownership)
+        if peers.shared is not None:
+            self._model.agree(peers.shared)
         fallback = self._model.fallback
         doubting = Doubting(fallback, classifier, pack)
         self._understanding = Understanding(
-            doubting, self._store, clock, pack.opens_task, alone=lambda: fallback.available
+            doubting, self._store, clock, pack.opens_task, alone=lambda: fallback.available, ownership=ownership
         )
         self._side.questions.may_ask = lambda: fallback.available
         self.prompting.desk.connect(_examined(parts, classifier, self._side))
@@ -227,6 +241,10 @@ class Intelligence:
         self.migrate_tables(self._database)
         self._side.restore()
 
+    def restore(self) -> None:
+        """Read again what was copied into the database."""
+        self._side.restore()
+
     @staticmethod
     def migrate_tables(database: Database) -> None:
         migrate(database.engine, "intelligence", MIGRATIONS)
@@ -240,7 +258,12 @@ class Intelligence:
             if self._model is not None:
                 tasks.create_task(self.prompting.run(), name="intelligence:prompts")
                 tasks.create_task(self._model.run(self._settings.renew_minutes), name="intelligence:model")
-            await self._bus.subscribe(TRANSCRIPTS, GROUP, self._understanding.handle, overlap=overlap)
+            group = self._ownership.group(GROUP)
+            await self._bus.subscribe(TRANSCRIPTS, group, self._understanding.handle, overlap=overlap)
+
+    async def _follow(self, found: Sequence[InsightsFound]) -> None:
+        """Remember what the other side has found."""
+        await self._store.follow(found, self._understanding.owed(found))
 
     def drain(self) -> None:
         """Begin nothing that nobody waits for, and be done soon with the rest."""
@@ -269,6 +292,7 @@ class Intelligence:
             await self._local.aclose()
         if self._shared is not None:
             await self._shared.aclose()
+        await self._ownership.aclose()
         if self._model is not None:
             await self._model.language_model.aclose()
 
@@ -284,13 +308,14 @@ class _Model:
         clock: Clock,
         opens_task: OpensTask,
         settings: LlmSettings,
+        ownership: Ownership,
     ) -> None:
         self.language_model = parts.model
         self._limiter = Limiter(Limit(settings.min_concurrency, settings.max_concurrency, INITIAL_CONCURRENCY), clock)
         self._guard = Guard(CircuitBreaker(), clock, settings.budget_s)
         self._llm = LlmClassifier(parts, self._limiter, self._guard, clock, settings)
         self.fallback = Fallback(self._llm, local, self._guard, clock, settings.budget_s)
-        self.renewal = Renewal(self._llm, self.fallback, results, results, clock, opens_task)
+        self.renewal = Renewal(self._llm, self.fallback, results, results, clock, opens_task, ownership)
         self._agreement: Agreement | None = None
 
     def agree(self, shared: SharedStand) -> None:
@@ -364,6 +389,7 @@ __all__ = [
     "LanguageModel",
     "LlmSettings",
     "ModelState",
+    "Peers",
     "Prompting",
     "SharedStand",
     "SideSettings",

@@ -11,6 +11,7 @@ from quickcomm.contracts.prompts import PromptAction, PromptComparison
 from quickcomm.intelligence.model.drafts import Draft, DraftEvidence, DraftItem, Heard
 from quickcomm.intelligence.model.talk import Talk
 from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.messaging.bus.redis_assignments import Assignment
 
 __all__ = ["Draft", "DraftEvidence", "DraftItem", "Heard"]  # beside what is defined here
 
@@ -276,12 +277,14 @@ class Owed(msgspec.Struct, frozen=True, kw_only=True):
 class ResultStore(Protocol):
     """What was published already, and publishing: one step."""
 
-    async def known(self, utterances: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
-        """Those of the (site, utterance id) pairs that have insights."""
+    async def known(self, utterances: Sequence[tuple[str, str]], epochs: Sequence[int] = ()) -> set[tuple[str, str]]:
+        """Those of the (site, utterance id) pairs that have insights, of this epoch at least."""
         ...
 
     async def publish(self, found: Sequence[InsightsFound], owed: Sequence[Owed] = ()) -> None:
         """Remember and publish together; what is known in this revision or a higher one by then is left out.
+
+        A later epoch counts first: in it, whatever was answered before is published again.
 
         `owed`: those of `found` that are to be renewed. A renewal that is published is owed no more.
         """
@@ -311,6 +314,14 @@ class Debts(Protocol):
         ...
 
 
+class Assignments(Protocol):
+    """Which side has each conversation, and since which epoch."""
+
+    async def of(self, site: str, conversation_id: str) -> Assignment | None: ...
+
+    async def aclose(self) -> None: ...
+
+
 # -- summaries ------------------------------------------------------------------------------------------------------
 
 
@@ -334,6 +345,10 @@ class TalkStore(Protocol):
 
     async def release(self, talk: Talk) -> None:
         """Leave it to whoever asks next."""
+        ...
+
+    async def postpone(self, talks: Sequence[Talk], until_ns: int) -> None:
+        """Have them due then, if nothing changes before."""
         ...
 
     async def publish(self, seen: Talk, text: str, source: Source, now_ns: int) -> bool:

@@ -10,6 +10,7 @@ or it would lie before what the client was told to forget.
 
 from typing import Final
 
+from quickcomm.kernel.messaging.bus.redis_assignments import ASSIGN
 from quickcomm.kernel.messaging.bus.redis_scripts import ALLOW_OOM, ROOM
 
 LOAD: Final = """
@@ -137,13 +138,16 @@ return redis.call('HGETALL', KEYS[1])
 
 PUBLISH: Final = (
     ROOM
+    + ASSIGN
     + _NEWEST
     + _FORGET
     + """
--- KEYS: conversation, said, log, open, stream.
+-- KEYS: conversation, said, log, open, stream; where intelligence moves, set of unanswered conversations, assignment.
 -- ARGV: name, key, epoch, utterance, checkpoints, ledgers, offsets, updated, mark, event before and after its seq,
--- message before and after it, step, how long (ns) and how many events are kept, margin.
--- Returns {seq}, {'fenced'}, {'full'}, {'known', seq} or {'late'}: an older step, of what is settled since.
+-- message before and after it, step, how long (ns) and how many events are kept, margin; wanted side (''), routes'
+-- version, routes.
+-- Returns {seq}, {'fenced'}, {'full'}, {'known', seq}, {'behind'}: the store has newer routes, or {'late'}: an older
+-- step, of what is settled since.
 -- The checkpoint is stored with an utterance that is known, too; never where the stored one is of a newer step.
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[3] then return {'fenced'} end
 local is_newest = newest(KEYS[1], ARGV[14])
@@ -161,9 +165,12 @@ if known then
   return {'known', tonumber(known)}
 end
 if not is_newest and settled(ARGV[4], offsets(KEYS[1]), 0) then return {'late'} end
+if KEYS[7] and behind(ARGV[20], ARGV[19]) then return {'behind'} end
 if not room(KEYS[5], tonumber(ARGV[9])) then return {'full'} end
 local seq = redis.call('HGET', KEYS[1], 'seq') + 1
-redis.call('XADD', KEYS[5], '*', 'k', ARGV[2], 'p', ARGV[12] .. seq .. ARGV[13])
+local head, stamped = ARGV[12] .. seq, ''
+if KEYS[7] then stamped = assign(KEYS[6], KEYS[7], ARGV[1], ARGV[18], ARGV[4], seq, head, ARGV[13]) end
+redis.call('XADD', KEYS[5], '*', 'k', ARGV[2], 'p', head .. stamped .. ARGV[13])
 redis.call('RPUSH', KEYS[3], ARGV[4] .. '\\n' .. ARGV[10] .. seq .. ARGV[11])
 redis.call('HSET', KEYS[2], 'u:' .. ARGV[4], seq)
 redis.call('HSET', KEYS[1], 'seq', seq)

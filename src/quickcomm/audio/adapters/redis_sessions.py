@@ -27,6 +27,7 @@ from quickcomm.audio.adapters.redis_rows import (
     pairs,
     unanswered,
 )
+from quickcomm.audio.adapters.redis_sides import Moves, Sides
 from quickcomm.audio.adapters.tables import OPEN_STATES
 from quickcomm.audio.model.checkpoint import Checkpoint, decode_checkpoints, encode_checkpoints
 from quickcomm.audio.model.formats import check_unchanged
@@ -85,10 +86,12 @@ class RedisSessions:
         high_water: int = HIGH_WATER,
         replay_s: int = REPLAY_S,
         limits: LogLimits = LogLimits(),  # noqa: B008 - frozen
+        moves: Moves | None = None,
     ) -> None:
         """`owner`: a name that one process has at a time; the next one of that name takes over what it had.
 
         `replay_s`: for so long a conversation that has ended can be replayed to its client.
+        `moves`: where intelligence may move.
         """
         self._link = Link(url)
         self._calls = Calls(self._link, clock)
@@ -102,6 +105,7 @@ class RedisSessions:
         self._high_water = high_water
         self._replay_s = replay_s
         self._limits = limits
+        self.sides = Sides(self._link, prefix, clock, moves)
 
     async def connect(self) -> None:
         """Raises `BusUnavailableError` where the server does not answer."""
@@ -141,21 +145,15 @@ class RedisSessions:
         name = f"{message.site}:{message.conversation_id}"
         zero = msgspec.structs.replace(message, seq=0)
         event = utterance_event(zero)
-        keys = [*self._keys(name, "conversation", "said", "log"), self._names.open]
-        answer, repeated = await self._run(
-            _PUBLISH,
-            [*keys, self._bus.of_key(TRANSCRIPTS, message.conversation_id)],
-            name,
+        stream = self._bus.of_key(TRANSCRIPTS, message.conversation_id)
+        keys = [*self._keys(name, "conversation", "said", "log"), self._names.open, stream, *self.sides.keys(name)]
+        head, tail = around_seq(msgspec.json.encode(zero))
+        arguments: list[Argument] = [name, message.conversation_id, progress.epoch, message.utterance_id]
+        arguments += [*self._progress(progress), self._high_water, *around_seq(msgspec.json.encode(event)), head]
+        arguments += [self.sides.unstamped(tail), progress.step, *self._limits.arguments()]
+        answer, repeated = await self.sides.publish(
+            lambda by: self._run(_PUBLISH, keys, *arguments, *by, unsure=(name, message.utterance_id)),
             message.conversation_id,
-            progress.epoch,
-            message.utterance_id,
-            *self._progress(progress),
-            self._high_water,
-            *around_seq(msgspec.json.encode(event)),
-            *around_seq(msgspec.json.encode(zero)),
-            progress.step,
-            *self._limits.arguments(),
-            unsure=(name, message.utterance_id),
         )
         if answer[0] == b"fenced":
             raise FencedError("The conversation has another owner.")
@@ -229,6 +227,7 @@ class RedisSessions:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._owners.listen(self._link, tell), name="audio:inbox")
             tasks.create_task(self._owners.stay_present(), name="audio:presence")
+            tasks.create_task(self.sides.reassign_forever(), name="audio:sides")
 
     async def events(self, site: str, conversation_id: str, after_seq: int) -> list[DurableEvent]:
         keys = self._keys(f"{site}:{conversation_id}", "conversation", "log")

@@ -51,6 +51,8 @@ class AudioSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The same where another process goes on with the conversations: it writes down what is left by then."""
     answer_wait_s: float = 15.0
     """How long `ended` waits for the last insights."""
+    reassign_after_s: Annotated[float, msgspec.Meta(ge=0)] = 5.0
+    """While intelligence moves to a service: how long the monolith may finish what it has of a conversation."""
     partial_every_s: float = 0.8
     early_decoding: bool = True
     """Decode in the pause before an utterance is known to be over, where the engine is idle."""

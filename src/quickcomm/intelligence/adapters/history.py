@@ -14,7 +14,7 @@ from quickcomm.intelligence.adapters.sql_prompts import audit, deployments, prom
 from quickcomm.intelligence.adapters.sql_results import debts, results
 from quickcomm.intelligence.adapters.sql_talks import talks
 from quickcomm.intelligence.adapters.sql_usage import conversations, days
-from quickcomm.kernel.copier.copier import CopiedTable, Copier, Values
+from quickcomm.kernel.copier.copier import CopiedTable, Copier, Source, Values
 from quickcomm.kernel.copier.sql import SqlSource, SqlTarget, insert_new, marks_table
 from quickcomm.kernel.messaging.bus.sql import append, messages
 from quickcomm.kernel.storage import Database
@@ -25,6 +25,8 @@ TABLES: Final = tuple(
     CopiedTable(table.name, table, tuple(table.primary_key.columns.keys()), repeatable=table not in RENUMBERED)
     for table in (prompts, deployments, audit, answers, days, conversations, results, debts, talks, messages)
 )
+WARM: Final = tuple(table for table in TABLES if table.rows is not messages)
+"""What a side begins with while the other one goes on."""
 MARKS: Final = marks_table("intelligence_copied")
 
 
@@ -37,6 +39,14 @@ async def take_over(database: Database, site: Database) -> int:
     if copied:
         await site.write(lambda connection: connection.execute(messages.delete()))  # they are sent from here
     return sum(copied.values())
+
+
+async def begin_warm(database: Database, source: Source) -> dict[str, int]:
+    """Copy once what the other side has, while it goes on; return the rows of each table.
+
+    Waits while the source is unavailable. Raises `CopyError` where a page is damaged, or of another version.
+    """
+    return await Copier(source, SqlTarget(database, MARKS, _write), WARM, live=True).run()
 
 
 def _write(connection: Connection, name: str, rows: list[Values]) -> None:

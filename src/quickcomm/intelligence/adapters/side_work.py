@@ -15,8 +15,9 @@ from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.intelligence.ports import LanguageModel
 from quickcomm.intelligence.service.llm import Mask, Unmasked
 from quickcomm.intelligence.service.narrator import ModelNarrator
+from quickcomm.intelligence.service.ownership import Ownership
 from quickcomm.intelligence.service.side_questions import SideQuestions
-from quickcomm.intelligence.service.summaries import Summaries
+from quickcomm.intelligence.service.summaries import Follow, Summaries
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.messaging.bus import Bus
@@ -40,6 +41,7 @@ class SideWork:
         settings: SideSettings | None = None,
         model: LanguageModel | None = None,
         mask: Mask = Unmasked,
+        ownership: Ownership | None = None,
     ) -> None:
         """`mask` hides what must not leave. Raises `ConfigurationError` for a time zone that nobody knows."""
         settings = settings or SideSettings()
@@ -56,7 +58,11 @@ class SideWork:
         )
         self._narrator = ModelNarrator(self.questions)
         self._talks = SqlTalks(database, settings.summaries)
-        self._summaries = Summaries(self._talks, self.questions, clock, settings.summaries)
+        self._summaries = Summaries(self._talks, self.questions, clock, settings.summaries, ownership)
+
+    def follow(self, act: Follow) -> None:
+        """Have `act` called with the insights that the other side has found."""
+        self._summaries.follow = act
 
     def restore(self) -> None:
         """Right after the migrations, before anything is asked."""

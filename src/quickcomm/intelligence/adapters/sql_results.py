@@ -30,9 +30,8 @@ results = sa.Table(
     sa.Column("utterance_id", sa.String, primary_key=True),
     sa.Column("revision", sa.Integer),
     sa.Column("at_ns", sa.BigInteger),
+    sa.Column("owner_epoch", sa.BigInteger),
 )
-
-
 debts = sa.Table(
     "intelligence_owed",
     _meta,
@@ -44,7 +43,7 @@ debts = sa.Table(
 )
 CLAIM_NS: Final = 60 * 10**9
 """So long has a process what it took to renew to itself."""
-_KNOWN: Final = sa.select(results.c.site, results.c.utterance_id).where(
+_KNOWN: Final = sa.select(results.c.site, results.c.utterance_id, results.c.owner_epoch).where(
     results.c.site.in_(sa.bindparam("sites", expanding=True)),  # with which the primary key begins
     results.c.utterance_id.in_(sa.bindparam("utterance_ids", expanding=True)),
 )
@@ -54,8 +53,9 @@ def _remembering(insert: Insert) -> sa.Executable:
     put = insert(results)
     statement: sa.Executable = put.on_conflict_do_update(
         index_elements=["site", "utterance_id"],
-        set_={"revision": put.excluded.revision},
-        where=results.c.revision < put.excluded.revision,
+        set_={"revision": put.excluded.revision, "owner_epoch": put.excluded.owner_epoch},
+        where=sa.tuple_(results.c.owner_epoch, results.c.revision)
+        < sa.tuple_(put.excluded.owner_epoch, put.excluded.revision),
     )
     return statement.execution_options(preserve_rowcount=True)  # else it is gone with the cursor on PostgreSQL
 
@@ -84,11 +84,14 @@ class SqlResults:
         self._database = database
         self._clock = clock if database.shared else None
 
-    async def known(self, utterances: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+    async def known(self, utterances: Sequence[tuple[str, str]], epochs: Sequence[int] = ()) -> set[tuple[str, str]]:
+        wanted = dict(zip(utterances, epochs, strict=False))
+
         def run(connection: Connection) -> set[tuple[str, str]]:
             sites, identifiers = {site for site, _ in utterances}, [identifier for _, identifier in utterances]
             rows = connection.execute(_KNOWN, {"sites": list(sites), "utterance_ids": identifiers})
-            return {(row.site, row.utterance_id) for row in rows}
+            found = {(row.site, row.utterance_id): row.owner_epoch for row in rows}
+            return {key for key, epoch in found.items() if epoch >= wanted.get(key, 0)}
 
         return await self._database.read(run)
 
@@ -100,6 +103,18 @@ class SqlResults:
                 if _remember(connection, item):
                     _settle(connection, item, promised.get((item.site, item.utterance_id)))
                     append(connection, INSIGHTS, item.conversation_id, msgspec.json.encode(item))
+
+        await self._database.write(run)
+
+    async def follow(self, found: Sequence[InsightsFound], owed: Sequence[Owed] = ()) -> None:
+        """Remember what the other side has published, and what of that is to be renewed."""
+        promised = {(item.found.site, item.found.utterance_id): item for item in owed}
+
+        def run(connection: Connection) -> None:
+            for item in found:
+                if _remember(connection, item):
+                    connection.execute(_debt(item))
+                    _settle(connection, item, promised.get((item.site, item.utterance_id)))
 
         await self._database.write(run)
 
@@ -157,7 +172,13 @@ def _decoded(payload: bytes) -> Owed | None:
 
 def _remember(connection: Connection, item: InsightsFound) -> bool:
     """Whether it is new: an utterance without insights, or a higher revision of them."""
-    row = {"site": item.site, "utterance_id": item.utterance_id, "revision": item.revision, "at_ns": item.published_ns}
+    row = {
+        "site": item.site,
+        "utterance_id": item.utterance_id,
+        "revision": item.revision,
+        "at_ns": item.published_ns,
+        "owner_epoch": item.owner_epoch,
+    }
     return connection.execute(_REMEMBER.on(connection), row).rowcount > 0
 
 

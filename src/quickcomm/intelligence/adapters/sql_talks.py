@@ -70,6 +70,12 @@ class SqlTalks:
             name = (talk.site, talk.conversation_id)
             await self._database.write(lambda connection: _claim(connection, [name], 0))
 
+    async def postpone(self, talks_due: Sequence[Talk], until_ns: int) -> None:
+        names = [(talk.site, talk.conversation_id) for talk in talks_due]
+        if names:
+            later = talks.update().where(_NAME.in_(names)).values(due_ns=until_ns, claimed_ns=0)
+            await self._database.write(lambda connection: connection.execute(later))
+
     async def publish(self, seen: Talk, text: str, source: Source, now_ns: int) -> bool:
         def run(connection: Connection) -> bool:
             name = (seen.site, seen.conversation_id)

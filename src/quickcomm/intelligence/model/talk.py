@@ -6,6 +6,7 @@ import msgspec
 
 from quickcomm.contracts.insight import CLOSING_CONFIDENCE, TASK_DONE, Insight, Source
 from quickcomm.contracts.insights import InsightsFound
+from quickcomm.contracts.summaries import ConversationSummarized
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 
 MAX_LINES: Final = 40
@@ -134,6 +135,23 @@ def summarized(talk: Talk, seen: Talk, text: str, source: Source) -> Talk:
         covered=seen.changes,
         urgent_ns=talk.urgent_ns if talk.urgent_ns != seen.urgent_ns else None,
     )
+
+
+def adopted(talk: Talk, message: ConversationSummarized) -> Talk:
+    """`talk` with a summary that the other side has made of it, which the next one goes on from."""
+    if message.revision <= talk.revision:
+        return talk
+    by_model, behind = message.source == "llm", max(0, talk.utterances - message.utterances)
+    after = _replace(
+        talk,
+        revision=message.revision,
+        text=message.text,
+        source=message.source,
+        base=message.text if by_model else talk.base,
+        lines=talk.lines[len(talk.lines) - behind :] if by_model and behind < len(talk.lines) else talk.lines,
+        summarized=message.utterances,
+    )
+    return after if behind else _replace(after, covered=talk.changes, urgent_ns=None)
 
 
 def requests(talk: Talk) -> tuple[list[Asked], list[Asked]]:

@@ -20,6 +20,7 @@ from quickcomm.intelligence.ports import Debts, ModelBusyError, OpensTask, Owed,
 from quickcomm.intelligence.service import metrics
 from quickcomm.intelligence.service.fallback import Fallback
 from quickcomm.intelligence.service.llm import LlmClassifier
+from quickcomm.intelligence.service.ownership import Ownership
 from quickcomm.intelligence.service.understanding import opened
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
@@ -52,7 +53,9 @@ class Renewal:
         store: ResultStore,
         clock: Clock,
         opens_task: OpensTask,
+        ownership: Ownership | None = None,
     ) -> None:
+        self._ownership = ownership or Ownership()
         self._llm = llm
         self._fallback = fallback
         self._debts = debts
@@ -101,14 +104,26 @@ class Renewal:
         return renewed
 
     async def _due(self, since_ns: int) -> list[Owed]:
-        owed = await self._debts.oldest(BATCH + len(self._failed), since_ns)
+        owed, mine = await self._oldest(BATCH + len(self._failed), since_ns)
         if not owed:
             self._failed.clear()
         now = self._clock.monotonic()
         waits = {key for key, failed in self._failed.items() if failed.not_before > now}
-        due = [item for item in owed if _key(item) not in waits]
-        await self._debts.release([*due[BATCH:], *(item for item in owed if _key(item) in waits)])
-        return due[:BATCH]
+        due = [item for item in mine if _key(item) not in waits][:BATCH]
+        taken = set(map(_key, due))
+        await self._debts.release([item for item in owed if _key(item) not in taken])
+        return due
+
+    async def _oldest(self, limit: int, since_ns: int) -> tuple[list[Owed], list[Owed]]:
+        """Return the oldest ones, and those of them that this side has to renew: up to `limit` of these."""
+        found: dict[_Key, Owed] = {}
+        while True:
+            more = await self._debts.oldest(limit + len(found), since_ns)
+            before = len(found)
+            found |= {_key(item): item for item in more}
+            mine = [item for item in found.values() if self._ownership.has(item.found.conversation_id)]
+            if len(mine) >= limit or len(found) == before or not self._ownership.moves:
+                return list(found.values()), mine[:limit]
 
     async def _one(self, item: Owed) -> bool:
         if self._stopped or not self._fallback.well:
@@ -126,7 +141,10 @@ class Renewal:
                 await self._try_later(item)
             return False
         try:
-            await self._store.publish([self._renewed(item.found, insights)])
+            epoch = await self._ownership.epoch(item.found.site, item.found.conversation_id)
+            if epoch is None:
+                return False
+            await self._store.publish([self._renewed(item.found, insights, epoch)])
         except QuickCommError as error:
             log.warning("llm.renewal_failed", error=str(error))
             return False
@@ -134,13 +152,15 @@ class Renewal:
         metrics.RENEWED.labels("renewed").inc()
         return True
 
-    def _renewed(self, found: InsightsFound, insights: tuple[Insight, ...]) -> InsightsFound:
+    def _renewed(self, found: InsightsFound, insights: tuple[Insight, ...], epoch: int) -> InsightsFound:
         revision = found.revision + 1
         return msgspec.structs.replace(
             found,
             revision=revision,
             insights=tuple(msgspec.structs.replace(insight, revision=revision) for insight in insights),
             opens_tasks=opened(insights, self._opens_task),
+            owner=self._ownership.side if self._ownership.moves else found.owner,
+            owner_epoch=max(epoch, found.owner_epoch),
         )
 
     async def _try_later(self, item: Owed) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 import structlog
@@ -12,11 +12,13 @@ from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged
 from quickcomm.contracts.insight import Source
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.reading import Reader, reader
+from quickcomm.contracts.summaries import SUMMARIES, ConversationSummarized
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
 from quickcomm.intelligence.declaration import SUMMARIES_GROUP
 from quickcomm.intelligence.model.summary_text import INSTRUCTIONS, SCHEMA, local_summary, model_input, usable
-from quickcomm.intelligence.model.talk import NS, SummarySettings, Talk, due_ns, ended, found, heard
+from quickcomm.intelligence.model.talk import NS, SummarySettings, Talk, adopted, due_ns, ended, found, heard
 from quickcomm.intelligence.ports import ChatMessage, ModelRequest, TalkChange, TalkStore
+from quickcomm.intelligence.service.ownership import Ownership
 from quickcomm.intelligence.service.side_questions import SideQuestions
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED, QuickCommError
@@ -29,19 +31,34 @@ FORGET_AFTER_NS: Final = 2 * 86_400 * NS
 """How long an ended conversation is remembered: its insights may still be renewed."""
 FORGET_EVERY_TICKS: Final = 3_600
 MAX_TOKENS: Final = 200
+POSTPONED_NS: Final = 60 * NS
+"""A summary that the other side has to write is looked at again after so long: the conversation may have come here."""
 
 WRITTEN = Counter("quickcomm_summaries_total", "Summaries of conversations", ["source"])
 REFUSED = Counter("quickcomm_summaries_refused_total", "Summaries of the model that nothing said supports")
 
-M = TypeVar("M", UtteranceTranscribed, InsightsFound, ConversationChanged)
+M = TypeVar("M", UtteranceTranscribed, InsightsFound, ConversationChanged, ConversationSummarized)
+Follow = Callable[[Sequence[InsightsFound]], Awaitable[None]]
+"""Takes note of insights that the other side has found."""
 _transcripts: Final = reader(UtteranceTranscribed)
 _insights: Final = reader(InsightsFound)
 _conversations: Final = reader(ConversationChanged)
+_summaries: Final = reader(ConversationSummarized)
 log = structlog.get_logger(__name__)
 
 
 class Summaries:
-    def __init__(self, store: TalkStore, questions: SideQuestions, clock: Clock, settings: SummarySettings) -> None:
+    def __init__(
+        self,
+        store: TalkStore,
+        questions: SideQuestions,
+        clock: Clock,
+        settings: SummarySettings,
+        ownership: Ownership | None = None,
+    ) -> None:
+        """`follow` is to be set by whoever takes note of the other side's insights."""
+        self.follow: Follow | None = None
+        self._ownership = ownership or Ownership()
         self._store = store
         self._questions = questions
         self._clock = clock
@@ -54,15 +71,13 @@ class Summaries:
 
     async def run(self, bus: Bus) -> None:
         """Consume and write until cancelled."""
+        handlers = {TRANSCRIPTS: self.transcripts, INSIGHTS: self.insights, CONVERSATIONS: self.conversations}
+        if self._ownership.moves:
+            handlers[SUMMARIES] = self.summaries
+        name = self._ownership.group(SUMMARIES_GROUP)
         async with asyncio.TaskGroup() as group:
-            for stream, handler in (
-                (TRANSCRIPTS, self.transcripts),
-                (INSIGHTS, self.insights),
-                (CONVERSATIONS, self.conversations),
-            ):
-                group.create_task(
-                    bus.subscribe(stream, SUMMARIES_GROUP, self._lingering(handler)), name=f"summaries:{stream}"
-                )
+            for stream, handler in handlers.items():
+                group.create_task(bus.subscribe(stream, name, self._lingering(handler)), name=f"summaries:{stream}")
             group.create_task(self._renew_forever(), name="summaries:renew")
 
     async def transcripts(self, batch: Sequence[Delivery]) -> None:
@@ -82,7 +97,10 @@ class Summaries:
             blank = Talk(site=message.site, conversation_id=message.conversation_id, channel="")
             return lambda talk: found(talk or blank, message, now)
 
-        await self._apply(batch, _insights, change)
+        messages = await self._apply(batch, _insights, change)
+        others = [each for each in messages if each.owner != self._ownership.side]
+        if others and self.follow is not None:
+            await self.follow(others)
 
     async def conversations(self, batch: Sequence[Delivery]) -> None:
         """An end that comes before what was said is kept, too: who catches up reads the streams side by side."""
@@ -95,12 +113,23 @@ class Summaries:
 
         await self._apply(batch, _conversations, change)
 
+    async def summaries(self, batch: Sequence[Delivery]) -> None:
+        """Go on from what the other side has written."""
+
+        def change(message: ConversationSummarized) -> TalkChange:
+            return lambda talk: talk and adopted(talk, message)
+
+        await self._apply(batch, _summaries, change)
+
     async def renew(self) -> int:
-        """Write the summaries that are due; how many there were."""
+        """Write the summaries that are due, and this side's; how many were due."""
         now = self._clock.now_ns()
         due = await self._store.due(now, AT_ONCE)
+        mine = [talk for talk in due if self._ownership.has(talk.conversation_id)]
+        if len(mine) < len(due):
+            await self._store.postpone([talk for talk in due if talk not in mine], now + POSTPONED_NS)
         async with asyncio.TaskGroup() as group:
-            for talk in due:
+            for talk in mine:
                 group.create_task(self._write(talk, now), name="summaries:write")
         return len(due)
 
@@ -130,9 +159,10 @@ class Summaries:
             ticks += 1
             await asyncio.sleep(TICK_S)
 
-    async def _apply(self, batch: Sequence[Delivery], read: Reader[M], change: Callable[[M], TalkChange]) -> None:
+    async def _apply(self, batch: Sequence[Delivery], read: Reader[M], change: Callable[[M], TalkChange]) -> list[M]:
         messages = [_decode(delivery, read) for delivery in batch]
         await self._store.apply([((message.site, message.conversation_id), change(message)) for message in messages])
+        return messages
 
     async def _write(self, talk: Talk, now_ns: int) -> None:
         text = await self._ask(talk, now_ns)

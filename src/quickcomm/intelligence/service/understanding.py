@@ -16,6 +16,7 @@ from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.intelligence.ports import Classifier, Heard, OpensTask, Owed, ResultStore
+from quickcomm.intelligence.service.ownership import Ownership
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED, BusyError, UnavailableError
 from quickcomm.kernel.messaging.bus import Delivery, RejectedError
@@ -24,6 +25,8 @@ from quickcomm.kernel.telemetry import Detail, origin_of, tracing
 CONTEXT_UTTERANCES: Final = 3
 MAX_CHANNELS: Final = 2_000
 MAX_CONTEXTS: Final = 20_000
+MAX_OTHERS: Final = 5_000
+"""Utterances of the other side that are remembered until their insights come."""
 NS_PER_MS: Final = 1_000_000
 AGAIN_S: Final = 1.0
 CERTAIN_WORD: Final = 0.5
@@ -58,8 +61,14 @@ class Understanding:
         *,
         alone: Callable[[], bool] = lambda: False,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        ownership: Ownership | None = None,
     ) -> None:
-        """`alone`: whether the classifier takes so long that each utterance is published when it is ready."""
+        """`alone`: whether the classifier takes so long that each utterance is published when it is ready.
+
+        `ownership`: where another side may have a conversation; its utterances are only remembered, for context.
+        """
+        self._ownership = ownership or Ownership()
+        self._others: OrderedDict[_Key, Heard] = OrderedDict()
         self._classifier = classifier
         self._store = store
         self._clock = clock
@@ -92,9 +101,8 @@ class Understanding:
         # Up to the first `await` batches come one after the other, so that their utterances line up in order.
         work: list[_Work] = []
         try:
-            work = [self._line_up(message) for message in [_decode(delivery) for delivery in batch]]
-            again = [item.key for item, delivery in zip(work, batch, strict=True) if not delivery.fresh]
-            known = await self._patiently(lambda: self._store.known(again)) if again else set()
+            work, again = self._take(batch)
+            known = await self._patiently(lambda: self._known(again)) if again else set()
             answer = self._each if self._alone() else self._together
             await answer(work, known, arrived)
         finally:
@@ -103,7 +111,32 @@ class Understanding:
                 self._settled(item)
         self._context.forget([item.key for item in work])
 
+    def owed(self, found: Sequence[InsightsFound]) -> list[Owed]:
+        """Return those that the other side has found in the model's place, with what it takes to renew them."""
+        heard = [(each, self._others.get((each.site, each.utterance_id))) for each in found]
+        return [
+            Owed(found=each, heard=text)
+            for each, text in heard
+            if text is not None and any(insight.degraded for insight in each.insights)
+        ]
+
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _take(self, batch: Sequence[Delivery]) -> tuple[list[_Work], list[_Work]]:
+        """Return what this side answers, in order; and what of that may have been handled before."""
+        work, again = [], []
+        for message, delivery in [(_decode(delivery), delivery) for delivery in batch]:
+            if not self._ownership.answers(message):
+                self._others[message.site, message.utterance_id] = self._heard(message)
+                _trim(self._others, MAX_OTHERS)
+                continue
+            work.append(self._line_up(message))
+            if not delivery.fresh:
+                again.append(work[-1])
+        return work, again
+
+    async def _known(self, work: Sequence[_Work]) -> set[_Key]:
+        return await self._store.known([item.key for item in work], [item.message.owner_epoch for item in work])
 
     def _line_up(self, message: UtteranceTranscribed) -> _Work:
         conversation = (message.site, message.conversation_id)
@@ -113,7 +146,10 @@ class Understanding:
         if before is None:
             before = asyncio.Event()
             before.set()
-        heard = Heard(
+        return _Work(message=message, heard=self._heard(message), before=before, done=done)
+
+    def _heard(self, message: UtteranceTranscribed) -> Heard:
+        return Heard(
             text=message.text,
             channel=message.channel,
             context=self._context.of(message),
@@ -123,7 +159,6 @@ class Understanding:
             doubtful=message.status != "ok",
             certain=tuple(word.text for word in message.words if word.confidence >= CERTAIN_WORD),
         )
-        return _Work(message=message, heard=heard, before=before, done=done)
 
     def _settled(self, item: _Work) -> None:
         item.done.set()
@@ -228,6 +263,8 @@ class Understanding:
             speech_ended_ns=message.speech_ended_ns,
             published_ns=now_ns,
             latency=latency,
+            owner=message.owner,
+            owner_epoch=message.owner_epoch,
             traceparent=tracing().onward(message.site, message.utterance_id, message.traceparent),
         )
 

@@ -18,7 +18,7 @@ TIMEOUT: Final = aiohttp.ClientTimeout(total=30, connect=2)
 MAX_ANSWER: Final = 64 * 2**20
 
 
-def copy_routes(source: Source, check: Check) -> Sequence[web.AbstractRouteDef]:
+def copy_routes(source: Source, check: Check, at: str = PATH) -> Sequence[web.AbstractRouteDef]:
     def route(path: str, read: Callable[[str, str, int], Awaitable[msgspec.Struct]]) -> web.RouteDef:
         async def answer(request: web.Request) -> web.Response:
             check(request)
@@ -30,16 +30,24 @@ def copy_routes(source: Source, check: Check) -> Sequence[web.AbstractRouteDef]:
 
         return web.get(path, answer)
 
-    return [route(f"{PATH}/{{table}}", source.page), route(f"{PATH}/{{table}}/total", source.total)]
+    return [route(f"{at}/{{table}}", source.page), route(f"{at}/{{table}}/total", source.total)]
 
 
 class HttpSource:
     """A `Source`. Connects for every page: the process that answers may have been started again elsewhere."""
 
     def __init__(
-        self, connector: Callable[[], aiohttp.BaseConnector], headers: Callable[[], Mapping[str, str]], url: str
+        self,
+        connector: Callable[[], aiohttp.BaseConnector],
+        headers: Callable[[], Mapping[str, str]],
+        url: str,
+        at: str = PATH,
     ) -> None:
-        """`connector`: returns a new one for every call, `headers`: those that authenticate this service."""
+        """`connector`: returns a new one for every call, `headers`: those that authenticate this service.
+
+        `at`: the path that the other side has given to `copy_routes`.
+        """
+        self._at = at
         self._connector = connector
         self._headers = headers
         self._url = url
@@ -55,7 +63,7 @@ class HttpSource:
         try:
             async with (
                 aiohttp.ClientSession(connector=self._connector(), timeout=TIMEOUT) as session,
-                session.get(f"{self._url}{PATH}/{path}", params=query, headers=self._headers()) as answer,
+                session.get(f"{self._url}{self._at}/{path}", params=query, headers=self._headers()) as answer,
             ):
                 if answer.status == web.HTTPBadRequest.status_code:
                     raise CopyError(f"The service with the source refused a request for {path}.")

@@ -24,6 +24,10 @@ class FollowedRoutes(Protocol):
         """The newest version that the edge sends requests by."""
         ...
 
+    async def known(self) -> Routes:
+        """Return the routes in the store, without following them. Raises `BusUnavailableError`."""
+        ...
+
     def on_change(self, act: Callable[[], Awaitable[None]]) -> None:
         """Have `act` called at each change of either; a version is reported as followed once all have returned."""
         ...
@@ -34,6 +38,9 @@ class FixedRoutes:
 
     routes = Routes()
     in_force = 0
+
+    async def known(self) -> Routes:
+        return self.routes
 
     def on_change(self, act: Callable[[], Awaitable[None]]) -> None:
         """Remember nothing: there is no change."""

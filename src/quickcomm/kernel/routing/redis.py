@@ -98,9 +98,13 @@ class RoutesFollower:
     def on_change(self, act: Callable[[], Awaitable[None]]) -> None:
         self._acts.append(act)
 
+    async def known(self) -> Routes:
+        """Return the routes in the store, without following them. Raises `BusUnavailableError`."""
+        return await RedisRoutes(self._link).read()
+
     async def adopt(self) -> Routes:
         """Take the routes in the store, and return them, before they are followed."""
-        self._routes = await RedisRoutes(self._link).read()
+        self._routes = await self.known()
         return self._routes
 
     async def look(self) -> None:

@@ -311,7 +311,7 @@ def _databases(app: App, settings: Settings, site: DataDirectory) -> tuple[Datab
     if where is None:
         return None, None
     store = Database(where)
-    return store, Database(site.database) if app.alone and app.modules[0].also and where != site.database else store
+    return store, Database(site.database) if app.alone and app.also and where != site.database else store
 
 
 def _bus(app: App, settings: Settings, store: Database | None, clock: Clock) -> WholeBus | RedisBus:
@@ -324,7 +324,8 @@ def _bus(app: App, settings: Settings, store: Database | None, clock: Clock) -> 
         return RedisBus(settings.redis_url, clock)
     from quickcomm.kernel.messaging.bus.outbox import OutboxBus  # noqa: PLC0415 - for who publishes from a database
 
-    return OutboxBus(settings.redis_url, store, clock)
+    fences = {name: each for module in app.modules for name, each in module.fences.items()}
+    return OutboxBus(settings.redis_url, store, clock, fences=fences if settings.instance.side else {})
 
 
 def _shared(context: Context, keys: KeyStore) -> Iterator[Part]:

@@ -21,6 +21,7 @@ from quickcomm.kernel.settings import StorageSettings
 
 DATABASE: Final = "quickcomm.sqlite"
 DASHBOARD: Final = "dashboard"
+INTELLIGENCE: Final = "intelligence"
 """A service of its own keeps its part in a directory of this name, and in a database of this name there."""
 MOVING: Final = ".moving"
 TRAFFIC: Final = "traffic"
@@ -171,6 +172,11 @@ class DataDirectory:
     def part(self, module: str) -> "DataDirectory":
         """Return the part of a module that is a service of its own, with a database of its name."""
         return DataDirectory(self.path / module, f"{module}.sqlite")
+
+    @property
+    def intelligence(self) -> "DataDirectory":
+        """The part of an intelligence that has moved out of a monolith."""
+        return DataDirectory(self.path / INTELLIGENCE, f"{INTELLIGENCE}.sqlite")
 
     @property
     def recordings(self) -> Path:

@@ -10,6 +10,8 @@ from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
 
+from quickcomm.kernel.messaging.bus.redis_assignments import Fence
+
 MOST_PROCESSES: Final = 64
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -101,6 +103,8 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
     consumes: tuple[Group, ...] = ()
     trims: bool = False
     """Its processes delete from the streams what all groups have handled."""
+    fences: Mapping[str, Callable[[bytes], Fence | None]] = {}
+    """By stream to which it publishes: the fence of a payload, where another side may have the conversation by then."""
     deletes_from: tuple[str, ...] = ()
     """Streams from which it takes messages that a newer one replaces."""
     store: tuple[StoreKeys, ...] = ()
@@ -181,9 +185,10 @@ def service(module: Module) -> App:
 
 
 def moving(module: Module) -> App:
-    """Return the app of a module that is moved out of a monolith while people talk."""
+    """Return the app of a module that is moved out of a monolith while people talk: with a directory of its own."""
     more = (module.history,) if module.history else ()
-    return msgspec.structs.replace(asked_for(service(module)), also=more, side="service")
+    home = module.home or module.name
+    return msgspec.structs.replace(asked_for(service(module)), also=more, side="service", home=home)
 
 
 def asked_for(app: App) -> App:

@@ -6,7 +6,7 @@ deleted once the server has it. See docs/adr/0015-outbox.md.
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -18,6 +18,7 @@ from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.messaging.bus.port import Alarms, BusFullError, DeadLetter, Delivery, Handler
 from quickcomm.kernel.messaging.bus.redis import RedisBus
+from quickcomm.kernel.messaging.bus.redis_assignments import Fence
 from quickcomm.kernel.messaging.bus.redis_names import partition
 from quickcomm.kernel.messaging.bus.sql import TOPIC, SqlBus, messages
 from quickcomm.kernel.messaging.bus.watch import ServerWatch
@@ -60,7 +61,16 @@ class OutboxBus:
     behind when its writer dies.
     """
 
-    def __init__(self, url: str, database: Database, clock: Clock, bus: RedisBus | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        database: Database,
+        clock: Clock,
+        bus: RedisBus | None = None,
+        fences: Mapping[str, Callable[[bytes], Fence | None]] = {},
+    ) -> None:
+        """`fences`: by stream, what returns the fence of a payload, where another process may answer the same."""
+        self._fences = fences
         self._database = database
         self._clock = clock
         self._tables = SqlBus(database, clock)
@@ -117,6 +127,10 @@ class OutboxBus:
             await handler(batch)
 
         await self._bus.subscribe(stream, group, held_back, overlap=overlap)
+
+    async def register(self, stream: str, group: str) -> None:
+        """As `RedisBus.register`."""
+        await self._bus.register(stream, group)
 
     async def dead_letters(self) -> list[DeadLetter]:
         return await self._bus.dead_letters()
@@ -200,11 +214,17 @@ class OutboxBus:
             for stream, found in streams.items():
                 with tracing().call(f"send {stream}", "producer") as call:
                     call.note(messaging__destination__name=stream, messaging__batch__message_count=len(found))
-                    taken = await self._bus.publish_many(stream, [(row.key, row.payload) for row in found])
+                    taken = await self._publish(stream, found)
                 self._sent += [row.id for row, is_taken in zip(found, taken, strict=True) if is_taken]
                 full |= {self._partition(row) for row, is_taken in zip(found, taken, strict=True) if not is_taken}
         finally:
             await self._delete_sent()
+
+    async def _publish(self, stream: str, rows: Sequence[Any]) -> list[bool]:
+        fence = self._fences.get(stream)
+        if fence is None:
+            return await self._bus.publish_many(stream, [(row.key, row.payload) for row in rows])
+        return await self._bus.publish_fenced(stream, [(row.key, row.payload, fence(row.payload)) for row in rows])
 
     @staticmethod
     def _partition(row: Any) -> str:

@@ -15,6 +15,7 @@ from quickcomm.contracts.checking import Waiting
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import NotFoundError, QuickCommError
 from quickcomm.kernel.messaging.bus.port import DeadLetter, Handler
+from quickcomm.kernel.messaging.bus.redis_assignments import Fence
 from quickcomm.kernel.messaging.bus.redis_consumer import Letter
 from quickcomm.kernel.messaging.bus.redis_group import Member, register
 from quickcomm.kernel.messaging.bus.redis_link import BusRefusedError, Link, Script
@@ -73,6 +74,10 @@ class RedisBus:
     async def publish_many(self, stream: str, messages: Sequence[tuple[str, bytes]]) -> list[bool]:
         """Publish (key, payload) pairs at once, in order; return which were taken: False where a partition is full."""
         return await self._publisher.publish_many(stream, messages)
+
+    async def publish_fenced(self, stream: str, messages: Sequence[tuple[str, bytes, Fence | None]]) -> list[bool]:
+        """As `publish_many`, but leave out what another side has to answer by now."""
+        return await self._publisher.publish_fenced(stream, messages)
 
     async def subscribe(self, stream: str, group: str, handler: Handler, *, overlap: int = 1) -> None:
         """Register the group and deliver to it until cancelled. A new group starts with what the stream still holds.

@@ -7,12 +7,14 @@ from typing import Final
 
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.messaging.bus.port import BusFullError, BusUnavailableError
+from quickcomm.kernel.messaging.bus.redis_assignments import PUBLISH_FENCED, AssignmentNames, Fence
 from quickcomm.kernel.messaging.bus.redis_link import Argument, Link, Script
 from quickcomm.kernel.messaging.bus.redis_names import Names
 from quickcomm.kernel.messaging.bus.redis_scripts import PUBLISH
 
 TOGETHER: Final = 256
 _PUBLISH: Final = Script(PUBLISH)
+_PUBLISH_FENCED: Final = Script(PUBLISH_FENCED)
 FULL: Final = "Too much waits to be handled on this stream; nothing was published. Try again in a moment."
 
 
@@ -75,6 +77,26 @@ class Publisher:
             if message.error is not None and not isinstance(message.error, PartitionFullError):
                 raise message.error
         return [message.error is None for message in batch]
+
+    async def publish_fenced(self, stream: str, messages: Sequence[tuple[str, bytes, Fence | None]]) -> list[bool]:
+        """Publish (key, payload, fence) as `publish_many` does; return False for each whose partition is full.
+
+        A message is left out where its conversation has a higher epoch: True, there is nothing to be tried again.
+        Raises `BusUnavailableError`.
+        """
+        names = AssignmentNames(self._names.prefix)
+        places = {names.unanswered: 1}
+        arguments: list[Argument] = [self._high_water]
+        for key, payload, fence in messages:
+            name = self._names.of_key(stream, key)
+            arguments += [places.setdefault(name, len(places) + 1), key, payload]
+            if fence is None:
+                arguments += [0, "", 0, ""]
+                continue
+            place = places.setdefault(names.assignment(fence.name), len(places) + 1)
+            arguments += [place, fence.name, fence.epoch, fence.utterance_id]
+        answer = await self._link.run(_PUBLISH_FENCED, list(places), *arguments)
+        return [taken > 0 for taken in answer]
 
     def _next(self) -> list[_Message]:
         """What is sent together: the sender's own first, and none that nobody waits for any more."""

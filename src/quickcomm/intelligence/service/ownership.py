@@ -1,0 +1,57 @@
+"""Which conversations this side answers while intelligence moves between a monolith and a service.
+
+An utterance has its side in its stamp. What is done of a conversation later, summaries and renewed insights, is done by
+the side that the routes say.
+"""
+
+from typing import Final
+
+from quickcomm.contracts.routes import MONOLITH, Side, group_of
+from quickcomm.contracts.transcripts import UtteranceTranscribed
+from quickcomm.intelligence.ports import Assignments
+from quickcomm.kernel.routing import FollowedRoutes
+
+MODULE: Final = "intelligence"
+
+
+class Ownership:
+    def __init__(
+        self, side: Side = MONOLITH, routes: FollowedRoutes | None = None, assignments: Assignments | None = None
+    ) -> None:
+        """`routes` and `assignments`: None where nothing moves, and this side has all conversations."""
+        self.side = side
+        self._routes = routes
+        self._assignments = assignments
+
+    @property
+    def moves(self) -> bool:
+        return self._routes is not None
+
+    def group(self, name: str) -> str:
+        """Return the name of a consumer group on this side."""
+        return group_of(name, self.side) if self.moves else name
+
+    def answers(self, message: UtteranceTranscribed) -> bool:
+        """Return True if this side is to find the insights of an utterance."""
+        return not self.moves or message.owner == self.side
+
+    def has(self, conversation_id: str) -> bool:
+        """Return True if the routes give a conversation to this side."""
+        return self._routes is None or self._routes.routes.side(MODULE, conversation_id) == self.side
+
+    async def epoch(self, site: str, conversation_id: str) -> int | None:
+        """Return the epoch by which this side can answer now; None: the other side still has the conversation.
+
+        0 where nobody knows of an epoch: any answer is accepted. Raises `BusUnavailableError`.
+        """
+        if self._assignments is None:
+            return 0
+        found = await self._assignments.of(site, conversation_id)
+        if found is None:
+            return 0
+        return found.epoch if found.side == self.side else None
+
+    async def aclose(self) -> None:
+        """May be called again."""
+        if self._assignments is not None:
+            await self._assignments.aclose()

@@ -1,0 +1,106 @@
+"""Intelligence moves between the monolith and a service while people talk, and back from one that hangs."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from typing import Final
+
+from tests.e2e.conftest import NewSite
+from tests.e2e.test_check import check
+from tests.support.resuming import Heard, assert_as_undisturbed, assert_listed_once, stream
+from tests.support.routing import Routing, routing
+from tests.support.server import quickcomm
+from tests.support.site import Site
+from tests.support.talk import Talk
+
+from quickcomm.client.audio_client import Event
+from quickcomm.contracts.audio_socket import Insights, Utterance
+from quickcomm.contracts.routes import MONOLITH, SERVICE
+
+WEIGHTS: Final = (10_000, 4_000, 0, 6_000, 0, 10_000, 2_000)
+LINES: Final = 4
+
+
+async def answered_once(routes: Routing, heard: Heard) -> set[str]:
+    """Each utterance has one answer, by the side that was stamped last; return the sides."""
+    stamps = {
+        each.utterance_id: (each.owner, each.owner_epoch) for each in await routes.transcripts(heard.conversation_id)
+    }
+    found = await routes.insights(heard.conversation_id)
+    assert {each.utterance_id: (each.owner, each.owner_epoch) for each in found} == stamps
+    assert [each.utterance_id for each in found] == [each.utterance_id for each in heard.utterances]
+    epochs = [each.owner_epoch for each in found]
+    assert epochs == sorted(epochs)
+    return {each.owner for each in found}
+
+
+async def started(new_site: NewSite) -> Site:
+    site = new_site("--shape", "monolith", QUICKCOMM_AUDIO_REASSIGN_AFTER_S="0.3")
+    await asyncio.to_thread(site.start)
+    await asyncio.to_thread(quickcomm, "scale", "intelligence=1", "--data-dir", str(site.data_dir), timeout=240)
+    return site
+
+
+async def test_weights_change_while_people_talk(new_site: NewSite, talk: Talk) -> None:
+    site = await started(new_site)
+    key = await asyncio.to_thread(site.key)
+    async with routing(site) as routes:
+        undisturbed = await stream(site.url, key, talk.wire)
+        assert await answered_once(routes, undisturbed) == {MONOLITH}
+        async with asyncio.TaskGroup() as tasks:
+            talking = [tasks.create_task(stream(site.url, key, talk.wire, paced=True)) for _ in range(LINES)]
+            number = 0
+            while not all(task.done() for task in talking):
+                await routes.put("intelligence", WEIGHTS[number % len(WEIGHTS)])
+                number += 1
+                await asyncio.sleep(0.5)
+        sides: set[str] = set()
+        for heard in [task.result() for task in talking]:
+            assert_as_undisturbed(heard, undisturbed)
+            await assert_listed_once(site, heard)
+            sides |= await answered_once(routes, heard)
+        assert sides == {MONOLITH, SERVICE}
+        findings, totals = await asyncio.to_thread(check, site.data_dir, "--settle", "10")
+        assert (findings, totals["findings"]) == ([], 0), "each side knows what the other one has answered"
+
+
+async def test_a_service_that_hangs_is_left_at_once_and_its_late_answers_count_for_nothing(
+    new_site: NewSite, talk: Talk
+) -> None:
+    site = await started(new_site)
+    key = await asyncio.to_thread(site.key)
+    async with routing(site) as routes:
+        undisturbed = await stream(site.url, key, talk.wire)
+        await routes.put("intelligence", 10_000)
+        heard = await stream(site.url, key, talk.wire)
+        assert_as_undisturbed(heard, undisturbed)
+        assert await answered_once(routes, heard) == {SERVICE}
+        pid = (await asyncio.to_thread(site.process, "intelligence")).pid
+        waits = asyncio.Event()
+        open_: set[str] = set()
+
+        def watch(event: Event) -> None:
+            if isinstance(event, Utterance):
+                open_.add(event.utterance_id)
+            if isinstance(event, Insights):
+                open_.discard(event.utterance_id)
+            if len(open_) > 1:
+                waits.set()
+
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                talking = tasks.create_task(stream(site.url, key, talk.wire, watch))
+                await waits.wait()
+                await routes.put("intelligence", 0)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        assert_as_undisturbed(talking.result(), undisturbed)
+        assert await answered_once(routes, talking.result()) == {MONOLITH}
+        await routes.put("intelligence", 10_000)
+        again = await stream(site.url, key, talk.wire)
+        assert await answered_once(routes, again) == {SERVICE}
+        assert await answered_once(routes, talking.result()) == {MONOLITH}, "it is awake, and was refused"
+        await assert_listed_once(site, talking.result())
