@@ -14,11 +14,13 @@ from tests.support.examples import examples
 from quickcomm.contracts.conversations import ConversationChanged, ConversationState, Ledger
 from quickcomm.contracts.insight import CLOSING_CONFIDENCE, TASK_DONE, Insight, Source
 from quickcomm.contracts.insights import InsightsFound
+from quickcomm.contracts.summaries import ConversationSummarized
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.adapters.state import SqlState
 from quickcomm.dashboard.adapters.tables import conversations, utterances
 from quickcomm.dashboard.model.edits import Action, Edit
+from quickcomm.dashboard.model.projections import with_summary
 from quickcomm.dashboard.model.records import Closing, TaskRecord
 from quickcomm.dashboard.model.views import Conversation, card_view, conversation_view, rfc3339
 from quickcomm.dashboard.module import MIGRATIONS
@@ -416,3 +418,10 @@ def test_it_is_known_since_when_a_client_is_away(
         [talk] = outcome(engine, [order])[1].values()
         assert isinstance(talk, Conversation)
         assert talk.unreachable_since == (None if since is None else rfc3339(START + since * SECOND))
+
+
+def test_a_summary_that_comes_first_leaves_no_trace_in_when_somebody_spoke() -> None:
+    summary = ConversationSummarized(
+        site="main", conversation_id="c", channel="one", text="Towels.", source="local", revision=1, at_ns=9 * SECOND
+    )
+    assert with_summary(None, summary).last_spoken_ns == 0

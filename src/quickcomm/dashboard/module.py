@@ -16,7 +16,7 @@ from quickcomm.contracts.routes import MONOLITH, SERVICE
 from quickcomm.contracts.timing import Latency
 from quickcomm.dashboard.adapters.decision_log import RedisDecisions
 from quickcomm.dashboard.adapters.digests import digest_answers
-from quickcomm.dashboard.adapters.history import begin_anew, lacks_history, note_stale
+from quickcomm.dashboard.adapters.history import MARKS, begin_anew
 from quickcomm.dashboard.adapters.hub import Hub
 from quickcomm.dashboard.adapters.live import LiveFeed
 from quickcomm.dashboard.adapters.observed import observed
@@ -43,6 +43,7 @@ from quickcomm.dashboard.service.reporting import ShiftReports
 from quickcomm.dashboard.service.service import DashboardService
 from quickcomm.dashboard.service.standing import Standing
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.copier.sql import lacks_copy, note_stale
 from quickcomm.kernel.errors import BusyError, QuickCommError
 from quickcomm.kernel.keys import Authenticator
 from quickcomm.kernel.messaging import Messaging
@@ -246,11 +247,11 @@ class Dashboard:
 
     async def retire(self) -> None:
         """Note that what is here becomes stale: the other side goes on."""
-        await self._database.write(note_stale)
+        await self._database.write(lambda connection: note_stale(connection, MARKS))
 
     async def lacks_history(self) -> bool:
         """Return True where what the other side has is not copied yet, or not to its end."""
-        return await self._database.read(lacks_history)
+        return await self._database.read(lambda connection: lacks_copy(connection, MARKS))
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """For `kernel.http.create_app`. `/openapi.json` must come before the page's files."""

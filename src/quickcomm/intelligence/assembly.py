@@ -10,7 +10,7 @@ import msgspec
 import structlog
 
 from quickcomm.contracts.routes import MONOLITH
-from quickcomm.intelligence.adapters.history import begin_warm
+from quickcomm.intelligence.adapters.history import MARKS, begin_anew, begin_warm
 from quickcomm.intelligence.declaration import GROUP, INTELLIGENCE
 from quickcomm.intelligence.history import PATH
 from quickcomm.intelligence.model.cache import CacheSettings
@@ -32,13 +32,14 @@ from quickcomm.intelligence.module import (
 from quickcomm.intelligence.service.ownership import Ownership
 from quickcomm.kernel.copier.copier import CopyError
 from quickcomm.kernel.copier.http import HttpSource
+from quickcomm.kernel.copier.sql import note_stale
 from quickcomm.kernel.errors import QuickCommError
-from quickcomm.kernel.messaging.bus.outbox import OutboxBus
 from quickcomm.kernel.messaging.bus.sql import SqlBus
 from quickcomm.kernel.messaging.rpc.wire import connector_to
 from quickcomm.kernel.runtime.alarms import Found
 from quickcomm.kernel.runtime.app import Context
 from quickcomm.kernel.runtime.declaration import App
+from quickcomm.kernel.runtime.groups import register_groups
 from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.runtime.settings import Settings
 from quickcomm.kernel.runtime.shared_parts import backlog
@@ -98,6 +99,7 @@ def build(context: Context, engines: Engines) -> Part:
         budget=lambda: budget,
         stopping=intelligence.drain,
         drain=work.drain,
+        retire=work.retire,
     )
 
 
@@ -132,21 +134,30 @@ class _Work:
 
     async def run(self) -> None:
         """Work until cancelled; a side that is new begins with what the other one knows."""
-        registry, trust, bus = self._context.registry, self._context.trust, self._context.bus
-        if self._context.moving and self._context.app.alone and registry is not None and trust is not None:
-            assert isinstance(bus, OutboxBus), "it publishes from its database"  # noqa: S101 - a programming error
-            for group in INTELLIGENCE.consumes:
-                for stream in group.streams:
-                    await bus.register(stream, self._context.group(group.name))
-            connector, headers = partial(connector_to, registry, MONOLITH), partial(trust.headers, MONOLITH)
+        context = self._context
+        registry, trust, url = context.registry, context.trust, context.settings.redis_url
+        if await self._begins_warm() and registry is not None and trust is not None and url is not None:
+            await register_groups(url, INTELLIGENCE, context.side, context.clock)
+            other = MONOLITH if context.app.alone else INTELLIGENCE.name
+            connector, headers = partial(connector_to, registry, other), partial(trust.headers, other)
             try:
-                await begin_warm(self._context.database, HttpSource(connector, headers, f"http://{MONOLITH}", PATH))
+                await begin_warm(context.database, HttpSource(connector, headers, f"http://{other}", PATH))
                 self._intelligence.restore()
                 self._lacks = None
             except CopyError as error:
                 log.exception("intelligence.not_warm", error=str(error))
                 self._lacks = str(error)
         await self._intelligence.run()
+
+    async def retire(self) -> None:
+        """Note that what is here becomes stale: the other side goes on."""
+        await self._context.database.write(lambda connection: note_stale(connection, MARKS))
+
+    async def _begins_warm(self) -> bool:
+        """Return True for a service, and for a monolith that was retired."""
+        if not self._context.moving:
+            return False
+        return await self._context.database.write(begin_anew) or self._context.app.alone
 
     def alarms(self) -> Iterable[Found]:
         if self._lacks is not None:

@@ -8,6 +8,7 @@ from typing import Final
 from quickcomm.intelligence.adapters.history import WARM
 from quickcomm.kernel.copier.http import copy_routes
 from quickcomm.kernel.copier.sql import SqlSource
+from quickcomm.kernel.internal import MONOLITH
 from quickcomm.kernel.runtime.app import Context
 from quickcomm.kernel.runtime.part import Part
 
@@ -18,5 +19,5 @@ def build(context: Context) -> Part:
     site, trust = context.site_store, context.trust
     assert site is not None, "this process has the site's file open"  # noqa: S101 - a programming error
     assert trust is not None, "it is one of several"  # noqa: S101 - a programming error
-    routes = copy_routes(SqlSource(site, WARM), lambda request: trust.require(request, "intelligence"), PATH)
+    routes = copy_routes(SqlSource(site, WARM), lambda request: trust.require(request, "intelligence", MONOLITH), PATH)
     return Part(name="warm", routes=routes)

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 import msgspec
 
+from quickcomm.contracts.evidence import Measured, MeasureIntelligence
 from quickcomm.contracts.health import Alarm, ClassifierHealth
+from quickcomm.contracts.identity import bucket
 from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.link import InstanceStatus
@@ -60,6 +62,7 @@ from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.site_pack import SitePack
 from quickcomm.kernel.storage import Database, migrate
 from quickcomm.kernel.telemetry import Budget
+from quickcomm.kernel.telemetry.measured import Measurements
 
 OVERLAP: Final = 64
 """Batches of a partition in hand at once, where a model is asked."""
@@ -102,6 +105,7 @@ class Intelligence:
 
         `peers`: the processes that do the same, if there are any.
         """
+        self._measurements = Measurements(clock, (peers.ownership or Ownership()).side)
         self._ownership = ownership = peers.ownership or Ownership()
         self._database = database
         self._bus = bus
@@ -120,6 +124,7 @@ class Intelligence:
         if model is None:
             doubting = Doubting(classifier, classifier, pack)
             self._understanding = Understanding(doubting, self._store, clock, pack.opens_task, ownership=ownership)
+            self._understanding.on_answer = self._count
             return
         parts = Parts(
             model=model,
@@ -138,6 +143,7 @@ class Intelligence:
         self._understanding = Understanding(
             doubting, self._store, clock, pack.opens_task, alone=lambda: fallback.available, ownership=ownership
         )
+        self._understanding.on_answer = self._count
         self._side.questions.may_ask = lambda: fallback.available
         self.prompting.desk.connect(_examined(parts, classifier, self._side))
 
@@ -197,6 +203,14 @@ class Intelligence:
         health = self.health()
         return [Alarm(code=MODEL_ALARM, message=health.message, since=health.since or "")] if health.degraded else []
 
+    def _count(self, found: InsightsFound) -> None:
+        """Count an answer for the gates; one that the model should have given, and did not, has failed."""
+        self._measurements.client(bucket("intelligence", found.conversation_id))
+        self._measurements.answered(
+            found.latency.classify or 0.0, failed=any(insight.degraded for insight in found.insights)
+        )
+        self._measurements.stage("queue", found.latency.queue or 0.0)
+
     def part(self) -> Part:
         """Return this module as a part of a process."""
         return Part(
@@ -222,9 +236,14 @@ class Intelligence:
         async def narrate(request: Narrate) -> Narrated:
             return Narrated(text=await self._side.narrate(request.site, request.facts))
 
+        async def measure(request: MeasureIntelligence) -> Measured:
+            found = self._measurements.since(request.since_ns)
+            return msgspec.structs.replace(found, oldest_unanswered_s=self._understanding.oldest_s)
+
         commands = PromptCommands(self.prompting).answers()
         compared = digest_answer(self._database)
-        return [(GetPrompts, prompts), (GetUsage, usage), (Narrate, narrate), compared, *commands]
+        asked: list[Answer] = [(MeasureIntelligence, measure)]
+        return [*asked, (GetPrompts, prompts), (GetUsage, usage), (Narrate, narrate), compared, *commands]
 
     @classmethod
     def stored_answers(cls, database: Database, pack: SitePack, clock: Clock) -> Sequence[Answer]:

@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 
-from quickcomm.contracts.backfill import written
 from quickcomm.dashboard.adapters.changed import renew_side
 from quickcomm.dashboard.adapters.dialects import dialect_of, fts
 from quickcomm.dashboard.adapters.state import CLOSING, TASK, SqlState, words_of
@@ -36,8 +35,8 @@ from quickcomm.dashboard.model.history import closing_with, conversation_with, t
 from quickcomm.dashboard.model.matching import reopened_by_voice
 from quickcomm.dashboard.model.records import Closing
 from quickcomm.dashboard.service.projector import Projector
-from quickcomm.kernel.copier.copier import ALL, CopiedTable, Values
-from quickcomm.kernel.copier.sql import DONE, RUNNING, insert_new, marks_table, matching
+from quickcomm.kernel.copier.copier import CopiedTable, Values
+from quickcomm.kernel.copier.sql import insert_new, is_stale, marks_table, matching, note_begun
 from quickcomm.kernel.storage import Database
 
 TABLES: Final = (
@@ -50,8 +49,6 @@ TABLES: Final = (
 )
 """In their order no record is matched against half of what it refers to."""
 MARKS: Final = marks_table("dashboard_backfill")
-STALE: Final = "stale"
-"""State of the whole copy: the tables are what there was before this side was retired."""
 BEHIND: Final = 2**53
 """Subtracted from the ids of copied rows."""
 SETTLE: Final = 50
@@ -71,24 +68,11 @@ def clear(connection: Connection) -> None:
     renew_side(connection)
 
 
-def note_stale(connection: Connection) -> None:
-    """Have this database begin anew with a copy when its dashboard is started again."""
-    connection.execute(MARKS.delete())
-    connection.execute(MARKS.insert().values(table_name=ALL, after="", row_count=0, digest=written(0), state=STALE))
-
-
 def begin_anew(connection: Connection) -> None:
     """Empty the tables where they are stale, once: what comes by the streams from now on stays."""
-    found = connection.execute(sa.select(MARKS.c.state).where(MARKS.c.table_name == ALL)).scalar()
-    if found == STALE:
+    if is_stale(connection, MARKS):
         clear(connection)
-        connection.execute(MARKS.update().values(state=RUNNING))
-
-
-def lacks_history(connection: Connection) -> bool:
-    """Return True where a copy was begun and has not come to its end."""
-    found = connection.execute(sa.select(MARKS.c.state).where(MARKS.c.table_name == ALL)).scalar()
-    return found is not None and found != DONE
+        note_begun(connection, MARKS)
 
 
 async def settle(database: Database, match_again: Callable[[Sequence[Closing]], Awaitable[None]]) -> None:

@@ -350,7 +350,8 @@ class SqlState:
         purged = self._purge_utterances(
             sa.and_(utterances.c.heard.is_(False), utterances.c.spoken_ns < before_ns), limit
         )
-        stubs = sa.and_(conversations.c.at_ns == 0, conversations.c.last_spoken_ns < before_ns)
+        last_ns = (conversations.c.last_spoken_ns, conversations.c.summary_ns)
+        stubs = sa.and_(conversations.c.at_ns == 0, *(each < before_ns for each in last_ns))
         ended = conversations.update().where(stubs, conversations.c.ended_ns.is_(None))
         return purged + self._connection.execute(ended.values(state="expired", ended_ns=0)).rowcount
 

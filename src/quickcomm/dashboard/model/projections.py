@@ -95,7 +95,6 @@ def with_summary(record: ConversationRecord | None, message: ConversationSummari
             conversation_id=message.conversation_id,
             channel=message.channel,
             started_ns=message.at_ns,
-            last_spoken_ns=message.at_ns,
         )
     if record.summary_revision >= message.revision:
         return record

@@ -3,6 +3,8 @@
 The records are a function of the newest revisions and the newest decisions, whatever the order in which they came.
 """
 
+from typing import Final
+
 import msgspec
 
 from quickcomm.contracts.conversations import ConversationChanged
@@ -25,6 +27,7 @@ from quickcomm.dashboard.model.records import Closing, TaskRecord, UtteranceReco
 from quickcomm.dashboard.ports import Applied, State
 from quickcomm.kernel.errors import NotFoundError
 
+UNOWNED: Final = "monolith"
 _replace = msgspec.structs.replace
 _Key = tuple[str, str]
 
@@ -49,7 +52,8 @@ class Projector:
 
     def transcript(self, message: UtteranceTranscribed) -> None:
         before = self.utterance(message.site, message.utterance_id)
-        after = with_transcript(before, message)
+        # Who is to understand it is nothing that a card has: what comes past the stream does not say it.
+        after = with_transcript(before, _replace(message, owner=UNOWNED, owner_epoch=0))
         if after is before:
             self._seen_again(after)
             return

@@ -15,7 +15,15 @@ from quickcomm.intelligence.adapters.sql_results import debts, results
 from quickcomm.intelligence.adapters.sql_talks import talks
 from quickcomm.intelligence.adapters.sql_usage import conversations, days
 from quickcomm.kernel.copier.copier import CopiedTable, Copier, Source, Values
-from quickcomm.kernel.copier.sql import SqlSource, SqlTarget, insert_new, marks_table
+from quickcomm.kernel.copier.sql import (
+    SqlSource,
+    SqlTarget,
+    insert_new,
+    is_stale,
+    lacks_copy,
+    marks_table,
+    note_begun,
+)
 from quickcomm.kernel.messaging.bus.sql import append, messages
 from quickcomm.kernel.storage import Database
 
@@ -39,6 +47,15 @@ async def take_over(database: Database, site: Database) -> int:
     if copied:
         await site.write(lambda connection: connection.execute(messages.delete()))  # they are sent from here
     return sum(copied.values())
+
+
+def begin_anew(connection: Connection) -> bool:
+    """Empty the tables where they are stale, once; return True where a copy is still to be made."""
+    if is_stale(connection, MARKS):
+        for table in WARM:
+            connection.execute(sa.delete(table.rows))  # type: ignore[arg-type]
+        note_begun(connection, MARKS)
+    return lacks_copy(connection, MARKS)
 
 
 async def begin_warm(database: Database, source: Source) -> dict[str, int]:

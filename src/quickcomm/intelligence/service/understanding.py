@@ -80,13 +80,26 @@ class Understanding:
         self._context = Context()
         self._last: dict[_Key, asyncio.Event] = {}
         self._leaving = False
-        self.in_hand = 0
-        """Batches that are being handled."""
+        self._arrived: dict[object, int] = {}
+        """When each batch came that is being handled, in ns."""
+        self.on_answer: Callable[[InsightsFound], None] = lambda _found: None
+        """Called with each answer once it is stored."""
 
     @property
     def trouble(self) -> str | None:
         """Why nothing can be published now, while somebody waits for it."""
         return next(iter(self._held_up.values()), None)
+
+    @property
+    def in_hand(self) -> int:
+        """Return the number of batches that are being handled."""
+        return len(self._arrived)
+
+    @property
+    def oldest_s(self) -> float:
+        """Return for how long the oldest batch has been in hand; 0 where none is."""
+        oldest_ns = min(self._arrived.values(), default=None)
+        return 0.0 if oldest_ns is None else (self._clock.now_ns() - oldest_ns) / 1e9
 
     def leave(self) -> None:
         """Begin nothing more: what is delivered from now on goes to another process when this one ends."""
@@ -96,8 +109,8 @@ class Understanding:
         """A batch of transcripts in the order spoken. Raises `RejectedError` for what is none."""
         if self._leaving:
             await asyncio.Event().wait()  # until it is cancelled
-        self.in_hand += 1
-        arrived = self._clock.now_ns()
+        arrived, batch_in_hand = self._clock.now_ns(), object()
+        self._arrived[batch_in_hand] = arrived
         # Up to the first `await` batches come one after the other, so that their utterances line up in order.
         work: list[_Work] = []
         try:
@@ -106,7 +119,7 @@ class Understanding:
             answer = self._each if self._alone() else self._together
             await answer(work, known, arrived)
         finally:
-            self.in_hand -= 1
+            del self._arrived[batch_in_hand]
             for item in work:
                 self._settled(item)
         self._context.forget([item.key for item in work])
@@ -210,6 +223,8 @@ class Understanding:
             if any(insight.degraded for insight in each.insights)
         ]
         await self._patiently(lambda: self._store.publish(found, owed))
+        for each in found:
+            self.on_answer(each)
         if tracing().on:
             self._trace(work, found, now)
         log.debug("insights.published", utterances=len(found))

@@ -19,7 +19,7 @@ from quickcomm.contracts.backfill import (
     encoded,
     written,
 )
-from quickcomm.kernel.copier.copier import CopiedTable, CopyError, Mark, Values
+from quickcomm.kernel.copier.copier import ALL, CopiedTable, CopyError, Mark, Values
 from quickcomm.kernel.errors import InvalidInputError, NotFoundError
 from quickcomm.kernel.storage.database import Database
 from quickcomm.kernel.storage.upsert import saving
@@ -28,6 +28,7 @@ MAX_BYTES: Final = 4_000_000
 """A page ends behind the row that goes beyond it."""
 RUNNING: Final = "running"
 DONE: Final = "done"
+STALE: Final = "stale"
 Write = Callable[[Connection, str, list[Values]], None]
 """Writes rows of a table, by its name, within the transaction."""
 
@@ -100,6 +101,32 @@ def _within(rows: list[Row]) -> list[Row]:
 def marks_table(name: str) -> sa.Table:
     """Return the table of a target's marks, which a migration of its module makes; `table_name` is its key."""
     return sa.Table(name, sa.MetaData(), *map(sa.Column, ("table_name", "after", "row_count", "digest", "state")))
+
+
+def note_stale(connection: Connection, marks: sa.Table) -> None:
+    """Have the whole copy made anew: the other side goes on without this one."""
+    connection.execute(marks.delete())
+    connection.execute(marks.insert().values(table_name=ALL, after="", row_count=0, digest=written(0), state=STALE))
+
+
+def is_stale(connection: Connection, marks: sa.Table) -> bool:
+    """Return True after `note_stale`, until `note_begun`."""
+    return _state(connection, marks) == STALE
+
+
+def note_begun(connection: Connection, marks: sa.Table) -> None:
+    """Note that what was stale has been dealt with, and that the copy is still to be made."""
+    connection.execute(marks.update().where(marks.c.table_name == ALL).values(state=RUNNING))
+
+
+def lacks_copy(connection: Connection, marks: sa.Table) -> bool:
+    """Return True where a copy is to be made, and has not come to its end."""
+    return _state(connection, marks) not in {None, DONE}
+
+
+def _state(connection: Connection, marks: sa.Table) -> str | None:
+    found: str | None = connection.execute(sa.select(marks.c.state).where(marks.c.table_name == ALL)).scalar()
+    return found
 
 
 class SqlTarget:

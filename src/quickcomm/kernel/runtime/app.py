@@ -311,7 +311,8 @@ def _databases(app: App, settings: Settings, site: DataDirectory) -> tuple[Datab
     if where is None:
         return None, None
     store = Database(where)
-    return store, Database(site.database) if app.alone and app.also and where != site.database else store
+    looks_in = app.alone and app.also and not settings.instance.side and where != site.database
+    return store, Database(site.database) if looks_in else store
 
 
 def _bus(app: App, settings: Settings, store: Database | None, clock: Clock) -> WholeBus | RedisBus:
