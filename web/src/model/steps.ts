@@ -86,10 +86,16 @@ export const ACTION_WORDS: Record<MoveAction, string> = {
   rollback: "Back at once",
   pause: "Pause",
   resume: "Resume",
-  auto: "Steps by itself",
-  manual: "Steps by hand",
+  auto: "Automatic",
+  manual: "By hand",
   return: "Return to the monolith",
 };
+
+/** What is on the button. */
+export function buttonWords(module: Module, action: MoveAction): string {
+  const next = action === "step" ? nextStep(module) : null;
+  return next === null ? ACTION_WORDS[action] : `${ACTION_WORDS[action]}: ${STEPS[next]?.short ?? ""}`;
+}
 
 /** What happens, for who is asked whether it shall. */
 export function consequence(module: Module, action: MoveAction): string {
@@ -142,8 +148,8 @@ const AUDIT_WORDS: Record<string, string> = {
   goal: "Goal set",
   pause: "Paused",
   resume: "Resumed",
-  "auto on": "Steps by itself",
-  "auto off": "Steps by hand",
+  "auto on": "Automatic",
+  "auto off": "By hand",
   abandoned: "Abandoned",
 };
 export const auditWords = (action: string): string => AUDIT_WORDS[action] ?? humanise(action);

@@ -1,4 +1,5 @@
 /** A migration: modules move between the monolith and services of their own, and back. */
+import { useSignal } from "@preact/signals";
 import { getMigration } from "../live/api";
 import { clockTime } from "../model/format";
 import type { Entry, Migration } from "../model/migration";
@@ -14,6 +15,9 @@ import { FigureRows, ModuleCard } from "./module";
 const REFRESH_MS = 2000;
 /** Other views only need to know whether there is one. */
 const LOOK_MS = 15_000;
+const FIRST_ENTRIES = 15;
+/** What follows from a change by itself. */
+const CARRIED_OUT = new Set(["publish", "lease", "in force"]);
 
 async function look(signal: AbortSignal): Promise<boolean> {
   const found = await getMigration(signal);
@@ -64,7 +68,7 @@ function Followers({ found: { followers, version, behind, in_force } }: { found:
 function Row({ entry }: { entry: Entry }) {
   const at = new Date(entry.at).toISOString();
   return (
-    <tr data-testid="audit-entry" data-action={entry.action} data-module={entry.name}>
+    <tr class={CARRIED_OUT.has(entry.action) ? "carried-out" : ""} data-testid="audit-entry" data-action={entry.action} data-module={entry.name}>
       <td>
         <time dateTime={at} title={at}>
           {clockTime(at, app.now.value)}
@@ -75,8 +79,8 @@ function Row({ entry }: { entry: Entry }) {
         {humanise(entry.name)}: {auditWords(entry.action)}
       </th>
       <td>{entry.before === entry.after ? entry.after : `${entry.before} → ${entry.after}`}</td>
-      <td class="note">{/\bforced$/u.test(entry.why) ? <strong class="forced">{entry.why}</strong> : entry.why}</td>
-      <td class="note">
+      <td class={entry.why === "" ? "note none" : "note"}>{/\bforced$/u.test(entry.why) ? <strong class="forced">{entry.why}</strong> : entry.why}</td>
+      <td class={entry.evidence.length === 0 ? "note none" : "note"}>
         {entry.evidence.length === 0 ? (
           "–"
         ) : (
@@ -91,6 +95,8 @@ function Row({ entry }: { entry: Entry }) {
 }
 
 function Audit({ entries }: { entries: readonly Entry[] }) {
+  const all = useSignal(false);
+  const shown = all.value ? entries : entries.slice(0, FIRST_ENTRIES);
   return (
     <>
       <h3 id="migration-audit">Who did what, and why</h3>
@@ -110,12 +116,17 @@ function Audit({ entries }: { entries: readonly Entry[] }) {
               </tr>
             </thead>
             <tbody>
-              {entries.map((entry) => (
+              {shown.map((entry) => (
                 <Row key={entry.id} entry={entry} />
               ))}
             </tbody>
           </table>
         </div>
+      )}
+      {shown.length < entries.length && (
+        <button type="button" class="link" data-testid="audit-more" onClick={() => (all.value = true)}>
+          Show {entries.length - shown.length} earlier ones
+        </button>
       )}
     </>
   );

@@ -34,7 +34,7 @@ function StepBar({ module }: { module: Module }) {
           {step.short}
           {place === at && <span class="visually-hidden"> (now)</span>}
           {place === target && <span class="visually-hidden"> (on the way there)</span>}
-          {place === goal && <small>Goal</small>}
+          {place === goal && place !== at && <small>Goal</small>}
         </li>
       ))}
     </ol>
@@ -111,7 +111,7 @@ function Gate({ module }: { module: Module }) {
         {bake !== null && bake > 0 && (
           <span class="hint" data-testid="bake">
             {" "}
-            {module.auto ? "By itself it goes on" : "Steps by itself would come"} in {lasting(bake)} at the earliest.
+            {module.auto ? "The next automatic step comes" : "An automatic step would come"} in {lasting(bake)} at the earliest.
           </span>
         )}
       </p>
@@ -130,8 +130,7 @@ function Differences({ module }: { module: Module }) {
       <h4>Differences to look into</h4>
       {found.map((figure) => (
         <p key={figure.name} class={figure.outcome === "breach" ? "failed" : ""}>
-          {figure.name === "agreement" ? "Understood alike: " : ""}
-          {detailOf(figure)}
+          {figure.name === "differences" && figure.outcome === "pass" ? "None: both sides have the same." : detailOf(figure)}
         </p>
       ))}
       {!alike && (
@@ -162,7 +161,7 @@ export function ModuleCard({ module, audit }: { module: Module; audit: readonly 
         {humanise(module.name)}
         <span class="flags">
           {module.paused && <span class="flag">Paused</span>}
-          {module.auto && <span class="flag">Steps by itself</span>}
+          {module.auto && <span class="flag">Automatic</span>}
         </span>
       </h3>
       <p data-testid="module-serves">{servesWords(module)}</p>

@@ -3,7 +3,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useId, useRef } from "preact/hooks";
 import { moveModule, Problem } from "../live/api";
 import type { Module } from "../model/migration";
-import { ACTION_WORDS, actionsFor, consequence, spiteOf, stageName, withoutFlags, type MoveAction } from "../model/steps";
+import { ACTION_WORDS, actionsFor, buttonWords, consequence, spiteOf, stageName, withoutFlags, type MoveAction } from "../model/steps";
 import { humanise } from "../model/words";
 import { noteMigration } from "../state/migration";
 
@@ -105,7 +105,7 @@ function MoveDialog({ module, action, close }: { module: Module; action: MoveAct
             Cancel
           </button>
           <button type="submit" class="primary" aria-disabled={busy.value || moved} data-testid="move-confirm">
-            {ACTION_WORDS[action]}
+            {buttonWords(asked.current, action)}
           </button>
         </div>
       </form>
@@ -124,12 +124,12 @@ export function Moves({ module }: { module: Module }) {
             <button
               key={action}
               type="button"
-              class={action === "step" || action === "start" ? "primary" : action === "rollback" ? "grave" : ""}
-              aria-label={`${ACTION_WORDS[action]}: ${module.name}`}
+              class={action === "step" && module.goal === "service" ? "primary" : action === "rollback" ? "grave" : ""}
+              aria-label={`${humanise(module.name)}, ${buttonWords(module, action)}`}
               data-testid={`move-${action}`}
               onClick={() => (asking.value = action)}
             >
-              {ACTION_WORDS[action]}
+              {buttonWords(module, action)}
             </button>
           ))}
         </div>
