@@ -85,6 +85,7 @@ describe("steps", () => {
 describe("what can be done", () => {
   it("is what applies, and no more", () => {
     expect(actionsFor(module())).toEqual(["start"]);
+    expect(actionsFor(module({ paused: true }))).toEqual(["resume"]);
     const canary = { mode: "canary", weight: 500, goal: "service" };
     expect(actionsFor(module(canary))).toEqual(["step", "promote", "rollback", "pause", "auto", "return"]);
     expect(actionsFor(module({ ...canary, paused: true, auto: true }))).toEqual(["rollback", "resume", "manual", "return"]);

@@ -66,7 +66,7 @@ export function actionsFor(module: Module): MoveAction[] {
   const idle = module.change === "";
   const onTheWay = nextStep(module) !== null;
   const applies: Record<MoveAction, boolean> = {
-    start: idle && !towards,
+    start: idle && !towards && !module.paused,
     step: idle && !module.paused && onTheWay,
     promote: idle && !module.paused && towards && at < FULL - 1,
     rollback: (at > 0 || !idle) && !isGoingBack(module),

@@ -16,7 +16,7 @@ const VERDICT_WORDS: Record<Outcome, string> = {
   wait: "The gate waits: the next step would be refused.",
   breach: "A figure is a breach: everything goes back to the monolith.",
 };
-const OF_DIFFERENCES = new Set(["differences", "agreement"]);
+const OF_DIFFERENCES = new Set(["differences", "agreement", "other answers"]);
 
 function StepBar({ module }: { module: Module }) {
   const at = stepOf(module);
@@ -65,7 +65,7 @@ function UnderWay({ module }: { module: Module }) {
       )}
       {module.problem !== "" && (
         <p class="failed" role="alert" data-testid="module-problem">
-          {module.problem}. It is tried again by itself.
+          {module.problem.replace(/\.$/u, "")}. It is tried again by itself.
         </p>
       )}
     </>
@@ -131,6 +131,7 @@ function Differences({ module }: { module: Module }) {
       {found.map((figure) => (
         <p key={figure.name} class={figure.outcome === "breach" ? "failed" : ""}>
           {figure.name === "differences" && figure.outcome === "pass" ? "None: both sides have the same." : detailOf(figure)}
+          {figure.name === "other answers" && " (answers that the other side gives otherwise)"}
         </p>
       ))}
       {!alike && (
