@@ -26,6 +26,7 @@ from typing import Any, Final
 import aiohttp
 import msgspec
 from playwright.async_api import async_playwright
+from tests.support.cursor import Cursor
 from tests.support.dashboard_site import found, heard, insight
 from tests.support.kills import killed_over
 from tests.support.page import chromium, launched
@@ -73,8 +74,8 @@ def services(dashboards: int, *, own_store: bool = False) -> Iterator[tuple[Site
 
 
 @asynccontextmanager
-async def client(server: Server, role: str = "admin") -> AsyncIterator[aiohttp.ClientSession]:
-    key = await asyncio.to_thread(server.key, role)
+async def client(server: Server, role: str = "admin", key: str = "") -> AsyncIterator[aiohttp.ClientSession]:
+    key = key or await asyncio.to_thread(server.key, role)
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(
         server.url, headers={"Authorization": f"Bearer {key}"}, connector=connector
@@ -129,14 +130,15 @@ class Page:
     def __init__(self) -> None:
         self.came: dict[str, float] = {}
         self.cards: dict[str, Json] = {}
-        self.after: str | None = None
+        self.cursor = Cursor()
         self.connections = 0
 
     async def look(self, server: Server, session: aiohttp.ClientSession, begun: asyncio.Event) -> None:
         while True:
-            query = {} if self.after is None else {"after": self.after}
             with contextlib.suppress(aiohttp.ClientError, OSError):
-                async with session.ws_connect(f"{server.url}/v1/live", params=query, max_msg_size=0) as live:
+                async with session.ws_connect(
+                    f"{server.url}/v1/live", params=self.cursor.query, max_msg_size=0
+                ) as live:
                     self.connections += 1
                     async for message in live:
                         self._take(msgspec.json.decode(message.data), begun)
@@ -145,10 +147,10 @@ class Page:
     def _take(self, event: Json, begun: asyncio.Event) -> None:
         if event["type"] == "replayed":
             begun.set()
+        self.cursor.take(event)
         if event["type"] != "card":
             return
         card = event["card"]
-        self.after = str(max(int(self.after or 0), card["change"]))
         self.cards[card["utterance_id"]] = card
         if card["insights"]:
             self.came.setdefault(card["utterance_id"], time.monotonic())
@@ -367,12 +369,8 @@ def _alike(one: Json, other: Json) -> bool:
 
 
 def _unlike(editors: list[Editor], cards: dict[str, Json]) -> int:
-    wanted = {name: (card["change"], card["tasks"]) for name, card in cards.items()}
-    return sum(
-        (has["change"], has["tasks"]) != wanted.get(name, (0, []))
-        for editor in editors
-        for name, has in editor.page.cards.items()
-    )
+    wanted = {name: card["tasks"] for name, card in cards.items()}
+    return sum(has["tasks"] != wanted.get(name) for editor in editors for name, has in editor.page.cards.items())
 
 
 async def every_card(site: Site) -> dict[str, Json]:

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 import pytest
 import sqlalchemy as sa
+from tests.support.migrating import BAD, GOOD, FakeEvidence, FakeSite
 from tests.support.valkey import Valkey
 
 from quickcomm.contracts.messaging import Request
@@ -26,7 +27,7 @@ from quickcomm.contracts.migration import (
     StartMigration,
     StepMigration,
 )
-from quickcomm.contracts.routes import MONOLITH, SERVICE, ModuleRoute, Routes, Side
+from quickcomm.contracts.routes import MONOLITH, SERVICE, ModuleRoute, Routes
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.messaging.bus.redis_link import Link
@@ -34,72 +35,18 @@ from quickcomm.kernel.routing import RedisRoutes, RoutesFollower, StaleRoutesErr
 from quickcomm.kernel.routing.redis import EDGE
 from quickcomm.kernel.storage import Database, StorageError
 from quickcomm.traffic.adapters.journal import SqlJournal, audit_table
-from quickcomm.traffic.model.gates import Evidence, SideEvidence
 from quickcomm.traffic.model.state import RefusedError, SiteState
-from quickcomm.traffic.ports import SiteError, TrafficSettings
+from quickcomm.traffic.ports import TrafficSettings
 from quickcomm.traffic.service.controller import AbandonedError, Controller, NotInForceError
 from quickcomm.traffic.service.gatekeeper import Gatekeeper
 from quickcomm.traffic.service.operating import GateError, Operating
 
 T = TypeVar("T")
 LIMIT_S: Final = 30.0
-GOOD: Final = Evidence(
-    differences=0,
-    seconds=60.0,
-    service=SideEvidence(queue_age_s=0.0, answered=1_000, errors=0, recent_errors=0),
-    monolith=SideEvidence(queue_age_s=0.0, answered=1_000, errors=0),
-)
-BAD: Final = Evidence(differences=3)
 
 
 class KilledError(BaseException):
     """Stands for `kill -9`."""
-
-
-class FakeSite:
-    """Does what it is asked to, and remembers. `lacks`: why a side is not ready."""
-
-    def __init__(self) -> None:
-        self.running: set[str] = set()
-        self.in_monolith = {"dashboard", "intelligence", "audio"}
-        self.lacks: dict[Side, str] = {}
-        self.refuses = ""
-        self.calls: list[str] = []
-
-    async def start(self, module: str) -> None:
-        self._called("start")
-        self.running.add(module)
-
-    async def stop(self, module: str) -> None:
-        self._called("stop")
-        self.running.discard(module)
-
-    async def retire(self, module: str) -> None:
-        self._called("retire")
-        self.in_monolith.discard(module)
-
-    async def revive(self, module: str) -> None:
-        self._called("revive")
-        self.in_monolith.add(module)
-
-    async def ready(self, module: str, side: Side) -> str:
-        self._called("ready")
-        there = module in (self.running if side == SERVICE else self.in_monolith)
-        return self.lacks.get(side, "") if there else "it does not run"
-
-    def _called(self, what: str) -> None:
-        self.calls.append(what)
-        if self.refuses:
-            raise SiteError(self.refuses)
-
-
-class FakeEvidence:
-    def __init__(self) -> None:
-        self.found = Evidence()
-
-    async def of(self, module: str, since_ns: int) -> Evidence:
-        del module, since_ns
-        return self.found
 
 
 class Life:
@@ -153,7 +100,8 @@ class World:
         """Follow until cancelled; while `follows` is not set, only the edge does."""
         while True:
             for follower in self.followers if self.follows.is_set() else self.followers[:1]:
-                await follower.look()
+                with contextlib.suppress(QuickCommError):  # the store is down
+                    await follower.look()
             await asyncio.sleep(0.005)
 
     async def empty_store(self) -> None:
@@ -214,14 +162,13 @@ async def test_a_command_comes_back_when_the_change_is_in_force_everywhere(world
         assert (done.mode, done.version, world.site.running) == ("shadow", 1, {"dashboard"})
         done = await life.ask(step())
         assert (done.mode, done.weight, done.version) == ("canary", 100, 2)
-        assert await world.routes.followers() == {EDGE: 2, "monolith": 2}
+        await until(world.routes.followers, lambda followers: followers == {EDGE: 2, "monolith": 2})
         assert all(follower.routes.of("dashboard").weight == 100 for follower in world.followers)
         done = await life.ask(PromoteMigration(name="dashboard", by="ann", force=True))
         assert (done.mode, done.weight, done.decides) == ("full", 10_000, SERVICE)
         done = await life.ask(step())
         assert (done.mode, world.site.in_monolith) == ("retired", {"intelligence", "audio"})
-        status = await life.status()
-        assert status.in_force
+        status = await until(life.status, lambda found: found.in_force)
         assert [each.name for each in status.modules] == ["dashboard", "intelligence", "audio"]
 
 
@@ -230,17 +177,16 @@ async def test_who_is_behind_is_named_and_the_change_goes_on(world: World) -> No
         await life.ask(start())
         world.follows.clear()
         asking = asyncio.create_task(life.ask(step()))
-        await until(world.routes.version, lambda version: version == 2)
+        await until(world.routes.followers, lambda followers: followers.get(EDGE) == 2)
         world.clock.advance(6.0)
-        with pytest.raises(NotInForceError, match=r"canary 1 % is not in force yet: behind version 2: monolith"):
+        with pytest.raises(NotInForceError, match=r"canary 1 % is not in force yet: behind version 2: .*monolith"):
             await asking
-        status = await life.status()
+        status = await until(life.status, lambda found: found.modules[0].problem == "behind version 2: monolith")
         assert (status.in_force, status.behind) == (False, ("monolith",))
-        assert status.modules[0].problem == "behind version 2: monolith"
         assert "version 2" in status.modules[0].phase
         world.follows.set()
         await life.settled()
-        assert (await life.status()).in_force
+        await until(life.status, lambda status: status.in_force)
         assert (await life.status()).modules[0].problem == ""
 
 
@@ -248,7 +194,7 @@ async def test_an_edge_that_does_not_follow_is_waited_for(world: World) -> None:
     world.followers = [world.follower("monolith")]
     async with world.living() as life:
         asking = asyncio.create_task(life.ask(start()))
-        await until(world.routes.version, lambda version: version == 1)
+        await until(world.routes.followers, lambda followers: followers.get("monolith") == 1)
         world.clock.advance(6.0)
         with pytest.raises(NotInForceError, match="behind version 1: edge"):
             await asking
@@ -318,7 +264,54 @@ async def test_the_kill_switch_takes_all_modules_back(world: World) -> None:
         ]
         assert "dashboard" in world.site.in_monolith
         assert await world.routes.version() == version + 2  # the one that was retired had to be started first
-        assert await world.routes.followers() == {EDGE: version + 2, "monolith": version + 2}
+        everybody = {EDGE: version + 2, "monolith": version + 2}
+        await until(world.routes.followers, lambda followers: followers == everybody)
+
+
+async def test_of_two_who_step_at_the_same_time_one_is_refused(world: World) -> None:
+    async with world.living() as life:
+        await life.ask(start())
+        found = await asyncio.gather(life.ask(step()), life.ask(step()), return_exceptions=True)
+        assert {type(each) for each in found} == {MigrationDone, RefusedError}
+        assert life.controller.site.of("dashboard").route.weight == 100
+
+
+async def test_a_caller_that_hangs_up_leaves_the_change_whole(world: World) -> None:
+    async with world.living() as life:
+        await life.ask(start())
+        world.follows.clear()
+        asking = asyncio.create_task(life.ask(step()))
+        await until(world.routes.version, lambda version: version == 2)
+        asking.cancel()
+        await asyncio.wait([asking])
+        world.follows.set()
+        await life.settled()
+        await until(life.status, lambda status: status.in_force)
+        assert life.controller.site.of("dashboard").route.weight == 100
+
+
+async def test_a_store_that_is_down_is_waited_for(tmp_path: Path) -> None:
+    valkey = Valkey(tmp_path / "valkey")
+    valkey.start()
+    link = Link(valkey.url)
+    world = World(tmp_path, link)
+    try:
+        async with world.living() as life:
+            await life.ask(start())
+            valkey.stop()
+            asking = asyncio.create_task(life.ask(step()))
+            await until(life.status, lambda status: "version 2" in status.modules[0].phase)
+            assert (await life.status()).followers is None
+            world.clock.advance(11.0)
+            with pytest.raises(NotInForceError, match="Valkey server does not answer"):
+                await asking
+            valkey.start()
+            await life.settled()
+            await until(life.status, lambda status: status.in_force)
+            assert all(follower.routes.of("dashboard").weight == 100 for follower in world.followers)
+    finally:
+        await link.aclose()
+        valkey.stop()
 
 
 # -- gates ------------------------------------------------------------------------------------------------------------
@@ -416,10 +409,10 @@ async def killed_at(world: World, commands: list[Request[Any]], at: int, *, afte
 
         running = asyncio.create_task(controller.run())
         asking = asyncio.create_task(work())
-        ends: list[object] = await asyncio.gather(running, return_exceptions=True)
+        await asyncio.wait([running])
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
-        return isinstance(ends[0], asyncio.CancelledError)
+        return running.cancelled() or running.exception() is None
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -441,7 +434,7 @@ async def test_killed_anywhere_the_next_controller_goes_on(tmp_path: Path, valke
             state = site.of("dashboard")
             assert life.controller.epoch == 2
             await until(world.routes.version, lambda version, site=site: version == site.version)  # type: ignore[misc]
-            assert (await life.status()).in_force
+            await until(life.status, lambda status: status.in_force)
             assert ("dashboard" in world.site.running) == (state.stage.mode != "off")
             assert ("dashboard" in world.site.in_monolith) == (state.stage.mode != "retired")
             versions = [each.version for each in reversed(await life.ask(ListMigrationAudit(limit=1_000)))]

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import aiohttp
 import msgspec
+from tests.support.cursor import Cursor
 from tests.support.resuming import Heard, complete, stream
 from tests.support.server import EVENTUALLY_S
 from tests.support.site import Site
@@ -198,17 +199,16 @@ async def watching(site: Site) -> AsyncGenerator[dict[str, Json]]:
     key = await asyncio.to_thread(site.key, "read")
 
     async def watch() -> None:
-        after: int | None = None
+        cursor = Cursor()
         async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"}) as session:
             while True:
-                query = {} if after is None else {"after": str(after)}
                 try:
-                    async with session.ws_connect(f"{site.url}/v1/live", params=query, max_msg_size=0) as live:
+                    async with session.ws_connect(f"{site.url}/v1/live", params=cursor.query, max_msg_size=0) as live:
                         async for message in live:
                             event = json.loads(message.data)
+                            cursor.take(event)
                             if event["type"] == "card":
                                 card = event["card"]
-                                after = max(after or 0, card["change"])
                                 if card["insights"]:
                                     cards[card["utterance_id"]] = card
                 except (aiohttp.ClientError, OSError):

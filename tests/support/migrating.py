@@ -1,57 +1,82 @@
-"""A site that is being moved all the time: every few seconds, other weights, and the other side decides."""
+"""A site that a migration controller is tried on: processes that do what they are asked to, and evidence as given."""
 
-import asyncio
-import contextlib
-import itertools
-import threading
-from pathlib import Path
 from typing import Final
 
-from tests.support.moving import Moving
-from tests.support.server import quickcomm
-from tests.support.site import Behind
+from quickcomm.contracts.routes import SERVICE, Routes, Side
+from quickcomm.kernel.routing import StaleRoutesError
+from quickcomm.traffic.model.gates import Evidence, SideEvidence
+from quickcomm.traffic.ports import SiteError
 
-from quickcomm.contracts.identity import BUCKETS
-from quickcomm.contracts.routes import ModuleRoute
-from quickcomm.kernel.errors import QuickCommError
-
-EVERY_S: Final = 2.0
-STEPS: Final = (
-    ModuleRoute(mode="canary", weight=BUCKETS // 2),
-    ModuleRoute(mode="full", weight=BUCKETS, decides="service"),
-    ModuleRoute(mode="canary", weight=BUCKETS // 2, decides="service"),
-    ModuleRoute(mode="shadow"),
+GOOD: Final = Evidence(
+    differences=0,
+    seconds=60.0,
+    service=SideEvidence(queue_age_s=0.0, answered=1_000, errors=0, recent_errors=0),
+    monolith=SideEvidence(queue_age_s=0.0, answered=1_000, errors=0),
 )
+BAD: Final = Evidence(differences=3)
 
 
-class Migrating(Behind):
-    """The monolith with a dashboard beside it; a thread changes the routes until the site is stopped."""
+class FakeSite:
+    """Does what it is asked to, and remembers. `lacks`: why a side is not ready."""
 
-    serving = ("monolith", "dashboard")
+    def __init__(self) -> None:
+        self.running: set[str] = set()
+        self.in_monolith = {"dashboard", "intelligence", "audio"}
+        self.lacks: dict[Side, str] = {}
+        self.refuses = ""
+        self.calls: list[str] = []
 
-    def __init__(self, data_dir: Path, *flags: str, **settings: str) -> None:
-        super().__init__(data_dir, "--deployment", "monolith", *flags, **settings)
-        self._stop = threading.Event()
-        self._flips = threading.Thread(target=lambda: asyncio.run(self._flip()), daemon=True)
-        self._begun = False
+    async def start(self, module: str) -> None:
+        self._called("start")
+        self.running.add(module)
 
-    def wait_ready(self) -> None:
-        super().wait_ready()
-        if not self._begun:
-            self._begun = True
-            quickcomm("scale", "dashboard=1", "--data-dir", str(self.data_dir), timeout=240)
-            self._flips.start()
+    async def stop(self, module: str) -> None:
+        self._called("stop")
+        self.running.discard(module)
 
-    def stop(self) -> int | None:
-        self._stop.set()
-        if self._begun:
-            self._flips.join()
-        return super().stop()
+    async def retire(self, module: str) -> None:
+        self._called("retire")
+        self.in_monolith.discard(module)
 
-    async def _flip(self) -> None:
-        async with contextlib.aclosing(Moving(self)) as moving:
-            for step in itertools.cycle(STEPS):
-                with contextlib.suppress(QuickCommError, TimeoutError):  # the store, or a process, was killed
-                    await moving.to(dashboard=step)
-                if await asyncio.to_thread(self._stop.wait, EVERY_S):
-                    return
+    async def revive(self, module: str) -> None:
+        self._called("revive")
+        self.in_monolith.add(module)
+
+    async def ready(self, module: str, side: Side) -> str:
+        self._called("ready")
+        there = module in (self.running if side == SERVICE else self.in_monolith)
+        return self.lacks.get(side, "") if there else "it does not run"
+
+    def _called(self, what: str) -> None:
+        self.calls.append(what)
+        if self.refuses:
+            raise SiteError(self.refuses)
+
+
+class FakeEvidence:
+    def __init__(self) -> None:
+        self.found = Evidence()
+
+    async def of(self, module: str, since_ns: int) -> Evidence:
+        del module, since_ns
+        return self.found
+
+
+class FakeRoutes:
+    """A store in memory. Those in `following` follow at once."""
+
+    def __init__(self) -> None:
+        self.published = Routes()
+        self.epoch = 0
+        self.following = {"edge", "monolith"}
+
+    async def publish(self, routes: Routes, epoch: int) -> None:
+        if epoch < self.epoch or routes.version < self.published.version:
+            raise StaleRoutesError("The store has the routes of a newer controller.")
+        self.published, self.epoch = routes, epoch
+
+    async def followers(self) -> dict[str, int]:
+        return dict.fromkeys(self.following, self.published.version)
+
+    async def version(self) -> int:
+        return self.published.version

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import aiohttp
+from tests.support.cursor import Cursor
 from tests.support.server import Server
 
 from quickcomm.dashboard.service.lateness import CODE as LATE
@@ -29,8 +30,7 @@ class Onlooker:
         self.health: Json = {}
         self.connected = False
         self.connections = 0
-        self._side = ""
-        self._after = 0
+        self._cursor = Cursor()
         self._changed = asyncio.Condition()
 
     async def until(self, holds: Callable[["Onlooker"], bool]) -> None:
@@ -47,15 +47,15 @@ class Onlooker:
     @property
     def side(self) -> str:
         """The dashboard that it has looked at last."""
-        return self._side
+        return self._cursor.side
 
     async def look(self, server: Server, key: str) -> None:
         """Until cancelled."""
         headers = {"Authorization": f"Bearer {key}"}
         async with aiohttp.ClientSession(headers=headers) as session:
             while True:
-                query = {"after": f"{self._side}:{self._after}"} if self._after else {}
                 try:
+                    query = self._cursor.query
                     async with session.ws_connect(f"{server.url}/v1/live", params=query, max_msg_size=0) as live:
                         self.connections += 1
                         async for message in live:
@@ -66,11 +66,9 @@ class Onlooker:
                 await asyncio.sleep(AGAIN_S)
 
     async def _take(self, event: Json) -> None:
-        if event["type"] == "hello" and event["side"] != self._side:
-            self._side, self._after = event["side"], 0  # another dashboard counts by itself
+        self._cursor.take(event)
         if event["type"] == "card":
             card = event["card"]
-            self._after = max(self._after, card["change"])
             self.cards[card["utterance_id"]] = card
         health = event["health"] if event["type"] in {"hello", "health"} and "health" in event else event
         if "alarms" in health:

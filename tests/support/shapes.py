@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.support.migrating import Migrating
+from tests.support.flipping import Migrating
 from tests.support.server import Server
 from tests.support.site import Apart, Behind
 

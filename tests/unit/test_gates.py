@@ -103,8 +103,8 @@ def test_one_missing_figure_is_enough_to_wait(module: str, mode: str) -> None:
         ("refused decisions", service(good(), recent_refused=3)),
         ("differences", replace(good(), differences=1)),
         ("errors", service(good(), errors=200)),
-        ("latency", service(good(), stages_ms={"answer": times(3_000, 1.6, 3)})),
-        ("latency", replace(good(), budgets_ms={"answer": 200.0})),
+        ("latency", replace(service(good(), stages_ms={"answer": times(3_000, 1.6, 3)}), budgets_ms={})),
+        ("latency", replace(service(good(), stages_ms={"answer": times(3_000, 1.6, 3)}), budgets_ms={"answer": 200.0})),
         ("agreement", replace(good(), agreement=(2_500, 3_000))),
     ],
 )
@@ -200,3 +200,10 @@ def test_a_candidate_that_is_much_worse_is_a_breach() -> None:
     passes, breaches = passed(0.05, 0.005, 1_500)
     assert passes == 0.0
     assert breaches >= 0.95
+
+
+def test_what_is_within_its_budget_may_be_slower_than_the_monolith() -> None:
+    slower = service(good(), stages_ms={"answer": times(3_000, 1.6, 3)})
+    assert judge("dashboard", "canary", replace(slower, budgets_ms={"answer": 10_000.0}), Limits()).outcome == "pass"
+    as_slow = replace(good(), budgets_ms={"answer": 1.0})
+    assert judge("dashboard", "canary", as_slow, Limits()).outcome == "pass"

@@ -46,7 +46,7 @@ SIDES: Final = click.Choice(["service", "monolith"])
 
 module_argument = click.argument("module")
 force_option = click.option("--force", is_flag=True, help="Whatever the gate says; the audit tells so.")
-why_option = click.option("--why", default="", help="The reason, for the audit.")
+why_option = click.option("--reason", "--why", "why", default="", help="The reason, for the audit.")
 
 
 class NoControllerError(ConfigurationError):
@@ -115,16 +115,22 @@ def rollback_command(module: str, why: str, data_dir: Path) -> None:
     _change(data_dir, RollBackMigration(name=module, why=why, by=getpass.getuser()))
 
 
-@migrate_group.command("kill")
+@migrate_group.command("kill-switch")
+@click.argument("module", metavar="MODULE|all")
 @why_option
+@click.option("--clear", is_flag=True, help="Allow steps again.")
 @server_option
-def kill_command(why: str, data_dir: Path) -> None:
-    """All modules back to the monolith at once. No gate is asked."""
-    rows = asyncio.run(_asked(data_dir, KillMigration(why=why, by=getpass.getuser())))
+def kill_switch_command(module: str, why: str, data_dir: Path, *, clear: bool) -> None:
+    """All of a module back to the monolith at once, and no step until it is cleared. No gate is asked."""
+    by = getpass.getuser()
+    if clear:
+        _note(data_dir, ResumeMigration(name=module, by=by), "may go on")
+        return
+    rows = asyncio.run(_asked(data_dir, KillMigration(name=None if module == "all" else module, why=why, by=by)))
     for row in rows:
         _print_done(row)
     if not rows:
-        click.echo("All is with the monolith.")
+        click.echo("All is with the monolith, and stays there until the switch is cleared.")
 
 
 @migrate_group.command("auto")

@@ -27,6 +27,7 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     conversations: int | None = None
     stages_ms: dict[str, tuple[float, ...]] = {}
     oldest_unanswered_s: float | None = None
+    recent_different: int = 0
     compared: int = 0
     alike: int = 0
     noise: tuple[int, int] = (0, 0)

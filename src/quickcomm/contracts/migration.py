@@ -67,8 +67,12 @@ class AutoMigration(MigrationChange, frozen=True, kw_only=True, tag="migrate.aut
 
 
 class KillMigration(OfTraffic, frozen=True, kw_only=True, tag="migrate.kill"):
-    """Roll all modules back to the monolith at once, in one version of the routes. Gives a list of `MigrationDone`."""
+    """Roll modules back to the monolith at once, in one version of the routes, and pause them.
 
+    `name`: of one; None: all. Gives a list of `MigrationDone`.
+    """
+
+    name: str | None = None
     by: str = ""
     why: str = ""
 

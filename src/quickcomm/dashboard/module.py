@@ -129,6 +129,7 @@ class Dashboard:
             standing,
         )
         self._measurements = Measurements(clock, standing.side)
+        self._service.measured = self._measurements.stage
         self._shadow = ShadowReads(
             lambda: standing.instance(standing.side),
             lambda: standing.instance(MONOLITH if standing.side == SERVICE else SERVICE),

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.messaging.bus.redis_link import Link
 from quickcomm.kernel.routing import RedisRoutes
@@ -12,6 +14,7 @@ from quickcomm.kernel.runtime.settings import Settings
 from quickcomm.kernel.site_pack import SitePack
 from quickcomm.traffic.adapters.evidence import SiteEvidence
 from quickcomm.traffic.adapters.journal import SqlJournal
+from quickcomm.traffic.adapters.measuring import Measurer
 from quickcomm.traffic.adapters.parity import Dashboards
 from quickcomm.traffic.adapters.site import UpSite
 from quickcomm.traffic.ports import TrafficSettings
@@ -32,9 +35,12 @@ def build(context: Context, _loaded: None) -> Part:
     own = settings.of(TrafficSettings)
     link = Link(settings.redis_url)
     journal = SqlJournal(context.database, context.clock)
+    budgets_ms = msgspec.to_builtins(settings.budgets) | {"answer": own.answer_ms}
     dashboards = Dashboards(context.messaging.rpc, context.clock)
     site = UpSite(context.site, registry, dashboards)
-    evidence = SiteEvidence(context.site, registry, dashboards, context.clock)
+    evidence = SiteEvidence(
+        context.site, registry, dashboards, Measurer(context.messaging.rpc, context.clock), context.clock, budgets_ms
+    )
     controller = Controller(journal, RedisRoutes(link), site, context.clock, own)
     gates = Gatekeeper(controller, evidence, context.clock, own)
 

@@ -17,6 +17,8 @@ Seconds = Annotated[float, msgspec.Meta(gt=0)]
 class TrafficSettings(Limits, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The section `traffic`: the limits of the gates, and how long things may take."""
 
+    answer_ms: Seconds = 200.0
+    """An answer to a program or a page may take so long for 95 of 100."""
     bake_s: Annotated[float, msgspec.Meta(ge=0)] = 600.0
     """A module stays at a stage for so long before the controller goes on by itself."""
     follow_s: Seconds = 10.0

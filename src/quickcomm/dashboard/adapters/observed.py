@@ -7,9 +7,11 @@ from typing import cast
 
 from aiohttp import web
 
+from quickcomm.contracts.routes import client_bucket
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.http import status_of
 from quickcomm.kernel.http.app import Handler
+from quickcomm.kernel.keys.auth import credential_of
 from quickcomm.kernel.telemetry.measured import Measurements
 
 
@@ -37,6 +39,7 @@ def _observing(handler: Handler, measurements: Measurements, offer: Callable[[we
         else:
             failed = answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR
         finally:
+            measurements.client(client_bucket(credential_of(request)))
             measurements.answered((time.perf_counter() - began) * 1e3, failed=failed)
         if answer.status == HTTPStatus.OK and isinstance(answer, web.Response) and isinstance(answer.body, bytes):
             offer(request, answer.body)

@@ -74,6 +74,8 @@ class DashboardService:
         )
         self._standing = standing
         self._receipts = Receipts(store)
+        self.measured: Callable[[str, float], None] = lambda _stage, _ms: None
+        """Called with each stage of this module and its milliseconds."""
         self._running = 0
         self._in_hand = 0
         self._idle = asyncio.Event()
@@ -256,6 +258,8 @@ class DashboardService:
         )
         self._receipts.stamped(record.site, record.utterance_id, receipt)
         stamped = msgspec.structs.replace(record, receipt=receipt)
+        for stage, ms in (("store", receipt.store), ("push", receipt.push)):
+            self.measured(stage, ms or 0.0)
         latency = own_latency(stamped)
         self.stages.observe(latency)
         if tracing().on:

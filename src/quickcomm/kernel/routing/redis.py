@@ -98,9 +98,10 @@ class RoutesFollower:
     def on_change(self, act: Callable[[], Awaitable[None]]) -> None:
         self._acts.append(act)
 
-    async def known(self) -> Routes:
-        """Return the routes in the store, without following them."""
-        return await RedisRoutes(self._link).read()
+    async def adopt(self) -> Routes:
+        """Take the routes in the store, and return them, before they are followed."""
+        self._routes = await RedisRoutes(self._link).read()
+        return self._routes
 
     async def look(self) -> None:
         """Take what is new, act on it and report it. Raises `BusUnavailableError`, and what an act raises."""

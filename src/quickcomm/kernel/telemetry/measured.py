@@ -1,7 +1,7 @@
 """Figures of one side of a migration: bounded, newest first to stay, read by the gates."""
 
 import time
-from collections import defaultdict, deque
+from collections import OrderedDict, defaultdict, deque
 from typing import Final
 
 from quickcomm.contracts.evidence import MAX_SAMPLES, Measured
@@ -21,7 +21,12 @@ class Measurements:
         self._refused: deque[int] = deque(maxlen=MAX_SAMPLES)
         self._stages: defaultdict[str, deque[tuple[int, float]]] = defaultdict(lambda: deque(maxlen=MAX_SAMPLES))
         self._compared: deque[tuple[int, str]] = deque(maxlen=MAX_SAMPLES)
+        self._clients: OrderedDict[int, int] = OrderedDict()
         self._noise: deque[tuple[int, bool]] = deque(maxlen=MAX_SAMPLES)
+
+    def client(self, bucket: int) -> None:
+        """Note that a client, or a conversation, of this bucket was served."""
+        self._clients[bucket] = self._clock.now_ns()
 
     def answered(self, ms: float, *, failed: bool) -> None:
         """Count an answer, and how long it took; `failed`: through no fault of the caller."""
@@ -56,9 +61,13 @@ class Measurements:
             errors=sum(answers),
             recent_errors=sum(failed for at_ns, failed in self._answers if at_ns >= max(recent_ns, since_ns)),
             recent_refused=sum(at_ns >= max(recent_ns, since_ns) for at_ns in self._refused),
+            conversations=sum(at_ns >= since_ns for at_ns in self._clients.values()),
             stages_ms={
                 name: tuple(ms for at_ns, ms in samples if at_ns >= since_ns) for name, samples in self._stages.items()
             },
+            recent_different=sum(
+                bool(difference) for at_ns, difference in self._compared if at_ns >= max(recent_ns, since_ns)
+            ),
             compared=len(compared),
             alike=sum(not difference for difference in compared),
             noise=(sum(noise), len(noise)),

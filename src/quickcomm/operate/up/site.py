@@ -57,6 +57,7 @@ from quickcomm.topology.module import (
 OWN: Final = "up"
 AGAIN_S: Final = 1.0
 EDGE_DRAIN_S: Final = 5.0
+CONTROLLER: Final = "traffic"
 EDGE_WITHIN_S: Final = 2.0
 """For a change of routes; then it is tried again."""
 
@@ -247,6 +248,7 @@ class Topology:
         if any(row.asked_for for row in self._rows):
             await self._follow(running.routes, tasks)
         await running.fleet.start()
+        await self._go_on_moving(running)
         await self._edge.confirmed()
         running.ready.set()
         self._was_ready = True
@@ -328,9 +330,20 @@ class Topology:
             self._edge.put_splits(self._splits(follower.routes))
             await self._edge.confirmed(EDGE_WITHIN_S)
 
-        self._edge.put_splits(self._splits(await follower.known()))
+        self._edge.put_splits(self._splits(await follower.adopt()))
         follower.on_change(send)
         self._watching.append(tasks.create_task(follower.run(), name="topology:routes"))
+
+    async def _go_on_moving(self, running: Running) -> None:
+        """Start what a migration has going: the services that it has moved modules to, and its controller."""
+        moving = [name for name, route in running.routes.routes.modules.items() if route.mode != "off"]
+        there = {keeper.module for keeper in running.fleet.keepers}
+        wanted = [*moving, CONTROLLER] if moving else []
+        names = [row.module.name for row in self._rows if row.asked_for and row.module.name in wanted]
+        if missing := [name for name in names if name not in there]:
+            log.info("topology.migration_goes_on", modules=missing)
+        for name in missing:
+            await running.fleet.scale(name, 1)
 
     def _fleet(self, modules: list[Module]) -> Fleet:
         desired = DesiredProcesses(self._layout.desired)

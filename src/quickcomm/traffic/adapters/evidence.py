@@ -5,6 +5,7 @@ What cannot be measured yet is left out, with the reason, so that the gate waits
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 import aiohttp
@@ -12,12 +13,14 @@ import msgspec
 import structlog
 
 from quickcomm.contracts.checking import ListBacklog, Waiting
+from quickcomm.contracts.evidence import Measured
 from quickcomm.kernel.checking.checker import Report
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import Registry
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.runtime.admin_socket import ask
 from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.traffic.adapters.measuring import Measurer, agreement
 from quickcomm.traffic.adapters.parity import Dashboards
 from quickcomm.traffic.adapters.site import COMPARED, running
 from quickcomm.traffic.model.gates import Evidence, SideEvidence
@@ -30,12 +33,17 @@ NS: Final = 10**9
 AT_SERVICE: Final = "@service"
 """End of the names of consumer groups of a service beside the monolith."""
 UNMEASURED: Final[Mapping[str, str]] = {
-    "errors": "errors are not counted by side yet",
-    "recent errors": "errors are not counted by side yet",
-    "latency": "stages are not measured by side yet",
-    "agreement": "answers are not compared between the sides yet",
+    "errors": "no answers were counted yet",
+    "recent errors": "no answers were counted yet",
+    "latency": "no stage was measured yet",
+    "agreement": "too few answers were compared yet",
     "oldest unanswered": "unanswered utterances are not counted by side yet",
 }
+HOUR_S: Final = 3_600.0
+SOME_S: Final = 60.0
+"""Of a stage, before the rate of conversations is estimated."""
+COMPARED_AT_LEAST: Final = 35
+"""So many answers can show that nine of ten agree."""
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +51,18 @@ log = structlog.get_logger(__name__)
 class SiteEvidence:
     """Implements `EvidenceSource`. The comparison, which takes long, is made beside, while somebody asks for it."""
 
-    def __init__(self, directory: DataDirectory, registry: Registry, dashboards: Dashboards, clock: Clock) -> None:
+    def __init__(
+        self,
+        directory: DataDirectory,
+        registry: Registry,
+        dashboards: Dashboards,
+        measurer: Measurer,
+        clock: Clock,
+        budgets_ms: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        """`budgets_ms`: what the stages may take."""
+        self._budgets_ms = budgets_ms
+        self._measurer = measurer
         self._directory = directory
         self._registry = registry
         self._dashboards = dashboards
@@ -78,11 +97,18 @@ class SiteEvidence:
         differences = self._differences(since_ns, now_ns) if module == COMPARED else None
         if differences is None:
             why_not["differences"] = self._why_not
+        sides = await self._measurer.sides(module, since_ns)
+        seconds = (now_ns - since_ns) / NS
+        seen = [each.conversations for each in (sides.service, sides.monolith) if each and each.conversations]
         return Evidence(
-            seconds=(now_ns - since_ns) / NS,
-            service=SideEvidence(queue_age_s=ages[0]),
-            monolith=SideEvidence(queue_age_s=ages[1]),
+            seconds=seconds,
+            service=_side(sides.service, ages[0], sides.silent_s),
+            monolith=_side(sides.monolith, ages[1]),
             differences=differences,
+            recent_different=sum(each.recent_different for each in (sides.service, sides.monolith) if each),
+            agreement=_enough(agreement((sides.service, sides.monolith))),
+            budgets_ms=self._budgets_ms,
+            conversations_per_hour=sum(seen) * HOUR_S / seconds if seen and seconds >= SOME_S else None,
             why_not=why_not,
         )
 
@@ -97,8 +123,30 @@ class SiteEvidence:
         try:
             rows = await ask(self._directory.control, ListBacklog())
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise SiteError(f"`up` does not answer ({type(error).__name__})") from error
+            raise SiteError(f"`quickcomm up` does not answer on {self._directory.control}") from error
         return msgspec.convert(rows, list[Waiting])
+
+
+def _side(found: Measured | None, queue_age_s: float | None, silent_s: float | None = None) -> SideEvidence:
+    if found is None:
+        return SideEvidence(queue_age_s=queue_age_s, silent_s=silent_s)
+    return SideEvidence(
+        conversations=found.conversations,
+        answered=found.answered - found.errors,
+        errors=found.errors,
+        recent_errors=found.recent_errors,
+        recent_refused=found.recent_refused,
+        stages_ms=found.stages_ms,
+        queue_age_s=queue_age_s,
+        oldest_unanswered_s=found.oldest_unanswered_s,
+        silent_s=silent_s,
+        cpu_ms=found.cpu_s * 1e3,
+    )
+
+
+def _enough(found: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Return an agreement that says something: a site where nobody reads is not held up by it."""
+    return None if found is None or found[1] < COMPARED_AT_LEAST else found
 
 
 def queue_age_s(waiting: Iterable[Waiting], group: str, now_ns: int) -> float:

@@ -52,7 +52,7 @@ class UpSite:
             await self._asked(self._directory.socket, StartModule(name=module))
         except UnknownCommandError as error:
             raise SiteError(
-                f"the monolith of this release cannot start {module} again: restart it with quickcomm restart monolith"
+                f"the running monolith, of an older release, cannot start {module} again: quickcomm restart monolith"
             ) from error
 
     async def ready(self, module: str, side: Side) -> str:
@@ -70,7 +70,8 @@ class UpSite:
         try:
             return await ask(socket, request)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise SiteError(f"{socket.name} does not answer ({type(error).__name__})") from error
+            who = "`quickcomm up`" if socket == self._directory.control else "the monolith"
+            raise SiteError(f"{who} does not answer on {socket}") from error
 
 
 def running(registry: Registry, module: str) -> bool:

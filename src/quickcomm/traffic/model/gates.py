@@ -19,9 +19,11 @@ P95: Final = 0.95
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """By which gates decide. `confidence`: of each bound, at each look."""
+    """By which gates decide. `confidence`: of each bound of what passes."""
 
     confidence: Annotated[float, msgspec.Meta(ge=0.8, lt=1)] = 0.95
+    alarm_confidence: Annotated[float, msgspec.Meta(ge=0.8, lt=1)] = 0.9999
+    """Of each bound of what is a breach: so much higher, because it is looked at every two seconds."""
     error_margin: Share = 0.01
     """So much higher may the share of errors be."""
     answers: Annotated[int, msgspec.Meta(ge=1)] = 100
@@ -32,8 +34,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """So much of what both sides understood must be alike."""
     oldest_unanswered_s: Annotated[float, msgspec.Meta(gt=0)] = 8.0
     queue_age_s: Annotated[float, msgspec.Meta(gt=0)] = 8.0
+    silent_s: Annotated[float, msgspec.Meta(gt=0)] = 6.0
+    """Longer than a process takes that is started again after its end."""
     errors: Annotated[int, msgspec.Meta(ge=1)] = 5
     """So many errors of the service within a minute stop it."""
+    different: Annotated[int, msgspec.Meta(ge=1)] = 5
+    """So many answers within a minute that the other side gives otherwise, and goes on to, stop it."""
     refused: Annotated[int, msgspec.Meta(ge=1)] = 3
     """So many decisions that the store refused within a minute stop it."""
 
@@ -52,6 +58,8 @@ class SideEvidence(msgspec.Struct, frozen=True, kw_only=True):
     stages_ms: Mapping[str, tuple[float, ...]] = {}
     queue_age_s: float | None = None
     oldest_unanswered_s: float | None = None
+    silent_s: float | None = None
+    """For so long none of its processes has answered the controller."""
     cpu_ms: float | None = None
     """Per utterance; shown, and not decided by."""
 
@@ -64,6 +72,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     service: SideEvidence = SideEvidence()
     monolith: SideEvidence = SideEvidence()
     agreement: tuple[int, int] | None = None
+    recent_different: int | None = None
+    """Answers that were otherwise on the other side, of the last minute."""
     differences: int | None = None
     conversations_per_hour: float | None = None
     budgets_ms: Mapping[str, float] = {}
@@ -120,9 +130,11 @@ def _figures(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
     """Yield all that is measured."""
     ours = evidence.service
     yield from _at_most("oldest unanswered", ours.oldest_unanswered_s, limits.oldest_unanswered_s)
+    yield from _at_most("silent", ours.silent_s, limits.silent_s)
     yield from _at_most("queue age", ours.queue_age_s, limits.queue_age_s)
     yield from _fewer("recent errors", ours.recent_errors, limits.errors)
     yield from _fewer("refused decisions", ours.recent_refused, limits.refused)
+    yield from _fewer("other answers", evidence.recent_different, limits.different)
     if evidence.differences is not None:
         outcome: Outcome = "breach" if evidence.differences else "pass"
         yield Figure(name="differences", outcome=outcome, detail=f"{evidence.differences} between the sides")
@@ -147,7 +159,8 @@ def _errors(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
     ours, theirs = _rate(evidence.service), _rate(evidence.monolith)
     if ours is None or theirs is None:
         return
-    low, high = difference(ours, theirs, limits.confidence)
+    _, high = difference(ours, theirs, limits.confidence)
+    low, _ = difference(ours, theirs, limits.alarm_confidence)
     detail = f"{ours[0]} of {ours[1]}, monolith {theirs[0]} of {theirs[1]}"
     have = min(ours[1], theirs[1])
     passes = high <= limits.error_margin and have >= limits.answers
@@ -196,16 +209,20 @@ def _latencies(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
 
 
 def _latency(stage: str, evidence: Evidence, limits: Limits) -> Figure:
-    """Compare bounds of both 95th percentiles; both must hold, so each has half of the error that is allowed."""
+    """Compare bounds of both 95th percentiles; both must hold, so each has half of the error that is allowed.
+
+    What is within its budget passes, however fast the monolith is; what is beyond it must not be slower than that.
+    """
     ours = evidence.service.stages_ms.get(stage, ())
     theirs = evidence.monolith.stages_ms.get(stage, ())
     budget = evidence.budgets_ms.get(stage)
     confidence = 1 - (1 - limits.confidence) / 2
-    low, high = quantile_bounds(ours, P95, confidence)
-    their_low, their_high = quantile_bounds(theirs, P95, confidence)
-    within_budget = budget is None or high <= budget
-    passes = within_budget and high <= limits.latency_margin * their_low
-    fails = low > limits.latency_margin * their_high or (budget is not None and low > budget)
+    _, high = quantile_bounds(ours, P95, confidence)
+    their_low, _ = quantile_bounds(theirs, P95, confidence)
+    low, _ = quantile_bounds(ours, P95, limits.alarm_confidence)
+    _, their_high = quantile_bounds(theirs, P95, limits.alarm_confidence)
+    passes = (budget is not None and high <= budget) or high <= limits.latency_margin * their_low
+    fails = low > limits.latency_margin * their_high and (budget is None or low > budget)
     detail = f"{stage} p95 at most {_ms(high)} of {len(ours)}, monolith at least {_ms(their_low)} of {len(theirs)}"
     outcome = _outcome(passes=passes, fails=fails)
     if outcome == "breach":
@@ -222,7 +239,8 @@ def _agreement(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
     if evidence.agreement is None:
         return
     n, of = evidence.agreement
-    low, high = wilson(n, of, limits.confidence)
+    low, _ = wilson(n, of, limits.confidence)
+    _, high = wilson(n, of, limits.alarm_confidence)
     detail = f"{n} of {of} alike, at least {limits.agreement:.0%}"
     outcome = _outcome(passes=low >= limits.agreement, fails=high < limits.agreement)
     if outcome != "wait":

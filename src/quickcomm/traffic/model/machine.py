@@ -45,6 +45,8 @@ _replace = msgspec.structs.replace
 def start(site: SiteState, name: str, *, goal: Side, by: str, force: bool = False) -> Moved:
     """Set the goal and take the first step to it. Raises `RefusedError`."""
     state = _free(site, name)
+    if goal == SERVICE:
+        _check_not_paused(state, name)
     if not force:
         _check_order(site, name, goal)
     takes_step = _has_first_step(state, goal)
@@ -100,13 +102,14 @@ def roll_back(site: SiteState, name: str, *, by: str, why: str = "", evidence: t
     return _begun(site, name, _homewards(state), "rollback", _retreat(state), by, why, evidence)
 
 
-def kill(site: SiteState, *, by: str, why: str = "") -> Moved:
-    """Give everything back to the monolith in one version, whatever is under way.
+def kill(site: SiteState, only: str | None = None, *, by: str, why: str = "") -> Moved:
+    """Give a module, or everything, back to the monolith in one version, whatever is under way; pause it.
 
     Only a module that the monolith has stopped goes back by a change of its own: it has to be started first.
     """
     entries: list[Entry] = []
-    moving = [name for name in reversed(MODULES) if _is_away(site.of(name))]
+    killed = [name for name in reversed(MODULES) if only in {None, name}]
+    moving = [name for name in killed if _is_away(site.of(name))]
     at_once = [name for name in moving if site.of(name).monolith == "serving" and site.of(name).stage != OFF]
     for name in moving:
         state = site.of(name)
@@ -120,6 +123,9 @@ def kill(site: SiteState, *, by: str, why: str = "") -> Moved:
             entries.append(_entry(name, state, "publish", by, str(target), why))
             state = _replace(state, route=route, version=version)
             site = _with(_replace(site, version=version), name, state)
+    for name in killed:
+        paused = pause(site, name, by=by, on=True)
+        site, entries = paused.site, [*entries, *paused.entries]
     return Moved(site=site, entries=tuple(entries))
 
 
@@ -250,10 +256,14 @@ def _free(site: SiteState, name: str) -> ModuleState:
 def _check_goes_on(site: SiteState, name: str, state: ModuleState) -> None:
     if state.stage == OFF and state.goal == MONOLITH:
         raise RefusedError(f"{name} has not been started. First: quickcomm migrate start {name}")
-    if state.paused:
-        raise RefusedError(f"{name} is paused. First: quickcomm migrate resume {name}")
+    _check_not_paused(state, name)
     if not state.forced:
         _check_order(site, name, state.goal)
+
+
+def _check_not_paused(state: ModuleState, name: str) -> None:
+    if state.paused:
+        raise RefusedError(f"{name} is paused. First: quickcomm migrate resume {name}")
 
 
 def _check_order(site: SiteState, name: str, to: Side) -> None:

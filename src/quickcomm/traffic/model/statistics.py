@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from statistics import NormalDist
 from typing import Final
 
-from scipy.stats import binom
+from scipy.special import bdtr
 
 MOST_SAMPLES: Final = 1 << 24
 Interval = tuple[float, float]
@@ -53,11 +53,20 @@ def quantile_bounds(samples: Sequence[float], q: float, confidence: float) -> In
     ordered, n = sorted(samples), len(samples)
     if not n:
         return -math.inf, math.inf
-    above = int(binom.ppf(confidence, n, q)) + 1  # smallest k with P(Bin(n, q) < k) ≥ confidence
-    below = int(binom.ppf(1 - confidence, n, q))  # P(Bin(n, q) ≥ k) ≥ confidence for all k up to this
+    above = _binomial(confidence, n, q) + 1  # smallest k with P(Bin(n, q) < k) ≥ confidence
+    below = _binomial(1 - confidence, n, q)  # P(Bin(n, q) ≥ k) ≥ confidence for all k up to this
     low = ordered[below - 1] if below >= 1 else -math.inf
     high = ordered[above - 1] if above <= n else math.inf
     return low, high
+
+
+def _binomial(confidence: float, n: int, q: float) -> int:
+    """Return the smallest k with P(Bin(n, q) ≤ k) ≥ confidence."""
+    low, high = 0, n
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if bdtr(middle, n, q) >= confidence else (middle + 1, high)
+    return high
 
 
 def fewest_for_quantile(q: float, confidence: float) -> int:

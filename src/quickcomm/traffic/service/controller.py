@@ -101,7 +101,9 @@ class Controller:
                 if await self._routes.version() < self.site.version:
                     log.warning("routes.published_again", version=self.site.version)
                     await self._send()
-            except BusUnavailableError as error:
+            except StaleRoutesError:
+                raise
+            except QuickCommError as error:
                 log.info("routes.store_unavailable", error=str(error)[:200])
         for name in MODULES:
             self._drive(name)
@@ -134,7 +136,8 @@ class Controller:
             if now.id != change.id:
                 raise AbandonedError(f"{name}: abandoned, because of a {now.action} to {now.target} by {now.by}.")
             if problem := self.problems.get(name):
-                raise NotInForceError(f"{name}: {change.target} is not in force yet: {problem}. It goes on by itself.")
+                told = problem.rstrip(".")
+                raise NotInForceError(f"{name}: {change.target} is not in force yet: {told}. It goes on by itself.")
             await news.wait()
 
     @property

@@ -124,9 +124,9 @@ class Operating:
     async def _kill(self, request: KillMigration) -> list[MigrationDone]:
         """Have all modules begin at once; then tell of each that does not get home."""
         began = self._clock.monotonic()
-        moved = await self._controller.change(partial(machine.kill, by=request.by, why=request.why))
+        moved = await self._controller.change(partial(machine.kill, only=request.name, by=request.by, why=request.why))
         found, faults = [], []
-        for name in sorted({entry.name for entry in moved.entries}, key=MODULES.index):
+        for name in sorted({each.name for each in moved.entries if each.action != "pause"}, key=MODULES.index):
             try:
                 await self._controller.in_force(name, moved.site.of(name).change)
                 found.append(self._told(name, began, ()))

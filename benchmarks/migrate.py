@@ -1,0 +1,320 @@
+"""Modules move between the monolith and services while people talk, look and edit, and faults are made on purpose.
+
+`python -m benchmarks.migrate [--modules dashboard,intelligence] [--talkers 16] [--editors 20] [--pause 6]`: real speech
+in real time, live clients that edit what they see by its version, one Chromium. Each module goes there by every step;
+the candidate is made to hang, and to have other data, and must be back by itself; the controller and a process of each
+side are killed twice; the module is retired, comes back, and goes there again. Told: what was lost, doubled, moved or
+answered twice; whether both dashboards are alike at the end; how soon a change is in force; how soon a faulty candidate
+is back; cards' delays before and during it; CPU a second of speech in the shadow and at half.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+from tests.support.kills import Toll, count, seen_everywhere, watching
+from tests.support.resuming import Heard, stream
+from tests.support.server import quickcomm
+from tests.support.site import Site
+
+from benchmarks.decisions import Editor, browser, client, judge, judge_page
+from benchmarks.load import percentile
+from benchmarks.process import usage
+from benchmarks.shapes import Tuning, topology
+from benchmarks.talkers import talk
+from quickcomm.operate.up.client import topology_status
+
+Json = dict[str, Any]
+LENGTH_S: Final = 60.0
+BEFORE_S: Final = 60.0
+STEPS: Final = ("1 %", "5 %", "25 %", "50 %")
+BACK_WITHIN_S: Final = 120.0
+LOOK_S: Final = 0.1
+
+
+class Cards:
+    """Delays of cards by what went on when they came: milliseconds from the end of speech to the push."""
+
+    def __init__(self) -> None:
+        self.phase = "before"
+        self.delays: dict[str, list[float]] = {}
+        self._known: set[str] = set()
+
+    async def watch(self, cards: dict[str, Json]) -> None:
+        while True:
+            await asyncio.sleep(0.5)
+            for name in cards.keys() - self._known:
+                self._known.add(name)
+                if (total := cards[name]["latency_ms"].get("total")) is not None:
+                    self.delays.setdefault(self.phase, []).append(total)
+
+    def told(self) -> Json:
+        return {
+            phase: {
+                "cards": len(delays),
+                "p50_ms": round(percentile(delays, 0.5)),
+                "p95_ms": round(percentile(delays, 0.95)),
+            }
+            for phase, delays in self.delays.items()
+        }
+
+
+class Mover:
+    """Moves a module by the command line, as an operator does, and notes how long each command takes."""
+
+    def __init__(self, site: Site, pause_s: float) -> None:
+        self._site = site
+        self._pause_s = pause_s
+        self.commands: list[Json] = []
+        self.faults: list[Json] = []
+        self.kills: dict[str, int] = {}
+        self.cpu: dict[str, float] = {}
+
+    async def command(self, *words: str) -> str:
+        """Raises `AssertionError` where it fails. Tries again where the controller has just been killed."""
+        for _ in range(5):
+            began = time.monotonic()
+            said = await asyncio.to_thread(
+                quickcomm, "migrate", *words, "--data-dir", str(self._site.data_dir), timeout=400, statuses=(0, 1)
+            )
+            took = round(time.monotonic() - began, 2)
+            print(
+                f"  migrate {' '.join(words)}: {said.strip().splitlines()[-1] if said.strip() else '(failed)'}",
+                file=sys.stderr,
+            )
+            if said.strip():
+                self.commands.append(
+                    {"command": " ".join(words), "took_s": took, "said": said.strip().splitlines()[-1]}
+                )
+                return said
+            await asyncio.sleep(3.0)
+        raise AssertionError(f"migrate {words} does not come to an end")
+
+    async def module(self, name: str) -> Json:
+        said = await asyncio.to_thread(
+            quickcomm, "migrate", "status", "--json", "--data-dir", str(self._site.data_dir), statuses=(0, 1)
+        )
+        if not said.strip():
+            return {"mode": "?", "weight": -1}
+        found: Json = next(each for each in json.loads(said)["modules"] if each["name"] == name)
+        return found
+
+    async def calm(self) -> None:
+        await asyncio.sleep(self._pause_s)
+
+    def pid(self, process: str) -> int:
+        rows = topology_status(self._site.data_dir) or []
+        return next((row["pid"] or 0 for row in rows if row["module"] == process), 0)
+
+    async def kill(self, process: str) -> None:
+        if pid := await asyncio.to_thread(self.pid, process):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            self.kills[process] = self.kills.get(process, 0) + 1
+            print(f"  kill -9 {process}", file=sys.stderr)
+
+    async def until_back(self, name: str, fault: str, began: float) -> None:
+        """Note how long it took until nobody is sent to the service any more."""
+        while (found := await self.module(name))["weight"] != 0:
+            if time.monotonic() - began > BACK_WITHIN_S:
+                self.faults.append({"module": name, "fault": fault, "back_s": None, "why": "not within two minutes"})
+                return
+            await asyncio.sleep(LOOK_S)
+        why = found.get("why", "")
+        self.faults.append({"module": name, "fault": fault, "back_s": round(time.monotonic() - began, 1), "why": why})
+        print(f"  {fault}: back after {self.faults[-1]['back_s']} s: {why}", file=sys.stderr)
+
+    async def measured(self, name: str, seconds: float, talkers: int) -> None:
+        """CPU of all processes of the site, a second of speech."""
+
+        def spent() -> float:
+            rows = topology_status(self._site.data_dir) or []
+            return sum(usage(row["pid"]).cpu_s for row in rows if row["pid"])
+
+        before = await asyncio.to_thread(spent)
+        await asyncio.sleep(seconds)
+        self.cpu[name] = round((await asyncio.to_thread(spent) - before) / (seconds * talkers), 4)
+
+    async def up_to(self, name: str, weight: int) -> None:
+        while (await self.module(name))["weight"] < weight:
+            await self.command("step", name, "--force")
+            await self.calm()
+
+
+async def hang(mover: Mover, name: str) -> None:
+    """The candidate's process is stopped, and nobody tells the controller."""
+    pid = await asyncio.to_thread(mover.pid, name)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        await mover.until_back(name, "hangs", time.monotonic())
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+async def falsify(site: Site, mover: Mover) -> None:
+    """The candidate's dashboard says of tasks that they are for somebody else."""
+
+    def write() -> None:
+        with contextlib.closing(sqlite3.connect(site.layout.directory.dashboard.database, timeout=30)) as database:
+            database.execute("UPDATE dashboard_tasks SET assignee = 'nobody at all'")
+            database.commit()
+
+    await asyncio.to_thread(write)
+    await mover.until_back("dashboard", "other data", time.monotonic())
+
+
+async def move(site: Site, mover: Mover, name: str, options: argparse.Namespace) -> None:
+    """One module: there by every step, with faults and kills; retired; back; there again."""
+    await mover.command("start", name)
+    await mover.measured(f"{name} in shadow", 20.0, options.talkers)
+    await mover.command("step", name, "--force")
+    await mover.calm()
+    stepping = asyncio.create_task(mover.command("step", name, "--force"))
+    await mover.kill("traffic")
+    await stepping
+    await mover.up_to(name, 5_000)
+    await mover.measured(f"{name} at half", 20.0, options.talkers)
+    await mover.kill(name)
+    await mover.calm()
+    await mover.kill("monolith")
+    await mover.calm()
+    await hang(mover, name)
+    await mover.calm()
+    await mover.command("start", name)
+    if name == "dashboard":
+        await mover.up_to(name, 5_000)
+        await falsify(site, mover)
+        await mover.command("rollback", name)  # from the shadow: the service is stopped, and begins anew
+        await mover.calm()
+        await mover.command("start", name)
+    await mover.up_to(name, 5_000)
+    await mover.command("promote", name, "--force")
+    await mover.calm()
+    await mover.kill(name)
+    await mover.calm()
+    await mover.command("step", name, "--force")
+    await mover.calm()
+    await mover.kill("monolith")
+    await mover.kill("traffic")
+    await mover.calm()
+    await mover.command("rollback", name, "--reason", "benchmark")
+    await mover.calm()
+    await mover.command("start", name)
+    await mover.command("promote", name, "--force")
+    await mover.calm()
+
+
+async def talking(site: Site, sounds: list[bytes], heard: list[Heard], over: asyncio.Event) -> None:
+    """All talk at once, in real time, again and again until it is over."""
+    key = await asyncio.to_thread(site.key)
+    while not over.is_set():
+        heard += await asyncio.gather(*(stream(site.url, key, sound, paced=True) for sound in sounds))
+
+
+@asynccontextmanager
+async def editors_of(site: Site, options: argparse.Namespace) -> AsyncIterator[list[Editor]]:
+    """Live clients with keys of their own, so that they are spread over both sides."""
+    editors = [Editor(number, options.seed) for number in range(options.editors)]
+    keys = [(await asyncio.to_thread(site.new_key, "admin")).key for _ in editors]
+    async with AsyncExitStack() as stack:
+        sessions = [await stack.enter_async_context(client(site, key=key)) for key in keys]
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        begun = [asyncio.Event() for _ in editors]
+        pairs = list(zip(editors, sessions, begun, strict=True))
+        looking = [tasks.create_task(each.page.look(site, session, event)) for each, session, event in pairs]
+        await asyncio.gather(*(each.wait() for each in begun))
+        editing = [tasks.create_task(each.edit_forever(session)) for each, session, _ in pairs]
+        reading = [tasks.create_task(read_forever(session)) for session in sessions]
+        yield editors
+        for task in (*editing, *reading, *looking):
+            task.cancel()
+
+
+async def read_forever(session: Any) -> None:
+    """A program that polls a list, as some do."""
+    while True:
+        await asyncio.sleep(1.0)
+        with contextlib.suppress(Exception):
+            async with session.get("/v1/tasks", params={"limit": "50"}) as answer:
+                await answer.read()
+
+
+async def measure(site: Site, options: argparse.Namespace) -> Json:
+    sounds = [talk(each, LENGTH_S).samples.tobytes() for each in range(options.talkers)]
+    key = await asyncio.to_thread(site.key)
+    undisturbed = await asyncio.gather(*(stream(site.url, key, sound) for sound in sounds))
+    mover, delays, over, heard = Mover(site, options.pause), Cards(), asyncio.Event(), list[Heard]()
+    async with AsyncExitStack() as stack:
+        cards = await stack.enter_async_context(watching(site))
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        shown: Callable[[], Awaitable[dict[str, list[str]]]] | None = await stack.enter_async_context(browser(site))
+        editors = await stack.enter_async_context(editors_of(site, options))
+        looking = tasks.create_task(delays.watch(cards))
+        people = tasks.create_task(talking(site, sounds, heard, over))
+        print("People talk and edit.", file=sys.stderr)
+        await asyncio.sleep(BEFORE_S - 20)
+        await mover.measured("before", 20.0, options.talkers)
+        for name in options.modules.split(","):
+            delays.phase = f"while {name} moves"
+            await move(site, mover, name, options)
+        over.set()
+        await people
+        print("All of it is over; now it is compared.", file=sys.stderr)
+        await asyncio.to_thread(site.wait_ready)
+        toll = Toll(seed=options.seed, kills=mover.kills)
+        for number, now in enumerate(heard):
+            count(toll, now, undisturbed[number % len(sounds)])
+        await seen_everywhere(site, toll, heard, cards)
+        verdict = await judge(site, editors)
+        if shown is not None:
+            verdict |= await judge_page(site, shown)
+        looking.cancel()
+    alike = await asyncio.to_thread(
+        quickcomm, "check", "--sides", "--data-dir", str(site.data_dir), timeout=300, statuses=(0, 1, 2)
+    )
+    whole = await asyncio.to_thread(
+        quickcomm, "check", "--data-dir", str(site.data_dir), timeout=300, statuses=(0, 1, 2)
+    )
+    return {
+        "conversations": toll.conversations,
+        "utterances": toll.utterances,
+        "faults": toll.faults,
+        "kills": mover.kills,
+        "candidates": mover.faults,
+        "commands": mover.commands,
+        "cards": delays.told(),
+        "cpu_a_second_of_speech": mover.cpu,
+        "both_sides": alike.strip().splitlines()[-1:],
+        "check": whole.strip().splitlines()[-1:],
+        **verdict,
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--modules", default="dashboard,intelligence", help="in their order")
+    parser.add_argument("--talkers", type=int, default=16)
+    parser.add_argument("--editors", type=int, default=20)
+    parser.add_argument("--pause", type=float, default=6.0, help="seconds between two steps")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    options = parser.parse_args()
+    with topology("monolith", Tuning()) as site:
+        rows = asyncio.run(measure(site, options))
+    for name, value in rows.items():
+        print(f"{name:34} {json.dumps(value) if isinstance(value, dict | list) else value}")
+    print(json.dumps({"what": "migrate", "seed": options.seed, **rows}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

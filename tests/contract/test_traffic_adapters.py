@@ -1,0 +1,269 @@
+"""How the migration controller reaches a site: sockets of `up` and the monolith, dashboards, rights in the store."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pytest
+from tests.support.guarded import Guarded
+
+from quickcomm.apps import APPS, TRAFFIC_APP
+from quickcomm.contracts.checking import CompareDashboard, Contents, Item, ListBacklog, Summary, Waiting
+from quickcomm.contracts.commands import Command, Scale, StartModule, StopModule
+from quickcomm.contracts.evidence import Measure, Measured
+from quickcomm.contracts.routes import MONOLITH, SERVICE, Routes
+from quickcomm.kernel.clock import FakeClock, SystemClock
+from quickcomm.kernel.discovery import DirectoryRegistry, Instance
+from quickcomm.kernel.errors import BusyError, NotFoundError, QuickCommError
+from quickcomm.kernel.messaging.bus import BusUnavailableError
+from quickcomm.kernel.messaging.bus.redis_link import BusRefusedError, Link
+from quickcomm.kernel.messaging.bus.redis_names import PREFIX
+from quickcomm.kernel.messaging.rpc import LocalRpc, UnansweredError
+from quickcomm.kernel.routing import RedisRoutes, RoutesFollower
+from quickcomm.kernel.runtime.admin_socket import admin_socket
+from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.operate.up import access
+from quickcomm.traffic.adapters.evidence import SiteEvidence, queue_age_s
+from quickcomm.traffic.adapters.measuring import Measurer
+from quickcomm.traffic.adapters.parity import Dashboards, SideSilentError
+from quickcomm.traffic.adapters.site import UpSite
+from quickcomm.traffic.model.gates import Evidence, Limits, judge
+from quickcomm.traffic.ports import SiteError
+
+NS: Final = 10**9
+
+
+class Everywhere(LocalRpc):
+    """Answers of several instances."""
+
+    def __init__(self) -> None:
+        super().__init__(SystemClock())
+        self.contents: dict[str, Contents | QuickCommError] = {}
+        self.measured: dict[str, Measured | QuickCommError] = {}
+
+    async def call_all(self, request: Any) -> Mapping[str, Any]:
+        if isinstance(request, Measure):
+            return self.measured
+        assert isinstance(request, CompareDashboard)
+        assert request.content
+        return self.contents
+
+
+def cards(*digests: str) -> Contents:
+    items = [Item(site="main", id=f"u{at}", digest=digest) for at, digest in enumerate(digests)]
+    return Contents(kinds={"cards": Summary(count=len(items), digest="".join(digests))}, items={"cards": items})
+
+
+class Site:
+    """A data directory with what runs on it."""
+
+    def __init__(self, path: Path) -> None:
+        self.directory = DataDirectory(path)
+        self.directory.create()
+        self.directory.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.registry = DirectoryRegistry(self.directory.run / "instances")
+        self.clock = FakeClock(pauses=0.0)
+        self.rpc = Everywhere()
+        dashboards = Dashboards(self.rpc, self.clock)
+        self.processes = UpSite(self.directory, self.registry, dashboards)
+        self.evidence = SiteEvidence(
+            self.directory, self.registry, dashboards, Measurer(self.rpc, self.clock), self.clock
+        )
+        self.asked: list[Command] = []
+        self.in_monolith = {"dashboard"}
+        self.waiting: list[Waiting] = []
+
+    def serves(self, module: str) -> None:
+        instance = Instance(module=module, name=f"{module}-1", pid=os.getpid(), version="1", socket="/nowhere.sock")
+        self.registry.put(instance)
+
+    async def scale(self, request: Scale) -> dict[str, Any]:
+        self.asked.append(request)
+        return {"module": request.process, "replicas": request.replicas}
+
+    async def backlog(self, _request: ListBacklog) -> list[Waiting]:
+        return self.waiting
+
+    async def stop(self, request: StopModule) -> dict[str, Any]:
+        """As a process does it."""
+        self.asked.append(request)
+        if request.name not in self.in_monolith:
+            raise NotFoundError(f"There is no {request.name} that can be stopped here. There are: audio.")
+        self.in_monolith.discard(request.name)
+        return {"module": request.name, "stopped": True}
+
+    async def start(self, request: StartModule) -> dict[str, Any]:
+        self.in_monolith.add(request.name)
+        return {"module": request.name, "started": True}
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> AsyncIterator[Site]:
+    made = Site(tmp_path / "site")
+    up, monolith, service = (LocalRpc(made.clock) for _ in range(3))
+    service.serve([(StopModule, made.stop)])
+    up.serve([(Scale, made.scale), (ListBacklog, made.backlog)])
+    monolith.serve([(StopModule, made.stop), (StartModule, made.start)])
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(admin_socket(up, made.directory.control))
+        await stack.enter_async_context(admin_socket(monolith, made.directory.socket))
+        made.directory.dashboard.create()
+        await stack.enter_async_context(admin_socket(service, made.directory.dashboard.socket))
+        yield made
+
+
+# -- processes --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_service_is_started_once_and_stopped(site: Site) -> None:
+    await site.processes.start("dashboard")
+    site.serves("dashboard")
+    await site.processes.start("dashboard")
+    await site.processes.stop("dashboard")
+    assert site.asked == [
+        Scale(process="dashboard", replicas=1),
+        StopModule(name="dashboard"),
+        Scale(process="dashboard", replicas=0),
+    ]
+
+
+async def test_a_module_of_the_monolith_is_stopped_and_started_as_often_as_asked(site: Site) -> None:
+    for _ in range(2):
+        await site.processes.retire("dashboard")
+        assert site.in_monolith == set()
+    for _ in range(2):
+        await site.processes.revive("dashboard")
+        assert site.in_monolith == {"dashboard"}
+
+
+async def test_who_does_not_answer_is_told(tmp_path: Path) -> None:
+    lonely = Site(tmp_path)
+    with pytest.raises(SiteError, match="`quickcomm up` does not answer"):
+        await lonely.processes.start("dashboard")
+    with pytest.raises(SiteError, match="the monolith does not answer"):
+        await lonely.processes.retire("dashboard")
+
+
+async def test_a_monolith_that_cannot_start_a_module_again_says_what_to_do(tmp_path: Path) -> None:
+    old = Site(tmp_path)
+    async with admin_socket(LocalRpc(old.clock), old.directory.socket):
+        with pytest.raises(SiteError, match="quickcomm restart monolith"):
+            await old.processes.revive("dashboard")
+
+
+async def test_a_side_is_ready_when_it_has_what_the_other_one_has(site: Site) -> None:
+    assert await site.processes.ready("dashboard", SERVICE) == "no process of dashboard serves yet"
+    site.serves("dashboard")
+    with pytest.raises(SideSilentError, match="the dashboard of the monolith does not answer"):
+        await site.processes.ready("dashboard", SERVICE)
+    site.rpc.contents = {"monolith": cards("a", "b"), "dashboard-1": cards("a")}
+    assert "1 differences between the sides, such as cards.missing u1" in await site.processes.ready(
+        "dashboard", SERVICE
+    )
+    assert await site.processes.ready("dashboard", MONOLITH) != ""
+    site.rpc.contents["dashboard-1"] = cards("a", "b")
+    assert await site.processes.ready("dashboard", SERVICE) == ""
+
+
+# -- evidence ---------------------------------------------------------------------------------------------------------
+
+
+async def test_without_a_process_nothing_is_measured_and_the_reasons_are_given(site: Site) -> None:
+    found = await site.evidence.of("dashboard", 0)
+    assert (found.differences, found.service.queue_age_s) == (None, None)
+    assert found.why_not["queue age"] == "no process of the service serves"
+    assert found.why_not["differences"] == "not compared yet"
+    assert "errors" in found.why_not
+
+
+async def test_what_both_sides_measured_is_added_up_by_side(site: Site) -> None:
+    busy = Measured(side="service", answered=30, errors=2, compared=30, alike=29, conversations=2)
+    site.rpc.measured = {
+        "dashboard-1": msgspec.structs.replace(busy, stages_ms={"store": (1.0, 2.0)}),
+        "dashboard-2": busy,
+        "monolith-1": Measured(side="monolith", answered=7, conversations=3),
+    }
+    found = await site.evidence.of("dashboard", site.clock.now_ns() - 600 * 10**9)
+    assert (found.service.answered, found.service.errors, found.monolith.answered) == (56, 4, 7)
+    assert (found.agreement, found.service.stages_ms) == ((58, 60), {"store": (1.0, 2.0)})
+    assert found.conversations_per_hour == pytest.approx(7 * 6)
+    assert found.service.silent_s == 0
+
+
+async def test_a_service_that_answers_no_more_is_silent_for_as_long(site: Site) -> None:
+    site.rpc.measured = {"dashboard-1": Measured(side="service")}
+    await site.evidence.of("dashboard", 0)
+    site.rpc.measured = {"dashboard-1": BusyError("It hangs.")}
+    site.clock.advance(7.0)
+    found = await site.evidence.of("dashboard", 0)
+    assert found.service.silent_s == 7.0
+    assert judge("dashboard", "canary", found, Limits()).outcome == "breach"
+
+
+async def test_messages_are_told_by_side(site: Site) -> None:
+    site.serves("dashboard")
+    now_ns = site.clock.now_ns()
+
+    def waits(group: str, seconds: int) -> Waiting:
+        return Waiting(stream="transcripts.v1", group=group, count=1, oldest_ns=now_ns - seconds * NS)
+
+    site.waiting = [waits("dashboard@service", 3), waits("dashboard@service", 7), waits("dashboard", 20)]
+    found = await site.evidence.of("dashboard", 0)
+    assert (found.service.queue_age_s, found.monolith.queue_age_s) == (7.0, 20.0)
+    site.waiting = []
+    assert (await site.evidence.of("dashboard", 0)).service.queue_age_s == 0.0
+    assert queue_age_s([waits("dashboard", -5)], "dashboard", now_ns) == 0.0
+
+
+async def test_differences_count_once_they_were_looked_for_in_this_stage(site: Site) -> None:
+    site.serves("dashboard")
+    site.rpc.contents = {"monolith": cards("a"), "dashboard-1": UnansweredError(CompareDashboard())}
+    began_ns = site.clock.now_ns()
+    comparing = asyncio.create_task(site.evidence.run())
+
+    async def looked(since_ns: int, found: Callable[[Evidence], bool]) -> Evidence:
+        async with asyncio.timeout(20):
+            while not found(evidence := await site.evidence.of("dashboard", since_ns)):  # noqa: ASYNC110 - none is told
+                await asyncio.sleep(0)
+        return evidence
+
+    def compared(evidence: Evidence) -> bool:
+        return evidence.differences is not None
+
+    await looked(began_ns, lambda evidence: "service does not answer" in evidence.why_not["differences"])
+    site.rpc.contents["dashboard-1"] = cards("a")
+    assert (await looked(began_ns, compared)).differences == 0
+    site.clock.advance(1.0)
+    site.rpc.contents["dashboard-1"] = cards("b")
+    assert (await looked(site.clock.now_ns(), compared)).differences == 1
+    comparing.cancel()
+    await asyncio.gather(comparing, return_exceptions=True)
+    site.clock.advance(500.0)
+    assert (await site.evidence.of("dashboard", began_ns)).differences is None, "it is old"
+
+
+# -- the store --------------------------------------------------------------------------------------------------------
+
+
+async def test_its_rights_in_the_store_are_enough_and_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "APPS", {**APPS, TRAFFIC_APP.name: TRAFFIC_APP})
+    guarded = Guarded(tmp_path)
+    guarded.valkey.start()
+    link = Link(guarded.url(TRAFFIC_APP.name))
+    try:
+        routes, follower = RedisRoutes(link), RoutesFollower(link, "traffic-1", SystemClock())
+        assert await routes.version() == 0
+        await routes.publish(Routes(version=1), 1)
+        await follower.look()
+        assert await routes.followers() == {"traffic-1": 1}
+        for command in (("SET", f"{PREFIX}:other", "1"), ("DEL", f"{PREFIX}:routes"), ("FLUSHALL",)):
+            with pytest.raises((BusRefusedError, BusUnavailableError)):
+                await link.call(*command)
+        assert await routes.version() == 1
+    finally:
+        await link.aclose()
+        guarded.valkey.stop()

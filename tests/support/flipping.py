@@ -1,0 +1,57 @@
+"""A site that is being moved all the time: every few seconds, other weights, and the other side decides."""
+
+import asyncio
+import contextlib
+import itertools
+import threading
+from pathlib import Path
+from typing import Final
+
+from tests.support.moving import Moving
+from tests.support.server import quickcomm
+from tests.support.site import Behind
+
+from quickcomm.contracts.identity import BUCKETS
+from quickcomm.contracts.routes import ModuleRoute
+from quickcomm.kernel.errors import QuickCommError
+
+EVERY_S: Final = 2.0
+STEPS: Final = (
+    ModuleRoute(mode="canary", weight=BUCKETS // 2),
+    ModuleRoute(mode="full", weight=BUCKETS, decides="service"),
+    ModuleRoute(mode="canary", weight=BUCKETS // 2, decides="service"),
+    ModuleRoute(mode="shadow"),
+)
+
+
+class Migrating(Behind):
+    """The monolith with a dashboard beside it; a thread changes the routes until the site is stopped."""
+
+    serving = ("monolith", "dashboard")
+
+    def __init__(self, data_dir: Path, *flags: str, **settings: str) -> None:
+        super().__init__(data_dir, "--deployment", "monolith", *flags, **settings)
+        self._stop = threading.Event()
+        self._flips = threading.Thread(target=lambda: asyncio.run(self._flip()), daemon=True)
+        self._begun = False
+
+    def wait_ready(self) -> None:
+        super().wait_ready()
+        if not self._begun:
+            self._begun = True
+            quickcomm("scale", "dashboard=1", "--data-dir", str(self.data_dir), timeout=240)
+            self._flips.start()
+
+    def stop(self) -> int | None:
+        self._stop.set()
+        if self._begun:
+            self._flips.join()
+        return super().stop()
+
+    async def _flip(self) -> None:
+        async with contextlib.aclosing(Moving(self)) as moving:
+            for step in itertools.cycle(STEPS):
+                with contextlib.suppress(QuickCommError, TimeoutError):  # the store, or a process, was killed
+                    await moving.to(dashboard=step)
+                if await asyncio.to_thread(self._stop.wait, EVERY_S):
+                    return

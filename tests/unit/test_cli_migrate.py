@@ -1,0 +1,200 @@
+"""`quickcomm migrate` as an operator has it: the real command, the real socket, a site that does as it is told."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from click.testing import CliRunner, Result
+from tests.support.migrating import BAD, GOOD, FakeEvidence, FakeRoutes, FakeSite
+
+from quickcomm.cli.main import main
+from quickcomm.contracts.commands import Scale
+from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.messaging.rpc import LocalRpc
+from quickcomm.kernel.runtime.admin_socket import admin_socket
+from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.kernel.storage import Database
+from quickcomm.traffic.adapters.journal import SqlJournal
+from quickcomm.traffic.ports import TrafficSettings
+from quickcomm.traffic.service.controller import Controller
+from quickcomm.traffic.service.gatekeeper import Gatekeeper
+from quickcomm.traffic.service.operating import Operating
+
+
+class Running:
+    """A controller that operators can ask."""
+
+    def __init__(self, path: Path) -> None:
+        self.directory = DataDirectory(path)
+        self.routes = FakeRoutes()
+        self.site = FakeSite()
+        self.evidence = FakeEvidence()
+
+    async def migrate(self, *arguments: str) -> Result:
+        return await asyncio.to_thread(migrate, self.directory.path, *arguments)
+
+    @contextlib.asynccontextmanager
+    async def controller(self) -> AsyncIterator[None]:
+        clock, settings = SystemClock(pauses=0.1), TrafficSettings(follow_s=0.5, ready_s=0.5, bake_s=3_600.0)
+        self.directory.create()
+        self.directory.traffic.create()
+        database = Database(self.directory.traffic.database)
+        database.open()
+        journal = SqlJournal(database, clock)
+        journal.migrate()
+        controller = Controller(journal, self.routes, self.site, clock, settings)
+        gates = Gatekeeper(controller, self.evidence, clock, settings)
+        rpc = LocalRpc(clock)
+        rpc.serve(Operating(controller, gates, journal, clock).answers())
+        await controller.open()
+        running = asyncio.create_task(controller.run())
+        await asyncio.sleep(0)
+        try:
+            async with admin_socket(rpc, self.directory.traffic.socket):
+                yield
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            await database.aclose()
+
+
+def migrate(data_dir: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["migrate", *arguments, "--data-dir", str(data_dir)])
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """Keep the controller's log out of what the command prints: here they share a process."""
+    with structlog.testing.capture_logs():
+        yield
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
+    found = Running(tmp_path / "site")
+    async with found.controller():
+        yield found
+
+
+async def test_forward_and_back(running: Running) -> None:
+    result = await running.migrate("start", "dashboard")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.startswith("dashboard: shadow, the monolith decides (version 1,")
+    running.evidence.found = GOOD
+    result = await running.migrate("step", "dashboard")
+    assert result.stdout.startswith("dashboard: canary 1 %, the monolith decides (version 2,")
+    result = await running.migrate("promote", "dashboard", "--force")
+    assert result.stdout.startswith("dashboard: full, the service decides (version 4,")
+    result = await running.migrate("rollback", "dashboard", "--why", "just so")
+    assert result.stdout.startswith("dashboard: shadow, the monolith decides (version 5,")
+    result = await running.migrate("history", "--json")
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert rows[0]["why"] == "just so"
+    assert {row["action"] for row in rows} == {"start", "step", "promote", "rollback", "publish", "lease", "in force"}
+    assert "just so" in (await running.migrate("history", "--limit", "1")).stdout
+
+
+async def test_a_gate_that_has_not_passed_is_an_error_that_says_what_is_missing(running: Running) -> None:
+    await running.migrate("start", "dashboard")
+    result = await running.migrate("step", "dashboard")
+    assert result.exit_code == 1
+    assert "stays at shadow. The gate has not passed yet: differences: not measured" in result.stderr
+    assert "--force" in result.stderr
+    running.evidence.found = BAD
+    result = await running.migrate("promote", "dashboard")
+    assert "A figure is a breach: differences: 3 between the sides" in result.stderr
+    assert (await running.migrate("step", "dashboard", "--force")).exit_code == 0
+
+
+async def test_who_is_behind_is_an_error_that_names_it_and_progress_is_told(running: Running) -> None:
+    await running.migrate("start", "dashboard")
+    running.routes.following = {"edge"}
+    running.routes.followers = _behind  # type: ignore[method-assign]
+    result = await running.migrate("step", "dashboard", "--force")
+    assert result.exit_code == 1
+    assert "canary 1 % is not in force yet: behind version 2: edge, monolith. It goes on by itself." in result.stderr
+    assert "dashboard: waiting until version 2 is in force everywhere …" in result.stderr
+    status = await running.migrate("status")
+    assert "Routes: version 2, not in force yet: edge, monolith behind." in status.stdout
+    assert "PROBLEM: behind version 2" in status.stdout
+
+
+async def _behind() -> dict[str, int]:
+    return {"edge": 1, "monolith": 1}
+
+
+async def test_status_for_people_and_for_programs(running: Running) -> None:
+    await running.migrate("start", "dashboard")
+    await running.migrate("auto", "dashboard")
+    await running.migrate("pause", "dashboard")
+    result = await running.migrate("status")
+    assert "dashboard: shadow, the monolith decides (goal: service, paused)" in result.stdout
+    assert "audio: off, the monolith decides (goal: monolith)" in result.stdout
+    assert "Routes: version 1, in force everywhere." in result.stdout
+    row: dict[str, Any] = json.loads((await running.migrate("status", "--json")).stdout)
+    assert row["followers"] == {"edge": 1, "monolith": 1}
+    assert (row["modules"][0]["auto"], row["modules"][0]["paused"]) == (True, True)
+    assert (await running.migrate("resume", "dashboard")).stdout == "dashboard: goes on.\n"
+    assert (await running.migrate("auto", "dashboard", "off")).stdout == "dashboard: auto off.\n"
+
+
+async def test_refusals_say_why(running: Running) -> None:
+    for arguments, why in (
+        (("start", "intelligence"), "dashboard goes before intelligence"),
+        (("step", "dashboard"), "quickcomm migrate start dashboard"),
+        (("rollback", "edge"), "There is no module 'edge' to migrate"),
+    ):
+        result = await running.migrate(*arguments)
+        assert result.exit_code == 1
+        assert why in result.stderr
+    killed = await running.migrate("kill-switch", "all")
+    assert killed.stdout == "All is with the monolith, and stays there until the switch is cleared.\n"
+
+
+async def test_the_kill_switch(running: Running) -> None:
+    await running.migrate("start", "dashboard")
+    await running.migrate("promote", "dashboard", "--force")
+    result = await running.migrate("kill-switch", "dashboard", "--reason", "smoke")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("dashboard: shadow, the monolith decides (version 4,")
+    refused = await running.migrate("start", "dashboard")
+    assert refused.exit_code == 1
+    assert "is paused" in refused.stderr
+    assert (await running.migrate("kill-switch", "dashboard", "--clear")).stdout == "dashboard: may go on.\n"
+    assert (await running.migrate("start", "dashboard")).exit_code == 0
+
+
+async def test_without_a_controller_the_way_to_one_is_told(tmp_path: Path) -> None:
+    for arguments in (("status",), ("step", "dashboard"), ("kill-switch", "all")):
+        result = await asyncio.to_thread(migrate, tmp_path, *arguments)
+        assert result.exit_code == 1
+        assert "then start one: quickcomm migrate start MODULE" in result.stderr
+    result = await asyncio.to_thread(migrate, tmp_path, "start", "dashboard")
+    assert result.exit_code == 1
+    assert "Start one with: quickcomm up" in result.stderr
+
+
+async def test_start_has_up_start_the_controller(tmp_path: Path) -> None:
+    found = Running(tmp_path / "site")
+    found.directory.create()
+    found.directory.run.mkdir(parents=True, mode=0o700)
+    asked: list[Scale] = []
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def scale(request: Scale) -> dict[str, Any]:
+            asked.append(request)
+            await stack.enter_async_context(found.controller())
+            return {"module": request.process, "replicas": request.replicas}
+
+        up = LocalRpc(SystemClock())
+        up.serve([(Scale, scale)])
+        async with admin_socket(up, found.directory.control):
+            for _ in range(2):
+                result = await found.migrate("start", "dashboard")
+                assert result.exit_code == 0, result.stderr
+    assert asked == [Scale(process="traffic", replicas=1)]
