@@ -17,6 +17,13 @@ pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 TOWELS = "two extra bath towels"
 CRIB = "needs a baby crib"
 WATCH = "gold watch"
+GATES = {
+    "QUICKCOMM_TRAFFIC_ANSWERS": "1000000",  # more than there are: no gate passes
+    "QUICKCOMM_TRAFFIC_BAKE_S": "10000000",  # so long that no step is skipped, however little is said
+    "QUICKCOMM_TRAFFIC_SILENT_S": "600",
+    "QUICKCOMM_TRAFFIC_QUEUE_AGE_S": "600",
+    "QUICKCOMM_TRAFFIC_OLDEST_UNANSWERED_S": "600",
+}
 REFUSED = "status of 409"
 """What a browser says of a request that was refused."""
 LATE = "status of 503"
@@ -28,7 +35,7 @@ MOVED = "WebSocket connection to"
 @pytest_asyncio.fixture(loop_scope="session")
 async def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
     assert browser.is_connected()
-    monolith = Site(tmp_path_factory.mktemp("migration") / "data", "--deployment", "monolith")
+    monolith = Site(tmp_path_factory.mktemp("migration") / "data", "--deployment", "monolith", **GATES)
     try:
         await asyncio.to_thread(monolith.start)
         yield monolith
@@ -81,6 +88,19 @@ async def confirmed(dialog: Locator) -> None:
     await expect(dialog).to_have_count(0)
 
 
+async def forced(dialog: Locator) -> None:
+    """Go on in spite of the gate, once it has refused and said what is missing."""
+    await expect(dialog.get_by_test_id("move-force")).to_have_count(0)
+    await dialog.get_by_test_id("move-confirm").click()
+    refusal = dialog.get_by_test_id("move-refused")
+    await expect(refusal).to_contain_text("The gate has not passed yet")
+    await expect(refusal).to_contain_text("errors: ")
+    await expect(refusal).not_to_contain_text("--force")
+    await expect(dialog).to_contain_text(re.compile("This skips: .*errors"))
+    await dialog.get_by_test_id("move-force").check()
+    await confirmed(dialog)
+
+
 def entry(screen: Screen, action: str) -> Locator:
     return screen.page.locator(f'[data-testid="audit-entry"][data-action="{action}"]').first
 
@@ -106,42 +126,37 @@ async def test_a_module_is_moved_by_buttons_and_no_board_loses_a_card(site: Site
     )
     await expect(admin.get("follower")).to_have_count(3)
     await expect(entry(admin, "start")).to_contain_text("off → shadow")
-    await expect(dashboard(admin).get_by_test_id("gate")).to_have_attribute("data-outcome", "pass")
+    await expect(dashboard(admin).get_by_test_id("gate")).to_have_attribute("data-outcome", "wait")
     await reader.sign_in("read")
     await reader.get("nav-migration").click()
     await at(reader, "shadow")
     await expect(reader.page.locator('[data-testid^="move"]')).to_have_count(0)
 
-    await confirmed(await asked(admin, "step"))
+    await forced(await asked(admin, "step", "to see it"))
     await at(admin, "canary 1 %")
+    await at(reader, "canary 1 %")
     await expect(entry(admin, "step")).to_contain_text("Ada")
+    await expect(entry(admin, "step").locator(".forced")).to_contain_text("forced")
+    await entry(admin, "step").get_by_test_id("audit-evidence").locator("summary").click()
+    await expect(entry(admin, "step").locator('[data-figure="errors"]')).to_have_attribute("data-outcome", "wait")
     await board.hears(CRIB)
 
-    dialog = await asked(admin, "promote")
-    await expect(dialog.get_by_test_id("move-force")).to_have_count(0)
-    await dialog.get_by_test_id("move-confirm").click()
-    refusal = dialog.get_by_test_id("move-refused")
-    await expect(refusal).to_contain_text("The gate has not passed yet")
-    await expect(refusal).to_contain_text("errors")
-    await expect(refusal).not_to_contain_text("--force")
-    await expect(dialog.locator(".spite")).to_contain_text("This skips: ")
-    await dialog.get_by_test_id("move-force").check()
-    await confirmed(dialog)
+    await forced(await asked(admin, "promote"))
     await at(admin, "full")
     await expect(dashboard(admin).get_by_test_id("module-serves")).to_contain_text("the service decides")
-    await expect(entry(admin, "promote").locator(".forced")).to_have_text("forced")
-    await entry(admin, "promote").get_by_test_id("audit-evidence").locator("summary").click()
-    await expect(entry(admin, "promote").locator('[data-figure="errors"]')).to_have_attribute("data-outcome", "wait")
     await board.hears(WATCH)
 
     await confirmed(await asked(admin, "rollback", "pages were slow"))
     await at(admin, "shadow")
     await at(reader, "shadow")
     await expect(entry(admin, "rollback")).to_contain_text("pages were slow")
-    await expect(dashboard(admin).get_by_role("img")).to_have_attribute(
-        "aria-label", re.compile("100 % from .*; taken back at ")
-    )
+    shares = dashboard(admin).get_by_test_id("share-graph").get_by_role("img")
+    await expect(shares).to_have_attribute("aria-label", re.compile("100 % from .*; taken back at "))
+    await expect(dashboard(admin).get_by_test_id("both-graph").get_by_role("img").first).to_be_visible()
     await board.hears(TOWELS)
+    await confirmed(await asked(admin, "step"))  # on the way back no gate is asked
+    await at(admin, "off")
+    await board.hears(CRIB)
     await expect(watching.get("nav-migration")).to_be_visible()
     admin.forgive(REFUSED)
     for screen in (admin, watching, reader):

@@ -9,9 +9,10 @@ import { samples } from "../state/migration";
 const WIDTH = 1000;
 const HEIGHT = 100;
 const MINUTES = WINDOW_MS / 60_000;
+const SHORTEST_MS = 30_000;
 
 const iso = (at: number): string => new Date(at).toISOString();
-const across = (at: number, now: number): number => WIDTH * (1 - (now - at) / WINDOW_MS);
+const across = (at: number, now: number, span = WINDOW_MS): number => WIDTH * (1 - (now - at) / span);
 const joined = (points: readonly (readonly [number, number])[]): string => points.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" ");
 
 /** The share as stairs, to now. */
@@ -35,7 +36,7 @@ function shareWords(points: readonly Point[], back: readonly Entry[], now: numbe
   return `The service's share over the last ${MINUTES} minutes: ${[`${first.share} %`, ...told].join(", ")}${ends}.`;
 }
 
-function Axis({ top, bottom }: { top: string; bottom: string }) {
+function Axis({ top, bottom, begin }: { top: string; bottom: string; begin: string }) {
   return (
     <>
       <div class="axis" aria-hidden="true">
@@ -43,7 +44,7 @@ function Axis({ top, bottom }: { top: string; bottom: string }) {
         <span>{bottom}</span>
       </div>
       <div class="times" aria-hidden="true">
-        <span>{MINUTES} min ago</span>
+        <span>{begin} ago</span>
         <span>now</span>
       </div>
     </>
@@ -92,7 +93,7 @@ export function ShareGraph({ module, audit, now }: { module: Module; audit: read
             <line key={id} class="g-back" x1={across(at, now)} x2={across(at, now)} y1={0} y2={HEIGHT} />
           ))}
         </svg>
-        <Axis top="100 %" bottom="0 %" />
+        <Axis top="100 %" bottom="0 %" begin={`${MINUTES} min`} />
       </div>
     </figure>
   );
@@ -109,7 +110,9 @@ function roundUp(value: number): number {
 /** One figure, a line for each side. */
 function BothGraph({ last, values, now }: { last: Both; values: readonly (Both & { at: number })[]; now: number }) {
   const most = roundUp(Math.max(...values.map((each) => Math.max(each.service, each.monolith))));
-  const lineOf = (side: "service" | "monolith"): string => joined(values.map((each) => [across(each.at, now), HEIGHT - (HEIGHT * each[side]) / most]));
+  // Nothing is known of the time before the page was opened.
+  const span = Math.max(SHORTEST_MS, now - (values[0]?.at ?? now));
+  const lineOf = (side: "service" | "monolith"): string => joined(values.map((each) => [across(each.at, now, span), HEIGHT - (HEIGHT * each[side]) / most]));
   const [service, monolith] = [inUnit(last.service, last.unit), inUnit(last.monolith, last.unit)];
   return (
     <figure class="graph" data-testid="both-graph" data-figure={last.name}>
@@ -131,13 +134,13 @@ function BothGraph({ last, values, now }: { last: Both; values: readonly (Both &
           viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
           preserveAspectRatio="none"
           role="img"
-          aria-label={`${last.name}: service ${service}, monolith ${monolith}; of the last ${lasting((now - (values[0]?.at ?? now)) / 1000)}.`}
+          aria-label={`${last.name}: service ${service}, monolith ${monolith}; over the last ${lasting(span / 1000)}.`}
         >
           <line class="g-grid" x1={0} x2={WIDTH} y1={HEIGHT / 2} y2={HEIGHT / 2} />
           <polyline class="g-theirs" points={lineOf("monolith")} />
           <polyline class="g-edge" points={lineOf("service")} />
         </svg>
-        <Axis top={inUnit(most, last.unit)} bottom="0" />
+        <Axis top={inUnit(most, last.unit)} bottom="0" begin={lasting(span / 1000)} />
       </div>
     </figure>
   );

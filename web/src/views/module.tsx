@@ -16,7 +16,11 @@ const VERDICT_WORDS: Record<Outcome, string> = {
   wait: "The gate waits: the next step would be refused.",
   breach: "A figure is a breach: everything goes back to the monolith.",
 };
-const OF_DIFFERENCES = new Set(["differences", "agreement", "other answers"]);
+const DIFFERENCE_WORDS: Record<string, string> = {
+  differences: "In what both sides have",
+  agreement: "In what both sides answer",
+  "other answers": "Answers that the other side gives otherwise",
+};
 
 function StepBar({ module }: { module: Module }) {
   const at = stepOf(module);
@@ -73,7 +77,8 @@ function UnderWay({ module }: { module: Module }) {
 }
 
 /** The figure's own words have it, too, where something is missing. */
-const detailOf = ({ detail }: Figure): string => detail.replace(/; about \d+ samples are missing$/u, "");
+const detailOf = ({ detail }: Figure): string => detail.replaceAll(/; about \d+ samples are missing/gu, "");
+const URGENT_FIRST: readonly Outcome[] = ["breach", "wait", "pass"];
 
 function missingWords({ missing, in_s }: Figure): string {
   const words = missing === null ? "" : `${plural(missing, "sample")} missing`;
@@ -83,7 +88,7 @@ function missingWords({ missing, in_s }: Figure): string {
 export function FigureRows({ figures }: { figures: readonly Figure[] }) {
   return (
     <ul class="gate-figures">
-      {figures.map((figure) => (
+      {figures.toSorted((a, b) => URGENT_FIRST.indexOf(a.outcome) - URGENT_FIRST.indexOf(b.outcome)).map((figure) => (
         <li key={figure.name} data-testid="figure" data-figure={figure.name} data-outcome={figure.outcome}>
           <span class={`outcome o-${figure.outcome}`}>{OUTCOME_WORDS[figure.outcome]}</span>
           <b>{humanise(figure.name)}</b>
@@ -122,7 +127,7 @@ function Gate({ module }: { module: Module }) {
 
 /** What the sides do not have alike, and how to look into it. */
 function Differences({ module }: { module: Module }) {
-  const found = module.figures.filter((figure) => OF_DIFFERENCES.has(figure.name));
+  const found = module.figures.filter((figure) => figure.name in DIFFERENCE_WORDS);
   if (found.length === 0) return null;
   const alike = found.every((figure) => figure.outcome === "pass");
   return (
@@ -130,8 +135,7 @@ function Differences({ module }: { module: Module }) {
       <h4>Differences to look into</h4>
       {found.map((figure) => (
         <p key={figure.name} class={figure.outcome === "breach" ? "failed" : ""}>
-          {figure.name === "differences" && figure.outcome === "pass" ? "None: both sides have the same." : detailOf(figure)}
-          {figure.name === "other answers" && " (answers that the other side gives otherwise)"}
+          <b>{DIFFERENCE_WORDS[figure.name]}:</b> {detailOf(figure)}
         </p>
       ))}
       {!alike && (

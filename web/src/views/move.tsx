@@ -21,11 +21,12 @@ function refusalOf(error: unknown, action: MoveAction): Refusal {
   return { words: withoutFlags(error.message), spite: spiteOf(action, error.code) };
 }
 
-/** What the gate has not passed, as of now. */
-function skipped(module: Module): string {
-  const lacking = module.figures.filter((figure) => figure.outcome !== "pass");
-  return lacking.map(({ name, detail }) => (detail === "" ? name : `${name} (${detail})`)).join("; ");
-}
+/** What the gate has not passed, as of now; why, is in the refusal. */
+const skipped = (module: Module): string =>
+  module.figures
+    .filter((figure) => figure.outcome !== "pass")
+    .map((figure) => figure.name)
+    .join(", ");
 
 function Spite({ module, action, label, on, toggle }: { module: Module; action: MoveAction; label: string; on: boolean; toggle: (on: boolean) => void }) {
   const skips = action === "start" || action === "return" ? "" : skipped(module);
