@@ -36,12 +36,14 @@ READ: Final = {
     ("GET", "/v1/conversations"),
     ("GET", "/v1/conversations/{conversation_id}"),
     ("GET", "/v1/live"),
+    ("GET", "/v1/migration"),
     ("GET", "/v1/session"),
     ("GET", "/v1/tasks"),
     ("GET", "/v1/utterances"),
     ("GET", "/v1/utterances/{utterance_id}"),
 }
 ADMIN: Final = {
+    ("POST", "/v1/migration/{module}/{action}"),
     ("POST", "/v1/tasks/{task_id}/acknowledge"),
     ("POST", "/v1/tasks/{task_id}/assign"),
     ("POST", "/v1/tasks/{task_id}/complete"),
@@ -72,6 +74,8 @@ def concrete(path: str) -> str:
         "{utterance_id}": "c:0:0",
         "{task_id}": "c:0:0:0",
         "{name}": "favicon.svg",
+        "{module}": "dashboard",
+        "{action}": "pause",
     }.items():
         path = path.replace(name, value)
     return path

@@ -422,6 +422,13 @@ def test_it_is_known_since_when_a_client_is_away(
 
 def test_a_summary_that_comes_first_leaves_no_trace_in_when_somebody_spoke() -> None:
     summary = ConversationSummarized(
-        site="main", conversation_id="c", channel="one", text="Towels.", source="local", revision=1, at_ns=9 * SECOND
+        site="main",
+        conversation_id="c",
+        channel="one",
+        text="Towels.",
+        source="local",
+        revision=1,
+        at_ns=9 * SECOND,
+        utterances=1,
     )
     assert with_summary(None, summary).last_spoken_ns == 0

@@ -8,8 +8,10 @@ import {
   parseSession,
   parseTask,
 } from "../model/parse";
+import { parseMigration, type Migration } from "../model/migration";
 import { parsePrompts } from "../model/prompts";
 import { parseShift, parseUsage, type ShiftReport, type Usage } from "../model/reports";
+import type { MoveAction, Requested } from "../model/steps";
 import type { Card, Channel, Conversation, Page, Prompts, Session, Task } from "../model/protocol";
 
 const TIMEOUT_MS = 10_000;
@@ -120,6 +122,19 @@ export const getShift = async (since: string, narrative: "local" | "any", signal
 };
 export const getUsage = async (signal: AbortSignal): Promise<Usage> =>
   parseUsage(await request("GET", "v1/usage?limit=20", { signal }));
+
+/** Null: no module is being moved. */
+export const getMigration = async (signal: AbortSignal): Promise<Migration | null> => {
+  try {
+    return parseMigration(await request("GET", "v1/migration", { signal }));
+  } catch (error) {
+    if (error instanceof Problem && error.status === 404) return null;
+    throw error;
+  }
+};
+/** Gives how it is then; a change that takes longer goes on. */
+export const moveModule = async (module: string, action: MoveAction, body: Requested): Promise<Migration | null> =>
+  parseMigration(await request("POST", `v1/migration/${encodeURIComponent(module)}/${action}`, { body }));
 
 export type TaskAction = "acknowledge" | "complete" | "assign" | "reopen";
 /** Refused with `Problem.changed` if the task is not the one of that version any more; null: whatever it is. */

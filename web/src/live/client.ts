@@ -1,6 +1,7 @@
 /** Signs in and out, keeps the live connection. */
 import { batch } from "@preact/signals";
 import * as app from "../state/app";
+import { forgetMigration } from "../state/migration";
 import { endSession, getChannels, getSession, Problem, signInWith } from "./api";
 import { LiveConnection } from "./connection";
 import { after, forgetEverything, take, whenGreeted } from "./intake";
@@ -47,6 +48,7 @@ function leave(why: string | null): void {
   live.stop();
   batch(() => {
     forgetEverything();
+    forgetMigration();
     app.session.value = null;
     app.health.value = null;
     app.signInError.value = why;

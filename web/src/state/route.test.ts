@@ -11,6 +11,7 @@ describe("addresses", () => {
       filters: { department: "front_desk", channel: "A & B #1", status: "open" },
     });
     expect(parseRoute("#/prompts").view).toBe("prompts");
+    expect(parseRoute("#/migration").view).toBe("migration");
     expect(parseRoute("#/shift?since=24")).toMatchObject({ view: "shift", since: "24" });
     expect(parseRoute("#/model").view).toBe("model");
     expect(parseRoute(conversationLink("a~b/c?d"))).toMatchObject({ view: "conversation", id: "a~b/c?d" });

@@ -1,6 +1,6 @@
 /**
  * Where in the page we are: `#/?department=…`, `#/conversations`, `#/conversation/ID`, `#/utterance/ID`, `#/shift`, `#/model`,
- * `#/prompts`.
+ * `#/prompts`, `#/migration`.
  */
 import { computed, signal } from "@preact/signals";
 import { followScroll } from "./scroll";
@@ -8,8 +8,8 @@ import { NO_FILTERS, type Filters, type StatusFilter } from "./sections";
 
 export type Since = "" | "1" | "8" | "24";
 
-export type View = "board" | "conversations" | "conversation" | "utterance" | "shift" | "model" | "prompts";
-const OTHERS: readonly string[] = ["conversations", "conversation", "utterance", "shift", "model", "prompts"];
+export type View = "board" | "conversations" | "conversation" | "utterance" | "shift" | "model" | "prompts" | "migration";
+const OTHERS: readonly string[] = ["conversations", "conversation", "utterance", "shift", "model", "prompts", "migration"];
 
 export interface Route {
   view: View;

@@ -6,6 +6,7 @@ import { route } from "../state/route";
 import { Board, work } from "./board";
 import { ConversationsView } from "./conversations";
 import { ConversationView, UtteranceView } from "./conversation";
+import { MigrationView } from "./migration";
 import { PromptsView } from "./prompts";
 import { ModelView } from "./usage";
 import { SearchResults } from "./search";
@@ -48,6 +49,7 @@ function View() {
   if (view === "conversation") return <ConversationView key={id} id={id} />;
   if (view === "utterance") return <UtteranceView key={id} id={id} />;
   if (view === "prompts") return <PromptsView />;
+  if (view === "migration") return <MigrationView />;
   if (view === "shift") return <ShiftView />;
   if (view === "model") return <ModelView />;
   return query === "" ? <Board /> : <SearchResults />;

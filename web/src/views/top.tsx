@@ -6,6 +6,7 @@ import { plural } from "../model/format";
 import * as app from "../state/app";
 import { boardLink, filters, route, setSearch } from "../state/route";
 import { Health } from "./health";
+import { MigrationLink } from "./migration";
 import { SoundSwitch } from "./sound";
 
 const TYPING_MS = 250;
@@ -90,6 +91,7 @@ export function Top({ critical, open }: { critical: number; open: number }) {
         <a href="#/prompts" aria-current={current.view === "prompts" ? "page" : undefined} data-testid="nav-prompts">
           Prompts
         </a>
+        <MigrationLink current={current.view === "migration"} />
       </nav>
       <SearchBox />
       <div class="right">

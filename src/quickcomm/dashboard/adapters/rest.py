@@ -282,9 +282,8 @@ class Rest:
     @operation(
         "GET",
         "/v1/migration",
-        "Which side serves what while modules move between one process and services, and what the gates say",
+        "Which side serves what while modules move, and what the gates say; no modules where none is being moved",
         tag="operation",
-        errors=(404,),
     )
     async def get_migration(self) -> MigrationStatus:
         return await self._migration.status()

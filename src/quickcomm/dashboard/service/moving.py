@@ -21,12 +21,14 @@ from quickcomm.contracts.migration import (
 from quickcomm.contracts.routes import MONOLITH, SERVICE
 from quickcomm.kernel.errors import NotFoundError
 from quickcomm.kernel.messaging.rpc import Rpc
-from quickcomm.kernel.messaging.rpc.port import UnansweredError, UnsupportedError
+from quickcomm.kernel.messaging.rpc.port import DeadlineError, UnansweredError, UnsupportedError
 
 MoveAction = Literal["start", "return", "step", "promote", "rollback", "pause", "resume", "auto", "manual"]
 ANSWER_S: Final = 3.0
 """A change that takes longer goes on; the page sees it come."""
 ENTRIES: Final = 50
+NONE: Final = MigrationStatus(version=0, epoch=0, in_force=False, modules=(), followers=None)
+"""Where no controller runs. No error: every page asks, and a browser reports each error on its console."""
 
 
 class NotMovingError(NotFoundError):
@@ -39,15 +41,21 @@ class Migration:
         self._under_way: set[asyncio.Task[object]] = set()
 
     async def status(self) -> MigrationStatus:
-        """Raises `NotMovingError` where no controller runs."""
+        """Return how far it is; without modules where no controller runs. Raises `DeadlineError` where it is late."""
         try:
             return msgspec.convert(await self._rpc.call(GetMigration(entries=ENTRIES)), MigrationStatus)
-        except (UnansweredError, UnsupportedError) as error:
-            raise NotMovingError("No module is being moved. Begin with: quickcomm migrate start dashboard") from error
+        except DeadlineError:
+            raise
+        except (UnansweredError, UnsupportedError):
+            return NONE
 
     async def act(self, name: str, action: MoveAction, by: str, why: str, *, force: bool) -> MigrationStatus:
-        """Have the controller do it; return how it is then. Raises what the controller raises within seconds."""
-        await self.status()
+        """Have the controller do it; return how it is then.
+
+        Raises what the controller raises within seconds, and `NotMovingError` where none runs.
+        """
+        if not (await self.status()).modules:
+            raise NotMovingError("No module is being moved. Begin with: quickcomm migrate start dashboard")
         task: asyncio.Task[object] = asyncio.create_task(self._ask(_request(name, action, by, why, force=force)))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)

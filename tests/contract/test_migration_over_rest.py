@@ -1,0 +1,98 @@
+"""A migration over REST: asked of a controller that may not run, and steered by administrators alone."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from tests.support.dashboard_site import Site, running
+
+from quickcomm.contracts.migration import (
+    GetMigration,
+    MigrationDone,
+    MigrationStatus,
+    ModuleMigration,
+    RollBackMigration,
+    StepMigration,
+)
+from quickcomm.dashboard.service.moving import Migration
+from quickcomm.kernel.errors import ConflictError
+from quickcomm.kernel.messaging.rpc.port import DeadlineError
+
+STEP: Final = "/v1/migration/dashboard/step"
+
+
+class GateError(ConflictError):
+    code = "migration.gate"
+
+
+class FakeController:
+    """Refuses each step that is not forced."""
+
+    def __init__(self) -> None:
+        self.asked: list[StepMigration | RollBackMigration] = []
+
+    async def status(self, _request: GetMigration) -> MigrationStatus:
+        module = ModuleMigration(name="dashboard", mode="shadow", goal="service")
+        return MigrationStatus(version=1, epoch=1, in_force=True, modules=(module,), followers={"edge": 1})
+
+    async def step(self, request: StepMigration) -> MigrationDone:
+        if not request.force:
+            raise GateError("The gate has not passed yet.")
+        return self._done(request)
+
+    async def roll_back(self, request: RollBackMigration) -> MigrationDone:
+        return self._done(request)
+
+    def _done(self, request: StepMigration | RollBackMigration) -> MigrationDone:
+        self.asked.append(request)
+        return MigrationDone(name=request.name, mode="shadow", weight=0, decides="monolith", version=1)
+
+
+@pytest.fixture
+def controller() -> FakeController:
+    return FakeController()
+
+
+@pytest.fixture
+async def moving(tmp_path: Path, controller: FakeController) -> AsyncIterator[Site]:
+    answers: list[Any] = [
+        (GetMigration, controller.status),
+        (StepMigration, controller.step),
+        (RollBackMigration, controller.roll_back),
+    ]
+    async with running(tmp_path, answers=answers) as site:
+        yield site
+
+
+async def test_without_a_controller_nothing_moves_and_asking_is_no_error(tmp_path: Path) -> None:
+    async with running(tmp_path) as site:
+        assert (await site.get("/v1/migration"))["modules"] == []
+        assert (await site.post(STEP, body={}, expect=404))["code"] == "migration.none"
+
+
+async def test_a_gate_refuses_and_is_gone_on_in_spite_of(moving: Site, controller: FakeController) -> None:
+    assert (await moving.post(STEP, body={}, expect=409))["code"] == "migration.gate"
+    after = await moving.post(STEP, body={"force": True})
+    assert after["modules"][0]["mode"] == "shadow"
+    await moving.post("/v1/migration/dashboard/rollback", body={"why": "pages were slow"})
+    assert controller.asked == [
+        StepMigration(name="dashboard", by="the admin", force=True),
+        RollBackMigration(name="dashboard", by="the admin", why="pages were slow"),
+    ]
+
+
+async def test_a_reader_looks_and_moves_nothing(moving: Site, controller: FakeController) -> None:
+    assert (await moving.get("/v1/migration"))["modules"][0]["name"] == "dashboard"
+    await moving.post(STEP, "read", body={"force": True}, expect=403)
+    await moving.post("/v1/migration/dashboard/dance", body={}, expect=400)
+    assert controller.asked == []
+
+
+async def test_a_controller_that_is_late_is_not_taken_for_none() -> None:
+    class Late:
+        async def call(self, request: GetMigration) -> Any:
+            raise DeadlineError(request)
+
+    with pytest.raises(DeadlineError):
+        await Migration(Late()).status()  # type: ignore[arg-type]

@@ -1,0 +1,101 @@
+/** A migration, as `/v1/migration` says it; parsed as in parse.ts. Numbers and times as the page uses them. */
+import type * as api from "../api/schema";
+import { count, fields, list, oneOf, text, textOrNull, texts } from "./parse";
+import { every, type Parsed, type Without } from "./protocol";
+
+export type Side = NonNullable<api.ModuleMigration["goal"]>;
+export type Mode = NonNullable<api.ModuleMigration["mode"]>;
+export type Outcome = api.Figure["outcome"];
+export type Figure = Parsed<api.Figure>;
+/** `weight`: per cent that the service serves. `since`, `at`: milliseconds; 0: not known. */
+export type Module = Without<api.ModuleMigration, "figures" | "since_ns" | "gate"> & {
+  since: number;
+  gate: Outcome | null;
+  figures: Figure[];
+};
+export type Entry = Without<api.MigrationEntry, "at_ns" | "evidence"> & { at: number; evidence: Figure[] };
+/** `followers`: the version that each living process follows; null: the store does not answer. */
+export type Migration = Without<api.MigrationStatus, "modules" | "audit" | "epoch"> & { modules: Module[]; audit: Entry[] };
+
+const SIDES = every<Side>({ monolith: true, service: true });
+const MODES = every<Mode>({ off: true, shadow: true, canary: true, full: true, retired: true });
+const OUTCOMES = every<Outcome>({ pass: true, wait: true, breach: true });
+const NS_PER_MS = 1_000_000;
+/** Of these, a route gives some to the service. */
+const BUCKETS_PER_CENT = 100;
+
+const numberOrNull = (raw: unknown): number | null => (typeof raw === "number" && Number.isFinite(raw) ? raw : null);
+
+function parseFigure(raw: unknown): Figure | null {
+  const f = fields<api.Figure>(raw);
+  const name = textOrNull(f["name"]);
+  if (name === null) return null;
+  return {
+    name,
+    outcome: oneOf(f["outcome"], OUTCOMES, "wait"),
+    detail: text(f["detail"]),
+    missing: numberOrNull(f["missing"]),
+    in_s: numberOrNull(f["in_s"]),
+  };
+}
+
+function parseModule(raw: unknown): Module | null {
+  const f = fields<api.ModuleMigration>(raw);
+  const name = textOrNull(f["name"]);
+  if (name === null) return null;
+  return {
+    name,
+    mode: oneOf(f["mode"], MODES, "off"),
+    weight: count(f["weight"]) / BUCKETS_PER_CENT,
+    decides: oneOf(f["decides"], SIDES, "monolith"),
+    goal: oneOf(f["goal"], SIDES, "monolith"),
+    paused: f["paused"] === true,
+    auto: f["auto"] === true,
+    since: count(f["since_ns"]) / NS_PER_MS,
+    why: text(f["why"]),
+    change: text(f["change"]),
+    phase: text(f["phase"]),
+    problem: text(f["problem"]),
+    bake_left_s: numberOrNull(f["bake_left_s"]),
+    gate: typeof f["gate"] === "string" ? oneOf(f["gate"], OUTCOMES, "wait") : null,
+    figures: list(f["figures"], parseFigure),
+  };
+}
+
+function parseEntry(raw: unknown): Entry | null {
+  const f = fields<api.MigrationEntry>(raw);
+  const name = textOrNull(f["name"]);
+  if (name === null) return null;
+  return {
+    id: count(f["id"]),
+    at: count(f["at_ns"]) / NS_PER_MS,
+    who: text(f["who"]),
+    name,
+    action: text(f["action"]),
+    before: text(f["before"]),
+    after: text(f["after"]),
+    version: count(f["version"]),
+    why: text(f["why"]),
+    evidence: list(f["evidence"], parseFigure),
+  };
+}
+
+function parseFollowers(raw: unknown): Record<string, number> | null {
+  if (typeof raw !== "object" || raw === null) return null;
+  return Object.fromEntries(Object.entries(raw).map(([name, version]): [string, number] => [name, count(version)]));
+}
+
+/** Null: no module is being moved. */
+export function parseMigration(raw: unknown): Migration | null {
+  const f = fields<api.MigrationStatus>(raw);
+  const modules = list(f["modules"], parseModule);
+  if (modules.length === 0) return null;
+  return {
+    version: count(f["version"]),
+    in_force: f["in_force"] === true,
+    modules,
+    followers: parseFollowers(f["followers"]),
+    behind: texts(f["behind"]),
+    audit: list(f["audit"], parseEntry),
+  };
+}
