@@ -27,8 +27,9 @@ from quickcomm.kernel.routing import FixedRoutes, FollowedRoutes, RedisRoutes, R
 from quickcomm.kernel.runtime.data_directory import PROBED_WITHIN_S, DataDirectory, InstancePost
 from quickcomm.kernel.runtime.declaration import App, Module
 from quickcomm.kernel.runtime.groups import retire_groups
+from quickcomm.kernel.runtime.movable import Movable
 from quickcomm.kernel.runtime.part import Part
-from quickcomm.kernel.runtime.process import Address, Movable, Process, stopped_by_signals
+from quickcomm.kernel.runtime.process import Address, Process, stopped_by_signals
 from quickcomm.kernel.runtime.settings import MetricsSettings, Settings
 from quickcomm.kernel.runtime.shared_parts import (
     bus_part,

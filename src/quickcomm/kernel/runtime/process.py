@@ -7,12 +7,11 @@ import errno
 import gc
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, cast
 
 import msgspec
 import structlog
@@ -24,7 +23,7 @@ from quickcomm.contracts.health import Alarm
 from quickcomm.contracts.link import STATUS_EVERY_S
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import DirectoryRegistry, Instance, registered
-from quickcomm.kernel.errors import BusyError, ConfigurationError, NotFoundError, QuickCommError
+from quickcomm.kernel.errors import ConfigurationError, NotFoundError, QuickCommError
 from quickcomm.kernel.http import create_app
 from quickcomm.kernel.http.app import Handler
 from quickcomm.kernel.internal import Trust
@@ -32,6 +31,7 @@ from quickcomm.kernel.messaging import Messaging
 from quickcomm.kernel.runtime.admin_socket import admin_socket
 from quickcomm.kernel.runtime.alarms import Since, rfc3339
 from quickcomm.kernel.runtime.data_directory import Post, Running
+from quickcomm.kernel.runtime.movable import HeldRoute, Movable
 from quickcomm.kernel.runtime.part import Part, Work
 from quickcomm.kernel.runtime.wiring import wires
 from quickcomm.kernel.settings import InstanceSettings
@@ -54,60 +54,6 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     place: InstanceSettings
     trust: Trust | None = None
-
-
-async def _nothing(_name: str) -> None:
-    """Do nothing."""
-
-
-def _allow(_name: str) -> None:
-    """Allow it."""
-
-
-Builder = Callable[[], Awaitable[Part]]
-"""Loads and builds the part of a module once more."""
-
-
-class Movable(NamedTuple):
-    """The modules of a process that may be stopped and started while the others go on.
-
-    `builders`: by their names. `asleep`: those that are not started with the process. `retire`: called with the name of
-    one that was stopped, or is not started. `check_stop`: raises where one must not be stopped now. `stand_ins`: routes
-    that answer while the part with the same path does not run.
-    """
-
-    builders: Mapping[str, Builder] = MappingProxyType({})
-    asleep: Collection[str] = ()
-    retire: Callable[[str], Awaitable[None]] = _nothing
-    check_stop: Callable[[str], None] = _allow
-    stand_ins: Sequence[web.RouteDef] = ()
-
-
-class _Held:
-    """A route of a part, of which the application does not hold the handler: that goes when the part does."""
-
-    def __init__(self, route: web.AbstractRouteDef, stand_in: Handler | None = None) -> None:
-        """`stand_in`: answers while the part does not run; without one, the caller is told to come again."""
-        self.route = route
-        self._stand_in = stand_in
-        self._handler: Handler | None = None
-        if isinstance(route, web.RouteDef):
-            self.take(route)
-            self.route = web.RouteDef(route.method, route.path, self._handle, route.kwargs)
-
-    def take(self, route: web.AbstractRouteDef) -> None:
-        """Hand requests to the handler of this route, which is for the same path."""
-        if isinstance(route, web.RouteDef):
-            self._handler = cast("Handler", route.handler)  # no class-based views here
-
-    def let_go(self) -> None:
-        self._handler = None
-
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
-        handler = self._handler or self._stand_in
-        if handler is None:
-            raise BusyError("This part of the server has been stopped.")
-        return await handler(request)
 
 
 class Process:
@@ -144,7 +90,7 @@ class Process:
         """By the name of the part."""
         instead = {route.path: cast("Handler", route.handler) for route in movable.stand_ins}
         self._held = {
-            part.name: [_Held(route, instead.get(getattr(route, "path", ""))) for route in part.routes]
+            part.name: [HeldRoute(route, instead.get(getattr(route, "path", ""))) for route in part.routes]
             for part in self.parts
         }
         self._address = address
