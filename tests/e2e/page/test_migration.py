@@ -106,7 +106,7 @@ def entry(screen: Screen, action: str) -> Locator:
 
 
 async def started(site: Site) -> None:
-    await asyncio.to_thread(quickcomm, "migrate", "start", "dashboard", "--data-dir", str(site.data_dir), timeout=240)
+    await asyncio.to_thread(quickcomm, "migrate", "start", "dashboard", "--data-dir", str(site.data_dir), timeout=120)
 
 
 async def test_a_module_is_moved_by_buttons_and_no_board_loses_a_card(site: Site, open_screen: OpenScreen) -> None:
