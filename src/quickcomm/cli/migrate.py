@@ -88,19 +88,21 @@ def start_command(module: str, goal: Any, data_dir: Path, *, force: bool) -> Non
 @migrate_group.command("step")
 @module_argument
 @force_option
+@why_option
 @server_option
-def step_command(module: str, data_dir: Path, *, force: bool) -> None:
+def step_command(module: str, why: str, data_dir: Path, *, force: bool) -> None:
     """One step to the goal. Refused while the gate has not passed."""
-    _change(data_dir, StepMigration(name=module, force=force, by=getpass.getuser()))
+    _change(data_dir, StepMigration(name=module, force=force, why=why, by=getpass.getuser()))
 
 
 @migrate_group.command("promote")
 @module_argument
 @force_option
+@why_option
 @server_option
-def promote_command(module: str, data_dir: Path, *, force: bool) -> None:
+def promote_command(module: str, why: str, data_dir: Path, *, force: bool) -> None:
     """All to the service at once, without the steps between. Refused while the gate has not passed."""
-    _change(data_dir, PromoteMigration(name=module, force=force, by=getpass.getuser()))
+    _change(data_dir, PromoteMigration(name=module, force=force, why=why, by=getpass.getuser()))
 
 
 @migrate_group.command("rollback")

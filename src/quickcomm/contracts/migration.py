@@ -22,10 +22,11 @@ class OfTraffic(Command, frozen=True, kw_only=True):
 
 
 class MigrationChange(OfTraffic, frozen=True, kw_only=True):
-    """`by`: who asks, for the audit."""
+    """`by`: who asks; `why`: for the audit, too."""
 
     name: str
     by: str = ""
+    why: str = ""
 
 
 class StartMigration(MigrationChange, frozen=True, kw_only=True, tag="migrate.start"):
@@ -49,8 +50,6 @@ class PromoteMigration(MigrationChange, frozen=True, kw_only=True, tag="migrate.
 
 class RollBackMigration(MigrationChange, frozen=True, kw_only=True, tag="migrate.rollback"):
     """All back to the monolith at once. The service stays complete, unless it had nothing yet: then it is stopped."""
-
-    why: str = ""
 
 
 class PauseMigration(MigrationChange, frozen=True, kw_only=True, tag="migrate.pause"):

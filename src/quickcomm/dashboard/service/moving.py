@@ -72,8 +72,8 @@ def _request(name: str, action: MoveAction, by: str, why: str, *, force: bool) -
     asked: dict[MoveAction, Callable[[], OfTraffic]] = {
         "start": lambda: StartMigration(name=name, by=by, goal=SERVICE, force=force),
         "return": lambda: StartMigration(name=name, by=by, goal=MONOLITH, force=force),
-        "step": lambda: StepMigration(name=name, by=by, force=force),
-        "promote": lambda: PromoteMigration(name=name, by=by, force=force),
+        "step": lambda: StepMigration(name=name, by=by, why=why, force=force),
+        "promote": lambda: PromoteMigration(name=name, by=by, why=why, force=force),
         "rollback": lambda: RollBackMigration(name=name, by=by, why=why),
         "pause": lambda: PauseMigration(name=name, by=by),
         "resume": lambda: ResumeMigration(name=name, by=by),

@@ -57,6 +57,10 @@ class _Passed(msgspec.Struct, frozen=True, kw_only=True):
         return self.evidence
 
 
+def _reason(*parts: str) -> str:
+    return ", ".join(filter(None, parts))
+
+
 class Operating:
     def __init__(self, controller: Controller, gates: Gatekeeper, journal: Journal, clock: Clock) -> None:
         self._controller = controller
@@ -91,7 +95,8 @@ class Operating:
         passed, name = await self._passed(request.name, force=request.force), request.name
 
         def transition(site: SiteState) -> Moved:
-            evidence, why, expected = passed.check(site, name), passed.why, self._gates.expected(name)
+            evidence, expected = passed.check(site, name), self._gates.expected(name)
+            why = _reason(request.why, passed.why)
             return machine.step(site, name, by=request.by, why=why, expected=expected, evidence=evidence)
 
         return await self._done(name, transition)
@@ -101,7 +106,8 @@ class Operating:
 
         def transition(site: SiteState) -> Moved:
             evidence = passed.check(site, name)
-            return machine.promote(site, name, by=request.by, why=passed.why, evidence=evidence)
+            why = _reason(request.why, passed.why)
+            return machine.promote(site, name, by=request.by, why=why, evidence=evidence)
 
         return await self._done(name, transition)
 
