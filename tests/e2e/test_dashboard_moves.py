@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
+import pytest
 from tests.e2e.conftest import NewSite
 from tests.support.moving import Moving
 from tests.support.onlooker import Onlooker, onlooking
@@ -109,6 +110,7 @@ async def test_nobody_notices_that_the_dashboard_moves_and_comes_back(new_site: 
     assert "nothing is wrong" in await asyncio.to_thread(quickcomm, "check", "--sides", "--settle", "1", *where)
 
 
+@pytest.mark.long  # by the command line: test_migrate.py
 async def test_a_dashboard_is_retired_and_comes_back_with_all_that_happened_meanwhile(new_site: NewSite) -> None:
     site = new_site("--deployment", "monolith")
     await asyncio.to_thread(site.start)

@@ -6,6 +6,7 @@ import os
 import signal
 from typing import Final
 
+import pytest
 from tests.e2e.conftest import NewSite
 from tests.e2e.test_check import check
 from tests.support.resuming import Heard, assert_as_undisturbed, assert_listed_once, stream
@@ -42,6 +43,7 @@ async def started(new_site: NewSite) -> Site:
     return site
 
 
+@pytest.mark.long  # each interleaving: tests/contract/test_sides.py
 async def test_weights_change_while_people_talk(new_site: NewSite, talk: Talk) -> None:
     site = await started(new_site)
     key = await asyncio.to_thread(site.key)
