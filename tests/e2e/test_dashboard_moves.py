@@ -69,8 +69,8 @@ class Editor:
                     if answer.status == 200:
                         after = await answer.json()
                         if after["version"] > task["version"]:
-                            assert (after["task_id"], after["version"]) not in self.answered
-                            self.answered[after["task_id"], after["version"]] = after
+                            known = self.answered.setdefault((after["task_id"], after["version"]), after)
+                            assert known == after  # sent again, it is answered again
 
 
 async def test_nobody_notices_that_the_dashboard_moves_and_comes_back(new_site: NewSite) -> None:
@@ -193,7 +193,7 @@ async def nothing_is_lost(pages: list[Onlooker], editors: list[Editor]) -> None:
     """Each version of a task has one outcome, and every page has the newest one."""
     answered: dict[tuple[str, int], dict[str, Any]] = {}
     for editor in editors:
-        assert not answered.keys() & editor.answered.keys()
+        assert not answered.keys() & editor.answered.keys(), "two persons had the same version"
         answered |= editor.answered
     assert len(answered) > PAGES
     newest = {name: max(version for each, version in answered if each == name) for name, _ in answered}

@@ -103,8 +103,9 @@ async def try_it(
     server: Server, operation: Operation, headers: Mapping[str, str], ids: Mapping[str, str], query: str = ""
 ) -> Reply:
     """Ask for an operation as it is meant to be asked: with an upgrade, a body, and ids of things that are there."""
-    body: dict[str, Any] | None = {"assignee": "Mallory"} if operation.path.endswith("/assign") else None
-    path = operation.path.format(**ids)
+    bodies: dict[str, dict[str, Any]] = {"assign": {"assignee": "Mallory"}, "{action}": {"why": "Mallory"}}
+    body = bodies.get(operation.path.rpartition("/")[2])
+    path = operation.path.format(**ids, module="dashboard", action="pause")
     sent = {**headers, **(UPGRADE if operation.websocket else {})}
     async with (
         aiohttp.ClientSession(timeout=PATIENCE, cookie_jar=aiohttp.DummyCookieJar()) as http,

@@ -65,4 +65,4 @@ def group_of(name: str, side: Side) -> str:
 
 def client_bucket(credential: str) -> int:
     """Return the bucket 0 … 9,999 of a page session or a key: xxh64 (seed 0) of what is sent, as Envoy hashes it."""
-    return xxhash.xxh64_intdigest(credential.encode()) % BUCKETS
+    return xxhash.xxh64_intdigest(credential.encode("utf-8", "surrogateescape")) % BUCKETS

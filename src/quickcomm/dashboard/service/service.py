@@ -188,8 +188,8 @@ class DashboardService:
         async def handle(batch: Sequence[Delivery]) -> None:
             messages = [_decode(decoder, delivery) for delivery in batch]
             with self._hold():
-                work = settling(_utterances(messages))
-                await self._deciding.decide(work, self._push, fold(messages, apply))
+                work, show = settling(_utterances(messages)), partial(self._push, received_ns=self._clock.now_ns())
+                await self._deciding.decide(work, show, fold(messages, apply))
 
         return handle
 
