@@ -38,7 +38,7 @@ Json = dict[str, Any]
 LENGTH_S: Final = 60.0
 BEFORE_S: Final = 60.0
 SETTINGS: Final = {"QUICKCOMM_TRAFFIC_ANSWER_MS": "3000"}
-"""With all on two cores, the dashboard of the service yields to audio, and its answers are late for no fault of its own."""
+"""On two full cores the service yields to audio, and its answers are late for no fault of its own."""
 BACK_WITHIN_S: Final = 120.0
 LOOK_S: Final = 0.1
 
