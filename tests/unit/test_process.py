@@ -15,13 +15,14 @@ from aiohttp import web
 from quickcomm.contracts.commands import GetLedgers, StopModule
 from quickcomm.contracts.link import InstanceStatus
 from quickcomm.kernel.clock import SystemClock
-from quickcomm.kernel.errors import InvalidInputError
+from quickcomm.kernel.errors import BusyError, InvalidInputError
 from quickcomm.kernel.messaging import Messaging
 from quickcomm.kernel.messaging.bus import Bus
 from quickcomm.kernel.messaging.live import Peer
 from quickcomm.kernel.messaging.rpc import UnsupportedError
 from quickcomm.kernel.runtime.admin_socket import ask
 from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.kernel.runtime.movable import Movable
 from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.runtime.process import Address, Process
 from quickcomm.kernel.settings import InstanceSettings
@@ -35,6 +36,7 @@ class Module:
         self.happened = happened
         self.heard = 0
         self.stuck = False
+        self.unable = False
 
     def part(self) -> Part:
         return Part(
@@ -47,6 +49,7 @@ class Module:
             stops=True,
             stopping=lambda: self.happened.append(f"stopping {self.name}"),
             drain=self.drain,
+            retire=self.retire,
             close=self.close,
             live_status=InstanceStatus,
         )
@@ -71,18 +74,26 @@ class Module:
         if self.stuck:
             await asyncio.Event().wait()
 
+    async def retire(self) -> None:
+        if self.unable:
+            raise BusyError("The disk is full.")
+        self.happened.append(f"retire {self.name}")
+
     async def close(self) -> None:
         self.happened.append(f"close {self.name}")
 
 
 @asynccontextmanager
-async def running(path: Path, *modules: Module) -> AsyncGenerator[tuple[Process, Messaging]]:
+async def running(
+    path: Path, *modules: Module, movable: Movable | None = None
+) -> AsyncGenerator[tuple[Process, Messaging]]:
     messaging = Messaging.over(cast("Bus", None), SystemClock())
     directory = DataDirectory(path)
     directory.create()
     address = Address(host="127.0.0.1", port=0, place=InstanceSettings())
     parts = [module.part() for module in modules]
-    process = Process("test", address, directory, parts, messaging, SystemClock(), retention_days=0)
+    movable = movable or Movable()
+    process = Process("test", address, directory, parts, messaging, SystemClock(), retention_days=0, movable=movable)
     del parts, modules
     ready, stop = asyncio.Event(), asyncio.Event()
     task = asyncio.create_task(process.run(ready.set, stop))
@@ -146,3 +157,45 @@ async def test_what_others_need_cannot_be_stopped(tmp_path: Path) -> None:
     async with running(tmp_path, Module("first", [])):
         with pytest.raises(InvalidInputError, match="first"):
             await ask(DataDirectory(tmp_path).socket, StopModule(name="database"))
+
+
+async def test_only_what_goes_on_elsewhere_is_told_so_and_before_it_stops(tmp_path: Path) -> None:
+    """A database that is noted as stale is emptied at the next start: where nothing moves, that must not happen."""
+    for moves in (False, True):
+        happened: list[str] = []
+        async with running(tmp_path, Module("first", happened), movable=Movable(moves=moves)) as (process, _):
+            await process.stop_part("first")
+            assert ("retire first" in happened) is moves
+            if moves:
+                assert happened.index("retire first") < happened.index("drain first")
+
+
+async def test_a_part_that_cannot_note_it_is_not_stopped(tmp_path: Path) -> None:
+    happened: list[str] = []
+    module = Module("first", happened)
+    module.unable = True
+    async with running(tmp_path, module, movable=Movable(moves=True)) as (process, _):
+        with pytest.raises(BusyError):
+            await process.stop_part("first")
+        assert [part.name for part in process.parts if part.stops] == ["first"]
+        assert "drain first" not in happened
+
+
+async def test_what_was_cut_off_while_it_stopped_is_done_when_it_is_asked_again(tmp_path: Path) -> None:
+    retired: list[str] = []
+
+    async def retire(name: str) -> None:
+        retired.append(name)
+        if len(retired) == 1:
+            raise BusyError("The store is away.")
+
+    async def never() -> Part:
+        raise AssertionError
+
+    movable = Movable(builders={"first": never}, moves=True, retire=retire)
+    async with running(tmp_path, Module("first", []), movable=movable) as (process, messaging):
+        with pytest.raises(BusyError):
+            await messaging.rpc.answer(StopModule(name="first"))
+        await messaging.rpc.answer(StopModule(name="first"))
+        assert retired == ["first", "first"]
+        assert process.parts == ()

@@ -225,6 +225,7 @@ def _movable(context: Context, parts: Sequence[Part], routes: Routes) -> Movable
     return Movable(
         builders={module.name: partial(_built, module, context) for module in modules},
         asleep=[each.name for each in modules if context.side == MONOLITH and routes.of(each.name).mode == "retired"],
+        moves=context.moving,
         retire=partial(_retire, context),
         check_stop=partial(_check_unused, context),
         stand_ins=probe_routes(context.keys, parts, metrics_open=metrics_open),

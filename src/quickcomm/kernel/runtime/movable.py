@@ -26,13 +26,15 @@ Builder = Callable[[], Awaitable[Part]]
 class Movable(NamedTuple):
     """The modules of a process that may be stopped and started while the others go on.
 
-    `builders`: by their names. `asleep`: those that are not started with the process. `retire`: called with the name of
-    one that was stopped, or is not started. `check_stop`: raises where one must not be stopped now. `stand_ins`: routes
-    that answer while the part with the same path does not run.
+    `builders`: by their names. `asleep`: those that are not started with the process. `moves`: one that is stopped goes
+    on in another process, and is told so. `retire`: called with the name of one that was stopped, or is not started.
+    `check_stop`: raises where one must not be stopped now. `stand_ins`: routes that answer while the part with the same
+    path does not run.
     """
 
     builders: Mapping[str, Builder] = MappingProxyType({})
     asleep: Collection[str] = ()
+    moves: bool = False
     retire: Callable[[str], Awaitable[None]] = _nothing
     check_stop: Callable[[str], None] = _allow
     stand_ins: Sequence[web.RouteDef] = ()

@@ -51,7 +51,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     drain: Work = _nothing
     """Finish what was begun, and take nothing new."""
     retire: Work = _nothing
-    """Note that the module goes on elsewhere, without this process: called once it is stopped by itself."""
+    """Note that the module goes on elsewhere, without this process: called before it is stopped for that."""
     close: Work = _nothing
     """May be called again."""
     purge: Callable[[int], Awaitable[int | None]] = _no_purge

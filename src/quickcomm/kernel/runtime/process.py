@@ -76,7 +76,9 @@ class Process:
         self.modules = tuple(movable.builders) or (module,)
         self._builders = movable.builders
         self._asleep = movable.asleep
+        self._moves = movable.moves
         self._retire = movable.retire
+        self._changing = asyncio.Lock()
         self._check_stop = movable.check_stop
         self._order = [part.name for part in parts]
         self._group: asyncio.TaskGroup | None = None
@@ -139,17 +141,23 @@ class Process:
     async def stop_part(self, name: str) -> None:
         """Drain a part, end its work and let go of it, and of its memory; the others go on.
 
-        Its routes answer 503 from now on. Raises `NotFoundError`.
+        Its routes answer 503 from now on. Raises `NotFoundError`, and what a part raises that cannot note that it goes
+        on elsewhere: then it has not been stopped.
         """
+        async with self._changing:
+            await self._stop(name)
+
+    async def _stop(self, name: str) -> None:
         part = self._find(name)
         if part is None:
             raise NotFoundError(f"There is no {name} in this process.")
+        if self._moves:
+            await part.retire()
         self._put_away(part)
         log.info("part.stopping", part=name)
         try:
             part.stopping()
             await part.drain()
-            await part.retire()
         finally:  # also where the drain fails, or the operator hangs up
             await self._end(part)
         del part
@@ -162,6 +170,10 @@ class Process:
 
         Raises `NotFoundError`, and what building or opening it raises; then it is as it was before.
         """
+        async with self._changing:
+            await self._start(name)
+
+    async def _start(self, name: str) -> None:
         if self._find(name) is not None:
             return
         if name not in self._builders:
@@ -248,6 +260,8 @@ class Process:
         known = [part.name for part in self.parts if part.stops]
         self._check_stop(request.name)
         if request.name in self._builders and request.name not in known:
+            async with self._changing:
+                await self._retire(request.name)  # what was cut off before is done now
             return {"module": request.name, "stopped": True}
         if request.name not in known:
             raise NotFoundError(f"There is no {request.name} that can be stopped here. There are: {', '.join(known)}.")
