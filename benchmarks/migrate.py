@@ -125,7 +125,7 @@ class Mover:
             print(f"  kill -9 {process}", file=sys.stderr)
 
     async def until_back(self, name: str, fault: str, began: float) -> None:
-        """Note how long it took until nobody is sent to the service any more."""
+        """Note how long it took until the service gets no requests any more."""
         while (found := await self.module(name))["weight"] != 0:
             if time.monotonic() - began > BACK_WITHIN_S:
                 self.faults.append({"module": name, "fault": fault, "back_s": None, "why": "not within two minutes"})
@@ -153,7 +153,7 @@ class Mover:
 
 
 async def hang(mover: Mover, name: str) -> None:
-    """The candidate's process is stopped, and nobody tells the controller."""
+    """Stop the process of the candidate with SIGSTOP, and wait for the rollback."""
     pid = await asyncio.to_thread(mover.pid, name)
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -163,7 +163,7 @@ async def hang(mover: Mover, name: str) -> None:
 
 
 async def falsify(site: Site, mover: Mover) -> None:
-    """The candidate's dashboard says of tasks that they are for somebody else."""
+    """Change the assignee of each task in the database of the candidate, and wait for the rollback."""
 
     def write() -> None:
         with contextlib.closing(sqlite3.connect(site.layout.directory.dashboard.database, timeout=30)) as database:

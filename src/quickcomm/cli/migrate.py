@@ -57,7 +57,7 @@ class NoControllerError(ConfigurationError):
 def migrate_group() -> None:
     """Move a module out of the monolith into a service of its own, step by step, or back.
 
-    A module goes from off over shadow (the service is kept complete, and nobody is sent to it) and canary (1, 5, 25,
+    A module goes from off over shadow (the service is kept complete, without requests) and canary (1, 5, 25,
     50 %) to full and retired (the monolith has stopped the module). The order is dashboard, intelligence, audio. The
     usual way, while the site runs with quickcomm up:
 

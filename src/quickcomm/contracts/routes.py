@@ -15,7 +15,7 @@ MONOLITH: Final = "monolith"
 SERVICE: Final = "service"
 Side = Literal["monolith", "service"]
 Mode = Literal["off", "shadow", "canary", "full", "retired"]
-"""off: the service does not run. shadow: it is kept complete, and nobody is sent there. canary: it serves a share.
+"""off: the service does not run. shadow: it is kept complete, without requests. canary: it serves a share.
 full: it serves all. retired: the monolith has stopped the module."""
 
 
