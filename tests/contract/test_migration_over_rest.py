@@ -12,14 +12,19 @@ from quickcomm.contracts.migration import (
     MigrationDone,
     MigrationStatus,
     ModuleMigration,
+    OverrideMigration,
     RollBackMigration,
     StepMigration,
+    WeighMigration,
 )
 from quickcomm.dashboard.service.moving import Migration
 from quickcomm.kernel.errors import ConflictError
 from quickcomm.kernel.messaging.rpc.port import DeadlineError
 
 STEP: Final = "/v1/migration/dashboard/step"
+
+
+Change = StepMigration | RollBackMigration | WeighMigration | OverrideMigration
 
 
 class GateError(ConflictError):
@@ -30,7 +35,7 @@ class FakeController:
     """Refuses each step that is not forced."""
 
     def __init__(self) -> None:
-        self.asked: list[StepMigration | RollBackMigration] = []
+        self.asked: list[Change] = []
 
     async def status(self, _request: GetMigration) -> MigrationStatus:
         module = ModuleMigration(name="dashboard", mode="shadow", goal="service")
@@ -41,10 +46,10 @@ class FakeController:
             raise GateError("The gate has not passed yet.")
         return self._done(request)
 
-    async def roll_back(self, request: RollBackMigration) -> MigrationDone:
+    async def change(self, request: Change) -> MigrationDone:
         return self._done(request)
 
-    def _done(self, request: StepMigration | RollBackMigration) -> MigrationDone:
+    def _done(self, request: Change) -> MigrationDone:
         self.asked.append(request)
         return MigrationDone(name=request.name, mode="shadow", weight=0, decides="monolith", version=1)
 
@@ -59,7 +64,9 @@ async def moving(tmp_path: Path, controller: FakeController) -> AsyncIterator[Si
     answers: list[Any] = [
         (GetMigration, controller.status),
         (StepMigration, controller.step),
-        (RollBackMigration, controller.roll_back),
+        (RollBackMigration, controller.change),
+        (WeighMigration, controller.change),
+        (OverrideMigration, controller.change),
     ]
     async with running(tmp_path, answers=answers) as site:
         yield site
@@ -79,6 +86,28 @@ async def test_a_gate_refuses_and_is_gone_on_in_spite_of(moving: Site, controlle
     assert controller.asked == [
         StepMigration(name="dashboard", by="the admin", force=True),
         RollBackMigration(name="dashboard", by="the admin", why="pages were slow"),
+    ]
+
+
+async def test_shares_and_overrides_by_hand(moving: Site, controller: FakeController) -> None:
+    weight, override = "/v1/migration/dashboard/weight", "/v1/migration/intelligence/override"
+    await moving.post(weight, body={"percent": 12.5, "why": "quiet", "force": True})
+    await moving.post(override, body={"kind": "channel", "of": "desk", "side": "service", "why": "loud"})
+    await moving.post(override, body={"kind": "channel", "of": "desk", "side": None})
+    for path, body in (
+        (weight, {"percent": 0}),
+        (weight, {"percent": 100}),
+        (override, {"kind": "department", "of": "desk", "side": "service"}),
+        (override, {"kind": "channel", "of": "", "side": "service"}),
+        (override, {"kind": "channel", "of": "desk"}),
+    ):
+        await moving.post(path, body=body, expect=400)
+    await moving.post(weight, "read", body={"percent": 5}, expect=403)
+    await moving.post(override, "read", body={"kind": "site", "of": "x", "side": None}, expect=403)
+    assert controller.asked == [
+        WeighMigration(name="dashboard", by="the admin", weight=1_250, why="quiet", force=True),
+        OverrideMigration(name="intelligence", by="the admin", kind="channel", of="desk", side="service", why="loud"),
+        OverrideMigration(name="intelligence", by="the admin", kind="channel", of="desk", side=None),
     ]
 
 

@@ -42,6 +42,32 @@ def test_all_stages_forward_take_an_id_over_once_and_back_the_same_way(name: str
         assert sides == sorted(sides)
 
 
+def test_the_narrower_override_counts_and_an_older_reader_goes_by_the_bucket() -> None:
+    route = ModuleRoute(
+        overrides={"c": MONOLITH}, channels={"desk": SERVICE, "pool": MONOLITH}, sites={"east": SERVICE}
+    )
+    routes = Routes(version=1, modules={"intelligence": route})
+    said = [
+        ("c", "desk", "east"),
+        ("d", "desk", "west"),
+        ("d", "pool", "east"),
+        ("d", "bar", "east"),
+        ("d", "bar", "west"),
+    ]
+    sides = [routes.side("intelligence", name, channel=channel, site=site) for name, channel, site in said]
+    assert sides == [MONOLITH, SERVICE, MONOLITH, SERVICE, MONOLITH]
+    assert routes.side("intelligence", "d") == MONOLITH
+    assert msgspec.json.decode(msgspec.json.encode(routes), type=Routes) == routes
+
+
+@pytest.mark.parametrize("kept", ["overrides", "channels", "sites"])
+def test_nothing_leaves_a_side_that_is_to_keep_something(kept: str) -> None:
+    whole = ModuleRoute(mode="full", weight=BUCKETS, decides=SERVICE)
+    assert whole.leaves(MONOLITH)
+    assert not msgspec.structs.replace(whole, **{kept: {"x": MONOLITH}}).leaves(MONOLITH)
+    assert msgspec.structs.replace(whole, **{kept: {"x": SERVICE}}).leaves(MONOLITH)
+
+
 @given(ids, weights)
 def test_routes_ask_for_the_bucket_of_a_conversation(name: str, weight: int) -> None:
     routes = Routes(version=1, modules={"audio": ModuleRoute(weight=weight)})

@@ -125,6 +125,7 @@ class Intelligence:
             doubting = Doubting(classifier, classifier, pack)
             self._understanding = Understanding(doubting, self._store, clock, pack.opens_task, ownership=ownership)
             self._understanding.on_answer = self._count
+            self._understanding.on_read = self._measurements.read
             return
         parts = Parts(
             model=model,
@@ -144,6 +145,7 @@ class Intelligence:
             doubting, self._store, clock, pack.opens_task, alone=lambda: fallback.available, ownership=ownership
         )
         self._understanding.on_answer = self._count
+        self._understanding.on_read = self._measurements.read
         self._side.questions.may_ask = lambda: fallback.available
         self.prompting.desk.connect(_examined(parts, classifier, self._side))
 

@@ -199,6 +199,25 @@ export interface Figure {
   detail?: string;
   missing?: number | null;
   in_s?: number | null;
+  numbers?: FigureNumbers[];
+}
+
+export interface FigureNumbers {
+  what?: string;
+  outcome: "breach" | "pass" | "wait";
+  unit: "count" | "ms" | "s" | "share";
+  service?: FigureSide;
+  monolith?: FigureSide | null;
+  limit?: number | null;
+  margin?: number | null;
+  quantile?: number | null;
+}
+
+export interface FigureSide {
+  value?: number | null;
+  low?: number | null;
+  high?: number | null;
+  samples?: number | null;
 }
 
 export interface Health {
@@ -263,6 +282,7 @@ export interface Latency {
   store?: number | null;
   push?: number | null;
   total?: number | null;
+  sides?: Record<string, string>;
 }
 
 export interface Ledger {
@@ -298,6 +318,15 @@ export interface MigrationEntry {
   evidence?: Figure[];
 }
 
+export interface MigrationOverride {
+  kind: "channel" | "conversation" | "site";
+  of: string;
+  side: "monolith" | "service";
+  by?: string;
+  why?: string;
+  at_ns?: number;
+}
+
 export interface MigrationStatus {
   version: number;
   epoch: number;
@@ -324,6 +353,7 @@ export interface ModuleMigration {
   bake_left_s?: number | null;
   gate?: "breach" | "pass" | "wait" | null;
   figures?: Figure[];
+  overrides?: MigrationOverride[];
 }
 
 export interface Move {
@@ -334,6 +364,13 @@ export interface Move {
 export interface Narrative {
   text?: string;
   source?: "llm" | "local";
+}
+
+export interface Overriding {
+  kind: "channel" | "conversation" | "site";
+  of: string;
+  side: "monolith" | "service" | null;
+  why?: string;
 }
 
 export interface Painted {
@@ -543,6 +580,12 @@ export interface UsageReport {
 export interface Watch {
   type: "watch";
   channels: string[];
+}
+
+export interface Weigh {
+  percent: number;
+  why?: string;
+  force?: boolean;
 }
 
 export interface Word {

@@ -37,6 +37,7 @@ from quickcomm.kernel.telemetry.spans import (
     Sink,
     Word,
 )
+from quickcomm.kernel.telemetry.stages import STAGES
 
 PAINT_WAIT_S: Final = 2.0
 WORD_WAIT_S: Final = 3.0
@@ -310,4 +311,4 @@ def _trim(remembered: "OrderedDict[Key, Any]") -> None:
 
 
 def _so_far(latency: Latency) -> float:
-    return math.fsum(ms for ms in msgspec.structs.astuple(latency) if ms is not None)
+    return math.fsum(ms for stage in STAGES if (ms := getattr(latency, stage.name, None)) is not None)

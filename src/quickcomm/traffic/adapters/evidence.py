@@ -140,7 +140,7 @@ def _side(found: Measured | None, queue_age_s: float | None, silent_s: float | N
         queue_age_s=queue_age_s,
         oldest_unanswered_s=found.oldest_unanswered_s,
         silent_s=silent_s,
-        cpu_ms=found.cpu_s * 1e3,
+        cpu_ms=found.cpu_ms,
     )
 
 

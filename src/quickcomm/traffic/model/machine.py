@@ -12,9 +12,19 @@ from typing import Final
 import msgspec
 
 from quickcomm.contracts.identity import BUCKETS
-from quickcomm.contracts.migration import Figure
-from quickcomm.contracts.routes import MONOLITH, SERVICE, Side
-from quickcomm.traffic.model.ladder import FULL, MODULES, OFF, RETIRED, SHADOW, Stage, next_stage, route_of
+from quickcomm.contracts.migration import MAX_OVERRIDES, Figure, MigrationOverride, OverrideKind
+from quickcomm.contracts.routes import MONOLITH, SERVICE, ModuleRoute, Side
+from quickcomm.traffic.model.ladder import (
+    BOTH_SERVE,
+    FULL,
+    MODULES,
+    OFF,
+    RETIRED,
+    SHADOW,
+    Stage,
+    next_stage,
+    route_of,
+)
 from quickcomm.traffic.model.state import (
     BACK,
     Action,
@@ -76,6 +86,8 @@ def step(
     target, skipped = next_stage(state.stage, state.goal, expected)
     if target is None:
         raise RefusedError(f"{name} is {state.stage} already: there is no further step to the {state.goal}.")
+    if target == RETIRED:
+        _check_leaves(state, name)
     moved = _begun(site, name, state, "step", target, by, why, evidence)
     notes = tuple(f"{stage} skipped: fewer than three conversations are expected there." for stage in skipped)
     return _replace(moved, notes=notes)
@@ -90,6 +102,66 @@ def promote(site: SiteState, name: str, *, by: str, why: str = "", evidence: tup
     if state.stage in {FULL, RETIRED}:
         raise RefusedError(f"{name} is {state.stage} already.")
     return _begun(site, name, state, "promote", FULL, by, why, evidence)
+
+
+def weigh(
+    site: SiteState, name: str, *, weight: int, by: str, why: str = "", evidence: tuple[Figure, ...] = ()
+) -> Moved:
+    """Begin to give the service another share of a canary, in the direction of the goal. Raises `RefusedError`."""
+    state = _free(site, name)
+    _check_goes_on(site, name, state)
+    if state.route.mode != "canary":
+        raise RefusedError(
+            f"{name} is {state.stage}: it has a share that can be set in a canary alone. "
+            f"The way there: quickcomm migrate step {name}"
+        )
+    if weight == state.route.weight:
+        return Moved(site=site, notes=(f"{name} has this share already.",))
+    rises = weight > state.route.weight
+    if rises != (state.goal == SERVICE):
+        back = "" if rises else " --to monolith"
+        raise RefusedError(
+            f"{name} is on its way to the {state.goal}: a {'higher' if rises else 'lower'} share would move "
+            f"conversations the wrong way. First: quickcomm migrate start {name}{back}"
+        )
+    return _begun(site, name, state, "weight", Stage("canary", weight), by, why, evidence)
+
+
+def override(
+    site: SiteState,
+    name: str,
+    *,
+    kind: OverrideKind,
+    of: str,
+    side: Side | None,
+    by: str,
+    why: str = "",
+    at_ns: int = 0,
+) -> Moved:
+    """Begin to give what is called `of` to a side, whatever its bucket; None: remove that. Raises `RefusedError`."""
+    state = _free(site, name)
+    _check_overrides(state, name)
+    known = {(each.kind, each.of): each for each in state.overrides}
+    before = known.pop((kind, of), None)
+    if side is None and before is None:
+        raise RefusedError(f"There is no override of {kind} {of} for {name}. There are: quickcomm migrate status")
+    if before is not None and side == before.side:
+        return Moved(site=site, notes=(f"{kind} {of} is with the {side} already.",))
+    if side is not None:
+        known[kind, of] = MigrationOverride(kind=kind, of=of, side=side, by=by, why=why, at_ns=at_ns)
+    if len(known) > MAX_OVERRIDES:
+        raise RefusedError(f"{name} has {MAX_OVERRIDES} overrides, which is the most. Remove one first.")
+    change = Change(id=site.changes + 1, action="override", target=state.stage, by=by, why=why)
+    entry = Entry(
+        who=by,
+        name=name,
+        action="override",
+        before=f"{kind} {of}: {before.side if before else 'by its bucket'}",
+        after=f"{kind} {of}: {side or 'by its bucket'}",
+        why=why,
+    )
+    after = _replace(state, change=change, overrides=tuple(known.values()))
+    return Moved(site=_with(_replace(site, changes=change.id), name, after), entries=(entry,))
 
 
 def roll_back(site: SiteState, name: str, *, by: str, why: str = "", evidence: tuple[Figure, ...] = ()) -> Moved:
@@ -119,7 +191,7 @@ def kill(site: SiteState, only: str | None = None, *, by: str, why: str = "") ->
     for name in at_once:
         state = site.of(name)
         target = state.change.target if state.change is not None else SHADOW
-        if (route := route_of(target, state.route)) != state.route:
+        if (route := route_of(target, _wanted(state))) != state.route:
             entries.append(_entry(name, state, "publish", by, str(target), why))
             state = _replace(state, route=route, version=version)
             site = _with(_replace(site, version=version), name, state)
@@ -194,7 +266,9 @@ def finished(site: SiteState, name: str, *, at_ns: int) -> Moved:
     if state.change is None:
         return Moved(site=site)
     change = state.change
-    after = _replace(state, change=None, since_ns=at_ns, why=change.why)
+    after = _replace(state, change=None)
+    if change.action != "override":  # the stage is the same, and what was measured of it counts
+        after = _replace(after, since_ns=at_ns, why=change.why)
     entry = _entry(name, state, "in force", change.by, _place(after), change.why)
     return Moved(site=_with(site, name, after), entries=(entry,))
 
@@ -224,7 +298,7 @@ def _before_routes(state: ModuleState, target: Stage) -> Effect | None:
 
 
 def _of_routes(state: ModuleState, target: Stage) -> Effect | None:
-    route = route_of(target, state.route)
+    route = route_of(target, _wanted(state))
     waits = state.followed < state.version
     if target == FULL and state.route.decides == MONOLITH:
         all_there = _replace(route, decides=MONOLITH)
@@ -234,6 +308,14 @@ def _of_routes(state: ModuleState, target: Stage) -> Effect | None:
     if state.route != route:
         return Publish(route)
     return WaitFollowed(state.version) if waits else None
+
+
+def _wanted(state: ModuleState) -> ModuleRoute:
+    """Return the route with what is wanted to have a side of its own."""
+    own: dict[OverrideKind, dict[str, Side]] = {"conversation": {}, "channel": {}, "site": {}}
+    for each in state.overrides:
+        own[each.kind][each.of] = each.side
+    return _replace(state.route, overrides=own["conversation"], channels=own["channel"], sites=own["site"])
 
 
 def _must_stop(state: ModuleState) -> bool:
@@ -259,6 +341,32 @@ def _check_goes_on(site: SiteState, name: str, state: ModuleState) -> None:
     _check_not_paused(state, name)
     if not state.forced:
         _check_order(site, name, state.goal)
+
+
+def _check_overrides(state: ModuleState, name: str) -> None:
+    """Raise `RefusedError` where nothing of a module can have a side of its own now."""
+    if name == "dashboard":
+        raise RefusedError(
+            "dashboard is split by page session and key, and the edge knows these only by their hash: no channel, site "
+            "or conversation has a side there. A larger share: quickcomm migrate weight dashboard PERCENT"
+        )
+    if name != "intelligence":
+        raise RefusedError(f"{name} has no overrides: the edge sends each conversation by its bucket.")
+    if state.route.mode not in BOTH_SERVE:
+        raise RefusedError(
+            f"{name} is {state.stage}: there are overrides only while both sides serve, in a canary and at full. "
+            f"The way there: quickcomm migrate step {name}"
+        )
+
+
+def _check_leaves(state: ModuleState, name: str) -> None:
+    """Raise `RefusedError` where the monolith is to keep something."""
+    kept = next((each for each in state.overrides if each.side == MONOLITH), None)
+    if kept is not None:
+        raise RefusedError(
+            f"{kept.kind} {kept.of} is to stay with the monolith. First: "
+            f"quickcomm migrate override {name} --{kept.kind} {kept.of} --remove"
+        )
 
 
 def _check_not_paused(state: ModuleState, name: str) -> None:
@@ -318,9 +426,13 @@ def _begun(
     if state.change is not None:
         entries.append(_entry(name, state, "abandoned", by, str(state.change.target), why))
     entries.append(_entry(name, state, action, by, str(target), why, evidence))
+    if state.overrides and target.mode not in BOTH_SERVE:
+        gone = ", ".join(f"{each.kind} {each.of}" for each in state.overrides)
+        entries.append(_entry(name, state, "overrides removed", by, str(target), gone))
     after = _replace(
         state,
         change=change,
+        overrides=state.overrides if target.mode in BOTH_SERVE else (),
         service="unknown" if state.service in {"stopped", "running"} and target != OFF else state.service,
         monolith="unknown" if target == RETIRED and state.monolith == "serving" else state.monolith,
     )

@@ -16,12 +16,14 @@ from quickcomm.contracts.migration import (
     MigrationEntry,
     MigrationStatus,
     ModuleMigration,
+    OverrideMigration,
     PauseMigration,
     PromoteMigration,
     ResumeMigration,
     RollBackMigration,
     StartMigration,
     StepMigration,
+    WeighMigration,
 )
 from quickcomm.contracts.routes import SERVICE
 from quickcomm.kernel.clock import Clock
@@ -74,6 +76,8 @@ class Operating:
             (StartMigration, self._start),
             (StepMigration, self._step),
             (PromoteMigration, self._promote),
+            (WeighMigration, self._weigh),
+            (OverrideMigration, self._override),
             (RollBackMigration, self._roll_back),
             (PauseMigration, self._pause),
             (ResumeMigration, self._resume),
@@ -110,6 +114,35 @@ class Operating:
             return machine.promote(site, name, by=request.by, why=why, evidence=evidence)
 
         return await self._done(name, transition)
+
+    async def _weigh(self, request: WeighMigration) -> MigrationDone:
+        name, weight = request.name, request.weight
+        before = self._controller.site
+        machine.weigh(before, name, weight=weight, by=request.by)  # what cannot be is refused before the gate is asked
+        rises = weight > before.of(name).route.weight
+        passed = await self._passed(name, force=request.force) if rises else _Passed()
+
+        def transition(site: SiteState) -> Moved:
+            evidence = passed.check(site, name)
+            why = _reason(request.why, passed.why)
+            return machine.weigh(site, name, weight=weight, by=request.by, why=why, evidence=evidence)
+
+        return await self._done(name, transition)
+
+    async def _override(self, request: OverrideMigration) -> MigrationDone:
+        def transition(site: SiteState) -> Moved:
+            return machine.override(
+                site,
+                request.name,
+                kind=request.kind,
+                of=request.of,
+                side=request.side,
+                by=request.by,
+                why=request.why,
+                at_ns=self._clock.now_ns(),
+            )
+
+        return await self._done(request.name, transition)
 
     async def _roll_back(self, request: RollBackMigration) -> MigrationDone:
         return await self._done(
@@ -219,4 +252,5 @@ class Operating:
             bake_left_s=self._gates.bake_left_s(name),
             gate=None if verdict is None else verdict.outcome,
             figures=() if verdict is None else verdict.figures,
+            overrides=state.overrides,
         )
