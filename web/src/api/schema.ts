@@ -51,6 +51,7 @@ export interface CaptionEvent {
   final: boolean;
   utterance_id: string | null;
   emergency: boolean;
+  side?: string;
 }
 
 export interface Card {

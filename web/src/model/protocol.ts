@@ -56,7 +56,7 @@ export type Health = Without<api.Health, "classifier" | "budget" | "stages"> & {
   budget: Budget;
   stages: StageHealth[];
 };
-export type Caption = Without<api.CaptionEvent, "type">;
+export type Caption = Without<api.CaptionEvent, "type" | "side">;
 /** 0 ms: it is whole again. */
 export type Behind = Without<api.BehindEvent, "type">;
 
