@@ -26,6 +26,28 @@ def test_no_id_moves_the_wrong_way(one: int, other: int, at: int, name: str, own
         assert before.side(at, name) == after.side(at, name) == own[name]
 
 
+@given(weights, weights, ids, ids, ids, overrides, overrides, overrides)
+def test_no_conversation_moves_the_wrong_way_whatever_has_a_side_of_its_own(
+    one: int,
+    other: int,
+    name: str,
+    channel: str,
+    site: str,
+    by_name: dict[str, str],
+    by_channel: dict[str, str],
+    by_site: dict[str, str],
+) -> None:
+    low, high = sorted((one, other))
+    own = {"overrides": by_name, "channels": by_channel, "sites": by_site}
+    sides = [
+        Routes(version=1, modules={"intelligence": msgspec.convert({"weight": weight, **own}, ModuleRoute)}).side(
+            "intelligence", name, channel=channel, site=site
+        )
+        for weight in (low, high)
+    ]
+    assert sides != [SERVICE, MONOLITH]
+
+
 @given(ids, overrides)
 def test_all_stages_forward_take_an_id_over_once_and_back_the_same_way(name: str, own: dict[str, str]) -> None:
     """An id with a side of its own has it while both sides serve."""

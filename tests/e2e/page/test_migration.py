@@ -12,6 +12,8 @@ from tests.support.page import Hotel, Screen
 from tests.support.server import quickcomm
 from tests.support.site import Site
 
+from quickcomm.contracts.audio_socket import Utterance
+
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 TOWELS = "two extra bath towels"
@@ -51,15 +53,15 @@ class Board:
         self._hotel = hotel
         self._said = 0
 
-    async def hears(self, words: str) -> str:
-        """Return the id of the utterance."""
+    async def hears(self, words: str) -> Utterance:
+        """Return what was said, as the client got it."""
         [said] = await self._hotel.say("housekeeping", words)
         self._said += 1
         await expect(self.screen.card(said)).to_have_attribute("data-revision", "1")
         await self.is_whole()
         return said
 
-    async def served(self, said: str, **sides: str) -> None:
+    async def served(self, said: Utterance, **sides: str) -> None:
         """Look at the receipt of a card: which side served which stages; without any, no stage says so."""
         receipt = self.screen.card(said).get_by_test_id("receipt")
         await receipt.locator("summary").click()
@@ -70,6 +72,7 @@ class Board:
             row = receipt.locator(f'[data-stage="{stage}"]')
             await expect(row.get_by_test_id("receipt-side")).to_have_text(side)
         await receipt.locator("summary").click()
+        await self.screen.page.mouse.move(0, 0)  # a mouse that rests on the board holds it still
 
     async def is_whole(self) -> None:
         await expect(self.screen.get("connection")).to_have_attribute("data-state", "live")
