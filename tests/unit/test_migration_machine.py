@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.support.examples import examples
 
-from quickcomm.contracts.migration import MAX_OVERRIDES, OverrideKind
+from quickcomm.contracts.migration import MAX_OVERRIDES, MigrationOverride, OverrideKind
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Routes, Side
 from quickcomm.traffic.model import machine
 from quickcomm.traffic.model.ladder import FULL, LADDER, MODULES, OFF, RETIRED, SHADOW, Stage, next_stage, route_of
@@ -166,13 +166,19 @@ def test_steps_that_would_see_nobody_are_skipped(expected: float | None, reached
 DESK: Final[dict[str, Any]] = {"kind": "channel", "of": "desk"}
 
 
+def override(site: SiteState, name: str, *, side: Side | None, by: str = "ann", why: str = "", **of: Any) -> Moved:
+    """Have something overridden; None: remove that."""
+    wanted = MigrationOverride(side=side or MONOLITH, by=by, why=why, at_ns=AT, **of)
+    return machine.override(site, name, wanted, remove=side is None, by=by, why=why)
+
+
 def intelligence_at(stage: Stage) -> SiteState:
     return moved_to(SiteState(), "intelligence", stage, force=True)
 
 
 def pinned(site: SiteState, to: Side | None, **of: Any) -> SiteState:
     """Override something in intelligence, to the end of it."""
-    moved = machine.override(site, "intelligence", side=to, by="ann", why="loud", at_ns=AT, **(of or DESK))
+    moved = override(site, "intelligence", side=to, by="ann", why="loud", **(of or DESK))
     return carried_out(moved.site, "intelligence")[0]
 
 
@@ -203,7 +209,7 @@ def test_a_share_by_hand_goes_in_the_direction_of_the_goal_and_no_further_than_a
 def test_an_override_is_in_the_next_version_with_its_reason_and_keeps_what_was_measured() -> None:
     site = intelligence_at(LADDER[3])
     since = machine.finished(site, "intelligence", at_ns=0).site.of("intelligence").since_ns
-    moved = machine.override(site, "intelligence", side=SERVICE, by="ann", why="loud", at_ns=AT, **DESK)
+    moved = override(site, "intelligence", side=SERVICE, by="ann", why="loud", **DESK)
     assert [(each.who, each.before, each.after, each.why) for each in moved.entries] == [
         ("ann", "channel desk: by its bucket", "channel desk: service", "loud")
     ]
@@ -211,30 +217,30 @@ def test_an_override_is_in_the_next_version_with_its_reason_and_keeps_what_was_m
     assert kinds(effects) == ["Publish", "WaitFollowed"]
     state = site.of("intelligence")
     assert (state.route.channels, state.stage, state.since_ns) == ({"desk": SERVICE}, LADDER[3], since)
-    assert machine.override(site, "intelligence", side=SERVICE, by="ann", **DESK).notes
+    assert override(site, "intelligence", side=SERVICE, by="ann", **DESK).notes
     site = pinned(pinned(site, MONOLITH, kind="conversation", of="c"), MONOLITH, kind="site", of="east")
     route = site.of("intelligence").route
     assert (route.overrides, route.sites) == ({"c": MONOLITH}, {"east": MONOLITH})
     assert pinned(site, None).of("intelligence").route.channels == {}
     with pytest.raises(RefusedError, match="no override of channel pool"):
-        machine.override(site, "intelligence", side=None, kind="channel", of="pool", by="ann")
+        override(site, "intelligence", side=None, kind="channel", of="pool", by="ann")
 
 
 def test_overrides_are_refused_where_they_cannot_be() -> None:
     dashboard = moved_to(SiteState(), "dashboard", LADDER[3])
     with pytest.raises(RefusedError, match="page session and key"):
-        machine.override(dashboard, "dashboard", side=SERVICE, by="ann", **DESK)
+        override(dashboard, "dashboard", side=SERVICE, by="ann", **DESK)
     with pytest.raises(RefusedError, match="audio has no overrides"):
-        machine.override(dashboard, "audio", side=SERVICE, by="ann", **DESK)
+        override(dashboard, "audio", side=SERVICE, by="ann", **DESK)
     for stage in (OFF, SHADOW, RETIRED):
         site = SiteState() if stage == OFF else intelligence_at(stage)
         with pytest.raises(RefusedError, match=f"intelligence is {stage}: there are overrides only while both sides"):
-            machine.override(site, "intelligence", side=SERVICE, by="ann", **DESK)
+            override(site, "intelligence", side=SERVICE, by="ann", **DESK)
     site = intelligence_at(FULL)
     for number in range(MAX_OVERRIDES):
         site = pinned(site, SERVICE, kind="conversation", of=str(number))
     with pytest.raises(RefusedError, match="which is the most"):
-        machine.override(site, "intelligence", side=SERVICE, by="ann", **DESK)
+        override(site, "intelligence", side=SERVICE, by="ann", **DESK)
     assert pinned(site, MONOLITH, kind="conversation", of="7").of("intelligence").route.overrides["7"] == MONOLITH
 
 
@@ -314,7 +320,7 @@ class Migrations(RuleBasedStateMachine):
         to=st.sampled_from([MONOLITH, SERVICE, None]),
     )
     def override(self, of: str, kind: OverrideKind, to: Side | None) -> None:
-        self.command(lambda: machine.override(self.site, "intelligence", kind=kind, of=of, side=to, by="test"))
+        self.command(lambda: override(self.site, "intelligence", kind=kind, of=of, side=to))
 
     @rule(name=names)
     def promote(self, name: str) -> None:

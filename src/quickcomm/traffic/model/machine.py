@@ -12,8 +12,9 @@ from typing import Final
 import msgspec
 
 from quickcomm.contracts.identity import BUCKETS
-from quickcomm.contracts.migration import MAX_OVERRIDES, Figure, MigrationOverride, OverrideKind
-from quickcomm.contracts.routes import MONOLITH, SERVICE, ModuleRoute, Side
+from quickcomm.contracts.migration import Figure, MigrationOverride
+from quickcomm.contracts.routes import MONOLITH, SERVICE, Side
+from quickcomm.traffic.model import overrides
 from quickcomm.traffic.model.ladder import (
     BOTH_SERVE,
     FULL,
@@ -87,7 +88,7 @@ def step(
     if target is None:
         raise RefusedError(f"{name} is {state.stage} already: there is no further step to the {state.goal}.")
     if target == RETIRED:
-        _check_leaves(state, name)
+        overrides.check_none_stays(state, name)
     moved = _begun(site, name, state, "step", target, by, why, evidence)
     notes = tuple(f"{stage} skipped: fewer than three conversations are expected there." for stage in skipped)
     return _replace(moved, notes=notes)
@@ -128,40 +129,27 @@ def weigh(
 
 
 def override(
-    site: SiteState,
-    name: str,
-    *,
-    kind: OverrideKind,
-    of: str,
-    side: Side | None,
-    by: str,
-    why: str = "",
-    at_ns: int = 0,
+    site: SiteState, name: str, wanted: MigrationOverride, *, remove: bool = False, by: str, why: str = ""
 ) -> Moved:
-    """Begin to give what is called `of` to a side, whatever its bucket; None: remove that. Raises `RefusedError`."""
+    """Begin to give something to a side, whatever its bucket, or to have it go by that again. Raises `RefusedError`."""
     state = _free(site, name)
-    _check_overrides(state, name)
-    known = {(each.kind, each.of): each for each in state.overrides}
-    before = known.pop((kind, of), None)
-    if side is None and before is None:
-        raise RefusedError(f"There is no override of {kind} {of} for {name}. There are: quickcomm migrate status")
-    if before is not None and side == before.side:
-        return Moved(site=site, notes=(f"{kind} {of} is with the {side} already.",))
-    if side is not None:
-        known[kind, of] = MigrationOverride(kind=kind, of=of, side=side, by=by, why=why, at_ns=at_ns)
-    if len(known) > MAX_OVERRIDES:
-        raise RefusedError(f"{name} has {MAX_OVERRIDES} overrides, which is the most. Remove one first.")
+    overrides.check_possible(state, name)
+    before = overrides.known(state, wanted)
+    if not remove and before is not None and before.side == wanted.side:
+        return Moved(site=site, notes=(f"{wanted.kind} {wanted.of} is with the {wanted.side} already.",))
+    after = _replace(
+        state, overrides=overrides.removed(state, name, wanted) if remove else overrides.added(state, name, wanted)
+    )
     change = Change(id=site.changes + 1, action="override", target=state.stage, by=by, why=why)
     entry = Entry(
         who=by,
         name=name,
-        action="override",
-        before=f"{kind} {of}: {before.side if before else 'by its bucket'}",
-        after=f"{kind} {of}: {side or 'by its bucket'}",
+        action=change.action,
+        before=overrides.words(wanted, before),
+        after=overrides.words(wanted, None if remove else wanted),
         why=why,
     )
-    after = _replace(state, change=change, overrides=tuple(known.values()))
-    return Moved(site=_with(_replace(site, changes=change.id), name, after), entries=(entry,))
+    return Moved(site=_with(_replace(site, changes=change.id), name, _replace(after, change=change)), entries=(entry,))
 
 
 def roll_back(site: SiteState, name: str, *, by: str, why: str = "", evidence: tuple[Figure, ...] = ()) -> Moved:
@@ -191,7 +179,7 @@ def kill(site: SiteState, only: str | None = None, *, by: str, why: str = "") ->
     for name in at_once:
         state = site.of(name)
         target = state.change.target if state.change is not None else SHADOW
-        if (route := route_of(target, _wanted(state))) != state.route:
+        if (route := route_of(target, overrides.route_with(state))) != state.route:
             entries.append(_entry(name, state, "publish", by, str(target), why))
             state = _replace(state, route=route, version=version)
             site = _with(_replace(site, version=version), name, state)
@@ -298,7 +286,7 @@ def _before_routes(state: ModuleState, target: Stage) -> Effect | None:
 
 
 def _of_routes(state: ModuleState, target: Stage) -> Effect | None:
-    route = route_of(target, _wanted(state))
+    route = route_of(target, overrides.route_with(state))
     waits = state.followed < state.version
     if target == FULL and state.route.decides == MONOLITH:
         all_there = _replace(route, decides=MONOLITH)
@@ -308,14 +296,6 @@ def _of_routes(state: ModuleState, target: Stage) -> Effect | None:
     if state.route != route:
         return Publish(route)
     return WaitFollowed(state.version) if waits else None
-
-
-def _wanted(state: ModuleState) -> ModuleRoute:
-    """Return the route with what is wanted to have a side of its own."""
-    own: dict[OverrideKind, dict[str, Side]] = {"conversation": {}, "channel": {}, "site": {}}
-    for each in state.overrides:
-        own[each.kind][each.of] = each.side
-    return _replace(state.route, overrides=own["conversation"], channels=own["channel"], sites=own["site"])
 
 
 def _must_stop(state: ModuleState) -> bool:
@@ -341,32 +321,6 @@ def _check_goes_on(site: SiteState, name: str, state: ModuleState) -> None:
     _check_not_paused(state, name)
     if not state.forced:
         _check_order(site, name, state.goal)
-
-
-def _check_overrides(state: ModuleState, name: str) -> None:
-    """Raise `RefusedError` where nothing of a module can have a side of its own now."""
-    if name == "dashboard":
-        raise RefusedError(
-            "dashboard is split by page session and key, and the edge knows these only by their hash: no channel, site "
-            "or conversation has a side there. A larger share: quickcomm migrate weight dashboard PERCENT"
-        )
-    if name != "intelligence":
-        raise RefusedError(f"{name} has no overrides: the edge sends each conversation by its bucket.")
-    if state.route.mode not in BOTH_SERVE:
-        raise RefusedError(
-            f"{name} is {state.stage}: there are overrides only while both sides serve, in a canary and at full. "
-            f"The way there: quickcomm migrate step {name}"
-        )
-
-
-def _check_leaves(state: ModuleState, name: str) -> None:
-    """Raise `RefusedError` where the monolith is to keep something."""
-    kept = next((each for each in state.overrides if each.side == MONOLITH), None)
-    if kept is not None:
-        raise RefusedError(
-            f"{kept.kind} {kept.of} is to stay with the monolith. First: "
-            f"quickcomm migrate override {name} --{kept.kind} {kept.of} --remove"
-        )
 
 
 def _check_not_paused(state: ModuleState, name: str) -> None:

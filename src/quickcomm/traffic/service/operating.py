@@ -14,6 +14,7 @@ from quickcomm.contracts.migration import (
     ListMigrationAudit,
     MigrationDone,
     MigrationEntry,
+    MigrationOverride,
     MigrationStatus,
     ModuleMigration,
     OverrideMigration,
@@ -25,7 +26,7 @@ from quickcomm.contracts.migration import (
     StepMigration,
     WeighMigration,
 )
-from quickcomm.contracts.routes import SERVICE
+from quickcomm.contracts.routes import MONOLITH, SERVICE
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import ConflictError, QuickCommError
 from quickcomm.kernel.messaging.rpc import Answer
@@ -130,19 +131,18 @@ class Operating:
         return await self._done(name, transition)
 
     async def _override(self, request: OverrideMigration) -> MigrationDone:
-        def transition(site: SiteState) -> Moved:
-            return machine.override(
-                site,
-                request.name,
-                kind=request.kind,
-                of=request.of,
-                side=request.side,
-                by=request.by,
-                why=request.why,
-                at_ns=self._clock.now_ns(),
-            )
-
-        return await self._done(request.name, transition)
+        by, why, remove = request.by, request.why, request.side is None
+        wanted = MigrationOverride(
+            kind=request.kind,
+            of=request.of,
+            side=request.side or MONOLITH,
+            by=by,
+            why=why,
+            at_ns=self._clock.now_ns(),
+        )
+        return await self._done(
+            request.name, lambda site: machine.override(site, request.name, wanted, remove=remove, by=by, why=why)
+        )
 
     async def _roll_back(self, request: RollBackMigration) -> MigrationDone:
         return await self._done(
