@@ -72,7 +72,9 @@ class Board:
             row = receipt.locator(f'[data-stage="{stage}"]')
             await expect(row.get_by_test_id("receipt-side")).to_have_text(side)
         await receipt.locator("summary").click()
-        await self.screen.page.mouse.move(0, 0)  # a mouse that rests on the board holds it still
+        # A mouse that rests on the board holds it still, and so does a page that is scrolled.
+        await self.screen.page.evaluate("window.scrollTo(0, 0)")
+        await self.screen.page.mouse.move(0, 0)
 
     async def is_whole(self) -> None:
         await expect(self.screen.get("connection")).to_have_attribute("data-state", "live")

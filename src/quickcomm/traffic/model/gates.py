@@ -5,14 +5,14 @@ the monolith by more than a margin. It is a breach when the other bound says tha
 two, and without samples, it waits. Stop rules count instead, so that a few bad answers are enough, and seconds.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Final, Literal
 
 import msgspec
 
 from quickcomm.contracts.migration import Figure, FigureNumbers, FigureSide, Outcome
-from quickcomm.traffic.model.statistics import difference, fewest, fewest_for_quantile, quantile_bounds, wilson
+from quickcomm.traffic.model.comparing import Compared, outcome_of, waits
+from quickcomm.traffic.model.statistics import difference, fewest, wilson
 
 Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 P95: Final = 0.95
@@ -20,7 +20,6 @@ P99: Final = 0.99
 MEDIAN: Final = 0.5
 TAIL: Final = "latency p99"
 CPU: Final = "cpu"
-SHOWN_WHOLE: Final = 10.0
 PATIENT: Final = frozenset({TAIL, CPU})
 """Figures that hold up a canary alone: they need more samples than a shadow has."""
 
@@ -168,14 +167,14 @@ def _counted(found: float, limit: float, outcome: Outcome, unit: Literal["s", "c
 
 def _at_most(name: str, found_s: float | None, limit_s: float) -> Iterator[Figure]:
     if found_s is not None:
-        outcome = _outcome(passes=found_s <= limit_s, fails=found_s > limit_s)
+        outcome = outcome_of(passes=found_s <= limit_s, fails=found_s > limit_s)
         detail = f"{found_s:.1f} s, at most {limit_s:.1f} s"
         yield Figure(name=name, outcome=outcome, detail=detail, numbers=_counted(found_s, limit_s, outcome, "s"))
 
 
 def _fewer(name: str, found: int | None, limit: int) -> Iterator[Figure]:
     if found is not None:
-        outcome = _outcome(passes=found < limit, fails=found >= limit)
+        outcome = outcome_of(passes=found < limit, fails=found >= limit)
         detail = f"{found} in a minute, fewer than {limit}"
         yield Figure(name=name, outcome=outcome, detail=detail, numbers=_counted(found, limit, outcome, "count"))
 
@@ -189,7 +188,7 @@ def _errors(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
     detail = f"{ours[0]} of {ours[1]}, monolith {theirs[0]} of {theirs[1]}"
     have = min(ours[1], theirs[1])
     passes = high <= limits.error_margin and have >= limits.answers
-    outcome = _outcome(passes=passes, fails=low > limits.error_margin)
+    outcome = outcome_of(passes=passes, fails=low > limits.error_margin)
     if not ours[1] or not theirs[1]:
         detail = f"{detail}: no samples of both sides"
     numbers = FigureNumbers(
@@ -209,7 +208,7 @@ def _errors(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
         of = max(n, theirs[1])
         return difference((p1 * n, n), (p2 * of, of), limits.confidence)[1] <= limits.error_margin
 
-    yield _waits("errors", detail, have, fewest(enough, limits.answers), evidence.seconds, (numbers,))
+    yield waits("errors", detail, have, fewest(enough, limits.answers), evidence.seconds, (numbers,))
 
 
 def _proportion(found: tuple[int, int], confidence: float) -> FigureSide:
@@ -255,8 +254,9 @@ def _latency(stage: str, q: float, evidence: Evidence, limits: Limits) -> Figure
     budget = evidence.budgets_ms.get(stage)
     if budget is not None and q == P99:
         budget *= limits.tail_budget
-    compared = _Compared(
+    compared = Compared(
         name=stage,
+        what=stage,
         words=f"{stage} p{q * 100:.0f}",
         q=q,
         ours=evidence.service.stages_ms.get(stage, ()),
@@ -264,7 +264,7 @@ def _latency(stage: str, q: float, evidence: Evidence, limits: Limits) -> Figure
         margin=limits.latency_margin,
         budget=budget,
     )
-    return compared.figure(limits, evidence.seconds)
+    return compared.figure(limits.confidence, limits.alarm_confidence, evidence.seconds)
 
 
 def _cpu(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
@@ -274,66 +274,10 @@ def _cpu(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
     """
     ours, theirs = evidence.service.cpu_ms, evidence.monolith.cpu_ms
     if ours is not None and theirs is not None:
-        compared = _Compared(
+        compared = Compared(
             name=CPU, words="per utterance, median", q=MEDIAN, ours=ours, theirs=theirs, margin=limits.cpu_margin
         )
-        yield compared.figure(limits, evidence.seconds)
-
-
-class _Compared(msgspec.Struct, frozen=True, kw_only=True):
-    """Samples of both sides in ms, of which the quantile `q` is compared; `margin`: so many times as much passes."""
-
-    name: str
-    words: str
-    q: float
-    ours: tuple[float, ...]
-    theirs: tuple[float, ...]
-    margin: float
-    budget: float | None = None
-
-    def figure(self, limits: Limits, seconds: float) -> Figure:
-        """Both bounds must hold together, so each has half of the error that is allowed."""
-        confidence = 1 - (1 - limits.confidence) / 2
-        own_low, high = quantile_bounds(self.ours, self.q, confidence)
-        their_low, their_own_high = quantile_bounds(self.theirs, self.q, confidence)
-        low, _ = quantile_bounds(self.ours, self.q, limits.alarm_confidence)
-        _, their_high = quantile_bounds(self.theirs, self.q, limits.alarm_confidence)
-        within = self.budget is not None and high <= self.budget
-        fails = low > self.margin * their_high and (self.budget is None or low > self.budget)
-        outcome = _outcome(passes=within or high <= self.margin * their_low, fails=fails)
-        numbers = FigureNumbers(
-            what="" if self.name == CPU else self.name,
-            outcome=outcome,
-            unit="ms",
-            service=_side(self.ours, self.q, own_low, high),
-            monolith=_side(self.theirs, self.q, their_low, their_own_high),
-            limit=self.budget,
-            margin=self.margin,
-            quantile=self.q,
-        )
-        ours, theirs = len(self.ours), len(self.theirs)
-        detail = f"{self.words} at most {_ms(high)} of {ours}, monolith at least {_ms(their_low)} of {theirs}"
-        if outcome == "breach":
-            detail = f"{self.words} at least {_ms(low)} of {ours}, monolith at most {_ms(their_high)} of {theirs}"
-            detail += f", budget {_ms(self.budget)}" if self.budget else ""
-        if outcome != "wait":
-            return Figure(name=self.name, outcome=outcome, detail=detail, numbers=(numbers,))
-        have, needed = min(ours, theirs), fewest_for_quantile(self.q, confidence)
-        return _waits(self.name, detail, have, needed if have < needed else 2 * have, seconds, (numbers,))
-
-
-def _side(samples: tuple[float, ...], q: float, low: float, high: float) -> FigureSide:
-    ordered = sorted(samples)
-    return FigureSide(
-        value=ordered[math.ceil(q * len(ordered)) - 1] if ordered else None,
-        low=_finite(low),
-        high=_finite(high),
-        samples=len(ordered),
-    )
-
-
-def _finite(bound: float) -> float | None:
-    return None if math.isinf(bound) else bound
+        yield compared.figure(limits.confidence, limits.alarm_confidence, evidence.seconds)
 
 
 def _agreement(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
@@ -343,7 +287,7 @@ def _agreement(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
     low, _ = wilson(n, of, limits.confidence)
     _, high = wilson(n, of, limits.alarm_confidence)
     detail = f"{n} of {of} alike, at least {limits.agreement:.0%}"
-    outcome = _outcome(passes=low >= limits.agreement, fails=high < limits.agreement)
+    outcome = outcome_of(passes=low >= limits.agreement, fails=high < limits.agreement)
     found = _proportion((n, of), limits.confidence)
     numbers = (FigureNumbers(outcome=outcome, unit="share", service=found, limit=limits.agreement),)
     if outcome != "wait":
@@ -351,22 +295,4 @@ def _agreement(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
         return
     share = n / of if of else 1.0
     needed = fewest(lambda size: wilson(share * size, size, limits.confidence)[0] >= limits.agreement)
-    yield _waits("agreement", detail, of, needed, evidence.seconds, numbers)
-
-
-def _outcome(*, passes: bool, fails: bool) -> Outcome:
-    return "breach" if fails else "pass" if passes else "wait"
-
-
-def _waits(
-    name: str, detail: str, have: int, needed: int | None, seconds: float, numbers: tuple[FigureNumbers, ...] = ()
-) -> Figure:
-    """Say how many samples are missing, and about how long they take at the rate so far."""
-    missing = None if needed is None else max(1, needed - have)
-    in_s = missing * seconds / have if missing is not None and have and seconds else None
-    more = "no number of samples like these is enough" if missing is None else f"about {missing} samples are missing"
-    return Figure(name=name, outcome="wait", detail=f"{detail}; {more}", missing=missing, in_s=in_s, numbers=numbers)
-
-
-def _ms(found: float) -> str:
-    return "unknown" if math.isinf(found) else f"{found:.0f} ms" if found >= SHOWN_WHOLE else f"{found:.1f} ms"
+    yield waits("agreement", detail, of, needed, evidence.seconds, numbers)
