@@ -234,6 +234,8 @@ def test_spans_say_the_side_that_made_them_and_leave_the_other_sides_stages_to_i
     assert {"utterance", "receive", "stt", "store", "push", "store.commit"} <= spans.keys()
     assert {attributes["quickcomm.side"] for attributes in spans.values()} == {"monolith"}
     assert not {"queue", "classify"} & spans.keys()
+    elsewhere = msgspec.structs.replace(WHOLE, sides={**SPLIT, "dashboard": "service"})
+    assert not {"store", "push"} & exported(lambda sink: sink.utterance(kept(elsewhere))).keys()
     on("service")
     spans = exported(
         lambda sink: sink.utterance(msgspec.structs.replace(kept(MOVED), modules=frozenset({"intelligence"})))

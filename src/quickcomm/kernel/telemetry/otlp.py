@@ -290,9 +290,9 @@ def endpoint(url: str) -> str:
 
 
 def _served_here(kept: Kept, module: str) -> bool:
-    """Return False for stages that the other side served, which tells them itself; both sides have a dashboard."""
+    """Return False for stages that the other side served: it tells them itself."""
     here = side_here()
-    return here is None or module == "dashboard" or kept.latency.served_by.get(module, here) == here
+    return here is None or kept.latency.served_by.get(module, here) == here
 
 
 def _context(trace_id: int, span_id: int) -> SpanContext:

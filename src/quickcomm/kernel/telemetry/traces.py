@@ -160,7 +160,8 @@ class Traces:
 
     def receipt(self, site: str, utterance_id: str, latency: Latency) -> None:
         key = (site, utterance_id)
-        if self._to_the_page or (known := self._open.pop(key, None)) is None:
+        # Where this process shows it, it is finished before; unless the dashboard has moved to another one.
+        if (known := self._open.pop(key, None)) is None:
             return
         known.latency = latency
         if self._why(key, known, known.error) != "dropped":
