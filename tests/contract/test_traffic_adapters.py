@@ -25,7 +25,7 @@ from quickcomm.kernel.messaging.bus.redis_names import PREFIX
 from quickcomm.kernel.messaging.rpc import LocalRpc, UnansweredError
 from quickcomm.kernel.routing import RedisRoutes, RoutesFollower
 from quickcomm.kernel.runtime.admin_socket import admin_socket
-from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.kernel.runtime.data_directory import DataDirectory, admin_socket_of
 from quickcomm.operate.up import access
 from quickcomm.traffic.adapters.evidence import SiteEvidence, queue_age_s
 from quickcomm.traffic.adapters.measuring import Measurer
@@ -129,6 +129,36 @@ async def test_a_service_is_started_once_and_stopped(site: Site) -> None:
         StopModule(name="dashboard"),
         Scale(process="dashboard", replicas=0),
     ]
+
+
+async def test_each_of_several_processes_has_to_confirm_that_it_has_stopped(site: Site) -> None:
+    """They share a database, and each has a socket of its own."""
+    stopped: list[str] = []
+
+    def process(name: str) -> LocalRpc:
+        async def stop(request: StopModule) -> dict[str, Any]:
+            stopped.append(name)
+            return {"module": request.name, "stopped": True}
+
+        rpc = LocalRpc(site.clock)
+        rpc.serve([(StopModule, stop)])
+        return rpc
+
+    sockets = [str(site.directory.run / f"dashboard-{number}.sock") for number in (1, 2)]
+    for number, socket in enumerate(sockets, 1):
+        site.registry.put(
+            Instance(module="dashboard", name=f"dashboard-{number}", pid=os.getpid(), version="1", socket=socket)
+        )
+    async with (
+        admin_socket(process("one"), admin_socket_of(sockets[0])),
+        admin_socket(process("two"), admin_socket_of(sockets[1])),
+    ):
+        await site.processes.stop("dashboard")
+    assert sorted(stopped) == ["one", "two"]
+    assert site.asked == [Scale(process="dashboard", replicas=0)]
+    admin_socket_of(sockets[1]).touch()  # one that hangs
+    with pytest.raises(SiteError, match="a process of the service does not answer"):
+        await site.processes.stop("dashboard")
 
 
 async def test_a_module_of_the_monolith_is_stopped_and_started_as_often_as_asked(site: Site) -> None:
