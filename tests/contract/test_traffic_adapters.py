@@ -12,7 +12,16 @@ import pytest
 from tests.support.guarded import Guarded
 
 from quickcomm.apps import APPS, TRAFFIC_APP
-from quickcomm.contracts.checking import CompareDashboard, Contents, Item, ListBacklog, Summary, Waiting
+from quickcomm.contracts.checking import (
+    CompareDashboard,
+    Contents,
+    Conversations,
+    Item,
+    ListBacklog,
+    RecentDashboard,
+    Summary,
+    Waiting,
+)
 from quickcomm.contracts.commands import Command, Scale, StartModule, StopModule
 from quickcomm.contracts.evidence import Measure, Measured
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Routes
@@ -27,7 +36,7 @@ from quickcomm.kernel.routing import RedisRoutes, RoutesFollower
 from quickcomm.kernel.runtime.admin_socket import admin_socket
 from quickcomm.kernel.runtime.data_directory import DataDirectory, admin_socket_of
 from quickcomm.operate.up import access
-from quickcomm.traffic.adapters.evidence import SiteEvidence, queue_age_s
+from quickcomm.traffic.adapters.evidence import RECENT_NS, SiteEvidence, queue_age_s
 from quickcomm.traffic.adapters.measuring import Measurer
 from quickcomm.traffic.adapters.parity import Dashboards, SideSilentError
 from quickcomm.traffic.adapters.site import UpSite
@@ -44,12 +53,18 @@ class Everywhere(LocalRpc):
         super().__init__(SystemClock())
         self.contents: dict[str, Contents | QuickCommError] = {}
         self.measured: dict[str, Measured | QuickCommError] = {}
+        self.changed: list[int] = []
+        self.wholes = 0
 
     async def call_all(self, request: Any) -> Mapping[str, Any]:
         if isinstance(request, Measure):
             return self.measured
+        if isinstance(request, RecentDashboard):
+            self.changed.append(request.since_ns)
+            return {name: Conversations(keys=[("main", "u0"), ("main", "u1")]) for name in self.contents}
         assert isinstance(request, CompareDashboard)
         assert request.content
+        self.wholes += request.until is None
         return self.contents
 
 
@@ -274,6 +289,24 @@ async def test_differences_count_once_they_were_looked_for_in_this_stage(site: S
     await asyncio.gather(comparing, return_exceptions=True)
     site.clock.advance(500.0)
     assert (await site.evidence.of("dashboard", began_ns)).differences is None, "it is old"
+
+
+async def test_what_has_just_changed_is_compared_between_two_comparisons_of_all(site: Site) -> None:
+    site.serves("dashboard")
+    site.rpc.contents = {"monolith": cards("a"), "dashboard-1": cards("a")}
+    began_ns = site.clock.now_ns()
+    async with asyncio.timeout(20):
+        comparing = asyncio.create_task(site.evidence.run())
+        while (await site.evidence.of("dashboard", began_ns)).differences is None:
+            await asyncio.sleep(0)
+        wholes = site.rpc.wholes
+        site.rpc.contents["dashboard-1"] = cards("wrong")
+        while (await site.evidence.of("dashboard", began_ns)).differences == 0:
+            await asyncio.sleep(0)
+    comparing.cancel()
+    await asyncio.gather(comparing, return_exceptions=True)
+    assert site.rpc.wholes == wholes, "all of it was not compared again"
+    assert site.rpc.changed[0] >= began_ns - RECENT_NS
 
 
 # -- the store --------------------------------------------------------------------------------------------------------

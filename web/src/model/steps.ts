@@ -61,7 +61,7 @@ export const ALL = "all";
 
 const isGoingBack = (module: Module): boolean => /^(?:rollback|kill) /u.test(module.change);
 
-/** What makes sense now, in the order of the buttons. */
+/** What makes sense now, in the order of the buttons; the kill switch is one for all. */
 export function actionsFor(module: Module): MoveAction[] {
   const at = stepOf(module);
   const towards = module.goal === "service";
@@ -72,7 +72,7 @@ export function actionsFor(module: Module): MoveAction[] {
     step: idle && !module.paused && onTheWay,
     promote: idle && !module.paused && towards && at < FULL - 1,
     rollback: (at > 0 || !idle) && !isGoingBack(module),
-    kill: false, // it is one for all
+    kill: false,
     pause: towards && !module.paused && onTheWay,
     resume: module.paused,
     auto: towards && !module.auto && onTheWay,

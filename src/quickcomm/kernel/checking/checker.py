@@ -219,30 +219,35 @@ class Parity:
         self._clock = clock
         self._options = options
 
-    async def run(self) -> Report:
-        """Compare all that they have. Raises `QuickCommError` where one cannot be asked."""
+    async def run(self, ranges: Sequence[Range] = (ALL,)) -> Report:
+        """Compare all that they have, or only these ranges of it. Raises `QuickCommError` where one cannot be asked."""
         began = self._clock.monotonic()
         suspects: list[Suspect] = []
-        after, cards, ranges = FIRST, 0, 0
-        while True:
-            here, there = await self._sums(after)
-            reached = (after, there.until)
-            ranges, cards = ranges + 1, cards + max(each.kinds["cards"].count for each in (here, there))
-            if copies_differ(here, there) and sum(len(found) for _, found in suspects) < MAX_FAULTS:
-                suspects.append((reached, await self._compared(reached)))
-            if there.until is None:
-                break
-            after = there.until
+        cards = parts = 0
+        for after, end in ranges:
+            async for reached, (here, there) in self._walk(after, end):
+                parts, cards = parts + 1, cards + max(each.kinds["cards"].count for each in (here, there))
+                if copies_differ(here, there) and sum(len(found) for _, found in suspects) < MAX_FAULTS:
+                    suspects.append((reached, await self._compared(reached)))
         found = [each for _, findings in suspects for each in findings]
         if found and self._options.settle_s:
             await self._clock.sleep(self._options.settle_s)
             found = await _still(suspects, self._compared)
         seconds = round(self._clock.monotonic() - began, 2)
-        return Report(findings=tuple(in_order(found)), utterances=cards, ranges=ranges, seconds=seconds)
+        return Report(findings=tuple(in_order(found)), utterances=cards, ranges=parts, seconds=seconds)
 
-    async def _sums(self, after: Key) -> tuple[Contents, Contents]:
+    async def _walk(self, after: Key, end: Key | None) -> AsyncIterator[tuple[Range, tuple[Contents, Contents]]]:
+        """Yield each range, with what both have in it."""
+        while True:
+            here, there = await self._sums(after, end)
+            yield (after, there.until), (here, there)
+            if there.until is None or there.until == end:
+                return
+            after = there.until
+
+    async def _sums(self, after: Key, end: Key | None) -> tuple[Contents, Contents]:
         """Return what both have in one range: as far as each of them can tell in one answer."""
-        here = await self._told(0, (after, None))
+        here = await self._told(0, (after, end))
         there = await self._told(1, (after, here.until))
         return (here if there.until == here.until else await self._told(0, (after, there.until))), there
 
