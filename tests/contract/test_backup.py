@@ -231,14 +231,14 @@ async def test_in_the_middle_of_a_migration(drill: Drill) -> None:
         await there.sessions.publish(progress(stored, 90_000), utterance(stored, 80_000, "unhandled"))
         for group in ("intelligence", "intelligence@service"):
             await there.bus.register(TRANSCRIPTS, group)
-        await handled(there.bus, TRANSCRIPTS, "intelligence")
-    drill.before = await seen(Whereabouts(directory=DataDirectory(site.directory.path, "quickcomm.sqlite")), "")
+        await there.got(TRANSCRIPTS, "intelligence", 1)
     taken = await drill.save(site, "site")
     assert taken.manifest.deployment == "monolith"
     back = drill.put(taken, "back").directory
+    found = await seen(Whereabouts(directory=back), "")
+    assert (found["utterances"], found["tasks"]) == (drill.before["utterances"], drill.before["tasks"])
     async with opened(back.database) as database:
-        bus = SqlBus(database, SystemClock())
-        assert b'"text":"unhandled"' in (await _waiting(bus, "intelligence", 1))[-1]
+        assert await database.read(_waits_for_intelligence) == [True]
         assert await database.read(lambda connection: _messages_of(connection, INSIGHTS)) == [b"not sent"]
 
 
@@ -294,6 +294,14 @@ async def _journal(directory: DataDirectory) -> AsyncIterator[SqlJournal]:
         yield journal
     finally:
         await database.aclose()
+
+
+def _waits_for_intelligence(connection: sa.Connection) -> list[bool]:
+    """Return whether the group is before that message, which one side has handled and the other has not."""
+    its_own = sa.and_(groups.c.stream == messages.c.stream, groups.c.part == messages.c.part)
+    query = sa.select(groups.c.acked_id < messages.c.id).select_from(messages.join(groups, its_own))
+    query = query.where(groups.c.group_name.startswith("intelligence"), sa.func.instr(messages.c.payload, b"unhandled") > 0)
+    return [bool(waits) for waits in connection.execute(query).scalars()]
 
 
 def _messages_of(connection: sa.Connection, stream: str) -> list[bytes]:

@@ -112,7 +112,7 @@ async def test_an_administrator_of_another_site_of_the_server_looks_and_moves_no
     moving: Site, controller: FakeController
 ) -> None:
     moving.tokens["tenant"] = (await moving.keys.create("admin", "a tenant", site="hotel-b")).key
-    assert (await moving.get("/v1/migration", "tenant"))["modules"][0]["name"] == "dashboard"
+    assert (await moving.get("/v1/migration", role="tenant"))["modules"][0]["name"] == "dashboard"
     for path in (STEP, "/v1/migration/dashboard/rollback", "/v1/migration/all/kill"):
         refused = await moving.post(path, "tenant", body={"force": True}, expect=403)
         assert "an admin key of the site 'main'; yours is of 'hotel-b'" in refused["detail"]

@@ -1,6 +1,6 @@
 """Two sides of intelligence with a database each: what is deployed and spent on one of them is known to both."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from quickcomm.intelligence.ports import ModelAnswer
 from quickcomm.intelligence.service.ownership import Ownership
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.errors import QuickCommError
-from quickcomm.kernel.messaging.rpc import NotOwnerError, UnansweredError
+from quickcomm.kernel.messaging.rpc import Answer, NotOwnerError, UnansweredError
 from quickcomm.kernel.routing import FixedRoutes
 from quickcomm.kernel.storage import Database
 
@@ -52,7 +52,7 @@ class OneSide:
         async def view(_request: GetPrompts) -> Any:
             return await self.prompts.desk.view()
 
-        own = [(GetPrompts, view), *PromptCommands(self.prompts).answers()]
+        own: Sequence[Answer] = [(GetPrompts, view), *PromptCommands(self.prompts).answers()]
         self._answers = dict(self.across.answers(own, lambda: self))
 
     async def ask(self, request: Request[Any]) -> Any:

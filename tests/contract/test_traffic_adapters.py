@@ -13,6 +13,7 @@ from tests.support.guarded import Guarded
 
 from quickcomm.apps import APPS, TRAFFIC_APP
 from quickcomm.contracts.checking import (
+    FIRST,
     CompareDashboard,
     Contents,
     Conversations,
@@ -64,7 +65,7 @@ class Everywhere(LocalRpc):
             return {name: Conversations(keys=[("main", "u0"), ("main", "u1")]) for name in self.contents}
         assert isinstance(request, CompareDashboard)
         assert request.content
-        self.wholes += request.until is None
+        self.wholes += request.after == FIRST
         return self.contents
 
 
@@ -297,11 +298,11 @@ async def test_what_has_just_changed_is_compared_between_two_comparisons_of_all(
     began_ns = site.clock.now_ns()
     async with asyncio.timeout(20):
         comparing = asyncio.create_task(site.evidence.run())
-        while (await site.evidence.of("dashboard", began_ns)).differences is None:
+        while (await site.evidence.of("dashboard", began_ns)).differences is None:  # noqa: ASYNC110 - none is told
             await asyncio.sleep(0)
         wholes = site.rpc.wholes
         site.rpc.contents["dashboard-1"] = cards("wrong")
-        while (await site.evidence.of("dashboard", began_ns)).differences == 0:
+        while (await site.evidence.of("dashboard", began_ns)).differences == 0:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0)
     comparing.cancel()
     await asyncio.gather(comparing, return_exceptions=True)
