@@ -300,7 +300,9 @@ def _waits_for_intelligence(connection: sa.Connection) -> list[bool]:
     """Return whether the group is before that message, which one side has handled and the other has not."""
     its_own = sa.and_(groups.c.stream == messages.c.stream, groups.c.part == messages.c.part)
     query = sa.select(groups.c.acked_id < messages.c.id).select_from(messages.join(groups, its_own))
-    query = query.where(groups.c.group_name.startswith("intelligence"), sa.func.instr(messages.c.payload, b"unhandled") > 0)
+    query = query.where(
+        groups.c.group_name.startswith("intelligence"), sa.func.instr(messages.c.payload, b"unhandled") > 0
+    )
     return [bool(waits) for waits in connection.execute(query).scalars()]
 
 
