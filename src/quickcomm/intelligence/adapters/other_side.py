@@ -81,10 +81,11 @@ class OtherSide:
         return [(GetSideNews, news), *((kind, guarded(handler)) for kind, handler in own)]
 
     async def run(self, processes: Callable[[], Processes | None]) -> None:
-        """Follow until cancelled."""
+        """Follow until cancelled, while there is another side."""
         while True:
             try:
-                await self.look(processes(), prompts=not await self._ownership.decides())
+                if self._ownership.has_other:
+                    await self.look(processes(), prompts=not await self._ownership.decides())
             except QuickCommError as error:
                 log.warning("other_side.not_followed", error=str(error)[:200])
             await self._clock.sleep(EVERY_S)

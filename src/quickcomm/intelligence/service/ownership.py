@@ -52,6 +52,11 @@ class Ownership:
         return routes.of(MODULE).decides == self.side
 
     @property
+    def has_other(self) -> bool:
+        """Return True while there are two sides, by the routes that are followed."""
+        return self._routes is not None and self._routes.routes.of(MODULE).mode != "off"
+
+    @property
     def other(self) -> Side:
         return SERVICE if self.side == MONOLITH else MONOLITH
 
