@@ -1,9 +1,9 @@
 """Shadow reads: a sample of what people read is asked of the other side as well, and both answers are compared.
 
-The caller has its answer before. At most `AT_ONCE` comparisons run at a time; others are left out meanwhile. What differs
-at once is asked of both again after each of `AGAIN_AFTER_S`: what was just said or decided may still be on its way to one
-of them, and on a busy board something always is. Only what lasts counts. Now and then an answer is held against a second
-one of the same side: so much differs by itself.
+The caller has its answer before. At most `AT_ONCE` comparisons run at a time; others are left out meanwhile. What
+differs at once is asked of both again after each of `AGAIN_AFTER_S`: what was just said or decided may still be on its
+way to one of them, and on a busy board something always is. Only what lasts counts. Now and then an answer is held
+against a second one of the same side: so much differs by itself.
 """
 
 import asyncio

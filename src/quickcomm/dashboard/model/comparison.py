@@ -13,7 +13,7 @@ IDENTITIES: Final = ("task_id", "utterance_id", "conversation_id", "channel", "n
 
 
 def differences(one: Any, other: Any, ignored: frozenset[str], place: Place = ()) -> Differences:
-    """Return where two decoded answers differ. Items of lists are matched by their ids; `ignored` fields are left out."""
+    """Return where two decoded answers differ. Items of lists are matched by their ids; `ignored`: names of fields."""
     if isinstance(one, list) and isinstance(other, list):
         one, other = _by_identity(one), _by_identity(other)
     if not (isinstance(one, dict) and isinstance(other, dict)):
