@@ -36,6 +36,8 @@ from benchmarks.talkers import talk
 from quickcomm.operate.up.client import topology_status
 
 Json = dict[str, Any]
+ORDER: Final = ("dashboard", "intelligence")
+"""Modules before the first of `--modules` are moved without faults."""
 LENGTH_S: Final = 60.0
 WARMING_S: Final = 45.0
 """Until the burst of the undisturbed run is through, and each process has loaded what it needs."""
@@ -272,7 +274,11 @@ async def measure(site: Site, options: argparse.Namespace) -> Json:
         delays.phase = "before"
         await asyncio.sleep(BEFORE_S - 20)
         await mover.measured("before", 20.0, options.talkers)
-        for name in options.modules.split(","):
+        modules = options.modules.split(",")
+        for name in ORDER[: ORDER.index(modules[0])]:
+            await mover.command("start", name)
+            await mover.command("promote", name, "--force")
+        for name in modules:
             delays.phase = f"while {name} moves"
             await move(site, mover, name, options)
         over.set()
