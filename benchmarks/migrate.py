@@ -105,6 +105,8 @@ class Mover:
             if done.returncode == 0:
                 self.commands.append({"command": " ".join(words), "took_s": took, "said": said})
                 return said
+            found = await self.module(words[1])
+            print(f"         it is in {found['mode']}: {found.get('why')}", file=sys.stderr)
             await asyncio.sleep(3.0)
         raise AssertionError(f"migrate {words} does not come to an end")
 
