@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click.core import ParameterSource
@@ -27,6 +27,9 @@ from quickcomm.operate.servers import listed
 from quickcomm.operate.up.client import NotRunningError, tell
 from quickcomm.operate.up.installed import check_installed
 from quickcomm.operate.up.layout import Layout
+
+if TYPE_CHECKING:
+    from quickcomm.edge.module import Tls
 
 SHAPES: Final = ("monolith", "services")
 ENGINES: Final = ("pack", "stt_model", "llm_url", "llm_model")
@@ -65,8 +68,7 @@ def up_command(context: click.Context, /, data_dir: Path, *, detach: bool, detac
     if detach and not layout.is_owned():
         _detach(layout)
         return
-    from quickcomm.edge.module import Tls  # noqa: PLC0415 - not needed for --help
-    from quickcomm.operate.settings import load_settings  # noqa: PLC0415
+    from quickcomm.operate.settings import load_settings  # noqa: PLC0415 - not needed for --help
     from quickcomm.operate.up.asked import ONCE, in_force, keep, written  # noqa: PLC0415
     from quickcomm.operate.up.site import Options, Topology  # noqa: PLC0415
     from quickcomm.operate.up.stream import Own  # noqa: PLC0415
@@ -80,13 +82,10 @@ def up_command(context: click.Context, /, data_dir: Path, *, detach: bool, detac
         return
     is_given = partial(_is_given, context)
     set_up_logs(given["log_level"], as_json=False, to=Own())
-    certificate, key = given["tls_cert"], given["tls_key"]
-    if (certificate is None) != (key is None):
-        raise ConfigurationError("TLS needs both --tls-cert and --tls-key.")
     options = Options(
         shape=given["shape"],
         settings=settings,
-        tls=Tls(certificate=certificate.absolute(), key=key.absolute()) if certificate else None,
+        tls=_tls(given["tls_cert"], given["tls_key"]),
         redis_url=given["redis_url"] or settings.redis_url,
         new_store=given["new_store"],
         flags=("--log-level", given["log_level"], *(["--log-json"] if given["log_json"] else [])),
@@ -207,6 +206,16 @@ def _detach(layout: Layout) -> None:
 
 def _is_given(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def _tls(certificate: Path | None, key: Path | None) -> "Tls | None":
+    from quickcomm.edge.module import Tls  # noqa: PLC0415 - not needed for --help
+
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise ConfigurationError("TLS needs both --tls-cert and --tls-key.")
+    return Tls(certificate=certificate.absolute(), key=key.absolute())
 
 
 def _as_before(context: click.Context, path: Path) -> dict[str, Any]:
