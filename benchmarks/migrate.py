@@ -28,7 +28,7 @@ from tests.support.resuming import Heard, stream
 from tests.support.server import command, quickcomm
 from tests.support.site import Site
 
-from benchmarks.decisions import Editor, browser, client, judge, judge_page
+from benchmarks.editors import Editor, browser, client, judge, judge_page
 from benchmarks.load import percentile
 from benchmarks.process import usage
 from benchmarks.shapes import Tuning, topology
