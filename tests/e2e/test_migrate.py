@@ -15,6 +15,12 @@ from tests.support.server import EVENTUALLY_S, quickcomm
 from tests.support.site import Site
 from tests.support.talk import Talk, shift_talk
 
+from quickcomm.kernel.messaging.bus.redis_address import for_user
+from quickcomm.kernel.messaging.bus.redis_link import Link
+from quickcomm.kernel.messaging.bus.redis_names import PREFIX
+from quickcomm.operate.up import store
+from quickcomm.operate.up.access import UP
+
 Json = dict[str, Any]
 
 
@@ -177,3 +183,26 @@ async def test_a_channel_is_given_to_a_side_and_what_is_made_says_which_one_made
         status = json.loads(await operator.migrate("status", "--json"))["modules"][1]
         assert (status["mode"], status["overrides"]) == ("shadow", [])
         assert {each["intelligence"] for each in await sides_of(page, await say(site, talk))} == {"monolith"}
+
+
+async def test_a_site_starts_with_routes_that_cannot_be_read(site: Site) -> None:
+    """By what the controller has stored; it publishes them again."""
+    operator = Operator(site)
+    await operator.migrate("start", "dashboard")
+    await operator.migrate("promote", "dashboard", "--force")
+    await operator.migrate("step", "dashboard", "--force")
+    await asyncio.to_thread(quickcomm, "scale", "traffic=0", "--data-dir", str(site.data_dir), timeout=120)
+    link = Link(for_user(store.url(site.layout), UP))
+    try:
+        await link.call("HSET", f"{PREFIX}:routes", "routes", "no JSON", "version", "no number")
+    finally:
+        await link.aclose()
+    await asyncio.to_thread(site.down)
+    site.launch()
+    await asyncio.to_thread(site.wait_ready)
+    assert (await operator.until(lambda found: not found["change"]))["mode"] == "retired"
+    await assert_listed_once(site, await say(site, shift_talk()))
+    status: Json = json.loads(await operator.migrate("status", "--json"))
+    assert set(status["followers"].values()) == {status["version"]}
+    logs = (site.layout.logs / "monolith-1.log").read_text()
+    assert logs.count("routes.not_known") == 1

@@ -88,7 +88,7 @@ def build(context: Context, engines: Engines) -> Part:
         classifier=engines.classifier,
         model=engines.model,
         settings=IntelligenceSettings(llm=llm, side=side, budget=budget),
-        peers=Peers(shared=shared, ownership=_ownership(context)),
+        peers=Peers(shared=shared, ownership=_ownership(context), processes=lambda: context.messaging.rpc.elsewhere),
     )
     work = _Work(context, intelligence)
     return msgspec.structs.replace(

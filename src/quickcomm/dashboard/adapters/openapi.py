@@ -7,10 +7,10 @@ from typing import Any, Final, get_args
 import msgspec
 
 from quickcomm import __version__
+from quickcomm.contracts.migration import MoveAction
 from quickcomm.dashboard.adapters.hub import LiveEvent
 from quickcomm.dashboard.adapters.live import Painted, Watch
 from quickcomm.dashboard.adapters.operations import Operation, Parameter
-from quickcomm.dashboard.service.moving import MoveAction
 from quickcomm.kernel.http import Problem
 
 _ERRORS: Final = {

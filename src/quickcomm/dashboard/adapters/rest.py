@@ -10,7 +10,7 @@ from aiohttp import web
 
 from quickcomm import __version__
 from quickcomm.contracts.identity import BUCKETS
-from quickcomm.contracts.migration import MigrationStatus, OverrideMigration, WeighMigration
+from quickcomm.contracts.migration import MigrationStatus, MoveAction, OverrideMigration, WeighMigration
 from quickcomm.contracts.prompts import GetPrompts, PromptsView
 from quickcomm.contracts.usage import GetUsage, UsageReport
 from quickcomm.dashboard.adapters import asyncapi, parameters
@@ -41,7 +41,7 @@ from quickcomm.dashboard.model.edits import Action, Edit
 from quickcomm.dashboard.model.report import ShiftReport
 from quickcomm.dashboard.model.views import Card, Conversation, Task
 from quickcomm.dashboard.ports import Commands, DashboardSettings, Listed, Queries, UtteranceFilter
-from quickcomm.dashboard.service.moving import Migration, MoveAction
+from quickcomm.dashboard.service.moving import Migration, require_operator
 from quickcomm.dashboard.service.reporting import ShiftReports
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import InvalidInputError
@@ -300,6 +300,7 @@ class Rest:
         errors=(400, 404, 409),
     )
     async def weigh_module(self, caller: Principal, module: str, body: Weigh) -> MigrationStatus:
+        require_operator(caller)
         weight = min(max(1, round(body.percent * BUCKETS / 100)), BUCKETS - 1)
         by = caller.name or caller.key_id
         return await self._migration.ask(
@@ -315,6 +316,7 @@ class Rest:
         errors=(400, 404, 409),
     )
     async def override_module(self, caller: Principal, module: str, body: Overriding) -> MigrationStatus:
+        require_operator(caller)
         by = caller.name or caller.key_id
         return await self._migration.ask(
             OverrideMigration(name=module, kind=body.kind, of=body.of, side=body.side, by=by, why=body.why)
@@ -323,7 +325,8 @@ class Rest:
     @operation(
         "POST",
         "/v1/migration/{module}/{action}",
-        "Move a module: start, step, promote, rollback, pause, resume, auto, manual, return",
+        "Move a module (start, step, promote, rollback, kill, pause, resume, auto, manual, return), or `all` (kill): "
+        "with a key of the site `main`",
         tag="operation",
         role="admin",
         errors=(400, 404, 409),
@@ -331,6 +334,7 @@ class Rest:
     async def move_module(self, caller: Principal, module: str, action: str, body: Move) -> MigrationStatus:
         if action not in get_args(MoveAction):
             raise InvalidInputError(f"There is no action {action[:MAX_NAME]!r}: {', '.join(get_args(MoveAction))}.")
+        require_operator(caller)
         by = caller.name or caller.key_id
         return await self._migration.act(module, cast("MoveAction", action), by, body.why, force=body.force)
 

@@ -10,7 +10,7 @@ from quickcomm.contracts.routes import SERVICE, Side
 from quickcomm.kernel.discovery import Registry
 from quickcomm.kernel.errors import InvalidInputError
 from quickcomm.kernel.runtime.admin_socket import UnknownCommandError, ask
-from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.kernel.runtime.data_directory import DataDirectory, admin_socket_of
 from quickcomm.traffic.adapters.parity import Dashboards
 from quickcomm.traffic.ports import SiteError
 
@@ -34,10 +34,12 @@ class UpSite:
             await self._asked(self._directory.control, Scale(process=module, replicas=1))
 
     async def stop(self, module: str) -> None:
-        """Have what waits for it go, then its processes."""
+        """Have what waits for it go, confirmed by each of its processes, then the processes."""
         for instance in self._registry.instances():
             if instance.module == module:
-                await self._asked(self._directory.part(module).socket, StopModule(name=module))
+                own = admin_socket_of(instance.socket)  # of one of several; the only one has that of its directory
+                socket = own if own.exists() else self._directory.part(module).socket
+                await self._asked(socket, StopModule(name=module))
         await self._asked(self._directory.control, Scale(process=module, replicas=0))
 
     async def retire(self, module: str) -> None:
@@ -70,7 +72,8 @@ class UpSite:
         try:
             return await ask(socket, request)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            who = "`quickcomm up`" if socket == self._directory.control else "the monolith"
+            known = {self._directory.control: "`quickcomm up`", self._directory.socket: "the monolith"}
+            who = known.get(socket, "a process of the service")
             raise SiteError(f"{who} does not answer on {socket}") from error
 
 
