@@ -9,6 +9,7 @@ import { seenAt } from "../state/migration";
 import { useKeptFocus } from "./focus";
 import { BothGraphs, ShareGraph } from "./graph";
 import { Moves } from "./move";
+import { Understood } from "./understood";
 
 const OUTCOME_WORDS: Record<Outcome, string> = { pass: "Passed", wait: "Waits", breach: "Breach" };
 const VERDICT_WORDS: Record<Outcome, string> = {
@@ -138,7 +139,7 @@ function Differences({ module }: { module: Module }) {
           <b>{DIFFERENCE_WORDS[figure.name]}:</b> {detailOf(figure)}
         </p>
       ))}
-      {!alike && (
+      {!alike && module.understood === null && (
         <p class="hint">
           Which ones: <code>quickcomm check --sides</code>
         </p>
@@ -179,6 +180,7 @@ export function ModuleCard({ module, audit }: { module: Module; audit: readonly 
           <div>
             <Gate module={module} />
             <Differences module={module} />
+            {module.understood !== null && <Understood found={module.understood} />}
           </div>
           <div>
             <ShareGraph module={module} audit={audit} now={seenAt.value} />

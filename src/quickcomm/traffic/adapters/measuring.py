@@ -9,6 +9,7 @@ from quickcomm.contracts.evidence import Measure, Measured, MeasureDashboard, Me
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Side
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.messaging.rpc import Rpc
+from quickcomm.traffic.adapters.understood import shadowed_together, spent_together
 
 MEASURES: Final[Mapping[str, type[Measure]]] = {"dashboard": MeasureDashboard, "intelligence": MeasureIntelligence}
 SIDES: Final[tuple[Side, ...]] = (MONOLITH, SERVICE)
@@ -74,4 +75,6 @@ def _together(found: Iterable[Measured], side: Side) -> Measured | None:
         alike=sum(each.alike for each in own),
         different=tuple(dict.fromkeys(one for each in own for one in each.different)),
         cpu_s=sum(each.cpu_s for each in own),
+        spent=spent_together(each.spent for each in own),
+        shadow=shadowed_together([each.shadow for each in own if each.shadow is not None]),
     )

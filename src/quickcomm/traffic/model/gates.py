@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from quickcomm.contracts.migration import Figure, Outcome
+from quickcomm.contracts.migration import Figure, Outcome, Understandings
 from quickcomm.traffic.model.statistics import difference, fewest, fewest_for_quantile, quantile_bounds, wilson
 
 Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
@@ -72,6 +72,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     service: SideEvidence = SideEvidence()
     monolith: SideEvidence = SideEvidence()
     agreement: tuple[int, int] | None = None
+    understood: Understandings | None = None
+    """Of intelligence; shown, and decided by as `agreement` and as a stage."""
     recent_different: int | None = None
     """Answers that were otherwise on the other side, of the last minute."""
     differences: int | None = None
@@ -242,6 +244,8 @@ def _agreement(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
     low, _ = wilson(n, of, limits.confidence)
     _, high = wilson(n, of, limits.alarm_confidence)
     detail = f"{n} of {of} alike, at least {limits.agreement:.0%}"
+    if not of:
+        detail = f"nothing was compared yet, at least {limits.agreement:.0%} must be alike"
     outcome = _outcome(passes=low >= limits.agreement, fails=high < limits.agreement)
     if outcome != "wait":
         yield Figure(name="agreement", outcome=outcome, detail=detail)
