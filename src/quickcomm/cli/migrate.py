@@ -326,7 +326,8 @@ def _understood(found: Understandings) -> Iterator[str]:
         yield f"        {', '.join(f'{field.name} {field.alike} of {field.of}' for field in found.fields)}"
     for side in found.sides:
         if side.p50_ms is not None and side.p95_ms is not None:
-            yield f"        {side.side}: half within {side.p50_ms:.0f} ms, 95 % within {side.p95_ms:.0f} ms, of {side.samples}"
+            times = f"half within {side.p50_ms:.0f} ms, 95 % within {side.p95_ms:.0f} ms"
+            yield f"        {side.side}: {times}, of {side.samples}"
         for what, spent in (("served", side.served), ("in the shadow", side.shadow)):
             if spent.calls:
                 yield f"        {side.side} {what}: {_spent(spent)}"
@@ -339,7 +340,8 @@ def _understood(found: Understandings) -> Iterator[str]:
     if any(count for _, count in left_out):
         yield f"        {', '.join(f'{count} {what}' for what, count in left_out if count)}"
     for each in found.differences[:MAX_SHOWN]:
-        yield f"        differs: {each.utterance_id} in {', '.join(each.fields)} ({_time(each.at_ns)}, shadow: {each.by})"
+        where = f"{each.utterance_id} in {', '.join(each.fields)}"
+        yield f"        differs: {where} ({_time(each.at_ns)}, shadow: {each.by})"
 
 
 def _spent(spent: Spending) -> str:

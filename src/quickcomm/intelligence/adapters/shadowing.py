@@ -1,6 +1,6 @@
 """A second pipeline of understanding for the shadow: the same objects, with effects that nobody else sees.
 
-It asks the same model with the same prompts, but has a circuit breaker, a limit, a cache and metrics of its own, so that
+It asks the same model with the same prompts, but has a circuit breaker, a limit, a cache and metrics of its own. So
 nothing of it reaches what is served: no breaker opens for others, no answer is found in the cache, no bill is counted.
 """
 

@@ -13,8 +13,10 @@ SHADOWED = Counter("quickcomm_shadow_utterances", "Utterances of the other side 
 
 
 class Metrics:
-    """Those of a pipeline: `calls` by outcome (`ok`, or the last part of the error's code), `insights` by source
-    (`llm`, `degraded`: the local classifier in the model's place), `dropped` by kind.
+    """Those of a pipeline.
+
+    `calls` by outcome: `ok`, or the last part of the error's code. `insights` by source: `llm`, or `degraded` where the
+    local classifier took the model's place. `dropped` by kind.
     """
 
     def __init__(self, registry: CollectorRegistry | None = REGISTRY) -> None:

@@ -41,8 +41,9 @@ class Ownership:
 
     @property
     def shadows(self) -> bool:
-        """Return True while this side understands some of what the other one answers: a service in the shadow, and both
-        sides while both serve.
+        """Return True while this side understands some of what the other one answers, to be compared.
+
+        A service does in the shadow; both sides do while both serve.
         """
         mode = "off" if self._routes is None else self._routes.routes.of(MODULE).mode
         return mode == "canary" or (mode == "shadow" and self.side == SERVICE)

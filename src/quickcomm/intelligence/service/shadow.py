@@ -1,7 +1,7 @@
 """Understands a share of the other side's utterances as well, and compares: nothing of it is published.
 
-Fed by `Understanding` with what the other side answers, and by the stream of insights with its answers. Nobody waits for
-it: there is one utterance in hand at a time, and what is too much is left out and counted. See docs/adr/0045.
+Fed by `Understanding` with what the other side answers, and by the stream of insights with its answers. There is one
+utterance in hand at a time; what is too much is left out and counted. See docs/adr/0045.
 """
 
 import asyncio

@@ -37,7 +37,7 @@ class UpSite:
             await self._asked(self._directory.control, Scale(process=module, replicas=1))
 
     async def stop(self, module: str) -> None:
-        """Have what waits for it go, then its processes. Where nothing waits for it, one that hangs is stopped as well."""
+        """Have what waits for it go, then its processes; where nothing waits for it, also one that hangs."""
         for instance in self._registry.instances():
             if instance.module == module:
                 with contextlib.suppress(*(SiteError,) if module in UNAWAITED else ()):

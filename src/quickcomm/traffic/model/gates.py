@@ -113,7 +113,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 def judge(module: str, mode: str, evidence: Evidence, limits: Limits) -> Verdict:
     """Return what the evidence says about one step further. Without a figure that is required: wait."""
     required = REQUIRED.get((module, mode), frozenset())
-    measured = tuple(_figures(evidence, limits))
+    found = _figures(evidence, limits)
+    measured = tuple(each for each in found if each.name in required or not _is_idle(each, evidence))
     lacking = sorted(required - {figure.name for figure in measured})
     figures = (*measured, *(_unmeasured(name, evidence) for name in lacking))
     outcomes = {figure.outcome for figure in figures}
@@ -126,6 +127,11 @@ def judge(module: str, mode: str, evidence: Evidence, limits: Limits) -> Verdict
 
 def _unmeasured(name: str, evidence: Evidence) -> Figure:
     return Figure(name=name, outcome="wait", detail=evidence.why_not.get(name, "not measured"))
+
+
+def _is_idle(figure: Figure, evidence: Evidence) -> bool:
+    """Return True for a share of errors of a service that answers nobody: nothing is gained by waiting for it."""
+    return figure.name == "errors" and figure.outcome == "wait" and not sum(_rate(evidence.service) or ())
 
 
 def _figures(evidence: Evidence, limits: Limits) -> Iterator[Figure]:

@@ -31,7 +31,7 @@ local function unawaited(stream)
 end
 
 -- Deletes what every group has acknowledged, some thousands at a time, so that nobody waits long; 0: all is done.
--- A stream without groups keeps everything. What only groups wait for that are not waited for is kept for `patience` ms.
+-- A stream without groups keeps everything. For groups that are not waited for, messages are kept for `patience` ms.
 local function trim(stream, patience)
   if redis.call('XLEN', stream) == 0 then return 0 end
   local t, free = redis.call('TIME'), unawaited(stream)
