@@ -15,7 +15,7 @@ from quickcomm.contracts.evidence import MeasureIntelligence
 from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import INSIGHTS
 from quickcomm.contracts.messaging import Request
-from quickcomm.contracts.migration import GetMigration, ModuleMigration, StartMigration, StepMigration
+from quickcomm.contracts.migration import GetMigration, MigrationStatus, ModuleMigration, StartMigration, StepMigration
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Side
 from quickcomm.intelligence.adapters.redis_assignments import RedisAssignments
 from quickcomm.intelligence.declaration import fence
@@ -183,7 +183,7 @@ class TwoMinds:
         return await self._ask(StepMigration(name="intelligence", by="ann", force=force))
 
     async def status(self) -> ModuleMigration:
-        found = await self._ask(GetMigration())
+        found: MigrationStatus = await self._ask(GetMigration())
         return next(module for module in found.modules if module.name == "intelligence")
 
     async def until(self, holds: Any) -> ModuleMigration:

@@ -20,6 +20,7 @@ from quickcomm.intelligence.ports import Heard
 from quickcomm.intelligence.service.ownership import Ownership
 from quickcomm.intelligence.service.shadow import (
     DEGRADED,
+    MAX_PAIRS,
     MAX_WAITING,
     NO_ANSWER,
     SERVED_WITHIN_S,
@@ -181,7 +182,7 @@ class Desk:
 @pytest.mark.parametrize(("side", "modes"), [("service", {"shadow", "canary"}), ("monolith", {"canary"})])
 def test_a_side_is_a_shadow_while_the_other_one_serves_what_it_could(side: Side, modes: set[str]) -> None:
     for mode in ("off", "shadow", "canary", "full", "retired"):
-        desk = Desk(side, mode)  # type: ignore[arg-type]
+        desk = Desk(side, mode)
         desk.offer(1)
         assert desk.shadow.active == (mode in modes)
         assert (desk.shadow.since(0) is not None) == (mode in modes)
@@ -205,7 +206,38 @@ async def test_what_is_delivered_again_is_understood_once() -> None:
         desk.offer(1)
         desk.serve(1, 2, 1)
         await desk.until(2)
+        desk.offer(1)
+        await settle()
     assert desk.candidate.heard == ["c:0:1", "c:0:2"]
+
+
+async def test_a_side_that_is_behind_hears_the_answer_before_the_utterance() -> None:
+    desk = Desk()
+    desk.serve(1, 2, insight=replace(TOWELS, urgency="high"))
+    async with desk.running():
+        desk.offer(1)
+        assert (await desk.until(1)).differences[0].fields == ("urgency",)
+        desk.serve(1)
+        desk.offer(1)
+        await settle()
+    assert (desk.found.compared, desk.candidate.heard) == (1, ["c:0:1"])
+
+
+async def test_what_is_remembered_is_bounded() -> None:
+    desk = Desk()
+    for number in range(MAX_PAIRS + 10):
+        desk.serve(number)
+    assert len(desk.shadow._early) == MAX_PAIRS
+    async with desk.running():
+        for number in range(MAX_PAIRS + 10):
+            desk.offer(number)
+            desk.serve(number)
+            await asyncio.sleep(0)
+        await settle()
+    assert len(desk.shadow._done) <= MAX_PAIRS
+    desk.routes.to("full")
+    desk.shadow.expire()
+    assert not any((desk.shadow._early, desk.shadow._done, desk.shadow._pairs, desk.shadow._waiting))
 
 
 async def test_answers_are_compared_whichever_comes_first() -> None:

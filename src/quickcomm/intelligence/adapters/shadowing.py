@@ -13,8 +13,6 @@ import msgspec
 from quickcomm.intelligence.adapters.breaker import CircuitBreaker
 from quickcomm.intelligence.adapters.sql_usage import SqlUsage
 from quickcomm.intelligence.model.concurrency import Limit
-from quickcomm.intelligence.model.grounding import Grounder
-from quickcomm.intelligence.model.reading import Reader
 from quickcomm.intelligence.model.settings import LlmSettings
 from quickcomm.intelligence.model.usage import Spent
 from quickcomm.intelligence.ports import Cached, Classifier, ModelAnswer
@@ -116,9 +114,7 @@ def shadow_model(
 ) -> Shadow:
     """Return a shadow that asks the model of `parts`, one call at a time."""
     metrics, own_usage = Metrics(None), ShadowUsage(usage)
-    fenced = msgspec.structs.replace(
-        parts, usage=own_usage, cache=MemoryCache(), grounding=Grounder(Reader(pack)), metrics=metrics, traced=False
-    )
+    fenced = msgspec.structs.replace(parts, usage=own_usage, cache=MemoryCache(), metrics=metrics, traced=False)
     guard = Guard(CircuitBreaker(), clock, settings.budget_s, metrics)
     limiter = Limiter(Limit(1, 1, 1), clock, metrics)
     llm = LlmClassifier(fenced, limiter, guard, clock, msgspec.structs.replace(settings, hedge_after_s=0.0))

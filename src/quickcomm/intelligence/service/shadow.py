@@ -7,7 +7,7 @@ utterance in hand at a time; what is too much is left out and counted. See docs/
 import asyncio
 from collections import Counter, OrderedDict, deque
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
 import msgspec
 import structlog
@@ -44,6 +44,7 @@ _NOT_COMPARED: Final = frozenset({NO_ANSWER, DEGRADED, NUMBER})
 """Differences with which no field can be compared."""
 Result = Literal["alike", "different", "unanswered", "unserved", "degraded", "shed"]
 _Key = tuple[str, str]
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -92,6 +93,10 @@ class Shadow:
         self._busy = busy
         self._exhausted = exhausted
         self._pairs: OrderedDict[_Key, _Pair] = OrderedDict()
+        self._early: OrderedDict[_Key, InsightsFound] = OrderedDict()
+        """Answers of the other side that came before what they answer."""
+        self._done: OrderedDict[_Key, None] = OrderedDict()
+        """Utterances that were compared, or given up."""
         self._waiting: deque[_Key] = deque()
         self._offered = asyncio.Event()
         self._tally = Tally(clock, ownership.side)
@@ -108,12 +113,12 @@ class Shadow:
     def offer(self, heard: Heard) -> None:
         """Have an utterance that the other side answers understood, if it is of the share. Never blocks."""
         key = (heard.site, heard.utterance_id)
-        if not self.active or key in self._pairs or not self.takes(heard.utterance_id):
+        if not self._wants(key) or key in self._pairs:
             return
         if len(self._waiting) >= MAX_WAITING or len(self._pairs) >= MAX_PAIRS or self._exhausted():
             self._tally.count("shed")
             return
-        self._pairs[key] = _Pair(heard=heard, since=self._clock.monotonic())
+        self._pairs[key] = _Pair(heard=heard, since=self._clock.monotonic(), served=self._early.pop(key, None))
         self._waiting.append(key)
         self._offered.set()
 
@@ -124,10 +129,15 @@ class Shadow:
         if pair is not None and pair.served is None:
             pair.served = found
             self._settle(key, pair)
+        elif pair is None and self._wants(key):
+            self._early.setdefault(key, found)
+            _trim(self._early)
 
     def forget(self, site: str, utterance_id: str) -> None:
         """Compare nothing of an utterance that this side has answered itself."""
-        self._pairs.pop((site, utterance_id), None)
+        key = (site, utterance_id)
+        if self._pairs.pop(key, None) is not None:
+            self._finish(key)
 
     def since(self, since_ns: int) -> Shadowed | None:
         """Return what was compared since then; None where this side is no shadow."""
@@ -148,6 +158,13 @@ class Shadow:
                 tasks.create_task(_until_cancelled(self.watch), name="shadow:watch")
 
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _wants(self, key: _Key) -> bool:
+        return self.active and self.takes(key[1]) and key not in self._done
+
+    def _finish(self, key: _Key) -> None:
+        self._done[key] = None
+        _trim(self._done)
 
     async def _understand_forever(self) -> None:
         while True:
@@ -178,6 +195,7 @@ class Shadow:
         if served is None or not pair.understood or self._pairs.get(key) is not pair:
             return
         del self._pairs[key]
+        self._finish(key)
         if any(insight.degraded for insight in served.insights):
             self._tally.count("degraded")
             return
@@ -199,12 +217,12 @@ class Shadow:
     def expire(self) -> None:
         """Give up what has waited for too long, and everything once this side is no shadow any more."""
         if not self.active:
-            self._pairs.clear()
-            self._waiting.clear()
+            for each in (self._pairs, self._early, self._done, self._waiting):
+                each.clear()
             return
         until = self._clock.monotonic() - SERVED_WITHIN_S
         while self._pairs and (pair := next(iter(self._pairs.values()))).since <= until:
-            self._pairs.popitem(last=False)
+            self._finish(self._pairs.popitem(last=False)[0])
             self._tally.count("unserved" if pair.understood else "shed")
         while self._waiting and self._waiting[0] not in self._pairs:
             self._waiting.popleft()
@@ -268,6 +286,11 @@ class Tally:
 
 async def _until_cancelled(work: Callable[[], Awaitable[None]]) -> None:
     await work()
+
+
+def _trim(entries: OrderedDict[_Key, T]) -> None:
+    while len(entries) > MAX_PAIRS:
+        entries.popitem(last=False)
 
 
 def _by_field(compared: list[tuple[str, ...]]) -> tuple[FieldAgreement, ...]:
