@@ -171,7 +171,7 @@ async def test_a_candidate_that_agrees_passes_its_gate_and_one_that_hangs_holds_
     assert all(side["p95_ms"] > 0 for side in understood["sides"])
     shown = await operator.migrate("status")
     assert "understood on both sides" in shown
-    listed = await asyncio.to_thread(site.ask, "GET", "/v1/migration", key)
+    listed = await asyncio.to_thread(site.get, "/v1/migration", "read")
     [over_rest] = [module for module in listed.json()["modules"] if module["name"] == "intelligence"]
     assert over_rest["understood"]["compared"] >= SAMPLES
     assert "canary 1 %, the monolith decides" in await operator.migrate("step", "intelligence")
