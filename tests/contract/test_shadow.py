@@ -119,7 +119,7 @@ async def test_a_shadow_that_hangs_holds_nothing_up(two: TwoMinds) -> None:
     assert two.minds[SERVICE].intelligence.busy is False
 
 
-# -- what nobody else sees --------------------------------------------------------------------------------------------
+# -- without effects outside -----------------------------------------------------------------------------------------
 
 
 def served_as(utterance_id: str) -> InsightsFound:
@@ -135,7 +135,7 @@ def served_as(utterance_id: str) -> InsightsFound:
     )
 
 
-async def test_calls_of_the_shadow_are_nobodys_bill_and_open_no_breaker(tmp_path: Path) -> None:
+async def test_calls_of_the_shadow_are_in_no_other_bill_and_open_no_breaker(tmp_path: Path) -> None:
     model, clock = Model(), SystemClock(pauses=0.02)
     async with opened(tmp_path) as database:
         usage = SqlUsage(database, clock, UsageSettings(prompt_price=2.0, completion_price=4.0, daily_tokens=100))

@@ -133,7 +133,7 @@ class MigrationEntry(msgspec.Struct, frozen=True, kw_only=True):
 class SideUnderstanding(msgspec.Struct, frozen=True, kw_only=True):
     """How long a side took for the utterances that both understood, and what it cost.
 
-    `served`: all that it answered; `shadow`: what it understood beside, which is nobody's bill.
+    `served`: all that it answered; `shadow`: what it understood as a shadow, which is in no other bill.
     """
 
     side: Side

@@ -19,7 +19,7 @@ Mode = Literal["off", "shadow", "canary", "full", "retired"]
 full: it serves all. retired: the monolith has stopped the module."""
 
 UNAWAITED: Final[dict[str, tuple[str, ...]]] = {"intelligence": ("intelligence", "summaries")}
-"""Consumer groups of modules whose service holds nobody up before it serves."""
+"""Consumer groups of modules whose service is not waited for before it serves."""
 
 
 class ModuleRoute(msgspec.Struct, frozen=True, kw_only=True):

@@ -159,7 +159,7 @@ class _Work:
     async def _begins_warm(self) -> bool:
         """Return True for a service, and for a monolith that was retired.
 
-        A service that was off has nothing of its own, and may lack what nobody kept for it meanwhile.
+        A service that was off has nothing of its own, and may lack messages that were trimmed meanwhile.
         """
         if not self._context.moving:
             return False

@@ -1,4 +1,4 @@
-"""A second pipeline of understanding for the shadow: the same objects, with effects that nobody else sees.
+"""A second pipeline of understanding for the shadow: the same objects, without effects outside of it.
 
 It asks the same model with the same prompts, but has a circuit breaker, a limit, a cache and metrics of its own. So
 nothing of it reaches what is served: no breaker opens for others, no answer is found in the cache, no bill is counted.
@@ -51,7 +51,7 @@ class Metered:
 
 
 class ShadowUsage:
-    """Implements `Usage` for calls that serve nobody: told apart, and within what the day's cap leaves."""
+    """Implements `Usage` for calls of a shadow: counted apart, and within what the day's cap leaves."""
 
     def __init__(self, usage: SqlUsage) -> None:
         self._usage = usage
@@ -66,7 +66,7 @@ class ShadowUsage:
         return not self._usage.leaves(self._today)
 
     def record(self, site: str, conversation_id: str, answer: ModelAnswer) -> None:
-        del site, conversation_id  # it is nobody's bill
+        del site, conversation_id  # it is in no conversation's bill
         self._turn()
         price = self._usage.price_of(answer)
         self._today += price

@@ -20,7 +20,7 @@ class Metrics:
     """
 
     def __init__(self, registry: CollectorRegistry | None = REGISTRY) -> None:
-        """`registry`: None for a pipeline that serves nobody."""
+        """`registry`: None for a pipeline of a shadow."""
 
         def counter(name: str, about: str, *labels: str) -> Counter:
             return Counter(name, about, labels, registry=registry)

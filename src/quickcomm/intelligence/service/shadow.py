@@ -77,9 +77,9 @@ class Shadow:
         exhausted: Callable[[], bool] = lambda: False,
         within_s: float = ANSWER_WITHIN_S,
     ) -> None:
-        """`classifier`: one whose effects nobody sees. `share`: of the other side's utterances, 0 to 1.
+        """`classifier`: one without effects. `share`: of the other side's utterances, 0 to 1.
 
-        `busy`: whether something is in hand that somebody waits for. `exhausted`: whether no more may be spent.
+        `busy`: whether this side has utterances of its own in hand. `exhausted`: whether no more may be spent.
         `within_s`: so long an answer may take; beyond it counts as none.
         """
         self._within_s = within_s
@@ -107,7 +107,7 @@ class Shadow:
         return self._below > 0 and self._ownership.shadows
 
     def takes(self, utterance_id: str) -> bool:
-        """Return True for the share that is understood here: the same whoever asks, and however often."""
+        """Return True for the share that is understood here: the same in every process, and each time."""
         return bucket("shadow", utterance_id) < self._below
 
     def offer(self, heard: Heard) -> None:
@@ -183,7 +183,7 @@ class Shadow:
         try:
             async with self._clock.timeout(self._within_s):
                 [pair.answer] = await self._classifier.classify([pair.heard])
-        except Exception as error:  # noqa: BLE001 - counted; without its text, which may be what somebody said
+        except Exception as error:  # noqa: BLE001 - counted; without its text, which may be what was said
             log.info("shadow.unanswered", utterance_id=key[1], error=type(error).__name__)
             pair.failed = True
         pair.ms = (self._clock.monotonic() - began) * 1e3

@@ -159,7 +159,7 @@ def _side(
 def _agreed(sides: Sides, understood: Understandings | None) -> tuple[int, int] | None:
     """Return how many answers were alike, of how many; of what people read, only where it says something.
 
-    A site where nobody reads is not held up by it. What is understood on both sides comes by itself.
+    A site without readers is not held up by it. What is understood on both sides comes by itself.
     """
     if understood is not None:
         return understood.alike, understood.compared

@@ -130,7 +130,7 @@ def _unmeasured(name: str, evidence: Evidence) -> Figure:
 
 
 def _is_idle(figure: Figure, evidence: Evidence) -> bool:
-    """Return True for a share of errors of a service that answers nobody: nothing is gained by waiting for it."""
+    """Return True for a share of errors of a service without answers: waiting for it gains nothing."""
     return figure.name == "errors" and figure.outcome == "wait" and not sum(_rate(evidence.service) or ())
 
 
