@@ -3,7 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import msgspec
 import pytest
 from tests.support.intelligence import Believing, Local, Model, Prompts
 from tests.support.intelligence import heard as heard_text
@@ -13,11 +16,13 @@ from tests.support.valkey import Valkey
 from tests.unit.test_shadow import Moving
 
 from quickcomm.contracts.insights import InsightsFound
-from quickcomm.contracts.routes import MONOLITH, SERVICE
+from quickcomm.contracts.routes import MONOLITH, SERVICE, Mode
 from quickcomm.contracts.timing import Latency
 from quickcomm.intelligence.adapters.shadowing import Metered, shadow_model
 from quickcomm.intelligence.adapters.sql_cache import SqlCache
+from quickcomm.intelligence.adapters.sql_results import SqlResults
 from quickcomm.intelligence.adapters.sql_usage import SqlUsage
+from quickcomm.intelligence.assembly import _Work
 from quickcomm.intelligence.model.settings import LlmSettings
 from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.intelligence.ports import ModelError
@@ -185,3 +190,19 @@ async def test_calls_of_the_shadow_are_in_no_other_bill_and_open_no_breaker(tmp_
         assert not usage.exhausted
         assert len(cache) == 0
         assert SERVED.breaker_open._value.get() == open_before
+
+
+@pytest.mark.parametrize(("mode", "version", "kept"), [("off", 3, 0), ("off", 0, 1), ("shadow", 3, 1), ("full", 3, 1)])
+async def test_a_service_that_was_off_begins_with_a_copy_anew(
+    tmp_path: Path, mode: Mode, version: int, kept: int
+) -> None:
+    """Messages may have been trimmed meanwhile. Where the store knows no routes, it may have served: it keeps all."""
+    routes = Moving(mode)
+    routes.routes = msgspec.structs.replace(routes.routes, version=version)
+    async with opened(tmp_path) as database:
+        await SqlResults(database).publish([served_as("c:0:1")])
+        app = SimpleNamespace(alone=True)
+        context: Any = SimpleNamespace(moving=True, app=app, routes=routes, database=database)
+        work: Any = _Work(context, SimpleNamespace())  # type: ignore[arg-type]
+        assert await work._begins_warm()
+        assert len(await SqlResults(database).known([("main", "c:0:1")])) == kept
