@@ -139,7 +139,7 @@ function Differences({ module }: { module: Module }) {
           <b>{DIFFERENCE_WORDS[figure.name]}:</b> {detailOf(figure)}
         </p>
       ))}
-      {!alike && module.understood === null && (
+      {!alike && (
         <p class="hint">
           Which ones: <code>quickcomm check --sides</code>
         </p>
@@ -179,8 +179,7 @@ export function ModuleCard({ module, audit }: { module: Module; audit: readonly 
         <div class="evidence">
           <div>
             <Gate module={module} />
-            <Differences module={module} />
-            {module.understood !== null && <Understood found={module.understood} />}
+            {module.understood === null ? <Differences module={module} /> : <Understood found={module.understood} />}
           </div>
           <div>
             <ShareGraph module={module} audit={audit} now={seenAt.value} />

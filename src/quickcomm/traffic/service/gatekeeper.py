@@ -57,6 +57,7 @@ class Gatekeeper:
             async with self._clock.timeout(EVIDENCE_S):
                 evidence = await self._evidence.of(name, state.since_ns)
         except (QuickCommError, TimeoutError, *MALFORMED) as error:
+            self.understood.pop(name, None)
             detail = f"cannot be read: {str(error) or 'no answer in time'}"
             return Verdict(outcome="wait", figures=(Figure(name="evidence", outcome="wait", detail=detail),))
         self.understood[name] = evidence.understood
