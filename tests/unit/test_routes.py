@@ -72,3 +72,5 @@ def test_a_service_is_waited_for_from_its_first_conversation_on(mode: Mode, *, a
     own = tuple(f"{group.name}@service" for group in module.consumes if not group.shared)
     routes = Routes(version=1, modules={"intelligence": ModuleRoute(mode=mode)})
     assert routes.unawaited == (() if awaited else own)
+    for serves in (ModuleRoute(mode=mode, weight=1), ModuleRoute(mode=mode, overrides={"c": SERVICE})):
+        assert Routes(version=1, modules={"intelligence": serves}).unawaited == ()

@@ -63,8 +63,12 @@ class Routes(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def unawaited(self) -> tuple[str, ...]:
         """Return the consumer groups for which no stream keeps messages for long."""
-        modules = [module for module in UNAWAITED if self.of(module).mode in {"off", "shadow"}]
-        return tuple(group_of(name, SERVICE) for module in modules for name in UNAWAITED[module])
+        return tuple(
+            group_of(name, SERVICE)
+            for module, names in UNAWAITED.items()
+            if self.of(module).mode in {"off", "shadow"} and self.of(module).leaves(SERVICE)
+            for name in names
+        )
 
 
 def group_of(name: str, side: Side) -> str:

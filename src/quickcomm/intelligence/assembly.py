@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from quickcomm.contracts.routes import MONOLITH
+from quickcomm.contracts.routes import MONOLITH, SERVICE
 from quickcomm.intelligence.adapters.history import MARKS, begin_anew, begin_warm
 from quickcomm.intelligence.declaration import GROUP, INTELLIGENCE
 from quickcomm.intelligence.history import PATH
@@ -164,7 +164,8 @@ class _Work:
         if not self._context.moving:
             return False
         routes = self._context.routes.routes
-        if self._context.app.alone and routes.version and routes.of(INTELLIGENCE.name).mode == "off":
+        route = routes.of(INTELLIGENCE.name)
+        if self._context.app.alone and routes.version and route.mode == "off" and route.leaves(SERVICE):
             await self.retire()
         return await self._context.database.write(begin_anew) or self._context.app.alone
 
