@@ -177,3 +177,30 @@ async def test_a_candidate_that_agrees_passes_its_gate_and_one_that_hangs_holds_
     assert "canary 1 %, the monolith decides" in await operator.migrate("step", "intelligence")
     findings, totals = await asyncio.to_thread(check, site.data_dir, "--settle", "10")
     assert (findings, totals["findings"]) == ([], 0)
+
+
+@pytest.mark.long  # as long as a process is given that hangs
+async def test_a_candidate_that_hangs_in_the_shadow_is_stopped_and_may_be_started_again(new_site: NewSite) -> None:
+    site = new_site("--deployment", "monolith")
+    await asyncio.to_thread(site.start)
+    operator, key, wire = Operator(site), await asyncio.to_thread(site.key), shift_talk().wire
+    undisturbed = await stream(site.url, key, wire)
+    await operator.migrate("start", "intelligence", "--force")
+    pid = (await asyncio.to_thread(site.process, "intelligence")).pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        assert_as_undisturbed(await stream(site.url, key, wire), undisturbed)
+        off = await operator.until(lambda module: module["mode"] == "off" and not module["change"])
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
+    assert "silent" in off["why"] or "queue age" in off["why"]
+    await operator.migrate("start", "intelligence", "--force")
+    heard = await stream(site.url, key, wire)
+    assert_as_undisturbed(heard, undisturbed)
+    found = await operator.until(
+        lambda module: (module["understood"] or {}).get("compared", 0) >= len(heard.utterances)
+    )
+    assert found["understood"]["alike"] == found["understood"]["compared"]
+    findings, totals = await asyncio.to_thread(check, site.data_dir, "--settle", "10")
+    assert (findings, totals["findings"]) == ([], 0), "what it missed came with the copy"
