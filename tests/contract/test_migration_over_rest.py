@@ -9,6 +9,7 @@ from tests.support.dashboard_site import Site, running
 
 from quickcomm.contracts.migration import (
     GetMigration,
+    KillMigration,
     MigrationDone,
     MigrationStatus,
     ModuleMigration,
@@ -31,6 +32,7 @@ class FakeController:
 
     def __init__(self) -> None:
         self.asked: list[StepMigration | RollBackMigration] = []
+        self.killed: list[KillMigration] = []
 
     async def status(self, _request: GetMigration) -> MigrationStatus:
         module = ModuleMigration(name="dashboard", mode="shadow", goal="service")
@@ -46,7 +48,12 @@ class FakeController:
 
     def _done(self, request: StepMigration | RollBackMigration) -> MigrationDone:
         self.asked.append(request)
-        return MigrationDone(name=request.name, mode="shadow", weight=0, decides="monolith", version=1)
+        notes = ("skipped: canary 1 %",)
+        return MigrationDone(name=request.name, mode="shadow", weight=0, decides="monolith", version=1, notes=notes)
+
+    async def kill(self, request: KillMigration) -> list[MigrationDone]:
+        self.killed.append(request)
+        return []
 
 
 @pytest.fixture
@@ -60,6 +67,7 @@ async def moving(tmp_path: Path, controller: FakeController) -> AsyncIterator[Si
         (GetMigration, controller.status),
         (StepMigration, controller.step),
         (RollBackMigration, controller.roll_back),
+        (KillMigration, controller.kill),
     ]
     async with running(tmp_path, answers=answers) as site:
         yield site
@@ -75,6 +83,8 @@ async def test_a_gate_refuses_and_is_gone_on_in_spite_of(moving: Site, controlle
     assert (await moving.post(STEP, body={}, expect=409))["code"] == "migration.gate"
     after = await moving.post(STEP, body={"force": True})
     assert after["modules"][0]["mode"] == "shadow"
+    assert after["notes"] == ["skipped: canary 1 %"]
+    assert (await moving.get("/v1/migration"))["notes"] == []
     await moving.post("/v1/migration/dashboard/rollback", body={"why": "pages were slow"})
     assert controller.asked == [
         StepMigration(name="dashboard", by="the admin", force=True),
@@ -87,6 +97,26 @@ async def test_a_reader_looks_and_moves_nothing(moving: Site, controller: FakeCo
     await moving.post(STEP, "read", body={"force": True}, expect=403)
     await moving.post("/v1/migration/dashboard/dance", body={}, expect=400)
     assert controller.asked == []
+
+
+async def test_the_kill_switch_is_for_one_or_for_all(moving: Site, controller: FakeController) -> None:
+    await moving.post("/v1/migration/all/kill", body={"why": "smoke"})
+    await moving.post("/v1/migration/dashboard/kill", body={})
+    assert controller.killed == [
+        KillMigration(name=None, by="the admin", why="smoke"),
+        KillMigration(name="dashboard", by="the admin"),
+    ]
+
+
+async def test_an_administrator_of_another_site_of_the_server_looks_and_moves_nothing(
+    moving: Site, controller: FakeController
+) -> None:
+    moving.tokens["tenant"] = (await moving.keys.create("admin", "a tenant", site="hotel-b")).key
+    assert (await moving.get("/v1/migration", role="tenant"))["modules"][0]["name"] == "dashboard"
+    for path in (STEP, "/v1/migration/dashboard/rollback", "/v1/migration/all/kill"):
+        refused = await moving.post(path, "tenant", body={"force": True}, expect=403)
+        assert "an admin key of the site 'main'; yours is of 'hotel-b'" in refused["detail"]
+    assert (controller.asked, controller.killed) == ([], [])
 
 
 async def test_a_controller_that_is_late_is_not_taken_for_none() -> None:

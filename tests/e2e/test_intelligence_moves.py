@@ -5,7 +5,9 @@ import contextlib
 import json
 import os
 import signal
+import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -20,6 +22,7 @@ from tests.support.talk import Talk, shift_talk
 from quickcomm.client.audio_client import Event
 from quickcomm.contracts.audio_socket import Insights, Utterance
 from quickcomm.contracts.routes import MONOLITH, SERVICE
+from quickcomm.kernel.runtime.data_directory import DataDirectory
 
 WEIGHTS: Final = (10_000, 4_000, 0, 6_000, 0, 10_000, 2_000)
 LINES: Final = 4
@@ -118,6 +121,37 @@ async def test_a_service_that_hangs_is_left_at_once_and_its_late_answers_count_f
         assert await answered_once(routes, again) == {SERVICE}
         assert await answered_once(routes, talking.result()) == {MONOLITH}, "it is awake, and was refused"
         await assert_listed_once(site, talking.result())
+
+
+async def test_a_prompt_that_is_deployed_is_in_force_on_both_sides(new_site: NewSite, tmp_path: Path) -> None:
+    site = await started(new_site)
+    mine = tmp_path / "mine.toml"
+
+    async def prompts(*words: str) -> str:
+        return await asyncio.to_thread(quickcomm, "prompts", *words, "--data-dir", str(site.data_dir))
+
+    def live(database: Path) -> str:
+        with contextlib.closing(sqlite3.connect(database)) as connection:
+            query = (
+                "SELECT p.name FROM intelligence_prompts p JOIN intelligence_prompt_deployments d ON d.live_id = p.id"
+            )
+            row = connection.execute(f"{query} ORDER BY d.revision DESC").fetchone()
+            return "" if row is None else str(row[0])
+
+    async with routing(site) as routes:
+        await routes.put("intelligence", 0)
+        mine.write_text((await prompts("show", "live")).replace('name = "', 'name = "mine of ', 1))
+        await prompts("deploy", str(mine), "--force")
+        directory = DataDirectory(site.data_dir)
+        async with asyncio.timeout(EVENTUALLY_S):
+            while not live(directory.intelligence.database).startswith("mine of "):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.1)
+        await routes.put("intelligence", 10_000, decides=SERVICE)
+        await prompts("rollback")
+        assert not live(directory.intelligence.database).startswith("mine of ")
+        async with asyncio.timeout(EVENTUALLY_S):
+            while live(directory.database).startswith("mine of "):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.1)
 
 
 class Operator:

@@ -15,6 +15,12 @@ from tests.support.server import EVENTUALLY_S, quickcomm
 from tests.support.site import Site
 from tests.support.talk import Talk, shift_talk
 
+from quickcomm.kernel.messaging.bus.redis_address import for_user
+from quickcomm.kernel.messaging.bus.redis_link import Link
+from quickcomm.kernel.messaging.bus.redis_names import PREFIX
+from quickcomm.operate.up import store
+from quickcomm.operate.up.access import UP
+
 Json = dict[str, Any]
 
 
@@ -125,3 +131,26 @@ async def test_a_controller_that_is_killed_in_a_step_goes_on_with_it(site: Site)
     assert (found["mode"], found["decides"]) in {("full", "service"), ("shadow", "monolith")}
     assert "monolith decides" in await operator.migrate("kill-switch", "dashboard", "--reason", "a test")
     assert "is paused" in await operator.migrate("start", "dashboard", status=1)
+
+
+async def test_a_site_starts_with_routes_that_cannot_be_read(site: Site) -> None:
+    """By what the controller has stored; it publishes them again."""
+    operator = Operator(site)
+    await operator.migrate("start", "dashboard")
+    await operator.migrate("promote", "dashboard", "--force")
+    await operator.migrate("step", "dashboard", "--force")
+    await asyncio.to_thread(quickcomm, "scale", "traffic=0", "--data-dir", str(site.data_dir), timeout=120)
+    link = Link(for_user(store.url(site.layout), UP))
+    try:
+        await link.call("HSET", f"{PREFIX}:routes", "routes", "no JSON", "version", "no number")
+    finally:
+        await link.aclose()
+    await asyncio.to_thread(site.down)
+    site.launch()
+    await asyncio.to_thread(site.wait_ready)
+    assert (await operator.until(lambda found: not found["change"]))["mode"] == "retired"
+    await assert_listed_once(site, await say(site, shift_talk()))
+    status: Json = json.loads(await operator.migrate("status", "--json"))
+    assert set(status["followers"].values()) == {status["version"]}
+    logs = (site.layout.logs / "monolith-1.log").read_text()
+    assert logs.count("routes.not_known") == 1

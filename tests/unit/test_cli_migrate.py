@@ -17,6 +17,7 @@ from quickcomm.cli.main import main
 from quickcomm.contracts.commands import Scale
 from quickcomm.contracts.evidence import Difference, FieldAgreement, Spending
 from quickcomm.contracts.migration import SideUnderstanding, Understandings
+from quickcomm.contracts.routes import SERVICE
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.messaging.rpc import LocalRpc
 from quickcomm.kernel.runtime.admin_socket import admin_socket
@@ -131,6 +132,21 @@ async def _behind() -> dict[str, int]:
     return {"edge": 1, "monolith": 1}
 
 
+async def test_what_a_change_waits_for_is_told(running: Running) -> None:
+    running.site.lacks[SERVICE] = "3 differences between the sides, such as cards.missing u7."
+    result = await running.migrate("start", "dashboard")
+    assert result.exit_code == 1
+    waits = "waiting until the service has everything: 3 differences between the sides, such as cards.missing u7"
+    assert f"dashboard: {waits} …" in result.stderr
+    assert f"start to shadow: {waits}\n" in (await running.migrate("status")).stdout
+    running.site.lacks.clear()
+
+
+async def status_of(running: Running) -> list[dict[str, Any]]:
+    modules: list[dict[str, Any]] = json.loads((await running.migrate("status", "--json")).stdout)["modules"]
+    return modules
+
+
 async def test_status_for_people_and_for_programs(running: Running) -> None:
     await running.migrate("start", "dashboard")
     await running.migrate("auto", "dashboard")
@@ -198,7 +214,12 @@ async def test_refusals_say_why(running: Running) -> None:
         assert result.exit_code == 1
         assert why in result.stderr
     killed = await running.migrate("kill-switch", "all")
-    assert killed.stdout == "All is with the monolith, and stays there until the switch is cleared.\n"
+    assert killed.stdout == "All is with the monolith.\n"
+    assert not any(module["paused"] for module in await status_of(running))
+    named = await running.migrate("kill-switch", "audio")
+    assert named.stdout == "All is with the monolith. audio stays there until the switch is cleared.\n"
+    assert (await running.migrate("kill-switch", "all", "--clear")).stdout == "audio: may go on.\n"
+    assert not any(module["paused"] for module in await status_of(running))
 
 
 async def test_the_kill_switch(running: Running) -> None:

@@ -123,6 +123,16 @@ def test_the_kill_switch_takes_all_back_in_one_version() -> None:
     assert killed.version == site.version + 1
     assert all(route.weight == 0 and route.decides == MONOLITH for route in killed.routes.modules.values())
     assert settled(killed).routes == killed.routes
+    assert [name for name, state in killed.modules.items() if state.paused] == ["dashboard", "intelligence"]
+
+
+def test_the_kill_switch_leaves_alone_what_never_moved() -> None:
+    assert machine.kill(SiteState(), by="test").site == SiteState()
+    assert machine.kill(SiteState(), "audio", by="test").site.of("audio").paused
+    site = moved_to(SiteState(), "dashboard", LADDER[3])
+    killed = settled(machine.kill(site, by="test").site)
+    assert set(killed.modules) == {"dashboard"}
+    assert killed.of("dashboard").paused
 
 
 def test_one_module_after_the_other_and_back_in_the_reverse_order() -> None:

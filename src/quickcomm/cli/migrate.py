@@ -18,23 +18,19 @@ from quickcomm.contracts.commands import Command, Scale
 from quickcomm.contracts.evidence import Spending
 from quickcomm.contracts.identity import BUCKETS
 from quickcomm.contracts.migration import (
+    ALL,
     MAX_ENTRIES,
-    AutoMigration,
     GetMigration,
-    KillMigration,
     ListMigrationAudit,
     MigrationDone,
     MigrationEntry,
     MigrationStatus,
     ModuleMigration,
-    PauseMigration,
-    PromoteMigration,
-    ResumeMigration,
-    RollBackMigration,
-    StartMigration,
-    StepMigration,
+    MoveAction,
     Understandings,
+    asked_for,
 )
+from quickcomm.contracts.routes import SERVICE
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 from quickcomm.kernel.runtime.admin_socket import Rows, ask
 from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag, is_trusted
@@ -86,7 +82,7 @@ def migrate_group() -> None:
 def start_command(module: str, goal: Any, data_dir: Path, *, force: bool) -> None:
     """Set the goal of a module, and take the first step to it. Starts the controller where none runs."""
     _start_controller(data_dir)
-    _change(data_dir, StartMigration(name=module, goal=goal, force=force, by=getpass.getuser()))
+    _move(data_dir, "start" if goal == SERVICE else "return", module, force=force)
 
 
 @migrate_group.command("step")
@@ -96,7 +92,7 @@ def start_command(module: str, goal: Any, data_dir: Path, *, force: bool) -> Non
 @server_option
 def step_command(module: str, why: str, data_dir: Path, *, force: bool) -> None:
     """One step to the goal. Refused while the gate has not passed."""
-    _change(data_dir, StepMigration(name=module, force=force, why=why, by=getpass.getuser()))
+    _move(data_dir, "step", module, why, force=force)
 
 
 @migrate_group.command("promote")
@@ -106,7 +102,7 @@ def step_command(module: str, why: str, data_dir: Path, *, force: bool) -> None:
 @server_option
 def promote_command(module: str, why: str, data_dir: Path, *, force: bool) -> None:
     """All to the service at once, without the steps between. Refused while the gate has not passed."""
-    _change(data_dir, PromoteMigration(name=module, force=force, why=why, by=getpass.getuser()))
+    _move(data_dir, "promote", module, why, force=force)
 
 
 @migrate_group.command("rollback")
@@ -118,7 +114,7 @@ def rollback_command(module: str, why: str, data_dir: Path) -> None:
 
     The service goes on in the shadow, so that a new start is quick. From the shadow, it is stopped.
     """
-    _change(data_dir, RollBackMigration(name=module, why=why, by=getpass.getuser()))
+    _move(data_dir, "rollback", module, why)
 
 
 @migrate_group.command("kill-switch")
@@ -127,16 +123,21 @@ def rollback_command(module: str, why: str, data_dir: Path) -> None:
 @click.option("--clear", is_flag=True, help="Allow steps again.")
 @server_option
 def kill_switch_command(module: str, why: str, data_dir: Path, *, clear: bool) -> None:
-    """All of a module back to the monolith at once, and no step until it is cleared. No gate is asked."""
-    by = getpass.getuser()
+    """All of a module, or of all that have moved, back to the monolith at once, and no step until it is cleared.
+
+    No gate is asked. A module that never moved is left alone, unless it is named.
+    """
     if clear:
-        _note(data_dir, ResumeMigration(name=module, by=by), "may go on")
+        for name in _paused(data_dir) if module == ALL else [module]:
+            _note(data_dir, "resume", name, "may go on")
         return
-    rows = asyncio.run(_asked(data_dir, KillMigration(name=None if module == "all" else module, why=why, by=by)))
+    request = asked_for("kill", module, by=getpass.getuser(), why=why)
+    rows = asyncio.run(_asked(data_dir, request))
     for row in rows:
         _print_done(row)
     if not rows:
-        click.echo("All is with the monolith, and stays there until the switch is cleared.")
+        stays = "" if module == ALL else f" {module} stays there until the switch is cleared."
+        click.echo(f"All is with the monolith.{stays}")
 
 
 @migrate_group.command("auto")
@@ -145,7 +146,7 @@ def kill_switch_command(module: str, why: str, data_dir: Path, *, clear: bool) -
 @server_option
 def auto_command(module: str, wanted: str, data_dir: Path) -> None:
     """Have the controller take the steps: each when its gate has passed and its bake time is over."""
-    _note(data_dir, AutoMigration(name=module, on=wanted == "on", by=getpass.getuser()), f"auto {wanted}")
+    _note(data_dir, "auto" if wanted == "on" else "manual", module, f"auto {wanted}")
 
 
 @migrate_group.command("pause")
@@ -153,7 +154,7 @@ def auto_command(module: str, wanted: str, data_dir: Path) -> None:
 @server_option
 def pause_command(module: str, data_dir: Path) -> None:
     """No further steps until `resume`. A breach still rolls back."""
-    _note(data_dir, PauseMigration(name=module, by=getpass.getuser()), "paused")
+    _note(data_dir, "pause", module, "paused")
 
 
 @migrate_group.command("resume")
@@ -161,7 +162,7 @@ def pause_command(module: str, data_dir: Path) -> None:
 @server_option
 def resume_command(module: str, data_dir: Path) -> None:
     """Allow further steps again."""
-    _note(data_dir, ResumeMigration(name=module, by=getpass.getuser()), "goes on")
+    _note(data_dir, "resume", module, "goes on")
 
 
 @migrate_group.command("status")
@@ -235,8 +236,9 @@ async def _until_it_answers(data_dir: Path) -> None:
             return
 
 
-def _change(data_dir: Path, request: StartMigration | StepMigration | PromoteMigration | RollBackMigration) -> None:
-    _print_done(asyncio.run(_changed(data_dir, request, request.name)))
+def _move(data_dir: Path, action: MoveAction, module: str, why: str = "", *, force: bool = False) -> None:
+    request = asked_for(action, module, by=getpass.getuser(), why=why, force=force)
+    _print_done(asyncio.run(_changed(data_dir, request, module)))
 
 
 async def _changed(data_dir: Path, request: Command, name: str) -> dict[str, Any]:
@@ -265,9 +267,14 @@ async def _watch(data_dir: Path, name: str) -> None:
                 click.echo(f"{name}: {phase} …", err=True)
 
 
-def _note(data_dir: Path, request: AutoMigration | PauseMigration | ResumeMigration, words: str) -> None:
-    asyncio.run(_asked(data_dir, request))
-    click.echo(f"{request.name}: {words}.")
+def _note(data_dir: Path, action: MoveAction, module: str, words: str) -> None:
+    asyncio.run(_asked(data_dir, asked_for(action, module, by=getpass.getuser())))
+    click.echo(f"{module}: {words}.")
+
+
+def _paused(data_dir: Path) -> list[str]:
+    [row] = asyncio.run(_asked(data_dir, GetMigration(entries=0)))
+    return [module["name"] for module in row["modules"] if module["paused"]]
 
 
 # -- telling ----------------------------------------------------------------------------------------------------------

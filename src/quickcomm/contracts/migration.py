@@ -4,7 +4,8 @@ A command that changes something is answered with `MigrationDone` once the chang
 takes too long the answer is an error that says who is behind; the change stays, and goes on.
 """
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, ClassVar, Final, Literal
 
 import msgspec
 
@@ -13,7 +14,11 @@ from quickcomm.contracts.evidence import Difference, FieldAgreement, Spending
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Mode, Side
 
 MAX_ENTRIES = 10_000
+ALL: Final = "all"
+"""In place of the name of a module: whatever has moved."""
 Outcome = Literal["pass", "wait", "breach"]
+MoveAction = Literal["start", "return", "step", "promote", "rollback", "kill", "pause", "resume", "auto", "manual"]
+"""What people do with a module, on the page, over REST and on the command line. See `asked_for`."""
 
 
 class OfTraffic(Command, frozen=True, kw_only=True):
@@ -69,7 +74,7 @@ class AutoMigration(MigrationChange, frozen=True, kw_only=True, tag="migrate.aut
 class KillMigration(OfTraffic, frozen=True, kw_only=True, tag="migrate.kill"):
     """Roll modules back to the monolith at once, in one version of the routes, and pause them.
 
-    `name`: of one; None: all. Gives a list of `MigrationDone`.
+    `name`: of one; None: all that have moved. Gives a list of `MigrationDone`.
     """
 
     name: str | None = None
@@ -88,6 +93,34 @@ class ListMigrationAudit(OfTraffic, frozen=True, kw_only=True, tag="migrate.audi
 
     limit: Annotated[int, msgspec.Meta(ge=1, le=MAX_ENTRIES)] = 50
     name: str | None = None
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks for an action on which module, why, and whether in spite of what speaks against it."""
+
+    name: str
+    by: str
+    why: str = ""
+    force: bool = False
+
+
+_REQUESTS: Final[Mapping[MoveAction, Callable[[Asked], OfTraffic]]] = {
+    "start": lambda a: StartMigration(name=a.name, by=a.by, goal=SERVICE, force=a.force),
+    "return": lambda a: StartMigration(name=a.name, by=a.by, goal=MONOLITH, force=a.force),
+    "step": lambda a: StepMigration(name=a.name, by=a.by, why=a.why, force=a.force),
+    "promote": lambda a: PromoteMigration(name=a.name, by=a.by, why=a.why, force=a.force),
+    "rollback": lambda a: RollBackMigration(name=a.name, by=a.by, why=a.why),
+    "kill": lambda a: KillMigration(name=None if a.name == ALL else a.name, by=a.by, why=a.why),
+    "pause": lambda a: PauseMigration(name=a.name, by=a.by),
+    "resume": lambda a: ResumeMigration(name=a.name, by=a.by),
+    "auto": lambda a: AutoMigration(name=a.name, by=a.by, on=True),
+    "manual": lambda a: AutoMigration(name=a.name, by=a.by, on=False),
+}
+
+
+def asked_for(action: MoveAction, name: str, *, by: str, why: str = "", force: bool = False) -> OfTraffic:
+    """Return the request of an action. `name`: of a module; for `kill`, `ALL` as well."""
+    return _REQUESTS[action](Asked(name=name, by=by, why=why, force=force))
 
 
 # -- replies ----------------------------------------------------------------------------------------------------------
@@ -181,7 +214,10 @@ class ModuleMigration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """`followers`: the version that each living process follows; None: the store does not answer."""
+    """`followers`: the version that each living process follows; None: the store does not answer.
+
+    `notes`: in the answer to an action, what an operator should know of it, such as a skipped step.
+    """
 
     version: int
     epoch: int
@@ -190,3 +226,4 @@ class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
     followers: dict[str, int] | None
     behind: tuple[str, ...] = ()
     audit: tuple[MigrationEntry, ...] = ()
+    notes: tuple[str, ...] = ()

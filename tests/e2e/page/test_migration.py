@@ -12,6 +12,8 @@ from tests.support.page import Hotel, Screen
 from tests.support.server import quickcomm
 from tests.support.site import Site
 
+from quickcomm.kernel.keys import OPERATORS
+
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 TOWELS = "two extra bath towels"
@@ -110,7 +112,7 @@ async def started(site: Site) -> None:
 
 
 async def test_a_module_is_moved_by_buttons_and_no_board_loses_a_card(site: Site, open_screen: OpenScreen) -> None:
-    hotel = Hotel(site)
+    hotel = Hotel(site, OPERATORS)
     admin, watching, reader = [await open_screen(hotel) for _ in range(3)]
     await watching.sign_in()
     board = Board(watching, hotel)
@@ -166,7 +168,7 @@ async def test_a_module_is_moved_by_buttons_and_no_board_loses_a_card(site: Site
 async def test_the_view_says_so_where_nothing_moves_and_where_the_controller_is_gone(
     site: Site, open_screen: OpenScreen
 ) -> None:
-    screen = await open_screen(Hotel(site))
+    screen, tenant = await open_screen(Hotel(site, OPERATORS)), await open_screen(Hotel(site))
     await screen.sign_in()
     await screen.page.goto(f"{site.url}/#/migration")
     await expect(screen.get("migration-none")).to_contain_text("quickcomm migrate start dashboard")
@@ -179,7 +181,22 @@ async def test_the_view_says_so_where_nothing_moves_and_where_the_controller_is_
     await confirmed(await asked(screen, "pause"))
     await expect(dashboard(screen)).to_contain_text("Paused")
     await expect(dashboard(screen).get_by_test_id("move-step")).to_have_count(0)
+    await tenant.sign_in()
+    await tenant.get("nav-migration").click()
+    await at(tenant, "shadow")
+    await expect(tenant.page.locator('[data-testid^="move"], [data-testid="kill-switch"]')).to_have_count(0)
+    await screen.get("kill-switch").click()
+    dialog = screen.get("move")
+    await expect(dialog).to_contain_text("The monolith serves everything again at once")
+    await dialog.get_by_test_id("move-why").fill("smoke")
+    await confirmed(dialog)
+    await at(screen, "off")
+    await expect(entry(screen, "kill")).to_contain_text("smoke")
+    await expect(dashboard(screen)).to_contain_text("Paused")
+    await expect(screen.page.locator('[data-testid="module"][data-module="audio"]')).not_to_contain_text("Paused")
+    await expect(screen.get("kill-switch")).to_have_count(0)
     await asyncio.to_thread(quickcomm, "scale", "traffic=0", "--data-dir", str(site.data_dir), timeout=120)
     await expect(screen.get("migration-error")).to_contain_text("The controller does not answer")
-    await at(screen, "shadow")
+    await at(screen, "off")
     screen.forgive(LATE)
+    tenant.forgive(LATE)

@@ -320,6 +320,7 @@ export interface MigrationStatus {
   followers: Record<string, number> | null;
   behind?: string[];
   audit?: MigrationEntry[];
+  notes?: string[];
 }
 
 export interface ModuleMigration {

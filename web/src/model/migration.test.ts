@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { parseMigration, type Migration, type Module } from "./migration";
 import { bothOf, bothOver, sampled, shareOver, takenBack, WINDOW_MS } from "./sides";
-import { actionsFor, consequence, nextStep, servesWords, shareOf, spiteOf, stageName, stepOf, STEPS, withoutFlags } from "./steps";
+import { actionsFor, consequence, isAway, nextStep, servesWords, shareOf, spiteOf, stageName, stepOf, STEPS, withoutFlags } from "./steps";
 
 const NOW = 1_800_000_000_000;
 const ns = (before_s: number): number => (NOW - 1000 * before_s) * 1_000_000;
@@ -43,6 +43,14 @@ describe("parseMigration", () => {
     expect(found).toMatchObject({ mode: "off", gate: "wait", figures: [{ name: "errors", outcome: "wait", missing: null, in_s: null }] });
     const status = parsed([{ name: "audio" }], { followers: null, audit: [{ who: "x" }, published(1, 5, "off", "shadow")] });
     expect(status).toMatchObject({ followers: null, behind: [], audit: [{ who: "ada", why: "", evidence: [] }] });
+  });
+});
+
+describe("the kill switch", () => {
+  it("is one for all, and there where something is away from the monolith", () => {
+    expect(actionsFor(module({ mode: "full", weight: 10_000, goal: "service" }))).not.toContain("kill");
+    expect([module(), module({ mode: "shadow" }), module({ change: "start to shadow" })].map(isAway)).toEqual([false, true, true]);
+    expect(parsed([{ name: "audio" }], { notes: ["canary 1 % is skipped", 7] }).notes).toEqual(["canary 1 % is skipped"]);
   });
 });
 

@@ -167,5 +167,6 @@ export function parseMigration(raw: unknown): Migration | null {
     followers: parseFollowers(f["followers"]),
     behind: texts(f["behind"]),
     audit: list(f["audit"], parseEntry),
+    notes: texts(f["notes"]),
   };
 }

@@ -2,13 +2,13 @@
 import { useRef } from "preact/hooks";
 import { age, clockTime, lasting, plural } from "../model/format";
 import type { Entry, Figure, Module, Outcome } from "../model/migration";
-import { servesWords, stageName, stepOf, STEPS } from "../model/steps";
+import { isAway, servesWords, stageName, stepOf, STEPS } from "../model/steps";
 import { humanise } from "../model/words";
 import * as app from "../state/app";
 import { seenAt } from "../state/migration";
 import { useKeptFocus } from "./focus";
 import { BothGraphs, ShareGraph } from "./graph";
-import { Moves } from "./move";
+import { mayMove, Moves } from "./move";
 import { Understood } from "./understood";
 
 const OUTCOME_WORDS: Record<Outcome, string> = { pass: "Passed", wait: "Waits", breach: "Breach" };
@@ -151,7 +151,7 @@ function Differences({ module }: { module: Module }) {
 export function ModuleCard({ module, audit }: { module: Module; audit: readonly Entry[] }) {
   const card = useRef<HTMLElement>(null);
   useKeptFocus(card);
-  const moved = stepOf(module) > 0 || module.change !== "" || audit.some((entry) => entry.name === module.name);
+  const moved = isAway(module) || audit.some((entry) => entry.name === module.name);
   return (
     <article
       ref={card}
@@ -174,7 +174,7 @@ export function ModuleCard({ module, audit }: { module: Module; audit: readonly 
       <StepBar module={module} />
       <Since module={module} />
       <UnderWay module={module} />
-      {app.session.value?.role === "admin" && <Moves module={module} />}
+      {mayMove() && <Moves module={module} />}
       {moved && (
         <div class="evidence">
           <div>

@@ -10,7 +10,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from quickcomm import __version__
-from quickcomm.contracts.migration import MigrationStatus
+from quickcomm.contracts.migration import MigrationStatus, MoveAction
 from quickcomm.contracts.prompts import GetPrompts, PromptsView
 from quickcomm.contracts.usage import GetUsage, UsageReport
 from quickcomm.dashboard.adapters import asyncapi, parameters
@@ -39,7 +39,7 @@ from quickcomm.dashboard.model.edits import Action, Edit
 from quickcomm.dashboard.model.report import ShiftReport
 from quickcomm.dashboard.model.views import Card, Conversation, Task
 from quickcomm.dashboard.ports import Commands, DashboardSettings, Listed, Queries, UtteranceFilter
-from quickcomm.dashboard.service.moving import Migration, MoveAction
+from quickcomm.dashboard.service.moving import Migration, require_operator
 from quickcomm.dashboard.service.reporting import ShiftReports
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import InvalidInputError
@@ -291,7 +291,8 @@ class Rest:
     @operation(
         "POST",
         "/v1/migration/{module}/{action}",
-        "Move a module: start, step, promote, rollback, pause, resume, auto, manual, return",
+        "Move a module (start, step, promote, rollback, kill, pause, resume, auto, manual, return), or `all` (kill): "
+        "with a key of the site `main`",
         tag="operation",
         role="admin",
         errors=(400, 404, 409),
@@ -299,6 +300,7 @@ class Rest:
     async def move_module(self, caller: Principal, module: str, action: str, body: Move) -> MigrationStatus:
         if action not in get_args(MoveAction):
             raise InvalidInputError(f"There is no action {action[:MAX_NAME]!r}: {', '.join(get_args(MoveAction))}.")
+        require_operator(caller)
         by = caller.name or caller.key_id
         return await self._migration.act(module, cast("MoveAction", action), by, body.why, force=body.force)
 

@@ -5,12 +5,19 @@ from typing import Protocol
 
 from quickcomm.contracts.routes import Routes
 from quickcomm.kernel.errors import ConflictError
+from quickcomm.kernel.messaging.bus.port import BusUnavailableError
 
 
 class StaleRoutesError(ConflictError):
     """The store has newer routes, or those of a newer controller."""
 
     code = "routes.stale"
+
+
+class UnreadableRoutesError(BusUnavailableError):
+    """The store has something else than routes, or routes of another release."""
+
+    code = "routes.unreadable"
 
 
 class FollowedRoutes(Protocol):

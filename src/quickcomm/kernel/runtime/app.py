@@ -16,14 +16,21 @@ from quickcomm.contracts.link import KeepTrace
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Routes, Side, group_of
 from quickcomm.kernel.clock import Clock, SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry, Registry
-from quickcomm.kernel.errors import ConfigurationError, ConflictError, QuickCommError
+from quickcomm.kernel.errors import ConfigurationError, ConflictError
 from quickcomm.kernel.internal import Trust
 from quickcomm.kernel.keys import Authenticator, KeyStore, key_store
 from quickcomm.kernel.messaging import Messaging
 from quickcomm.kernel.messaging.bus import WholeBus
 from quickcomm.kernel.messaging.bus.redis import RedisBus
 from quickcomm.kernel.messaging.bus.redis_link import Link
-from quickcomm.kernel.routing import FixedRoutes, FollowedRoutes, RedisRoutes, RoutesFollower
+from quickcomm.kernel.routing import (
+    FixedRoutes,
+    FollowedRoutes,
+    RedisRoutes,
+    RoutesFollower,
+    first_routes,
+    stored_routes,
+)
 from quickcomm.kernel.runtime.data_directory import PROBED_WITHIN_S, DataDirectory, InstancePost
 from quickcomm.kernel.runtime.declaration import App, Module
 from quickcomm.kernel.runtime.groups import retire_groups
@@ -213,7 +220,7 @@ async def serve(
             return False
         if not stop.is_set():
             loaded = {module.name: each for module, each in zip(app.modules, found, strict=False)}
-            process, keys = assemble(app, settings, site, pack, loaded, await _first_routes(settings))
+            process, keys = assemble(app, settings, site, pack, loaded, await _first_routes(settings, site))
             del loaded, found, loading  # a module that is stopped takes its models with it
             await process.run(lambda: ready(Started(url=process.url, keys=keys)), stop)
         return True
@@ -266,16 +273,13 @@ def _check_place(app: App, settings: Settings) -> None:
         )
 
 
-async def _first_routes(settings: Settings) -> Routes:
-    """Return what is in force now; where the store does not answer, nothing has moved as far as anybody knows."""
+async def _first_routes(settings: Settings, site: DataDirectory) -> Routes:
+    """Return what is in force now; where the store does not tell, what the controller has stored."""
     if settings.redis_url is None or not settings.instance.side:
         return Routes()
     link = Link(settings.redis_url)
     try:
-        return await RedisRoutes(link).read()
-    except QuickCommError as error:
-        log.warning("routes.not_known", error=str(error))
-        return Routes()
+        return await first_routes(RedisRoutes(link), stored_routes(site.traffic.database))
     finally:
         await link.aclose()
 

@@ -29,6 +29,10 @@ from quickcomm.traffic.model.gates import Evidence, SideEvidence
 from quickcomm.traffic.ports import SiteError
 
 COMPARE_EVERY_S: Final = 30.0
+RECENT_EVERY_S: Final = 5.0
+"""Between two comparisons of all, what has just changed is compared: it is little, however much there is."""
+RECENT_NS: Final = 30 * 10**9
+"""Longer than from one of them to the next, the second look included."""
 OLD_S: Final = 120.0
 """A comparison that ended longer ago says nothing any more."""
 NS: Final = 10**9
@@ -75,22 +79,29 @@ class SiteEvidence:
         self._clock = clock
         self._wanted = asyncio.Event()
         self._report: Report | None = None
+        self._recent = Report()
         self._compared_ns = 0
+        self._needed_ns = 1
         self._why_not = "not compared yet"
 
     async def run(self) -> None:
         """Compare again and again while it is asked for, until cancelled."""
+        next_whole = self._clock.monotonic()
         while True:
             await self._wanted.wait()
             self._wanted.clear()
             began_ns = self._clock.now_ns()
             try:
-                self._report = await self._dashboards.report()
-                self._compared_ns = began_ns
+                if self._clock.monotonic() >= next_whole or self._compared_ns < self._needed_ns:
+                    self._report, self._recent = await self._dashboards.report(), Report()
+                    self._compared_ns = began_ns
+                    next_whole = self._clock.monotonic() + COMPARE_EVERY_S
+                else:
+                    self._recent = await self._dashboards.recent(began_ns - RECENT_NS)
             except QuickCommError as error:
                 self._why_not = str(error)
                 log.info("parity.not_compared", reason=str(error)[:200])
-            await self._clock.sleep(COMPARE_EVERY_S)
+            await self._clock.sleep(RECENT_EVERY_S)
 
     async def of(self, module: str, since_ns: int) -> Evidence:
         now_ns, why_not = self._clock.now_ns(), dict(UNMEASURED)
@@ -124,10 +135,11 @@ class SiteEvidence:
 
     def _differences(self, since_ns: int, now_ns: int) -> int | None:
         """Return how many there are, by a comparison that began in this stage and is not old; else have one made."""
+        self._needed_ns = max(self._needed_ns, since_ns)
         self._wanted.set()
         if self._report is None or self._compared_ns < max(since_ns, now_ns - int(OLD_S * NS)):
             return None
-        return len(self._report.findings)
+        return len({each.name for each in (*self._report.findings, *self._recent.findings)})
 
     async def _waiting(self) -> list[Waiting]:
         try:

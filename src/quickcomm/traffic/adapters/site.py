@@ -11,7 +11,7 @@ from quickcomm.contracts.routes import SERVICE, UNAWAITED, Side
 from quickcomm.kernel.discovery import Registry
 from quickcomm.kernel.errors import InvalidInputError
 from quickcomm.kernel.runtime.admin_socket import CALL_TIMEOUT_S, UnknownCommandError, ask
-from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.kernel.runtime.data_directory import DataDirectory, admin_socket_of
 from quickcomm.traffic.adapters.parity import Dashboards
 from quickcomm.traffic.ports import SiteError
 
@@ -37,11 +37,16 @@ class UpSite:
             await self._asked(self._directory.control, Scale(process=module, replicas=1))
 
     async def stop(self, module: str) -> None:
-        """Have what waits for it go, then its processes; where nothing waits for it, also one that hangs."""
+        """Have what waits for it go, confirmed by each of its processes, then the processes.
+
+        Where nothing waits for it, one that hangs need not confirm it.
+        """
         for instance in self._registry.instances():
             if instance.module == module:
+                own = admin_socket_of(instance.socket)  # of one of several; the only one has that of its directory
+                socket = own if own.exists() else self._directory.part(module).socket
                 with contextlib.suppress(*(SiteError,) if module in UNAWAITED else ()):
-                    await self._asked(self._directory.part(module).socket, StopModule(name=module), STOPS_WITHIN_S)
+                    await self._asked(socket, StopModule(name=module), STOPS_WITHIN_S)
         await self._asked(self._directory.control, Scale(process=module, replicas=0))
 
     async def retire(self, module: str) -> None:
@@ -75,7 +80,7 @@ class UpSite:
             return await ask(socket, request, within_s)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             known = {self._directory.control: "`quickcomm up`", self._directory.socket: "the monolith"}
-            who = known.get(socket, "the service")
+            who = known.get(socket, "a process of the service")
             raise SiteError(f"{who} does not answer on {socket}") from error
 
 

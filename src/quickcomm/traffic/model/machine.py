@@ -103,7 +103,7 @@ def roll_back(site: SiteState, name: str, *, by: str, why: str = "", evidence: t
 
 
 def kill(site: SiteState, only: str | None = None, *, by: str, why: str = "") -> Moved:
-    """Give a module, or everything, back to the monolith in one version, whatever is under way; pause it.
+    """Give a module, or all that have moved, back to the monolith in one version, whatever is under way; pause them.
 
     Only a module that the monolith has stopped goes back by a change of its own: it has to be started first.
     """
@@ -123,7 +123,7 @@ def kill(site: SiteState, only: str | None = None, *, by: str, why: str = "") ->
             entries.append(_entry(name, state, "publish", by, str(target), why))
             state = _replace(state, route=route, version=version)
             site = _with(_replace(site, version=version), name, state)
-    for name in killed:
+    for name in killed if only is not None else moving:
         paused = pause(site, name, by=by, on=True)
         site, entries = paused.site, [*entries, *paused.entries]
     return Moved(site=site, entries=tuple(entries))

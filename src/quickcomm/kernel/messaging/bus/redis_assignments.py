@@ -45,7 +45,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
 ASSIGN: Final = f"""
 -- Whether the store has newer routes than those that somebody goes by. Routes may only be read: they are no KEYS.
 local function behind(routes, version)
-  return tonumber(redis.call('HMGET', routes, 'version')[1] or 0) > tonumber(version)
+  return (tonumber(redis.call('HMGET', routes, 'version')[1] or 0) or 0) > tonumber(version)
 end
 
 local function stamp(side, epoch)
