@@ -13,14 +13,19 @@ from quickcomm.contracts.migration import (
     MigrationDone,
     MigrationStatus,
     ModuleMigration,
+    OverrideMigration,
     RollBackMigration,
     StepMigration,
+    WeighMigration,
 )
 from quickcomm.dashboard.service.moving import Migration
 from quickcomm.kernel.errors import ConflictError
 from quickcomm.kernel.messaging.rpc.port import DeadlineError
 
 STEP: Final = "/v1/migration/dashboard/step"
+
+
+Change = StepMigration | RollBackMigration | WeighMigration | OverrideMigration
 
 
 class GateError(ConflictError):
@@ -31,7 +36,7 @@ class FakeController:
     """Refuses each step that is not forced."""
 
     def __init__(self) -> None:
-        self.asked: list[StepMigration | RollBackMigration] = []
+        self.asked: list[Change] = []
         self.killed: list[KillMigration] = []
 
     async def status(self, _request: GetMigration) -> MigrationStatus:
@@ -43,10 +48,10 @@ class FakeController:
             raise GateError("The gate has not passed yet.")
         return self._done(request)
 
-    async def roll_back(self, request: RollBackMigration) -> MigrationDone:
+    async def change(self, request: Change) -> MigrationDone:
         return self._done(request)
 
-    def _done(self, request: StepMigration | RollBackMigration) -> MigrationDone:
+    def _done(self, request: Change) -> MigrationDone:
         self.asked.append(request)
         notes = ("skipped: canary 1 %",)
         return MigrationDone(name=request.name, mode="shadow", weight=0, decides="monolith", version=1, notes=notes)
@@ -66,7 +71,9 @@ async def moving(tmp_path: Path, controller: FakeController) -> AsyncIterator[Si
     answers: list[Any] = [
         (GetMigration, controller.status),
         (StepMigration, controller.step),
-        (RollBackMigration, controller.roll_back),
+        (RollBackMigration, controller.change),
+        (WeighMigration, controller.change),
+        (OverrideMigration, controller.change),
         (KillMigration, controller.kill),
     ]
     async with running(tmp_path, answers=answers) as site:
@@ -89,6 +96,28 @@ async def test_a_gate_refuses_and_is_gone_on_in_spite_of(moving: Site, controlle
     assert controller.asked == [
         StepMigration(name="dashboard", by="the admin", force=True),
         RollBackMigration(name="dashboard", by="the admin", why="pages were slow"),
+    ]
+
+
+async def test_shares_and_overrides_by_hand(moving: Site, controller: FakeController) -> None:
+    weight, override = "/v1/migration/dashboard/weight", "/v1/migration/intelligence/override"
+    await moving.post(weight, body={"percent": 12.5, "why": "quiet", "force": True})
+    await moving.post(override, body={"kind": "channel", "of": "desk", "side": "service", "why": "loud"})
+    await moving.post(override, body={"kind": "channel", "of": "desk", "side": None})
+    for path, body in (
+        (weight, {"percent": 0}),
+        (weight, {"percent": 100}),
+        (override, {"kind": "department", "of": "desk", "side": "service"}),
+        (override, {"kind": "channel", "of": "", "side": "service"}),
+        (override, {"kind": "channel", "of": "desk"}),
+    ):
+        await moving.post(path, body=body, expect=400)
+    await moving.post(weight, "read", body={"percent": 5}, expect=403)
+    await moving.post(override, "read", body={"kind": "site", "of": "x", "side": None}, expect=403)
+    assert controller.asked == [
+        WeighMigration(name="dashboard", by="the admin", weight=1_250, why="quiet", force=True),
+        OverrideMigration(name="intelligence", by="the admin", kind="channel", of="desk", side="service", why="loud"),
+        OverrideMigration(name="intelligence", by="the admin", kind="channel", of="desk", side=None),
     ]
 
 
@@ -116,6 +145,9 @@ async def test_an_administrator_of_another_site_of_the_server_looks_and_moves_no
     for path in (STEP, "/v1/migration/dashboard/rollback", "/v1/migration/all/kill"):
         refused = await moving.post(path, "tenant", body={"force": True}, expect=403)
         assert "an admin key of the site 'main'; yours is of 'hotel-b'" in refused["detail"]
+    await moving.post("/v1/migration/dashboard/weight", "tenant", body={"percent": 5}, expect=403)
+    override = {"kind": "site", "of": "hotel-b", "side": "service"}
+    await moving.post("/v1/migration/intelligence/override", "tenant", body=override, expect=403)
     assert (controller.asked, controller.killed) == ([], [])
 
 

@@ -36,6 +36,7 @@ from quickcomm.kernel.messaging.rpc import LocalRpc, UnansweredError
 from quickcomm.kernel.routing import RedisRoutes, RoutesFollower
 from quickcomm.kernel.runtime.admin_socket import admin_socket
 from quickcomm.kernel.runtime.data_directory import DataDirectory, admin_socket_of
+from quickcomm.kernel.telemetry.measured import Measurements
 from quickcomm.operate.up import access
 from quickcomm.traffic.adapters.evidence import RECENT_NS, SiteEvidence, queue_age_s
 from quickcomm.traffic.adapters.measuring import Measurer
@@ -256,6 +257,29 @@ async def test_what_both_sides_measured_is_added_up_by_side(site: Site) -> None:
     assert (found.agreement, found.service.stages_ms) == ((58, 60), {"store": (1.0, 2.0)})
     assert found.conversations_per_hour == pytest.approx(7 * 6)
     assert found.service.silent_s == 0
+
+
+async def test_cpu_time_is_put_together_by_side_and_unknown_where_nobody_measures_it(site: Site) -> None:
+    site.rpc.measured = {
+        "dashboard-1": Measured(side="service", cpu_ms=(1.0, 2.0)),
+        "dashboard-2": Measured(side="service", cpu_ms=(3.0,)),
+        "monolith-1": msgspec.json.decode(b'{"side":"monolith","cpu_s":9.5}', type=Measured),  # an older release
+    }
+    found = await site.evidence.of("dashboard", 0)
+    assert (found.service.cpu_ms, found.monolith.cpu_ms) == ((1.0, 2.0, 3.0), None)
+
+
+def test_cpu_time_is_of_the_process_by_the_utterances_that_it_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, seconds = FakeClock(), iter([10.0, 10.5, 11.5, 11.5, 11.5, 11.5])
+    monkeypatch.setattr("time.process_time", lambda: next(seconds))
+    measurements = Measurements(clock, "service")
+    for utterances in (4, 5, 11):
+        measurements.read(utterances)
+    clock.advance(5)
+    later_ns = clock.now_ns()
+    measurements.read(50)
+    assert measurements.since(0).cpu_ms == (25.0, 20.0)
+    assert measurements.since(later_ns).cpu_ms == (20.0,)
 
 
 async def test_a_service_that_answers_no_more_is_silent_for_as_long(site: Site) -> None:

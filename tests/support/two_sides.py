@@ -86,6 +86,12 @@ class TwoSides:
         if follow:
             await self.followed.follow()
 
+    async def publish_route(self, route: ModuleRoute) -> None:
+        """Publish this very route, and have audio hear of it."""
+        self._version += 1
+        await self.store.publish(Routes(version=self._version, modules={"intelligence": route}), 1)
+        await self.followed.follow()
+
     async def empty_routes(self) -> None:
         await self.link.call("DEL", self._routes_key)
 

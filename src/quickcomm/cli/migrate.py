@@ -27,7 +27,9 @@ from quickcomm.contracts.migration import (
     MigrationStatus,
     ModuleMigration,
     MoveAction,
+    OverrideMigration,
     Understandings,
+    WeighMigration,
     asked_for,
 )
 from quickcomm.contracts.routes import SERVICE
@@ -66,6 +68,7 @@ def migrate_group() -> None:
       quickcomm migrate status                 # gate, figures, what is missing
       quickcomm migrate step dashboard         # 1 % of the page sessions
       quickcomm migrate auto dashboard         # or: each step by itself, when its gate has passed
+      quickcomm migrate weight dashboard 10    # a share between the steps
       quickcomm migrate rollback dashboard     # back at once, from anywhere
       quickcomm migrate start dashboard --to monolith    # back step by step
 
@@ -103,6 +106,46 @@ def step_command(module: str, why: str, data_dir: Path, *, force: bool) -> None:
 def promote_command(module: str, why: str, data_dir: Path, *, force: bool) -> None:
     """All to the service at once, without the steps between. Refused while the gate has not passed."""
     _move(data_dir, "promote", module, why, force=force)
+
+
+@migrate_group.command("weight")
+@module_argument
+@click.argument("percent", type=click.FloatRange(0, 100, min_open=True, max_open=True))
+@force_option
+@why_option
+@server_option
+def weight_command(module: str, percent: float, why: str, data_dir: Path, *, force: bool) -> None:
+    """Another share of a canary, between the steps, such as 10 or 0.5. Sticky, and only in the direction of the goal.
+
+    A higher share is refused while the gate has not passed.
+    """
+    weight = min(max(1, round(percent * PER_CENT)), BUCKETS - 1)
+    _change(data_dir, WeighMigration(name=module, weight=weight, force=force, why=why, by=getpass.getuser()), module)
+
+
+@migrate_group.command("override")
+@module_argument
+@click.option("--channel", help="All conversations on this channel.")
+@click.option("--site", help="All conversations of this site.")
+@click.option("--conversation", help="The conversation of this id.")
+@click.option("--to", "to", type=click.Choice(["monolith", "services", "service"]), help="The side that it gets.")
+@click.option("--remove", is_flag=True, help="It goes by its bucket again.")
+@why_option
+@server_option
+def override_command(
+    module: str, why: str, data_dir: Path, *, to: str | None, remove: bool, **named: str | None
+) -> None:
+    """Give a channel, a site or a conversation to a side, whatever the share; only while both sides serve.
+
+    The narrower one counts: a conversation, then its channel, then its site. A rollback removes all of them.
+    """
+    chosen = [(kind, of) for kind, of in named.items() if of]
+    if len(chosen) != 1 or remove == (to is not None):
+        raise click.UsageError("Name one of --channel, --site and --conversation, and either --to or --remove.")
+    [(kind, of)] = chosen
+    side = None if to is None else "monolith" if to == "monolith" else "service"
+    asked = {"kind": kind, "of": of, "side": side, "name": module, "why": why, "by": getpass.getuser()}
+    _change(data_dir, msgspec.convert(asked, OverrideMigration), module)
 
 
 @migrate_group.command("rollback")
@@ -237,7 +280,10 @@ async def _until_it_answers(data_dir: Path) -> None:
 
 
 def _move(data_dir: Path, action: MoveAction, module: str, why: str = "", *, force: bool = False) -> None:
-    request = asked_for(action, module, by=getpass.getuser(), why=why, force=force)
+    _change(data_dir, asked_for(action, module, by=getpass.getuser(), why=why, force=force), module)
+
+
+def _change(data_dir: Path, request: Command, module: str) -> None:
     _print_done(asyncio.run(_changed(data_dir, request, module)))
 
 
@@ -316,6 +362,9 @@ def _module(module: ModuleMigration) -> Iterator[str]:
         yield f"    {module.change}: {module.phase}"
     if module.problem:
         yield f"    PROBLEM: {module.problem}"
+    for each in module.overrides:
+        said = f" ({each.by}{f': {each.why}' if each.why else ''})"
+        yield f"    override: {each.kind} {each.of} to the {each.side}{said}"
     if module.gate is not None:
         bake = f", bakes for {module.bake_left_s:.0f} s more" if module.bake_left_s else ""
         yield f"    gate: {module.gate}{bake}"
@@ -363,7 +412,7 @@ def _entry(entry: MigrationEntry) -> str:
 
 
 def _stage(mode: str, weight: int) -> str:
-    return f"{mode} {weight // PER_CENT} %" if mode == "canary" else mode
+    return f"{mode} {weight / PER_CENT:g} %" if mode == "canary" else mode
 
 
 def _time(at_ns: int) -> str:

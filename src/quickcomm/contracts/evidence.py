@@ -87,6 +87,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     noise: tuple[int, int] = (0, 0)
     different: tuple[str, ...] = ()
     cpu_s: float = 0.0
+    cpu_ms: tuple[float, ...] | None = None
+    """CPU time of the process per utterance that it read, of some utterances together each; None: not measured."""
     spent: Spending = Spending()
     """By what it served."""
     shadow: Shadowed | None = None

@@ -11,11 +11,16 @@ import msgspec
 
 from quickcomm.contracts.commands import Command
 from quickcomm.contracts.evidence import Difference, FieldAgreement, Spending
+from quickcomm.contracts.identity import BUCKETS
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Mode, Side
 
 MAX_ENTRIES = 10_000
 ALL: Final = "all"
 """In place of the name of a module: whatever has moved."""
+MAX_NAME = 200
+MAX_OVERRIDES = 100
+"""Of a module: they are in each version of the routes, which every process reads."""
+OverrideKind = Literal["channel", "site", "conversation"]
 Outcome = Literal["pass", "wait", "breach"]
 MoveAction = Literal["start", "return", "step", "promote", "rollback", "kill", "pause", "resume", "auto", "manual"]
 """What people do with a module, on the page, over REST and on the command line. See `asked_for`."""
@@ -69,6 +74,21 @@ class AutoMigration(MigrationChange, frozen=True, kw_only=True, tag="migrate.aut
     """Have the controller take the steps by itself, each when its gate has passed and its bake time is over."""
 
     on: bool = True
+
+
+class WeighMigration(MigrationChange, frozen=True, kw_only=True, tag="migrate.weight"):
+    """In a canary: another share, in the direction of the goal. `weight`: of the buckets. `force`: as for a step."""
+
+    weight: Annotated[int, msgspec.Meta(ge=1, lt=BUCKETS)]
+    force: bool = False
+
+
+class OverrideMigration(MigrationChange, frozen=True, kw_only=True, tag="migrate.override"):
+    """While both sides serve: give what is called `of` to a side, whatever its bucket. `side` None: remove that."""
+
+    kind: OverrideKind
+    of: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
+    side: Side | None = None
 
 
 class KillMigration(OfTraffic, frozen=True, kw_only=True, tag="migrate.kill"):
@@ -138,14 +158,55 @@ class MigrationDone(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
+class FigureSide(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure of one side. `low`, `high`: its bounds; None where so few samples give none."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    samples: int | None = None
+
+
+class FigureNumbers(msgspec.Struct, frozen=True, kw_only=True):
+    """What a figure was decided by. `what`: the stage of a latency; empty elsewhere.
+
+    `limit`: in the same unit, what the service is held against. `margin`: of `latency` and `cpu`, so many times as much
+    as the monolith; of `errors`, so much more. `quantile`: of which `value` and bounds are.
+    """
+
+    what: str = ""
+    outcome: Outcome
+    unit: Literal["ms", "s", "share", "count"]
+    service: FigureSide = FigureSide()
+    monolith: FigureSide | None = None
+    limit: float | None = None
+    margin: float | None = None
+    quantile: float | None = None
+
+
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """What a gate found about one figure. `missing`: samples until it can pass; `in_s`: about how long that takes."""
+    """What a gate found about one figure. `missing`: samples until it can pass; `in_s`: about how long that takes.
+
+    `detail`: `numbers` in words; these have an entry for each stage of a latency, else one.
+    """
 
     name: str
     outcome: Outcome
     detail: str = ""
     missing: int | None = None
     in_s: float | None = None
+    numbers: tuple[FigureNumbers, ...] = ()
+
+
+class MigrationOverride(msgspec.Struct, frozen=True, kw_only=True):
+    """What has a side of its own, whatever its bucket; who said so, and why."""
+
+    kind: OverrideKind
+    of: str
+    side: Side
+    by: str = ""
+    why: str = ""
+    at_ns: int = 0
 
 
 class MigrationEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,6 +270,7 @@ class ModuleMigration(msgspec.Struct, frozen=True, kw_only=True):
     bake_left_s: float | None = None
     gate: Outcome | None = None
     figures: tuple[Figure, ...] = ()
+    overrides: tuple[MigrationOverride, ...] = ()
     understood: Understandings | None = None
     """None where nothing is understood on both sides."""
 

@@ -138,6 +138,7 @@ class Intelligence:
             doubting = Doubting(classifier, classifier, pack)
             self._understanding = Understanding(doubting, self._store, clock, pack.opens_task, ownership=ownership)
             self._understanding.on_answer = self._count
+            self._understanding.on_read = self._measurements.read
             if ownership.moves:
                 self._cast(shadow_local(classifier, pack, clock, ownership, share, lambda: self.busy))
             return
@@ -159,6 +160,7 @@ class Intelligence:
             doubting, self._store, clock, pack.opens_task, alone=lambda: fallback.available, ownership=ownership
         )
         self._understanding.on_answer = self._count
+        self._understanding.on_read = self._measurements.read
         if ownership.moves:
             usage = self._side.usage
             self._cast(shadow_model(parts, usage, classifier, pack, clock, settings.llm, ownership, share))

@@ -12,6 +12,7 @@ from tests.support.page import Hotel, Screen
 from tests.support.server import quickcomm
 from tests.support.site import Site
 
+from quickcomm.contracts.audio_socket import Utterance
 from quickcomm.kernel.keys import OPERATORS
 
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
@@ -53,11 +54,28 @@ class Board:
         self._hotel = hotel
         self._said = 0
 
-    async def hears(self, words: str) -> None:
+    async def hears(self, words: str) -> Utterance:
+        """Return what was said, as the client got it."""
         [said] = await self._hotel.say("housekeeping", words)
         self._said += 1
         await expect(self.screen.card(said)).to_have_attribute("data-revision", "1")
         await self.is_whole()
+        return said
+
+    async def served(self, said: Utterance, **sides: str) -> None:
+        """Look at the receipt of a card: which side served which stages; without any, no stage says so."""
+        receipt = self.screen.card(said).get_by_test_id("receipt")
+        await receipt.locator("summary").click()
+        await expect(receipt.locator('[data-stage="total"]')).to_be_visible()
+        if not sides:
+            await expect(receipt.get_by_test_id("receipt-side")).to_have_count(0)
+        for stage, side in sides.items():
+            row = receipt.locator(f'[data-stage="{stage}"]')
+            await expect(row.get_by_test_id("receipt-side")).to_have_text(side)
+        await receipt.locator("summary").click()
+        # A mouse that rests on the board holds it still, and so does a page that is scrolled.
+        await self.screen.page.evaluate("window.scrollTo(0, 0)")
+        await self.screen.page.mouse.move(0, 0)
 
     async def is_whole(self) -> None:
         await expect(self.screen.get("connection")).to_have_attribute("data-state", "live")
@@ -116,7 +134,7 @@ async def test_a_module_is_moved_by_buttons_and_no_board_loses_a_card(site: Site
     admin, watching, reader = [await open_screen(hotel) for _ in range(3)]
     await watching.sign_in()
     board = Board(watching, hotel)
-    await board.hears(TOWELS)
+    await board.served(await board.hears(TOWELS))
     await expect(watching.get("nav-migration")).to_have_count(0)
     await started(site)
 
@@ -146,7 +164,7 @@ async def test_a_module_is_moved_by_buttons_and_no_board_loses_a_card(site: Site
     await forced(await asked(admin, "promote"))
     await at(admin, "full")
     await expect(dashboard(admin).get_by_test_id("module-serves")).to_contain_text("the service decides")
-    await board.hears(WATCH)
+    await board.served(await board.hears(WATCH), stt="monolith", classify="monolith", store="service", push="service")
 
     await confirmed(await asked(admin, "rollback", "pages were slow"))
     await at(admin, "shadow")

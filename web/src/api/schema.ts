@@ -51,6 +51,7 @@ export interface CaptionEvent {
   final: boolean;
   utterance_id: string | null;
   emergency: boolean;
+  side?: string;
 }
 
 export interface Card {
@@ -213,6 +214,25 @@ export interface Figure {
   detail?: string;
   missing?: number | null;
   in_s?: number | null;
+  numbers?: FigureNumbers[];
+}
+
+export interface FigureNumbers {
+  what?: string;
+  outcome: "breach" | "pass" | "wait";
+  unit: "count" | "ms" | "s" | "share";
+  service?: FigureSide;
+  monolith?: FigureSide | null;
+  limit?: number | null;
+  margin?: number | null;
+  quantile?: number | null;
+}
+
+export interface FigureSide {
+  value?: number | null;
+  low?: number | null;
+  high?: number | null;
+  samples?: number | null;
 }
 
 export interface Health {
@@ -277,6 +297,7 @@ export interface Latency {
   store?: number | null;
   push?: number | null;
   total?: number | null;
+  sides?: Record<string, string>;
 }
 
 export interface Ledger {
@@ -312,6 +333,15 @@ export interface MigrationEntry {
   evidence?: Figure[];
 }
 
+export interface MigrationOverride {
+  kind: "channel" | "conversation" | "site";
+  of: string;
+  side: "monolith" | "service";
+  by?: string;
+  why?: string;
+  at_ns?: number;
+}
+
 export interface MigrationStatus {
   version: number;
   epoch: number;
@@ -339,6 +369,7 @@ export interface ModuleMigration {
   bake_left_s?: number | null;
   gate?: "breach" | "pass" | "wait" | null;
   figures?: Figure[];
+  overrides?: MigrationOverride[];
   understood?: Understandings | null;
 }
 
@@ -350,6 +381,13 @@ export interface Move {
 export interface Narrative {
   text?: string;
   source?: "llm" | "local";
+}
+
+export interface Overriding {
+  kind: "channel" | "conversation" | "site";
+  of: string;
+  side: "monolith" | "service" | null;
+  why?: string;
 }
 
 export interface Painted {
@@ -588,6 +626,12 @@ export interface UsageReport {
 export interface Watch {
   type: "watch";
   channels: string[];
+}
+
+export interface Weigh {
+  percent: number;
+  why?: string;
+  force?: boolean;
 }
 
 export interface Word {

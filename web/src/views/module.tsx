@@ -77,6 +77,20 @@ function UnderWay({ module }: { module: Module }) {
   );
 }
 
+/** What goes to a side whatever its share. */
+function Overrides({ module }: { module: Module }) {
+  if (module.overrides.length === 0) return null;
+  return (
+    <ul class="hint" aria-label={`Overrides of ${module.name}`} data-testid="overrides">
+      {module.overrides.map(({ kind, of, side, by, why }) => (
+        <li key={`${kind} ${of}`}>
+          {humanise(kind)} <b>{of}</b> goes to the {side} ({[by, why].filter((each) => each !== "").join(": ")}).
+        </li>
+      ))}
+    </ul>
+  );
+}
+
 /** The figure's own words have it, too, where something is missing. */
 const detailOf = ({ detail }: Figure): string => detail.replaceAll(/; about \d+ samples are missing/gu, "");
 const URGENT_FIRST: readonly Outcome[] = ["breach", "wait", "pass"];
@@ -174,6 +188,7 @@ export function ModuleCard({ module, audit }: { module: Module; audit: readonly 
       <StepBar module={module} />
       <Since module={module} />
       <UnderWay module={module} />
+      <Overrides module={module} />
       {mayMove() && <Moves module={module} />}
       {moved && (
         <div class="evidence">

@@ -57,6 +57,8 @@ class CaptionEvent(msgspec.Struct, frozen=True, kw_only=True, tag="caption"):
     utterance_id: str | None
     emergency: bool
     """By its words it is one; its card, which comes later, confirms it."""
+    side: str | msgspec.UnsetType = msgspec.UNSET
+    """The side whose audio made it, during a migration."""
 
 
 class BehindEvent(msgspec.Struct, frozen=True, kw_only=True, tag="behind"):

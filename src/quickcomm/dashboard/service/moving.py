@@ -53,13 +53,17 @@ class Migration:
             return NONE
 
     async def act(self, name: str, action: MoveAction, by: str, why: str, *, force: bool) -> MigrationStatus:
+        """As `ask`."""
+        return await self.ask(asked_for(action, name, by=by, why=why, force=force))
+
+    async def ask(self, request: OfTraffic) -> MigrationStatus:
         """Have the controller do it; return how it is then, with what there is to know of it.
 
         Raises what the controller raises within seconds, and `NotMovingError` where none runs.
         """
         if not (await self.status()).modules:
             raise NotMovingError("No module is being moved. Begin with: quickcomm migrate start dashboard")
-        task = asyncio.create_task(self._ask(asked_for(action, name, by=by, why=why, force=force)))
+        task = asyncio.create_task(self._ask(request))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         done, _ = await asyncio.wait([task], timeout=ANSWER_S)

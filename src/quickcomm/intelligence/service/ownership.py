@@ -37,9 +37,11 @@ class Ownership:
         """Return True if this side is to find the insights of an utterance."""
         return not self.moves or message.owner == self.side
 
-    def has(self, conversation_id: str) -> bool:
+    def has(self, site: str, conversation_id: str, channel: str) -> bool:
         """Return True if the routes give a conversation to this side."""
-        return self._routes is None or self._routes.routes.side(MODULE, conversation_id) == self.side
+        if self._routes is None:
+            return True
+        return self._routes.routes.side(MODULE, conversation_id, channel=channel, site=site) == self.side
 
     @property
     def shadows(self) -> bool:

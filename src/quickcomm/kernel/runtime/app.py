@@ -54,6 +54,7 @@ from quickcomm.kernel.storage import Database
 from quickcomm.kernel.storage.watch import DatabaseWatch
 from quickcomm.kernel.telemetry import Budget, Word
 from quickcomm.kernel.telemetry.setup import start_tracing
+from quickcomm.kernel.telemetry.side import set_side
 from quickcomm.kernel.trust import trust_of
 
 HEALTH: Final = "health"
@@ -91,6 +92,11 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     def side(self) -> Side:
         """Return the side of this process: that of its deployment, where nothing moves."""
         return self.settings.instance.side or (SERVICE if self.app.alone else MONOLITH)
+
+    def side_while_moving(self) -> Side | None:
+        """Return the side of this process for what it tells; None while no module is out of the monolith."""
+        moved = any(route.mode != "off" for route in self.routes.routes.modules.values())
+        return self.side if self.moving and moved else None
 
     @property
     def moving(self) -> bool:
@@ -177,6 +183,7 @@ def assemble(
         trust=None if place.registry is None else trust_of(settings.trust),
         routes=_routes(settings, clock, routes),
     )
+    set_side(context.side_while_moving)
     place_of_one = app.home_of(settings)
     home = None if place_of_one is None else DataDirectory(site.path / place_of_one)
     parts = [traces_part(traces), *_shared(context, keys), *_modules(context, loaded)]

@@ -164,7 +164,7 @@ def _side(
         queue_age_s=queue_age_s,
         oldest_unanswered_s=found.oldest_unanswered_s,
         silent_s=silent_s,
-        cpu_ms=found.cpu_s * 1e3,
+        cpu_ms=found.cpu_ms,
     )
 
 

@@ -75,6 +75,9 @@ def _together(found: Iterable[Measured], side: Side) -> Measured | None:
         alike=sum(each.alike for each in own),
         different=tuple(dict.fromkeys(one for each in own for one in each.different)),
         cpu_s=sum(each.cpu_s for each in own),
+        cpu_ms=tuple(ms for each in own for ms in each.cpu_ms or ())
+        if any(each.cpu_ms is not None for each in own)
+        else None,
         spent=spent_together(each.spent for each in own),
         shadow=shadowed_together([each.shadow for each in own if each.shadow is not None]),
     )

@@ -135,13 +135,14 @@ return #waiting
 UNANSWERED: Final = (
     ALLOW_OOM
     + """
--- KEYS: set of unanswered conversations. ARGV: prefix of assignments. Returns name, side, name, side, …
+-- KEYS: set of unanswered conversations. ARGV: prefixes of assignments and of sessions. Returns name, side, channel, …
 local answer = {}
 for _, name in ipairs(redis.call('SMEMBERS', KEYS[1])) do
   local side = redis.call('HGET', ARGV[1] .. name, 'side')
   if side then
     answer[#answer + 1] = name
     answer[#answer + 1] = side
+    answer[#answer + 1] = redis.call('HGET', ARGV[2] .. name, 'channel') or ''
   else
     redis.call('SREM', KEYS[1], name)
   end
