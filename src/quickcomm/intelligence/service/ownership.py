@@ -43,6 +43,15 @@ class Ownership:
             return True
         return self._routes.routes.side(MODULE, conversation_id, channel=channel, site=site) == self.side
 
+    @property
+    def shadows(self) -> bool:
+        """Return True while this side understands some of what the other one answers, to be compared.
+
+        A service does in the shadow; both sides do while both serve.
+        """
+        mode = "off" if self._routes is None else self._routes.routes.of(MODULE).mode
+        return mode == "canary" or (mode == "shadow" and self.side == SERVICE)
+
     async def decides(self) -> bool:
         """Return True if prompts are changed on this side, by the newest routes that can be read."""
         if self._routes is None:

@@ -86,6 +86,8 @@ class Understanding:
         """Called with each answer once it is stored."""
         self.on_read: Callable[[int], None] = lambda _utterances: None
         """Called with the number of utterances of each batch, whichever side answers them."""
+        self.on_other: Callable[[Heard], None] = lambda _heard: None
+        """Called with each utterance that the other side answers. Never blocks."""
 
     @property
     def trouble(self) -> str | None:
@@ -143,8 +145,9 @@ class Understanding:
         work, again = [], []
         for message, delivery in [(_decode(delivery), delivery) for delivery in batch]:
             if not self._ownership.answers(message):
-                self._others[message.site, message.utterance_id] = self._heard(message)
+                self._others[message.site, message.utterance_id] = heard = self._heard(message)
                 _trim(self._others, MAX_OTHERS)
+                self.on_other(heard)
                 continue
             work.append(self._line_up(message))
             if not delivery.fresh:

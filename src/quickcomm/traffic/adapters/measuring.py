@@ -9,6 +9,7 @@ from quickcomm.contracts.evidence import Measure, Measured, MeasureDashboard, Me
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Side
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.messaging.rpc import Rpc
+from quickcomm.traffic.adapters.understood import shadowed_together, spent_together
 
 MEASURES: Final[Mapping[str, type[Measure]]] = {"dashboard": MeasureDashboard, "intelligence": MeasureIntelligence}
 SIDES: Final[tuple[Side, ...]] = (MONOLITH, SERVICE)
@@ -77,4 +78,6 @@ def _together(found: Iterable[Measured], side: Side) -> Measured | None:
         cpu_ms=tuple(ms for each in own for ms in each.cpu_ms or ())
         if any(each.cpu_ms is not None for each in own)
         else None,
+        spent=spent_together(each.spent for each in own),
+        shadow=shadowed_together([each.shadow for each in own if each.shadow is not None]),
     )

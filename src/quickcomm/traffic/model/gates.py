@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from quickcomm.contracts.migration import Figure, FigureNumbers, FigureSide, Outcome
+from quickcomm.contracts.migration import Figure, FigureNumbers, FigureSide, Outcome, Understandings
 from quickcomm.traffic.model.comparing import Compared, outcome_of, waits
 from quickcomm.traffic.model.statistics import difference, fewest, wilson
 
@@ -82,6 +82,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     service: SideEvidence = SideEvidence()
     monolith: SideEvidence = SideEvidence()
     agreement: tuple[int, int] | None = None
+    understood: Understandings | None = None
+    """Of intelligence; shown, and decided by as `agreement` and as a stage."""
     recent_different: int | None = None
     """Answers that were otherwise on the other side, of the last minute."""
     differences: int | None = None
@@ -121,7 +123,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 def judge(module: str, mode: str, evidence: Evidence, limits: Limits) -> Verdict:
     """Return what the evidence says about one step further. Without a figure that is required: wait."""
     required = REQUIRED.get((module, mode), frozenset())
-    measured = tuple(each for each in _figures(evidence, limits) if mode == "canary" or not _is_patient(each))
+    found = [each for each in _figures(evidence, limits) if mode == "canary" or not _is_patient(each)]
+    measured = tuple(each for each in found if each.name in required or not _is_idle(each, evidence))
     lacking = sorted(required - {figure.name for figure in measured})
     figures = (*measured, *(_unmeasured(name, evidence) for name in lacking))
     outcomes = {figure.outcome for figure in figures}
@@ -138,6 +141,11 @@ def _is_patient(figure: Figure) -> bool:
 
 def _unmeasured(name: str, evidence: Evidence) -> Figure:
     return Figure(name=name, outcome="wait", detail=evidence.why_not.get(name, "not measured"))
+
+
+def _is_idle(figure: Figure, evidence: Evidence) -> bool:
+    """Return True for a share of errors of a service without answers: waiting for it gains nothing."""
+    return figure.name == "errors" and figure.outcome == "wait" and not sum(_rate(evidence.service) or ())
 
 
 def _figures(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
@@ -287,6 +295,8 @@ def _agreement(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
     low, _ = wilson(n, of, limits.confidence)
     _, high = wilson(n, of, limits.alarm_confidence)
     detail = f"{n} of {of} alike, at least {limits.agreement:.0%}"
+    if not of:
+        detail = f"nothing was compared yet, at least {limits.agreement:.0%} must be alike"
     outcome = outcome_of(passes=low >= limits.agreement, fails=high < limits.agreement)
     found = _proportion((n, of), limits.confidence)
     numbers = (FigureNumbers(outcome=outcome, unit="share", service=found, limit=limits.agreement),)

@@ -253,4 +253,5 @@ class Operating:
             gate=None if verdict is None else verdict.outcome,
             figures=() if verdict is None else verdict.figures,
             overrides=state.overrides,
+            understood=self._gates.understood.get(name),
         )
