@@ -331,7 +331,7 @@ async def measure(site: Site, options: argparse.Namespace) -> Json:
 def _planted(options: argparse.Namespace, folder: Path) -> dict[str, str]:
     """Have all processes load the fault, which is there while a file exists."""
     options.wrong = folder / "wrong"
-    return {"PYTHONPATH": str(WRONG_MIND), "QUICKCOMM_BENCH_WRONG": str(options.wrong)}
+    return {"PYTHONPATH": str(WRONG_MIND), "BENCH_WRONG": str(options.wrong)}
 
 
 def main() -> int:
