@@ -69,12 +69,14 @@ class InstanceStatus(Topic, frozen=True, kw_only=True, tag="status"):
     kind: ClassVar = "state"
     replayed: ClassVar = True
     publishers: ClassVar = ("audio", "intelligence")
-    subscribers: ClassVar = DASHBOARD
+    subscribers: ClassVar = ("dashboard", "audio")
 
     module: str = ""
     """Empty: that of the instance; 0.1.0 does not name it."""
     sessions: int = 0
     stt_backlog_s: float = 0.0
+    room: int | None = None
+    """Of audio: how many further conversations it can take now; None: it does not say."""
     alarms: tuple[Alarm, ...] = ()
     classifier: ClassifierHealth = ClassifierHealth()
     budget: dict[str, float] = msgspec.field(default_factory=dict)

@@ -103,8 +103,10 @@ class RoutesFollower:
         return await RedisRoutes(self._link).read()
 
     async def adopt(self) -> Routes:
-        """Take the routes in the store, and return them, before they are followed."""
-        self._routes = await self.known()
+        """Take newer routes of the store, and return those that count now, before they are followed."""
+        found = await self.known()
+        if found.version > self._routes.version:
+            self._routes = found
         return self._routes
 
     async def look(self) -> None:

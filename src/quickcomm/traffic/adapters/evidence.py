@@ -20,7 +20,7 @@ from quickcomm.kernel.discovery import Registry
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.runtime.admin_socket import ask
 from quickcomm.kernel.runtime.data_directory import DataDirectory
-from quickcomm.traffic.adapters.measuring import Measurer, agreement
+from quickcomm.traffic.adapters.measuring import Measurer, Sides, agreement
 from quickcomm.traffic.adapters.parity import Dashboards
 from quickcomm.traffic.adapters.site import COMPARED, running
 from quickcomm.traffic.model.gates import Evidence, SideEvidence
@@ -39,6 +39,8 @@ UNMEASURED: Final[Mapping[str, str]] = {
     "agreement": "too few answers were compared yet",
     "oldest unanswered": "unanswered utterances are not counted by side yet",
 }
+AUDIO: Final = "audio"
+NO_REFERENCE: Final = "no reference: the service hears no sound in the shadow, so that nothing is compared"
 HOUR_S: Final = 3_600.0
 SOME_S: Final = 60.0
 """Of a stage, before the rate of conversations is estimated."""
@@ -99,11 +101,15 @@ class SiteEvidence:
             why_not["differences"] = self._why_not
         sides = await self._measurer.sides(module, since_ns)
         seconds = (now_ns - since_ns) / NS
+        found = Evidence() if module != AUDIO else _of_audio(sides)
+        if module == AUDIO:
+            why_not["agreement"] = NO_REFERENCE
         seen = [each.conversations for each in (sides.service, sides.monolith) if each and each.conversations]
-        return Evidence(
+        return msgspec.structs.replace(
+            found,
             seconds=seconds,
-            service=_side(sides.service, ages[0], sides.silent_s),
-            monolith=_side(sides.monolith, ages[1]),
+            service=_side(sides.service, ages[0], sides.silent_s, is_audio=module == AUDIO),
+            monolith=_side(sides.monolith, ages[1], is_audio=module == AUDIO),
             differences=differences,
             recent_different=sum(each.recent_different for each in (sides.service, sides.monolith) if each),
             agreement=_enough(agreement((sides.service, sides.monolith))),
@@ -127,7 +133,21 @@ class SiteEvidence:
         return msgspec.convert(rows, list[Waiting])
 
 
-def _side(found: Measured | None, queue_age_s: float | None, silent_s: float | None = None) -> SideEvidence:
+def _of_audio(sides: Sides) -> Evidence:
+    """Return what audio alone tells; nothing where no process of the service has told it."""
+    both = [each for each in (sides.service, sides.monolith) if each is not None]
+    if sides.service is None:
+        return Evidence()
+    return Evidence(
+        unbalanced=sides.service.unbalanced,
+        recent_not_taken_over=sum(each.recent_not_back for each in both),
+        left=sum(each.left for each in both),
+    )
+
+
+def _side(
+    found: Measured | None, queue_age_s: float | None, silent_s: float | None = None, *, is_audio: bool = False
+) -> SideEvidence:
     if found is None:
         return SideEvidence(queue_age_s=queue_age_s, silent_s=silent_s)
     return SideEvidence(
@@ -135,7 +155,8 @@ def _side(found: Measured | None, queue_age_s: float | None, silent_s: float | N
         answered=found.answered - found.errors,
         errors=found.errors,
         recent_errors=found.recent_errors,
-        recent_refused=found.recent_refused,
+        recent_refused=None if is_audio else found.recent_refused,
+        recent_fenced=found.recent_refused if is_audio else None,
         stages_ms=found.stages_ms,
         queue_age_s=queue_age_s,
         oldest_unanswered_s=found.oldest_unanswered_s,

@@ -5,12 +5,16 @@ from typing import Final
 
 import msgspec
 
-from quickcomm.contracts.evidence import Measure, Measured, MeasureDashboard, MeasureIntelligence
+from quickcomm.contracts.evidence import Measure, MeasureAudio, Measured, MeasureDashboard, MeasureIntelligence
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Side
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.messaging.rpc import Rpc
 
-MEASURES: Final[Mapping[str, type[Measure]]] = {"dashboard": MeasureDashboard, "intelligence": MeasureIntelligence}
+MEASURES: Final[Mapping[str, type[Measure]]] = {
+    "dashboard": MeasureDashboard,
+    "intelligence": MeasureIntelligence,
+    "audio": MeasureAudio,
+}
 SIDES: Final[tuple[Side, ...]] = (MONOLITH, SERVICE)
 
 
@@ -74,4 +78,7 @@ def _together(found: Iterable[Measured], side: Side) -> Measured | None:
         alike=sum(each.alike for each in own),
         different=tuple(dict.fromkeys(one for each in own for one in each.different)),
         cpu_s=sum(each.cpu_s for each in own),
+        left=sum(each.left for each in own),
+        unbalanced=sum(each.unbalanced for each in own),
+        recent_not_back=sum(each.recent_not_back for each in own),
     )

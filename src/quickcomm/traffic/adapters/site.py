@@ -10,7 +10,7 @@ from quickcomm.contracts.routes import SERVICE, Side
 from quickcomm.kernel.discovery import Registry
 from quickcomm.kernel.errors import InvalidInputError
 from quickcomm.kernel.runtime.admin_socket import UnknownCommandError, ask
-from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.kernel.runtime.data_directory import DataDirectory, admin_socket_of
 from quickcomm.traffic.adapters.parity import Dashboards
 from quickcomm.traffic.ports import SiteError
 
@@ -37,7 +37,9 @@ class UpSite:
         """Have what waits for it go, then its processes."""
         for instance in self._registry.instances():
             if instance.module == module:
-                await self._asked(self._directory.part(module).socket, StopModule(name=module))
+                own = admin_socket_of(instance.socket)  # where there may be several; else that of their directory
+                where = own if own.exists() else self._directory.part(module).socket
+                await self._asked(where, StopModule(name=module))
         await self._asked(self._directory.control, Scale(process=module, replicas=0))
 
     async def retire(self, module: str) -> None:

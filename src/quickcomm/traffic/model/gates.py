@@ -41,13 +41,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     different: Annotated[int, msgspec.Meta(ge=1)] = 5
     """So many answers within a minute that the other side gives otherwise, and goes on to, stop it."""
     refused: Annotated[int, msgspec.Meta(ge=1)] = 3
-    """So many decisions that the store refused within a minute stop it."""
+    """So many decisions, or writes for conversations of another owner, that the store refused in a minute stop it."""
+    not_taken_over: Annotated[int, msgspec.Meta(ge=1)] = 5
+    """So many clients within a minute that were sent to the other side, and did not come, stop it."""
 
 
 class SideEvidence(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured of one side since the stage began. None: not measured, or not measurable yet.
 
-    `recent_errors`, `recent_refused`: of the last minute. `stages_ms`: samples of each stage.
+    `recent_errors`, `recent_refused`, `recent_fenced`: of the last minute; the last are writes for
+    conversations of another owner. `stages_ms`: samples of each stage.
     """
 
     conversations: int | None = None
@@ -55,6 +58,7 @@ class SideEvidence(msgspec.Struct, frozen=True, kw_only=True):
     errors: int | None = None
     recent_errors: int | None = None
     recent_refused: int | None = None
+    recent_fenced: int | None = None
     stages_ms: Mapping[str, tuple[float, ...]] = {}
     queue_age_s: float | None = None
     oldest_unanswered_s: float | None = None
@@ -75,6 +79,12 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     recent_different: int | None = None
     """Answers that were otherwise on the other side, of the last minute."""
     differences: int | None = None
+    unbalanced: int | None = None
+    """Conversations that ended with a ledger that does not add up."""
+    recent_not_taken_over: int | None = None
+    """Clients that were sent to the other side within the last minute, and did not come."""
+    left: int | None = None
+    """Conversations that are not where the routes say, yet."""
     conversations_per_hour: float | None = None
     budgets_ms: Mapping[str, float] = {}
     why_not: Mapping[str, str] = {}
@@ -88,9 +98,9 @@ REQUIRED: Final[Mapping[tuple[str, str], frozenset[str]]] = {
     ("intelligence", "shadow"): frozenset({"agreement", "queue age", "latency"}),
     ("intelligence", "canary"): frozenset({"agreement", "queue age", "latency", "errors", "oldest unanswered"}),
     ("intelligence", "full"): frozenset({"queue age", "recent errors", "oldest unanswered"}),
-    ("audio", "shadow"): frozenset({"recent errors"}),
-    ("audio", "canary"): frozenset({"latency", "errors", "oldest unanswered"}),
-    ("audio", "full"): frozenset({"recent errors", "oldest unanswered"}),
+    ("audio", "shadow"): frozenset({"agreement"}),
+    ("audio", "canary"): frozenset({"latency", "errors", "oldest unanswered", "ledgers", "fenced writes"}),
+    ("audio", "full"): frozenset({"recent errors", "oldest unanswered", "ledgers", "fenced writes", "left"}),
 }
 """By module and mode: the figures without which a gate does not pass. Others count where they are measured."""
 
@@ -111,7 +121,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 def judge(module: str, mode: str, evidence: Evidence, limits: Limits) -> Verdict:
     """Return what the evidence says about one step further. Without a figure that is required: wait."""
     required = REQUIRED.get((module, mode), frozenset())
-    measured = tuple(_figures(evidence, limits))
+    measured = (*_figures(evidence, limits), *(_left(evidence) if "left" in required else ()))
     lacking = sorted(required - {figure.name for figure in measured})
     figures = (*measured, *(_unmeasured(name, evidence) for name in lacking))
     outcomes = {figure.outcome for figure in figures}
@@ -138,9 +148,21 @@ def _figures(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
     if evidence.differences is not None:
         outcome: Outcome = "breach" if evidence.differences else "pass"
         yield Figure(name="differences", outcome=outcome, detail=f"{evidence.differences} between the sides")
+    if evidence.unbalanced is not None:
+        outcome = "breach" if evidence.unbalanced else "pass"
+        yield Figure(name="ledgers", outcome=outcome, detail=f"{evidence.unbalanced} do not add up")
+    yield from _fewer("fenced writes", ours.recent_fenced, limits.refused)
+    yield from _fewer("not taken over", evidence.recent_not_taken_over, limits.not_taken_over)
     yield from _errors(evidence, limits)
     yield from _latencies(evidence, limits)
     yield from _agreement(evidence, limits)
+
+
+def _left(evidence: Evidence) -> Iterator[Figure]:
+    """Yield what a side that is to be stopped still has."""
+    if evidence.left is not None:
+        detail = f"{evidence.left} conversations are not handed over yet"
+        yield Figure(name="left", outcome="wait" if evidence.left else "pass", detail=detail)
 
 
 def _at_most(name: str, found_s: float | None, limit_s: float) -> Iterator[Figure]:
