@@ -27,7 +27,8 @@ ROUNDS: Final = 3
 PAUSE_S: Final = 2.0
 WEIGHTS: Final = (10_000, 0, 5_000)
 BLOCK: Final = RATE // 10
-ENGINE_MB: Final = 100
+ENGINE_MB: Final = 60
+"""The least that its model and its working memory take."""
 
 
 async def started(new_site: NewSite, **settings: str) -> Site:
