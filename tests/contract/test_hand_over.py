@@ -22,7 +22,7 @@ from quickcomm.audio.ports import FencedError
 from quickcomm.audio.service.hand_over import BACK_WITHIN_S, FRESH_S, SILENT, TALKING, HandOver, Receivers
 from quickcomm.audio.service.manager import Session
 from quickcomm.audio.service.share import Share
-from quickcomm.contracts.link import InstanceStatus
+from quickcomm.contracts.link import Room
 from quickcomm.contracts.routes import MONOLITH, SERVICE
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.messaging.live import HERE, Peer
@@ -55,9 +55,9 @@ class Side:
         self.followed.routes = routes(version, weight)
         self.followed.in_force = version if in_force else version - 1
 
-    def tell(self, peer: Peer = AUDIO, *, room: int = 1_000, backlog_s: float = 0.0, module: str = "audio") -> None:
-        """Say how a process is."""
-        self.receivers.told(InstanceStatus(module=module, room=room, stt_backlog_s=backlog_s), peer)
+    def tell(self, peer: Peer = AUDIO, *, room: int = 1_000, backlog_s: float = 0.0) -> None:
+        """Say what a process can take."""
+        self.receivers.told(Room(conversations=room, stt_backlog_s=backlog_s), peer)
 
 
 @pytest.fixture
@@ -171,7 +171,6 @@ async def test_it_stays_where_nobody_can_take_it(side: Side) -> None:
     side.move()
     side.tell(Peer(module="monolith", name="monolith"))
     side.tell(HERE)
-    side.tell(module="intelligence")
     for told in ({"backlog_s": 0.6}, {"room": 0}):
         await side.hand_over.look()
         assert session.conversation.connected
@@ -287,7 +286,7 @@ async def test_one_that_is_opened_by_older_routes_is_given_up_at_once(side: Side
 def test_the_other_side_of_the_service_is_the_monolith() -> None:
     clock = FakeClock()
     receivers = Receivers(Share(SERVICE, Followed(routes(1, 0), in_force=1)), clock)
-    receivers.told(InstanceStatus(module="audio", room=5), Peer(module="audio", name="audio-2"))
+    receivers.told(Room(conversations=5), Peer(module="audio", name="audio-2"))
     assert receivers.room == 0
-    receivers.told(InstanceStatus(module="audio", room=5), Peer(module="monolith", name="monolith"))
+    receivers.told(Room(conversations=5), Peer(module="monolith", name="monolith"))
     assert receivers.room == 5

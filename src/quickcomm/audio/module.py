@@ -36,7 +36,7 @@ from quickcomm.audio.service.transcriber import Transcriber
 from quickcomm.contracts.evidence import MeasureAudio, Measured
 from quickcomm.contracts.identity import bucket
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
-from quickcomm.contracts.link import InstanceStatus, Receipt
+from quickcomm.contracts.link import InstanceStatus, Receipt, Room
 from quickcomm.contracts.reading import reader
 from quickcomm.contracts.routes import MONOLITH, Side
 from quickcomm.contracts.transcripts import UtteranceTranscribed
@@ -62,6 +62,7 @@ STT_BEHIND: Final = "audio.stt_behind"
 REFUSING: Final = "audio.refusing"
 SAME_TRACKS: Final = "audio.same_tracks"
 RETRY_S: Final = 1.0
+TELL_EVERY_S: Final = 0.5
 PURGE_TURN_S: Final = 3_000
 """Shorter than the hour after which everybody tries again."""
 _insights = reader(InsightsFound)
@@ -113,6 +114,8 @@ class Audio:
         """
         self._database = database
         self._bus = messaging.bus
+        self._live = messaging.live
+        self._clock = clock
         self._captions = LiveCaptions(messaging.live)
         self._store = _sessions(places, database, clock, settings.reassign_after_s)
         self._transcriber = Transcriber(engine, clock)
@@ -201,6 +204,7 @@ class Audio:
             tasks.create_task(self._bus.subscribe(INSIGHTS, GROUP, self._answer), name="audio:insights")
             tasks.create_task(self._store.listen(self._manager.told), name="audio:mail")
             if self._share.moves:
+                tasks.create_task(self._tell_room(), name="audio:room")
                 tasks.create_task(self._hand_over.run(), name="audio:hand-over")
 
     async def drain(self, has_peers: Callable[[], bool] = lambda: False) -> None:
@@ -254,7 +258,13 @@ class Audio:
 
     def _of_other_side(self) -> Sequence[Subscription]:
         """Return what tells how the other side is, where audio moves."""
-        return [(InstanceStatus, self._receivers.told)] if self._share.moves else []
+        return [(Room, self._receivers.told)] if self._share.moves else []
+
+    async def _tell_room(self) -> None:
+        """Say how much this process can take, until cancelled."""
+        while True:
+            self._live.publish(Room(conversations=self._manager.room, stt_backlog_s=self._transcriber.backlog_s))
+            await self._clock.sleep(TELL_EVERY_S)
 
     def _published(self, message: UtteranceTranscribed) -> None:
         self._measurements.client(bucket(MODULE, message.conversation_id))
@@ -296,7 +306,7 @@ class Audio:
 
     def _live_status(self) -> InstanceStatus:
         health = self.health()
-        return InstanceStatus(sessions=health.sessions, stt_backlog_s=health.stt_backlog_s, room=self._manager.room)
+        return InstanceStatus(sessions=health.sessions, stt_backlog_s=health.stt_backlog_s)
 
     async def _status(self) -> dict[str, object]:
         health = self.health()
@@ -334,9 +344,9 @@ class Audio:
 
     def _start(self, conversation: Conversation) -> None:
         assert self._tasks is not None, "run() comes before the first connection"  # noqa: S101 - a programming error
-        self._tasks.create_task(self._live(conversation), name=f"conversation:{conversation.id}")
+        self._tasks.create_task(self._serve(conversation), name=f"conversation:{conversation.id}")
 
-    async def _live(self, conversation: Conversation) -> None:
+    async def _serve(self, conversation: Conversation) -> None:
         try:
             await conversation.run()
         except FencedError:

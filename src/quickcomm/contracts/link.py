@@ -69,14 +69,12 @@ class InstanceStatus(Topic, frozen=True, kw_only=True, tag="status"):
     kind: ClassVar = "state"
     replayed: ClassVar = True
     publishers: ClassVar = ("audio", "intelligence")
-    subscribers: ClassVar = ("dashboard", "audio")
+    subscribers: ClassVar = DASHBOARD
 
     module: str = ""
     """Empty: that of the instance; 0.1.0 does not name it."""
     sessions: int = 0
     stt_backlog_s: float = 0.0
-    room: int | None = None
-    """Of audio: how many further conversations it can take now; None: it does not say."""
     alarms: tuple[Alarm, ...] = ()
     classifier: ClassifierHealth = ClassifierHealth()
     budget: dict[str, float] = msgspec.field(default_factory=dict)
@@ -85,6 +83,18 @@ class InstanceStatus(Topic, frozen=True, kw_only=True, tag="status"):
 
     def key(self) -> Hashable:
         return self.module
+
+
+class Room(Topic, frozen=True, kw_only=True, tag="room"):
+    """How many further conversations an instance of audio can take now. Said all the time while audio moves."""
+
+    kind: ClassVar = "state"
+    replayed: ClassVar = True
+    publishers: ClassVar = AUDIO
+    subscribers: ClassVar = AUDIO
+
+    conversations: int
+    stt_backlog_s: float = 0.0
 
 
 class Watching(Topic, frozen=True, kw_only=True, tag="watching"):

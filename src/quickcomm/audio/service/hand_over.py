@@ -16,8 +16,8 @@ from quickcomm.audio.model.ending import EndReason
 from quickcomm.audio.ports import Progress, SessionStore
 from quickcomm.audio.service.conversation import Conversation
 from quickcomm.audio.service.manager import Manager
-from quickcomm.audio.service.share import MODULE, Share
-from quickcomm.contracts.link import InstanceStatus
+from quickcomm.audio.service.share import Share
+from quickcomm.contracts.link import Room
 from quickcomm.contracts.routes import MONOLITH
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
@@ -30,8 +30,8 @@ TALKING: Final = 1
 """So many others: what was said and is not acknowledged is heard and written down once more."""
 BEHIND_S: Final = 0.5
 """Of a backlog: a side with more to write down gets nothing further."""
-FRESH_S: Final = 3.0
-"""A process that has not said for so long how it is, gets nothing."""
+FRESH_S: Final = 2.0
+"""A process that has not said for so long what it can take, gets nothing."""
 BACK_WITHIN_S: Final = 10.0
 """By then a client that was sent to the other side should be there."""
 RECENT_S: Final = 60.0
@@ -42,27 +42,26 @@ log = structlog.get_logger(__name__)
 
 
 class Receivers:
-    """How the processes of the other side are, by what they say each second."""
+    """How much the processes of the other side can take, by what they say themselves."""
 
     def __init__(self, share: Share, clock: Clock) -> None:
         self._share = share
         self._clock = clock
-        self._known: dict[str, tuple[float, InstanceStatus]] = {}
+        self._known: dict[str, tuple[float, Room]] = {}
 
-    def told(self, status: InstanceStatus, peer: Peer) -> None:
-        is_other = peer is not HERE and (peer.module == MONOLITH) != (self._share.side == MONOLITH)
-        if status.module == MODULE and is_other:
-            self._known[peer.name] = self._clock.monotonic(), status
+    def told(self, room: Room, peer: Peer) -> None:
+        if peer is not HERE and (peer.module == MONOLITH) != (self._share.side == MONOLITH):
+            self._known[peer.name] = self._clock.monotonic(), room
 
     @property
     def room(self) -> int:
         """Return how many conversations they can take now; 0 where one is behind, or none is there."""
         since = self._clock.monotonic() - FRESH_S
         self._known = {name: found for name, found in self._known.items() if found[0] >= since}
-        fresh = [status for _, status in self._known.values()]
+        fresh = [room for _, room in self._known.values()]
         if any(each.stt_backlog_s > BEHIND_S for each in fresh):
             return 0
-        return sum(each.room or 0 for each in fresh)
+        return sum(each.conversations for each in fresh)
 
 
 class HandOver:
