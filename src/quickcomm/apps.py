@@ -24,7 +24,7 @@ MONOLITH: Final = App(
 TRAFFIC_APP: Final = asked_for(service(TRAFFIC))
 """The migration controller, which runs beside a monolith."""
 DEPLOYMENTS: Final[Mapping[str, tuple[App, ...]]] = {
-    "monolith": (MONOLITH, moving(DASHBOARD), moving(INTELLIGENCE), TRAFFIC_APP),
+    "monolith": (MONOLITH, moving(DASHBOARD), moving(INTELLIGENCE), moving(AUDIO), TRAFFIC_APP),
     # In the order of starting. The dashboard is the last to stop, so that people see what comes of the last words.
     "services": (service(DASHBOARD), service(INTELLIGENCE), service(AUDIO)),
 }

@@ -123,7 +123,8 @@ def _strangers(asked: Asked) -> Iterator[tuple[str, dict[str, str], int]]:
     yield "with the cookie of a page", {"Cookie": "quickcomm_session=x"}, 401
     yield "with a token for another audience", asked.headers("dashboard", "dashboard"), 403
     yield "of a service that has nothing to do here", asked.headers("stranger"), 403
-    yield "of the service itself", asked.headers(asked.service), 403
+    if asked.service != "audio":  # its instances hear how much the other ones can take, while audio moves
+        yield "of the service itself", asked.headers(asked.service), 403
 
 
 async def test_nobody_else_gets_in(asked: Asked) -> None:

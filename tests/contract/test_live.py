@@ -26,6 +26,7 @@ from quickcomm.contracts.link import (
     InstanceStatus,
     KeepTrace,
     Receipt,
+    Room,
     Watching,
 )
 from quickcomm.contracts.messaging import Topic
@@ -213,6 +214,26 @@ async def wired(registry: DirectoryRegistry, folder: Path, *ears: Ear, word: str
             if word == "friend":
                 await ear.connected()
         yield instance
+
+
+async def test_a_module_that_is_started_later_hears_and_is_heard(registry: DirectoryRegistry, tmp_path: Path) -> None:
+    """On either end: as where a module comes back to a monolith that was started without it."""
+    early, instance = LocalLive(), Instance(registry)
+    early.publish(Watching(sites={"main": ("desk",)}))
+    instance.live.unsubscribe(instance.captions.subscriptions())
+    answers = served(instance.wire.routes(), registry, tmp_path, "audio-1", "audio")
+    async with answers, dialling(early, registry), asyncio.TaskGroup() as tasks:
+        working = tasks.create_task(instance.wire.run())
+        await asyncio.sleep(0)
+        ear = Ear(early)
+        await ear.connected()
+        instance.live.subscribe(instance.captions.subscriptions())
+        await until(lambda: instance.captions.watched("main", "desk"))
+        other = Ear(early, Room)
+        instance.live.publish(Room(conversations=7))
+        async with asyncio.timeout(WITHIN_S):
+            assert await other.came.get() == Room(conversations=7)
+        working.cancel()
 
 
 async def test_of_state_that_waits_only_the_newest_of_each_key_is_sent(

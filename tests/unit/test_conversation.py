@@ -641,7 +641,7 @@ async def test_an_idle_limit_that_falls_into_a_drain(path: Path) -> None:
     async with hall(path) as here:
         session = await here.open()
         await here.manager.dropped(session)
-        session.conversation.stop_listening("drain", 500)
+        session.conversation.stop_listening()
         session.conversation.expire()
         assert session.conversation.state is State.DRAINING
 

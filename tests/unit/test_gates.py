@@ -43,6 +43,10 @@ def good(n: int = 3_000, seconds: float = 600.0) -> Evidence:
         monolith=replace(side, stages_ms={"answer": times(n, 1.0, 2)}),
         agreement=(n - n // 50, n),
         differences=0,
+        unbalanced=0,
+        recent_fenced=0,
+        recent_not_taken_over=0,
+        left=0,
         conversations_per_hour=100.0,
         budgets_ms={"answer": 1_000.0},
     )
@@ -98,6 +102,9 @@ def test_one_missing_figure_is_enough_to_wait(module: str, mode: str) -> None:
             "recent errors": service(good(), recent_errors=None),
             "queue age": service(good(), queue_age_s=None),
             "oldest unanswered": service(good(), oldest_unanswered_s=None),
+            "ledgers": replace(good(), unbalanced=None),
+            "fenced writes": replace(good(), recent_fenced=None),
+            "left": replace(good(), left=None),
         },
     )
     for name in REQUIRED[module, mode]:
@@ -275,6 +282,37 @@ def test_few_samples_never_pass(
     assert verdict.outcome != "pass"
     if age is None and not differences:
         assert verdict.outcome == "wait" or ours[0] > 0
+
+
+# -- audio ------------------------------------------------------------------------------------------------------------
+
+
+def test_audio_leaves_the_shadow_only_by_force() -> None:
+    why_not = {"agreement": "no reference"}
+    verdict = judge("audio", "shadow", replace(good(), agreement=None, why_not=why_not), LIMITS)
+    assert (verdict.outcome, str(verdict)) == ("wait", "agreement: no reference")
+
+
+@pytest.mark.parametrize(
+    ("evidence", "says"),
+    [
+        (replace(good(), unbalanced=1), "ledgers: 1 do not add up"),
+        (replace(good(), recent_not_taken_over=5), "not taken over: 5 in a minute"),
+        (replace(good(), recent_fenced=3), "fenced writes: 3 in a minute"),
+    ],
+)
+def test_what_stops_a_migration_of_audio(evidence: Evidence, says: str) -> None:
+    for mode in ("canary", "full"):
+        verdict = judge("audio", mode, evidence, LIMITS)
+        assert verdict.outcome == "breach"
+        assert says in str(verdict)
+
+
+def test_a_monolith_with_conversations_left_is_not_stopped() -> None:
+    evidence = replace(good(), left=2)
+    assert judge("audio", "canary", evidence, LIMITS).outcome == "pass", "clients that cannot resume may stay"
+    verdict = judge("audio", "full", evidence, LIMITS)
+    assert (verdict.outcome, str(verdict)) == ("wait", "left: 2 conversations are not handed over yet")
 
 
 # -- the bounds -------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from tests.support.hearing import Hall, hall, silence, speech
 from tests.support.twilio import CALL, CONNECTED, FRAME, STREAM, TOKEN, Call, connected, say, signature, whole_call
+from tests.unit.test_audio_share import Followed, routes
 
 from quickcomm.audio.ingest.port import Caller
 from quickcomm.audio.ingest.reception import Reception
@@ -30,9 +31,13 @@ from quickcomm.audio.ingest.twilio import (
     Timeline,
     refusal,
 )
+from quickcomm.audio.model.ending import EndReason
 from quickcomm.audio.model.settings import AudioSettings, TwilioSettings
+from quickcomm.audio.service.share import Share
 from quickcomm.contracts.audio_socket import Utterance
 from quickcomm.contracts.conversations import Ledger
+from quickcomm.contracts.identity import bucket
+from quickcomm.contracts.routes import HEADER
 
 RATE = 8_000
 HERE = "wss://ops.example.com/v1/ingest/twilio"
@@ -158,8 +163,8 @@ async def nobody(request: web.Request) -> Caller:
 
 
 @asynccontextmanager
-async def site(here: Hall) -> AsyncGenerator[str]:
-    ingest = MediaStreams(Reception(here.manager), nobody)
+async def site(here: Hall, share: Share | None = None) -> AsyncGenerator[str]:
+    ingest = MediaStreams(Reception(here.manager, share=share), nobody)
     app = web.Application()
     app.router.add_get(MediaStreams.path, ingest.handle)
     async with TestServer(app) as server:
@@ -383,3 +388,50 @@ async def test_a_server_that_drains_takes_no_call(tmp_path: Path) -> None:
             async with connected(url):
                 pass
         assert refused.value.status == 503
+
+
+# -- while audio moves ------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def moving(path: Path, weight: int) -> AsyncGenerator[tuple[Hall, str]]:
+    """The monolith's audio, of which the service has a share."""
+    settings = AudioSettings(answer_wait_s=0.0, twilio=SET_UP)
+    share = Share("monolith", Followed(routes(3, weight), in_force=3))
+    async with hall(path / "site.sqlite", settings=settings) as here, site(here, share) as url:
+        yield here, url
+
+
+async def test_a_call_gets_an_id_of_the_side_that_it_came_to(tmp_path: Path) -> None:
+    weight = bucket("audio", CONVERSATION) + 1
+    async with moving(tmp_path, weight) as (here, url):
+        assert await whole_call(url, Call("inbound"), [PHRASE]) == 1000
+        [change] = await here.store.ledgers(None)
+        assert change.conversation_id.startswith(f"{CONVERSATION}.")
+        assert bucket("audio", change.conversation_id) >= weight
+        await ended(here, change.conversation_id)
+        assert await spoken(here, change.conversation_id)
+
+
+async def test_a_side_without_a_share_takes_no_call(tmp_path: Path) -> None:
+    async with moving(tmp_path, 10_000) as (_, url):
+        with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+            async with connected(url, headers={HEADER: "3"}):
+                pass
+        assert refused.value.status == 503
+        assert refused.value.headers is not None
+        assert refused.value.headers["Retry-After"] == "1"
+
+
+async def test_a_call_that_has_to_end_is_closed_as_going_away(tmp_path: Path) -> None:
+    async with desk(tmp_path) as (here, url), connected(url) as socket:
+        call = Call("inbound")
+        await say(socket, CONNECTED, call.start(), *call.sound(PHRASE))
+        await until(lambda: any(each.in_hand for each in here.manager.conversations))
+        [talk] = here.manager.conversations
+        assert not talk.resumes
+        await until(lambda: not talk.in_hand)
+        talk.end_in_pause(EndReason.MOVED)
+        assert (await socket.receive(60)).type in {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED}
+        assert socket.close_code == 1001
+        assert len(await spoken(here)) == 1

@@ -38,6 +38,7 @@ def build(context: Context, engine: SpeechToText) -> Part:
             redis_url=settings.redis_url,
             owner=settings.instance.name,
             routes=context.routes if context.moving else None,
+            side=context.side,
         ),
     )
     drain = partial(audio.drain, lambda: bool(context.peers()))

@@ -46,7 +46,7 @@ AUDIO: Final = Module(
     settings={"audio": AudioSettings, "stt": SttSettings},
     options=("pack", "stt_model"),
     publishes=(TRANSCRIPTS, CONVERSATIONS),
-    consumes=(Group(name=GROUP, streams=(INSIGHTS,)),),
+    consumes=(Group(name=GROUP, streams=(INSIGHTS,), shared=True),),
     trims=True,
     deletes_from=(CONVERSATIONS,),
     store=(_CONVERSATIONS, _ASSIGNMENTS),

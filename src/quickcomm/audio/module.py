@@ -27,25 +27,32 @@ from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.ports import EngineOptions, FencedError, SessionStore, SpeechToText, Transcript
 from quickcomm.audio.service.conversation import Conversation
 from quickcomm.audio.service.front_end import FrontEnd
+from quickcomm.audio.service.hand_over import HandOver, Receivers
 from quickcomm.audio.service.listener import Held, Tools
 from quickcomm.audio.service.manager import Manager
 from quickcomm.audio.service.offline import transcribe_offline
+from quickcomm.audio.service.share import MODULE, Share
 from quickcomm.audio.service.transcriber import Transcriber
+from quickcomm.contracts.evidence import MeasureAudio, Measured
+from quickcomm.contracts.identity import bucket
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
-from quickcomm.contracts.link import InstanceStatus, Receipt
+from quickcomm.contracts.link import InstanceStatus, Receipt, Room
 from quickcomm.contracts.reading import reader
+from quickcomm.contracts.routes import MONOLITH, Side
+from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.emergencies import EmergencyRules
-from quickcomm.kernel.errors import MALFORMED, ConfigurationError
+from quickcomm.kernel.errors import MALFORMED, BusyError, ConfigurationError
 from quickcomm.kernel.keys import Authenticator
 from quickcomm.kernel.messaging import Messaging
 from quickcomm.kernel.messaging.bus import BusUnavailableError, Delivery, RejectedError
-from quickcomm.kernel.messaging.live import Peer
+from quickcomm.kernel.messaging.live import Peer, Subscription
 from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.model_files import ModelReport, ModelStore
 from quickcomm.kernel.routing import FollowedRoutes
 from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.storage import Database, migrate
+from quickcomm.kernel.telemetry.measured import Measurements
 
 if TYPE_CHECKING:
     from quickcomm.kernel.copier.valkey import Moved
@@ -55,6 +62,7 @@ STT_BEHIND: Final = "audio.stt_behind"
 REFUSING: Final = "audio.refusing"
 SAME_TRACKS: Final = "audio.same_tracks"
 RETRY_S: Final = 1.0
+TELL_EVERY_S: Final = 0.5
 PURGE_TURN_S: Final = 3_000
 """Shorter than the hour after which everybody tries again."""
 _insights = reader(InsightsFound)
@@ -74,7 +82,8 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
     owner: str = "monolith"
     """There: a name that one process has at a time."""
     routes: FollowedRoutes | None = None
-    """There: by which intelligence moves; None where it does not."""
+    """There: by which audio and intelligence move; None where they do not."""
+    side: Side = MONOLITH
 
 
 class AudioHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +114,8 @@ class Audio:
         """
         self._database = database
         self._bus = messaging.bus
+        self._live = messaging.live
+        self._clock = clock
         self._captions = LiveCaptions(messaging.live)
         self._store = _sessions(places, database, clock, settings.reassign_after_s)
         self._transcriber = Transcriber(engine, clock)
@@ -113,6 +124,7 @@ class Audio:
         self._front_end = FrontEnd(Silero(), clock, capacity=capacity, snapshot_every_s=interval)
         shelf = _shelf(places, clock)
         self._recorder = None if shelf is None else FlacRecorder(shelf)
+        self._measurements = Measurements(clock, places.side)
         tools = Tools(
             settings=settings,
             clock=clock,
@@ -123,12 +135,22 @@ class Audio:
             recorder=self._recorder,
             held=Held(settings.max_unacked_mb << 20),
             emergencies=emergencies,
+            published=self._published,
         )
         self._manager = Manager(tools, self._start)
-        self._reception = Reception(self._manager, engine.traits.language)
+        self._share = Share(places.side, places.routes)
+        self._receivers = Receivers(self._share, clock)
+        self._hand_over = HandOver(
+            self._manager, self._store, self._share, self._receivers, clock, stay_s=settings.stay_s
+        )
+        self._manager.on_open = self._hand_over.opened
+        self._manager.on_fenced = self._measurements.refused
+        self._reception = Reception(self._manager, engine.traits.language, self._share)
         self._ingests = [ingest(self._reception, callers(keys)) for ingest in map(ingest_class, INGESTS)]
         self._tasks: asyncio.TaskGroup | None = None
         self._is_behind = False
+        self._unbalanced = 0
+        """Conversations that ended here with a ledger that does not add up."""
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of all ingests."""
@@ -181,6 +203,9 @@ class Audio:
             tasks.create_task(self._reception.check_forever(), name="audio:keys")
             tasks.create_task(self._bus.subscribe(INSIGHTS, GROUP, self._answer), name="audio:insights")
             tasks.create_task(self._store.listen(self._manager.told), name="audio:mail")
+            if self._share.moves:
+                tasks.create_task(self._tell_room(), name="audio:room")
+                tasks.create_task(self._hand_over.run(), name="audio:hand-over")
 
     async def drain(self, has_peers: Callable[[], bool] = lambda: False) -> None:
         """Stop intake, let utterances in hand come out, send the clients away.
@@ -189,6 +214,11 @@ class Audio:
         """
         await self._manager.drain(has_peers)
         await self._reception.aclose()
+
+    async def retire(self) -> None:
+        """Raise `BusyError` as long as there are conversations that are not handed over, nor over."""
+        if left := len(self._manager.conversations):
+            raise BusyError(f"{left} conversations are still here. Clients that cannot resume stay until they end.")
 
     def close(self) -> None:
         """After `run` was cancelled."""
@@ -205,8 +235,12 @@ class Audio:
         return Part(
             name="audio",
             routes=self.routes(),
-            answers=[ledger_answer(self._store), *digest_answers(self._store, self._recorder)],
-            subscriptions=[*self._captions.subscriptions(), (Receipt, self._receipt)],
+            answers=[
+                ledger_answer(self._store),
+                *digest_answers(self._store, self._recorder),
+                (MeasureAudio, self._measure),
+            ],
+            subscriptions=[*self._captions.subscriptions(), (Receipt, self._receipt), *self._of_other_side()],
             work={"audio": self.run},
             open=self.migrate,
             purge=self.purge,
@@ -214,12 +248,40 @@ class Audio:
             live_status=self._live_status,
             status=self._status,
             drain=self.drain,
+            retire=self.retire,
             close=self.aclose,
         )
 
     def _receipt(self, receipt: Receipt, _peer: Peer) -> None:
         """Tell the client how long each stage took: the card was pushed."""
         self._manager.receipt(receipt.site, receipt.conversation_id, receipt.utterance_id, receipt.latency)
+
+    def _of_other_side(self) -> Sequence[Subscription]:
+        """Return what tells how the other side is, where audio moves."""
+        return [(Room, self._receivers.told)] if self._share.moves else []
+
+    async def _tell_room(self) -> None:
+        """Say how much this process can take, until cancelled."""
+        while True:
+            self._live.publish(Room(conversations=self._manager.room, stt_backlog_s=self._transcriber.backlog_s))
+            await self._clock.sleep(TELL_EVERY_S)
+
+    def _published(self, message: UtteranceTranscribed) -> None:
+        self._measurements.client(bucket(MODULE, message.conversation_id))
+        self._measurements.answered(message.latency.stt or 0.0, failed=message.unintelligible)
+
+    async def _measure(self, request: MeasureAudio) -> Measured:
+        behind_s = max((each.behind_s for each in self._manager.conversations), default=0.0)
+        found = self._measurements.since(request.since_ns)
+        return msgspec.structs.replace(
+            found,
+            recent_refused=0,
+            recent_fenced=found.recent_refused,
+            oldest_unanswered_s=behind_s,
+            left=self._hand_over.left,
+            unbalanced=self._unbalanced,
+            recent_not_back=self._hand_over.recent_not_back,
+        )
 
     async def purge(self, before_ns: int) -> int:
         """Of several processes one deletes recordings, and all of them conversations, each once."""
@@ -251,7 +313,8 @@ class Audio:
 
     async def _status(self) -> dict[str, object]:
         health = self.health()
-        return {"sessions": health.sessions, "stt_model": health.stt_model, "stt_backlog_s": health.stt_backlog_s}
+        row = {"sessions": health.sessions, "stt_model": health.stt_model, "stt_backlog_s": health.stt_backlog_s}
+        return row | ({"to_hand_over": self._hand_over.left} if self._share.moves else {})
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
@@ -284,16 +347,18 @@ class Audio:
 
     def _start(self, conversation: Conversation) -> None:
         assert self._tasks is not None, "run() comes before the first connection"  # noqa: S101 - a programming error
-        self._tasks.create_task(self._live(conversation), name=f"conversation:{conversation.id}")
+        self._tasks.create_task(self._serve(conversation), name=f"conversation:{conversation.id}")
 
-    async def _live(self, conversation: Conversation) -> None:
+    async def _serve(self, conversation: Conversation) -> None:
         try:
             await conversation.run()
         except FencedError:
             self._manager.let_go(conversation)
         except Exception as error:  # noqa: BLE001 - it is resumed from its last ack; the others go on
+            self._measurements.answered(0.0, failed=True)
             conversation.give_up(error)
         finally:
+            self._unbalanced += conversation.finished and not conversation.account.ended.ledger.balanced
             self._manager.finished(conversation)
 
     async def _answer(self, batch: Sequence[Delivery]) -> None:

@@ -152,6 +152,8 @@ class OpenRequest(msgspec.Struct, frozen=True, kw_only=True):
     channel: str
     format: AudioFormat
     token: str | None
+    resumes: bool = True
+    """Whether the client comes again after `reconnect`, and sends again what is not acknowledged."""
     continues: str | None = None
     """The conversation of the same source that the server had ended; told once, where this one is new."""
 
@@ -230,8 +232,11 @@ class SessionStore(Protocol):
         """Which of them somebody else owns by now, as `save` tells, but without storing anything."""
         ...
 
-    async def change_state(self, progress: Progress, change: ConversationChanged) -> None:
-        """Store a new state with the last checkpoint, and tell the bus. Raises `FencedError`."""
+    async def change_state(self, progress: Progress, change: ConversationChanged, *, fence: bool = False) -> None:
+        """Store a new state with the last checkpoint, and tell the bus. Raises `FencedError`.
+
+        `fence`: this owner gives the conversation up, and no later write of it is taken.
+        """
         ...
 
     async def add_insights(self, found: InsightsFound) -> DurableEvent | None:

@@ -66,6 +66,8 @@ class CloseCode(IntEnum):
 
     NORMAL = 1000
     """After `ended`: everything is final."""
+    GOING_AWAY = 1001
+    """The conversation was ended in a pause, because it cannot be handed over: begin a new one."""
     UNSUPPORTED = 1003
     INVALID = 1007
     POLICY = 1008

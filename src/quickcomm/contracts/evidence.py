@@ -69,7 +69,9 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
     `stages_ms`: durations by stage. `compared`: answers of this side that were held against the other side's; `alike`
     of them were the same. `noise`: of those held against this side's own second answer, how many differed, of how many.
-    `different`: where the newest ones differed, without what they say.
+    `different`: where the newest ones differed, without what they say. Of audio: `left`, conversations that the other
+    side should have; `unbalanced`, those that ended with a ledger that does not add up; `recent_fenced`, writes for
+    conversations of another owner; `recent_not_back`, clients that were sent there and did not come.
     """
 
     side: str
@@ -93,6 +95,10 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     """By what it served."""
     shadow: Shadowed | None = None
     """None where it is no shadow of the other side."""
+    left: int = 0
+    unbalanced: int = 0
+    recent_fenced: int = 0
+    recent_not_back: int = 0
 
 
 class Measure(Request[Measured], frozen=True, kw_only=True):
@@ -111,3 +117,7 @@ class MeasureDashboard(Measure, frozen=True, kw_only=True, tag="measure.dashboar
 
 class MeasureIntelligence(Measure, frozen=True, kw_only=True, tag="measure.intelligence"):
     module: ClassVar = "intelligence"
+
+
+class MeasureAudio(Measure, frozen=True, kw_only=True, tag="measure.audio"):
+    module: ClassVar = "audio"

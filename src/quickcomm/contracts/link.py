@@ -85,6 +85,18 @@ class InstanceStatus(Topic, frozen=True, kw_only=True, tag="status"):
         return self.module
 
 
+class Room(Topic, frozen=True, kw_only=True, tag="room"):
+    """How many further conversations an instance of audio can take now. Said all the time while audio moves."""
+
+    kind: ClassVar = "state"
+    replayed: ClassVar = True
+    publishers: ClassVar = AUDIO
+    subscribers: ClassVar = AUDIO
+
+    conversations: int
+    stt_backlog_s: float = 0.0
+
+
 class Watching(Topic, frozen=True, kw_only=True, tag="watching"):
     """The channels that pages show now, by site; `EVERYTHING` for all. Replaces what was said before."""
 

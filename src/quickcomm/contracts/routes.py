@@ -14,6 +14,8 @@ from quickcomm.contracts.identity import BUCKETS, bucket
 MONOLITH: Final = "monolith"
 SERVICE: Final = "service"
 Side = Literal["monolith", "service"]
+HEADER: Final = "x-quickcomm-routes"
+"""Of requests that the edge sends on: the version of the routes by which it chose the side."""
 Mode = Literal["off", "shadow", "canary", "full", "retired"]
 """off: the service does not run. shadow: it is kept complete, without requests. canary: it serves a share.
 full: it serves all. retired: the monolith has stopped the module."""

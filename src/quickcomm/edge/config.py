@@ -14,6 +14,7 @@ import msgspec
 import yaml
 
 from quickcomm.contracts.identity import BUCKETS
+from quickcomm.contracts.routes import HEADER
 from quickcomm.edge.settings import EdgeSettings
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.keys.auth import COOKIE
@@ -89,11 +90,13 @@ def render(
     sources: Mapping[str, Resource],
     admin_socket: Path,
     splits: Sequence[Split] = (),
+    version: int = 0,
 ) -> Config:
     """Return the whole configuration.
 
     `served`: the routes of each cluster. `sources`: where Envoy finds each watched file, by its name. `splits`: of
-    routes that are served; a cluster that gets nothing yet is there, so that its instances can be checked.
+    routes that are served; a cluster that gets nothing yet is there, so that its instances can be checked. `version`:
+    of the routes that the splits are made by, which processes are told with each request.
     Raises `ConfigurationError` for settings that no configuration can be made of.
     """
     everything = {**{split.cluster: split.routes for split in splits}, **served}
@@ -103,6 +106,8 @@ def render(
         clusters={name: any(route.sticky for route in routes) for name, routes in everything.items()},
         routes=_in_order(served, splits),
         buckets=BUCKETS,
+        version=version,
+        version_header=HEADER,
         cookie=COOKIE,
         sources=sources,
         admin_socket=str(admin_socket),

@@ -50,7 +50,7 @@ class Edge:
         self.control: EdgeControl = control or EnvoyAdmin(self.admin_socket)
         self._certificate: Certificate | None = None
         self._said = ""
-        self._render: Callable[[Sequence[Split]], Config] | None = None
+        self._render: Callable[[Sequence[Split], int], Config] | None = None
         self._wanted: dict[str, str] = {}
         """Statistic → version that Envoy will report once it has the newest files."""
 
@@ -85,7 +85,7 @@ class Edge:
         watched = (LISTENERS, CLUSTERS, ROUTES, CERTIFICATE, *map(endpoints, names))
         sources = {name: self._files.source(name) for name in watched}
         self._render = partial(render, public, self._settings, served, sources, self.admin_socket)
-        config = self._render(splits)
+        config = self._render(splits, 0)
         self._wanted["cluster_manager.cds.version_text"] = self._files.put(CLUSTERS, config.clusters)
         self._wanted[ROUTES_VERSION] = self._files.put(ROUTES, [config.routes])
         self._wanted["listener_manager.lds.version_text"] = self._files.put(LISTENERS, config.listeners)
@@ -93,10 +93,10 @@ class Edge:
         replace(self._root / "bootstrap.json", content)
         return content
 
-    def put_splits(self, splits: Sequence[Split]) -> None:
-        """Send shares of the routes elsewhere, from now on. `write` comes first."""
+    def put_splits(self, splits: Sequence[Split], version: int) -> None:
+        """Send shares of the routes elsewhere, by this version of the routes, from now on. `write` comes first."""
         assert self._render is not None, "`write` comes first"  # noqa: S101 - a programming error
-        self._wanted[ROUTES_VERSION] = self._files.put(ROUTES, [self._render(splits).routes])
+        self._wanted[ROUTES_VERSION] = self._files.put(ROUTES, [self._render(splits, version).routes])
 
     def refresh_certificate(self) -> bool:
         """Take over a certificate that has changed; whether it has. Raises `ConfigurationError` for a bad one."""

@@ -209,13 +209,14 @@ CHANGE: Final = (
     + """
 -- KEYS: conversation, said, log, open, closed, stream.
 -- ARGV: name, key, epoch, checkpoints, ledgers, offsets, updated, state, change, how long an ended one can be replayed
--- (s), step. Returns 0 where it is fenced.
+-- (s), step, whether to fence the owner. Returns 0 where it is fenced.
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[3] then return 0 end
 if not newest(KEYS[1], ARGV[11]) then return 1 end
 announce(KEYS[1], KEYS[6], ARGV[2], ARGV[9])
 redis.call('HSET', KEYS[1], 'checkpoints', ARGV[4], 'ledgers', ARGV[5], 'offsets', ARGV[6], 'updated_ns', ARGV[7])
 redis.call('HSET', KEYS[1], 'state', ARGV[8], 'step', ARGV[11])
 redis.call('HINCRBY', KEYS[1], 'version', 1)
+if ARGV[12] == '1' then redis.call('HINCRBY', KEYS[1], 'epoch', 1) end
 index(KEYS[4], KEYS[5], ARGV[1], ARGV[8], ARGV[7])
 if ARGV[8] == 'ended' or ARGV[8] == 'expired' then close(KEYS[1], KEYS[2], KEYS[3], ARGV[10]) end
 return 1

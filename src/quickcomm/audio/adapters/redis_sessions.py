@@ -188,10 +188,10 @@ class RedisSessions:
             found += [(part[place].site, part[place].conversation_id) for place in places]
         return found
 
-    async def change_state(self, progress: Progress, change: ConversationChanged) -> None:
+    async def change_state(self, progress: Progress, change: ConversationChanged, *, fence: bool = False) -> None:
         name = f"{progress.site}:{progress.conversation_id}"
         keys = [*self._keys(name, "conversation", "said", "log"), self._names.open, self._names.closed]
-        done, _ = await self._run(
+        done, repeated = await self._run(
             _CHANGE,
             [*keys, self._bus.of_key(CONVERSATIONS, change.conversation_id)],
             name,
@@ -202,8 +202,9 @@ class RedisSessions:
             msgspec.json.encode(change),
             self._replay_s,
             progress.step,
+            int(fence),
         )
-        if not done:
+        if not done and not (fence and repeated):  # else this very call has fenced it
             raise FencedError("The conversation has another owner.")
 
     async def add_insights(self, found: InsightsFound) -> DurableEvent | None:

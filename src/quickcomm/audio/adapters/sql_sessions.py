@@ -139,11 +139,14 @@ class SqlSessions:
 
         return await self._database.read(run)
 
-    async def change_state(self, progress: Progress, change: ConversationChanged) -> None:
+    async def change_state(self, progress: Progress, change: ConversationChanged, *, fence: bool = False) -> None:
         def run(connection: Connection) -> None:
             _owned(connection, progress)
             if connection.execute(_SAVE_STATE, {**self._values(progress), "new_state": change.state}).rowcount == 0:
                 return  # a newer one is stored
+            if fence:
+                where = _is(progress.site, progress.conversation_id)
+                connection.execute(conversations.update().where(where).values(epoch=progress.epoch + 1))
             append(connection, CONVERSATIONS, change.conversation_id, msgspec.json.encode(change))
 
         await self._database.write(run)

@@ -1,6 +1,7 @@
 """Lets the connections of every ingest in: places, limits a key, presence, revoked keys, half-open sockets, the end."""
 
 import asyncio
+import re
 import socket as socket_module
 from collections import Counter
 from collections.abc import AsyncGenerator, Coroutine, Iterator
@@ -17,7 +18,9 @@ from quickcomm.audio.ports import OpenRequest
 from quickcomm.audio.service.admission import OverloadedError, Source
 from quickcomm.audio.service.manager import Manager, Session
 from quickcomm.audio.service.outlet import Outlet
-from quickcomm.contracts.audio_socket import CloseCode, ErrorReported
+from quickcomm.audio.service.share import ElsewhereError, Share
+from quickcomm.contracts.audio_socket import CONVERSATION_ID, CloseCode, ErrorReported
+from quickcomm.contracts.routes import HEADER
 from quickcomm.kernel.errors import BusyError, QuickCommError
 from quickcomm.kernel.http.problems import problem
 from quickcomm.kernel.keys.auth import is_websocket
@@ -26,9 +29,11 @@ KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "T
 """Half-open connections are found by TCP itself, within 30 s: a WebSocket ping would go unanswered while this process,
 for back-pressure, does not read."""
 CLOSE_WITHIN_S: Final = 5.0
+VERSION: Final = re.compile(r"[0-9]{1,15}")
 RETRY_AFTER_S: Final = "2"
 OVERLOADED_AFTER_S: Final = "10"
 """A backlog of more than five seconds does not go sooner."""
+ELSEWHERE_AFTER_S: Final = "1"
 ASK_AGAIN_S: Final = 2.0
 
 log = structlog.get_logger(__name__)
@@ -44,10 +49,11 @@ class BreachError(QuickCommError):
 
 
 class Reception:
-    def __init__(self, manager: Manager, language: str = "en") -> None:
-        """`language`: of the engine."""
+    def __init__(self, manager: Manager, language: str = "en", share: Share | None = None) -> None:
+        """`language`: of the engine. `share`: of the conversations; None: all of them."""
         self.language = language
         self._manager = manager
+        self._share = share or Share()
         self._connections: Counter[str] = Counter()
         self._sockets: set[web.WebSocketResponse] = set()
         self._present: dict[Outlet, Caller] = {}
@@ -56,10 +62,20 @@ class Reception:
     def settings(self) -> AudioSettings:
         return self._manager.settings
 
-    def check_open(self) -> None:
-        """Raise `BusyError` where no further conversation can be taken."""
+    async def check_side(self, request: web.Request, conversation_id: str) -> None:
+        """Raise `ElsewhereError` where the other side has to let this client in."""
+        if CONVERSATION_ID.fullmatch(conversation_id):  # else it is refused as it is
+            await self._share.check(conversation_id, _sent_by(request))
+
+    async def check_open(self, request: web.Request) -> None:
+        """Raise `BusyError` where no further conversation can be taken, whatever its id will be."""
+        await self._share.check_any(_sent_by(request))
         with self._manager.expecting(("", "")):
             pass
+
+    def own_id(self, name: str) -> str:
+        """Return an id for a new conversation of this side: the name, or one that begins with it."""
+        return self._share.own_id(name)
 
     @asynccontextmanager
     async def place(self, caller: Caller, channel: str, conversation_id: str) -> AsyncGenerator[None]:
@@ -170,7 +186,14 @@ def not_websocket(request: web.Request) -> web.Response | None:
 def refused(error: QuickCommError) -> web.Response:
     """Return the answer before the upgrade where there is no place."""
     after_s = OVERLOADED_AFTER_S if isinstance(error, OverloadedError) else RETRY_AFTER_S
+    after_s = ELSEWHERE_AFTER_S if isinstance(error, ElsewhereError) else after_s
     return problem(503, error.code, error.for_clients(), headers={"Retry-After": after_s})
+
+
+def _sent_by(request: web.Request) -> int | None:
+    """Return the version of the routes by which the edge has chosen this side; None where no edge was asked."""
+    version = request.headers.get(HEADER, "")
+    return int(version) if VERSION.fullmatch(version) else None
 
 
 def _notice_half_open(request: web.Request) -> None:

@@ -56,6 +56,13 @@ MAX_GAP: Final = RATE * 3_600
 DIGITS: Final = frozenset({"dtmf", "mark"})
 """Known messages that are no speech."""
 
+ENDINGS: Final[dict[EndReason | None, CloseCode]] = {
+    None: CloseCode.NORMAL,
+    EndReason.ENDED: CloseCode.NORMAL,
+    EndReason.MOVED: CloseCode.GOING_AWAY,
+}
+"""Of all others: `RESTART`."""
+
 Piece = tuple[list[Int16 | None], int]
 """For each track int16[n] or None for a gap, and n."""
 
@@ -111,7 +118,7 @@ class MediaStreams:
             log.warning("twilio.refused", reason=reason)
             return problem(HTTPStatus.FORBIDDEN, "audio.twilio_signature", reason)
         try:
-            self._reception.check_open()
+            await self._reception.check_open(request)
         except QuickCommError as error:
             return refused(error)
         async with self._reception.upgraded(request, MAX_MESSAGE_BYTES) as socket:
@@ -134,7 +141,7 @@ class MediaStreams:
                 ended_by = await converse(session.outlet, _discard_events(session.outlet), listen)
                 if isinstance(ended_by, BreachError):
                     raise ended_by
-                return CloseCode.NORMAL if ended_by in {EndReason.ENDED, None} else CloseCode.RESTART
+                return ENDINGS.get(ended_by, CloseCode.RESTART)
         except BreachError as error:
             log.warning("twilio.breach", code=error.code, error=str(error))
             return error.close_code
@@ -155,7 +162,7 @@ class MediaStreams:
         language = parameters.get("language", "")
         if language and language.partition("-")[0].lower() != self._reception.language:
             log.warning("twilio.language_not_supported", language=language, engine=self._reception.language)
-        conversation_id = parse_conversation_id(f"{start.call_sid}.{start.stream_sid}")
+        conversation_id = self._reception.own_id(parse_conversation_id(f"{start.call_sid}.{start.stream_sid}"))
         token = hmac.new(self._settings.auth_token.encode(), conversation_id.encode(), hashlib.sha256).hexdigest()
         return OpenRequest(
             site=self._settings.site,
@@ -163,6 +170,7 @@ class MediaStreams:
             channel=parse_channel(parameters.get("channel", "")) or self._settings.channel,
             format=msgspec.structs.replace(MULAW, speakers=len(start.tracks)),
             token=token,
+            resumes=False,
         )
 
 

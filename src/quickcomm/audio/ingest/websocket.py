@@ -44,6 +44,7 @@ DEFAULT_CHANNEL: Final = "main"
 ENDINGS: Final[dict[EndReason, tuple[CloseCode, ErrorReported | None]]] = {
     EndReason.ENDED: (CloseCode.NORMAL, None),
     EndReason.DRAINED: (CloseCode.RESTART, None),
+    EndReason.MOVED: (CloseCode.GOING_AWAY, None),
     EndReason.REFUSED: (CloseCode.POLICY, None),
     EndReason.SUPERSEDED: (
         CloseCode.POLICY,
@@ -80,9 +81,11 @@ class NativeSocket:
         if (answer := not_websocket(request)) is not None:
             return answer
         channel = request.query.get("channel", "").strip() or DEFAULT_CHANNEL
+        conversation_id = request.match_info["conversation_id"]
         try:
+            await self._reception.check_side(request, conversation_id)
             async with (
-                self._reception.place(caller, channel, request.match_info["conversation_id"]),
+                self._reception.place(caller, channel, conversation_id),
                 self._reception.upgraded(request, MAX_MESSAGE_BYTES) as socket,
             ):
                 await self._serve(socket, request, caller)
@@ -165,6 +168,7 @@ def _parse(request: web.Request, caller: Caller) -> tuple[OpenRequest, int]:
             query.get("speakers", query.get("channels", "1")),
         ),
         token=query.get("resume_token") or None,
+        resumes=query.get("resume", "yes") != "no",
         continues=parse_conversation_id(continues) if (continues := query.get("continues")) else None,
     )
     return wanted, int(after)

@@ -14,6 +14,8 @@ class EndReason(StrEnum):
     """The client's key was revoked."""
     DRAINED = "drained"
     """The process stops; the conversation goes on in another one, or in the next."""
+    MOVED = "moved"
+    """As `ENDED`, because a client that cannot resume is sent to the other side."""
     FENCED = "fenced"
     """Another process owns the conversation."""
     FAILED = "failed"

@@ -53,6 +53,9 @@ class AudioSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How long `ended` waits for the last insights."""
     reassign_after_s: Annotated[float, msgspec.Meta(ge=0)] = 5.0
     """While intelligence moves to a service: how long the monolith may finish what it has of a conversation."""
+    stay_s: Annotated[float, msgspec.Meta(ge=0)] = 600.0
+    """While audio moves: for so long a client that cannot resume stays where it is. Then its conversation is ended in
+    the next pause."""
     partial_every_s: float = 0.8
     early_decoding: bool = True
     """Decode in the pause before an utterance is known to be over, where the engine is idle."""

@@ -65,14 +65,13 @@ class Account:
         """A checkpoint that is worth storing, or None."""
         if self.storing.locked():
             return None
+        found = self.furthest(pending)
+        return found if self.dirty else None
+
+    def furthest(self, pending: Sequence[Finished] = ()) -> Progress:
+        """Return all speakers at the furthest checkpoints that the utterances still `pending` allow."""
         for voice in self._voices:
             self.dirty |= self._move(voice, pending)
-        return self.now() if self.dirty else None
-
-    def at_end(self) -> Progress:
-        """Everything was said and is settled."""
-        for voice in self._voices:
-            self.dirty |= self._move(voice, ())
         return self.now()
 
     def saved(self, progress: Progress) -> None:

@@ -45,6 +45,9 @@ class Conversation:
         self.token_digest = token_digest
         self.state = State.CONNECTING
         self.interrupted_since: float | None = None
+        self.resumes = True
+        """Whether the client that is connected can resume."""
+        self._ends_by = EndReason.ENDED
         self._clock = tools.clock
         self._store = tools.store
         self._captions = tools.captions
@@ -128,6 +131,11 @@ class Conversation:
     def behind(self) -> bool:
         """Return True if received sound is not heard yet, or has no text: then the client waits for this process."""
         return bool(self._listener.pending) or not self._listener.all_heard
+
+    @property
+    def in_hand(self) -> bool:
+        """Return True if somebody speaks, or what was said is not published: less than that is in no checkpoint."""
+        return self.behind or self.speaking > 0
 
     @property
     def behind_s(self) -> float:
@@ -247,11 +255,18 @@ class Conversation:
         if self.connected and self._intake.stopped:
             self.flush_here()
 
-    def stop_listening(self, reason: str, after_ms: int) -> None:
-        """Drain: take no more, tell the client to come back, finish what is in hand."""
+    def stop_listening(self, last: Reconnect | None = None) -> None:
+        """Drain: take no more, tell the client to come back (`last`), finish what is in hand."""
         if self.state in OPEN:
             self._to(Event.DRAIN)
-            self._note(Reconnect(reason=reason, after_ms=after_ms))
+            if last is not None:
+                self._note(last)
+
+    def end_in_pause(self, reason: EndReason) -> None:
+        """End for this reason where nobody speaks, as if the client had sent everything; else do nothing."""
+        if self.state in LISTENING and not self.in_hand:
+            self._ends_by = reason
+            self._conclude(Event.END)
 
     async def settled(self) -> None:
         """Wait until everything received is heard and everything that was said is published."""
@@ -279,6 +294,10 @@ class Conversation:
     def progress(self) -> Progress | None:
         """Return a checkpoint that is worth storing, or None."""
         return self.account.progress(self._listener.pending)
+
+    def furthest(self) -> Progress:
+        """Return the last checkpoint from which a restart gives what would have come without one."""
+        return self.account.furthest(self._listener.pending)
 
     def saved(self, progress: Progress) -> None:
         """Acknowledge what is durable now."""
@@ -388,13 +407,13 @@ class Conversation:
             return  # the process stops: the end is sent after the restart
         expired = self.state is State.EXPIRING
         async with self.account.storing:
-            progress = self.account.at_end()
+            progress = self.account.furthest()
             change = self.change("expired", "nobody came back") if expired else self.change("ended")
             await self._store.change_state(progress, change)
             self._to(Event.DONE)
             self.saved(progress)
         if self._outlet is not None:
-            self._outlet.close(EndReason.ENDED, self.account.ended)
+            self._outlet.close(self._ends_by, self.account.ended)
         log.info("conversation.ended", conversation_id=self.id, state=change.state)
 
     def _gets_receipts(self) -> bool:

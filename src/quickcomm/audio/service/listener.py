@@ -31,6 +31,10 @@ ALERT_S: Final = 120.0
 """So long after an emergency was heard on a line it is urgent."""
 
 
+def _ignored(_message: UtteranceTranscribed) -> None:
+    """Do nothing."""
+
+
 class Held(msgspec.Struct):
     """Bytes of sound that a process holds until they are acknowledged. Above `most` clients are slowed down."""
 
@@ -54,6 +58,8 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     recorder: Recorder | None
     held: Held
     emergencies: EmergencyRules
+    published: Callable[[UtteranceTranscribed], None] = _ignored
+    """Called with each utterance once it is durable."""
 
 
 class Listener:
@@ -153,6 +159,7 @@ class Listener:
     def published(self, message: UtteranceTranscribed, after: str | None) -> None:
         """Show a durable utterance. `after`: see `Captions`."""
         self.voiced_s = 0.0
+        self._tools.published(message)
         self._tools.captions.published(message, after)
         self.caption(message.speaker, message.start_offset, message.text, message.utterance_id)
 

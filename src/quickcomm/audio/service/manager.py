@@ -16,7 +16,7 @@ from quickcomm.audio.model.ending import EndReason
 from quickcomm.audio.model.formats import check_unchanged
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.model.state import State
-from quickcomm.audio.ports import FencedError, OpenRequest
+from quickcomm.audio.ports import FencedError, OpenRequest, Progress
 from quickcomm.audio.service.admission import Admission, Source
 from quickcomm.audio.service.conversation import Conversation
 from quickcomm.audio.service.listener import Tools
@@ -37,6 +37,7 @@ LOOK_EVERY_S: Final = 0.2
 MUTE_AFTER_S: Final = 60.0
 NS: Final = 1_000_000_000
 
+HAND_OVER: Final = Reconnect(reason="handover", after_ms=AT_ONCE_MS)
 Others = Callable[[], bool]
 
 log = structlog.get_logger(__name__)
@@ -44,6 +45,14 @@ log = structlog.get_logger(__name__)
 
 def _nobody() -> bool:
     return False
+
+
+def _ignore(_conversation: Conversation) -> None:
+    """Do nothing."""
+
+
+def _nothing() -> None:
+    """Do nothing."""
 
 
 class Session(msgspec.Struct, frozen=True):
@@ -74,6 +83,9 @@ class Manager:
         self._expected: Counter[tuple[str, str]] = Counter()
         self._draining = False
         self._behind = BehindGauge()
+        self.on_open: Callable[[Conversation], None] = _ignore
+        self.on_fenced: Callable[[], None] = _nothing
+        """Called for each write that was refused because another process has the conversation."""
         self.admission = Admission(
             tools.transcriber.load, tools.store, tools.clock, tools.emergencies, tools.settings.idle_limit_s
         )
@@ -85,6 +97,13 @@ class Manager:
     @property
     def conversations(self) -> list[Conversation]:
         return list(self._live.values())
+
+    @property
+    def room(self) -> int:
+        """Return how many further conversations can be taken now."""
+        if self._draining or self._tools.transcriber.load.refuses:
+            return 0
+        return max(0, self.settings.max_sessions - len(self._live.keys() | self._expected.keys()))
 
     async def admit(self, source: Source, conversation_id: str) -> None:
         """Raise `OverloadedError` where speech-to-text is too far behind for a new conversation."""
@@ -248,7 +267,7 @@ class Manager:
         fenced = set(await self._tools.store.fenced([item.account.now() for item in quiet]))
         for conversation in quiet:  # not who is there by now: it may have come back meanwhile, under a new epoch
             if conversation.key in fenced and not (conversation.released or conversation.finished):
-                self.let_go(conversation)
+                self.let_go(conversation, written=False)
 
     def _sweep(self, conversation: Conversation, now: float) -> None:
         quiet = conversation.quiet_s(now)
@@ -270,7 +289,7 @@ class Manager:
         within_s, after_ms = (min(longest, self.settings.hand_over_s), AT_ONCE_MS) if soon else (longest, HERE_AGAIN_MS)
         going = self.conversations
         for conversation in going:
-            conversation.stop_listening("drain", after_ms)
+            conversation.stop_listening(Reconnect(reason="drain", after_ms=after_ms))
 
         async def send_away(conversation: Conversation) -> bool:
             """Whether it had to go before all of it was out."""
@@ -283,6 +302,33 @@ class Manager:
         late = await asyncio.gather(*(send_away(each) for each in going))
         if any(late):
             log.warning("drain.cut_short", conversations=sum(late))
+
+    async def give_up(self, conversation: Conversation) -> Progress | None:
+        """Hand a conversation over: take no more, store how far it is, fence this process, and send its client away.
+
+        Return what is stored, under the epoch that counts now. Where the store does not answer, the client goes all the
+        same: the other side takes the conversation over from the last checkpoint.
+        """
+        conversation.stop_listening()
+        stored: Progress | None = None
+        async with conversation.account.storing:
+            if conversation.finished or conversation.released:
+                return None
+            progress, change = conversation.furthest(), conversation.change("interrupted")
+            try:
+                await self._tools.store.change_state(progress, change, fence=True)
+            except FencedError:
+                self.let_go(conversation)
+                return None
+            except QuickCommError as error:
+                log.warning("conversation.not_given_up", conversation_id=conversation.id, error=str(error))
+            else:
+                conversation.saved(progress)
+                stored = msgspec.structs.replace(progress, epoch=progress.epoch + 1)
+            conversation.hand_back(EndReason.DRAINED, HAND_OVER)
+        self.finished(conversation)
+        log.info("conversation.handed_over", conversation_id=conversation.id)
+        return stored
 
     async def _hand_back(self, conversation: Conversation, after_ms: int) -> None:
         try:
@@ -305,7 +351,7 @@ class Manager:
             check_unchanged(live.format, request.format)
             await self._announce(live, "live")
             if not live.released:
-                return self._session(live, request.token, after_seq, resumed=True)
+                return self._session(live, request.token, after_seq, resumed=True, resumes=request.resumes)
         self._check_draining()
         token = request.token or secrets.token_urlsafe(24)
         if not LEAST_TOKEN_CHARS <= len(token) <= MAX_TOKEN_CHARS:
@@ -315,7 +361,7 @@ class Manager:
         stored = await self._tools.store.open(request, token)
         conversation = Conversation(stored, _digest(token), self._tools)
         if conversation.finished:
-            return self._session(conversation, token, after_seq, resumed=True)
+            return self._session(conversation, token, after_seq, resumed=True, resumes=request.resumes)
         try:
             self._check_draining()  # it may have begun while this one was opened
         except ShuttingDownError:
@@ -325,10 +371,14 @@ class Manager:
         self._live[conversation.key] = conversation
         self._spawn(conversation)
         log.info("conversation.opened", conversation_id=conversation.id, resumed=not stored.created)
-        return self._session(conversation, token, after_seq, resumed=not stored.created)
+        resumed = not stored.created
+        return self._session(conversation, token, after_seq, resumed=resumed, resumes=request.resumes)
 
-    def _session(self, conversation: Conversation, token: str, after_seq: int, *, resumed: bool) -> Session:
+    def _session(
+        self, conversation: Conversation, token: str, after_seq: int, *, resumed: bool, resumes: bool
+    ) -> Session:
         outlet = conversation.connect(after_seq, resumed=resumed)
+        conversation.resumes = resumes
         ready = Ready(
             conversation_id=conversation.id,
             resume_token=token,
@@ -338,6 +388,7 @@ class Manager:
             last_seq=conversation.last_seq,
             now_ms=self._tools.clock.now_ns() // 1_000_000,
         )
+        self.on_open(conversation)
         return Session(conversation, outlet, ready)
 
     async def _announce(self, conversation: Conversation, state: ConversationState) -> None:
@@ -352,8 +403,12 @@ class Manager:
             except QuickCommError as error:
                 log.warning("conversation.state_not_stored", conversation_id=conversation.id, error=str(error))
 
-    def let_go(self, conversation: Conversation) -> None:
-        log.warning("conversation.fenced", conversation_id=conversation.id)
+    def let_go(self, conversation: Conversation, *, written: bool = True) -> None:
+        """Another process has the conversation. `written`: this one learned it from a write that was refused."""
+        if not conversation.released:  # else it was given up while the write was on its way
+            log.warning("conversation.fenced", conversation_id=conversation.id)
+            if written:
+                self.on_fenced()
         conversation.hand_back(EndReason.FENCED)
         self.finished(conversation)
 

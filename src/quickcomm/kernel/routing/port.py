@@ -35,6 +35,10 @@ class FollowedRoutes(Protocol):
         """Return the routes in the store, without following them. Raises `BusUnavailableError`."""
         ...
 
+    async def catch_up(self) -> Routes:
+        """Take the routes in the store if they are newer, and return them. Raises `BusUnavailableError`."""
+        ...
+
     def on_change(self, act: Callable[[], Awaitable[None]]) -> None:
         """Have `act` called at each change of either; a version is reported as followed once all have returned."""
         ...
@@ -47,6 +51,9 @@ class FixedRoutes:
     in_force = 0
 
     async def known(self) -> Routes:
+        return self.routes
+
+    async def catch_up(self) -> Routes:
         return self.routes
 
     def on_change(self, act: Callable[[], Awaitable[None]]) -> None:

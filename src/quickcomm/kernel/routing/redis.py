@@ -107,6 +107,13 @@ class RoutesFollower:
         """Return the routes in the store, without following them. Raises `BusUnavailableError`."""
         return await self._store.read()
 
+    async def catch_up(self) -> Routes:
+        """Take newer routes of the store, and return those that count now, before they are followed."""
+        found = await self.known()
+        if found.version > self._routes.version:
+            self._routes = found
+        return self._routes
+
     async def adopt(self, last: Routes) -> Routes:
         """Take the routes in the store, or `last`, as `first_routes` does; return them, before they are followed."""
         self._routes = await first_routes(self._store, last)

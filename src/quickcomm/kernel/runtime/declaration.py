@@ -31,7 +31,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     streams: tuple[str, ...]
     shared: bool = False
-    """Where the module moves, one side after the other consumes as this group; else each side has one of its own."""
+    """Where the module moves, both sides consume as this group, together or in turn; else each has one of its own."""
 
 
 class StoreKeys(msgspec.Struct, frozen=True, kw_only=True):

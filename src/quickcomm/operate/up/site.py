@@ -327,11 +327,11 @@ class Topology:
         """Have the edge send requests by the routes of the store; before anything serves, by those that there are."""
 
         async def send() -> None:
-            self._edge.put_splits(self._splits(follower.routes))
+            self._edge.put_splits(self._splits(follower.routes), follower.routes.version)
             await self._edge.confirmed(EDGE_WITHIN_S)
 
-        last = stored_routes(self._layout.directory.traffic.database)
-        self._edge.put_splits(self._splits(await follower.adopt(last)))
+        routes = await follower.adopt(stored_routes(self._layout.directory.traffic.database))
+        self._edge.put_splits(self._splits(routes), routes.version)
         follower.on_change(send)
         self._watching.append(tasks.create_task(follower.run(), name="topology:routes"))
 

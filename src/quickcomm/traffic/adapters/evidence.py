@@ -45,6 +45,8 @@ UNMEASURED: Final[Mapping[str, str]] = {
     "agreement": "too few answers were compared yet",
     "oldest unanswered": "unanswered utterances are not counted by side yet",
 }
+AUDIO: Final = "audio"
+NO_REFERENCE: Final = "no reference: the service hears no sound in the shadow, so that nothing is compared"
 HOUR_S: Final = 3_600.0
 SOME_S: Final = 60.0
 """Of a stage, before the rate of conversations is estimated."""
@@ -116,11 +118,15 @@ class SiteEvidence:
             why_not["differences"] = self._why_not
         sides = await self._measurer.sides(module, since_ns)
         seconds = (now_ns - since_ns) / NS
+        found = Evidence() if module != AUDIO else _of_audio(sides)
+        if module == AUDIO:
+            why_not["agreement"] = NO_REFERENCE
         understood = understandings(sides.service, sides.monolith)
         if module == UNDERSTANDS and understood is None:
             why_not["agreement"] = NO_SHADOW
         seen = [each.conversations for each in (sides.service, sides.monolith) if each and each.conversations]
-        return Evidence(
+        return msgspec.structs.replace(
+            found,
             seconds=seconds,
             service=_side(sides.service, times_ms(sides.service, sides.monolith), ages[0], sides.silent_s),
             monolith=_side(sides.monolith, times_ms(sides.monolith, sides.service), ages[1]),
@@ -147,6 +153,19 @@ class SiteEvidence:
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise SiteError(f"`quickcomm up` does not answer on {self._directory.control}") from error
         return msgspec.convert(rows, list[Waiting])
+
+
+def _of_audio(sides: Sides) -> Evidence:
+    """Return what audio alone tells; nothing where no process of the service has told it."""
+    both = [each for each in (sides.service, sides.monolith) if each is not None]
+    if sides.service is None:
+        return Evidence()
+    return Evidence(
+        unbalanced=sides.service.unbalanced,
+        recent_fenced=sides.service.recent_fenced,
+        recent_not_taken_over=sum(each.recent_not_back for each in both),
+        left=sum(each.left for each in both),
+    )
 
 
 def _side(

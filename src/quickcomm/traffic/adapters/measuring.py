@@ -5,13 +5,17 @@ from typing import Final
 
 import msgspec
 
-from quickcomm.contracts.evidence import Measure, Measured, MeasureDashboard, MeasureIntelligence
+from quickcomm.contracts.evidence import Measure, MeasureAudio, Measured, MeasureDashboard, MeasureIntelligence
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Side
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.messaging.rpc import Rpc
 from quickcomm.traffic.adapters.understood import shadowed_together, spent_together
 
-MEASURES: Final[Mapping[str, type[Measure]]] = {"dashboard": MeasureDashboard, "intelligence": MeasureIntelligence}
+MEASURES: Final[Mapping[str, type[Measure]]] = {
+    "dashboard": MeasureDashboard,
+    "intelligence": MeasureIntelligence,
+    "audio": MeasureAudio,
+}
 SIDES: Final[tuple[Side, ...]] = (MONOLITH, SERVICE)
 
 
@@ -80,4 +84,8 @@ def _together(found: Iterable[Measured], side: Side) -> Measured | None:
         else None,
         spent=spent_together(each.spent for each in own),
         shadow=shadowed_together([each.shadow for each in own if each.shadow is not None]),
+        left=sum(each.left for each in own),
+        unbalanced=sum(each.unbalanced for each in own),
+        recent_fenced=sum(each.recent_fenced for each in own),
+        recent_not_back=sum(each.recent_not_back for each in own),
     )

@@ -55,7 +55,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     different: Annotated[int, msgspec.Meta(ge=1)] = 5
     """So many answers within a minute that the other side gives otherwise, and goes on to, stop it."""
     refused: Annotated[int, msgspec.Meta(ge=1)] = 3
-    """So many decisions that the store refused within a minute stop it."""
+    """So many decisions, or writes for conversations of another owner, that the store refused in a minute stop it."""
+    not_taken_over: Annotated[int, msgspec.Meta(ge=1)] = 5
+    """So many clients within a minute that were sent to the other side, and did not come, stop it."""
 
 
 class SideEvidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +93,14 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     recent_different: int | None = None
     """Answers that were otherwise on the other side, of the last minute."""
     differences: int | None = None
+    unbalanced: int | None = None
+    """Conversations that ended with a ledger that does not add up."""
+    recent_fenced: int | None = None
+    """Writes of the service within the last minute for conversations of another owner."""
+    recent_not_taken_over: int | None = None
+    """Clients that were sent to the other side within the last minute, and did not come."""
+    left: int | None = None
+    """Conversations that are not where the routes say, yet."""
     conversations_per_hour: float | None = None
     budgets_ms: Mapping[str, float] = {}
     why_not: Mapping[str, str] = {}
@@ -104,9 +114,9 @@ REQUIRED: Final[Mapping[tuple[str, str], frozenset[str]]] = {
     ("intelligence", "shadow"): frozenset({"agreement", "queue age", "latency"}),
     ("intelligence", "canary"): frozenset({"agreement", "queue age", "latency", "errors", "oldest unanswered"}),
     ("intelligence", "full"): frozenset({"queue age", "recent errors", "oldest unanswered"}),
-    ("audio", "shadow"): frozenset({"recent errors"}),
-    ("audio", "canary"): frozenset({"latency", "errors", "oldest unanswered"}),
-    ("audio", "full"): frozenset({"recent errors", "oldest unanswered"}),
+    ("audio", "shadow"): frozenset({"agreement"}),
+    ("audio", "canary"): frozenset({"latency", "errors", "oldest unanswered", "ledgers", "fenced writes"}),
+    ("audio", "full"): frozenset({"recent errors", "oldest unanswered", "ledgers", "fenced writes", "left"}),
 }
 """By module and mode: the figures without which a gate does not pass. Others count where they are measured."""
 
@@ -132,6 +142,7 @@ def judge(module: str, mode: str, evidence: Evidence, limits: Limits) -> Verdict
     found = [each for each in _figures(evidence, limits) if mode == "canary" or not _is_patient(each)]
     if mode == "shadow":
         found = list(map(_without_haste, found))
+    found = [*found, *(_left(evidence) if "left" in required else ())]
     measured = tuple(each for each in found if each.name in required or not _is_idle(each, evidence))
     lacking = sorted(required - {figure.name for figure in measured})
     figures = (*measured, *(_unmeasured(name, evidence) for name in lacking))
@@ -176,11 +187,28 @@ def _figures(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
         detail = f"{evidence.differences} between the sides"
         numbers = _counted(evidence.differences, 0, outcome, "count")
         yield Figure(name="differences", outcome=outcome, detail=detail, numbers=numbers)
+    if evidence.unbalanced is not None:
+        outcome = "breach" if evidence.unbalanced else "pass"
+        numbers = _counted(evidence.unbalanced, 0, outcome, "count")
+        yield Figure(name="ledgers", outcome=outcome, detail=f"{evidence.unbalanced} do not add up", numbers=numbers)
+    yield from _fewer("fenced writes", evidence.recent_fenced, limits.refused)
+    yield from _fewer("not taken over", evidence.recent_not_taken_over, limits.not_taken_over)
     yield from _errors(evidence, limits)
     yield from _latencies("latency", P95, evidence, limits)
     yield from _latencies(TAIL, P99, evidence, limits)
     yield from _cpu(evidence, limits)
     yield from _agreement(evidence, limits)
+
+
+def _left(evidence: Evidence) -> Iterator[Figure]:
+    """Yield what a side that is to be stopped still has."""
+    if evidence.left is not None:
+        outcome: Outcome = "wait" if evidence.left else "pass"
+        detail, numbers = (
+            f"{evidence.left} conversations are not handed over yet",
+            _counted(evidence.left, 0, outcome, "count"),
+        )
+        yield Figure(name="left", outcome=outcome, detail=detail, numbers=numbers)
 
 
 def _counted(found: float, limit: float, outcome: Outcome, unit: Literal["s", "count"]) -> tuple[FigureNumbers, ...]:

@@ -141,15 +141,20 @@ class WireLive:
         return [web.get(LINK, self._handle)] if self._callers else []
 
     async def run(self) -> None:
-        """Keep a connection to each instance of the modules that are subscribed to, until cancelled."""
-        modules = {name for topic in self._live.subscribed if not topic.back for name in topic.publishers}
-        if not modules:
-            return
+        """Keep a connection to each instance of the modules that are subscribed to, until cancelled.
+
+        A module that is started later subscribes to more: then all connections are opened anew.
+        """
+        subscribed = self._live.subscribed
         async with asyncio.TaskGroup() as tasks:
             while not self._closing:
-                for instance in self._found(modules) - self._known:
+                if self._live.subscribed - subscribed:
+                    for line in self._lines:
+                        line.close(WSCloseCode.GOING_AWAY, "This instance subscribes to more topics now.")
+                subscribed = self._live.subscribed
+                for instance in self._found() - self._known:
                     self._known.add(instance)
-                    tasks.create_task(self._keep(instance, modules), name=f"live:{instance.name}")
+                    tasks.create_task(self._keep(instance), name=f"live:{instance.name}")
                 await asyncio.sleep(LOOK_EVERY_S)
 
     def close(self) -> None:
@@ -160,14 +165,17 @@ class WireLive:
 
     # -- the subscriber's end ---------------------------------------------------------------------------------------
 
-    def _found(self, modules: set[str]) -> set[Instance]:
+    def _found(self) -> set[Instance]:
+        modules = {name for topic in self._live.subscribed if not topic.back for name in topic.publishers}
+        if not modules:
+            return set()
         return {each for each in self._registry.instances() if each.name != self._name and any(map(each.has, modules))}
 
-    async def _keep(self, instance: Instance, modules: set[str]) -> None:
+    async def _keep(self, instance: Instance) -> None:
         """Connect for as long as it is registered, and stay beyond that until it hangs up: it may have last words."""
         wait = FIRST_WAIT_S
         try:
-            while not self._closing and instance in self._found(modules):
+            while not self._closing and instance in self._found():
                 if await self._connect(instance):
                     wait = FIRST_WAIT_S
                 await asyncio.sleep(wait)

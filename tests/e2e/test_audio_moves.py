@@ -1,0 +1,184 @@
+"""Audio moves between the monolith and a service while people talk, there and back; a process is killed on the way."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Final
+
+import pytest
+from tests.e2e.conftest import NewSite
+from tests.e2e.test_check import check
+from tests.e2e.test_migrate import Operator
+from tests.support.kills import Toll, count
+from tests.support.resuming import Heard, assert_as_undisturbed, assert_listed_once, assert_same_text, stream
+from tests.support.routing import routing
+from tests.support.server import EVENTUALLY_S, quickcomm
+from tests.support.site import Site
+from tests.support.talk import RATE, Talk
+from tests.support.wire import connected, new_id
+
+from quickcomm.client.audio_client import Event
+from quickcomm.contracts.audio_socket import Ready
+from quickcomm.contracts.routes import MONOLITH, SERVICE
+
+TALKERS: Final = 6
+ROUNDS: Final = 3
+PAUSE_S: Final = 2.0
+WEIGHTS: Final = (10_000, 0, 5_000)
+BLOCK: Final = RATE // 10
+ENGINE_MB: Final = 40
+"""The least that its model and its working memory take."""
+
+
+async def started(new_site: NewSite, **settings: str) -> Site:
+    site = new_site("--deployment", "monolith", **settings)
+    await asyncio.to_thread(site.start)
+    await asyncio.to_thread(quickcomm, "scale", "audio=1", "--data-dir", str(site.data_dir), timeout=240)
+    return site
+
+
+async def sessions(site: Site) -> dict[str, int]:
+    """How many conversations each side has."""
+    rows = await asyncio.to_thread(site.status)
+    names = {"monolith": MONOLITH, "audio": SERVICE}
+    return {names[row["module"]]: row.get("sessions", 0) for row in rows if row["module"] in names}
+
+
+async def until_has(site: Site, side: str, conversations: int) -> None:
+    async with asyncio.timeout(EVENTUALLY_S):
+        while (await sessions(site)).get(side) != conversations:  # noqa: ASYNC110 - a process tells nobody
+            await asyncio.sleep(0.1)
+
+
+class Line:
+    """Somebody who talks for most of a minute."""
+
+    def __init__(self, site: Site, key: str, talk: Talk) -> None:
+        self.connections = 0
+        self._changed = asyncio.Event()
+        self.heard = asyncio.create_task(stream(site.url, key, talk.wire * ROUNDS, self._watch, paced=True))
+
+    async def until(self, connections: int) -> None:
+        """Return once it is connected for so many times."""
+        async with asyncio.timeout(EVENTUALLY_S):
+            while self.connections < connections:
+                self._changed.clear()
+                await self._changed.wait()
+
+    def _watch(self, event: Event) -> None:
+        if isinstance(event, Ready):
+            self.connections += 1
+            self._changed.set()
+
+
+async def assert_whole(site: Site, all_heard: list[Heard], undisturbed: Heard) -> None:
+    """Nothing is lost, doubled, or out of order; the page has it once."""
+    toll = Toll(seed=0, kills={})
+    for heard in all_heard:
+        count(toll, heard, undisturbed)
+        assert_as_undisturbed(heard, undisturbed)
+        await assert_listed_once(site, heard)
+    assert toll.faults == {}
+    assert_same_text(all_heard, [undisturbed] * len(all_heard))
+
+
+async def test_talkers_go_there_and_back_and_a_side_is_killed(new_site: NewSite, talk: Talk) -> None:
+    site = await started(new_site)
+    key = await asyncio.to_thread(site.key)
+    async with routing(site) as routes:
+        undisturbed = await stream(site.url, key, talk.wire * ROUNDS)
+        lines = [Line(site, key, talk) for _ in range(TALKERS)]
+        await asyncio.gather(*(line.until(1) for line in lines))
+        pid = (await asyncio.to_thread(site.process, "audio")).pid
+        await routes.put("audio", 10_000)
+        await asyncio.gather(*(line.until(2) for line in lines))
+        assert await sessions(site) == {MONOLITH: 0, SERVICE: TALKERS}
+        os.kill(pid, signal.SIGKILL)
+        await routes.put("audio", 0)
+        await asyncio.gather(*(line.until(3) for line in lines))
+        assert (await sessions(site))[MONOLITH] == TALKERS
+        await assert_whole(site, [await line.heard for line in lines], undisturbed)
+        findings, _ = await asyncio.to_thread(check, site.data_dir, "--settle", "10")
+        assert findings == []
+
+
+@pytest.mark.long  # each step by hand: tests/contract/test_hand_over.py
+async def test_weights_change_all_the_time(new_site: NewSite, talk: Talk) -> None:
+    site = await started(new_site)
+    key = await asyncio.to_thread(site.key)
+    async with routing(site) as routes:
+        undisturbed = await stream(site.url, key, talk.wire * ROUNDS)
+        lines = [Line(site, key, talk) for _ in range(TALKERS)]
+        number = 0
+        while not all(line.heard.done() for line in lines):
+            await routes.put("audio", WEIGHTS[number % len(WEIGHTS)])
+            number += 1
+            await asyncio.sleep(PAUSE_S)
+        assert min(line.connections for line in lines) > 2
+        await assert_whole(site, [line.heard.result() for line in lines], undisturbed)
+
+
+async def test_a_client_that_cannot_resume_stays_and_is_ended_in_a_pause(new_site: NewSite, talk: Talk) -> None:
+    site = await started(new_site, QUICKCOMM_AUDIO_STAY_S="1")
+    key = await asyncio.to_thread(site.key)
+    async with routing(site) as routes, connected(site.url, key, new_id(), resume="no") as wire:
+        await wire.until("ready")
+        await routes.put("audio", 10_000)
+        await wire.send(talk.wire[: 2 * 10 * RATE], 2 * BLOCK)  # ten seconds, as fast as it is taken
+        assert await wire.until_closed() == 1001
+        assert wire.of("reconnect") == []
+        assert wire.heard[-1]["type"] == "ended"
+        ledger = wire.heard[-1]["ledger"]
+        assert ledger["received"] == ledger["speech"] + ledger["silence"] + ledger["gap"]
+        async with connected(site.url, key, new_id(), resume="no") as again:
+            await again.until("ready")
+            assert await sessions(site) == {MONOLITH: 0, SERVICE: 1}
+
+
+@pytest.mark.long
+async def test_all_is_retired_and_brought_back(new_site: NewSite, talk: Talk) -> None:
+    """With all three retired, the monolith has nothing left; then audio comes back while somebody talks."""
+    site = new_site("--deployment", "monolith")
+    await asyncio.to_thread(site.start)
+    operator, key = Operator(site), await asyncio.to_thread(site.key)
+    undisturbed = await stream(site.url, key, talk.wire)
+    refused = await operator.migrate("start", "audio", status=1)
+    assert "goes before audio" in refused
+    pid = (await asyncio.to_thread(site.process, "monolith")).pid
+    for module in ("dashboard", "intelligence"):
+        await operator.migrate("start", module)
+        await operator.migrate("promote", module, "--force")
+        await operator.migrate("step", module, "--force")
+    assert "shadow" in await operator.migrate("start", "audio")
+    assert "no reference" in await operator.migrate("step", "audio", status=1)
+    assert (await sessions(site))[SERVICE] == 0
+    stays = asyncio.Event()
+    line = asyncio.create_task(stream(site.url, key, talk.wire, paced=True, stays=stays))
+    await until_has(site, MONOLITH, 1)
+    await operator.migrate("promote", "audio", "--force")
+    await until_has(site, SERVICE, 1)
+    before = resident_mb(pid)
+    assert "retired" in await operator.migrate("step", "audio", "--force")
+    after = resident_mb(pid)
+    assert before - after > ENGINE_MB, f"{before} MB with audio, {after} MB without"
+    stays.set()
+    heard = [await line]
+    await asyncio.to_thread(site.down)
+    site.launch()
+    await asyncio.to_thread(site.wait_ready)
+    assert await sessions(site) == {MONOLITH: 0, SERVICE: 0}
+    line = asyncio.create_task(stream(site.url, key, talk.wire * ROUNDS, paced=True))
+    await until_has(site, SERVICE, 1)
+    assert "back before" in await operator.migrate("start", "dashboard", "--to", "monolith", status=1)
+    assert "full" in await operator.migrate("start", "audio", "--to", "monolith")
+    assert "shadow" in await operator.migrate("rollback", "audio")
+    await until_has(site, MONOLITH, 1)
+    await assert_whole(site, [*heard, await stream(site.url, key, talk.wire)], undisturbed)
+    await assert_whole(site, [await line], await stream(site.url, key, talk.wire * ROUNDS))
+    assert "off" in await operator.migrate("step", "audio")
+
+
+def resident_mb(pid: int) -> int:
+    rows = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(row.split()[1]) for row in rows if row.startswith("VmRSS")) // 1024
