@@ -75,6 +75,8 @@ async def test_there_by_steps_retired_started_anew_and_back(site: Site) -> None:
         assert "full, the service decides" in await operator.migrate("step", "dashboard", "--force")
         await page.until(lambda one: one.side != monolith)
         assert "retired" in await operator.migrate("step", "dashboard", "--force")
+        compared = ("check", "--sides", "--data-dir", str(site.data_dir))
+        assert "one side only" in await asyncio.to_thread(quickcomm, *compared, statuses=(2,), errors=True)
         meanwhile = await say(site, talk)
         await has(page, meanwhile)
         await asyncio.to_thread(site.down)

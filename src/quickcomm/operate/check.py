@@ -12,7 +12,7 @@ from quickcomm.kernel.checking.checker import ALL, Checker, CheckOptions, Parity
 from quickcomm.kernel.checking.repairs import DEAD_LETTER, REPLAY, may_be_answered
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import QuickCommError, UnavailableError
-from quickcomm.kernel.runtime.admin_socket import ask
+from quickcomm.kernel.runtime.admin_socket import UnknownCommandError, ask
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.operate.administration import administer
 from quickcomm.operate.settings import load_settings
@@ -67,6 +67,8 @@ class Side:
         for socket in self._sockets:
             try:
                 return (await ask(socket, request))[0]
+            except UnknownCommandError as error:
+                raise UnavailableError("The dashboard runs on one side only: there is nothing to compare.") from error
             except (aiohttp.ClientError, OSError) as error:
                 failed = error
         where = self._sockets[-1].parent
