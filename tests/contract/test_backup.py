@@ -30,8 +30,9 @@ from quickcomm.kernel.messaging.bus import Delivery
 from quickcomm.kernel.messaging.bus.export import MessageExport
 from quickcomm.kernel.messaging.bus.redis import RedisBus
 from quickcomm.kernel.messaging.bus.redis_link import Link
-from quickcomm.kernel.messaging.bus.sql import MIGRATIONS as BUS_MIGRATIONS
-from quickcomm.kernel.messaging.bus.sql import SqlBus, groups
+from quickcomm.kernel.messaging.bus.sql import SqlBus
+from quickcomm.kernel.messaging.bus.sql_tables import MIGRATIONS as BUS_MIGRATIONS
+from quickcomm.kernel.messaging.bus.sql_tables import groups
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.storage import Database, migrate
 from quickcomm.operate import backup as backing_up

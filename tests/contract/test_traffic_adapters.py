@@ -14,7 +14,7 @@ from tests.support.guarded import Guarded
 from quickcomm.apps import APPS, TRAFFIC_APP
 from quickcomm.contracts.checking import CompareDashboard, Contents, Item, ListBacklog, Summary, Waiting
 from quickcomm.contracts.commands import Command, Scale, StartModule, StopModule
-from quickcomm.contracts.evidence import Measure, Measured
+from quickcomm.contracts.evidence import Difference, FieldAgreement, Measure, Measured, Shadowed, Spending
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Routes
 from quickcomm.kernel.clock import FakeClock, SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry, Instance
@@ -131,6 +131,24 @@ async def test_a_service_is_started_once_and_stopped(site: Site) -> None:
     ]
 
 
+async def test_a_service_that_hangs_is_stopped_where_nothing_waits_for_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quickcomm.traffic.adapters.site.STOPS_WITHIN_S", 0.05)
+    site.serves("intelligence")
+
+    async def hang(_request: StopModule) -> None:
+        await asyncio.Event().wait()
+
+    hanging = LocalRpc(site.clock)
+    hanging.serve([(StopModule, hang)])
+    home = site.directory.part("intelligence")
+    home.create()
+    async with admin_socket(hanging, home.socket):
+        await site.processes.stop("intelligence")
+    assert site.asked == [Scale(process="intelligence", replicas=0)]
+
+
 async def test_a_module_of_the_monolith_is_stopped_and_started_as_often_as_asked(site: Site) -> None:
     for _ in range(2):
         await site.processes.retire("dashboard")
@@ -202,6 +220,48 @@ async def test_a_service_that_answers_no_more_is_silent_for_as_long(site: Site) 
     found = await site.evidence.of("dashboard", 0)
     assert found.service.silent_s == 7.0
     assert judge("dashboard", "canary", found, Limits()).outcome == "breach"
+
+
+async def test_what_both_sides_understood_is_agreement_and_a_stage(site: Site) -> None:
+    whole = Measured(side="service", shadow=Shadowed())
+    site.rpc.measured = {"intelligence-1": whole, "monolith-1": Measured(side="monolith", answered=80)}
+    found = await site.evidence.of("intelligence", 0)
+    assert found.agreement == (0, 0)
+    verdict = judge("intelligence", "shadow", found, Limits())
+    [waits] = [figure for figure in verdict.figures if figure.name == "agreement"]
+    assert (waits.outcome, waits.missing, waits.in_s) == ("wait", 25, None)
+    assert "errors" not in {figure.name for figure in verdict.figures}, "it answers nobody"
+    shadow = Shadowed(
+        compared=20,
+        alike=19,
+        fields=(FieldAgreement(name="intent", alike=19, of=20),),
+        own_ms=(10.0, 30.0),
+        served_ms=(20.0, 40.0),
+        spent=Spending(answers=20, calls=5, prompt_tokens=50, cost=0.5),
+        shed=3,
+        differences=(Difference(at_ns=1, by="service", conversation_id="c", utterance_id="c:0:1", fields=("intent",)),),
+    )
+    other = msgspec.structs.replace(shadow, own_ms=(5.0,), served_ms=(6.0,), differences=())
+    site.rpc.measured = {
+        "intelligence-1": msgspec.structs.replace(whole, shadow=shadow, spent=Spending(answers=7, calls=7)),
+        "monolith-1": Measured(side="monolith", shadow=other),
+    }
+    found = await site.evidence.of("intelligence", site.clock.now_ns() - 100 * NS)
+    assert found.agreement == (38, 40)
+    assert found.service.stages_ms == {"understood": (10.0, 30.0, 6.0)}
+    assert found.monolith.stages_ms == {"understood": (5.0, 20.0, 40.0)}
+    told = found.understood
+    assert told is not None
+    assert (told.compared, told.alike, told.shed, len(told.differences)) == (40, 38, 6, 1)
+    assert told.fields == (FieldAgreement(name="intent", alike=38, of=40),)
+    [service, monolith] = told.sides
+    assert (service.side, service.samples, service.p50_ms) == ("service", 3, 10.0)
+    assert (service.served.calls, service.shadow.calls, monolith.served.calls) == (7, 5, 0)
+    [waits] = [each for each in judge("intelligence", "shadow", found, Limits()).figures if each.name == "agreement"]
+    assert waits.missing is not None
+    assert waits.in_s == pytest.approx(waits.missing * 100 / 40)
+    site.rpc.measured = {"intelligence-1": Measured(side="service")}
+    assert "shadow_share" in (await site.evidence.of("intelligence", 0)).why_not["agreement"]
 
 
 async def test_messages_are_told_by_side(site: Site) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 from click.testing import CliRunner, Result
@@ -14,6 +15,8 @@ from tests.support.migrating import BAD, GOOD, FakeEvidence, FakeRoutes, FakeSit
 
 from quickcomm.cli.main import main
 from quickcomm.contracts.commands import Scale
+from quickcomm.contracts.evidence import Difference, FieldAgreement, Spending
+from quickcomm.contracts.migration import SideUnderstanding, Understandings
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.messaging.rpc import LocalRpc
 from quickcomm.kernel.runtime.admin_socket import admin_socket
@@ -141,6 +144,48 @@ async def test_status_for_people_and_for_programs(running: Running) -> None:
     assert (row["modules"][0]["auto"], row["modules"][0]["paused"]) == (True, True)
     assert (await running.migrate("resume", "dashboard")).stdout == "dashboard: goes on.\n"
     assert (await running.migrate("auto", "dashboard", "off")).stdout == "dashboard: auto off.\n"
+
+
+UNDERSTOOD = Understandings(
+    compared=40,
+    alike=39,
+    fields=(FieldAgreement(name="number", alike=40, of=40), FieldAgreement(name="intent", alike=39, of=40)),
+    sides=(
+        SideUnderstanding(
+            side="service",
+            p50_ms=12.0,
+            p95_ms=24.4,
+            samples=40,
+            shadow=Spending(answers=40, calls=9, prompt_tokens=900, completion_tokens=90, cost=0.0123),
+        ),
+        SideUnderstanding(side="monolith", p50_ms=11.0, p95_ms=22.0, samples=40, served=Spending(answers=160, calls=3)),
+    ),
+    unserved=1,
+    shed=2,
+    differences=(
+        Difference(at_ns=10**18, by="service", conversation_id="c", utterance_id="c:0:1", fields=("intent",)),
+    ),
+)
+
+
+async def test_what_both_sides_understood_is_shown(running: Running) -> None:
+    await running.migrate("start", "intelligence", "--force")
+    assert "understood" not in (await running.migrate("status")).stdout
+    running.evidence.found = msgspec.structs.replace(BAD, understood=UNDERSTOOD)
+    assert (await running.migrate("step", "intelligence")).exit_code == 1
+    shown = (await running.migrate("status")).stdout
+    for line in (
+        "understood on both sides: 39 of 40 alike",
+        "number 40 of 40, intent 39 of 40",
+        "service: half within 12 ms, 95 % within 24 ms, of 40",
+        "service in the shadow: 40 answers, 9 calls, 900 + 90 tokens, cost 0.0123",
+        "monolith served: 160 answers, 3 calls, 0 + 0 tokens\n",
+        "1 not served, 2 left out",
+        "differs: c:0:1 in intent (2001-09-09T01:46:40Z, shadow: service)",
+    ):
+        assert line in shown
+    row = json.loads((await running.migrate("status", "--json")).stdout)["modules"][1]
+    assert msgspec.convert(row["understood"], Understandings) == UNDERSTOOD
 
 
 async def test_refusals_say_why(running: Running) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from quickcomm import apps
 from quickcomm.contracts.identity import BUCKETS, bucket
-from quickcomm.contracts.routes import MONOLITH, SERVICE, ModuleRoute, Routes, client_bucket
+from quickcomm.contracts.routes import MONOLITH, SERVICE, UNAWAITED, Mode, ModuleRoute, Routes, client_bucket
 from quickcomm.traffic.model.ladder import LADDER, MODULES, Stage, route_of
 
 weights = st.integers(0, BUCKETS)
@@ -62,3 +62,15 @@ def test_a_share_of_the_ids_is_the_weight(stage: Stage) -> None:
 
 def test_every_module_of_the_monolith_can_be_moved() -> None:
     assert set(MODULES) == {module.name for module in apps.MODULES}
+
+
+@pytest.mark.parametrize(
+    ("mode", "awaited"), [("off", False), ("shadow", False), ("canary", True), ("full", True), ("retired", True)]
+)
+def test_a_service_is_waited_for_from_its_first_conversation_on(mode: Mode, *, awaited: bool) -> None:
+    [module] = [module for app in apps.APPS.values() for module in app.modules if module.name in UNAWAITED][:1]
+    own = tuple(f"{group.name}@service" for group in module.consumes if not group.shared)
+    routes = Routes(version=1, modules={"intelligence": ModuleRoute(mode=mode)})
+    assert routes.unawaited == (() if awaited else own)
+    for serves in (ModuleRoute(mode=mode, weight=1), ModuleRoute(mode=mode, overrides={"c": SERVICE})):
+        assert Routes(version=1, modules={"intelligence": serves}).unawaited == ()

@@ -15,6 +15,7 @@ import msgspec
 
 from quickcomm.cli.options import json_option, print_rows, server_option
 from quickcomm.contracts.commands import Command, Scale
+from quickcomm.contracts.evidence import Spending
 from quickcomm.contracts.identity import BUCKETS
 from quickcomm.contracts.migration import (
     MAX_ENTRIES,
@@ -32,6 +33,7 @@ from quickcomm.contracts.migration import (
     RollBackMigration,
     StartMigration,
     StepMigration,
+    Understandings,
 )
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 from quickcomm.kernel.runtime.admin_socket import Rows, ask
@@ -42,6 +44,8 @@ POLL_S: Final = 0.3
 STARTS_WITHIN_S: Final = 30.0
 PER_CENT: Final = BUCKETS // 100
 NS: Final = 10**9
+MAX_SHOWN: Final = 5
+"""Differences; all are in the answer with --json."""
 SIDES: Final = click.Choice(["service", "monolith"])
 
 module_argument = click.argument("module")
@@ -311,6 +315,39 @@ def _module(module: ModuleMigration) -> Iterator[str]:
     for figure in module.figures:
         soon = f", in about {figure.in_s:.0f} s" if figure.in_s is not None else ""
         yield f"        {figure.outcome:6} {figure.name}: {figure.detail}{soon}"
+    if module.understood is not None:
+        yield from _understood(module.understood)
+
+
+def _understood(found: Understandings) -> Iterator[str]:
+    """Yield how both sides understood the same utterances."""
+    yield f"    understood on both sides: {found.alike} of {found.compared} alike"
+    if found.compared:
+        yield f"        {', '.join(f'{field.name} {field.alike} of {field.of}' for field in found.fields)}"
+    for side in found.sides:
+        if side.p50_ms is not None and side.p95_ms is not None:
+            times = f"half within {side.p50_ms:.0f} ms, 95 % within {side.p95_ms:.0f} ms"
+            yield f"        {side.side}: {times}, of {side.samples}"
+        for what, spent in (("served", side.served), ("in the shadow", side.shadow)):
+            if spent.calls:
+                yield f"        {side.side} {what}: {_spent(spent)}"
+    left_out = (
+        ("without an answer", found.unanswered),
+        ("not served", found.unserved),
+        ("served without the model", found.degraded),
+        ("left out", found.shed),
+    )
+    if any(count for _, count in left_out):
+        yield f"        {', '.join(f'{count} {what}' for what, count in left_out if count)}"
+    for each in found.differences[:MAX_SHOWN]:
+        where = f"{each.utterance_id} in {', '.join(each.fields)}"
+        yield f"        differs: {where} ({_time(each.at_ns)}, shadow: {each.by})"
+
+
+def _spent(spent: Spending) -> str:
+    tokens = f"{spent.prompt_tokens} + {spent.completion_tokens} tokens"
+    cost = f", cost {spent.cost:.4f}" if spent.cost else ""
+    return f"{spent.answers} answers, {spent.calls} calls, {tokens}{cost}"
 
 
 def _entry(entry: MigrationEntry) -> str:

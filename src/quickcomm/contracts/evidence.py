@@ -10,6 +10,60 @@ MAX_SAMPLES = 2_000
 """Of a stage, the newest ones."""
 
 
+MAX_DIFFERENCES = 50
+"""Utterances that both sides understood otherwise, the newest ones."""
+
+
+class Spending(msgspec.Struct, frozen=True, kw_only=True):
+    """The price of understanding utterances: calls to the language model, and money in the currency of the settings."""
+
+    answers: int = 0
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+
+
+class FieldAgreement(msgspec.Struct, frozen=True, kw_only=True):
+    """A field of insights: alike on both sides in so many utterances, of how many."""
+
+    name: str
+    alike: int
+    of: int
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """An utterance that both sides understood otherwise. `by`: the side that was the shadow. Without what was said."""
+
+    at_ns: int
+    by: str
+    conversation_id: str
+    utterance_id: str
+    fields: tuple[str, ...]
+
+
+class Shadowed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a side understood in the shadow of the other one, and published nothing of.
+
+    Of `compared`, `alike` were the same in all fields. `own_ms` and `served_ms`: how long each utterance took here, and
+    on the side that served it. `spent`: by this alone. `unanswered`: no answer within the time limit, which counts as
+    compared; `unserved`: the other side published none; `degraded`: the other side's was not its model's; `shed`: left
+    out, because of too much to do or a used-up budget.
+    """
+
+    compared: int = 0
+    alike: int = 0
+    fields: tuple[FieldAgreement, ...] = ()
+    own_ms: tuple[float, ...] = ()
+    served_ms: tuple[float, ...] = ()
+    spent: Spending = Spending()
+    unanswered: int = 0
+    unserved: int = 0
+    degraded: int = 0
+    shed: int = 0
+    differences: tuple[Difference, ...] = ()
+
+
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
     """One side of a module since `since_ns`. `recent_`: of the last minute.
 
@@ -38,6 +92,10 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     left: int = 0
     unbalanced: int = 0
     recent_not_back: int = 0
+    spent: Spending = Spending()
+    """By what it served."""
+    shadow: Shadowed | None = None
+    """None where it is no shadow of the other side."""
 
 
 class Measure(Request[Measured], frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal
 import msgspec
 
 from quickcomm.contracts.commands import Command
+from quickcomm.contracts.evidence import Difference, FieldAgreement, Spending
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Mode, Side
 
 MAX_ENTRIES = 10_000
@@ -129,6 +130,34 @@ class MigrationEntry(msgspec.Struct, frozen=True, kw_only=True):
     evidence: tuple[Figure, ...] = ()
 
 
+class SideUnderstanding(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a side took for the utterances that both understood, and what it cost.
+
+    `served`: all that it answered; `shadow`: what it understood as a shadow, which is in no other bill.
+    """
+
+    side: Side
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    samples: int = 0
+    served: Spending = Spending()
+    shadow: Spending = Spending()
+
+
+class Understandings(msgspec.Struct, frozen=True, kw_only=True):
+    """How both sides understood the same utterances since the stage began: see `Shadowed`."""
+
+    compared: int = 0
+    alike: int = 0
+    fields: tuple[FieldAgreement, ...] = ()
+    sides: tuple[SideUnderstanding, ...] = ()
+    unanswered: int = 0
+    unserved: int = 0
+    degraded: int = 0
+    shed: int = 0
+    differences: tuple[Difference, ...] = ()
+
+
 class ModuleMigration(msgspec.Struct, frozen=True, kw_only=True):
     """One module. `phase`: what the change under way does now; `problem`: why it does not get on."""
 
@@ -147,6 +176,8 @@ class ModuleMigration(msgspec.Struct, frozen=True, kw_only=True):
     bake_left_s: float | None = None
     gate: Outcome | None = None
     figures: tuple[Figure, ...] = ()
+    understood: Understandings | None = None
+    """None where nothing is understood on both sides."""
 
 
 class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):

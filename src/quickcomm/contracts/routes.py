@@ -20,6 +20,9 @@ Mode = Literal["off", "shadow", "canary", "full", "retired"]
 """off: the service does not run. shadow: it is kept complete, without requests. canary: it serves a share.
 full: it serves all. retired: the monolith has stopped the module."""
 
+UNAWAITED: Final[dict[str, tuple[str, ...]]] = {"intelligence": ("intelligence", "summaries")}
+"""Consumer groups of modules whose service is not waited for before it serves."""
+
 
 class ModuleRoute(msgspec.Struct, frozen=True, kw_only=True):
     """Of one module. `weight`: the service has the ids whose bucket is below it; `decides`: the side with the lease.
@@ -58,6 +61,16 @@ class Routes(msgspec.Struct, frozen=True, kw_only=True):
     def side(self, module: str, conversation_id: str) -> Side:
         """Return the side that a conversation belongs to."""
         return self.of(module).side(bucket(module, conversation_id), conversation_id)
+
+    @property
+    def unawaited(self) -> tuple[str, ...]:
+        """Return the consumer groups for which no stream keeps messages for long."""
+        return tuple(
+            group_of(name, SERVICE)
+            for module, names in UNAWAITED.items()
+            if self.of(module).mode in {"off", "shadow"} and self.of(module).leaves(SERVICE)
+            for name in names
+        )
 
 
 def group_of(name: str, side: Side) -> str:

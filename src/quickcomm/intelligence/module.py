@@ -26,6 +26,7 @@ from quickcomm.intelligence.adapters.local import LocalClassifier, build_local_c
 from quickcomm.intelligence.adapters.openai_model import OpenAiModel
 from quickcomm.intelligence.adapters.prompt_commands import PromptCommands
 from quickcomm.intelligence.adapters.prompting import Prompting, labelled_set
+from quickcomm.intelligence.adapters.shadowing import Metered, shadow_local, shadow_model
 from quickcomm.intelligence.adapters.side_work import SideSettings, SideWork
 from quickcomm.intelligence.adapters.sql_results import MIGRATIONS, SqlResults
 from quickcomm.intelligence.declaration import GROUP
@@ -52,6 +53,7 @@ from quickcomm.intelligence.service.llm import LlmClassifier, Mask, Parts, Unmas
 from quickcomm.intelligence.service.ownership import Ownership
 from quickcomm.intelligence.service.prompt_evaluation import Evaluation, Examined
 from quickcomm.intelligence.service.renewal import Renewal
+from quickcomm.intelligence.service.shadow import Shadow
 from quickcomm.intelligence.service.understanding import Understanding
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.messaging.bus import Bus
@@ -77,6 +79,8 @@ class IntelligenceSettings(msgspec.Struct, frozen=True, kw_only=True):
     side: SideSettings = SideSettings()
     budget: Budget = Budget()
     """Of the stages, as the page shows it."""
+    shadow_share: float | None = None
+    """As in `StoreSettings`."""
 
 
 class Peers(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,17 +125,21 @@ class Intelligence:
         if ownership.moves:
             self._side.follow(self._follow)
         self._model: _Model | None = None
+        self._shadow: Shadow | None = None
+        share = settings.shadow_share
         if model is None:
             doubting = Doubting(classifier, classifier, pack)
             self._understanding = Understanding(doubting, self._store, clock, pack.opens_task, ownership=ownership)
             self._understanding.on_answer = self._count
+            if ownership.moves:
+                self._cast(shadow_local(classifier, pack, clock, ownership, share, lambda: self.busy))
             return
         parts = Parts(
             model=model,
             prompts=self.prompting.prompts,
             grounding=Grounder(Reader(pack)),
             cache=self._side.cache,
-            usage=self._side.usage,
+            usage=Metered(self._side.usage, self._measurements.bill.add),
             mask=mask,
             pack=pack.digest,
         )
@@ -144,8 +152,16 @@ class Intelligence:
             doubting, self._store, clock, pack.opens_task, alone=lambda: fallback.available, ownership=ownership
         )
         self._understanding.on_answer = self._count
+        if ownership.moves:
+            usage = self._side.usage
+            self._cast(shadow_model(parts, usage, classifier, pack, clock, settings.llm, ownership, share))
         self._side.questions.may_ask = lambda: fallback.available
         self.prompting.desk.connect(_examined(parts, classifier, self._side))
+
+    def _cast(self, shadow: Shadow) -> None:
+        """Have what the other side answers understood here as well, to be compared."""
+        self._shadow = shadow
+        self._understanding.on_other = shadow.offer
 
     # -- what it tells ----------------------------------------------------------------------------------------------
 
@@ -210,6 +226,8 @@ class Intelligence:
             found.latency.classify or 0.0, failed=any(insight.degraded for insight in found.insights)
         )
         self._measurements.stage("queue", found.latency.queue or 0.0)
+        if self._shadow is not None:
+            self._shadow.forget(found.site, found.utterance_id)
 
     def part(self) -> Part:
         """Return this module as a part of a process."""
@@ -238,7 +256,8 @@ class Intelligence:
 
         async def measure(request: MeasureIntelligence) -> Measured:
             found = self._measurements.since(request.since_ns)
-            return msgspec.structs.replace(found, oldest_unanswered_s=self._understanding.oldest_s)
+            shadow = None if self._shadow is None else self._shadow.since(request.since_ns)
+            return msgspec.structs.replace(found, oldest_unanswered_s=self._understanding.oldest_s, shadow=shadow)
 
         commands = PromptCommands(self.prompting).answers()
         compared = digest_answer(self._database)
@@ -277,11 +296,16 @@ class Intelligence:
             if self._model is not None:
                 tasks.create_task(self.prompting.run(), name="intelligence:prompts")
                 tasks.create_task(self._model.run(self._settings.renew_minutes), name="intelligence:model")
+            if self._shadow is not None:
+                tasks.create_task(self._shadow.run(), name="intelligence:shadow")
             group = self._ownership.group(GROUP)
             await self._bus.subscribe(TRANSCRIPTS, group, self._understanding.handle, overlap=overlap)
 
     async def _follow(self, found: Sequence[InsightsFound]) -> None:
-        """Remember what the other side has found."""
+        """Remember what the other side has found, and compare it."""
+        if self._shadow is not None:
+            for each in found:
+                self._shadow.served(each)
         await self._store.follow(found, self._understanding.owed(found))
 
     def drain(self) -> None:

@@ -176,6 +176,14 @@ export interface DayUsage {
   cost?: number;
 }
 
+export interface Difference {
+  at_ns: number;
+  by: string;
+  conversation_id: string;
+  utterance_id: string;
+  fields: string[];
+}
+
 export interface Emergency {
   task: Task;
   seen_after_s: number | null;
@@ -191,6 +199,12 @@ export interface Evidence {
   rooms?: string[];
   items?: string[];
   urgency?: string[];
+}
+
+export interface FieldAgreement {
+  name: string;
+  alike: number;
+  of: number;
 }
 
 export interface Figure {
@@ -324,6 +338,7 @@ export interface ModuleMigration {
   bake_left_s?: number | null;
   gate?: "breach" | "pass" | "wait" | null;
   figures?: Figure[];
+  understood?: Understandings | null;
 }
 
 export interface Move {
@@ -462,6 +477,23 @@ export interface ShiftReport {
   narrative?: Narrative;
 }
 
+export interface SideUnderstanding {
+  side: "monolith" | "service";
+  p50_ms?: number | null;
+  p95_ms?: number | null;
+  samples?: number;
+  served?: Spending;
+  shadow?: Spending;
+}
+
+export interface Spending {
+  answers?: number;
+  calls?: number;
+  prompt_tokens?: number;
+  completion_tokens?: number;
+  cost?: number;
+}
+
 export interface StageHealth {
   stage: string;
   words: string;
@@ -528,6 +560,18 @@ export interface Times {
   count?: number;
   p50_s?: number | null;
   p95_s?: number | null;
+}
+
+export interface Understandings {
+  compared?: number;
+  alike?: number;
+  fields?: FieldAgreement[];
+  sides?: SideUnderstanding[];
+  unanswered?: number;
+  unserved?: number;
+  degraded?: number;
+  shed?: number;
+  differences?: Difference[];
 }
 
 export interface UsageReport {

@@ -168,3 +168,26 @@ describe("the graph", () => {
     expect(sampled(sampled([], status, NOW - 3 * WINDOW_MS), status, NOW)).toHaveLength(1);
   });
 });
+
+describe("what both sides understood", () => {
+  const understood = {
+    compared: 40,
+    alike: 38,
+    fields: [{ name: "intent", alike: 38, of: 40 }, { alike: 1 }],
+    sides: [{ side: "service", p50_ms: 12, p95_ms: null, samples: 40, served: {}, shadow: { calls: 3, cost: 0.5 } }],
+    shed: 2,
+    differences: [{ at_ns: ns(5), by: "service", conversation_id: "c", utterance_id: "c:0:1", fields: ["intent"] }, { at_ns: 1 }],
+  };
+
+  it("is read whole, and what cannot be read is left out", () => {
+    const found = module({ understood }).understood;
+    expect(found).toMatchObject({ compared: 40, alike: 38, unanswered: 0, shed: 2, fields: [{ name: "intent", alike: 38, of: 40 }] });
+    expect(found?.sides).toMatchObject([{ side: "service", p50_ms: 12, p95_ms: null, shadow: { calls: 3, cost: 0.5 }, served: { calls: 0 } }]);
+    expect(found?.differences).toMatchObject([{ utterance_id: "c:0:1", fields: ["intent"] }]);
+    expect(Math.round(found?.differences[0]?.at ?? 0)).toBe(NOW - 5000);
+  });
+
+  it("is nothing where an older controller does not tell it", () => {
+    expect([module().understood, module({ understood: null }).understood]).toEqual([null, null]);
+  });
+});

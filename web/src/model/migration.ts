@@ -8,10 +8,21 @@ export type Mode = NonNullable<api.ModuleMigration["mode"]>;
 export type Outcome = api.Figure["outcome"];
 export type Figure = Parsed<api.Figure>;
 /** `weight`: per cent that the service serves. `since`, `at`: milliseconds; 0: not known. */
-export type Module = Without<api.ModuleMigration, "figures" | "since_ns" | "gate"> & {
+export type Module = Without<api.ModuleMigration, "figures" | "since_ns" | "gate" | "understood"> & {
   since: number;
   gate: Outcome | null;
   figures: Figure[];
+  understood: Understandings | null;
+};
+export type FieldAgreement = Parsed<api.FieldAgreement>;
+export type Spending = Parsed<api.Spending>;
+export type SideUnderstanding = Parsed<api.SideUnderstanding>;
+export type Difference = Without<api.Difference, "at_ns"> & { at: number };
+/** How both sides understood the same utterances. */
+export type Understandings = Without<api.Understandings, "differences" | "fields" | "sides"> & {
+  fields: FieldAgreement[];
+  sides: SideUnderstanding[];
+  differences: Difference[];
 };
 export type Entry = Without<api.MigrationEntry, "at_ns" | "evidence"> & { at: number; evidence: Figure[] };
 /** `followers`: the version that each living process follows; null: the store does not answer. */
@@ -39,6 +50,64 @@ function parseFigure(raw: unknown): Figure | null {
   };
 }
 
+function parseField(raw: unknown): FieldAgreement | null {
+  const f = fields<api.FieldAgreement>(raw);
+  const name = textOrNull(f["name"]);
+  return name === null ? null : { name, alike: count(f["alike"]), of: count(f["of"]) };
+}
+
+function parseSpending(raw: unknown): Spending {
+  const f = fields<api.Spending>(raw);
+  return {
+    answers: count(f["answers"]),
+    calls: count(f["calls"]),
+    prompt_tokens: count(f["prompt_tokens"]),
+    completion_tokens: count(f["completion_tokens"]),
+    cost: count(f["cost"]),
+  };
+}
+
+function parseSide(raw: unknown): SideUnderstanding {
+  const f = fields<api.SideUnderstanding>(raw);
+  return {
+    side: oneOf(f["side"], SIDES, "monolith"),
+    p50_ms: numberOrNull(f["p50_ms"]),
+    p95_ms: numberOrNull(f["p95_ms"]),
+    samples: count(f["samples"]),
+    served: parseSpending(f["served"]),
+    shadow: parseSpending(f["shadow"]),
+  };
+}
+
+function parseDifference(raw: unknown): Difference | null {
+  const f = fields<api.Difference>(raw);
+  const id = textOrNull(f["utterance_id"]);
+  if (id === null) return null;
+  return {
+    at: count(f["at_ns"]) / NS_PER_MS,
+    by: text(f["by"]),
+    conversation_id: text(f["conversation_id"]),
+    utterance_id: id,
+    fields: texts(f["fields"]),
+  };
+}
+
+function parseUnderstandings(raw: unknown): Understandings | null {
+  if (typeof raw !== "object" || raw === null) return null;
+  const f = fields<api.Understandings>(raw);
+  return {
+    compared: count(f["compared"]),
+    alike: count(f["alike"]),
+    fields: list(f["fields"], parseField),
+    sides: list(f["sides"], parseSide),
+    unanswered: count(f["unanswered"]),
+    unserved: count(f["unserved"]),
+    degraded: count(f["degraded"]),
+    shed: count(f["shed"]),
+    differences: list(f["differences"], parseDifference),
+  };
+}
+
 function parseModule(raw: unknown): Module | null {
   const f = fields<api.ModuleMigration>(raw);
   const name = textOrNull(f["name"]);
@@ -59,6 +128,7 @@ function parseModule(raw: unknown): Module | null {
     bake_left_s: numberOrNull(f["bake_left_s"]),
     gate: typeof f["gate"] === "string" ? oneOf(f["gate"], OUTCOMES, "wait") : null,
     figures: list(f["figures"], parseFigure),
+    understood: parseUnderstandings(f["understood"]),
   };
 }
 

@@ -9,6 +9,7 @@ import { seenAt } from "../state/migration";
 import { useKeptFocus } from "./focus";
 import { BothGraphs, ShareGraph } from "./graph";
 import { Moves } from "./move";
+import { Understood } from "./understood";
 
 const OUTCOME_WORDS: Record<Outcome, string> = { pass: "Passed", wait: "Waits", breach: "Breach" };
 const VERDICT_WORDS: Record<Outcome, string> = {
@@ -178,7 +179,7 @@ export function ModuleCard({ module, audit }: { module: Module; audit: readonly 
         <div class="evidence">
           <div>
             <Gate module={module} />
-            <Differences module={module} />
+            {module.understood === null ? <Differences module={module} /> : <Understood found={module.understood} />}
           </div>
           <div>
             <ShareGraph module={module} audit={audit} now={seenAt.value} />

@@ -112,9 +112,18 @@ class SqlUsage:
         COST.inc(spent.cost)
         OF_CAP.set(share_of_cap(self._settings, self._today))
 
+    def price_of(self, answer: ModelAnswer) -> Spent:
+        """Return what a call costs, without counting it."""
+        return spent_on(self._settings, answer.prompt_tokens, answer.completion_tokens)
+
     def cost_of(self, answer: ModelAnswer) -> float:
         """In the currency of the settings."""
-        return spent_on(self._settings, answer.prompt_tokens, answer.completion_tokens).cost
+        return self.price_of(answer).cost
+
+    def leaves(self, beside: Spent) -> bool:
+        """Return True if today's cap allows more than was counted here, and `beside`."""
+        self._turn()
+        return share_of_cap(self._settings, self._today + beside) < 1
 
     def today(self) -> DayUsage:
         """What all sites used since midnight."""

@@ -6,7 +6,7 @@ the side that the routes say.
 
 from typing import Final
 
-from quickcomm.contracts.routes import MONOLITH, Side, group_of
+from quickcomm.contracts.routes import MONOLITH, SERVICE, Side, group_of
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.intelligence.ports import Assignments
 from quickcomm.kernel.routing import FollowedRoutes
@@ -38,6 +38,15 @@ class Ownership:
     def has(self, conversation_id: str) -> bool:
         """Return True if the routes give a conversation to this side."""
         return self._routes is None or self._routes.routes.side(MODULE, conversation_id) == self.side
+
+    @property
+    def shadows(self) -> bool:
+        """Return True while this side understands some of what the other one answers, to be compared.
+
+        A service does in the shadow; both sides do while both serve.
+        """
+        mode = "off" if self._routes is None else self._routes.routes.of(MODULE).mode
+        return mode == "canary" or (mode == "shadow" and self.side == SERVICE)
 
     async def epoch(self, site: str, conversation_id: str) -> int | None:
         """Return the epoch by which this side can answer now; None: the other side still has the conversation.

@@ -84,6 +84,8 @@ class Understanding:
         """When each batch came that is being handled, in ns."""
         self.on_answer: Callable[[InsightsFound], None] = lambda _found: None
         """Called with each answer once it is stored."""
+        self.on_other: Callable[[Heard], None] = lambda _heard: None
+        """Called with each utterance that the other side answers. Never blocks."""
 
     @property
     def trouble(self) -> str | None:
@@ -140,8 +142,9 @@ class Understanding:
         work, again = [], []
         for message, delivery in [(_decode(delivery), delivery) for delivery in batch]:
             if not self._ownership.answers(message):
-                self._others[message.site, message.utterance_id] = self._heard(message)
+                self._others[message.site, message.utterance_id] = heard = self._heard(message)
                 _trim(self._others, MAX_OTHERS)
+                self.on_other(heard)
                 continue
             work.append(self._line_up(message))
             if not delivery.fresh:

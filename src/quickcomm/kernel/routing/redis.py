@@ -35,11 +35,12 @@ return {version, version ~= ARGV[2] and known[2] or '', edge}
 """)
 
 PUBLISH: Final = Script("""
--- KEYS: routes. ARGV: epoch of the controller, version, routes. Returns 1, or 0 where the store has newer ones.
+-- KEYS: routes. ARGV: epoch of the controller, version, routes, groups that are not waited for.
+-- Returns 1, or 0 where the store has newer ones.
 local known = redis.call('HMGET', KEYS[1], 'epoch', 'version')
 local epoch, version = tonumber(known[1] or 0), tonumber(known[2] or 0)
 if epoch > tonumber(ARGV[1]) or version > tonumber(ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'version', ARGV[2], 'routes', ARGV[3])
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'version', ARGV[2], 'routes', ARGV[3], 'unawaited', ARGV[4])
 return 1
 """)
 
@@ -155,7 +156,8 @@ class RedisRoutes:
 
     async def publish(self, routes: Routes, epoch: int) -> None:
         """Raises `StaleRoutesError` where a newer controller, or newer routes, are in the store."""
-        if not await self._link.run(PUBLISH, (self._names.routes,), epoch, routes.version, _encode(routes)):
+        arguments = (epoch, routes.version, _encode(routes), " ".join(routes.unawaited))
+        if not await self._link.run(PUBLISH, (self._names.routes,), *arguments):
             raise StaleRoutesError("The store has the routes of a newer controller.")
 
     async def followers(self) -> dict[str, int]:

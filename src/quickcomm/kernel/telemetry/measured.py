@@ -4,11 +4,33 @@ import time
 from collections import OrderedDict, defaultdict, deque
 from typing import Final
 
-from quickcomm.contracts.evidence import MAX_SAMPLES, Measured
+from quickcomm.contracts.evidence import MAX_SAMPLES, Measured, Spending
 from quickcomm.kernel.clock import Clock
 
 RECENT_NS: Final = 60 * 10**9
 MAX_SHOWN: Final = 20
+
+
+class Bill:
+    """Calls to a language model."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._calls: deque[tuple[int, int, int, float]] = deque(maxlen=10 * MAX_SAMPLES)
+
+    def add(self, prompt_tokens: int, completion_tokens: int, cost: float) -> None:
+        self._calls.append((self._clock.now_ns(), prompt_tokens, completion_tokens, cost))
+
+    def since(self, since_ns: int, answers: int) -> Spending:
+        """Return what was spent since then, for so many answers."""
+        calls = [call for call in self._calls if call[0] >= since_ns]
+        return Spending(
+            answers=answers,
+            calls=len(calls),
+            prompt_tokens=sum(prompt for _, prompt, _, _ in calls),
+            completion_tokens=sum(completion for _, _, completion, _ in calls),
+            cost=sum(cost for *_, cost in calls),
+        )
 
 
 class Measurements:
@@ -23,6 +45,8 @@ class Measurements:
         self._compared: deque[tuple[int, str]] = deque(maxlen=MAX_SAMPLES)
         self._clients: OrderedDict[int, int] = OrderedDict()
         self._noise: deque[tuple[int, bool]] = deque(maxlen=MAX_SAMPLES)
+        self.bill = Bill(clock)
+        """Of what this side serves."""
 
     def client(self, bucket: int) -> None:
         """Note that a client, or a conversation, of this bucket was served."""
@@ -73,4 +97,5 @@ class Measurements:
             noise=(sum(noise), len(noise)),
             different=tuple(list(dict.fromkeys(difference for difference in compared if difference))[-MAX_SHOWN:]),
             cpu_s=time.process_time(),
+            spent=self.bill.since(since_ns, len(answers)),
         )

@@ -34,6 +34,8 @@ class Layout:
         self.processes = self.root / "processes"
         self.desired = self.root / "desired.json"
         """How many processes an operator wants of each module, as long as the site runs."""
+        self.options = self.root / "options.json"
+        """What `up` was told on its command line, as long as the site runs."""
         self.edge = self.root / "edge"
         self.trust = self.root / "trust"
         """Keys by which services know each other."""

@@ -1,4 +1,4 @@
-"""Evidence about the dashboard: differences between both sides, and how long messages wait for each of them.
+"""Evidence about a module: what both sides have and answer, and how long messages wait for each of them.
 
 What cannot be measured yet is left out, with the reason, so that the gate waits for it.
 """
@@ -14,6 +14,7 @@ import structlog
 
 from quickcomm.contracts.checking import ListBacklog, Waiting
 from quickcomm.contracts.evidence import Measured
+from quickcomm.contracts.migration import Understandings
 from quickcomm.kernel.checking.checker import Report
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import Registry
@@ -23,6 +24,7 @@ from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.traffic.adapters.measuring import Measurer, Sides, agreement
 from quickcomm.traffic.adapters.parity import Dashboards
 from quickcomm.traffic.adapters.site import COMPARED, running
+from quickcomm.traffic.adapters.understood import Times, times_ms, understandings
 from quickcomm.traffic.model.gates import Evidence, SideEvidence
 from quickcomm.traffic.ports import SiteError
 
@@ -46,6 +48,10 @@ SOME_S: Final = 60.0
 """Of a stage, before the rate of conversations is estimated."""
 COMPARED_AT_LEAST: Final = 35
 """So many answers can show that nine of ten agree."""
+UNDERSTANDS: Final = "intelligence"
+UNDERSTOOD: Final = "understood"
+"""The stage of utterances that both sides understood."""
+NO_SHADOW: Final = "neither side understands what the other one answers (intelligence.shadow_share)"
 
 log = structlog.get_logger(__name__)
 
@@ -102,17 +108,19 @@ class SiteEvidence:
         sides = await self._measurer.sides(module, since_ns)
         seconds = (now_ns - since_ns) / NS
         found = Evidence() if module != AUDIO else _of_audio(sides)
-        if module == AUDIO:
-            why_not["agreement"] = NO_REFERENCE
+        understood = understandings(sides.service, sides.monolith)
+        if module == UNDERSTANDS and understood is None:
+            why_not["agreement"] = NO_SHADOW
         seen = [each.conversations for each in (sides.service, sides.monolith) if each and each.conversations]
         return msgspec.structs.replace(
             found,
             seconds=seconds,
-            service=_side(sides.service, ages[0], sides.silent_s, is_audio=module == AUDIO),
-            monolith=_side(sides.monolith, ages[1], is_audio=module == AUDIO),
+            service=_side(sides.service, times_ms(sides.service, sides.monolith), ages[0], sides.silent_s, module),
+            monolith=_side(sides.monolith, times_ms(sides.monolith, sides.service), ages[1], None, module),
             differences=differences,
             recent_different=sum(each.recent_different for each in (sides.service, sides.monolith) if each),
-            agreement=_enough(agreement((sides.service, sides.monolith))),
+            agreement=_agreed(sides, understood),
+            understood=understood,
             budgets_ms=self._budgets_ms,
             conversations_per_hour=sum(seen) * HOUR_S / seconds if seen and seconds >= SOME_S else None,
             why_not=why_not,
@@ -146,7 +154,7 @@ def _of_audio(sides: Sides) -> Evidence:
 
 
 def _side(
-    found: Measured | None, queue_age_s: float | None, silent_s: float | None = None, *, is_audio: bool = False
+    found: Measured | None, understood_ms: Times, queue_age_s: float | None, silent_s: float | None, module: str
 ) -> SideEvidence:
     if found is None:
         return SideEvidence(queue_age_s=queue_age_s, silent_s=silent_s)
@@ -155,9 +163,9 @@ def _side(
         answered=found.answered - found.errors,
         errors=found.errors,
         recent_errors=found.recent_errors,
-        recent_refused=None if is_audio else found.recent_refused,
-        recent_fenced=found.recent_refused if is_audio else None,
-        stages_ms=found.stages_ms,
+        recent_refused=None if module == AUDIO else found.recent_refused,
+        recent_fenced=found.recent_refused if module == AUDIO else None,
+        stages_ms=found.stages_ms | ({UNDERSTOOD: understood_ms} if understood_ms else {}),
         queue_age_s=queue_age_s,
         oldest_unanswered_s=found.oldest_unanswered_s,
         silent_s=silent_s,
@@ -165,8 +173,14 @@ def _side(
     )
 
 
-def _enough(found: tuple[int, int] | None) -> tuple[int, int] | None:
-    """Return an agreement that says something: a site where nobody reads is not held up by it."""
+def _agreed(sides: Sides, understood: Understandings | None) -> tuple[int, int] | None:
+    """Return how many answers were alike, of how many; of what people read, only where it says something.
+
+    A site without readers is not held up by it. What is understood on both sides comes by itself.
+    """
+    if understood is not None:
+        return understood.alike, understood.compared
+    found = agreement((sides.service, sides.monolith))
     return None if found is None or found[1] < COMPARED_AT_LEAST else found
 
 

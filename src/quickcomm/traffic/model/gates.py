@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from quickcomm.contracts.migration import Figure, Outcome
+from quickcomm.contracts.migration import Figure, Outcome, Understandings
 from quickcomm.traffic.model.statistics import difference, fewest, fewest_for_quantile, quantile_bounds, wilson
 
 Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
@@ -76,6 +76,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     service: SideEvidence = SideEvidence()
     monolith: SideEvidence = SideEvidence()
     agreement: tuple[int, int] | None = None
+    understood: Understandings | None = None
+    """Of intelligence; shown, and decided by as `agreement` and as a stage."""
     recent_different: int | None = None
     """Answers that were otherwise on the other side, of the last minute."""
     differences: int | None = None
@@ -121,7 +123,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 def judge(module: str, mode: str, evidence: Evidence, limits: Limits) -> Verdict:
     """Return what the evidence says about one step further. Without a figure that is required: wait."""
     required = REQUIRED.get((module, mode), frozenset())
-    measured = (*_figures(evidence, limits), *(_left(evidence) if "left" in required else ()))
+    found = (*_figures(evidence, limits), *(_left(evidence) if "left" in required else ()))
+    measured = tuple(each for each in found if each.name in required or not _is_idle(each, evidence))
     lacking = sorted(required - {figure.name for figure in measured})
     figures = (*measured, *(_unmeasured(name, evidence) for name in lacking))
     outcomes = {figure.outcome for figure in figures}
@@ -134,6 +137,11 @@ def judge(module: str, mode: str, evidence: Evidence, limits: Limits) -> Verdict
 
 def _unmeasured(name: str, evidence: Evidence) -> Figure:
     return Figure(name=name, outcome="wait", detail=evidence.why_not.get(name, "not measured"))
+
+
+def _is_idle(figure: Figure, evidence: Evidence) -> bool:
+    """Return True for a share of errors of a service without answers: waiting for it gains nothing."""
+    return figure.name == "errors" and figure.outcome == "wait" and not sum(_rate(evidence.service) or ())
 
 
 def _figures(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
@@ -264,6 +272,8 @@ def _agreement(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
     low, _ = wilson(n, of, limits.confidence)
     _, high = wilson(n, of, limits.alarm_confidence)
     detail = f"{n} of {of} alike, at least {limits.agreement:.0%}"
+    if not of:
+        detail = f"nothing was compared yet, at least {limits.agreement:.0%} must be alike"
     outcome = _outcome(passes=low >= limits.agreement, fails=high < limits.agreement)
     if outcome != "wait":
         yield Figure(name="agreement", outcome=outcome, detail=detail)

@@ -219,4 +219,5 @@ class Operating:
             bake_left_s=self._gates.bake_left_s(name),
             gate=None if verdict is None else verdict.outcome,
             figures=() if verdict is None else verdict.figures,
+            understood=self._gates.understood.get(name),
         )
