@@ -231,6 +231,19 @@ export interface HealthEvent {
   health: Health;
 }
 
+export interface Hearings {
+  utterances?: number;
+  words?: number;
+  wrong?: number;
+  missed?: number;
+  extra?: number;
+  start_p95_ms?: number | null;
+  end_p95_ms?: number | null;
+  shed?: number;
+  lost?: number;
+  differences?: Difference[];
+}
+
 export interface HelloEvent {
   type: "hello";
   version: string;
@@ -339,6 +352,7 @@ export interface ModuleMigration {
   gate?: "breach" | "pass" | "wait" | null;
   figures?: Figure[];
   understood?: Understandings | null;
+  heard?: Hearings | null;
 }
 
 export interface Move {

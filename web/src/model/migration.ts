@@ -8,11 +8,12 @@ export type Mode = NonNullable<api.ModuleMigration["mode"]>;
 export type Outcome = api.Figure["outcome"];
 export type Figure = Parsed<api.Figure>;
 /** `weight`: per cent that the service serves. `since`, `at`: milliseconds; 0: not known. */
-export type Module = Without<api.ModuleMigration, "figures" | "since_ns" | "gate" | "understood"> & {
+export type Module = Without<api.ModuleMigration, "figures" | "since_ns" | "gate" | "heard" | "understood"> & {
   since: number;
   gate: Outcome | null;
   figures: Figure[];
   understood: Understandings | null;
+  heard: Hearings | null;
 };
 export type FieldAgreement = Parsed<api.FieldAgreement>;
 export type Spending = Parsed<api.Spending>;
@@ -24,6 +25,8 @@ export type Understandings = Without<api.Understandings, "differences" | "fields
   sides: SideUnderstanding[];
   differences: Difference[];
 };
+/** How both sides of audio heard the same conversations. */
+export type Hearings = Without<api.Hearings, "differences"> & { differences: Difference[] };
 export type Entry = Without<api.MigrationEntry, "at_ns" | "evidence"> & { at: number; evidence: Figure[] };
 /** `followers`: the version that each living process follows; null: the store does not answer. */
 export type Migration = Without<api.MigrationStatus, "modules" | "audit" | "epoch"> & { modules: Module[]; audit: Entry[] };
@@ -108,6 +111,23 @@ function parseUnderstandings(raw: unknown): Understandings | null {
   };
 }
 
+function parseHearings(raw: unknown): Hearings | null {
+  if (typeof raw !== "object" || raw === null) return null;
+  const f = fields<api.Hearings>(raw);
+  return {
+    utterances: count(f["utterances"]),
+    words: count(f["words"]),
+    wrong: count(f["wrong"]),
+    missed: count(f["missed"]),
+    extra: count(f["extra"]),
+    start_p95_ms: numberOrNull(f["start_p95_ms"]),
+    end_p95_ms: numberOrNull(f["end_p95_ms"]),
+    shed: count(f["shed"]),
+    lost: count(f["lost"]),
+    differences: list(f["differences"], parseDifference),
+  };
+}
+
 function parseModule(raw: unknown): Module | null {
   const f = fields<api.ModuleMigration>(raw);
   const name = textOrNull(f["name"]);
@@ -129,6 +149,7 @@ function parseModule(raw: unknown): Module | null {
     gate: typeof f["gate"] === "string" ? oneOf(f["gate"], OUTCOMES, "wait") : null,
     figures: list(f["figures"], parseFigure),
     understood: parseUnderstandings(f["understood"]),
+    heard: parseHearings(f["heard"]),
   };
 }
 

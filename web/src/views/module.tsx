@@ -9,6 +9,7 @@ import { seenAt } from "../state/migration";
 import { useKeptFocus } from "./focus";
 import { BothGraphs, ShareGraph } from "./graph";
 import { Moves } from "./move";
+import { Heard } from "./heard";
 import { Understood } from "./understood";
 
 const OUTCOME_WORDS: Record<Outcome, string> = { pass: "Passed", wait: "Waits", breach: "Breach" };
@@ -179,7 +180,9 @@ export function ModuleCard({ module, audit }: { module: Module; audit: readonly 
         <div class="evidence">
           <div>
             <Gate module={module} />
-            {module.understood === null ? <Differences module={module} /> : <Understood found={module.understood} />}
+            {module.understood === null && module.heard === null && <Differences module={module} />}
+            {module.understood !== null && <Understood found={module.understood} />}
+            {module.heard !== null && <Heard found={module.heard} />}
           </div>
           <div>
             <ShareGraph module={module} audit={audit} now={seenAt.value} />

@@ -9,6 +9,7 @@ from quickcomm.contracts.evidence import Measure, MeasureAudio, Measured, Measur
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Side
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.messaging.rpc import Rpc
+from quickcomm.traffic.adapters.heard import heard_together
 from quickcomm.traffic.adapters.understood import shadowed_together, spent_together
 
 MEASURES: Final[Mapping[str, type[Measure]]] = {
@@ -83,5 +84,6 @@ def _together(found: Iterable[Measured], side: Side) -> Measured | None:
         unbalanced=sum(each.unbalanced for each in own),
         recent_not_back=sum(each.recent_not_back for each in own),
         spent=spent_together(each.spent for each in own),
+        heard=heard_together(each.heard for each in own),
         shadow=shadowed_together([each.shadow for each in own if each.shadow is not None]),
     )

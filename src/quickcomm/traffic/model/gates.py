@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from quickcomm.contracts.migration import Figure, Outcome, Understandings
+from quickcomm.contracts.migration import Figure, Hearings, Outcome, Understandings
 from quickcomm.traffic.model.statistics import difference, fewest, fewest_for_quantile, quantile_bounds, wilson
 
 Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
@@ -32,6 +32,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """So many times as long may the 95th percentile of a stage be."""
     agreement: Share = 0.9
     """So much of what both sides understood must be alike."""
+    word_errors: Share = 0.1
+    """So many words may be heard otherwise on the side that does not serve them, left out or put in."""
+    utterance_errors: Share = 0.1
+    """So many utterances may be missed there, or be too many."""
     oldest_unanswered_s: Annotated[float, msgspec.Meta(gt=0)] = 8.0
     queue_age_s: Annotated[float, msgspec.Meta(gt=0)] = 8.0
     silent_s: Annotated[float, msgspec.Meta(gt=0)] = 6.0
@@ -78,6 +82,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     agreement: tuple[int, int] | None = None
     understood: Understandings | None = None
     """Of intelligence; shown, and decided by as `agreement` and as a stage."""
+    heard: Hearings | None = None
+    """Of audio: what both sides heard of the same sound."""
     recent_different: int | None = None
     """Answers that were otherwise on the other side, of the last minute."""
     differences: int | None = None
@@ -93,6 +99,10 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """By figure: the reason why it was not measured."""
 
 
+WORDS: Final = "word errors"
+UTTERANCES: Final = "missed or extra"
+HEARD: Final = frozenset({WORDS, UTTERANCES})
+"""Figures about what both sides of audio heard."""
 REQUIRED: Final[Mapping[tuple[str, str], frozenset[str]]] = {
     ("dashboard", "shadow"): frozenset({"differences", "queue age"}),
     ("dashboard", "canary"): frozenset({"differences", "queue age", "errors"}),
@@ -100,8 +110,8 @@ REQUIRED: Final[Mapping[tuple[str, str], frozenset[str]]] = {
     ("intelligence", "shadow"): frozenset({"agreement", "queue age", "latency"}),
     ("intelligence", "canary"): frozenset({"agreement", "queue age", "latency", "errors", "oldest unanswered"}),
     ("intelligence", "full"): frozenset({"queue age", "recent errors", "oldest unanswered"}),
-    ("audio", "shadow"): frozenset({"agreement"}),
-    ("audio", "canary"): frozenset({"latency", "errors", "oldest unanswered", "ledgers", "fenced writes"}),
+    ("audio", "shadow"): HEARD,
+    ("audio", "canary"): HEARD | {"latency", "errors", "oldest unanswered", "ledgers", "fenced writes"},
     ("audio", "full"): frozenset({"recent errors", "oldest unanswered", "ledgers", "fenced writes", "left"}),
 }
 """By module and mode: the figures without which a gate does not pass. Others count where they are measured."""
@@ -164,6 +174,7 @@ def _figures(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
     yield from _errors(evidence, limits)
     yield from _latencies(evidence, limits)
     yield from _agreement(evidence, limits)
+    yield from _heard(evidence, limits)
 
 
 def _left(evidence: Evidence) -> Iterator[Figure]:
@@ -281,6 +292,38 @@ def _agreement(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
     share = n / of if of else 1.0
     needed = fewest(lambda size: wilson(share * size, size, limits.confidence)[0] >= limits.agreement)
     yield _waits("agreement", detail, of, needed, evidence.seconds)
+
+
+def _heard(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
+    """Yield how the side that does not serve has heard the same sound; the other one's text is the reference.
+
+    The words of an utterance may all be wrong for one reason, so that each utterance counts as one sample.
+    """
+    found = evidence.heard
+    if found is None:
+        return
+    of = found.utterances
+    wrong = found.wrong / found.words if found.words else float(bool(found.extra))
+    detail = f"{found.wrong} of {found.words} words in {of} utterances"
+    yield _rare(WORDS, detail, (wrong, of or found.extra), limits.word_errors, limits, evidence.seconds)
+    detail = f"{found.missed} missed and {found.extra} too many of {of} utterances"
+    lost = found.missed + found.extra
+    yield _rare(
+        UTTERANCES, detail, (lost / max(of, lost, 1), max(of, lost)), limits.utterance_errors, limits, evidence.seconds
+    )
+
+
+def _rare(name: str, detail: str, found: tuple[float, int], limit: float, limits: Limits, seconds: float) -> Figure:
+    """Hold a share, of so many samples, to its limit."""
+    share, of = min(1.0, found[0]), found[1]
+    _, high = wilson(share * of, of, limits.confidence)
+    low, _ = wilson(share * of, of, limits.alarm_confidence)
+    detail = f"{detail}, at most {limit:.0%}"
+    outcome = _outcome(passes=high <= limit, fails=low > limit)
+    if outcome != "wait":
+        return Figure(name=name, outcome=outcome, detail=detail)
+    needed = fewest(lambda size: wilson(share * size, size, limits.confidence)[1] <= limit)
+    return _waits(name, detail, of, needed, seconds)
 
 
 def _outcome(*, passes: bool, fails: bool) -> Outcome:

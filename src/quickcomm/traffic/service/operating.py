@@ -220,4 +220,5 @@ class Operating:
             gate=None if verdict is None else verdict.outcome,
             figures=() if verdict is None else verdict.figures,
             understood=self._gates.understood.get(name),
+            heard=self._gates.heard.get(name),
         )
