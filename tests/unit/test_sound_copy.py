@@ -150,3 +150,16 @@ def test_a_conversation_that_goes_elsewhere_is_copied_no_more() -> None:
     sent.copies.forget(source)
     sent.copies.over(source.key)
     assert [each.number for each in sent.messages] == [0, 1]
+
+
+def test_of_several_processes_one_hears_a_conversation_for_as_long_as_it_is_there() -> None:
+    sent = Sent()
+    second = Peer(module="audio", name="audio-2")
+    sent.receivers.told(Room(conversations=9), second)
+    chosen = {name: sent.receivers.hearer(name) for name in map(str, range(50))}
+    assert set(chosen.values()) == {"audio-1", "audio-2"}
+    sent.clock.advance(FRESH_S + 1)
+    sent.receivers.told(Room(conversations=9), second)
+    assert {sent.receivers.hearer(name) for name in chosen} == {"audio-2"}
+    sent.tell()
+    assert {name: sent.receivers.hearer(name) for name in chosen} == chosen

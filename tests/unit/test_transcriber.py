@@ -313,3 +313,17 @@ async def test_an_engine_that_fails_on_the_shadow_is_not_asked_again() -> None:
         with pytest.raises(EngineFailedError):
             await shadow
         assert len(engine.calls) == 1
+
+
+async def test_what_is_heard_in_the_shadow_waits_until_the_load_is_over() -> None:
+    engine = ScriptedEngine()
+    async with running(engine) as transcriber:
+        transcriber.load.level = 1
+        shadow = transcriber.beside(clip(1), Talk())
+        assert shadow is not None
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert engine.calls == []
+        transcriber.load.level = 0
+        transcriber.look()  # as five times a second
+        await shadow

@@ -33,7 +33,7 @@ from quickcomm.audio.service.manager import Manager
 from quickcomm.audio.service.offline import transcribe_offline
 from quickcomm.audio.service.share import MODULE, Share
 from quickcomm.audio.service.sound_copy import Copies
-from quickcomm.audio.service.sound_shadow import MAX_EARS, SoundShadow
+from quickcomm.audio.service.sound_shadow import MAX_HEARINGS, SoundShadow
 from quickcomm.audio.service.transcriber import Transcriber
 from quickcomm.contracts.evidence import MeasureAudio, Measured
 from quickcomm.contracts.identity import bucket
@@ -121,7 +121,7 @@ class Audio:
         self._captions = LiveCaptions(messaging.live)
         self._store = _sessions(places, database, clock, settings.reassign_after_s)
         self._transcriber = Transcriber(engine, clock)
-        capacity = 2 * (settings.max_sessions + MAX_EARS)
+        capacity = 2 * (settings.max_sessions + MAX_HEARINGS)
         interval = settings.ack_interval_ms / 1000
         self._front_end = FrontEnd(Silero(), clock, capacity=capacity, snapshot_every_s=interval)
         shelf = _shelf(places, clock)

@@ -29,10 +29,10 @@ from quickcomm.contracts.evidence import MAX_DIFFERENCES, MAX_SAMPLES, Differenc
 from quickcomm.contracts.identity import utterance_id
 from quickcomm.contracts.link import ServedText, SoundCopy
 from quickcomm.kernel.clock import Clock
-from quickcomm.kernel.errors import BusyError
+from quickcomm.kernel.errors import BusyError, QuickCommError
 from quickcomm.kernel.messaging.live import HERE, Peer
 
-MAX_EARS: Final = 32
+MAX_HEARINGS: Final = 32
 """Conversations that are heard at the same time."""
 MAX_WAITING: Final = 256
 """Utterances of a speaker that wait to be compared."""
@@ -85,7 +85,7 @@ class _Voice(msgspec.Struct, eq=False, kw_only=True):
     served: list[Uttered] = msgspec.field(default_factory=list)
 
 
-class Ear:
+class Hearing:
     """A conversation that is heard in the shadow; a `Line` of the engine, behind all others."""
 
     urgent = False
@@ -185,45 +185,45 @@ class SoundShadow:
         self._transcriber = transcriber
         self._clock = clock
         self._segmenter = segmenter
-        self._ears: dict[Key, Ear] = {}
+        self._hearings: dict[Key, Hearing] = {}
         self._tally = Tally(clock, share.side)
 
     @property
     def hears(self) -> int:
         """Return how many conversations are heard now."""
-        return len(self._ears)
+        return len(self._hearings)
 
     def copied(self, copy: SoundCopy, peer: Peer) -> None:
         """Take a piece of sound; a conversation of which something was lost begins anew with it."""
         if peer is HERE or copy.to != self._name or not self._share.shadows:
             return
-        ear = self._of(copy) or self._begin(copy)
-        if ear is None:
+        hearing = self._of(copy) or self._begin(copy)
+        if hearing is None:
             return
         try:
-            ear.take(copy)
-        except ValueError:  # of a defective or foreign peer
-            self._drop(ear, "lost")
+            hearing.take(copy)
+        except (ValueError, QuickCommError):  # of a defective or foreign peer
+            self._drop(hearing, "lost")
             return
-        for voice in ear.voices:
+        for voice in hearing.voices:
             if voice.lane is not None:
                 self._front_end.poke(voice.lane)
-        self._judge(ear)
+        self._judge(hearing)
 
     def served(self, told: ServedText, peer: Peer) -> None:
         """Take what the other side has written down."""
         if peer is HERE or told.to != self._name or not self._share.shadows:
             return
-        ear = self._of(told)
-        if ear is None or told.speaker >= len(ear.voices):
+        hearing = self._of(told)
+        if hearing is None or told.speaker >= len(hearing.voices):
             return
-        voice = ear.voices[told.speaker]
+        voice = hearing.voices[told.speaker]
         voice.served.append(Uttered(start=told.start_offset, end=told.end_offset, text=told.text))
-        ear.settled = max(ear.settled, told.settled)
+        hearing.settled = max(hearing.settled, told.settled)
         if len(voice.served) > MAX_WAITING:
-            self._drop(ear, "lost")
+            self._drop(hearing, "lost")
             return
-        self._judge(ear)
+        self._judge(hearing)
 
     def since(self, since_ns: int) -> HeardInShadow | None:
         """Return what was compared since then; None where this side is no shadow."""
@@ -238,81 +238,85 @@ class SoundShadow:
     def expire(self) -> None:
         """Forget conversations of which nothing comes any more, and all once this side is no shadow any more."""
         before = self._clock.monotonic() - SILENT_S
-        for ear in list(self._ears.values()):
-            if ear.last < before or not self._share.shadows:
-                self._drop(ear)
+        for hearing in list(self._hearings.values()):
+            if hearing.last < before or not self._share.shadows:
+                self._drop(hearing)
             else:
-                self._judge(ear)  # the end of its sound may have been heard since
+                self._judge(hearing)  # the end of its sound may have been heard since
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _begin(self, copy: SoundCopy) -> Ear | None:
-        if not copy.samples or len(self._ears) >= MAX_EARS:
+    def _begin(self, copy: SoundCopy) -> Hearing | None:
+        if not copy.samples or len(self._hearings) >= MAX_HEARINGS:
             return None
         try:
-            ear = Ear(copy, self._segmenter)
-            for voice in ear.voices:
-                hear = partial(self._hear, ear, voice)
-                voice.lane = self._front_end.attach(voice.track, hear, partial(self._failed, ear))
-        except (ValueError, BusyError):
+            hearing = Hearing(copy, self._segmenter)
+        except ValueError:  # a format that is not known here
             return None
-        self._ears[ear.key] = ear
-        ear.next_number = copy.number
+        try:
+            for voice in hearing.voices:
+                hear = partial(self._hear, hearing, voice)
+                voice.lane = self._front_end.attach(voice.track, hear, partial(self._failed, hearing))
+        except BusyError:
+            self._drop(hearing)
+            return None
+        self._hearings[hearing.key] = hearing
+        hearing.next_number = copy.number
         return self._of(copy)
 
-    def _of(self, message: SoundCopy | ServedText) -> Ear | None:
+    def _of(self, message: SoundCopy | ServedText) -> Hearing | None:
         """Return the conversation of a message; None where one before it was lost."""
-        ear = self._ears.get((message.site, message.conversation_id))
-        if ear is None:
+        hearing = self._hearings.get((message.site, message.conversation_id))
+        if hearing is None:
             return None
-        if message.number != ear.next_number:
-            self._drop(ear, "lost")
+        if message.number != hearing.next_number:
+            self._drop(hearing, "lost")
             return None
-        ear.next_number += 1
-        ear.last = self._clock.monotonic()
-        return ear
+        hearing.next_number += 1
+        hearing.last = self._clock.monotonic()
+        return hearing
 
-    def _hear(self, ear: Ear, voice: _Voice, _track: Track, events: Sequence[TrackEvent]) -> None:
+    def _hear(self, hearing: Hearing, voice: _Voice, _track: Track, events: Sequence[TrackEvent]) -> None:
         """From the front end: what happened on a track in this tick."""
         for event in events:
             if isinstance(event, Span) and event.complete:
-                self._finished(ear, voice, event)
+                self._finished(hearing, voice, event)
         if events:
-            self._judge(ear)
+            self._judge(hearing)
 
-    def _finished(self, ear: Ear, voice: _Voice, span: Span) -> None:
+    def _finished(self, hearing: Hearing, voice: _Voice, span: Span) -> None:
         if len(voice.own) >= MAX_WAITING:
-            self._drop(ear, "lost")
+            self._drop(hearing, "lost")
             return
-        text = self._transcriber.beside(span.samples, ear)
+        text = self._transcriber.beside(span.samples, hearing)
         voice.own.append(_Own(msgspec.structs.replace(span, samples=_NOTHING), text))
         if text is None:
             self._tally.count("shed")
         else:
-            text.add_done_callback(partial(self._has_text, ear))
+            text.add_done_callback(partial(self._has_text, hearing))
 
-    def _has_text(self, ear: Ear, text: asyncio.Future[Transcript]) -> None:
-        if text.cancelled() and self._ears.get(ear.key) is ear:
+    def _has_text(self, hearing: Hearing, text: asyncio.Future[Transcript]) -> None:
+        if text.cancelled() and self._hearings.get(hearing.key) is hearing:
             self._tally.count("shed")
-        self._judge(ear)
+        self._judge(hearing)
 
-    def _judge(self, ear: Ear) -> None:
-        if self._ears.get(ear.key) is not ear:
+    def _judge(self, hearing: Hearing) -> None:
+        if self._hearings.get(hearing.key) is not hearing:
             return
-        for speaker, group in ear.ready():
-            found = compare(group, ear.voices[speaker].track.format.sample_rate)
+        for speaker, group in hearing.ready():
+            found = compare(group, hearing.voices[speaker].track.format.sample_rate)
             if found is not None:
-                self._tally.compared(found, ear.key[1], utterance_id(ear.key[1], speaker, _first(group).start))
-        if ear.done:
-            self._drop(ear)
+                self._tally.compared(found, hearing.key[1], utterance_id(hearing.key[1], speaker, _first(group).start))
+        if hearing.done:
+            self._drop(hearing)
 
-    def _failed(self, ear: Ear, _error: Exception) -> None:
-        self._drop(ear, "lost")
+    def _failed(self, hearing: Hearing, _error: Exception) -> None:
+        self._drop(hearing, "lost")
 
-    def _drop(self, ear: Ear, result: str = "") -> None:
-        if self._ears.get(ear.key) is ear:
-            del self._ears[ear.key]
-        for voice in ear.voices:
+    def _drop(self, hearing: Hearing, result: str = "") -> None:
+        if self._hearings.get(hearing.key) is hearing:
+            del self._hearings[hearing.key]
+        for voice in hearing.voices:
             if voice.lane is not None:
                 self._front_end.detach(voice.lane)
                 voice.lane = None

@@ -88,6 +88,8 @@ class Transcriber:
         """Take in how long finished utterances wait. To be called now and then, also where nothing waits."""
         now = self._clock.monotonic()
         self.load.look(self._finished.longest_wait_s(now), now)
+        if self._beside and self.load.calm:
+            self._signal.set()
 
     def submit(self, samples: Int16, line: Line, ended_at: float | None = None) -> asyncio.Future[Transcript]:
         """Queue a finished utterance: int16[n] at 16 kHz. Its future fails with `EngineFailedError` at worst.
