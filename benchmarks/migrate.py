@@ -2,10 +2,10 @@
 
 `python -m benchmarks.migrate [--modules dashboard,intelligence] [--talkers 16] [--editors 20] [--pause 6]`: real speech
 in real time, live clients that edit what they see by its version, one Chromium. Each module goes there by every step;
-the candidate is made to hang, and to have other data, and must be back by itself; the controller and a process of each
-side are killed twice; the module is retired, comes back, and goes there again. Told: what was lost, doubled, moved or
-answered twice; whether both dashboards are alike at the end; how soon a change is in force; how soon a faulty candidate
-is back; cards' delays before and during it; CPU a second of speech in the shadow and at half.
+the candidate is made to hang, then to have other data or give wrong answers, and must be back by itself; the controller
+and a process of each side are killed twice; the module is retired, comes back, and goes there again. Told: what was
+lost, doubled, moved or answered twice; whether both dashboards are alike at the end; how soon a change is in force; how
+soon a faulty candidate is back; cards' delays before and during it; CPU a second of speech in the shadow and at half.
 """
 
 import argparse
@@ -18,9 +18,11 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from tests.support.kills import Toll, count, seen_everywhere, watching
@@ -36,7 +38,7 @@ from benchmarks.talkers import talk
 from quickcomm.operate.up.client import topology_status
 
 Json = dict[str, Any]
-ORDER: Final = ("dashboard", "intelligence")
+ORDER: Final = ("dashboard", "intelligence", "audio")
 """Modules before the first of `--modules` are moved without faults."""
 LENGTH_S: Final = 60.0
 WARMING_S: Final = 45.0
@@ -46,6 +48,7 @@ SETTINGS: Final = {"QUICKCOMM_TRAFFIC_ANSWER_MS": "3000"}
 """On two full cores the service yields to audio, and its answers are late for no fault of its own."""
 BACK_WITHIN_S: Final = 120.0
 LOOK_S: Final = 0.1
+WRONG_MIND: Final = Path(__file__).parent / "wrong_mind"
 
 
 class Cards:
@@ -183,6 +186,15 @@ async def falsify(site: Site, mover: Mover) -> None:
     await mover.until_back("dashboard", "other data", time.monotonic())
 
 
+async def misunderstand(mover: Mover, wrong: Path) -> None:
+    """Have the candidate take everything for lost property, and wait for the rollback."""
+    await asyncio.to_thread(wrong.touch)
+    try:
+        await mover.until_back("intelligence", "wrong answers", time.monotonic())
+    finally:
+        await asyncio.to_thread(wrong.unlink)
+
+
 async def move(site: Site, mover: Mover, name: str, options: argparse.Namespace) -> None:
     """One module: there by every step, with faults and kills; retired; back; there again."""
     await mover.command("start", name)
@@ -201,9 +213,9 @@ async def move(site: Site, mover: Mover, name: str, options: argparse.Namespace)
     await hang(mover, name)
     await mover.calm()
     await mover.command("start", name)
-    if name == "dashboard":
+    if name in {"dashboard", "intelligence"}:
         await mover.up_to(name, 5_000)
-        await falsify(site, mover)
+        await (falsify(site, mover) if name == "dashboard" else misunderstand(mover, options.wrong))
         await mover.command("rollback", name)  # from the shadow: the service is stopped, and begins anew
         await mover.calm()
         await mover.command("start", name)
@@ -316,6 +328,12 @@ async def measure(site: Site, options: argparse.Namespace) -> Json:
     }
 
 
+def _planted(options: argparse.Namespace, folder: Path) -> dict[str, str]:
+    """Have all processes load the fault, which is there while a file exists."""
+    options.wrong = folder / "wrong"
+    return {"PYTHONPATH": str(WRONG_MIND), "QUICKCOMM_BENCH_WRONG": str(options.wrong)}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--modules", default="dashboard,intelligence", help="in their order")
@@ -324,7 +342,10 @@ def main() -> int:
     parser.add_argument("--pause", type=float, default=6.0, help="seconds between two steps")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     options = parser.parse_args()
-    with topology("monolith", Tuning(settings=SETTINGS)) as site:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        topology("monolith", Tuning(settings=SETTINGS | _planted(options, Path(folder)))) as site,
+    ):
         rows = asyncio.run(measure(site, options))
     for name, value in rows.items():
         print(f"{name:34} {json.dumps(value) if isinstance(value, dict | list) else value}")

@@ -18,7 +18,7 @@ from tests.unit.test_shadow import Moving
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Mode
 from quickcomm.contracts.timing import Latency
-from quickcomm.intelligence.adapters.shadowing import Metered, shadow_model
+from quickcomm.intelligence.adapters.shadowing import Metered, shadow_local, shadow_model
 from quickcomm.intelligence.adapters.sql_cache import SqlCache
 from quickcomm.intelligence.adapters.sql_results import SqlResults
 from quickcomm.intelligence.adapters.sql_usage import SqlUsage
@@ -190,6 +190,25 @@ async def test_calls_of_the_shadow_are_in_no_other_bill_and_open_no_breaker(tmp_
         assert not usage.exhausted
         assert len(cache) == 0
         assert SERVED.breaker_open._value.get() == open_before
+
+
+async def test_a_quarter_is_taken_where_calls_cost_something_else_all(tmp_path: Path) -> None:
+    clock, ownership = SystemClock(), Ownership(SERVICE, Moving("shadow"))
+    ids = [f"c:0:{number}" for number in range(2_000)]
+    async with opened(tmp_path) as database:
+        usage = SqlUsage(database, clock)
+        cache = SqlCache(database, clock)
+        parts = Parts(model=Model(), prompts=Prompts(), grounding=Believing(), cache=cache, usage=usage, mask=Unmasked)
+        settings = LlmSettings(url="http://x/v1")
+
+        def taken(share: float | None) -> list[float]:
+            asking = shadow_model(parts, usage, Local(), PACK, clock, settings, ownership, share)
+            local = shadow_local(Local(), PACK, clock, ownership, share, lambda: False)
+            return [sum(map(each.takes, ids)) / len(ids) for each in (asking, local)]
+
+        assert taken(None) == pytest.approx([0.25, 1.0], abs=0.04)
+        assert taken(0.5) == pytest.approx([0.5, 0.5], abs=0.04)
+        assert taken(0.0) == [0.0, 0.0]
 
 
 @pytest.mark.parametrize(("mode", "version", "kept"), [("off", 3, 0), ("off", 0, 1), ("shadow", 3, 1), ("full", 3, 1)])

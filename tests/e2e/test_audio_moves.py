@@ -27,7 +27,7 @@ ROUNDS: Final = 3
 PAUSE_S: Final = 2.0
 WEIGHTS: Final = (10_000, 0, 5_000)
 BLOCK: Final = RATE // 10
-ENGINE_MB: Final = 60
+ENGINE_MB: Final = 40
 """The least that its model and its working memory take."""
 
 

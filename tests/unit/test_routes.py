@@ -26,6 +26,28 @@ def test_no_id_moves_the_wrong_way(one: int, other: int, at: int, name: str, own
         assert before.side(at, name) == after.side(at, name) == own[name]
 
 
+@given(weights, weights, ids, ids, ids, overrides, overrides, overrides)
+def test_no_conversation_moves_the_wrong_way_whatever_has_a_side_of_its_own(
+    one: int,
+    other: int,
+    name: str,
+    channel: str,
+    site: str,
+    by_name: dict[str, str],
+    by_channel: dict[str, str],
+    by_site: dict[str, str],
+) -> None:
+    low, high = sorted((one, other))
+    own = {"overrides": by_name, "channels": by_channel, "sites": by_site}
+    sides = [
+        Routes(version=1, modules={"intelligence": msgspec.convert({"weight": weight, **own}, ModuleRoute)}).side(
+            "intelligence", name, channel=channel, site=site
+        )
+        for weight in (low, high)
+    ]
+    assert sides != [SERVICE, MONOLITH]
+
+
 @given(ids, overrides)
 def test_all_stages_forward_take_an_id_over_once_and_back_the_same_way(name: str, own: dict[str, str]) -> None:
     """An id with a side of its own has it while both sides serve."""
@@ -40,6 +62,32 @@ def test_all_stages_forward_take_an_id_over_once_and_back_the_same_way(name: str
     assert (sides[0], sides[1], sides[-1]) == (MONOLITH, MONOLITH, SERVICE)
     if name not in own:
         assert sides == sorted(sides)
+
+
+def test_the_narrower_override_counts_and_an_older_reader_goes_by_the_bucket() -> None:
+    route = ModuleRoute(
+        overrides={"c": MONOLITH}, channels={"desk": SERVICE, "pool": MONOLITH}, sites={"east": SERVICE}
+    )
+    routes = Routes(version=1, modules={"intelligence": route})
+    said = [
+        ("c", "desk", "east"),
+        ("d", "desk", "west"),
+        ("d", "pool", "east"),
+        ("d", "bar", "east"),
+        ("d", "bar", "west"),
+    ]
+    sides = [routes.side("intelligence", name, channel=channel, site=site) for name, channel, site in said]
+    assert sides == [MONOLITH, SERVICE, MONOLITH, SERVICE, MONOLITH]
+    assert routes.side("intelligence", "d") == MONOLITH
+    assert msgspec.json.decode(msgspec.json.encode(routes), type=Routes) == routes
+
+
+@pytest.mark.parametrize("kept", ["overrides", "channels", "sites"])
+def test_nothing_leaves_a_side_that_is_to_keep_something(kept: str) -> None:
+    whole = ModuleRoute(mode="full", weight=BUCKETS, decides=SERVICE)
+    assert whole.leaves(MONOLITH)
+    assert not msgspec.structs.replace(whole, **{kept: {"x": MONOLITH}}).leaves(MONOLITH)
+    assert msgspec.structs.replace(whole, **{kept: {"x": SERVICE}}).leaves(MONOLITH)
 
 
 @given(ids, weights)

@@ -91,8 +91,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     `stages_ms`: durations by stage. `compared`: answers of this side that were held against the other side's; `alike`
     of them were the same. `noise`: of those held against this side's own second answer, how many differed, of how many.
     `different`: where the newest ones differed, without what they say. Of audio: `left`, conversations that the other
-    side should have; `unbalanced`, those that ended with a ledger that does not add up; `recent_not_back`, clients that
-    were sent there and did not come.
+    side should have; `unbalanced`, those that ended with a ledger that does not add up; `recent_fenced`, writes for
+    conversations of another owner; `recent_not_back`, clients that were sent there and did not come.
     """
 
     side: str
@@ -110,15 +110,18 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     noise: tuple[int, int] = (0, 0)
     different: tuple[str, ...] = ()
     cpu_s: float = 0.0
-    left: int = 0
-    unbalanced: int = 0
-    recent_not_back: int = 0
+    cpu_ms: tuple[float, ...] | None = None
+    """CPU time of the process per utterance that it read, of some utterances together each; None: not measured."""
     spent: Spending = Spending()
     """By what it served."""
     shadow: Shadowed | None = None
     """None where it is no shadow of the other side."""
     heard: HeardInShadow | None = None
     """Likewise, of audio."""
+    left: int = 0
+    unbalanced: int = 0
+    recent_fenced: int = 0
+    recent_not_back: int = 0
 
 
 class Measure(Request[Measured], frozen=True, kw_only=True):

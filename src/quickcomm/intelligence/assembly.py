@@ -91,7 +91,7 @@ def build(context: Context, engines: Engines) -> Part:
         settings=IntelligenceSettings(
             llm=llm, side=side, budget=budget, shadow_share=settings.of(StoreSettings).shadow_share
         ),
-        peers=Peers(shared=shared, ownership=_ownership(context)),
+        peers=Peers(shared=shared, ownership=_ownership(context), processes=lambda: context.messaging.rpc.elsewhere),
     )
     work = _Work(context, intelligence)
     return msgspec.structs.replace(

@@ -1,7 +1,7 @@
 """The public face of intelligence: build it, run it, drain it, close it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -24,10 +24,12 @@ from quickcomm.intelligence.adapters.embedding import MINILM
 from quickcomm.intelligence.adapters.history import take_over
 from quickcomm.intelligence.adapters.local import LocalClassifier, build_local_classifier
 from quickcomm.intelligence.adapters.openai_model import OpenAiModel
+from quickcomm.intelligence.adapters.other_side import OtherSide, Processes
 from quickcomm.intelligence.adapters.prompt_commands import PromptCommands
 from quickcomm.intelligence.adapters.prompting import Prompting, labelled_set
 from quickcomm.intelligence.adapters.shadowing import Metered, shadow_local, shadow_model
 from quickcomm.intelligence.adapters.side_work import SideSettings, SideWork
+from quickcomm.intelligence.adapters.sql_prompts import SqlPrompts
 from quickcomm.intelligence.adapters.sql_results import MIGRATIONS, SqlResults
 from quickcomm.intelligence.declaration import GROUP
 from quickcomm.intelligence.model.concurrency import Limit
@@ -90,6 +92,8 @@ class Peers(msgspec.Struct, frozen=True, kw_only=True):
     """The breaker state of the model."""
     ownership: Ownership | None = None
     """Where conversations move between two sides: those of this one."""
+    processes: Callable[[], Processes | None] = lambda: None
+    """Where they do: how the processes of the other side are asked, once there are connections."""
 
 
 class Intelligence:
@@ -122,8 +126,11 @@ class Intelligence:
         self.prompting = Prompting(database, pack, clock)
         mask = Unmasked if model is None else _mask()
         self._side = SideWork(database, bus, clock, settings.side, model, mask, ownership)
+        self._processes = peers.processes
+        self._other_side: OtherSide | None = None
         if ownership.moves:
             self._side.follow(self._follow)
+            self._other_side = OtherSide(SqlPrompts(database), self._side.usage, ownership, clock)
         self._model: _Model | None = None
         self._shadow: Shadow | None = None
         share = settings.shadow_share
@@ -131,6 +138,7 @@ class Intelligence:
             doubting = Doubting(classifier, classifier, pack)
             self._understanding = Understanding(doubting, self._store, clock, pack.opens_task, ownership=ownership)
             self._understanding.on_answer = self._count
+            self._understanding.on_read = self._measurements.read
             if ownership.moves:
                 self._cast(shadow_local(classifier, pack, clock, ownership, share, lambda: self.busy))
             return
@@ -152,6 +160,7 @@ class Intelligence:
             doubting, self._store, clock, pack.opens_task, alone=lambda: fallback.available, ownership=ownership
         )
         self._understanding.on_answer = self._count
+        self._understanding.on_read = self._measurements.read
         if ownership.moves:
             usage = self._side.usage
             self._cast(shadow_model(parts, usage, classifier, pack, clock, settings.llm, ownership, share))
@@ -259,10 +268,12 @@ class Intelligence:
             shadow = None if self._shadow is None else self._shadow.since(request.since_ns)
             return msgspec.structs.replace(found, oldest_unanswered_s=self._understanding.oldest_s, shadow=shadow)
 
-        commands = PromptCommands(self.prompting).answers()
+        about_prompts: Sequence[Answer] = [(GetPrompts, prompts), *PromptCommands(self.prompting).answers()]
+        if self._other_side is not None:
+            about_prompts = self._other_side.answers(about_prompts, self._processes)
         compared = digest_answer(self._database)
         asked: list[Answer] = [(MeasureIntelligence, measure)]
-        return [*asked, (GetPrompts, prompts), (GetUsage, usage), (Narrate, narrate), compared, *commands]
+        return [*asked, (GetUsage, usage), (Narrate, narrate), compared, *about_prompts]
 
     @classmethod
     def stored_answers(cls, database: Database, pack: SitePack, clock: Clock) -> Sequence[Answer]:
@@ -293,6 +304,8 @@ class Intelligence:
         await self.prompting.start()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._side.run(), name="intelligence:side")
+            if self._other_side is not None:
+                tasks.create_task(self._other_side.run(self._processes), name="intelligence:other_side")
             if self._model is not None:
                 tasks.create_task(self.prompting.run(), name="intelligence:prompts")
                 tasks.create_task(self._model.run(self._settings.renew_minutes), name="intelligence:model")

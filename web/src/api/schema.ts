@@ -51,6 +51,7 @@ export interface CaptionEvent {
   final: boolean;
   utterance_id: string | null;
   emergency: boolean;
+  side?: string;
 }
 
 export interface Card {
@@ -213,6 +214,25 @@ export interface Figure {
   detail?: string;
   missing?: number | null;
   in_s?: number | null;
+  numbers?: FigureNumbers[];
+}
+
+export interface FigureNumbers {
+  what?: string;
+  outcome: "breach" | "pass" | "wait";
+  unit: "count" | "ms" | "s" | "share";
+  service?: FigureSide;
+  monolith?: FigureSide | null;
+  limit?: number | null;
+  margin?: number | null;
+  quantile?: number | null;
+}
+
+export interface FigureSide {
+  value?: number | null;
+  low?: number | null;
+  high?: number | null;
+  samples?: number | null;
 }
 
 export interface Health {
@@ -290,6 +310,7 @@ export interface Latency {
   store?: number | null;
   push?: number | null;
   total?: number | null;
+  sides?: Record<string, string>;
 }
 
 export interface Ledger {
@@ -325,6 +346,15 @@ export interface MigrationEntry {
   evidence?: Figure[];
 }
 
+export interface MigrationOverride {
+  kind: "channel" | "conversation" | "site";
+  of: string;
+  side: "monolith" | "service";
+  by?: string;
+  why?: string;
+  at_ns?: number;
+}
+
 export interface MigrationStatus {
   version: number;
   epoch: number;
@@ -333,6 +363,7 @@ export interface MigrationStatus {
   followers: Record<string, number> | null;
   behind?: string[];
   audit?: MigrationEntry[];
+  notes?: string[];
 }
 
 export interface ModuleMigration {
@@ -351,6 +382,7 @@ export interface ModuleMigration {
   bake_left_s?: number | null;
   gate?: "breach" | "pass" | "wait" | null;
   figures?: Figure[];
+  overrides?: MigrationOverride[];
   understood?: Understandings | null;
   heard?: Hearings | null;
 }
@@ -363,6 +395,13 @@ export interface Move {
 export interface Narrative {
   text?: string;
   source?: "llm" | "local";
+}
+
+export interface Overriding {
+  kind: "channel" | "conversation" | "site";
+  of: string;
+  side: "monolith" | "service" | null;
+  why?: string;
 }
 
 export interface Painted {
@@ -601,6 +640,12 @@ export interface UsageReport {
 export interface Watch {
   type: "watch";
   channels: string[];
+}
+
+export interface Weigh {
+  percent: number;
+  why?: string;
+  force?: boolean;
 }
 
 export interface Word {

@@ -2,14 +2,14 @@
 import { useRef } from "preact/hooks";
 import { age, clockTime, lasting, plural } from "../model/format";
 import type { Entry, Figure, Module, Outcome } from "../model/migration";
-import { servesWords, stageName, stepOf, STEPS } from "../model/steps";
+import { isAway, servesWords, stageName, stepOf, STEPS } from "../model/steps";
 import { humanise } from "../model/words";
 import * as app from "../state/app";
 import { seenAt } from "../state/migration";
 import { useKeptFocus } from "./focus";
 import { BothGraphs, ShareGraph } from "./graph";
-import { Moves } from "./move";
 import { Heard } from "./heard";
+import { mayMove, Moves } from "./move";
 import { Understood } from "./understood";
 
 const OUTCOME_WORDS: Record<Outcome, string> = { pass: "Passed", wait: "Waits", breach: "Breach" };
@@ -75,6 +75,20 @@ function UnderWay({ module }: { module: Module }) {
         </p>
       )}
     </>
+  );
+}
+
+/** What goes to a side whatever its share. */
+function Overrides({ module }: { module: Module }) {
+  if (module.overrides.length === 0) return null;
+  return (
+    <ul class="hint" aria-label={`Overrides of ${module.name}`} data-testid="overrides">
+      {module.overrides.map(({ kind, of, side, by, why }) => (
+        <li key={`${kind} ${of}`}>
+          {humanise(kind)} <b>{of}</b> goes to the {side} ({[by, why].filter((each) => each !== "").join(": ")}).
+        </li>
+      ))}
+    </ul>
   );
 }
 
@@ -152,7 +166,7 @@ function Differences({ module }: { module: Module }) {
 export function ModuleCard({ module, audit }: { module: Module; audit: readonly Entry[] }) {
   const card = useRef<HTMLElement>(null);
   useKeptFocus(card);
-  const moved = stepOf(module) > 0 || module.change !== "" || audit.some((entry) => entry.name === module.name);
+  const moved = isAway(module) || audit.some((entry) => entry.name === module.name);
   return (
     <article
       ref={card}
@@ -175,7 +189,8 @@ export function ModuleCard({ module, audit }: { module: Module; audit: readonly 
       <StepBar module={module} />
       <Since module={module} />
       <UnderWay module={module} />
-      {app.session.value?.role === "admin" && <Moves module={module} />}
+      <Overrides module={module} />
+      {mayMove() && <Moves module={module} />}
       {moved && (
         <div class="evidence">
           <div>

@@ -84,6 +84,8 @@ class Understanding:
         """When each batch came that is being handled, in ns."""
         self.on_answer: Callable[[InsightsFound], None] = lambda _found: None
         """Called with each answer once it is stored."""
+        self.on_read: Callable[[int], None] = lambda _utterances: None
+        """Called with the number of utterances of each batch, whichever side answers them."""
         self.on_other: Callable[[Heard], None] = lambda _heard: None
         """Called with each utterance that the other side answers. Never blocks."""
 
@@ -111,6 +113,7 @@ class Understanding:
         """A batch of transcripts in the order spoken. Raises `RejectedError` for what is none."""
         if self._leaving:
             await asyncio.Event().wait()  # until it is cancelled
+        self.on_read(len(batch))
         arrived, batch_in_hand = self._clock.now_ns(), object()
         self._arrived[batch_in_hand] = arrived
         # Up to the first `await` batches come one after the other, so that their utterances line up in order.

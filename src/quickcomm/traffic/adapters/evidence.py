@@ -26,10 +26,15 @@ from quickcomm.traffic.adapters.measuring import Measurer, Sides, agreement
 from quickcomm.traffic.adapters.parity import Dashboards
 from quickcomm.traffic.adapters.site import COMPARED, running
 from quickcomm.traffic.adapters.understood import Times, times_ms, understandings
-from quickcomm.traffic.model.gates import HEARD, Evidence, SideEvidence
+from quickcomm.traffic.model.gates import Evidence, SideEvidence
+from quickcomm.traffic.model.hearing import HEARD
 from quickcomm.traffic.ports import SiteError
 
 COMPARE_EVERY_S: Final = 30.0
+RECENT_EVERY_S: Final = 5.0
+"""Between two comparisons of all, what has just changed is compared: it is little, however much there is."""
+RECENT_NS: Final = 30 * 10**9
+"""Longer than from one of them to the next, the second look included."""
 OLD_S: Final = 120.0
 """A comparison that ended longer ago says nothing any more."""
 NS: Final = 10**9
@@ -78,22 +83,29 @@ class SiteEvidence:
         self._clock = clock
         self._wanted = asyncio.Event()
         self._report: Report | None = None
+        self._recent = Report()
         self._compared_ns = 0
+        self._needed_ns = 1
         self._why_not = "not compared yet"
 
     async def run(self) -> None:
         """Compare again and again while it is asked for, until cancelled."""
+        next_whole = self._clock.monotonic()
         while True:
             await self._wanted.wait()
             self._wanted.clear()
             began_ns = self._clock.now_ns()
             try:
-                self._report = await self._dashboards.report()
-                self._compared_ns = began_ns
+                if self._clock.monotonic() >= next_whole or self._compared_ns < self._needed_ns:
+                    self._report, self._recent = await self._dashboards.report(), Report()
+                    self._compared_ns = began_ns
+                    next_whole = self._clock.monotonic() + COMPARE_EVERY_S
+                else:
+                    self._recent = await self._dashboards.recent(began_ns - RECENT_NS)
             except QuickCommError as error:
                 self._why_not = str(error)
                 log.info("parity.not_compared", reason=str(error)[:200])
-            await self._clock.sleep(COMPARE_EVERY_S)
+            await self._clock.sleep(RECENT_EVERY_S)
 
     async def of(self, module: str, since_ns: int) -> Evidence:
         now_ns, why_not = self._clock.now_ns(), dict(UNMEASURED)
@@ -118,8 +130,8 @@ class SiteEvidence:
         return msgspec.structs.replace(
             found,
             seconds=seconds,
-            service=_side(sides.service, times_ms(sides.service, sides.monolith), ages[0], sides.silent_s, module),
-            monolith=_side(sides.monolith, times_ms(sides.monolith, sides.service), ages[1], None, module),
+            service=_side(sides.service, times_ms(sides.service, sides.monolith), ages[0], sides.silent_s),
+            monolith=_side(sides.monolith, times_ms(sides.monolith, sides.service), ages[1]),
             differences=differences,
             recent_different=sum(each.recent_different for each in (sides.service, sides.monolith) if each),
             agreement=_agreed(sides, understood),
@@ -131,10 +143,11 @@ class SiteEvidence:
 
     def _differences(self, since_ns: int, now_ns: int) -> int | None:
         """Return how many there are, by a comparison that began in this stage and is not old; else have one made."""
+        self._needed_ns = max(self._needed_ns, since_ns)
         self._wanted.set()
         if self._report is None or self._compared_ns < max(since_ns, now_ns - int(OLD_S * NS)):
             return None
-        return len(self._report.findings)
+        return len({each.name for each in (*self._report.findings, *self._recent.findings)})
 
     async def _waiting(self) -> list[Waiting]:
         try:
@@ -152,13 +165,14 @@ def _of_audio(sides: Sides) -> Evidence:
     return Evidence(
         heard=hearings(each.heard for each in both),
         unbalanced=sides.service.unbalanced,
+        recent_fenced=sides.service.recent_fenced,
         recent_not_taken_over=sum(each.recent_not_back for each in both),
         left=sum(each.left for each in both),
     )
 
 
 def _side(
-    found: Measured | None, understood_ms: Times, queue_age_s: float | None, silent_s: float | None, module: str
+    found: Measured | None, understood_ms: Times, queue_age_s: float | None, silent_s: float | None = None
 ) -> SideEvidence:
     if found is None:
         return SideEvidence(queue_age_s=queue_age_s, silent_s=silent_s)
@@ -167,13 +181,12 @@ def _side(
         answered=found.answered - found.errors,
         errors=found.errors,
         recent_errors=found.recent_errors,
-        recent_refused=None if module == AUDIO else found.recent_refused,
-        recent_fenced=found.recent_refused if module == AUDIO else None,
+        recent_refused=found.recent_refused,
         stages_ms=found.stages_ms | ({UNDERSTOOD: understood_ms} if understood_ms else {}),
         queue_age_s=queue_age_s,
         oldest_unanswered_s=found.oldest_unanswered_s,
         silent_s=silent_s,
-        cpu_ms=found.cpu_s * 1e3,
+        cpu_ms=found.cpu_ms,
     )
 
 

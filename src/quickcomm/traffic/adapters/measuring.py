@@ -80,10 +80,14 @@ def _together(found: Iterable[Measured], side: Side) -> Measured | None:
         alike=sum(each.alike for each in own),
         different=tuple(dict.fromkeys(one for each in own for one in each.different)),
         cpu_s=sum(each.cpu_s for each in own),
+        cpu_ms=tuple(ms for each in own for ms in each.cpu_ms or ())
+        if any(each.cpu_ms is not None for each in own)
+        else None,
+        spent=spent_together(each.spent for each in own),
+        shadow=shadowed_together([each.shadow for each in own if each.shadow is not None]),
         left=sum(each.left for each in own),
         unbalanced=sum(each.unbalanced for each in own),
+        recent_fenced=sum(each.recent_fenced for each in own),
         recent_not_back=sum(each.recent_not_back for each in own),
-        spent=spent_together(each.spent for each in own),
         heard=heard_together(each.heard for each in own),
-        shadow=shadowed_together([each.shadow for each in own if each.shadow is not None]),
     )

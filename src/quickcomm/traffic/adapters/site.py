@@ -37,13 +37,16 @@ class UpSite:
             await self._asked(self._directory.control, Scale(process=module, replicas=1))
 
     async def stop(self, module: str) -> None:
-        """Have what waits for it go, then its processes; where nothing waits for it, also one that hangs."""
+        """Have what waits for it go, confirmed by each of its processes, then the processes.
+
+        Where nothing waits for it, one that hangs need not confirm it.
+        """
         for instance in self._registry.instances():
             if instance.module == module:
-                own = admin_socket_of(instance.socket)  # where there may be several; else that of their directory
-                where = own if own.exists() else self._directory.part(module).socket
+                own = admin_socket_of(instance.socket)  # of one of several; the only one has that of its directory
+                socket = own if own.exists() else self._directory.part(module).socket
                 with contextlib.suppress(*(SiteError,) if module in UNAWAITED else ()):
-                    await self._asked(where, StopModule(name=module), STOPS_WITHIN_S)
+                    await self._asked(socket, StopModule(name=module), STOPS_WITHIN_S)
         await self._asked(self._directory.control, Scale(process=module, replicas=0))
 
     async def retire(self, module: str) -> None:
@@ -77,7 +80,7 @@ class UpSite:
             return await ask(socket, request, within_s)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             known = {self._directory.control: "`quickcomm up`", self._directory.socket: "the monolith"}
-            who = known.get(socket, "the service")
+            who = known.get(socket, "a process of the service")
             raise SiteError(f"{who} does not answer on {socket}") from error
 
 
