@@ -27,6 +27,7 @@ from quickcomm.contracts.link import (
     KeepTrace,
     Receipt,
     Room,
+    SoundCopy,
     Watching,
 )
 from quickcomm.contracts.messaging import Topic
@@ -263,6 +264,32 @@ async def test_a_subscriber_that_does_not_read_loses_the_oldest_events_and_nobod
         assert ear.came.empty()
     assert came[-1].message.seq == 1 + 2 * 2_999
     assert came[0].after == f"shift-1:0:{16_000 * 1_975}"
+
+
+async def test_bulk_goes_last_and_is_dropped_first(registry: DirectoryRegistry, tmp_path: Path) -> None:
+    ear = Ear(LocalLive(), InstanceStatus, Committed, SoundCopy)
+    async with wired(registry, tmp_path, ear) as instance:
+        for number in range(300):  # at once: the sender gets no turn meanwhile
+            instance.live.publish(piece(number))
+            instance.captions.published(numbered(16_000 * number, 1 + 2 * number), FIRST)
+        came = [await ear.next() for _ in range(300 + wire.MAX_BULK)]
+        assert ear.came.empty()
+    assert [type(each) for each in came] == [Committed] * 300 + [SoundCopy] * wire.MAX_BULK
+    assert [each.number for each in came[300:]] == list(range(300 - wire.MAX_BULK, 300))
+
+
+def piece(number: int) -> SoundCopy:
+    """As long as a message of sound gets."""
+    return SoundCopy(
+        to="audio-2",
+        site="main",
+        conversation_id="c-1",
+        number=number,
+        sample_rate=16_000,
+        offset=16_384 * number,
+        samples=16_384,
+        tracks=(bytes(2 * 16_384),),
+    )
 
 
 async def test_a_process_that_hangs_is_hung_up_on_and_the_others_get_all(

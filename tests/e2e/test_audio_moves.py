@@ -152,7 +152,7 @@ async def test_all_is_retired_and_brought_back(new_site: NewSite, talk: Talk) ->
         await operator.migrate("promote", module, "--force")
         await operator.migrate("step", module, "--force")
     assert "shadow" in await operator.migrate("start", "audio")
-    assert "no reference" in await operator.migrate("step", "audio", status=1)
+    assert "samples are missing" in await operator.migrate("step", "audio", status=1)
     assert (await sessions(site))[SERVICE] == 0
     stays = asyncio.Event()
     line = asyncio.create_task(stream(site.url, key, talk.wire, paced=True, stays=stays))

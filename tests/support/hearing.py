@@ -28,6 +28,7 @@ from quickcomm.audio.service.conversation import Conversation
 from quickcomm.audio.service.front_end import FrontEnd
 from quickcomm.audio.service.listener import Held, Tools
 from quickcomm.audio.service.manager import Manager, Session
+from quickcomm.audio.service.sound_copy import Copying, NoCopies
 from quickcomm.audio.service.transcriber import Transcriber
 from quickcomm.contracts.audio_socket import AudioFormat
 from quickcomm.contracts.captions import Behind, Caption
@@ -146,6 +147,7 @@ class Hall:
         recorder: Recorder | None,
         store: SessionStore | None,
         clock: Clock | None,
+        copies: Copying,
     ) -> None:
         self.clock = clock or SystemClock(pauses=0)
         self.database = Database(path)
@@ -165,10 +167,16 @@ class Hall:
             recorder=recorder,
             held=Held(settings.max_unacked_mb << 20),
             emergencies=EmergencyRules(load_pack().emergency),
+            published=self._published,
+            copies=copies,
         )
         self.manager = Manager(tools, self._spawn)
+        self.on_published: Callable[[UtteranceTranscribed], None] = lambda _message: None
         self.tasks: asyncio.TaskGroup | None = None
         self.work: list[asyncio.Task[None]] = []
+
+    def _published(self, message: UtteranceTranscribed) -> None:
+        self.on_published(message)
 
     def _spawn(self, conversation: Conversation) -> None:
         assert self.tasks is not None
@@ -201,10 +209,11 @@ async def hall(
     recorder: Recorder | None = None,
     store: SessionStore | None = None,
     clock: Clock | None = None,
+    copies: Copying | None = None,
 ) -> AsyncGenerator[Hall]:
     """Ends without a farewell, as a killed process does; open the same path again to restart it."""
     settings = settings or AudioSettings(answer_wait_s=0.0)
-    made = Hall(path, engine or ScriptedEngine(), settings, recorder, store, clock)
+    made = Hall(path, engine or ScriptedEngine(), settings, recorder, store, clock, copies or NoCopies())
     made.database.open()
     made.bus.migrate()
     migrate(made.database.engine, "audio", MIGRATIONS)

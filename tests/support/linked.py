@@ -39,14 +39,19 @@ class Word:
 
 @asynccontextmanager
 async def served(
-    routes: Routes, registry: DirectoryRegistry, folder: Path, name: str = "core-1", module: str = "core"
+    routes: Routes,
+    registry: DirectoryRegistry,
+    folder: Path,
+    name: str = "core-1",
+    module: str = "core",
+    modules: tuple[str, ...] = (),
 ) -> AsyncIterator[str]:
     """Registered, at a Unix socket; its path."""
     socket = str(folder / f"{name}.sock")
     runner = web.AppRunner(create_app(routes, Word()), shutdown_timeout=0.1)
     await runner.setup()
     await web.UnixSite(runner, socket).start()
-    registry.put(Instance(module=module, name=name, pid=os.getpid(), version="1", socket=socket))
+    registry.put(Instance(module=module, name=name, pid=os.getpid(), version="1", socket=socket, modules=modules))
     try:
         yield socket
     finally:

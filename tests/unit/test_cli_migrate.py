@@ -17,7 +17,7 @@ from tests.support.migrating import BAD, GOOD, FakeEvidence, FakeRoutes, FakeSit
 from quickcomm.cli.main import main
 from quickcomm.contracts.commands import Scale
 from quickcomm.contracts.evidence import Difference, FieldAgreement, Spending
-from quickcomm.contracts.migration import SideUnderstanding, Understandings
+from quickcomm.contracts.migration import Hearings, SideUnderstanding, Understandings
 from quickcomm.contracts.routes import SERVICE
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.messaging.rpc import LocalRpc
@@ -163,6 +163,20 @@ async def test_status_for_people_and_for_programs(running: Running) -> None:
     assert (await running.migrate("auto", "dashboard", "off")).stdout == "dashboard: auto off.\n"
 
 
+HEARD = Hearings(
+    utterances=40,
+    words=300,
+    wrong=4,
+    missed=1,
+    extra=2,
+    start_p95_ms=32.0,
+    end_p95_ms=64.0,
+    shed=3,
+    lost=1,
+    differences=(
+        Difference(at_ns=10**18, by="service", conversation_id="c", utterance_id="c:0:1", fields=("missed",)),
+    ),
+)
 UNDERSTOOD = Understandings(
     compared=40,
     alike=39,
@@ -203,6 +217,22 @@ async def test_what_both_sides_understood_is_shown(running: Running) -> None:
         assert line in shown
     row = json.loads((await running.migrate("status", "--json")).stdout)["modules"][1]
     assert msgspec.convert(row["understood"], Understandings) == UNDERSTOOD
+
+
+async def test_what_both_sides_heard_is_shown(running: Running) -> None:
+    await running.migrate("start", "audio", "--force")
+    running.evidence.found = msgspec.structs.replace(BAD, heard=HEARD)
+    assert (await running.migrate("step", "audio")).exit_code == 1
+    shown = (await running.migrate("status")).stdout
+    for line in (
+        "heard on both sides: 300 words in 40 utterances, 4 words otherwise, 1 missed, 2 too many",
+        "95 % begin within 32 ms, end within 64 ms of each other",
+        "3 left out, 1 broken off",
+        "differs: c:0:1 in missed (2001-09-09T01:46:40Z, shadow: service)",
+    ):
+        assert line in shown
+    row = json.loads((await running.migrate("status", "--json")).stdout)["modules"][2]
+    assert msgspec.convert(row["heard"], Hearings) == HEARD
 
 
 async def test_refusals_say_why(running: Running) -> None:

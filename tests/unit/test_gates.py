@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quickcomm.contracts.migration import Figure
+from quickcomm.contracts.migration import Figure, Hearings
 from quickcomm.traffic.model.gates import REQUIRED, SHADOW_PATIENCE, Evidence, Limits, SideEvidence, Verdict, judge
 from quickcomm.traffic.model.ladder import MODULES
 from quickcomm.traffic.model.statistics import difference, fewest_for_quantile, quantile_bounds, wilson
@@ -42,6 +42,7 @@ def good(n: int = 3_000, seconds: float = 600.0) -> Evidence:
         service=replace(side, stages_ms={"answer": times(n, 1.0, 1)}),
         monolith=replace(side, stages_ms={"answer": times(n, 1.0, 2)}),
         agreement=(n - n // 50, n),
+        heard=Hearings(utterances=n, words=8 * n, wrong=n // 50, missed=n // 100, extra=n // 100),
         differences=0,
         unbalanced=0,
         recent_fenced=0,
@@ -105,6 +106,8 @@ def test_one_missing_figure_is_enough_to_wait(module: str, mode: str) -> None:
             "ledgers": replace(good(), unbalanced=None),
             "fenced writes": replace(good(), recent_fenced=None),
             "left": replace(good(), left=None),
+            "word errors": replace(good(), heard=None),
+            "missed or extra": replace(good(), heard=None),
         },
     )
     for name in REQUIRED[module, mode]:
@@ -287,10 +290,49 @@ def test_few_samples_never_pass(
 # -- audio ------------------------------------------------------------------------------------------------------------
 
 
-def test_audio_leaves_the_shadow_only_by_force() -> None:
-    why_not = {"agreement": "no reference"}
-    verdict = judge("audio", "shadow", replace(good(), agreement=None, why_not=why_not), LIMITS)
-    assert (verdict.outcome, str(verdict)) == ("wait", "agreement: no reference")
+def heard(found: Hearings, mode: str = "shadow") -> Verdict:
+    return judge("audio", mode, replace(good(), heard=found), LIMITS)
+
+
+def test_audio_that_nobody_hears_as_well_leaves_the_shadow_only_by_force() -> None:
+    why_not = {"word errors": "nobody hears it"}
+    verdict = judge("audio", "shadow", replace(good(), heard=None, why_not=why_not), LIMITS)
+    assert (verdict.outcome, str(verdict)) == ("wait", "missed or extra: not measured; word errors: nobody hears it")
+
+
+def test_without_a_wrong_word_it_takes_as_many_utterances_as_an_agreement() -> None:
+    assert [heard(Hearings(utterances=n, words=20 * n)).outcome for n in (0, 3, 24, 25)] == [
+        "wait",
+        "wait",
+        "wait",
+        "pass",
+    ]
+    [words, _] = heard(Hearings(utterances=5, words=100)).of("wait")
+    assert words.detail == "0 of 100 words in 5 utterances, at most 10%; about 20 samples are missing"
+    assert (words.missing, words.in_s) == (20, 2_400.0)
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (Hearings(utterances=30, words=200, wrong=180), "word errors: 180 of 200 words"),
+        (Hearings(utterances=30, words=200, wrong=190, missed=29), "missed or extra: 29 missed and 0 too many of 30"),
+        (Hearings(utterances=30, words=200, wrong=20, extra=25), "missed or extra: 0 missed and 25 too many of 30"),
+        (Hearings(extra=5, wrong=30), "word errors: 30 of 0 words"),
+    ],
+)
+def test_a_side_that_hears_otherwise_is_a_breach(found: Hearings, says: str) -> None:
+    for mode in ("shadow", "canary"):
+        verdict = heard(found, mode)
+        assert verdict.outcome == "breach"
+        assert says in str(verdict)
+
+
+@given(st.integers(0, 24), st.integers(1, 60), st.data())
+def test_few_utterances_never_pass_whatever_is_in_them(utterances: int, each: int, data: st.DataObject) -> None:
+    words = utterances * each
+    found = Hearings(utterances=utterances, words=words, wrong=data.draw(st.integers(0, 2 * words)))
+    assert heard(found).outcome != "pass"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from tests.support.hearing import ScriptedEngine, Talk, lengths
 from quickcomm.audio.model.formats import Int16
 from quickcomm.audio.ports import Clip, Effort, EngineError, Transcript
 from quickcomm.audio.service.load import CALM_S, LIMITS_S
-from quickcomm.audio.service.transcriber import EngineFailedError, EngineHungError, Transcriber
+from quickcomm.audio.service.transcriber import MAX_BESIDE, EngineFailedError, EngineHungError, Transcriber
 from quickcomm.kernel.clock import FakeClock
 
 
@@ -247,3 +247,83 @@ async def test_a_guess_that_fails_is_not_tried_again() -> None:
         with pytest.raises(EngineFailedError):
             await guess
     assert len(engine.calls) == 1
+
+
+# -- beside -----------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_heard_in_the_shadow_begins_only_while_the_engine_is_idle() -> None:
+    engine = ScriptedEngine(workers=2)
+    async with running(engine) as transcriber:
+        engine.go.clear()
+        served = transcriber.submit(clip(3), Talk())
+        await until(lambda: len(engine.calls) == 1)
+        shadow = transcriber.beside(clip(2), Talk())
+        assert shadow is not None
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert seconds(engine) == [[3]], "a worker is free, but the engine is not idle"
+        engine.go.set()
+        assert (await served).text == str(3 * 16_000)
+        assert (await shadow).text == str(2 * 16_000)
+        assert transcriber.backlog_s == 0
+
+
+async def test_what_is_heard_in_the_shadow_is_dropped_where_a_served_utterance_waits() -> None:
+    engine = ScriptedEngine()
+    async with occupied(engine) as transcriber:
+        shadow = transcriber.beside(clip(2), Talk())
+        assert shadow is not None
+        served = transcriber.submit(clip(1), Talk())
+        assert shadow.cancelled()
+        engine.go.set()
+        await served
+    assert [2.0] not in seconds(engine)
+
+
+async def test_a_guess_is_made_while_something_is_heard_in_the_shadow() -> None:
+    engine = ScriptedEngine(workers=2)
+    async with running(engine) as transcriber:
+        engine.go.clear()
+        shadow = transcriber.beside(clip(2), Talk())
+        await until(lambda: len(engine.calls) == 1)
+        guess = transcriber.guess(clip(1), Talk(), word_times=False)
+        await until(lambda: len(engine.calls) == 2)
+        engine.go.set()
+        assert guess is not None
+        assert shadow is not None
+        await asyncio.gather(guess, shadow)
+
+
+async def test_little_waits_to_be_heard_in_the_shadow() -> None:
+    engine = ScriptedEngine()
+    async with occupied(engine) as transcriber:
+        taken = [transcriber.beside(clip(1), Talk()) for _ in range(MAX_BESIDE + 3)]
+        assert taken.count(None) == 3
+
+
+async def test_an_engine_that_fails_on_the_shadow_is_not_asked_again() -> None:
+    def fails(_clips: Sequence[Clip]) -> list[Transcript]:
+        raise EngineError("no")
+
+    engine = ScriptedEngine(fails)
+    async with running(engine) as transcriber:
+        shadow = transcriber.beside(clip(1), Talk())
+        assert shadow is not None
+        with pytest.raises(EngineFailedError):
+            await shadow
+        assert len(engine.calls) == 1
+
+
+async def test_what_is_heard_in_the_shadow_waits_until_the_load_is_over() -> None:
+    engine = ScriptedEngine()
+    async with running(engine) as transcriber:
+        transcriber.load.level = 1
+        shadow = transcriber.beside(clip(1), Talk())
+        assert shadow is not None
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert engine.calls == []
+        transcriber.load.level = 0
+        transcriber.look()  # as five times a second
+        await shadow

@@ -32,11 +32,13 @@ from quickcomm.audio.service.listener import Held, Tools
 from quickcomm.audio.service.manager import Manager
 from quickcomm.audio.service.offline import transcribe_offline
 from quickcomm.audio.service.share import MODULE, Share
+from quickcomm.audio.service.sound_copy import Copies
+from quickcomm.audio.service.sound_shadow import MAX_HEARINGS, SoundShadow
 from quickcomm.audio.service.transcriber import Transcriber
 from quickcomm.contracts.evidence import MeasureAudio, Measured
 from quickcomm.contracts.identity import bucket
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
-from quickcomm.contracts.link import InstanceStatus, Receipt, Room
+from quickcomm.contracts.link import InstanceStatus, Receipt, Room, ServedText, SoundCopy
 from quickcomm.contracts.reading import reader
 from quickcomm.contracts.routes import MONOLITH, Side
 from quickcomm.contracts.transcripts import UtteranceTranscribed
@@ -80,7 +82,7 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: str | None = None
     """Conversations, in this Valkey and not in the database."""
     owner: str = "monolith"
-    """There: a name that one process has at a time."""
+    """There, and for other processes: a name that one process has at a time."""
     routes: FollowedRoutes | None = None
     """There: by which audio and intelligence move; None where they do not."""
     side: Side = MONOLITH
@@ -119,12 +121,19 @@ class Audio:
         self._captions = LiveCaptions(messaging.live)
         self._store = _sessions(places, database, clock, settings.reassign_after_s)
         self._transcriber = Transcriber(engine, clock)
-        capacity = 2 * settings.max_sessions
+        capacity = 2 * (settings.max_sessions + MAX_HEARINGS)
         interval = settings.ack_interval_ms / 1000
         self._front_end = FrontEnd(Silero(), clock, capacity=capacity, snapshot_every_s=interval)
         shelf = _shelf(places, clock)
         self._recorder = None if shelf is None else FlacRecorder(shelf)
         self._measurements = Measurements(clock, places.side)
+        self._share = Share(places.side, places.routes)
+        self._receivers = Receivers(self._share, clock)
+        self._copies = Copies(self._share, self._receivers, settings.shadow_share, messaging.live.publish)
+        self._shadow_share = settings.shadow_share
+        self._shadow = SoundShadow(
+            places.owner, self._share, self._front_end, self._transcriber, clock, settings.segmenter
+        )
         tools = Tools(
             settings=settings,
             clock=clock,
@@ -136,10 +145,9 @@ class Audio:
             held=Held(settings.max_unacked_mb << 20),
             emergencies=emergencies,
             published=self._published,
+            copies=self._copies,
         )
         self._manager = Manager(tools, self._start)
-        self._share = Share(places.side, places.routes)
-        self._receivers = Receivers(self._share, clock)
         self._hand_over = HandOver(
             self._manager, self._store, self._share, self._receivers, clock, stay_s=settings.stay_s
         )
@@ -206,6 +214,7 @@ class Audio:
             if self._share.moves:
                 tasks.create_task(self._tell_room(), name="audio:room")
                 tasks.create_task(self._hand_over.run(), name="audio:hand-over")
+                tasks.create_task(self._shadow.run(), name="audio:shadow")
 
     async def drain(self, has_peers: Callable[[], bool] = lambda: False) -> None:
         """Stop intake, let utterances in hand come out, send the clients away.
@@ -258,7 +267,13 @@ class Audio:
 
     def _of_other_side(self) -> Sequence[Subscription]:
         """Return what tells how the other side is, where audio moves."""
-        return [(Room, self._receivers.told)] if self._share.moves else []
+        if not self._share.moves:
+            return []
+        return [
+            (Room, self._receivers.told),
+            (SoundCopy, self._shadow.copied),
+            (ServedText, self._shadow.served),
+        ]
 
     async def _tell_room(self) -> None:
         """Say how much this process can take, until cancelled."""
@@ -269,6 +284,7 @@ class Audio:
     def _published(self, message: UtteranceTranscribed) -> None:
         self._measurements.client(bucket(MODULE, message.conversation_id))
         self._measurements.answered(message.latency.stt or 0.0, failed=message.unintelligible)
+        self._copies.served(message)
 
     async def _measure(self, request: MeasureAudio) -> Measured:
         behind_s = max((each.behind_s for each in self._manager.conversations), default=0.0)
@@ -281,6 +297,7 @@ class Audio:
             left=self._hand_over.left,
             unbalanced=self._unbalanced,
             recent_not_back=self._hand_over.recent_not_back,
+            heard=self._shadow.since(request.since_ns) if self._shadow_share else None,
         )
 
     async def purge(self, before_ns: int) -> int:

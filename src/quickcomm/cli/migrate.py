@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import getpass
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -15,12 +15,13 @@ import msgspec
 
 from quickcomm.cli.options import json_option, print_rows, server_option
 from quickcomm.contracts.commands import Command, Scale
-from quickcomm.contracts.evidence import Spending
+from quickcomm.contracts.evidence import Difference, Spending
 from quickcomm.contracts.identity import BUCKETS
 from quickcomm.contracts.migration import (
     ALL,
     MAX_ENTRIES,
     GetMigration,
+    Hearings,
     ListMigrationAudit,
     MigrationDone,
     MigrationEntry,
@@ -373,6 +374,8 @@ def _module(module: ModuleMigration) -> Iterator[str]:
         yield f"        {figure.outcome:6} {figure.name}: {figure.detail}{soon}"
     if module.understood is not None:
         yield from _understood(module.understood)
+    if module.heard is not None:
+        yield from _heard(module.heard)
 
 
 def _understood(found: Understandings) -> Iterator[str]:
@@ -395,7 +398,24 @@ def _understood(found: Understandings) -> Iterator[str]:
     )
     if any(count for _, count in left_out):
         yield f"        {', '.join(f'{count} {what}' for what, count in left_out if count)}"
-    for each in found.differences[:MAX_SHOWN]:
+    yield from _differences(found.differences)
+
+
+def _heard(found: Hearings) -> Iterator[str]:
+    """Yield how both sides heard the same conversations."""
+    of = f"{found.words} words in {found.utterances} utterances"
+    yield f"    heard on both sides: {of}, {found.wrong} words otherwise, {found.missed} missed, {found.extra} too many"
+    if found.start_p95_ms is not None and found.end_p95_ms is not None:
+        apart = f"begin within {found.start_p95_ms:.0f} ms, end within {found.end_p95_ms:.0f} ms of each other"
+        yield f"        95 % {apart}"
+    left_out = ((found.shed, "left out"), (found.lost, "broken off"))
+    if any(count for count, _ in left_out):
+        yield f"        {', '.join(f'{count} {what}' for count, what in left_out if count)}"
+    yield from _differences(found.differences)
+
+
+def _differences(found: Sequence[Difference]) -> Iterator[str]:
+    for each in found[:MAX_SHOWN]:
         where = f"{each.utterance_id} in {', '.join(each.fields)}"
         yield f"        differs: {where} ({_time(each.at_ns)}, shadow: {each.by})"
 

@@ -64,6 +64,27 @@ class Shadowed(msgspec.Struct, frozen=True, kw_only=True):
     differences: tuple[Difference, ...] = ()
 
 
+class HeardInShadow(msgspec.Struct, frozen=True, kw_only=True):
+    """What a side of audio heard in the shadow of the other one, and published nothing of.
+
+    Of `utterances` that the other side wrote down, with `words` in all, `wrong` were heard otherwise, left out or put
+    in; `missed` utterances were not heard at all, and `extra` ones are not among them. `starts_ms`, `ends_ms`: how much
+    later each utterance began and ended here. `shed`: utterances left out as served ones waited; `lost`: how often a
+    copy broke off, because of sound that was lost on its way or dropped.
+    """
+
+    utterances: int = 0
+    words: int = 0
+    wrong: int = 0
+    missed: int = 0
+    extra: int = 0
+    starts_ms: tuple[float, ...] = ()
+    ends_ms: tuple[float, ...] = ()
+    shed: int = 0
+    lost: int = 0
+    differences: tuple[Difference, ...] = ()
+
+
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
     """One side of a module since `since_ns`. `recent_`: of the last minute.
 
@@ -95,6 +116,8 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     """By what it served."""
     shadow: Shadowed | None = None
     """None where it is no shadow of the other side."""
+    heard: HeardInShadow | None = None
+    """Likewise, of audio."""
     left: int = 0
     unbalanced: int = 0
     recent_fenced: int = 0

@@ -97,6 +97,49 @@ class Room(Topic, frozen=True, kw_only=True, tag="room"):
     stt_backlog_s: float = 0.0
 
 
+class SoundCopy(Topic, frozen=True, kw_only=True, tag="sound_copy"):
+    """A piece of a conversation, for the process `to` of the other side of audio, which hears it in the shadow.
+
+    `number`: of the messages about a conversation, with `ServedText`, from 0 at each beginning. `tracks`: samples of
+    each speaker from `offset` on, int16 at `sample_rate`; None is a gap. `flush`: a key was let go there. `settled`:
+    what lies before it is written down. `over`: all is.
+    """
+
+    kind: ClassVar = "bulk"
+    publishers: ClassVar = AUDIO
+    subscribers: ClassVar = AUDIO
+
+    to: str
+    site: str
+    conversation_id: str
+    number: int
+    sample_rate: int
+    offset: int
+    samples: int = 0
+    tracks: tuple[bytes | None, ...]
+    flush: int | None = None
+    settled: int = 0
+    over: bool = False
+
+
+class ServedText(Topic, frozen=True, kw_only=True, tag="served_text"):
+    """An utterance that was written down of a conversation that is copied: see `SoundCopy`."""
+
+    kind: ClassVar = "bulk"
+    publishers: ClassVar = AUDIO
+    subscribers: ClassVar = AUDIO
+
+    to: str
+    site: str
+    conversation_id: str
+    number: int
+    speaker: int
+    start_offset: int
+    end_offset: int
+    text: str
+    settled: int = 0
+
+
 class Watching(Topic, frozen=True, kw_only=True, tag="watching"):
     """The channels that pages show now, by site; `EVERYTHING` for all. Replaces what was said before."""
 

@@ -252,6 +252,24 @@ class Understandings(msgspec.Struct, frozen=True, kw_only=True):
     differences: tuple[Difference, ...] = ()
 
 
+class Hearings(msgspec.Struct, frozen=True, kw_only=True):
+    """How both sides of audio heard the same conversations since the stage began: see `HeardInShadow`.
+
+    `start_p95_ms`, `end_p95_ms`: so far apart began and ended 95 of 100 utterances, at most.
+    """
+
+    utterances: int = 0
+    words: int = 0
+    wrong: int = 0
+    missed: int = 0
+    extra: int = 0
+    start_p95_ms: float | None = None
+    end_p95_ms: float | None = None
+    shed: int = 0
+    lost: int = 0
+    differences: tuple[Difference, ...] = ()
+
+
 class ModuleMigration(msgspec.Struct, frozen=True, kw_only=True):
     """One module. `phase`: what the change under way does now; `problem`: why it does not get on."""
 
@@ -273,6 +291,8 @@ class ModuleMigration(msgspec.Struct, frozen=True, kw_only=True):
     overrides: tuple[MigrationOverride, ...] = ()
     understood: Understandings | None = None
     """None where nothing is understood on both sides."""
+    heard: Hearings | None = None
+    """None where nothing is heard on both sides."""
 
 
 class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):

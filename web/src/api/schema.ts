@@ -251,6 +251,19 @@ export interface HealthEvent {
   health: Health;
 }
 
+export interface Hearings {
+  utterances?: number;
+  words?: number;
+  wrong?: number;
+  missed?: number;
+  extra?: number;
+  start_p95_ms?: number | null;
+  end_p95_ms?: number | null;
+  shed?: number;
+  lost?: number;
+  differences?: Difference[];
+}
+
 export interface HelloEvent {
   type: "hello";
   version: string;
@@ -371,6 +384,7 @@ export interface ModuleMigration {
   figures?: Figure[];
   overrides?: MigrationOverride[];
   understood?: Understandings | null;
+  heard?: Hearings | null;
 }
 
 export interface Move {

@@ -194,6 +194,19 @@ describe("the graph", () => {
   });
 });
 
+describe("what both sides heard", () => {
+  it("is read whole, and what cannot be read is left out", () => {
+    const heard = { utterances: 30, words: 200, wrong: 3, missed: 1, start_p95_ms: 32, differences: [{ at_ns: ns(5), utterance_id: "c:0:1" }, {}] };
+    const found = module({ heard }).heard;
+    expect(found).toMatchObject({ utterances: 30, words: 200, wrong: 3, missed: 1, extra: 0, start_p95_ms: 32, end_p95_ms: null });
+    expect(found?.differences).toMatchObject([{ utterance_id: "c:0:1", fields: [] }]);
+  });
+
+  it("is nothing where an older controller does not tell it", () => {
+    expect([module().heard, module({ heard: null }).heard]).toEqual([null, null]);
+  });
+});
+
 describe("what both sides understood", () => {
   const understood = {
     compared: 40,

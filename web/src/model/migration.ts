@@ -14,12 +14,13 @@ export type Figure = Without<api.Figure, "numbers"> & { numbers: Numbers[] };
 /** What has a side of its own, whatever its bucket. */
 export type Override = Without<api.MigrationOverride, "at_ns">;
 /** `weight`: per cent that the service serves. `since`, `at`: milliseconds; 0: not known. */
-export type Module = Without<api.ModuleMigration, "figures" | "since_ns" | "gate" | "overrides" | "understood"> & {
+export type Module = Without<api.ModuleMigration, "figures" | "since_ns" | "gate" | "heard" | "overrides" | "understood"> & {
   since: number;
   gate: Outcome | null;
   figures: Figure[];
   overrides: Override[];
   understood: Understandings | null;
+  heard: Hearings | null;
 };
 export type FieldAgreement = Parsed<api.FieldAgreement>;
 export type Spending = Parsed<api.Spending>;
@@ -31,6 +32,8 @@ export type Understandings = Without<api.Understandings, "differences" | "fields
   sides: SideUnderstanding[];
   differences: Difference[];
 };
+/** How both sides of audio heard the same conversations. */
+export type Hearings = Without<api.Hearings, "differences"> & { differences: Difference[] };
 export type Entry = Without<api.MigrationEntry, "at_ns" | "evidence"> & { at: number; evidence: Figure[] };
 /** `followers`: the version that each living process follows; null: the store does not answer. */
 export type Migration = Without<api.MigrationStatus, "modules" | "audit" | "epoch"> & { modules: Module[]; audit: Entry[] };
@@ -140,6 +143,23 @@ function parseUnderstandings(raw: unknown): Understandings | null {
   };
 }
 
+function parseHearings(raw: unknown): Hearings | null {
+  if (typeof raw !== "object" || raw === null) return null;
+  const f = fields<api.Hearings>(raw);
+  return {
+    utterances: count(f["utterances"]),
+    words: count(f["words"]),
+    wrong: count(f["wrong"]),
+    missed: count(f["missed"]),
+    extra: count(f["extra"]),
+    start_p95_ms: numberOrNull(f["start_p95_ms"]),
+    end_p95_ms: numberOrNull(f["end_p95_ms"]),
+    shed: count(f["shed"]),
+    lost: count(f["lost"]),
+    differences: list(f["differences"], parseDifference),
+  };
+}
+
 function parseModule(raw: unknown): Module | null {
   const f = fields<api.ModuleMigration>(raw);
   const name = textOrNull(f["name"]);
@@ -162,6 +182,7 @@ function parseModule(raw: unknown): Module | null {
     figures: list(f["figures"], parseFigure),
     overrides: list(f["overrides"], parseOverride),
     understood: parseUnderstandings(f["understood"]),
+    heard: parseHearings(f["heard"]),
   };
 }
 

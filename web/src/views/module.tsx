@@ -8,6 +8,7 @@ import * as app from "../state/app";
 import { seenAt } from "../state/migration";
 import { useKeptFocus } from "./focus";
 import { BothGraphs, ShareGraph } from "./graph";
+import { Heard } from "./heard";
 import { mayMove, Moves } from "./move";
 import { Understood } from "./understood";
 
@@ -194,7 +195,9 @@ export function ModuleCard({ module, audit }: { module: Module; audit: readonly 
         <div class="evidence">
           <div>
             <Gate module={module} />
-            {module.understood === null ? <Differences module={module} /> : <Understood found={module.understood} />}
+            {module.understood === null && module.heard === null && <Differences module={module} />}
+            {module.understood !== null && <Understood found={module.understood} />}
+            {module.heard !== null && <Heard found={module.heard} />}
           </div>
           <div>
             <ShareGraph module={module} audit={audit} now={seenAt.value} />

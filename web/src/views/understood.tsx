@@ -1,6 +1,6 @@
 /** How both sides of intelligence understood the same utterances: what is alike, how long it took, what it cost. */
 import { clockTime, duration, money, percent, plural } from "../model/format";
-import type { SideUnderstanding, Spending, Understandings } from "../model/migration";
+import type { Difference, SideUnderstanding, Spending, Understandings } from "../model/migration";
 import { humanise } from "../model/words";
 import * as app from "../state/app";
 import { utteranceLink } from "../state/route";
@@ -34,6 +34,23 @@ function leftOut({ unanswered, unserved, degraded, shed }: Understandings): stri
     .filter(([count]) => count > 0)
     .map(([count, words]) => `${count} ${words}`)
     .join(", ");
+}
+
+/** Utterances that both sides have otherwise. The words are behind the link. */
+export function DifferenceLinks({ found }: { found: readonly Difference[] }) {
+  if (found.length === 0) return null;
+  return (
+    <details data-testid="understood-differences">
+      <summary>{plural(found.length, "difference")} to look into</summary>
+      <ul class="differing">
+        {found.map((each) => (
+          <li key={each.utterance_id}>
+            {clockTime(new Date(each.at).toISOString(), app.now.value)} <a href={utteranceLink(each.utterance_id)}>{each.utterance_id}</a>: {each.fields.join(", ")}
+          </li>
+        ))}
+      </ul>
+    </details>
+  );
 }
 
 export function Understood({ found }: { found: Understandings }) {
@@ -70,18 +87,7 @@ export function Understood({ found }: { found: Understandings }) {
         </table>
       </div>
       {others !== "" && <p class="hint">Not compared: {others}.</p>}
-      {found.differences.length > 0 && (
-        <details data-testid="understood-differences">
-          <summary>{plural(found.differences.length, "difference")} to look into</summary>
-          <ul class="differing">
-            {found.differences.map((each) => (
-              <li key={each.utterance_id}>
-                {clockTime(new Date(each.at).toISOString(), app.now.value)} <a href={utteranceLink(each.utterance_id)}>{each.utterance_id}</a>: {each.fields.join(", ")}
-              </li>
-            ))}
-          </ul>
-        </details>
-      )}
+      <DifferenceLinks found={found.differences} />
     </div>
   );
 }

@@ -56,6 +56,8 @@ class AudioSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     stay_s: Annotated[float, msgspec.Meta(ge=0)] = 600.0
     """While audio moves: for so long a client that cannot resume stays where it is. Then its conversation is ended in
     the next pause."""
+    shadow_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
+    """While audio moves: so many of all conversations are heard by the other side as well, and compared."""
     partial_every_s: float = 0.8
     early_decoding: bool = True
     """Decode in the pause before an utterance is known to be over, where the engine is idle."""

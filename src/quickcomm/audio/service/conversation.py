@@ -59,6 +59,7 @@ class Conversation:
         self._lateness = Lateness()
         self._log = EventLog(stored, tools.store, self._logged)
         self._intake = Intake(stored, tools)
+        self._copies = tools.copies
         self.account = Account(stored, self._intake.voices)
         self._listener = Listener(self, self._intake.voices, self._intake.arrivals, tools, self._news, self._note)
         self._publisher = Publisher(
@@ -116,6 +117,11 @@ class Conversation:
     def acked(self) -> int:
         """The offset before which everything is durable."""
         return self.account.acked if self.finished else self._intake.on_grid(self.account.acked)
+
+    @property
+    def told_until(self) -> int:
+        """The offset before which everything is durable, and was told to all."""
+        return min(self.acked, *(item.span.start for item in self._listener.pending), self.next_offset)
 
     @property
     def voiced_s(self) -> float:
@@ -222,6 +228,7 @@ class Conversation:
         """Take int16[samples] of each speaker, or None for a gap; waits as `feed` does."""
         if self.state in LISTENING:
             self._to(Event.AUDIO)
+            self._copies.sound(self, self._intake.next_offset, tracks, samples)
             await self._intake.take(tracks, samples)
 
     def captured(self, offset: int, at_ns: int) -> None:
@@ -245,10 +252,12 @@ class Conversation:
         """
         if self.state in LISTENING:
             self._intake.flush(offset)
+            self._copies.flush(self, offset)
 
     def flush_here(self) -> None:
         """Publish speech in hand though no silence followed it: nothing more has come for too long. Idempotent."""
         self._intake.flush_open()
+        self._copies.flush(self, self.next_offset)
 
     def flush_if_stopped(self) -> None:
         """Publish speech in hand of a client that is connected and sends no more, as a radio whose key was let go."""
@@ -351,6 +360,7 @@ class Conversation:
     def release(self) -> None:
         """Give back what the process keeps for it. Idempotent."""
         self._to(Event.RELEASE)
+        self._copies.forget(self)
         self._wake.set()
         self._settled.set()
         if self._lateness.told:
@@ -412,6 +422,7 @@ class Conversation:
             await self._store.change_state(progress, change)
             self._to(Event.DONE)
             self.saved(progress)
+        self._copies.over(self.key)
         if self._outlet is not None:
             self._outlet.close(self._ends_by, self.account.ended)
         log.info("conversation.ended", conversation_id=self.id, state=change.state)

@@ -17,6 +17,7 @@ from quickcomm.audio.ports import Progress, SessionStore
 from quickcomm.audio.service.conversation import Conversation
 from quickcomm.audio.service.manager import Manager
 from quickcomm.audio.service.share import Share
+from quickcomm.contracts.identity import bucket
 from quickcomm.contracts.link import Room
 from quickcomm.contracts.routes import MONOLITH
 from quickcomm.kernel.clock import Clock
@@ -38,6 +39,7 @@ BACK_WITHIN_S: Final = 10.0
 """By then a client that was sent to the other side should be there."""
 RECENT_S: Final = 60.0
 MOST: Final = 1_000
+BUSY: Final = Room(conversations=0, stt_backlog_s=1.0)
 Key = tuple[str, str]
 
 log = structlog.get_logger(__name__)
@@ -64,6 +66,16 @@ class Receivers:
         if any(each.stt_backlog_s > BEHIND_S for each in fresh):
             return 0
         return sum(each.conversations for each in fresh)
+
+    def takes_copies(self, name: str) -> bool:
+        """Return True if a process of theirs answers, and nothing waits there for its text."""
+        at, room = self._known.get(name, (0.0, BUSY))
+        return not room.stt_backlog_s and at >= self._clock.monotonic() - FRESH_S
+
+    def hearer(self, conversation_id: str) -> str | None:
+        """Return the process of theirs that a conversation is copied to: mostly the same one; None where none can."""
+        able = filter(self.takes_copies, self._known)
+        return max(able, key=lambda name: bucket(name, conversation_id), default=None)
 
 
 class HandOver:

@@ -15,6 +15,7 @@ from quickcomm.audio.service.arrivals import Arrivals
 from quickcomm.audio.service.front_end import FrontEnd
 from quickcomm.audio.service.lateness import BOUND_S, URGENT_BOUND_S
 from quickcomm.audio.service.load import Tempo
+from quickcomm.audio.service.sound_copy import Copying, NoCopies
 from quickcomm.audio.service.transcriber import Transcriber
 from quickcomm.audio.service.utterance import Finished, Origin, transcribed, understood
 from quickcomm.audio.service.voice import Voice
@@ -60,6 +61,7 @@ class Tools(msgspec.Struct, frozen=True, kw_only=True):
     emergencies: EmergencyRules
     published: Callable[[UtteranceTranscribed], None] = _ignored
     """Called with each utterance once it is durable."""
+    copies: Copying = NoCopies()
 
 
 class Listener:

@@ -12,6 +12,10 @@ SHED = Counter("quickcomm_stt_shed", "Utterances for which work was left out bec
 IGNORED = Counter(
     "quickcomm_ingest_ignored_total", "Messages of an ingest protocol that were left out", ["ingest", "reason"]
 )
+SHADOWED_SOUND = Counter(
+    "quickcomm_shadow_sound", "What was heard of the other side's conversations, and compared", ["result"]
+)
+"""Results: `alike`, `words`, `missed`, `extra`, `shed`, `lost`."""
 LEVEL = Gauge("quickcomm_stt_shedding_level", "How much optional work speech-to-text leaves out: 0 none to 3")
 DEMAND = Gauge(
     "quickcomm_stt_demand_ratio", "The share of speech-to-text that the live conversations ask for; 1 is all of it"

@@ -4,7 +4,7 @@ from itertools import count, islice
 from typing import Final
 
 from quickcomm.contracts.identity import BUCKETS
-from quickcomm.contracts.routes import MONOLITH, SERVICE, Side
+from quickcomm.contracts.routes import MONOLITH, SERVICE, Mode, Side
 from quickcomm.kernel.errors import BusyError
 from quickcomm.kernel.routing import FollowedRoutes
 
@@ -39,6 +39,16 @@ class Share:
     def version(self) -> int:
         """Return the version of the routes that this goes by."""
         return 0 if self._routes is None else self._routes.routes.version
+
+    @property
+    def copied(self) -> bool:
+        """Return True while the other side hears some of what this one serves, too, to be compared."""
+        return self._mode == "canary" or (self._mode == "shadow" and self.side == MONOLITH)
+
+    @property
+    def shadows(self) -> bool:
+        """Return True while this side hears some of what the other one serves."""
+        return self._mode == "canary" or (self._mode == "shadow" and self.side == SERVICE)
 
     def has(self, conversation_id: str) -> bool:
         """Return True if the routes give a conversation to this side."""
@@ -76,6 +86,10 @@ class Share:
         return next(filter(self.has, numbered), name)
 
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    @property
+    def _mode(self) -> Mode:
+        return "off" if self._routes is None else self._routes.routes.of(MODULE).mode
 
     @property
     def _in_force(self) -> bool:

@@ -1,8 +1,9 @@
 """Speech-to-text for all conversations: a queue by deadline, batches of like length, engines in threads.
 
 Finished utterances come first, in the order of `turns`; guesses (early decoding in a pause, live partials) run only
-where no finished one waits, and are thrown away rather than queued. With more speech than can be decoded, `load` says
-what optional work is left out.
+where no finished one waits, and are thrown away rather than queued. What is heard in the shadow comes last of all: it
+begins while the engine is idle, and is dropped where a finished utterance has to wait. With more speech than can be
+decoded, `load` says what optional work is left out.
 """
 
 import asyncio
@@ -27,6 +28,7 @@ from quickcomm.kernel.telemetry import Batch, tracing
 
 ATTEMPTS: Final = 3
 ENGINE_DEADLINE_S: Final = 60.0
+MAX_BESIDE: Final = 16
 SLOWEST: Final = 30.0
 """Seconds of work for a second of speech that are still no reason to think that an engine hangs."""
 
@@ -54,6 +56,9 @@ class Transcriber:
         self._finished = Turns()
         self.load = Load(engine.traits.workers)
         self._guesses: deque[Job] = deque()
+        self._beside: deque[Job] = deque()
+        self._is_beside = False
+        """A clip of `_beside` is being decoded; counted apart from `_busy`, so that no guess is kept waiting."""
         self._busy = 0
         self._left_behind = 0
         """Calls that are past their deadline and still run."""
@@ -83,6 +88,8 @@ class Transcriber:
         """Take in how long finished utterances wait. To be called now and then, also where nothing waits."""
         now = self._clock.monotonic()
         self.load.look(self._finished.longest_wait_s(now), now)
+        if self._beside and self.load.calm:
+            self._signal.set()
 
     def submit(self, samples: Int16, line: Line, ended_at: float | None = None) -> asyncio.Future[Transcript]:
         """Queue a finished utterance: int16[n] at 16 kHz. Its future fails with `EngineFailedError` at worst.
@@ -91,6 +98,20 @@ class Transcriber:
         """
         job = self._job(samples, line, word_times=True, ended_at=ended_at)
         self._finished.add(job)
+        if self._busy + self._is_beside >= self._engine.traits.workers:
+            self._shed_beside()
+        self._signal.set()
+        return job.future
+
+    def beside(self, samples: Int16, line: Line) -> asyncio.Future[Transcript] | None:
+        """Decode for a comparison, while nothing else is to be done; None where too much waits for that.
+
+        The future is cancelled where a finished utterance has to wait.
+        """
+        if len(self._beside) >= MAX_BESIDE:
+            return None
+        job = self._job(samples, line, word_times=True, guess=True)
+        self._beside.append(job)
         self._signal.set()
         return job.future
 
@@ -142,6 +163,9 @@ class Transcriber:
             self.look()
             most = self._engine.traits.max_batch
             batch = self._finished.next_batch(most, self._clock.monotonic()) or self._next_guess()
+            if not batch and (beside := self._next_beside()):
+                await self._decode_beside(beside)
+                continue
             if not batch:
                 self._signal.clear()
                 await self._signal.wait()
@@ -158,6 +182,24 @@ class Transcriber:
             if not job.future.cancelled():
                 return [job]
         return []
+
+    def _next_beside(self) -> list[Job]:
+        while self._beside and not (self._busy or self._is_beside) and self.load.calm:
+            job = self._beside.popleft()
+            if not job.future.cancelled():
+                return [job]
+        return []
+
+    async def _decode_beside(self, batch: Sequence[Job]) -> None:
+        self._is_beside = True
+        try:
+            await self._decode(batch)
+        finally:
+            self._is_beside = False
+
+    def _shed_beside(self) -> None:
+        while self._beside:
+            self._beside.popleft().future.cancel()
 
     async def _decode(self, batch: Sequence[Job]) -> None:
         began = self._clock.now_ns()

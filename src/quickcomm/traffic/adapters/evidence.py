@@ -21,11 +21,13 @@ from quickcomm.kernel.discovery import Registry
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.runtime.admin_socket import ask
 from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.traffic.adapters.heard import hearings
 from quickcomm.traffic.adapters.measuring import Measurer, Sides, agreement
 from quickcomm.traffic.adapters.parity import Dashboards
 from quickcomm.traffic.adapters.site import COMPARED, running
 from quickcomm.traffic.adapters.understood import Times, times_ms, understandings
 from quickcomm.traffic.model.gates import Evidence, SideEvidence
+from quickcomm.traffic.model.hearing import HEARD
 from quickcomm.traffic.ports import SiteError
 
 COMPARE_EVERY_S: Final = 30.0
@@ -46,7 +48,7 @@ UNMEASURED: Final[Mapping[str, str]] = {
     "oldest unanswered": "unanswered utterances are not counted by side yet",
 }
 AUDIO: Final = "audio"
-NO_REFERENCE: Final = "no reference: the service hears no sound in the shadow, so that nothing is compared"
+NOT_HEARD: Final = "neither side hears what the other one serves (audio.shadow_share)"
 HOUR_S: Final = 3_600.0
 SOME_S: Final = 60.0
 """Of a stage, before the rate of conversations is estimated."""
@@ -119,8 +121,8 @@ class SiteEvidence:
         sides = await self._measurer.sides(module, since_ns)
         seconds = (now_ns - since_ns) / NS
         found = Evidence() if module != AUDIO else _of_audio(sides)
-        if module == AUDIO:
-            why_not["agreement"] = NO_REFERENCE
+        if found.heard is None:
+            why_not |= dict.fromkeys(HEARD, NOT_HEARD)
         understood = understandings(sides.service, sides.monolith)
         if module == UNDERSTANDS and understood is None:
             why_not["agreement"] = NO_SHADOW
@@ -161,6 +163,7 @@ def _of_audio(sides: Sides) -> Evidence:
     if sides.service is None:
         return Evidence()
     return Evidence(
+        heard=hearings(each.heard for each in both),
         unbalanced=sides.service.unbalanced,
         recent_fenced=sides.service.recent_fenced,
         recent_not_taken_over=sum(each.recent_not_back for each in both),

@@ -9,6 +9,7 @@ from quickcomm.contracts.evidence import Measure, MeasureAudio, Measured, Measur
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Side
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.messaging.rpc import Rpc
+from quickcomm.traffic.adapters.heard import heard_together
 from quickcomm.traffic.adapters.understood import shadowed_together, spent_together
 
 MEASURES: Final[Mapping[str, type[Measure]]] = {
@@ -88,4 +89,5 @@ def _together(found: Iterable[Measured], side: Side) -> Measured | None:
         unbalanced=sum(each.unbalanced for each in own),
         recent_fenced=sum(each.recent_fenced for each in own),
         recent_not_back=sum(each.recent_not_back for each in own),
+        heard=heard_together(each.heard for each in own),
     )

@@ -10,8 +10,9 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from quickcomm.contracts.migration import Figure, FigureNumbers, FigureSide, Outcome, Understandings
+from quickcomm.contracts.migration import Figure, FigureNumbers, FigureSide, Hearings, Outcome, Understandings
 from quickcomm.traffic.model.comparing import Compared, outcome_of, waits
+from quickcomm.traffic.model.hearing import HEARD, compared
 from quickcomm.traffic.model.statistics import difference, fewest, wilson
 
 Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
@@ -46,6 +47,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """So many times the monolith's CPU time per utterance may a process of the service take."""
     agreement: Share = 0.9
     """So much of what both sides understood must be alike."""
+    word_errors: Share = 0.1
+    """So many words may be heard otherwise on the side that does not serve them, left out or put in."""
+    utterance_errors: Share = 0.1
+    """So many utterances may be missed there, or be too many."""
     oldest_unanswered_s: Annotated[float, msgspec.Meta(gt=0)] = 8.0
     queue_age_s: Annotated[float, msgspec.Meta(gt=0)] = 8.0
     silent_s: Annotated[float, msgspec.Meta(gt=0)] = 6.0
@@ -90,6 +95,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     agreement: tuple[int, int] | None = None
     understood: Understandings | None = None
     """Of intelligence; shown, and decided by as `agreement` and as a stage."""
+    heard: Hearings | None = None
+    """Of audio: what both sides heard of the same sound."""
     recent_different: int | None = None
     """Answers that were otherwise on the other side, of the last minute."""
     differences: int | None = None
@@ -114,8 +121,8 @@ REQUIRED: Final[Mapping[tuple[str, str], frozenset[str]]] = {
     ("intelligence", "shadow"): frozenset({"agreement", "queue age", "latency"}),
     ("intelligence", "canary"): frozenset({"agreement", "queue age", "latency", "errors", "oldest unanswered"}),
     ("intelligence", "full"): frozenset({"queue age", "recent errors", "oldest unanswered"}),
-    ("audio", "shadow"): frozenset({"agreement"}),
-    ("audio", "canary"): frozenset({"latency", "errors", "oldest unanswered", "ledgers", "fenced writes"}),
+    ("audio", "shadow"): HEARD,
+    ("audio", "canary"): HEARD | {"latency", "errors", "oldest unanswered", "ledgers", "fenced writes"},
     ("audio", "full"): frozenset({"recent errors", "oldest unanswered", "ledgers", "fenced writes", "left"}),
 }
 """By module and mode: the figures without which a gate does not pass. Others count where they are measured."""
@@ -198,6 +205,7 @@ def _figures(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
     yield from _latencies(TAIL, P99, evidence, limits)
     yield from _cpu(evidence, limits)
     yield from _agreement(evidence, limits)
+    yield from _heard(evidence, limits)
 
 
 def _left(evidence: Evidence) -> Iterator[Figure]:
@@ -348,3 +356,9 @@ def _agreement(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
     share = n / of if of else 1.0
     needed = fewest(lambda size: wilson(share * size, size, limits.confidence)[0] >= limits.agreement)
     yield waits("agreement", detail, of, needed, evidence.seconds, numbers)
+
+
+def _heard(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
+    if evidence.heard is not None:
+        for each in compared(evidence.heard, limits.word_errors, limits.utterance_errors):
+            yield each.figure(limits.confidence, limits.alarm_confidence, evidence.seconds)

@@ -5,7 +5,7 @@ from typing import Final
 
 import structlog
 
-from quickcomm.contracts.migration import Figure, Understandings
+from quickcomm.contracts.migration import Figure, Hearings, Understandings
 from quickcomm.contracts.routes import SERVICE
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED, QuickCommError
@@ -38,6 +38,8 @@ class Gatekeeper:
         """The newest one of each module that has a gate now."""
         self.understood: dict[str, Understandings | None] = {}
         """What both sides understood, of each module that was judged."""
+        self.heard: dict[str, Hearings | None] = {}
+        """What both sides heard, likewise."""
         self._expected: dict[str, float | None] = {}
 
     async def run(self) -> None:
@@ -57,10 +59,10 @@ class Gatekeeper:
             async with self._clock.timeout(EVIDENCE_S):
                 evidence = await self._evidence.of(name, state.since_ns)
         except (QuickCommError, TimeoutError, *MALFORMED) as error:
-            self.understood.pop(name, None)
+            self._forget(name)
             detail = f"cannot be read: {str(error) or 'no answer in time'}"
             return Verdict(outcome="wait", figures=(Figure(name="evidence", outcome="wait", detail=detail),))
-        self.understood[name] = evidence.understood
+        self.understood[name], self.heard[name] = evidence.understood, evidence.heard
         hourly = evidence.conversations_per_hour
         self._expected[name] = None if hourly is None else hourly * self._settings.bake_s / HOUR_S
         return judge(name, state.route.mode, evidence, self._settings)
@@ -82,7 +84,7 @@ class Gatekeeper:
         state = self._controller.site.of(name)
         if not _is_judged(state):
             self.verdicts.pop(name, None)
-            self.understood.pop(name, None)
+            self._forget(name)
             return
         self.verdicts[name] = verdict = await self.judge(name)
         try:
@@ -94,6 +96,10 @@ class Gatekeeper:
             log.info("migration.not_stepped", module=name, reason=str(error))
         except QuickCommError as error:  # a full disk, or the end of the process: the next look tries again
             log.warning("migration.not_changed", module=name, reason=str(error))
+
+    def _forget(self, name: str) -> None:
+        for shown in (self.understood, self.heard):
+            shown.pop(name, None)
 
     def _may_go_on(self, name: str, state: ModuleState) -> bool:
         return state.auto and not state.paused and state.change is None and self.bake_left_s(name) == 0.0

@@ -254,4 +254,5 @@ class Operating:
             figures=() if verdict is None else verdict.figures,
             overrides=state.overrides,
             understood=self._gates.understood.get(name),
+            heard=self._gates.heard.get(name),
         )

@@ -28,8 +28,11 @@ from quickcomm.kernel.messaging.live.port import LostError, Peer, UnsupportedTop
 
 MAX_EVENTS: Final = 1_024
 MAX_STATES: Final = 512
+MAX_BULK: Final = 128
 TOGETHER: Final = 64
 """Messages in a frame, at most."""
+BULK_TOGETHER: Final = 8
+"""The same of bulk."""
 MAX_FRAME_BYTES: Final = 4 * 1024 * 1024
 LOOK_EVERY_S: Final = 0.25
 OPEN_WITHIN_S: Final = 2.0
@@ -64,7 +67,10 @@ Frame = Topic | Subscribe | Unsupported
 
 
 class _Line:
-    """What one peer still has to get. Of state the newest of each key waits, of events the newest `MAX_EVENTS`."""
+    """What one peer still has to get.
+
+    Of state the newest of each key waits, of events and of bulk the newest few. Bulk goes where nothing else waits.
+    """
 
     def __init__(self, *, back: bool) -> None:
         """`back`: it gets what goes from subscribers to publishers."""
@@ -74,6 +80,7 @@ class _Line:
         self._back = back
         self._first: deque[Frame] = deque()
         self._events: deque[Topic] = deque()
+        self._bulk: deque[Topic] = deque()
         self._states: OrderedDict[tuple[type[Topic], Hashable], Topic] = OrderedDict()
         self._wake = asyncio.Event()
 
@@ -92,9 +99,10 @@ class _Line:
             if len(self._states) > MAX_STATES:
                 DROPPED.labels(name_of(type(self._states.popitem(last=False)[1]))).inc()
         else:
-            self._events.append(message)
-            if len(self._events) > MAX_EVENTS:
-                DROPPED.labels(name_of(type(self._events.popleft()))).inc()
+            waiting, most = (self._bulk, MAX_BULK) if topic.kind == "bulk" else (self._events, MAX_EVENTS)
+            waiting.append(message)
+            if len(waiting) > most:
+                DROPPED.labels(name_of(type(waiting.popleft()))).inc()
         self._wake.set()
 
     def close(self, code: int, reason: str) -> None:
@@ -114,6 +122,9 @@ class _Line:
         found: list[Frame] = []
         while len(found) < (1 if self.wanted is None else TOGETHER) and (self._events or self._states):
             found.append(self._events.popleft() if self._events else self._states.popitem(last=False)[1])
+        while not found and self._bulk:
+            count = 1 if self.wanted is None else min(BULK_TOGETHER, len(self._bulk))
+            found += [self._bulk.popleft() for _ in range(count)]
         return found
 
 
