@@ -4,8 +4,6 @@ import asyncio
 import contextlib
 import getpass
 import json
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -13,23 +11,19 @@ import aiohttp
 import click
 import msgspec
 
+from quickcomm.cli.migration_report import lines, stage, time_of
 from quickcomm.cli.options import json_option, print_rows, server_option
 from quickcomm.contracts.commands import Command, Scale
-from quickcomm.contracts.evidence import Difference, Spending
 from quickcomm.contracts.identity import BUCKETS
 from quickcomm.contracts.migration import (
     ALL,
     MAX_ENTRIES,
     GetMigration,
-    Hearings,
     ListMigrationAudit,
     MigrationDone,
-    MigrationEntry,
     MigrationStatus,
-    ModuleMigration,
     MoveAction,
     OverrideMigration,
-    Understandings,
     WeighMigration,
     asked_for,
 )
@@ -218,7 +212,7 @@ def status_command(data_dir: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(row, ensure_ascii=False))
         return
-    for line in _lines(msgspec.convert(row, MigrationStatus)):
+    for line in lines(msgspec.convert(row, MigrationStatus)):
         click.echo(line)
 
 
@@ -231,7 +225,7 @@ def history_command(limit: int, module: str | None, data_dir: Path, *, as_json: 
     """Who did what, when and why, on what evidence; newest first."""
     rows = asyncio.run(_asked(data_dir, ListMigrationAudit(limit=limit, name=module)))
     if not as_json:
-        rows = [row | {"at": _time(row["at_ns"]), "module": row["name"]} for row in rows]
+        rows = [row | {"at": time_of(row["at_ns"]), "module": row["name"]} for row in rows]
     columns = ("at", "who", "module", "action", "before", "after", "version", "why")
     print_rows(rows, as_json=as_json, columns=columns, empty="Nothing was moved yet.")
 
@@ -329,111 +323,7 @@ def _paused(data_dir: Path) -> list[str]:
 
 def _print_done(row: dict[str, Any]) -> None:
     done = msgspec.convert(row, MigrationDone)
-    stage = _stage(done.mode, done.weight)
-    click.echo(f"{done.name}: {stage}, the {done.decides} decides (version {done.version}, {done.seconds:.1f} s).")
+    reached = stage(done.mode, done.weight)
+    click.echo(f"{done.name}: {reached}, the {done.decides} decides (version {done.version}, {done.seconds:.1f} s).")
     for note in done.notes:
         click.echo(f"  {note}")
-
-
-def _lines(status: MigrationStatus) -> Iterator[str]:
-    """Yield what people read."""
-    for module in status.modules:
-        yield from _module(module)
-    if status.followers is None:
-        yield f"Routes: version {status.version}. The store does not answer; all keep the routes that they have."
-    elif status.behind:
-        yield f"Routes: version {status.version}, not in force yet: {', '.join(status.behind)} behind."
-    else:
-        yield f"Routes: version {status.version}, in force everywhere."
-    for name, version in sorted((status.followers or {}).items()):
-        yield f"    {name}: version {version}"
-    if status.audit:
-        yield "Last changes:"
-    for entry in status.audit:
-        yield f"    {_entry(entry)}"
-
-
-def _module(module: ModuleMigration) -> Iterator[str]:
-    flags = [f"goal: {module.goal}"]
-    flags += ["paused"] if module.paused else ["auto"] if module.auto else []
-    yield f"{module.name}: {_stage(module.mode, module.weight)}, the {module.decides} decides ({', '.join(flags)})"
-    if module.since_ns:
-        yield f"    since {_time(module.since_ns)}{f': {module.why}' if module.why else ''}"
-    if module.change:
-        yield f"    {module.change}: {module.phase}"
-    if module.problem:
-        yield f"    PROBLEM: {module.problem}"
-    for each in module.overrides:
-        said = f" ({each.by}{f': {each.why}' if each.why else ''})"
-        yield f"    override: {each.kind} {each.of} to the {each.side}{said}"
-    if module.gate is not None:
-        bake = f", bakes for {module.bake_left_s:.0f} s more" if module.bake_left_s else ""
-        yield f"    gate: {module.gate}{bake}"
-    for figure in module.figures:
-        soon = f", in about {figure.in_s:.0f} s" if figure.in_s is not None else ""
-        yield f"        {figure.outcome:6} {figure.name}: {figure.detail}{soon}"
-    if module.understood is not None:
-        yield from _understood(module.understood)
-    if module.heard is not None:
-        yield from _heard(module.heard)
-
-
-def _understood(found: Understandings) -> Iterator[str]:
-    """Yield how both sides understood the same utterances."""
-    yield f"    understood on both sides: {found.alike} of {found.compared} alike"
-    if found.compared:
-        yield f"        {', '.join(f'{field.name} {field.alike} of {field.of}' for field in found.fields)}"
-    for side in found.sides:
-        if side.p50_ms is not None and side.p95_ms is not None:
-            times = f"half within {side.p50_ms:.0f} ms, 95 % within {side.p95_ms:.0f} ms"
-            yield f"        {side.side}: {times}, of {side.samples}"
-        for what, spent in (("served", side.served), ("in the shadow", side.shadow)):
-            if spent.calls:
-                yield f"        {side.side} {what}: {_spent(spent)}"
-    left_out = (
-        ("without an answer", found.unanswered),
-        ("not served", found.unserved),
-        ("served without the model", found.degraded),
-        ("left out", found.shed),
-    )
-    if any(count for _, count in left_out):
-        yield f"        {', '.join(f'{count} {what}' for what, count in left_out if count)}"
-    yield from _differences(found.differences)
-
-
-def _heard(found: Hearings) -> Iterator[str]:
-    """Yield how both sides heard the same conversations."""
-    of = f"{found.words} words in {found.utterances} utterances"
-    yield f"    heard on both sides: {of}, {found.wrong} words otherwise, {found.missed} missed, {found.extra} too many"
-    if found.start_p95_ms is not None and found.end_p95_ms is not None:
-        apart = f"begin within {found.start_p95_ms:.0f} ms, end within {found.end_p95_ms:.0f} ms of each other"
-        yield f"        95 % {apart}"
-    left_out = ((found.shed, "left out"), (found.lost, "broken off"))
-    if any(count for count, _ in left_out):
-        yield f"        {', '.join(f'{count} {what}' for count, what in left_out if count)}"
-    yield from _differences(found.differences)
-
-
-def _differences(found: Sequence[Difference]) -> Iterator[str]:
-    for each in found[:MAX_SHOWN]:
-        where = f"{each.utterance_id} in {', '.join(each.fields)}"
-        yield f"        differs: {where} ({_time(each.at_ns)}, shadow: {each.by})"
-
-
-def _spent(spent: Spending) -> str:
-    tokens = f"{spent.prompt_tokens} + {spent.completion_tokens} tokens"
-    cost = f", cost {spent.cost:.4f}" if spent.cost else ""
-    return f"{spent.answers} answers, {spent.calls} calls, {tokens}{cost}"
-
-
-def _entry(entry: MigrationEntry) -> str:
-    why = f" ({entry.why})" if entry.why else ""
-    return f"{_time(entry.at_ns)} {entry.who}: {entry.name} {entry.action}, {entry.before} → {entry.after}{why}"
-
-
-def _stage(mode: str, weight: int) -> str:
-    return f"{mode} {weight / PER_CENT:g} %" if mode == "canary" else mode
-
-
-def _time(at_ns: int) -> str:
-    return datetime.fromtimestamp(at_ns / NS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
