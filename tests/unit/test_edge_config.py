@@ -56,7 +56,8 @@ def test_each_purpose_goes_to_its_own_cluster() -> None:
     routes = routes_of(configured())
     served = {route["name"]: route["route"]["cluster"] for route in routes if "route" in route}
     assert served == {
-        **dict.fromkeys(("audio-websocket", "ingest-websocket", "audio", "ingest"), "audio"),
+        **dict.fromkeys(("audio-websocket", "twilio-websocket", "ingest-websocket"), "audio"),
+        **dict.fromkeys(("audio", "twilio", "ingest"), "audio"),
         **dict.fromkeys(("live-websocket", "live", "health", "rest", "page"), "dashboard"),
     }
     assert routes[-1]["match"] == {"prefix": "/"}
@@ -107,7 +108,7 @@ def test_only_the_cluster_that_hears_is_sticky(tmp_path: Path) -> None:
 def test_only_websockets_have_no_limit_of_time() -> None:
     passed = [route for route in routes_of(configured()) if "route" in route]
     forever = {route["name"] for route in passed if "0s" in {route["route"]["timeout"], route["route"]["idle_timeout"]}}
-    assert forever == {"audio-websocket", "ingest-websocket", "live-websocket"}
+    assert forever == {"audio-websocket", "twilio-websocket", "ingest-websocket", "live-websocket"}
     assert all(route["match"].get("headers") for route in passed if route["name"] in forever)
 
 
