@@ -45,7 +45,9 @@ PATIENCE: Final = Patience(first=0.1, longest=2.0)
 LEAST_S: Final = 30
 """Sound that a client may have unacknowledged however full the relay is: acks come behind the longest utterance."""
 TAIL_S: Final = 1.0
-"""So much at the end is acknowledged only when more sound comes, or the conversation ends."""
+"""So much at the end may be acknowledged only when more sound comes, or the conversation ends."""
+SETTLE_S: Final = 3.0
+"""So long after the last ack there comes none any more for the tail."""
 
 log = structlog.get_logger(__name__)
 
@@ -115,6 +117,7 @@ class Upstream:
         """What ended the last connection; empty before the first."""
         self._error: str | None = None
         self._failures = 0
+        self._connection = 0
         self._connected_last = way.clock.monotonic()
         self._ahead_s: float | None = None
         self._captured: tuple[int, float] | None = None
@@ -171,11 +174,20 @@ class Upstream:
                 await self._moved.wait()
 
     async def delivered(self) -> None:
-        """Wait until everything is acknowledged, but for the tail; after `end`, until the conversation has ended."""
+        """Wait until everything is acknowledged; after `end`, until the conversation has ended.
+
+        The tail is not waited for without end, but its owner has it, and has had some time to die.
+        """
         tail = self._call.format.samples(TAIL_S * 1_000)
-        while not self.ended and (self._uplink.finished or self._uplink.unacked > tail or self._unsent):
+        while not self.ended and (self._uplink.finished or self._uplink.unacked > self._call.format.frame):
             self._moved.clear()
-            await self._moved.wait()
+            connection = self._connection
+            if self._unsent or self._uplink.finished or self._uplink.unacked > tail:
+                await self._moved.wait()
+                continue
+            await self._way.clock.sleep(SETTLE_S)
+            if connection == self._connection and not self._moved.is_set():
+                return
 
     # -- the owner --------------------------------------------------------------------------------------------------
 
@@ -295,6 +307,7 @@ class Upstream:
         self._moved.set()
 
     async def _back_off(self, drop: Dropped) -> None:
+        self._connection += 1
         self._failures = 0 if drop.planned else self._failures
         delay = drop.after_s + PATIENCE.delay(self._failures, secrets.randbelow(1_001) / 1_000)
         self._failures += 1
