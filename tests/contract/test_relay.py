@@ -7,7 +7,7 @@ from typing import Any, Final
 import aiohttp
 import pytest
 from tests.support.relaying import Relaying, relaying
-from tests.support.scripted import INSIGHT, TOKEN, Line, Part, Refuse, utterance
+from tests.support.scripted import INSIGHT, Line, Part, Refuse, utterance
 from tests.support.talk import Pcm, at_rate, g711, shift_talk
 from tests.support.twilio import CALL, CONNECTED, PATH, STREAM, Call, say
 from tests.support.twilio import connected as calling
@@ -39,7 +39,9 @@ async def test_what_the_owner_says_passes_as_it_is_and_by_the_clients_own_key() 
     async def part(line: Line) -> None:
         assert line.request.headers["Authorization"] == f"Bearer {relay.key}"
         assert line.request.headers["X-Forwarded-For"] == "192.0.2.7"
-        assert dict(line.request.query) == {"sample_rate": "8000", "channel": "front desk", "after_seq": "0"}
+        query = dict(line.request.query)
+        assert len(query.pop("resume_token")) > 22
+        assert query == {"sample_rate": "8000", "channel": "front desk", "after_seq": "0"}
         await line.ready(max_unacked_ms=61_000)
         assert await line.until_end() == SECOND
         await line.say("partial", speaker=0, start_offset=0, text="tow")
@@ -55,7 +57,8 @@ async def test_what_the_owner_says_passes_as_it_is_and_by_the_clients_own_key() 
         async with client.ws_connect(address, params=query, headers={"X-Forwarded-For": "192.0.2.7"}) as socket:
             wire = Wire(socket, "c-1", "")
             ready = await wire.until("ready")
-            assert (ready["resume_token"], ready["max_unacked_ms"], ready["from_the_future"]) == (TOKEN, 61_000, True)
+            assert (ready["max_unacked_ms"], ready["from_the_future"]) == (61_000, True)
+            assert ready["resume_token"] == relay.owner.requests[0].query["resume_token"]
             await wire.send(SECOND, 1_600)
             await wire.end()
     assert [each["type"] for each in wire.heard[1:]] == ["partial", "utterance", "insights", "mood", "ack", "ended"]
@@ -98,7 +101,7 @@ async def fails(line: Line) -> None:
 async def test_the_client_does_not_notice_that_the_owner_changes(before: Part, query: dict[str, Any]) -> None:
     async def after(line: Line) -> None:
         assert line.request.query["after_seq"] == "1"
-        assert line.request.query["resume_token"] == TOKEN
+        assert line.request.query["resume_token"] == relay.owner.requests[0].query["resume_token"]
         await line.ready(next_offset=4_096, last_seq=1)
         assert await line.until_end() == (SECOND + SECOND)[2 * 4_096 :]
         await line.say("utterance", **utterance(1))
@@ -332,7 +335,8 @@ async def refused(relay: Relaying, key: str | None) -> tuple[int, str | None]:
     with pytest.raises(aiohttp.WSServerHandshakeError) as error:
         async with connected(relay.url, key, "c-1", **QUERY):
             pass
-    return error.value.status, (error.value.headers or {}).get("Retry-After")
+    headers = error.value.headers
+    return error.value.status, None if headers is None else headers.get("Retry-After")
 
 
 async def test_nobody_is_let_in_whom_the_owner_would_not_take() -> None:
@@ -355,19 +359,23 @@ async def test_there_is_a_bound_of_sockets() -> None:
         assert (await refused(relay, relay.key))[0] == 503
 
 
+async def drain(relay: Relaying) -> None:
+    await relay.part.drain()
+
+
 async def test_at_its_own_end_it_sends_clients_on_that_can_resume_and_delivers_what_others_have_said() -> None:
     delivered: list[bytes] = []
 
     async def part(line: Line) -> None:
         await line.ready()
         delivered.append(await line.audio(len(SECOND)))
-        if "resume_token" not in line.request.query:  # the one that cannot
+        if line.request.match_info["id"] == "c-2":  # the one that cannot resume
             await line.say("ack", offset=8_000)
         await line.socket.receive(20)
 
     async with (
         relaying(part, part, linger_s=20.0) as relay,
-        connected(relay.url, relay.key, "c-1", **QUERY, resume_token="T" * 30) as can,
+        connected(relay.url, relay.key, "c-1", **QUERY) as can,
         connected(relay.url, relay.key, "c-2", **CANNOT) as cannot,
     ):
         for wire in (can, cannot):
@@ -375,7 +383,7 @@ async def test_at_its_own_end_it_sends_clients_on_that_can_resume_and_delivers_w
             await wire.send(SECOND, 1_600)
         await cannot.until("ack")
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(relay.part.drain())
+            tasks.create_task(drain(relay))
             assert await can.until_closed() == 1012
             assert await cannot.until_closed() == 1001
         assert can.heard[-1] == {"type": "reconnect", "reason": "drain", "after_ms": 0}

@@ -9,8 +9,6 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-TOKEN = "a token that the server has chosen"
-
 
 def utterance(seq: int, start: int = 0) -> dict[str, Any]:
     return {
@@ -55,7 +53,7 @@ class Line:
         await self.say(
             "ready",
             conversation_id=self.request.match_info["id"],
-            resume_token=self.request.query.get("resume_token", TOKEN),
+            resume_token=self.request.query["resume_token"],
             next_offset=next_offset,
             max_unacked_ms=max_unacked_ms,
             ack_interval_ms=100,

@@ -119,14 +119,13 @@ def render(
     everything = {**{split.cluster: split.routes for split in splits}, **served}
     if front is not None:
         everything[front.cluster] = ()
-    passed = _in_order(served, splits, front)
     rendered = _template().render(
         public=public,
         settings=settings,
         clusters={name: any(route.sticky for route in routes) for name, routes in everything.items()},
-        routes=passed,
+        routes=_in_order(served, splits, front),
         front=front,
-        behind_front=_behind(passed),
+        behind_front=_behind(served, splits, front),
         relayed=RELAYED,
         buckets=BUCKETS,
         version=version,
@@ -183,10 +182,12 @@ class _Passed(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it goes to the front first."""
 
 
-def _behind(passed: Sequence[_Passed]) -> list[str]:
-    """Return the clusters to which requests go that come to a front first."""
-    fronted = [each for each in passed if each.fronted]
-    return sorted({each.cluster for each in fronted} | {each.split.cluster for each in fronted if each.split})
+def _behind(served: Mapping[str, Sequence[Route]], splits: Sequence[Split], front: Front | None) -> list[str]:
+    """Return the clusters to which requests go that come to a front first, those without a share yet, too."""
+    if front is None:
+        return []
+    everything = [*served.items(), *((split.cluster, split.routes) for split in splits)]
+    return sorted({name for name, routes in everything if any(route in front.routes for route in routes)})
 
 
 def _in_order(served: Mapping[str, Sequence[Route]], splits: Sequence[Split], front: Front | None) -> list[_Passed]:

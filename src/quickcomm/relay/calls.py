@@ -28,6 +28,7 @@ from quickcomm.audio.ingest.twilio import (
     request_of,
 )
 from quickcomm.audio.model.settings import TwilioSettings
+from quickcomm.client.options import new_token
 from quickcomm.contracts.audio_socket import PATH, RELAYED, TWILIO_PATH, AudioFormat, CloseCode
 from quickcomm.kernel.errors import InvalidInputError
 from quickcomm.kernel.http import problem
@@ -103,7 +104,7 @@ class CallRelay:
             },
             headers=headers,
             format=AudioFormat(encoding=ENCODING, sample_rate=RATE, speakers=speakers),
-            token=wanted.token,
+            token=wanted.token or new_token(),
         )
 
 

@@ -9,6 +9,7 @@ from quickcomm.audio.ingest.reception import BreachError, not_websocket
 from quickcomm.audio.ingest.websocket import MAX_MESSAGE_BYTES, parse_control, parse_request, refuse
 from quickcomm.client.connecting import Dropped
 from quickcomm.client.errors import UnauthorizedError as KeyUnknownError
+from quickcomm.client.options import new_token
 from quickcomm.contracts.audio_socket import PATH, Captured, CloseCode, End, Flush, Skip
 from quickcomm.kernel.errors import InvalidInputError
 from quickcomm.kernel.http import UnauthorizedError, problem
@@ -50,7 +51,7 @@ class NativeRelay:
             query={name: value for name, value in request.query.items() if name not in OWN},
             headers=forwarded(request),
             format=wanted.format,
-            token=wanted.token,
+            token=wanted.token or new_token(),  # the relay must have it where the first `ready` is lost
             after_seq=after_seq,
         )
         with self._sockets.place():

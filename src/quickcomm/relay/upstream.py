@@ -84,7 +84,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str]
     """With the credential of the client."""
     format: AudioFormat
-    token: str | None = None
+    token: str
     after_seq: int = 0
 
 
@@ -104,7 +104,6 @@ class Upstream:
         self._call = call
         self._way = way
         self._tell = tell
-        self._token = call.token
         self._uplink = Uplink(call.format, message_ms=MAX_MESSAGE_MS, eager=True)
         self._seen = Seen(call.after_seq)
         self._to_send = asyncio.Event()
@@ -249,9 +248,7 @@ class Upstream:
             raise TurnedAwayError(CloseCode.POLICY, msgspec.json.encode(refused).decode()) from error
 
     async def _connect(self) -> aiohttp.ClientWebSocketResponse:
-        query = {**self._call.query, "after_seq": str(self._seen.after_seq)}
-        if self._token is not None:
-            query["resume_token"] = self._token
+        query = {**self._call.query, "resume_token": self._call.token, "after_seq": str(self._seen.after_seq)}
         address = yarl.URL(f"{EDGE}{self._call.path}?{urlencode(query)}", encoded=True)
         return await open_socket(self._way.session, address, self._call.headers, PATIENCE, EDGE)
 
@@ -283,7 +280,6 @@ class Upstream:
         self._error = None
         if not self.next_offset.done():
             self._uplink.begin_at(ready.next_offset)
-            self._token = ready.resume_token
             if ready.now_ms is not None:
                 self._ahead_s = ready.now_ms / 1_000 - self._way.clock.monotonic()
             await self._tell(text)
