@@ -1,6 +1,7 @@
 """Builds the session relay as a part of a process."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -21,7 +22,7 @@ from quickcomm.relay.held import Held
 from quickcomm.relay.native import NativeRelay
 from quickcomm.relay.settings import RelaySettings
 from quickcomm.relay.sockets import Sockets
-from quickcomm.relay.upstream import Way
+from quickcomm.relay.upstream import Resumed, Way
 
 MB = 1 << 20
 
@@ -49,7 +50,8 @@ def relay(edge: str, settings: RelaySettings, audio: AudioSettings, keys: Authen
         cookie_jar=aiohttp.DummyCookieJar(),  # a cookie is its caller's
         trace_configs=traced_client(),
     )
-    sockets = Sockets(Way(session=session, held=held, settings=settings, clock=clock))
+    resumed = Resumed()
+    sockets = Sockets(Way(session=session, held=held, settings=settings, clock=clock, resumed=resumed))
     natives, calls = NativeRelay(sockets, keys), CallRelay(sockets, audio.twilio)
 
     async def status() -> Mapping[str, Any]:
@@ -58,6 +60,7 @@ def relay(edge: str, settings: RelaySettings, audio: AudioSettings, keys: Authen
     return Part(
         name="relay",
         routes=[web.get(natives.path, natives.handle), web.get(calls.path, calls.handle)],
+        work={"relay": partial(resumed.tell_forever, clock)},
         drain=sockets.drain,
         close=sockets.aclose,
         status=status,

@@ -46,6 +46,7 @@ LEAST_S: Final = 30
 """Sound that a client may have unacknowledged however full the relay is: acks come behind the longest utterance."""
 TAIL_S: Final = 1.0
 """So much at the end may be acknowledged only when more sound comes, or the conversation ends."""
+TELL_EVERY_S: Final = 1.0
 SETTLE_S: Final = 3.0
 """So long after the last ack there comes none any more for the tail."""
 
@@ -88,6 +89,23 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     after_seq: int = 0
 
 
+class Resumed(msgspec.Struct):
+    """How many conversations were resumed upstream since that was last told."""
+
+    count: int = 0
+
+    def add(self) -> None:
+        self.count += 1
+
+    async def tell_forever(self, clock: Clock) -> None:
+        """Log it at most once a second, until cancelled: a move resumes thousands."""
+        while True:
+            await clock.sleep(TELL_EVERY_S)
+            if self.count:
+                log.info("conversations.resumed", count=self.count)
+                self.count = 0
+
+
 class Way(msgspec.Struct, frozen=True, kw_only=True):
     """What all connections of a relay process share."""
 
@@ -95,6 +113,7 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     held: Held
     settings: RelaySettings
     clock: Clock
+    resumed: Resumed
 
 
 class Upstream:
@@ -289,7 +308,8 @@ class Upstream:
             self._seen.reset()  # the site has lost its store: events count from 1 again
             self._told_ack = -1
         RESUMED.labels(self._after or "break").inc()
-        log.info("conversation.resumed", conversation_id=self._call.conversation_id, after=self._after or "break")
+        self._way.resumed.add()
+        log.debug("conversation.resumed", conversation_id=self._call.conversation_id, after=self._after or "break")
         self._after = ""
 
     def _changed(self) -> None:
