@@ -66,7 +66,7 @@ check-page: install ## The page alone: types, lint, unit tests
 test-up: install ## End-to-end tests of conversations, through edge and store
 	E2E_SHAPE=monolith-up $(PYTEST) -m 'not long' $(addprefix tests/e2e/test_,flow.py resume.py crash.py live.py kills.py twilio.py) $(ARGS)
 
-test-migrating: install ## The same with a dashboard that moves between both sides every few seconds
+test-migrating: install ## The same with modules that move between both sides every few seconds
 	E2E_SHAPE=migrating $(PYTEST) -m 'not long' $(addprefix tests/e2e/test_,flow.py resume.py crash.py live.py rest.py) $(ARGS)
 
 test-services: install ## The same and the page, with the dashboard as a service of its own

@@ -36,6 +36,7 @@ BENCHMARKS: Final = {
     "kills": "+ 40 times kill -9 in ten minutes while 8 talk: lost, doubled, missing (needs QUICKCOMM_SPEECH_DATA)",
     "decisions": "edits, how soon they are answered; alone also `pages` and `kills` (needs PostgreSQL)",
     "migrate": "modules move while people talk, with faults and kills (needs QUICKCOMM_SPEECH_DATA, a Chromium)",
+    "handover": "+ running conversations go from one side to the other and back (needs QUICKCOMM_SPEECH_DATA)",
     "tracing": "+ CPU with tracing on ÷ off, 16 talkers, taking turns (needs QUICKCOMM_SPEECH_DATA)",
     "drill": "a site of 10,000 cards backed up and restored in each deployment and across, compared byte for byte",
     "startup": "time until a warm server is ready",

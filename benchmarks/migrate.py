@@ -2,10 +2,10 @@
 
 `python -m benchmarks.migrate [--modules dashboard,intelligence] [--talkers 16] [--editors 20] [--pause 6]`: real speech
 in real time, live clients that edit what they see by its version, one Chromium. Each module goes there by every step;
-the candidate is made to hang, and to have other data, and must be back by itself; the controller and a process of each
-side are killed twice; the module is retired, comes back, and goes there again. Told: what was lost, doubled, moved or
-answered twice; whether both dashboards are alike at the end; how soon a change is in force; how soon a faulty candidate
-is back; cards' delays before and during it; CPU a second of speech in the shadow and at half.
+the candidate is made to hang, then to have other data or give wrong answers, and must be back by itself; the controller
+and a process of each side are killed twice; the module is retired, comes back, and goes there again. Told: what was
+lost, doubled, moved or answered twice; whether both dashboards are alike at the end; how soon a change is in force; how
+soon a faulty candidate is back; cards' delays before and during it; CPU a second of speech in the shadow and at half.
 """
 
 import argparse
@@ -16,18 +16,21 @@ import os
 import random
 import signal
 import sqlite3
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, Final
 
 from tests.support.kills import Toll, count, seen_everywhere, watching
 from tests.support.resuming import Heard, stream
-from tests.support.server import quickcomm
+from tests.support.server import command, quickcomm
 from tests.support.site import Site
 
-from benchmarks.decisions import Editor, browser, client, judge, judge_page
+from benchmarks.editors import Editor, browser, client, judge, judge_page
 from benchmarks.load import percentile
 from benchmarks.process import usage
 from benchmarks.shapes import Tuning, topology
@@ -35,19 +38,24 @@ from benchmarks.talkers import talk
 from quickcomm.operate.up.client import topology_status
 
 Json = dict[str, Any]
+ORDER: Final = ("dashboard", "intelligence", "audio")
+"""Modules before the first of `--modules` are moved without faults."""
 LENGTH_S: Final = 60.0
+WARMING_S: Final = 45.0
+"""Until the burst of the undisturbed run is through, and each process has loaded what it needs."""
 BEFORE_S: Final = 60.0
 SETTINGS: Final = {"QUICKCOMM_TRAFFIC_ANSWER_MS": "3000"}
 """On two full cores the service yields to audio, and its answers are late for no fault of its own."""
 BACK_WITHIN_S: Final = 120.0
 LOOK_S: Final = 0.1
+WRONG_MIND: Final = Path(__file__).parent / "wrong_mind"
 
 
 class Cards:
     """Delays of cards by what went on when they came: milliseconds from the end of speech to the push."""
 
     def __init__(self) -> None:
-        self.phase = "before"
+        self.phase = "warming"
         self.delays: dict[str, list[float]] = {}
         self._known: set[str] = set()
 
@@ -80,24 +88,28 @@ class Mover:
         self.faults: list[Json] = []
         self.kills: dict[str, int] = {}
         self.cpu: dict[str, float] = {}
+        self._began = time.monotonic()
+
+    def at(self) -> float:
+        """Seconds since the benchmark began."""
+        return time.monotonic() - self._began
 
     async def command(self, *words: str) -> str:
         """Raises `AssertionError` where it fails. Tries again where the controller has just been killed."""
         for _ in range(5):
             began = time.monotonic()
-            said = await asyncio.to_thread(
-                quickcomm, "migrate", *words, "--data-dir", str(self._site.data_dir), timeout=400, statuses=(0, 1)
+            arguments = [command(), "migrate", *words, "--data-dir", str(self._site.data_dir)]
+            done = await asyncio.to_thread(
+                subprocess.run, arguments, capture_output=True, text=True, timeout=400, check=False
             )
             took = round(time.monotonic() - began, 2)
-            print(
-                f"  migrate {' '.join(words)}: {said.strip().splitlines()[-1] if said.strip() else '(failed)'}",
-                file=sys.stderr,
-            )
-            if said.strip():
-                self.commands.append(
-                    {"command": " ".join(words), "took_s": took, "said": said.strip().splitlines()[-1]}
-                )
+            said = (done.stdout.strip() or done.stderr.strip() or "(silent)").splitlines()[-1]
+            print(f"{self.at():7.1f}  migrate {' '.join(words)} [{done.returncode}]: {said}", file=sys.stderr)
+            if done.returncode == 0:
+                self.commands.append({"command": " ".join(words), "took_s": took, "said": said})
                 return said
+            found = await self.module(words[1])
+            print(f"         it is in {found['mode']}: {found.get('why')}", file=sys.stderr)
             await asyncio.sleep(3.0)
         raise AssertionError(f"migrate {words} does not come to an end")
 
@@ -122,7 +134,7 @@ class Mover:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             self.kills[process] = self.kills.get(process, 0) + 1
-            print(f"  kill -9 {process}", file=sys.stderr)
+            print(f"{self.at():7.1f}  kill -9 {process}", file=sys.stderr)
 
     async def until_back(self, name: str, fault: str, began: float) -> None:
         """Note how long it took until the service gets no requests any more."""
@@ -133,7 +145,7 @@ class Mover:
             await asyncio.sleep(LOOK_S)
         why = found.get("why", "")
         self.faults.append({"module": name, "fault": fault, "back_s": round(time.monotonic() - began, 1), "why": why})
-        print(f"  {fault}: back after {self.faults[-1]['back_s']} s: {why}", file=sys.stderr)
+        print(f"{self.at():7.1f}  {fault}: back after {self.faults[-1]['back_s']} s: {why}", file=sys.stderr)
 
     async def measured(self, name: str, seconds: float, talkers: int) -> None:
         """CPU of all processes of the site, a second of speech."""
@@ -174,6 +186,15 @@ async def falsify(site: Site, mover: Mover) -> None:
     await mover.until_back("dashboard", "other data", time.monotonic())
 
 
+async def misunderstand(mover: Mover, wrong: Path) -> None:
+    """Have the candidate take everything for lost property, and wait for the rollback."""
+    await asyncio.to_thread(wrong.touch)
+    try:
+        await mover.until_back("intelligence", "wrong answers", time.monotonic())
+    finally:
+        await asyncio.to_thread(wrong.unlink)
+
+
 async def move(site: Site, mover: Mover, name: str, options: argparse.Namespace) -> None:
     """One module: there by every step, with faults and kills; retired; back; there again."""
     await mover.command("start", name)
@@ -192,9 +213,9 @@ async def move(site: Site, mover: Mover, name: str, options: argparse.Namespace)
     await hang(mover, name)
     await mover.calm()
     await mover.command("start", name)
-    if name == "dashboard":
+    if name in {"dashboard", "intelligence"}:
         await mover.up_to(name, 5_000)
-        await falsify(site, mover)
+        await (falsify(site, mover) if name == "dashboard" else misunderstand(mover, options.wrong))
         await mover.command("rollback", name)  # from the shadow: the service is stopped, and begins anew
         await mover.calm()
         await mover.command("start", name)
@@ -263,9 +284,15 @@ async def measure(site: Site, options: argparse.Namespace) -> Json:
         looking = tasks.create_task(delays.watch(cards))
         people = tasks.create_task(talking(site, sounds, heard, over))
         print("People talk and edit.", file=sys.stderr)
+        await asyncio.sleep(WARMING_S)
+        delays.phase = "before"
         await asyncio.sleep(BEFORE_S - 20)
         await mover.measured("before", 20.0, options.talkers)
-        for name in options.modules.split(","):
+        modules = options.modules.split(",")
+        for name in ORDER[: ORDER.index(modules[0])]:
+            await mover.command("start", name)
+            await mover.command("promote", name, "--force")
+        for name in modules:
             delays.phase = f"while {name} moves"
             await move(site, mover, name, options)
         over.set()
@@ -301,6 +328,12 @@ async def measure(site: Site, options: argparse.Namespace) -> Json:
     }
 
 
+def _planted(options: argparse.Namespace, folder: Path) -> dict[str, str]:
+    """Have all processes load the fault, which is there while a file exists."""
+    options.wrong = folder / "wrong"
+    return {"PYTHONPATH": str(WRONG_MIND), "QUICKCOMM_BENCH_WRONG": str(options.wrong)}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--modules", default="dashboard,intelligence", help="in their order")
@@ -309,7 +342,10 @@ def main() -> int:
     parser.add_argument("--pause", type=float, default=6.0, help="seconds between two steps")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     options = parser.parse_args()
-    with topology("monolith", Tuning(settings=SETTINGS)) as site:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        topology("monolith", Tuning(settings=SETTINGS | _planted(options, Path(folder)))) as site,
+    ):
         rows = asyncio.run(measure(site, options))
     for name, value in rows.items():
         print(f"{name:34} {json.dumps(value) if isinstance(value, dict | list) else value}")

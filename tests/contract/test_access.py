@@ -18,6 +18,7 @@ from quickcomm.audio.declaration import GROUP as AUDIO_GROUP
 from quickcomm.contracts.conversations import CONVERSATIONS
 from quickcomm.contracts.decisions import DECISIONS
 from quickcomm.contracts.insights import INSIGHTS
+from quickcomm.contracts.routes import ModuleRoute, Routes
 from quickcomm.contracts.summaries import SUMMARIES
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.dashboard.declaration import DECIDERS
@@ -32,6 +33,9 @@ from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.messaging.bus import Delivery, RejectedError
 from quickcomm.kernel.messaging.bus.redis import RedisBus
 from quickcomm.kernel.messaging.bus.redis_link import BusRefusedError, Link, Script
+from quickcomm.kernel.messaging.bus.redis_names import Names
+from quickcomm.kernel.routing import RedisRoutes
+from quickcomm.kernel.routing.redis import RouteNames
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.operate.moving import settle
 from quickcomm.operate.up.access import Passwords, acl, users
@@ -181,6 +185,25 @@ async def test_services_and_monolith_do_all_that_they_do(guarded: Guarded, user:
     finally:
         await bus.aclose()
         await helper.aclose()
+
+
+@pytest.mark.parametrize("user", ["audio", "intelligence", "monolith"])
+async def test_whoever_trims_may_know_who_is_not_waited_for(guarded: Guarded, user: str) -> None:
+    up, group = Link(guarded.url("up")), "summaries@service"
+    routes = RedisRoutes(up)
+    bus, helper = (RedisBus(guarded.url(name), SystemClock()) for name in (user, "monolith"))
+    try:
+        await up.call("DEL", *Names().parts(CONVERSATIONS))  # other tests have groups there
+        await helper.register(CONVERSATIONS, group)
+        await up.call("XADD", Names().part(CONVERSATIONS, 0), "1-1", "k", "k", "p", "old")
+        await routes.publish(Routes(version=1, modules={"intelligence": ModuleRoute(mode="canary")}), 1)
+        assert await bus.trim() == 0
+        await routes.publish(Routes(version=2, modules={"intelligence": ModuleRoute(mode="shadow")}), 1)
+        assert await bus.trim() == 1
+    finally:
+        await up.call("DEL", RouteNames().routes, *Names().parts(CONVERSATIONS))
+        for each in (bus, helper, up):
+            await each.aclose()
 
 
 async def test_processes_of_intelligence_agree(guarded: Guarded) -> None:

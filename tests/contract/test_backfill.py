@@ -28,7 +28,16 @@ from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.adapters.history import MARKS, TABLES, settle, write
 from quickcomm.dashboard.adapters.queries import SqlQueries
 from quickcomm.dashboard.adapters.state import SqlState
-from quickcomm.dashboard.adapters.tables import changes, closings, conversations, rooms, tasks, utterances
+from quickcomm.dashboard.adapters.tables import (
+    changes,
+    closings,
+    conversations,
+    decided_in,
+    decisions,
+    rooms,
+    tasks,
+    utterances,
+)
 from quickcomm.dashboard.backfill import backfill, prepare_source, purge_source
 from quickcomm.dashboard.backfill import source as history_of
 from quickcomm.dashboard.model.edits import Edit
@@ -217,6 +226,46 @@ async def test_what_people_did_meanwhile_stands(earlier: Database, own: Database
     await backfill(own, history_of(earlier))
     assert (await task_of(own)).status == "done"
     assert (await task_of(own, "shift-1:0:16000:0")).status == "acknowledged"
+
+
+@pytest.mark.parametrize("table", [table.name for table in TABLES])
+@pytest.mark.parametrize("page", [1, 100])
+async def test_what_was_decided_there_while_its_page_was_on_its_way(
+    earlier: Database, own: Database, table: str, page: int
+) -> None:
+    """The log brings the decision after the page was read and before it is written."""
+    await say(earlier, *asked(0), *done(160_000), *asked(320_000, "413"))
+    await edit(earlier, "reopen")
+    await edit(earlier, "acknowledge", "shift-1:0:320000:0")
+    source, missed = history_of(earlier), [TASK, "shift-1:0:320000:0"]
+
+    class Late(Flaky):
+        async def page(self, name: str, after: str, limit: int) -> BackfillPage:
+            read = await source.page(name, after, limit)
+            if name == table and missed:
+                before = await earlier.read(decided)
+                await edit(earlier, "complete", missed.pop())
+                for decision in set(await earlier.read(decided)) - set(before):
+                    await own.write(partial(take, decision))
+            return read
+
+    await copy(own, Late(earlier), page=page, live=True)
+    assert await own.read(tasks_by_id) == await earlier.read(tasks_by_id)
+
+
+def decided(connection: Connection) -> list[bytes]:
+    return list(connection.execute(sa.select(decisions.c.payload)).scalars())
+
+
+def take(decision: bytes, connection: Connection) -> None:
+    projector = Projector(SqlState(connection))
+    projector.decision(decided_in(decision))
+    projector.finish()
+
+
+def tasks_by_id(connection: Connection) -> dict[str, Any]:
+    rows = connection.execute(sa.select(tasks).order_by(tasks.c.task_id)).mappings()
+    return {row["task_id"]: {name: row[name] for name in row if name != "id"} for row in rows}
 
 
 async def test_a_later_revision_that_came_meanwhile_stands(earlier: Database, own: Database) -> None:

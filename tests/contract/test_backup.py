@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import shutil
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -19,10 +20,16 @@ from tests.support.guarded import Guarded
 from tests.support.hearing import TOKEN, request
 from tests.support.valkey import Valkey
 
+from quickcomm.contracts.insights import INSIGHTS
+from quickcomm.contracts.routes import ModuleRoute
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.dashboard.adapters.changed import now_of
+from quickcomm.dashboard.adapters.tables import utterances
 from quickcomm.dashboard.declaration import DECIDERS, GROUP
+from quickcomm.intelligence.adapters.sql_prompts import SqlPrompts
+from quickcomm.intelligence.ports import PromptRecord, StoredPrompt
 from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.copier.sql import marks_table, note_stale
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.keys.sql import SqlKeys
@@ -30,14 +37,17 @@ from quickcomm.kernel.messaging.bus import Delivery
 from quickcomm.kernel.messaging.bus.export import MessageExport
 from quickcomm.kernel.messaging.bus.redis import RedisBus
 from quickcomm.kernel.messaging.bus.redis_link import Link
-from quickcomm.kernel.messaging.bus.sql import MIGRATIONS as BUS_MIGRATIONS
-from quickcomm.kernel.messaging.bus.sql import SqlBus, groups
+from quickcomm.kernel.messaging.bus.sql import SqlBus
+from quickcomm.kernel.messaging.bus.sql_tables import MIGRATIONS as BUS_MIGRATIONS
+from quickcomm.kernel.messaging.bus.sql_tables import groups, messages
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.storage import Database, migrate
 from quickcomm.operate import backup as backing_up
 from quickcomm.operate.backup import Taken, Whereabouts, back_up
 from quickcomm.operate.moving import check_here, check_shape, settle
 from quickcomm.operate.restore import restore
+from quickcomm.traffic.adapters.journal import SqlJournal
+from quickcomm.traffic.model.state import Entry, ModuleState, SiteState
 
 CARDS = 200
 LAG_S = 0.2
@@ -207,6 +217,101 @@ async def test_a_monolith_with_a_store(drill: Drill) -> None:
         assert await there.got(TRANSCRIPTS, "quick", 2) == waiting
 
 
+async def test_in_the_middle_of_a_migration(drill: Drill) -> None:
+    """Both sides have all: the monolith's is taken, however far the services beside it are."""
+    await drill.serve("site", cards=20)
+    site = await drill.services("site")
+    site.directory.dashboard.note_moving()
+    async with opened(site.directory.dashboard.database) as page:
+        await page.write(lambda connection: connection.execute(utterances.delete()))
+    site.directory.intelligence.create()
+    async with opened(site.directory.intelligence.database) as mind:
+        await SqlBus(mind, SystemClock()).publish(INSIGHTS, "talk-1", b"not sent")
+    async with looked_at(drill.url, drill.prefix("site")) as there:  # one that the service has not handled
+        stored = await there.sessions.open(request("talk-9", token=TOKEN), TOKEN)
+        await there.sessions.publish(progress(stored, 90_000), utterance(stored, 80_000, "unhandled"))
+        for group in ("intelligence", "intelligence@service"):
+            await there.bus.register(TRANSCRIPTS, group)
+        await there.got(TRANSCRIPTS, "intelligence", 1)
+    taken = await drill.save(site, "site")
+    assert taken.manifest.deployment == "monolith"
+    back = drill.put(taken, "back").directory
+    found = await seen(Whereabouts(directory=back), "")
+    assert (found["utterances"], found["tasks"]) == (drill.before["utterances"], drill.before["tasks"])
+    async with opened(back.database) as database:
+        assert await database.read(_waits_for_intelligence) == [True]
+        assert await database.read(lambda connection: _messages_of(connection, INSIGHTS)) == [b"not sent"]
+
+
+async def test_after_modules_have_moved_and_the_monolith_has_stopped_them(drill: Drill) -> None:
+    """Cards and prompts are those of the services; the migration begins anew, and its audit goes on."""
+    await drill.serve("site", cards=20)
+    site = await drill.services("site")
+    directory = site.directory
+    directory.dashboard.note_moving()
+    directory.intelligence.create()
+    directory.traffic.create()
+    shutil.copy(directory.database, directory.intelligence.database)
+    async with opened(directory.intelligence.database) as mind:
+        prompt = StoredPrompt(id="p2", name="later", note="", source="Be shorter.", added_ns=2, added_by="Bob")
+        record = PromptRecord(at_ns=2, by="Bob", action="added", prompt_id="p2")
+        await SqlPrompts(mind).add(prompt, record)
+    async with opened(directory.database) as own:
+        await own.write(lambda connection: note_stale(connection, marks_table("dashboard_backfill")))
+        await own.write(lambda connection: note_stale(connection, marks_table("intelligence_copied")))
+        await own.write(lambda connection: connection.execute(utterances.delete()))
+    moved = ModuleState(route=ModuleRoute(mode="retired", weight=10_000, decides="service"), monolith="stopped")
+    async with _journal(directory) as journal:
+        await journal.begin()
+        entry = Entry(who="ann", name="dashboard", action="start", before="off", after="shadow")
+        await journal.store(SiteState(version=9, changes=4, modules={"dashboard": moved}), [entry])
+    taken = await drill.save(site, "site")
+    assert taken.manifest.rows["traffic_audit"] == 1
+    kept = restore(Path(taken.file), directory, quiet).kept
+    assert kept is not None
+    assert {path.name for path in kept.iterdir()} >= {"dashboard", "intelligence", "traffic"}
+    assert not directory.intelligence.path.exists()
+    assert await drill.differences(Whereabouts(directory=directory), "") == []
+    async with opened(directory.database) as database:
+        assert {each.id for each in await SqlPrompts(database).prompts()} == {"p1", "p2"}
+        assert not await database.read(lambda connection: sa.inspect(connection).has_table("traffic_state"))
+    async with _journal(directory) as journal:
+        state, epoch = await journal.begin()
+        assert (state, epoch) == (SiteState(version=9, changes=4), 2)
+        assert [(each.who, each.action) for each in await journal.audit(9)] == [
+            ("restore", "restored"),
+            ("ann", "start"),
+        ]
+    assert await drill.differences(await drill.services("site"), "site") == []
+
+
+@contextlib.asynccontextmanager
+async def _journal(directory: DataDirectory) -> AsyncIterator[SqlJournal]:
+    database = Database(directory.traffic.database)
+    database.open()
+    journal = SqlJournal(database, SystemClock())
+    journal.migrate()
+    try:
+        yield journal
+    finally:
+        await database.aclose()
+
+
+def _waits_for_intelligence(connection: sa.Connection) -> list[bool]:
+    """Return whether the group is before that message, which one side has handled and the other has not."""
+    its_own = sa.and_(groups.c.stream == messages.c.stream, groups.c.part == messages.c.part)
+    query = sa.select(groups.c.acked_id < messages.c.id).select_from(messages.join(groups, its_own))
+    query = query.where(
+        groups.c.group_name.startswith("intelligence"), sa.func.instr(messages.c.payload, b"unhandled") > 0
+    )
+    return [bool(waits) for waits in connection.execute(query).scalars()]
+
+
+def _messages_of(connection: sa.Connection, stream: str) -> list[bytes]:
+    query = sa.select(messages.c.payload).where(messages.c.stream == stream).order_by(messages.c.id)
+    return list(connection.execute(query).scalars())
+
+
 async def _waiting(bus: SqlBus, group: str, count: int) -> list[bytes]:
     """Take what a group is given, until it is so many messages."""
     found: list[bytes] = []
@@ -229,7 +334,7 @@ async def test_what_is_handled_while_it_is_taken_is_not_missed(drill: Drill, mon
     """A consumer acknowledges after its database was copied, and the bus forgets: the restored one gets it again."""
     await drill.serve("site", cards=10)
     site = await drill.services("site")
-    copy, loop = backing_up._copy_page, asyncio.get_running_loop()
+    copy, loop = backing_up._join, asyncio.get_running_loop()
     async with looked_at(drill.url, drill.prefix("site")) as there:
         await there.got(TRANSCRIPTS, "dashboard", 12)
         stored = await there.sessions.open(request("talk-1", token=TOKEN), TOKEN)
@@ -244,7 +349,7 @@ async def test_what_is_handled_while_it_is_taken_is_not_missed(drill: Drill, mon
             asyncio.run_coroutine_threadsafe(handle(), loop).result(20)
             return rows
 
-        monkeypatch.setattr(backing_up, "_copy_page", copied)
+        monkeypatch.setattr(backing_up, "_join", copied)
         back = drill.put(await drill.save(site, "site"), "back")
     async with opened(back.directory.database) as database:
         [waiting] = await _waiting(SqlBus(database, SystemClock()), "dashboard", 1)

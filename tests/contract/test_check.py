@@ -112,7 +112,9 @@ async def test_a_dashboard_tells_of_all_in_ranges_of_any_size(store: Path | str)
             for kind, items in whole.items.items():
                 assert by_id(item for one in ranges for item in one.items[kind]) == by_id(items)
         _, (_, recent), _ = digest_answers(database)
-        assert (await recent(RecentDashboard(since_ns=SAID[-1].speech_ended_ns + 1))).keys == []
+        edited = await recent(RecentDashboard(since_ns=SAID[-1].speech_ended_ns + 1))
+        assert edited.keys == [("main", EDITED.partition(":")[0])]
+        assert (await recent(RecentDashboard(since_ns=SAID[-1].published_ns + 1))).keys == []
         lately = await recent(RecentDashboard(since_ns=SAID[-1].speech_ended_ns))
         assert lately.keys == [("main", "a"), ("main", "a-b"), ("main", "a.c")]
 

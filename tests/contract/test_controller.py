@@ -454,6 +454,15 @@ async def test_an_emptied_store_gets_its_routes_again(world: World) -> None:
         assert all(follower.routes.of("dashboard").weight == 100 for follower in world.followers)
 
 
+async def test_unreadable_routes_are_published_again(world: World) -> None:
+    async with world.living() as life:
+        await life.ask(start())
+        await life.ask(step())
+        await world.link.call("HSET", f"{world.prefix}:routes", "version", "x", "routes", "no JSON")
+        assert await until(world.routes.version, bool) == 2
+        assert (await life.ask(step())).weight == 500
+
+
 async def test_a_controller_that_was_replaced_stops_with_an_error(world: World) -> None:
     async with world.opened() as life:
         await world.routes.publish(Routes(version=1), 9)

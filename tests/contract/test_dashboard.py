@@ -243,7 +243,21 @@ async def test_captions_reach_only_who_watches(site: Site) -> None:
             captions.caption(
                 Caption(site="main", conversation_id="c", channel=channel, speaker=0, start_offset=0, text="som")
             )
-        assert (await events(socket, "caption"))["channel"] == "security"
+        plain = await events(socket, "caption")
+        assert plain["channel"] == "security"
+        assert "side" not in plain
+        captions.caption(
+            Caption(
+                site="main",
+                conversation_id="c",
+                channel="security",
+                speaker=1,
+                start_offset=0,
+                text="x",
+                side="service",
+            )
+        )
+        assert (await events(socket, "caption"))["side"] == "service"
 
 
 async def report_painted(socket: Any, utterance_id: str, painted_ms: float) -> None:

@@ -23,7 +23,7 @@ from quickcomm.intelligence.service.prompt_desk import EVALUATED, PUT
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.copier.sql import SqlSource
 from quickcomm.kernel.errors import ConflictError
-from quickcomm.kernel.messaging.bus.sql import messages
+from quickcomm.kernel.messaging.bus.sql_tables import messages
 from quickcomm.kernel.storage import Database
 
 EVENT = PromptRecord(at_ns=5, by="ada", action="deployed", prompt_id="a1", weight=100, note="Better.")

@@ -30,7 +30,7 @@ from quickcomm.kernel.keys.port import digest
 from quickcomm.kernel.keys.redis import RedisKeys
 from quickcomm.kernel.keys.sql import SqlKeys, keys_table, sessions_table
 from quickcomm.kernel.messaging.bus import Delivery, RejectedError
-from quickcomm.kernel.messaging.bus import sql as sql_bus
+from quickcomm.kernel.messaging.bus import sql_tables as sql_bus
 from quickcomm.kernel.messaging.bus.home import Home, HomeInStore, home_in
 from quickcomm.kernel.messaging.bus.moving import mark
 from quickcomm.kernel.messaging.bus.redis import RedisBus

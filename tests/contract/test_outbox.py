@@ -18,7 +18,7 @@ from quickcomm.kernel.messaging.bus.redis import RedisBus
 from quickcomm.kernel.messaging.bus.redis_assignments import AssignmentNames, Fence
 from quickcomm.kernel.messaging.bus.redis_link import Link
 from quickcomm.kernel.messaging.bus.redis_names import Names, partition
-from quickcomm.kernel.messaging.bus.sql import append
+from quickcomm.kernel.messaging.bus.sql_tables import append
 from quickcomm.kernel.storage import Database, StorageError
 
 STREAM = "things.v1"

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.support.valkey import Valkey
 
+from quickcomm.contracts.routes import Mode, ModuleRoute, Routes
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.messaging.bus import (
@@ -28,6 +29,7 @@ from quickcomm.kernel.messaging.bus.redis_link import Argument, Link, Script
 from quickcomm.kernel.messaging.bus.redis_names import PARTITIONS, Names, partition
 from quickcomm.kernel.messaging.bus.redis_scripts import FETCH
 from quickcomm.kernel.messaging.bus.watch import MEMORY_ALARM, ServerWatch
+from quickcomm.kernel.routing import RedisRoutes
 
 STREAM = "things.v1"
 PATIENCE_S = 60
@@ -383,6 +385,76 @@ async def test_a_retired_group_holds_nothing_back(bus: RedisBus) -> None:
     await bus.retire(STREAM, "goes")
     assert await bus.backlog() == {f"{STREAM}/stays": 0}
     assert await bus.trim() == 20
+
+
+async def routed(bus: RedisBus, mode: Mode, version: int) -> None:
+    """Publish the routes of a module whose service has the group `summaries@service`."""
+    routes = Routes(version=version, modules={"intelligence": ModuleRoute(mode=mode)})
+    await RedisRoutes(bus._link, prefix=bus._names.prefix).publish(routes, 1)
+
+
+async def acknowledged(bus: RedisBus, count: int) -> None:
+    """Have one group handle so many messages, which the service's group never looks at."""
+    heard = Heard()
+    async with subscribed(bus, heard, "stays"):
+        await heard.wait(lambda got: len(got) == count)
+        await until(lambda: _waiting(bus, "stays", 0))
+
+
+@pytest.mark.parametrize("mode", ["shadow", "off"])
+async def test_a_service_that_does_not_serve_yet_keeps_nothing_for_long(bus: RedisBus, mode: Mode) -> None:
+    """Messages with an id of long ago, and one of now."""
+    for group in ("stays", "summaries@service"):
+        await bus.register(STREAM, group)
+    for part in bus._names.parts(STREAM):
+        await bus._link.call("XADD", part, "1-1", "k", "k", "p", "old")
+    await bus.publish(STREAM, "k", b"new")
+    await acknowledged(bus, PARTITIONS + 1)
+    assert await bus.trim() == 0, "without routes, it is waited for"
+    await routed(bus, mode, 1)
+    assert await bus.trim() == PARTITIONS, "it may be some seconds behind, and no more"
+    await routed(bus, "canary", 2)
+    assert await bus.trim() == 0
+    heard = Heard()
+    async with subscribed(bus, heard, "summaries@service"):
+        await heard.wait(lambda got: got == [b"new"])
+
+
+async def test_a_service_that_does_not_serve_yet_never_fills_a_stream(valkey: Valkey, tmp_path: Path) -> None:
+    async with opened(valkey.url, tmp_path.name, high_water=10) as bus:
+        for group in ("stays", "summaries@service"):
+            await bus.register(STREAM, group)
+        for number in range(10):
+            await bus.publish(STREAM, "k", b"%d" % number)
+        await acknowledged(bus, 10)
+        with pytest.raises(BusFullError):
+            await bus.publish(STREAM, "k", b"full")
+        await routed(bus, "shadow", 1)
+        await bus.publish(STREAM, "k", b"10")
+        assert not await bus.full(STREAM)
+        assert await bus.backlog() == {f"{STREAM}/stays": 1, f"{STREAM}/summaries@service": 1}
+
+
+async def test_a_group_that_was_not_waited_for_takes_what_is_left_of_its_work(bus: RedisBus) -> None:
+    """Its messages were deleted while it had them in hand."""
+    hangs, heard = asyncio.Event(), Heard()
+
+    async def hang(_batch: Sequence[Delivery]) -> None:
+        hangs.set()
+        await asyncio.Event().wait()
+
+    for group in ("stays", "summaries@service"):
+        await bus.register(STREAM, group)
+    for part in bus._names.parts(STREAM):
+        await bus._link.call("XADD", part, "1-1", "k", "k", "p", "old")
+    async with subscribed(bus, hang, "summaries@service"):
+        await hangs.wait()
+        await acknowledged(bus, PARTITIONS)
+        await routed(bus, "shadow", 1)
+        assert await bus.trim() == PARTITIONS
+    await bus.publish(STREAM, "k", b"new")
+    async with subscribed(bus, heard, "summaries@service"):
+        await heard.wait(lambda got: got == [b"new"])
 
 
 async def _waiting(bus: RedisBus, group: str, count: int) -> bool:

@@ -51,7 +51,8 @@ def with_more(value: Any) -> Any:
     if isinstance(value, msgspec.Struct):
         config = value.__struct_config__
         tag = {config.tag_field: config.tag} if config.tag_field is not None else {}
-        fields = {name: with_more(each) for name, each in msgspec.structs.asdict(value).items()}
+        given = {name: each for name, each in msgspec.structs.asdict(value).items() if each is not msgspec.UNSET}
+        fields = {name: with_more(each) for name, each in given.items()}
         return {**tag, **fields, MORE: {"a": [1, None]}}
     if isinstance(value, tuple | list):
         return [with_more(each) for each in value]

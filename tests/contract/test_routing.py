@@ -1,16 +1,23 @@
 """Routes in a real Valkey: followed by all, kept where the store is emptied, refused from a controller that is late."""
 
+import contextlib
 import secrets
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+import structlog
 from tests.support.valkey import Valkey
 
 from quickcomm.contracts.routes import SERVICE, ModuleRoute, Routes
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.messaging.bus.redis_link import Link
-from quickcomm.kernel.routing import RedisRoutes, RoutesFollower, StaleRoutesError
+from quickcomm.kernel.routing import RedisRoutes, RoutesFollower, StaleRoutesError, first_routes, stored_routes
+from quickcomm.kernel.routing.port import UnreadableRoutesError
 from quickcomm.kernel.routing.redis import EDGE, FRESH_MS
+from quickcomm.kernel.storage import Database
+from quickcomm.traffic.adapters.journal import SqlJournal
+from quickcomm.traffic.model.state import ModuleState, SiteState
 
 
 def routes(version: int, weight: int = 0) -> Routes:
@@ -91,6 +98,58 @@ async def test_an_emptied_store_changes_nobody_and_takes_the_same_routes_again(s
     await follower.look()
     assert (await store.controller.version(), follower.routes) == (7, routes(7, 500))
     assert store.follower("new").routes == Routes()
+
+
+@pytest.mark.parametrize("field", ["routes", "version", "epoch"])
+async def test_unreadable_routes_change_nobody_and_are_published_again(store: Store, field: str) -> None:
+    follower = store.follower("audio-1")
+    await store.controller.publish(routes(7, 500), 3)
+    await follower.look()
+    await store.link.call("HSET", f"{store.prefix}:routes", field, b"\xff no JSON")
+    late = store.follower("late")
+    for each in (follower, late):
+        with contextlib.suppress(UnreadableRoutesError):
+            await each.look()
+    assert follower.routes == routes(7, 500)
+    if field == "routes":
+        assert await store.controller.version() == 0
+        with pytest.raises(UnreadableRoutesError):
+            await late.known()
+    await store.controller.publish(routes(7, 500), 3)
+    await late.look()
+    assert late.routes == routes(7, 500)
+    assert await store.controller.followers() == {"audio-1": 7, "late": 7}
+
+
+async def test_who_starts_begins_with_what_the_controller_has_stored(store: Store, tmp_path: Path) -> None:
+    """Where the store has nothing readable, or is behind; with a warning, once."""
+    route = ModuleRoute(mode="full", weight=10_000, decides=SERVICE)
+    database = Database(tmp_path / "traffic.sqlite")
+    database.open()
+    journal = SqlJournal(database, SystemClock())
+    journal.migrate()
+    await journal.begin()
+    await journal.store(SiteState(version=7, modules={"dashboard": ModuleState(route=route)}), ())
+    await database.aclose()
+    last = stored_routes(tmp_path / "traffic.sqlite")
+    assert last == Routes(version=7, modules={"dashboard": route})
+    assert await first_routes(store.controller, last) == last
+    await store.link.call("HSET", f"{store.prefix}:routes", "version", 9, "routes", "{")
+    with structlog.testing.capture_logs() as logs:
+        assert await store.follower(EDGE).adopt(last) == last
+    assert [(each["event"], each["begins_with_version"]) for each in logs] == [("routes.not_known", 7)]
+    await store.empty()
+    await store.link.call("SET", f"{store.prefix}:routes", "no hash")
+    assert await store.follower(EDGE).adopt(last) == last
+    await store.empty()
+    await store.controller.publish(routes(8, 500), 1)
+    assert await first_routes(store.controller, last) == routes(8, 500)
+
+
+def test_a_file_of_the_controller_that_is_missing_or_damaged_tells_no_routes(tmp_path: Path) -> None:
+    assert stored_routes(tmp_path / "none.sqlite") == Routes()
+    (tmp_path / "damaged.sqlite").write_bytes(b"no database" * 100)
+    assert stored_routes(tmp_path / "damaged.sqlite") == Routes()
 
 
 async def test_a_controller_that_is_late_is_refused(store: Store) -> None:

@@ -27,7 +27,7 @@ from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.errors import ForbiddenError
 from quickcomm.kernel.messaging.bus import BusUnavailableError
-from quickcomm.kernel.messaging.bus import sql as sql_bus
+from quickcomm.kernel.messaging.bus import sql_tables as sql_bus
 from quickcomm.kernel.messaging.bus.redis_link import Link
 from quickcomm.kernel.messaging.bus.redis_names import Names
 from quickcomm.kernel.messaging.bus.sql import SqlBus

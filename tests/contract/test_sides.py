@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from tests.support.two_sides import STEP_S, TwoSides
 from tests.support.valkey import Valkey
 
-from quickcomm.contracts.routes import Side
+from quickcomm.contracts.routes import ModuleRoute, Side
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.messaging.bus import BusUnavailableError
 
@@ -41,6 +41,33 @@ async def test_a_conversation_changes_sides_with_the_first_utterance_after_all_i
     assert all(await site.answer(*await site.transcripts()))
     third = await site.say()
     assert (await site.stamps())[-1] == (third, "service", 2)
+
+
+async def test_a_channel_and_a_site_with_a_side_of_their_own_have_it_for_each_conversation(site: TwoSides) -> None:
+    await site.publish_route(ModuleRoute(mode="canary", weight=1, channels={"desk": "service"}))
+    await site.say("one")
+    await site.publish_route(
+        ModuleRoute(mode="canary", weight=1, sites={"main": "service"}, channels={"pool": "monolith"})
+    )
+    await site.say("two")
+    await site.publish_route(
+        ModuleRoute(mode="canary", weight=1, sites={"main": "service"}, overrides={"three": "monolith"})
+    )
+    await site.say("three")
+    sides = [(await site.stamps(name))[0][1] for name in ("one", "two", "three")]
+    assert sides == ["service", "service", "monolith"]
+
+
+@pytest.mark.parametrize("own", [{"channels": {"desk": "service"}}, {"sites": {"main": "service"}}])
+async def test_what_is_unanswered_goes_along_with_an_override_and_back(site: TwoSides, own: dict[str, Any]) -> None:
+    said = await site.say()
+    await site.publish_route(ModuleRoute(mode="canary", weight=1, **own))
+    assert await site.sweep() == 1, "the monolith may finish"
+    site.clock.advance(STEP_S)
+    assert await site.sweep() == 0
+    await site.publish_route(ModuleRoute(mode="shadow"))
+    assert await site.sweep() == 0
+    assert await site.stamps() == [(said, "monolith", 1), (said, "service", 2), (said, "monolith", 3)]
 
 
 async def test_who_publishes_by_older_routes_than_the_stores_looks_again(site: TwoSides) -> None:

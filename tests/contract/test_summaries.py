@@ -27,7 +27,7 @@ from quickcomm.intelligence.service.side_questions import SideQuestions
 from quickcomm.intelligence.service.summaries import AT_ONCE, Summaries
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.messaging.bus import Delivery, RejectedError
-from quickcomm.kernel.messaging.bus.sql import messages
+from quickcomm.kernel.messaging.bus.sql_tables import messages
 from quickcomm.kernel.storage import Database, StorageError
 
 SETTINGS = SummarySettings(quiet_s=20, utterances=3, settle_s=2, late_s=60)

@@ -12,9 +12,19 @@ import pytest
 from tests.support.guarded import Guarded
 
 from quickcomm.apps import APPS, TRAFFIC_APP
-from quickcomm.contracts.checking import CompareDashboard, Contents, Item, ListBacklog, Summary, Waiting
+from quickcomm.contracts.checking import (
+    FIRST,
+    CompareDashboard,
+    Contents,
+    Conversations,
+    Item,
+    ListBacklog,
+    RecentDashboard,
+    Summary,
+    Waiting,
+)
 from quickcomm.contracts.commands import Command, Scale, StartModule, StopModule
-from quickcomm.contracts.evidence import Measure, Measured
+from quickcomm.contracts.evidence import Difference, FieldAgreement, Measure, Measured, Shadowed, Spending
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Routes
 from quickcomm.kernel.clock import FakeClock, SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry, Instance
@@ -25,9 +35,10 @@ from quickcomm.kernel.messaging.bus.redis_names import PREFIX
 from quickcomm.kernel.messaging.rpc import LocalRpc, UnansweredError
 from quickcomm.kernel.routing import RedisRoutes, RoutesFollower
 from quickcomm.kernel.runtime.admin_socket import admin_socket
-from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.kernel.runtime.data_directory import DataDirectory, admin_socket_of
+from quickcomm.kernel.telemetry.measured import Measurements
 from quickcomm.operate.up import access
-from quickcomm.traffic.adapters.evidence import SiteEvidence, queue_age_s
+from quickcomm.traffic.adapters.evidence import RECENT_NS, SiteEvidence, queue_age_s
 from quickcomm.traffic.adapters.measuring import Measurer
 from quickcomm.traffic.adapters.parity import Dashboards, SideSilentError
 from quickcomm.traffic.adapters.site import UpSite
@@ -44,12 +55,18 @@ class Everywhere(LocalRpc):
         super().__init__(SystemClock())
         self.contents: dict[str, Contents | QuickCommError] = {}
         self.measured: dict[str, Measured | QuickCommError] = {}
+        self.changed: list[int] = []
+        self.wholes = 0
 
     async def call_all(self, request: Any) -> Mapping[str, Any]:
         if isinstance(request, Measure):
             return self.measured
+        if isinstance(request, RecentDashboard):
+            self.changed.append(request.since_ns)
+            return {name: Conversations(keys=[("main", "u0"), ("main", "u1")]) for name in self.contents}
         assert isinstance(request, CompareDashboard)
         assert request.content
+        self.wholes += request.after == FIRST
         return self.contents
 
 
@@ -131,6 +148,54 @@ async def test_a_service_is_started_once_and_stopped(site: Site) -> None:
     ]
 
 
+async def test_a_service_that_hangs_is_stopped_where_nothing_waits_for_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quickcomm.traffic.adapters.site.STOPS_WITHIN_S", 0.05)
+    site.serves("intelligence")
+
+    async def hang(_request: StopModule) -> None:
+        await asyncio.Event().wait()
+
+    hanging = LocalRpc(site.clock)
+    hanging.serve([(StopModule, hang)])
+    home = site.directory.part("intelligence")
+    home.create()
+    async with admin_socket(hanging, home.socket):
+        await site.processes.stop("intelligence")
+    assert site.asked == [Scale(process="intelligence", replicas=0)]
+
+
+async def test_each_of_several_processes_has_to_confirm_that_it_has_stopped(site: Site) -> None:
+    """They share a database, and each has a socket of its own."""
+    stopped: list[str] = []
+
+    def process(name: str) -> LocalRpc:
+        async def stop(request: StopModule) -> dict[str, Any]:
+            stopped.append(name)
+            return {"module": request.name, "stopped": True}
+
+        rpc = LocalRpc(site.clock)
+        rpc.serve([(StopModule, stop)])
+        return rpc
+
+    sockets = [str(site.directory.run / f"dashboard-{number}.sock") for number in (1, 2)]
+    for number, socket in enumerate(sockets, 1):
+        site.registry.put(
+            Instance(module="dashboard", name=f"dashboard-{number}", pid=os.getpid(), version="1", socket=socket)
+        )
+    async with (
+        admin_socket(process("one"), admin_socket_of(sockets[0])),
+        admin_socket(process("two"), admin_socket_of(sockets[1])),
+    ):
+        await site.processes.stop("dashboard")
+    assert sorted(stopped) == ["one", "two"]
+    assert site.asked == [Scale(process="dashboard", replicas=0)]
+    admin_socket_of(sockets[1]).touch()  # one that hangs
+    with pytest.raises(SiteError, match="a process of the service does not answer"):
+        await site.processes.stop("dashboard")
+
+
 async def test_a_module_of_the_monolith_is_stopped_and_started_as_often_as_asked(site: Site) -> None:
     for _ in range(2):
         await site.processes.retire("dashboard")
@@ -194,6 +259,29 @@ async def test_what_both_sides_measured_is_added_up_by_side(site: Site) -> None:
     assert found.service.silent_s == 0
 
 
+async def test_cpu_time_is_put_together_by_side_and_unknown_where_nobody_measures_it(site: Site) -> None:
+    site.rpc.measured = {
+        "dashboard-1": Measured(side="service", cpu_ms=(1.0, 2.0)),
+        "dashboard-2": Measured(side="service", cpu_ms=(3.0,)),
+        "monolith-1": msgspec.json.decode(b'{"side":"monolith","cpu_s":9.5}', type=Measured),  # an older release
+    }
+    found = await site.evidence.of("dashboard", 0)
+    assert (found.service.cpu_ms, found.monolith.cpu_ms) == ((1.0, 2.0, 3.0), None)
+
+
+def test_cpu_time_is_of_the_process_by_the_utterances_that_it_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, seconds = FakeClock(), iter([10.0, 10.5, 11.5, 11.5, 11.5, 11.5])
+    monkeypatch.setattr("time.process_time", lambda: next(seconds))
+    measurements = Measurements(clock, "service")
+    for utterances in (4, 5, 11):
+        measurements.read(utterances)
+    clock.advance(5)
+    later_ns = clock.now_ns()
+    measurements.read(50)
+    assert measurements.since(0).cpu_ms == (25.0, 20.0)
+    assert measurements.since(later_ns).cpu_ms == (20.0,)
+
+
 async def test_a_service_that_answers_no_more_is_silent_for_as_long(site: Site) -> None:
     site.rpc.measured = {"dashboard-1": Measured(side="service")}
     await site.evidence.of("dashboard", 0)
@@ -202,6 +290,48 @@ async def test_a_service_that_answers_no_more_is_silent_for_as_long(site: Site) 
     found = await site.evidence.of("dashboard", 0)
     assert found.service.silent_s == 7.0
     assert judge("dashboard", "canary", found, Limits()).outcome == "breach"
+
+
+async def test_what_both_sides_understood_is_agreement_and_a_stage(site: Site) -> None:
+    whole = Measured(side="service", shadow=Shadowed())
+    site.rpc.measured = {"intelligence-1": whole, "monolith-1": Measured(side="monolith", answered=80)}
+    found = await site.evidence.of("intelligence", 0)
+    assert found.agreement == (0, 0)
+    verdict = judge("intelligence", "shadow", found, Limits())
+    [waits] = [figure for figure in verdict.figures if figure.name == "agreement"]
+    assert (waits.outcome, waits.missing, waits.in_s) == ("wait", 25, None)
+    assert "errors" not in {figure.name for figure in verdict.figures}, "it answers nobody"
+    shadow = Shadowed(
+        compared=20,
+        alike=19,
+        fields=(FieldAgreement(name="intent", alike=19, of=20),),
+        own_ms=(10.0, 30.0),
+        served_ms=(20.0, 40.0),
+        spent=Spending(answers=20, calls=5, prompt_tokens=50, cost=0.5),
+        shed=3,
+        differences=(Difference(at_ns=1, by="service", conversation_id="c", utterance_id="c:0:1", fields=("intent",)),),
+    )
+    other = msgspec.structs.replace(shadow, own_ms=(5.0,), served_ms=(6.0,), differences=())
+    site.rpc.measured = {
+        "intelligence-1": msgspec.structs.replace(whole, shadow=shadow, spent=Spending(answers=7, calls=7)),
+        "monolith-1": Measured(side="monolith", shadow=other),
+    }
+    found = await site.evidence.of("intelligence", site.clock.now_ns() - 100 * NS)
+    assert found.agreement == (38, 40)
+    assert found.service.stages_ms == {"understood": (10.0, 30.0, 6.0)}
+    assert found.monolith.stages_ms == {"understood": (5.0, 20.0, 40.0)}
+    told = found.understood
+    assert told is not None
+    assert (told.compared, told.alike, told.shed, len(told.differences)) == (40, 38, 6, 1)
+    assert told.fields == (FieldAgreement(name="intent", alike=38, of=40),)
+    [service, monolith] = told.sides
+    assert (service.side, service.samples, service.p50_ms) == ("service", 3, 10.0)
+    assert (service.served.calls, service.shadow.calls, monolith.served.calls) == (7, 5, 0)
+    [waits] = [each for each in judge("intelligence", "shadow", found, Limits()).figures if each.name == "agreement"]
+    assert waits.missing is not None
+    assert waits.in_s == pytest.approx(waits.missing * 100 / 40)
+    site.rpc.measured = {"intelligence-1": Measured(side="service")}
+    assert "shadow_share" in (await site.evidence.of("intelligence", 0)).why_not["agreement"]
 
 
 async def test_messages_are_told_by_side(site: Site) -> None:
@@ -244,6 +374,24 @@ async def test_differences_count_once_they_were_looked_for_in_this_stage(site: S
     await asyncio.gather(comparing, return_exceptions=True)
     site.clock.advance(500.0)
     assert (await site.evidence.of("dashboard", began_ns)).differences is None, "it is old"
+
+
+async def test_what_has_just_changed_is_compared_between_two_comparisons_of_all(site: Site) -> None:
+    site.serves("dashboard")
+    site.rpc.contents = {"monolith": cards("a"), "dashboard-1": cards("a")}
+    began_ns = site.clock.now_ns()
+    async with asyncio.timeout(20):
+        comparing = asyncio.create_task(site.evidence.run())
+        while (await site.evidence.of("dashboard", began_ns)).differences is None:  # noqa: ASYNC110 - none is told
+            await asyncio.sleep(0)
+        wholes = site.rpc.wholes
+        site.rpc.contents["dashboard-1"] = cards("wrong")
+        while (await site.evidence.of("dashboard", began_ns)).differences == 0:  # noqa: ASYNC110 - as above
+            await asyncio.sleep(0)
+    comparing.cancel()
+    await asyncio.gather(comparing, return_exceptions=True)
+    assert site.rpc.wholes == wholes, "all of it was not compared again"
+    assert site.rpc.changed[0] >= began_ns - RECENT_NS
 
 
 # -- the store --------------------------------------------------------------------------------------------------------

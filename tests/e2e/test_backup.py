@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.e2e.test_check import check
 from tests.e2e.test_crash import listed_once
 from tests.e2e.test_up import refused
 from tests.support.server import Key, Server, quickcomm
@@ -53,6 +54,55 @@ async def test_services_are_restored_in_place(tmp_path: Path, talk: Talk) -> Non
         assert after[0] == commands[0]
         assert [key for key in commands[1] if key not in after[1]] == []
         assert await asyncio.to_thread(lists, site, reader) == before
+        await asyncio.to_thread(site.down)
+    finally:
+        await asyncio.to_thread(site.make_sure)
+
+
+def stage(site: Site, module: str) -> str:
+    [status] = told("migrate status", site)
+    assert isinstance(status, dict)
+    return str(next(each["mode"] for each in status["modules"] if each["name"] == module))
+
+
+@pytest.mark.long  # each way, without processes: tests/contract/test_backup.py
+async def test_a_site_is_restored_whose_modules_have_moved(tmp_path: Path, talk: Talk) -> None:
+    """Cards and prompts are those of the services; afterwards all is with the monolith, and may move again."""
+    site = Site(tmp_path / "data", "--deployment", "monolith")
+    file, where = str(tmp_path / "site.backup"), ("--data-dir", str(tmp_path / "data"))
+    prompt = tmp_path / "mine.toml"
+
+    async def operate(*words: str) -> str:
+        return await asyncio.to_thread(quickcomm, *words, *where, timeout=240)
+
+    try:
+        await asyncio.to_thread(site.start)
+        await converse(site.url, site.key(), talk.wire)
+        for module in ("dashboard", "intelligence"):
+            await operate("migrate", "start", module)
+            await operate("migrate", "promote", module, "--force")
+            await operate("migrate", "step", module, "--force")
+            assert await asyncio.to_thread(stage, site, module) == "retired"
+        wire = await converse(site.url, site.key(), talk.wire)
+        await listed_once(site, wire.conversation_id, wire.heard)
+        source = await operate("prompts", "show", "live")
+        prompt.write_text(source.replace('name = "', 'name = "mine of ', 1))
+        await operate("prompts", "deploy", str(prompt), "--force")
+        reader = await asyncio.to_thread(site.new_key, "read")
+        before = await asyncio.to_thread(lists, site, reader)
+        prompts = await asyncio.to_thread(told, "prompts list", site)
+        await operate("backup", file)
+        await asyncio.to_thread(site.down)
+        await operate("restore", file)
+        await asyncio.to_thread(site.start)
+        after = await asyncio.to_thread(lists, site, reader)
+        assert (after["utterances"], after["tasks"]) == (before["utterances"], before["tasks"])
+        assert await asyncio.to_thread(told, "prompts list", site) == prompts
+        findings, totals = await asyncio.to_thread(check, site.data_dir, "--settle", "10")
+        assert (findings, totals["findings"]) == ([], 0)
+        await operate("migrate", "start", "dashboard")
+        assert await asyncio.to_thread(stage, site, "dashboard") == "shadow"
+        assert "restored" in await operate("migrate", "history")
         await asyncio.to_thread(site.down)
     finally:
         await asyncio.to_thread(site.make_sure)

@@ -15,6 +15,12 @@ from tests.support.server import EVENTUALLY_S, quickcomm
 from tests.support.site import Site
 from tests.support.talk import Talk, shift_talk
 
+from quickcomm.kernel.messaging.bus.redis_address import for_user
+from quickcomm.kernel.messaging.bus.redis_link import Link
+from quickcomm.kernel.messaging.bus.redis_names import PREFIX
+from quickcomm.operate.up import store
+from quickcomm.operate.up.access import UP
+
 Json = dict[str, Any]
 
 
@@ -125,3 +131,78 @@ async def test_a_controller_that_is_killed_in_a_step_goes_on_with_it(site: Site)
     assert (found["mode"], found["decides"]) in {("full", "service"), ("shadow", "monolith")}
     assert "monolith decides" in await operator.migrate("kill-switch", "dashboard", "--reason", "a test")
     assert "is paused" in await operator.migrate("start", "dashboard", status=1)
+
+
+async def sides_of(page: Onlooker, heard: Heard) -> list[Json]:
+    """Return, of each utterance's receipt, the side of each module."""
+    await page.until(lambda one: all("total" in _receipt(one, each.utterance_id) for each in heard.utterances))
+    return [_receipt(page, each.utterance_id).get("sides", {}) for each in heard.utterances]
+
+
+def _receipt(page: Onlooker, utterance_id: str) -> Json:
+    receipt: Json = page.cards.get(utterance_id, {}).get("latency_ms", {})
+    return {name: value for name, value in receipt.items() if value is not None}
+
+
+async def test_a_channel_is_given_to_a_side_and_what_is_made_says_which_one_made_it(site: Site) -> None:
+    operator, talk = Operator(site), shift_talk()
+    async with onlooking(site) as page:
+        before = await say(site, talk)
+        assert await sides_of(page, before) == [{}] * len(before.utterances)
+        assert b'side="' not in (await asyncio.to_thread(site.get, "/metrics", "read")).body
+        channel = page.cards[before.utterances[0].utterance_id]["channel"]
+        await operator.migrate("start", "intelligence", "--force")
+        refused = await operator.migrate("weight", "intelligence", "10", status=1)
+        assert "in a canary alone" in refused
+        await operator.migrate("step", "intelligence", "--force")
+        assert "canary 0.5 %" not in await operator.migrate("status")
+        told = await operator.migrate("weight", "intelligence", "1.5", "--force")
+        assert "canary 1.5 %" in told
+        for side in ("services", "monolith"):
+            await operator.migrate("override", "intelligence", "--channel", channel, "--to", side, "--reason", "a test")
+            heard = await say(site, talk)
+            served = {"audio": "monolith", "intelligence": side.removesuffix("s"), "dashboard": "monolith"}
+            assert await sides_of(page, heard) == [served] * len(heard.utterances)
+            told = await asyncio.to_thread(
+                quickcomm, "trace", heard.utterances[0].utterance_id, "--json", "--data-dir", str(site.data_dir)
+            )
+            assert {step["side"] for step in json.loads(told)["steps"] if step["stage"] == "classify"} == {
+                side.removesuffix("s")
+            }
+        metrics = (await asyncio.to_thread(site.get, "/metrics", "read")).body.decode()
+        for side in ("services", "monolith"):
+            assert f'quickcomm_stage_seconds_count{{side="{side}",stage="classify"}}' in metrics
+        assert 'quickcomm_stage_seconds_count{side="services",stage="stt"}' not in metrics
+        assert 'process_cpu_seconds_total{side="monolith"}' in metrics
+        status = json.loads(await operator.migrate("status", "--json"))["modules"][1]
+        assert [(each["kind"], each["of"], each["side"]) for each in status["overrides"]] == [
+            ("channel", channel, "monolith")
+        ]
+        assert all(figure["numbers"] for figure in status["figures"] if figure["detail"][:1].isdigit())
+        await operator.migrate("rollback", "intelligence")
+        status = json.loads(await operator.migrate("status", "--json"))["modules"][1]
+        assert (status["mode"], status["overrides"]) == ("shadow", [])
+        assert {each["intelligence"] for each in await sides_of(page, await say(site, talk))} == {"monolith"}
+
+
+async def test_a_site_starts_with_routes_that_cannot_be_read(site: Site) -> None:
+    """By what the controller has stored; it publishes them again."""
+    operator = Operator(site)
+    await operator.migrate("start", "dashboard")
+    await operator.migrate("promote", "dashboard", "--force")
+    await operator.migrate("step", "dashboard", "--force")
+    await asyncio.to_thread(quickcomm, "scale", "traffic=0", "--data-dir", str(site.data_dir), timeout=120)
+    link = Link(for_user(store.url(site.layout), UP))
+    try:
+        await link.call("HSET", f"{PREFIX}:routes", "routes", "no JSON", "version", "no number")
+    finally:
+        await link.aclose()
+    await asyncio.to_thread(site.down)
+    site.launch()
+    await asyncio.to_thread(site.wait_ready)
+    assert (await operator.until(lambda found: not found["change"]))["mode"] == "retired"
+    await assert_listed_once(site, await say(site, shift_talk()))
+    status: Json = json.loads(await operator.migrate("status", "--json"))
+    assert set(status["followers"].values()) == {status["version"]}
+    logs = (site.layout.logs / "monolith-1.log").read_text()
+    assert logs.count("routes.not_known") == 1

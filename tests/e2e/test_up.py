@@ -5,6 +5,7 @@ import json
 import os
 import secrets
 import signal
+import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -305,6 +306,20 @@ async def test_when_up_is_killed_the_talk_goes_on_and_the_next_up_takes_over(new
     await asyncio.to_thread(site.start)
     assert {module: site.process(module) for module in before} == before
     await converse(site.url, site.key(), talk.wire)
+    site.down()
+    assert site.left_behind() == []
+
+
+def test_the_next_up_goes_on_with_the_options_of_one_that_was_killed(new_site: NewSite) -> None:
+    site = new_site("--deployment", "services", "--pack", "callcentre")
+    site.start()
+    before = {name: site.process(name) for name in ("audio", "intelligence", "dashboard")}
+    site.kill()
+    assert stat.S_IMODE(site.layout.options.stat().st_mode) == 0o600
+    site._flags = ()
+    site.start()
+    assert {name: site.process(name) for name in before} == before
+    assert "As before, for it was cut off: --deployment --pack." in site.log
     site.down()
     assert site.left_behind() == []
 

@@ -32,8 +32,8 @@ from quickcomm.kernel.keys.sql import SqlKeys
 from quickcomm.kernel.messaging import Messaging
 from quickcomm.kernel.messaging.bus import Bus
 from quickcomm.kernel.messaging.bus.redis import RedisBus
-from quickcomm.kernel.messaging.bus.sql import MIGRATIONS as BUS_MIGRATIONS
 from quickcomm.kernel.messaging.bus.sql import SqlBus
+from quickcomm.kernel.messaging.bus.sql_tables import MIGRATIONS as BUS_MIGRATIONS
 from quickcomm.kernel.messaging.live import Live
 from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.storage import Database, migrate

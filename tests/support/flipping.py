@@ -16,18 +16,23 @@ from quickcomm.contracts.routes import ModuleRoute
 from quickcomm.kernel.errors import QuickCommError
 
 EVERY_S: Final = 2.0
-STEPS: Final = (
-    ModuleRoute(mode="canary", weight=BUCKETS // 2),
-    ModuleRoute(mode="full", weight=BUCKETS, decides="service"),
-    ModuleRoute(mode="canary", weight=BUCKETS // 2, decides="service"),
-    ModuleRoute(mode="shadow"),
+HALF: Final = ModuleRoute(mode="canary", weight=BUCKETS // 2)
+FULL: Final = ModuleRoute(mode="full", weight=BUCKETS, decides="service")
+HALF_DECIDING: Final = ModuleRoute(mode="canary", weight=BUCKETS // 2, decides="service")
+SHADOW: Final = ModuleRoute(mode="shadow")
+STEPS: Final[tuple[dict[str, ModuleRoute], ...]] = (
+    {"dashboard": HALF, "intelligence": SHADOW},
+    {"dashboard": FULL, "intelligence": HALF},
+    {"dashboard": HALF_DECIDING, "intelligence": FULL},
+    {"dashboard": SHADOW, "intelligence": HALF},
 )
+"""Each module goes there and back, a step behind the other."""
 
 
 class Migrating(Behind):
-    """The monolith with a dashboard beside it; a thread changes the routes until the site is stopped."""
+    """The monolith with services beside it; a thread changes the routes until the site is stopped."""
 
-    serving = ("monolith", "dashboard")
+    serving = ("monolith", "dashboard", "intelligence")
 
     def __init__(self, data_dir: Path, *flags: str, **settings: str) -> None:
         super().__init__(data_dir, "--deployment", "monolith", *flags, **settings)
@@ -39,7 +44,8 @@ class Migrating(Behind):
         super().wait_ready()
         if not self._begun:
             self._begun = True
-            quickcomm("scale", "dashboard=1", "--data-dir", str(self.data_dir), timeout=240)
+            for module in STEPS[0]:
+                quickcomm("scale", f"{module}=1", "--data-dir", str(self.data_dir), timeout=240)
             self._flips.start()
 
     def stop(self) -> int | None:
@@ -52,6 +58,6 @@ class Migrating(Behind):
         async with contextlib.aclosing(Moving(self)) as moving:
             for step in itertools.cycle(STEPS):
                 with contextlib.suppress(QuickCommError, TimeoutError):  # the store, or a process, was killed
-                    await moving.to(dashboard=step)
+                    await moving.to(**step)
                 if await asyncio.to_thread(self._stop.wait, EVERY_S):
                     return

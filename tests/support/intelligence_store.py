@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from quickcomm.intelligence.adapters.sql_results import MIGRATIONS
-from quickcomm.kernel.messaging.bus.sql import MIGRATIONS as BUS_MIGRATIONS
+from quickcomm.kernel.messaging.bus.sql_tables import MIGRATIONS as BUS_MIGRATIONS
 from quickcomm.kernel.storage import Database, migrate
 
 _REFUSE = (

@@ -214,9 +214,13 @@ SUMMARY: Final = ConversationSummarized(
 _ROWS: Final = encoded([("main", 1, None, b"x", True)])
 
 STREAMS: Final[dict[str, tuple[Message, ...]]] = {
-    TRANSCRIPTS: (TRANSCRIPT, spoken(1, "Fire in 412.")),
+    TRANSCRIPTS: (TRANSCRIPT, spoken(1, "Fire in 412."), msgspec.structs.replace(TRANSCRIPT, side="service")),
     INSIGHTS: (FOUND, msgspec.structs.replace(FOUND, insights=(LITTLE,), opens_tasks=(), traceparent=None)),
-    CONVERSATIONS: (CHANGED, msgspec.structs.replace(CHANGED, state="live", ledgers=(), reason=None)),
+    CONVERSATIONS: (
+        CHANGED,
+        msgspec.structs.replace(CHANGED, state="live", ledgers=(), reason=None),
+        msgspec.structs.replace(CHANGED, side="service"),
+    ),
     SUMMARIES: (SUMMARY,),
 }
 LINK: Final[dict[str, tuple[Message, ...]]] = {
@@ -224,12 +228,21 @@ LINK: Final[dict[str, tuple[Message, ...]]] = {
         Captioned(caption=CAPTION),
         Captioned(caption=msgspec.structs.replace(CAPTION, final=True, utterance_id="shift-1:0:16000")),
         Captioned(caption=msgspec.structs.replace(CAPTION, emergency=True, utterance_id="shift-1:0:16000")),
+        Captioned(caption=msgspec.structs.replace(CAPTION, side="service")),
     ),
     "link.behind": (FellBehind(behind=BEHIND),),
     "link.final": (Committed(message=TRANSCRIPT, after=FIRST), Committed(message=TRANSCRIPT, after="shift-1:0:0")),
     "link.status": (STATUS, InstanceStatus()),
     "link.watching": (Watching(sites={"main": ("*",)}), Watching()),
-    "link.receipt": (Receipt(site="main", conversation_id="shift-1", utterance_id=SAID, latency=Latency(total=812.5)),),
+    "link.receipt": (
+        Receipt(site="main", conversation_id="shift-1", utterance_id=SAID, latency=Latency(total=812.5)),
+        Receipt(
+            site="main",
+            conversation_id="shift-1",
+            utterance_id=SAID,
+            latency=Latency(total=812.5, sides={"dashboard": "service"}),
+        ),
+    ),
     "link.keep_trace": (
         KeepTrace(site="main", conversation_id="shift-1", utterance_id=SAID, why="slow", painted_ms=900.0),
         KeepTrace(site="main", conversation_id="shift-1", utterance_id=SAID, why="slow"),

@@ -83,9 +83,9 @@ class Place(Protocol):
 class Hotel:
     """A site that nobody else uses, on a server that others may share."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, site: str = "") -> None:
         self.server = server
-        self.site = f"hotel-{secrets.token_hex(4)}"
+        self.site = site or f"hotel-{secrets.token_hex(4)}"
         self._keys: dict[str, str] = {}
 
     async def key(self, role: str) -> str:

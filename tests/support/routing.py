@@ -10,7 +10,7 @@ from tests.support.server import EVENTUALLY_S
 from tests.support.site import Site
 
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
-from quickcomm.contracts.routes import ModuleRoute, Routes
+from quickcomm.contracts.routes import MONOLITH, ModuleRoute, Routes, Side
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
 from quickcomm.kernel.messaging.bus.redis_address import for_user
 from quickcomm.kernel.messaging.bus.redis_link import Link
@@ -29,10 +29,10 @@ class Routing:
         self._routes = RedisRoutes(link)
         self._names = Names()
 
-    async def put(self, module: str, weight: int) -> None:
+    async def put(self, module: str, weight: int, decides: Side = MONOLITH) -> None:
         """Return when all processes follow it that are awake."""
         version = await self._routes.version() + 1
-        routes = Routes(version=version, modules={module: ModuleRoute(mode="canary", weight=weight)})
+        routes = Routes(version=version, modules={module: ModuleRoute(mode="canary", weight=weight, decides=decides)})
         await self._routes.publish(routes, 1)
         async with asyncio.timeout(EVENTUALLY_S):
             while any(each < version for each in (await self._routes.followers()).values()):  # noqa: ASYNC110

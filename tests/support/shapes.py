@@ -1,7 +1,7 @@
 """The ways of running that the same tests are run against.
 
 `E2E_SHAPE=monolith-up` runs them through edge and store, `E2E_SHAPE=services` with the dashboard as a service of its
-own as well, `E2E_SHAPE=migrating` with a dashboard that moves every few seconds.
+own as well, `E2E_SHAPE=migrating` with modules that move every few seconds.
 """
 
 import os

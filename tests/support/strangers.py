@@ -103,7 +103,12 @@ async def try_it(
     server: Server, operation: Operation, headers: Mapping[str, str], ids: Mapping[str, str], query: str = ""
 ) -> Reply:
     """Ask for an operation as it is meant to be asked: with an upgrade, a body, and ids of things that are there."""
-    bodies: dict[str, dict[str, Any]] = {"assign": {"assignee": "Mallory"}, "{action}": {"why": "Mallory"}}
+    bodies: dict[str, dict[str, Any]] = {
+        "assign": {"assignee": "Mallory"},
+        "{action}": {"why": "Mallory"},
+        "weight": {"percent": 5},
+        "override": {"kind": "site", "of": "Mallory", "side": "service"},
+    }
     body = bodies.get(operation.path.rpartition("/")[2])
     path = operation.path.format(**ids, module="dashboard", action="pause")
     sent = {**headers, **(UPGRADE if operation.websocket else {})}

@@ -40,7 +40,7 @@ class Followed:
     async def known(self) -> Routes:
         return await self._store.read()
 
-    async def adopt(self) -> Routes:
+    async def catch_up(self) -> Routes:
         self.routes = await self.known()
         return self.routes
 
@@ -89,6 +89,12 @@ class TwoSides:
         await self.store.publish(Routes(version=self._version, modules={"intelligence": route}), 1)
         if follow:
             await self.followed.follow()
+
+    async def publish_route(self, route: ModuleRoute) -> None:
+        """Publish this very route, and have audio hear of it."""
+        self._version += 1
+        await self.store.publish(Routes(version=self._version, modules={"intelligence": route}), 1)
+        await self.followed.follow()
 
     async def empty_routes(self) -> None:
         await self.link.call("DEL", self._routes_key)

@@ -35,7 +35,7 @@ class Followed:
     async def known(self) -> Routes:
         return self._stored
 
-    async def adopt(self) -> Routes:
+    async def catch_up(self) -> Routes:
         self.asked += 1
         self.routes = self._stored
         return self.routes

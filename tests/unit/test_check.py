@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -16,12 +17,14 @@ from quickcomm.contracts.checking import (
     ENDED,
     TRANSCRIBED,
     Compare,
+    CompareDashboard,
     Contents,
     Conversations,
     Key,
     ListBacklog,
     RecentAudio,
     RecentDashboard,
+    Summary,
     Waiting,
 )
 from quickcomm.contracts.commands import STORE, Command, ListDeadLetters
@@ -30,10 +33,12 @@ from quickcomm.kernel.checking.checker import DAY_NS, NS, SIDES, Checker, CheckO
 from quickcomm.kernel.checking.compare import AUDIO, DASHBOARD, INTELLIGENCE
 from quickcomm.kernel.checking.gathering import Gathering
 from quickcomm.kernel.checking.part import SiteCheck
-from quickcomm.kernel.clock import FakeClock
-from quickcomm.kernel.errors import BusyError
+from quickcomm.kernel.clock import FakeClock, SystemClock
+from quickcomm.kernel.errors import BusyError, UnavailableError
 from quickcomm.kernel.messaging.rpc import Answer, LocalRpc
+from quickcomm.kernel.runtime.admin_socket import admin_socket
 from quickcomm.kernel.settings import CheckSettings
+from quickcomm.operate.check import Side
 
 NOW_NS: Final = 1_700_000_000_000_000_000
 OLD_NS: Final = NOW_NS - 3_600 * NS
@@ -352,3 +357,42 @@ async def test_a_server_goes_on_where_its_check_breaks() -> None:
     )
     assert REGISTRY.get_sample_value("quickcomm_check_findings", {"kind": "card.missing"}) == 1
     assert SiteCheck(rpc, letters, clock, CheckSettings(every_minutes=0), retention_days=0).part().work == {}
+
+
+async def test_of_several_processes_of_a_side_one_that_answers_is_asked(tmp_path: Path) -> None:
+    """They have one database; some may have been killed."""
+
+    async def compare_it(_request: CompareDashboard) -> Contents:
+        return Contents(kinds={"cards": Summary(count=7)})
+
+    rpc = LocalRpc(SystemClock())
+    rpc.serve([(CompareDashboard, compare_it)])
+    killed, alive = tmp_path / "dashboard-1.admin.sock", tmp_path / "dashboard-2.admin.sock"
+    killed.touch()
+    async with admin_socket(rpc, alive):
+        found = msgspec.convert(await Side(killed, alive)(CompareDashboard()), Contents)
+    assert found.kinds["cards"].count == 7
+    with pytest.raises(UnavailableError, match="does not answer"):
+        await Side(killed, alive)(CompareDashboard())
+
+
+@pytest.mark.parametrize(
+    ("later", "lasts"),
+    [((4, 3), False), ((2, 2), False), ((2, 1), True), ((4, 1), True), ((3, None), True)],
+    ids=["both have gone on", "alike by then", "unchanged", "one goes on and the other does not", "lost"],
+)
+async def test_of_two_dashboards_only_a_difference_that_lasts_counts(
+    later: tuple[int, int | None], *, lasts: bool
+) -> None:
+    """A conversation that goes on is read of one side a moment later than of the other, at each look."""
+    key, clock = ("main", "a"), Settling()
+    here, there = Sides([], []), Sides([], [])
+
+    def are(one: int, other: int | None) -> None:
+        for sides, value in ((here, one), (there, other)):
+            sides.has[DASHBOARD]["cards"] = {} if value is None else {key: (value, OLD_NS)}
+
+    are(2, None if later == (3, None) else 1)
+    clock.meanwhile.append(lambda: are(*later))
+    report = await Parity(here, there, clock, CheckOptions(page=3)).run([(("main", ""), ("main", "b"))])
+    assert bool(report.findings) == lasts

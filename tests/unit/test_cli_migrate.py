@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import structlog
 from click.testing import CliRunner, Result
@@ -14,6 +16,9 @@ from tests.support.migrating import BAD, GOOD, FakeEvidence, FakeRoutes, FakeSit
 
 from quickcomm.cli.main import main
 from quickcomm.contracts.commands import Scale
+from quickcomm.contracts.evidence import Difference, FieldAgreement, Spending
+from quickcomm.contracts.migration import SideUnderstanding, Understandings
+from quickcomm.contracts.routes import SERVICE
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.messaging.rpc import LocalRpc
 from quickcomm.kernel.runtime.admin_socket import admin_socket
@@ -128,6 +133,21 @@ async def _behind() -> dict[str, int]:
     return {"edge": 1, "monolith": 1}
 
 
+async def test_what_a_change_waits_for_is_told(running: Running) -> None:
+    running.site.lacks[SERVICE] = "3 differences between the sides, such as cards.missing u7."
+    result = await running.migrate("start", "dashboard")
+    assert result.exit_code == 1
+    waits = "waiting until the service has everything: 3 differences between the sides, such as cards.missing u7"
+    assert f"dashboard: {waits} …" in result.stderr
+    assert f"start to shadow: {waits}\n" in (await running.migrate("status")).stdout
+    running.site.lacks.clear()
+
+
+async def status_of(running: Running) -> list[dict[str, Any]]:
+    modules: list[dict[str, Any]] = json.loads((await running.migrate("status", "--json")).stdout)["modules"]
+    return modules
+
+
 async def test_status_for_people_and_for_programs(running: Running) -> None:
     await running.migrate("start", "dashboard")
     await running.migrate("auto", "dashboard")
@@ -143,6 +163,48 @@ async def test_status_for_people_and_for_programs(running: Running) -> None:
     assert (await running.migrate("auto", "dashboard", "off")).stdout == "dashboard: auto off.\n"
 
 
+UNDERSTOOD = Understandings(
+    compared=40,
+    alike=39,
+    fields=(FieldAgreement(name="number", alike=40, of=40), FieldAgreement(name="intent", alike=39, of=40)),
+    sides=(
+        SideUnderstanding(
+            side="service",
+            p50_ms=12.0,
+            p95_ms=24.4,
+            samples=40,
+            shadow=Spending(answers=40, calls=9, prompt_tokens=900, completion_tokens=90, cost=0.0123),
+        ),
+        SideUnderstanding(side="monolith", p50_ms=11.0, p95_ms=22.0, samples=40, served=Spending(answers=160, calls=3)),
+    ),
+    unserved=1,
+    shed=2,
+    differences=(
+        Difference(at_ns=10**18, by="service", conversation_id="c", utterance_id="c:0:1", fields=("intent",)),
+    ),
+)
+
+
+async def test_what_both_sides_understood_is_shown(running: Running) -> None:
+    await running.migrate("start", "intelligence", "--force")
+    assert "understood" not in (await running.migrate("status")).stdout
+    running.evidence.found = msgspec.structs.replace(BAD, understood=UNDERSTOOD)
+    assert (await running.migrate("step", "intelligence")).exit_code == 1
+    shown = (await running.migrate("status")).stdout
+    for line in (
+        "understood on both sides: 39 of 40 alike",
+        "number 40 of 40, intent 39 of 40",
+        "service: half within 12 ms, 95 % within 24 ms, of 40",
+        "service in the shadow: 40 answers, 9 calls, 900 + 90 tokens, cost 0.0123",
+        "monolith served: 160 answers, 3 calls, 0 + 0 tokens\n",
+        "1 not served, 2 left out",
+        "differs: c:0:1 in intent (2001-09-09T01:46:40Z, shadow: service)",
+    ):
+        assert line in shown
+    row = json.loads((await running.migrate("status", "--json")).stdout)["modules"][1]
+    assert msgspec.convert(row["understood"], Understandings) == UNDERSTOOD
+
+
 async def test_refusals_say_why(running: Running) -> None:
     for arguments, why in (
         (("start", "intelligence"), "dashboard goes before intelligence"),
@@ -153,7 +215,12 @@ async def test_refusals_say_why(running: Running) -> None:
         assert result.exit_code == 1
         assert why in result.stderr
     killed = await running.migrate("kill-switch", "all")
-    assert killed.stdout == "All is with the monolith, and stays there until the switch is cleared.\n"
+    assert killed.stdout == "All is with the monolith.\n"
+    assert not any(module["paused"] for module in await status_of(running))
+    named = await running.migrate("kill-switch", "audio")
+    assert named.stdout == "All is with the monolith. audio stays there until the switch is cleared.\n"
+    assert (await running.migrate("kill-switch", "all", "--clear")).stdout == "audio: may go on.\n"
+    assert not any(module["paused"] for module in await status_of(running))
 
 
 async def test_the_kill_switch(running: Running) -> None:
@@ -167,6 +234,98 @@ async def test_the_kill_switch(running: Running) -> None:
     assert "is paused" in refused.stderr
     assert (await running.migrate("kill-switch", "dashboard", "--clear")).stdout == "dashboard: may go on.\n"
     assert (await running.migrate("start", "dashboard")).exit_code == 0
+
+
+async def test_a_share_by_hand_asks_the_gate_where_it_rises(running: Running) -> None:
+    await running.migrate("start", "dashboard")
+    assert "in a canary alone" in (await running.migrate("weight", "dashboard", "10")).stderr
+    await running.migrate("step", "dashboard", "--force")
+    refused = await running.migrate("weight", "dashboard", "12.5")
+    assert refused.exit_code == 1
+    assert "stays at canary 1 %. The gate has not passed yet" in refused.stderr
+    running.evidence.found = GOOD
+    result = await running.migrate("weight", "dashboard", "12.5", "--reason", "a quiet day")
+    assert result.stdout.startswith("dashboard: canary 12.5 %, the monolith decides (version 3,")
+    assert running.routes.published.of("dashboard").weight == 1_250
+    assert "goal: service" in (await running.migrate("status")).stdout
+    assert "migrate start dashboard --to monolith" in (await running.migrate("weight", "dashboard", "2")).stderr
+    assert (await running.migrate("weight", "dashboard", "100")).exit_code == 2
+    assert "a quiet day" in (await running.migrate("history")).stdout
+
+
+async def at_canary(running: Running) -> None:
+    await running.migrate("start", "intelligence", "--force")
+    await running.migrate("step", "intelligence", "--force")
+
+
+async def test_overrides_are_published_shown_audited_and_removed(running: Running) -> None:
+    assert (
+        "only while both sides serve"
+        in (await running.migrate("override", "intelligence", "--channel", "desk", "--to", "services")).stderr
+    )
+    await at_canary(running)
+    result = await running.migrate(
+        "override", "intelligence", "--channel", "desk", "--to", "services", "--reason", "they asked"
+    )
+    assert result.stdout.startswith("intelligence: canary 1 %, the monolith decides"), result.stderr
+    assert running.routes.published.of("intelligence").channels == {"desk": "service"}
+    await running.migrate("override", "intelligence", "--conversation", "c-1", "--to", "monolith")
+    shown = (await running.migrate("status")).stdout
+    assert "override: channel desk to the service (" in shown
+    assert ": they asked)" in shown
+    row: dict[str, Any] = json.loads((await running.migrate("status", "--json")).stdout)
+    assert [(each["kind"], each["of"], each["side"]) for each in row["modules"][1]["overrides"]] == [
+        ("channel", "desk", "service"),
+        ("conversation", "c-1", "monolith"),
+    ]
+    await running.migrate("override", "intelligence", "--channel", "desk", "--remove")
+    route = running.routes.published.of("intelligence")
+    assert (route.channels, route.overrides) == ({}, {"c-1": "monolith"})
+    await running.migrate("rollback", "intelligence")
+    assert running.routes.published.of("intelligence").overrides == {}
+    rows = [json.loads(line) for line in (await running.migrate("history", "--json")).stdout.splitlines()]
+    assert [row["after"] for row in rows if row["action"] == "override"] == [
+        "channel desk: by its bucket",
+        "conversation c-1: monolith",
+        "channel desk: service",
+    ]
+    assert [row["why"] for row in rows if row["action"] == "overrides removed"] == ["conversation c-1"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--to", "monolith"),
+        ("--channel", "a", "--site", "b", "--to", "monolith"),
+        ("--channel", "a"),
+        ("--channel", "a", "--to", "monolith", "--remove"),
+        ("--channel", "", "--to", "monolith"),
+        ("--channel", "a", "--to", "elsewhere"),
+    ],
+)
+async def test_an_override_that_is_not_whole_is_refused_before_anybody_is_asked(
+    running: Running, arguments: tuple[str, ...]
+) -> None:
+    assert (await running.migrate("override", "intelligence", *arguments)).exit_code == 2
+
+
+async def test_an_override_survives_the_end_of_the_controller(running: Running, tmp_path: Path) -> None:
+    await at_canary(running)
+    await running.migrate("override", "intelligence", "--site", "east", "--to", "service")
+    again = Running(tmp_path / "again")
+    again.directory.create()
+    again.directory.traffic.create()
+    with (
+        sqlite3.connect(running.directory.traffic.database) as database,
+        sqlite3.connect(again.directory.traffic.database) as copy,
+    ):
+        database.backup(copy)
+    async with again.controller():
+        assert "override: site east to the service" in (await again.migrate("status")).stdout
+        await again.migrate("step", "intelligence", "--force")
+        assert again.routes.published.of("intelligence").sites == {"east": "service"}
+    copy.close()
+    database.close()
 
 
 async def test_without_a_controller_the_way_to_one_is_told(tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ from click.testing import CliRunner, Result
 from tests.support.prompting import PHRASES, ScriptedModel, failing, named, oracle, write
 
 from quickcomm.cli.main import main
-from quickcomm.contracts.commands import GetProgress
+from quickcomm.contracts.commands import GetProgress, ListPrompts
 from quickcomm.intelligence.adapters.prompt_commands import PromptCommands
 from quickcomm.intelligence.module import Examined, Intelligence, Prompting
 from quickcomm.intelligence.ports import ModelNotAllowedError, ModelRequest
 from quickcomm.kernel.clock import SystemClock
-from quickcomm.kernel.messaging.rpc import LocalRpc
+from quickcomm.kernel.messaging.rpc import LocalRpc, NotOwnerError
 from quickcomm.kernel.runtime.admin_socket import admin_socket
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.site_pack import load_pack
@@ -217,3 +217,32 @@ def test_a_file_with_a_mistake_is_named(tmp_path: Path) -> None:
     assert "cannot be read" in prompts(tmp_path / "site", "deploy", mine).stderr
     mine.write_bytes(b"#" * 70_000)
     assert "65,536 bytes" in prompts(tmp_path / "site", "deploy", mine).stderr
+
+
+async def test_the_side_that_decides_is_asked_where_intelligence_has_moved(tmp_path: Path) -> None:
+    """The monolith passes it on; one that has stopped the module does not know it."""
+    directory = DataDirectory(tmp_path)
+    directory.create()
+    directory.intelligence.create()
+    directory.intelligence.note_moving()
+
+    async def list_them(_request: ListPrompts) -> list[dict[str, Any]]:
+        row = {"id": "p1", "name": "of the service", "state": "live", "weight": 100, "problem": ""}
+        return [row | dict.fromkeys(("added_at", "added_by", "note"), "")]
+
+    async def passes_on(_request: ListPrompts) -> list[dict[str, Any]]:
+        raise NotOwnerError("Prompts are changed on the other side of the migration.")
+
+    monolith, retired, service = (LocalRpc(SystemClock()) for _ in range(3))
+    monolith.serve([(ListPrompts, passes_on)])
+    service.serve([(ListPrompts, list_them)])
+    for own in (monolith, retired):
+        async with admin_socket(own, directory.socket):
+            async with admin_socket(service, directory.intelligence.socket):
+                assert "of the service" in (await asyncio.to_thread(prompts, tmp_path, "list")).stdout
+            if own is monolith:
+                alone = await asyncio.to_thread(prompts, tmp_path, "list")
+                assert "That one does not answer now" in alone.stderr
+    changed = await asyncio.to_thread(prompts, tmp_path, "rollback")
+    assert changed.exit_code == 1
+    assert "No QuickComm is running" in changed.stderr

@@ -34,6 +34,7 @@ from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.errors import BusyError, InvalidInputError
 from quickcomm.kernel.storage import StorageError
+from quickcomm.kernel.telemetry.side import set_side
 
 PHRASE = np.concatenate([silence(0.5), speech(0.8), silence(0.7)])
 NO_WAIT = AudioSettings(answer_wait_s=0.0)
@@ -101,6 +102,23 @@ async def test_resumed_after_a_restart(path: Path) -> None:
         await feed(again, np.tile(PHRASE, 2)[at:])
         await finish(again)
         assert await utterances(here) == expected
+
+
+async def test_what_is_heard_during_a_migration_says_whose_audio_heard_it(path: Path) -> None:
+    try:
+        async with hall(path) as here:
+            session = await here.open()
+            await feed(session, PHRASE)
+            await here.heard(session)
+            assert session.conversation.change("live").side is msgspec.UNSET
+            set_side(lambda: "service")
+            await feed(session, PHRASE)
+            await finish(session)
+            assert session.conversation.change("ended").side == "service"
+    finally:
+        set_side(None)
+    assert [message.side for message in here.captions.shown] == [msgspec.UNSET, "service"]
+    assert [caption.side for caption in here.captions.captions] == [msgspec.UNSET, "service"]
 
 
 async def test_two_tracks_with_one_sound_are_told_once(path: Path) -> None:

@@ -1,7 +1,7 @@
 """The state machine of a migration: any commands, followers that lag, crashes anywhere, and what always holds."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.support.examples import examples
 
+from quickcomm.contracts.migration import MAX_OVERRIDES, MigrationOverride, OverrideKind
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Routes, Side
 from quickcomm.traffic.model import machine
 from quickcomm.traffic.model.ladder import FULL, LADDER, MODULES, OFF, RETIRED, SHADOW, Stage, next_stage, route_of
@@ -123,6 +124,16 @@ def test_the_kill_switch_takes_all_back_in_one_version() -> None:
     assert killed.version == site.version + 1
     assert all(route.weight == 0 and route.decides == MONOLITH for route in killed.routes.modules.values())
     assert settled(killed).routes == killed.routes
+    assert [name for name, state in killed.modules.items() if state.paused] == ["dashboard", "intelligence"]
+
+
+def test_the_kill_switch_leaves_alone_what_never_moved() -> None:
+    assert machine.kill(SiteState(), by="test").site == SiteState()
+    assert machine.kill(SiteState(), "audio", by="test").site.of("audio").paused
+    site = moved_to(SiteState(), "dashboard", LADDER[3])
+    killed = settled(machine.kill(site, by="test").site)
+    assert set(killed.modules) == {"dashboard"}
+    assert killed.of("dashboard").paused
 
 
 def test_one_module_after_the_other_and_back_in_the_reverse_order() -> None:
@@ -158,6 +169,110 @@ def test_steps_that_would_see_nobody_are_skipped(expected: float | None, reached
     assert len(skipped) == LADDER.index(stage) - 2
     moved = machine.step(moved_to(SiteState(), "dashboard", SHADOW), "dashboard", by="test", expected=expected)
     assert len(moved.notes) == len(skipped)
+
+
+# -- by hand ----------------------------------------------------------------------------------------------------------
+
+DESK: Final[dict[str, Any]] = {"kind": "channel", "of": "desk"}
+
+
+def override(site: SiteState, name: str, *, side: Side | None, by: str = "ann", why: str = "", **of: Any) -> Moved:
+    """Have something overridden; None: remove that."""
+    wanted = MigrationOverride(side=side or MONOLITH, by=by, why=why, at_ns=AT, **of)
+    return machine.override(site, name, wanted, remove=side is None, by=by, why=why)
+
+
+def intelligence_at(stage: Stage) -> SiteState:
+    return moved_to(SiteState(), "intelligence", stage, force=True)
+
+
+def pinned(site: SiteState, to: Side | None, **of: Any) -> SiteState:
+    """Override something in intelligence, to the end of it."""
+    moved = override(site, "intelligence", side=to, by="ann", why="loud", **(of or DESK))
+    return carried_out(moved.site, "intelligence")[0]
+
+
+def test_a_share_by_hand_goes_in_the_direction_of_the_goal_and_no_further_than_a_canary() -> None:
+    site = moved_to(SiteState(), "dashboard", LADDER[3])
+    site, effects = carried_out(machine.weigh(site, "dashboard", weight=1_750, by="test").site, "dashboard")
+    assert kinds(effects) == ["Publish", "WaitFollowed"]
+    assert str(site.of("dashboard").stage) == "canary 17.5 %"
+    assert machine.weigh(site, "dashboard", weight=1_750, by="test").notes
+    with pytest.raises(RefusedError, match=r"lower share would move .* migrate start dashboard --to monolith"):
+        machine.weigh(site, "dashboard", weight=1_000, by="test")
+    assert machine.step(site, "dashboard", by="test").site.of("dashboard").change.target.weight == 2_500  # type: ignore[union-attr]
+    back, _ = carried_out(machine.start(site, "dashboard", goal=MONOLITH, by="test").site, "dashboard")
+    assert back.of("dashboard").stage.weight == 500
+    with pytest.raises(RefusedError, match="higher share would move"):
+        machine.weigh(back, "dashboard", weight=1_000, by="test")
+    assert machine.weigh(back, "dashboard", weight=50, by="test").entries
+    paused = machine.pause(site, "dashboard", by="test", on=True).site
+    for refused in (
+        paused,
+        SiteState(),
+        *(moved_to(SiteState(), "dashboard", stage) for stage in (SHADOW, FULL, RETIRED)),
+    ):
+        with pytest.raises(RefusedError):
+            machine.weigh(refused, "dashboard", weight=9_000, by="test")
+
+
+def test_an_override_is_in_the_next_version_with_its_reason_and_keeps_what_was_measured() -> None:
+    site = intelligence_at(LADDER[3])
+    since = machine.finished(site, "intelligence", at_ns=0).site.of("intelligence").since_ns
+    moved = override(site, "intelligence", side=SERVICE, by="ann", why="loud", **DESK)
+    assert [(each.who, each.before, each.after, each.why) for each in moved.entries] == [
+        ("ann", "channel desk: by its bucket", "channel desk: service", "loud")
+    ]
+    site, effects = carried_out(moved.site, "intelligence")
+    assert kinds(effects) == ["Publish", "WaitFollowed"]
+    state = site.of("intelligence")
+    assert (state.route.channels, state.stage, state.since_ns) == ({"desk": SERVICE}, LADDER[3], since)
+    assert override(site, "intelligence", side=SERVICE, by="ann", **DESK).notes
+    site = pinned(pinned(site, MONOLITH, kind="conversation", of="c"), MONOLITH, kind="site", of="east")
+    route = site.of("intelligence").route
+    assert (route.overrides, route.sites) == ({"c": MONOLITH}, {"east": MONOLITH})
+    assert pinned(site, None).of("intelligence").route.channels == {}
+    with pytest.raises(RefusedError, match="no override of channel pool"):
+        override(site, "intelligence", side=None, kind="channel", of="pool", by="ann")
+
+
+def test_overrides_are_refused_where_they_cannot_be() -> None:
+    dashboard = moved_to(SiteState(), "dashboard", LADDER[3])
+    with pytest.raises(RefusedError, match="page session and key"):
+        override(dashboard, "dashboard", side=SERVICE, by="ann", **DESK)
+    with pytest.raises(RefusedError, match="audio has no overrides"):
+        override(dashboard, "audio", side=SERVICE, by="ann", **DESK)
+    for stage in (OFF, SHADOW, RETIRED):
+        site = SiteState() if stage == OFF else intelligence_at(stage)
+        with pytest.raises(RefusedError, match=f"intelligence is {stage}: there are overrides only while both sides"):
+            override(site, "intelligence", side=SERVICE, by="ann", **DESK)
+    site = intelligence_at(FULL)
+    for number in range(MAX_OVERRIDES):
+        site = pinned(site, SERVICE, kind="conversation", of=str(number))
+    with pytest.raises(RefusedError, match="which is the most"):
+        override(site, "intelligence", side=SERVICE, by="ann", **DESK)
+    assert pinned(site, MONOLITH, kind="conversation", of="7").of("intelligence").route.overrides["7"] == MONOLITH
+
+
+def test_a_rollback_and_the_kill_switch_remove_overrides_in_their_one_version_and_say_so() -> None:
+    site = pinned(intelligence_at(LADDER[4]), SERVICE)
+    back = machine.roll_back(site, "intelligence", by="test")
+    assert any((each.action, each.why) == ("overrides removed", "channel desk") for each in back.entries)
+    home, effects = carried_out(back.site, "intelligence")
+    assert kinds(effects) == ["Publish", "WaitFollowed"]
+    assert (home.of("intelligence").overrides, home.of("intelligence").route.channels) == ((), {})
+    killed = machine.kill(site, by="test").site
+    assert killed.version == site.version + 1
+    assert killed.routes.of("intelligence").side(0, "c", channel="desk") == MONOLITH
+
+
+def test_what_is_to_stay_with_the_monolith_holds_up_retiring_it() -> None:
+    site = pinned(intelligence_at(FULL), MONOLITH)
+    with pytest.raises(RefusedError, match="migrate override intelligence --channel desk --remove"):
+        machine.step(site, "intelligence", by="test")
+    site, effects = carried_out(machine.step(pinned(site, SERVICE), "intelligence", by="test").site, "intelligence")
+    assert kinds(effects) == ["RetireModule", "Publish", "WaitFollowed"]
+    assert (site.of("intelligence").stage, site.of("intelligence").overrides) == (RETIRED, ())
 
 
 # -- any changes ------------------------------------------------------------------------------------------------------
@@ -204,6 +319,18 @@ class Migrations(RuleBasedStateMachine):
         self.command(lambda: machine.start(self.site, name, goal=SERVICE, by="test", force=True))
         act = machine.promote if promotes else machine.step
         self.command(lambda: act(self.site, name, by="test"))
+
+    @rule(name=names, weight=st.integers(1, FULL.weight - 1))
+    def weigh(self, name: str, weight: int) -> None:
+        self.command(lambda: machine.weigh(self.site, name, weight=weight, by="test"))
+
+    @rule(
+        of=st.sampled_from(["a", "b"]),
+        kind=st.sampled_from(["channel", "site", "conversation"]),
+        to=st.sampled_from([MONOLITH, SERVICE, None]),
+    )
+    def override(self, of: str, kind: OverrideKind, to: Side | None) -> None:
+        self.command(lambda: override(self.site, "intelligence", kind=kind, of=of, side=to))
 
     @rule(name=names)
     def promote(self, name: str) -> None:
@@ -292,7 +419,17 @@ class Migrations(RuleBasedStateMachine):
     def the_service_decides_where_it_has_all(self) -> None:
         for route in self.site.routes.modules.values():
             assert route.decides == MONOLITH or route.weight == FULL.weight
-            assert any(route.weight == stage.weight and route.mode == stage.mode for stage in LADDER)
+            in_canary = route.mode == "canary" and 0 < route.weight < FULL.weight
+            assert in_canary or any(route.weight == stage.weight and route.mode == stage.mode for stage in LADDER)
+
+    @invariant()
+    def what_has_a_side_of_its_own_has_it_while_both_serve_and_is_told(self) -> None:
+        for name, state in self.site.modules.items():
+            own = [state.route.overrides, state.route.channels, state.route.sites]
+            assert not any(own) or state.route.mode in {"canary", "full"}
+            assert self.in_monolith[name] or not any(MONOLITH in each.values() for each in own)
+            if state.change is None:
+                assert sum(map(len, own)) == len(state.overrides)
 
     @invariant()
     def the_audit_tells_where_each_module_is(self) -> None:
@@ -340,6 +477,8 @@ class Migrations(RuleBasedStateMachine):
             old, new, change = before.of(name).route, self.site.of(name).route, self.site.of(name).change
             if old != new:
                 assert change is not None
+                if change.action == "override":
+                    assert (new.mode, new.weight, new.decides) == (old.mode, old.weight, old.decides)
                 is_back = change.action in BACK or self.site.of(name).goal == MONOLITH
                 assert new.weight <= old.weight if is_back else new.weight >= old.weight
             if old.decides == MONOLITH and new.decides == SERVICE:

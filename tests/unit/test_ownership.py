@@ -72,9 +72,19 @@ def test_it_has_what_the_routes_give_it_and_everything_where_nothing_moves() -> 
     routes.routes = half
     for name in map(str, range(20)):
         in_service = bucket("intelligence", name) < 5_000
-        assert routes.side("service").has(name) == in_service
-        assert routes.side("monolith").has(name) != in_service
-        assert Ownership().has(name)
+        assert routes.side("service").has("main", name, "desk") == in_service
+        assert routes.side("monolith").has("main", name, "desk") != in_service
+        assert Ownership().has("main", name, "desk")
+    routes.routes = Routes(
+        version=2, modules={"intelligence": ModuleRoute(channels={"desk": "service"}, sites={"east": "service"})}
+    )
+    assert [
+        routes.side("service").has(*of) for of in (("main", "c", "desk"), ("east", "c", "bar"), ("main", "c", "bar"))
+    ] == [
+        True,
+        True,
+        False,
+    ]
     assert (routes.side("service").group("g"), Ownership().group("g")) == ("g@service", "g")
 
 

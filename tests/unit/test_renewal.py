@@ -16,7 +16,8 @@ from quickcomm.intelligence.adapters.sql_results import MIGRATIONS, SqlResults
 from quickcomm.intelligence.ports import ModelAnswerError, ModelError, ModelNotAllowedError, Owed
 from quickcomm.intelligence.service.renewal import ATTEMPTS, Renewal
 from quickcomm.kernel.clock import FakeClock
-from quickcomm.kernel.messaging.bus.sql import SqlBus, messages
+from quickcomm.kernel.messaging.bus.sql import SqlBus
+from quickcomm.kernel.messaging.bus.sql_tables import messages
 from quickcomm.kernel.storage import Database, StorageError, migrate
 
 MINUTE_NS = 60 * 10**9

@@ -24,7 +24,7 @@ def test_the_budgets_sum_to_a_second() -> None:
 
 def test_every_stage_of_a_receipt_has_a_budget_and_words() -> None:
     names = {stage.name for stage in STAGES}
-    assert names | {"total"} == {*Latency.__struct_fields__, "painted"} == set(Budget.__struct_fields__)
+    assert names | {"total"} == {*Latency.__struct_fields__, "painted"} - {"sides"} == set(Budget.__struct_fields__)
     assert all(stage.words for stage in STAGES)
 
 
@@ -139,18 +139,18 @@ def test_a_budget_is_broken_by_many_and_named_in_words() -> None:
     watch.live.observe(Latency(store=500.0))
     assert watch.of("store").breach == "Saving the result (store) takes 500 ms (95th percentile); 35 ms are allowed."
     assert watch.of("store").used == pytest.approx(500 / 35, abs=0.001)
-    scraped = REGISTRY.get_sample_value("quickcomm_budget_used_ratio", {"stage": "store"})
+    scraped = REGISTRY.get_sample_value("quickcomm_budget_used_ratio", {"stage": "store", "side": ""})
     assert scraped == watch.of("store").used
 
 
 def test_it_stays_bounded_and_the_histogram_exact() -> None:
     watch = Watch()
-    before = REGISTRY.get_sample_value("quickcomm_stage_seconds_count", {"stage": "push"}) or 0.0
+    before = REGISTRY.get_sample_value("quickcomm_stage_seconds_count", {"stage": "push", "side": ""}) or 0.0
     for _ in range(MAX_SAMPLES * 2):
         watch.live.observe(Latency(push=1.0))
     watch.live.painted(16.0)
     watch.clock.advance(2)
     assert watch.of("push").count == MAX_SAMPLES
     assert watch.of("painted").count == 1
-    after = REGISTRY.get_sample_value("quickcomm_stage_seconds_count", {"stage": "push"})
+    after = REGISTRY.get_sample_value("quickcomm_stage_seconds_count", {"stage": "push", "side": ""})
     assert after == before + MAX_SAMPLES * 2

@@ -153,6 +153,17 @@ def test_a_page_that_is_late_still_has_its_span() -> None:
     assert desk.outbox.late == [(origin(), pushed, pushed + 20_000_000)], "once, from where the push ended"
 
 
+def test_a_monolith_whose_dashboard_has_moved_decides_by_the_receipt_of_the_other_one() -> None:
+    desk = Desk(sample=1.0)
+    desk.traces.heard(origin(), UNDERSTOOD)
+    desk.traces.receipt("main", origin().utterance_id, QUICK)
+    desk.wait(OPEN_S)
+    assert desk.why == ["sampled"]
+    desk.traces.finished(origin(), QUICK)
+    desk.wait(OPEN_S)
+    assert desk.why == ["sampled"], "where its own dashboard comes later, it is one trace"
+
+
 def test_a_receipt_seen_twice_is_one_trace() -> None:
     desk = Desk(sample=1.0)
     for _ in range(2):

@@ -276,8 +276,11 @@ class Audio:
 
     async def _measure(self, request: MeasureAudio) -> Measured:
         behind_s = max((each.behind_s for each in self._manager.conversations), default=0.0)
+        found = self._measurements.since(request.since_ns)
         return msgspec.structs.replace(
-            self._measurements.since(request.since_ns),
+            found,
+            recent_refused=0,
+            recent_fenced=found.recent_refused,
             oldest_unanswered_s=behind_s,
             left=self._hand_over.left,
             unbalanced=self._unbalanced,

@@ -23,6 +23,7 @@ PARTS: Final = {
     "conversations": "audio_conversations",
     "keys": "kernel_keys",
     "prompts": "intelligence_prompts",
+    "migration audit": "traffic_audit",
     "waiting messages": "bus_messages",
     "dead letters": "bus_dead_letters",
 }
@@ -51,8 +52,9 @@ def backup_command(file: Path, data_dir: Path, *, force: bool, as_json: bool) ->
     """Save the whole site to FILE while it runs, in every deployment.
 
     In it: cards, tasks, conversations with their ledgers and event logs, API keys and page sessions (digests only),
-    prompts, costs, and messages that are not handled yet. FILE is read through and compared before it gets its name;
-    only you can read it (mode 600). It contains what people said: keep it as carefully as the data directory.
+    prompts, costs, the audit of a migration, and messages that are not handled yet. FILE is read through and compared
+    before it gets its name; only you can read it (mode 600). It contains what people said: keep it as carefully as the
+    data directory.
 
     Not in it: recordings (they are counted, and the command that copies them is shown), quickcomm.toml, and databases
     that a setting puts elsewhere, such as PostgreSQL (the pg_dump command is shown). Put it back with: quickcomm

@@ -15,24 +15,24 @@ import msgspec
 
 from quickcomm.cli.options import json_option, print_rows, server_option
 from quickcomm.contracts.commands import Command, Scale
+from quickcomm.contracts.evidence import Spending
 from quickcomm.contracts.identity import BUCKETS
 from quickcomm.contracts.migration import (
+    ALL,
     MAX_ENTRIES,
-    AutoMigration,
     GetMigration,
-    KillMigration,
     ListMigrationAudit,
     MigrationDone,
     MigrationEntry,
     MigrationStatus,
     ModuleMigration,
-    PauseMigration,
-    PromoteMigration,
-    ResumeMigration,
-    RollBackMigration,
-    StartMigration,
-    StepMigration,
+    MoveAction,
+    OverrideMigration,
+    Understandings,
+    WeighMigration,
+    asked_for,
 )
+from quickcomm.contracts.routes import SERVICE
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 from quickcomm.kernel.runtime.admin_socket import Rows, ask
 from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag, is_trusted
@@ -42,6 +42,8 @@ POLL_S: Final = 0.3
 STARTS_WITHIN_S: Final = 30.0
 PER_CENT: Final = BUCKETS // 100
 NS: Final = 10**9
+MAX_SHOWN: Final = 5
+"""Differences; all are in the answer with --json."""
 SIDES: Final = click.Choice(["service", "monolith"])
 
 module_argument = click.argument("module")
@@ -66,6 +68,7 @@ def migrate_group() -> None:
       quickcomm migrate status                 # gate, figures, what is missing
       quickcomm migrate step dashboard         # 1 % of the page sessions
       quickcomm migrate auto dashboard         # or: each step by itself, when its gate has passed
+      quickcomm migrate weight dashboard 10    # a share between the steps
       quickcomm migrate rollback dashboard     # back at once, from anywhere
       quickcomm migrate start dashboard --to monolith    # back step by step
 
@@ -82,7 +85,7 @@ def migrate_group() -> None:
 def start_command(module: str, goal: Any, data_dir: Path, *, force: bool) -> None:
     """Set the goal of a module, and take the first step to it. Starts the controller where none runs."""
     _start_controller(data_dir)
-    _change(data_dir, StartMigration(name=module, goal=goal, force=force, by=getpass.getuser()))
+    _move(data_dir, "start" if goal == SERVICE else "return", module, force=force)
 
 
 @migrate_group.command("step")
@@ -92,7 +95,7 @@ def start_command(module: str, goal: Any, data_dir: Path, *, force: bool) -> Non
 @server_option
 def step_command(module: str, why: str, data_dir: Path, *, force: bool) -> None:
     """One step to the goal. Refused while the gate has not passed."""
-    _change(data_dir, StepMigration(name=module, force=force, why=why, by=getpass.getuser()))
+    _move(data_dir, "step", module, why, force=force)
 
 
 @migrate_group.command("promote")
@@ -102,7 +105,47 @@ def step_command(module: str, why: str, data_dir: Path, *, force: bool) -> None:
 @server_option
 def promote_command(module: str, why: str, data_dir: Path, *, force: bool) -> None:
     """All to the service at once, without the steps between. Refused while the gate has not passed."""
-    _change(data_dir, PromoteMigration(name=module, force=force, why=why, by=getpass.getuser()))
+    _move(data_dir, "promote", module, why, force=force)
+
+
+@migrate_group.command("weight")
+@module_argument
+@click.argument("percent", type=click.FloatRange(0, 100, min_open=True, max_open=True))
+@force_option
+@why_option
+@server_option
+def weight_command(module: str, percent: float, why: str, data_dir: Path, *, force: bool) -> None:
+    """Another share of a canary, between the steps, such as 10 or 0.5. Sticky, and only in the direction of the goal.
+
+    A higher share is refused while the gate has not passed.
+    """
+    weight = min(max(1, round(percent * PER_CENT)), BUCKETS - 1)
+    _change(data_dir, WeighMigration(name=module, weight=weight, force=force, why=why, by=getpass.getuser()), module)
+
+
+@migrate_group.command("override")
+@module_argument
+@click.option("--channel", help="All conversations on this channel.")
+@click.option("--site", help="All conversations of this site.")
+@click.option("--conversation", help="The conversation of this id.")
+@click.option("--to", "to", type=click.Choice(["monolith", "services", "service"]), help="The side that it gets.")
+@click.option("--remove", is_flag=True, help="It goes by its bucket again.")
+@why_option
+@server_option
+def override_command(
+    module: str, why: str, data_dir: Path, *, to: str | None, remove: bool, **named: str | None
+) -> None:
+    """Give a channel, a site or a conversation to a side, whatever the share; only while both sides serve.
+
+    The narrower one counts: a conversation, then its channel, then its site. A rollback removes all of them.
+    """
+    chosen = [(kind, of) for kind, of in named.items() if of]
+    if len(chosen) != 1 or remove == (to is not None):
+        raise click.UsageError("Name one of --channel, --site and --conversation, and either --to or --remove.")
+    [(kind, of)] = chosen
+    side = None if to is None else "monolith" if to == "monolith" else "service"
+    asked = {"kind": kind, "of": of, "side": side, "name": module, "why": why, "by": getpass.getuser()}
+    _change(data_dir, msgspec.convert(asked, OverrideMigration), module)
 
 
 @migrate_group.command("rollback")
@@ -114,7 +157,7 @@ def rollback_command(module: str, why: str, data_dir: Path) -> None:
 
     The service goes on in the shadow, so that a new start is quick. From the shadow, it is stopped.
     """
-    _change(data_dir, RollBackMigration(name=module, why=why, by=getpass.getuser()))
+    _move(data_dir, "rollback", module, why)
 
 
 @migrate_group.command("kill-switch")
@@ -123,16 +166,21 @@ def rollback_command(module: str, why: str, data_dir: Path) -> None:
 @click.option("--clear", is_flag=True, help="Allow steps again.")
 @server_option
 def kill_switch_command(module: str, why: str, data_dir: Path, *, clear: bool) -> None:
-    """All of a module back to the monolith at once, and no step until it is cleared. No gate is asked."""
-    by = getpass.getuser()
+    """All of a module, or of all that have moved, back to the monolith at once, and no step until it is cleared.
+
+    No gate is asked. A module that never moved is left alone, unless it is named.
+    """
     if clear:
-        _note(data_dir, ResumeMigration(name=module, by=by), "may go on")
+        for name in _paused(data_dir) if module == ALL else [module]:
+            _note(data_dir, "resume", name, "may go on")
         return
-    rows = asyncio.run(_asked(data_dir, KillMigration(name=None if module == "all" else module, why=why, by=by)))
+    request = asked_for("kill", module, by=getpass.getuser(), why=why)
+    rows = asyncio.run(_asked(data_dir, request))
     for row in rows:
         _print_done(row)
     if not rows:
-        click.echo("All is with the monolith, and stays there until the switch is cleared.")
+        stays = "" if module == ALL else f" {module} stays there until the switch is cleared."
+        click.echo(f"All is with the monolith.{stays}")
 
 
 @migrate_group.command("auto")
@@ -141,7 +189,7 @@ def kill_switch_command(module: str, why: str, data_dir: Path, *, clear: bool) -
 @server_option
 def auto_command(module: str, wanted: str, data_dir: Path) -> None:
     """Have the controller take the steps: each when its gate has passed and its bake time is over."""
-    _note(data_dir, AutoMigration(name=module, on=wanted == "on", by=getpass.getuser()), f"auto {wanted}")
+    _note(data_dir, "auto" if wanted == "on" else "manual", module, f"auto {wanted}")
 
 
 @migrate_group.command("pause")
@@ -149,7 +197,7 @@ def auto_command(module: str, wanted: str, data_dir: Path) -> None:
 @server_option
 def pause_command(module: str, data_dir: Path) -> None:
     """No further steps until `resume`. A breach still rolls back."""
-    _note(data_dir, PauseMigration(name=module, by=getpass.getuser()), "paused")
+    _note(data_dir, "pause", module, "paused")
 
 
 @migrate_group.command("resume")
@@ -157,7 +205,7 @@ def pause_command(module: str, data_dir: Path) -> None:
 @server_option
 def resume_command(module: str, data_dir: Path) -> None:
     """Allow further steps again."""
-    _note(data_dir, ResumeMigration(name=module, by=getpass.getuser()), "goes on")
+    _note(data_dir, "resume", module, "goes on")
 
 
 @migrate_group.command("status")
@@ -231,8 +279,12 @@ async def _until_it_answers(data_dir: Path) -> None:
             return
 
 
-def _change(data_dir: Path, request: StartMigration | StepMigration | PromoteMigration | RollBackMigration) -> None:
-    _print_done(asyncio.run(_changed(data_dir, request, request.name)))
+def _move(data_dir: Path, action: MoveAction, module: str, why: str = "", *, force: bool = False) -> None:
+    _change(data_dir, asked_for(action, module, by=getpass.getuser(), why=why, force=force), module)
+
+
+def _change(data_dir: Path, request: Command, module: str) -> None:
+    _print_done(asyncio.run(_changed(data_dir, request, module)))
 
 
 async def _changed(data_dir: Path, request: Command, name: str) -> dict[str, Any]:
@@ -261,9 +313,14 @@ async def _watch(data_dir: Path, name: str) -> None:
                 click.echo(f"{name}: {phase} …", err=True)
 
 
-def _note(data_dir: Path, request: AutoMigration | PauseMigration | ResumeMigration, words: str) -> None:
-    asyncio.run(_asked(data_dir, request))
-    click.echo(f"{request.name}: {words}.")
+def _note(data_dir: Path, action: MoveAction, module: str, words: str) -> None:
+    asyncio.run(_asked(data_dir, asked_for(action, module, by=getpass.getuser())))
+    click.echo(f"{module}: {words}.")
+
+
+def _paused(data_dir: Path) -> list[str]:
+    [row] = asyncio.run(_asked(data_dir, GetMigration(entries=0)))
+    return [module["name"] for module in row["modules"] if module["paused"]]
 
 
 # -- telling ----------------------------------------------------------------------------------------------------------
@@ -305,12 +362,48 @@ def _module(module: ModuleMigration) -> Iterator[str]:
         yield f"    {module.change}: {module.phase}"
     if module.problem:
         yield f"    PROBLEM: {module.problem}"
+    for each in module.overrides:
+        said = f" ({each.by}{f': {each.why}' if each.why else ''})"
+        yield f"    override: {each.kind} {each.of} to the {each.side}{said}"
     if module.gate is not None:
         bake = f", bakes for {module.bake_left_s:.0f} s more" if module.bake_left_s else ""
         yield f"    gate: {module.gate}{bake}"
     for figure in module.figures:
         soon = f", in about {figure.in_s:.0f} s" if figure.in_s is not None else ""
         yield f"        {figure.outcome:6} {figure.name}: {figure.detail}{soon}"
+    if module.understood is not None:
+        yield from _understood(module.understood)
+
+
+def _understood(found: Understandings) -> Iterator[str]:
+    """Yield how both sides understood the same utterances."""
+    yield f"    understood on both sides: {found.alike} of {found.compared} alike"
+    if found.compared:
+        yield f"        {', '.join(f'{field.name} {field.alike} of {field.of}' for field in found.fields)}"
+    for side in found.sides:
+        if side.p50_ms is not None and side.p95_ms is not None:
+            times = f"half within {side.p50_ms:.0f} ms, 95 % within {side.p95_ms:.0f} ms"
+            yield f"        {side.side}: {times}, of {side.samples}"
+        for what, spent in (("served", side.served), ("in the shadow", side.shadow)):
+            if spent.calls:
+                yield f"        {side.side} {what}: {_spent(spent)}"
+    left_out = (
+        ("without an answer", found.unanswered),
+        ("not served", found.unserved),
+        ("served without the model", found.degraded),
+        ("left out", found.shed),
+    )
+    if any(count for _, count in left_out):
+        yield f"        {', '.join(f'{count} {what}' for what, count in left_out if count)}"
+    for each in found.differences[:MAX_SHOWN]:
+        where = f"{each.utterance_id} in {', '.join(each.fields)}"
+        yield f"        differs: {where} ({_time(each.at_ns)}, shadow: {each.by})"
+
+
+def _spent(spent: Spending) -> str:
+    tokens = f"{spent.prompt_tokens} + {spent.completion_tokens} tokens"
+    cost = f", cost {spent.cost:.4f}" if spent.cost else ""
+    return f"{spent.answers} answers, {spent.calls} calls, {tokens}{cost}"
 
 
 def _entry(entry: MigrationEntry) -> str:
@@ -319,7 +412,7 @@ def _entry(entry: MigrationEntry) -> str:
 
 
 def _stage(mode: str, weight: int) -> str:
-    return f"{mode} {weight // PER_CENT} %" if mode == "canary" else mode
+    return f"{mode} {weight / PER_CENT:g} %" if mode == "canary" else mode
 
 
 def _time(at_ns: int) -> str:

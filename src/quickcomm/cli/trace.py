@@ -15,6 +15,7 @@ from quickcomm.operate.administration import administer
 WIDTH: Final = 40
 BAR: Final = "█"
 THIN: Final = "▏"
+SIDE_WIDTH: Final = len("monolith")
 
 
 @click.command("trace")
@@ -43,9 +44,11 @@ def drawn(view: dict[str, Any], *, bar: str = BAR) -> list[str]:
     words = max([len(step["words"]) for step in steps], default=0)
     stages = max([len(step["stage"]) for step in steps], default=0)
     lines = [f"{view['utterance_id']} on {view['channel']}, spoken at {view['spoken_at'] or 'an unknown time'}", ""]
+    moving = any("side" in step for step in steps)
     for step in steps:
         over = ("  FAILED" if step["fault"] else "") + ("  OVER BUDGET" if step["over"] else "")
-        name = f"{step['words']:<{words}}  {step['stage']:<{stages}}"
+        side = f"  {step.get('side', ''):<{SIDE_WIDTH}}" if moving else ""
+        name = f"{step['words']:<{words}}  {step['stage']:<{stages}}{side}"
         figures = f"{step['ms']:>8.1f} ms of {step['budget_ms']:>5.0f} ms"
         lines.append(f"{name} {figures}  {_line(step['start_ms'], step['ms'], span, bar)}{over}".rstrip())
     state = "" if view["complete"] else " so far: it has not reached the page"

@@ -8,8 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 from click.core import ParameterSource
@@ -26,6 +27,9 @@ from quickcomm.operate.servers import listed
 from quickcomm.operate.up.client import NotRunningError, tell
 from quickcomm.operate.up.installed import check_installed
 from quickcomm.operate.up.layout import Layout
+
+if TYPE_CHECKING:
+    from quickcomm.edge.module import Tls
 
 SHAPES: Final = ("monolith", "services")
 ENGINES: Final = ("pack", "stt_model", "llm_url", "llm_model")
@@ -52,38 +56,36 @@ LOOK_EVERY_S: Final = 0.1
 @click.option("--detach", is_flag=True, help="Come back when it is ready; it goes on in the background.")
 @click.option("--detached", is_flag=True, hidden=True)
 @click.pass_context
-def up_command(
-    context: click.Context, /, shape: str, data_dir: Path, *, detach: bool, detached: bool, **given: Any
-) -> None:
+def up_command(context: click.Context, /, data_dir: Path, *, detach: bool, detached: bool, **given: Any) -> None:
     """Run a whole site on this machine: an edge (Envoy) with the only public port, a store (Valkey), the processes.
 
     Ctrl-C or `quickcomm down` stops all of it, and finishes what was said first. After a crash, the next `up` takes
-    over what still runs. See docs/from-one-process-to-services.md.
+    over what still runs, with the options that it had; those that are given now come before them. See
+    docs/from-one-process-to-services.md.
     """
     check_installed()
     layout = Layout(DataDirectory(data_dir))
     if detach and not layout.is_owned():
         _detach(layout)
         return
-    from quickcomm.edge.module import Tls  # noqa: PLC0415 - not needed for --help
-    from quickcomm.operate.settings import load_settings  # noqa: PLC0415
-    from quickcomm.operate.up.asked import in_force  # noqa: PLC0415
+    from quickcomm.operate.settings import load_settings  # noqa: PLC0415 - not needed for --help
+    from quickcomm.operate.up.asked import ONCE, in_force, keep, written  # noqa: PLC0415
     from quickcomm.operate.up.site import Options, Topology  # noqa: PLC0415
     from quickcomm.operate.up.stream import Own  # noqa: PLC0415
 
+    before = {} if layout.is_owned() else _as_before(context, layout.options)
+    given |= before
     settings = load_settings(data_dir, {"host": given["host"], "port": given["port"]})
-    wanted = in_force({"shape": shape, **given}, settings)
+    wanted = in_force(given, settings)
     if detach:
         _runs_already(layout, {name: wanted[name] for name in wanted if _is_given(context, name)})
         return
+    is_given = partial(_is_given, context)
     set_up_logs(given["log_level"], as_json=False, to=Own())
-    certificate, key = given["tls_cert"], given["tls_key"]
-    if (certificate is None) != (key is None):
-        raise ConfigurationError("TLS needs both --tls-cert and --tls-key.")
     options = Options(
-        shape=shape,
+        shape=given["shape"],
         settings=settings,
-        tls=Tls(certificate=certificate.absolute(), key=key.absolute()) if certificate else None,
+        tls=_tls(given["tls_cert"], given["tls_key"]),
         redis_url=given["redis_url"] or settings.redis_url,
         new_store=given["new_store"],
         flags=("--log-level", given["log_level"], *(["--log-json"] if given["log_json"] else [])),
@@ -92,6 +94,9 @@ def up_command(
     )
     if not _loopback(settings.host) and options.tls is None:
         click.echo(f"Listening on {settings.host} without TLS: give --tls-cert and --tls-key.", err=True)
+
+    if before:
+        say(f"As before, for it was cut off: {' '.join(map(written, before))}. `quickcomm down` forgets them.")
 
     async def ready(url: str) -> None:
         file.write(url)
@@ -108,6 +113,8 @@ def up_command(
         await Topology(options, layout, dict(os.environ)).run(ready, stop)
 
     with layout.own(), listed(layout.directory) as file:
+        layout.create()
+        keep(layout.options, {name: given[name] for name in given.keys() - ONCE if name in before or is_given(name)})
         asyncio.run(run())
 
 
@@ -199,6 +206,28 @@ def _detach(layout: Layout) -> None:
 
 def _is_given(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def _tls(certificate: Path | None, key: Path | None) -> "Tls | None":
+    from quickcomm.edge.module import Tls  # noqa: PLC0415 - not needed for --help
+
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        raise ConfigurationError("TLS needs both --tls-cert and --tls-key.")
+    return Tls(certificate=certificate.absolute(), key=key.absolute())
+
+
+def _as_before(context: click.Context, path: Path) -> dict[str, Any]:
+    """Return the options of the `up` that was cut off here, as far as none of them is given now."""
+    from quickcomm.operate.up.asked import kept  # noqa: PLC0415 - not needed for --help
+
+    found = kept(path)
+    return {
+        each.name: each.type_cast_value(context, found[each.name])
+        for each in context.command.params
+        if each.name in found and not _is_given(context, each.name)
+    }
 
 
 def _runs_already(layout: Layout, wanted: Mapping[str, str]) -> None:

@@ -16,6 +16,8 @@ class Caption(msgspec.Struct, frozen=True, kw_only=True):
     utterance_id: str | None = None
     emergency: bool = False
     """By its words it is one, and its card comes later: not confirmed yet, and shown to all pages of the site."""
+    side: str | msgspec.UnsetType = msgspec.UNSET
+    """The side whose audio made it, during a migration."""
 
 
 class Behind(msgspec.Struct, frozen=True, kw_only=True):

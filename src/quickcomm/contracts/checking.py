@@ -100,7 +100,7 @@ class Conversations(msgspec.Struct, frozen=True, kw_only=True):
 class Recent(Command, frozen=True, kw_only=True):
     """Asks a module for the conversations that changed since then: at most `limit`. Gives `Conversations`."""
 
-    callers: ClassVar = ("dashboard",)
+    callers: ClassVar[tuple[str, ...]] = ("dashboard",)
     within_s: ClassVar = 30.0
     about: ClassVar = "its conversations"
 
@@ -114,6 +114,7 @@ class RecentAudio(Recent, frozen=True, kw_only=True, tag="recent.audio"):
 
 class RecentDashboard(Recent, frozen=True, kw_only=True, tag="recent.dashboard"):
     module: ClassVar = "dashboard"
+    callers: ClassVar = ("dashboard", "traffic")
 
 
 class ListTranscripts(Command, frozen=True, kw_only=True, tag="check.transcripts"):

@@ -44,3 +44,5 @@ class ConversationChanged(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     continues: str | None = None
     """The conversation before it of the same source, told as it begins."""
+    side: str | msgspec.UnsetType = msgspec.UNSET
+    """The side whose audio made it, during a migration."""

@@ -10,14 +10,68 @@ MAX_SAMPLES = 2_000
 """Of a stage, the newest ones."""
 
 
+MAX_DIFFERENCES = 50
+"""Utterances that both sides understood otherwise, the newest ones."""
+
+
+class Spending(msgspec.Struct, frozen=True, kw_only=True):
+    """The price of understanding utterances: calls to the language model, and money in the currency of the settings."""
+
+    answers: int = 0
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float = 0.0
+
+
+class FieldAgreement(msgspec.Struct, frozen=True, kw_only=True):
+    """A field of insights: alike on both sides in so many utterances, of how many."""
+
+    name: str
+    alike: int
+    of: int
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """An utterance that both sides understood otherwise. `by`: the side that was the shadow. Without what was said."""
+
+    at_ns: int
+    by: str
+    conversation_id: str
+    utterance_id: str
+    fields: tuple[str, ...]
+
+
+class Shadowed(msgspec.Struct, frozen=True, kw_only=True):
+    """What a side understood in the shadow of the other one, and published nothing of.
+
+    Of `compared`, `alike` were the same in all fields. `own_ms` and `served_ms`: how long each utterance took here, and
+    on the side that served it. `spent`: by this alone. `unanswered`: no answer within the time limit, which counts as
+    compared; `unserved`: the other side published none; `degraded`: the other side's was not its model's; `shed`: left
+    out, because of too much to do or a used-up budget.
+    """
+
+    compared: int = 0
+    alike: int = 0
+    fields: tuple[FieldAgreement, ...] = ()
+    own_ms: tuple[float, ...] = ()
+    served_ms: tuple[float, ...] = ()
+    spent: Spending = Spending()
+    unanswered: int = 0
+    unserved: int = 0
+    degraded: int = 0
+    shed: int = 0
+    differences: tuple[Difference, ...] = ()
+
+
 class Measured(msgspec.Struct, frozen=True, kw_only=True):
     """One side of a module since `since_ns`. `recent_`: of the last minute.
 
     `stages_ms`: durations by stage. `compared`: answers of this side that were held against the other side's; `alike`
     of them were the same. `noise`: of those held against this side's own second answer, how many differed, of how many.
     `different`: where the newest ones differed, without what they say. Of audio: `left`, conversations that the other
-    side should have; `unbalanced`, those that ended with a ledger that does not add up; `recent_not_back`, clients that
-    were sent there and did not come.
+    side should have; `unbalanced`, those that ended with a ledger that does not add up; `recent_fenced`, writes for
+    conversations of another owner; `recent_not_back`, clients that were sent there and did not come.
     """
 
     side: str
@@ -35,8 +89,15 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
     noise: tuple[int, int] = (0, 0)
     different: tuple[str, ...] = ()
     cpu_s: float = 0.0
+    cpu_ms: tuple[float, ...] | None = None
+    """CPU time of the process per utterance that it read, of some utterances together each; None: not measured."""
+    spent: Spending = Spending()
+    """By what it served."""
+    shadow: Shadowed | None = None
+    """None where it is no shadow of the other side."""
     left: int = 0
     unbalanced: int = 0
+    recent_fenced: int = 0
     recent_not_back: int = 0
 
 

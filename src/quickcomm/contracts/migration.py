@@ -4,15 +4,26 @@ A command that changes something is answered with `MigrationDone` once the chang
 takes too long the answer is an error that says who is behind; the change stays, and goes on.
 """
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, ClassVar, Final, Literal
 
 import msgspec
 
 from quickcomm.contracts.commands import Command
+from quickcomm.contracts.evidence import Difference, FieldAgreement, Spending
+from quickcomm.contracts.identity import BUCKETS
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Mode, Side
 
 MAX_ENTRIES = 10_000
+ALL: Final = "all"
+"""In place of the name of a module: whatever has moved."""
+MAX_NAME = 200
+MAX_OVERRIDES = 100
+"""Of a module: they are in each version of the routes, which every process reads."""
+OverrideKind = Literal["channel", "site", "conversation"]
 Outcome = Literal["pass", "wait", "breach"]
+MoveAction = Literal["start", "return", "step", "promote", "rollback", "kill", "pause", "resume", "auto", "manual"]
+"""What people do with a module, on the page, over REST and on the command line. See `asked_for`."""
 
 
 class OfTraffic(Command, frozen=True, kw_only=True):
@@ -65,10 +76,25 @@ class AutoMigration(MigrationChange, frozen=True, kw_only=True, tag="migrate.aut
     on: bool = True
 
 
+class WeighMigration(MigrationChange, frozen=True, kw_only=True, tag="migrate.weight"):
+    """In a canary: another share, in the direction of the goal. `weight`: of the buckets. `force`: as for a step."""
+
+    weight: Annotated[int, msgspec.Meta(ge=1, lt=BUCKETS)]
+    force: bool = False
+
+
+class OverrideMigration(MigrationChange, frozen=True, kw_only=True, tag="migrate.override"):
+    """While both sides serve: give what is called `of` to a side, whatever its bucket. `side` None: remove that."""
+
+    kind: OverrideKind
+    of: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
+    side: Side | None = None
+
+
 class KillMigration(OfTraffic, frozen=True, kw_only=True, tag="migrate.kill"):
     """Roll modules back to the monolith at once, in one version of the routes, and pause them.
 
-    `name`: of one; None: all. Gives a list of `MigrationDone`.
+    `name`: of one; None: all that have moved. Gives a list of `MigrationDone`.
     """
 
     name: str | None = None
@@ -89,6 +115,34 @@ class ListMigrationAudit(OfTraffic, frozen=True, kw_only=True, tag="migrate.audi
     name: str | None = None
 
 
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks for an action on which module, why, and whether in spite of what speaks against it."""
+
+    name: str
+    by: str
+    why: str = ""
+    force: bool = False
+
+
+_REQUESTS: Final[Mapping[MoveAction, Callable[[Asked], OfTraffic]]] = {
+    "start": lambda a: StartMigration(name=a.name, by=a.by, goal=SERVICE, force=a.force),
+    "return": lambda a: StartMigration(name=a.name, by=a.by, goal=MONOLITH, force=a.force),
+    "step": lambda a: StepMigration(name=a.name, by=a.by, why=a.why, force=a.force),
+    "promote": lambda a: PromoteMigration(name=a.name, by=a.by, why=a.why, force=a.force),
+    "rollback": lambda a: RollBackMigration(name=a.name, by=a.by, why=a.why),
+    "kill": lambda a: KillMigration(name=None if a.name == ALL else a.name, by=a.by, why=a.why),
+    "pause": lambda a: PauseMigration(name=a.name, by=a.by),
+    "resume": lambda a: ResumeMigration(name=a.name, by=a.by),
+    "auto": lambda a: AutoMigration(name=a.name, by=a.by, on=True),
+    "manual": lambda a: AutoMigration(name=a.name, by=a.by, on=False),
+}
+
+
+def asked_for(action: MoveAction, name: str, *, by: str, why: str = "", force: bool = False) -> OfTraffic:
+    """Return the request of an action. `name`: of a module; for `kill`, `ALL` as well."""
+    return _REQUESTS[action](Asked(name=name, by=by, why=why, force=force))
+
+
 # -- replies ----------------------------------------------------------------------------------------------------------
 
 
@@ -104,14 +158,55 @@ class MigrationDone(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
+class FigureSide(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure of one side. `low`, `high`: its bounds; None where so few samples give none."""
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+    samples: int | None = None
+
+
+class FigureNumbers(msgspec.Struct, frozen=True, kw_only=True):
+    """What a figure was decided by. `what`: the stage of a latency; empty elsewhere.
+
+    `limit`: in the same unit, what the service is held against. `margin`: of `latency` and `cpu`, so many times as much
+    as the monolith; of `errors`, so much more. `quantile`: of which `value` and bounds are.
+    """
+
+    what: str = ""
+    outcome: Outcome
+    unit: Literal["ms", "s", "share", "count"]
+    service: FigureSide = FigureSide()
+    monolith: FigureSide | None = None
+    limit: float | None = None
+    margin: float | None = None
+    quantile: float | None = None
+
+
 class Figure(msgspec.Struct, frozen=True, kw_only=True):
-    """What a gate found about one figure. `missing`: samples until it can pass; `in_s`: about how long that takes."""
+    """What a gate found about one figure. `missing`: samples until it can pass; `in_s`: about how long that takes.
+
+    `detail`: `numbers` in words; these have an entry for each stage of a latency, else one.
+    """
 
     name: str
     outcome: Outcome
     detail: str = ""
     missing: int | None = None
     in_s: float | None = None
+    numbers: tuple[FigureNumbers, ...] = ()
+
+
+class MigrationOverride(msgspec.Struct, frozen=True, kw_only=True):
+    """What has a side of its own, whatever its bucket; who said so, and why."""
+
+    kind: OverrideKind
+    of: str
+    side: Side
+    by: str = ""
+    why: str = ""
+    at_ns: int = 0
 
 
 class MigrationEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +222,34 @@ class MigrationEntry(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     why: str = ""
     evidence: tuple[Figure, ...] = ()
+
+
+class SideUnderstanding(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a side took for the utterances that both understood, and what it cost.
+
+    `served`: all that it answered; `shadow`: what it understood as a shadow, which is in no other bill.
+    """
+
+    side: Side
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    samples: int = 0
+    served: Spending = Spending()
+    shadow: Spending = Spending()
+
+
+class Understandings(msgspec.Struct, frozen=True, kw_only=True):
+    """How both sides understood the same utterances since the stage began: see `Shadowed`."""
+
+    compared: int = 0
+    alike: int = 0
+    fields: tuple[FieldAgreement, ...] = ()
+    sides: tuple[SideUnderstanding, ...] = ()
+    unanswered: int = 0
+    unserved: int = 0
+    degraded: int = 0
+    shed: int = 0
+    differences: tuple[Difference, ...] = ()
 
 
 class ModuleMigration(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,10 +270,16 @@ class ModuleMigration(msgspec.Struct, frozen=True, kw_only=True):
     bake_left_s: float | None = None
     gate: Outcome | None = None
     figures: tuple[Figure, ...] = ()
+    overrides: tuple[MigrationOverride, ...] = ()
+    understood: Understandings | None = None
+    """None where nothing is understood on both sides."""
 
 
 class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """`followers`: the version that each living process follows; None: the store does not answer."""
+    """`followers`: the version that each living process follows; None: the store does not answer.
+
+    `notes`: in the answer to an action, what an operator should know of it, such as a skipped step.
+    """
 
     version: int
     epoch: int
@@ -159,3 +288,4 @@ class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
     followers: dict[str, int] | None
     behind: tuple[str, ...] = ()
     audit: tuple[MigrationEntry, ...] = ()
+    notes: tuple[str, ...] = ()

@@ -20,29 +20,35 @@ Mode = Literal["off", "shadow", "canary", "full", "retired"]
 """off: the service does not run. shadow: it is kept complete, without requests. canary: it serves a share.
 full: it serves all. retired: the monolith has stopped the module."""
 
+UNAWAITED: Final[dict[str, tuple[str, ...]]] = {"intelligence": ("intelligence", "summaries")}
+"""Consumer groups of modules whose service is not waited for before it serves."""
+
 
 class ModuleRoute(msgspec.Struct, frozen=True, kw_only=True):
     """Of one module. `weight`: the service has the ids whose bucket is below it; `decides`: the side with the lease.
 
-    `overrides`: ids with a side of their own, whatever their bucket.
+    `overrides`: ids with a side of their own, whatever their bucket; `channels`, `sites`: of conversations on a channel
+    or of a site. The narrower one counts.
     """
 
     mode: Mode = "off"
     weight: Annotated[int, msgspec.Meta(ge=0, le=BUCKETS)] = 0
     decides: Side = MONOLITH
     overrides: dict[str, Side] = {}
+    channels: dict[str, Side] = {}
+    sites: dict[str, Side] = {}
 
-    def side(self, at: int, name: str = "") -> Side:
-        """Return the side of a bucket, or of the id `name` that is in it."""
-        found = self.overrides.get(name)
-        if found is not None:
-            return found
-        return SERVICE if at < self.weight else MONOLITH
+    def side(self, at: int, name: str = "", *, channel: str = "", site: str = "") -> Side:
+        """Return the side of a bucket, or of the id `name` that is in it, on a channel of a site."""
+        by_bucket: Side = SERVICE if at < self.weight else MONOLITH
+        by_site = self.sites.get(site, by_bucket)
+        return self.overrides.get(name, self.channels.get(channel, by_site))
 
     def leaves(self, side: Side) -> bool:
         """Return True if nothing comes to this side any more."""
         others = 0 if side == SERVICE else BUCKETS
-        return self.weight == others and self.decides != side and side not in self.overrides.values()
+        kept = {*self.overrides.values(), *self.channels.values(), *self.sites.values()}
+        return self.weight == others and self.decides != side and side not in kept
 
 
 class Routes(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,9 +61,20 @@ class Routes(msgspec.Struct, frozen=True, kw_only=True):
         """Return the route of a module; of one that was never moved, to the monolith."""
         return self.modules.get(module, ModuleRoute())
 
-    def side(self, module: str, conversation_id: str) -> Side:
-        """Return the side that a conversation belongs to."""
-        return self.of(module).side(bucket(module, conversation_id), conversation_id)
+    def side(self, module: str, conversation_id: str, *, channel: str = "", site: str = "") -> Side:
+        """Return the side that a conversation belongs to. Without its channel and site, none of theirs is looked at."""
+        at = bucket(module, conversation_id)
+        return self.of(module).side(at, conversation_id, channel=channel, site=site)
+
+    @property
+    def unawaited(self) -> tuple[str, ...]:
+        """Return the consumer groups for which no stream keeps messages for long."""
+        return tuple(
+            group_of(name, SERVICE)
+            for module, names in UNAWAITED.items()
+            if self.of(module).mode in {"off", "shadow"} and self.of(module).leaves(SERVICE)
+            for name in names
+        )
 
 
 def group_of(name: str, side: Side) -> str:

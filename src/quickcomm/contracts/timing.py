@@ -19,3 +19,10 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     store: float | None = None
     push: float | None = None
     total: float | None = None
+    sides: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+    """During a migration, by module: the side that served its stages (`contracts/routes.py`)."""
+
+    @property
+    def served_by(self) -> dict[str, str]:
+        """Return `sides`; empty where it is unset."""
+        return {} if self.sides is msgspec.UNSET else self.sides

@@ -59,3 +59,5 @@ class UtteranceTranscribed(msgspec.Struct, frozen=True, kw_only=True):
     owner_epoch: int = 0
     """Rises with each change of that side in a conversation; 0: intelligence does not move."""
     traceparent: str | None = None
+    side: str | msgspec.UnsetType = msgspec.UNSET
+    """The side whose audio made it, during a migration."""

@@ -131,6 +131,7 @@ class Dashboard:
         )
         self._measurements = Measurements(clock, standing.side)
         self._service.measured = self._measurements.stage
+        self._service.read = self._measurements.read
         self._shadow = ShadowReads(
             lambda: standing.instance(standing.side),
             lambda: standing.instance(MONOLITH if standing.side == SERVICE else SERVICE),

@@ -9,11 +9,12 @@ from typing import Final
 import msgspec
 import structlog
 
-from quickcomm.contracts.routes import MONOLITH
+from quickcomm.contracts.routes import MONOLITH, SERVICE
 from quickcomm.intelligence.adapters.history import MARKS, begin_anew, begin_warm
 from quickcomm.intelligence.declaration import GROUP, INTELLIGENCE
 from quickcomm.intelligence.history import PATH
 from quickcomm.intelligence.model.cache import CacheSettings
+from quickcomm.intelligence.model.settings import StoreSettings
 from quickcomm.intelligence.model.talk import SummarySettings
 from quickcomm.intelligence.model.usage import UsageSettings
 from quickcomm.intelligence.module import (
@@ -87,8 +88,10 @@ def build(context: Context, engines: Engines) -> Part:
         pack=context.pack,
         classifier=engines.classifier,
         model=engines.model,
-        settings=IntelligenceSettings(llm=llm, side=side, budget=budget),
-        peers=Peers(shared=shared, ownership=_ownership(context)),
+        settings=IntelligenceSettings(
+            llm=llm, side=side, budget=budget, shadow_share=settings.of(StoreSettings).shadow_share
+        ),
+        peers=Peers(shared=shared, ownership=_ownership(context), processes=lambda: context.messaging.rpc.elsewhere),
     )
     work = _Work(context, intelligence)
     return msgspec.structs.replace(
@@ -154,9 +157,16 @@ class _Work:
         await self._context.database.write(lambda connection: note_stale(connection, MARKS))
 
     async def _begins_warm(self) -> bool:
-        """Return True for a service, and for a monolith that was retired."""
+        """Return True for a service, and for a monolith that was retired.
+
+        A service that was off has nothing of its own, and may lack messages that were trimmed meanwhile.
+        """
         if not self._context.moving:
             return False
+        routes = self._context.routes.routes
+        route = routes.of(INTELLIGENCE.name)
+        if self._context.app.alone and routes.version and route.mode == "off" and route.leaves(SERVICE):
+            await self.retire()
         return await self._context.database.write(begin_anew) or self._context.app.alone
 
     def alarms(self) -> Iterable[Found]:

@@ -1,7 +1,7 @@
 """The public face of intelligence: build it, run it, drain it, close it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -24,9 +24,12 @@ from quickcomm.intelligence.adapters.embedding import MINILM
 from quickcomm.intelligence.adapters.history import take_over
 from quickcomm.intelligence.adapters.local import LocalClassifier, build_local_classifier
 from quickcomm.intelligence.adapters.openai_model import OpenAiModel
+from quickcomm.intelligence.adapters.other_side import OtherSide, Processes
 from quickcomm.intelligence.adapters.prompt_commands import PromptCommands
 from quickcomm.intelligence.adapters.prompting import Prompting, labelled_set
+from quickcomm.intelligence.adapters.shadowing import Metered, shadow_local, shadow_model
 from quickcomm.intelligence.adapters.side_work import SideSettings, SideWork
+from quickcomm.intelligence.adapters.sql_prompts import SqlPrompts
 from quickcomm.intelligence.adapters.sql_results import MIGRATIONS, SqlResults
 from quickcomm.intelligence.declaration import GROUP
 from quickcomm.intelligence.model.concurrency import Limit
@@ -52,6 +55,7 @@ from quickcomm.intelligence.service.llm import LlmClassifier, Mask, Parts, Unmas
 from quickcomm.intelligence.service.ownership import Ownership
 from quickcomm.intelligence.service.prompt_evaluation import Evaluation, Examined
 from quickcomm.intelligence.service.renewal import Renewal
+from quickcomm.intelligence.service.shadow import Shadow
 from quickcomm.intelligence.service.understanding import Understanding
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.messaging.bus import Bus
@@ -77,6 +81,8 @@ class IntelligenceSettings(msgspec.Struct, frozen=True, kw_only=True):
     side: SideSettings = SideSettings()
     budget: Budget = Budget()
     """Of the stages, as the page shows it."""
+    shadow_share: float | None = None
+    """As in `StoreSettings`."""
 
 
 class Peers(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +92,8 @@ class Peers(msgspec.Struct, frozen=True, kw_only=True):
     """The breaker state of the model."""
     ownership: Ownership | None = None
     """Where conversations move between two sides: those of this one."""
+    processes: Callable[[], Processes | None] = lambda: None
+    """Where they do: how the processes of the other side are asked, once there are connections."""
 
 
 class Intelligence:
@@ -118,20 +126,28 @@ class Intelligence:
         self.prompting = Prompting(database, pack, clock)
         mask = Unmasked if model is None else _mask()
         self._side = SideWork(database, bus, clock, settings.side, model, mask, ownership)
+        self._processes = peers.processes
+        self._other_side: OtherSide | None = None
         if ownership.moves:
             self._side.follow(self._follow)
+            self._other_side = OtherSide(SqlPrompts(database), self._side.usage, ownership, clock)
         self._model: _Model | None = None
+        self._shadow: Shadow | None = None
+        share = settings.shadow_share
         if model is None:
             doubting = Doubting(classifier, classifier, pack)
             self._understanding = Understanding(doubting, self._store, clock, pack.opens_task, ownership=ownership)
             self._understanding.on_answer = self._count
+            self._understanding.on_read = self._measurements.read
+            if ownership.moves:
+                self._cast(shadow_local(classifier, pack, clock, ownership, share, lambda: self.busy))
             return
         parts = Parts(
             model=model,
             prompts=self.prompting.prompts,
             grounding=Grounder(Reader(pack)),
             cache=self._side.cache,
-            usage=self._side.usage,
+            usage=Metered(self._side.usage, self._measurements.bill.add),
             mask=mask,
             pack=pack.digest,
         )
@@ -144,8 +160,17 @@ class Intelligence:
             doubting, self._store, clock, pack.opens_task, alone=lambda: fallback.available, ownership=ownership
         )
         self._understanding.on_answer = self._count
+        self._understanding.on_read = self._measurements.read
+        if ownership.moves:
+            usage = self._side.usage
+            self._cast(shadow_model(parts, usage, classifier, pack, clock, settings.llm, ownership, share))
         self._side.questions.may_ask = lambda: fallback.available
         self.prompting.desk.connect(_examined(parts, classifier, self._side))
+
+    def _cast(self, shadow: Shadow) -> None:
+        """Have what the other side answers understood here as well, to be compared."""
+        self._shadow = shadow
+        self._understanding.on_other = shadow.offer
 
     # -- what it tells ----------------------------------------------------------------------------------------------
 
@@ -210,6 +235,8 @@ class Intelligence:
             found.latency.classify or 0.0, failed=any(insight.degraded for insight in found.insights)
         )
         self._measurements.stage("queue", found.latency.queue or 0.0)
+        if self._shadow is not None:
+            self._shadow.forget(found.site, found.utterance_id)
 
     def part(self) -> Part:
         """Return this module as a part of a process."""
@@ -238,12 +265,15 @@ class Intelligence:
 
         async def measure(request: MeasureIntelligence) -> Measured:
             found = self._measurements.since(request.since_ns)
-            return msgspec.structs.replace(found, oldest_unanswered_s=self._understanding.oldest_s)
+            shadow = None if self._shadow is None else self._shadow.since(request.since_ns)
+            return msgspec.structs.replace(found, oldest_unanswered_s=self._understanding.oldest_s, shadow=shadow)
 
-        commands = PromptCommands(self.prompting).answers()
+        about_prompts: Sequence[Answer] = [(GetPrompts, prompts), *PromptCommands(self.prompting).answers()]
+        if self._other_side is not None:
+            about_prompts = self._other_side.answers(about_prompts, self._processes)
         compared = digest_answer(self._database)
         asked: list[Answer] = [(MeasureIntelligence, measure)]
-        return [*asked, (GetPrompts, prompts), (GetUsage, usage), (Narrate, narrate), compared, *commands]
+        return [*asked, (GetUsage, usage), (Narrate, narrate), compared, *about_prompts]
 
     @classmethod
     def stored_answers(cls, database: Database, pack: SitePack, clock: Clock) -> Sequence[Answer]:
@@ -274,14 +304,21 @@ class Intelligence:
         await self.prompting.start()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._side.run(), name="intelligence:side")
+            if self._other_side is not None:
+                tasks.create_task(self._other_side.run(self._processes), name="intelligence:other_side")
             if self._model is not None:
                 tasks.create_task(self.prompting.run(), name="intelligence:prompts")
                 tasks.create_task(self._model.run(self._settings.renew_minutes), name="intelligence:model")
+            if self._shadow is not None:
+                tasks.create_task(self._shadow.run(), name="intelligence:shadow")
             group = self._ownership.group(GROUP)
             await self._bus.subscribe(TRANSCRIPTS, group, self._understanding.handle, overlap=overlap)
 
     async def _follow(self, found: Sequence[InsightsFound]) -> None:
-        """Remember what the other side has found."""
+        """Remember what the other side has found, and compare it."""
+        if self._shadow is not None:
+            for each in found:
+                self._shadow.served(each)
         await self._store.follow(found, self._understanding.owed(found))
 
     def drain(self) -> None:

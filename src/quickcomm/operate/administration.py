@@ -1,7 +1,6 @@
 """What a site's operator can ask, over the local socket beside a running server, or on its data when none runs."""
 
 import asyncio
-import contextlib
 import importlib
 import time
 from collections.abc import Sequence
@@ -12,12 +11,13 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 import click
 
-from quickcomm.contracts.commands import STORE, Command
+from quickcomm.contracts.commands import STORE, Command, DeployPrompt, RollBackPrompt
 from quickcomm.kernel.errors import ConfigurationError
-from quickcomm.kernel.messaging.rpc import Answer, LocalRpc
+from quickcomm.kernel.messaging.rpc import Answer, LocalRpc, NotOwnerError
 from quickcomm.kernel.runtime.admin_socket import CALL_TIMEOUT_S, Rows, UnknownCommandError, ask, rows_of
 from quickcomm.kernel.runtime.data_directory import DataDirectory, DataDirectoryBusyError, data_dir_flag, is_trusted
 from quickcomm.kernel.runtime.store_commands import key_answers, letter_answers
+from quickcomm.operate.backup_file import CARDS_COPIED, RESULTS_COPIED, lacks_copy
 
 if TYPE_CHECKING:  # SQLAlchemy takes longer than all the rest; asking a running server does without
     from quickcomm.kernel.clock import Clock
@@ -47,6 +47,8 @@ async def administer(
     whoever took its directory meanwhile would stop it.
     """
     directory = DataDirectory(data_dir)
+    # Two databases have prompts then, of which one decides.
+    needs_server |= isinstance(request, DeployPrompt | RollBackPrompt) and directory.intelligence.is_moving
     own = _own(directory, request)
     deadline = time.monotonic() + START_S
     is_first = True
@@ -75,10 +77,20 @@ async def administer(
 
 
 async def _ask_any(sockets: list[Path], request: Command, timeout_s: float | None) -> Rows | None:
-    """Return the answer of the first that listens and knows; None if none does."""
+    """Return the answer of the first that listens, knows, and is to decide; None if none does.
+
+    Raises `NotOwnerError` where none that listens is to decide now.
+    """
+    passed_on: NotOwnerError | None = None
     for socket in sockets:
-        with contextlib.suppress(aiohttp.ClientConnectionError, UnknownCommandError):  # such as of a killed server
+        try:
             return await ask(socket, request, timeout_s)
+        except (aiohttp.ClientConnectionError, UnknownCommandError):
+            continue  # such as of a killed server
+        except NotOwnerError as error:
+            passed_on = error
+    if passed_on is not None:
+        raise NotOwnerError(f"{passed_on} That one does not answer now. See: quickcomm status") from passed_on
     return None
 
 
@@ -101,7 +113,10 @@ def _is_site_starting(directory: DataDirectory, request: Command) -> bool:
 def _own(directory: DataDirectory, request: Command) -> DataDirectory:
     """Return the directory whose local socket may answer, and whose data where no process runs."""
     page = directory.dashboard
-    return page if request.module == DASHBOARD and page.path.is_dir() else directory
+    if request.module != DASHBOARD or not page.path.is_dir():
+        return directory
+    is_second = page.is_moving and not lacks_copy(directory.database, CARDS_COPIED)
+    return directory if is_second else page
 
 
 def _answering(directory: DataDirectory, own: DataDirectory, request: Command) -> list[Path]:
@@ -111,11 +126,16 @@ def _answering(directory: DataDirectory, own: DataDirectory, request: Command) -
     layout, is_stored = Layout(directory), request.module == STORE
     found = [layout.control] if is_stored else layout.administrations(request.module)
     found += [own.socket, directory.dashboard.socket] if is_stored else [own.socket]
+    if request.module == INTELLIGENCE:  # one that has moved out of the monolith
+        found.append(directory.intelligence.socket)
     return [socket for socket in found if is_trusted(socket, directory.path)]
 
 
 def _database(directory: DataDirectory, site: Path, request: Command) -> Path | str:
     """Where it is kept: where there are services, what intelligence has may be in a database elsewhere."""
+    moved = DataDirectory(site).intelligence
+    if request.module == INTELLIGENCE and moved.is_moving and lacks_copy(directory.database, RESULTS_COPIED):
+        return moved.database
     if request.module == INTELLIGENCE and DataDirectory(site).dashboard.path.is_dir():
         from quickcomm.intelligence.declaration import INTELLIGENCE as DECLARED  # noqa: PLC0415
         from quickcomm.intelligence.model.settings import StoreSettings  # noqa: PLC0415

@@ -19,22 +19,29 @@ import msgspec
 
 from quickcomm import __version__
 from quickcomm.contracts.commands import GetWhereabouts
+from quickcomm.contracts.routes import SERVICE, group_of
 from quickcomm.kernel.errors import ConfigurationError, InvalidInputError
 from quickcomm.kernel.messaging.bus.home import HomeInStore, home_in
 from quickcomm.kernel.messaging.bus.redis_link import BusRefusedError, Link
 from quickcomm.kernel.messaging.bus.redis_names import PREFIX
 from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag
 from quickcomm.operate.backup_file import (
+    CARDS_COPIED,
     HOME,
+    INTELLIGENCE,
+    RESULTS_COPIED,
+    TRAFFIC,
     Elsewhere,
     Manifest,
     Recordings,
     Rows,
     Tell,
+    add_messages,
     add_tables,
     check,
     copy_database,
     forget_home,
+    lacks_copy,
     seal,
     sync,
 )
@@ -46,6 +53,7 @@ LIVE_SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
 WHOLE: Final = "whole.sqlite"
 OWN: Final = "own.sqlite"
 TALKS: Final = "talks.sqlite"
+MIND: Final = "mind.sqlite"
 
 
 class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,9 +65,18 @@ class Whereabouts(msgspec.Struct, frozen=True, kw_only=True):
     """A folder, or the address of a bucket; None: in the data directory."""
     elsewhere: tuple[Elsewhere, ...] = ()
 
+    def page(self, own: Path) -> Path | None:
+        """Return the database of a dashboard service, where the site's own (or its copy) has no cards, or stale ones.
+
+        While the dashboard moves, both have all.
+        """
+        page = self.directory.dashboard
+        is_second = page.is_moving and not lacks_copy(own, CARDS_COPIED)
+        return page.database if page.database.is_file() and not is_second else None
+
     @property
     def deployment(self) -> str:
-        if self.directory.dashboard.path.is_dir():
+        if self.directory.dashboard.path.is_dir() and not self.directory.dashboard.is_moving:
             return "services"
         return "serve" if self.store is None else "monolith"
 
@@ -104,7 +121,8 @@ async def back_up(site: Whereabouts, file: Path, tell: Tell, *, force: bool = Fa
 
 
 def _refuse(site: Whereabouts, file: Path, *, force: bool) -> None:
-    live = [site.directory.database, site.directory.dashboard.database]
+    parts = [site.directory.part(name) for name in ("dashboard", "intelligence", "traffic")]
+    live = [site.directory.database, *(part.database for part in parts)]
     if file.resolve() in {Path(f"{path.resolve()}{suffix}") for path in live for suffix in LIVE_SUFFIXES}:
         raise InvalidInputError(f"{file} is the database itself; write the backup to another file.")
     if not force and file.exists():
@@ -133,10 +151,11 @@ async def _fill(site: Whereabouts, folder: Path, tell: Tell, prefix: str) -> Row
     """Write all parts of the site into one database in the folder; return the rows that were read."""
     if not site.directory.database.is_file():
         raise ConfigurationError(f"There is no site in {site.directory.path}.")
-    await asyncio.to_thread(_check_history, site.directory)
+    await asyncio.to_thread(_check_history, site)
     if site.store is None:
+        await asyncio.to_thread(_copy_mind, site, folder, tell)
         rows = await asyncio.to_thread(_copy_own, site, folder, tell)
-        rows = await asyncio.to_thread(_copy_page, site, folder, rows, tell)
+        rows = await asyncio.to_thread(_join, site, folder, rows, tell)
     else:
         rows = await _fill_with_store(site, site.store, folder, tell, prefix)
     with contextlib.closing(sqlite3.connect(folder / WHOLE, isolation_level=None)) as connection:
@@ -144,19 +163,34 @@ async def _fill(site: Whereabouts, folder: Path, tell: Tell, prefix: str) -> Row
     return rows | ({HOME: 0} if HOME in rows else {})
 
 
+def _copy_mind(site: Whereabouts, folder: Path, tell: Tell) -> None:
+    """Copy the database of an intelligence that moves out of a monolith, if there is one."""
+    found = site.directory.intelligence.database
+    if found.is_file():
+        copy_database(found, folder / MIND, tell)
+
+
 def _copy_own(site: Whereabouts, folder: Path, tell: Tell) -> Rows:
     """Copy the site's own database, which all but the dashboard of services write to."""
     return copy_database(site.directory.database, folder / OWN, tell)
 
 
-def _copy_page(site: Whereabouts, folder: Path, rows: Rows, tell: Tell) -> Rows:
-    """Copy the database of a dashboard service, if there is one, and join both copies."""
-    page = site.directory.dashboard.database
-    if not page.is_file():
-        (folder / OWN).replace(folder / WHOLE)
-        return rows
-    rows = copy_database(page, folder / WHOLE, tell)
-    return rows | add_tables(folder / OWN, folder / WHOLE, tell)
+def _join(site: Whereabouts, folder: Path, rows: Rows, tell: Tell) -> Rows:
+    """Copy the database of a dashboard service, if cards are there, and join all copies; return the rows of all."""
+    own, mind, whole = folder / OWN, folder / MIND, folder / WHOLE
+    page, is_mind_newer = site.page(own), lacks_copy(own, RESULTS_COPIED)
+    if page is None:
+        own.replace(whole)
+    else:
+        rows = copy_database(page, whole, tell)
+        rows |= add_tables(own, whole, tell)
+    if mind.is_file():
+        rows |= add_messages(mind, whole)  # its answers that nobody has yet, whichever database has the others
+        if is_mind_newer:
+            rows |= add_tables(mind, whole, tell, INTELLIGENCE)
+    if site.directory.traffic.database.is_file():
+        rows |= add_tables(site.directory.traffic.database, whole, tell, TRAFFIC)
+    return rows
 
 
 async def _fill_with_store(site: Whereabouts, url: str, folder: Path, tell: Tell, prefix: str) -> Rows:
@@ -170,10 +204,11 @@ async def _fill_with_store(site: Whereabouts, url: str, folder: Path, tell: Tell
         await link.aclose()
 
 
-def _check_history(directory: DataDirectory) -> None:
+def _check_history(site: Whereabouts) -> None:
     """Refuse while the dashboard service does not have yet what the monolith's dashboard had."""
-    own, page = directory.database, directory.dashboard.database
-    if not page.is_file():
+    own = site.directory.database
+    page = site.page(own)
+    if page is None:
         return
     with contextlib.closing(sqlite3.connect(f"{own.absolute().as_uri()}?mode=ro", uri=True)) as connection:
         connection.execute("ATTACH ? AS page", (f"{page.absolute().as_uri()}?mode=ro",))
@@ -214,18 +249,23 @@ class _StoreCopy:
 
     async def fill(self, folder: Path) -> Rows:
         # Heavy, and not needed for a site without a store.
-        from quickcomm.dashboard.declaration import DECIDERS, GROUP  # noqa: PLC0415
+        from quickcomm.dashboard.declaration import DASHBOARD, DECIDERS, GROUP  # noqa: PLC0415
+        from quickcomm.intelligence.declaration import INTELLIGENCE as UNDERSTANDING  # noqa: PLC0415
         from quickcomm.kernel.keys.moving import export_keys  # noqa: PLC0415
         from quickcomm.kernel.messaging.bus.export import MessageExport  # noqa: PLC0415
 
         # With one database, what follows from a message is decided as it is folded.
-        messages = MessageExport(self._link, self._prefix, {DECIDERS: GROUP})
+        # Of two sides, what one of them has not handled yet is still to be done, whichever copy it is.
+        joined = {group_of(each.name, SERVICE): each.name for each in (*DASHBOARD.consumes, *UNDERSTANDING.consumes)}
+        messages = MessageExport(self._link, self._prefix, {**joined, DECIDERS: GROUP})
         await messages.look()
         talks = await self._conversations(folder / TALKS)
         await messages.look()
+        await asyncio.to_thread(_copy_mind, self._site, folder, self._tell)
+        await messages.look()
         rows = await asyncio.to_thread(_copy_own, self._site, folder, self._tell)
         await messages.look()
-        rows = await asyncio.to_thread(_copy_page, self._site, folder, rows, self._tell)
+        rows = await asyncio.to_thread(_join, self._site, folder, rows, self._tell)
         await messages.look()
         rows |= await asyncio.to_thread(add_tables, folder / TALKS, folder / WHOLE, self._tell)
         async with self._opened(folder / WHOLE) as database:
@@ -292,12 +332,16 @@ def whereabouts(data_dir: Path) -> Whereabouts:
             ),
         }
     found = msgspec.convert(told["elsewhere"], tuple[Elsewhere, ...])
-    return Whereabouts(
-        directory=directory,
-        store=told["store"],
-        recordings=told["recordings"],
-        elsewhere=found if directory.dashboard.path.is_dir() else (),
-    )
+    site = Whereabouts(directory=directory, store=told["store"], recordings=told["recordings"])
+    return msgspec.structs.replace(site, elsewhere=tuple(part for part in found if _is_used(site, part)))
+
+
+def _is_used(site: Whereabouts, part: Elsewhere) -> bool:
+    """Return True if what a service keeps elsewhere is not in the site's own database, too."""
+    if site.deployment == "services":
+        return True
+    marks = {"dashboard": CARDS_COPIED, "intelligence": RESULTS_COPIED}[part.service]
+    return site.deployment == "monolith" and lacks_copy(site.directory.database, marks)
 
 
 def elsewhere(dashboard: str | None, intelligence: str | None) -> list[dict[str, str]]:

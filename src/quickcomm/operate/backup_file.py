@@ -6,6 +6,7 @@ Written under another name and verified before it takes its own. Copies are cons
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
@@ -26,7 +27,17 @@ FULL_TEXT: Final = "_fts_"
 """In the names of tables that SQLite keeps for itself beside a full text."""
 SEQUENCE: Final = "sqlite_sequence"
 DASHBOARD: Final = "dashboard_"
+INTELLIGENCE: Final = "intelligence_"
+TRAFFIC: Final = "traffic_"
+"""Beginnings of the names of a module's tables."""
 SIDE: Final = "dashboard_side"
+MESSAGES: Final = "bus_messages"
+STATE, AUDIT = "traffic_state", "traffic_audit"
+STORED: Final = f"SELECT state FROM {STATE}"  # noqa: S608 - our name
+DONE: Final = "done"
+CARDS_COPIED: Final = "dashboard_backfill"
+RESULTS_COPIED: Final = "intelligence_copied"
+"""Marks of a copy from one side of a migration to the other, also where what is there has become stale."""
 Rows = dict[str, int]
 """How many rows each table has."""
 Tell = Callable[[str, int, int], None]
@@ -76,18 +87,88 @@ def copy_database(source: Path, target: Path, tell: Tell) -> Rows:
     return rows
 
 
-def add_tables(source: Path, target: Path, tell: Tell) -> Rows:
-    """Copy all tables but the dashboard's into another database, as they are at one moment; return their rows."""
+def add_tables(source: Path, target: Path, tell: Tell, of: str = "") -> Rows:
+    """Copy tables into another database, as they are at one moment; return their rows.
+
+    `of`: the beginning of their names; empty: all but the dashboard's.
+    """
     with contextlib.closing(_connect(target)) as new:
         new.execute("ATTACH ? AS site", (f"{source.absolute().as_uri()}?mode=ro",))
         new.execute("BEGIN")
-        names = [name for (name,) in new.execute(TABLES.format("site.sqlite_master")) if not name.startswith(DASHBOARD)]
+        found = (name for (name,) in new.execute(TABLES.format("site.sqlite_master")))
+        names = [name for name in found if (name.startswith(of) if of else not name.startswith(DASHBOARD))]
         for place, name in enumerate(names):
             tell(f"Copying {source.name}", place, len(names))
             _add_table(new, name)
         rows = {name: _rows(new, f'site."{name}"') for name in names}
         new.execute("COMMIT")
     return rows
+
+
+def add_messages(source: Path, target: Path) -> Rows:
+    """Append the messages that a service has not sent yet to those of the site; return their rows."""
+    with contextlib.closing(_connect(target)) as new:
+        new.execute("ATTACH ? AS service", (f"{source.absolute().as_uri()}?mode=ro",))
+        if not (_has(new, MESSAGES, "service") and _has(new, MESSAGES)):
+            return {}
+        columns = ", ".join(row[1] for row in new.execute(f"PRAGMA main.table_info({MESSAGES})") if row[1] != "id")
+        unsent = f"SELECT {columns} FROM service.{MESSAGES} ORDER BY id"  # noqa: S608 - our names
+        new.execute(f"INSERT INTO main.{MESSAGES} ({columns}) {unsent}")
+        return {MESSAGES: _rows(new, MESSAGES)}
+
+
+def split_migration(database: Path, target: Path, taken_at: str) -> bool:
+    """Move the state and audit of a migration into a file of their own; return False where there are none.
+
+    What was restored is in one database, and with the monolith: the state says so, and the audit goes on.
+    """
+    with contextlib.closing(_connect(database)) as connection:
+        row = connection.execute(STORED).fetchone() if _has(connection, STATE) else None
+    if row is None:
+        return False
+    target.unlink(missing_ok=True)
+    before = msgspec.json.decode(row[0], type=_Migration)
+    after = _Migration(version=before.version, changes=before.changes)
+    add_tables(database, target, lambda *_: None, TRAFFIC)
+    with contextlib.closing(_connect(target)) as new:
+        new.execute(f"UPDATE {STATE} SET state = ?", (msgspec.json.encode(after),))  # noqa: S608 - our name
+        entry = (
+            time.time_ns(),
+            "restore",
+            "all",
+            "restored",
+            "",
+            "off",
+            after.version,
+            f"a backup of {taken_at}",
+            b"[]",
+        )
+        columns = "at_ns, who, module, action, before, after, version, why, evidence"
+        new.execute(f"INSERT INTO {AUDIT} ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", entry)  # noqa: S608 - our names
+    with contextlib.closing(_connect(database)) as connection:
+        for (name,) in connection.execute(TABLES.format("sqlite_master")).fetchall():
+            if name.startswith(TRAFFIC):
+                connection.execute(f'DROP TABLE "{name}"')
+    return True
+
+
+class _Migration(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of a migration controller. Without modules, all are with the monolith."""
+
+    version: int = 0
+    changes: int = 0
+    modules: dict[str, msgspec.Raw] = {}
+
+
+def lacks_copy(database: Path, marks: str) -> bool:
+    """Return True where the tables of a module are stale: it went on elsewhere, or is being copied back from there."""
+    if not database.is_file():
+        return False
+    with _reading(database) as connection:
+        if not _has(connection, marks):
+            return False
+        row = connection.execute(f"SELECT state FROM {marks} WHERE table_name = 'all'").fetchone()  # noqa: S608 - our name
+        return row is not None and row[0] != DONE
 
 
 def seal(file: Path, manifest: Manifest) -> None:

@@ -58,22 +58,27 @@ async def check(data_dir: Path, *, since_ns: int | None = None, settle_s: float 
 class Side:
     """Asks the dashboard of one side of a site that is being moved. An `Ask`."""
 
-    def __init__(self, directory: DataDirectory) -> None:
-        """`directory`: that of the site, for the monolith, or the one below it of the service."""
-        self._socket = directory.socket
+    def __init__(self, *sockets: Path) -> None:
+        """`sockets`: of its processes, of which some may have been killed. They have one database."""
+        self._sockets = sockets
 
     async def __call__(self, request: Command, /) -> Any:
-        try:
-            return (await ask(self._socket, request))[0]
-        except (aiohttp.ClientError, OSError) as error:
-            raise UnavailableError(f"The dashboard at {self._socket.parent} does not answer: {error}") from error
+        failed: Exception | None = None
+        for socket in self._sockets:
+            try:
+                return (await ask(socket, request))[0]
+            except (aiohttp.ClientError, OSError) as error:
+                failed = error
+        where = self._sockets[-1].parent
+        raise UnavailableError(f"The dashboard at {where} does not answer: {failed}") from failed
 
 
 async def compare_sides(data_dir: Path, settle_s: float) -> Report:
     """Compare the monolith's dashboard with the service beside it. Raises `QuickCommError` where one is away."""
     directory = DataDirectory(data_dir)
     options = CheckOptions(page=MAX_RANGE, settle_s=settle_s)
-    return await Parity(Side(directory), Side(directory.dashboard), SystemClock(), options).run()
+    service = Side(*Layout(directory).administrations("dashboard"), directory.dashboard.socket)
+    return await Parity(Side(directory.socket), service, SystemClock(), options).run()
 
 
 async def compare(data_dir: Path, other: Path, settle_s: float) -> Report:

@@ -23,11 +23,13 @@ from quickcomm.kernel.runtime.data_directory import (
     DataDirectoryBusyError,
     data_dir_flag,
 )
-from quickcomm.operate.backup_file import Manifest, Tell, check, copy_database, sync, unseal
+from quickcomm.operate.backup_file import Manifest, Tell, check, copy_database, split_migration, sync, unseal
 from quickcomm.operate.moving import replace_state, state_in_store
 from quickcomm.operate.up.layout import Layout
 
 KEPT: Final = "before-restore"
+MOVES: Final = "traffic.sqlite.restoring"
+"""The state and audit of a migration, on their way to the directory of its controller."""
 KEYS_COPY: Final = "keys.json"
 """What `up` keeps of the store's keys, should the store lose them: of the state before, here."""
 
@@ -55,10 +57,12 @@ def restore(file: Path, directory: DataDirectory, tell: Tell) -> Restored:
         exchange = _begun(directory)
         database = directory.database
         part = database.with_name(f"{database.name}.restoring")
+        moves = directory.path / MOVES
         try:
             part.unlink(missing_ok=True)
             copy_database(file, part, tell)
             unseal(part)
+            split_migration(part, moves, manifest.taken_at if manifest is not None else "an earlier version")
             replace_state(part, exchange.state)
             part.chmod(0o600)
             sync(part)
@@ -67,6 +71,7 @@ def restore(file: Path, directory: DataDirectory, tell: Tell) -> Restored:
             raise InvalidInputError(f"{file} could not be put into {directory.path}: {error}") from error
         finally:
             part.unlink(missing_ok=True)
+            moves.unlink(missing_ok=True)
     return Restored(manifest=manifest, kept=kept)
 
 
@@ -119,7 +124,8 @@ def _swap(directory: DataDirectory, part: Path, exchange: _Exchange) -> Path | N
     """Move the former data away and the new database in; return where the former is."""
     database = directory.database
     live = [database, *(Path(f"{database}{suffix}") for suffix in ("-wal", "-shm"))]
-    others = (directory.dashboard.path, Layout(directory).store, directory.path / KEYS_COPY)
+    parts = [directory.part(name).path for name in ("dashboard", "intelligence", "traffic")]
+    others = (*parts, Layout(directory).store, directory.path / KEYS_COPY)
     found = [path for path in (*live, *others) if path.exists()]
     mark, kept = directory.path / RESTORING, directory.path / exchange.kept
     mark.write_bytes(msgspec.json.encode(exchange))
@@ -133,6 +139,11 @@ def _swap(directory: DataDirectory, part: Path, exchange: _Exchange) -> Path | N
         else:
             path.replace(kept / path.name)
     part.replace(database)
+    moves = directory.path / MOVES
+    if moves.is_file():
+        directory.traffic.create()
+        moves.chmod(0o600)
+        moves.replace(directory.traffic.database)
     sync(directory.path)
     mark.unlink()
     return kept if kept.is_dir() else None

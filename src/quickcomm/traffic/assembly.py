@@ -12,7 +12,7 @@ from quickcomm.kernel.runtime.declaration import App
 from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.runtime.settings import Settings
 from quickcomm.kernel.site_pack import SitePack
-from quickcomm.traffic.adapters.evidence import SiteEvidence
+from quickcomm.traffic.adapters.evidence import UNDERSTOOD, SiteEvidence
 from quickcomm.traffic.adapters.journal import SqlJournal
 from quickcomm.traffic.adapters.measuring import Measurer
 from quickcomm.traffic.adapters.parity import Dashboards
@@ -35,7 +35,10 @@ def build(context: Context, _loaded: None) -> Part:
     own = settings.of(TrafficSettings)
     link = Link(settings.redis_url)
     journal = SqlJournal(context.database, context.clock)
-    budgets_ms = msgspec.to_builtins(settings.budgets) | {"answer": own.answer_ms}
+    budgets_ms = msgspec.to_builtins(settings.budgets) | {
+        "answer": own.answer_ms,
+        UNDERSTOOD: settings.budgets.classify,
+    }
     dashboards = Dashboards(context.messaging.rpc, context.clock)
     site = UpSite(context.site, registry, dashboards)
     evidence = SiteEvidence(

@@ -12,6 +12,9 @@ from tests.support.page import Hotel, Screen
 from tests.support.server import quickcomm
 from tests.support.site import Site
 
+from quickcomm.contracts.audio_socket import Utterance
+from quickcomm.kernel.keys import OPERATORS
+
 pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="session")]
 
 TOWELS = "two extra bath towels"
@@ -51,11 +54,28 @@ class Board:
         self._hotel = hotel
         self._said = 0
 
-    async def hears(self, words: str) -> None:
+    async def hears(self, words: str) -> Utterance:
+        """Return what was said, as the client got it."""
         [said] = await self._hotel.say("housekeeping", words)
         self._said += 1
         await expect(self.screen.card(said)).to_have_attribute("data-revision", "1")
         await self.is_whole()
+        return said
+
+    async def served(self, said: Utterance, **sides: str) -> None:
+        """Look at the receipt of a card: which side served which stages; without any, no stage says so."""
+        receipt = self.screen.card(said).get_by_test_id("receipt")
+        await receipt.locator("summary").click()
+        await expect(receipt.locator('[data-stage="total"]')).to_be_visible()
+        if not sides:
+            await expect(receipt.get_by_test_id("receipt-side")).to_have_count(0)
+        for stage, side in sides.items():
+            row = receipt.locator(f'[data-stage="{stage}"]')
+            await expect(row.get_by_test_id("receipt-side")).to_have_text(side)
+        await receipt.locator("summary").click()
+        # A mouse that rests on the board holds it still, and so does a page that is scrolled.
+        await self.screen.page.evaluate("window.scrollTo(0, 0)")
+        await self.screen.page.mouse.move(0, 0)
 
     async def is_whole(self) -> None:
         await expect(self.screen.get("connection")).to_have_attribute("data-state", "live")
@@ -110,11 +130,11 @@ async def started(site: Site) -> None:
 
 
 async def test_a_module_is_moved_by_buttons_and_no_board_loses_a_card(site: Site, open_screen: OpenScreen) -> None:
-    hotel = Hotel(site)
+    hotel = Hotel(site, OPERATORS)
     admin, watching, reader = [await open_screen(hotel) for _ in range(3)]
     await watching.sign_in()
     board = Board(watching, hotel)
-    await board.hears(TOWELS)
+    await board.served(await board.hears(TOWELS))
     await expect(watching.get("nav-migration")).to_have_count(0)
     await started(site)
 
@@ -144,7 +164,7 @@ async def test_a_module_is_moved_by_buttons_and_no_board_loses_a_card(site: Site
     await forced(await asked(admin, "promote"))
     await at(admin, "full")
     await expect(dashboard(admin).get_by_test_id("module-serves")).to_contain_text("the service decides")
-    await board.hears(WATCH)
+    await board.served(await board.hears(WATCH), stt="monolith", classify="monolith", store="service", push="service")
 
     await confirmed(await asked(admin, "rollback", "pages were slow"))
     await at(admin, "shadow")
@@ -166,7 +186,7 @@ async def test_a_module_is_moved_by_buttons_and_no_board_loses_a_card(site: Site
 async def test_the_view_says_so_where_nothing_moves_and_where_the_controller_is_gone(
     site: Site, open_screen: OpenScreen
 ) -> None:
-    screen = await open_screen(Hotel(site))
+    screen, tenant = await open_screen(Hotel(site, OPERATORS)), await open_screen(Hotel(site))
     await screen.sign_in()
     await screen.page.goto(f"{site.url}/#/migration")
     await expect(screen.get("migration-none")).to_contain_text("quickcomm migrate start dashboard")
@@ -179,7 +199,22 @@ async def test_the_view_says_so_where_nothing_moves_and_where_the_controller_is_
     await confirmed(await asked(screen, "pause"))
     await expect(dashboard(screen)).to_contain_text("Paused")
     await expect(dashboard(screen).get_by_test_id("move-step")).to_have_count(0)
+    await tenant.sign_in()
+    await tenant.get("nav-migration").click()
+    await at(tenant, "shadow")
+    await expect(tenant.page.locator('[data-testid^="move"], [data-testid="kill-switch"]')).to_have_count(0)
+    await screen.get("kill-switch").click()
+    dialog = screen.get("move")
+    await expect(dialog).to_contain_text("The monolith serves everything again at once")
+    await dialog.get_by_test_id("move-why").fill("smoke")
+    await confirmed(dialog)
+    await at(screen, "off")
+    await expect(entry(screen, "kill")).to_contain_text("smoke")
+    await expect(dashboard(screen)).to_contain_text("Paused")
+    await expect(screen.page.locator('[data-testid="module"][data-module="audio"]')).not_to_contain_text("Paused")
+    await expect(screen.get("kill-switch")).to_have_count(0)
     await asyncio.to_thread(quickcomm, "scale", "traffic=0", "--data-dir", str(site.data_dir), timeout=120)
     await expect(screen.get("migration-error")).to_contain_text("The controller does not answer")
-    await at(screen, "shadow")
+    await at(screen, "off")
     screen.forgive(LATE)
+    tenant.forgive(LATE)

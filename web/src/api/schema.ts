@@ -51,6 +51,7 @@ export interface CaptionEvent {
   final: boolean;
   utterance_id: string | null;
   emergency: boolean;
+  side?: string;
 }
 
 export interface Card {
@@ -176,6 +177,14 @@ export interface DayUsage {
   cost?: number;
 }
 
+export interface Difference {
+  at_ns: number;
+  by: string;
+  conversation_id: string;
+  utterance_id: string;
+  fields: string[];
+}
+
 export interface Emergency {
   task: Task;
   seen_after_s: number | null;
@@ -193,12 +202,37 @@ export interface Evidence {
   urgency?: string[];
 }
 
+export interface FieldAgreement {
+  name: string;
+  alike: number;
+  of: number;
+}
+
 export interface Figure {
   name: string;
   outcome: "breach" | "pass" | "wait";
   detail?: string;
   missing?: number | null;
   in_s?: number | null;
+  numbers?: FigureNumbers[];
+}
+
+export interface FigureNumbers {
+  what?: string;
+  outcome: "breach" | "pass" | "wait";
+  unit: "count" | "ms" | "s" | "share";
+  service?: FigureSide;
+  monolith?: FigureSide | null;
+  limit?: number | null;
+  margin?: number | null;
+  quantile?: number | null;
+}
+
+export interface FigureSide {
+  value?: number | null;
+  low?: number | null;
+  high?: number | null;
+  samples?: number | null;
 }
 
 export interface Health {
@@ -263,6 +297,7 @@ export interface Latency {
   store?: number | null;
   push?: number | null;
   total?: number | null;
+  sides?: Record<string, string>;
 }
 
 export interface Ledger {
@@ -298,6 +333,15 @@ export interface MigrationEntry {
   evidence?: Figure[];
 }
 
+export interface MigrationOverride {
+  kind: "channel" | "conversation" | "site";
+  of: string;
+  side: "monolith" | "service";
+  by?: string;
+  why?: string;
+  at_ns?: number;
+}
+
 export interface MigrationStatus {
   version: number;
   epoch: number;
@@ -306,6 +350,7 @@ export interface MigrationStatus {
   followers: Record<string, number> | null;
   behind?: string[];
   audit?: MigrationEntry[];
+  notes?: string[];
 }
 
 export interface ModuleMigration {
@@ -324,6 +369,8 @@ export interface ModuleMigration {
   bake_left_s?: number | null;
   gate?: "breach" | "pass" | "wait" | null;
   figures?: Figure[];
+  overrides?: MigrationOverride[];
+  understood?: Understandings | null;
 }
 
 export interface Move {
@@ -334,6 +381,13 @@ export interface Move {
 export interface Narrative {
   text?: string;
   source?: "llm" | "local";
+}
+
+export interface Overriding {
+  kind: "channel" | "conversation" | "site";
+  of: string;
+  side: "monolith" | "service" | null;
+  why?: string;
 }
 
 export interface Painted {
@@ -462,6 +516,23 @@ export interface ShiftReport {
   narrative?: Narrative;
 }
 
+export interface SideUnderstanding {
+  side: "monolith" | "service";
+  p50_ms?: number | null;
+  p95_ms?: number | null;
+  samples?: number;
+  served?: Spending;
+  shadow?: Spending;
+}
+
+export interface Spending {
+  answers?: number;
+  calls?: number;
+  prompt_tokens?: number;
+  completion_tokens?: number;
+  cost?: number;
+}
+
 export interface StageHealth {
   stage: string;
   words: string;
@@ -530,6 +601,18 @@ export interface Times {
   p95_s?: number | null;
 }
 
+export interface Understandings {
+  compared?: number;
+  alike?: number;
+  fields?: FieldAgreement[];
+  sides?: SideUnderstanding[];
+  unanswered?: number;
+  unserved?: number;
+  degraded?: number;
+  shed?: number;
+  differences?: Difference[];
+}
+
 export interface UsageReport {
   state?: "below" | "near" | "none" | "off" | "reached";
   currency?: string;
@@ -543,6 +626,12 @@ export interface UsageReport {
 export interface Watch {
   type: "watch";
   channels: string[];
+}
+
+export interface Weigh {
+  percent: number;
+  why?: string;
+  force?: boolean;
 }
 
 export interface Word {

@@ -5,6 +5,9 @@ import type { Connection } from "../state/app";
 import { address } from "./api";
 
 const FIRST_WAIT_MS = 400;
+/** Another server shows this page from now on: it is there already. */
+const MOVED_CODE = 1012;
+const MOVED_WAIT_MS = 40;
 const LONGEST_WAIT_MS = 10_000;
 /** Health comes every 2 s; silence this long is a dead connection behind a healthy socket. */
 const SILENCE_MS = 8000;
@@ -115,7 +118,8 @@ export class LiveConnection {
     window.clearTimeout(this.watchdog);
     if (this.stopped) return;
     this.attempts += 1;
-    const longest = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** (this.attempts - 1));
+    const moved = code === MOVED_CODE && this.attempts === 1;
+    const longest = moved ? MOVED_WAIT_MS : Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** (this.attempts - 1));
     const wait = longest / 2 + (Math.random() * longest) / 2;
     this.handlers.state(navigator.onLine ? "waiting" : "offline", Date.now() + wait);
     this.timer = window.setTimeout(() => this.open(), wait);

@@ -1,7 +1,9 @@
 import { beforeEach, describe, expect, it, vi } from "vitest";
 import { parseLive } from "../model/parse";
 import * as app from "../state/app";
+import { onAir, tileOf } from "../state/captions";
 import { boardEntries } from "../state/store";
+import { isUnconfirmed } from "../state/unconfirmed";
 
 vi.stubGlobal("document", { hidden: false, addEventListener: () => {} });
 vi.stubGlobal("requestAnimationFrame", (call: () => void) => call());
@@ -92,5 +94,29 @@ describe("intake", () => {
     say({ type: "health", health: {} });
     expect(shown()).toEqual(["a"]);
     expect(after()).toBe("one:1");
+  });
+});
+
+describe("another side", () => {
+  beforeEach(forgetEverything);
+
+  it("keeps what is just being said when another side shows the page, and what was said in between", () => {
+    const talk = (id: string) => ({ conversation_id: id, channel: id, state: "live", change: 1 });
+    const greet = (change: number, side: string, ...ids: string[]): void => {
+      say({ type: "hello", side, change, reset: true, role: "read", site: "main", conversations: ids.map(talk), board: { recent: 5, done: 5 } });
+      say({ type: "replayed", change, left_out: null });
+    };
+    const caption = (id: string, text: string, final: boolean, emergency = false): void =>
+      say({ type: "caption", conversation_id: id, channel: id, speaker: 0, start_offset: 9, text, final, utterance_id: `${id}:0:9`, emergency });
+    const said = (id: string): [string, boolean][] => tileOf(id)?.value.lines.map((line) => [line.text, line.final]) ?? [];
+    greet(7, "one", "lobby", "over");
+    caption("lobby", "a big coffee", false);
+    caption("lobby", "There is a fire", false, true);
+    caption("over", "thanks", true);
+    greet(900, "two", "lobby");
+    expect([said("lobby"), said("over"), onAir.value]).toEqual([[["There is a fire", false]], [], ["lobby"]]);
+    expect(isUnconfirmed("lobby:0:9")).toBe(true);
+    caption("lobby", "There is a fire in the kitchen", true);
+    expect(said("lobby")).toEqual([["There is a fire in the kitchen", true]]);
   });
 });

@@ -4,9 +4,9 @@ import { clockTime } from "../model/format";
 import type { Caption, Card, LeftOut, LiveMessage } from "../model/protocol";
 import { departmentWords, humanise } from "../model/words";
 import * as app from "../state/app";
-import { expirePartials, followConversation, forgetCaptions, hearBehind, hearCaption, recallCard } from "../state/captions";
+import { expirePartials, followConversation, forgetCaptions, hearBehind, hearCaption, keepCaptions, recallCard } from "../state/captions";
 import { mostUrgent } from "../state/sections";
-import { boardRule, endMissing, forgetAll, putCard, putConversation, putTask, trim } from "../state/store";
+import { boardRule, endMissing, entryOf, forgetAll, putCard, putConversation, putTask, trim } from "../state/store";
 import { confirm, expireUnconfirmed, hearEmergency, isUnconfirmed, unconfirmed } from "../state/unconfirmed";
 import { awaitPaint } from "./painted";
 
@@ -35,14 +35,19 @@ export const whenGreeted = (call: () => void): void => {
 
 export function forgetEverything(): void {
   waiting = [];
-  replay = null;
-  lastChange = null;
   announced.clear();
   unconfirmed.value = [];
+  forgetBoard();
+  forgetCaptions();
+}
+
+/** What another server tells anew; what was just said is not told again. */
+function forgetBoard(): void {
+  replay = null;
+  lastChange = null;
   app.leftOut.value = null;
   app.caughtUp.value = false;
   forgetAll();
-  forgetCaptions();
 }
 
 export function take(message: LiveMessage, receivedAt: number): void {
@@ -132,12 +137,13 @@ function apply(message: LiveMessage, receivedAt: number): void {
 function endReplay(leftOut: LeftOut | null): void {
   if (!replay) return;
   const { hello, cards } = replay;
-  if (hello.reset) forgetEverything();
+  if (hello.reset) forgetBoard();
   replay = null;
   if (hello.board) boardRule.value = hello.board;
   if (hello.reset) app.leftOut.value = leftOut;
-  forgetCaptions();
-  endMissing(new Set(hello.conversations.map((each) => each.conversation_id)));
+  const live = new Set(hello.conversations.map((each) => each.conversation_id));
+  keepCaptions(live);
+  endMissing(live);
   for (const conversation of hello.conversations) {
     putConversation(conversation);
     followConversation(conversation);
@@ -155,6 +161,7 @@ function endReplay(leftOut: LeftOut | null): void {
 /** What its card will have to confirm is read out as such, too. */
 function announceUnconfirmed(caption: Caption): void {
   if (caption.utterance_id === null || announced.has(caption.utterance_id) || isUnconfirmed(caption.utterance_id)) return;
+  if ((entryOf(caption.utterance_id)?.card.value.insights.length ?? 0) > 0) return;
   hearEmergency(caption, Date.now());
   app.alertText.value = `Perhaps an emergency, not confirmed, on ${humanise(caption.channel)}: ${caption.text}`;
 }

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { parseMigration, type Migration, type Module } from "./migration";
 import { bothOf, bothOver, sampled, shareOver, takenBack, WINDOW_MS } from "./sides";
-import { actionsFor, consequence, nextStep, servesWords, shareOf, spiteOf, stageName, stepOf, STEPS, withoutFlags } from "./steps";
+import { actionsFor, consequence, isAway, nextStep, servesWords, shareOf, spiteOf, stageName, stepOf, STEPS, withoutFlags } from "./steps";
 
 const NOW = 1_800_000_000_000;
 const ns = (before_s: number): number => (NOW - 1000 * before_s) * 1_000_000;
@@ -43,6 +43,24 @@ describe("parseMigration", () => {
     expect(found).toMatchObject({ mode: "off", gate: "wait", figures: [{ name: "errors", outcome: "wait", missing: null, in_s: null }] });
     const status = parsed([{ name: "audio" }], { followers: null, audit: [{ who: "x" }, published(1, 5, "off", "shadow")] });
     expect(status).toMatchObject({ followers: null, behind: [], audit: [{ who: "ada", why: "", evidence: [] }] });
+  });
+});
+
+describe("overrides", () => {
+  it("are those of a module, with a harmless value for what another version says", () => {
+    const { overrides } = module({ overrides: [{ kind: "channel", of: "desk", side: "service", by: "ada", why: "loud" }, { of: "x", kind: "odd" }, { kind: "site" }] });
+    expect(overrides).toEqual([
+      { kind: "channel", of: "desk", side: "service", by: "ada", why: "loud" },
+      { kind: "conversation", of: "x", side: "monolith", by: "", why: "" },
+    ]);
+  });
+});
+
+describe("the kill switch", () => {
+  it("is one for all, and there where something is away from the monolith", () => {
+    expect(actionsFor(module({ mode: "full", weight: 10_000, goal: "service" }))).not.toContain("kill");
+    expect([module(), module({ mode: "shadow" }), module({ change: "start to shadow" })].map(isAway)).toEqual([false, true, true]);
+    expect(parsed([{ name: "audio" }], { notes: ["canary 1 % is skipped", 7] }).notes).toEqual(["canary 1 % is skipped"]);
   });
 });
 
@@ -150,14 +168,21 @@ describe("the graph", () => {
     expect(shareOver("audio", audit, samples, NOW).map((point) => point.share)).toEqual([5, 25]);
   });
 
-  it("has both sides of a figure, where its words have them", () => {
-    const figure = (name: string, detail: string) => ({ name, outcome: "wait" as const, detail, missing: null, in_s: null });
-    expect(bothOf(figure("errors", "3 of 60, monolith 1 of 200; about 9 samples are missing"))).toEqual({ name: "Errors", unit: "%", service: 5, monolith: 0.5 });
-    expect(bothOf(figure("errors", "0 of 0, monolith 0 of 12: no samples of both sides"))).toBeNull();
-    const latency = "total p95 at most 812 ms of 90, monolith at least 700 ms of 300";
-    expect(bothOf(figure("latency", latency))).toEqual({ name: "total, 95th percentile", unit: "ms", service: 812, monolith: 700 });
-    expect(bothOf(figure("latency", "total p95 at most unknown of 9, monolith at least 700 ms of 300"))).toBeNull();
-    const status = parsed([{ name: "audio", figures: [figure("latency", latency), figure("queue age", "0.0 s, at most 8.0 s")] }]);
+  it("has both sides of a figure, where both are measured", () => {
+    const raw = (name: string, service: number | null, monolith: number | null, more: object = {}) => ({
+      name,
+      outcome: "wait",
+      numbers: [{ unit: "ms", outcome: "wait", service: { value: service }, monolith: monolith === null ? null : { value: monolith }, ...more }],
+    });
+    const both = (figure: object): object[] => module({ figures: [figure] }).figures.flatMap(bothOf);
+    expect(both(raw("errors", 0.05, 0.005))).toEqual([{ name: "Errors", unit: "%", service: 5, monolith: 0.5 }]);
+    expect(both(raw("errors", null, 0))).toEqual([]);
+    expect(both(raw("queue age", 0.2, null))).toEqual([]);
+    expect(both(raw("cpu", 8, 4))).toEqual([{ name: "CPU time of an utterance", unit: "ms", service: 8, monolith: 4 }]);
+    const latency = raw("latency", 812, 700, { what: "total", quantile: 0.95 });
+    expect(both(latency)).toEqual([{ name: "total, 95th percentile", unit: "ms", service: 812, monolith: 700 }]);
+    expect(both({ name: "errors", outcome: "odd", numbers: [7, { service: { value: "9" } }] })).toEqual([]);
+    const status = parsed([{ name: "audio", figures: [latency, raw("queue age", 0, null)] }]);
     const once = sampled([], status, NOW - 2000);
     expect(bothOver("audio", once, NOW)).toEqual([]);
     expect(bothOver("audio", sampled(once, status, NOW), NOW)).toMatchObject([{ last: { service: 812 }, values: [{}, {}] }]);
@@ -166,5 +191,28 @@ describe("the graph", () => {
   it("forgets what nobody looks at any more", () => {
     const status = parsed([{ name: "audio" }]);
     expect(sampled(sampled([], status, NOW - 3 * WINDOW_MS), status, NOW)).toHaveLength(1);
+  });
+});
+
+describe("what both sides understood", () => {
+  const understood = {
+    compared: 40,
+    alike: 38,
+    fields: [{ name: "intent", alike: 38, of: 40 }, { alike: 1 }],
+    sides: [{ side: "service", p50_ms: 12, p95_ms: null, samples: 40, served: {}, shadow: { calls: 3, cost: 0.5 } }],
+    shed: 2,
+    differences: [{ at_ns: ns(5), by: "service", conversation_id: "c", utterance_id: "c:0:1", fields: ["intent"] }, { at_ns: 1 }],
+  };
+
+  it("is read whole, and what cannot be read is left out", () => {
+    const found = module({ understood }).understood;
+    expect(found).toMatchObject({ compared: 40, alike: 38, unanswered: 0, shed: 2, fields: [{ name: "intent", alike: 38, of: 40 }] });
+    expect(found?.sides).toMatchObject([{ side: "service", p50_ms: 12, p95_ms: null, shadow: { calls: 3, cost: 0.5 }, served: { calls: 0 } }]);
+    expect(found?.differences).toMatchObject([{ utterance_id: "c:0:1", fields: ["intent"] }]);
+    expect(Math.round(found?.differences[0]?.at ?? 0)).toBe(NOW - 5000);
+  });
+
+  it("is nothing where an older controller does not tell it", () => {
+    expect([module().understood, module({ understood: null }).understood]).toEqual([null, null]);
   });
 });

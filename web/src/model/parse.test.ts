@@ -10,7 +10,11 @@ describe("parse", () => {
 
   it("gives harmless values for what an other version of the server leaves out", () => {
     const card = parseCard({ utterance_id: "c:0:0", text: "412 done", insights: [{ urgency: "apocalyptic" }], latency_ms: { stt: null } });
-    expect(card).toMatchObject({ utterance_id: "c:0:0", words: [], tasks: [], sample_rate: 16000, latency_ms: {} });
+    expect(card).toMatchObject({ utterance_id: "c:0:0", words: [], tasks: [], sample_rate: 16000, latency_ms: {}, sides: {} });
+    expect(parseCard({ utterance_id: "c:0:0", latency_ms: { stt: 90, sides: { audio: "monolith", intelligence: 7 } } })).toMatchObject({
+      latency_ms: { stt: 90 },
+      sides: { audio: "monolith" },
+    });
     expect(card?.insights[0]).toMatchObject({ urgency: "normal", rooms: [], evidence: { rooms: [], items: [], urgency: [] } });
   });
 

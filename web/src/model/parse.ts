@@ -34,6 +34,7 @@ import {
   type Urgency,
   type Word,
 } from "./protocol";
+import { sidesOf } from "./waterfall";
 
 /** By the names of T and no others: what is read here is what the server sends. */
 export type Fields<T extends object> = { readonly [Name in keyof T]?: unknown };
@@ -46,8 +47,7 @@ export const countOrNull = (raw: unknown): number | null => (typeof raw === "num
 export const list = <T>(raw: unknown, each: (item: unknown) => T | null): T[] =>
   Array.isArray(raw) ? raw.map(each).filter((item): item is T => item !== null) : [];
 export const texts = (raw: unknown): string[] => list(raw, textOrNull);
-export const oneOf = <T extends string>(raw: unknown, known: readonly T[], fallback: T): T =>
-  known.includes(raw as T) ? (raw as T) : fallback;
+export const oneOf = <T extends string>(raw: unknown, known: readonly T[], fallback: T): T => (known.includes(raw as T) ? (raw as T) : fallback);
 
 const URGENCIES = every<Urgency>({ low: true, normal: true, high: true, critical: true });
 const UNDERSTOOD = every<Understood>({ ok: true, unintelligible: true, not_english: true, low_confidence: true });
@@ -162,6 +162,7 @@ export function parseCard(raw: unknown): Card | null {
     insights: list(f["insights"], parseInsight),
     tasks: list(f["tasks"], parseTask),
     latency_ms: numbers(f["latency_ms"], TIMED),
+    sides: sidesOf(fields<api.Latency>(f["latency_ms"])["sides"]),
     trace_id: textOrNull(f["trace_id"]),
     relates_to: parseRelation(f["relates_to"]),
     copies: list(f["copies"], parseCopy),

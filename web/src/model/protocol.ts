@@ -18,10 +18,12 @@ export type Role = Exclude<api.Session["role"], "ingest">;
 export type ConversationState = api.Conversation["state"];
 export type Source = api.Summary["source"];
 
-export type Stage = Exclude<keyof api.Latency, "total">;
+export type Stage = Exclude<keyof api.Latency, "total" | "sides">;
 export const STAGES = every<Stage>({ endpoint: true, stt: true, publish: true, queue: true, classify: true, store: true, push: true });
 /** Milliseconds; a stage that has not happened is absent. */
-export type Latency = Partial<Record<keyof api.Latency, number>>;
+export type Latency = Partial<Record<Stage | "total", number>>;
+/** By module: the side that served its stages; empty outside a migration. */
+export type Sides = Record<string, string>;
 /** Also how long a page may take to show a card. */
 export type Budget = Partial<Record<keyof api.Budget, number>>;
 
@@ -37,7 +39,7 @@ export type Relation = Parsed<api.Relation>;
 export type Copy = Parsed<api.Copy>;
 /** How far the words can be relied on: unless `ok`, somebody must listen. */
 export type Understood = api.Card["status"];
-export type Card = Without<api.Card, "tasks" | "latency_ms"> & { tasks: Task[]; latency_ms: Latency };
+export type Card = Without<api.Card, "tasks" | "latency_ms"> & { tasks: Task[]; latency_ms: Latency; sides: Sides };
 export type Ledger = Parsed<api.Ledger>;
 /** What a conversation was about so far, and who wrote it. */
 export type Summary = Without<api.Summary, "revision">;
@@ -54,7 +56,7 @@ export type Health = Without<api.Health, "classifier" | "budget" | "stages"> & {
   budget: Budget;
   stages: StageHealth[];
 };
-export type Caption = Without<api.CaptionEvent, "type">;
+export type Caption = Without<api.CaptionEvent, "type" | "side">;
 /** 0 ms: it is whole again. */
 export type Behind = Without<api.BehindEvent, "type">;
 

@@ -26,19 +26,18 @@ export interface Point {
   share: number;
 }
 
-const ERRORS = /^(\d+) of (\d+), monolith (\d+) of (\d+)/u;
-const LATENCY = /^(\S+) p95 at (?:most|least) (\d+) ms of \d+, monolith at (?:most|least) (\d+) ms/u;
+const PER_CENT = 100;
 
-/** Both sides, where the words of a figure have them. */
-export function bothOf(figure: Figure): Both | null {
-  const errors = ERRORS.exec(figure.detail);
-  if (figure.name === "errors" && errors) {
-    const [failed, all, theirs, of] = errors.slice(1).map(Number) as [number, number, number, number];
-    return all > 0 && of > 0 ? { name: "Errors", unit: "%", service: (100 * failed) / all, monolith: (100 * theirs) / of } : null;
-  }
-  const times = LATENCY.exec(figure.detail);
-  if (!times) return null;
-  return { name: `${times[1] ?? ""}, 95th percentile`, unit: "ms", service: Number(times[2]), monolith: Number(times[3]) };
+/** Both sides of a figure, where both are measured: of a latency, each stage. */
+export function bothOf(figure: Figure): Both[] {
+  return figure.numbers.flatMap(({ what, service, monolith, quantile }): Both[] => {
+    const [ours, theirs] = [service.value, monolith?.value ?? null];
+    if (ours === null || theirs === null) return [];
+    if (figure.name === "errors") return [{ name: "Errors", unit: "%", service: PER_CENT * ours, monolith: PER_CENT * theirs }];
+    if (figure.name === "cpu") return [{ name: "CPU time of an utterance", unit: "ms", service: ours, monolith: theirs }];
+    const percentile = `${Math.round(PER_CENT * (quantile ?? 0))}th percentile`;
+    return [{ name: `${what}, ${percentile}`, unit: "ms", service: ours, monolith: theirs }];
+  });
 }
 
 /** What is to be remembered of a status; `samples` are those so far. */
@@ -46,7 +45,7 @@ export function sampled(samples: readonly Sample[], { modules }: Migration, at: 
   const sample: Sample = {
     at,
     shares: Object.fromEntries(modules.map((module) => [module.name, module.weight])),
-    both: Object.fromEntries(modules.map((module) => [module.name, module.figures.map(bothOf).filter((each) => each !== null)])),
+    both: Object.fromEntries(modules.map((module) => [module.name, module.figures.flatMap(bothOf)])),
   };
   return [...samples.filter((each) => each.at > at - 2 * WINDOW_MS), sample].slice(-MAX_SAMPLES);
 }

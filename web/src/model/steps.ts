@@ -55,11 +55,13 @@ export function nextStep(module: Module): number | null {
   return at > 0 ? at - 1 : null;
 }
 
-export type MoveAction = "start" | "return" | "step" | "promote" | "rollback" | "pause" | "resume" | "auto" | "manual";
+export type MoveAction = "start" | "return" | "step" | "promote" | "rollback" | "kill" | "pause" | "resume" | "auto" | "manual";
+/** In place of the name of a module. */
+export const ALL = "all";
 
 const isGoingBack = (module: Module): boolean => /^(?:rollback|kill) /u.test(module.change);
 
-/** What makes sense now, in the order of the buttons. */
+/** What makes sense now, in the order of the buttons; the kill switch is one for all. */
 export function actionsFor(module: Module): MoveAction[] {
   const at = stepOf(module);
   const towards = module.goal === "service";
@@ -70,6 +72,7 @@ export function actionsFor(module: Module): MoveAction[] {
     step: idle && !module.paused && onTheWay,
     promote: idle && !module.paused && towards && at < FULL - 1,
     rollback: (at > 0 || !idle) && !isGoingBack(module),
+    kill: false,
     pause: towards && !module.paused && onTheWay,
     resume: module.paused,
     auto: towards && !module.auto && onTheWay,
@@ -84,12 +87,18 @@ export const ACTION_WORDS: Record<MoveAction, string> = {
   step: "Next step",
   promote: "Straight to full",
   rollback: "Back at once",
+  kill: "Kill switch: all back at once",
   pause: "Pause",
   resume: "Resume",
   auto: "Automatic",
   manual: "By hand",
   return: "Return to the monolith",
 };
+
+export const KILL_WORDS =
+  "The monolith serves everything again at once, whatever is under way. No gate is asked. What had moved is paused until it is resumed.";
+/** Something has moved, or is about to. */
+export const isAway = (module: Module): boolean => stepOf(module) > 0 || module.change !== "";
 
 /** What is on the button. */
 export function buttonWords(module: Module, action: MoveAction): string {
@@ -113,6 +122,8 @@ export function consequence(module: Module, action: MoveAction): string {
       return `The service serves all ${what} at once, without the steps between, if the gate allows it.`;
     case "rollback":
       return `The monolith serves all ${what} again at once, and decides. No gate is asked.`;
+    case "kill":
+      return KILL_WORDS;
     case "pause":
       return "No further step is taken until it is resumed. A breach still takes everything back.";
     case "resume":
@@ -140,6 +151,9 @@ const AUDIT_WORDS: Record<string, string> = {
   start: "Start",
   step: "Next step",
   promote: "Straight to full",
+  weight: "Share set by hand",
+  override: "Override",
+  "overrides removed": "Overrides removed",
   rollback: "Back at once",
   kill: "All back at once",
   publish: "Routes published",

@@ -1,5 +1,5 @@
 /** The stages of an utterance one after the other: where each begins, as shares of the whole way. */
-import { STAGES, type Budget, type Latency, type Stage } from "./protocol";
+import { STAGES, type Budget, type Latency, type Sides, type Stage } from "./protocol";
 
 export interface Step {
   stage: Stage | "painted";
@@ -9,6 +9,12 @@ export interface Step {
   start: number;
   width: number;
   over: boolean;
+}
+
+/** The sides that a receipt names. */
+export function sidesOf(raw: unknown): Sides {
+  if (typeof raw !== "object" || raw === null) return {};
+  return Object.fromEntries(Object.entries(raw).filter((each): each is [string, string] => typeof each[1] === "string"));
 }
 
 export function waterfall(latency: Latency, budget: Budget, painted: number | null): Step[] {

@@ -39,6 +39,17 @@ export const STAGE_WORDS: Record<string, string> = {
   total: "End of speech to page",
 };
 
+/** Whose a stage is: by module, a receipt says which side served it. */
+export const STAGE_MODULE: Record<string, string> = {
+  endpoint: "audio",
+  stt: "audio",
+  publish: "audio",
+  queue: "intelligence",
+  classify: "intelligence",
+  store: "dashboard",
+  push: "dashboard",
+};
+
 /** "front_desk" and "front-desk" → "Front desk". */
 export function humanise(name: string): string {
   const words = name.replaceAll(/[_-]+/gu, " ").trim();

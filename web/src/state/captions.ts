@@ -111,6 +111,15 @@ export function expirePartials(now: number): void {
   }
 }
 
+/** Of a connection that was opened anew: conversations that go on keep their words, all else is told again. */
+export function keepCaptions(live: ReadonlySet<string>): void {
+  for (const [channel, tile] of tiles) {
+    const lines = tile.value.lines.filter((line) => live.has(line.conversationId));
+    if (lines.length === 0) drop(channel);
+    else tile.value = { ...tile.value, conversations: [], lines, behind: new Map() };
+  }
+}
+
 export function forgetCaptions(): void {
   tiles.clear();
   onAir.value = [];

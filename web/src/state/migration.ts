@@ -9,14 +9,17 @@ export const migration = signal<Migration | null>(null);
 export const moving = signal(false);
 /** When it was last seen, milliseconds. */
 export const seenAt = signal(0);
+/** What there is to know of the last action on this page. */
+export const notes = signal<readonly string[]>([]);
 export const samples = signal<readonly Sample[]>([]);
 
-/** `found` null: no controller answers. */
-export function noteMigration(found: Migration | null, at = Date.now()): void {
+/** `found` null: no controller answers. `acted`: it is the answer to an action. */
+export function noteMigration(found: Migration | null, at = Date.now(), acted = false): void {
   batch(() => {
     moving.value = found !== null;
     if (found === null) return;
     migration.value = found;
+    if (acted) notes.value = found.notes;
     seenAt.value = at;
     samples.value = sampled(samples.value, found, at);
   });
@@ -27,5 +30,6 @@ export function forgetMigration(): void {
     migration.value = null;
     moving.value = false;
     samples.value = [];
+    notes.value = [];
   });
 }

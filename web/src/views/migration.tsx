@@ -3,14 +3,15 @@ import { useSignal } from "@preact/signals";
 import { getMigration } from "../live/api";
 import { clockTime } from "../model/format";
 import type { Entry, Migration } from "../model/migration";
-import { auditWords } from "../model/steps";
+import { auditWords, isAway } from "../model/steps";
 import { humanise } from "../model/words";
 import * as app from "../state/app";
-import { migration, moving, noteMigration, seenAt } from "../state/migration";
+import { migration, moving, noteMigration, notes, seenAt } from "../state/migration";
 import { boardLink } from "../state/route";
 import { NO_FILTERS } from "../state/sections";
 import { useRefreshed } from "./fetched";
 import { FigureRows, ModuleCard } from "./module";
+import { KillSwitch, mayMove } from "./move";
 
 const REFRESH_MS = 2000;
 /** Other views only need to know whether there is one. */
@@ -176,10 +177,16 @@ export function MigrationView() {
           Back to the board
         </a>
         <h2>Migration</h2>
+        {found !== null && mayMove() && found.modules.some(isAway) && <KillSwitch />}
       </div>
       {stale !== "" && (
         <p class="failed" role="alert" data-testid="migration-error">
           {stale}
+        </p>
+      )}
+      {notes.value.length > 0 && (
+        <p class="hint" role="status" data-testid="migration-notes">
+          {notes.value.join(" ")}
         </p>
       )}
       {found !== null && <Known found={found} />}

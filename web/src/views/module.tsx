@@ -2,13 +2,14 @@
 import { useRef } from "preact/hooks";
 import { age, clockTime, lasting, plural } from "../model/format";
 import type { Entry, Figure, Module, Outcome } from "../model/migration";
-import { servesWords, stageName, stepOf, STEPS } from "../model/steps";
+import { isAway, servesWords, stageName, stepOf, STEPS } from "../model/steps";
 import { humanise } from "../model/words";
 import * as app from "../state/app";
 import { seenAt } from "../state/migration";
 import { useKeptFocus } from "./focus";
 import { BothGraphs, ShareGraph } from "./graph";
-import { Moves } from "./move";
+import { mayMove, Moves } from "./move";
+import { Understood } from "./understood";
 
 const OUTCOME_WORDS: Record<Outcome, string> = { pass: "Passed", wait: "Waits", breach: "Breach" };
 const VERDICT_WORDS: Record<Outcome, string> = {
@@ -73,6 +74,20 @@ function UnderWay({ module }: { module: Module }) {
         </p>
       )}
     </>
+  );
+}
+
+/** What goes to a side whatever its share. */
+function Overrides({ module }: { module: Module }) {
+  if (module.overrides.length === 0) return null;
+  return (
+    <ul class="hint" aria-label={`Overrides of ${module.name}`} data-testid="overrides">
+      {module.overrides.map(({ kind, of, side, by, why }) => (
+        <li key={`${kind} ${of}`}>
+          {humanise(kind)} <b>{of}</b> goes to the {side} ({[by, why].filter((each) => each !== "").join(": ")}).
+        </li>
+      ))}
+    </ul>
   );
 }
 
@@ -150,7 +165,7 @@ function Differences({ module }: { module: Module }) {
 export function ModuleCard({ module, audit }: { module: Module; audit: readonly Entry[] }) {
   const card = useRef<HTMLElement>(null);
   useKeptFocus(card);
-  const moved = stepOf(module) > 0 || module.change !== "" || audit.some((entry) => entry.name === module.name);
+  const moved = isAway(module) || audit.some((entry) => entry.name === module.name);
   return (
     <article
       ref={card}
@@ -173,12 +188,13 @@ export function ModuleCard({ module, audit }: { module: Module; audit: readonly 
       <StepBar module={module} />
       <Since module={module} />
       <UnderWay module={module} />
-      {app.session.value?.role === "admin" && <Moves module={module} />}
+      <Overrides module={module} />
+      {mayMove() && <Moves module={module} />}
       {moved && (
         <div class="evidence">
           <div>
             <Gate module={module} />
-            <Differences module={module} />
+            {module.understood === null ? <Differences module={module} /> : <Understood found={module.understood} />}
           </div>
           <div>
             <ShareGraph module={module} audit={audit} now={seenAt.value} />

@@ -3,8 +3,9 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useId, useRef } from "preact/hooks";
 import { moveModule, Problem } from "../live/api";
 import type { Module } from "../model/migration";
-import { ACTION_WORDS, actionsFor, buttonWords, consequence, spiteOf, stageName, withoutFlags, type MoveAction } from "../model/steps";
+import { ACTION_WORDS, actionsFor, ALL, buttonWords, consequence, KILL_WORDS, spiteOf, stageName, withoutFlags, type MoveAction } from "../model/steps";
 import { humanise } from "../model/words";
+import * as app from "../state/app";
 import { noteMigration } from "../state/migration";
 
 const MAX_WHY = 400;
@@ -40,7 +41,11 @@ function Spite({ module, action, label, on, toggle }: { module: Module; action: 
   );
 }
 
-function useMove(module: Module, action: MoveAction, close: () => void) {
+/** Modules are moved for all sites of the server: by administrators of this one. */
+const OPERATORS = "main";
+export const mayMove = (): boolean => app.session.value?.role === "admin" && app.session.value.site === OPERATORS;
+
+function useMove(name: string, action: MoveAction, close: () => void) {
   const why = useSignal("");
   const force = useSignal(false);
   const busy = useSignal(false);
@@ -49,7 +54,7 @@ function useMove(module: Module, action: MoveAction, close: () => void) {
     if (busy.value) return;
     busy.value = true;
     try {
-      noteMigration(await moveModule(module.name, action, { why: why.value.trim(), force: force.value }));
+      noteMigration(await moveModule(name, action, { why: why.value.trim(), force: force.value }), Date.now(), true);
       close();
     } catch (error) {
       refusal.value = refusalOf(error, action);
@@ -60,14 +65,25 @@ function useMove(module: Module, action: MoveAction, close: () => void) {
   return { why, force, busy, refusal, move };
 }
 
-function MoveDialog({ module, action, close }: { module: Module; action: MoveAction; close: () => void }) {
+interface Question {
+  name: string;
+  action: MoveAction;
+  title: string;
+  text: string;
+  button: string;
+  close: () => void;
+  /** None: it concerns all of them. */
+  module?: Module;
+}
+
+function MoveDialog({ name, action, title: words, text, button, close, module }: Question) {
   const box = useRef<HTMLDialogElement>(null);
   const title = useId();
   // Who says yes says it to the module as it was when the dialog was opened.
-  const asked = useRef(module);
-  const { why, force, busy, refusal, move } = useMove(module, action, close);
+  const asked = useRef({ text, button, stage: module && stageName(module) });
+  const { why, force, busy, refusal, move } = useMove(name, action, close);
   useEffect(() => box.current?.showModal(), []);
-  const moved = !busy.value && action !== "rollback" && stageName(asked.current) !== stageName(module);
+  const moved = !busy.value && action !== "rollback" && module !== undefined && asked.current.stage !== stageName(module);
   const spite = refusal.value?.spite ?? "";
   return (
     <dialog ref={box} class="move" aria-labelledby={title} data-testid="move" data-action={action} onClose={close}>
@@ -77,10 +93,8 @@ function MoveDialog({ module, action, close }: { module: Module; action: MoveAct
           if (!moved) void move();
         }}
       >
-        <h3 id={title}>
-          {humanise(module.name)}: {ACTION_WORDS[action]}
-        </h3>
-        <p>{consequence(asked.current, action)}</p>
+        <h3 id={title}>{words}</h3>
+        <p>{asked.current.text}</p>
         <label class="why">
           Reason, for the audit
           <input type="text" maxLength={MAX_WHY} autocomplete="off" data-testid="move-why" value={why.value} onInput={(event) => (why.value = event.currentTarget.value)} />
@@ -90,7 +104,7 @@ function MoveDialog({ module, action, close }: { module: Module; action: MoveAct
             {refusal.value.words}
           </p>
         )}
-        {spite !== "" && <Spite module={module} action={action} label={spite} on={force.value} toggle={(on) => (force.value = on)} />}
+        {spite !== "" && module && <Spite module={module} action={action} label={spite} on={force.value} toggle={(on) => (force.value = on)} />}
         {moved && (
           <p class="failed" role="alert">
             It was moved meanwhile, and is at {stageName(module)} now. Close this and look again.
@@ -106,7 +120,7 @@ function MoveDialog({ module, action, close }: { module: Module; action: MoveAct
             Cancel
           </button>
           <button type="submit" class="primary" aria-disabled={busy.value || moved} data-testid="move-confirm">
-            {buttonWords(asked.current, action)}
+            {asked.current.button}
           </button>
         </div>
       </form>
@@ -135,7 +149,33 @@ export function Moves({ module }: { module: Module }) {
           ))}
         </div>
       )}
-      {asking.value !== null && <MoveDialog key={asking.value} module={module} action={asking.value} close={() => (asking.value = null)} />}
+      {asking.value !== null && (
+        <MoveDialog
+          key={asking.value}
+          name={module.name}
+          action={asking.value}
+          title={`${humanise(module.name)}: ${ACTION_WORDS[asking.value]}`}
+          text={consequence(module, asking.value)}
+          button={buttonWords(module, asking.value)}
+          close={() => (asking.value = null)}
+          module={module}
+        />
+      )}
+    </>
+  );
+}
+
+/** Everything that has moved, back at once. */
+export function KillSwitch() {
+  const asking = useSignal(false);
+  return (
+    <>
+      <button type="button" class="grave" data-testid="kill-switch" onClick={() => (asking.value = true)}>
+        {ACTION_WORDS.kill}
+      </button>
+      {asking.value && (
+        <MoveDialog name={ALL} action="kill" title={ACTION_WORDS.kill} text={KILL_WORDS} button={ACTION_WORDS.kill} close={() => (asking.value = false)} />
+      )}
     </>
   );
 }

@@ -3,7 +3,7 @@ import { useSignal } from "@preact/signals";
 import { duration } from "../model/format";
 import { STAGES, type Latency } from "../model/protocol";
 import { culprit, waterfall, type Step } from "../model/waterfall";
-import { STAGE_WORDS } from "../model/words";
+import { STAGE_MODULE, STAGE_WORDS } from "../model/words";
 import * as app from "../state/app";
 import type { Entry } from "../state/store";
 
@@ -26,13 +26,27 @@ function Bar({ latency, budget }: { latency: Latency; budget: number | undefined
   );
 }
 
-function Row({ name, ms, budget, step }: { name: string; ms: number; budget: number | undefined; step?: Step }) {
+interface RowOf {
+  name: string;
+  ms: number;
+  budget: number | undefined;
+  step?: Step;
+  /** Which side served it; absent outside a migration. */
+  side?: string | undefined;
+}
+
+function Row({ name, ms, budget, step, side }: RowOf) {
   const over = budget !== undefined && ms > budget;
   return (
     <tr class={over ? "over" : ""} data-stage={name}>
       <th scope="row">
         <i class={`stage g-${name}`} aria-hidden="true" />
         {name === "total" ? "Total" : (STAGE_WORDS[name] ?? name)}
+        {side !== undefined && (
+          <small class="side" data-testid="receipt-side">
+            {side}
+          </small>
+        )}
       </th>
       <td>{duration(ms)}</td>
       <td class="of">
@@ -85,7 +99,14 @@ export function Receipt({ entry, latency }: { entry: Entry; latency: Latency }) 
             {steps
               .filter((step) => step.stage !== "painted")
               .map((step) => (
-                <Row key={step.stage} name={step.stage} ms={step.ms} budget={step.budget} step={step} />
+                <Row
+                  key={step.stage}
+                  name={step.stage}
+                  ms={step.ms}
+                  budget={step.budget}
+                  step={step}
+                  side={entry.truth.sides[STAGE_MODULE[step.stage] ?? ""]}
+                />
               ))}
             {latency.total !== undefined && <Row name="total" ms={latency.total} budget={budget.total} />}
             {steps

@@ -11,6 +11,7 @@ from quickcomm.audio.model.checkpoint import Checkpoint, decode_checkpoints, enc
 from quickcomm.audio.ports import OpenRequest, Stored
 from quickcomm.contracts.audio_socket import AudioFormat, Encoding
 from quickcomm.contracts.conversations import ConversationChanged, ConversationState, Ledger
+from quickcomm.kernel.telemetry.side import stamp
 
 _ledgers: Final = msgspec.json.Decoder(tuple[Ledger, ...])
 
@@ -115,6 +116,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
             ledgers=self.ledgers,
             at_ns=at_ns,
             reason=reason,
+            side=stamp(),
         )
 
     def stored(self, *, created: bool, state: str, unanswered: tuple[str, ...] = ()) -> Stored:

@@ -43,6 +43,7 @@ from quickcomm.kernel.messaging.bus.port import BusFullError, BusUnavailableErro
 from quickcomm.kernel.messaging.bus.redis import HIGH_WATER
 from quickcomm.kernel.messaging.bus.redis_link import Argument, Link, Script
 from quickcomm.kernel.messaging.bus.redis_names import PREFIX, Names
+from quickcomm.kernel.telemetry.side import stamp
 
 PAGE: Final = 200
 TOGETHER: Final = 64
@@ -154,6 +155,8 @@ class RedisSessions:
         answer, repeated = await self.sides.publish(
             lambda by: self._run(_PUBLISH, keys, *arguments, *by, unsure=(name, message.utterance_id)),
             message.conversation_id,
+            message.channel,
+            message.site,
         )
         if answer[0] == b"fenced":
             raise FencedError("The conversation has another owner.")
@@ -352,6 +355,7 @@ class RedisSessions:
             ledgers=stored.ledgers,
             at_ns=now,
             continues=request.continues,
+            side=stamp(),
         )
         stream = self._bus.of_key(CONVERSATIONS, request.conversation_id)
         keys = (self._names.conversation(name), self._names.open, self._names.closed, stream)

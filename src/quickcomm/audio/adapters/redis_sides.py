@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from quickcomm.audio.adapters.redis_rows import SessionNames
 from quickcomm.contracts.routes import SERVICE, Routes
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.kernel.clock import Clock
@@ -54,6 +55,7 @@ class Sides:
         self._step_s = 0.0 if moves is None else moves.step_s
         self._bus = Names(prefix)
         self._names = AssignmentNames(prefix)
+        self._sessions = SessionNames(prefix)
         self._routes_key = RouteNames(prefix).routes
         self._changed = asyncio.Event()
         self._version = -1
@@ -64,16 +66,18 @@ class Sides:
 
     # -- for the script that publishes ------------------------------------------------------------------------------
 
-    async def publish(self, call: Publish, conversation_id: str) -> tuple[Any, bool]:
+    async def publish(self, call: Publish, conversation_id: str, channel: str, site: str) -> tuple[Any, bool]:
         """Have `call` run the script with its further arguments: the wanted side, by the newest routes.
 
+        Overrides of channels and sites are resolved here, for each conversation, since here both are known.
         Raises `BusUnavailableError` where the routes change again and again meanwhile.
         """
         if self._routes is None:
             return await call(NOWHERE)
         routes = self._routes.routes
         for _ in range(BEHIND_AT_MOST):
-            by = (routes.side(MODULE, conversation_id), routes.version, self._routes_key)
+            side = routes.side(MODULE, conversation_id, channel=channel, site=site)
+            by = (side, routes.version, self._routes_key)
             answer, repeated = await call(by)
             if answer[0] != b"behind":
                 return answer, repeated
@@ -112,10 +116,12 @@ class Sides:
         """Reassign what is due now; return how many conversations are still on the other side."""
         is_old = self._clock.monotonic() - self._since >= self._step_s
         left = 0
-        found = await self._link.run(_UNANSWERED, [self._names.unanswered], self._names.assignments)
-        for raw, side in zip(found[::2], found[1::2], strict=True):
+        prefixes = (self._names.assignments, self._sessions.conversation(""))
+        found = await self._link.run(_UNANSWERED, [self._names.unanswered], *prefixes)
+        for raw, side, channel in zip(found[::3], found[1::3], found[2::3], strict=True):
             name = raw.decode()
-            wanted = routes.side(MODULE, name.partition(":")[2])
+            site, _, conversation_id = name.partition(":")
+            wanted = routes.side(MODULE, conversation_id, channel=channel.decode(), site=site)
             if side.decode() == wanted:
                 continue
             if wanted == SERVICE and not is_old:

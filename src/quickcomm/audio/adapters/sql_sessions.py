@@ -26,7 +26,7 @@ from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import ForbiddenError
-from quickcomm.kernel.messaging.bus.sql import append
+from quickcomm.kernel.messaging.bus.sql_tables import append
 from quickcomm.kernel.storage import Database
 
 MIGRATIONS: Final = Path(__file__).with_name("migrations")

@@ -29,6 +29,7 @@ from quickcomm.contracts.captions import Behind
 from quickcomm.contracts.conversations import ConversationChanged, ConversationState
 from quickcomm.contracts.timing import Latency
 from quickcomm.kernel.errors import InvalidInputError, QuickCommError
+from quickcomm.kernel.telemetry.side import stamp
 
 RETRY_S: Final = 1.0
 
@@ -331,6 +332,7 @@ class Conversation:
             ledgers=self.account.ledgers,
             at_ns=self._clock.now_ns(),
             reason=reason,
+            side=stamp(),
         )
 
     def hand_back(self, reason: EndReason, last: ServerEvent | None = None) -> None:

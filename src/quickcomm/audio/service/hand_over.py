@@ -24,10 +24,12 @@ from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.messaging.live import HERE, Peer
 
 LOOK_EVERY_S: Final = 0.1
-SILENT: Final = 10
-"""So many conversations in which nobody speaks may go at a look."""
+UNDERWAY: Final = 25
+"""So many clients may be on their way to the other side: it gets more as it takes them."""
+LATE_S: Final = 1.0
+"""Who is on the way for longer is not waited for."""
 TALKING: Final = 1
-"""So many others: what was said and is not acknowledged is heard and written down once more."""
+"""So many conversations in which somebody speaks may go at a look: what is not acknowledged is written down again."""
 BEHIND_S: Final = 0.5
 """Of a backlog: a side with more to write down gets nothing further."""
 FRESH_S: Final = 2.0
@@ -80,7 +82,7 @@ class HandOver:
         self._opened = False
         self._since: dict[Key, float] = {}
         """When it was first seen that a conversation belongs to the other side."""
-        self._sent: deque[tuple[float, Progress]] = deque(maxlen=MOST)
+        self._sent: list[tuple[float, Progress]] = []
         """Conversations whose clients are on their way, under the epoch by which they were given up."""
         self._not_back: deque[float] = deque(maxlen=MOST)
 
@@ -105,8 +107,8 @@ class HandOver:
             by = self._share.standing
             if by != self._looks_by or self._opened or self._since or self._sent:
                 self._looks_by, self._opened = by, False
-                await self.look()
                 await self.follow_up()
+                await self.look()
             await self._clock.sleep(LOOK_EVERY_S)
 
     async def look(self) -> None:
@@ -125,16 +127,16 @@ class HandOver:
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _chosen(self, going: Iterable[Conversation]) -> Iterator[Conversation]:
-        room, silent, talking = self._receivers.room, SILENT, TALKING
+        since = self._clock.monotonic() - LATE_S
+        free = min(self._receivers.room, UNDERWAY - sum(at >= since for at, _ in self._sent))
+        talking = TALKING
         for conversation in going:
             in_hand = conversation.in_hand
             # Of a client that is away, what is in hand here is nowhere else: it is finished first.
             may_go = conversation.resumes if conversation.connected else not in_hand
-            if not may_go or room <= 0 or (talking if in_hand else silent) <= 0:
-                continue
-            room -= 1
-            silent, talking = (silent, talking - 1) if in_hand else (silent - 1, talking)
-            yield conversation
+            if free > 0 and may_go and (talking or not in_hand):
+                free, talking = free - 1, talking - in_hand
+                yield conversation
 
     async def _give_up(self, conversation: Conversation) -> None:
         connected = conversation.connected
@@ -143,21 +145,19 @@ class HandOver:
             self._sent.append((self._clock.monotonic(), progress))
 
     async def follow_up(self) -> None:
-        """Count the clients that have not come to the other side in time."""
-        before = self._clock.monotonic() - BACK_WITHIN_S
-        due = [progress for at, progress in self._sent if at < before]
-        if not due:
+        """Forget the clients that the other side has by now; count those that have not come in time."""
+        if not self._sent:
             return
         try:
-            taken = set(await self._store.fenced(due))
+            taken = set(await self._store.fenced([progress for _, progress in self._sent]))
         except QuickCommError as error:
             log.info("conversations.not_followed_up", error=str(error)[:200])
             return
-        for _ in due:
-            self._sent.popleft()
-        missing = [each for each in due if (each.site, each.conversation_id) not in taken]
-        self._not_back += [self._clock.monotonic()] * len(missing)
-        for each in missing:
+        before = self._clock.monotonic() - BACK_WITHIN_S
+        waiting = [(at, each) for at, each in self._sent if (each.site, each.conversation_id) not in taken]
+        self._sent = [(at, each) for at, each in waiting if at >= before]
+        for _, each in waiting[: len(waiting) - len(self._sent)]:
+            self._not_back.append(self._clock.monotonic())
             log.warning("conversation.not_taken_over", conversation_id=each.conversation_id)
 
 

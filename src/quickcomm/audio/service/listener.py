@@ -24,6 +24,7 @@ from quickcomm.contracts.identity import utterance_id
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.emergencies import EmergencyRules
+from quickcomm.kernel.telemetry.side import stamp
 
 NS: Final = 1_000_000_000
 ALERT_S: Final = 120.0
@@ -146,6 +147,7 @@ class Listener:
                 final=identifier is not None and not emergency,
                 utterance_id=identifier,
                 emergency=emergency,
+                side=stamp(),
             )
         )
 

@@ -93,4 +93,4 @@ class Share:
     async def _catch_up(self, sent_by: int | None) -> None:
         """Take the routes of the store where the edge has newer ones than this process."""
         if self._routes is not None and sent_by is not None and sent_by > self.version:
-            await self._routes.adopt()
+            await self._routes.catch_up()

@@ -13,6 +13,7 @@ from quickcomm.contracts.identity import utterance_id
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import Status, UtteranceTranscribed, Word
 from quickcomm.kernel.telemetry import tracing
+from quickcomm.kernel.telemetry.side import stamp
 
 if TYPE_CHECKING:
     from quickcomm.contracts.audio_socket import AudioFormat
@@ -107,6 +108,7 @@ def transcribed(
             publish=_ms(now_ns - max(item.text_ns, item.closed_ns)),
         ),
         traceparent=tracing().traceparent(origin.site, identifier),
+        side=stamp(),
     )
 
 

@@ -97,8 +97,13 @@ def digest_answers(database: Database) -> list[Answer]:
         row, since_ns = conversations.c, request.since_ns
         query = sa.select(*_CONVERSATION).where(sa.or_(row.at_ns >= since_ns, row.last_spoken_ns >= since_ns))
         query = query.order_by(*_CONVERSATION).limit(request.limit)
-        rows = await database.read(lambda connection: connection.execute(query).all())
-        return Conversations(keys=[(site, name) for site, name in rows])
+        decided = sa.select(decisions.c.site, decisions.c.utterance_id).where(decisions.c.at_ns >= since_ns)
+        decided = decided.order_by(decisions.c.site, decisions.c.utterance_id).limit(request.limit)
+        rows, edited = await database.read(
+            lambda connection: (connection.execute(query).all(), connection.execute(decided).all())
+        )
+        keys = {(site, name.partition(":")[0]) for site, name in (*rows, *edited)}
+        return Conversations(keys=sorted(keys)[: request.limit])
 
     async def transcripts(request: ListTranscripts) -> list[Transcript]:
         return await database.read(lambda connection: list(_transcripts(connection, request)))

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 
+from quickcomm.contracts.decisions import ClosingDecision, CopyDecision, Decision, TaskDecision
 from quickcomm.dashboard.adapters.changed import renew_side
 from quickcomm.dashboard.adapters.dialects import dialect_of, fts
 from quickcomm.dashboard.adapters.state import CLOSING, TASK, SqlState, words_of
@@ -31,6 +32,7 @@ from quickcomm.dashboard.adapters.tables import (
     utterance_record,
     utterances,
 )
+from quickcomm.dashboard.model.decisions import closing_decision
 from quickcomm.dashboard.model.history import closing_with, conversation_with, task_with, utterance_with
 from quickcomm.dashboard.model.matching import reopened_by_voice
 from quickcomm.dashboard.model.records import Closing
@@ -169,6 +171,32 @@ class _Page:
             if record.complete:
                 self._projector.adopt(record)
 
+    def _settle_with_decisions(self, fresh: list[Values]) -> None:
+        """Bring utterances in line with decisions that came while their rows and those of their tasks were copied."""
+        place = ("site", "utterance_id")
+        newer = {
+            (decision.site, decision.what.utterance_id)
+            for row in matching(self._connection, decisions, place, fresh)
+            if self._is_newer(decision := decided_in(row.payload))
+        }
+        for row in _as_rows(fresh):
+            if (row.site, row.utterance_id) in newer:
+                self._projector.adopt(utterance_record(row))
+
+    def _is_newer(self, decision: Decision) -> bool:
+        """Return True if the stored records are not yet as decided."""
+        what = decision.what
+        match what:
+            case TaskDecision():
+                task = self._state.task(decision.site, what.task_id)
+                return task is None or task.version < decision.version
+            case ClosingDecision():
+                known = self._state.closings_of(decision.site, what.utterance_id)
+                return any(closing_decision(each) != what for each in known if each.insight_index == what.insight_index)
+            case CopyDecision():
+                record = self._state.utterance(decision.site, what.utterance_id)
+                return record is not None and record.copy_of != what.copy_of
+
     def _utterances(self, rows: list[Values]) -> None:
         fresh, known = insert_new(self._connection, utterances, ("site", "utterance_id"), rows)
         words = [
@@ -177,6 +205,7 @@ class _Page:
             if (record := utterance_record(row)).heard is not None
         ]
         dialect_of(self._connection).index(self._connection, words, new=True)
+        self._settle_with_decisions(fresh)
         for row in _as_rows(known):
             earlier = utterance_record(row)
             own = self._state.utterance(earlier.site, earlier.utterance_id)

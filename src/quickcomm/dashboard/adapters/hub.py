@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 import structlog
+from aiohttp import WSCloseCode
 from prometheus_client import Counter, Gauge
 
 from quickcomm.contracts.captions import Behind, Caption
@@ -19,6 +20,11 @@ from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.keys import Role
 
 MAX_CAPTIONS: Final = 64
+MAX_SAID: Final = 1_000
+"""Speakers whose newest caption is kept."""
+MAX_MOVING: Final = 1_000
+KEPT_S: Final = 8.0
+"""A page takes less to come back from the other side."""
 MAX_NAMED: Final = 500
 """Channels of a site that are named to audio one by one; where more are watched, all of them are meant."""
 TOO_SLOW: Final = (1013, "You did not keep up; connect again.")
@@ -51,6 +57,8 @@ class CaptionEvent(msgspec.Struct, frozen=True, kw_only=True, tag="caption"):
     utterance_id: str | None
     emergency: bool
     """By its words it is one; its card, which comes later, confirms it."""
+    side: str | msgspec.UnsetType = msgspec.UNSET
+    """The side whose audio made it, during a migration."""
 
 
 class BehindEvent(msgspec.Struct, frozen=True, kw_only=True, tag="behind"):
@@ -205,6 +213,8 @@ class Hub:
         self._vacated = asyncio.Event()
         self._vacated.set()
         self._listeners: list[Callable[[], None]] = []
+        self._moving: deque[tuple[float, str, frozenset[str]]] = deque(maxlen=MAX_MOVING)
+        self._said: OrderedDict[tuple[str, str, int], tuple[float, Caption]] = OrderedDict()
 
     @property
     def full(self) -> bool:
@@ -224,6 +234,7 @@ class Hub:
         self._vacated.clear()
         CLIENTS.inc()
         self._looks_changed()
+        self._recall(subscriber)
         return subscriber
 
     def leave(self, subscriber: Subscriber) -> None:
@@ -235,6 +246,8 @@ class Hub:
         CLIENTS.dec()
         if not site:
             del self._sites[subscriber.site]
+        if subscriber.farewell is not None and subscriber.farewell[0] == WSCloseCode.SERVICE_RESTART:
+            self._moving.append((self._clock.monotonic() + KEPT_S, subscriber.site, subscriber.channels))
         if self._count == 0:
             self._vacated.set()
         self._looks_changed()
@@ -250,17 +263,27 @@ class Hub:
         self._listeners.append(listener)
 
     def watching(self) -> Watching:
-        """What somebody looks at now."""
+        """What somebody looks at now, or is about to look at from the other side."""
         sites = {
             site: frozenset[str]().union(*(each.channels for each in subscribers))
             for site, subscribers in self._sites.items()
         }
+        for _, site, channels in self._moving:
+            sites[site] = sites.get(site, frozenset()) | channels
         return Watching(
             sites={
                 site: (EVERYTHING,) if EVERYTHING in channels or len(channels) > MAX_NAMED else tuple(sorted(channels))
                 for site, channels in sites.items()
             }
         )
+
+    def tend(self) -> None:
+        """Forget pages that were sent to the other side some seconds ago. To be called now and then."""
+        before, now = len(self._moving), self._clock.monotonic()
+        while self._moving and self._moving[0][0] <= now:
+            self._moving.popleft()
+        if len(self._moving) < before:
+            self._looks_changed()
 
     async def vacated(self) -> None:
         """Wait until nobody is connected."""
@@ -282,13 +305,12 @@ class Hub:
                 subscriber.put(text)
 
     def caption(self, caption: Caption) -> None:
+        self._remember(caption)
         site = self._sites.get(caption.site, set())
         watching = [each for each in site if caption.emergency or each.watches(caption.channel)]
         if not watching:
             return
-        values: dict[str, Any] = msgspec.structs.asdict(caption)
-        del values["site"]
-        text = text_of(CaptionEvent(**values))
+        text = _written(caption)
         for subscriber in watching:
             if caption.emergency:
                 subscriber.put(text)
@@ -298,6 +320,21 @@ class Hub:
     def behind(self, behind: Behind) -> None:
         told = BehindEvent(conversation_id=behind.conversation_id, channel=behind.channel, behind_ms=behind.behind_ms)
         self._send(behind.site, lambda: told, 0)
+
+    def _remember(self, caption: Caption) -> None:
+        """Keep the newest one of each speaker, for a page that connects meanwhile."""
+        speaker = (caption.site, caption.conversation_id, caption.speaker)
+        self._said.pop(speaker, None)
+        self._said[speaker] = (self._clock.monotonic(), caption)
+        if len(self._said) > MAX_SAID:
+            self._said.popitem(last=False)
+
+    def _recall(self, subscriber: Subscriber) -> None:
+        """Give a page that connects what was said while it came from the other side."""
+        since = self._clock.monotonic() - KEPT_S
+        for (site, conversation_id, number), (at, caption) in self._said.items():
+            if site == subscriber.site and at >= since:
+                subscriber.put_caption((conversation_id, number), _written(caption))
 
     def _looks_changed(self) -> None:
         for listener in self._listeners:
@@ -310,3 +347,9 @@ class Hub:
         text = text_of(event())
         for subscriber in subscribers:
             subscriber.put(text, change, to_paint)
+
+
+def _written(caption: Caption) -> str:
+    values: dict[str, Any] = msgspec.structs.asdict(caption)
+    del values["site"]
+    return text_of(CaptionEvent(**values))

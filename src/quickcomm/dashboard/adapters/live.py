@@ -121,6 +121,7 @@ class LiveFeed:
         while True:
             await asyncio.sleep(step_s)
             waited_s += step_s
+            self._hub.tend()
             if self._hub.empty:
                 continue
             health = self._health()

@@ -7,6 +7,7 @@ from typing import Any, Final, get_args
 import msgspec
 
 from quickcomm import __version__
+from quickcomm.contracts.migration import MoveAction
 from quickcomm.dashboard.adapters.hub import LiveEvent
 from quickcomm.dashboard.adapters.live import Painted, Watch
 from quickcomm.dashboard.adapters.operations import Operation, Parameter
@@ -39,6 +40,8 @@ _IDS: Final = {
     "conversation_id": "shift-1",
     "task_id": "shift-1:0:48000:0",
 }
+
+_CHOICES: Final = {"action": list(get_args(MoveAction))}
 
 _AUDIO: Final = (
     "Audio in. Query: `channel`, `encoding` (`linear16`, `mulaw`, `alaw`), `sample_rate` (8000, 16000, "
@@ -188,11 +191,12 @@ def _websocket(name: str, summary: str, description: str, role: str, query: tupl
 
 
 def _path_parameter(name: str) -> dict[str, Any]:
+    choices = _CHOICES.get(name)
     return {
         "name": name,
         "in": "path",
         "required": True,
-        "schema": {"type": "string", "maxLength": 210},
+        "schema": {"type": "string", "maxLength": 210} if choices is None else {"type": "string", "enum": choices},
         "example": _IDS[name],
     }
 

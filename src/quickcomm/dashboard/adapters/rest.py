@@ -7,10 +7,10 @@ from typing import Any, Final, cast, get_args
 
 import msgspec
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from quickcomm import __version__
-from quickcomm.contracts.migration import MigrationStatus
+from quickcomm.contracts.identity import BUCKETS
+from quickcomm.contracts.migration import MigrationStatus, MoveAction, OverrideMigration, WeighMigration
 from quickcomm.contracts.prompts import GetPrompts, PromptsView
 from quickcomm.contracts.usage import GetUsage, UsageReport
 from quickcomm.dashboard.adapters import asyncapi, parameters
@@ -26,6 +26,7 @@ from quickcomm.dashboard.adapters.rest_types import (
     EditQuery,
     Login,
     Move,
+    Overriding,
     ReadinessQuery,
     Session,
     ShiftQuery,
@@ -34,18 +35,20 @@ from quickcomm.dashboard.adapters.rest_types import (
     TaskQuery,
     UsageQuery,
     UtteranceQuery,
+    Weigh,
 )
 from quickcomm.dashboard.model.edits import Action, Edit
 from quickcomm.dashboard.model.report import ShiftReport
 from quickcomm.dashboard.model.views import Card, Conversation, Task
 from quickcomm.dashboard.ports import Commands, DashboardSettings, Listed, Queries, UtteranceFilter
-from quickcomm.dashboard.service.moving import Migration, MoveAction
+from quickcomm.dashboard.service.moving import Migration, require_operator
 from quickcomm.dashboard.service.reporting import ShiftReports
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import InvalidInputError
 from quickcomm.kernel.keys import Authenticator, Principal
 from quickcomm.kernel.keys.auth import COOKIE
 from quickcomm.kernel.messaging.rpc import Rpc
+from quickcomm.kernel.telemetry.exposition import metrics_answer
 
 MAX_NAME: Final = 80
 ASKS_ITSELF: Final = "getMetrics"
@@ -234,7 +237,7 @@ class Rest:
     async def get_metrics(self, request: web.Request) -> web.Response:
         if not self._metrics_open:
             await self._auth.require(request, "read")
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return metrics_answer()
 
     @operation("GET", "/healthz", "The process lives", tag="operation", role=None)
     async def get_health(self) -> Status:
@@ -290,8 +293,40 @@ class Rest:
 
     @operation(
         "POST",
+        "/v1/migration/{module}/weight",
+        "Another share of a canary, in the direction of the goal",
+        tag="operation",
+        role="admin",
+        errors=(400, 404, 409),
+    )
+    async def weigh_module(self, caller: Principal, module: str, body: Weigh) -> MigrationStatus:
+        require_operator(caller)
+        weight = min(max(1, round(body.percent * BUCKETS / 100)), BUCKETS - 1)
+        by = caller.name or caller.key_id
+        return await self._migration.ask(
+            WeighMigration(name=module, weight=weight, by=by, why=body.why, force=body.force)
+        )
+
+    @operation(
+        "POST",
+        "/v1/migration/{module}/override",
+        "Give a channel, a site or a conversation to a side, whatever its bucket; only while both sides serve",
+        tag="operation",
+        role="admin",
+        errors=(400, 404, 409),
+    )
+    async def override_module(self, caller: Principal, module: str, body: Overriding) -> MigrationStatus:
+        require_operator(caller)
+        by = caller.name or caller.key_id
+        return await self._migration.ask(
+            OverrideMigration(name=module, kind=body.kind, of=body.of, side=body.side, by=by, why=body.why)
+        )
+
+    @operation(
+        "POST",
         "/v1/migration/{module}/{action}",
-        "Move a module: start, step, promote, rollback, pause, resume, auto, manual, return",
+        "Move a module (start, step, promote, rollback, kill, pause, resume, auto, manual, return), or `all` (kill): "
+        "with a key of the site `main`",
         tag="operation",
         role="admin",
         errors=(400, 404, 409),
@@ -299,6 +334,7 @@ class Rest:
     async def move_module(self, caller: Principal, module: str, action: str, body: Move) -> MigrationStatus:
         if action not in get_args(MoveAction):
             raise InvalidInputError(f"There is no action {action[:MAX_NAME]!r}: {', '.join(get_args(MoveAction))}.")
+        require_operator(caller)
         by = caller.name or caller.key_id
         return await self._migration.act(module, cast("MoveAction", action), by, body.why, force=body.force)
 

@@ -6,6 +6,8 @@ import msgspec
 from msgspec import Meta
 
 from quickcomm.contracts.conversations import ConversationState
+from quickcomm.contracts.migration import MAX_NAME, OverrideKind
+from quickcomm.contracts.routes import Side
 from quickcomm.dashboard.adapters import parameters
 from quickcomm.dashboard.adapters.operations import AFTER, CURSOR, TIME, Query
 from quickcomm.dashboard.model.places import After, Cursor
@@ -112,6 +114,23 @@ class Move(msgspec.Struct, frozen=True, kw_only=True):
 
     why: Annotated[str, Meta(max_length=400)] = ""
     force: bool = False
+
+
+class Weigh(msgspec.Struct, frozen=True, kw_only=True):
+    """`percent`: that the service serves, to a hundredth. `why`: for the audit. `force`: whatever the gate says."""
+
+    percent: Annotated[float, Meta(gt=0, lt=100)]
+    why: Annotated[str, Meta(max_length=400)] = ""
+    force: bool = False
+
+
+class Overriding(msgspec.Struct, frozen=True, kw_only=True):
+    """`of`: the channel, site or conversation. `side`: that it gets; null: it goes by its bucket again."""
+
+    kind: OverrideKind
+    of: Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
+    side: Side | None
+    why: Annotated[str, Meta(max_length=400)] = ""
 
 
 class EditQuery(Query, frozen=True, kw_only=True):

@@ -1,8 +1,9 @@
 """Shadow reads: a sample of what people read is asked of the other side as well, and both answers are compared.
 
-Nobody waits for it: the caller has its answer before, one comparison runs at a time, and others are left out meanwhile.
-What differs at once is asked again of both, for what was just said may still be on its way. Now and then an answer is
-held against a second one of the same side: so much differs by itself.
+The caller has its answer before. At most `AT_ONCE` comparisons run at a time; others are left out meanwhile. What
+differs at once is asked of both again after each of `AGAIN_AFTER_S`: what was just said or decided may still be on its
+way to one of them, and on a busy board something always is. Only what lasts counts. Now and then an answer is held
+against a second one of the same side: so much differs by itself.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import msgspec
 import structlog
 from aiohttp import hdrs, web
 
+from quickcomm.dashboard.model.comparison import differences, lasting, where
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import Instance
 from quickcomm.kernel.errors import MALFORMED
@@ -25,7 +27,9 @@ SHADOW: Final = "X-Quickcomm-Shadow"
 ONE_OF: Final = 5
 NOISE_ONE_OF: Final = 10
 """Of the comparisons, those with the same side."""
-AGAIN_AFTER_S: Final = 1.0
+AT_ONCE: Final = 5
+AGAIN_AFTER_S: Final = (1.0, 1.0, 2.0)
+"""Pauses before the comparisons that follow a first difference."""
 TIMEOUT: Final = aiohttp.ClientTimeout(total=5)
 PATHS: Final = ("/v1/utterances", "/v1/tasks", "/v1/conversations", "/v1/channels")
 COUNTED: Final = frozenset({"after", "cursor"})
@@ -53,11 +57,11 @@ class ShadowReads:
         self._clock = clock
         self._seen = 0
         self._made = 0
-        self._task: asyncio.Task[None] | None = None
+        self.running: set[asyncio.Task[None]] = set()
 
     def offer(self, request: web.Request, answer: bytes) -> None:
         """Compare this answer with that of the other side, if it is its turn. Never blocks."""
-        if not _comparable(request) or (self._task is not None and not self._task.done()):
+        if not _comparable(request) or len(self.running) >= AT_ONCE:
             return
         self._seen += 1
         here, there = self._here(), self._there()
@@ -65,36 +69,41 @@ class ShadowReads:
             return
         self._made += 1
         with_itself = self._made % NOISE_ONE_OF == 0
-        self._task = asyncio.create_task(
+        task = asyncio.create_task(
             self._compare(request.path_qs, _headers(request), answer, here, here if with_itself else there),
             name="dashboard:shadow",
         )
+        self.running.add(task)
+        task.add_done_callback(self.running.discard)
 
     async def aclose(self) -> None:
-        """End the comparison that runs. May be called again."""
-        if self._task is not None:
-            self._task.cancel()
+        """End the comparisons that run. May be called again."""
+        for task in tuple(self.running):
+            task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+                await task
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
     async def _compare(self, path: str, headers: dict[str, str], answer: bytes, one: Instance, other: Instance) -> None:
         try:
-            difference = _difference(_plain(answer), await _read(other, path, headers))
-            if difference:
-                await self._clock.sleep(AGAIN_AFTER_S)
-                difference = _difference(await _read(one, path, headers), await _read(other, path, headers))
+            found = differences(_plain(answer), await _read(other, path, headers), VOLATILE)
+            for pause in AGAIN_AFTER_S:
+                if not found:
+                    break
+                await self._clock.sleep(pause)
+                answers = await asyncio.gather(_read(one, path, headers), _read(other, path, headers))
+                found = lasting(found, differences(*answers, VOLATILE))
         except (aiohttp.ClientError, OSError, TimeoutError, *MALFORMED) as error:
             log.info("shadow.not_compared", error=repr(error)[:200])
             return
         if one is other:
-            self._measurements.noise(differs=bool(difference))
+            self._measurements.noise(differs=bool(found))
             return
-        where = f"{path.partition('?')[0]}: {difference}" if difference else ""
-        if where:
-            log.warning("shadow.differs", where=where)
-        self._measurements.compared(where)
+        place = f"{path.partition('?')[0]}: {where(found)}" if found else ""
+        if place:
+            log.warning("shadow.differs", where=place)
+        self._measurements.compared(place)
 
 
 def _comparable(request: web.Request) -> bool:
@@ -121,21 +130,3 @@ async def _read(instance: Instance, path: str, headers: dict[str, str]) -> Any:
 
 def _plain(body: bytes) -> Any:
     return msgspec.json.decode(body)
-
-
-def _difference(one: Any, other: Any, where: str = "") -> str:
-    """Return the first place where two answers differ, such as `items.status`; empty where they do not."""
-    if isinstance(one, dict) and isinstance(other, dict):
-        for name in dict.fromkeys((*one, *other)):
-            if name in VOLATILE:
-                continue
-            if name not in one or name not in other:
-                return f"{where}{name}"
-            if found := _difference(one[name], other[name], f"{where}{name}."):
-                return found
-        return ""
-    if isinstance(one, list) and isinstance(other, list):
-        if len(one) != len(other):
-            return f"{where}length"
-        return next(filter(None, (_difference(a, b, where) for a, b in zip(one, other, strict=True))), "")
-    return "" if one == other else where.rstrip(".") or "value"

@@ -1,5 +1,7 @@
 """How a message changes a record. Seen twice it changes nothing, and the order of messages does not matter."""
 
+from typing import Final
+
 import msgspec
 
 from quickcomm.contracts.conversations import ConversationChanged, ConversationState
@@ -11,6 +13,7 @@ from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, UtteranceRecord, task_id
 
 RANK: dict[ConversationState, int] = {"live": 0, "interrupted": 1, "ended": 2, "expired": 3}
+_TIMES: Final = tuple(name for name in Latency.__struct_fields__ if name != "sides")
 _replace = msgspec.structs.replace
 
 
@@ -109,11 +112,22 @@ def with_summary(record: ConversationRecord | None, message: ConversationSummari
 
 def latency_of(record: UtteranceRecord) -> Latency:
     """The receipt so far: each stage by whoever measured it last on the way."""
-    stages = {}
+    stages: dict[str, float] = {}
     for part in (record.heard and record.heard.latency, record.found and record.found.latency, record.receipt):
         if part is not None:
-            stages.update({name: value for name, value in msgspec.structs.asdict(part).items() if value is not None})
-    return Latency(**stages)
+            stages.update({name: ms for name in _TIMES if (ms := getattr(part, name)) is not None})
+    return Latency(**stages, sides=sides_of(record))
+
+
+def sides_of(record: UtteranceRecord) -> dict[str, str] | msgspec.UnsetType:
+    """Return the side that served each module's stages; unset for what was not made during a migration."""
+    sides: dict[str, str] = {}
+    if record.heard is not None and record.heard.side is not msgspec.UNSET:
+        sides["audio"] = record.heard.side
+        if record.found is not None:
+            sides["intelligence"] = record.found.owner
+    sides |= record.receipt.served_by
+    return sides or msgspec.UNSET
 
 
 def own_latency(record: UtteranceRecord) -> Latency:

@@ -1,29 +1,23 @@
 """The migration as the page shows and steers it: asked of the controller, which runs in a process of its own."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Final, Literal
+from typing import Any, Final
 
 import msgspec
 
 from quickcomm.contracts.migration import (
-    AutoMigration,
     GetMigration,
+    MigrationDone,
     MigrationStatus,
+    MoveAction,
     OfTraffic,
-    PauseMigration,
-    PromoteMigration,
-    ResumeMigration,
-    RollBackMigration,
-    StartMigration,
-    StepMigration,
+    asked_for,
 )
-from quickcomm.contracts.routes import MONOLITH, SERVICE
-from quickcomm.kernel.errors import NotFoundError
+from quickcomm.kernel.errors import ForbiddenError, NotFoundError
+from quickcomm.kernel.keys import OPERATORS, Principal
 from quickcomm.kernel.messaging.rpc import Rpc
 from quickcomm.kernel.messaging.rpc.port import DeadlineError, UnansweredError, UnsupportedError
 
-MoveAction = Literal["start", "return", "step", "promote", "rollback", "pause", "resume", "auto", "manual"]
 ANSWER_S: Final = 3.0
 """A change that takes longer goes on; the page sees it come."""
 ENTRIES: Final = 50
@@ -35,10 +29,19 @@ class NotMovingError(NotFoundError):
     code = "migration.none"
 
 
+def require_operator(caller: Principal) -> None:
+    """Raise `ForbiddenError` for a key of another site: modules are moved for all sites of a server at once."""
+    if caller.site != OPERATORS:
+        raise ForbiddenError(
+            f"Moving a module concerns all sites of this server: it needs an admin key of the site {OPERATORS!r}; "
+            f"yours is of {caller.site!r}. On the server's machine, there is: quickcomm migrate"
+        )
+
+
 class Migration:
     def __init__(self, rpc: Rpc) -> None:
         self._rpc = rpc
-        self._under_way: set[asyncio.Task[object]] = set()
+        self._under_way: set[asyncio.Task[tuple[str, ...]]] = set()
 
     async def status(self) -> MigrationStatus:
         """Return how far it is; without modules where no controller runs. Raises `DeadlineError` where it is late."""
@@ -50,34 +53,25 @@ class Migration:
             return NONE
 
     async def act(self, name: str, action: MoveAction, by: str, why: str, *, force: bool) -> MigrationStatus:
-        """Have the controller do it; return how it is then.
+        """As `ask`."""
+        return await self.ask(asked_for(action, name, by=by, why=why, force=force))
+
+    async def ask(self, request: OfTraffic) -> MigrationStatus:
+        """Have the controller do it; return how it is then, with what there is to know of it.
 
         Raises what the controller raises within seconds, and `NotMovingError` where none runs.
         """
         if not (await self.status()).modules:
             raise NotMovingError("No module is being moved. Begin with: quickcomm migrate start dashboard")
-        task: asyncio.Task[object] = asyncio.create_task(self._ask(_request(name, action, by, why, force=force)))
+        task = asyncio.create_task(self._ask(request))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         done, _ = await asyncio.wait([task], timeout=ANSWER_S)
-        if done:
-            await task
-        return await self.status()
+        notes = await task if done else ()
+        return msgspec.structs.replace(await self.status(), notes=notes)
 
-    async def _ask(self, request: OfTraffic) -> None:
-        await self._rpc.call(request)
-
-
-def _request(name: str, action: MoveAction, by: str, why: str, *, force: bool) -> OfTraffic:
-    asked: dict[MoveAction, Callable[[], OfTraffic]] = {
-        "start": lambda: StartMigration(name=name, by=by, goal=SERVICE, force=force),
-        "return": lambda: StartMigration(name=name, by=by, goal=MONOLITH, force=force),
-        "step": lambda: StepMigration(name=name, by=by, why=why, force=force),
-        "promote": lambda: PromoteMigration(name=name, by=by, why=why, force=force),
-        "rollback": lambda: RollBackMigration(name=name, by=by, why=why),
-        "pause": lambda: PauseMigration(name=name, by=by),
-        "resume": lambda: ResumeMigration(name=name, by=by),
-        "auto": lambda: AutoMigration(name=name, by=by, on=True),
-        "manual": lambda: AutoMigration(name=name, by=by, on=False),
-    }
-    return asked[action]()
+    async def _ask(self, request: OfTraffic) -> tuple[str, ...]:
+        """Return the notes of all that was done."""
+        reply: Any = await self._rpc.call(request)
+        done = msgspec.convert(reply if isinstance(reply, list) else [reply], list[MigrationDone])
+        return tuple(note for each in done for note in each.notes)

@@ -33,6 +33,7 @@ from quickcomm.kernel.errors import MALFORMED
 from quickcomm.kernel.messaging.bus import Bus, Delivery, Handler, RejectedError
 from quickcomm.kernel.telemetry import Budget, Detail, Over, origin_of, tracing
 from quickcomm.kernel.telemetry.live import LiveStages
+from quickcomm.kernel.telemetry.side import side_here
 
 PURGE_BATCH: Final = 200
 FOLDED_EVERY_S: Final = 0.02
@@ -76,6 +77,8 @@ class DashboardService:
         self._receipts = Receipts(store)
         self.measured: Callable[[str, float], None] = lambda _stage, _ms: None
         """Called with each stage of this module and its milliseconds."""
+        self.read: Callable[[int], None] = lambda _utterances: None
+        """Called with the number of utterances that were folded for the first time."""
         self._running = 0
         self._in_hand = 0
         self._idle = asyncio.Event()
@@ -253,10 +256,15 @@ class DashboardService:
         now = self._clock.now_ns()
         published = max(found.published_ns, heard.published_ns)
         since = published if 0 < published <= received_ns else received_ns
+        side = side_here()
         receipt = Latency(
-            store=_ms(committed_ns - since), push=_ms(now - committed_ns), total=_ms(now - heard.speech_ended_ns)
+            store=_ms(committed_ns - since),
+            push=_ms(now - committed_ns),
+            total=_ms(now - heard.speech_ended_ns),
+            sides=msgspec.UNSET if side is None else {"dashboard": side},
         )
         self._receipts.stamped(record.site, record.utterance_id, receipt)
+        self.read(1)
         stamped = msgspec.structs.replace(record, receipt=receipt)
         for stage, ms in (("store", receipt.store), ("push", receipt.push)):
             self.measured(stage, ms or 0.0)

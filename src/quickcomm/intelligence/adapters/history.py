@@ -24,7 +24,7 @@ from quickcomm.kernel.copier.sql import (
     marks_table,
     note_begun,
 )
-from quickcomm.kernel.messaging.bus.sql import append, messages
+from quickcomm.kernel.messaging.bus.sql_tables import append, messages
 from quickcomm.kernel.storage import Database
 
 RENUMBERED: Final = (audit, messages)

@@ -48,7 +48,7 @@ class SideWork:
         self._bus = bus
         self._model = model
         self.cache = SqlCache(database, clock, settings.answers)
-        self.usage = SqlUsage(database, clock, settings.usage)
+        self.usage = SqlUsage(database, clock, settings.usage, ownership.side if ownership and ownership.moves else "")
         self.questions = SideQuestions(
             model,
             self.usage,

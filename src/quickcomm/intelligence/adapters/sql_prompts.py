@@ -1,7 +1,7 @@
 """The prompt store in SQL: a version, what it is deployed to and who did that are written in one transaction."""
 
 from collections.abc import Callable, Collection
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 import sqlalchemy as sa
@@ -49,6 +49,19 @@ audit = sa.Table(
     sa.Column("note", sa.Text),
     sa.Column("evidence", sa.Text),
 )
+
+
+MAX_FOLLOWED: Final = 1_000
+OVERLAP_NS: Final = 60 * 10**9
+"""Before the newest entry that a side knows, another one may come: an evaluation was on its way while sides changed."""
+
+
+class PromptChanges(msgspec.Struct, frozen=True, kw_only=True):
+    """What one side knows of prompts, for the other one."""
+
+    prompts: tuple[StoredPrompt, ...] = ()
+    deployments: tuple[PromptDeployment, ...] = ()
+    records: tuple[PromptRecord, ...] = ()
 
 
 class SqlPrompts:
@@ -103,6 +116,28 @@ class SqlPrompts:
         )
         return await self._one(query, _record)
 
+    async def changes_since(self, at_ns: int) -> PromptChanges:
+        """Return what the other side lacks that knows all until then: all deployments, for it may know others."""
+        put = sa.select(deployments).order_by(deployments.c.revision.desc()).limit(MAX_FOLLOWED)
+        added = sa.select(prompts).where(prompts.c.added_ns >= at_ns).order_by(prompts.c.added_ns).limit(MAX_FOLLOWED)
+        noted = sa.select(audit).where(audit.c.at_ns >= at_ns).order_by(audit.c.id).limit(MAX_FOLLOWED)
+        return PromptChanges(
+            prompts=tuple(await self._all(added, _prompt)),
+            deployments=tuple(await self._all(put, _deployment)),
+            records=tuple(await self._all(noted, _record)),
+        )
+
+    async def followed_until(self) -> int:
+        """Return from when on changes of the other side may be missing here."""
+        newest = await self._database.read(
+            lambda connection: connection.execute(sa.select(sa.func.max(audit.c.at_ns))).scalar()
+        )
+        return max(0, (newest or 0) - OVERLAP_NS)
+
+    async def follow(self, found: PromptChanges) -> None:
+        """Have what the side that decides has; where both know a revision, its own one counts."""
+        await self._database.write(lambda connection: _follow(connection, found))
+
     async def _one(self, query: sa.Select[tuple[object, ...]], make: Callable[[RowMapping], T]) -> T | None:
         found = await self._all(query, make)
         return found[0] if found else None
@@ -111,6 +146,24 @@ class SqlPrompts:
         return await self._database.read(
             lambda connection: [make(row) for row in connection.execute(query).mappings()],
         )
+
+
+def _follow(connection: Connection, found: PromptChanges) -> None:
+    known = set(connection.execute(sa.select(prompts.c.id)).scalars())
+    for prompt in found.prompts:
+        if prompt.id not in known:
+            connection.execute(prompts.insert().values(msgspec.structs.asdict(prompt)))
+    there = {row["revision"]: _deployment(row) for row in connection.execute(sa.select(deployments)).mappings()}
+    newest = max((each.revision for each in found.deployments), default=0)
+    fresh = [each for each in found.deployments if there.get(each.revision) != each]
+    gone = [each.revision for each in fresh] + [revision for revision in there if newest and revision > newest]
+    connection.execute(deployments.delete().where(deployments.c.revision.in_(gone)))
+    if fresh:
+        connection.execute(deployments.insert(), [msgspec.structs.asdict(each) for each in fresh])
+    for record in found.records:
+        same = (audit.c.at_ns == record.at_ns, audit.c.prompt_id == record.prompt_id, audit.c.action == record.action)
+        if connection.execute(sa.select(audit.c.id).where(*same)).first() is None:
+            _note(connection, record)
 
 
 def _note(connection: Connection, record: PromptRecord) -> None:

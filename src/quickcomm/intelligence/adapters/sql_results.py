@@ -17,7 +17,7 @@ from quickcomm.contracts.reading import reader
 from quickcomm.intelligence.ports import Heard, Owed
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED
-from quickcomm.kernel.messaging.bus.sql import append
+from quickcomm.kernel.messaging.bus.sql_tables import append
 from quickcomm.kernel.storage import Database
 from quickcomm.kernel.storage.upsert import Insert, Upsert
 

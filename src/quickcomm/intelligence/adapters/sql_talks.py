@@ -11,7 +11,7 @@ from quickcomm.contracts.insight import Source
 from quickcomm.contracts.summaries import SUMMARIES, ConversationSummarized
 from quickcomm.intelligence.model.talk import SummarySettings, Talk, due_ns, summarized
 from quickcomm.intelligence.ports import TalkChange
-from quickcomm.kernel.messaging.bus.sql import append
+from quickcomm.kernel.messaging.bus.sql_tables import append
 from quickcomm.kernel.storage import Database
 from quickcomm.kernel.storage.upsert import saving
 

@@ -1,7 +1,8 @@
 """Tokens and money, by day and by conversation: counted in memory, written behind, read again at the start.
 
 The day's sum is the whole installation's, because its bill is: where several processes have one database, each learns
-within a second or two what the others have spent. `kill -9` costs what was counted in the last second.
+within a second or two what the others have spent. Where intelligence moves, each side counts in rows of its own, and
+has a copy of the other one's (`spent_since`, `follow`). `kill -9` costs what was counted in the last second.
 """
 
 import asyncio
@@ -21,7 +22,7 @@ from quickcomm.intelligence.ports import ModelAnswer
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.storage import Database
-from quickcomm.kernel.storage.upsert import Insert, Upsert
+from quickcomm.kernel.storage.upsert import Insert, Upsert, saving
 
 MAX_WAITING: Final = 20_000
 """Conversations whose sums may wait for a disk that refuses; beyond that only the days are kept."""
@@ -44,6 +45,7 @@ days = sa.Table(
     _meta,
     sa.Column("site", sa.String, primary_key=True),
     sa.Column("day", sa.String, primary_key=True),
+    sa.Column("side", sa.String, primary_key=True),
     *_sums(),
 )
 conversations = sa.Table(
@@ -51,6 +53,7 @@ conversations = sa.Table(
     _meta,
     sa.Column("site", sa.String, primary_key=True),
     sa.Column("conversation_id", sa.String, primary_key=True),
+    sa.Column("side", sa.String, primary_key=True),
     sa.Column("last_ns", sa.BigInteger),
     *_sums(),
 )
@@ -67,14 +70,42 @@ def _adding(table: sa.Table, keys: list[str]) -> Upsert:
     return Upsert(make)
 
 
-_ADD_DAY: Final = _adding(days, ["site", "day"])
-_ADD_CONVERSATION: Final = _adding(conversations, ["site", "conversation_id"])
+_ADD_DAY: Final = _adding(days, ["site", "day", "side"])
+_ADD_CONVERSATION: Final = _adding(conversations, ["site", "conversation_id", "side"])
+_COUNTS: Final = Spent.__struct_fields__
+_PUT_DAY: Final = saving(days, ("site", "day", "side"), _COUNTS)
+_PUT_CONVERSATION: Final = saving(conversations, ("site", "conversation_id", "side"), ("last_ns", *_COUNTS))
+OVERLAP_NS: Final = 10 * NANO
+"""Counts are written some time after their call, and again where a disk refused them."""
+MAX_FOLLOWED: Final = 1_000
+
+
+class SpentOnDay(msgspec.Struct, frozen=True, kw_only=True):
+    site: str
+    day: str
+    spent: Spent
+
+
+class SpentOnConversation(msgspec.Struct, frozen=True, kw_only=True):
+    site: str
+    conversation_id: str
+    last_ns: int
+    spent: Spent
+
+
+class SpentBySide(msgspec.Struct, frozen=True, kw_only=True):
+    """What one side has counted: its last days, and the conversations that cost something last, oldest first."""
+
+    days: tuple[SpentOnDay, ...] = ()
+    conversations: tuple[SpentOnConversation, ...] = ()
 
 
 class SqlUsage:
     """Implements `Usage`. `restore` before the first call, run `run` beside it, and `flush` at the end."""
 
-    def __init__(self, database: Database, clock: Clock, settings: UsageSettings | None = None) -> None:
+    def __init__(self, database: Database, clock: Clock, settings: UsageSettings | None = None, side: str = "") -> None:
+        """`side`: of this process, where intelligence moves."""
+        self._side = side
         self._database = database
         self._clock = clock
         self._settings = settings or UsageSettings()
@@ -112,9 +143,18 @@ class SqlUsage:
         COST.inc(spent.cost)
         OF_CAP.set(share_of_cap(self._settings, self._today))
 
+    def price_of(self, answer: ModelAnswer) -> Spent:
+        """Return what a call costs, without counting it."""
+        return spent_on(self._settings, answer.prompt_tokens, answer.completion_tokens)
+
     def cost_of(self, answer: ModelAnswer) -> float:
         """In the currency of the settings."""
-        return spent_on(self._settings, answer.prompt_tokens, answer.completion_tokens).cost
+        return self.price_of(answer).cost
+
+    def leaves(self, beside: Spent) -> bool:
+        """Return True if today's cap allows more than was counted here, and `beside`."""
+        self._turn()
+        return share_of_cap(self._settings, self._today + beside) < 1
 
     def today(self) -> DayUsage:
         """What all sites used since midnight."""
@@ -132,7 +172,7 @@ class SqlUsage:
         """Write behind until cancelled, and learn what others have spent."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._behind.run(), name="usage:write")
-            if self._database.shared:
+            if self._database.shared or self._side:
                 tasks.create_task(self._learn_forever(), name="usage:learn")
 
     async def learn(self) -> None:
@@ -149,9 +189,11 @@ class SqlUsage:
         """Write what was counted. Raises `StorageError`; then it stays to be written."""
         by_day, self._days = self._days, {}
         by_conversation, self._conversations = self._conversations, {}
-        day_rows = [{"site": site, "day": day, **_columns(spent)} for (site, day), spent in by_day.items()]
+        day_rows = [
+            {"site": site, "day": day, "side": self._side, **_columns(spent)} for (site, day), spent in by_day.items()
+        ]
         rows = [
-            {"site": site, "conversation_id": identifier, "last_ns": at_ns, **_columns(spent)}
+            {"site": site, "conversation_id": identifier, "side": self._side, "last_ns": at_ns, **_columns(spent)}
             for (site, identifier), (spent, at_ns) in by_conversation.items()
         ]
 
@@ -184,11 +226,14 @@ class SqlUsage:
     async def report(self, site: str, conversation_id: str | None, limit: int) -> UsageReport:
         """The last days and the conversations that cost something last, `limit` at most."""
         await self.flush()
-        by_day = sa.select(days).where(days.c.site == site).order_by(days.c.day.desc()).limit(MAX_DAYS)
-        newest = sa.select(conversations).where(conversations.c.site == site)
+        by_day = sa.select(days.c.day, *_sum(days)).where(days.c.site == site).group_by(days.c.day)
+        by_day = by_day.order_by(days.c.day.desc()).limit(MAX_DAYS)
+        last_ns = sa.func.max(conversations.c.last_ns).label("last_ns")
+        newest = sa.select(conversations.c.conversation_id, last_ns, *_sum(conversations))
+        newest = newest.where(conversations.c.site == site).group_by(conversations.c.conversation_id)
         if conversation_id is not None:
             newest = newest.where(conversations.c.conversation_id == conversation_id)
-        newest = newest.order_by(conversations.c.last_ns.desc()).limit(limit)
+        newest = newest.order_by(last_ns.desc()).limit(limit)
         day_rows, rows = await self._database.read(
             lambda connection: (list(connection.execute(by_day)), list(connection.execute(newest)))
         )
@@ -203,6 +248,55 @@ class SqlUsage:
             days=tuple(_day_usage(row.day, _spent(row)) for row in day_rows),
             conversations=tuple(_conversation_usage(row) for row in rows),
         )
+
+    async def spent_since(self, since_ns: int) -> SpentBySide:
+        """Return what this side has counted, for the other one: of conversations, what changed since then."""
+        await self.flush()
+        own, recent = days.c.side == self._side, conversations.c.last_ns >= since_ns
+        by_day = sa.select(days).where(own).order_by(days.c.day.desc()).limit(MAX_FOLLOWED)
+        newest = sa.select(conversations).where(conversations.c.side == self._side, recent)
+        newest = newest.order_by(conversations.c.last_ns).limit(MAX_FOLLOWED)
+        day_rows, rows = await self._database.read(
+            lambda connection: (list(connection.execute(by_day)), list(connection.execute(newest)))
+        )
+        return SpentBySide(
+            days=tuple(SpentOnDay(site=row.site, day=row.day, spent=_spent(row)) for row in day_rows),
+            conversations=tuple(
+                SpentOnConversation(
+                    site=row.site, conversation_id=row.conversation_id, last_ns=row.last_ns, spent=_spent(row)
+                )
+                for row in rows
+            ),
+        )
+
+    async def followed_until(self, side: str) -> int:
+        """Return from when on the other side's counts may be missing here."""
+        query = sa.select(sa.func.max(conversations.c.last_ns)).where(conversations.c.side == side)
+        newest = await self._database.read(lambda connection: connection.execute(query).scalar())
+        return max(0, (newest or 0) - OVERLAP_NS)
+
+    async def follow(self, side: str, found: SpentBySide) -> None:
+        """Keep what the other side has counted, in place of what was known of it."""
+        day_rows = [{"site": each.site, "day": each.day, "side": side, **_columns(each.spent)} for each in found.days]
+        rows = [
+            {
+                "site": each.site,
+                "conversation_id": each.conversation_id,
+                "side": side,
+                "last_ns": each.last_ns,
+                **_columns(each.spent),
+            }
+            for each in found.conversations
+        ]
+
+        def run(connection: Connection) -> None:
+            if day_rows:
+                connection.execute(_PUT_DAY.on(connection), day_rows)
+            if rows:
+                connection.execute(_PUT_CONVERSATION.on(connection), rows)
+
+        if day_rows or rows:
+            await self._database.write(run)
 
     async def purge(self, before_ns: int) -> None:
         """Forget conversations of old; days are sums of nobody in particular, and stay."""
@@ -245,11 +339,15 @@ class SqlUsage:
 
 
 def _sum_of(connection: Connection, day: str) -> Spent:
-    sums = [sa.func.coalesce(sa.func.sum(days.c[name]), 0).label(name) for name in Spent.__struct_fields__]
-    return _spent(connection.execute(sa.select(*sums).where(days.c.day == day)).one())
+    return _spent(connection.execute(sa.select(*_sum(days)).where(days.c.day == day)).one())
 
 
-def _spent(row: sa.Row[Any]) -> Spent:
+def _sum(table: sa.Table) -> list[sa.Label[int]]:
+    """Return the sums over all sides."""
+    return [sa.func.coalesce(sa.func.sum(table.c[name]), 0).label(name) for name in Spent.__struct_fields__]
+
+
+def _spent(row: Any) -> Spent:
     return Spent(**{name: int(getattr(row, name)) for name in Spent.__struct_fields__})
 
 

@@ -40,10 +40,13 @@ class StoreSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     database_url: str | None = None
     """PostgreSQL of intelligence as a service of its own, needed for several processes; None: the site's file."""
+    shadow_share: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
+    """While intelligence moves: the share of the other side's utterances that is understood here too, to be compared.
+    None: a quarter where a language model is asked, else all."""
 
     def __repr__(self) -> str:
         """Without the address: it may hold a password."""
-        return f"StoreSettings(database_url={'set' if self.database_url else 'none'})"
+        return f"StoreSettings(database_url={'set' if self.database_url else 'none'}, shadow_share={self.shadow_share})"
 
 
 def check(settings: LlmSettings) -> None:

@@ -16,9 +16,9 @@ import structlog
 
 from quickcomm.contracts.insight import Insight
 from quickcomm.intelligence.ports import Classifier, Heard, ModelError
-from quickcomm.intelligence.service import metrics
 from quickcomm.intelligence.service.guard import STAGE, Guard, ModelState
 from quickcomm.intelligence.service.llm import LlmClassifier
+from quickcomm.intelligence.service.metrics import SERVED, Metrics
 from quickcomm.kernel.clock import Clock
 
 OPINIONS: Final = 4_096
@@ -42,7 +42,16 @@ log = structlog.get_logger(__name__)
 class Fallback:
     """A `Classifier`."""
 
-    def __init__(self, llm: LlmClassifier, local: Classifier, guard: Guard, clock: Clock, budget_s: float) -> None:
+    def __init__(
+        self,
+        llm: LlmClassifier,
+        local: Classifier,
+        guard: Guard,
+        clock: Clock,
+        budget_s: float,
+        metrics: Metrics = SERVED,
+    ) -> None:
+        self._metrics = metrics
         self._llm = llm
         self._local = local
         self._guard = guard
@@ -129,7 +138,7 @@ class Fallback:
             log.debug("llm.broken_at", exc_info=True)
             insights = None
         self._recent.append((self._clock.monotonic(), insights is None))
-        metrics.INSIGHTS.labels("degraded" if insights is None else "llm").inc()
+        self._metrics.insights.labels("degraded" if insights is None else "llm").inc()
         if insights is not None:
             return insights
         return tuple(msgspec.structs.replace(insight, degraded=True) for insight in await local())

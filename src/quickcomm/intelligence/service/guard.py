@@ -21,7 +21,7 @@ from quickcomm.intelligence.ports import (
     ModelNotAllowedError,
     ModelTimeoutError,
 )
-from quickcomm.intelligence.service import metrics
+from quickcomm.intelligence.service.metrics import SERVED, Metrics
 from quickcomm.kernel.clock import Clock
 
 FIRST_PROBE_S: Final = 1.0
@@ -66,7 +66,8 @@ class ModelState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Guard:
-    def __init__(self, breaker: Breaker, clock: Clock, budget_s: float) -> None:
+    def __init__(self, breaker: Breaker, clock: Clock, budget_s: float, metrics: Metrics = SERVED) -> None:
+        self._metrics = metrics
         self.probes = True
         """Whether it is this process that finds out whether a model that was down is back."""
         self.on_change: Callable[[], None] = _nobody
@@ -200,7 +201,7 @@ class Guard:
     def _opened(self, why: str, code: str) -> None:
         self._changed(why)
         self._silent_since = None
-        metrics.BREAKER_OPEN.set(1)
+        self._metrics.breaker_open.set(1)
         log.warning("llm.breaker_opened", code=code, why=self._why, given_up=len(self._in_hand))
         now = asyncio.get_running_loop().time()
         for timeout in self._in_hand:
@@ -212,7 +213,7 @@ class Guard:
 
     def _closed(self) -> None:
         self._changed("")
-        metrics.BREAKER_OPEN.set(0)
+        self._metrics.breaker_open.set(0)
         log.info("llm.breaker_closed")
 
 

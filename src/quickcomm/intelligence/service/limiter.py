@@ -8,7 +8,7 @@ from typing import Final
 
 from quickcomm.intelligence.model.concurrency import Limit
 from quickcomm.intelligence.ports import ModelBusyError
-from quickcomm.intelligence.service import metrics
+from quickcomm.intelligence.service.metrics import SERVED, Metrics
 from quickcomm.kernel.clock import Clock
 
 MIN_PAUSE_S: Final = 0.2
@@ -23,7 +23,8 @@ class NoPlaceError(ModelBusyError):
 
 
 class Limiter:
-    def __init__(self, limit: Limit, clock: Clock) -> None:
+    def __init__(self, limit: Limit, clock: Clock, metrics: Metrics = SERVED) -> None:
+        self._metrics = metrics
         self._limit = limit
         self._clock = clock
         self._in_flight = 0
@@ -31,7 +32,7 @@ class Limiter:
         self._waiting: _Waiters = deque()
         self._spare: _Waiters = deque()
         self._paused_until = 0.0
-        metrics.CONCURRENCY_LIMIT.set(limit.value)
+        self._metrics.concurrency_limit.set(limit.value)
 
     @property
     def limit(self) -> int:
@@ -55,7 +56,7 @@ class Limiter:
 
     def answered(self, seconds: float) -> None:
         self._limit.answered(seconds, self._in_flight)
-        metrics.CONCURRENCY_LIMIT.set(self._limit.value)
+        self._metrics.concurrency_limit.set(self._limit.value)
 
     def refused(self, retry_after_s: float | None = None) -> None:
         """Take the endpoint at its word: nothing is sent before `retry_after_s` is over."""
@@ -63,7 +64,7 @@ class Limiter:
         self._limit.refused(now)
         if retry_after_s is not None:
             self._paused_until = max(self._paused_until, now + min(max(retry_after_s, MIN_PAUSE_S), MAX_PAUSE_S))
-        metrics.CONCURRENCY_LIMIT.set(self._limit.value)
+        self._metrics.concurrency_limit.set(self._limit.value)
 
     async def _acquire(self, deadline: float, *, spare: bool) -> None:
         await self._sit_out_pause(deadline)
@@ -108,12 +109,12 @@ class Limiter:
     def _take(self, *, spare: bool) -> None:
         self._in_flight += 1
         self._spare_in_flight += spare
-        metrics.IN_FLIGHT.set(self._in_flight)
+        self._metrics.in_flight.set(self._in_flight)
 
     def _leave(self, *, spare: bool) -> None:
         self._in_flight -= 1
         self._spare_in_flight -= spare
-        metrics.IN_FLIGHT.set(self._in_flight)
+        self._metrics.in_flight.set(self._in_flight)
         for queue, waits_as_spare in ((self._waiting, False), (self._spare, True)):
             while queue and self._free(spare=waits_as_spare):
                 turn = queue.popleft()

@@ -31,9 +31,9 @@ from quickcomm.intelligence.ports import (
     Prompts,
     Usage,
 )
-from quickcomm.intelligence.service import metrics
 from quickcomm.intelligence.service.guard import Guard
 from quickcomm.intelligence.service.limiter import Limiter, NoPlaceError
+from quickcomm.intelligence.service.metrics import SERVED, Metrics
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.telemetry import Detail, tracing
@@ -87,6 +87,9 @@ class Parts(msgspec.Struct, frozen=True, kw_only=True):
     mask: Mask
     pack: str = ""
     """Digest of the site pack: answers to another one are of no use."""
+    metrics: Metrics = SERVED
+    traced: bool = True
+    """Calls are part of the traces of their utterances."""
 
 
 class _Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,7 +170,7 @@ class LlmClassifier:
     async def _shared(self, question: _Question, deadline: float, *, spare: bool) -> Drafts:
         """Identical utterances in flight share one call; if it fails, the next of them calls with its own deadline."""
         while (flight := self._flights.get(question.key)) is not None:
-            metrics.SHARED.inc()
+            self._parts.metrics.shared.inc()
             try:
                 async with asyncio.timeout(deadline - self._clock.monotonic()):
                     drafts = await asyncio.shield(flight)
@@ -224,7 +227,7 @@ class LlmClassifier:
             nonlocal second_sent
             await asyncio.sleep(delay)
             second_sent = True
-            metrics.HEDGED.inc()
+            self._parts.metrics.hedged.inc()
             await call(spare=True)
 
         async with asyncio.TaskGroup() as tasks:
@@ -249,8 +252,8 @@ class LlmClassifier:
             seconds = self._clock.monotonic() - began
             self._limiter.answered(seconds)
             self._guard.succeeded()
-            metrics.CALLS.labels("ok").inc()
-            metrics.SECONDS.observe(seconds)
+            self._parts.metrics.calls.labels("ok").inc()
+            self._parts.metrics.seconds.observe(seconds)
             return drafts
 
     async def _call(self, question: _Question, timeout_s: float) -> Drafts:
@@ -261,7 +264,7 @@ class LlmClassifier:
         return question.prompt.parse(answer.text)
 
     def _trace(self, question: _Question, began_ns: int, error: str = "") -> None:
-        if tracing().on:
+        if self._parts.traced and tracing().on:
             asked = Detail(
                 name="llm.call",
                 module="intelligence",
@@ -275,7 +278,7 @@ class LlmClassifier:
             tracing().detail(question.heard.site, question.heard.utterance_id, asked)
 
     def _failed(self, error: ModelError, began: float, timeout_s: float) -> None:
-        metrics.CALLS.labels(error.code.rpartition(".")[2].removeprefix("model_")).inc()
+        self._parts.metrics.calls.labels(error.code.rpartition(".")[2].removeprefix("model_")).inc()
         if isinstance(error, NoPlaceError):
             return
         if isinstance(error, ModelBusyError):
@@ -293,7 +296,7 @@ class LlmClassifier:
         before = dict(grounding.dropped)
         insights = grounding.ground(restored, question.heard, opinion)
         for kind, count in grounding.dropped.items():
-            metrics.DROPPED.labels(kind).inc(count - before.get(kind, 0))
+            self._parts.metrics.dropped.labels(kind).inc(count - before.get(kind, 0))
         if not insights:
             raise ModelAnswerError("Nothing that the language model says is supported by the text.")
         return tuple(

@@ -4,11 +4,13 @@ An utterance has its side in its stamp. What is done of a conversation later, su
 the side that the routes say.
 """
 
+import contextlib
 from typing import Final
 
-from quickcomm.contracts.routes import MONOLITH, Side, group_of
+from quickcomm.contracts.routes import MONOLITH, SERVICE, Side, group_of
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.intelligence.ports import Assignments
+from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.routing import FollowedRoutes
 
 MODULE: Final = "intelligence"
@@ -35,9 +37,39 @@ class Ownership:
         """Return True if this side is to find the insights of an utterance."""
         return not self.moves or message.owner == self.side
 
-    def has(self, conversation_id: str) -> bool:
+    def has(self, site: str, conversation_id: str, channel: str) -> bool:
         """Return True if the routes give a conversation to this side."""
-        return self._routes is None or self._routes.routes.side(MODULE, conversation_id) == self.side
+        if self._routes is None:
+            return True
+        return self._routes.routes.side(MODULE, conversation_id, channel=channel, site=site) == self.side
+
+    @property
+    def shadows(self) -> bool:
+        """Return True while this side understands some of what the other one answers, to be compared.
+
+        A service does in the shadow; both sides do while both serve.
+        """
+        mode = "off" if self._routes is None else self._routes.routes.of(MODULE).mode
+        return mode == "canary" or (mode == "shadow" and self.side == SERVICE)
+
+    async def decides(self) -> bool:
+        """Return True if prompts are changed on this side, by the newest routes that can be read."""
+        if self._routes is None:
+            return True
+        routes = self._routes.routes
+        with contextlib.suppress(QuickCommError):  # then by those that it follows
+            known = await self._routes.known()
+            routes = known if known.version > routes.version else routes
+        return routes.of(MODULE).decides == self.side
+
+    @property
+    def has_other(self) -> bool:
+        """Return True while there are two sides, by the routes that are followed."""
+        return self._routes is not None and self._routes.routes.of(MODULE).mode != "off"
+
+    @property
+    def other(self) -> Side:
+        return SERVICE if self.side == MONOLITH else MONOLITH
 
     async def epoch(self, site: str, conversation_id: str) -> int | None:
         """Return the epoch by which this side can answer now; None: the other side still has the conversation.

@@ -41,6 +41,7 @@ class DeployedPrompts:
         self._make = make
         self.built_in = built_in
         self.now = InForce(live=built_in)
+        self._deployment: PromptDeployment | None = None
 
     def of(self, conversation_id: str) -> PromptVersion:
         now = self.now
@@ -51,7 +52,7 @@ class DeployedPrompts:
     async def refresh(self) -> None:
         """Take over what the store says, if that is new. What cannot be used leaves the last good version in force."""
         deployment = await self._store.deployment()
-        if deployment is None or deployment.revision == self.now.revision:
+        if deployment is None or deployment == self._deployment:
             return
         stored = {prompt.id: prompt for prompt in await self._store.prompts()}
         live, problem = self._usable(deployment.live_id, stored)
@@ -59,6 +60,7 @@ class DeployedPrompts:
         if deployment.canary_id is not None:
             canary, other = self._usable(deployment.canary_id, stored)
             problem = problem or other
+        self._deployment = deployment
         self.now = InForce(
             live=live or self.now.live,
             canary=canary,

@@ -121,9 +121,12 @@ class Renewal:
             more = await self._debts.oldest(limit + len(found), since_ns)
             before = len(found)
             found |= {_key(item): item for item in more}
-            mine = [item for item in found.values() if self._ownership.has(item.found.conversation_id)]
+            mine = [item for item in found.values() if self._has(item)]
             if len(mine) >= limit or len(found) == before or not self._ownership.moves:
                 return list(found.values()), mine[:limit]
+
+    def _has(self, item: Owed) -> bool:
+        return self._ownership.has(item.found.site, item.found.conversation_id, item.heard.channel)
 
     async def _one(self, item: Owed) -> bool:
         if self._stopped or not self._fallback.well:

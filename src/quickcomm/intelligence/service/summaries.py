@@ -125,7 +125,7 @@ class Summaries:
         """Write the summaries that are due, and this side's; how many were due."""
         now = self._clock.now_ns()
         due = await self._store.due(now, AT_ONCE)
-        mine = [talk for talk in due if self._ownership.has(talk.conversation_id)]
+        mine = [talk for talk in due if self._ownership.has(talk.site, talk.conversation_id, talk.channel)]
         if len(mine) < len(due):
             await self._store.postpone([talk for talk in due if talk not in mine], now + POSTPONED_NS)
         async with asyncio.TaskGroup() as group:

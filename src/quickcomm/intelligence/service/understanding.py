@@ -84,6 +84,10 @@ class Understanding:
         """When each batch came that is being handled, in ns."""
         self.on_answer: Callable[[InsightsFound], None] = lambda _found: None
         """Called with each answer once it is stored."""
+        self.on_read: Callable[[int], None] = lambda _utterances: None
+        """Called with the number of utterances of each batch, whichever side answers them."""
+        self.on_other: Callable[[Heard], None] = lambda _heard: None
+        """Called with each utterance that the other side answers. Never blocks."""
 
     @property
     def trouble(self) -> str | None:
@@ -109,6 +113,7 @@ class Understanding:
         """A batch of transcripts in the order spoken. Raises `RejectedError` for what is none."""
         if self._leaving:
             await asyncio.Event().wait()  # until it is cancelled
+        self.on_read(len(batch))
         arrived, batch_in_hand = self._clock.now_ns(), object()
         self._arrived[batch_in_hand] = arrived
         # Up to the first `await` batches come one after the other, so that their utterances line up in order.
@@ -140,8 +145,9 @@ class Understanding:
         work, again = [], []
         for message, delivery in [(_decode(delivery), delivery) for delivery in batch]:
             if not self._ownership.answers(message):
-                self._others[message.site, message.utterance_id] = self._heard(message)
+                self._others[message.site, message.utterance_id] = heard = self._heard(message)
                 _trim(self._others, MAX_OTHERS)
+                self.on_other(heard)
                 continue
             work.append(self._line_up(message))
             if not delivery.fresh:

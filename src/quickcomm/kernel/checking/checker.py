@@ -37,6 +37,7 @@ from quickcomm.kernel.checking.compare import (
     compare_copies,
     copies_differ,
     differs,
+    digest_of,
     in_order,
 )
 from quickcomm.kernel.checking.ranges import Range, ranges_of
@@ -62,6 +63,8 @@ T = TypeVar("T")
 ALL: Final[Range] = (FIRST, None)
 Suspect = tuple[Range, list[Finding]]
 """What seems to be wrong with a range."""
+Differences = dict[Finding, tuple[str, str]]
+"""With the digests of both sides; empty where a side has none."""
 
 log = structlog.get_logger(__name__)
 
@@ -219,40 +222,59 @@ class Parity:
         self._clock = clock
         self._options = options
 
-    async def run(self) -> Report:
-        """Compare all that they have. Raises `QuickCommError` where one cannot be asked."""
+    async def run(self, ranges: Sequence[Range] = (ALL,)) -> Report:
+        """Compare all that they have, or only these ranges of it. Raises `QuickCommError` where one cannot be asked."""
         began = self._clock.monotonic()
-        suspects: list[Suspect] = []
-        after, cards, ranges = FIRST, 0, 0
-        while True:
-            here, there = await self._sums(after)
-            reached = (after, there.until)
-            ranges, cards = ranges + 1, cards + max(each.kinds["cards"].count for each in (here, there))
-            if copies_differ(here, there) and sum(len(found) for _, found in suspects) < MAX_FAULTS:
-                suspects.append((reached, await self._compared(reached)))
-            if there.until is None:
-                break
-            after = there.until
-        found = [each for _, findings in suspects for each in findings]
-        if found and self._options.settle_s:
+        suspects: list[tuple[Range, Differences]] = []
+        cards = parts = 0
+        for after, end in ranges:
+            async for reached, (here, there) in self._walk(after, end):
+                parts, cards = parts + 1, cards + max(each.kinds["cards"].count for each in (here, there))
+                if copies_differ(here, there) and sum(len(found) for _, found in suspects) < MAX_FAULTS:
+                    suspects.append((reached, await self._compared(reached)))
+        if self._options.settle_s and any(found for _, found in suspects):
             await self._clock.sleep(self._options.settle_s)
-            found = await _still(suspects, self._compared)
+            suspects = [(reached, _lasting(found, await self._compared(reached))) for reached, found in suspects]
+        found = [each for _, differences in suspects for each in differences]
         seconds = round(self._clock.monotonic() - began, 2)
-        return Report(findings=tuple(in_order(found)), utterances=cards, ranges=ranges, seconds=seconds)
+        return Report(findings=tuple(in_order(found)), utterances=cards, ranges=parts, seconds=seconds)
 
-    async def _sums(self, after: Key) -> tuple[Contents, Contents]:
+    async def _walk(self, after: Key, end: Key | None) -> AsyncIterator[tuple[Range, tuple[Contents, Contents]]]:
+        """Yield each range, with what both have in it."""
+        while True:
+            here, there = await self._sums(after, end)
+            yield (after, there.until), (here, there)
+            if there.until is None or there.until == end:
+                return
+            after = there.until
+
+    async def _sums(self, after: Key, end: Key | None) -> tuple[Contents, Contents]:
         """Return what both have in one range: as far as each of them can tell in one answer."""
-        here = await self._told(0, (after, None))
+        here = await self._told(0, (after, end))
         there = await self._told(1, (after, here.until))
         return (here if there.until == here.until else await self._told(0, (after, there.until))), there
 
-    async def _compared(self, reached: Range) -> list[Finding]:
-        return compare_copies(*[await self._told(side, reached, items=True) for side in (0, 1)])
+    async def _compared(self, reached: Range) -> Differences:
+        here, there = [await self._told(side, reached, items=True) for side in (0, 1)]
+        return {each: (digest_of(here, each), digest_of(there, each)) for each in compare_copies(here, there)}
 
     async def _told(self, side: int, reached: Range, *, items: bool = False) -> Contents:
         after, until = reached
         request = CompareDashboard(after=after, until=until, limit=self._options.page, items=items, content=True)
         return _as(await self._sides[side](request), Contents)
+
+
+def _lasting(before: Differences, after: Differences) -> Differences:
+    """Return what differs at both looks, of which one side at least has not changed meanwhile.
+
+    What is talked about just now changes all the time, and is read of one side a moment later.
+    """
+    first = {each.name: values for each, values in before.items()}
+    return {
+        each: values
+        for each, values in after.items()
+        if any(one == other for one, other in zip(first.get(each.name, ()), values, strict=False))
+    }
 
 
 async def _still(suspects: Iterable[Suspect], look: Callable[[Range], Awaitable[list[Finding]]]) -> list[Finding]:

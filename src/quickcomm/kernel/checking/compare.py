@@ -161,6 +161,12 @@ def compare_copies(here: Contents, there: Contents) -> list[Finding]:
     return sorted(found, key=lambda each: each.name)
 
 
+def digest_of(contents: Contents, finding: Finding) -> str:
+    """Return the digest of what `compare_copies` has found to differ; empty where it is missing."""
+    item = _by_key(contents, finding.code.partition(".")[0]).get((finding.site, finding.id))
+    return "" if item is None else item.digest
+
+
 def copies_differ(here: Contents, there: Contents) -> bool:
     return any(here.kinds[kind] != there.kinds[kind] for kind in here.kinds.keys() & there.kinds.keys())
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from quickcomm.contracts.commands import Role
 from quickcomm.kernel.keys.auth import Authenticator, KeySettings
-from quickcomm.kernel.keys.port import CreatedKey, Key, KeyStore, Principal, permits
+from quickcomm.kernel.keys.port import OPERATORS, CreatedKey, Key, KeyStore, Principal, permits
 
 if TYPE_CHECKING:  # neither store is needed to read settings
     from quickcomm.kernel.clock import Clock
@@ -23,4 +23,15 @@ def key_store(redis_url: str | None, database: "Database | None", clock: "Clock"
     return SqlKeys(database, clock)
 
 
-__all__ = ["Authenticator", "CreatedKey", "Key", "KeySettings", "KeyStore", "Principal", "Role", "key_store", "permits"]
+__all__ = [
+    "OPERATORS",
+    "Authenticator",
+    "CreatedKey",
+    "Key",
+    "KeySettings",
+    "KeyStore",
+    "Principal",
+    "Role",
+    "key_store",
+    "permits",
+]

@@ -19,6 +19,8 @@ Via = Literal["bearer", "query", "session"]
 SESSION_NS: Final = 12 * 3600 * 10**9
 RENEW_NS: Final = 5 * 60 * 10**9
 MAX_NAME: Final = 80
+OPERATORS: Final = "main"
+"""The site that keys are made for where none is named. Its administrators operate the whole server."""
 SITE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 """It becomes the name of a folder, among other things."""
 

@@ -5,12 +5,19 @@ from typing import Protocol
 
 from quickcomm.contracts.routes import Routes
 from quickcomm.kernel.errors import ConflictError
+from quickcomm.kernel.messaging.bus.port import BusUnavailableError
 
 
 class StaleRoutesError(ConflictError):
     """The store has newer routes, or those of a newer controller."""
 
     code = "routes.stale"
+
+
+class UnreadableRoutesError(BusUnavailableError):
+    """The store has something else than routes, or routes of another release."""
+
+    code = "routes.unreadable"
 
 
 class FollowedRoutes(Protocol):
@@ -28,7 +35,7 @@ class FollowedRoutes(Protocol):
         """Return the routes in the store, without following them. Raises `BusUnavailableError`."""
         ...
 
-    async def adopt(self) -> Routes:
+    async def catch_up(self) -> Routes:
         """Take the routes in the store if they are newer, and return them. Raises `BusUnavailableError`."""
         ...
 
@@ -46,7 +53,7 @@ class FixedRoutes:
     async def known(self) -> Routes:
         return self.routes
 
-    async def adopt(self) -> Routes:
+    async def catch_up(self) -> Routes:
         return self.routes
 
     def on_change(self, act: Callable[[], Awaitable[None]]) -> None:

@@ -1,20 +1,23 @@
 """Routes in the site's Valkey: a hash with version and routes, and one with the version that each process follows.
 
-A store that was emptied changes nobody's route: followers keep what they have, and the controller publishes it again.
+A store that was emptied changes nobody's route, nor does one with something unreadable: followers keep what they have,
+and the controller publishes it again. A process that starts meanwhile begins with the routes in the controller's file.
 """
 
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
 import msgspec
 import structlog
 
-from quickcomm.contracts.routes import Routes
+from quickcomm.contracts.routes import ModuleRoute, Routes
 from quickcomm.kernel.clock import Clock
-from quickcomm.kernel.errors import QuickCommError
+from quickcomm.kernel.errors import MALFORMED, QuickCommError
+from quickcomm.kernel.messaging.bus.home import first_row
 from quickcomm.kernel.messaging.bus.redis_link import Link, Script
 from quickcomm.kernel.messaging.bus.redis_names import PREFIX
-from quickcomm.kernel.routing.port import StaleRoutesError
+from quickcomm.kernel.routing.port import StaleRoutesError, UnreadableRoutesError
 
 EDGE: Final = "edge"
 """The name under which `up` follows for the edge."""
@@ -30,16 +33,17 @@ local t = redis.call('TIME')
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. (t[1] * 1000 + math.floor(t[2] / 1000)))
 local known = redis.call('HMGET', ARGV[3], 'version', 'routes')
 local version = known[1] or '0'
-local edge = string.match(redis.call('HGET', KEYS[1], 'edge') or '0', '^%d+')
+local edge = string.match(redis.call('HGET', KEYS[1], 'edge') or '0', '^%d+') or '0'
 return {version, version ~= ARGV[2] and known[2] or '', edge}
 """)
 
 PUBLISH: Final = Script("""
--- KEYS: routes. ARGV: epoch of the controller, version, routes. Returns 1, or 0 where the store has newer ones.
+-- KEYS: routes. ARGV: epoch of the controller, version, routes, groups that are not waited for.
+-- Returns 1, or 0 where the store has newer ones. What is no number is replaced.
 local known = redis.call('HMGET', KEYS[1], 'epoch', 'version')
-local epoch, version = tonumber(known[1] or 0), tonumber(known[2] or 0)
+local epoch, version = tonumber(known[1] or 0) or 0, tonumber(known[2] or 0) or 0
 if epoch > tonumber(ARGV[1]) or version > tonumber(ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'version', ARGV[2], 'routes', ARGV[3])
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'version', ARGV[2], 'routes', ARGV[3], 'unawaited', ARGV[4])
 return 1
 """)
 
@@ -50,7 +54,7 @@ local now, answer = t[1] * 1000 + math.floor(t[2] / 1000), {}
 local found = redis.call('HGETALL', KEYS[1])
 for i = 1, #found, 2 do
   local version, at = string.match(found[i + 1], '^(%d+) (%d+)$')
-  if now - tonumber(at) <= tonumber(ARGV[1]) then
+  if at and now - tonumber(at) <= tonumber(ARGV[1]) then
     answer[#answer + 1] = found[i]
     answer[#answer + 1] = version
   end
@@ -81,6 +85,7 @@ class RoutesFollower:
         self._name = name
         self._clock = clock
         self._names = RouteNames(prefix)
+        self._store = RedisRoutes(link, prefix=prefix)
         self._routes = routes or Routes()
         self._followed = 0
         self._in_force = 0
@@ -100,25 +105,30 @@ class RoutesFollower:
 
     async def known(self) -> Routes:
         """Return the routes in the store, without following them. Raises `BusUnavailableError`."""
-        return await RedisRoutes(self._link).read()
+        return await self._store.read()
 
-    async def adopt(self) -> Routes:
+    async def catch_up(self) -> Routes:
         """Take newer routes of the store, and return those that count now, before they are followed."""
         found = await self.known()
         if found.version > self._routes.version:
             self._routes = found
         return self._routes
 
+    async def adopt(self, last: Routes) -> Routes:
+        """Take the routes in the store, or `last`, as `first_routes` does; return them, before they are followed."""
+        self._routes = await first_routes(self._store, last)
+        return self._routes
+
     async def look(self) -> None:
         """Take what is new, act on it and report it. Raises `BusUnavailableError`, and what an act raises."""
         while True:
-            version, payload, edge = await self._link.run(
+            _, payload, edge = await self._link.run(
                 FOLLOW, (self._names.followers,), self._name, self._followed, self._names.routes
             )
             changed = int(edge) != self._in_force
             self._in_force = int(edge)
-            if payload and int(version) > self._routes.version:
-                self._routes = msgspec.json.decode(payload, type=Routes)
+            if payload and (found := _decoded(payload)).version > self._routes.version:
+                self._routes = found
                 changed = True
             if changed or self._followed != self._routes.version:
                 for act in self._acts:
@@ -132,7 +142,7 @@ class RoutesFollower:
         while True:
             try:
                 await self.look()
-            except (QuickCommError, msgspec.DecodeError) as error:
+            except QuickCommError as error:
                 if not self._waits:
                     log.warning("routes.not_followed", error=str(error)[:200])
                 self._waits = True
@@ -155,7 +165,8 @@ class RedisRoutes:
 
     async def publish(self, routes: Routes, epoch: int) -> None:
         """Raises `StaleRoutesError` where a newer controller, or newer routes, are in the store."""
-        if not await self._link.run(PUBLISH, (self._names.routes,), epoch, routes.version, _encode(routes)):
+        arguments = (epoch, routes.version, _encode(routes), " ".join(routes.unawaited))
+        if not await self._link.run(PUBLISH, (self._names.routes,), *arguments):
             raise StaleRoutesError("The store has the routes of a newer controller.")
 
     async def followers(self) -> dict[str, int]:
@@ -164,11 +175,55 @@ class RedisRoutes:
         return {name.decode(): int(version) for name, version in zip(found[::2], found[1::2], strict=True)}
 
     async def read(self) -> Routes:
-        """Return the routes in the store; those of version 0 where it has none."""
+        """Return the routes in the store; those of version 0 where it has none. Raises `UnreadableRoutesError`."""
         [found] = await self._link.call("HMGET", self._names.routes, "routes")
-        return msgspec.json.decode(found, type=Routes) if found else Routes()
+        return _decoded(found) if found else Routes()
 
     async def version(self) -> int:
-        """Return the version in the store; 0 where it has none."""
-        [version] = await self._link.call("HMGET", self._names.routes, "version")
-        return int(version or 0)
+        """Return the version in the store; 0 where it has none, or one that cannot be read."""
+        try:
+            return (await self.read()).version
+        except UnreadableRoutesError:
+            return 0
+
+
+async def first_routes(store: RedisRoutes, last: Routes) -> Routes:
+    """Return what a process begins with: the routes in the store, or the `last` that are known, where it has no others.
+
+    A store that does not answer, or has something unreadable, is no reason not to start: that is logged.
+    """
+    try:
+        found = await store.read()
+    except QuickCommError as error:
+        log.warning("routes.not_known", error=str(error)[:200], begins_with_version=last.version)
+        return last
+    return found if found.version >= last.version else last
+
+
+class _Module(msgspec.Struct):
+    route: ModuleRoute = ModuleRoute()
+
+
+class _State(msgspec.Struct):
+    """What the controller stores of its state, as far as it is routes."""
+
+    version: int = 0
+    modules: dict[str, _Module] = {}
+
+
+def stored_routes(database: Path) -> Routes:
+    """Return the routes in the file of a controller; those of version 0 where there are none, or none readable."""
+    try:
+        row = first_row(database, "traffic_state", "state")
+        state = _State() if row is None else msgspec.json.decode(row[0], type=_State)
+    except (QuickCommError, *MALFORMED) as error:
+        log.warning("routes.not_stored", error=str(error)[:200])
+        return Routes()
+    return Routes(version=state.version, modules={name: each.route for name, each in state.modules.items()})
+
+
+def _decoded(found: bytes) -> Routes:
+    try:
+        return msgspec.json.decode(found, type=Routes)
+    except MALFORMED as error:
+        raise UnreadableRoutesError(f"The routes in the store cannot be read: {error}") from error

@@ -13,6 +13,7 @@ from aiohttp import web
 from quickcomm.contracts.messaging import Request, name_of
 from quickcomm.kernel.errors import MALFORMED, InvalidInputError, NotFoundError, QuickCommError
 from quickcomm.kernel.messaging.rpc.local import LocalRpc
+from quickcomm.kernel.messaging.rpc.port import NotOwnerError
 
 CALL_TIMEOUT_S: Final = 600.0
 SHUTDOWN_TIMEOUT_S: Final = 2.0
@@ -76,7 +77,10 @@ async def admin_socket(rpc: LocalRpc, path: Path) -> AsyncIterator[None]:
 
 
 async def ask(socket: Path, request: Request[Any], timeout_s: float | None = CALL_TIMEOUT_S) -> Rows:
-    """Raise `aiohttp.ClientConnectionError` where no process listens, `UnknownCommandError` where it is a wrong one."""
+    """Raise `aiohttp.ClientConnectionError` where no process listens.
+
+    `UnknownCommandError` and `NotOwnerError` where it is a wrong one, `InvalidInputError` where it refuses.
+    """
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     body = msgspec.json.encode({"command": name_of(type(request)), "arguments": request})
     async with (
@@ -90,7 +94,8 @@ async def ask(socket: Path, request: Request[Any], timeout_s: float | None = CAL
         raise QuickCommError(f"The server failed to answer {name_of(type(request))!r}; its log says more.") from error
     if answer.rows is not None:
         return answer.rows
-    raise (UnknownCommandError if answer.code == UnknownCommandError.code else InvalidInputError)(answer.detail)
+    kinds = {kind.code: kind for kind in (UnknownCommandError, NotOwnerError)}
+    raise kinds.get(answer.code, InvalidInputError)(answer.detail)
 
 
 def _asked(rpc: LocalRpc, body: bytes) -> Request[Any]:

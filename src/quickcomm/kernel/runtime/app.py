@@ -16,14 +16,21 @@ from quickcomm.contracts.link import KeepTrace
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Routes, Side, group_of
 from quickcomm.kernel.clock import Clock, SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry, Registry
-from quickcomm.kernel.errors import ConfigurationError, ConflictError, QuickCommError
+from quickcomm.kernel.errors import ConfigurationError, ConflictError
 from quickcomm.kernel.internal import Trust
 from quickcomm.kernel.keys import Authenticator, KeyStore, key_store
 from quickcomm.kernel.messaging import Messaging
 from quickcomm.kernel.messaging.bus import WholeBus
 from quickcomm.kernel.messaging.bus.redis import RedisBus
 from quickcomm.kernel.messaging.bus.redis_link import Link
-from quickcomm.kernel.routing import FixedRoutes, FollowedRoutes, RedisRoutes, RoutesFollower
+from quickcomm.kernel.routing import (
+    FixedRoutes,
+    FollowedRoutes,
+    RedisRoutes,
+    RoutesFollower,
+    first_routes,
+    stored_routes,
+)
 from quickcomm.kernel.runtime.data_directory import PROBED_WITHIN_S, DataDirectory, InstancePost
 from quickcomm.kernel.runtime.declaration import App, Module
 from quickcomm.kernel.runtime.groups import retire_groups
@@ -47,6 +54,7 @@ from quickcomm.kernel.storage import Database
 from quickcomm.kernel.storage.watch import DatabaseWatch
 from quickcomm.kernel.telemetry import Budget, Word
 from quickcomm.kernel.telemetry.setup import start_tracing
+from quickcomm.kernel.telemetry.side import set_side
 from quickcomm.kernel.trust import trust_of
 
 HEALTH: Final = "health"
@@ -84,6 +92,11 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     def side(self) -> Side:
         """Return the side of this process: that of its deployment, where nothing moves."""
         return self.settings.instance.side or (SERVICE if self.app.alone else MONOLITH)
+
+    def side_while_moving(self) -> Side | None:
+        """Return the side of this process for what it tells; None while no module is out of the monolith."""
+        moved = any(route.mode != "off" for route in self.routes.routes.modules.values())
+        return self.side if self.moving and moved else None
 
     @property
     def moving(self) -> bool:
@@ -170,6 +183,7 @@ def assemble(
         trust=None if place.registry is None else trust_of(settings.trust),
         routes=_routes(settings, clock, routes),
     )
+    set_side(context.side_while_moving)
     place_of_one = app.home_of(settings)
     home = None if place_of_one is None else DataDirectory(site.path / place_of_one)
     parts = [traces_part(traces), *_shared(context, keys), *_modules(context, loaded)]
@@ -213,7 +227,7 @@ async def serve(
             return False
         if not stop.is_set():
             loaded = {module.name: each for module, each in zip(app.modules, found, strict=False)}
-            process, keys = assemble(app, settings, site, pack, loaded, await _first_routes(settings))
+            process, keys = assemble(app, settings, site, pack, loaded, await _first_routes(settings, site))
             del loaded, found, loading  # a module that is stopped takes its models with it
             await process.run(lambda: ready(Started(url=process.url, keys=keys)), stop)
         return True
@@ -266,16 +280,13 @@ def _check_place(app: App, settings: Settings) -> None:
         )
 
 
-async def _first_routes(settings: Settings) -> Routes:
-    """Return what is in force now; where the store does not answer, nothing has moved as far as anybody knows."""
+async def _first_routes(settings: Settings, site: DataDirectory) -> Routes:
+    """Return what is in force now; where the store does not tell, what the controller has stored."""
     if settings.redis_url is None or not settings.instance.side:
         return Routes()
     link = Link(settings.redis_url)
     try:
-        return await RedisRoutes(link).read()
-    except QuickCommError as error:
-        log.warning("routes.not_known", error=str(error))
-        return Routes()
+        return await first_routes(RedisRoutes(link), stored_routes(site.traffic.database))
     finally:
         await link.aclose()
 

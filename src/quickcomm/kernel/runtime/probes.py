@@ -5,9 +5,9 @@ from typing import Final
 
 import msgspec
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from quickcomm import __version__
+from quickcomm.kernel.telemetry.exposition import metrics_answer
 
 HEALTHY: Final = "/healthz"
 READY: Final = "/readyz"
@@ -35,7 +35,7 @@ def probes(
 
     async def metrics(request: web.Request) -> web.Response:
         await admit(request)
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return metrics_answer()
 
     return [web.get(HEALTHY, healthy), web.get(READY, ready), web.get(METRICS, metrics)]
 

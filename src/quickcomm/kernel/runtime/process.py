@@ -40,6 +40,8 @@ PURGE_EVERY_S: Final = 3_600.0
 DAY_NS: Final = 86_400 * 1_000_000_000
 MAX_LINE_BYTES: Final = 64 * 1024
 CLOSE_S: Final = 2.0
+SETTLE_S: Final = 0.1
+"""As long as the loop has not called back what waited for a part, its memory is not free."""
 
 log = structlog.get_logger(__name__)
 
@@ -161,7 +163,7 @@ class Process:
         finally:  # also where the drain fails, or the operator hangs up
             await self._end(part)
         del part
-        _give_back()
+        await _give_back()
         await self._retire(name)
         log.info("part.stopped", part=name)
 
@@ -215,7 +217,7 @@ class Process:
             self._messaging.disconnect(part)
             await part.close()
             del part
-            _give_back()
+            await _give_back()
             await self._retire(name)
 
     async def _end(self, part: Part) -> None:
@@ -360,8 +362,9 @@ async def purge_forever(purge: Callable[[int], Awaitable[int]], days: int, clock
         await asyncio.sleep(PURGE_EVERY_S)
 
 
-def _give_back() -> None:
+async def _give_back() -> None:
     """Free what a part had, and return it to the system, which the C library does not do by itself."""
+    await asyncio.sleep(SETTLE_S)
     gc.unfreeze()  # it was there from the beginning
     gc.collect()
     gc.freeze()

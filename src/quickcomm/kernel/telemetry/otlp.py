@@ -29,6 +29,7 @@ from opentelemetry.trace import (
 
 from quickcomm import __version__
 from quickcomm.kernel.telemetry.ids import CONVERSATION, ROOT, span_id_of, trace_id_of
+from quickcomm.kernel.telemetry.side import label_of, side_here
 from quickcomm.kernel.telemetry.spans import Attributes, Batch, Detail, Kept, Kind, Made, Origin, Over
 from quickcomm.kernel.telemetry.stages import STAGES
 
@@ -37,6 +38,7 @@ BATCH: Final = 512
 EVERY_MS: Final = 1_000
 PATH: Final = "/v1/traces"
 RECEIVE: Final = "receive"
+SIDE: Final = "quickcomm.side"
 NS_PER_MS: Final = 1_000_000
 PRODUCERS: Final = {"queue": "publish.commit", "store": "insights.commit"}
 """Stages that begin with a message from the bus, and the detail in which that was published."""
@@ -139,7 +141,7 @@ class OtlpSink:
             if ms is None:
                 continue
             end = at + round(ms * NS_PER_MS)
-            if stage.module in kept.modules:
+            if stage.module in kept.modules and _served_here(kept, stage.module):
                 links = [_link(batch) for batch in kept.batches if batch.name.startswith(stage.name)]
                 if stage.span in PRODUCERS:
                     links.append(Link(_context(trace_id, span_id_of(trace_id, f"{PRODUCERS[stage.span]}:0"))))
@@ -236,12 +238,14 @@ class OtlpSink:
 
     def _send(self, new: _Span) -> None:
         self._ids.choose(new.trace_id, new.span_id)
+        side = label_of(side_here())
+        attributes = new.attributes | {SIDE: side} if side else new.attributes
         context = Context()
         if new.parent_id is not None:
             context = set_span_in_context(NonRecordingSpan(_context(new.trace_id, new.parent_id)), context)
         start_ns = new.when[0]
         span = self._of(new.module).start_span(
-            new.name, context, _KINDS[new.kind], new.attributes, list(new.links), start_ns
+            new.name, context, _KINDS[new.kind], attributes, list(new.links), start_ns
         )
         if new.error:
             span.set_status(Status(StatusCode.ERROR, new.error))
@@ -283,6 +287,12 @@ class _ChosenIds(IdGenerator):
 def endpoint(url: str) -> str:
     """The whole address where only that of the collector is given."""
     return url if urlsplit(url).path.strip("/") else url.rstrip("/") + PATH
+
+
+def _served_here(kept: Kept, module: str) -> bool:
+    """Return False for stages that the other side served: it tells them itself."""
+    here = side_here()
+    return here is None or kept.latency.served_by.get(module, here) == here
 
 
 def _context(trace_id: int, span_id: int) -> SpanContext:

@@ -11,6 +11,7 @@ from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.telemetry import set_tracing
 from quickcomm.kernel.telemetry.settings import Budget, TelemetrySettings
+from quickcomm.kernel.telemetry.side import set_side
 from quickcomm.kernel.telemetry.spans import MODULES, Word
 from quickcomm.kernel.telemetry.traces import Traces
 
@@ -58,5 +59,6 @@ def _without_user(address: SplitResult) -> str:
 async def stop_tracing(traces: Traces | None) -> None:
     """Send what is left, for a few seconds at most."""
     set_tracing(None)
+    set_side(None)
     if traces is not None:
         await asyncio.to_thread(traces.close, CLOSE_S)

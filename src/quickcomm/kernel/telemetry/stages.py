@@ -45,6 +45,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     over: bool
     fault: str = ""
     """What it could not do, however quick it was."""
+    side: str | msgspec.UnsetType = msgspec.UNSET
+    """The side that served it, during a migration."""
 
 
 class Waterfall(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +87,7 @@ def waterfall(
     `faults`: by stage, what it could not do, as a clause.
     """
     steps: list[Step] = []
+    sides = latency.served_by
     at = 0.0
     for stage in STAGES:
         ms = painted_ms if stage.name == "painted" else getattr(latency, stage.name)
@@ -101,6 +104,7 @@ def waterfall(
                 budget_ms=allowed,
                 over=ms > allowed,
                 fault=faults.get(stage.name, ""),
+                side=sides.get(stage.module, msgspec.UNSET),
             )
         )
         at += ms

@@ -37,6 +37,7 @@ from quickcomm.kernel.telemetry.spans import (
     Sink,
     Word,
 )
+from quickcomm.kernel.telemetry.stages import STAGES
 
 PAINT_WAIT_S: Final = 2.0
 WORD_WAIT_S: Final = 3.0
@@ -159,7 +160,8 @@ class Traces:
 
     def receipt(self, site: str, utterance_id: str, latency: Latency) -> None:
         key = (site, utterance_id)
-        if self._to_the_page or (known := self._open.pop(key, None)) is None:
+        # Where this process shows it, it is finished before; unless the dashboard has moved to another one.
+        if (known := self._open.pop(key, None)) is None:
             return
         known.latency = latency
         if self._why(key, known, known.error) != "dropped":
@@ -310,4 +312,4 @@ def _trim(remembered: "OrderedDict[Key, Any]") -> None:
 
 
 def _so_far(latency: Latency) -> float:
-    return math.fsum(ms for ms in msgspec.structs.astuple(latency) if ms is not None)
+    return math.fsum(ms for stage in STAGES if (ms := getattr(latency, stage.name, None)) is not None)

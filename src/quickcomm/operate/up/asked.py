@@ -1,12 +1,19 @@
-"""Which options a site runs with, so that a second `up` can say which of its own it did not follow."""
+"""Which options a site runs with: a second `up` says which of its own it did not follow, the next goes on with them.
+
+They are kept as long as the site runs, with which processes an operator wants: an `up` that was killed is started again
+without them, by a person in a hurry, and must not make another site of it.
+"""
 
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from quickcomm.audio.model.settings import SttSettings
 from quickcomm.intelligence.model.settings import LlmSettings
+from quickcomm.kernel.errors import MALFORMED
 from quickcomm.kernel.runtime.settings import Settings
 
 SECRET: Final = frozenset({"redis_url"})
@@ -14,6 +21,8 @@ SECRET: Final = frozenset({"redis_url"})
 OPTIONS: Final = {"shape": "--deployment"}
 """Those that are not called as they are kept."""
 NEW_STORE: Final = "new_store"
+ONCE: Final = frozenset({NEW_STORE, "data_dir", "detach", "detached"})
+"""Options that count for one start."""
 
 
 def in_force(given: Mapping[str, Any], settings: Settings) -> dict[str, str]:
@@ -38,10 +47,35 @@ def differences(wanted: Mapping[str, str], running: Mapping[str, str]) -> list[s
     for name, value in sorted(wanted.items()):
         if running.get(name) == value or (name == "port" and value == "0") or (name == NEW_STORE and value == "False"):
             continue
-        option = OPTIONS.get(name, f"--{name.replace('_', '-')}")
+        option = written(name)
         tells = name not in SECRET and name != NEW_STORE
         found.append(f"{option} {value} (it has {running.get(name) or 'none'})" if tells else option)
     return found
+
+
+def keep(path: Path, given: Mapping[str, Any]) -> None:
+    """Keep the options that were given. Raises `OSError` where the file cannot be written."""
+    new = path.with_suffix(".new")
+    new.touch(mode=0o600)
+    new.write_bytes(
+        msgspec.json.encode(
+            {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in given.items()}
+        )
+    )
+    new.replace(path)
+
+
+def kept(path: Path) -> dict[str, Any]:
+    """Return the options that the `up` before was given, and did not stop by itself; none where that is not known."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except (OSError, *MALFORMED):
+        return {}
+
+
+def written(name: str) -> str:
+    """Return an option as it is written on the command line."""
+    return OPTIONS.get(name, f"--{name.replace('_', '-')}")
 
 
 def _text(name: str, value: object) -> str:

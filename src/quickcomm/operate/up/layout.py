@@ -35,6 +35,8 @@ class Layout:
         self.processes = self.root / "processes"
         self.desired = self.root / "desired.json"
         """How many processes an operator wants of each module, as long as the site runs."""
+        self.options = self.root / "options.json"
+        """What `up` was told on its command line, as long as the site runs."""
         self.edge = self.root / "edge"
         self.behind_relay = self.edge / INNER_SOCKET
         """Where the edge takes what the session relay passes on."""

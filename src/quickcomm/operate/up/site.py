@@ -25,7 +25,7 @@ from quickcomm.kernel.messaging.bus.redis import RedisBus
 from quickcomm.kernel.messaging.bus.redis_address import for_user
 from quickcomm.kernel.messaging.bus.redis_link import Link
 from quickcomm.kernel.messaging.rpc import LocalRpc
-from quickcomm.kernel.routing import RoutesFollower
+from quickcomm.kernel.routing import RoutesFollower, stored_routes
 from quickcomm.kernel.routing.redis import EDGE as FOLLOWER
 from quickcomm.kernel.runtime.admin_socket import admin_socket
 from quickcomm.kernel.runtime.data_directory import DataDirectoryBusyError
@@ -338,7 +338,7 @@ class Topology:
             self._edge.put_splits(self._splits(follower.routes), follower.routes.version)
             await self._edge.confirmed(EDGE_WITHIN_S)
 
-        routes = await follower.adopt()
+        routes = await follower.adopt(stored_routes(self._layout.directory.traffic.database))
         self._edge.put_splits(self._splits(routes), routes.version)
         follower.on_change(send)
         self._watching.append(tasks.create_task(follower.run(), name="topology:routes"))

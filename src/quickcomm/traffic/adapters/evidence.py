@@ -1,4 +1,4 @@
-"""Evidence about the dashboard: differences between both sides, and how long messages wait for each of them.
+"""Evidence about a module: what both sides have and answer, and how long messages wait for each of them.
 
 What cannot be measured yet is left out, with the reason, so that the gate waits for it.
 """
@@ -14,6 +14,7 @@ import structlog
 
 from quickcomm.contracts.checking import ListBacklog, Waiting
 from quickcomm.contracts.evidence import Measured
+from quickcomm.contracts.migration import Understandings
 from quickcomm.kernel.checking.checker import Report
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import Registry
@@ -23,10 +24,15 @@ from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.traffic.adapters.measuring import Measurer, Sides, agreement
 from quickcomm.traffic.adapters.parity import Dashboards
 from quickcomm.traffic.adapters.site import COMPARED, running
+from quickcomm.traffic.adapters.understood import Times, times_ms, understandings
 from quickcomm.traffic.model.gates import Evidence, SideEvidence
 from quickcomm.traffic.ports import SiteError
 
 COMPARE_EVERY_S: Final = 30.0
+RECENT_EVERY_S: Final = 5.0
+"""Between two comparisons of all, what has just changed is compared: it is little, however much there is."""
+RECENT_NS: Final = 30 * 10**9
+"""Longer than from one of them to the next, the second look included."""
 OLD_S: Final = 120.0
 """A comparison that ended longer ago says nothing any more."""
 NS: Final = 10**9
@@ -46,6 +52,10 @@ SOME_S: Final = 60.0
 """Of a stage, before the rate of conversations is estimated."""
 COMPARED_AT_LEAST: Final = 35
 """So many answers can show that nine of ten agree."""
+UNDERSTANDS: Final = "intelligence"
+UNDERSTOOD: Final = "understood"
+"""The stage of utterances that both sides understood."""
+NO_SHADOW: Final = "neither side understands what the other one answers (intelligence.shadow_share)"
 
 log = structlog.get_logger(__name__)
 
@@ -71,22 +81,29 @@ class SiteEvidence:
         self._clock = clock
         self._wanted = asyncio.Event()
         self._report: Report | None = None
+        self._recent = Report()
         self._compared_ns = 0
+        self._needed_ns = 1
         self._why_not = "not compared yet"
 
     async def run(self) -> None:
         """Compare again and again while it is asked for, until cancelled."""
+        next_whole = self._clock.monotonic()
         while True:
             await self._wanted.wait()
             self._wanted.clear()
             began_ns = self._clock.now_ns()
             try:
-                self._report = await self._dashboards.report()
-                self._compared_ns = began_ns
+                if self._clock.monotonic() >= next_whole or self._compared_ns < self._needed_ns:
+                    self._report, self._recent = await self._dashboards.report(), Report()
+                    self._compared_ns = began_ns
+                    next_whole = self._clock.monotonic() + COMPARE_EVERY_S
+                else:
+                    self._recent = await self._dashboards.recent(began_ns - RECENT_NS)
             except QuickCommError as error:
                 self._why_not = str(error)
                 log.info("parity.not_compared", reason=str(error)[:200])
-            await self._clock.sleep(COMPARE_EVERY_S)
+            await self._clock.sleep(RECENT_EVERY_S)
 
     async def of(self, module: str, since_ns: int) -> Evidence:
         now_ns, why_not = self._clock.now_ns(), dict(UNMEASURED)
@@ -104,15 +121,19 @@ class SiteEvidence:
         found = Evidence() if module != AUDIO else _of_audio(sides)
         if module == AUDIO:
             why_not["agreement"] = NO_REFERENCE
+        understood = understandings(sides.service, sides.monolith)
+        if module == UNDERSTANDS and understood is None:
+            why_not["agreement"] = NO_SHADOW
         seen = [each.conversations for each in (sides.service, sides.monolith) if each and each.conversations]
         return msgspec.structs.replace(
             found,
             seconds=seconds,
-            service=_side(sides.service, ages[0], sides.silent_s, is_audio=module == AUDIO),
-            monolith=_side(sides.monolith, ages[1], is_audio=module == AUDIO),
+            service=_side(sides.service, times_ms(sides.service, sides.monolith), ages[0], sides.silent_s),
+            monolith=_side(sides.monolith, times_ms(sides.monolith, sides.service), ages[1]),
             differences=differences,
             recent_different=sum(each.recent_different for each in (sides.service, sides.monolith) if each),
-            agreement=_enough(agreement((sides.service, sides.monolith))),
+            agreement=_agreed(sides, understood),
+            understood=understood,
             budgets_ms=self._budgets_ms,
             conversations_per_hour=sum(seen) * HOUR_S / seconds if seen and seconds >= SOME_S else None,
             why_not=why_not,
@@ -120,10 +141,11 @@ class SiteEvidence:
 
     def _differences(self, since_ns: int, now_ns: int) -> int | None:
         """Return how many there are, by a comparison that began in this stage and is not old; else have one made."""
+        self._needed_ns = max(self._needed_ns, since_ns)
         self._wanted.set()
         if self._report is None or self._compared_ns < max(since_ns, now_ns - int(OLD_S * NS)):
             return None
-        return len(self._report.findings)
+        return len({each.name for each in (*self._report.findings, *self._recent.findings)})
 
     async def _waiting(self) -> list[Waiting]:
         try:
@@ -140,13 +162,14 @@ def _of_audio(sides: Sides) -> Evidence:
         return Evidence()
     return Evidence(
         unbalanced=sides.service.unbalanced,
+        recent_fenced=sides.service.recent_fenced,
         recent_not_taken_over=sum(each.recent_not_back for each in both),
         left=sum(each.left for each in both),
     )
 
 
 def _side(
-    found: Measured | None, queue_age_s: float | None, silent_s: float | None = None, *, is_audio: bool = False
+    found: Measured | None, understood_ms: Times, queue_age_s: float | None, silent_s: float | None = None
 ) -> SideEvidence:
     if found is None:
         return SideEvidence(queue_age_s=queue_age_s, silent_s=silent_s)
@@ -155,18 +178,23 @@ def _side(
         answered=found.answered - found.errors,
         errors=found.errors,
         recent_errors=found.recent_errors,
-        recent_refused=None if is_audio else found.recent_refused,
-        recent_fenced=found.recent_refused if is_audio else None,
-        stages_ms=found.stages_ms,
+        recent_refused=found.recent_refused,
+        stages_ms=found.stages_ms | ({UNDERSTOOD: understood_ms} if understood_ms else {}),
         queue_age_s=queue_age_s,
         oldest_unanswered_s=found.oldest_unanswered_s,
         silent_s=silent_s,
-        cpu_ms=found.cpu_s * 1e3,
+        cpu_ms=found.cpu_ms,
     )
 
 
-def _enough(found: tuple[int, int] | None) -> tuple[int, int] | None:
-    """Return an agreement that says something: a site where nobody reads is not held up by it."""
+def _agreed(sides: Sides, understood: Understandings | None) -> tuple[int, int] | None:
+    """Return how many answers were alike, of how many; of what people read, only where it says something.
+
+    A site without readers is not held up by it. What is understood on both sides comes by itself.
+    """
+    if understood is not None:
+        return understood.alike, understood.compared
+    found = agreement((sides.service, sides.monolith))
     return None if found is None or found[1] < COMPARED_AT_LEAST else found
 
 

@@ -9,6 +9,7 @@ from quickcomm.contracts.evidence import Measure, MeasureAudio, Measured, Measur
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Side
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.messaging.rpc import Rpc
+from quickcomm.traffic.adapters.understood import shadowed_together, spent_together
 
 MEASURES: Final[Mapping[str, type[Measure]]] = {
     "dashboard": MeasureDashboard,
@@ -78,7 +79,13 @@ def _together(found: Iterable[Measured], side: Side) -> Measured | None:
         alike=sum(each.alike for each in own),
         different=tuple(dict.fromkeys(one for each in own for one in each.different)),
         cpu_s=sum(each.cpu_s for each in own),
+        cpu_ms=tuple(ms for each in own for ms in each.cpu_ms or ())
+        if any(each.cpu_ms is not None for each in own)
+        else None,
+        spent=spent_together(each.spent for each in own),
+        shadow=shadowed_together([each.shadow for each in own if each.shadow is not None]),
         left=sum(each.left for each in own),
         unbalanced=sum(each.unbalanced for each in own),
+        recent_fenced=sum(each.recent_fenced for each in own),
         recent_not_back=sum(each.recent_not_back for each in own),
     )

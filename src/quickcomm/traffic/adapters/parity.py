@@ -1,17 +1,20 @@
 """Compares what the dashboards of both sides have: by their answers to `CompareDashboard`, each under its name."""
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, TypeVar
 
 import msgspec
 
-from quickcomm.contracts.checking import Compare, Contents
+from quickcomm.contracts.checking import Contents, Conversations, Key, RecentDashboard
 from quickcomm.contracts.commands import Command
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Side
-from quickcomm.kernel.checking.checker import CheckOptions, Parity, Report
+from quickcomm.kernel.checking.checker import ALL, CheckOptions, Parity, Report
+from quickcomm.kernel.checking.ranges import Range, ranges_of
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError, UnavailableError
 from quickcomm.kernel.messaging.rpc import Rpc
 
+T = TypeVar("T")
 OPTIONS: Final = CheckOptions(page=2_000, share=0.2, settle_s=10.0)
 
 
@@ -35,8 +38,18 @@ class Dashboards:
 
     async def report(self) -> Report:
         """Return the differences in all that they have. Raises `QuickCommError` where a side does not answer."""
+        return await self._compared((ALL,))
+
+    async def recent(self, since_ns: int) -> Report:
+        """Return the differences in the conversations that one of them has seen change since then. Raises likewise."""
+        keys: set[Key] = set()
+        for side in (MONOLITH, SERVICE):
+            keys.update((await self._side(side).ask(RecentDashboard(since_ns=since_ns), Conversations)).keys)
+        return await self._compared(ranges_of(keys)) if keys else Report()
+
+    async def _compared(self, ranges: Sequence[Range]) -> Report:
         here, there = self._side(MONOLITH), self._side(SERVICE)
-        return await Parity(here, there, self._clock, OPTIONS).run()
+        return await Parity(here, there, self._clock, OPTIONS).run(ranges)
 
     def _side(self, side: Side) -> "_Side":
         return _Side(self._rpc, side)
@@ -50,7 +63,10 @@ class _Side:
         self._side = side
 
     async def __call__(self, request: Command, /) -> Contents:
-        assert isinstance(request, Compare), "parity asks for nothing else"  # noqa: S101 - a programming error
+        return await self.ask(request, Contents)
+
+    async def ask(self, request: Command, kind: type[T]) -> T:
+        """Raises `SideSilentError` where no instance answers."""
         replies = await self._rpc.call_all(request)
         found = [
             reply
@@ -59,5 +75,5 @@ class _Side:
         ]
         for reply in found:
             if not isinstance(reply, QuickCommError):
-                return msgspec.convert(reply, Contents)  # over the wire, a reply of a command has plain values
+                return msgspec.convert(reply, kind)  # over the wire, a reply of a command has plain values
         raise SideSilentError(f"the dashboard of the {self._side} does not answer{f': {found[0]}' if found else ''}")

@@ -1,21 +1,24 @@
 """The processes of a site that `up` runs: services by its control socket, modules of the monolith by its own."""
 
+import contextlib
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 
 from quickcomm.contracts.commands import Command, Scale, StartModule, StopModule
-from quickcomm.contracts.routes import SERVICE, Side
+from quickcomm.contracts.routes import SERVICE, UNAWAITED, Side
 from quickcomm.kernel.discovery import Registry
 from quickcomm.kernel.errors import InvalidInputError
-from quickcomm.kernel.runtime.admin_socket import UnknownCommandError, ask
+from quickcomm.kernel.runtime.admin_socket import CALL_TIMEOUT_S, UnknownCommandError, ask
 from quickcomm.kernel.runtime.data_directory import DataDirectory, admin_socket_of
 from quickcomm.traffic.adapters.parity import Dashboards
 from quickcomm.traffic.ports import SiteError
 
 COMPARED: Final = "dashboard"
 """The module of which both sides keep a history that can be compared; of the others, a running process is enough."""
+STOPS_WITHIN_S: Final = 20.0
+"""Longer than a module takes for its last work."""
 NOT_THERE: Final = "There is no {module} "
 """How the monolith begins its refusal to stop what it has stopped already."""
 
@@ -34,12 +37,16 @@ class UpSite:
             await self._asked(self._directory.control, Scale(process=module, replicas=1))
 
     async def stop(self, module: str) -> None:
-        """Have what waits for it go, then its processes."""
+        """Have what waits for it go, confirmed by each of its processes, then the processes.
+
+        Where nothing waits for it, one that hangs need not confirm it.
+        """
         for instance in self._registry.instances():
             if instance.module == module:
-                own = admin_socket_of(instance.socket)  # where there may be several; else that of their directory
-                where = own if own.exists() else self._directory.part(module).socket
-                await self._asked(where, StopModule(name=module))
+                own = admin_socket_of(instance.socket)  # of one of several; the only one has that of its directory
+                socket = own if own.exists() else self._directory.part(module).socket
+                with contextlib.suppress(*(SiteError,) if module in UNAWAITED else ()):
+                    await self._asked(socket, StopModule(name=module), STOPS_WITHIN_S)
         await self._asked(self._directory.control, Scale(process=module, replicas=0))
 
     async def retire(self, module: str) -> None:
@@ -68,11 +75,12 @@ class UpSite:
         first = report.findings[0]
         return f"{len(report.findings)} differences between the sides, such as {first.code} {first.id}"
 
-    async def _asked(self, socket: Path, request: Command) -> Any:
+    async def _asked(self, socket: Path, request: Command, within_s: float = CALL_TIMEOUT_S) -> Any:
         try:
-            return await ask(socket, request)
+            return await ask(socket, request, within_s)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            who = "`quickcomm up`" if socket == self._directory.control else "the monolith"
+            known = {self._directory.control: "`quickcomm up`", self._directory.socket: "the monolith"}
+            who = known.get(socket, "a process of the service")
             raise SiteError(f"{who} does not answer on {socket}") from error
 
 

@@ -5,17 +5,23 @@ the monolith by more than a margin. It is a breach when the other bound says tha
 two, and without samples, it waits. Stop rules count instead, so that a few bad answers are enough, and seconds.
 """
 
-import math
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
-from quickcomm.contracts.migration import Figure, Outcome
-from quickcomm.traffic.model.statistics import difference, fewest, fewest_for_quantile, quantile_bounds, wilson
+from quickcomm.contracts.migration import Figure, FigureNumbers, FigureSide, Outcome, Understandings
+from quickcomm.traffic.model.comparing import Compared, outcome_of, waits
+from quickcomm.traffic.model.statistics import difference, fewest, wilson
 
 Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 P95: Final = 0.95
+P99: Final = 0.99
+MEDIAN: Final = 0.5
+TAIL: Final = "latency p99"
+CPU: Final = "cpu"
+PATIENT: Final = frozenset({TAIL, CPU})
+"""Figures that hold up a canary alone: they need more samples than a shadow has."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -30,6 +36,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """So many of each side at least, before shares of errors are compared: a monolith that fails proves nothing."""
     latency_margin: Annotated[float, msgspec.Meta(ge=1)] = 1.25
     """So many times as long may the 95th percentile of a stage be."""
+    tail_budget: Annotated[float, msgspec.Meta(ge=1)] = 2.0
+    """So many times its budget, which is that of the 95th percentile, may the 99th percentile of a stage be."""
+    cpu_margin: Annotated[float, msgspec.Meta(ge=1)] = 2.0
+    """So many times the monolith's CPU time per utterance may a process of the service take."""
     agreement: Share = 0.9
     """So much of what both sides understood must be alike."""
     oldest_unanswered_s: Annotated[float, msgspec.Meta(gt=0)] = 8.0
@@ -49,8 +59,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class SideEvidence(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured of one side since the stage began. None: not measured, or not measurable yet.
 
-    `recent_errors`, `recent_refused`, `recent_fenced`: of the last minute; the last are writes for
-    conversations of another owner. `stages_ms`: samples of each stage.
+    `recent_errors`, `recent_refused`: of the last minute. `stages_ms`: samples of each stage.
     """
 
     conversations: int | None = None
@@ -58,14 +67,13 @@ class SideEvidence(msgspec.Struct, frozen=True, kw_only=True):
     errors: int | None = None
     recent_errors: int | None = None
     recent_refused: int | None = None
-    recent_fenced: int | None = None
     stages_ms: Mapping[str, tuple[float, ...]] = {}
     queue_age_s: float | None = None
     oldest_unanswered_s: float | None = None
     silent_s: float | None = None
     """For so long none of its processes has answered the controller."""
-    cpu_ms: float | None = None
-    """Per utterance; shown, and not decided by."""
+    cpu_ms: tuple[float, ...] | None = None
+    """CPU time per utterance that a process read, of some utterances together each."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,11 +84,15 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     service: SideEvidence = SideEvidence()
     monolith: SideEvidence = SideEvidence()
     agreement: tuple[int, int] | None = None
+    understood: Understandings | None = None
+    """Of intelligence; shown, and decided by as `agreement` and as a stage."""
     recent_different: int | None = None
     """Answers that were otherwise on the other side, of the last minute."""
     differences: int | None = None
     unbalanced: int | None = None
     """Conversations that ended with a ledger that does not add up."""
+    recent_fenced: int | None = None
+    """Writes of the service within the last minute for conversations of another owner."""
     recent_not_taken_over: int | None = None
     """Clients that were sent to the other side within the last minute, and did not come."""
     left: int | None = None
@@ -121,7 +133,9 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 def judge(module: str, mode: str, evidence: Evidence, limits: Limits) -> Verdict:
     """Return what the evidence says about one step further. Without a figure that is required: wait."""
     required = REQUIRED.get((module, mode), frozenset())
-    measured = (*_figures(evidence, limits), *(_left(evidence) if "left" in required else ()))
+    found = [each for each in _figures(evidence, limits) if mode == "canary" or not _is_patient(each)]
+    found = [*found, *(_left(evidence) if "left" in required else ())]
+    measured = tuple(each for each in found if each.name in required or not _is_idle(each, evidence))
     lacking = sorted(required - {figure.name for figure in measured})
     figures = (*measured, *(_unmeasured(name, evidence) for name in lacking))
     outcomes = {figure.outcome for figure in figures}
@@ -132,8 +146,17 @@ def judge(module: str, mode: str, evidence: Evidence, limits: Limits) -> Verdict
 # -- inside -----------------------------------------------------------------------------------------------------------
 
 
+def _is_patient(figure: Figure) -> bool:
+    return figure.name in PATIENT and figure.outcome == "wait"
+
+
 def _unmeasured(name: str, evidence: Evidence) -> Figure:
     return Figure(name=name, outcome="wait", detail=evidence.why_not.get(name, "not measured"))
+
+
+def _is_idle(figure: Figure, evidence: Evidence) -> bool:
+    """Return True for a share of errors of a service without answers: waiting for it gains nothing."""
+    return figure.name == "errors" and figure.outcome == "wait" and not sum(_rate(evidence.service) or ())
 
 
 def _figures(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
@@ -147,34 +170,49 @@ def _figures(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
     yield from _fewer("other answers", evidence.recent_different, limits.different)
     if evidence.differences is not None:
         outcome: Outcome = "breach" if evidence.differences else "pass"
-        yield Figure(name="differences", outcome=outcome, detail=f"{evidence.differences} between the sides")
+        detail = f"{evidence.differences} between the sides"
+        numbers = _counted(evidence.differences, 0, outcome, "count")
+        yield Figure(name="differences", outcome=outcome, detail=detail, numbers=numbers)
     if evidence.unbalanced is not None:
         outcome = "breach" if evidence.unbalanced else "pass"
-        yield Figure(name="ledgers", outcome=outcome, detail=f"{evidence.unbalanced} do not add up")
-    yield from _fewer("fenced writes", ours.recent_fenced, limits.refused)
+        numbers = _counted(evidence.unbalanced, 0, outcome, "count")
+        yield Figure(name="ledgers", outcome=outcome, detail=f"{evidence.unbalanced} do not add up", numbers=numbers)
+    yield from _fewer("fenced writes", evidence.recent_fenced, limits.refused)
     yield from _fewer("not taken over", evidence.recent_not_taken_over, limits.not_taken_over)
     yield from _errors(evidence, limits)
-    yield from _latencies(evidence, limits)
+    yield from _latencies("latency", P95, evidence, limits)
+    yield from _latencies(TAIL, P99, evidence, limits)
+    yield from _cpu(evidence, limits)
     yield from _agreement(evidence, limits)
 
 
 def _left(evidence: Evidence) -> Iterator[Figure]:
     """Yield what a side that is to be stopped still has."""
     if evidence.left is not None:
-        detail = f"{evidence.left} conversations are not handed over yet"
-        yield Figure(name="left", outcome="wait" if evidence.left else "pass", detail=detail)
+        outcome: Outcome = "wait" if evidence.left else "pass"
+        detail, numbers = (
+            f"{evidence.left} conversations are not handed over yet",
+            _counted(evidence.left, 0, outcome, "count"),
+        )
+        yield Figure(name="left", outcome=outcome, detail=detail, numbers=numbers)
+
+
+def _counted(found: float, limit: float, outcome: Outcome, unit: Literal["s", "count"]) -> tuple[FigureNumbers, ...]:
+    return (FigureNumbers(outcome=outcome, unit=unit, service=FigureSide(value=found), limit=limit),)
 
 
 def _at_most(name: str, found_s: float | None, limit_s: float) -> Iterator[Figure]:
     if found_s is not None:
-        outcome = _outcome(passes=found_s <= limit_s, fails=found_s > limit_s)
-        yield Figure(name=name, outcome=outcome, detail=f"{found_s:.1f} s, at most {limit_s:.1f} s")
+        outcome = outcome_of(passes=found_s <= limit_s, fails=found_s > limit_s)
+        detail = f"{found_s:.1f} s, at most {limit_s:.1f} s"
+        yield Figure(name=name, outcome=outcome, detail=detail, numbers=_counted(found_s, limit_s, outcome, "s"))
 
 
 def _fewer(name: str, found: int | None, limit: int) -> Iterator[Figure]:
     if found is not None:
-        outcome = _outcome(passes=found < limit, fails=found >= limit)
-        yield Figure(name=name, outcome=outcome, detail=f"{found} in a minute, fewer than {limit}")
+        outcome = outcome_of(passes=found < limit, fails=found >= limit)
+        detail = f"{found} in a minute, fewer than {limit}"
+        yield Figure(name=name, outcome=outcome, detail=detail, numbers=_counted(found, limit, outcome, "count"))
 
 
 def _errors(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
@@ -186,11 +224,18 @@ def _errors(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
     detail = f"{ours[0]} of {ours[1]}, monolith {theirs[0]} of {theirs[1]}"
     have = min(ours[1], theirs[1])
     passes = high <= limits.error_margin and have >= limits.answers
-    outcome = _outcome(passes=passes, fails=low > limits.error_margin)
+    outcome = outcome_of(passes=passes, fails=low > limits.error_margin)
     if not ours[1] or not theirs[1]:
         detail = f"{detail}: no samples of both sides"
+    numbers = FigureNumbers(
+        outcome=outcome,
+        unit="share",
+        service=_proportion(ours, limits.confidence),
+        monolith=_proportion(theirs, limits.confidence),
+        margin=limits.error_margin,
+    )
     if outcome != "wait":
-        yield Figure(name="errors", outcome=outcome, detail=detail)
+        yield Figure(name="errors", outcome=outcome, detail=detail, numbers=(numbers,))
         return
 
     def enough(n: int) -> bool:
@@ -199,7 +244,13 @@ def _errors(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
         of = max(n, theirs[1])
         return difference((p1 * n, n), (p2 * of, of), limits.confidence)[1] <= limits.error_margin
 
-    yield _waits("errors", detail, have, fewest(enough, limits.answers), evidence.seconds)
+    yield waits("errors", detail, have, fewest(enough, limits.answers), evidence.seconds, (numbers,))
+
+
+def _proportion(found: tuple[int, int], confidence: float) -> FigureSide:
+    n, of = found
+    low, high = wilson(n, of, confidence)
+    return FigureSide(value=n / of if of else None, low=low, high=high, samples=of)
 
 
 def _rate(side: SideEvidence) -> tuple[int, int] | None:
@@ -209,52 +260,60 @@ def _rate(side: SideEvidence) -> tuple[int, int] | None:
     return side.errors, side.errors + side.answered
 
 
-def _latencies(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
+def _latencies(name: str, q: float, evidence: Evidence, limits: Limits) -> Iterator[Figure]:
     """Yield one figure for all stages: each is within its budget, and within the margin of the monolith."""
     stages = evidence.service.stages_ms
     if not stages:
         return
-    found = [_latency(stage, evidence, limits) for stage in sorted(stages)]
+    found = [_latency(stage, q, evidence, limits) for stage in sorted(stages)]
     for outcome in ("breach", "wait", "pass"):
         chosen = [figure for figure in found if figure.outcome == outcome]
         if chosen:
             missing = [figure.missing for figure in chosen if figure.missing is not None]
             in_s = [figure.in_s for figure in chosen if figure.in_s is not None]
             yield Figure(
-                name="latency",
+                name=name,
                 outcome=chosen[0].outcome,
                 detail="; ".join(figure.detail for figure in chosen),
                 missing=max(missing, default=None),
                 in_s=max(in_s, default=None),
+                numbers=tuple(each for figure in found for each in figure.numbers),
             )
             return
 
 
-def _latency(stage: str, evidence: Evidence, limits: Limits) -> Figure:
-    """Compare bounds of both 95th percentiles; both must hold, so each has half of the error that is allowed.
+def _latency(stage: str, q: float, evidence: Evidence, limits: Limits) -> Figure:
+    """Compare bounds of a percentile of both sides.
 
     What is within its budget passes, however fast the monolith is; what is beyond it must not be slower than that.
     """
-    ours = evidence.service.stages_ms.get(stage, ())
-    theirs = evidence.monolith.stages_ms.get(stage, ())
     budget = evidence.budgets_ms.get(stage)
-    confidence = 1 - (1 - limits.confidence) / 2
-    _, high = quantile_bounds(ours, P95, confidence)
-    their_low, _ = quantile_bounds(theirs, P95, confidence)
-    low, _ = quantile_bounds(ours, P95, limits.alarm_confidence)
-    _, their_high = quantile_bounds(theirs, P95, limits.alarm_confidence)
-    passes = (budget is not None and high <= budget) or high <= limits.latency_margin * their_low
-    fails = low > limits.latency_margin * their_high and (budget is None or low > budget)
-    detail = f"{stage} p95 at most {_ms(high)} of {len(ours)}, monolith at least {_ms(their_low)} of {len(theirs)}"
-    outcome = _outcome(passes=passes, fails=fails)
-    if outcome == "breach":
-        detail = f"{stage} p95 at least {_ms(low)} of {len(ours)}, monolith at most {_ms(their_high)} of {len(theirs)}"
-        return Figure(name=stage, outcome=outcome, detail=detail + (f", budget {_ms(budget)}" if budget else ""))
-    if outcome == "pass":
-        return Figure(name=stage, outcome=outcome, detail=detail)
-    have = min(len(ours), len(theirs))
-    needed = fewest_for_quantile(P95, confidence)
-    return _waits(stage, detail, have, needed if have < needed else 2 * have, evidence.seconds)
+    if budget is not None and q == P99:
+        budget *= limits.tail_budget
+    compared = Compared(
+        name=stage,
+        what=stage,
+        words=f"{stage} p{q * 100:.0f}",
+        q=q,
+        ours=evidence.service.stages_ms.get(stage, ()),
+        theirs=evidence.monolith.stages_ms.get(stage, ()),
+        margin=limits.latency_margin,
+        budget=budget,
+    )
+    return compared.figure(limits.confidence, limits.alarm_confidence, evidence.seconds)
+
+
+def _cpu(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
+    """Yield how much CPU time an utterance takes at the median, where both sides measure it.
+
+    The monolith's process does more than the module: what is beyond its time by the margin is clearly worse.
+    """
+    ours, theirs = evidence.service.cpu_ms, evidence.monolith.cpu_ms
+    if ours is not None and theirs is not None:
+        compared = Compared(
+            name=CPU, words="per utterance, median", q=MEDIAN, ours=ours, theirs=theirs, margin=limits.cpu_margin
+        )
+        yield compared.figure(limits.confidence, limits.alarm_confidence, evidence.seconds)
 
 
 def _agreement(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
@@ -264,26 +323,14 @@ def _agreement(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
     low, _ = wilson(n, of, limits.confidence)
     _, high = wilson(n, of, limits.alarm_confidence)
     detail = f"{n} of {of} alike, at least {limits.agreement:.0%}"
-    outcome = _outcome(passes=low >= limits.agreement, fails=high < limits.agreement)
+    if not of:
+        detail = f"nothing was compared yet, at least {limits.agreement:.0%} must be alike"
+    outcome = outcome_of(passes=low >= limits.agreement, fails=high < limits.agreement)
+    found = _proportion((n, of), limits.confidence)
+    numbers = (FigureNumbers(outcome=outcome, unit="share", service=found, limit=limits.agreement),)
     if outcome != "wait":
-        yield Figure(name="agreement", outcome=outcome, detail=detail)
+        yield Figure(name="agreement", outcome=outcome, detail=detail, numbers=numbers)
         return
     share = n / of if of else 1.0
     needed = fewest(lambda size: wilson(share * size, size, limits.confidence)[0] >= limits.agreement)
-    yield _waits("agreement", detail, of, needed, evidence.seconds)
-
-
-def _outcome(*, passes: bool, fails: bool) -> Outcome:
-    return "breach" if fails else "pass" if passes else "wait"
-
-
-def _waits(name: str, detail: str, have: int, needed: int | None, seconds: float) -> Figure:
-    """Say how many samples are missing, and about how long they take at the rate so far."""
-    missing = None if needed is None else max(1, needed - have)
-    in_s = missing * seconds / have if missing is not None and have and seconds else None
-    more = "no number of samples like these is enough" if missing is None else f"about {missing} samples are missing"
-    return Figure(name=name, outcome="wait", detail=f"{detail}; {more}", missing=missing, in_s=in_s)
-
-
-def _ms(found: float) -> str:
-    return "unknown" if math.isinf(found) else f"{found:.0f} ms"
+    yield waits("agreement", detail, of, needed, evidence.seconds, numbers)

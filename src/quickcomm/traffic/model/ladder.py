@@ -21,13 +21,15 @@ class Stage(msgspec.Struct, frozen=True):
     weight: int = 0
 
     def __str__(self) -> str:
-        return f"canary {self.weight // PER_CENT} %" if self.mode == "canary" else self.mode
+        return f"canary {self.weight / PER_CENT:g} %" if self.mode == "canary" else self.mode
 
 
 OFF: Final = Stage("off")
 SHADOW: Final = Stage("shadow")
 FULL: Final = Stage("full", BUCKETS)
 RETIRED: Final = Stage("retired", BUCKETS)
+MODES: Final[tuple[Mode, ...]] = ("off", "shadow", "canary", "full", "retired")
+BOTH_SERVE: Final = frozenset({"canary", "full"})
 LADDER: Final = (OFF, SHADOW, *(Stage("canary", weight) for weight in WEIGHTS), FULL, RETIRED)
 
 
@@ -37,13 +39,12 @@ def stage_of(route: ModuleRoute) -> Stage:
 
 
 def route_of(stage: Stage, before: ModuleRoute) -> ModuleRoute:
-    """Return the final route of a stage. Ids keep a side of their own only while both sides serve."""
-    both = stage.mode in {"canary", "full"}
-    return ModuleRoute(
+    """Return the final route of a stage. Nothing keeps a side of its own unless both sides serve."""
+    return msgspec.structs.replace(
+        before if stage.mode in BOTH_SERVE else ModuleRoute(),
         mode=stage.mode,
         weight=stage.weight,
         decides=SERVICE if stage.weight == BUCKETS else MONOLITH,
-        overrides=before.overrides if both else {},
     )
 
 
@@ -52,13 +53,17 @@ def next_stage(at: Stage, goal: Side, expected: float | None = None) -> tuple[St
 
     `expected`: conversations in the bake time of a step, on both sides; None: unknown, nothing is skipped.
     """
-    place = LADDER.index(at)
     if goal == MONOLITH:
-        return (LADDER[place - 1] if place else None), ()
+        return next((stage for stage in reversed(LADDER) if _place(stage) < _place(at)), None), ()
     skipped: list[Stage] = []
-    for stage in LADDER[place + 1 :]:
+    for stage in (stage for stage in LADDER if _place(stage) > _place(at)):
         if stage.mode == "canary" and expected is not None and expected * stage.weight / BUCKETS < FEWEST:
             skipped.append(stage)
             continue
         return stage, skipped
     return None, ()
+
+
+def _place(stage: Stage) -> tuple[int, int]:
+    """Return where a stage is on the way, also one whose weight was set by hand."""
+    return MODES.index(stage.mode), stage.weight

@@ -12,9 +12,20 @@ from typing import Final
 import msgspec
 
 from quickcomm.contracts.identity import BUCKETS
-from quickcomm.contracts.migration import Figure
+from quickcomm.contracts.migration import Figure, MigrationOverride
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Side
-from quickcomm.traffic.model.ladder import FULL, MODULES, OFF, RETIRED, SHADOW, Stage, next_stage, route_of
+from quickcomm.traffic.model import overrides
+from quickcomm.traffic.model.ladder import (
+    BOTH_SERVE,
+    FULL,
+    MODULES,
+    OFF,
+    RETIRED,
+    SHADOW,
+    Stage,
+    next_stage,
+    route_of,
+)
 from quickcomm.traffic.model.state import (
     BACK,
     Action,
@@ -76,6 +87,8 @@ def step(
     target, skipped = next_stage(state.stage, state.goal, expected)
     if target is None:
         raise RefusedError(f"{name} is {state.stage} already: there is no further step to the {state.goal}.")
+    if target == RETIRED:
+        overrides.check_none_stays(state, name)
     moved = _begun(site, name, state, "step", target, by, why, evidence)
     notes = tuple(f"{stage} skipped: fewer than three conversations are expected there." for stage in skipped)
     return _replace(moved, notes=notes)
@@ -92,6 +105,53 @@ def promote(site: SiteState, name: str, *, by: str, why: str = "", evidence: tup
     return _begun(site, name, state, "promote", FULL, by, why, evidence)
 
 
+def weigh(
+    site: SiteState, name: str, *, weight: int, by: str, why: str = "", evidence: tuple[Figure, ...] = ()
+) -> Moved:
+    """Begin to give the service another share of a canary, in the direction of the goal. Raises `RefusedError`."""
+    state = _free(site, name)
+    _check_goes_on(site, name, state)
+    if state.route.mode != "canary":
+        raise RefusedError(
+            f"{name} is {state.stage}: it has a share that can be set in a canary alone. "
+            f"The way there: quickcomm migrate step {name}"
+        )
+    if weight == state.route.weight:
+        return Moved(site=site, notes=(f"{name} has this share already.",))
+    rises = weight > state.route.weight
+    if rises != (state.goal == SERVICE):
+        back = "" if rises else " --to monolith"
+        raise RefusedError(
+            f"{name} is on its way to the {state.goal}: a {'higher' if rises else 'lower'} share would move "
+            f"conversations the wrong way. First: quickcomm migrate start {name}{back}"
+        )
+    return _begun(site, name, state, "weight", Stage("canary", weight), by, why, evidence)
+
+
+def override(
+    site: SiteState, name: str, wanted: MigrationOverride, *, remove: bool = False, by: str, why: str = ""
+) -> Moved:
+    """Begin to give something to a side, whatever its bucket, or to have it go by that again. Raises `RefusedError`."""
+    state = _free(site, name)
+    overrides.check_possible(state, name)
+    before = overrides.known(state, wanted)
+    if not remove and before is not None and before.side == wanted.side:
+        return Moved(site=site, notes=(f"{wanted.kind} {wanted.of} is with the {wanted.side} already.",))
+    after = _replace(
+        state, overrides=overrides.removed(state, name, wanted) if remove else overrides.added(state, name, wanted)
+    )
+    change = Change(id=site.changes + 1, action="override", target=state.stage, by=by, why=why)
+    entry = Entry(
+        who=by,
+        name=name,
+        action=change.action,
+        before=overrides.words(wanted, before),
+        after=overrides.words(wanted, None if remove else wanted),
+        why=why,
+    )
+    return Moved(site=_with(_replace(site, changes=change.id), name, _replace(after, change=change)), entries=(entry,))
+
+
 def roll_back(site: SiteState, name: str, *, by: str, why: str = "", evidence: tuple[Figure, ...] = ()) -> Moved:
     """Begin to take all back to the monolith, also in the middle of a step. Raises `RefusedError`."""
     state = site.of(name)
@@ -103,7 +163,7 @@ def roll_back(site: SiteState, name: str, *, by: str, why: str = "", evidence: t
 
 
 def kill(site: SiteState, only: str | None = None, *, by: str, why: str = "") -> Moved:
-    """Give a module, or everything, back to the monolith in one version, whatever is under way; pause it.
+    """Give a module, or all that have moved, back to the monolith in one version, whatever is under way; pause them.
 
     Only a module that the monolith has stopped goes back by a change of its own: it has to be started first.
     """
@@ -119,11 +179,11 @@ def kill(site: SiteState, only: str | None = None, *, by: str, why: str = "") ->
     for name in at_once:
         state = site.of(name)
         target = state.change.target if state.change is not None else SHADOW
-        if (route := route_of(target, state.route)) != state.route:
+        if (route := route_of(target, overrides.route_with(state))) != state.route:
             entries.append(_entry(name, state, "publish", by, str(target), why))
             state = _replace(state, route=route, version=version)
             site = _with(_replace(site, version=version), name, state)
-    for name in killed:
+    for name in killed if only is not None else moving:
         paused = pause(site, name, by=by, on=True)
         site, entries = paused.site, [*entries, *paused.entries]
     return Moved(site=site, entries=tuple(entries))
@@ -194,7 +254,9 @@ def finished(site: SiteState, name: str, *, at_ns: int) -> Moved:
     if state.change is None:
         return Moved(site=site)
     change = state.change
-    after = _replace(state, change=None, since_ns=at_ns, why=change.why)
+    after = _replace(state, change=None)
+    if change.action != "override":  # the stage is the same, and what was measured of it counts
+        after = _replace(after, since_ns=at_ns, why=change.why)
     entry = _entry(name, state, "in force", change.by, _place(after), change.why)
     return Moved(site=_with(site, name, after), entries=(entry,))
 
@@ -224,7 +286,7 @@ def _before_routes(state: ModuleState, target: Stage) -> Effect | None:
 
 
 def _of_routes(state: ModuleState, target: Stage) -> Effect | None:
-    route = route_of(target, state.route)
+    route = route_of(target, overrides.route_with(state))
     waits = state.followed < state.version
     if target == FULL and state.route.decides == MONOLITH:
         all_there = _replace(route, decides=MONOLITH)
@@ -318,9 +380,13 @@ def _begun(
     if state.change is not None:
         entries.append(_entry(name, state, "abandoned", by, str(state.change.target), why))
     entries.append(_entry(name, state, action, by, str(target), why, evidence))
+    if state.overrides and target.mode not in BOTH_SERVE:
+        gone = ", ".join(f"{each.kind} {each.of}" for each in state.overrides)
+        entries.append(_entry(name, state, "overrides removed", by, str(target), gone))
     after = _replace(
         state,
         change=change,
+        overrides=state.overrides if target.mode in BOTH_SERVE else (),
         service="unknown" if state.service in {"stopped", "running"} and target != OFF else state.service,
         monolith="unknown" if target == RETIRED and state.monolith == "serving" else state.monolith,
     )

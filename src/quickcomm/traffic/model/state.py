@@ -4,12 +4,12 @@ from typing import Final, Literal
 
 import msgspec
 
-from quickcomm.contracts.migration import Figure
+from quickcomm.contracts.migration import Figure, MigrationOverride
 from quickcomm.contracts.routes import MONOLITH, ModuleRoute, Routes, Side
 from quickcomm.kernel.errors import ConflictError, NotFoundError
 from quickcomm.traffic.model.ladder import MODULES, Stage, stage_of
 
-Action = Literal["start", "step", "promote", "rollback", "kill"]
+Action = Literal["start", "step", "promote", "weight", "override", "rollback", "kill"]
 ServiceState = Literal["stopped", "unknown", "running", "complete"]
 """Of the service's processes. unknown: they may run or not; running: they may lack history."""
 MonolithState = Literal["serving", "unknown", "running", "stopped"]
@@ -52,6 +52,8 @@ class ModuleState(msgspec.Struct, frozen=True, kw_only=True):
     forced: bool = False
     since_ns: int = 0
     why: str = ""
+    overrides: tuple[MigrationOverride, ...] = ()
+    """As they are wanted; the route has them once they are published."""
 
     @property
     def stage(self) -> Stage:

@@ -75,6 +75,8 @@ class Controller:
         self.epoch = 0
         self.problems: dict[str, str] = {}
         """By module: why its change does not get on."""
+        self._waits: dict[str, str] = {}
+        """By module: what the effect under way waits for."""
 
     async def open(self) -> None:
         """Read the state that an earlier controller left."""
@@ -146,8 +148,12 @@ class Controller:
         return tuple(name for name in MODULES if self.site.of(name).change is not None)
 
     def phase(self, name: str) -> str:
-        """Return what the change under way does now; empty without one."""
-        return str(machine.next_effect(self.site, name) or "")
+        """Return what the change under way does now, and what it waits for; empty without one."""
+        effect, waits = machine.next_effect(self.site, name), self._waits.get(name)
+        if effect is None:
+            return ""
+        told = waits and not isinstance(effect, WaitFollowed)  # the status says who is behind
+        return f"{effect}: {waits}" if told else str(effect)
 
     async def followers(self) -> Mapping[str, int]:
         """Return the version that each living process follows. Raises `BusUnavailableError`."""
@@ -179,6 +185,7 @@ class Controller:
             old = before.of(name).change
             if state.change is not None and (old is None or old.id != state.change.id):
                 self.problems.pop(name, None)
+                self._waits.pop(name, None)
                 self._drive(name, anew=True)
 
     def _drive(self, name: str, *, anew: bool = False) -> None:
@@ -219,6 +226,7 @@ class Controller:
 
         await self.change(advanced)
         self.problems.pop(name, None)
+        self._waits.pop(name, None)
 
     def _next(self, name: str, change: Change) -> Effect | None:
         now = self.site.of(name).change
@@ -257,6 +265,7 @@ class Controller:
                 why_not, lasting = str(error), not error.retryable and not isinstance(error, BusUnavailableError)
             if not why_not:
                 return
+            self._waits[name] = why_not.rstrip(".")
             if lasting or self._clock.monotonic() >= deadline:
                 self._trouble(name, why_not)
             await self._clock.sleep(TICK_S if lasting else LOOK_EVERY_S)

@@ -5,7 +5,7 @@ from typing import Final
 
 import structlog
 
-from quickcomm.contracts.migration import Figure
+from quickcomm.contracts.migration import Figure, Understandings
 from quickcomm.contracts.routes import SERVICE
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED, QuickCommError
@@ -36,6 +36,8 @@ class Gatekeeper:
         self._settings = settings
         self.verdicts: dict[str, Verdict] = {}
         """The newest one of each module that has a gate now."""
+        self.understood: dict[str, Understandings | None] = {}
+        """What both sides understood, of each module that was judged."""
         self._expected: dict[str, float | None] = {}
 
     async def run(self) -> None:
@@ -55,8 +57,10 @@ class Gatekeeper:
             async with self._clock.timeout(EVIDENCE_S):
                 evidence = await self._evidence.of(name, state.since_ns)
         except (QuickCommError, TimeoutError, *MALFORMED) as error:
+            self.understood.pop(name, None)
             detail = f"cannot be read: {str(error) or 'no answer in time'}"
             return Verdict(outcome="wait", figures=(Figure(name="evidence", outcome="wait", detail=detail),))
+        self.understood[name] = evidence.understood
         hourly = evidence.conversations_per_hour
         self._expected[name] = None if hourly is None else hourly * self._settings.bake_s / HOUR_S
         return judge(name, state.route.mode, evidence, self._settings)
@@ -78,6 +82,7 @@ class Gatekeeper:
         state = self._controller.site.of(name)
         if not _is_judged(state):
             self.verdicts.pop(name, None)
+            self.understood.pop(name, None)
             return
         self.verdicts[name] = verdict = await self.judge(name)
         try:

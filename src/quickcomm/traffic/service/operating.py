@@ -14,16 +14,19 @@ from quickcomm.contracts.migration import (
     ListMigrationAudit,
     MigrationDone,
     MigrationEntry,
+    MigrationOverride,
     MigrationStatus,
     ModuleMigration,
+    OverrideMigration,
     PauseMigration,
     PromoteMigration,
     ResumeMigration,
     RollBackMigration,
     StartMigration,
     StepMigration,
+    WeighMigration,
 )
-from quickcomm.contracts.routes import SERVICE
+from quickcomm.contracts.routes import MONOLITH, SERVICE
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import ConflictError, QuickCommError
 from quickcomm.kernel.messaging.rpc import Answer
@@ -74,6 +77,8 @@ class Operating:
             (StartMigration, self._start),
             (StepMigration, self._step),
             (PromoteMigration, self._promote),
+            (WeighMigration, self._weigh),
+            (OverrideMigration, self._override),
             (RollBackMigration, self._roll_back),
             (PauseMigration, self._pause),
             (ResumeMigration, self._resume),
@@ -110,6 +115,34 @@ class Operating:
             return machine.promote(site, name, by=request.by, why=why, evidence=evidence)
 
         return await self._done(name, transition)
+
+    async def _weigh(self, request: WeighMigration) -> MigrationDone:
+        name, weight = request.name, request.weight
+        before = self._controller.site
+        machine.weigh(before, name, weight=weight, by=request.by)  # what cannot be is refused before the gate is asked
+        rises = weight > before.of(name).route.weight
+        passed = await self._passed(name, force=request.force) if rises else _Passed()
+
+        def transition(site: SiteState) -> Moved:
+            evidence = passed.check(site, name)
+            why = _reason(request.why, passed.why)
+            return machine.weigh(site, name, weight=weight, by=request.by, why=why, evidence=evidence)
+
+        return await self._done(name, transition)
+
+    async def _override(self, request: OverrideMigration) -> MigrationDone:
+        by, why, remove = request.by, request.why, request.side is None
+        wanted = MigrationOverride(
+            kind=request.kind,
+            of=request.of,
+            side=request.side or MONOLITH,
+            by=by,
+            why=why,
+            at_ns=self._clock.now_ns(),
+        )
+        return await self._done(
+            request.name, lambda site: machine.override(site, request.name, wanted, remove=remove, by=by, why=why)
+        )
 
     async def _roll_back(self, request: RollBackMigration) -> MigrationDone:
         return await self._done(
@@ -219,4 +252,6 @@ class Operating:
             bake_left_s=self._gates.bake_left_s(name),
             gate=None if verdict is None else verdict.outcome,
             figures=() if verdict is None else verdict.figures,
+            overrides=state.overrides,
+            understood=self._gates.understood.get(name),
         )

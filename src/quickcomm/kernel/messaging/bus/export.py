@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 from quickcomm.kernel.messaging.bus.redis_consumer import Letter
 from quickcomm.kernel.messaging.bus.redis_link import Link
 from quickcomm.kernel.messaging.bus.redis_names import PARTITIONS, PREFIX, Names
-from quickcomm.kernel.messaging.bus.sql import PARTITIONS as SQL_PARTITIONS
-from quickcomm.kernel.messaging.bus.sql import append, dead, groups, messages
+from quickcomm.kernel.messaging.bus.sql_tables import PARTITIONS as SQL_PARTITIONS
+from quickcomm.kernel.messaging.bus.sql_tables import append, dead, groups, messages
 
 TOGETHER: Final = 500
 Id = tuple[int, int]

@@ -12,8 +12,8 @@ from quickcomm.kernel.copier.valkey import Command, Moved
 from quickcomm.kernel.messaging.bus.home import Home
 from quickcomm.kernel.messaging.bus.redis_consumer import Letter
 from quickcomm.kernel.messaging.bus.redis_names import PARTITIONS, PREFIX, Names
-from quickcomm.kernel.messaging.bus.sql import PARTITIONS as SQL_PARTITIONS
-from quickcomm.kernel.messaging.bus.sql import dead, groups, messages
+from quickcomm.kernel.messaging.bus.sql_tables import PARTITIONS as SQL_PARTITIONS
+from quickcomm.kernel.messaging.bus.sql_tables import dead, groups, messages
 
 OLD: Final = 1
 """Messages keep their ids as `1-id`: smaller than any that the server gives."""

@@ -20,7 +20,8 @@ from quickcomm.kernel.messaging.bus.port import Alarms, BusFullError, DeadLetter
 from quickcomm.kernel.messaging.bus.redis import RedisBus
 from quickcomm.kernel.messaging.bus.redis_assignments import Fence
 from quickcomm.kernel.messaging.bus.redis_names import partition
-from quickcomm.kernel.messaging.bus.sql import TOPIC, SqlBus, messages
+from quickcomm.kernel.messaging.bus.sql import SqlBus
+from quickcomm.kernel.messaging.bus.sql_tables import TOPIC, messages
 from quickcomm.kernel.messaging.bus.watch import ServerWatch
 from quickcomm.kernel.storage.database import Database
 from quickcomm.kernel.telemetry import tracing

@@ -45,7 +45,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
 ASSIGN: Final = f"""
 -- Whether the store has newer routes than those that somebody goes by. Routes may only be read: they are no KEYS.
 local function behind(routes, version)
-  return tonumber(redis.call('HMGET', routes, 'version')[1] or 0) > tonumber(version)
+  return (tonumber(redis.call('HMGET', routes, 'version')[1] or 0) or 0) > tonumber(version)
 end
 
 local function stamp(side, epoch)
@@ -135,13 +135,14 @@ return #waiting
 UNANSWERED: Final = (
     ALLOW_OOM
     + """
--- KEYS: set of unanswered conversations. ARGV: prefix of assignments. Returns name, side, name, side, …
+-- KEYS: set of unanswered conversations. ARGV: prefixes of assignments and of sessions. Returns name, side, channel, …
 local answer = {}
 for _, name in ipairs(redis.call('SMEMBERS', KEYS[1])) do
   local side = redis.call('HGET', ARGV[1] .. name, 'side')
   if side then
     answer[#answer + 1] = name
     answer[#answer + 1] = side
+    answer[#answer + 1] = redis.call('HGET', ARGV[2] .. name, 'channel') or ''
   else
     redis.call('SREM', KEYS[1], name)
   end

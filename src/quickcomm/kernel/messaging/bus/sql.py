@@ -6,7 +6,6 @@
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import sqlalchemy as sa
@@ -15,18 +14,22 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects.sqlite import insert
 
 from quickcomm.contracts.checking import Waiting
-from quickcomm.contracts.identity import bucket
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import NotFoundError, QuickCommError
 from quickcomm.kernel.messaging.bus.handling import LETTERS_AT_MOST, MAX_ATTEMPTS, handle, letters_alarm, published_ns
 from quickcomm.kernel.messaging.bus.port import Alarms, DeadLetter, Delivery, Handler
-from quickcomm.kernel.storage.database import Database, StorageError, touch
+from quickcomm.kernel.messaging.bus.sql_tables import (
+    MIGRATIONS,
+    PARTITIONS,
+    append,
+    dead,
+    groups,
+    messages,
+    topic,
+)
+from quickcomm.kernel.storage.database import Database, StorageError
 from quickcomm.kernel.storage.migrations import migrate
 
-MIGRATIONS: Final = Path(__file__).with_name("migrations")
-PARTITIONS: Final = 4
-TOPIC: Final = "bus:"
-"""What commit listeners are told begins with it."""
 BATCH: Final = 64
 RETRY_S: Final = 3.0
 TRIM_EVERY_S: Final = 60.0
@@ -34,45 +37,12 @@ ACK_WITHIN_S: Final = 0.2
 """Acknowledgements of a group are written together; what a crash loses of them is handled again."""
 
 log = structlog.get_logger(__name__)
-_meta = sa.MetaData()
-messages = sa.Table(
-    "bus_messages",
-    _meta,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("stream", sa.String),
-    sa.Column("part", sa.Integer),
-    sa.Column("key", sa.String),
-    sa.Column("payload", sa.LargeBinary),
-)
-groups = sa.Table(
-    "bus_groups",
-    _meta,
-    sa.Column("stream", sa.String, primary_key=True),
-    sa.Column("group_name", sa.String, primary_key=True),
-    sa.Column("part", sa.Integer, primary_key=True),
-    sa.Column("acked_id", sa.Integer),
-)
-dead = sa.Table(
-    "bus_dead_letters",
-    _meta,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("stream", sa.String),
-    sa.Column("group_name", sa.String),
-    sa.Column("key", sa.String),
-    sa.Column("payload", sa.LargeBinary),
-    sa.Column("reason", sa.Text),
-    sa.Column("attempts", sa.Integer),
-    sa.Column("at_ns", sa.BigInteger),
-)
-
-
 _HERE: Final = sa.and_(
     groups.c.stream == sa.bindparam("of_stream"),
     groups.c.group_name == sa.bindparam("of_group"),
     groups.c.part == sa.bindparam("of_part"),
 )
 # Made once: to build a statement takes longer than to run it.
-_APPEND: Final = messages.insert()
 _ACKNOWLEDGE: Final = groups.update().where(_HERE).values(acked_id=sa.bindparam("cursor"))
 _FETCH: Final = (
     sa.select(messages.c.id, messages.c.key, messages.c.payload)
@@ -84,21 +54,6 @@ _FETCH: Final = (
     .order_by(messages.c.id)
     .limit(BATCH)
 )
-
-
-def partition(key: str) -> int:
-    return bucket("bus", key) % PARTITIONS
-
-
-def _topic(stream: str, part: int) -> str:
-    return f"{TOPIC}{stream}:{part}"
-
-
-def append(connection: Connection, stream: str, key: str, payload: bytes) -> None:
-    """Publish as part of the caller's transaction."""
-    part = partition(key)
-    connection.execute(_APPEND, {"stream": stream, "part": part, "key": key, "payload": payload})
-    touch(connection, _topic(stream, part))
 
 
 class _Place(NamedTuple):
@@ -246,13 +201,13 @@ class SqlBus:
         return await self._database.read(_waiting)
 
     def _wake(self, topics: set[str]) -> None:
-        for topic in topics:
-            for waker in self._wakers.get(topic, ()):
+        for each in topics:
+            for waker in self._wakers.get(each, ()):
                 waker.set()
 
     async def _consume(self, place: _Place, handler: Handler, overlap: int, acks: "_Acks") -> None:
         waker = asyncio.Event()
-        wakers = self._wakers.setdefault(_topic(place.stream, place.part), [])
+        wakers = self._wakers.setdefault(topic(place.stream, place.part), [])
         wakers.append(waker)
         cursor, newest = await self._database.read(lambda connection: _acked(connection, place))
         free = asyncio.Semaphore(overlap)
