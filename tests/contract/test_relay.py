@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import aiohttp
 import pytest
+from prometheus_client import REGISTRY
 from tests.support.relaying import Relaying, relaying
 from tests.support.scripted import INSIGHT, Line, Part, Refuse, utterance
 from tests.support.talk import Pcm, at_rate, g711, shift_talk
@@ -159,6 +160,32 @@ async def test_whatever_breaks_each_sample_and_each_event_comes_once(seed: int) 
     assert [each["seq"] for each in wire.durable] == list(range(1, seq + 1))
     acks = [each["offset"] for each in wire.of("ack")]
     assert acks == sorted(set(acks))
+
+
+def figure(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(f"quickcomm_relay_{name}", labels) or 0.0
+
+
+async def test_figures_tell_of_sockets_bytes_and_moves() -> None:
+    async def dies_soon(line: Line) -> None:
+        await line.ready(next_offset=4_096)
+        line.cut()
+
+    async def after(line: Line) -> None:
+        await line.ready(next_offset=4_096)
+        during.append((figure("sockets"), figure("held_bytes") >= 8_000))
+        await line.until_end()
+        await line.ended()
+
+    during: list[tuple[float, bool]] = []
+    before = figure("resumed_total", after="reconnect"), figure("resumed_total", after="break")
+    async with relaying(moves, dies_soon, after) as relay:
+        await hear_all(relay, SECOND * 2)
+        assert during == [(1.0, True)]
+        moved, broken = figure("resumed_total", after="reconnect"), figure("resumed_total", after="break")
+        assert (moved - before[0], broken - before[1]) == (1.0, 1.0)
+        assert await relay.held() == 0
+    assert (figure("sockets"), figure("held_bytes")) == (0.0, 0.0)
 
 
 async def test_a_skip_a_flush_and_the_time_are_told_again_to_the_next_owner() -> None:
