@@ -419,6 +419,30 @@ async def test_at_its_own_end_it_sends_clients_on_that_can_resume_and_delivers_w
     assert delivered == [SECOND, SECOND]
 
 
+async def test_a_client_that_has_said_end_hears_the_end_also_while_the_relay_stops() -> None:
+    ending = asyncio.Event()
+
+    async def part(line: Line) -> None:
+        await line.ready()
+        assert await line.until_end() == SECOND
+        ending.set()
+        await stopping.wait()
+        await line.ended()
+
+    stopping = asyncio.Event()
+    async with relaying(part) as relay, connected(relay.url, relay.key, "c-1", **CANNOT) as wire:
+        await wire.until("ready")
+        await wire.send(SECOND, 1_600)
+        await wire.say(type="end")
+        await ending.wait()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(drain(relay))
+            assert (await refused(relay, relay.key))[0] == 503
+            stopping.set()
+            await wire.until("ended")
+            assert await wire.until_closed() == 1000
+
+
 async def test_without_an_owner_for_too_long_the_client_is_sent_away() -> None:
     async def part(line: Line) -> None:
         await line.ready()

@@ -160,6 +160,10 @@ class Sockets:
             await self._deliver(upstream, running)
         if left:
             return None
+        if upstream.ended:
+            return Farewell(CloseCode.NORMAL)
+        if running.done():
+            return _farewell(running.exception())
         return Farewell(CloseCode.RESTART, DRAINED) if client.resumes else Farewell(CloseCode.GOING_AWAY)
 
     async def _deliver(self, upstream: Upstream, running: asyncio.Future[None]) -> None:
