@@ -61,7 +61,7 @@ class NativeRelay:
                 await upstream.open()
             except Dropped as error:
                 after_s = max(1, round(error.after_s))
-                detail = "Nobody can take this just now; try again in a moment."
+                detail = "No process of audio can take this just now; try again in a moment."
                 return problem(503, "relay.unavailable", detail, headers={"Retry-After": str(after_s)})
             except KeyUnknownError as error:
                 raise UnauthorizedError("Send a valid key as `Authorization: Bearer KEY`.") from error

@@ -60,7 +60,7 @@ class ClientGoneError(QuickCommError):
 
 
 class GivenUpError(UnavailableError):
-    """Nobody has taken the conversation for too long."""
+    """No process has taken the conversation for too long."""
 
     code = "relay.given_up"
 
@@ -328,6 +328,6 @@ class Upstream:
         delay = drop.after_s + PATIENCE.delay(self._failures, secrets.randbelow(1_001) / 1_000)
         self._failures += 1
         if self._way.clock.monotonic() - self._connected_last + delay > self._way.settings.give_up_s:
-            raise GivenUpError(f"Nobody has taken the conversation for too long: {drop}.")
+            raise GivenUpError(f"No process has taken the conversation for too long: {drop}.")
         log.debug("upstream.dropped", conversation_id=self._call.conversation_id, reason=str(drop))
         await self._way.clock.sleep(delay)
