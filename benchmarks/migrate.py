@@ -47,6 +47,8 @@ BEFORE_S: Final = 60.0
 SETTINGS: Final = {"QUICKCOMM_TRAFFIC_ANSWER_MS": "3000"}
 """On two full cores the service yields to audio, and its answers are late for no fault of its own."""
 BACK_WITHIN_S: Final = 120.0
+ATTEMPTS: Final = 3
+"""Of a command: the controller may just have been killed."""
 LOOK_S: Final = 0.1
 WRONG_MIND: Final = Path(__file__).parent / "wrong_mind"
 
@@ -96,7 +98,7 @@ class Mover:
 
     async def command(self, *words: str) -> str:
         """Raises `AssertionError` where it fails. Tries again where the controller has just been killed."""
-        for _ in range(5):
+        for _ in range(ATTEMPTS):
             began = time.monotonic()
             arguments = [command(), "migrate", *words, "--data-dir", str(self._site.data_dir)]
             done = await asyncio.to_thread(
@@ -110,6 +112,9 @@ class Mover:
                 return said
             found = await self.module(words[1])
             print(f"         it is in {found['mode']}: {found.get('why')}", file=sys.stderr)
+            print(await asyncio.to_thread(self.log_of, words[1]), file=sys.stderr)
+            history = ["migrate", "history", "--limit", "6", "--data-dir", str(self._site.data_dir)]
+            print(await asyncio.to_thread(quickcomm, *history, statuses=(0, 1)), file=sys.stderr)
             await asyncio.sleep(3.0)
         raise AssertionError(f"migrate {words} does not come to an end")
 
@@ -124,6 +129,11 @@ class Mover:
 
     async def calm(self) -> None:
         await asyncio.sleep(self._pause_s)
+
+    def log_of(self, name: str) -> str:
+        """Return the last lines of the service's log."""
+        found = sorted(self._site.layout.logs.glob(f"{name}-*.log"))
+        return "\n".join(found[0].read_text(errors="replace").splitlines()[-25:]) if found else ""
 
     def pid(self, process: str) -> int:
         rows = topology_status(self._site.data_dir) or []
@@ -331,7 +341,7 @@ async def measure(site: Site, options: argparse.Namespace) -> Json:
 def _planted(options: argparse.Namespace, folder: Path) -> dict[str, str]:
     """Have all processes load the fault, which is there while a file exists."""
     options.wrong = folder / "wrong"
-    return {"PYTHONPATH": str(WRONG_MIND), "QUICKCOMM_BENCH_WRONG": str(options.wrong)}
+    return {"PYTHONPATH": str(WRONG_MIND), "BENCH_WRONG": str(options.wrong)}
 
 
 def main() -> int:

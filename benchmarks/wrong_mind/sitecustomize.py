@@ -1,6 +1,6 @@
 """Plants a fault: the service of intelligence takes everything for lost property while a file exists.
 
-Python imports this by itself where its folder is in `PYTHONPATH`. `QUICKCOMM_BENCH_WRONG` names the file.
+Python imports this by itself where its folder is in `PYTHONPATH`. `BENCH_WRONG` names the file.
 """
 
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-WRONG = Path(os.environ.get("QUICKCOMM_BENCH_WRONG", "/nowhere"))
+WRONG = Path(os.environ.get("BENCH_WRONG", "/nowhere"))
 
 if "intelligence" in sys.orig_argv:
     from quickcomm.contracts.insight import Insight

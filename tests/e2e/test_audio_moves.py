@@ -119,6 +119,7 @@ async def test_weights_change_all_the_time(new_site: NewSite, talk: Talk) -> Non
         await assert_whole(site, [line.heard.result() for line in lines], undisturbed)
 
 
+@pytest.mark.long  # by a store alone: tests/contract/test_hand_over.py
 async def test_a_client_that_cannot_resume_stays_and_is_ended_in_a_pause(new_site: NewSite, talk: Talk) -> None:
     site = await started(new_site, QUICKCOMM_AUDIO_STAY_S="1")
     key = await asyncio.to_thread(site.key)

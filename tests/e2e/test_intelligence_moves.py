@@ -123,6 +123,7 @@ async def test_a_service_that_hangs_is_left_at_once_and_its_late_answers_count_f
         await assert_listed_once(site, talking.result())
 
 
+@pytest.mark.long  # by two databases: tests/contract/test_other_side.py
 async def test_a_prompt_that_is_deployed_is_in_force_on_both_sides(new_site: NewSite, tmp_path: Path) -> None:
     site = await started(new_site)
     mine = tmp_path / "mine.toml"

@@ -119,6 +119,7 @@ async def test_a_candidate_that_hangs_is_taken_back_by_itself(site: Site) -> Non
     assert any(figure["outcome"] == "breach" for figure in breach["evidence"])
 
 
+@pytest.mark.long  # before and after each call: tests/contract/test_controller.py
 async def test_a_controller_that_is_killed_in_a_step_goes_on_with_it(site: Site) -> None:
     operator = Operator(site)
     await operator.migrate("start", "dashboard")
@@ -185,6 +186,7 @@ async def test_a_channel_is_given_to_a_side_and_what_is_made_says_which_one_made
         assert {each["intelligence"] for each in await sides_of(page, await say(site, talk))} == {"monolith"}
 
 
+@pytest.mark.long  # each store alone: tests/contract/test_routing.py
 async def test_a_site_starts_with_routes_that_cannot_be_read(site: Site) -> None:
     """By what the controller has stored; it publishes them again."""
     operator = Operator(site)

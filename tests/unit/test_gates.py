@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quickcomm.contracts.migration import Figure
-from quickcomm.traffic.model.gates import REQUIRED, Evidence, Limits, SideEvidence, Verdict, judge
+from quickcomm.traffic.model.gates import REQUIRED, SHADOW_PATIENCE, Evidence, Limits, SideEvidence, Verdict, judge
 from quickcomm.traffic.model.ladder import MODULES
 from quickcomm.traffic.model.statistics import difference, fewest_for_quantile, quantile_bounds, wilson
 
@@ -138,6 +138,20 @@ def test_a_breach_names_its_figure(name: str, evidence: Evidence) -> None:
     assert named[0] == name
     assert set(named) <= ({"latency", "latency p99"} if name == "latency" else {name})
     assert str(verdict).startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize("module", ["dashboard", "intelligence"])
+@pytest.mark.parametrize("late", [{"queue_age_s": 30.0}, {"silent_s": LIMITS.silent_s + 1}])
+def test_a_service_that_is_late_stops_a_canary_and_not_a_shadow(module: str, late: dict[str, float]) -> None:
+    evidence = service(good(), **late)
+    assert judge(module, "canary", evidence, LIMITS).outcome == "breach"
+    assert judge(module, "shadow", evidence, LIMITS).outcome != "breach"
+    assert judge(module, "shadow", service(good(), queue_age_s=30.0), LIMITS).outcome == "wait"
+
+
+def test_a_shadow_that_is_silent_for_long_is_stopped() -> None:
+    evidence = service(good(), silent_s=LIMITS.silent_s * SHADOW_PATIENCE + 1)
+    assert judge("dashboard", "shadow", evidence, LIMITS).outcome == "breach"
 
 
 def test_stop_rules_need_no_samples_but_the_bad_ones() -> None:

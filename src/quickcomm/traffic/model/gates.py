@@ -20,6 +20,10 @@ P99: Final = 0.99
 MEDIAN: Final = 0.5
 TAIL: Final = "latency p99"
 CPU: Final = "cpu"
+LATE: Final = frozenset({"queue age", "oldest unanswered", "latency", TAIL})
+"""Figures by which a shadow only waits: a service that has just started may have much to catch up with."""
+SHADOW_PATIENCE: Final = 5.0
+"""So many times as long may a service be silent in the shadow."""
 PATIENT: Final = frozenset({TAIL, CPU})
 """Figures that hold up a canary alone: they need more samples than a shadow has."""
 
@@ -133,7 +137,11 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 def judge(module: str, mode: str, evidence: Evidence, limits: Limits) -> Verdict:
     """Return what the evidence says about one step further. Without a figure that is required: wait."""
     required = REQUIRED.get((module, mode), frozenset())
+    if mode == "shadow":
+        limits = msgspec.structs.replace(limits, silent_s=limits.silent_s * SHADOW_PATIENCE)
     found = [each for each in _figures(evidence, limits) if mode == "canary" or not _is_patient(each)]
+    if mode == "shadow":
+        found = list(map(_without_haste, found))
     found = [*found, *(_left(evidence) if "left" in required else ())]
     measured = tuple(each for each in found if each.name in required or not _is_idle(each, evidence))
     lacking = sorted(required - {figure.name for figure in measured})
@@ -144,6 +152,12 @@ def judge(module: str, mode: str, evidence: Evidence, limits: Limits) -> Verdict
 
 
 # -- inside -----------------------------------------------------------------------------------------------------------
+
+
+def _without_haste(figure: Figure) -> Figure:
+    """Wait in the shadow for what is late: it delays no one, and may catch up."""
+    is_late = figure.name in LATE and figure.outcome == "breach"
+    return msgspec.structs.replace(figure, outcome="wait") if is_late else figure
 
 
 def _is_patient(figure: Figure) -> bool:
