@@ -132,7 +132,9 @@ async def own(place: str) -> None:
 
 
 async def be_relay(place: str) -> None:
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))  # its output is a pipe that is not read
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR)
+    )  # its output is a pipe that is not read
     clock = SystemClock()
     database = Database(Path(f"{place}.sqlite"))
     database.open()
