@@ -129,19 +129,21 @@ async def test_audio_moves_restarts_and_dies_and_no_socket_is_closed(new_site: N
     assert moved == call
 
 
-async def test_when_the_relay_dies_who_can_resume_loses_nothing(new_site: NewSite, talk: Talk) -> None:
+async def test_when_the_relay_dies_or_restarts_who_can_resume_loses_nothing(new_site: NewSite, talk: Talk) -> None:
     site, key = await started(new_site, QUICKCOMM_RELAY_PROCESSES="1")
     undisturbed = await stream(site.url, key, talk.wire * 3)
     line = Line(site, key, talk)
+    await line.until(1)
+    await command(site, "restart", "relay")
+    await line.until(2)
     async with connected(site.url, key, new_id(), resume="no") as wire:
         await wire.until("ready")
-        await line.until(1)
         assert await relayed(site) == LINES
         await wire.send(talk.wire, 2 * BLOCK)
         acked = await wire.until_acked(RATE)
         await kill(site, "relay")
         assert await wire.until_closed() == 1006
-    await line.until(2)
+    await line.until(3)
     await assert_whole(site, [await line.heard], undisturbed)
     path = f"/v1/conversations/{wire.conversation_id}"
     await site.until(path, lambda body: body["ledgers"][0]["received"] >= acked)
