@@ -37,6 +37,7 @@ BENCHMARKS: Final = {
     "decisions": "edits, how soon they are answered; alone also `pages` and `kills` (needs PostgreSQL)",
     "migrate": "modules move while people talk, with faults and kills (needs QUICKCOMM_SPEECH_DATA, a Chromium)",
     "handover": "+ running conversations go from one side to the other and back (needs QUICKCOMM_SPEECH_DATA)",
+    "relay": "the session relay: CPU at 1,000 sockets, and what clients notice while the owner moves, restarts, dies",
     "tracing": "+ CPU with tracing on ÷ off, 16 talkers, taking turns (needs QUICKCOMM_SPEECH_DATA)",
     "drill": "a site of 10,000 cards backed up and restored in each deployment and across, compared byte for byte",
     "startup": "time until a warm server is ready",

@@ -7,6 +7,7 @@ from quickcomm.audio.declaration import AUDIO
 from quickcomm.dashboard.declaration import DASHBOARD
 from quickcomm.intelligence.declaration import INTELLIGENCE
 from quickcomm.kernel.runtime.declaration import App, asked_for, moving, service
+from quickcomm.relay.declaration import RELAY
 from quickcomm.traffic.declaration import TRAFFIC
 
 MODULES: Final = (AUDIO, INTELLIGENCE, DASHBOARD)
@@ -23,10 +24,12 @@ MONOLITH: Final = App(
 )
 TRAFFIC_APP: Final = asked_for(service(TRAFFIC))
 """The migration controller, which runs beside a monolith."""
+RELAY_APP: Final = service(RELAY)
+"""The session relay, before audio. Started last, and so stopped first: what it holds still gets through."""
 DEPLOYMENTS: Final[Mapping[str, tuple[App, ...]]] = {
-    "monolith": (MONOLITH, moving(DASHBOARD), moving(INTELLIGENCE), moving(AUDIO), TRAFFIC_APP),
+    "monolith": (MONOLITH, moving(DASHBOARD), moving(INTELLIGENCE), moving(AUDIO), TRAFFIC_APP, RELAY_APP),
     # In the order of starting. The dashboard is the last to stop, so that people see what comes of the last words.
-    "services": (service(DASHBOARD), service(INTELLIGENCE), service(AUDIO)),
+    "services": (service(DASHBOARD), service(INTELLIGENCE), service(AUDIO), RELAY_APP),
 }
 APPS: Final[Mapping[str, App]] = {app.name: app for apps in DEPLOYMENTS.values() for app in apps}
 STREAMS: Final = tuple(dict.fromkeys(stream for module in MODULES for stream in (*module.publishes, *module.appends)))

@@ -149,7 +149,7 @@ def test_the_monolith_is_not_scaled(site: Site) -> None:
     said = refused("scale", "monolith=2", "--data-dir", str(site.data_dir))
     assert "one database" in said
     assert "MODULE=N" in refused("scale", "monolith", "--data-dir", str(site.data_dir))
-    assert "There are: valkey, edge, monolith" in refused("restart", "audio", "--data-dir", str(site.data_dir))
+    assert "There are: valkey, edge, monolith" in refused("restart", "radio", "--data-dir", str(site.data_dir))
 
 
 def test_a_second_one_on_the_same_data_is_refused(site: Site) -> None:

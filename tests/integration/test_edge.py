@@ -19,18 +19,20 @@ from tests.support.edge import PATIENCE_S, RealEdge, running_edge
 from tests.support.services import Services
 from yarl import URL
 
-from quickcomm.apps import DEPLOYMENTS
+from quickcomm.apps import DEPLOYMENTS, RELAY_APP
 from quickcomm.audio.declaration import AUDIO
 from quickcomm.contracts.identity import bucket
 from quickcomm.contracts.routes import HEADER
 from quickcomm.edge.adapters.certificate import Certificate
 from quickcomm.edge.adapters.files import WatchedFiles
-from quickcomm.edge.module import Backend, Edge, EdgeSettings, Public, Split, Tls
+from quickcomm.edge.module import Backend, Edge, EdgeSettings, Front, Public, Split, Tls
+from quickcomm.edge.settings import INNER_SOCKET
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError
 
 PROBLEM = "application/problem+json"
 BOTH = {"monolith", "service"}
+SERVICES = ("service", "service-2")
 Put = Callable[[int, int], Awaitable[None]]
 Json = dict[str, Any]
 
@@ -66,17 +68,19 @@ def test_envoy_finds_the_whole_configuration_valid(tmp_path: Path, settings: Edg
     tls = Tls(certificate=pair.certificate, key=pair.key) if pair else None
     edge = Edge(tmp_path, settings)
     served = {app.name: app.routes for app in DEPLOYMENTS["services"] if app.routes}
-    bootstrap = json.loads(edge.write(Public(host="127.0.0.1", port=0, tls=tls), served))
+    front = Front(cluster="relay", routes=AUDIO.routes[:2], socket=tmp_path / "inner.sock")
+    bootstrap = json.loads(edge.write(Public(host="127.0.0.1", port=0, tls=tls), served, front=front))
 
     def resources(name: str) -> list[Json]:
         found: list[Json] = json.loads((tmp_path / "xds" / name / "resources.json").read_bytes())["resources"]
         return [{key: value for key, value in each.items() if key != "@type"} for each in found]
 
-    [listener], [routes] = resources("listeners"), resources("routes")
-    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
-    del manager["rds"]
-    manager["route_config"] = routes
-    bootstrap["static_resources"] = {"listeners": [listener], "clusters": resources("clusters")}
+    listeners = resources("listeners")
+    for listener, name in zip(listeners, ("routes", "inner-routes"), strict=True):
+        manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+        del manager["rds"]
+        [manager["route_config"]] = resources(name)
+    bootstrap["static_resources"] = {"listeners": listeners, "clusters": resources("clusters")}
     path = tmp_path / "all.json"
     path.write_text(json.dumps(bootstrap))
     checked = subprocess.run(
@@ -391,15 +395,20 @@ async def two_sides() -> AsyncGenerator[tuple[RealEdge, aiohttp.ClientSession, P
             await edge.edge.confirmed(PATIENCE_S)
 
         splits = [Split(routes=AUDIO.routes, cluster="audio", weight=0)]
-        edge.edge.write(edge.public, {edge.module: DEPLOYMENTS["monolith"][0].routes}, splits=splits)
+        front = Front(cluster="relay", routes=RELAY_APP.stands_before, socket=edge.root / INNER_SOCKET)
+        edge.edge.write(edge.public, {edge.module: DEPLOYMENTS["monolith"][0].routes}, splits=splits, front=front)
         monolith, service = await edge.serve("monolith"), await edge.serve("service")
         edge.edge.put_endpoints("audio", [Backend(socket=service)])
         await edge.endpoints(monolith)
         await edge.until(monolith, serves=True)
-        async with asyncio.timeout(PATIENCE_S):
-            while not (await edge.edge.control.healthy("audio")).get(service):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until_well(edge, "audio", service)
         yield edge, client, put
+
+
+async def until_well(edge: RealEdge, cluster: str, socket: str, *, well: bool = True) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while (await edge.edge.control.healthy(cluster)).get(socket, False) is not well:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 async def hears(edge: RealEdge, client: aiohttp.ClientSession, path: str) -> str:
@@ -425,6 +434,55 @@ async def test_a_call_comes_to_either_side_that_has_a_share() -> None:
         for version, (weight, sides) in enumerate(((0, {"monolith"}), (5_000, BOTH), (10_000, {"service"})), 1):
             await put(weight, version)
             assert {await hears(edge, client, "/v1/ingest/twilio") for _ in range(40)} == sides
+
+
+async def test_a_front_comes_first_while_it_is_well() -> None:
+    ids = [f"radio-{number}" for number in range(20)]
+    paths = {name: f"/v1/conversations/{name}/audio" for name in ids}
+    async with two_sides() as (edge, client, put):
+        await put(5_000, 1)
+        sides = {name: "service" if bucket("audio", name) < 5_000 else "monolith" for name in ids}
+        assert set(sides.values()) == BOTH
+        assert {name: await hears(edge, client, path) for name, path in paths.items()} == sides
+
+        front = await edge.serve("front")
+        edge.edge.put_endpoints("relay", [Backend(socket=front)])
+        await edge.edge.confirmed(PATIENCE_S)
+        await until_well(edge, "relay", front)
+        assert {await hears(edge, client, path) for path in [*paths.values(), "/v1/ingest/twilio"]} == {"front"}
+        assert await hears(edge, client, "/v1/live") == "monolith"
+
+        connector = aiohttp.UnixConnector(str(edge.root / INNER_SOCKET))
+        async with aiohttp.ClientSession(connector=connector) as inner:
+            for name, path in paths.items():
+                async with inner.ws_connect(f"http://edge{path}") as socket:
+                    assert await socket.receive_str() == sides[name]
+            async with inner.get("http://edge/v1/utterances") as answer:
+                assert answer.status == 404
+
+        edge.ill(front).touch()
+        await until_well(edge, "relay", front, well=False)
+        assert {name: await hears(edge, client, path) for name, path in paths.items()} == sides
+        edge.ill(front).unlink()
+        await until_well(edge, "relay", front)
+        edge.edge.put_endpoints("relay", [])
+        await edge.edge.confirmed(PATIENCE_S)
+        assert {name: await hears(edge, client, path) for name, path in paths.items()} == sides
+
+
+async def test_a_conversation_behind_a_front_comes_back_to_its_instance() -> None:
+    """The hash reaches the instances through the front's cluster, too."""
+    ids = [f"radio-{number}" for number in range(20)]
+    async with two_sides() as (edge, client, put):
+        await put(10_000, 1)
+        second = await edge.serve("service-2")
+        edge.edge.put_endpoints("audio", [Backend(socket=str(edge.root / f"{name}.sock")) for name in SERVICES])
+        await edge.edge.confirmed(PATIENCE_S)
+        await until_well(edge, "audio", second)
+        first = {name: await hears(edge, client, f"/v1/conversations/{name}/audio") for name in ids}
+        assert set(first.values()) == set(SERVICES)
+        again = {name: await hears(edge, client, f"/v1/conversations/{name}/audio") for name in ids}
+        assert again == first
 
 
 async def test_requests_say_by_which_routes_they_were_sent_whatever_the_client_says() -> None:

@@ -4,10 +4,10 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from aiohttp import WSMsgType, web
-from aiohttp.test_utils import TestServer
 
 
 def utterance(seq: int, start: int = 0) -> dict[str, Any]:
@@ -136,15 +136,19 @@ class ScriptedServer:
 
 
 @asynccontextmanager
-async def scripted(*parts: Part | Refuse) -> AsyncGenerator[ScriptedServer]:
+async def scripted(*parts: Part | Refuse, socket: Path | None = None) -> AsyncGenerator[ScriptedServer]:
+    """Serve the parts, one a connection; on this Unix socket, if there is one."""
     script = ScriptedServer(list(parts))
     app = web.Application()
     app.router.add_get("/v1/conversations/{id}/audio", script.handle)
-    server = TestServer(app)
-    await server.start_server()
-    script.url = str(server.make_url("/"))
+    runner = web.AppRunner(app, shutdown_timeout=1.0)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0) if socket is None else web.UnixSite(runner, str(socket))
+    await site.start()
+    if socket is None:
+        script.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
     try:
         yield script
     finally:
-        await server.close()
+        await runner.cleanup()
     assert not script.failures, script.failures

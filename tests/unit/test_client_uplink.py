@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quickcomm.client.files import wire_rate
-from quickcomm.client.uplink import CapturedAt, Uplink
+from quickcomm.client.uplink import PIECE_BYTES, CapturedAt, Uplink
 from quickcomm.contracts.audio_socket import AudioFormat, End, Flush, Skip
 
 FORMAT = AudioFormat(sample_rate=8_000)
@@ -54,10 +54,56 @@ class FakeServer:
         self.ended = False
 
 
-@given(seed=st.integers(0, 2**32), steps=st.integers(20, 200), message_ms=st.integers(1, 1_000))
-def test_whatever_breaks_the_server_hears_the_source_exactly_once(seed: int, steps: int, message_ms: int) -> None:
+def test_eagerly_what_is_there_is_sent_at_once_and_a_second_at_most() -> None:
+    uplink = Uplink(FORMAT, message_ms=1_000, eager=True)
+    uplink.on_ready(0, 60_000)
+    uplink.append(pcm(0, 3))
+    assert (uplink.next_message(), uplink.next_message()) == (pcm(0, 3), None)
+    uplink.append(pcm(3, 5_000))
+    uplink.append(pcm(5_003, 5_000))
+    assert [uplink.next_message() for _ in range(3)] == [pcm(3, 8_000), pcm(8_003, 2_000), None]
+
+
+def test_it_begins_where_the_conversation_stands() -> None:
+    uplink = Uplink(FORMAT, eager=True)
+    uplink.begin_at(4_096)
+    uplink.on_ready(4_096, 60_000)
+    uplink.append(pcm(0, 100))
+    assert (uplink.next_message(), uplink.produced) == (pcm(0, 100), 4_196)
+    uplink.on_ready(4_096, 60_000)
+    assert uplink.next_message() == pcm(0, 100)
+
+
+def test_a_released_key_is_told_where_it_was_said_to_be() -> None:
+    uplink = Uplink(FORMAT, eager=True)
+    uplink.on_ready(0, 60_000)
+    uplink.append(pcm(0, 100))
+    for offset in (50, 50, 300):
+        uplink.release(offset)
+    assert [uplink.next_message() for _ in range(4)] == [pcm(0, 100), Flush(offset=50), Flush(offset=300), None]
+
+
+def test_marks_and_pieces_count_as_memory() -> None:
+    uplink = Uplink(FORMAT, eager=True)
+    uplink.on_ready(0, 60_000)
+    for offset in range(1, 101):
+        uplink.append_gap(1)
+        uplink.release(offset)
+    assert uplink.held_bytes == 200 * PIECE_BYTES
+    uplink.append(pcm(0, 100))
+    assert uplink.held_bytes == 201 * PIECE_BYTES + 200
+    while uplink.next_message() is not None:
+        pass
+    uplink.on_ack(200)
+    assert uplink.held_bytes == 0
+
+
+@given(seed=st.integers(0, 2**32), steps=st.integers(20, 200), message_ms=st.integers(1, 1_000), eager=st.booleans())
+def test_whatever_breaks_the_server_hears_the_source_exactly_once(
+    seed: int, steps: int, message_ms: int, *, eager: bool
+) -> None:
     chance = random.Random(seed)  # noqa: S311 - a test
-    uplink, server, produced = Uplink(FORMAT, message_ms=message_ms, memory_ms=2_000), FakeServer(), 0
+    uplink, server, produced = Uplink(FORMAT, message_ms=message_ms, memory_ms=2_000, eager=eager), FakeServer(), 0
     uplink.on_ready(0, 60_000)
     released: set[int] = set()
     for _ in range(steps):

@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.certificates import Authority
 
-from quickcomm.apps import DEPLOYMENTS
+from quickcomm.apps import DEPLOYMENTS, RELAY_APP
 from quickcomm.audio.declaration import INGESTS
 from quickcomm.audio.module import ingest_class
+from quickcomm.contracts.audio_socket import RELAYED
 from quickcomm.edge.adapters import certificate as certificates
 from quickcomm.edge.adapters.files import WatchedFiles
 from quickcomm.edge.config import Backend, Config, assignment, render, seconds
-from quickcomm.edge.module import Edge, EdgeSettings, Public, Tls
+from quickcomm.edge.module import Edge, EdgeSettings, Front, Public, Tls
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.runtime.declaration import Route
 
@@ -27,19 +28,26 @@ SERVICES = {app.name: app.routes for app in DEPLOYMENTS["services"] if app.route
 ALL = {"all": DEPLOYMENTS["monolith"][0].routes}
 
 
-def configured(settings: EdgeSettings | None = None, served: Mapping[str, Sequence[Route]] | None = None) -> Config:
+def configured(
+    settings: EdgeSettings | None = None,
+    served: Mapping[str, Sequence[Route]] | None = None,
+    front: Front | None = None,
+) -> Config:
     files = WatchedFiles(Path("/somewhere"))
     names = (
         "listeners",
         "clusters",
         "routes",
+        "inner-routes",
         "certificate",
+        "endpoints-relay",
         "endpoints-audio",
         "endpoints-dashboard",
         "endpoints-all",
     )
     sources = {name: files.source(name) for name in names}
-    return render(PUBLIC, settings or EdgeSettings(), served or SERVICES, sources, Path("/somewhere/envoy.sock"))
+    admin = Path("/somewhere/envoy.sock")
+    return render(PUBLIC, settings or EdgeSettings(), served or SERVICES, sources, admin, front=front)
 
 
 def routes_of(config: Config) -> list[Json]:
@@ -56,7 +64,8 @@ def test_each_purpose_goes_to_its_own_cluster() -> None:
     routes = routes_of(configured())
     served = {route["name"]: route["route"]["cluster"] for route in routes if "route" in route}
     assert served == {
-        **dict.fromkeys(("audio-websocket", "ingest-websocket", "audio", "ingest"), "audio"),
+        **dict.fromkeys(("audio-websocket", "twilio-websocket", "ingest-websocket"), "audio"),
+        **dict.fromkeys(("audio", "twilio", "ingest"), "audio"),
         **dict.fromkeys(("live-websocket", "live", "health", "rest", "page"), "dashboard"),
     }
     assert routes[-1]["match"] == {"prefix": "/"}
@@ -89,6 +98,21 @@ def test_a_conversation_is_hashed_as_a_bucket_is() -> None:
         assert re.sub(rewrite["pattern"]["regex"], rewrite["substitution"], path) == "audio:radio~7.a"
 
 
+def test_only_what_the_front_passes_on_may_say_that_it_is_relayed() -> None:
+    front = Front(cluster="relay", routes=RELAY_APP.stands_before, socket=Path("/somewhere/inner.sock"))
+    config = configured(front=front)
+    assert config.routes["request_headers_to_remove"] == [RELAYED]
+    assert config.inner is not None
+    assert "request_headers_to_remove" not in config.inner
+    [host] = config.inner["virtual_hosts"]
+    behind = {route["name"]: route["route"]["cluster"] for route in host["routes"]}
+    assert behind == {"audio-websocket": "audio", "twilio-websocket": "audio"}
+    before = {route["name"]: route["route"]["cluster"] for route in routes_of(config) if route["name"] in behind}
+    assert before == dict.fromkeys(behind, "relay-or-audio")
+    [_, inner] = config.listeners
+    assert inner["address"] == {"pipe": {"path": "/somewhere/inner.sock", "mode": 0o600}}
+
+
 def test_who_yields_has_longer_to_say_that_it_is_well(tmp_path: Path) -> None:
     edge = Edge(tmp_path, EdgeSettings(health_timeout_s=1.5))
     edge.write(Public(host="127.0.0.1", port=80), SERVICES)
@@ -107,7 +131,7 @@ def test_only_the_cluster_that_hears_is_sticky(tmp_path: Path) -> None:
 def test_only_websockets_have_no_limit_of_time() -> None:
     passed = [route for route in routes_of(configured()) if "route" in route]
     forever = {route["name"] for route in passed if "0s" in {route["route"]["timeout"], route["route"]["idle_timeout"]}}
-    assert forever == {"audio-websocket", "ingest-websocket", "live-websocket"}
+    assert forever == {"audio-websocket", "twilio-websocket", "ingest-websocket", "live-websocket"}
     assert all(route["match"].get("headers") for route in passed if route["name"] in forever)
 
 

@@ -10,7 +10,7 @@ import aiohttp
 import numpy as np
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import TestServer, make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
@@ -30,6 +30,7 @@ from quickcomm.audio.ingest.twilio import (
     Order,
     Timeline,
     refusal,
+    relayed_caller,
 )
 from quickcomm.audio.model.ending import EndReason
 from quickcomm.audio.model.settings import AudioSettings, TwilioSettings
@@ -38,6 +39,7 @@ from quickcomm.contracts.audio_socket import Utterance
 from quickcomm.contracts.conversations import Ledger
 from quickcomm.contracts.identity import bucket
 from quickcomm.contracts.routes import HEADER
+from quickcomm.kernel.errors import ForbiddenError
 
 RATE = 8_000
 HERE = "wss://ops.example.com/v1/ingest/twilio"
@@ -435,3 +437,25 @@ async def test_a_call_that_has_to_end_is_closed_as_going_away(tmp_path: Path) ->
         assert (await socket.receive(60)).type in {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED}
         assert socket.close_code == 1001
         assert len(await spoken(here)) == 1
+
+
+def relayed(url: str, **headers: str) -> web.Request:
+    """The request by which the relay passes on a call that came to `url`."""
+    address = url.removeprefix("wss://")
+    given = {"x-quickcomm-relayed": address, "X-Twilio-Signature": signature(url), **headers}
+    return make_mocked_request("GET", "/v1/conversations/c/audio", headers=given)
+
+
+def test_a_relayed_call_is_known_by_the_signature_of_its_own_request() -> None:
+    url = "wss://ops.example/v1/ingest/twilio?a=b"
+    assert relayed_caller(SET_UP, relayed(url)).key_id == "twilio"
+    for bad in (
+        relayed(url, **{"X-Twilio-Signature": "wrong"}),
+        relayed("wss://ops.example/v1/conversations/c/audio"),
+        relayed(url, **{"x-quickcomm-relayed": "ops.example/v1/ingest/twilio"}),
+        relayed(url, **{"x-quickcomm-relayed": ""}),
+    ):
+        with pytest.raises(ForbiddenError):
+            relayed_caller(SET_UP, bad)
+    with pytest.raises(ForbiddenError):
+        relayed_caller(TwilioSettings(), relayed(url))

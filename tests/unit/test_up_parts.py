@@ -78,9 +78,9 @@ def test_nothing_is_left_of_the_place(tmp_path: Path) -> None:
 
 
 def test_the_monolith_serves_every_route(tmp_path: Path) -> None:
-    row, *asked_for = rows("monolith", site(tmp_path))
-    assert all(each.asked_for for each in asked_for)
-    assert {route.name for route in row.routes} == {"audio", "ingest", "live", "health", "rest", "page"}
+    row, *others = rows("monolith", site(tmp_path))
+    assert all(each.module.replicas == 0 for each in others)
+    assert {route.name for route in row.routes} == {"audio", "twilio", "ingest", "live", "health", "rest", "page"}
     program = row.module.program("monolith-1", "/m.sock")
     assert program.environment["QUICKCOMM_INSTANCE_SOCKET"] == "/m.sock"
     assert program.environment["QUICKCOMM_INSTANCE_NAME"] == "monolith-1"
@@ -94,7 +94,8 @@ def test_the_monolith_serves_every_route(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS)
 def test_every_deployment_runs_each_module_once(deployment: str) -> None:
-    started = [app for app in DEPLOYMENTS[deployment] if not app.asked_for]
+    settings = load_settings(Path("/nowhere"), {}, {})
+    started = [app for app in DEPLOYMENTS[deployment] if app.replicas(settings).first]
     assert Counter(module.name for app in started for module in app.modules) == {module.name: 1 for module in MODULES}
 
 
@@ -102,16 +103,29 @@ def test_as_services_sound_goes_to_audio_and_all_else_to_the_dashboard(tmp_path:
     found = rows("services", site(tmp_path))
     served = {row.module.name: {route.name for route in row.routes} for row in found}
     assert served == {
-        "audio": {"audio", "ingest"},
+        "audio": {"audio", "twilio", "ingest"},
         "intelligence": set(),
         "dashboard": {"live", "health", "rest", "page"},
+        "relay": set(),
     }
-    assert [row.module.name for row in found] == ["dashboard", "intelligence", "audio"]
+    assert [row.module.name for row in found] == ["dashboard", "intelligence", "audio", "relay"]
     flags = {row.module.name: row.module.program(f"{row.module.name}-1", "/x.sock").command for row in found}
     assert {name for name, command in flags.items() if "--stt-model" in command} == {"audio"}
     assert {name for name, command in flags.items() if "--llm-url" in command} == {"intelligence"}
     assert {name for name, command in flags.items() if "--pack" in command} == {"audio", "intelligence"}
     assert all("--log-level" in command for command in flags.values())
+
+
+@pytest.mark.parametrize("deployment", DEPLOYMENTS)
+def test_the_relay_runs_where_it_is_wanted_before_the_routes_of_audio(tmp_path: Path, deployment: str) -> None:
+    settings = load_settings(tmp_path, {"relay.processes": 2}, {})
+    for given, first in ((None, 0), (settings, 2)):
+        row = rows(deployment, site(tmp_path, given) if given else site(tmp_path))[-1]
+        assert (row.module.name, row.module.replicas) == ("relay", first)
+        assert {route.name for route in row.stands_before} == {"audio", "twilio"}
+        assert row.module.faces_edge
+        row.module.check(0)
+    assert row.module.program("relay-1", "/r.sock").environment["QUICKCOMM_INSTANCE_EDGE"].endswith("inner.sock")
 
 
 def test_in_a_file_intelligence_is_one_process_and_on_a_server_as_many_as_partitions(tmp_path: Path) -> None:

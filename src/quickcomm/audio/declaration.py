@@ -3,6 +3,7 @@
 from typing import Final
 
 from quickcomm.audio.model.settings import AudioSettings, SttSettings
+from quickcomm.contracts.audio_socket import TWILIO_PATH
 from quickcomm.contracts.conversations import CONVERSATIONS
 from quickcomm.contracts.insights import INSIGHTS
 from quickcomm.contracts.transcripts import TRANSCRIPTS
@@ -16,7 +17,7 @@ INGESTS: Final = (
 """The protocols by which sound comes in (`ingest/port.py`)."""
 CONVERSATION: Final = "/v1/conversations/{conversation}/audio"
 INGEST: Final = "/v1/ingest/"
-"""The beginning of the paths of all ingests but the native socket."""
+"""The beginning of the paths of further ingests."""
 _CONVERSATIONS: Final = StoreKeys(
     keys=("audio:*",),
     commands=(
@@ -53,6 +54,7 @@ AUDIO: Final = Module(
     without_store="Sound is taken and kept by who sent it, but nothing is acknowledged until it is back.",
     routes=(
         Route(name="audio", path=CONVERSATION, websocket=True, sticky="audio:{conversation}", passes_full=True),
+        Route(name="twilio", path=TWILIO_PATH, websocket=True, passes_full=True),
         Route(name="ingest", path=INGEST, websocket=True, passes_full=True),
     ),
     replicas=_replicas,

@@ -22,8 +22,9 @@ from quickcomm.audio.adapters.whisper_models import model_spec
 from quickcomm.audio.declaration import GROUP, INGESTS
 from quickcomm.audio.ingest.port import Caller, Ingest
 from quickcomm.audio.ingest.reception import Reception
+from quickcomm.audio.ingest.twilio import relayed_caller
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
-from quickcomm.audio.model.settings import AudioSettings
+from quickcomm.audio.model.settings import AudioSettings, TwilioSettings
 from quickcomm.audio.ports import EngineOptions, FencedError, SessionStore, SpeechToText, Transcript
 from quickcomm.audio.service.conversation import Conversation
 from quickcomm.audio.service.front_end import FrontEnd
@@ -35,6 +36,7 @@ from quickcomm.audio.service.share import MODULE, Share
 from quickcomm.audio.service.sound_copy import Copies
 from quickcomm.audio.service.sound_shadow import MAX_HEARINGS, SoundShadow
 from quickcomm.audio.service.transcriber import Transcriber
+from quickcomm.contracts.audio_socket import RELAYED
 from quickcomm.contracts.evidence import MeasureAudio, Measured
 from quickcomm.contracts.identity import bucket
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
@@ -154,7 +156,9 @@ class Audio:
         self._manager.on_open = self._hand_over.opened
         self._manager.on_fenced = self._measurements.refused
         self._reception = Reception(self._manager, engine.traits.language, self._share)
-        self._ingests = [ingest(self._reception, callers(keys)) for ingest in map(ingest_class, INGESTS)]
+        self._ingests = [
+            ingest(self._reception, callers(keys, settings.twilio)) for ingest in map(ingest_class, INGESTS)
+        ]
         self._tasks: asyncio.TaskGroup | None = None
         self._is_behind = False
         self._unbalanced = 0
@@ -394,10 +398,12 @@ def ingest_class(name: str) -> type[Ingest]:
     return found
 
 
-def callers(keys: Authenticator) -> Callable[[web.Request], Awaitable[Caller]]:
-    """Return how a request for the audio socket is authenticated: with a key for `ingest`."""
+def callers(keys: Authenticator, twilio: TwilioSettings) -> Callable[[web.Request], Awaitable[Caller]]:
+    """Return how a request for the audio socket is authenticated: with a key for `ingest`, or as a relayed call."""
 
     async def authenticate(request: web.Request) -> Caller:
+        if RELAYED in request.headers and keys.behind_edge:
+            return relayed_caller(twilio, request)
         principal = await keys.require(request, "ingest")
         return Caller(
             site=principal.site, key_id=principal.key_id, still_valid=lambda: keys.keys.still_valid(principal)

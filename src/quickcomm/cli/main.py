@@ -40,6 +40,7 @@ PROCESSES: Final[dict[str, str]] = {
     "audio": "services:audio_command",
     "dashboard": "services:dashboard_command",
     "intelligence": "services:intelligence_command",
+    "relay": "services:relay_command",
     "traffic": "services:traffic_command",
 }
 """What `up` starts: each has its `--help`, but nobody needs to know of them."""

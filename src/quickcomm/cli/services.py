@@ -67,6 +67,16 @@ def intelligence_command(**given: Any) -> None:
     _run("intelligence", given)
 
 
+@click.command("relay")
+@_common
+def relay_command(**given: Any) -> None:
+    """Hold the sockets of audio clients while audio moves, restarts or dies. Started by: quickcomm scale relay=1.
+
+    Settings as for `serve`. Keeps nothing but sound that is not acknowledged yet, in memory.
+    """
+    _run("relay", given)
+
+
 @click.command("traffic")
 @_common
 def traffic_command(**given: Any) -> None:

@@ -212,7 +212,8 @@ class AudioClient:
     async def _connect(self, session: aiohttp.ClientSession) -> None:
         address = self._options.address(self._source.format, self._seen.after_seq)
         try:
-            socket = await open_socket(session, address, self._options)
+            headers = {"Authorization": f"Bearer {self._options.key}"}
+            socket = await open_socket(session, address, headers, self._options.patience, self._options.url)
         except (UnauthorizedError, NotAllowedError, RefusedError) as error:
             self._ask_again(error)
             raise
@@ -236,7 +237,7 @@ class AudioClient:
         if self._welcome and self.insists:
             raise Dropped(str(error), after_s=_REFUSED_AGAIN_S) from error
 
-    async def _tell(self, event: Received) -> None:
+    async def _tell(self, event: Received, _text: str) -> None:
         self._welcome |= isinstance(event, Ready)
         match event:
             case Ready() if event.next_offset < self._uplink.acked or self._seen.is_behind(event.last_seq):

@@ -1,14 +1,16 @@
 """Opens the socket, and tells what may be tried again from what will be refused every time."""
 
 import asyncio
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
 
 import aiohttp
+from aiohttp.typedefs import StrOrURL
 
 from quickcomm.client.errors import NotAllowedError, RefusedError, UnauthorizedError
-from quickcomm.client.options import StreamOptions
+from quickcomm.client.options import Patience
 from quickcomm.contracts.audio_socket import CloseCode, ErrorReported
 from quickcomm.kernel.errors import QuickCommError
 
@@ -32,21 +34,21 @@ class Dropped(Exception):  # noqa: N818 - no error: it happens, and is mended
 
 
 async def open_socket(
-    session: aiohttp.ClientSession, address: str, options: StreamOptions
+    session: aiohttp.ClientSession, address: StrOrURL, headers: Mapping[str, str], patience: Patience, url: str
 ) -> aiohttp.ClientWebSocketResponse:
-    """Raises `Dropped`, or the error that the server's answer means."""
+    """Open it, of the server at `url`. Raises `Dropped`, or the error that the server's answer means."""
     try:
-        async with asyncio.timeout(options.patience.connect):
+        async with asyncio.timeout(patience.connect):
             return await session.ws_connect(
                 address,
-                headers={"Authorization": f"Bearer {options.key}"},
-                heartbeat=options.patience.heartbeat,
+                headers=headers,
+                heartbeat=patience.heartbeat,
                 max_msg_size=_MAX_EVENT,
                 timeout=aiohttp.ClientWSTimeout(ws_close=2.0),
             )
     except aiohttp.WSServerHandshakeError as error:
         retry_after = error.headers.get("Retry-After") if error.headers else None
-        raise _answer(error.status, retry_after, options.url) from error
+        raise _answer(error.status, retry_after, url) from error
     except (aiohttp.InvalidURL, aiohttp.ClientConnectorCertificateError) as error:
         raise RefusedError(f"There is no trustworthy server at this address: {error}") from error
     except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError

@@ -31,14 +31,14 @@ _LAST_WORDS_S: Final = 2.0
 
 
 class Link:
-    """`tell` is awaited for each event in turn; while it waits, the socket is not read."""
+    """`tell` is awaited for each event in turn, with its text; while it waits, the socket is not read."""
 
     def __init__(
         self,
         socket: aiohttp.ClientWebSocketResponse,
         uplink: Uplink,
         to_send: asyncio.Event,
-        tell: Callable[[Received], Awaitable[None]],
+        tell: Callable[[Received, str], Awaitable[None]],
         clock: Clock,
     ) -> None:
         self._socket = socket
@@ -74,9 +74,10 @@ class Link:
             raise self._why()
 
     async def _hear(self, tasks: asyncio.TaskGroup, deadline: asyncio.Timeout) -> None:
-        async for event in self._events():
+        async for text in self._messages():
+            event = parse(text)
             self._note(event)
-            await self._tell(event)
+            await self._tell(event, text)
             match event:
                 case Ready() if self._sender is None:
                     deadline.reschedule(None)
@@ -94,13 +95,13 @@ class Link:
         if self._sender is not None:
             self._sender.cancel()
 
-    async def _events(self) -> AsyncIterator[Received]:
+    async def _messages(self) -> AsyncIterator[str]:
         async for message in self._socket:
             if message.type is aiohttp.WSMsgType.ERROR:
                 return
             if message.type is not aiohttp.WSMsgType.TEXT:
                 raise ProtocolError("The server sent something that is no text; is this a QuickComm server?")
-            yield parse(message.data)
+            yield message.data
 
     def _note(self, event: Received) -> None:
         match event:

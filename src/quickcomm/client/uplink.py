@@ -13,6 +13,8 @@ from quickcomm.contracts.audio_socket import MAX_MESSAGE_MS, AudioFormat, End, F
 LIVE_MEMORY_MS: Final = 600_000
 """Sound of a live source that is kept while no server takes it: 19 MB at 16 kHz."""
 _CLOCK_MOVED_S: Final = 0.25
+PIECE_BYTES: Final = 200
+"""That a piece of sound, or a mark, takes beside its samples."""
 
 
 class CapturedAt(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,13 +30,13 @@ Outgoing = bytes | Skip | Flush | End | CapturedAt
 class _Piece(msgspec.Struct, kw_only=True):
     """Neighbouring samples; `pcm` is None where they are missing. `at`: when the first was captured, where known.
 
-    `released`: no samples at all, but the place where the speaker let go of the key.
+    `released`: no samples at all; the offset at which the speaker let go of the key.
     """
 
     samples: int
     pcm: bytes | None
     at: float | None = None
-    released: bool = False
+    released: int | None = None
 
 
 class Uplink:
@@ -45,13 +47,21 @@ class Uplink:
     """
 
     def __init__(
-        self, fmt: AudioFormat, *, message_ms: int = 100, memory_ms: int | None = None, live: bool = False
+        self,
+        fmt: AudioFormat,
+        *,
+        message_ms: int = 100,
+        memory_ms: int | None = None,
+        live: bool = False,
+        eager: bool = False,
     ) -> None:
+        """`eager`: messages are sent as soon as there is anything, and `message_ms` is the most that one has."""
         self._format = fmt
         self._message = fmt.samples(min(max(message_ms, 1), MAX_MESSAGE_MS))
         self._memory_ms = memory_ms
         self._window_ms = memory_ms or 60_000
         self.live = live
+        self._eager = eager
         self._sent: deque[_Piece] = deque()
         self._unsent: deque[_Piece] = deque()
         self._held = 0
@@ -79,6 +89,11 @@ class Uplink:
         return max(0, self.memory - self._held)
 
     @property
+    def held_bytes(self) -> int:
+        """Bytes of memory that unacked sound takes, with what each piece of it costs."""
+        return self._held * self._format.block_bytes + (len(self._sent) + len(self._unsent)) * PIECE_BYTES
+
+    @property
     def unacked(self) -> int:
         return self.produced - self.acked
 
@@ -101,20 +116,26 @@ class Uplink:
         if not samples:
             return
         last = self._unsent[-1] if self._unsent else None
-        if last is not None and last.pcm is None and not last.released:
+        if last is not None and last.pcm is None and last.released is None:
             last.samples += samples
         else:
             self._unsent.append(_Piece(samples=samples, pcm=None))
         self.produced += samples
 
-    def release(self) -> None:
-        """The speaker let go of the key."""
+    def release(self, offset: int | None = None) -> None:
+        """The speaker let go of the key: here, or after `offset` samples."""
+        at = self.produced if offset is None else offset
         last = self._unsent[-1] if self._unsent else None
-        if self.produced and not (last is not None and last.released):
-            self._unsent.append(_Piece(samples=0, pcm=None, released=True))
+        if at and not (last is not None and last.released == at):
+            self._unsent.append(_Piece(samples=0, pcm=None, released=at))
 
     def finish(self) -> None:
         self.finished = True
+
+    def begin_at(self, offset: int) -> None:
+        """Before anything is appended: what comes is behind `offset`, where the conversation stands."""
+        self._joined = True
+        self.acked = self.position = self.produced = offset
 
     def on_ready(self, next_offset: int, max_unacked_ms: int) -> None:
         """A (new) connection: everything from `next_offset` on has to be sent (again)."""
@@ -161,9 +182,9 @@ class Uplink:
         """What to send now, or None: wait for audio or for an ack."""
         if not self._unsent:
             return self._end()
-        if self._unsent[0].released:
+        if (released := self._unsent[0].released) is not None:
             self._mark_sent(self._unsent.popleft())
-            return Flush(offset=self.position)
+            return Flush(offset=released)
         if self.position + self._message > self.acked + self._window():
             return None
         if self._unsent[0].pcm is None:
@@ -182,7 +203,7 @@ class Uplink:
 
     def _audio(self) -> bytes | None:
         size = self._message
-        if not self.finished and not self._available(size):
+        if not (self.finished or self._eager or self._available(size)):
             return None
         parts: list[bytes] = []
         while size and self._unsent:

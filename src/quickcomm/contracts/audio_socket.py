@@ -19,6 +19,9 @@ from quickcomm.contracts.transcripts import Word
 PATH: Final = "/v1/conversations/{conversation_id}/audio"
 TWILIO_PATH: Final = "/v1/ingest/twilio"
 """Of calls from Twilio Media Streams, whose messages are Twilio's."""
+RELAYED: Final = "x-quickcomm-relayed"
+"""Of a call that the session relay passes on: host and path of its request, which Twilio has signed. The edge lets none
+in from outside."""
 CONVERSATION_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 LEAST_TOKEN_CHARS: Final = 22
 """Of a resume token: 128 bit."""

@@ -13,6 +13,7 @@ import jinja2
 import msgspec
 import yaml
 
+from quickcomm.contracts.audio_socket import RELAYED
 from quickcomm.contracts.identity import BUCKETS
 from quickcomm.contracts.routes import HEADER
 from quickcomm.edge.settings import EdgeSettings
@@ -23,6 +24,7 @@ from quickcomm.kernel.runtime.declaration import Route
 TEMPLATE: Final = Path(__file__).with_name("envoy.yaml.j2")
 CERTIFICATE: Final = "certificate"
 LISTENERS: Final = "listeners"
+INNER: Final = "inner-routes"
 CLUSTERS: Final = "clusters"
 ROUTES: Final = "routes"
 _SEGMENT: Final = re.compile(r"\{(\w+)\}")
@@ -74,6 +76,17 @@ class Split(msgspec.Struct, frozen=True, kw_only=True):
     weight: int
 
 
+class Front(msgspec.Struct, frozen=True, kw_only=True):
+    """A cluster that gets the WebSockets of these routes first, and passes them on at `socket`.
+
+    While it has no instance that is well, they go where they would go without it.
+    """
+
+    cluster: str
+    routes: tuple[Route, ...]
+    socket: Path
+
+
 class Config(msgspec.Struct, frozen=True):
     """`bootstrap` is what Envoy starts with; the others are resources in watched files."""
 
@@ -81,6 +94,8 @@ class Config(msgspec.Struct, frozen=True):
     listeners: list[Resource]
     clusters: list[Resource]
     routes: Resource
+    inner: Resource | None = None
+    """Routes of what a front passes on."""
 
 
 def render(
@@ -91,20 +106,27 @@ def render(
     admin_socket: Path,
     splits: Sequence[Split] = (),
     version: int = 0,
+    front: Front | None = None,
 ) -> Config:
     """Return the whole configuration.
 
     `served`: the routes of each cluster. `sources`: where Envoy finds each watched file, by its name. `splits`: of
     routes that are served; a cluster that gets nothing yet is there, so that its instances can be checked. `version`:
-    of the routes that the splits are made by, which processes are told with each request.
+    of the routes that the splits are made by, which processes are told with each request. `front`: of routes that are
+    served.
     Raises `ConfigurationError` for settings that no configuration can be made of.
     """
     everything = {**{split.cluster: split.routes for split in splits}, **served}
+    if front is not None:
+        everything[front.cluster] = ()
     rendered = _template().render(
         public=public,
         settings=settings,
         clusters={name: any(route.sticky for route in routes) for name, routes in everything.items()},
-        routes=_in_order(served, splits),
+        routes=_in_order(served, splits, front),
+        front=front,
+        behind_front=_behind(served, splits, front),
+        relayed=RELAYED,
         buckets=BUCKETS,
         version=version,
         version_header=HEADER,
@@ -156,14 +178,25 @@ class _Passed(msgspec.Struct, frozen=True, kw_only=True):
     answers_within_s: float | None = None
     by_client: bool = False
     split: Split | None = None
+    fronted: bool = False
+    """Whether it goes to the front first."""
 
 
-def _in_order(served: Mapping[str, Sequence[Route]], splits: Sequence[Split]) -> list[_Passed]:
+def _behind(served: Mapping[str, Sequence[Route]], splits: Sequence[Split], front: Front | None) -> list[str]:
+    """Return the clusters to which requests go that come to a front first, those without a share yet, too."""
+    if front is None:
+        return []
+    everything = [*served.items(), *((split.cluster, split.routes) for split in splits)]
+    return sorted({name for name, routes in everything if any(route in front.routes for route in routes)})
+
+
+def _in_order(served: Mapping[str, Sequence[Route]], splits: Sequence[Split], front: Front | None) -> list[_Passed]:
     """Return the routes as the first that matches must come: WebSockets, single paths, then the longest prefixes."""
     found = [(route, cluster) for cluster, routes in served.items() for route in routes]
     found.sort(key=lambda each: (each[0].path.endswith("/"), -len(each[0].path)))
     shares = {route: split for split in splits if split.weight > 0 for route in split.routes}
-    passed = [(route, _socket(route, cluster)) for route, cluster in found if route.websocket]
+    fronted = () if front is None else front.routes
+    passed = [(route, _socket(route, cluster, fronted)) for route, cluster in found if route.websocket]
     passed += [
         (
             route,
@@ -176,7 +209,7 @@ def _in_order(served: Mapping[str, Sequence[Route]], splits: Sequence[Split]) ->
     return [msgspec.structs.replace(each, by_client=route.by_client, split=shares.get(route)) for route, each in passed]
 
 
-def _socket(route: Route, cluster: str) -> _Passed:
+def _socket(route: Route, cluster: str, fronted: Sequence[Route]) -> _Passed:
     upgrade = {"name": "upgrade", "string_match": {"exact": "websocket", "ignore_case": True}}
     return _Passed(
         name=f"{route.name}-websocket",
@@ -185,6 +218,7 @@ def _socket(route: Route, cluster: str) -> _Passed:
         websocket=True,
         passes_full=route.passes_full,
         hashed=_rewrite(route) if route.sticky else None,
+        fronted=route in fronted,
     )
 
 

@@ -15,10 +15,12 @@ from quickcomm.edge.adapters.files import WatchedFiles, replace
 from quickcomm.edge.config import (
     CERTIFICATE,
     CLUSTERS,
+    INNER,
     LISTENERS,
     ROUTES,
     Backend,
     Config,
+    Front,
     Public,
     Split,
     Tls,
@@ -32,6 +34,7 @@ from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.runtime.declaration import Route
 
 ROUTES_VERSION: Final = "http.public.rds.public.version_text"
+INNER_VERSION: Final = "http.inner.rds.inner.version_text"
 CONFIRM_EVERY_S: Final = 0.02
 CONFIRM_WITHIN_S: Final = 15.0
 CERTIFICATE_EVERY_S: Final = 2.0
@@ -71,23 +74,26 @@ class Edge:
         served: Mapping[str, Sequence[Route]],
         serving: Mapping[str, Sequence[Backend]] | None = None,
         splits: Sequence[Split] = (),
+        front: Front | None = None,
     ) -> bytes:
         """Write everything; return what Envoy starts with, to see if it changed.
 
-        `served`: the routes of each cluster; `serving`: the instances that serve already; `splits`: of these routes.
+        `served`: the routes of each cluster; `serving`: the instances that serve already; `splits`, `front`: of
+        these routes.
         """
         if public.tls is not None:
             self._certificate = Certificate(public.tls, self._files, self._root / "tls")
             self.refresh_certificate()
-        names = sorted({*served, *(split.cluster for split in splits)})
+        fronts = () if front is None else (front.cluster,)
+        names = sorted({*served, *fronts, *(split.cluster for split in splits)})
         for name in names:
             self.put_endpoints(name, (serving or {}).get(name, ()))
-        watched = (LISTENERS, CLUSTERS, ROUTES, CERTIFICATE, *map(endpoints, names))
+        watched = (LISTENERS, CLUSTERS, ROUTES, INNER, CERTIFICATE, *map(endpoints, names))
         sources = {name: self._files.source(name) for name in watched}
-        self._render = partial(render, public, self._settings, served, sources, self.admin_socket)
+        self._render = partial(render, public, self._settings, served, sources, self.admin_socket, front=front)
         config = self._render(splits, 0)
         self._wanted["cluster_manager.cds.version_text"] = self._files.put(CLUSTERS, config.clusters)
-        self._wanted[ROUTES_VERSION] = self._files.put(ROUTES, [config.routes])
+        self._put_routes(config)
         self._wanted["listener_manager.lds.version_text"] = self._files.put(LISTENERS, config.listeners)
         content = msgspec.json.encode(config.bootstrap)
         replace(self._root / "bootstrap.json", content)
@@ -96,7 +102,12 @@ class Edge:
     def put_splits(self, splits: Sequence[Split], version: int) -> None:
         """Send shares of the routes elsewhere, by this version of the routes, from now on. `write` comes first."""
         assert self._render is not None, "`write` comes first"  # noqa: S101 - a programming error
-        self._wanted[ROUTES_VERSION] = self._files.put(ROUTES, [self._render(splits, version).routes])
+        self._put_routes(self._render(splits, version))
+
+    def _put_routes(self, config: Config) -> None:
+        self._wanted[ROUTES_VERSION] = self._files.put(ROUTES, [config.routes])
+        if config.inner is not None:
+            self._wanted[INNER_VERSION] = self._files.put(INNER, [config.inner])
 
     def refresh_certificate(self) -> bool:
         """Take over a certificate that has changed; whether it has. Raises `ConfigurationError` for a bad one."""
@@ -151,6 +162,7 @@ __all__ = [
     "Edge",
     "EdgeSettings",
     "EdgeUnavailableError",
+    "Front",
     "Listening",
     "Public",
     "Split",

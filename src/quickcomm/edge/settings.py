@@ -1,11 +1,13 @@
 """Settings of the edge, with defaults that suit a small site."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+INNER_SOCKET: Final = "inner.sock"
+"""In the edge's directory: where it takes what a front (the session relay) passes on."""
 
 
 class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,6 +15,8 @@ class InstanceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Directory in which it registers while it serves."""
     public_url: str | None = None
     """Where people reach it: the edge's address."""
+    edge: str | None = None
+    """The edge's Unix socket for processes that pass requests on to the sides."""
     side: Literal["", "monolith", "service"] = ""
     """Its side, where modules move between a monolith and services of their own; empty where nothing can move."""
 

@@ -93,7 +93,7 @@ class Reception:
         """Upgrade a request to a WebSocket whose messages have at most so many bytes."""
         socket = web.WebSocketResponse(max_msg_size=most_bytes, timeout=CLOSE_WITHIN_S, compress=False)
         await socket.prepare(request)
-        _notice_half_open(request)
+        notice_half_open(request)
         self._sockets.add(socket)
         try:
             yield socket
@@ -196,7 +196,8 @@ def _sent_by(request: web.Request) -> int | None:
     return int(version) if VERSION.fullmatch(version) else None
 
 
-def _notice_half_open(request: web.Request) -> None:
+def notice_half_open(request: web.Request) -> None:
+    """Have TCP find out that the client of a connection has vanished."""
     link = request.transport.get_extra_info("socket") if request.transport is not None else None
     if link is None or link.family not in {socket_module.AF_INET, socket_module.AF_INET6}:
         return

@@ -11,7 +11,8 @@ import hashlib
 import hmac
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -30,8 +31,8 @@ from quickcomm.audio.ports import OpenRequest
 from quickcomm.audio.service.manager import Session
 from quickcomm.audio.service.metrics import IGNORED
 from quickcomm.audio.service.outlet import Outlet
-from quickcomm.contracts.audio_socket import TWILIO_PATH, AudioFormat, CloseCode
-from quickcomm.kernel.errors import MALFORMED, InvalidInputError, QuickCommError
+from quickcomm.contracts.audio_socket import RELAYED, TWILIO_PATH, AudioFormat, CloseCode
+from quickcomm.kernel.errors import MALFORMED, ForbiddenError, InvalidInputError, QuickCommError
 from quickcomm.kernel.http.problems import problem
 
 NAME: Final = "twilio"
@@ -130,14 +131,14 @@ class MediaStreams:
         messages = in_order(socket)
         caller = Caller(site=self._settings.site, key_id=NAME, still_valid=_is_valid)
         try:
-            async with asyncio.timeout(START_WITHIN_S):
-                start = await _first(messages)
+            start = await first(messages)
             wanted = self._wanted(start)
             async with (
                 self._reception.place(caller, wanted.channel, wanted.conversation_id),
                 self._reception.session(caller, wanted) as session,
             ):
-                listen = _listen(messages, session, Timeline(start.tracks, session.conversation.next_offset))
+                timeline = Timeline(start.tracks, session.conversation.next_offset)
+                listen = listen_to(messages, timeline, partial(_take, session), partial(_end, session))
                 ended_by = await converse(session.outlet, _discard_events(session.outlet), listen)
                 if isinstance(ended_by, BreachError):
                     raise ended_by
@@ -154,24 +155,42 @@ class MediaStreams:
 
     def _wanted(self, start: Start) -> OpenRequest:
         """Name the conversation by call and stream, so that the same stream finds it again. Raises `BreachError`."""
-        if start.media_format != MediaFormat():
-            raise BreachError(CloseCode.UNSUPPORTED, "audio.twilio_format", "Only audio/x-mulaw at 8000 Hz is taken.")
-        if len(set(start.tracks)) < len(start.tracks):
-            raise BreachError(CloseCode.POLICY, "audio.twilio_start", "A track is named twice.")
-        parameters = start.custom_parameters
-        language = parameters.get("language", "")
+        language = start.custom_parameters.get("language", "")
         if language and language.partition("-")[0].lower() != self._reception.language:
             log.warning("twilio.language_not_supported", language=language, engine=self._reception.language)
-        conversation_id = self._reception.own_id(parse_conversation_id(f"{start.call_sid}.{start.stream_sid}"))
-        token = hmac.new(self._settings.auth_token.encode(), conversation_id.encode(), hashlib.sha256).hexdigest()
-        return OpenRequest(
-            site=self._settings.site,
-            conversation_id=conversation_id,
-            channel=parse_channel(parameters.get("channel", "")) or self._settings.channel,
-            format=msgspec.structs.replace(MULAW, speakers=len(start.tracks)),
-            token=token,
-            resumes=False,
-        )
+        return request_of(self._settings, start, self._reception.own_id)
+
+
+def request_of(settings: TwilioSettings, start: Start, id_of: Callable[[str], str]) -> OpenRequest:
+    """Return what a stream asks for. `id_of`: makes the id of call and stream the conversation's.
+
+    Raises `BreachError`, `InvalidInputError`.
+    """
+    if start.media_format != MediaFormat():
+        raise BreachError(CloseCode.UNSUPPORTED, "audio.twilio_format", "Only audio/x-mulaw at 8000 Hz is taken.")
+    if len(set(start.tracks)) < len(start.tracks):
+        raise BreachError(CloseCode.POLICY, "audio.twilio_start", "A track is named twice.")
+    conversation_id = id_of(parse_conversation_id(f"{start.call_sid}.{start.stream_sid}"))
+    return OpenRequest(
+        site=settings.site,
+        conversation_id=conversation_id,
+        channel=parse_channel(start.custom_parameters.get("channel", "")) or settings.channel,
+        format=msgspec.structs.replace(MULAW, speakers=len(start.tracks)),
+        token=hmac.new(settings.auth_token.encode(), conversation_id.encode(), hashlib.sha256).hexdigest(),
+        resumes=False,
+    )
+
+
+def relayed_caller(settings: TwilioSettings, request: web.Request) -> Caller:
+    """Authenticate the call that the session relay passes on by the native socket. Raises `ForbiddenError`.
+
+    Twilio's signature of the request that it sent to the relay is its credential.
+    """
+    host, _, path = request.headers.get(RELAYED, "").partition("/")
+    reason = refusal(settings, request.headers.get(SIGNATURE), host, f"/{path}")
+    if reason is not None or urlsplit(f"/{path}").path != TWILIO_PATH:
+        raise ForbiddenError(reason or f"Only a call that came to {TWILIO_PATH} is passed on.")
+    return Caller(site=settings.site, key_id=NAME, still_valid=_is_valid)
 
 
 def refusal(settings: TwilioSettings, signature: str | None, host: str, path: str) -> str | None:
@@ -324,32 +343,44 @@ class Timeline:
         return pieces
 
 
-async def _first(messages: AsyncIterator[Message]) -> Start:
-    async for message in messages:
-        if message.start is not None:
-            return message.start
-        if message.event != "connected":
-            break
+async def first(messages: AsyncIterator[Message]) -> Start:
+    """Return the `start` of a stream. Raises `BreachError`, and `TimeoutError` where it does not come."""
+    async with asyncio.timeout(START_WITHIN_S):
+        async for message in messages:
+            if message.start is not None:
+                return message.start
+            if message.event != "connected":
+                break
     raise BreachError(CloseCode.POLICY, "audio.twilio_start", "The first message of a stream is `start`.")
 
 
-async def _listen(messages: AsyncIterator[Message], session: Session, timeline: Timeline) -> None:
-    conversation = session.conversation
+async def listen_to(
+    messages: AsyncIterator[Message],
+    timeline: Timeline,
+    take: Callable[[Iterable[Piece]], Awaitable[None]],
+    end: Callable[[], None],
+) -> None:
+    """Give the sound of a stream to `take`, and call `end` after its last message, if that comes."""
     ended = False
     async for message in messages:
         if message.media is not None:
-            await _take(session, timeline.put(message.media))
+            await take(timeline.put(message.media))
         elif message.event == "stop":
             ended = True
             break
         else:
             IGNORED.labels(NAME, message.event if message.event in DIGITS else "unknown").inc()
-    await _take(session, timeline.rest())
-    if ended and conversation.serves(session.outlet):
-        conversation.end()
+    await take(timeline.rest())
+    if ended:
+        end()
 
 
-async def _take(session: Session, pieces: list[Piece]) -> None:
+def _end(session: Session) -> None:
+    if session.conversation.serves(session.outlet):
+        session.conversation.end()
+
+
+async def _take(session: Session, pieces: Iterable[Piece]) -> None:
     for tracks, samples in pieces:
         if session.conversation.serves(session.outlet):
             await session.conversation.take(tracks, samples)

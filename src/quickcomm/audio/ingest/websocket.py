@@ -95,7 +95,7 @@ class NativeSocket:
 
     async def _serve(self, socket: web.WebSocketResponse, request: web.Request, caller: Caller) -> None:
         try:
-            wanted, after_seq = _parse(request, caller)
+            wanted, after_seq = parse_request(request, caller.site)
             async with self._reception.session(caller, wanted, after_seq) as session:
                 await socket.send_str(_text(session.ready))
                 ended_by = await converse(session.outlet, _speak(socket, session.outlet), _listen(socket, session))
@@ -153,13 +153,14 @@ async def _take(message: WSMessage, session: Session) -> None:
                 await conversation.skip(samples)
 
 
-def _parse(request: web.Request, caller: Caller) -> tuple[OpenRequest, int]:
+def parse_request(request: web.Request, site: str) -> tuple[OpenRequest, int]:
+    """Return what a client of a site asks for, and the last seq that it has. Raises `InvalidInputError`."""
     query = request.query
     after = query.get("after_seq", "0")
     if not (after.isascii() and after.isdigit() and len(after) <= 12):  # noqa: PLR2004 - digits of any sane seq
         raise InvalidInputError("after_seq is the last seq that the client has: a whole number from 0.")
     wanted = OpenRequest(
-        site=caller.site,
+        site=site,
         conversation_id=parse_conversation_id(request.match_info["conversation_id"]),
         channel=parse_channel(query.get("channel", DEFAULT_CHANNEL)) or DEFAULT_CHANNEL,
         format=parse_format(

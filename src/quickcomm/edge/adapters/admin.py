@@ -92,7 +92,7 @@ class EnvoyAdmin:
         return {str(host.address): not host.health_status.failed_active_health_check for host in hosts}
 
     async def stop_listening(self) -> None:
-        await self._ask("POST", "/drain_listeners")
+        await self._ask("POST", "/drain_listeners?inboundonly")
 
     async def _ask(self, method: str, path: str) -> bytes:
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)

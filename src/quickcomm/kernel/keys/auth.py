@@ -43,6 +43,11 @@ class Authenticator:
         self._failures = TokenBuckets(clock, settings.failures_per_minute / 60, settings.failures_burst)
         self._requests = TokenBuckets(clock, settings.requests_per_second, settings.requests_burst)
 
+    @property
+    def behind_edge(self) -> bool:
+        """Return True if requests come from a proxy of ours alone, which vouches for its headers."""
+        return self._trust_forwarded
+
     async def authenticate(self, request: web.Request) -> Principal:
         """Raises `UnauthorizedError` (401), `ForbiddenError` (403: cross-site), `TooManyRequestsError` (429).
 

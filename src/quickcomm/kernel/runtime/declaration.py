@@ -62,9 +62,11 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Replicas(msgspec.Struct, frozen=True, kw_only=True):
-    """The number of processes of a module: at first, and at most."""
+    """The number of processes of a module: at first, at most, and at least."""
 
     first: int = 1
+    least: int = 1
+    """0: the site does without it."""
     most: int = MOST_PROCESSES
     because: str = ""
     """Why there can be no more: an end of a sentence for the operator."""
@@ -115,6 +117,8 @@ class Module(msgspec.Struct, frozen=True, kw_only=True):
     without_store: str = ""
     """A sentence for operators: the consequence of a store that does not answer."""
     routes: tuple[Route, ...] = ()
+    stands_before: tuple[Route, ...] = ()
+    """Routes of another module whose requests come to this one first, while a process of it serves."""
     replicas: Callable[[SettingsReader], Replicas] = _many
     drain_s: Callable[[SettingsReader], float] = _at_once
     """Seconds that its work may take to come to an end."""
@@ -159,6 +163,11 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(route for module in self.modules for route in module.routes)
 
     @property
+    def stands_before(self) -> tuple[Route, ...]:
+        """Return the routes of other apps whose requests come to this one first."""
+        return tuple(route for module in self.modules for route in module.stands_before)
+
+    @property
     def options(self) -> tuple[str, ...]:
         """Return each option once, in the order of the modules."""
         return tuple(dict.fromkeys(option for module in self.modules for option in module.options))
@@ -169,7 +178,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
 
     def replicas(self, settings: SettingsReader) -> Replicas:
         found = self.modules[0].replicas(settings) if self.alone else Replicas(most=1, because=self.one_because)
-        return msgspec.structs.replace(found, first=0) if self.asked_for else found
+        return msgspec.structs.replace(found, first=0, least=0) if self.asked_for else found
 
     def home_of(self, settings: SettingsReader) -> str | None:
         """Return the directory that its only process owns; None where there can be several."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from quickcomm.edge.settings import INNER_SOCKET
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.runtime.data_directory import (
     PROBED_WITHIN_S,
@@ -37,6 +38,8 @@ class Layout:
         self.options = self.root / "options.json"
         """What `up` was told on its command line, as long as the site runs."""
         self.edge = self.root / "edge"
+        self.behind_relay = self.edge / INNER_SOCKET
+        """Where the edge takes what the session relay passes on."""
         self.trust = self.root / "trust"
         """Keys by which services know each other."""
         self.access = self.root / "access"

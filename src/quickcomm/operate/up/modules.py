@@ -40,6 +40,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     module: Module
     routes: tuple[Route, ...]
     own: DataDirectory | None
+    stands_before: tuple[Route, ...] = ()
+    """Routes of other rows whose requests come to its processes first, while there are any."""
     asked_for: bool = False
     """Its processes are started by a migration, and get a share of the requests of the monolith."""
 
@@ -60,12 +62,12 @@ def _row(app: App, site: Site) -> Row:
         one_because=replicas.because,
         ready_within_s=READY_WITHIN_S,
         drain_s=app.drain_s(site.settings) + STOP_S,
-        faces_edge=bool(app.routes),
-        least=0 if app.asked_for else 1,
+        faces_edge=bool(app.routes or app.stands_before),
+        least=replicas.least,
     )
     home = app.home_of(site.settings)
     own = None if home is None else DataDirectory(site.layout.directory.path / home)
-    return Row(module=module, routes=app.routes, own=own, asked_for=app.asked_for)
+    return Row(module=module, routes=app.routes, stands_before=app.stands_before, own=own, asked_for=app.asked_for)
 
 
 def _command(name: str, site: Site, *flags: str) -> tuple[str, ...]:
@@ -86,6 +88,7 @@ def _environment(site: Site, app: App) -> dict[str, str]:
         "QUICKCOMM_INSTANCE_SOCKET": "{socket}",
         "QUICKCOMM_INSTANCE_REGISTRY": str(site.layout.instances),
         "QUICKCOMM_INSTANCE_PUBLIC_URL": site.public_url,
+        "QUICKCOMM_INSTANCE_EDGE": str(site.layout.behind_relay),
         "QUICKCOMM_REDIS_URL": for_user(site.redis_url, app.name),
         "QUICKCOMM_TRUST_SERVICE": app.name,
         "QUICKCOMM_INSTANCE_SIDE": app.side,

