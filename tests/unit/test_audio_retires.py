@@ -16,7 +16,7 @@ from tests.support.hearing import ScriptedEngine, hall, request
 from tests.unit.test_audio_share import Followed, routes
 
 from quickcomm.audio.adapters.sql_sessions import MIGRATIONS
-from quickcomm.audio.ingest.port import Caller
+from quickcomm.audio.ingest.caller import Caller
 from quickcomm.audio.ingest.reception import Reception
 from quickcomm.audio.ingest.websocket import NativeSocket
 from quickcomm.audio.model.settings import AudioSettings

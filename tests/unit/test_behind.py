@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 from tests.support.hearing import TOKEN, Hall, ScriptedEngine, hall, silence, speech
 
-from quickcomm.audio.ingest.port import Caller
+from quickcomm.audio.ingest.caller import Caller
 from quickcomm.audio.ingest.reception import Reception
 from quickcomm.audio.ingest.websocket import NativeSocket, events_of
 from quickcomm.audio.model.ending import EndReason

@@ -10,8 +10,8 @@ import pytest
 import soundfile
 
 from quickcomm.audio.adapters import recorder as module
+from quickcomm.audio.adapters.places import Places, shelf_of
 from quickcomm.audio.adapters.recorder import PART, FlacRecorder, Folder, encoded, file_name
-from quickcomm.audio.module import Places, _shelf
 from quickcomm.audio.ports import RecordingError
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError
@@ -104,4 +104,4 @@ async def test_a_disk_that_refuses_is_told(tmp_path: Path) -> None:
 )
 def test_a_bucket_that_cannot_be_one_is_told(url: str, endpoint: str | None, told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
-        _shelf(Places(recordings=url, recordings_endpoint=endpoint), SystemClock())
+        shelf_of(Places(recordings=url, recordings_endpoint=endpoint), SystemClock())

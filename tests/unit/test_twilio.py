@@ -18,7 +18,7 @@ from tests.support.hearing import Hall, hall, silence, speech
 from tests.support.twilio import CALL, CONNECTED, FRAME, STREAM, TOKEN, Call, connected, say, signature, whole_call
 from tests.unit.test_audio_share import Followed, routes
 
-from quickcomm.audio.ingest.port import Caller
+from quickcomm.audio.ingest.caller import Caller
 from quickcomm.audio.ingest.reception import Reception
 from quickcomm.audio.ingest.twilio import (
     HOLD,

@@ -15,48 +15,44 @@ from quickcomm.audio.adapters.captions import LiveCaptions
 from quickcomm.audio.adapters.digests import digest_answers
 from quickcomm.audio.adapters.engines import engine_class
 from quickcomm.audio.adapters.ledgers import ledger_answer
-from quickcomm.audio.adapters.recorder import FlacRecorder, Folder, Shelf
+from quickcomm.audio.adapters.places import Places, sessions, shelf_of
+from quickcomm.audio.adapters.recorder import FlacRecorder, Folder
 from quickcomm.audio.adapters.silero import Silero
 from quickcomm.audio.adapters.sql_sessions import MIGRATIONS, SqlSessions
 from quickcomm.audio.adapters.whisper_models import model_spec
 from quickcomm.audio.declaration import GROUP, INGESTS
-from quickcomm.audio.ingest.port import Caller, Ingest
+from quickcomm.audio.ingest.caller import Caller
+from quickcomm.audio.ingest.port import Ingest
 from quickcomm.audio.ingest.reception import Reception
 from quickcomm.audio.ingest.twilio import relayed_caller
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
 from quickcomm.audio.model.settings import AudioSettings, TwilioSettings
-from quickcomm.audio.ports import EngineOptions, FencedError, SessionStore, SpeechToText, Transcript
+from quickcomm.audio.ports import EngineOptions, FencedError, SpeechToText, Transcript
 from quickcomm.audio.service.conversation import Conversation
 from quickcomm.audio.service.front_end import FrontEnd
-from quickcomm.audio.service.hand_over import HandOver, Receivers
 from quickcomm.audio.service.listener import Held, Tools
 from quickcomm.audio.service.manager import Manager
+from quickcomm.audio.service.moving import Moving
 from quickcomm.audio.service.offline import transcribe_offline
-from quickcomm.audio.service.share import MODULE, Share
-from quickcomm.audio.service.sound_copy import Copies
-from quickcomm.audio.service.sound_shadow import MAX_HEARINGS, SoundShadow
+from quickcomm.audio.service.share import Share
+from quickcomm.audio.service.sound_shadow import MAX_HEARINGS
 from quickcomm.audio.service.transcriber import Transcriber
 from quickcomm.contracts.audio_socket import RELAYED
-from quickcomm.contracts.evidence import MeasureAudio, Measured
-from quickcomm.contracts.identity import bucket
+from quickcomm.contracts.evidence import MeasureAudio
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
-from quickcomm.contracts.link import InstanceStatus, Receipt, Room, ServedText, SoundCopy
+from quickcomm.contracts.link import InstanceStatus, Receipt
 from quickcomm.contracts.reading import reader
-from quickcomm.contracts.routes import MONOLITH, Side
-from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.emergencies import EmergencyRules
 from quickcomm.kernel.errors import MALFORMED, BusyError, ConfigurationError
 from quickcomm.kernel.keys import Authenticator
 from quickcomm.kernel.messaging import Messaging
 from quickcomm.kernel.messaging.bus import BusUnavailableError, Delivery, RejectedError
-from quickcomm.kernel.messaging.live import Peer, Subscription
+from quickcomm.kernel.messaging.live import Peer
 from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.model_files import ModelReport, ModelStore
-from quickcomm.kernel.routing import FollowedRoutes
 from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.storage import Database, migrate
-from quickcomm.kernel.telemetry.measured import Measurements
 
 if TYPE_CHECKING:
     from quickcomm.kernel.copier.valkey import Moved
@@ -66,28 +62,11 @@ STT_BEHIND: Final = "audio.stt_behind"
 REFUSING: Final = "audio.refusing"
 SAME_TRACKS: Final = "audio.same_tracks"
 RETRY_S: Final = 1.0
-TELL_EVERY_S: Final = 0.5
 PURGE_TURN_S: Final = 3_000
 """Shorter than the hour after which everybody tries again."""
 _insights = reader(InsightsFound)
 
 log = structlog.get_logger(__name__)
-
-
-class Places(msgspec.Struct, frozen=True, kw_only=True):
-    """Where things are kept."""
-
-    recordings: Path | str | None = None
-    """The sound of utterances: a directory, or `s3://bucket/prefix`; None keeps none."""
-    recordings_endpoint: str | None = None
-    """Where the bucket is, if not at Amazon's."""
-    redis_url: str | None = None
-    """Conversations, in this Valkey and not in the database."""
-    owner: str = "monolith"
-    """There, and for other processes: a name that one process has at a time."""
-    routes: FollowedRoutes | None = None
-    """There: by which audio and intelligence move; None where they do not."""
-    side: Side = MONOLITH
 
 
 class AudioHealth(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,24 +97,16 @@ class Audio:
         """
         self._database = database
         self._bus = messaging.bus
-        self._live = messaging.live
-        self._clock = clock
         self._captions = LiveCaptions(messaging.live)
-        self._store = _sessions(places, database, clock, settings.reassign_after_s)
+        self._store = sessions(places, database, clock, settings.reassign_after_s)
         self._transcriber = Transcriber(engine, clock)
         capacity = 2 * (settings.max_sessions + MAX_HEARINGS)
         interval = settings.ack_interval_ms / 1000
         self._front_end = FrontEnd(Silero(), clock, capacity=capacity, snapshot_every_s=interval)
-        shelf = _shelf(places, clock)
+        shelf = shelf_of(places, clock)
         self._recorder = None if shelf is None else FlacRecorder(shelf)
-        self._measurements = Measurements(clock, places.side)
-        self._share = Share(places.side, places.routes)
-        self._receivers = Receivers(self._share, clock)
-        self._copies = Copies(self._share, self._receivers, settings.shadow_share, messaging.live.publish)
-        self._shadow_share = settings.shadow_share
-        self._shadow = SoundShadow(
-            places.owner, self._share, self._front_end, self._transcriber, clock, settings.segmenter
-        )
+        share = Share(places.side, places.routes)
+        self._moving = Moving(places.owner, share, self._front_end, self._transcriber, messaging.live, clock, settings)
         tools = Tools(
             settings=settings,
             clock=clock,
@@ -146,23 +117,17 @@ class Audio:
             recorder=self._recorder,
             held=Held(settings.max_unacked_mb << 20),
             emergencies=emergencies,
-            published=self._published,
-            copies=self._copies,
+            published=self._moving.published,
+            copies=self._moving.copies,
         )
         self._manager = Manager(tools, self._start)
-        self._hand_over = HandOver(
-            self._manager, self._store, self._share, self._receivers, clock, stay_s=settings.stay_s
-        )
-        self._manager.on_open = self._hand_over.opened
-        self._manager.on_fenced = self._measurements.refused
-        self._reception = Reception(self._manager, engine.traits.language, self._share)
+        self._moving.manage(self._manager, self._store)
+        self._reception = Reception(self._manager, engine.traits.language, share)
         self._ingests = [
             ingest(self._reception, callers(keys, settings.twilio)) for ingest in map(ingest_class, INGESTS)
         ]
         self._tasks: asyncio.TaskGroup | None = None
         self._is_behind = False
-        self._unbalanced = 0
-        """Conversations that ended here with a ledger that does not add up."""
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of all ingests."""
@@ -215,10 +180,7 @@ class Audio:
             tasks.create_task(self._reception.check_forever(), name="audio:keys")
             tasks.create_task(self._bus.subscribe(INSIGHTS, GROUP, self._answer), name="audio:insights")
             tasks.create_task(self._store.listen(self._manager.told), name="audio:mail")
-            if self._share.moves:
-                tasks.create_task(self._tell_room(), name="audio:room")
-                tasks.create_task(self._hand_over.run(), name="audio:hand-over")
-                tasks.create_task(self._shadow.run(), name="audio:shadow")
+            self._moving.begin(tasks)
 
     async def drain(self, has_peers: Callable[[], bool] = lambda: False) -> None:
         """Stop intake, let utterances in hand come out, send the clients away.
@@ -251,9 +213,9 @@ class Audio:
             answers=[
                 ledger_answer(self._store),
                 *digest_answers(self._store, self._recorder),
-                (MeasureAudio, self._measure),
+                (MeasureAudio, self._moving.measure),
             ],
-            subscriptions=[*self._captions.subscriptions(), (Receipt, self._receipt), *self._of_other_side()],
+            subscriptions=[*self._captions.subscriptions(), (Receipt, self._receipt), *self._moving.subscriptions()],
             work={"audio": self.run},
             open=self.migrate,
             purge=self.purge,
@@ -268,41 +230,6 @@ class Audio:
     def _receipt(self, receipt: Receipt, _peer: Peer) -> None:
         """Tell the client how long each stage took: the card was pushed."""
         self._manager.receipt(receipt.site, receipt.conversation_id, receipt.utterance_id, receipt.latency)
-
-    def _of_other_side(self) -> Sequence[Subscription]:
-        """Return what tells how the other side is, where audio moves."""
-        if not self._share.moves:
-            return []
-        return [
-            (Room, self._receivers.told),
-            (SoundCopy, self._shadow.copied),
-            (ServedText, self._shadow.served),
-        ]
-
-    async def _tell_room(self) -> None:
-        """Say how much this process can take, until cancelled."""
-        while True:
-            self._live.publish(Room(conversations=self._manager.room, stt_backlog_s=self._transcriber.backlog_s))
-            await self._clock.sleep(TELL_EVERY_S)
-
-    def _published(self, message: UtteranceTranscribed) -> None:
-        self._measurements.client(bucket(MODULE, message.conversation_id))
-        self._measurements.answered(message.latency.stt or 0.0, failed=message.unintelligible)
-        self._copies.served(message)
-
-    async def _measure(self, request: MeasureAudio) -> Measured:
-        behind_s = max((each.behind_s for each in self._manager.conversations), default=0.0)
-        found = self._measurements.since(request.since_ns)
-        return msgspec.structs.replace(
-            found,
-            recent_refused=0,
-            recent_fenced=found.recent_refused,
-            oldest_unanswered_s=behind_s,
-            left=self._hand_over.left,
-            unbalanced=self._unbalanced,
-            recent_not_back=self._hand_over.recent_not_back,
-            heard=self._shadow.since(request.since_ns) if self._shadow_share else None,
-        )
 
     async def purge(self, before_ns: int) -> int:
         """Of several processes one deletes recordings, and all of them conversations, each once."""
@@ -335,7 +262,7 @@ class Audio:
     async def _status(self) -> dict[str, object]:
         health = self.health()
         row = {"sessions": health.sessions, "stt_model": health.stt_model, "stt_backlog_s": health.stt_backlog_s}
-        return row | ({"to_hand_over": self._hand_over.left} if self._share.moves else {})
+        return row | ({"to_hand_over": self._moving.left} if self._moving.share.moves else {})
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
@@ -376,10 +303,10 @@ class Audio:
         except FencedError:
             self._manager.let_go(conversation)
         except Exception as error:  # noqa: BLE001 - it is resumed from its last ack; the others go on
-            self._measurements.answered(0.0, failed=True)
+            self._moving.failed()
             conversation.give_up(error)
         finally:
-            self._unbalanced += conversation.finished and not conversation.account.ended.ledger.balanced
+            self._moving.over(conversation)
             self._manager.finished(conversation)
 
     async def _answer(self, batch: Sequence[Delivery]) -> None:
@@ -410,26 +337,6 @@ def callers(keys: Authenticator, twilio: TwilioSettings) -> Callable[[web.Reques
         )
 
     return authenticate
-
-
-def _sessions(places: Places, database: Database | None, clock: Clock, step_s: float) -> SessionStore:
-    if places.redis_url is None:
-        assert database is not None, "conversations are in Valkey, or in a database"  # noqa: S101 - a programming error
-        return SqlSessions(database, clock)
-    from quickcomm.audio.adapters.redis_sessions import RedisSessions  # noqa: PLC0415 - where there is no Valkey
-    from quickcomm.audio.adapters.redis_sides import Moves  # noqa: PLC0415 - likewise
-
-    moves = None if places.routes is None else Moves(routes=places.routes, step_s=step_s)
-    return RedisSessions(places.redis_url, clock, owner=places.owner, moves=moves)
-
-
-def _shelf(places: Places, clock: Clock) -> Shelf | None:
-    where = places.recordings
-    if where is None or isinstance(where, Path):
-        return None if where is None else Folder(where)
-    from quickcomm.audio.adapters.bucket import Bucket, is_address  # noqa: PLC0415 - most sites have none
-
-    return Bucket(where, clock, endpoint=places.recordings_endpoint) if is_address(where) else Folder(Path(where))
 
 
 def build_engine(name: str, options: EngineOptions, store: ModelStore) -> SpeechToText:

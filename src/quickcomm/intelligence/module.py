@@ -11,14 +11,13 @@ import msgspec
 from quickcomm.contracts.evidence import Measured, MeasureIntelligence
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.identity import bucket
-from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.link import InstanceStatus
 from quickcomm.contracts.narrative import Narrate, Narrated
 from quickcomm.contracts.prompts import GetPrompts, PromptsView
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.contracts.usage import GetUsage, UsageReport
-from quickcomm.intelligence.adapters.breaker import CircuitBreaker
+from quickcomm.intelligence.adapters.asked_model import AskedModel, examined_by, mask_of_people
 from quickcomm.intelligence.adapters.digests import digest_answer
 from quickcomm.intelligence.adapters.embedding import MINILM
 from quickcomm.intelligence.adapters.history import take_over
@@ -32,29 +31,21 @@ from quickcomm.intelligence.adapters.side_work import SideSettings, SideWork
 from quickcomm.intelligence.adapters.sql_prompts import SqlPrompts
 from quickcomm.intelligence.adapters.sql_results import MIGRATIONS, SqlResults
 from quickcomm.intelligence.declaration import GROUP
-from quickcomm.intelligence.model.concurrency import Limit
 from quickcomm.intelligence.model.grounding import Grounder
 from quickcomm.intelligence.model.reading import Reader
 from quickcomm.intelligence.model.settings import LlmSettings
 from quickcomm.intelligence.ports import (
     Classifier,
-    Draft,
     Heard,
     LanguageModel,
-    ModelAnswer,
-    OpensTask,
     SharedStand,
     StoredPrompt,
 )
-from quickcomm.intelligence.service.agreement import Agreement
 from quickcomm.intelligence.service.doubting import Doubting
-from quickcomm.intelligence.service.fallback import Fallback
-from quickcomm.intelligence.service.guard import Guard, ModelState
-from quickcomm.intelligence.service.limiter import Limiter
-from quickcomm.intelligence.service.llm import LlmClassifier, Mask, Parts, Unmasked
+from quickcomm.intelligence.service.guard import ModelState
+from quickcomm.intelligence.service.llm import Parts, Unmasked
 from quickcomm.intelligence.service.ownership import Ownership
 from quickcomm.intelligence.service.prompt_evaluation import Evaluation, Examined
-from quickcomm.intelligence.service.renewal import Renewal
 from quickcomm.intelligence.service.shadow import Shadow
 from quickcomm.intelligence.service.understanding import Understanding
 from quickcomm.kernel.clock import Clock
@@ -70,8 +61,6 @@ from quickcomm.kernel.telemetry.measured import Measurements
 
 OVERLAP: Final = 64
 """Batches of a partition in hand at once, where a model is asked."""
-INITIAL_CONCURRENCY: Final = 16
-EVALUATION_SITE: Final = "main"
 MODEL_ALARM: Final = "language_model"
 OFF: Final = "No language model is connected; the local classifier answers."
 
@@ -124,14 +113,14 @@ class Intelligence:
         self._settings = settings.llm
         self._budget = settings.budget
         self.prompting = Prompting(database, pack, clock)
-        mask = Unmasked if model is None else _mask()
+        mask = Unmasked if model is None else mask_of_people()
         self._side = SideWork(database, bus, clock, settings.side, model, mask, ownership)
         self._processes = peers.processes
         self._other_side: OtherSide | None = None
         if ownership.moves:
             self._side.follow(self._follow)
             self._other_side = OtherSide(SqlPrompts(database), self._side.usage, ownership, clock)
-        self._model: _Model | None = None
+        self._model: AskedModel | None = None
         self._shadow: Shadow | None = None
         share = settings.shadow_share
         if model is None:
@@ -151,7 +140,7 @@ class Intelligence:
             mask=mask,
             pack=pack.digest,
         )
-        self._model = _Model(parts, classifier, self._store, clock, pack.opens_task, settings.llm, ownership)
+        self._model = AskedModel(parts, classifier, self._store, clock, pack.opens_task, settings.llm, ownership)
         if peers.shared is not None:
             self._model.agree(peers.shared)
         fallback = self._model.fallback
@@ -165,7 +154,7 @@ class Intelligence:
             usage = self._side.usage
             self._cast(shadow_model(parts, usage, classifier, pack, clock, settings.llm, ownership, share))
         self._side.questions.may_ask = lambda: fallback.available
-        self.prompting.desk.connect(_examined(parts, classifier, self._side))
+        self.prompting.desk.connect(examined_by(parts, classifier, self._side))
 
     def _cast(self, shadow: Shadow) -> None:
         """Have what the other side answers understood here as well, to be compared."""
@@ -351,66 +340,6 @@ class Intelligence:
         await self._ownership.aclose()
         if self._model is not None:
             await self._model.language_model.aclose()
-
-
-class _Model:
-    """Everything around a language model, put together."""
-
-    def __init__(
-        self,
-        parts: Parts,
-        local: Classifier,
-        results: SqlResults,
-        clock: Clock,
-        opens_task: OpensTask,
-        settings: LlmSettings,
-        ownership: Ownership,
-    ) -> None:
-        self.language_model = parts.model
-        self._limiter = Limiter(Limit(settings.min_concurrency, settings.max_concurrency, INITIAL_CONCURRENCY), clock)
-        self._guard = Guard(CircuitBreaker(), clock, settings.budget_s)
-        self._llm = LlmClassifier(parts, self._limiter, self._guard, clock, settings)
-        self.fallback = Fallback(self._llm, local, self._guard, clock, settings.budget_s)
-        self.renewal = Renewal(self._llm, self.fallback, results, results, clock, opens_task, ownership)
-        self._agreement: Agreement | None = None
-
-    def agree(self, shared: SharedStand) -> None:
-        """From now on, have one stand with others."""
-        self._agreement = Agreement(self._guard, shared)
-
-    def status(self) -> dict[str, Any]:
-        return {"model": self.language_model.model, "concurrency_limit": self._limiter.limit}
-
-    async def run(self, renew_minutes: float) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            if self._agreement is not None:
-                tasks.create_task(self._agreement.run(), name="llm:agreement")
-            tasks.create_task(self._guard.watch(self._llm.probe), name="llm:watch")
-            tasks.create_task(self.renewal.run(renew_minutes), name="llm:renewal")
-
-
-def _mask() -> Mask:
-    from quickcomm.intelligence.model.masking import mask  # noqa: PLC0415 - its tables take a quarter of a second
-
-    return mask
-
-
-def _examined(parts: Parts, local: Classifier, side: SideWork) -> Examined:
-    """How prompts are tried: as utterances are answered, masked on the way out and held against the text."""
-
-    def spent(answer: ModelAnswer) -> float:
-        side.usage.record(EVALUATION_SITE, "", answer)
-        return side.usage.cost_of(answer)
-
-    def prepare(heard: Heard) -> Heard:
-        masked = parts.mask(heard.text, heard.context)
-        return msgspec.structs.replace(heard, text=masked.text, context=masked.context)
-
-    async def finish(drafts: tuple[Draft, ...], heard: Heard) -> Sequence[Draft | Insight]:
-        [opinion] = await local.classify([heard])
-        return parts.grounding.ground(drafts, heard, opinion) or opinion
-
-    return Examined(model=parts.model, spent=spent, prepare=prepare, finish=finish)
 
 
 def share_stand(redis_url: str) -> SharedStand:

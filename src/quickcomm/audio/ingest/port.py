@@ -6,33 +6,18 @@ or None for a speaker of `take`), the end of a transmission (`flush`) and the en
 and a reason for the end (`Outlet.events`), and puts both into the terms of its protocol.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-import msgspec
 from aiohttp import web
 
-if TYPE_CHECKING:
-    from quickcomm.audio.ingest.reception import Reception
-
-
-class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """An authenticated client."""
-
-    site: str
-    key_id: str
-    still_valid: Callable[[], Awaitable[bool]]
-    """Ask again: a stream lives longer than many a key."""
-
-
-Authenticate = Callable[[web.Request], Awaitable[Caller]]
-"""Check a request's API key. Raises an aiohttp HTTP error where it may not send audio."""
+from quickcomm.audio.ingest.caller import Authenticate
+from quickcomm.audio.ingest.reception import Reception
 
 
 class Ingest(Protocol):
     path: str
 
-    def __init__(self, reception: "Reception", authenticate: Authenticate) -> None: ...
+    def __init__(self, reception: Reception, authenticate: Authenticate) -> None: ...
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Serve a request until its connection ends."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 import structlog
 from aiohttp import web
 
-from quickcomm.audio.ingest.port import Caller
+from quickcomm.audio.ingest.caller import Caller
 from quickcomm.audio.model.ending import EndReason
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.ports import OpenRequest

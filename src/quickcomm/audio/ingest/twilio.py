@@ -22,7 +22,7 @@ import numpy as np
 import structlog
 from aiohttp import WSMsgType, web
 
-from quickcomm.audio.ingest.port import Authenticate, Caller
+from quickcomm.audio.ingest.caller import Authenticate, Caller
 from quickcomm.audio.ingest.reception import BreachError, Reception, converse, not_websocket, refused
 from quickcomm.audio.model.ending import EndReason
 from quickcomm.audio.model.formats import Int16, decode, parse_channel, parse_conversation_id

@@ -8,7 +8,7 @@ import msgspec
 import structlog
 from aiohttp import WSMessage, WSMsgType, web
 
-from quickcomm.audio.ingest.port import Authenticate, Caller
+from quickcomm.audio.ingest.caller import Authenticate, Caller
 from quickcomm.audio.ingest.reception import BreachError, Reception, converse, not_websocket, refused
 from quickcomm.audio.model.ending import EndReason
 from quickcomm.audio.model.formats import parse_channel, parse_conversation_id, parse_format
