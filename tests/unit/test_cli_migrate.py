@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from quickcomm.contracts.routes import SERVICE
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.messaging.rpc import LocalRpc
 from quickcomm.kernel.runtime.admin_socket import admin_socket
-from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.kernel.runtime.data_directory import DataDirectory, is_trusted
 from quickcomm.kernel.storage import Database
+from quickcomm.operate.up.layout import Layout
 from quickcomm.traffic.adapters.journal import SqlJournal
 from quickcomm.traffic.ports import TrafficSettings
 from quickcomm.traffic.service.controller import Controller
@@ -387,3 +389,39 @@ async def test_start_has_up_start_the_controller(tmp_path: Path) -> None:
                 result = await found.migrate("start", "dashboard")
                 assert result.exit_code == 0, result.stderr
     assert asked == [Scale(process="traffic", replicas=1)]
+
+
+async def test_a_command_waits_for_a_controller_that_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, asked = Running(tmp_path / "site"), threading.Event()
+
+    def looked(socket: Path, directory: Path) -> bool:
+        found = is_trusted(socket, directory)
+        if not found:
+            asked.set()
+        return found
+
+    monkeypatch.setattr("quickcomm.cli.migrate.is_trusted", looked)
+    async with running.controller():
+        await running.migrate("start", "dashboard")
+    with Layout(running.directory).own():
+        command = asyncio.create_task(running.migrate("pause", "dashboard"))
+        await asyncio.to_thread(asked.wait)
+        async with running.controller():
+            result = await command
+    assert result.stdout == "dashboard: paused.\n", result.stderr
+
+
+async def test_a_controller_that_ends_before_it_answers_is_told_as_that(tmp_path: Path) -> None:
+    running = Running(tmp_path / "site")
+    running.directory.create()
+    running.directory.traffic.create()
+    socket = running.directory.traffic.socket
+    server = await asyncio.start_unix_server(lambda _, writer: writer.close(), socket)
+    socket.chmod(0o600)
+    async with server:
+        result = await running.migrate("step", "dashboard")
+    assert result.exit_code == 1
+    assert "before it had answered" in result.stderr
+    assert "quickcomm migrate status" in result.stderr

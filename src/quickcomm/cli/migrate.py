@@ -31,10 +31,13 @@ from quickcomm.contracts.routes import SERVICE
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 from quickcomm.kernel.runtime.admin_socket import Rows, ask
 from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag, is_trusted
+from quickcomm.operate.up.layout import Layout
 
 T = TypeVar("T")
 POLL_S: Final = 0.3
 STARTS_WITHIN_S: Final = 30.0
+BACK_WITHIN_S: Final = 15.0
+"""So long a controller may take that was killed, and is started again."""
 PER_CENT: Final = BUCKETS // 100
 NS: Final = 10**9
 MAX_SHOWN: Final = 5
@@ -233,20 +236,32 @@ def history_command(limit: int, module: str | None, data_dir: Path, *, as_json: 
 # -- asking -----------------------------------------------------------------------------------------------------------
 
 
-async def _asked(data_dir: Path, request: Command) -> Rows:
-    """Raises `NoControllerError`, and what the controller answers."""
+async def _asked(data_dir: Path, request: Command, within_s: float = BACK_WITHIN_S) -> Rows:
+    """Ask the controller; where the site runs, wait for one that is started again.
+
+    Raises `NoControllerError`, and what the controller answers.
+    """
     directory = DataDirectory(data_dir)
-    socket = directory.traffic.socket
-    try:
-        if is_trusted(socket, directory.path):
-            return await ask(socket, request, timeout_s=None)
-    except (aiohttp.ClientConnectionError, OSError):
-        pass
-    flag = data_dir_flag(directory.path)
-    raise NoControllerError(
-        f"No migration controller answers on {directory.path}. Run the site (quickcomm up{flag}), "
-        f"then start one: quickcomm migrate start MODULE{flag}"
-    )
+    socket, flag = directory.traffic.socket, data_dir_flag(directory.path)
+    deadline = asyncio.get_running_loop().time() + within_s
+    while True:
+        try:
+            if is_trusted(socket, directory.path):
+                return await ask(socket, request, timeout_s=None)
+        except (aiohttp.ClientConnectorError, FileNotFoundError):
+            pass  # it was asked for nothing
+        except (aiohttp.ClientConnectionError, OSError) as error:
+            raise NoControllerError(
+                f"The controller ended before it had answered. What it has stored goes on by itself. "
+                f"See how far it is, before you ask again: quickcomm migrate status{flag}"
+            ) from error
+        is_back_soon = directory.traffic.path.exists() and Layout(directory).is_owned()
+        if not is_back_soon or asyncio.get_running_loop().time() >= deadline:
+            raise NoControllerError(
+                f"No migration controller answers on {directory.path}. Run the site (quickcomm up{flag}), "
+                f"then start one: quickcomm migrate start MODULE{flag}"
+            )
+        await asyncio.sleep(POLL_S)
 
 
 def _start_controller(data_dir: Path) -> None:
@@ -254,7 +269,7 @@ def _start_controller(data_dir: Path) -> None:
     from quickcomm.operate.up.client import tell  # noqa: PLC0415 - seldom needed
 
     with contextlib.suppress(NoControllerError):
-        asyncio.run(_asked(data_dir, GetMigration(entries=0)))
+        asyncio.run(_asked(data_dir, GetMigration(entries=0), 0.0))
         return
     click.echo("Starting the migration controller …", err=True)
     tell(data_dir, Scale(process="traffic", replicas=1))
@@ -265,7 +280,7 @@ async def _until_it_answers(data_dir: Path) -> None:
     deadline = asyncio.get_running_loop().time() + STARTS_WITHIN_S
     while True:
         try:
-            await _asked(data_dir, GetMigration(entries=0))
+            await _asked(data_dir, GetMigration(entries=0), 0.0)
         except NoControllerError:
             if asyncio.get_running_loop().time() >= deadline:
                 raise
