@@ -115,7 +115,6 @@ class Mover:
                 return said
             found = await self.module(words[1])
             print(f"         it is in {found['mode']}: {found.get('why')}", file=sys.stderr)
-            print(await asyncio.to_thread(self.log_of, words[1]), file=sys.stderr)
             history = ["migrate", "history", "--limit", "6", "--data-dir", str(self._site.data_dir)]
             print(await asyncio.to_thread(quickcomm, *history, statuses=(0, 1)), file=sys.stderr)
             await asyncio.sleep(3.0)
@@ -132,11 +131,6 @@ class Mover:
 
     async def calm(self) -> None:
         await asyncio.sleep(self._pause_s)
-
-    def log_of(self, name: str) -> str:
-        """Return the last lines of the service's log."""
-        found = sorted(self._site.layout.logs.glob(f"{name}-*.log"))
-        return "\n".join(found[0].read_text(errors="replace").splitlines()[-25:]) if found else ""
 
     def pid(self, process: str) -> int:
         rows = topology_status(self._site.data_dir) or []
@@ -170,6 +164,18 @@ class Mover:
         before = await asyncio.to_thread(spent)
         await asyncio.sleep(seconds)
         self.cpu[name] = round((await asyncio.to_thread(spent) - before) / (seconds * talkers), 4)
+
+    async def until_retired(self, name: str) -> None:
+        """Take the last step; again, where the controller took the module back, for its process was away too long."""
+        for _ in range(ATTEMPTS):
+            if (await self.module(name))["mode"] not in {"full", "retired"}:
+                await self.command("start", name)
+                await self.command("promote", name, "--force")
+            with contextlib.suppress(AssertionError):
+                await self.command("step", name, "--force")
+            if (await self.module(name))["mode"] == "retired":
+                return
+        raise AssertionError(f"{name} is not retired")
 
     async def up_to(self, name: str, weight: int) -> None:
         while (await self.module(name))["weight"] < weight:
@@ -237,7 +243,7 @@ async def move(site: Site, mover: Mover, name: str, options: argparse.Namespace)
     await mover.calm()
     await mover.kill(name)
     await mover.calm()
-    await mover.command("step", name, "--force")
+    await mover.until_retired(name)
     await mover.calm()
     await mover.kill("monolith")
     await mover.kill("traffic")
