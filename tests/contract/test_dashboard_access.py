@@ -43,6 +43,8 @@ READ: Final = {
     ("GET", "/v1/utterances/{utterance_id}"),
 }
 ADMIN: Final = {
+    ("POST", "/v1/migration/{module}/override"),
+    ("POST", "/v1/migration/{module}/weight"),
     ("POST", "/v1/migration/{module}/{action}"),
     ("POST", "/v1/tasks/{task_id}/acknowledge"),
     ("POST", "/v1/tasks/{task_id}/assign"),

@@ -27,6 +27,9 @@ from quickcomm.contracts.link import (
     InstanceStatus,
     KeepTrace,
     Receipt,
+    Room,
+    ServedText,
+    SoundCopy,
     Watching,
 )
 from quickcomm.contracts.narrative import Narrate, Narrated
@@ -233,6 +236,35 @@ LINK: Final[dict[str, tuple[Message, ...]]] = {
     "link.behind": (FellBehind(behind=BEHIND),),
     "link.final": (Committed(message=TRANSCRIPT, after=FIRST), Committed(message=TRANSCRIPT, after="shift-1:0:0")),
     "link.status": (STATUS, InstanceStatus()),
+    "link.room": (Room(conversations=7, stt_backlog_s=0.5), Room(conversations=0)),
+    "link.sound_copy": (
+        SoundCopy(
+            to="audio-1",
+            site="main",
+            conversation_id="shift-1",
+            number=1,
+            sample_rate=16_000,
+            offset=16_000,
+            samples=2,
+            tracks=(b"\x01\x00\x02\x00", None),
+            flush=16_001,
+            settled=8_000,
+            over=True,
+        ),
+    ),
+    "link.served_text": (
+        ServedText(
+            to="audio-1",
+            site="main",
+            conversation_id="shift-1",
+            number=2,
+            speaker=0,
+            start_offset=0,
+            end_offset=16_000,
+            text="towels to 412",
+            settled=16_000,
+        ),
+    ),
     "link.watching": (Watching(sites={"main": ("*",)}), Watching()),
     "link.receipt": (
         Receipt(site="main", conversation_id="shift-1", utterance_id=SAID, latency=Latency(total=812.5)),
