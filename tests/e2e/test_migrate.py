@@ -147,6 +147,7 @@ def _receipt(page: Onlooker, utterance_id: str) -> Json:
     return {name: value for name, value in receipt.items() if value is not None}
 
 
+@pytest.mark.long  # the scripts alone: tests/contract/test_sides.py
 async def test_a_channel_is_given_to_a_side_and_what_is_made_says_which_one_made_it(site: Site) -> None:
     operator, talk = Operator(site), shift_talk()
     async with onlooking(site) as page:

@@ -8,6 +8,7 @@ from typing import Final
 
 import aiohttp
 import numpy as np
+import pytest
 from tests.e2e.conftest import NewSite
 from tests.e2e.test_audio_moves import BLOCK, Line, assert_whole, until_has
 from tests.support.resuming import stream
@@ -129,6 +130,7 @@ async def test_audio_moves_restarts_and_dies_and_no_socket_is_closed(new_site: N
     assert moved == call
 
 
+@pytest.mark.long  # with an owner of its own: tests/contract/test_relay.py
 async def test_when_the_relay_dies_or_restarts_who_can_resume_loses_nothing(new_site: NewSite, talk: Talk) -> None:
     site, key = await started(new_site, QUICKCOMM_RELAY_PROCESSES="1")
     undisturbed = await stream(site.url, key, talk.wire * 3)
