@@ -20,6 +20,12 @@ def test_items_are_matched_by_their_ids_not_by_their_position() -> None:
     assert where(found) == "items.status"
 
 
+def test_two_items_of_one_name_are_two() -> None:
+    towels = {"name": "towel", "quantity": 2}
+    found = differences({"items": [towels, towels]}, {"items": [towels]}, NOTHING)
+    assert where(found) == "items"
+
+
 def test_fields_that_each_side_counts_by_itself_are_left_out() -> None:
     assert differences({"change": 1, "items": []}, {"change": 2, "items": []}, frozenset({"change"})) == {}
 

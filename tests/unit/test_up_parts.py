@@ -1,6 +1,8 @@
 """The parts of `quickcomm up` that need no process: places, the table, logs that are followed, ports."""
 
+import errno
 import socket
+import stat
 from collections import Counter
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from quickcomm.kernel.runtime.settings import Settings
 from quickcomm.operate.moving import check_shape
 from quickcomm.operate.settings import SITE, load_settings
 from quickcomm.operate.up import ports
-from quickcomm.operate.up.asked import differences, in_force
+from quickcomm.operate.up.asked import differences, in_force, keep, kept
 from quickcomm.operate.up.layout import Layout
 from quickcomm.operate.up.modules import Site, rows
 from quickcomm.topology.module import Tail
@@ -262,3 +264,24 @@ def test_a_key_is_shown_to_a_person_only(tmp_path: Path) -> None:
     logged = "\n".join(first_start(tmp_path, "http://127.0.0.1:8080", None))
     assert f"quickcomm keys create --role admin --data-dir {tmp_path}" in logged
     assert "quickcomm ingest FILE" in logged
+
+
+def test_options_are_kept_for_the_next_start_and_for_this_user_alone(tmp_path: Path) -> None:
+    file = tmp_path / "options.json"
+    assert kept(file) == {}
+    keep(file, {"shape": "services", "port": 8090, "new_store": True, "detached": True, "tls_key": Path("key.pem")})
+    assert kept(file) == {"shape": "services", "port": 8090, "tls_key": str(Path("key.pem").absolute())}
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    file.write_bytes(b"cut o")
+    assert kept(file) == {}
+
+
+def test_a_start_goes_on_where_its_options_cannot_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(_path: Path, _given: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("quickcomm.operate.up.asked.keep", full)
+    cli_up._keep(Layout(DataDirectory(tmp_path)), {"port": 8090})
+    assert "No space left" in capsys.readouterr().err

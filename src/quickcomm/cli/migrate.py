@@ -243,7 +243,7 @@ async def _asked(data_dir: Path, request: Command, within_s: float = BACK_WITHIN
     """
     directory = DataDirectory(data_dir)
     socket, flag = directory.traffic.socket, data_dir_flag(directory.path)
-    deadline = asyncio.get_running_loop().time() + within_s
+    deadline, told = asyncio.get_running_loop().time() + within_s, False
     while True:
         try:
             if is_trusted(socket, directory.path):
@@ -252,7 +252,7 @@ async def _asked(data_dir: Path, request: Command, within_s: float = BACK_WITHIN
             pass  # it was asked for nothing
         except (aiohttp.ClientConnectionError, OSError) as error:
             raise NoControllerError(
-                f"The controller ended before it had answered. What it has stored goes on by itself. "
+                "The controller ended before it had answered. What it has stored goes on by itself. "
                 f"See how far it is, before you ask again: quickcomm migrate status{flag}"
             ) from error
         is_back_soon = directory.traffic.path.exists() and Layout(directory).is_owned()
@@ -261,6 +261,9 @@ async def _asked(data_dir: Path, request: Command, within_s: float = BACK_WITHIN
                 f"No migration controller answers on {directory.path}. Run the site (quickcomm up{flag}), "
                 f"then start one: quickcomm migrate start MODULE{flag}"
             )
+        if not told:
+            click.echo("Waiting for the migration controller …", err=True)
+        told = True
         await asyncio.sleep(POLL_S)
 
 
@@ -316,7 +319,7 @@ async def _watch(data_dir: Path, name: str) -> None:
     while True:
         await asyncio.sleep(POLL_S)
         with contextlib.suppress(QuickCommError):  # the command itself tells what is wrong
-            [row] = await _asked(data_dir, GetMigration(entries=0))
+            [row] = await _asked(data_dir, GetMigration(entries=0), 0.0)
             phase = next((each["phase"] for each in row["modules"] if each["name"] == name), "")
             if phase and phase != shown:
                 shown = phase

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -69,7 +68,7 @@ def up_command(context: click.Context, /, data_dir: Path, *, detach: bool, detac
         _detach(layout)
         return
     from quickcomm.operate.settings import load_settings  # noqa: PLC0415 - not needed for --help
-    from quickcomm.operate.up.asked import ONCE, in_force, keep, written  # noqa: PLC0415
+    from quickcomm.operate.up.asked import in_force, written  # noqa: PLC0415
     from quickcomm.operate.up.site import Options, Topology  # noqa: PLC0415
     from quickcomm.operate.up.stream import Own  # noqa: PLC0415
 
@@ -80,7 +79,6 @@ def up_command(context: click.Context, /, data_dir: Path, *, detach: bool, detac
     if detach:
         _runs_already(layout, {name: wanted[name] for name in wanted if _is_given(context, name)})
         return
-    is_given = partial(_is_given, context)
     set_up_logs(given["log_level"], as_json=False, to=Own())
     options = Options(
         shape=given["shape"],
@@ -113,8 +111,7 @@ def up_command(context: click.Context, /, data_dir: Path, *, detach: bool, detac
         await Topology(options, layout, dict(os.environ)).run(ready, stop)
 
     with layout.own(), listed(layout.directory) as file:
-        layout.create()
-        keep(layout.options, {name: given[name] for name in given.keys() - ONCE if name in before or is_given(name)})
+        _keep(layout, {name: given[name] for name in given if name in before or _is_given(context, name)})
         asyncio.run(run())
 
 
@@ -216,6 +213,17 @@ def _tls(certificate: Path | None, key: Path | None) -> "Tls | None":
     if certificate is None or key is None:
         raise ConfigurationError("TLS needs both --tls-cert and --tls-key.")
     return Tls(certificate=certificate.absolute(), key=key.absolute())
+
+
+def _keep(layout: Layout, given: Mapping[str, Any]) -> None:
+    """Keep the options for an `up` after this one. A disk that is full is no reason not to start."""
+    from quickcomm.operate.up.asked import keep  # noqa: PLC0415 - not needed for --help
+
+    try:
+        layout.create()
+        keep(layout.options, given)
+    except OSError as error:
+        click.echo(f"The options are not kept, should this be killed: {error}", err=True)
 
 
 def _as_before(context: click.Context, path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Compare two JSON answers, and find which of their differences last. Pure."""
 
+from collections import Counter
 from typing import Any, Final
 
 Place = tuple[str, ...]
@@ -43,7 +44,14 @@ def where(found: Differences) -> str:
 
 
 def _by_identity(items: list[Any]) -> dict[str, Any]:
-    return {_ID + _identity(item, at): item for at, item in enumerate(items)}
+    """Return the items by their ids; those that share one, such as two of a name, are told apart by their order."""
+    found: dict[str, Any] = {}
+    seen: Counter[str] = Counter()
+    for at, item in enumerate(items):
+        name = _identity(item, at)
+        found[f"{_ID}{name}{_ID}{seen[name]}"] = item
+        seen[name] += 1
+    return found
 
 
 _ID: Final = "#"

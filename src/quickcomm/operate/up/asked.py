@@ -54,12 +54,16 @@ def differences(wanted: Mapping[str, str], running: Mapping[str, str]) -> list[s
 
 
 def keep(path: Path, given: Mapping[str, Any]) -> None:
-    """Keep the options that were given. Raises `OSError` where the file cannot be written."""
+    """Keep the options that were given, but for those of one start. Raises `OSError` where that cannot be written."""
     new = path.with_suffix(".new")
     new.touch(mode=0o600)
     new.write_bytes(
         msgspec.json.encode(
-            {name: str(value.absolute()) if isinstance(value, Path) else value for name, value in given.items()}
+            {
+                name: str(value.absolute()) if isinstance(value, Path) else value
+                for name, value in given.items()
+                if name not in ONCE
+            }
         )
     )
     new.replace(path)
