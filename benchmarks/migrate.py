@@ -166,7 +166,7 @@ class Mover:
         self.cpu[name] = round((await asyncio.to_thread(spent) - before) / (seconds * talkers), 4)
 
     async def until_retired(self, name: str) -> None:
-        """Take the last step; again, where the controller took the module back, for its process was away too long."""
+        """Take the last step. Bring the module to full first where the controller has rolled it back after a kill."""
         for _ in range(ATTEMPTS):
             if (await self.module(name))["mode"] not in {"full", "retired"}:
                 await self.command("start", name)

@@ -12,7 +12,7 @@ First the relay's CPU is measured while nothing happens. Then, while all go on: 
 `end`; the owner says how many samples it has. *lost* is what is missing there, in samples; *closed* are the clients
 whose socket was closed before `ended`.
 
-Exit status 0 if nothing is lost, nobody is closed, and the CPU is at most half a core.
+Exit status 0 if nothing is lost, no client socket is closed, and the CPU is at most half a core.
 """
 
 import argparse
@@ -52,7 +52,7 @@ ACK_EACH_S: Final = 1.0
 SETTLE_S: Final = 3.0
 PATIENCE_S: Final = 60.0
 OPENING: Final = 50
-"""So many clients connect at a time."""
+"""Clients that connect at a time."""
 UNLIMITED: Final = KeySettings(requests_per_second=1e6, requests_burst=1e6)
 
 # -- the owner, in a process of its own -------------------------------------------------------------------------------

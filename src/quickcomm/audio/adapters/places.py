@@ -1,4 +1,4 @@
-"""Where audio keeps things: conversations in a database or a Valkey, recordings in a directory or a bucket."""
+"""Storage of audio: conversations in a database or a Valkey, recordings in a directory or a bucket."""
 
 from pathlib import Path
 
@@ -14,12 +14,12 @@ from quickcomm.kernel.storage import Database
 
 
 class Places(msgspec.Struct, frozen=True, kw_only=True):
-    """Where things are kept."""
+    """Addresses of the storage, and the side of this process."""
 
     recordings: Path | str | None = None
     """The sound of utterances: a directory, or `s3://bucket/prefix`; None keeps none."""
     recordings_endpoint: str | None = None
-    """Where the bucket is, if not at Amazon's."""
+    """URL of the bucket's endpoint, if it is not Amazon's."""
     redis_url: str | None = None
     """Conversations, in this Valkey and not in the database."""
     owner: str = "monolith"

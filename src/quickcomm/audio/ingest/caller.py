@@ -1,4 +1,4 @@
-"""Who sends sound, as an ingest has authenticated it."""
+"""The client of an ingest, once it is authenticated."""
 
 from collections.abc import Awaitable, Callable
 

@@ -1,4 +1,4 @@
-"""What two sides heard in the same stretch of sound: put together by time, and compared by words. Pure."""
+"""Compares the utterances that two sides heard in the same stretch of sound: aligned by time, then by words. Pure."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ LEAST_OVERLAP_S: Final = 0.1
 
 
 class Uttered(msgspec.Struct, frozen=True, kw_only=True):
-    """What a side heard from `start` to `end`, in samples. `text`: None where it was left out."""
+    """An utterance of one side, from `start` to `end` in samples. `text`: None where it was not decoded."""
 
     start: int
     end: int
