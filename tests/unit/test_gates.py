@@ -152,6 +152,16 @@ def test_a_service_that_is_late_stops_a_canary_and_not_a_shadow(module: str, lat
     assert judge(module, "shadow", service(good(), queue_age_s=30.0), LIMITS).outcome == "wait"
 
 
+def test_a_module_at_full_does_not_wait_for_answers_of_the_monolith_that_serves_nothing() -> None:
+    idle = replace(MONOLITH, answered=0, errors=0, stages_ms={})
+    evidence = replace(good(), monolith=idle, agreement=None)
+    assert judge("intelligence", "full", evidence, LIMITS).outcome == "pass"
+    canary = judge("intelligence", "canary", evidence, LIMITS)
+    assert "errors" in {figure.name for figure in canary.of("wait")}
+    failing = service(evidence, recent_errors=LIMITS.errors)
+    assert judge("intelligence", "full", failing, LIMITS).outcome == "breach"
+
+
 def test_a_shadow_that_is_silent_for_long_is_stopped() -> None:
     evidence = service(good(), silent_s=LIMITS.silent_s * SHADOW_PATIENCE + 1)
     assert judge("dashboard", "shadow", evidence, LIMITS).outcome == "breach"

@@ -107,7 +107,7 @@ export function FigureRows({ figures }: { figures: readonly Figure[] }) {
       {figures.toSorted((a, b) => URGENT_FIRST.indexOf(a.outcome) - URGENT_FIRST.indexOf(b.outcome)).map((figure) => (
         <li key={figure.name} data-testid="figure" data-figure={figure.name} data-outcome={figure.outcome}>
           <span class={`outcome o-${figure.outcome}`}>{OUTCOME_WORDS[figure.outcome]}</span>
-          <b>{humanise(figure.name)}</b>
+          <b>{figure.name === "cpu" ? "CPU" : humanise(figure.name)}</b>
           <span class="detail">
             {detailOf(figure)}
             {missingWords(figure) !== "" && <em> {missingWords(figure)}</em>}

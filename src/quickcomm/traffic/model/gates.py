@@ -176,8 +176,12 @@ def _unmeasured(name: str, evidence: Evidence) -> Figure:
 
 
 def _is_idle(figure: Figure, evidence: Evidence) -> bool:
-    """Return True for a share of errors of a service without answers: waiting for it gains nothing."""
-    return figure.name == "errors" and figure.outcome == "wait" and not sum(_rate(evidence.service) or ())
+    """Return True for a share of errors where a side gives no answers at all: waiting for it gains nothing.
+
+    That is the service in the shadow, and at full the monolith.
+    """
+    answers = [sum(_rate(side) or ()) for side in (evidence.service, evidence.monolith)]
+    return figure.name == "errors" and figure.outcome == "wait" and not all(answers)
 
 
 def _figures(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
