@@ -16,6 +16,7 @@ from quickcomm.contracts.checking import ListBacklog, Waiting
 from quickcomm.contracts.evidence import Measured
 from quickcomm.contracts.migration import Understandings
 from quickcomm.kernel.checking.checker import Report
+from quickcomm.kernel.checking.compare import Finding
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import Registry
 from quickcomm.kernel.errors import QuickCommError
@@ -24,7 +25,7 @@ from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.traffic.adapters.heard import hearings
 from quickcomm.traffic.adapters.measuring import Measurer, Sides, agreement
 from quickcomm.traffic.adapters.parity import Dashboards
-from quickcomm.traffic.adapters.site import COMPARED, running
+from quickcomm.traffic.adapters.site import COMPARED, running, told
 from quickcomm.traffic.adapters.understood import Times, times_ms, understandings
 from quickcomm.traffic.model.gates import Evidence, SideEvidence
 from quickcomm.traffic.model.hearing import HEARD
@@ -132,7 +133,8 @@ class SiteEvidence:
             seconds=seconds,
             service=_side(sides.service, times_ms(sides.service, sides.monolith), ages[0], sides.silent_s),
             monolith=_side(sides.monolith, times_ms(sides.monolith, sides.service), ages[1]),
-            differences=differences,
+            differences=None if differences is None else len({each.name for each in differences}),
+            first_difference=told(differences[0]) if differences else "",
             recent_different=sum(each.recent_different for each in (sides.service, sides.monolith) if each),
             agreement=_agreed(sides, understood),
             understood=understood,
@@ -141,13 +143,13 @@ class SiteEvidence:
             why_not=why_not,
         )
 
-    def _differences(self, since_ns: int, now_ns: int) -> int | None:
-        """Return how many there are, by a comparison that began in this stage and is not old; else have one made."""
+    def _differences(self, since_ns: int, now_ns: int) -> tuple[Finding, ...] | None:
+        """Return all there are, by a comparison that began in this stage and is not old; else have one made."""
         self._needed_ns = max(self._needed_ns, since_ns)
         self._wanted.set()
         if self._report is None or self._compared_ns < max(since_ns, now_ns - int(OLD_S * NS)):
             return None
-        return len({each.name for each in (*self._report.findings, *self._recent.findings)})
+        return (*self._report.findings, *self._recent.findings)
 
     async def _waiting(self) -> list[Waiting]:
         try:

@@ -8,6 +8,7 @@ import aiohttp
 
 from quickcomm.contracts.commands import Command, Scale, StartModule, StopModule
 from quickcomm.contracts.routes import SERVICE, UNAWAITED, Side
+from quickcomm.kernel.checking.compare import Finding
 from quickcomm.kernel.discovery import Registry
 from quickcomm.kernel.errors import InvalidInputError
 from quickcomm.kernel.runtime.admin_socket import CALL_TIMEOUT_S, UnknownCommandError, ask
@@ -72,8 +73,7 @@ class UpSite:
         report = await self._dashboards.report()
         if not report.findings:
             return ""
-        first = report.findings[0]
-        return f"{len(report.findings)} differences between the sides, such as {first.code} {first.id}"
+        return f"{len(report.findings)} differences between the sides, such as {told(report.findings[0])}"
 
     async def _asked(self, socket: Path, request: Command, within_s: float = CALL_TIMEOUT_S) -> Any:
         try:
@@ -82,6 +82,11 @@ class UpSite:
             known = {self._directory.control: "`quickcomm up`", self._directory.socket: "the monolith"}
             who = known.get(socket, "a process of the service")
             raise SiteError(f"{who} does not answer on {socket}") from error
+
+
+def told(difference: Finding) -> str:
+    """Name a difference in one line, without what people said."""
+    return " ".join(word for word in (difference.code, difference.id, difference.event) if word)
 
 
 def running(registry: Registry, module: str) -> bool:

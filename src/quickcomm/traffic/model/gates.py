@@ -100,6 +100,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     recent_different: int | None = None
     """Answers that were otherwise on the other side, of the last minute."""
     differences: int | None = None
+    first_difference: str = ""
+    """Which one is told, such as `parity.task.differs CONVERSATION:7 status`."""
     unbalanced: int | None = None
     """Conversations that ended with a ledger that does not add up."""
     recent_fenced: int | None = None
@@ -195,7 +197,8 @@ def _figures(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
     yield from _fewer("other answers", evidence.recent_different, limits.different)
     if evidence.differences is not None:
         outcome: Outcome = "breach" if evidence.differences else "pass"
-        detail = f"{evidence.differences} between the sides"
+        such_as = f", such as {evidence.first_difference}" if evidence.first_difference else ""
+        detail = f"{evidence.differences} between the sides{such_as}"
         numbers = _counted(evidence.differences, 0, outcome, "count")
         yield Figure(name="differences", outcome=outcome, detail=detail, numbers=numbers)
     if evidence.unbalanced is not None:
