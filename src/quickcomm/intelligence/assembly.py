@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Final
 
 import msgspec
 import structlog
+from aiohttp import web
 
 from quickcomm.contracts.routes import MONOLITH, SERVICE
 from quickcomm.intelligence.adapters.history import MARKS, begin_anew, begin_warm
@@ -104,6 +105,11 @@ def build(context: Context, engines: Engines) -> Part:
         drain=work.drain,
         retire=work.retire,
     )
+
+
+def doors() -> Sequence[web.AbstractRouteDef]:
+    """Return no routes: intelligence has none."""
+    return ()
 
 
 def _ownership(context: Context) -> Ownership | None:
