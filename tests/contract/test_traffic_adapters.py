@@ -209,21 +209,22 @@ async def test_a_module_of_the_monolith_is_stopped_and_started_as_often_as_asked
 
 
 async def test_the_process_of_the_monolith_ends_once_all_modules_are_stopped_and_all_messages_sent(site: Site) -> None:
-    site.serves("monolith")
+    asked = [
+        Scale(process="monolith", replicas=1),
+        *(StopModule(name=name) for name in ("dashboard", "intelligence", "audio")),
+    ]
     with contextlib.closing(sqlite3.connect(site.directory.database)) as database:
         database.execute("CREATE TABLE bus_messages (id INTEGER)")
         database.execute("INSERT INTO bus_messages VALUES (1)")
         database.commit()
         with pytest.raises(SiteError, match="still to be sent"):
             await site.processes.end()
-        assert site.asked == [StopModule(name=name) for name in ("dashboard", "intelligence", "audio")]
+        assert site.asked == asked
         database.execute("DELETE FROM bus_messages")
         database.commit()
-    site.registry.withdraw("monolith-1")
-    for _ in range(2):  # one that has ended already is not asked
-        site.asked.clear()
-        await site.processes.end()
-        assert site.asked == [Scale(process="monolith", replicas=0)]
+    site.asked.clear()
+    await site.processes.end()
+    assert site.asked == [*asked, Scale(process="monolith", replicas=0)]
 
 
 async def test_a_module_that_a_killed_monolith_began_without_is_started_before_it_serves(site: Site) -> None:

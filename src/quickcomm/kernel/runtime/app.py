@@ -224,20 +224,12 @@ async def serve(
     with _owned(app, settings, site):
         stop = stopped_by_signals()
         pack = load_pack(settings.pack)
-        routes = await unless_stopped(stop, _prepared(settings, site, prepare))
-        if routes is None:
-            return False
-        awake = [module for module in app.modules if module.name not in asleep_in(app, settings, routes)]
-        loading = [
-            in_daemon(partial(_builder(module).load, app, settings, pack), f"load_{module.name}") for module in awake
-        ]
-        found = await unless_stopped(stop, asyncio.gather(*loading))
+        found = await unless_stopped(stop, _loaded(app, settings, site, pack, prepare))
         if found is None:
             return False
         if not stop.is_set():
-            loaded = {module.name: each for module, each in zip(awake, found, strict=True)}
-            process, keys = assemble(app, settings, site, pack, loaded, routes)
-            del loaded, found, loading  # a module that is stopped takes its models with it
+            process, keys = assemble(app, settings, site, pack, *found)
+            del found  # a module that is stopped takes its models with it
             await process.run(lambda: ready(Started(url=process.url, keys=keys)), stop)
         return True
 
@@ -249,11 +241,21 @@ def asleep_in(app: App, settings: Settings, routes: Routes) -> frozenset[str]:
     return frozenset(module.name for module in app.modules if routes.of(module.name).mode == "retired")
 
 
-async def _prepared(settings: Settings, site: DataDirectory, prepare: Callable[[], Awaitable[None]] | None) -> Routes:
-    """Return the routes to begin with. They are looked for once what they are in has been made ready."""
+async def _loaded(
+    app: App, settings: Settings, site: DataDirectory, pack: SitePack, prepare: Callable[[], Awaitable[None]] | None
+) -> tuple[dict[str, Any], Routes]:
+    """Load what is not asleep; return it by module, and the routes, which may have changed while it was loaded."""
     if prepare is not None:
-        await prepare()
-    return await _first_routes(settings, site)
+        await prepare()  # then the store is there, and has the routes
+    routes = await _first_routes(settings, site)
+    loaded: dict[str, Any] = {}
+    while missing := [each for each in app.modules if each.name not in {*loaded, *asleep_in(app, settings, routes)}]:
+        loading = (
+            in_daemon(partial(_builder(each).load, app, settings, pack), f"load_{each.name}") for each in missing
+        )
+        loaded |= dict(zip((each.name for each in missing), await asyncio.gather(*loading), strict=True))
+        routes = await _first_routes(settings, site)
+    return loaded, routes
 
 
 def _movable(context: Context, running: Sequence[Process], sleeping: Collection[str]) -> Movable:

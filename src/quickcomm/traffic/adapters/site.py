@@ -66,10 +66,10 @@ class UpSite:
         await self._revived(module)
 
     async def end(self) -> None:
-        """Stop each module once more: one that was cut off there may have left something that waits for it."""
-        if running(self._registry, MONOLITH):
-            for module in MODULES:
-                await self.retire(module)
+        """Stop each module once more: a monolith that was killed may have begun with it again."""
+        await self._asked(self._directory.control, Scale(process=MONOLITH, replicas=1))
+        for module in MODULES:
+            await self.retire(module)
         if first_row(self._directory.database, messages.name) is not None:
             raise SiteError("messages of the monolith are still to be sent")
         await self._asked(self._directory.control, Scale(process=MONOLITH, replicas=0))
@@ -109,5 +109,5 @@ def told(difference: Finding) -> str:
 
 
 def running(registry: Registry, module: str) -> bool:
-    """Return True if a process of the service, or of the monolith, serves."""
+    """Return True if a process of the service serves."""
     return any(instance.module == module for instance in registry.instances())
