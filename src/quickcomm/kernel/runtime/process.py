@@ -88,7 +88,7 @@ class Process:
         self.started = datetime.now(UTC)
         messaging.connect(*parts)
         trust = address.trust
-        wired = [] if trust is None else [wires(messaging, self.modules, address.place, trust, clock)]
+        wired = [] if trust is None else [wires(messaging, self.modules, address.place, trust, clock, self._asleep)]
         self.parts = (*parts, *wired)
         self._tasks: dict[str, list[asyncio.Task[None]]] = {}
         """By the name of the part."""
