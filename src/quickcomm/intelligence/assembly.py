@@ -151,8 +151,9 @@ class _Work:
             connector, headers = partial(connector_to, registry, other), partial(trust.headers, other)
             try:
                 await begin_warm(context.database, HttpSource(connector, headers, f"http://{other}", PATH))
-                self._intelligence.restore()
                 self._lacks = None
+                with contextlib.suppress(QuickCommError):  # it is looked for again and again
+                    await self._intelligence.learn()
             except CopyError as error:
                 log.exception("intelligence.not_warm", error=str(error))
                 self._lacks = str(error)
