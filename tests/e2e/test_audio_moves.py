@@ -48,12 +48,14 @@ async def until_has(site: Site, side: str, conversations: int) -> None:
 
 
 class Line:
-    """Somebody who talks for most of a minute."""
+    """Somebody who talks for most of a minute, and stays on the line until `stays` is set."""
 
-    def __init__(self, site: Site, key: str, talk: Talk) -> None:
+    def __init__(self, site: Site, key: str, talk: Talk, stays: asyncio.Event | None = None) -> None:
         self.connections = 0
         self._changed = asyncio.Event()
-        self.heard = asyncio.create_task(stream(site.url, key, talk.wire * ROUNDS, self._watch, paced=True))
+        self.heard = asyncio.create_task(
+            stream(site.url, key, talk.wire * ROUNDS, self._watch, paced=True, stays=stays)
+        )
 
     async def until(self, connections: int) -> None:
         """Return once it is connected for so many times."""

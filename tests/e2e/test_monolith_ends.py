@@ -122,7 +122,8 @@ async def test_all_is_retired_and_brought_back(new_site: NewSite, talk: Talk, tm
     await asyncio.to_thread(site.wait_ready)
     assert await modules(site) == NO_MONOLITH
 
-    talker = Line(site, key, talk)
+    stays = asyncio.Event()
+    talker = Line(site, key, talk, stays)
     await talker.until(1)
     assert "back before" in await operator.migrate("start", "dashboard", "--to", "monolith", status=1)
     assert "full" in await operator.migrate("start", "audio", "--to", "monolith")
@@ -136,6 +137,7 @@ async def test_all_is_retired_and_brought_back(new_site: NewSite, talk: Talk, tm
     for module in reversed(SERVICES):
         assert "off" in await operator.migrate("step", module)
     assert await sessions(site) == {MONOLITH: 1}
+    stays.set()
     await assert_whole(site, [*heard, await stream(site.url, key, talk.wire)], undisturbed)
     await assert_whole(site, [await talker.heard], await stream(site.url, key, talk.wire * 3))
     findings, _ = await asyncio.to_thread(check, site.data_dir, "--settle", "10")
