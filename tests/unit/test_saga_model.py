@@ -205,7 +205,7 @@ class OperationMachine(RuleBasedStateMachine):
 
 
 def test_it_ends_in_all_or_nothing() -> None:
-    run_state_machine_as_test(OperationMachine, settings=SETTINGS)  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(OperationMachine, settings=SETTINGS)
 
 
 @pytest.mark.parametrize("planted", ["no key", "undo twice", "early answer", "no refusal"])
@@ -214,7 +214,7 @@ def test_a_planted_bug_is_found(planted: Bug) -> None:
         bug = planted
 
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(Planted, settings=settings(SETTINGS, print_blob=False))  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(Planted, settings=settings(SETTINGS, print_blob=False))
 
 
 def test_what_cannot_be_taken_back_parks_it_and_nothing_is_undone() -> None:
