@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from quickcomm.contracts.checking import Waiting
+from quickcomm.contracts.checking import Standing, Waiting
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import NotFoundError, QuickCommError
 from quickcomm.kernel.messaging.bus.port import DeadLetter, Handler
@@ -22,6 +22,7 @@ from quickcomm.kernel.messaging.bus.redis_link import BusRefusedError, Link, Scr
 from quickcomm.kernel.messaging.bus.redis_names import PREFIX, Names
 from quickcomm.kernel.messaging.bus.redis_publisher import Publisher
 from quickcomm.kernel.messaging.bus.redis_scripts import BACKLOG, FULL, OLDEST, REPLAY, TRIM
+from quickcomm.kernel.messaging.bus.redis_standing import standings
 
 HIGH_WATER: Final = 10_000
 TRIM_EVERY_S: Final = 60.0
@@ -117,6 +118,19 @@ class RedisBus:
                 oldest_ns = int(oldest_ms) * 1_000_000
                 found.append(Waiting(stream=stream, group=group.decode(), count=int(count), oldest_ns=oldest_ns))
         return found
+
+    async def standing(self, key: str, utterance_id: str) -> list[Standing]:
+        """As `WholeBus.standing`."""
+        found = []
+        for stream in await self._streams():
+            found += await standings(self._link, self._names, stream, key, utterance_id)
+        return [msgspec.structs.replace(each, at_most=self._high_water) for each in found]
+
+    async def answer_ms(self) -> float | None:
+        """As `WholeBus.answer_ms`. Raises `BusUnavailableError` where it does not answer."""
+        began = self._clock.monotonic()
+        await self._link.call("PING")
+        return round((self._clock.monotonic() - began) * 1e3, 1)
 
     async def full(self, stream: str) -> bool:
         """Whether a partition is at its high-water mark: publishing to it raises `BusFullError`."""
