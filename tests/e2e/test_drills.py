@@ -101,13 +101,14 @@ class Operator:
         return said
 
     async def do_as_told(self, said: str) -> None:
-        """Do what the last line with a command says."""
-        [*_, line] = [line for line in said.splitlines() if "→" in line]
-        found = COMMAND.search(line)
-        assert found is not None, said
-        began = time.monotonic()
-        await self.command(*found[0].split()[1:])
-        sys.stdout.write(f"{self._drill}: {self.steps[-1]}, {time.monotonic() - began:.1f} s\n")
+        """Do what each line with a command says."""
+        lines = [COMMAND.search(line) for line in said.splitlines() if "→" in line]
+        assert lines, said
+        for found in lines:
+            assert found is not None, said
+            began = time.monotonic()
+            await self.command(*found[0].split()[1:])
+            sys.stdout.write(f"{self._drill}: {self.steps[-1]}, {time.monotonic() - began:.1f} s\n")
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -217,14 +218,16 @@ async def test_a_poisoned_message(scene: Scene) -> None:
     await asyncio.to_thread(change, database, trigger)
     said = await scene.say(conversation)
     utterance_id = said.of("utterance")[0]["utterance_id"]
-    await letters(scene, 1)
+    await letters(scene, 2)
     card = await scene.card(conversation, lambda card: not card["insights"])
     assert card["utterance_id"] == utterance_id
     operator = Operator(scene, "a poisoned message")
     told = await operator.trace(utterance_id)
-    [cause] = [line for line in told.splitlines() if line.startswith("dead_letter: ")]
-    assert "of insights.v1) could not be handled by dashboard (service side, group dashboard): " in cause
-    assert "no such department" in cause
+    causes = [line for line in told.splitlines() if line.startswith("dead_letter: ")]
+    assert len(causes) == 2, "one for each group that could not handle it"
+    for group in ("dashboard", "decisions"):
+        of_group = f"of insights.v1) could not be handled by dashboard (service side, group {group}): "
+        assert any(of_group in cause and "no such department" in cause for cause in causes)
     await asyncio.to_thread(change, database, "DROP TRIGGER planted")
     await operator.do_as_told(told)
     await scene.card(conversation, lambda card: bool(card["insights"]))

@@ -4,6 +4,7 @@ import msgspec
 
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
 from quickcomm.kernel.telemetry import Batch, Detail, origin_of, tracing
+from quickcomm.kernel.telemetry.spans import Attributes
 
 UNINTELLIGIBLE = "Speech-to-text failed on this utterance again and again."
 
@@ -13,7 +14,7 @@ def trace_published(message: UtteranceTranscribed, batch: Batch | None, stored_n
     traces = tracing()
     error = UNINTELLIGIBLE if message.unintelligible else ""
     traces.heard(origin_of(message), message.latency, batch=batch, error=error)
-    attributes = {"messaging.destination.name": TRANSCRIPTS, "messaging.operation.type": "send"}
+    attributes: Attributes = {"messaging.destination.name": TRANSCRIPTS, "messaging.operation.type": "send"}
     if message.held_up is not msgspec.UNSET:
         attributes["quickcomm.held_up"] = message.held_up
     # Its time is part of the way to the next module: the message cannot say when it was itself committed.

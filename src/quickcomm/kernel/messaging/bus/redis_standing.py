@@ -60,10 +60,10 @@ async def _messages(link: Link, name: str, first: Id, key: str, utterance_id: st
     """Yield the messages of a key from an id on, in their order; of an utterance only, if one is given."""
     at = f"{first[0]}-{first[1]}"
     while page := await link.call("XRANGE", name, at, "+", "COUNT", PAGE):
-        for entry, (_, of, _, payload) in page:
-            if of != key.encode():
+        for entry, fields in page:
+            if fields[b"k"] != key.encode():
                 continue
-            message = carried(payload)
+            message = carried(fields[b"p"])
             if not utterance_id or message.utterance_id == utterance_id:
                 yield _Found(at=_id(entry), side=message.owner if message.owner_epoch else "")
         at = f"({page[-1][0].decode()}"
