@@ -20,10 +20,11 @@ from quickcomm.kernel.checking.repairs import REPLAY, Letter
 PATH: Final = ((TRANSCRIPTS, "intelligence"), (TRANSCRIPTS, "dashboard"), (INSIGHTS, "dashboard"))
 """Stream and group of each message that a complete card needs."""
 WHAT: Final = {TRANSCRIPTS: "transcript", INSIGHTS: "insights"}
-SLOW_MS: Final = 50.0
+SLOW_MS: Final = 150.0
 SLOW_TIMES: Final = 5.0
 """The store answers a process slowly where it takes so long, and so many times as long as for the quickest one."""
 NS: Final = 1_000_000_000
+CATCHES_UP: Final = "It is being worked off: trace it again. Whether that goes on: quickcomm status"
 Row = dict[str, Any]
 
 
@@ -71,8 +72,11 @@ def _letters(known: Known) -> Iterator[Finding]:
 
 
 def _full(known: Known) -> Iterator[Finding]:
-    for each in known.standing:
-        if not 0 < each.at_most <= each.count:
+    """Yield each full partition once for all groups that the same process is to read."""
+    full = [each for each in known.standing if 0 < each.at_most <= each.count]
+    first = {(each.stream, _repair(known, each.group)): each for each in reversed(full)}
+    for each in full:
+        if each not in first.values():
             continue
         publisher = next((module.name for module in MODULES if each.stream in module.publishes), "the publisher")
         yield Finding(
@@ -95,13 +99,14 @@ def _waiting(known: Known) -> Iterator[Finding]:
             continue  # the other side is to answer it
         waits_s = max(0.0, (known.now_ns - each.waits_since_ns) / NS)
         behind = "nothing else waits there" if each.count == 1 else f"{each.count} messages wait there"
+        is_read = each.reader != "" and all(row["healthy"] for row in _rows_of(known, each.group)) and known.rows
         yield Finding(
             code="group.waits",
             since_ns=each.waits_since_ns,
             event=f"{each.stream}/{each.group}",
             detail=f"Its {WHAT[each.stream]} waits for {_whose(known, each.group)} since {waits_s:.0f} s, in partition "
             f"{each.partition} of {each.stream}; {behind}. {_reading(known, each)}",
-            repair=_repair(known, each.group),
+            repair=CATCHES_UP if is_read else _repair(known, each.group),
         )
 
 

@@ -118,7 +118,7 @@ class WholeBus(Bus, Protocol):
         ...
 
     async def answer_ms(self) -> float | None:
-        """Return how long the server takes to answer now; None where there is none."""
+        """Return how long the server takes to answer now, in ms; None where there is none."""
         ...
 
     @property

@@ -27,6 +27,8 @@ from quickcomm.kernel.messaging.bus.redis_standing import standings
 HIGH_WATER: Final = 10_000
 TRIM_EVERY_S: Final = 60.0
 TOGETHER: Final = 256
+PINGS: Final = 2
+"""The quicker one counts: a process may be busy for a moment."""
 _BACKLOG: Final = Script(BACKLOG)
 _OLDEST: Final = Script(OLDEST)
 _FULL: Final = Script(FULL)
@@ -128,9 +130,12 @@ class RedisBus:
 
     async def answer_ms(self) -> float | None:
         """As `WholeBus.answer_ms`. Raises `BusUnavailableError` where it does not answer."""
-        began = self._clock.monotonic()
-        await self._link.call("PING")
-        return round((self._clock.monotonic() - began) * 1e3, 1)
+        taken = []
+        for _ in range(PINGS):
+            began = self._clock.monotonic()
+            await self._link.call("PING")
+            taken.append(self._clock.monotonic() - began)
+        return round(min(taken) * 1e3, 1)
 
     async def full(self, stream: str) -> bool:
         """Whether a partition is at its high-water mark: publishing to it raises `BusFullError`."""
