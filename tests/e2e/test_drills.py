@@ -20,10 +20,12 @@ from typing import Any, Final
 import msgspec
 import pytest
 import pytest_asyncio
+from tests.e2e.conftest import NewSite
 from tests.support.llm import FakeLlm, fake_llm
 from tests.support.page import talk_of
 from tests.support.prompting import named, write
 from tests.support.proxy import Proxy, proxied
+from tests.support.routing import routing
 from tests.support.server import EVENTUALLY_S, quickcomm
 from tests.support.site import Site
 from tests.support.valkey import Valkey
@@ -259,6 +261,25 @@ async def test_a_full_partition(scene: Scene) -> None:
             assert "Saving the text (publish, of audio) was tried again and again: Partition" in late
             assert "is full: intelligence is behind there." in late
             await wire.end()
+
+
+async def test_a_dropped_consumer_on_one_side_of_a_migration(new_site: NewSite) -> None:
+    site = new_site("--deployment", "monolith")
+    await asyncio.to_thread(site.start)
+    where = ("--data-dir", str(site.data_dir))
+    await asyncio.to_thread(quickcomm, "scale", "intelligence=1", *where, timeout=240)
+    key = await asyncio.to_thread(site.key)
+    async with routing(site) as routes:
+        await routes.put("intelligence", 10_000)
+        async with hanging(site, "intelligence") as pid, connected(site.url, key, new_id("side")) as wire:
+            await wire.until("ready")
+            await wire.send(talk_of(TOWELS), 3_200)
+            said = await wire.until("utterance")
+            told = await asyncio.to_thread(quickcomm, "trace", said["utterance_id"], *where)
+    [cause] = [line for line in told.splitlines() if line.startswith("group.waits: ")]
+    assert "waits for intelligence (service side, group intelligence@service) since " in cause
+    assert f"(service side, pid {pid}) does not answer." in cause
+    assert "monolith side" not in cause, "it reads as well, and is not to answer"
 
 
 def change(database: Path, statement: str) -> None:

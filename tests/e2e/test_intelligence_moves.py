@@ -110,14 +110,10 @@ async def test_a_service_that_hangs_is_left_at_once_and_its_late_answers_count_f
             async with asyncio.TaskGroup() as tasks:
                 talking = tasks.create_task(stream(site.url, key, talk.wire, watch))
                 await waits.wait()
-                where = ("--data-dir", str(site.data_dir))
-                traced = await asyncio.to_thread(quickcomm, "trace", min(open_), *where)
                 await routes.put("intelligence", 0)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
-        assert "waits for intelligence (service side, group intelligence@service) since " in traced
-        assert f"(service side, pid {pid}) does not answer." in traced
         assert_as_undisturbed(talking.result(), undisturbed)
         assert await answered_once(routes, talking.result()) == {MONOLITH}
         await routes.put("intelligence", 10_000)
