@@ -14,6 +14,7 @@ from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.link import Captioned, Committed, FellBehind, InstanceStatus, Receipt, Watching
 from quickcomm.contracts.routes import MONOLITH, SERVICE
 from quickcomm.contracts.timing import Latency
+from quickcomm.dashboard.adapters.closing import closing_answers
 from quickcomm.dashboard.adapters.decision_log import RedisDecisions
 from quickcomm.dashboard.adapters.digests import digest_answers
 from quickcomm.dashboard.adapters.history import MARKS, begin_anew
@@ -138,6 +139,7 @@ class Dashboard:
             self._measurements,
             clock,
         )
+        self._clock = clock
         self._editing = Editing(self._service, messaging.rpc, standing, clock, self._measurements.refused)
         self._waterfalls = Waterfalls(database, lambda: self.budget)
         lateness = Lateness(clock, stages)
@@ -196,7 +198,8 @@ class Dashboard:
             return self._measurements.since(request.since_ns)
 
         asked: list[Answer] = [(GetReport, report), (GetTrace, trace), (MeasureDashboard, measure)]
-        return [*asked, *self._editing.answers(), *digest_answers(self._database)]
+        closing = closing_answers(self._service, self._database, self._clock)
+        return [*asked, *self._editing.answers(), *closing, *digest_answers(self._database)]
 
     @property
     def budget(self) -> Budget:
