@@ -29,7 +29,7 @@ TRAFFIC_APP: Final = asked_for(service(TRAFFIC))
 RELAY_APP: Final = service(RELAY)
 """The session relay, before audio. Started last, and so stopped first: what it holds still gets through."""
 OPERATIONS_APP: Final = service(OPERATIONS)
-"""The executor of operations, in a process that no migration retires. Stopped first: the others still answer it."""
+"""The executor of operations, in a process that no migration retires. Stopped early: the others still answer it."""
 DEPLOYMENTS: Final[Mapping[str, tuple[App, ...]]] = {
     "monolith": (
         MONOLITH,
@@ -37,11 +37,11 @@ DEPLOYMENTS: Final[Mapping[str, tuple[App, ...]]] = {
         moving(INTELLIGENCE),
         moving(AUDIO),
         TRAFFIC_APP,
-        RELAY_APP,
         OPERATIONS_APP,
+        RELAY_APP,
     ),
     # In the order of starting. The dashboard is the last to stop, so that people see what comes of the last words.
-    "services": (service(DASHBOARD), service(INTELLIGENCE), service(AUDIO), RELAY_APP, OPERATIONS_APP),
+    "services": (service(DASHBOARD), service(INTELLIGENCE), service(AUDIO), OPERATIONS_APP, RELAY_APP),
 }
 APPS: Final[Mapping[str, App]] = {app.name: app for apps in DEPLOYMENTS.values() for app in apps}
 STREAMS: Final = tuple(dict.fromkeys(stream for module in MODULES for stream in (*module.publishes, *module.appends)))
