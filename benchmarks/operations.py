@@ -1,8 +1,8 @@
 """Closing conversations: how soon under `serve`, in one transaction, and over services; and after a kill.
 
-`python -m benchmarks.operations [--times 30] [--kills 5] [--shapes serve,services]`: so many conversations of some words
-are said, with the local summary, and closed one after the other, while nothing else goes on; the time until REST has
-answered. Over services also: from a kill -9 of the executor in the middle of a closing until that is done.
+`python -m benchmarks.operations [--times 30] [--kills 5] [--shapes serve,services]`: so many conversations of a few
+words are said, with the local summary, and closed one after the other, while nothing else goes on; the time until REST
+has answered. Over services also: from a kill -9 of the executor in the middle of a closing until that is done.
 """
 
 import argparse
