@@ -73,7 +73,7 @@ def bus_part(bus: WholeBus | RedisBus, app: App, clock: Clock) -> Part:
     ends = (*(f"/{group}" for group in app.groups), *(f"/{group_of(group, SERVICE)}" for group in app.groups), "outbox")
 
     async def status() -> Mapping[str, Any]:
-        return {"bus_backlog": await backlog(bus, ends)}
+        return {"bus_backlog": await backlog(bus, ends), **await _answers_in(bus)}
 
     watches = any(module.watches_site for module in app.modules)
     answers = letter_answers(bus) if app.operates else ()
@@ -157,6 +157,15 @@ def measuring(keys: Authenticator, *, open_to_all: bool) -> Callable[[web.Reques
             await keys.require(request, "read")
 
     return may_measure
+
+
+async def _answers_in(bus: WholeBus | RedisBus) -> dict[str, float]:
+    """Return how long the store takes to answer this process, in ms, where there is one and it answers."""
+    try:
+        taken = await bus.answer_ms()
+    except QuickCommError:
+        return {}
+    return {} if taken is None else {"store_ms": taken}
 
 
 async def backlog(bus: WholeBus | RedisBus, ends: tuple[str, ...] = ("",)) -> dict[str, int] | None:
