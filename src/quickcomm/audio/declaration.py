@@ -23,12 +23,13 @@ _CONVERSATIONS: Final = StoreKeys(
     commands=(
         *("hget", "hgetall", "hmget", "hset", "hdel", "hincrby", "exists"),
         *("zadd", "zrem", "zscore", "zrange", "zrangebyscore"),
-        *("rpush", "llen", "lrange", "ltrim", "expire", "del", "set", "get", "xadd", "xread", "xrange"),
+        *("rpush", "llen", "lrange", "ltrim", "lset", "expire", "del", "set", "get"),
+        *("xadd", "xread", "xrange", "xdel"),
     ),
 )
 _ASSIGNMENTS: Final = StoreKeys(
     keys=("understanding", "understanding:*"),
-    commands=("hget", "hgetall", "hmget", "hset", "hlen", "expire", "sadd", "srem", "smembers"),
+    commands=("hget", "hgetall", "hmget", "hset", "hdel", "hlen", "del", "expire", "sadd", "srem", "smembers"),
 )
 """Which side answers a conversation."""
 

@@ -1,6 +1,7 @@
 """What is remembered of conversations, in SQL; a summary and its message are one transaction."""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Final
 
 import msgspec
@@ -9,8 +10,10 @@ from sqlalchemy import Connection
 
 from quickcomm.contracts.insight import Source
 from quickcomm.contracts.summaries import SUMMARIES, ConversationSummarized
+from quickcomm.intelligence.adapters.sql_results import erased
 from quickcomm.intelligence.model.talk import SummarySettings, Talk, due_ns, summarized
 from quickcomm.intelligence.ports import TalkChange
+from quickcomm.kernel.erasing.tombstones import Tombstones
 from quickcomm.kernel.messaging.bus.sql_tables import append
 from quickcomm.kernel.storage import Database
 from quickcomm.kernel.storage.upsert import saving
@@ -54,8 +57,15 @@ class SqlTalks:
         self._database = database
         self._settings = settings
 
-    async def apply(self, changes: Sequence[tuple[tuple[str, str], TalkChange]]) -> None:
-        await self._database.write(lambda connection: self._apply(connection, changes))
+    async def apply(
+        self, changes: Sequence[tuple[tuple[str, str], TalkChange]], about: Sequence[tuple[str, int]] = ()
+    ) -> None:
+        def run(connection: Connection) -> None:
+            tombstones = Tombstones(connection, erased)
+            told = zip_longest(changes, about, fillvalue=("", 0))
+            self._apply(connection, [each for each, what in told if not _is_erased(tombstones, each[0], *what)])
+
+        await self._database.write(run)
 
     async def due(self, now_ns: int, limit: int) -> list[Talk]:
         values = {"now_ns": now_ns, "limit": limit}
@@ -84,6 +94,8 @@ class SqlTalks:
             talk = _load(connection, name)
             if talk is None or talk.revision != seen.revision:
                 return False
+            if Tombstones(connection, erased).hides_summary(*name, seen.changed_ns):
+                return False  # it was made of what was erased meanwhile
             after = summarized(talk, seen, text, source)
             self._save(connection, [after])
             if after.revision == talk.revision:
@@ -136,6 +148,12 @@ class SqlTalks:
         ]
         if rows:
             connection.execute(_SAVE.on(connection), rows)
+
+
+def _is_erased(tombstones: Tombstones, key: tuple[str, str], utterance_id: str, summary_ns: int) -> bool:
+    if utterance_id:
+        return tombstones.hides(key[0], utterance_id)
+    return tombstones.hides_summary(*key, summary_ns) if summary_ns else tombstones.hides_all(*key)
 
 
 def _load(connection: Connection, key: tuple[str, str]) -> Talk | None:

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 import msgspec
 import structlog
 
+from quickcomm.contracts.erasing import Scope
 from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.transcripts import UtteranceTranscribed
@@ -121,6 +122,10 @@ class Understanding:
         try:
             work, again = self._take(batch)
             known = await self._patiently(lambda: self._known(again)) if again else set()
+            erased = await self._patiently(lambda: self._store.erased([item.key for item in work])) if work else set()
+            for site, name in erased:
+                self.erase(Scope(site=site, utterances=(name,)))
+            known |= erased
             answer = self._each if self._alone() else self._together
             await answer(work, known, arrived)
         finally:
@@ -137,6 +142,12 @@ class Understanding:
             for each, text in heard
             if text is not None and any(insight.degraded for insight in each.insights)
         ]
+
+    def erase(self, scope: Scope) -> None:
+        """Forget the words of what was erased, which are the context of what is said next."""
+        for key in [key for key in self._others if scope.has(*key)]:
+            del self._others[key]
+        self._context.erase(scope)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
@@ -311,6 +322,12 @@ class Context:
         _trim(self._said, MAX_CHANNELS)
         _trim(self._given, MAX_CONTEXTS)
         return context
+
+    def erase(self, scope: Scope) -> None:
+        for (site, _), said in self._said.items():
+            for each in [each for each in said if scope.has(site, each[0])]:
+                said.remove(each)
+        self._given.clear()
 
     def forget(self, utterances: Sequence[_Key]) -> None:
         """They are published: they do not come again."""
