@@ -74,7 +74,6 @@ class RedisErasing:
         if not rows or not rows[0]:
             return
         mail = self._names.mail(Row.of(pairs(rows[0])).owner)
-        for entry, flat in await self._calls.call("XRANGE", mail, "-", "+"):
-            fields = pairs(flat)
+        for entry, fields in await self._calls.call("XRANGE", mail, "-", "+"):
             if fields[b"n"].decode() == name and (utterances is None or fields[b"u"].decode() in utterances):
                 await self._calls.call("XDEL", mail, entry)

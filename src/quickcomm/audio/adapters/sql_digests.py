@@ -43,7 +43,7 @@ def gather(connection: Connection, request: Compare) -> Contents:
     return gathering.contents()
 
 
-def _still_there(connection: Connection, request: Compare, until: Key | None) -> list[sa.Row[tuple[str, str, int]]]:
+def _still_there(connection: Connection, request: Compare, until: Key | None) -> list[tuple[str, str, int]]:
     """Return utterances that were erased and have events with words."""
     if connection.execute(sa.select(erased.c.site).limit(1)).first() is None:
         return []
@@ -54,7 +54,7 @@ def _still_there(connection: Connection, request: Compare, until: Key | None) ->
     )
     query = sa.select(*_EVENT, conversations.c.updated_ns).join(conversations, _OF_EVENT)
     query = query.where(within(*_EVENT, request, until), events.c.kind != BLANK, buried).distinct()
-    return list(connection.execute(query).all())
+    return [(row.site, row.utterance_id, row.updated_ns) for row in connection.execute(query)]
 
 
 def recent(connection: Connection, since_ns: int, limit: int) -> list[Key]:

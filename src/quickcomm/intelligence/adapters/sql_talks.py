@@ -1,7 +1,6 @@
 """What is remembered of conversations, in SQL; a summary and its message are one transaction."""
 
 from collections.abc import Sequence
-from itertools import zip_longest
 from typing import Final
 
 import msgspec
@@ -33,6 +32,8 @@ CLAIM_NS: Final = 60 * 10**9
 """So long has a process what it took to summarize to itself."""
 _decoder = msgspec.json.Decoder(Talk)
 _KEY: Final = ("site", "conversation_id")
+NOTHING: Final = ("", 0)
+"""A change that is about no utterance and no summary."""
 _SAVE: Final = saving(talks, _KEY, ["talk", "ended", "due_ns", "at_ns"])
 _LOAD: Final = sa.select(talks.c.talk).where(
     talks.c.site == sa.bindparam("site"), talks.c.conversation_id == sa.bindparam("conversation_id")
@@ -62,8 +63,11 @@ class SqlTalks:
     ) -> None:
         def run(connection: Connection) -> None:
             tombstones = Tombstones(connection, erased)
-            told = zip_longest(changes, about, fillvalue=("", 0))
-            self._apply(connection, [each for each, what in told if not _is_erased(tombstones, each[0], *what)])
+            told = about or [NOTHING] * len(changes)
+            kept = [
+                each for each, what in zip(changes, told, strict=True) if not _is_erased(tombstones, each[0], *what)
+            ]
+            self._apply(connection, kept)
 
         await self._database.write(run)
 

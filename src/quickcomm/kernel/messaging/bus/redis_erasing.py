@@ -76,8 +76,8 @@ class RedisMessages:
             for part in self._names.parts(stream):
                 after = "-"
                 while page := await self._link.call("XRANGE", part, after, "+", "COUNT", PAGE):
-                    for entry, (_, key, _, payload) in page:
-                        yield (part, entry), key.decode(), payload
+                    for entry, fields in page:
+                        yield (part, entry), fields[b"k"].decode(), fields[b"p"]
                     after = f"({page[-1][0].decode()}"
 
     async def _dead_letters(self) -> AsyncIterator[tuple[int, Letter]]:
