@@ -151,6 +151,7 @@ def of(message: Any) -> Any:
 def owed(message: Any) -> Owed:
     heard_there = Heard(
         text=message.text,
+        context=(f"before it {SECRET}",),
         channel=message.channel,
         site="main",
         conversation_id=message.conversation_id,

@@ -21,7 +21,7 @@ INGEST: Final = "/v1/ingest/"
 _CONVERSATIONS: Final = StoreKeys(
     keys=("audio:*",),
     commands=(
-        *("hget", "hgetall", "hmget", "hset", "hdel", "hincrby", "exists"),
+        *("hget", "hgetall", "hmget", "hset", "hdel", "hincrby", "hexists", "exists"),
         *("zadd", "zrem", "zscore", "zrange", "zrangebyscore"),
         *("rpush", "llen", "lrange", "ltrim", "lset", "expire", "del", "set", "get"),
         *("xadd", "xread", "xrange", "xdel"),

@@ -343,7 +343,8 @@ local count, unanswered, first = 0, 0, 4 + tonumber(ARGV[3])
 if ARGV[2] == '1' then
   count = redis.call('LLEN', KEYS[3])
   unanswered = math.max(0, redis.call('HLEN', KEYS[5]) - 2)
-  redis.call('DEL', KEYS[2], KEYS[3], KEYS[5])
+  redis.call('DEL', KEYS[2], KEYS[3])
+  redis.call('DEL', KEYS[5]) -- by itself: another rule allows it
   redis.call('SREM', KEYS[4], ARGV[1])
   redis.call('HSET', KEYS[1], 'erased', 1)
 end

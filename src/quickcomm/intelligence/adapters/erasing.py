@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
@@ -54,6 +55,7 @@ def _erase(connection: Connection, request: EraseIntelligence) -> dict[str, int]
         "results": connection.execute(results.delete().where(_is_of(results, scope))).rowcount,
         "backlog": connection.execute(debts.delete().where(_is_of(debts, scope))).rowcount,
     }
+    _without_context(connection, scope)
     mine = sa.and_(talks.c.site == scope.site, talks.c.conversation_id.in_(scope.touched()))
     if not is_new:  # what was remembered since then is of what is left
         mine = sa.and_(mine, talks.c.at_ns <= request.at_ns)
@@ -61,6 +63,16 @@ def _erase(connection: Connection, request: EraseIntelligence) -> dict[str, int]
     # Their keys are digests of the text: which of them are meant, only the text could tell.
     counts["answers of the model"] = connection.execute(answers.delete()).rowcount
     return counts | erase_messages(connection, scope)
+
+
+def _without_context(connection: Connection, scope: Scope) -> None:
+    """Have the backlog renewed without what was said before each utterance: nobody knows which words those are."""
+    for row in connection.execute(sa.select(debts).where(debts.c.site == scope.site)).all():
+        stored = msgspec.json.decode(row.payload)
+        if stored["heard"].get("context"):
+            stored["heard"]["context"] = []
+            here = sa.and_(debts.c.site == row.site, debts.c.utterance_id == row.utterance_id)
+            connection.execute(debts.update().where(here).values(payload=msgspec.json.encode(stored)))
 
 
 def _is_of(table: sa.Table, scope: Scope) -> sa.ColumnElement[bool]:
