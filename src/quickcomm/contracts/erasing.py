@@ -122,7 +122,7 @@ class Erase(Command, frozen=True, kw_only=True):
     """When the erasure was asked for."""
     scope: Scope
     traces: bool = True
-    """Also remove what deleted rows leave behind in files, which takes a second for each 100 MB."""
+    """Also remove what deleted rows leave behind in files, which takes some seconds for each 100 MB."""
 
 
 class EraseAudio(Erase, frozen=True, kw_only=True, tag="erase.audio"):

@@ -17,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from quickcomm.kernel.storage import Database
 
-COMPACTED_BYTES: Final = 1 << 30
+COMPACTED_BYTES: Final = 256 << 20
 """A larger file is not written anew: others would wait for too long. Deleted rows are overwritten in it."""
 BUSY_S: Final = 30.0
 CUT_WITHIN_S: Final = 10.0
