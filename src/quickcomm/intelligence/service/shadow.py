@@ -16,6 +16,7 @@ from quickcomm.contracts.erasing import Scope
 from quickcomm.contracts.evidence import (
     MAX_DIFFERENCES,
     MAX_SAMPLES,
+    RECENT,
     Difference,
     FieldAgreement,
     Shadowed,
@@ -293,6 +294,7 @@ class Tally:
             degraded=counted["degraded"],
             shed=counted["shed"],
             differences=tuple(each for each in reversed(self._differences) if each.at_ns >= since_ns),
+            recent=tuple((at_ns, not fields) for at_ns, fields in self._compared if at_ns >= since_ns)[-RECENT:],
         )
 
 
