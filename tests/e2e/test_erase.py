@@ -73,6 +73,7 @@ def searched(server: Server, texts: list[str]) -> Iterator[str]:
     yield from (word for text in texts for word in text.lower().split() if len(word) > 4 and word in known)
 
 
+@pytest.mark.long
 async def test_a_conversation_is_in_no_byte_of_any_file(new_server: NewServer, talk: Talk) -> None:
     server = await asyncio.to_thread(new_server, **RECORDED)
     wire = await spoken(server, talk)
@@ -80,12 +81,9 @@ async def test_a_conversation_is_in_no_byte_of_any_file(new_server: NewServer, t
     await asyncio.to_thread(plant_dead_letter, server, name, texts[0])
     assert places(server, texts)
     assert list((server.data_dir / "recordings").rglob("*.flac"))
-    backup = server.data_dir.with_name("before.backup")
-    await asyncio.to_thread(quickcomm, "backup", str(backup), "--data-dir", str(server.data_dir))
 
     [receipt] = await asyncio.to_thread(erase, server, "conversation", name, "--yes")
     assert receipt["state"] == "done"
-    assert [copy["where"] for copy in receipt["copies"]] == [str(backup)]
     assert not any(text in json.dumps(receipt) for text in texts)
     what = {line["what"] for line in receipt["erased"] if line["count"]}
     assert {"files", "logged events", "dead letters", "results", "cards", "tasks"} <= what
@@ -96,19 +94,28 @@ async def test_a_conversation_is_in_no_byte_of_any_file(new_server: NewServer, t
     assert await asyncio.to_thread(listed, server) == []
     findings, totals = await asyncio.to_thread(check, server.data_dir)
     assert (findings, totals["unavailable"]) == ([], {})
-
     [again] = await asyncio.to_thread(erase, server, "conversation", name, "--yes")
     assert not any(line["count"] for line in again["erased"])
     await asyncio.to_thread(server.stop)
     assert places(server, texts) == set()
+
+
+@pytest.mark.long
+async def test_a_backup_from_before_is_restored_without_it(new_server: NewServer, talk: Talk) -> None:
+    server = await asyncio.to_thread(new_server)
+    wire = await spoken(server, talk)
+    texts, backup = texts_of(wire), server.data_dir.with_name("before.backup")
+    await asyncio.to_thread(quickcomm, "backup", str(backup), "--data-dir", str(server.data_dir), timeout=120)
+    [receipt] = await asyncio.to_thread(erase, server, "conversation", wire.conversation_id, "--yes")
+    assert [copy["where"] for copy in receipt["copies"]] == [str(backup)]
+    await asyncio.to_thread(server.stop)
     await asyncio.to_thread(quickcomm, "restore", str(backup), "--data-dir", str(server.data_dir), timeout=120)
-    assert places(server, texts) == set(), "a backup from before is restored without it"
+    assert places(server, texts) == set()
     await asyncio.to_thread(server.start)
     assert await asyncio.to_thread(listed, server) == []
-    findings, totals = await asyncio.to_thread(check, server.data_dir)
-    assert (findings, totals["unavailable"]) == ([], {})
 
 
+@pytest.mark.long
 async def test_a_conversation_that_goes_on_ends(new_server: NewServer, talk: Talk) -> None:
     server = await asyncio.to_thread(new_server)
     key, name = await asyncio.to_thread(server.key), new_id("live")
