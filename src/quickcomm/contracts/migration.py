@@ -19,7 +19,8 @@ ALL: Final = "all"
 """In place of the name of a module: whatever has moved."""
 MAX_NAME = 200
 MAX_OVERRIDES = 100
-"""Of a module: they are in each version of the routes, which every process reads."""
+"""Of a module: they are in each version of the routes, which every process reads. Those that end by themselves count
+apart."""
 OverrideKind = Literal["channel", "site", "conversation"]
 Outcome = Literal["pass", "wait", "breach"]
 MoveAction = Literal["start", "return", "step", "promote", "rollback", "kill", "pause", "resume", "auto", "manual"]
@@ -89,6 +90,18 @@ class OverrideMigration(MigrationChange, frozen=True, kw_only=True, tag="migrate
     kind: OverrideKind
     of: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
     side: Side | None = None
+
+
+class OverflowMigration(OfTraffic, frozen=True, kw_only=True, tag="migrate.overflow"):
+    """Give the monolith a conversation for which the service has no room, for some minutes.
+
+    Answered once it is stored; the routes follow. Asked again for the same conversation, it changes nothing.
+    """
+
+    callers: ClassVar = ("audio",)
+
+    name: str
+    conversation_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
 
 
 class KillMigration(OfTraffic, frozen=True, kw_only=True, tag="migrate.kill"):
@@ -207,6 +220,8 @@ class MigrationOverride(msgspec.Struct, frozen=True, kw_only=True):
     by: str = ""
     why: str = ""
     at_ns: int = 0
+    until_ns: int = 0
+    """It ends by itself then; 0: it stays until it is removed."""
 
 
 class MigrationEntry(msgspec.Struct, frozen=True, kw_only=True):
