@@ -1,5 +1,7 @@
 """What a client has sent and the server has not acknowledged yet: it may have to be sent again."""
 
+from __future__ import annotations
+
 from collections import deque
 from typing import Any, Final
 
@@ -33,9 +35,21 @@ class Unacked:
     def begun(self) -> bool:
         return self._begins_at is not None
 
-    def begin(self, offset: int) -> None:
-        """Note the offset of the first message."""
-        self._begins_at = offset * self._block
+    def begin(self, offset: int, before: Unacked | None = None) -> None:
+        """Go on at `offset`, as the first `ready` says. `before`: what the client has of its former connection.
+
+        What lies before `offset` and is not acknowledged may still be asked for, by the other side.
+        """
+        if before is None or not before.begun or before._place(offset) > before._end:
+            self._begins_at = offset * self._block
+            return
+        place = before._place(offset)
+        assert before._forgotten <= place, f"The server goes on at {offset}, which it had acknowledged."
+        kept = [(start, before._head(message, place - start)) for start, message in before._items if start < place]
+        self._items = deque([*kept, *((place + start, message) for start, message in self._items)])
+        self._next += len(kept)
+        self._end += place
+        self._begins_at, self._forgotten = before._begins_at, before._forgotten
 
     def add(self, message: bytes | Json) -> None:
         self._items.append((self._end, message))
@@ -79,6 +93,13 @@ class Unacked:
             return len(message)
         samples = message.get("samples") if message.get("type") == "skip" else 0
         return samples * self._block if isinstance(samples, int) else 0
+
+    def _head(self, message: bytes | Json, size: int) -> bytes | Json:
+        if size >= self._size(message):
+            return message
+        if isinstance(message, bytes):
+            return message[:size]
+        return {**message, "samples": size // self._block}
 
     def _rest(self, message: bytes | Json, size: int) -> bytes | Json:
         if isinstance(message, bytes):

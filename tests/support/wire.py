@@ -18,6 +18,9 @@ HANDED_OVER: Final = "handover"
 Json = dict[str, Any]
 Socket = aiohttp.ClientWebSocketResponse
 
+_kept: Final[dict[str, Unacked]] = {}
+"""What the newest connection of each conversation has sent: a client that comes again still has it."""
+
 
 def new_id(name: str = "c") -> str:
     return f"{name}-{secrets.token_hex(6)}"
@@ -152,8 +155,8 @@ class Wire:
 class FollowingWire(Wire):
     """A client that goes to the other side where the server hands its conversation over, as the contract demands.
 
-    It comes again with its token and sends again what is not acknowledged. Tests see one connection: the `reconnect` and
-    the `ready` of later connections are left out. It reads at all times, whether a test hears or not.
+    It comes again with its token and sends again what is not acknowledged. Tests see one connection: the `reconnect`
+    and the `ready` of later connections are left out. It reads at all times, whether a test hears or not.
     """
 
     def __init__(self, socket: Socket, conversation_id: str, token: str, door: Door) -> None:
@@ -226,7 +229,10 @@ class FollowingWire(Wire):
             return
         if kind == "ready":
             self.token = event["resume_token"]
-            self._unacked.begin(event["next_offset"])
+            self._unacked.begin(event["next_offset"], _kept.get(self.conversation_id))
+            _kept[self.conversation_id] = self._unacked
+        elif kind == "ended":
+            _kept.pop(self.conversation_id, None)
         elif kind == "ack":
             self._unacked.acknowledged(event["offset"])
         self._after_seq = max(self._after_seq, event.get("seq", 0))

@@ -115,3 +115,24 @@ def test_messages_behind_an_offset() -> None:
     for offset in (18, 20):
         with pytest.raises(AssertionError):
             unacked.go_back(offset)
+
+
+def test_a_client_that_comes_again_still_has_what_is_not_acknowledged() -> None:
+    """The process that has the conversation goes on behind the last ack; the other side asks for what lies before."""
+    former = Unacked(2)
+    former.begin(0)
+    for message in (b"abcd", {"type": "flush", "offset": 2}, b"efghij"):
+        former.add(message)
+        former.take()
+    former.acknowledged(1)
+    again = Unacked(2)
+    again.begin(4, former)
+    assert again.take() is None
+    again.add(b"IJ")
+    assert again.take() == b"IJ"
+    again.go_back(1)
+    assert [again.take() for _ in range(5)] == [b"cd", {"type": "flush", "offset": 2}, b"efgh", b"IJ", None]
+    stranger = Unacked(2)
+    stranger.begin(9, former)
+    stranger.go_back(9)
+    assert stranger.take() is None
