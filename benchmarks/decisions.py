@@ -1,6 +1,8 @@
 """Edits and pages of a site with several dashboards: how soon an edit is answered, and how soon every page has a card.
 
 `python -m benchmarks.decisions edits [--edits 300]`: one person, nothing else goes on; under `serve`, and as services.
+`python -m benchmarks.decisions crowd [--editors 20] [--seconds 30]`: so many people edit open tasks without a pause, in
+a site whose decisions are in a log (a monolith under `up`): answers a second, and how soon.
 `python -m benchmarks.decisions pages [--pages 50] [--dashboards 3] [--rate 20] [--seconds 30]`: messages put into the
 streams at that rate in the whole site, pages connected through the edge; the time from publishing until a page has the
 complete card, and what pages lack at the end.
@@ -44,6 +46,8 @@ from quickcomm.kernel.messaging.bus.redis import RedisBus
 
 Json = dict[str, Any]
 SETTLE_S: Final = 20.0
+OPEN: Final = 12
+"""Tasks that a crowd edits."""
 LENGTH_S: Final = 60.0
 NS: Final = 1_000_000_000
 
@@ -105,6 +109,43 @@ def measure_edits(options: argparse.Namespace) -> Json:
     with services(options.dashboards) as (site, _, _):
         rows[f"services, {options.dashboards} dashboards"] = asyncio.run(edits(site, options.edits))
     return rows
+
+
+async def crowd(server: Server, editors: int, seconds: float) -> Json:
+    """Each edits tasks by chance in the version that was answered last, to anybody."""
+    for _ in range(OPEN):
+        await asked(server)
+    listed = await server.until("/v1/tasks?limit=200", lambda body: len(body["items"]) >= OPEN)
+    versions = {str(task["task_id"]): int(task["version"]) for task in listed["items"]}
+    times, statuses, over = list[float](), dict[int, int](), time.monotonic() + seconds
+
+    async def edit(chance: random.Random) -> None:
+        while time.monotonic() < over:
+            task_id, action = chance.choice(sorted(versions)), chance.choice(["acknowledge", "reopen", "complete"])
+            began = time.perf_counter()
+            async with session.post(
+                f"/v1/tasks/{task_id}/{action}", headers={"If-Match": f'"{versions[task_id]}"'}
+            ) as answer:
+                found = await answer.json()
+            times.append(1000 * (time.perf_counter() - began))
+            statuses[answer.status] = statuses.get(answer.status, 0) + 1
+            if answer.status == 200:
+                versions[task_id] = max(versions[task_id], int(found["version"]))
+
+    async with client(server) as session:
+        await asyncio.gather(*(edit(random.Random(number)) for number in range(editors)))  # noqa: S311
+    return {
+        "tasks": len(versions),
+        "statuses": statuses,
+        "per_s": round(len(times) / seconds, 1),
+        "p50_ms": round(percentile(times, 0.5)),
+        "p95_ms": round(percentile(times, 0.95)),
+    }
+
+
+def measure_crowd(options: argparse.Namespace) -> Json:
+    with topology("monolith", Tuning()) as site:
+        return {"monolith under up": asyncio.run(crowd(site, options.editors, options.seconds))}
 
 
 # -- pages ------------------------------------------------------------------------------------------------------------
@@ -220,7 +261,7 @@ def measure_kills(options: argparse.Namespace) -> Json:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["edits", "pages", "kills"], nargs="?", default="edits")
+    parser.add_argument("what", choices=["edits", "crowd", "pages", "kills"], nargs="?", default="edits")
     parser.add_argument("--dashboards", type=int, default=3)
     parser.add_argument("--edits", type=int, default=300)
     parser.add_argument("--pages", type=int, default=50)
@@ -232,7 +273,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     options = parser.parse_args()
     options.seconds = options.seconds or (600.0 if options.what == "kills" else 30.0)
-    measure = {"edits": measure_edits, "pages": measure_pages, "kills": measure_kills}[options.what]
+    measure = {"edits": measure_edits, "crowd": measure_crowd, "pages": measure_pages, "kills": measure_kills}[
+        options.what
+    ]
     rows = measure(options)
     for name, value in rows.items():
         print(f"{name:32} {value}")

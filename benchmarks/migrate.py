@@ -1,11 +1,13 @@
 """Modules move between the monolith and services while people talk, look and edit, and faults are made on purpose.
 
 `python -m benchmarks.migrate [--modules dashboard,intelligence] [--talkers 16] [--editors 20] [--pause 6]`: real speech
-in real time, live clients that edit what they see by its version, one Chromium. Each module goes there by every step;
-the candidate is made to hang, then to have other data or give wrong answers, and must be back by itself; the controller
-and a process of each side are killed twice; the module is retired, comes back, and goes there again. Told: what was
-lost, doubled, moved or answered twice; whether both dashboards are alike at the end; how soon a change is in force; how
-soon a faulty candidate is back; cards' delays before and during it; CPU a second of speech in the shadow and at half.
+in real time, in conversations of different lengths, live clients that edit what they see by its version, one Chromium.
+Each module goes there by every step; the candidate is made to hang, then to have other data, to understand or to hear
+otherwise, and must be back by itself; the controller and a process of each side are killed twice; the module is
+retired, comes back, and goes there again.
+Told: what was lost, doubled, moved or answered twice; whether both dashboards are alike at the end; how soon a change
+is in force; how soon a faulty candidate is back; cards' delays before and during it; CPU a second of speech in the
+shadow and at half; how long clients that were handed over waited, and for the next words; memory before and after.
 """
 
 import argparse
@@ -31,6 +33,7 @@ from tests.support.server import command, quickcomm
 from tests.support.site import Site
 
 from benchmarks.editors import Editor, browser, client, judge, judge_page
+from benchmarks.handover import Moves, Watcher, spread
 from benchmarks.load import percentile
 from benchmarks.process import usage
 from benchmarks.shapes import Tuning, topology
@@ -40,7 +43,8 @@ from quickcomm.operate.up.client import topology_status
 Json = dict[str, Any]
 ORDER: Final = ("dashboard", "intelligence", "audio")
 """Modules before the first of `--modules` are moved without faults."""
-LENGTH_S: Final = 60.0
+LENGTHS_S: Final = (60.0, 20.0, 150.0)
+"""Of conversations, in turn."""
 WARMING_S: Final = 45.0
 """Until the burst of the undisturbed run is through, and each process has loaded what it needs."""
 BEFORE_S: Final = 60.0
@@ -205,11 +209,11 @@ async def falsify(site: Site, mover: Mover) -> None:
     await mover.until_back("dashboard", "other data", time.monotonic())
 
 
-async def misunderstand(mover: Mover, wrong: Path) -> None:
-    """Have the candidate take everything for lost property, and wait for the rollback."""
+async def misunderstand(mover: Mover, name: str, wrong: Path) -> None:
+    """Have the candidate take everything for lost property, or mishear everything, and wait for the rollback."""
     await asyncio.to_thread(wrong.touch)
     try:
-        await mover.until_back("intelligence", "wrong answers", time.monotonic())
+        await mover.until_back(name, "wrong answers" if name == "intelligence" else "wrong words", time.monotonic())
     finally:
         await asyncio.to_thread(wrong.unlink)
 
@@ -232,12 +236,11 @@ async def move(site: Site, mover: Mover, name: str, options: argparse.Namespace)
     await hang(mover, name)
     await mover.calm()
     await mover.command("start", name)
-    if name in {"dashboard", "intelligence"}:
-        await mover.up_to(name, 5_000)
-        await (falsify(site, mover) if name == "dashboard" else misunderstand(mover, options.wrong))
-        await mover.command("rollback", name)  # from the shadow: the service is stopped, and begins anew
-        await mover.calm()
-        await mover.command("start", name)
+    await mover.up_to(name, 5_000)
+    await (falsify(site, mover) if name == "dashboard" else misunderstand(mover, name, options.wrong))
+    await mover.command("rollback", name)  # from the shadow: the service is stopped, and begins anew
+    await mover.calm()
+    await mover.command("start", name)
     await mover.up_to(name, 5_000)
     await mover.command("promote", name, "--force")
     await mover.calm()
@@ -255,11 +258,25 @@ async def move(site: Site, mover: Mover, name: str, options: argparse.Namespace)
     await mover.calm()
 
 
-async def talking(site: Site, sounds: list[bytes], heard: list[Heard], over: asyncio.Event) -> None:
+class Talk:
     """All talk at once, in real time, again and again until it is over."""
-    key = await asyncio.to_thread(site.key)
-    while not over.is_set():
-        heard += await asyncio.gather(*(stream(site.url, key, sound, paced=True) for sound in sounds))
+
+    def __init__(self, site: Site, sounds: list[bytes], undisturbed: list[Heard]) -> None:
+        self._site = site
+        self._each = list(zip(sounds, undisturbed, strict=True))
+        self.heard: list[tuple[Heard, Heard]] = []
+        """Each conversation, and what the same sound gives undisturbed."""
+        self.moves = Moves()
+
+    async def run(self, over: asyncio.Event) -> None:
+        key = await asyncio.to_thread(self._site.key)
+
+        async def one(sound: bytes, undisturbed: Heard) -> None:
+            while not over.is_set():
+                found = await stream(self._site.url, key, sound, Watcher(self.moves), paced=True)
+                self.heard.append((found, undisturbed))
+
+        await asyncio.gather(*(one(*each) for each in self._each))
 
 
 @asynccontextmanager
@@ -291,20 +308,22 @@ async def read_forever(session: Any) -> None:
 
 
 async def measure(site: Site, options: argparse.Namespace) -> Json:
-    sounds = [talk(each, LENGTH_S).samples.tobytes() for each in range(options.talkers)]
+    lengths = (LENGTHS_S[each % len(LENGTHS_S)] for each in range(options.talkers))
+    sounds = [talk(each, seconds).samples.tobytes() for each, seconds in enumerate(lengths)]
     key = await asyncio.to_thread(site.key)
     undisturbed = await asyncio.gather(*(stream(site.url, key, sound) for sound in sounds))
-    mover, delays, over, heard = Mover(site, options.pause), Cards(), asyncio.Event(), list[Heard]()
+    mover, delays, over, talk_ = Mover(site, options.pause), Cards(), asyncio.Event(), Talk(site, sounds, undisturbed)
     async with AsyncExitStack() as stack:
         cards = await stack.enter_async_context(watching(site))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         shown: Callable[[], Awaitable[dict[str, list[str]]]] | None = await stack.enter_async_context(browser(site))
         editors = await stack.enter_async_context(editors_of(site, options))
         looking = tasks.create_task(delays.watch(cards))
-        people = tasks.create_task(talking(site, sounds, heard, over))
+        people = tasks.create_task(talk_.run(over))
         print("People talk and edit.", file=sys.stderr)
         await asyncio.sleep(WARMING_S)
         delays.phase = "before"
+        memory = {"before": await asyncio.to_thread(memory_mb, site)}
         await asyncio.sleep(BEFORE_S - 20)
         await mover.measured("before", 20.0, options.talkers)
         modules = options.modules.split(",")
@@ -314,14 +333,15 @@ async def measure(site: Site, options: argparse.Namespace) -> Json:
         for name in modules:
             delays.phase = f"while {name} moves"
             await move(site, mover, name, options)
+        memory["at the end"] = await asyncio.to_thread(memory_mb, site)
         over.set()
         await people
         print("All of it is over; now it is compared.", file=sys.stderr)
         await asyncio.to_thread(site.wait_ready)
         toll = Toll(seed=options.seed, kills=mover.kills)
-        for number, now in enumerate(heard):
-            count(toll, now, undisturbed[number % len(sounds)])
-        await seen_everywhere(site, toll, heard, cards)
+        for now, calm in talk_.heard:
+            count(toll, now, calm)
+        await seen_everywhere(site, toll, [now for now, _ in talk_.heard], cards)
         verdict = await judge(site, editors)
         if shown is not None:
             verdict |= await judge_page(site, shown)
@@ -341,10 +361,19 @@ async def measure(site: Site, options: argparse.Namespace) -> Json:
         "commands": mover.commands,
         "cards": delays.told(),
         "cpu_a_second_of_speech": mover.cpu,
+        "reconnect_to_ready": spread(talk_.moves.ready),
+        "reconnect_to_words": spread(talk_.moves.words),
+        "memory_mb": memory,
         "both_sides": alike.strip().splitlines()[-1:],
         "check": whole.strip().splitlines()[-1:],
         **verdict,
     }
+
+
+def memory_mb(site: Site) -> dict[str, int]:
+    """Resident memory of each process of the site."""
+    rows = topology_status(site.data_dir) or []
+    return {row["process"]: round(usage(row["pid"]).rss_mb) for row in rows if row["pid"]}
 
 
 def _planted(options: argparse.Namespace, folder: Path) -> dict[str, str]:

@@ -14,11 +14,15 @@ from tests.support.valkey import Valkey
 from quickcomm.contracts.decisions import DECISIONS, CopyDecision, Decision
 from quickcomm.dashboard.adapters.decision_log import RedisDecisions
 from quickcomm.dashboard.adapters.state import SqlState, SqlStore
+from quickcomm.dashboard.model.changes import TaskChangedError
+from quickcomm.dashboard.model.edits import Action, Edit
+from quickcomm.dashboard.model.records import TaskRecord
 from quickcomm.dashboard.module import MIGRATIONS
 from quickcomm.dashboard.ports import Applied, NotDecidingError, StaleDecisionError
 from quickcomm.dashboard.service.deciding import DecidingInLog, fold, settling
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.kernel.clock import SystemClock
+from quickcomm.kernel.errors import NotFoundError
 from quickcomm.kernel.messaging.bus.redis import RedisBus
 from quickcomm.kernel.messaging.bus.redis_link import Link
 from quickcomm.kernel.storage import Database, migrate
@@ -228,6 +232,59 @@ async def test_pages_get_what_was_folded_before_a_decision_in_the_order_of_the_c
     await slow
     assert len(shown) >= 2
     assert shown == sorted(shown)
+    await log.aclose()
+    await database.aclose()
+
+
+class Counted(SlowDecisions):
+    """Notes how many decisions came at a time."""
+
+    def __init__(self, url: str, side: str, clock: SystemClock) -> None:
+        super().__init__(url, side, clock)
+        self.sizes: list[int] = []
+
+    async def append(self, decisions: Sequence[Decision]) -> None:
+        await super().append(decisions)
+        self.sizes.append(len(decisions))
+
+
+async def test_edits_that_come_in_meanwhile_are_decided_together(tmp_path: Path, server: Valkey) -> None:
+    database, log = Database(tmp_path / "own.sqlite"), Counted(server.url, "dashboard", SystemClock())
+    database.open()
+    migrate(database.engine, "dashboard", MIGRATIONS)
+    deciding = DecidingInLog(SqlStore(database), SystemClock(), 0.5, log)
+    for number in range(8):
+        said = heard(16_000 * number, f"towels to {400 + number}")
+        messages = fold([found(said, insight("request_item", str(400 + number)))], Projector.insights)
+        await deciding.folded(fold([said], Projector.transcript), no_page)
+        await deciding.folded(messages, no_page)
+
+    def edit(task: str, action: Action, expected: int) -> asyncio.Task[TaskRecord]:
+        wanted = Edit(action=action, by="Ann", expected=expected)
+        return asyncio.create_task(
+            deciding.decide(lambda decider: decider.edit("main", f"shift-1:0:{task}:0", wanted), no_page)
+        )
+
+    first = edit("0", "acknowledge", 0)
+    await log.asked.wait()
+    others = [edit(str(16_000 * number), "acknowledge", 0) for number in range(1, 8)]
+    left = edit("16000", "complete", 1)
+    await asyncio.sleep(0)
+    left.cancel()
+    same = edit("16000", "complete", 1)
+    unknown, late = edit("7", "complete", 0), edit("32000", "complete", 5)
+    await asyncio.sleep(0)
+    log.go_on.set()
+    assert [(await each).version for each in (first, *others)] == [1] * 8
+    assert ((await same).status, (await same).version) == ("done", 2), "decided on what another one has decided"
+    with pytest.raises(NotFoundError):
+        await unknown
+    with pytest.raises(TaskChangedError):
+        await late
+    assert log.sizes == [1, 7, 1]
+    task = await database.read(lambda connection: SqlState(connection).task("main", "shift-1:0:16000:0"))
+    assert task is not None
+    assert (task.status, task.version) == ("done", 2)
     await log.aclose()
     await database.aclose()
 

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quickcomm.contracts.evidence import RECENT, Measured, Shadowed
 from quickcomm.contracts.migration import Figure, Hearings
+from quickcomm.traffic.adapters.understood import recently_alike
 from quickcomm.traffic.model.gates import REQUIRED, SHADOW_PATIENCE, Evidence, Limits, SideEvidence, Verdict, judge
 from quickcomm.traffic.model.ladder import MODULES
 from quickcomm.traffic.model.statistics import difference, fewest_for_quantile, quantile_bounds, wilson
@@ -127,6 +129,7 @@ def test_one_missing_figure_is_enough_to_wait(module: str, mode: str) -> None:
         ("latency", replace(service(good(), stages_ms={"answer": times(3_000, 1.6, 3)}), budgets_ms={})),
         ("latency", replace(service(good(), stages_ms={"answer": times(3_000, 1.6, 3)}), budgets_ms={"answer": 200.0})),
         ("agreement", replace(good(), agreement=(2_500, 3_000))),
+        ("recent agreement", replace(good(), recently_alike=(2, 8))),
         ("latency p99", replace(tail(3.0), budgets_ms={"answer": 900.0})),
         (
             "cpu",
@@ -422,3 +425,17 @@ def test_what_is_within_its_budget_may_be_slower_than_the_monolith() -> None:
     assert judge("dashboard", "canary", replace(slower, budgets_ms={"answer": 10_000.0}), Limits()).outcome == "pass"
     as_slow = replace(good(), budgets_ms={"answer": 1.0})
     assert judge("dashboard", "canary", as_slow, Limits()).outcome == "pass"
+
+
+def test_some_newest_answers_that_differ_are_chance() -> None:
+    """A language model whose answers agree by nine tenths is not stopped by the other tenth coming at once."""
+    assert canary(replace(good(), recently_alike=(3, 8))).outcome == "pass"
+
+
+def test_the_newest_comparisons_are_those_of_all_processes() -> None:
+    def side(*newest: tuple[int, bool]) -> Measured:
+        return Measured(side="service", shadow=Shadowed(recent=newest))
+
+    one, other = side(*((at, True) for at in range(RECENT))), side((20, False), (21, False))
+    assert recently_alike((one, other)) == (RECENT - 2, RECENT)
+    assert recently_alike((other, None)) is None, "too few"

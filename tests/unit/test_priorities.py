@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from quickcomm.topology.model.settings import PrioritySettings
 from quickcomm.topology.module import RecordedProcesses
 
 PROGRAM = """
@@ -67,3 +68,11 @@ def test_a_system_that_refuses_is_told_of_once(
 def test_a_process_that_has_ended_is_no_error(process: subprocess.Popen[bytes], tmp_path: Path) -> None:
     process.communicate()
     RecordedProcesses(tmp_path).prioritise("x-1", process.pid, 5)
+
+
+def test_beside_a_monolith_no_service_yields_more_than_that() -> None:
+    priority = PrioritySettings(dashboard=15, intelligence=-2, monolith=3)
+    assert priority.of("dashboard") == 15
+    assert priority.of("dashboard", beside_monolith=True) == 3
+    assert priority.of("intelligence", beside_monolith=True) == -2
+    assert priority.of("traffic", beside_monolith=True) == 0

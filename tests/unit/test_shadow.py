@@ -252,6 +252,7 @@ async def test_answers_are_compared_whichever_comes_first() -> None:
         desk.serve(2, insight=replace(TOWELS, urgency="high"))
         found = await desk.until(2)
     assert (found.compared, found.alike) == (2, 1)
+    assert [alike for _, alike in found.recent] == [True, False]
     assert {field.name: (field.alike, field.of) for field in found.fields}["urgency"] == (1, 2)
     assert {field.name: (field.alike, field.of) for field in found.fields}["intent"] == (2, 2)
     assert found.served_ms == (20.0, 20.0)

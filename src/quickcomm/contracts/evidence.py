@@ -12,6 +12,8 @@ MAX_SAMPLES = 2_000
 
 MAX_DIFFERENCES = 50
 """Utterances that both sides understood otherwise, the newest ones."""
+RECENT = 8
+"""So many of the newest comparisons stop a side that has just begun to understand otherwise."""
 
 
 class Spending(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +64,8 @@ class Shadowed(msgspec.Struct, frozen=True, kw_only=True):
     degraded: int = 0
     shed: int = 0
     differences: tuple[Difference, ...] = ()
+    recent: tuple[tuple[int, bool], ...] = ()
+    """The newest comparisons, the last at the end: when, and whether alike."""
 
 
 class HeardInShadow(msgspec.Struct, frozen=True, kw_only=True):

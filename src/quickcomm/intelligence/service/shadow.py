@@ -15,6 +15,7 @@ import structlog
 from quickcomm.contracts.evidence import (
     MAX_DIFFERENCES,
     MAX_SAMPLES,
+    RECENT,
     Difference,
     FieldAgreement,
     Shadowed,
@@ -281,6 +282,7 @@ class Tally:
             degraded=counted["degraded"],
             shed=counted["shed"],
             differences=tuple(each for each in reversed(self._differences) if each.at_ns >= since_ns),
+            recent=tuple((at_ns, not fields) for at_ns, fields in self._compared if at_ns >= since_ns)[-RECENT:],
         )
 
 

@@ -153,6 +153,7 @@ def assemble(
     """
     _check_place(app, settings)
     clock, place = SystemClock(), settings.instance
+    app = app.in_place(place)
     store, site_store = _databases(app, settings, site)
     bus = _bus(app, settings, store, clock)
     keys = key_store(settings.redis_url, store, clock)
@@ -215,6 +216,7 @@ async def serve(
     Raises `ConfigurationError`, and what a part raises.
     """
     _check_place(app, settings)
+    app = app.in_place(settings.instance)
     with _owned(app, settings, site):
         stop = stopped_by_signals()
         pack = load_pack(settings.pack)
@@ -346,7 +348,7 @@ def _shared(context: Context, keys: KeyStore) -> Iterator[Part]:
     """Make what the modules of a process share."""
     app, settings = context.app, context.settings
     if context.store is not None and context.site_store is not None and context.store_watch is not None:
-        yield database_part(context.store, context.site_store, context.store_watch)
+        yield database_part(context.store, context.site_store, context.store_watch, context.clock)
     yield bus_part(context.bus, app, context.clock)
     if isinstance(context.routes, RoutesFollower):
         yield Part(name="routes", work={"routes": context.routes.run}, close=context.routes.aclose)

@@ -11,6 +11,7 @@ from typing import Final, Literal, Protocol, TypeVar
 import msgspec
 
 from quickcomm.kernel.messaging.bus.redis_assignments import Fence
+from quickcomm.kernel.settings import InstanceSettings
 
 MOST_PROCESSES: Final = 64
 
@@ -152,6 +153,13 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     """Where its modules move between a monolith and services: which of them it is."""
     asked_for: bool = False
     """Its processes are started when a migration needs them, and not with the site."""
+    inside: tuple[Module, ...] = ()
+    """Modules that run in it where there are no other processes; else they have processes of their own."""
+
+    def in_place(self, place: InstanceSettings) -> "App":
+        """Return the app with all the modules that run in it at this place."""
+        alone = place.registry is None and bool(self.inside)
+        return msgspec.structs.replace(self, modules=(*self.modules, *self.inside), inside=()) if alone else self
 
     @property
     def alone(self) -> bool:

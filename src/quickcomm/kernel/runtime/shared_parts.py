@@ -24,6 +24,7 @@ from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.runtime.probes import probes
 from quickcomm.kernel.runtime.store_alarms import StoreAlarms
 from quickcomm.kernel.runtime.store_commands import key_answers, letter_answers
+from quickcomm.kernel.saga.keys import KEPT_NS, forget, migrate_keys
 from quickcomm.kernel.storage import Database
 from quickcomm.kernel.storage.watch import DatabaseWatch
 from quickcomm.kernel.telemetry import Word, tracing
@@ -38,8 +39,11 @@ def _nothing() -> None:
     """Do nothing."""
 
 
-def database_part(database: Database, site: Database, watch: DatabaseWatch) -> Part:
-    """Open the databases before all that keeps tables in them. `site`: the file of the site, often the same."""
+def database_part(database: Database, site: Database, watch: DatabaseWatch, clock: Clock) -> Part:
+    """Open the databases before all that keeps tables in them. `site`: the file of the site, often the same.
+
+    The keys of the steps that have their effects in it are kept for all modules at once.
+    """
 
     async def close() -> None:
         await database.aclose()
@@ -50,8 +54,13 @@ def database_part(database: Database, site: Database, watch: DatabaseWatch) -> P
         site.open()
         if site is not database:
             database.open()
+        migrate_keys(database.engine)
 
-    return Part(name="database", open=opened, work={"database": watch.run}, close=close)
+    async def purge(before_ns: int) -> None:
+        oldest_ns = min(before_ns, clock.now_ns() - KEPT_NS)
+        await database.write(lambda connection: forget(connection, oldest_ns))
+
+    return Part(name="database", open=opened, work={"database": watch.run}, purge=purge, close=close)
 
 
 def keys_part(keys: KeyStore, *, administered: bool = True) -> Part:

@@ -26,7 +26,7 @@ from quickcomm.traffic.adapters.heard import hearings
 from quickcomm.traffic.adapters.measuring import Measurer, Sides, agreement
 from quickcomm.traffic.adapters.parity import Dashboards
 from quickcomm.traffic.adapters.site import COMPARED, running, told
-from quickcomm.traffic.adapters.understood import Times, times_ms, understandings
+from quickcomm.traffic.adapters.understood import Times, recently_alike, times_ms, understandings
 from quickcomm.traffic.model.gates import Evidence, SideEvidence
 from quickcomm.traffic.model.hearing import HEARD
 from quickcomm.traffic.ports import SiteError
@@ -137,6 +137,7 @@ class SiteEvidence:
             first_difference=told(differences[0]) if differences else "",
             recent_different=sum(each.recent_different for each in (sides.service, sides.monolith) if each),
             agreement=_agreed(sides, understood),
+            recently_alike=recently_alike((sides.service, sides.monolith)) if module == UNDERSTANDS else None,
             understood=understood,
             budgets_ms=self._budgets_ms,
             conversations_per_hour=sum(seen) * HOUR_S / seconds if seen and seconds >= SOME_S else None,

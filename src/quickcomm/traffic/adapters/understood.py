@@ -6,6 +6,7 @@ from typing import Final
 
 from quickcomm.contracts.evidence import (
     MAX_DIFFERENCES,
+    RECENT,
     Difference,
     FieldAgreement,
     Measured,
@@ -49,7 +50,16 @@ def shadowed_together(found: Sequence[Shadowed]) -> Shadowed | None:
         degraded=sum(each.degraded for each in found),
         shed=sum(each.shed for each in found),
         differences=_newest(found, MAX_DIFFERENCES),
+        recent=tuple(sorted(one for each in found for one in each.recent)[-RECENT:]),
     )
+
+
+def recently_alike(sides: Iterable[Measured | None]) -> tuple[int, int] | None:
+    """Return how many of the newest comparisons were alike, of how many; None where there are too few."""
+    both = shadowed_together([each.shadow for each in sides if each is not None and each.shadow])
+    if both is None or len(both.recent) < RECENT:
+        return None
+    return sum(alike for _, alike in both.recent), len(both.recent)
 
 
 def times_ms(side: Measured | None, other: Measured | None) -> Times:

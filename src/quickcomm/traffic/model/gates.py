@@ -13,7 +13,7 @@ import msgspec
 from quickcomm.contracts.migration import Figure, FigureNumbers, FigureSide, Hearings, Outcome, Understandings
 from quickcomm.traffic.model.comparing import Compared, outcome_of, waits
 from quickcomm.traffic.model.hearing import HEARD, compared
-from quickcomm.traffic.model.statistics import difference, fewest, wilson
+from quickcomm.traffic.model.statistics import at_most, difference, fewest, wilson
 
 Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 P95: Final = 0.95
@@ -93,6 +93,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     service: SideEvidence = SideEvidence()
     monolith: SideEvidence = SideEvidence()
     agreement: tuple[int, int] | None = None
+    recently_alike: tuple[int, int] | None = None
+    """Of the newest answers alone: what went well before must not hide what has just gone wrong."""
     understood: Understandings | None = None
     """Of intelligence; shown, and decided by as `agreement` and as a stage."""
     heard: Hearings | None = None
@@ -212,6 +214,7 @@ def _figures(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
     yield from _latencies(TAIL, P99, evidence, limits)
     yield from _cpu(evidence, limits)
     yield from _agreement(evidence, limits)
+    yield from _recent_agreement(evidence, limits)
     yield from _heard(evidence, limits)
 
 
@@ -363,6 +366,18 @@ def _agreement(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
     share = n / of if of else 1.0
     needed = fewest(lambda size: wilson(share * size, size, limits.confidence)[0] >= limits.agreement)
     yield waits("agreement", detail, of, needed, evidence.seconds, numbers)
+
+
+def _recent_agreement(evidence: Evidence, limits: Limits) -> Iterator[Figure]:
+    """Yield a stop rule: it never waits, and so holds nothing up. By the binomial distribution, as they are few."""
+    if evidence.recently_alike is None:
+        return
+    n, of = evidence.recently_alike
+    outcome: Outcome = "breach" if at_most(n, of, limits.agreement) < 1 - limits.alarm_confidence else "pass"
+    found = _proportion((n, of), limits.alarm_confidence)
+    numbers = (FigureNumbers(outcome=outcome, unit="share", service=found, limit=limits.agreement),)
+    detail = f"{n} of the newest {of} alike"
+    yield Figure(name="recent agreement", outcome=outcome, detail=detail, numbers=numbers)
 
 
 def _heard(evidence: Evidence, limits: Limits) -> Iterator[Figure]:

@@ -31,6 +31,11 @@ def wilson(n: float, of: float, confidence: float) -> Interval:
     return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
 
 
+def at_most(n: int, of: int, share: float) -> float:
+    """Return how probable it is that at most `n` of so many are, where each is with the probability `share`."""
+    return sum(math.comb(of, each) * share**each * (1 - share) ** (of - each) for each in range(n + 1))
+
+
 def difference(ours: tuple[float, float], theirs: tuple[float, float], confidence: float) -> Interval:
     """Return the bounds of a difference of proportions (n, of), the first less the second: Newcombe's hybrid score."""
     (n1, of1), (n2, of2) = ours, theirs

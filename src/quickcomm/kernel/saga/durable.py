@@ -1,0 +1,184 @@
+"""Durable execution on DBOS: after a crash at any instruction an operation goes on from its last recorded turn.
+
+DBOS records the progress after each turn in a database of its own, SQLite or PostgreSQL. The import takes long: only
+`open` does it. Its workflows run in a loop of its own thread; each turn is done in the loop of the process.
+"""
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, Final
+from uuid import uuid4
+
+import msgspec
+import structlog
+
+from quickcomm.kernel.errors import BusyError, ConfigurationError
+from quickcomm.kernel.saga.executors import Journal, Told
+from quickcomm.kernel.saga.progress import Progress
+from quickcomm.kernel.saga.running import Runner
+
+NAME: Final = "quickcomm"
+EXECUTOR: Final = "operations"
+"""One a site: whoever has the lease takes over what the one before left."""
+AT_WORK: Final = frozenset({"PENDING", "ENQUEUED", "DELAYED"})
+SQLITE: Final = "sqlite:///"
+POLL_S: Final = 1.0
+THREADS: Final = 16
+_decode: Final = msgspec.json.Decoder(Progress).decode
+
+log = structlog.get_logger(__name__)
+
+
+def _ignore(_progress: Progress) -> None:
+    """Do nothing."""
+
+
+class Durable:
+    """An `Executor`. `open()` first, `aclose()` last; one in a process at a time."""
+
+    def __init__(self, runner: Runner, journal: Journal, url: str, version: str) -> None:
+        """`url`: `sqlite:///FILE`, or that of a PostgreSQL. `version`: the digest of the definitions."""
+        self.told: Told = _ignore
+        """Called with how an operation stands after each turn."""
+        self._runner = runner
+        self._journal = journal
+        self._url = url
+        self._version = version
+        self._dbos: Any = None
+        self._workflow: Callable[..., Any] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._changed: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+
+    async def open(self) -> int:
+        """Take over what the last executor left unfinished; return how many operations that is.
+
+        DBOS itself goes on with workflows of the same definitions. Others, and those that it had not begun, begin anew
+        from the journal: the steps that are done are not done again, by their keys.
+        """
+        self._loop = asyncio.get_running_loop()
+        await asyncio.to_thread(self._launch)
+        left = [each for each in await self._journal.unfinished() if each.status != "parked"]
+        for progress in left:
+            if await asyncio.to_thread(self._status, progress) not in AT_WORK:
+                await self._begin(progress, again=True)
+        return len(left)
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        left = await self.open()
+        if left:
+            log.info("operations.taken_over", operations=left)
+        await asyncio.Event().wait()
+
+    async def aclose(self) -> None:
+        """Leave what is at work to the next executor. May be called again."""
+        dbos, self._dbos = self._dbos, None
+        if dbos is not None:
+            await asyncio.to_thread(lambda: dbos.destroy(destroy_registry=True))
+
+    async def start(self, progress: Progress) -> None:
+        """Return once it is certain that it will be executed. Raises `BusyError` before `open`."""
+        if self._dbos is None:
+            raise BusyError("Operations are not executed yet; try again in a moment.")
+        await self._journal.store(progress)
+        await self._begin(progress)
+
+    async def rest(self, operation_id: str, within_s: float) -> Progress:
+        found: Progress | None = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while True:
+                    changed = self._changed[operation_id]
+                    found = await self._journal.find(operation_id)
+                    if found.rests:
+                        break
+                    await changed.wait()
+        self._changed.pop(operation_id, None)
+        return found or await self._journal.find(operation_id)
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _launch(self) -> None:
+        try:
+            from dbos import DBOS  # noqa: PLC0415 - takes half a second, and most processes do without
+        except ImportError as error:
+            raise ConfigurationError("Operations over several services need `dbos`: pip install dbos") from error
+        if self._url.startswith(SQLITE):
+            with sqlite3.connect(self._url.removeprefix(SQLITE)) as file:
+                file.execute("PRAGMA journal_mode=WAL")  # stays so
+        logs = logging.getLogger("dbos")
+        logs.handlers, logs.propagate = [logging.NullHandler()], False
+        self._dbos = DBOS(
+            config={
+                "name": NAME,
+                "system_database_url": self._url,
+                "executor_id": EXECUTOR,
+                "application_version": self._version,
+                "enable_otlp": False,
+                "log_level": "WARNING",
+                "max_executor_threads": THREADS,
+                "notification_listener_polling_interval_sec": POLL_S,
+            }
+        )
+        logs.handlers, logs.propagate = [_ToStructlog()], False
+
+        @DBOS.workflow(name="operation", max_recovery_attempts=1_000)
+        async def operation(told: str) -> str:
+            return await self._run(told)
+
+        self._workflow = operation
+        DBOS.launch()
+
+    async def _begin(self, progress: Progress, *, again: bool = False) -> None:
+        from dbos import SetWorkflowID  # noqa: PLC0415 - as above
+
+        def begin() -> None:
+            with SetWorkflowID(_name(progress, again=again)):
+                self._dbos.start_workflow(self._workflow, msgspec.json.encode(progress).decode())
+
+        await asyncio.to_thread(begin)
+
+    def _status(self, progress: Progress) -> str | None:
+        """Return what DBOS says of the newest workflow of an operation, if it is of these definitions."""
+        found = self._dbos.list_workflows(workflow_id_prefix=f"{progress.id}#", sort_desc=True, limit=1)
+        return found[0].status if found and found[0].app_version == self._version else None
+
+    async def _run(self, told: str) -> str:
+        """The workflow: one turn after the other, each recorded with the progress after it."""
+        while True:
+            after = await self._dbos.run_step_async({"name": "turn"}, self._turn_here, told)
+            if after is None:
+                return told
+            told = after
+
+    async def _turn_here(self, told: str) -> str | None:
+        assert self._loop is not None, "opened before"  # noqa: S101 - a programming error
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._turn(told), self._loop))
+
+    async def _turn(self, told: str) -> str | None:
+        progress = _decode(told)
+        after = await self._runner.turn(progress)
+        if after is None:
+            return None
+        await self._journal.store(after)
+        self.told(after)
+        self._changed.pop(after.id, asyncio.Event()).set()
+        return msgspec.json.encode(after).decode()
+
+
+def _name(progress: Progress, *, again: bool = False) -> str:
+    """Return the id of the workflow that goes on from here; a new one where an operator or an executor begins anew."""
+    return f"{progress.id}#{progress.events:04d}" + (f"-{uuid4().hex[:8]}" if again else "")
+
+
+class _ToStructlog(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        log.log(record.levelno, "dbos.said", message=record.getMessage()[:300], error=_kind_of(record))
+
+
+def _kind_of(record: logging.LogRecord) -> str:
+    return "" if record.exc_info is None or record.exc_info[0] is None else record.exc_info[0].__name__
