@@ -1,6 +1,7 @@
 """One behaviour suite for every bus: order, at least once, dead letters, new groups, trimming, overlap."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -12,6 +13,7 @@ import pytest
 from sqlalchemy import Connection
 from tests.support.valkey import Valkey
 
+from quickcomm.contracts.checking import Standing
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import BusyError, NotFoundError
 from quickcomm.kernel.messaging.bus import Bus, Delivery, Handler, RejectedError, handling, redis_consumer
@@ -489,3 +491,51 @@ async def test_it_tells_since_when_messages_wait(open_bus: OpenBus) -> None:
             await stuck_group.wait(lambda group: len(group.got) == 2)
             await acked(bus)
             assert await bus.waiting() == []
+
+
+async def test_it_tells_which_group_has_not_handled_an_utterance(open_bus: OpenBus) -> None:
+    go_on, begun = asyncio.Event(), asyncio.Event()
+
+    async def stuck(_delivery: Delivery) -> None:
+        begun.set()
+        await go_on.wait()
+
+    def said(number: int) -> bytes:
+        stamp = {"owner": "service", "owner_epoch": 2}
+        return msgspec.json.encode({"published_ns": time.time_ns(), "utterance_id": f"a:0:{number}", **stamp})
+
+    async with open_bus() as bus:
+        assert isinstance(bus, (SqlBus, RedisBus))
+        async with subscribed(bus, "slow", slow := Group(stuck)), subscribed(bus, "quick", quick := Group()):
+            await bus.publish(STREAM, "a", said(1))
+            await begun.wait()
+            await bus.publish(STREAM, "a", b"nothing that can be read")
+            await bus.publish(STREAM, "a", said(2))
+            await quick.wait(lambda group: len(group.got) == 3)
+
+            async def standing(utterance_id: str) -> dict[str, Standing]:
+                async with asyncio.timeout(20):
+                    while True:  # until the quick group has acknowledged all
+                        told = {each.group: each for each in await bus.standing("a", utterance_id)}
+                        if not told["quick"].count:
+                            return told
+
+            found = await standing("a:0:2")
+            assert (found["slow"].count, found["quick"].count) == (3, 0)
+            assert found["slow"].stream == STREAM
+            assert abs(found["slow"].waits_since_ns - time.time_ns()) < 60 * 10**9
+            assert found["slow"].waits_since_ns >= found["slow"].oldest_ns > 0
+            assert (found["quick"].waits_since_ns, found["quick"].oldest_ns) == (0, 0)
+            assert (await standing(""))["slow"].waits_since_ns == found["slow"].oldest_ns
+            assert (await standing("a:0:9"))["slow"].waits_since_ns == 0
+            other = {each.group: each for each in await bus.standing("another", "another:0:1")}
+            assert other["slow"].waits_since_ns == 0
+            if isinstance(bus, RedisBus):
+                assert (found["slow"].at_most, found["slow"].side) == (10_000, "service")
+                assert f"-{os.getpid()}-" in (found["slow"].reader or "")
+            else:
+                assert (found["slow"].at_most, found["slow"].reader) == (0, None)
+            go_on.set()
+            await slow.wait(lambda group: len(group.got) == 3)
+        if isinstance(bus, RedisBus):
+            assert {each.reader for each in await bus.standing("a", "")} == {""}, "both have left"

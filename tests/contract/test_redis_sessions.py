@@ -27,6 +27,7 @@ from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.messaging.bus import BusFullError, BusUnavailableError
 from quickcomm.kernel.messaging.bus.redis import RedisBus
 from quickcomm.kernel.messaging.bus.redis_link import Argument, Link, Script
+from quickcomm.kernel.messaging.bus.redis_names import partition
 
 
 class Stores:
@@ -271,6 +272,9 @@ async def test_nothing_is_acknowledged_that_the_bus_does_not_take(stores: Stores
     with pytest.raises(BusFullError) as refused:
         await store.publish(progress(stored, 99), utterance(stored, 3))
     assert refused.value.retryable
+    assert str(refused.value).startswith(
+        f"Partition {partition('c-1')} of transcripts.v1 is full: slow is behind there."
+    )
     [left] = await store.ledgers("c-1")
     assert left.ledgers[0].received == 2
     assert [event.seq for event in await store.events("main", "c-1", 0)] == [1, 2, 3]

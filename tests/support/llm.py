@@ -30,6 +30,8 @@ class FakeLlm:
         self.most_at_once = 0
         self.refuses: set[str] = set()
         """Parameters that it does not know: 400, naming them."""
+        self.obeys: dict[str, Json] = {}
+        """What it finds otherwise where its instructions have these words."""
         self.models = ["fake-1"]
         self.retry_after: str | None = None
         self.base = ""
@@ -91,7 +93,9 @@ class FakeLlm:
             return web.Response(text="<html>Bad gateway</html>", content_type="text/html")
         elif mode == "drip":
             return await _drip(request, body)
-        return web.json_response(_completion(body, mode))
+        instructions = body["messages"][0]["content"]
+        changed = [found for words, found in self.obeys.items() if words in instructions]
+        return web.json_response(_completion(body, mode, *changed))
 
 
 def said(body: Json) -> str:
@@ -116,9 +120,12 @@ def draft(text: str) -> Json:
     }
 
 
-def _completion(body: Json, mode: str) -> Json:
+def _completion(body: Json, mode: str, *changed: Json) -> Json:
     asked = body.get("response_format", {}).get("json_schema", {}).get("name", "")
-    content = json.dumps(BESIDE[asked] if asked in BESIDE else {"insights": [draft(said(body))]})
+    found = draft(said(body))
+    for each in changed:
+        found |= each
+    content = json.dumps(BESIDE.get(asked, {"insights": [found]}))
     finish = "stop"
     if mode == "garbage":
         content = "Sure! Here are your insights."

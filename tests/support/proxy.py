@@ -5,6 +5,7 @@ import socket
 import struct
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Final
 
 _PIECE: Final = 4_096
@@ -54,6 +55,8 @@ class Proxy:
     def __init__(self, port: int, watch: Watch | None = None) -> None:
         self._target = port
         self._watch = watch
+        self.delay_s = 0.0
+        """So long each piece from the server is on its way."""
         self.links: list[Link] = []
         self.url = ""
         self.is_stalled = False
@@ -115,6 +118,8 @@ class Proxy:
         with suppress(OSError):
             while data := await on_the_way.get():
                 await link.passes()
+                if self.delay_s:
+                    await asyncio.sleep(self.delay_s)
                 writer.write(data)
                 await writer.drain()
         await link.passes()
@@ -127,10 +132,15 @@ class Proxy:
 
 
 @asynccontextmanager
-async def proxied(port: int, watch: Watch | None = None) -> AsyncGenerator[Proxy]:
+async def proxied(port: int, watch: Watch | None = None, *, socket_path: Path | None = None) -> AsyncGenerator[Proxy]:
+    """Listen on a free port of the loopback, or on a Unix socket."""
     proxy = Proxy(port, watch)
-    server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0, limit=_PIECE)
-    proxy.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    if socket_path is not None:
+        server: asyncio.Server = await asyncio.start_unix_server(proxy.serve, socket_path, limit=_PIECE)
+        proxy.url = f"unix://{socket_path}"
+    else:
+        server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0, limit=_PIECE)
+        proxy.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield proxy
     finally:

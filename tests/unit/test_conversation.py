@@ -201,9 +201,11 @@ async def test_a_store_that_fails_loses_nothing(path: Path, monkeypatch: pytest.
         session = await here.open()
         publish, failures = here.store.publish, [StorageError("disk full")] * 3
         tried: list[Progress] = []
+        told: list[object] = []
 
         async def failing(progress: Progress, message: UtteranceTranscribed) -> DurableEvent | None:
             tried.append(progress)
+            told.append(message.held_up)
             if failures:
                 raise failures.pop()
             return await publish(progress, message)
@@ -215,6 +217,7 @@ async def test_a_store_that_fails_loses_nothing(path: Path, monkeypatch: pytest.
         [change] = await here.store.ledgers("c-1")
     assert [event["seq"] for event in events if "seq" in event] == [1, 2]
     assert len(tried) == 5
+    assert told[:4] == [msgspec.UNSET, *["disk full"] * 3], "the receipt says why it is late"
     assert all(ledger.silence >= 0 and ledger.balanced for progress in tried for ledger in progress.ledgers)
     assert change.ledgers[0].speech == sum(end - start for _, start, end in spans(events))
 

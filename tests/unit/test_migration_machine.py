@@ -16,6 +16,7 @@ from quickcomm.traffic.model.ladder import FULL, LADDER, MODULES, OFF, RETIRED, 
 from quickcomm.traffic.model.state import (
     BACK,
     Effect,
+    EndMonolith,
     Entry,
     ModuleState,
     Moved,
@@ -144,6 +145,55 @@ def test_one_module_after_the_other_and_back_in_the_reverse_order() -> None:
         machine.start(site, "dashboard", goal=MONOLITH, by="test")
     machine.start(site, "dashboard", goal=MONOLITH, by="test", force=True)
     moved_to(SiteState(), "audio", FULL, force=True)
+
+
+def all_retired(last: str = "audio") -> SiteState:
+    site = SiteState()
+    for name in (*(each for each in MODULES if each != last), last):
+        site = moved_to(site, name, FULL if name == last else RETIRED, force=True)
+    return site
+
+
+@pytest.mark.parametrize("last", MODULES)
+def test_the_process_of_the_monolith_ends_with_the_last_module_and_is_there_again_for_the_first(last: str) -> None:
+    site, effects = carried_out(machine.step(all_retired(last), last, by="test").site, last)
+    assert kinds(effects) == ["RetireModule", "Publish", "WaitFollowed", "EndMonolith"]
+    for name in (last, *(each for each in reversed(MODULES) if each != last)):
+        begun = machine.start(site, name, goal=MONOLITH, by="test", force=True).site
+        site, effects = carried_out(begun, name)
+        assert kinds(effects) == ["ReviveModule", "WaitReady", "Publish", "WaitFollowed"]
+    site, effects = carried_out(machine.start(site, last, goal=SERVICE, by="test", force=True).site, last)
+    site, effects = carried_out(machine.step(site, last, by="test").site, last)
+    assert kinds(effects) == ["RetireModule", "Publish", "WaitFollowed"], "the others are at full"
+
+
+def test_the_process_does_not_end_while_a_module_is_on_its_way_back() -> None:
+    site = machine.step(all_retired(), "audio", by="test").site
+    while not isinstance(effect := machine.next_effect(site, "audio"), EndMonolith):
+        assert effect is not None
+        site = machine.done(site, "audio", effect).site
+    back = machine.start(site, "dashboard", goal=MONOLITH, by="test", force=True).site
+    assert machine.next_effect(back, "audio") is None
+    settled_site = settled(back)
+    assert {name: settled_site.of(name).monolith for name in MODULES} == {
+        "dashboard": "serving",
+        "intelligence": "stopped",
+        "audio": "stopped",
+    }
+
+
+def test_after_a_crash_a_module_that_is_retired_is_not_in_a_monolith_that_was_started_meanwhile() -> None:
+    site = machine.step(all_retired(), "audio", by="test").site
+    while not isinstance(effect := machine.next_effect(site, "audio"), EndMonolith):
+        assert effect is not None
+        site = machine.done(site, "audio", effect).site
+    assert kinds(carried_out(machine.resumed(site), "audio")[1]) == ["WaitFollowed", "EndMonolith"]
+    ended = machine.done(site, "audio", EndMonolith()).site
+    assert kinds(carried_out(machine.resumed(ended), "audio")[1]) == ["WaitFollowed"], "there is nothing to ask"
+    back = machine.start(settled(ended), "audio", goal=MONOLITH, by="test").site
+    for effect in (ReviveModule(), WaitReady(MONOLITH)):
+        back = machine.done(back, "audio", effect).site
+        assert kinds(carried_out(machine.resumed(back), "audio")[1])[:2] == ["ReviveModule", "WaitReady"]
 
 
 def test_what_is_refused_says_what_to_do() -> None:
@@ -290,6 +340,7 @@ class Migrations(RuleBasedStateMachine):
         self.followers = {"edge": 0, "monolith": 0}
         self.runs = dict.fromkeys(MODULES, False)
         self.in_monolith = dict.fromkeys(MODULES, True)
+        self.has_monolith = True
         self.audit: list[Entry] = []
 
     @initialize(stages=st.tuples(*(st.sampled_from(LADDER) for _ in MODULES)))
@@ -401,11 +452,25 @@ class Migrations(RuleBasedStateMachine):
         assert settled(goes_on).routes == settled(self.site).routes
         self.site = goes_on
 
+    @precondition(lambda self: not any(_waits_for_its_route(state) for state in self.site.modules.values()))
+    @rule()
+    def kill_the_monolith(self) -> None:
+        """If it ran it is started again, with what the routes do not call retired."""
+        if self.has_monolith:
+            self.followers["monolith"] = self.site.version
+            self.in_monolith = {name: self.site.of(name).stage != RETIRED for name in MODULES}
+
     @rule(who=st.sampled_from(["edge", "monolith"]))
     def catch_up(self, who: str) -> None:
         self.followers[who] = self.site.version
 
     # -- what must hold
+
+    @invariant()
+    def a_module_has_a_process_and_the_last_one_takes_it_along(self) -> None:
+        assert self.has_monolith or not any(self.in_monolith.values())
+        if all(state.stage == RETIRED and state.change is None for state in map(self.site.of, MODULES)):
+            assert not self.has_monolith
 
     @invariant()
     def every_side_that_somebody_is_sent_to_is_there(self) -> None:
@@ -494,13 +559,19 @@ class Migrations(RuleBasedStateMachine):
             case StopProcesses():
                 self.runs[name] = False
             case RetireModule():
+                assert self.has_monolith
                 self.in_monolith[name] = False
             case ReviveModule():
-                self.in_monolith[name] = True
+                self.has_monolith = self.in_monolith[name] = True
+            case EndMonolith():
+                self.has_monolith, self.in_monolith = False, dict.fromkeys(MODULES, False)
             case WaitReady(side):
+                if side == MONOLITH:
+                    self.in_monolith[name] = self.has_monolith
                 return self.runs[name] if side == SERVICE else self.in_monolith[name]
             case WaitFollowed(version):
-                return all(follows >= version for follows in self.followers.values())
+                living = [who for who in self.followers if who == "edge" or self.has_monolith]
+                return all(self.followers[who] >= version for who in living)
             case Publish() | MoveLease():
                 pass
         return True
@@ -517,6 +588,11 @@ class Migrations(RuleBasedStateMachine):
 
 def _visible(state: ModuleState) -> object:
     return (state.route, state.goal, state.paused, state.auto, state.change)
+
+
+def _waits_for_its_route(state: ModuleState) -> bool:
+    """Return True where the monolith has a module again, and the routes that say so come next."""
+    return state.route.mode == RETIRED.mode and state.monolith == "serving"
 
 
 Migrations.TestCase.settings = examples(200, stateful_step_count=60)

@@ -51,6 +51,7 @@ from quickcomm.kernel.messaging.bus import BusUnavailableError, Delivery, Reject
 from quickcomm.kernel.messaging.live import Peer
 from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.model_files import ModelReport, ModelStore
+from quickcomm.kernel.runtime.movable import asleep
 from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.storage import Database, migrate
 
@@ -132,6 +133,11 @@ class Audio:
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of all ingests."""
         return [web.get(ingest.path, ingest.handle) for ingest in self._ingests]
+
+    @staticmethod
+    def doors() -> list[web.RouteDef]:
+        """Return `routes` of an audio that is not built."""
+        return [web.get(ingest.path, asleep) for ingest in map(ingest_class, INGESTS)]
 
     def migrate(self) -> None:
         if self._database is not None:

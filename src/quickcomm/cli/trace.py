@@ -3,14 +3,16 @@
 import asyncio
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import click
+import msgspec
 
 from quickcomm.cli.options import json_option, server_option
 from quickcomm.contracts.commands import GetTrace
-from quickcomm.operate.administration import administer
+from quickcomm.operate.tracing import Traced, trace
 
 WIDTH: Final = 40
 BAR: Final = "█"
@@ -19,22 +21,49 @@ SIDE_WIDTH: Final = len("monolith")
 
 
 @click.command("trace")
-@click.argument("utterance_id")
+@click.argument("identifier", metavar="UTTERANCE_ID")
 @click.option("--site", help="Where several sites have an utterance of that id.")
 @server_option
 @json_option
-def trace_command(utterance_id: str, site: str | None, data_dir: Path, *, as_json: bool) -> None:
-    """The waterfall of an utterance: its stages against their budgets, and which of them broke its own.
+def trace_command(identifier: str, site: str | None, data_dir: Path, *, as_json: bool) -> None:
+    """The waterfall of an utterance: its stages against their budgets, and what held it up.
 
-    UTTERANCE_ID is on the card, and in GET /v1/utterances. Works while the server runs and while it does not. Exits
-    with 1 where there is no such utterance.
+    UTTERANCE_ID is on the card, and in GET /v1/utterances; of a caption that has no card it is
+    CONVERSATION:SPEAKER:OFFSET, or give the id of the conversation. Names the group that does not read, the partition
+    that is full, the hop that is slow, the dead letter and the prompt version, each with its process, its side of a
+    migration, and the command that helps. Works while the server runs and while it does not. Exits with 1 where nothing
+    is known of it. See docs/find-a-slow-utterance.md.
     """
-    [view] = asyncio.run(administer(data_dir, GetTrace(utterance_id=utterance_id, site=site)))
+    traced = asyncio.run(trace(data_dir, identifier, site))
     if as_json:
-        click.echo(json.dumps(view, ensure_ascii=False))
+        click.echo(json.dumps(_as_object(traced), ensure_ascii=False))
         return
-    for line in drawn(view, bar=_bar_that_prints()):
+    for line in (*_card(traced), *_told(traced)):
         click.echo(line)
+    for name, why in traced.unanswered.items():
+        click.echo(f"Not asked: {name}. {why}", err=True)
+
+
+def _as_object(traced: Traced) -> dict[str, Any]:
+    rest: dict[str, Any] = msgspec.to_builtins(traced)
+    return {**(rest.pop("view") or {}), **rest}
+
+
+def _card(traced: Traced) -> list[str]:
+    if traced.view is not None:
+        return drawn(traced.view, bar=_bar_that_prints())
+    is_asked = GetTrace.module not in traced.unanswered
+    return [f"There is no card of {traced.utterance_id}." if is_asked else "It is not known whether there is a card."]
+
+
+def _told(traced: Traced) -> Iterator[str]:
+    for finding in traced.findings:
+        yield f"{finding.code}: {finding.detail}"
+        yield f"    → {finding.repair}"
+    if traced.understood_by:
+        yield traced.understood_by
+    if traced.back:
+        yield f"    → if it is wrong: {traced.back}"
 
 
 def drawn(view: dict[str, Any], *, bar: str = BAR) -> list[str]:

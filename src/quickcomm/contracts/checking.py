@@ -148,3 +148,32 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     group: str
     count: int
     oldest_ns: int
+
+
+class GetStanding(OfStore, frozen=True, kw_only=True, tag="standing"):
+    """Asks how far each group is in the partitions of a conversation: a row a stream and group, `Standing`.
+
+    `utterance_id`: of which it tells whether a message waits; empty: of any in the conversation.
+    """
+
+    conversation_id: str
+    utterance_id: str = ""
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """A group in one partition of a stream. `oldest_ns`: when the first message that waits for it was published."""
+
+    stream: str
+    partition: int
+    group: str
+    count: int
+    """Messages that wait for it there."""
+    at_most: int = 0
+    """So many make the partition full; 0: it takes any number."""
+    oldest_ns: int = 0
+    reader: str | None = None
+    """The consumer that has the partition, `host-pid-…`; empty: none has it; None: they are not shared out."""
+    waits_since_ns: int = 0
+    """When the message that was asked for was published; 0: none waits."""
+    side: str = ""
+    """The side that is to answer it, while intelligence moves."""

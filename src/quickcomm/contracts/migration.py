@@ -17,6 +17,8 @@ from quickcomm.contracts.routes import MONOLITH, SERVICE, Mode, Side
 MAX_ENTRIES = 10_000
 ALL: Final = "all"
 """In place of the name of a module: whatever has moved."""
+DECIDING: Final = frozenset({"dashboard", "intelligence"})
+"""Modules of which one side decides: about edits, and about prompts. Of audio, each side has its conversations."""
 MAX_NAME = 200
 MAX_OVERRIDES = 100
 """Of a module: they are in each version of the routes, which every process reads."""
@@ -309,3 +311,8 @@ class MigrationStatus(msgspec.Struct, frozen=True, kw_only=True):
     behind: tuple[str, ...] = ()
     audit: tuple[MigrationEntry, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def with_decider(stage: str, name: str, decides: Side) -> str:
+    """Return the words for a stage of a module, with the side that decides where one does."""
+    return f"{stage}, the {decides} decides" if name in DECIDING else stage

@@ -61,3 +61,5 @@ class UtteranceTranscribed(msgspec.Struct, frozen=True, kw_only=True):
     traceparent: str | None = None
     side: str | msgspec.UnsetType = msgspec.UNSET
     """The side whose audio made it, during a migration."""
+    held_up: str | msgspec.UnsetType = msgspec.UNSET
+    """Why it could not be published at once, as the store said; unset where it could."""

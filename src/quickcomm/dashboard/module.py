@@ -23,7 +23,7 @@ from quickcomm.dashboard.adapters.observed import observed
 from quickcomm.dashboard.adapters.page import STATIC, PageFiles
 from quickcomm.dashboard.adapters.queries import SqlQueries
 from quickcomm.dashboard.adapters.reports import SqlReports
-from quickcomm.dashboard.adapters.rest import Rest
+from quickcomm.dashboard.adapters.rest import OPERATIONS, Rest
 from quickcomm.dashboard.adapters.rest_types import ReadinessQuery
 from quickcomm.dashboard.adapters.shadow_reads import ShadowReads
 from quickcomm.dashboard.adapters.state import SqlStore
@@ -49,6 +49,7 @@ from quickcomm.kernel.keys import Authenticator
 from quickcomm.kernel.messaging import Messaging
 from quickcomm.kernel.messaging.live import HERE, LostError, Peer
 from quickcomm.kernel.messaging.rpc import Answer
+from quickcomm.kernel.runtime.movable import asleep
 from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.storage import Database, migrate
 from quickcomm.kernel.telemetry import Budget
@@ -258,6 +259,13 @@ class Dashboard:
         """For `kernel.http.create_app`. `/openapi.json` must come before the page's files."""
         rest = observed(self._rest.routes(), self._measurements, self._shadow.offer)
         return [*rest, web.get("/v1/live", self._live.handle), *self._page.routes()]
+
+    @staticmethod
+    def doors() -> Sequence[web.AbstractRouteDef]:
+        """Return `routes` of a dashboard that is not built."""
+        rest = [web.route(each.method, each.path, asleep) for each in OPERATIONS]
+        page = [web.get(each.path, asleep) for each in PageFiles().routes()]
+        return [*rest, web.get("/v1/live", asleep), *page]
 
     async def run(self) -> None:
         """Consume the streams and tell pages how the system is, until cancelled."""

@@ -279,9 +279,9 @@ class Intelligence:
         self.migrate_tables(self._database)
         self._side.restore()
 
-    def restore(self) -> None:
-        """Read again what was copied into the database."""
-        self._side.restore()
+    async def learn(self) -> None:
+        """Read what was copied into the database, while it is written to. Raises `StorageError`."""
+        await self._side.usage.learn()
 
     @staticmethod
     def migrate_tables(database: Database) -> None:

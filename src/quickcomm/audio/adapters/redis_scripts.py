@@ -146,8 +146,8 @@ PUBLISH: Final = (
 -- ARGV: name, key, epoch, utterance, checkpoints, ledgers, offsets, updated, mark, event before and after its seq,
 -- message before and after it, step, how long (ns) and how many events are kept, margin; wanted side (''), routes'
 -- version, routes.
--- Returns {seq}, {'fenced'}, {'full'}, {'known', seq}, {'behind'}: the store has newer routes, or {'late'}: an older
--- step, of what is settled since.
+-- Returns {seq}, {'fenced'}, {'full', group that is furthest behind}, {'known', seq}, {'behind'}: the store has newer
+-- routes, or {'late'}: an older step, of what is settled since.
 -- The checkpoint is stored with an utterance that is known, too; never where the stored one is of a newer step.
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[3] then return {'fenced'} end
 local is_newest = newest(KEYS[1], ARGV[14])
@@ -166,7 +166,7 @@ if known then
 end
 if not is_newest and settled(ARGV[4], offsets(KEYS[1]), 0) then return {'late'} end
 if KEYS[7] and behind(ARGV[20], ARGV[19]) then return {'behind'} end
-if not room(KEYS[5], tonumber(ARGV[9])) then return {'full'} end
+if not room(KEYS[5], tonumber(ARGV[9])) then return {'full', slowest(KEYS[5])} end
 local seq = redis.call('HGET', KEYS[1], 'seq') + 1
 local head, stamped = ARGV[12] .. seq, ''
 if KEYS[7] then stamped = assign(KEYS[6], KEYS[7], ARGV[1], ARGV[18], ARGV[4], seq, head, ARGV[13]) end

@@ -42,7 +42,7 @@ from quickcomm.kernel.errors import BusyError, ForbiddenError
 from quickcomm.kernel.messaging.bus.port import BusFullError, BusUnavailableError
 from quickcomm.kernel.messaging.bus.redis import HIGH_WATER
 from quickcomm.kernel.messaging.bus.redis_link import Argument, Link, Script
-from quickcomm.kernel.messaging.bus.redis_names import PREFIX, Names
+from quickcomm.kernel.messaging.bus.redis_names import PREFIX, Names, partition
 from quickcomm.kernel.telemetry.side import stamp
 
 PAGE: Final = 200
@@ -163,7 +163,9 @@ class RedisSessions:
         if answer[0] == b"late":
             return None
         if answer[0] == b"full":
-            raise BusFullError("Too many transcripts wait to be handled; this one is kept and tried again.")
+            where = f"Partition {partition(message.conversation_id)} of {TRANSCRIPTS}"
+            group = answer[1].decode() or "a group"
+            raise BusFullError(f"{where} is full: {group} is behind there. The text is kept and tried again.")
         return stored_event(answer, event, repeated=repeated)
 
     async def save(self, progress: Sequence[Progress]) -> list[tuple[str, str]]:

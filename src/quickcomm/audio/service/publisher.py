@@ -1,6 +1,7 @@
 """Publishes finished utterances in the order spoken: recording, one atomic step in the store, captions, trace."""
 
 from collections.abc import Callable
+from typing import Final
 
 import msgspec
 import structlog
@@ -17,6 +18,8 @@ from quickcomm.contracts.link import FIRST
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.telemetry import tracing
+
+REASON_AT_MOST: Final = 300
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +48,9 @@ class Publisher:
         self._saved = saved
         self._last: str | None = None
         """The utterance before the next one, where this process has published it."""
+        self._refused = ""
+        self._refused_ns = 0
+        """Why an utterance could not be published, and when it was last tried."""
 
     async def publish(self, item: Finished) -> None:
         """Publish the oldest finished utterance; one without words counts as silence. Raises `FencedError`."""
@@ -52,6 +58,8 @@ class Publisher:
         if message is None:
             self._account.silent(item)
             return
+        if self._refused_ns > max(item.text_ns, item.closed_ns):
+            message = msgspec.structs.replace(message, held_up=self._refused)
         await self._record(message, item)
         storing = self._clock.now_ns()
         async with self._account.storing:
@@ -91,8 +99,10 @@ class Publisher:
         progress, undo = self._account.with_speech(item, self._listener.pending)
         try:
             event = await self._store.publish(progress, message)
-        except QuickCommError:
+        except QuickCommError as error:
             undo()
+            if not isinstance(error, FencedError):
+                self._refused, self._refused_ns = str(error)[:REASON_AT_MOST], self._clock.now_ns()
             raise
         if event is None:
             self._account.dirty = True  # the checkpoint is still to be stored

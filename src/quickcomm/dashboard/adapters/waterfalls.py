@@ -7,6 +7,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from quickcomm.contracts.insight import Source
 from quickcomm.dashboard.adapters.tables import Row, changes, utterance_record, utterances
 from quickcomm.dashboard.model.projections import own_latency
 from quickcomm.dashboard.model.records import UtteranceRecord
@@ -22,8 +23,23 @@ _FIND: Final = sa.select(utterances).where(
 )
 
 
+class Understood(msgspec.Struct, frozen=True, kw_only=True):
+    """Who understood an utterance: a model, and the prompt version that it was asked with.
+
+    `side`: that of its process, during a migration.
+    """
+
+    source: Source
+    model: str
+    prompt_version: str | None
+    side: str = ""
+
+
 class WaterfallView(msgspec.Struct, frozen=True, kw_only=True):
-    """`trace_id`: of its trace in the backend, if one is connected and the trace was kept."""
+    """`trace_id`: of its trace in the backend, if one is connected and the trace was kept.
+
+    `understood`: None where there are no insights.
+    """
 
     site: str
     utterance_id: str
@@ -31,6 +47,7 @@ class WaterfallView(msgspec.Struct, frozen=True, kw_only=True):
     channel: str
     spoken_at: str | None
     trace_id: str | None
+    understood: Understood | None
     waterfall: Waterfall
 
 
@@ -67,6 +84,7 @@ class Waterfalls:
             channel=heard.channel if heard else row.channel,
             spoken_at=rfc3339(heard.spoken_at_ns) if heard else None,
             trace_id=trace_id_in(heard.traceparent if heard else None),
+            understood=understood_by(record),
             waterfall=_told_late(
                 record, waterfall(own_latency(record), self._budget(), row.painted_ms, faults_of(record))
             ),
@@ -80,11 +98,23 @@ def _told_late(record: UtteranceRecord, fall: Waterfall) -> Waterfall:
     return msgspec.structs.replace(fall, verdict=f"{late} {fall.verdict}")
 
 
+def understood_by(record: UtteranceRecord) -> Understood | None:
+    """Return who found the insights; of several the one that was asked with a prompt."""
+    insights = record.found.insights if record.found is not None else ()
+    if not insights:
+        return None
+    first = next((each for each in insights if each.prompt_version is not None), insights[0])
+    side = own_latency(record).served_by.get("intelligence", "")
+    return Understood(source=first.source, model=first.model, prompt_version=first.prompt_version, side=side)
+
+
 def faults_of(record: UtteranceRecord) -> dict[str, str]:
     """By stage, what it could not do, as the messages say."""
     faults = {}
     if record.heard is not None and record.heard.unintelligible:
         faults["stt"] = "failed again and again, and gave up: there is no text"
+    if record.heard is not None and record.heard.held_up is not msgspec.UNSET:
+        faults["publish"] = f"was tried again and again: {record.heard.held_up.removesuffix('.')}"
     if record.found is not None and any(insight.degraded for insight in record.found.insights):
         faults["classify"] = "got no answer from the language model: the local classifier stood in for it"
     return faults

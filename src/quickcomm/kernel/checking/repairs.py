@@ -40,6 +40,8 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     conversation_id: str
     reason: str
     at_ns: int = 0
+    utterance_id: str = ""
+    """Empty where the message does not say."""
 
 
 def with_repairs(findings: Iterable[Finding], letters: Sequence[Letter]) -> tuple[Finding, ...]:

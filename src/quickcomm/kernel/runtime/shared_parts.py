@@ -73,7 +73,7 @@ def bus_part(bus: WholeBus | RedisBus, app: App, clock: Clock) -> Part:
     ends = (*(f"/{group}" for group in app.groups), *(f"/{group_of(group, SERVICE)}" for group in app.groups), "outbox")
 
     async def status() -> Mapping[str, Any]:
-        return {"bus_backlog": await backlog(bus, ends)}
+        return {"bus_backlog": await backlog(bus, ends), **await _answers_in(bus)}
 
     watches = any(module.watches_site for module in app.modules)
     answers = letter_answers(bus) if app.operates else ()
@@ -138,15 +138,17 @@ def _keep(said: KeepTrace, peer: Peer) -> None:
         tracing().word(Word(**msgspec.structs.asdict(said)))
 
 
-def probes_part(keys: Authenticator, parts: Sequence[Part], *, metrics_open: bool) -> Part:
+def probes_part(keys: Authenticator, parts: Callable[[], Sequence[Part]], *, metrics_open: bool) -> Part:
     """Answer the edge's probes in a process that has no dashboard to do it."""
     return Part(name="probes", routes=probe_routes(keys, parts, metrics_open=metrics_open))
 
 
-def probe_routes(keys: Authenticator, parts: Sequence[Part], *, metrics_open: bool) -> Sequence[web.RouteDef]:
-    """Return the routes of the probes of a process with these parts."""
+def probe_routes(
+    keys: Authenticator, parts: Callable[[], Sequence[Part]], *, metrics_open: bool
+) -> Sequence[web.RouteDef]:
+    """Return the routes of the probes of a process. `parts`: returns those that it has now."""
     admit = measuring(keys, open_to_all=metrics_open)
-    return probes(admit, lambda: any(any(part.alarms()) for part in parts))
+    return probes(admit, lambda: any(any(part.alarms()) for part in parts()))
 
 
 def measuring(keys: Authenticator, *, open_to_all: bool) -> Callable[[web.Request], Awaitable[None]]:
@@ -157,6 +159,15 @@ def measuring(keys: Authenticator, *, open_to_all: bool) -> Callable[[web.Reques
             await keys.require(request, "read")
 
     return may_measure
+
+
+async def _answers_in(bus: WholeBus | RedisBus) -> dict[str, float]:
+    """Return how long the store takes to answer this process, in ms, where there is one and it answers."""
+    try:
+        taken = await bus.answer_ms()
+    except QuickCommError:
+        return {}
+    return {} if taken is None else {"store_ms": taken}
 
 
 async def backlog(bus: WholeBus | RedisBus, ends: tuple[str, ...] = ("",)) -> dict[str, int] | None:

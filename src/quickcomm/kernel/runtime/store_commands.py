@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from quickcomm.contracts.checking import ListBacklog, PublishAgain, Waiting
+from quickcomm.contracts.checking import GetStanding, ListBacklog, PublishAgain, Standing, Waiting
 from quickcomm.contracts.commands import (
     CreateKey,
     DropDeadLetter,
@@ -37,6 +37,8 @@ class Letters(Protocol):
 
     async def waiting(self) -> list[Waiting]: ...
 
+    async def standing(self, key: str, utterance_id: str) -> list[Standing]: ...
+
     async def publish(self, stream: str, key: str, payload: bytes) -> None: ...
 
 
@@ -56,12 +58,15 @@ def key_answers(keys: "KeyStore") -> Sequence[Answer]:
 
 def letter_answers(bus: Letters) -> Sequence[Answer]:
     async def listed(_request: ListDeadLetters) -> list[Row]:
+        from quickcomm.kernel.messaging.bus.handling import carried  # noqa: PLC0415 - commands of a server do without
+
         return [
             {
                 "id": letter.id,
                 "stream": letter.stream,
                 "group": letter.group,
                 "conversation_id": letter.key,
+                "utterance_id": carried(letter.payload).utterance_id,
                 "reason": letter.reason,
                 "attempts": letter.attempts,
                 "bytes": len(letter.payload),
@@ -81,6 +86,9 @@ def letter_answers(bus: Letters) -> Sequence[Answer]:
     async def waiting(_request: ListBacklog) -> list[Waiting]:
         return await bus.waiting()
 
+    async def standing(request: GetStanding) -> list[Standing]:
+        return await bus.standing(request.conversation_id, request.utterance_id)
+
     async def publish(request: PublishAgain) -> Row:
         try:
             message = msgspec.json.decode(request.message, type=UtteranceTranscribed)
@@ -90,4 +98,4 @@ def letter_answers(bus: Letters) -> Sequence[Answer]:
         return {"utterance_id": message.utterance_id, "published": True}
 
     letters: Sequence[Answer] = [(ListDeadLetters, listed), (ReplayDeadLetter, replay), (DropDeadLetter, drop)]
-    return [*letters, (ListBacklog, waiting), (PublishAgain, publish)]
+    return [*letters, (ListBacklog, waiting), (GetStanding, standing), (PublishAgain, publish)]

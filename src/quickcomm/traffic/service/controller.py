@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from quickcomm.contracts.migration import DECIDING
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError, UnavailableError
 from quickcomm.kernel.messaging.bus import BusUnavailableError
@@ -20,7 +21,9 @@ from quickcomm.traffic.model.ladder import MODULES
 from quickcomm.traffic.model.state import (
     Change,
     Effect,
+    EndMonolith,
     Moved,
+    MoveLease,
     Publish,
     RetireModule,
     ReviveModule,
@@ -68,6 +71,7 @@ class Controller:
         self._settings = settings
         self._changing = asyncio.Lock()
         self._sending = asyncio.Lock()
+        self._at_monolith = asyncio.Lock()
         self._group: asyncio.TaskGroup | None = None
         self._drivers: dict[str, asyncio.Task[None]] = {}
         self._news = asyncio.Event()
@@ -152,6 +156,8 @@ class Controller:
         effect, waits = machine.next_effect(self.site, name), self._waits.get(name)
         if effect is None:
             return ""
+        if isinstance(effect, MoveLease) and name not in DECIDING:
+            effect = Publish(effect.route)  # nobody decides about anything there
         told = waits and not isinstance(effect, WaitFollowed)  # the status says who is behind
         return f"{effect}: {waits}" if told else str(effect)
 
@@ -248,9 +254,11 @@ class Controller:
             case StopProcesses():
                 await self._until(name, partial(_acted, partial(site.stop, name)))
             case RetireModule():
-                await self._until(name, partial(_acted, partial(site.retire, name)))
+                await self._until(name, partial(self._in_monolith, partial(site.retire, name)))
             case ReviveModule():
-                await self._until(name, partial(_acted, partial(site.revive, name)))
+                await self._until(name, partial(self._in_monolith, partial(site.revive, name)))
+            case EndMonolith():
+                await self._until(name, partial(self._in_monolith, partial(self._end, name)))
 
     async def _until(self, name: str, attempt: Callable[[], Awaitable[str]], within_s: float = RETRY_S) -> None:
         """Try until there is no reason any more why not. After `within_s`, the reason is a problem that is told."""
@@ -269,6 +277,16 @@ class Controller:
             if lasting or self._clock.monotonic() >= deadline:
                 self._trouble(name, why_not)
             await self._clock.sleep(TICK_S if lasting else LOOK_EVERY_S)
+
+    async def _in_monolith(self, act: Callable[[], Awaitable[None]]) -> str:
+        """Act on the monolith's process, for one module at a time: it does not end while another one comes back."""
+        async with self._at_monolith:
+            return await _acted(act)
+
+    async def _end(self, name: str) -> None:
+        """End the monolith's process, unless a module has begun to come back to it meanwhile."""
+        if isinstance(machine.next_effect(self.site, name), EndMonolith):
+            await self._processes.end()
 
     async def _behind(self, version: int) -> str:
         """Return who does not follow a version yet."""

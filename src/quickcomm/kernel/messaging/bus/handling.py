@@ -53,32 +53,36 @@ def letters_alarm(count: int) -> tuple[str, str]:
     return LETTERS_ALARM, said
 
 
-class _Carrier(msgspec.Struct):
-    """What every message may carry, whatever it is about."""
+class Carried(msgspec.Struct):
+    """What every message may carry, whatever it is about. `owner`: the side that is to answer it, in an epoch."""
 
     traceparent: str | None = None
     published_ns: int = 0
     at_ns: int = 0
+    utterance_id: str = ""
+    owner: str = ""
+    owner_epoch: int = 0
 
 
-_carriers: Final = msgspec.json.Decoder(_Carrier)
+_carriers: Final = msgspec.json.Decoder(Carried)
+
+
+def carried(payload: bytes) -> Carried:
+    """Return what a message carries; nothing where it cannot be read."""
+    with contextlib.suppress(*MALFORMED):
+        return _carriers.decode(payload)
+    return Carried()
 
 
 def producers(batch: Sequence[Delivery]) -> list[str | None]:
     """The `traceparent` of each message that has one: those whose work caused this."""
-    found = []
-    for delivery in batch:
-        with contextlib.suppress(*MALFORMED):
-            found.append(_carriers.decode(delivery.payload).traceparent)
-    return found
+    return [carried(delivery.payload).traceparent for delivery in batch]
 
 
 def published_ns(payload: bytes) -> int:
     """Return when a message says that it was published; 0 where it does not."""
-    with contextlib.suppress(*MALFORMED):
-        message = _carriers.decode(payload)
-        return message.published_ns or message.at_ns
-    return 0
+    message = carried(payload)
+    return message.published_ns or message.at_ns
 
 
 async def _handle_alone(group: str, delivery: Delivery, handler: Handler, clock: Clock) -> str | None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 import structlog
 from sqlalchemy import Connection
 
-from quickcomm.contracts.checking import Waiting
+from quickcomm.contracts.checking import Standing, Waiting
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.messaging.bus.port import Alarms, BusFullError, DeadLetter, Delivery, Handler
@@ -115,6 +115,12 @@ class OutboxBus:
 
     async def waiting(self) -> list[Waiting]:
         return await self._bus.waiting()
+
+    async def standing(self, key: str, utterance_id: str) -> list[Standing]:
+        return await self._bus.standing(key, utterance_id)
+
+    async def answer_ms(self) -> float | None:
+        return await self._bus.answer_ms()
 
     # -- the port ---------------------------------------------------------------------------------------------------
 

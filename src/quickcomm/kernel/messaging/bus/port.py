@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from quickcomm.contracts.checking import Waiting
+from quickcomm.contracts.checking import Standing, Waiting
 from quickcomm.kernel.errors import BusyError, QuickCommError
 
 
@@ -108,6 +108,17 @@ class WholeBus(Bus, Protocol):
 
     async def waiting(self) -> list[Waiting]:
         """As `backlog`, without groups that wait for nothing, and with when the first message was published."""
+        ...
+
+    async def standing(self, key: str, utterance_id: str) -> list[Standing]:
+        """Return how far each group is in the partitions of a key, and whether it has handled an utterance.
+
+        `utterance_id`: empty for any message of the key.
+        """
+        ...
+
+    async def answer_ms(self) -> float | None:
+        """Return how long the server takes to answer now, in ms; None where there is none."""
         ...
 
     @property

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from quickcomm.contracts.checking import Waiting
+from quickcomm.contracts.checking import Standing, Waiting
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import NotFoundError, QuickCommError
 from quickcomm.kernel.messaging.bus.port import DeadLetter, Handler
@@ -22,10 +22,13 @@ from quickcomm.kernel.messaging.bus.redis_link import BusRefusedError, Link, Scr
 from quickcomm.kernel.messaging.bus.redis_names import PREFIX, Names
 from quickcomm.kernel.messaging.bus.redis_publisher import Publisher
 from quickcomm.kernel.messaging.bus.redis_scripts import BACKLOG, FULL, OLDEST, REPLAY, TRIM
+from quickcomm.kernel.messaging.bus.redis_standing import standings
 
 HIGH_WATER: Final = 10_000
 TRIM_EVERY_S: Final = 60.0
 TOGETHER: Final = 256
+PINGS: Final = 2
+"""The quicker one counts: a process may be busy for a moment."""
 _BACKLOG: Final = Script(BACKLOG)
 _OLDEST: Final = Script(OLDEST)
 _FULL: Final = Script(FULL)
@@ -117,6 +120,22 @@ class RedisBus:
                 oldest_ns = int(oldest_ms) * 1_000_000
                 found.append(Waiting(stream=stream, group=group.decode(), count=int(count), oldest_ns=oldest_ns))
         return found
+
+    async def standing(self, key: str, utterance_id: str) -> list[Standing]:
+        """As `WholeBus.standing`."""
+        found = []
+        for stream in await self._streams():
+            found += await standings(self._link, self._names, stream, key, utterance_id)
+        return [msgspec.structs.replace(each, at_most=self._high_water) for each in found]
+
+    async def answer_ms(self) -> float | None:
+        """As `WholeBus.answer_ms`. Raises `BusUnavailableError` where it does not answer."""
+        taken = []
+        for _ in range(PINGS):
+            began = self._clock.monotonic()
+            await self._link.call("PING")
+            taken.append(self._clock.monotonic() - began)
+        return round(min(taken) * 1e3, 1)
 
     async def full(self, stream: str) -> bool:
         """Whether a partition is at its high-water mark: publishing to it raises `BusFullError`."""

@@ -30,6 +30,35 @@ local function unawaited(stream)
   return found
 end
 
+-- The first id of a partition that a group may not have acknowledged, as its two numbers.
+local function position(stream, group)
+  if group['pending'] > 0 then return parse(redis.call('XPENDING', stream, group['name'])[2]) end
+  local ms, seq = parse(group['last-delivered-id'])
+  return ms, seq + 1
+end
+
+-- How many messages of a partition a group has not acknowledged, and the id of the first of them.
+local function unhandled(stream, group)
+  local after = '(' .. group['last-delivered-id']
+  local lag = group['lag'] or #redis.call('XRANGE', stream, after, '+')
+  if group['pending'] > 0 then return group['pending'] + lag, redis.call('XPENDING', stream, group['name'])[2] end
+  if lag == 0 then return 0 end
+  return lag, (redis.call('XRANGE', stream, after, '+', 'COUNT', 1)[1] or {})[1]
+end
+
+-- The group that keeps a partition from being trimmed.
+local function slowest(stream)
+  local free, name, ms, seq = unawaited(stream), '', nil, nil
+  for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    local group = fields(flat)
+    local m, s = position(stream, group)
+    if not free[group['name']] and (ms == nil or m < ms or (m == ms and s < seq)) then
+      name, ms, seq = group['name'], m, s
+    end
+  end
+  return name
+end
+
 -- Deletes what every group has acknowledged, some thousands at a time, so that nobody waits long; 0: all is done.
 -- A stream without groups keeps everything. For groups that are not waited for, messages are kept for `patience` ms.
 local function trim(stream, patience)
@@ -39,13 +68,7 @@ local function trim(stream, patience)
   local ms, seq
   for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
     local group = fields(flat)
-    local m, s
-    if group['pending'] > 0 then
-      m, s = parse(redis.call('XPENDING', stream, group['name'])[2])
-    else
-      m, s = parse(group['last-delivered-id'])
-      s = s + 1
-    end
+    local m, s = position(stream, group)
     if free[group['name']] and m < since then m, s = since, 0 end
     if ms == nil or m < ms or (m == ms and s < seq) then ms, seq = m, s end
   end
@@ -155,20 +178,14 @@ for _, stream in ipairs(KEYS) do
   if redis.call('EXISTS', stream) == 1 then
     for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
       local group = fields(flat)
-      local name, lag, first = group['name'], group['lag'], nil
-      if not lag then lag = #redis.call('XRANGE', stream, '(' .. group['last-delivered-id'], '+') end
-      if group['pending'] > 0 then
-        first = redis.call('XPENDING', stream, name)[2]
-      elseif lag > 0 then
-        first = (redis.call('XRANGE', stream, '(' .. group['last-delivered-id'], '+', 'COUNT', 1)[1] or {})[1]
-      end
+      local name, waiting, first = group['name'], unhandled(stream, group)
       if first then
         local ms = parse(first)
         if count[name] == nil then
           count[name], oldest[name] = 0, ms
           names[#names + 1] = name
         end
-        count[name] = count[name] + group['pending'] + lag
+        count[name] = count[name] + waiting
         oldest[name] = math.min(oldest[name], ms)
       end
     end
@@ -179,6 +196,28 @@ for _, name in ipairs(names) do
   answer[#answer + 1] = name
   answer[#answer + 1] = count[name]
   answer[#answer + 1] = string.format('%.0f', oldest[name])
+end
+return answer
+"""
+)
+
+STANDING: Final = (
+    ROOM
+    + """
+-- KEYS: partition. Returns now in ms, group, messages that wait for it, id of the first of them (''), group, …
+-- Groups that are not waited for are left out.
+local t = redis.call('TIME')
+local answer = {string.format('%.0f', t[1] * 1000 + math.floor(t[2] / 1000))}
+if redis.call('EXISTS', KEYS[1]) == 0 then return answer end
+local free = unawaited(KEYS[1])
+for _, flat in ipairs(redis.call('XINFO', 'GROUPS', KEYS[1])) do
+  local group = fields(flat)
+  if not free[group['name']] then
+    local count, first = unhandled(KEYS[1], group)
+    answer[#answer + 1] = group['name']
+    answer[#answer + 1] = count
+    answer[#answer + 1] = first or ''
+  end
 end
 return answer
 """

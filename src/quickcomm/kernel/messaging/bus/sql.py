@@ -13,10 +13,17 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.dialects.sqlite import insert
 
-from quickcomm.contracts.checking import Waiting
+from quickcomm.contracts.checking import Standing, Waiting
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import NotFoundError, QuickCommError
-from quickcomm.kernel.messaging.bus.handling import LETTERS_AT_MOST, MAX_ATTEMPTS, handle, letters_alarm, published_ns
+from quickcomm.kernel.messaging.bus.handling import (
+    LETTERS_AT_MOST,
+    MAX_ATTEMPTS,
+    carried,
+    handle,
+    letters_alarm,
+    published_ns,
+)
 from quickcomm.kernel.messaging.bus.port import Alarms, DeadLetter, Delivery, Handler
 from quickcomm.kernel.messaging.bus.sql_tables import (
     MIGRATIONS,
@@ -25,6 +32,7 @@ from quickcomm.kernel.messaging.bus.sql_tables import (
     dead,
     groups,
     messages,
+    partition,
     topic,
 )
 from quickcomm.kernel.storage.database import Database, StorageError
@@ -200,6 +208,12 @@ class SqlBus:
     async def waiting(self) -> list[Waiting]:
         return await self._database.read(_waiting)
 
+    async def standing(self, key: str, utterance_id: str) -> list[Standing]:
+        return await self._database.read(lambda connection: _standings(connection, key, utterance_id))
+
+    async def answer_ms(self) -> float | None:
+        return None
+
     def _wake(self, topics: set[str]) -> None:
         for each in topics:
             for waker in self._wakers.get(each, ()):
@@ -335,6 +349,27 @@ def _waiting(connection: Connection) -> list[Waiting]:
         if count:
             payload = connection.execute(sa.select(messages.c.payload).where(messages.c.id == first)).scalar()
             found.append(Waiting(stream=stream, group=group, count=count, oldest_ns=published_ns(payload or b"")))
+    return found
+
+
+def _standings(connection: Connection, key: str, utterance_id: str) -> list[Standing]:
+    part = partition(key)
+    found = []
+    for group in connection.execute(sa.select(groups).where(groups.c.part == part)).all():
+        behind = sa.and_(messages.c.stream == group.stream, messages.c.part == part, messages.c.id > group.acked_id)
+        rows = connection.execute(sa.select(messages).where(behind).order_by(messages.c.id)).all()
+        mine = ((row, carried(row.payload)) for row in rows if row.key == key)
+        waits = next((row for row, each in mine if not utterance_id or each.utterance_id == utterance_id), None)
+        found.append(
+            Standing(
+                stream=group.stream,
+                partition=part,
+                group=group.group_name,
+                count=len(rows),
+                oldest_ns=published_ns(rows[0].payload) if rows else 0,
+                waits_since_ns=0 if waits is None else published_ns(waits.payload),
+            )
+        )
     return found
 
 
