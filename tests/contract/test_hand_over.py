@@ -13,7 +13,7 @@ import pytest
 from tests.contract.test_redis_owners import PHRASE, states
 from tests.contract.test_redis_sessions import Stores, progress, utterance
 from tests.contract.test_session_store import change
-from tests.support.hearing import TOKEN, Hall, ScriptedEngine, hall, request, said, silence, speech
+from tests.support.hearing import TOKEN, Hall, ScriptedEngine, Talk, hall, request, said, silence, speech
 from tests.support.valkey import Valkey
 from tests.unit.test_audio_share import Followed, lets_in, routes
 from tests.unit.test_conversation import feed, spans
@@ -59,6 +59,12 @@ class Side:
         version = self.followed.routes.version + 1
         self.followed.routes = routes(version, weight)
         self.followed.in_force = version if in_force else version - 1
+
+    def name(self, overrides: dict[str, SideName], channels: dict[str, SideName] | None = None) -> None:
+        """Have routes in force that give all to the service but these."""
+        version = self.followed.routes.version + 1
+        self.followed.routes = routes(version, 10_000, overrides, channels)
+        self.followed.in_force = version
 
     def tell(self, peer: Peer = AUDIO, *, room: int = 1_000, backlog_s: float = 0.0) -> None:
         """Say what a process can take."""
@@ -250,6 +256,49 @@ async def test_it_stays_until_the_edge_sends_its_client_to_the_other_side(side: 
     side.followed.in_force = 2
     await side.hand_over.look()
     assert session.conversation.released
+
+
+async def test_what_is_with_this_side_by_name_or_channel_stays(side: Side) -> None:
+    kept, on_desk, other = [
+        await side.here.manager.open(msgspec.structs.replace(request(name), sent_on=channel), 0)
+        for name, channel in (("c-1", "pool"), ("c-2", "desk"), ("c-3", ""))
+    ]
+    assert other.conversation.channel == "desk", "but the edge did not choose the side by that"
+    side.tell()
+    side.name({"c-1": MONOLITH}, {"desk": MONOLITH})
+    await side.hand_over.look()
+    assert [each.conversation.released for each in (kept, on_desk, other)] == [False, False, True]
+    assert side.hand_over.left == 0
+    side.name({"c-2": SERVICE}, {"desk": MONOLITH})
+    await side.hand_over.look()
+    assert [each.conversation.released for each in (kept, on_desk)] == [True, True]
+
+
+async def test_what_was_being_said_is_shown_as_soon_as_it_has_come_again(tmp_path: Path) -> None:
+    """Time stands still: that it is said in a burst is no reason to wait."""
+    sound = np.concatenate([silence(1.0), speech(3.0)])
+    async with hall(tmp_path / "talk.sqlite", settings=SETTINGS, clock=FakeClock(pauses=0.0)) as here:
+        session = await here.open()
+        await feed(session, sound)
+        assert await here.manager.give_up(session.conversation) is not None
+    engine = ScriptedEngine()
+    async with hall(tmp_path / "talk.sqlite", engine, SETTINGS, clock=FakeClock(pauses=0.0)) as there:
+        there.captions.watches = True
+        engine.go.clear()
+        busy = there.transcriber.submit(speech(1.0), Talk())
+        again = await there.open()
+        await feed(again, sound[again.ready.next_offset :])
+        async with asyncio.timeout(30):
+            while not there.transcriber._guesses:  # noqa: ASYNC110 - the front end tells nobody
+                await asyncio.sleep(0.01)
+        engine.go.set()
+        await busy
+        async with asyncio.timeout(30):
+            while not there.captions.captions:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        [caption] = there.captions.captions
+        assert not caption.final
+        assert int(caption.text) > 2.5 * 16_000, "all that came is in it"
 
 
 async def test_it_stays_where_nobody_can_take_it(side: Side) -> None:

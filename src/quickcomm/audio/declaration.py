@@ -10,6 +10,8 @@ from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.kernel.runtime.declaration import Group, Module, Replicas, Route, SettingsReader, StoreKeys
 
 GROUP: Final = "audio"
+DEFAULT_CHANNEL: Final = "main"
+"""Of clients that name none."""
 INGESTS: Final = (
     "quickcomm.audio.ingest.websocket:NativeSocket",
     "quickcomm.audio.ingest.twilio:MediaStreams",
@@ -53,7 +55,15 @@ AUDIO: Final = Module(
     store=(_CONVERSATIONS, _ASSIGNMENTS),
     without_store="Sound is taken and kept by who sent it, but nothing is acknowledged until it is back.",
     routes=(
-        Route(name="audio", path=CONVERSATION, websocket=True, sticky="audio:{conversation}", passes_full=True),
+        Route(
+            name="audio",
+            path=CONVERSATION,
+            websocket=True,
+            sticky="audio:{conversation}",
+            passes_full=True,
+            channel_in="channel",
+            channel_else=DEFAULT_CHANNEL,
+        ),
         Route(name="twilio", path=TWILIO_PATH, websocket=True, passes_full=True),
         Route(name="ingest", path=INGEST, websocket=True, passes_full=True),
     ),

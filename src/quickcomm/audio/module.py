@@ -107,7 +107,7 @@ class Audio:
         shelf = shelf_of(places, clock)
         self._recorder = None if shelf is None else FlacRecorder(shelf)
         share = Share(places.side, places.routes)
-        self._moving = Moving(places.owner, share, self._front_end, self._transcriber, messaging.live, clock, settings)
+        self._moving = Moving(places.owner, share, self._front_end, self._transcriber, messaging, clock, settings)
         tools = Tools(
             settings=settings,
             clock=clock,
@@ -123,7 +123,7 @@ class Audio:
         )
         self._manager = Manager(tools, self._start)
         self._moving.manage(self._manager, self._store)
-        self._reception = Reception(self._manager, engine.traits.language, share)
+        self._reception = Reception(self._manager, engine.traits.language, share, self._moving.overflow)
         self._ingests = [
             ingest(self._reception, callers(keys, settings.twilio)) for ingest in map(ingest_class, INGESTS)
         ]

@@ -145,7 +145,10 @@ class VoiceActivity(Protocol):
 
 
 class OpenRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A client at the door. `token` is None where it brought none."""
+    """A client at the door. `token` is None where it brought none.
+
+    `sent_on`: the channel by which the edge chose the side of this client; empty where it knows none, as of a call.
+    """
 
     site: str
     conversation_id: str
@@ -156,6 +159,7 @@ class OpenRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the client comes again after `reconnect`, and sends again what is not acknowledged."""
     continues: str | None = None
     """The conversation of the same source that the server had ended; told once, where this one is new."""
+    sent_on: str = ""
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):

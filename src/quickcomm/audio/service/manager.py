@@ -74,6 +74,10 @@ class ShuttingDownError(BusyError):
     code = "audio.draining"
 
 
+class FullError(BusyError):
+    """As many conversations are live in this process as may be."""
+
+
 class Manager:
     def __init__(self, tools: Tools, spawn: Callable[[Conversation], None]) -> None:
         self._tools = tools
@@ -117,7 +121,7 @@ class Manager:
     def expecting(self, key: tuple[str, str]) -> Iterator[None]:
         """Keep a place while a client is let in and as long as it is there: those on their way count each other.
 
-        Raises `BusyError` where no further conversation can be taken; who is in already may always come back.
+        Raises `FullError` or `ShuttingDownError` where no further one can be taken; who is in may always come back.
         """
         self._check_room(key)
         self._expected[key] += 1
@@ -132,7 +136,7 @@ class Manager:
         self._check_draining()
         taken = self._live.keys() | self._expected.keys()
         if len(taken) >= self.settings.max_sessions and key not in taken:
-            raise BusyError(f"{self.settings.max_sessions} conversations are live; try again later.")
+            raise FullError(f"{self.settings.max_sessions} conversations are live; try again later.")
 
     def _check_draining(self) -> None:
         if self._draining:
@@ -357,7 +361,7 @@ class Manager:
             check_unchanged(live.format, request.format)
             await self._announce(live, "live")
             if not live.released:
-                return self._session(live, request.token, after_seq, resumed=True, resumes=request.resumes)
+                return self._session(live, request, request.token, after_seq, resumed=True)
         self._check_draining()
         token = request.token or secrets.token_urlsafe(24)
         if not LEAST_TOKEN_CHARS <= len(token) <= MAX_TOKEN_CHARS:
@@ -367,7 +371,7 @@ class Manager:
         stored = await self._tools.store.open(request, token)
         conversation = Conversation(stored, _digest(token), self._tools)
         if conversation.finished:
-            return self._session(conversation, token, after_seq, resumed=True, resumes=request.resumes)
+            return self._session(conversation, request, token, after_seq, resumed=True)
         try:
             self._check_draining()  # it may have begun while this one was opened
         except ShuttingDownError:
@@ -377,14 +381,13 @@ class Manager:
         self._live[conversation.key] = conversation
         self._spawn(conversation)
         log.info("conversation.opened", conversation_id=conversation.id, resumed=not stored.created)
-        resumed = not stored.created
-        return self._session(conversation, token, after_seq, resumed=resumed, resumes=request.resumes)
+        return self._session(conversation, request, token, after_seq, resumed=not stored.created)
 
     def _session(
-        self, conversation: Conversation, token: str, after_seq: int, *, resumed: bool, resumes: bool
+        self, conversation: Conversation, request: OpenRequest, token: str, after_seq: int, *, resumed: bool
     ) -> Session:
         outlet = conversation.connect(after_seq, resumed=resumed)
-        conversation.resumes = resumes
+        conversation.resumes, conversation.sent_on = request.resumes, request.sent_on
         ready = Ready(
             conversation_id=conversation.id,
             resume_token=token,
