@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ from tests.unit.test_audio_share import Followed, lets_in, routes
 from tests.unit.test_conversation import feed, spans
 
 from quickcomm.audio.model.settings import AudioSettings
-from quickcomm.audio.ports import FencedError
+from quickcomm.audio.ports import FencedError, Progress
 from quickcomm.audio.service import hand_over
 from quickcomm.audio.service.hand_over import BACK_WITHIN_S, FRESH_S, LATE_S, HandOver, Receivers
 from quickcomm.audio.service.manager import Session
@@ -160,6 +160,45 @@ async def test_what_is_decoded_when_it_goes_is_not_published_by_who_had_it(store
         engine.go.set()
         await left(session)
         assert await store.events("main", "c-1", 0) == []
+
+
+async def test_a_checkpoint_on_its_way_is_refused_without_a_word(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was written before the hand-over and comes to the store behind it; the client hears of the hand-over alone."""
+    store = await stores.store("monolith")
+    save, change_state = store.save, store.change_state
+    on_its_way, given_up, refused = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def late(moved: Sequence[Progress]) -> Sequence[tuple[str, str]]:
+        on_its_way.set()
+        await given_up.wait()
+        found = await save(moved)
+        asyncio.get_running_loop().call_soon(refused.set)
+        return found
+
+    async def slow(*what: Any, **more: Any) -> None:
+        await change_state(*what, **more)
+        given_up.set()
+        await refused.wait()
+
+    async with hall(tmp_path / "monolith.sqlite", settings=SETTINGS, store=store) as here:
+        side, fenced = Side(here), list[None]()
+        here.manager.on_fenced = lambda: fenced.append(None)
+        session = await here.open()
+        await feed(session, silence(2.0))
+        await here.heard(session)
+        monkeypatch.setattr(store, "save", late)
+        checkpoint = asyncio.create_task(here.manager.checkpoint())
+        await on_its_way.wait()
+        monkeypatch.setattr(store, "change_state", slow)
+        side.move()
+        side.tell()
+        await side.hand_over.look()
+        await checkpoint
+        heard = await left(session)
+    assert [each["type"] for each in heard if each["type"] != "ack"] == ["reconnect", "close"]
+    assert not fenced
 
 
 @pytest.mark.parametrize("seed", range(3))

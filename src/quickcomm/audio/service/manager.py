@@ -86,6 +86,8 @@ class Manager:
         self._live: dict[tuple[str, str], Conversation] = {}
         self._opening: dict[tuple[str, str], _Door] = {}
         self._expected: Counter[tuple[str, str]] = Counter()
+        self._giving_up: set[tuple[str, str]] = set()
+        """Conversations that are being handed over: late writes of this process are refused, as they should be."""
         self._draining = False
         self._behind = BehindGauge()
         self.on_open: Callable[[Conversation], None] = _ignore
@@ -320,9 +322,11 @@ class Manager:
             if conversation.finished or conversation.released:
                 return None
             progress, change = conversation.furthest(), conversation.change("interrupted")
+            self._giving_up.add(conversation.key)
             try:
                 await self._tools.store.change_state(progress, change, fence=True)
             except FencedError:
+                self._giving_up.discard(conversation.key)
                 self.let_go(conversation)
                 return None
             except QuickCommError as error:
@@ -330,6 +334,8 @@ class Manager:
             else:
                 conversation.saved(progress)
                 stored = msgspec.structs.replace(progress, epoch=progress.epoch + 1)
+            finally:
+                self._giving_up.discard(conversation.key)
             conversation.hand_back(EndReason.DRAINED, HAND_OVER)
         self.finished(conversation)
         log.info("conversation.handed_over", conversation_id=conversation.id)
@@ -414,7 +420,12 @@ class Manager:
                 self.let_go(conversation, written=False)
 
     def let_go(self, conversation: Conversation, *, written: bool = True) -> None:
-        """Another process has the conversation. `written`: this one learned it from a write that was refused."""
+        """Another process has the conversation. `written`: this one learned it from a write that was refused.
+
+        While this process itself gives it up, that is no news: `give_up` sends the client away.
+        """
+        if conversation.key in self._giving_up:
+            return
         if not conversation.released:  # else it was given up while the write was on its way
             log.warning("conversation.fenced", conversation_id=conversation.id)
             if written:
