@@ -23,14 +23,15 @@ INGEST: Final = "/v1/ingest/"
 _CONVERSATIONS: Final = StoreKeys(
     keys=("audio:*",),
     commands=(
-        *("hget", "hgetall", "hmget", "hset", "hdel", "hincrby", "exists"),
+        *("hget", "hgetall", "hmget", "hset", "hdel", "hincrby", "hexists", "exists"),
         *("zadd", "zrem", "zscore", "zrange", "zrangebyscore"),
-        *("rpush", "llen", "lrange", "ltrim", "expire", "del", "set", "get", "xadd", "xread", "xrange"),
+        *("rpush", "llen", "lrange", "ltrim", "lset", "expire", "del", "set", "get"),
+        *("xadd", "xread", "xrange", "xdel"),
     ),
 )
 _ASSIGNMENTS: Final = StoreKeys(
     keys=("understanding", "understanding:*"),
-    commands=("hget", "hgetall", "hmget", "hset", "hlen", "expire", "sadd", "srem", "smembers"),
+    commands=("hget", "hgetall", "hmget", "hset", "hdel", "hlen", "del", "expire", "sadd", "srem", "smembers"),
 )
 """Which side answers a conversation."""
 

@@ -14,6 +14,7 @@ from aiohttp import web
 from quickcomm.audio.adapters.captions import LiveCaptions
 from quickcomm.audio.adapters.digests import digest_answers
 from quickcomm.audio.adapters.engines import engine_class
+from quickcomm.audio.adapters.erasing import erasing_answer
 from quickcomm.audio.adapters.ledgers import ledger_answer
 from quickcomm.audio.adapters.places import Places, sessions, shelf_of
 from quickcomm.audio.adapters.recorder import FlacRecorder, Folder
@@ -100,6 +101,7 @@ class Audio:
         self._bus = messaging.bus
         self._captions = LiveCaptions(messaging.live)
         self._store = sessions(places, database, clock, settings.reassign_after_s)
+        self._in = database if places.redis_url is None else None
         self._transcriber = Transcriber(engine, clock)
         capacity = 2 * (settings.max_sessions + MAX_HEARINGS)
         interval = settings.ack_interval_ms / 1000
@@ -169,7 +171,16 @@ class Audio:
         cls.migrate_tables(database)
         store = SqlSessions(database, clock)
         recorder = None if recordings is None else FlacRecorder(Folder(recordings))
-        return [ledger_answer(store), *digest_answers(store, recorder)]
+        erasing = erasing_answer(store, recorder, database)
+        return [ledger_answer(store), *digest_answers(store, recorder), erasing]
+
+    @classmethod
+    def erasing(cls, database: Database, clock: Clock, places: Places) -> Sequence[Answer]:
+        """Return what is answered about erasure on a database that no audio has open now. `places`: of recordings."""
+        cls.migrate_tables(database)
+        shelf = shelf_of(places, clock)
+        recorder = None if shelf is None else FlacRecorder(shelf)
+        return [erasing_answer(SqlSessions(database, clock), recorder, database)]
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -220,6 +231,7 @@ class Audio:
                 ledger_answer(self._store),
                 *digest_answers(self._store, self._recorder),
                 (MeasureAudio, self._moving.measure),
+                erasing_answer(self._store, self._recorder, self._in, self._manager.erased),
             ],
             subscriptions=[*self._captions.subscriptions(), (Receipt, self._receipt), *self._moving.subscriptions()],
             work={"audio": self.run},

@@ -15,6 +15,7 @@ from quickcomm.contracts.audio_socket import AudioFormat, DurableEvent
 from quickcomm.contracts.captions import Behind, Caption
 from quickcomm.contracts.checking import Compare, Contents
 from quickcomm.contracts.conversations import ConversationChanged, Ledger
+from quickcomm.contracts.erasing import EraseAudio, Scope
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.errors import InvalidInputError, QuickCommError
@@ -290,6 +291,13 @@ class SessionStore(Protocol):
         """Delete conversations that ended before; returns how many."""
         ...
 
+    async def erase(self, request: EraseAudio) -> dict[str, int]:
+        """Erase the words of utterances, and end conversations that go as a whole; return how much of what it was.
+
+        None of it is taken again. Ledgers and numbers of events stay.
+        """
+        ...
+
     async def aclose(self) -> None:
         """After the last use. May be called again."""
         ...
@@ -335,6 +343,10 @@ class Recorder(Protocol):
 
 class Recordings(Protocol):
     """Knows what is kept."""
+
+    async def erase(self, scope: Scope) -> int:
+        """Delete the sound of utterances; return how many files it was. Raises `RecordingError`."""
+        ...
 
     async def lacking(self, utterances: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Return those (site, utterance id) that are not kept, of conversations of which something is."""

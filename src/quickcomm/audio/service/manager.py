@@ -24,6 +24,7 @@ from quickcomm.audio.service.metrics import DEMAND, LEVEL, BehindGauge
 from quickcomm.audio.service.outlet import Outlet
 from quickcomm.contracts.audio_socket import LEAST_TOKEN_CHARS, DurableEvent, Ready, Reconnect
 from quickcomm.contracts.conversations import ConversationState
+from quickcomm.contracts.erasing import Scope
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.timing import Latency
 from quickcomm.kernel.errors import BusyError, ForbiddenError, InvalidInputError, QuickCommError
@@ -411,6 +412,12 @@ class Manager:
                 self.let_go(conversation)
             except QuickCommError as error:
                 log.warning("conversation.state_not_stored", conversation_id=conversation.id, error=str(error))
+
+    def erased(self, scope: Scope) -> None:
+        """Let go of conversations that were erased: they have ended."""
+        for conversation in [each for each in self._live.values() if each.key[0] == scope.site]:
+            if conversation.id in scope.conversations:
+                self.let_go(conversation, written=False)
 
     def let_go(self, conversation: Conversation, *, written: bool = True) -> None:
         """Another process has the conversation. `written`: this one learned it from a write that was refused.

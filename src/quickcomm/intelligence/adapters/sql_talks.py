@@ -9,8 +9,10 @@ from sqlalchemy import Connection
 
 from quickcomm.contracts.insight import Source
 from quickcomm.contracts.summaries import SUMMARIES, ConversationSummarized
+from quickcomm.intelligence.adapters.sql_results import erased
 from quickcomm.intelligence.model.talk import SummarySettings, Talk, due_ns, summarized
 from quickcomm.intelligence.ports import TalkChange
+from quickcomm.kernel.erasing.tombstones import Tombstones
 from quickcomm.kernel.messaging.bus.sql_tables import append
 from quickcomm.kernel.storage import Database
 from quickcomm.kernel.storage.upsert import saving
@@ -30,6 +32,8 @@ CLAIM_NS: Final = 60 * 10**9
 """So long has a process what it took to summarize to itself."""
 _decoder = msgspec.json.Decoder(Talk)
 _KEY: Final = ("site", "conversation_id")
+NOTHING: Final = ("", 0)
+"""A change that is about no utterance and no summary."""
 _SAVE: Final = saving(talks, _KEY, ["talk", "ended", "due_ns", "at_ns"])
 _LOAD: Final = sa.select(talks.c.talk).where(
     talks.c.site == sa.bindparam("site"), talks.c.conversation_id == sa.bindparam("conversation_id")
@@ -54,8 +58,18 @@ class SqlTalks:
         self._database = database
         self._settings = settings
 
-    async def apply(self, changes: Sequence[tuple[tuple[str, str], TalkChange]]) -> None:
-        await self._database.write(lambda connection: self._apply(connection, changes))
+    async def apply(
+        self, changes: Sequence[tuple[tuple[str, str], TalkChange]], about: Sequence[tuple[str, int]] = ()
+    ) -> None:
+        def run(connection: Connection) -> None:
+            tombstones = Tombstones(connection, erased)
+            told = about or [NOTHING] * len(changes)
+            kept = [
+                each for each, what in zip(changes, told, strict=True) if not _is_erased(tombstones, each[0], *what)
+            ]
+            self._apply(connection, kept)
+
+        await self._database.write(run)
 
     async def due(self, now_ns: int, limit: int) -> list[Talk]:
         values = {"now_ns": now_ns, "limit": limit}
@@ -84,6 +98,8 @@ class SqlTalks:
             talk = _load(connection, name)
             if talk is None or talk.revision != seen.revision:
                 return False
+            if Tombstones(connection, erased).hides_summary(*name, seen.changed_ns):
+                return False  # it was made of what was erased meanwhile
             after = summarized(talk, seen, text, source)
             self._save(connection, [after])
             if after.revision == talk.revision:
@@ -136,6 +152,12 @@ class SqlTalks:
         ]
         if rows:
             connection.execute(_SAVE.on(connection), rows)
+
+
+def _is_erased(tombstones: Tombstones, key: tuple[str, str], utterance_id: str, summary_ns: int) -> bool:
+    if utterance_id:
+        return tombstones.hides(key[0], utterance_id)
+    return tombstones.hides_summary(*key, summary_ns) if summary_ns else tombstones.hides_all(*key)
 
 
 def _load(connection: Connection, key: tuple[str, str]) -> Talk | None:
