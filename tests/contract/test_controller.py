@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import secrets
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -20,6 +21,7 @@ from quickcomm.contracts.migration import (
     ListMigrationAudit,
     MigrationDone,
     MigrationStatus,
+    OverflowMigration,
     PauseMigration,
     PromoteMigration,
     ResumeMigration,
@@ -35,6 +37,7 @@ from quickcomm.kernel.routing import RedisRoutes, RoutesFollower, StaleRoutesErr
 from quickcomm.kernel.routing.redis import EDGE
 from quickcomm.kernel.storage import Database, StorageError
 from quickcomm.traffic.adapters.journal import SqlJournal, audit_table
+from quickcomm.traffic.model.overflow import OVERFLOW_S
 from quickcomm.traffic.model.state import RefusedError, SiteState
 from quickcomm.traffic.ports import TrafficSettings
 from quickcomm.traffic.service.controller import AbandonedError, Controller, NotInForceError
@@ -268,6 +271,24 @@ async def test_the_kill_switch_takes_all_modules_back(world: World) -> None:
         await until(world.routes.followers, lambda followers: followers == everybody)
 
 
+async def test_what_has_no_room_gets_a_route_that_ends_by_itself(world: World) -> None:
+    async with world.living() as life:
+        await life.ask(start("audio", force=True))
+        await life.ask(step("audio"))
+        names = [f"c-{number}" for number in range(5)]
+        asked = [OverflowMigration(name="audio", conversation_id=name) for name in [*names, *names]]
+        await asyncio.gather(*map(life.ask, asked))
+        wanted = dict.fromkeys(names, MONOLITH)
+        await until(world.routes.read, lambda routes: routes.of("audio").overrides == wanted)
+        await life.settled()
+        assert (await life.status()).in_force
+        world.clock.advance(OVERFLOW_S)
+        await until(world.routes.read, lambda routes: routes.of("audio").overrides == {})
+        await life.settled()
+        told = {entry.who for entry in (await life.status()).audit if entry.action == "override"}
+        assert told == {"controller"}
+
+
 async def test_of_two_who_step_at_the_same_time_one_is_refused(world: World) -> None:
     async with world.living() as life:
         await life.ask(start())
@@ -397,7 +418,7 @@ async def killed_at(world: World, commands: list[Request[Any]], at: int, *, afte
         controller: Any = life.controller
         controller._journal = Killing(controller._journal, ("store",), counter, at, after=after)
         controller._routes = Killing(controller._routes, ("publish",), counter, at, after=after)
-        acts = ("start", "stop", "retire", "revive", "ready")
+        acts = ("start", "stop", "retire", "revive", "end", "ready")
         controller._processes = Killing(controller._processes, acts, counter, at, after=after)
 
         async def work() -> None:
@@ -443,6 +464,90 @@ async def test_killed_anywhere_the_next_controller_goes_on(tmp_path: Path, valke
             break
     assert state.stage.mode == "off"
     await link.aclose()
+
+
+async def nearly_left(world: World) -> None:
+    """Take two modules to the end of the way, and the last one to full."""
+    async with world.living() as life:
+        for name in ("dashboard", "intelligence", "audio"):
+            await life.ask(start(name))
+            await life.ask(PromoteMigration(name=name, by="ann", force=True))
+        for name in ("dashboard", "intelligence"):
+            await life.ask(step(name))
+        assert world.site.has_monolith
+
+
+@pytest.mark.parametrize("after", [False, True])
+async def test_killed_anywhere_the_process_of_the_monolith_is_there_if_it_has_a_module(
+    tmp_path: Path, valkey: Valkey, *, after: bool
+) -> None:
+    """The last module goes and comes back; a controller that was killed is one that goes on."""
+    commands: list[Request[Any]] = [step("audio"), start("audio", goal=MONOLITH)]
+    link = Link(valkey.url)
+    first = World(tmp_path / "first", link)
+    first.folder.mkdir()
+    await nearly_left(first)
+    seen = set()
+    for at in range(10_000):
+        world = World(tmp_path / f"{at}", link)
+        shutil.copytree(first.folder, world.folder)
+        world.site.in_monolith = {"audio"}
+        world.site.running = {"dashboard", "intelligence", "audio"}
+        async with asyncio.TaskGroup() as group:
+            following = group.create_task(world.follow())
+            lived = await killed_at(world, commands, at, after=after)
+            following.cancel()
+        async with world.living() as life:
+            await life.settled()
+            mode = life.controller.site.of("audio").stage.mode
+            seen.add(mode)
+            assert ("audio" in world.site.in_monolith) == (mode == "full")
+            assert world.site.has_monolith == (mode == "full")
+            await life.ask(RollBackMigration(name="audio", by="bob"))
+            assert world.site.has_monolith
+            assert world.site.in_monolith == {"audio"}
+        if lived:
+            break
+    assert seen == {"full", "retired"}
+    await link.aclose()
+
+
+async def test_a_module_that_comes_back_waits_until_the_process_has_ended_and_has_it_started(world: World) -> None:
+    await nearly_left(world)
+    asked, may_end, end = asyncio.Event(), asyncio.Event(), world.site.end
+
+    async def slowly() -> None:
+        asked.set()
+        await may_end.wait()
+        await end()
+
+    world.site.end = slowly  # type: ignore[method-assign]
+    async with world.living() as life:
+        leaving = asyncio.create_task(life.ask(step("audio")))
+        await asked.wait()
+        world.site.calls.clear()
+        coming = asyncio.create_task(life.ask(start("dashboard", goal=MONOLITH, force=True)))
+        await until(life.status, lambda status: "starting the module" in status.modules[0].phase)
+        assert world.site.calls == []
+        may_end.set()
+        assert ((await leaving).mode, (await coming).mode) == ("retired", "full")
+        assert [call for call in world.site.calls if call != "ready"] == ["end", "revive"]
+        assert (world.site.has_monolith, world.site.in_monolith) == (True, {"dashboard"})
+
+
+async def test_the_process_does_not_end_where_a_module_has_begun_to_come_back(world: World) -> None:
+    """As its turn comes: the other module has taken its turn before."""
+    await nearly_left(world)
+    async with world.living() as life:
+        async with life.controller._at_monolith:
+            leaving = asyncio.create_task(life.ask(step("audio")))
+            await until(life.status, lambda status: "stopping the module" in status.modules[2].phase)
+        world.site.lacks[MONOLITH] = "it copies"
+        coming = asyncio.create_task(life.ask(start("dashboard", goal=MONOLITH, force=True)))
+        assert (await leaving).mode == "retired"
+        del world.site.lacks[MONOLITH]
+        assert (await coming).mode == "full"
+        assert world.site.has_monolith
 
 
 async def test_an_emptied_store_gets_its_routes_again(world: World) -> None:

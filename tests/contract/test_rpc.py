@@ -370,3 +370,17 @@ async def test_the_administration_socket_is_one_more_entry(tmp_path: Path) -> No
             await ask(socket, GetLedgers(conversation_id=7))  # type: ignore[arg-type]
     with pytest.raises(aiohttp.ClientConnectionError):
         await ask(socket, GetLedgers())
+
+
+async def test_a_module_that_is_not_started_yet_is_asked_again(registry: DirectoryRegistry, tmp_path: Path) -> None:
+    """It is of this release, and answers once it is there."""
+    answering = LocalRpc(SystemClock())
+    routes = rpc_routes(answering, Word(), asleep=("core",))
+    async with served(routes, registry, tmp_path), calling(registry) as asking:
+        for request in (Echo(text="a"), Later()):
+            with pytest.raises(UnansweredError):
+                await asking.call(request)
+        answering.serve(answers())
+        assert (await asking.call(Echo(text="a"))).text == "a"
+        with pytest.raises(UnsupportedError):
+            await asking.call(Inner())

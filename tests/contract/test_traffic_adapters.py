@@ -1,7 +1,9 @@
 """How the migration controller reaches a site: sockets of `up` and the monolith, dashboards, rights in the store."""
 
 import asyncio
+import contextlib
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -203,6 +205,33 @@ async def test_a_module_of_the_monolith_is_stopped_and_started_as_often_as_asked
     for _ in range(2):
         await site.processes.revive("dashboard")
         assert site.in_monolith == {"dashboard"}
+    assert site.asked[-1] == Scale(process="monolith", replicas=1), "there may be no process"
+
+
+async def test_the_process_of_the_monolith_ends_once_all_modules_are_stopped_and_all_messages_sent(site: Site) -> None:
+    asked = [
+        Scale(process="monolith", replicas=1),
+        *(StopModule(name=name) for name in ("dashboard", "intelligence", "audio")),
+    ]
+    with contextlib.closing(sqlite3.connect(site.directory.database)) as database:
+        database.execute("CREATE TABLE bus_messages (id INTEGER)")
+        database.execute("INSERT INTO bus_messages VALUES (1)")
+        database.commit()
+        with pytest.raises(SiteError, match="still to be sent"):
+            await site.processes.end()
+        assert site.asked == asked
+        database.execute("DELETE FROM bus_messages")
+        database.commit()
+    site.asked.clear()
+    await site.processes.end()
+    assert site.asked == [*asked, Scale(process="monolith", replicas=0)]
+
+
+async def test_a_module_that_a_killed_monolith_began_without_is_started_before_it_serves(site: Site) -> None:
+    await site.processes.revive("intelligence")
+    site.in_monolith = set()
+    assert await site.processes.ready("intelligence", MONOLITH) == ""
+    assert site.in_monolith == {"intelligence"}
 
 
 async def test_who_does_not_answer_is_told(tmp_path: Path) -> None:
@@ -215,7 +244,9 @@ async def test_who_does_not_answer_is_told(tmp_path: Path) -> None:
 
 async def test_a_monolith_that_cannot_start_a_module_again_says_what_to_do(tmp_path: Path) -> None:
     old = Site(tmp_path)
-    async with admin_socket(LocalRpc(old.clock), old.directory.socket):
+    up = LocalRpc(old.clock)
+    up.serve([(Scale, old.scale)])
+    async with admin_socket(up, old.directory.control), admin_socket(LocalRpc(old.clock), old.directory.socket):
         with pytest.raises(SiteError, match="quickcomm restart monolith"):
             await old.processes.revive("dashboard")
 

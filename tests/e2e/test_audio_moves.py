@@ -1,11 +1,12 @@
 """Audio moves between the monolith and a service while people talk, there and back; a process is killed on the way."""
 
 import asyncio
+import json
 import os
 import signal
-from pathlib import Path
 from typing import Final
 
+import aiohttp
 import pytest
 from tests.e2e.conftest import NewSite
 from tests.e2e.test_check import check
@@ -20,15 +21,15 @@ from tests.support.wire import connected, new_id
 
 from quickcomm.client.audio_client import Event
 from quickcomm.contracts.audio_socket import Ready
+from quickcomm.contracts.identity import BUCKETS, bucket
 from quickcomm.contracts.routes import MONOLITH, SERVICE
+from quickcomm.traffic.model.overflow import NO_ROOM
 
 TALKERS: Final = 6
 ROUNDS: Final = 3
 PAUSE_S: Final = 2.0
 WEIGHTS: Final = (10_000, 0, 5_000)
 BLOCK: Final = RATE // 10
-ENGINE_MB: Final = 40
-"""The least that its model and its working memory take."""
 
 
 async def started(new_site: NewSite, **settings: str) -> Site:
@@ -52,12 +53,14 @@ async def until_has(site: Site, side: str, conversations: int) -> None:
 
 
 class Line:
-    """Somebody who talks for most of a minute."""
+    """Somebody who talks for most of a minute, and stays on the line until `stays` is set."""
 
-    def __init__(self, site: Site, key: str, talk: Talk) -> None:
+    def __init__(self, site: Site, key: str, talk: Talk, stays: asyncio.Event | None = None) -> None:
         self.connections = 0
         self._changed = asyncio.Event()
-        self.heard = asyncio.create_task(stream(site.url, key, talk.wire * ROUNDS, self._watch, paced=True))
+        self.heard = asyncio.create_task(
+            stream(site.url, key, talk.wire * ROUNDS, self._watch, paced=True, stays=stays)
+        )
 
     async def until(self, connections: int) -> None:
         """Return once it is connected for so many times."""
@@ -137,49 +140,34 @@ async def test_a_client_that_cannot_resume_stays_and_is_ended_in_a_pause(new_sit
             assert await sessions(site) == {MONOLITH: 0, SERVICE: 1}
 
 
-@pytest.mark.long
-async def test_all_is_retired_and_brought_back(new_site: NewSite, talk: Talk) -> None:
-    """With all three retired, the monolith has nothing left; then audio comes back while somebody talks."""
-    site = new_site("--deployment", "monolith")
+@pytest.mark.long  # each part: unit/test_audio_overflow.py, unit/test_migration_machine.py, integration/test_edge.py
+async def test_a_channel_has_its_side_and_what_has_no_room_is_with_the_monolith(new_site: NewSite, talk: Talk) -> None:
+    site = new_site("--deployment", "monolith", QUICKCOMM_AUDIO_MAX_SESSIONS="2")
     await asyncio.to_thread(site.start)
     operator, key = Operator(site), await asyncio.to_thread(site.key)
-    undisturbed = await stream(site.url, key, talk.wire)
-    refused = await operator.migrate("start", "audio", status=1)
-    assert "goes before audio" in refused
-    pid = (await asyncio.to_thread(site.process, "monolith")).pid
-    for module in ("dashboard", "intelligence"):
-        await operator.migrate("start", module)
-        await operator.migrate("promote", module, "--force")
-        await operator.migrate("step", module, "--force")
-    assert "shadow" in await operator.migrate("start", "audio")
-    assert "samples are missing" in await operator.migrate("step", "audio", status=1)
-    assert (await sessions(site))[SERVICE] == 0
-    stays = asyncio.Event()
-    line = asyncio.create_task(stream(site.url, key, talk.wire, paced=True, stays=stays))
-    await until_has(site, MONOLITH, 1)
+    undisturbed = await stream(site.url, key, talk.wire * ROUNDS)
+    await operator.migrate("start", "audio", "--force")
+    assert "canary 1 %" in await operator.migrate("step", "audio", "--force")
+    refused = await operator.migrate("override", "audio", "--site", "main", "--to", "services", status=1)
+    assert "Use --channel or --conversation" in refused
+    await operator.migrate("override", "audio", "--channel", "the pool", "--to", "services")
+    with_the_monolith = next(name for name in iter(new_id, "") if bucket("audio", name) >= BUCKETS // 100)
+    async with connected(site.url, key, with_the_monolith, channel="the pool") as wire:
+        await wire.until("ready")
+        assert await sessions(site) == {MONOLITH: 0, SERVICE: 1}
+        await operator.migrate("override", "audio", "--channel", "the pool", "--remove")
+        assert (await wire.until("reconnect"))["reason"] == "handover"
+
     await operator.migrate("promote", "audio", "--force")
-    await until_has(site, SERVICE, 1)
-    before = resident_mb(pid)
-    assert "retired" in await operator.migrate("step", "audio", "--force")
-    after = resident_mb(pid)
-    assert before - after > ENGINE_MB, f"{before} MB with audio, {after} MB without"
-    stays.set()
-    heard = [await line]
-    await asyncio.to_thread(site.down)
-    site.launch()
-    await asyncio.to_thread(site.wait_ready)
-    assert await sessions(site) == {MONOLITH: 0, SERVICE: 0}
-    line = asyncio.create_task(stream(site.url, key, talk.wire * ROUNDS, paced=True))
-    await until_has(site, SERVICE, 1)
-    assert "back before" in await operator.migrate("start", "dashboard", "--to", "monolith", status=1)
-    assert "full" in await operator.migrate("start", "audio", "--to", "monolith")
-    assert "shadow" in await operator.migrate("rollback", "audio")
-    await until_has(site, MONOLITH, 1)
-    await assert_whole(site, [*heard, await stream(site.url, key, talk.wire)], undisturbed)
-    await assert_whole(site, [await line], await stream(site.url, key, talk.wire * ROUNDS))
-    assert "off" in await operator.migrate("step", "audio")
-
-
-def resident_mb(pid: int) -> int:
-    rows = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(row.split()[1]) for row in rows if row.startswith("VmRSS")) // 1024
+    lines = []
+    for _ in range(4):
+        lines.append(Line(site, key, talk))
+        await lines[-1].until(1)
+    history = map(json.loads, (await operator.migrate("history", "--limit", "200", "--json")).splitlines())
+    given = {row["after"] for row in history if (row["action"], row["why"]) == ("override", NO_ROOM)}
+    assert len(given) >= 2, "each of those that it could not take"
+    with pytest.raises(aiohttp.WSServerHandshakeError) as full:
+        async with connected(site.url, key, new_id()):
+            pass
+    assert full.value.status == 503
+    await assert_whole(site, [await line.heard for line in lines], undisturbed)

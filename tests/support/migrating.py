@@ -25,6 +25,8 @@ class FakeSite:
         self.lacks: dict[Side, str] = {}
         self.refuses = ""
         self.calls: list[str] = []
+        self.has_monolith = True
+        """Whether its process runs."""
 
     async def start(self, module: str) -> None:
         self._called("start")
@@ -40,7 +42,13 @@ class FakeSite:
 
     async def revive(self, module: str) -> None:
         self._called("revive")
+        self.has_monolith = True
         self.in_monolith.add(module)
+
+    async def end(self) -> None:
+        self._called("end")
+        assert not self.in_monolith, "something would end with it"
+        self.has_monolith = False
 
     async def ready(self, module: str, side: Side) -> str:
         self._called("ready")

@@ -156,7 +156,8 @@ async def test_status_for_people_and_for_programs(running: Running) -> None:
     await running.migrate("pause", "dashboard")
     result = await running.migrate("status")
     assert "dashboard: shadow, the monolith decides (goal: service, paused)" in result.stdout
-    assert "audio: off, the monolith decides (goal: monolith)" in result.stdout
+    assert "intelligence: off, the monolith decides (goal: monolith)" in result.stdout
+    assert "audio: off (goal: monolith)" in result.stdout, "nothing is decided there"
     assert "Routes: version 1, in force everywhere." in result.stdout
     row: dict[str, Any] = json.loads((await running.migrate("status", "--json")).stdout)
     assert row["followers"] == {"edge": 1, "monolith": 1}

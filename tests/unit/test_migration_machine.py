@@ -11,11 +11,14 @@ from tests.support.examples import examples
 
 from quickcomm.contracts.migration import MAX_OVERRIDES, MigrationOverride, OverrideKind
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Routes, Side
-from quickcomm.traffic.model import machine
+from quickcomm.traffic.model import machine, overflow
 from quickcomm.traffic.model.ladder import FULL, LADDER, MODULES, OFF, RETIRED, SHADOW, Stage, next_stage, route_of
+from quickcomm.traffic.model.machine import CONTROLLER
+from quickcomm.traffic.model.overflow import NS
 from quickcomm.traffic.model.state import (
     BACK,
     Effect,
+    EndMonolith,
     Entry,
     ModuleState,
     Moved,
@@ -146,6 +149,55 @@ def test_one_module_after_the_other_and_back_in_the_reverse_order() -> None:
     moved_to(SiteState(), "audio", FULL, force=True)
 
 
+def all_retired(last: str = "audio") -> SiteState:
+    site = SiteState()
+    for name in (*(each for each in MODULES if each != last), last):
+        site = moved_to(site, name, FULL if name == last else RETIRED, force=True)
+    return site
+
+
+@pytest.mark.parametrize("last", MODULES)
+def test_the_process_of_the_monolith_ends_with_the_last_module_and_is_there_again_for_the_first(last: str) -> None:
+    site, effects = carried_out(machine.step(all_retired(last), last, by="test").site, last)
+    assert kinds(effects) == ["RetireModule", "Publish", "WaitFollowed", "EndMonolith"]
+    for name in (last, *(each for each in reversed(MODULES) if each != last)):
+        begun = machine.start(site, name, goal=MONOLITH, by="test", force=True).site
+        site, effects = carried_out(begun, name)
+        assert kinds(effects) == ["ReviveModule", "WaitReady", "Publish", "WaitFollowed"]
+    site, effects = carried_out(machine.start(site, last, goal=SERVICE, by="test", force=True).site, last)
+    site, effects = carried_out(machine.step(site, last, by="test").site, last)
+    assert kinds(effects) == ["RetireModule", "Publish", "WaitFollowed"], "the others are at full"
+
+
+def test_the_process_does_not_end_while_a_module_is_on_its_way_back() -> None:
+    site = machine.step(all_retired(), "audio", by="test").site
+    while not isinstance(effect := machine.next_effect(site, "audio"), EndMonolith):
+        assert effect is not None
+        site = machine.done(site, "audio", effect).site
+    back = machine.start(site, "dashboard", goal=MONOLITH, by="test", force=True).site
+    assert machine.next_effect(back, "audio") is None
+    settled_site = settled(back)
+    assert {name: settled_site.of(name).monolith for name in MODULES} == {
+        "dashboard": "serving",
+        "intelligence": "stopped",
+        "audio": "stopped",
+    }
+
+
+def test_after_a_crash_a_module_that_is_retired_is_not_in_a_monolith_that_was_started_meanwhile() -> None:
+    site = machine.step(all_retired(), "audio", by="test").site
+    while not isinstance(effect := machine.next_effect(site, "audio"), EndMonolith):
+        assert effect is not None
+        site = machine.done(site, "audio", effect).site
+    assert kinds(carried_out(machine.resumed(site), "audio")[1]) == ["WaitFollowed", "EndMonolith"]
+    ended = machine.done(site, "audio", EndMonolith()).site
+    assert kinds(carried_out(machine.resumed(ended), "audio")[1]) == ["WaitFollowed"], "there is nothing to ask"
+    back = machine.start(settled(ended), "audio", goal=MONOLITH, by="test").site
+    for effect in (ReviveModule(), WaitReady(MONOLITH)):
+        back = machine.done(back, "audio", effect).site
+        assert kinds(carried_out(machine.resumed(back), "audio")[1])[:2] == ["ReviveModule", "WaitReady"]
+
+
 def test_what_is_refused_says_what_to_do() -> None:
     with pytest.raises(UnknownMigrationError, match="dashboard, intelligence, audio"):
         machine.start(SiteState(), "edge", goal=SERVICE, by="test")
@@ -184,6 +236,10 @@ def override(site: SiteState, name: str, *, side: Side | None, by: str = "ann", 
 
 def intelligence_at(stage: Stage) -> SiteState:
     return moved_to(SiteState(), "intelligence", stage, force=True)
+
+
+def audio_at(stage: Stage) -> SiteState:
+    return moved_to(SiteState(), "audio", stage, force=True)
 
 
 def pinned(site: SiteState, to: Side | None, **of: Any) -> SiteState:
@@ -240,8 +296,8 @@ def test_overrides_are_refused_where_they_cannot_be() -> None:
     dashboard = moved_to(SiteState(), "dashboard", LADDER[3])
     with pytest.raises(RefusedError, match="page session and key"):
         override(dashboard, "dashboard", side=SERVICE, by="ann", **DESK)
-    with pytest.raises(RefusedError, match="audio has no overrides"):
-        override(dashboard, "audio", side=SERVICE, by="ann", **DESK)
+    with pytest.raises(RefusedError, match=r"no overrides of sites: .* Use --channel or --conversation"):
+        override(audio_at(LADDER[3]), "audio", side=SERVICE, by="ann", kind="site", of="east")
     for stage in (OFF, SHADOW, RETIRED):
         site = SiteState() if stage == OFF else intelligence_at(stage)
         with pytest.raises(RefusedError, match=f"intelligence is {stage}: there are overrides only while both sides"):
@@ -275,6 +331,68 @@ def test_what_is_to_stay_with_the_monolith_holds_up_retiring_it() -> None:
     assert (site.of("intelligence").stage, site.of("intelligence").overrides) == (RETIRED, ())
 
 
+# -- what has no room --------------------------------------------------------------------------------------------------
+
+END_NS: Final = AT + round(overflow.OVERFLOW_S * NS)
+
+
+def test_what_has_no_room_is_with_the_monolith_until_its_time_is_over() -> None:
+    moved = overflow.given_back(audio_at(LADDER[3]), "audio", "c-1", now_ns=AT)
+    assert [(each.who, each.after) for each in moved.entries] == [(CONTROLLER, "conversation c-1: monolith")]
+    site, effects = carried_out(moved.site, "audio")
+    assert kinds(effects) == ["Publish", "WaitFollowed"]
+    assert site.of("audio").route.overrides == {"c-1": MONOLITH}
+    assert not overflow.given_back(site, "audio", "c-1", now_ns=AT + 1).entries, "asked again, nothing changes"
+    assert not overflow.ended(site, "audio", now_ns=END_NS - 1).entries
+    site, effects = carried_out(overflow.ended(site, "audio", now_ns=END_NS).site, "audio")
+    assert kinds(effects) == ["Publish", "WaitFollowed"]
+    assert (site.of("audio").overrides, site.of("audio").route.overrides) == ((), {})
+
+
+def test_what_has_no_room_does_not_wait_for_a_change_under_way() -> None:
+    stepping = machine.step(audio_at(LADDER[3]), "audio", by="ann").site
+    change = stepping.of("audio").change
+    assert change is not None
+    both = stepping
+    for name in ("c-1", "c-2"):
+        both = overflow.given_back(both, "audio", name, now_ns=AT).site
+    assert both.of("audio").change == change
+    assert overflow.ended(both, "audio", now_ns=END_NS).site == both, "nor does what ends get in its way"
+    site, _ = carried_out(both, "audio")
+    assert (site.of("audio").stage, site.of("audio").route.overrides) == (
+        change.target,
+        {"c-1": MONOLITH, "c-2": MONOLITH},
+    )
+
+
+def test_what_has_no_room_is_refused_where_both_sides_do_not_serve_or_somebody_has_said_otherwise() -> None:
+    stages = (OFF, SHADOW, RETIRED)
+    for site in (
+        *(SiteState() if stage == OFF else audio_at(stage) for stage in stages),
+        machine.roll_back(audio_at(LADDER[3]), "audio", by="ann").site,
+    ):
+        with pytest.raises(RefusedError, match="only while both sides serve"):
+            overflow.given_back(site, "audio", "c-1", now_ns=AT)
+    with pytest.raises(RefusedError, match="refuses nothing"):
+        overflow.given_back(audio_at(FULL), "intelligence", "c-1", now_ns=AT)
+    wanted = override(audio_at(FULL), "audio", side=SERVICE, kind="conversation", of="c-1").site
+    with pytest.raises(RefusedError, match="is to be with the service"):
+        overflow.given_back(carried_out(wanted, "audio")[0], "audio", "c-1", now_ns=AT)
+
+
+def test_what_has_no_room_is_bounded_leaves_room_for_an_operator_and_holds_up_retiring() -> None:
+    site = audio_at(FULL)
+    for number in range(MAX_OVERRIDES):
+        site = overflow.given_back(site, "audio", f"c-{number}", now_ns=AT).site
+    site, _ = carried_out(site, "audio")
+    with pytest.raises(RefusedError, match="Wait until one has ended"):
+        overflow.given_back(site, "audio", "c", now_ns=AT)
+    site, _ = carried_out(override(site, "audio", side=SERVICE, **DESK).site, "audio")
+    assert len(site.of("audio").overrides) == MAX_OVERRIDES + 1
+    with pytest.raises(RefusedError, match=r"no room for conversation c-0 .* quickcomm scale audio=N"):
+        machine.step(site, "audio", by="ann")
+
+
 # -- any changes ------------------------------------------------------------------------------------------------------
 
 names = st.sampled_from(MODULES)
@@ -290,6 +408,7 @@ class Migrations(RuleBasedStateMachine):
         self.followers = {"edge": 0, "monolith": 0}
         self.runs = dict.fromkeys(MODULES, False)
         self.in_monolith = dict.fromkeys(MODULES, True)
+        self.has_monolith = True
         self.audit: list[Entry] = []
 
     @initialize(stages=st.tuples(*(st.sampled_from(LADDER) for _ in MODULES)))
@@ -331,6 +450,14 @@ class Migrations(RuleBasedStateMachine):
     )
     def override(self, of: str, kind: OverrideKind, to: Side | None) -> None:
         self.command(lambda: override(self.site, "intelligence", kind=kind, of=of, side=to))
+
+    @rule(of=st.sampled_from(["a", "b"]))
+    def has_no_room(self, of: str) -> None:
+        self.command(lambda: overflow.given_back(self.site, "audio", of, now_ns=AT))
+
+    @rule(now_ns=st.sampled_from([AT, END_NS]))
+    def time_passes(self, now_ns: int) -> None:
+        assert self.command(lambda: overflow.ended(self.site, "audio", now_ns=now_ns))
 
     @rule(name=names)
     def promote(self, name: str) -> None:
@@ -401,11 +528,25 @@ class Migrations(RuleBasedStateMachine):
         assert settled(goes_on).routes == settled(self.site).routes
         self.site = goes_on
 
+    @precondition(lambda self: not any(_waits_for_its_route(state) for state in self.site.modules.values()))
+    @rule()
+    def kill_the_monolith(self) -> None:
+        """If it ran it is started again, with what the routes do not call retired."""
+        if self.has_monolith:
+            self.followers["monolith"] = self.site.version
+            self.in_monolith = {name: self.site.of(name).stage != RETIRED for name in MODULES}
+
     @rule(who=st.sampled_from(["edge", "monolith"]))
     def catch_up(self, who: str) -> None:
         self.followers[who] = self.site.version
 
     # -- what must hold
+
+    @invariant()
+    def a_module_has_a_process_and_the_last_one_takes_it_along(self) -> None:
+        assert self.has_monolith or not any(self.in_monolith.values())
+        if all(state.stage == RETIRED and state.change is None for state in map(self.site.of, MODULES)):
+            assert not self.has_monolith
 
     @invariant()
     def every_side_that_somebody_is_sent_to_is_there(self) -> None:
@@ -494,13 +635,19 @@ class Migrations(RuleBasedStateMachine):
             case StopProcesses():
                 self.runs[name] = False
             case RetireModule():
+                assert self.has_monolith
                 self.in_monolith[name] = False
             case ReviveModule():
-                self.in_monolith[name] = True
+                self.has_monolith = self.in_monolith[name] = True
+            case EndMonolith():
+                self.has_monolith, self.in_monolith = False, dict.fromkeys(MODULES, False)
             case WaitReady(side):
+                if side == MONOLITH:
+                    self.in_monolith[name] = self.has_monolith
                 return self.runs[name] if side == SERVICE else self.in_monolith[name]
             case WaitFollowed(version):
-                return all(follows >= version for follows in self.followers.values())
+                living = [who for who in self.followers if who == "edge" or self.has_monolith]
+                return all(self.followers[who] >= version for who in living)
             case Publish() | MoveLease():
                 pass
         return True
@@ -517,6 +664,11 @@ class Migrations(RuleBasedStateMachine):
 
 def _visible(state: ModuleState) -> object:
     return (state.route, state.goal, state.paused, state.auto, state.change)
+
+
+def _waits_for_its_route(state: ModuleState) -> bool:
+    """Return True where the monolith has a module again, and the routes that say so come next."""
+    return state.route.mode == RETIRED.mode and state.monolith == "serving"
 
 
 Migrations.TestCase.settings = examples(200, stateful_step_count=60)

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from quickcomm.contracts.commands import GetLedgers, StopModule
+from quickcomm.contracts.commands import GetLedgers, StartModule, StopModule
 from quickcomm.contracts.link import InstanceStatus
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import BusyError, InvalidInputError
@@ -22,7 +22,7 @@ from quickcomm.kernel.messaging.live import Peer
 from quickcomm.kernel.messaging.rpc import UnsupportedError
 from quickcomm.kernel.runtime.admin_socket import ask
 from quickcomm.kernel.runtime.data_directory import DataDirectory
-from quickcomm.kernel.runtime.movable import Movable
+from quickcomm.kernel.runtime.movable import Movable, asleep
 from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.runtime.process import Address, Process
 from quickcomm.kernel.settings import InstanceSettings
@@ -136,6 +136,50 @@ async def test_one_is_stopped_and_its_memory_is_free_while_the_other_goes_on(tmp
         assert known() is None, "something holds the module that was stopped"
     assert happened.count("close first") == 1
     assert happened[-1] == "close second"
+
+
+async def test_one_that_is_not_built_is_closed_and_can_be_started_while_the_others_go_on(tmp_path: Path) -> None:
+    happened: list[str] = []
+    first, second = Module("first", happened), Module("second", happened)
+
+    async def built() -> Part:
+        happened.append("build first")
+        return first.part()
+
+    async def never() -> Part:
+        raise AssertionError
+
+    async def instead(_request: web.Request) -> web.Response:
+        return web.Response(text="instead")
+
+    async def retire(name: str) -> None:
+        happened.append(f"nothing waits for {name}")
+
+    def doors() -> list[web.RouteDef]:
+        return [web.get(route.path, asleep) for route in first.part().routes if isinstance(route, web.RouteDef)]
+
+    for stand_ins, answered in (((), 503), ([web.get("/first", instead)], 200)):
+        happened.clear()
+        movable = Movable(
+            builders={"first": built, "second": never}, asleep={"first": doors()}, retire=retire, stand_ins=stand_ins
+        )
+        async with (
+            running(tmp_path, second, movable=movable) as (process, messaging),
+            aiohttp.ClientSession(process.url) as client,
+        ):
+            assert happened == ["nothing waits for first", "open second"]
+            async with client.get("/first") as answer:
+                assert answer.status == answered
+            with pytest.raises(UnsupportedError):
+                await messaging.rpc.call(GetLedgers())
+            await ask(DataDirectory(tmp_path).socket, StopModule(name="first"))
+            await ask(DataDirectory(tmp_path).socket, StartModule(name="first"))
+            assert happened[2:] == ["nothing waits for first", "build first", "open first"]
+            assert [part.name for part in process.parts] == ["first", "second"]
+            async with client.get("/first") as answer:
+                assert await answer.text() == "first"
+            assert await messaging.rpc.call(GetLedgers()) == ["first"]
+        assert happened[-2:] == ["close second", "close first"]
 
 
 async def test_an_operator_who_hangs_up_cuts_the_drain_short_and_the_rest_is_done(tmp_path: Path) -> None:

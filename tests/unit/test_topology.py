@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
+import msgspec
 import pytest
 
 from quickcomm.audio.model.settings import AudioSettings
@@ -163,15 +165,17 @@ class Wanted:
     def __init__(self) -> None:
         self.kept: dict[str, Sequence[str]] = {}
 
-    def names(self, module: str) -> Sequence[str]:
-        return self.kept.get(module, ())
+    def names(self, module: str) -> Sequence[str] | None:
+        return self.kept.get(module)
 
     def keep(self, module: str, names: Sequence[str]) -> None:
         self.kept[module] = tuple(names)
 
 
 @contextlib.asynccontextmanager
-async def running(world: World, *modules: Module, wanted: Wanted | None = None) -> AsyncGenerator[Fleet]:
+async def running(
+    world: World, *modules: Module, wanted: Wanted | None = None, left_out: str = ""
+) -> AsyncGenerator[Fleet]:
     def probe(_module: Module, socket: str) -> Ready:
         return Ready(world, socket)
 
@@ -179,6 +183,8 @@ async def running(world: World, *modules: Module, wanted: Wanted | None = None) 
     tools = Tools(world, world, FakeClock(), fleet.ended, lambda: Backoff(first_s=0.001, longest_s=0.004))
     async with asyncio.TaskGroup() as tasks:
         fleet.begin(tools, tasks)
+        if left_out:
+            fleet.leave_out(left_out)
         try:
             await fleet.start()
             yield fleet
@@ -226,6 +232,24 @@ async def test_a_scale_is_kept_for_the_next_to_run_it() -> None:
         assert len(fleet.keepers) == 2
 
 
+NONE: Final = msgspec.structs.replace(ONE, least=0)
+
+
+async def test_what_is_left_out_does_not_start_with_the_others_and_can_be_started_later() -> None:
+    wanted = Wanted()
+    async with running(World(), NONE, MANY, wanted=wanted, left_out="one") as fleet:
+        assert {keeper.module for keeper in fleet.keepers} == {"many"}
+        with pytest.raises(ScaleError, match="No process of one runs"):
+            await fleet.restart("one")
+        await fleet.scale("one", 1)
+        assert {keeper.module for keeper in fleet.keepers} == {"one", "many"}
+    async with running(World(), NONE, MANY, wanted=wanted, left_out="one") as fleet:
+        assert {keeper.module for keeper in fleet.keepers} == {"one", "many"}, "it was wanted"
+        await fleet.scale("one", 0)
+    async with running(World(), NONE, MANY, wanted=wanted) as fleet:
+        assert {keeper.module for keeper in fleet.keepers} == {"many"}, "none was wanted"
+
+
 async def test_more_than_there_may_be_is_not_started_again() -> None:
     wanted = Wanted()
     wanted.keep("one", ["one-1", "one-2"])
@@ -240,10 +264,10 @@ def test_what_is_wanted_is_read_from_a_file_that_may_be_torn(tmp_path: Path, con
         path.write_bytes(content)
     desired = DesiredProcesses(path)
     whole = content is not None and content.endswith(b"]}")
-    assert desired.names("many") == (("many-2", "many-5") if whole else ())
+    assert desired.names("many") == (("many-2", "many-5") if whole else None)
     desired.keep("one", ["one-1"])
     assert DesiredProcesses(path).names("one") == ("one-1",)
-    assert desired.names("many") == (("many-2", "many-5") if whole else ())
+    assert desired.names("many") == (("many-2", "many-5") if whole else None)
 
 
 async def test_modules_start_in_order_and_are_served() -> None:

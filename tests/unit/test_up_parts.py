@@ -1,10 +1,13 @@
 """The parts of `quickcomm up` that need no process: places, the table, logs that are followed, ports."""
 
+import contextlib
 import errno
 import socket
+import sqlite3
 import stat
 from collections import Counter
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -12,18 +15,22 @@ from quickcomm.apps import DEPLOYMENTS, MODULES
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.cli import up as cli_up
 from quickcomm.cli.serve import first_start
+from quickcomm.contracts.commands import GetLedgers
+from quickcomm.contracts.routes import ModuleRoute, Routes
 from quickcomm.edge.module import Public
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.runtime.data_directory import DataDirectory, DataDirectoryBusyError
 from quickcomm.kernel.runtime.settings import Settings
+from quickcomm.operate.administration import administer
 from quickcomm.operate.moving import check_shape
 from quickcomm.operate.settings import SITE, load_settings
 from quickcomm.operate.up import ports
 from quickcomm.operate.up.asked import differences, in_force, keep, kept
 from quickcomm.operate.up.layout import Layout
+from quickcomm.operate.up.left import check_left, is_left
 from quickcomm.operate.up.modules import Site, rows
 from quickcomm.operations.declaration import OPERATIONS
-from quickcomm.topology.module import Tail
+from quickcomm.topology.module import ScaleError, Tail
 
 
 def layout(path: Path) -> Layout:
@@ -289,3 +296,56 @@ def test_a_start_goes_on_where_its_options_cannot_be_kept(
     monkeypatch.setattr("quickcomm.operate.up.asked.keep", full)
     cli_up._keep(Layout(DataDirectory(tmp_path)), {"port": 8090})
     assert "No space left" in capsys.readouterr().err
+
+
+# -- a monolith that its modules have left ----------------------------------------------------------------------------
+
+
+def retired(*names: str) -> Routes:
+    return Routes(version=7, modules={name: ModuleRoute(mode="retired") for name in names})
+
+
+EVERYTHING: Final = retired("dashboard", "intelligence", "audio")
+
+
+def note(directory: DataDirectory, **marks: str) -> None:
+    """Have the monolith's database say how its tables are."""
+    directory.create()
+    with contextlib.closing(sqlite3.connect(directory.database)) as database:
+        for table, state in marks.items():
+            database.execute(f"CREATE TABLE IF NOT EXISTS {table} (table_name TEXT, state TEXT)")
+            database.execute(f"DELETE FROM {table}")  # noqa: S608 - our names
+            database.execute(f"INSERT INTO {table} VALUES ('all', ?)", (state,))  # noqa: S608 - our names
+        database.commit()
+
+
+def test_a_site_does_without_the_monolith_by_its_routes_and_by_what_the_monolith_has(tmp_path: Path) -> None:
+    directory = DataDirectory(tmp_path)
+    assert not is_left(EVERYTHING, directory), "there is no database"
+    note(directory, dashboard_backfill="stale", intelligence_copied="done")
+    assert not is_left(EVERYTHING, directory), "it has the newest prompts"
+    note(directory, dashboard_backfill="stale", intelligence_copied="stale")
+    assert is_left(EVERYTHING, directory)
+    assert not is_left(retired("dashboard", "audio"), directory)
+    assert not is_left(Routes(), directory), "a store and a file without routes"
+
+
+def test_a_monolith_with_modules_is_not_scaled_away(tmp_path: Path) -> None:
+    [row] = [row for row in rows("monolith", site(tmp_path)) if row.module.name == "monolith"]
+    row.module.check(0)
+    with pytest.raises(ScaleError, match="The monolith has audio, intelligence"):
+        check_left("monolith", "monolith", retired("dashboard"))
+    check_left("monolith", "monolith", EVERYTHING)
+    check_left("audio", "monolith", Routes())
+    check_left("monolith", "services", Routes())
+
+
+async def test_while_up_runs_a_command_waits_for_who_has_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no process has the directory, a service has it: nothing is looked up in what the monolith has left."""
+    monkeypatch.setattr("quickcomm.operate.administration.START_S", 0.3)
+    place = layout(tmp_path)
+    with place.own(), pytest.raises(ConfigurationError, match="starting or stopping"):
+        await administer(tmp_path, GetLedgers())
+    assert await administer(tmp_path, GetLedgers()) == []

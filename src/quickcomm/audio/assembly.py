@@ -1,8 +1,10 @@
 """Builds audio as a part of a process."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import msgspec
+from aiohttp import web
 
 from quickcomm.audio.engine import load_engine
 from quickcomm.audio.model.settings import AudioSettings
@@ -43,3 +45,8 @@ def build(context: Context, engine: SpeechToText) -> Part:
     )
     drain = partial(audio.drain, lambda: bool(context.peers()))
     return msgspec.structs.replace(audio.part(), drain=drain)
+
+
+def doors() -> Sequence[web.AbstractRouteDef]:
+    """Return the routes of audio that is not built."""
+    return Audio.doors()

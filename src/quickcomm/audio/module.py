@@ -14,6 +14,7 @@ from aiohttp import web
 from quickcomm.audio.adapters.captions import LiveCaptions
 from quickcomm.audio.adapters.digests import digest_answers
 from quickcomm.audio.adapters.engines import engine_class
+from quickcomm.audio.adapters.erasing import erasing_answer
 from quickcomm.audio.adapters.finishing import finishing
 from quickcomm.audio.adapters.ledgers import ledger_answer
 from quickcomm.audio.adapters.places import Places, sessions, shelf_of
@@ -52,6 +53,7 @@ from quickcomm.kernel.messaging.bus import BusUnavailableError, Delivery, Reject
 from quickcomm.kernel.messaging.live import Peer
 from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.model_files import ModelReport, ModelStore
+from quickcomm.kernel.runtime.movable import asleep
 from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.storage import Database, migrate
 
@@ -101,6 +103,7 @@ class Audio:
         self._bus = messaging.bus
         self._captions = LiveCaptions(messaging.live)
         self._store = sessions(places, database, clock, settings.reassign_after_s)
+        self._in = database if places.redis_url is None else None
         self._transcriber = Transcriber(engine, clock)
         capacity = 2 * (settings.max_sessions + MAX_HEARINGS)
         interval = settings.ack_interval_ms / 1000
@@ -108,7 +111,7 @@ class Audio:
         shelf = shelf_of(places, clock)
         self._recorder = None if shelf is None else FlacRecorder(shelf)
         share = Share(places.side, places.routes)
-        self._moving = Moving(places.owner, share, self._front_end, self._transcriber, messaging.live, clock, settings)
+        self._moving = Moving(places.owner, share, self._front_end, self._transcriber, messaging, clock, settings)
         tools = Tools(
             settings=settings,
             clock=clock,
@@ -124,7 +127,7 @@ class Audio:
         )
         self._manager = Manager(tools, self._start)
         self._moving.manage(self._manager, self._store)
-        self._reception = Reception(self._manager, engine.traits.language, share)
+        self._reception = Reception(self._manager, engine.traits.language, share, self._moving.overflow)
         self._ingests = [
             ingest(self._reception, callers(keys, settings.twilio)) for ingest in map(ingest_class, INGESTS)
         ]
@@ -134,6 +137,11 @@ class Audio:
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of all ingests."""
         return [web.get(ingest.path, ingest.handle) for ingest in self._ingests]
+
+    @staticmethod
+    def doors() -> list[web.RouteDef]:
+        """Return `routes` of an audio that is not built."""
+        return [web.get(ingest.path, asleep) for ingest in map(ingest_class, INGESTS)]
 
     def migrate(self) -> None:
         if self._database is not None:
@@ -165,7 +173,16 @@ class Audio:
         cls.migrate_tables(database)
         store = SqlSessions(database, clock)
         recorder = None if recordings is None else FlacRecorder(Folder(recordings))
-        return [ledger_answer(store), *digest_answers(store, recorder)]
+        erasing = erasing_answer(store, recorder, database)
+        return [ledger_answer(store), *digest_answers(store, recorder), erasing]
+
+    @classmethod
+    def erasing(cls, database: Database, clock: Clock, places: Places) -> Sequence[Answer]:
+        """Return what is answered about erasure on a database that no audio has open now. `places`: of recordings."""
+        cls.migrate_tables(database)
+        shelf = shelf_of(places, clock)
+        recorder = None if shelf is None else FlacRecorder(shelf)
+        return [erasing_answer(SqlSessions(database, clock), recorder, database)]
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -217,6 +234,7 @@ class Audio:
                 self._finishing(),
                 *digest_answers(self._store, self._recorder),
                 (MeasureAudio, self._moving.measure),
+                erasing_answer(self._store, self._recorder, self._in, self._manager.erased),
             ],
             subscriptions=[*self._captions.subscriptions(), (Receipt, self._receipt), *self._moving.subscriptions()],
             work={"audio": self.run},

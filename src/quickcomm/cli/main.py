@@ -32,6 +32,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "keys": ("admin:keys_group", "Create, list and revoke API keys."),
     "trust": ("trust:trust_group", "Keys of the services, and their rights in the store."),
     "dead-letters": ("admin:dead_letters_group", "What could not be handled, and why."),
+    "erase": ("erase:erase_group", "Delete a conversation, a name or a time range everywhere."),
     "backup": ("backup:backup_command", "Save the whole site while it runs."),
     "restore": ("backup:restore_command", "Put a backup back while nothing runs."),
     "bench": ("bench:bench_group", "Measure this machine; compare the monolith with services."),

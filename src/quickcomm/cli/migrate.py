@@ -26,6 +26,7 @@ from quickcomm.contracts.migration import (
     OverrideMigration,
     WeighMigration,
     asked_for,
+    with_decider,
 )
 from quickcomm.contracts.routes import SERVICE
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
@@ -341,7 +342,7 @@ def _paused(data_dir: Path) -> list[str]:
 
 def _print_done(row: dict[str, Any]) -> None:
     done = msgspec.convert(row, MigrationDone)
-    reached = stage(done.mode, done.weight)
-    click.echo(f"{done.name}: {reached}, the {done.decides} decides (version {done.version}, {done.seconds:.1f} s).")
+    reached = with_decider(stage(done.mode, done.weight), done.name, done.decides)
+    click.echo(f"{done.name}: {reached} (version {done.version}, {done.seconds:.1f} s).")
     for note in done.notes:
         click.echo(f"  {note}")

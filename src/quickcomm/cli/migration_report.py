@@ -6,7 +6,14 @@ from typing import Final
 
 from quickcomm.contracts.evidence import Difference, Spending
 from quickcomm.contracts.identity import BUCKETS
-from quickcomm.contracts.migration import Hearings, MigrationEntry, MigrationStatus, ModuleMigration, Understandings
+from quickcomm.contracts.migration import (
+    Hearings,
+    MigrationEntry,
+    MigrationStatus,
+    ModuleMigration,
+    Understandings,
+    with_decider,
+)
 
 PER_CENT: Final = BUCKETS // 100
 NS: Final = 10**9
@@ -35,7 +42,8 @@ def lines(status: MigrationStatus) -> Iterator[str]:
 def _module(module: ModuleMigration) -> Iterator[str]:
     flags = [f"goal: {module.goal}"]
     flags += ["paused"] if module.paused else ["auto"] if module.auto else []
-    yield f"{module.name}: {stage(module.mode, module.weight)}, the {module.decides} decides ({', '.join(flags)})"
+    reached = with_decider(stage(module.mode, module.weight), module.name, module.decides)
+    yield f"{module.name}: {reached} ({', '.join(flags)})"
     if module.since_ns:
         yield f"    since {time_of(module.since_ns)}{f': {module.why}' if module.why else ''}"
     if module.change:

@@ -1,11 +1,13 @@
 """Builds the dashboard as a part of a process."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
 import msgspec
 import structlog
+from aiohttp import web
 
 from quickcomm.contracts.health import Alarm
 from quickcomm.contracts.routes import MONOLITH
@@ -59,6 +61,11 @@ def build(context: Context, _loaded: None) -> Part:
     if context.trust is None:
         return part
     return msgspec.structs.replace(part, work={**part.work, "history": history.run}, alarms=lambda: history.lacking)
+
+
+def doors() -> Sequence[web.AbstractRouteDef]:
+    """Return the routes of a dashboard that is not built."""
+    return Dashboard.doors()
 
 
 class _History:

@@ -17,6 +17,7 @@ from quickcomm.contracts.timing import Latency
 from quickcomm.dashboard.adapters.closing import closing_answers
 from quickcomm.dashboard.adapters.decision_log import RedisDecisions
 from quickcomm.dashboard.adapters.digests import digest_answers
+from quickcomm.dashboard.adapters.erasing import erasing_answers
 from quickcomm.dashboard.adapters.history import MARKS, begin_anew
 from quickcomm.dashboard.adapters.hub import Hub
 from quickcomm.dashboard.adapters.live import LiveFeed
@@ -24,7 +25,7 @@ from quickcomm.dashboard.adapters.observed import observed
 from quickcomm.dashboard.adapters.page import STATIC, PageFiles
 from quickcomm.dashboard.adapters.queries import SqlQueries
 from quickcomm.dashboard.adapters.reports import SqlReports
-from quickcomm.dashboard.adapters.rest import Rest
+from quickcomm.dashboard.adapters.rest import OPERATIONS, Rest
 from quickcomm.dashboard.adapters.rest_types import ReadinessQuery
 from quickcomm.dashboard.adapters.shadow_reads import ShadowReads
 from quickcomm.dashboard.adapters.state import SqlStore
@@ -50,6 +51,7 @@ from quickcomm.kernel.keys import Authenticator
 from quickcomm.kernel.messaging import Messaging
 from quickcomm.kernel.messaging.live import HERE, LostError, Peer
 from quickcomm.kernel.messaging.rpc import Answer
+from quickcomm.kernel.runtime.movable import asleep
 from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.storage import Database, migrate
 from quickcomm.kernel.telemetry import Budget
@@ -199,7 +201,8 @@ class Dashboard:
 
         asked: list[Answer] = [(GetReport, report), (GetTrace, trace), (MeasureDashboard, measure)]
         closing = closing_answers(self._service, self._database, self._clock)
-        return [*asked, *self._editing.answers(), *closing, *digest_answers(self._database)]
+        erasing = erasing_answers(self._database, self._hub.reset)
+        return [*asked, *self._editing.answers(), *closing, *digest_answers(self._database), *erasing]
 
     @property
     def budget(self) -> Budget:
@@ -234,7 +237,13 @@ class Dashboard:
         async def trace(request: GetTrace) -> Row:
             return _flat(await Waterfalls(database, lambda: budget).of(request.utterance_id, request.site))
 
-        return [(GetTrace, trace), *digest_answers(database)]
+        return [(GetTrace, trace), *digest_answers(database), *erasing_answers(database)]
+
+    @staticmethod
+    def erasing(database: Database) -> Sequence[Answer]:
+        """Return what is answered about erasure on a database that no dashboard has open now."""
+        migrate(database.engine, "dashboard", MIGRATIONS)
+        return erasing_answers(database)
 
     async def match_again(self, closings: Sequence[Closing]) -> None:
         """Match closings with tasks from before them that have come since."""
@@ -261,6 +270,13 @@ class Dashboard:
         """For `kernel.http.create_app`. `/openapi.json` must come before the page's files."""
         rest = observed(self._rest.routes(), self._measurements, self._shadow.offer)
         return [*rest, web.get("/v1/live", self._live.handle), *self._page.routes()]
+
+    @staticmethod
+    def doors() -> Sequence[web.AbstractRouteDef]:
+        """Return `routes` of a dashboard that is not built."""
+        rest = [web.route(each.method, each.path, asleep) for each in OPERATIONS]
+        page = [web.get(each.path, asleep) for each in PageFiles().routes()]
+        return [*rest, web.get("/v1/live", asleep), *page]
 
     async def run(self) -> None:
         """Consume the streams and tell pages how the system is, until cancelled."""

@@ -76,8 +76,23 @@ class DashboardSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """PostgreSQL of a dashboard that is a service of its own; None: a SQLite file in its part of the data directory."""
 
 
+class Hidden(Protocol):
+    """What was erased, and must not come back."""
+
+    def hides(self, site: str, utterance_id: str) -> bool:
+        """Return True if the utterance, or its whole conversation, was erased."""
+        ...
+
+    def hides_summary(self, site: str, conversation_id: str, at_ns: int) -> bool:
+        """Return True if a summary of that time may have words that were erased."""
+        ...
+
+
 class State(Protocol):
     """The records, inside one transaction. `save_*` of the same record twice is one row."""
+
+    @property
+    def erased(self) -> Hidden: ...
 
     def utterance(self, site: str, utterance_id: str) -> UtteranceRecord | None: ...
     def save_utterance(self, record: UtteranceRecord) -> None: ...

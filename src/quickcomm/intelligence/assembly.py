@@ -2,12 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Final
 
 import msgspec
 import structlog
+from aiohttp import web
 
 from quickcomm.contracts.routes import MONOLITH, SERVICE
 from quickcomm.intelligence.adapters.history import MARKS, begin_anew, begin_warm
@@ -106,6 +107,11 @@ def build(context: Context, engines: Engines) -> Part:
     )
 
 
+def doors() -> Sequence[web.AbstractRouteDef]:
+    """Return no routes: intelligence has none."""
+    return ()
+
+
 def _ownership(context: Context) -> Ownership | None:
     """Return this side's share of the conversations; None where there is one side."""
     url = context.settings.redis_url
@@ -145,8 +151,9 @@ class _Work:
             connector, headers = partial(connector_to, registry, other), partial(trust.headers, other)
             try:
                 await begin_warm(context.database, HttpSource(connector, headers, f"http://{other}", PATH))
-                self._intelligence.restore()
                 self._lacks = None
+                with contextlib.suppress(QuickCommError):  # it is looked for again and again
+                    await self._intelligence.learn()
             except CopyError as error:
                 log.exception("intelligence.not_warm", error=str(error))
                 self._lacks = str(error)

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from quickcomm.contracts.erasing import Scope
 from quickcomm.contracts.evidence import Measured, MeasureIntelligence
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.identity import bucket
@@ -20,6 +21,7 @@ from quickcomm.contracts.usage import GetUsage, UsageReport
 from quickcomm.intelligence.adapters.asked_model import AskedModel, examined_by, mask_of_people
 from quickcomm.intelligence.adapters.digests import digest_answer
 from quickcomm.intelligence.adapters.embedding import MINILM
+from quickcomm.intelligence.adapters.erasing import erasing_answer
 from quickcomm.intelligence.adapters.history import take_over
 from quickcomm.intelligence.adapters.local import LocalClassifier, build_local_classifier
 from quickcomm.intelligence.adapters.openai_model import OpenAiModel
@@ -263,13 +265,28 @@ class Intelligence:
             about_prompts = self._other_side.answers(about_prompts, self._processes)
         compared = digest_answer(self._database)
         asked: list[Answer] = [(MeasureIntelligence, measure), self._side.concluding(self._database, self._clock)]
-        return [*asked, (GetUsage, usage), (Narrate, narrate), compared, *about_prompts]
+        erasing = erasing_answer(self._database, self._forget)
+        return [*asked, (GetUsage, usage), (Narrate, narrate), compared, erasing, *about_prompts]
+
+    def _forget(self, scope: Scope) -> None:
+        """Forget what this process has in memory of what is erased."""
+        self._side.cache.forget()
+        self._understanding.erase(scope)
+        if self._shadow is not None:
+            self._shadow.erase(scope)
 
     @classmethod
     def stored_answers(cls, database: Database, pack: SitePack, clock: Clock) -> Sequence[Answer]:
         """Return what can be answered on a database that no server has open: all about prompts but evaluating."""
         cls.migrate_tables(database)
-        return [digest_answer(database), *PromptCommands(Prompting(database, pack, clock)).answers()]
+        stored: list[Answer] = [digest_answer(database), erasing_answer(database)]
+        return [*stored, *PromptCommands(Prompting(database, pack, clock)).answers()]
+
+    @classmethod
+    def erasing(cls, database: Database) -> Sequence[Answer]:
+        """Return what is answered about erasure on a database that no intelligence has open now."""
+        cls.migrate_tables(database)
+        return [erasing_answer(database)]
 
     def _live_status(self) -> InstanceStatus:
         return InstanceStatus(classifier=self.health(), budget=msgspec.to_builtins(self._budget))
@@ -280,9 +297,9 @@ class Intelligence:
         self.migrate_tables(self._database)
         self._side.restore()
 
-    def restore(self) -> None:
-        """Read again what was copied into the database."""
-        self._side.restore()
+    async def learn(self) -> None:
+        """Read what was copied into the database, while it is written to. Raises `StorageError`."""
+        await self._side.usage.learn()
 
     @staticmethod
     def migrate_tables(database: Database) -> None:

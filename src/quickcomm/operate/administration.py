@@ -61,7 +61,7 @@ async def administer(
         if needs_server:
             raise ConfigurationError(_silent(directory, own))
         try:
-            if not _is_site_starting(directory, request):
+            if not _is_site_starting(directory, own, request):
                 for name in OFFLINE:
                     importlib.import_module(name)
                 with own.own(wait_s=0):
@@ -96,19 +96,21 @@ async def _ask_any(sockets: list[Path], request: Command, timeout_s: float | Non
 
 
 def _silent(directory: DataDirectory, own: DataDirectory) -> str:
+    from quickcomm.operate.up.layout import Layout  # noqa: PLC0415 - as below
+
     if own.path != directory.path:
         return f"The dashboard of {directory.path} does not answer. See: quickcomm status"
-    if directory.is_owned():
+    if directory.is_owned() or Layout(directory).is_owned():
         return f"QuickComm on {directory.path} is starting or stopping. Try again in a moment."
     start = f"quickcomm serve{data_dir_flag(directory.path)}"
     return f"No QuickComm is running on {directory.path}. Start one with: {start}"
 
 
-def _is_site_starting(directory: DataDirectory, request: Command) -> bool:
-    """Return True if the answer is in a store that `up` has not started yet, or has just stopped."""
+def _is_site_starting(directory: DataDirectory, own: DataDirectory, request: Command) -> bool:
+    """Return True if `up` is at work, and who has the answer is not there: it starts, or is just being replaced."""
     from quickcomm.operate.up.layout import Layout  # noqa: PLC0415 - as below
 
-    return request.module == STORE and Layout(directory).is_owned()
+    return (request.module == STORE or not own.is_owned()) and Layout(directory).is_owned()
 
 
 def _own(directory: DataDirectory, request: Command) -> DataDirectory:

@@ -23,6 +23,7 @@ LISTS: Final = (ListBacklog, ListDeadLetters, ListOperations)
 """Requests that are answered with any number of rows."""
 ONLINE_SHARE: Final = 0.1
 ONLINE_PAGE: Final = 500
+ONE_SIDE: Final = "The dashboard runs on one side only: there is nothing to compare."
 
 
 class Site:
@@ -69,7 +70,7 @@ class Side:
             try:
                 return (await ask(socket, request))[0]
             except UnknownCommandError as error:
-                raise UnavailableError("The dashboard runs on one side only: there is nothing to compare.") from error
+                raise UnavailableError(ONE_SIDE) from error
             except (aiohttp.ClientError, OSError) as error:
                 failed = error
         where = self._sockets[-1].parent
@@ -79,6 +80,8 @@ class Side:
 async def compare_sides(data_dir: Path, settle_s: float) -> Report:
     """Compare the monolith's dashboard with the service beside it. Raises `QuickCommError` where one is away."""
     directory = DataDirectory(data_dir)
+    if Layout(directory).is_owned() and not directory.is_owned():  # no monolith runs
+        raise UnavailableError(ONE_SIDE)
     options = CheckOptions(page=MAX_RANGE, settle_s=settle_s)
     service = Side(*Layout(directory).administrations("dashboard"), directory.dashboard.socket)
     return await Parity(Side(directory.socket), service, SystemClock(), options).run()

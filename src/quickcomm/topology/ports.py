@@ -69,7 +69,7 @@ class Balancer(Protocol):
 class Desired(Protocol):
     """The processes of each module that an operator wants, by name; it outlives the process that keeps them."""
 
-    def names(self, module: str) -> Sequence[str]: ...
+    def names(self, module: str) -> Sequence[str] | None: ...
 
     def keep(self, module: str, names: Sequence[str]) -> None:
         """Raises `OSError`."""

@@ -81,7 +81,11 @@ class Site(Protocol):
         ...
 
     async def revive(self, module: str) -> None:
-        """Have the monolith run the module again."""
+        """Have the monolith run, and the module in it."""
+        ...
+
+    async def end(self) -> None:
+        """Have the monolith's process end, once nothing of what it has is left to be sent."""
         ...
 
     async def ready(self, module: str, side: Side) -> str:

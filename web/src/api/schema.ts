@@ -360,6 +360,7 @@ export interface MigrationOverride {
   by?: string;
   why?: string;
   at_ns?: number;
+  until_ns?: number;
 }
 
 export interface MigrationStatus {

@@ -95,6 +95,9 @@ describe("steps", () => {
       "The service serves 5 % of the page sessions, the monolith 95 %; the monolith decides.",
     );
     expect(servesWords(module({ name: "audio", mode: "full", weight: 10_000, decides: "service" }))).toBe(
+      "The service serves all conversations.",
+    );
+    expect(servesWords(module({ name: "intelligence", mode: "full", weight: 10_000, decides: "service" }))).toBe(
       "The service serves all conversations; the service decides.",
     );
   });

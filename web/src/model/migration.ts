@@ -12,7 +12,7 @@ export type FigureSide = Parsed<api.FigureSide>;
 export type Numbers = Without<api.FigureNumbers, "limit" | "margin" | "outcome" | "unit">;
 export type Figure = Without<api.Figure, "numbers"> & { numbers: Numbers[] };
 /** What has a side of its own, whatever its bucket. */
-export type Override = Without<api.MigrationOverride, "at_ns">;
+export type Override = Without<api.MigrationOverride, "at_ns" | "until_ns">;
 /** `weight`: per cent that the service serves. `since`, `at`: milliseconds; 0: not known. */
 export type Module = Without<api.ModuleMigration, "figures" | "since_ns" | "gate" | "heard" | "overrides" | "understood"> & {
   since: number;

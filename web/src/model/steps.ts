@@ -37,15 +37,18 @@ export function shareOf(stage: string): number | null {
 /** Of what a route gives shares to a side. */
 export const servedWords = (module: string): string => (module === "dashboard" ? "page sessions" : "conversations");
 
+/** Modules of which one side decides: about edits, and about prompts. */
+const DECIDING = new Set(["dashboard", "intelligence"]);
+
 /** Which side does what now. */
 export function servesWords(module: Module): string {
   const what = servedWords(module.name);
-  const decides = `the ${module.decides} decides`;
+  const decides = DECIDING.has(module.name) ? `; the ${module.decides} decides` : "";
   if (module.mode === "off") return `The monolith serves all ${what}. There is no service.`;
   if (module.mode === "shadow") return `The monolith serves all ${what}; the service keeps itself complete beside it.`;
   if (module.mode === "retired") return `The service serves all ${what}; the monolith has stopped this module.`;
-  if (module.weight >= 100) return `The service serves all ${what}; ${decides}.`;
-  return `The service serves ${module.weight} % of the ${what}, the monolith ${100 - module.weight} %; ${decides}.`;
+  if (module.weight >= 100) return `The service serves all ${what}${decides}.`;
+  return `The service serves ${module.weight} % of the ${what}, the monolith ${100 - module.weight} %${decides}.`;
 }
 
 /** The step that comes next on the way to the goal; null: it is there. */
@@ -121,7 +124,7 @@ export function consequence(module: Module, action: MoveAction): string {
     case "promote":
       return `The service serves all ${what} at once, without the steps between, if the gate allows it.`;
     case "rollback":
-      return `The monolith serves all ${what} again at once, and decides. No gate is asked.`;
+      return `The monolith serves all ${what} again at once${DECIDING.has(module.name) ? ", and decides" : ""}. No gate is asked.`;
     case "kill":
       return KILL_WORDS;
     case "pause":

@@ -16,6 +16,7 @@ from quickcomm.audio.adapters.event_log import insights_event, utterance_event
 from quickcomm.audio.adapters.log_limits import LogLimits
 from quickcomm.audio.adapters.redis_calls import Calls, around_seq, stored_event
 from quickcomm.audio.adapters.redis_digests import gather, recent
+from quickcomm.audio.adapters.redis_erasing import RedisErasing
 from quickcomm.audio.adapters.redis_owners import MAIL_S, PRESENT_S, Owners, Sweep, mine
 from quickcomm.audio.adapters.redis_rows import (
     Row,
@@ -37,12 +38,14 @@ from quickcomm.contracts.audio_socket import DurableEvent, decode_durable
 from quickcomm.contracts.checking import Compare, Contents
 from quickcomm.contracts.closing import Finished
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, ConversationState, Ledger
+from quickcomm.contracts.erasing import EraseAudio
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import BusyError, ForbiddenError, NotFoundError
 from quickcomm.kernel.messaging.bus.port import BusFullError, BusUnavailableError
 from quickcomm.kernel.messaging.bus.redis import HIGH_WATER
+from quickcomm.kernel.messaging.bus.redis_assignments import AssignmentNames
 from quickcomm.kernel.messaging.bus.redis_link import Argument, Link, Script
 from quickcomm.kernel.messaging.bus.redis_names import PREFIX, Names, partition
 from quickcomm.kernel.messaging.rpc import NotOwnerError
@@ -334,7 +337,21 @@ class RedisSessions:
                 count += deleted
         return count
 
+    async def erase(self, request: EraseAudio) -> dict[str, int]:
+        erasing = RedisErasing(self._calls, self._names, AssignmentNames(self._bus.prefix), self._end)
+        return await erasing.run(request)
+
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    async def _end(self, name: str) -> bool:
+        """End a conversation that is going on, whoever owns it; return False where it is not."""
+        for _ in range(20):
+            rows = await self._rows([name])
+            if not rows or not rows[0].is_open:
+                return False
+            if await self._let_go(rows[0], "ended", self._clock.now_ns(), "erased"):
+                return True
+        raise BusyError("This conversation changes too fast to be ended; try again.")
 
     async def _sweep(self, quiet: int | str, idle: int | str, *, others: bool) -> Sweep:
         """Open conversations to look at, that are quiet since then: one call, however many there are."""

@@ -14,8 +14,9 @@ from sqlalchemy import Connection
 from quickcomm.audio.adapters.event_log import insights_event, utterance_event
 from quickcomm.audio.adapters.log_limits import LogLimits, settled
 from quickcomm.audio.adapters.sql_digests import gather, recent
+from quickcomm.audio.adapters.sql_erasing import erase
 from quickcomm.audio.adapters.sql_forgetting import forget
-from quickcomm.audio.adapters.tables import OPEN_STATES, conversations, events
+from quickcomm.audio.adapters.tables import OPEN_STATES, conversations, erased, events
 from quickcomm.audio.model.checkpoint import Checkpoint, decode_checkpoints, encode_checkpoints
 from quickcomm.audio.model.formats import check_unchanged
 from quickcomm.audio.ports import FencedError, OpenRequest, Progress, Stored, Tell
@@ -23,9 +24,11 @@ from quickcomm.contracts.audio_socket import AudioFormat, DurableEvent, decode_d
 from quickcomm.contracts.checking import Compare, Contents
 from quickcomm.contracts.closing import Finished
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, ConversationState, Ledger
+from quickcomm.contracts.erasing import EraseAudio
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.erasing.tombstones import Tombstones
 from quickcomm.kernel.errors import ForbiddenError, NotFoundError
 from quickcomm.kernel.messaging.bus.sql_tables import append
 from quickcomm.kernel.storage import Database
@@ -103,7 +106,8 @@ class SqlSessions:
                 events.c.utterance_id == message.utterance_id,
                 events.c.kind == "utterance",
             )
-            if connection.execute(known).first() is not None:
+            is_erased = Tombstones(connection, erased).hides(message.site, message.utterance_id)
+            if is_erased or connection.execute(known).first() is not None:
                 connection.execute(_SAVE, self._values(progress))
                 return None
             if progress.step < found.step and settled(message.utterance_id, decode_checkpoints(found.checkpoints), 0):
@@ -185,6 +189,8 @@ class SqlSessions:
                 events.c.kind == "insights",
                 events.c.revision >= found.revision,
             )
+            if Tombstones(connection, erased).hides(found.site, found.utterance_id):
+                return None
             if connection.execute(known).first() is not None:
                 return None
             where = _is(found.site, found.conversation_id)
@@ -288,6 +294,9 @@ class SqlSessions:
         while count := await self._database.write(run):
             total += count
         return total
+
+    async def erase(self, request: EraseAudio) -> dict[str, int]:
+        return await self._database.write(lambda connection: erase(connection, request, self._clock.now_ns(), _change))
 
     async def aclose(self) -> None:
         """The database is closed by who opened it."""

@@ -47,6 +47,8 @@ class Conversation:
         self.interrupted_since: float | None = None
         self.resumes = True
         """Whether the client that is connected can resume."""
+        self.sent_on = ""
+        """The channel by which the edge chose the side of that client."""
         self._ends_by = EndReason.ENDED
         self._closed_because: str | None = None
         self._clock = tools.clock

@@ -22,6 +22,7 @@ from quickcomm.dashboard.adapters.tables import (
     conversations,
     decided_in,
     decisions,
+    erased,
     found_in,
     heard_in,
     rooms,
@@ -34,6 +35,7 @@ from quickcomm.dashboard.adapters.tables import (
 from quickcomm.dashboard.model.copies import DELAY_NS, Said, said
 from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, UtteranceRecord, task_id
 from quickcomm.dashboard.ports import State
+from quickcomm.kernel.erasing.tombstones import Tombstones
 from quickcomm.kernel.storage import Database
 
 T = TypeVar("T")
@@ -194,6 +196,7 @@ class SqlState:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._saving = saving(connection.dialect.name)
+        self.erased = Tombstones(connection, erased)
 
     def utterance(self, site: str, utterance_id: str) -> UtteranceRecord | None:
         row = self._run(_UTTERANCE, site=site, utterance_id=utterance_id).one_or_none()

@@ -14,6 +14,7 @@ from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.adapters.dialects import TEXT
 from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, UtteranceRecord
+from quickcomm.kernel.erasing.tombstones import tombstones_table
 
 Row = sa.Row[Any]
 
@@ -59,6 +60,7 @@ closings = _table(
     "dashboard_closings",
     "site closing_id utterance_id insight_index:int channel department rooms:blob at_ns:int task_id pinned:bool",
 )
+erased = tombstones_table("dashboard_erased")
 decisions = _table("dashboard_decisions", "site subject utterance_id epoch:int version:int at_ns:int payload:blob")
 
 

@@ -59,6 +59,8 @@ class Projector:
         self._again: dict[_Key, UtteranceRecord] = {}
 
     def transcript(self, message: UtteranceTranscribed) -> None:
+        if self._state.erased.hides(message.site, message.utterance_id):
+            return
         before = self.utterance(message.site, message.utterance_id)
         # Who is to understand it is nothing that a card has: what comes past the stream does not say it.
         after = with_transcript(before, _replace(message, owner=UNOWNED, owner_epoch=0))
@@ -75,6 +77,8 @@ class Projector:
         return record is not None and record.heard is not None
 
     def insights(self, message: InsightsFound) -> None:
+        if self._state.erased.hides(message.site, message.utterance_id):
+            return
         before = self.utterance(message.site, message.utterance_id)
         after = with_insights(before, message)
         if after is before:
@@ -89,6 +93,8 @@ class Projector:
             self._save_conversation(before, after)
 
     def summary(self, message: ConversationSummarized) -> None:
+        if self._state.erased.hides_summary(message.site, message.conversation_id, message.at_ns):
+            return
         before = self._state.conversation(message.site, message.conversation_id)
         after = with_summary(before, message)
         if after is not before:
@@ -96,6 +102,8 @@ class Projector:
 
     def decision(self, decision: Decision) -> None:
         """Store a decision that is newer than the known one, and bring its utterance in line with it."""
+        if self._state.erased.hides(decision.site, decision.what.utterance_id):
+            return
         known = self._state.decision(decision.site, decision.subject)
         if known is None or known.order < decision.order:
             self.decided(decision)

@@ -9,9 +9,11 @@ from sqlalchemy import Connection
 
 from quickcomm.contracts.insight import Source
 from quickcomm.contracts.summaries import SUMMARIES, ConversationSummarized
+from quickcomm.intelligence.adapters.sql_results import erased
 from quickcomm.intelligence.model.summary_text import local_summary
 from quickcomm.intelligence.model.talk import SummarySettings, Talk, due_ns, ended, summarized
 from quickcomm.intelligence.ports import TalkChange
+from quickcomm.kernel.erasing.tombstones import Tombstones
 from quickcomm.kernel.errors import BusyError
 from quickcomm.kernel.messaging.bus.sql_tables import append
 from quickcomm.kernel.storage import Database
@@ -32,6 +34,8 @@ CLAIM_NS: Final = 60 * 10**9
 """So long has a process what it took to summarize to itself."""
 _decoder = msgspec.json.Decoder(Talk)
 _KEY: Final = ("site", "conversation_id")
+NOTHING: Final = ("", 0)
+"""A change that is about no utterance and no summary."""
 _SAVE: Final = saving(talks, _KEY, ["talk", "ended", "due_ns", "at_ns"])
 _LOAD: Final = sa.select(talks.c.talk).where(
     talks.c.site == sa.bindparam("site"), talks.c.conversation_id == sa.bindparam("conversation_id")
@@ -56,8 +60,18 @@ class SqlTalks:
         self._database = database
         self._settings = settings
 
-    async def apply(self, changes: Sequence[tuple[tuple[str, str], TalkChange]]) -> None:
-        await self._database.write(lambda connection: self._apply(connection, changes))
+    async def apply(
+        self, changes: Sequence[tuple[tuple[str, str], TalkChange]], about: Sequence[tuple[str, int]] = ()
+    ) -> None:
+        def run(connection: Connection) -> None:
+            tombstones = Tombstones(connection, erased)
+            told = about or [NOTHING] * len(changes)
+            kept = [
+                each for each, what in zip(changes, told, strict=True) if not _is_erased(tombstones, each[0], *what)
+            ]
+            self._apply(connection, kept)
+
+        await self._database.write(run)
 
     async def due(self, now_ns: int, limit: int) -> list[Talk]:
         values = {"now_ns": now_ns, "limit": limit}
@@ -90,6 +104,8 @@ class SqlTalks:
             _claim(connection, [name], 0)
         talk = _load(connection, name)
         if (0 if talk is None else talk.last_seq) < last_seq:
+            if Tombstones(connection, erased).hides_all(*name):
+                return None
             raise BusyError("Not all that was said has come to intelligence yet; try again in a moment.")
         if talk is None or talk.utterances == 0:
             return None
@@ -111,6 +127,8 @@ class SqlTalks:
             talk = _load(connection, name)
             if talk is None or talk.revision != seen.revision:
                 return False
+            if Tombstones(connection, erased).hides_summary(*name, seen.changed_ns):
+                return False  # it was made of what was erased meanwhile
             after = summarized(talk, seen, text, source)
             self._save(connection, [after])
             if after.revision == talk.revision:
@@ -167,6 +185,12 @@ def _tell(connection: Connection, talk: Talk, utterances: int, now_ns: int) -> N
         at_ns=now_ns,
     )
     append(connection, SUMMARIES, talk.conversation_id, msgspec.json.encode(message))
+
+
+def _is_erased(tombstones: Tombstones, key: tuple[str, str], utterance_id: str, summary_ns: int) -> bool:
+    if utterance_id:
+        return tombstones.hides(key[0], utterance_id)
+    return tombstones.hides_summary(*key, summary_ns) if summary_ns else tombstones.hides_all(*key)
 
 
 def _load(connection: Connection, key: tuple[str, str]) -> Talk | None:

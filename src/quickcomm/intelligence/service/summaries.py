@@ -188,7 +188,8 @@ class Summaries:
 
     async def _apply(self, batch: Sequence[Delivery], read: Reader[M], change: Callable[[M], TalkChange]) -> list[M]:
         messages = [_decode(delivery, read) for delivery in batch]
-        await self._store.apply([((message.site, message.conversation_id), change(message)) for message in messages])
+        changes = [((message.site, message.conversation_id), change(message)) for message in messages]
+        await self._store.apply(changes, list(map(_about, messages)))
         return messages
 
     async def _write(self, talk: Talk, now_ns: int) -> None:
@@ -218,6 +219,13 @@ class Summaries:
         if answer is not None and text is None:
             REFUSED.inc()
         return text
+
+
+def _about(message: object) -> tuple[str, int]:
+    """Return the utterance that a message is about, or when a summary was made."""
+    if isinstance(message, UtteranceTranscribed | InsightsFound):
+        return message.utterance_id, 0
+    return "", message.at_ns if isinstance(message, ConversationSummarized) else 0
 
 
 def _decode(delivery: Delivery, read: Reader[M]) -> M:

@@ -33,6 +33,7 @@ WORDS: Final = {
     "decision.unfolded": "do not show what was decided about them",
     "copy.orphan": "are copies of what is not there",
     "recording.missing": "have no recording",
+    "erased.present": "were erased, and are there",
     "ledger.unbalanced": "have a ledger that does not add up",
     "ledger.differs": "have another ledger on the page than in audio",
     "end.missing": "have ended, and not on the page",

@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import importlib
 import importlib.util
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 import msgspec
 import structlog
+from aiohttp import web
 
 from quickcomm.contracts.link import KeepTrace
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Routes, Side, group_of
@@ -130,6 +131,10 @@ class Builder(Protocol):
 
     def build(self, context: Context, loaded: Any) -> Part: ...
 
+    def doors(self) -> Sequence[web.AbstractRouteDef]:
+        """Return the routes of the part, each with the handler `asleep`. Of a module that can be asleep."""
+        ...
+
 
 class Started(msgspec.Struct, frozen=True, kw_only=True):
     """The process answers at `url`."""
@@ -148,7 +153,7 @@ def assemble(
 ) -> tuple[Process, KeyStore]:
     """Build the modules of an app, by what was loaded for each of their names, and the process around them.
 
-    `routes`: those that were in force when it was started.
+    `routes`: those that were in force when it was started. A module that they call retired is not built.
     Raises `ConfigurationError` where a module alone has no store, or no place among others.
     """
     _check_place(app, settings)
@@ -187,7 +192,8 @@ def assemble(
     set_side(context.side_while_moving)
     place_of_one = app.home_of(settings)
     home = None if place_of_one is None else DataDirectory(site.path / place_of_one)
-    parts = [traces_part(traces), *_shared(context, keys), *_modules(context, loaded)]
+    sleeping = asleep_in(app, settings, routes)
+    parts = [traces_part(traces), *_shared(context, keys), *_modules(context, loaded, sleeping)]
     process = Process(
         app.name,
         Address(host=settings.host, port=settings.port, place=place, trust=context.trust),
@@ -196,7 +202,7 @@ def assemble(
         messaging,
         clock,
         retention_days=settings.storage.retention_days,
-        movable=Movable() if app.alone and not context.moving else _movable(context, parts, routes),
+        movable=Movable() if app.alone and not context.moving else _movable(context, running, sleeping),
     )
     running.append(process)
     return process, keys
@@ -220,31 +226,53 @@ async def serve(
     with _owned(app, settings, site):
         stop = stopped_by_signals()
         pack = load_pack(settings.pack)
-        loading = [
-            in_daemon(partial(_builder(module).load, app, settings, pack), f"load_{module.name}")
-            for module in app.modules
-        ]
-        found = await unless_stopped(stop, asyncio.gather(*loading, *(() if prepare is None else (prepare(),))))
+        found = await unless_stopped(stop, _loaded(app, settings, site, pack, prepare))
         if found is None:
             return False
         if not stop.is_set():
-            loaded = {module.name: each for module, each in zip(app.modules, found, strict=False)}
-            process, keys = assemble(app, settings, site, pack, loaded, await _first_routes(settings, site))
-            del loaded, found, loading  # a module that is stopped takes its models with it
+            process, keys = assemble(app, settings, site, pack, *found)
+            del found  # a module that is stopped takes its models with it
             await process.run(lambda: ready(Started(url=process.url, keys=keys)), stop)
         return True
 
 
-def _movable(context: Context, parts: Sequence[Part], routes: Routes) -> Movable:
+def asleep_in(app: App, settings: Settings, routes: Routes) -> frozenset[str]:
+    """Return the modules that a process is not built with: those that a monolith has stopped, by these routes."""
+    if settings.instance.side != MONOLITH:
+        return frozenset()
+    return frozenset(module.name for module in app.modules if routes.of(module.name).mode == "retired")
+
+
+async def _loaded(
+    app: App, settings: Settings, site: DataDirectory, pack: SitePack, prepare: Callable[[], Awaitable[None]] | None
+) -> tuple[dict[str, Any], Routes]:
+    """Load what is not asleep; return it by module, and the routes, which may have changed while it was loaded."""
+    if prepare is not None:
+        await prepare()  # then the store is there, and has the routes
+    routes = await _first_routes(settings, site)
+    loaded: dict[str, Any] = {}
+    while missing := [each for each in app.modules if each.name not in {*loaded, *asleep_in(app, settings, routes)}]:
+        loading = (
+            in_daemon(partial(_builder(each).load, app, settings, pack), f"load_{each.name}") for each in missing
+        )
+        loaded |= dict(zip((each.name for each in missing), await asyncio.gather(*loading), strict=True))
+        routes = await _first_routes(settings, site)
+    return loaded, routes
+
+
+def _movable(context: Context, running: Sequence[Process], sleeping: Collection[str]) -> Movable:
+    """`running`: gets the process once it is there."""
     modules = context.app.modules
     metrics_open = context.settings.of(MetricsSettings).metrics_open
     return Movable(
         builders={module.name: partial(_built, module, context) for module in modules},
-        asleep=[each.name for each in modules if context.side == MONOLITH and routes.of(each.name).mode == "retired"],
+        asleep={module.name: _builder(module).doors() for module in modules if module.name in sleeping},
         moves=context.moving,
         retire=partial(_retire, context),
         check_stop=partial(_check_unused, context),
-        stand_ins=probe_routes(context.keys, parts, metrics_open=metrics_open),
+        stand_ins=probe_routes(
+            context.keys, lambda: [part for each in running for part in each.parts], metrics_open=metrics_open
+        ),
     )
 
 
@@ -362,14 +390,15 @@ def _shared(context: Context, keys: KeyStore) -> Iterator[Part]:
         yield SiteCheck(context.messaging.rpc, letters, context.clock, settings.check, days).part()
 
 
-def _modules(context: Context, loaded: Mapping[str, Any]) -> list[Part]:
+def _modules(context: Context, loaded: Mapping[str, Any], sleeping: Collection[str]) -> list[Part]:
     app, metrics_open = context.app, context.settings.of(MetricsSettings).metrics_open
     found = _more(context)
-    for module in app.modules:
+    for module in (each for each in app.modules if each.name not in sleeping):
         part = _builder(module).build(context, loaded[module.name])
         found.append(msgspec.structs.replace(part, stops=context.moving or not app.alone))
     if not any(route.name == HEALTH for route in app.routes):
-        found.append(probes_part(context.keys, tuple(found), metrics_open=metrics_open))
+        watched = tuple(found)
+        found.append(probes_part(context.keys, lambda: watched, metrics_open=metrics_open))
     return found
 
 

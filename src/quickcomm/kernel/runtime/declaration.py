@@ -60,6 +60,10 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """None: the edge's setting."""
     by_client: bool = False
     """While its module moves, a page session or a key stays on one side."""
+    channel_in: str = ""
+    """The query parameter that names the channel: while its module moves, a channel may have a side of its own."""
+    channel_else: str = ""
+    """The channel of requests that name none."""
 
 
 class Replicas(msgspec.Struct, frozen=True, kw_only=True):
@@ -185,7 +189,9 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(group.name for module in self.modules for group in module.consumes)
 
     def replicas(self, settings: SettingsReader) -> Replicas:
-        found = self.modules[0].replicas(settings) if self.alone else Replicas(most=1, because=self.one_because)
+        least = 0 if self.side == "monolith" else 1  # services may have all of its modules
+        several = Replicas(least=least, most=1, because=self.one_because)
+        found = self.modules[0].replicas(settings) if self.alone else several
         return msgspec.structs.replace(found, first=0, least=0) if self.asked_for else found
 
     def home_of(self, settings: SettingsReader) -> str | None:

@@ -1,6 +1,6 @@
 """Modules of a process that may be stopped and started while the others go on, and the routes that stay for them."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple, cast
 
@@ -26,18 +26,24 @@ Builder = Callable[[], Awaitable[Part]]
 class Movable(NamedTuple):
     """The modules of a process that may be stopped and started while the others go on.
 
-    `builders`: by their names. `asleep`: those that are not started with the process. `moves`: one that is stopped goes
-    on in another process, and is told so. `retire`: called with the name of one that was stopped, or is not started.
+    `builders`: by their names. `asleep`: those that are not built with the process, with the routes of their parts.
+    `moves`: one that is stopped goes on in another process, and is told so. `retire`: called with the name of one that
+    was stopped, or is not built.
     `check_stop`: raises where one must not be stopped now. `stand_ins`: routes that answer while the part with the same
     path does not run.
     """
 
     builders: Mapping[str, Builder] = MappingProxyType({})
-    asleep: Collection[str] = ()
+    asleep: Mapping[str, Sequence[web.AbstractRouteDef]] = MappingProxyType({})
     moves: bool = False
     retire: Callable[[str], Awaitable[None]] = _nothing
     check_stop: Callable[[str], None] = _allow
     stand_ins: Sequence[web.RouteDef] = ()
+
+
+async def asleep(_request: web.Request) -> web.StreamResponse:
+    """Stand for the handler of a part that is not built. Raises `BusyError`."""
+    raise BusyError("This part of the server has been stopped.")
 
 
 class HeldRoute:
@@ -61,7 +67,5 @@ class HeldRoute:
         self._handler = None
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        handler = self._handler or self._stand_in
-        if handler is None:
-            raise BusyError("This part of the server has been stopped.")
+        handler = self._handler or self._stand_in or asleep
         return await handler(request)

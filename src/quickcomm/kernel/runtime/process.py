@@ -77,26 +77,28 @@ class Process:
         self.module = module
         self.modules = tuple(movable.builders) or (module,)
         self._builders = movable.builders
-        self._asleep = movable.asleep
+        self._asleep = tuple(movable.asleep)
         self._moves = movable.moves
         self._retire = movable.retire
         self._changing = asyncio.Lock()
         self._check_stop = movable.check_stop
-        self._order = [part.name for part in parts]
+        self._order = [*(part.name for part in parts if part.name not in movable.builders), *movable.builders]
         self._group: asyncio.TaskGroup | None = None
         self.url = ""
         self.started = datetime.now(UTC)
         messaging.connect(*parts)
         trust = address.trust
-        wired = [] if trust is None else [wires(messaging, self.modules, address.place, trust, clock)]
+        wired = [] if trust is None else [wires(messaging, self.modules, address.place, trust, clock, self._asleep)]
         self.parts = (*parts, *wired)
         self._tasks: dict[str, list[asyncio.Task[None]]] = {}
         """By the name of the part."""
         instead = {route.path: cast("Handler", route.handler) for route in movable.stand_ins}
         self._held = {
-            part.name: [HeldRoute(route, instead.get(getattr(route, "path", ""))) for route in part.routes]
-            for part in self.parts
+            name: [HeldRoute(route, instead.get(getattr(route, "path", ""))) for route in routes]
+            for name, routes in ({part.name: part.routes for part in self.parts} | dict(movable.asleep)).items()
         }
+        for name in movable.asleep:
+            self._let_go(name)
         self._address = address
         self._post = post
         self._clock = clock
@@ -115,7 +117,7 @@ class Process:
         """
         try:
             for name in self._asleep:
-                await self._dismiss(name)
+                await self._retire(name)
             for part in self.parts:
                 await _done(part.open())
             async with asyncio.TaskGroup() as tasks:
@@ -206,19 +208,11 @@ class Process:
     def _put_away(self, part: Part) -> None:
         """Hand its routes no request any more, and forget it."""
         self.parts = tuple(each for each in self.parts if each is not part)
-        for held in self._held[part.name]:
-            held.let_go()
+        self._let_go(part.name)
 
-    async def _dismiss(self, name: str) -> None:
-        """Let go of a part that was never opened."""
-        part = self._find(name)
-        if part is not None:
-            self._put_away(part)
-            self._messaging.disconnect(part)
-            await part.close()
-            del part
-            await _give_back()
-            await self._retire(name)
+    def _let_go(self, name: str) -> None:
+        for held in self._held[name]:
+            held.let_go()
 
     async def _end(self, part: Part) -> None:
         ended = self._tasks.pop(part.name, [])

@@ -138,15 +138,17 @@ def _keep(said: KeepTrace, peer: Peer) -> None:
         tracing().word(Word(**msgspec.structs.asdict(said)))
 
 
-def probes_part(keys: Authenticator, parts: Sequence[Part], *, metrics_open: bool) -> Part:
+def probes_part(keys: Authenticator, parts: Callable[[], Sequence[Part]], *, metrics_open: bool) -> Part:
     """Answer the edge's probes in a process that has no dashboard to do it."""
     return Part(name="probes", routes=probe_routes(keys, parts, metrics_open=metrics_open))
 
 
-def probe_routes(keys: Authenticator, parts: Sequence[Part], *, metrics_open: bool) -> Sequence[web.RouteDef]:
-    """Return the routes of the probes of a process with these parts."""
+def probe_routes(
+    keys: Authenticator, parts: Callable[[], Sequence[Part]], *, metrics_open: bool
+) -> Sequence[web.RouteDef]:
+    """Return the routes of the probes of a process. `parts`: returns those that it has now."""
     admit = measuring(keys, open_to_all=metrics_open)
-    return probes(admit, lambda: any(any(part.alarms()) for part in parts))
+    return probes(admit, lambda: any(any(part.alarms()) for part in parts()))
 
 
 def measuring(keys: Authenticator, *, open_to_all: bool) -> Callable[[web.Request], Awaitable[None]]:

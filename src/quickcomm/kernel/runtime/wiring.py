@@ -13,8 +13,18 @@ from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.settings import InstanceSettings
 
 
-def wires(messaging: Messaging, modules: Collection[str], place: InstanceSettings, trust: Trust, clock: Clock) -> Part:
-    """Connect the modules of this process, which are connected with each other, with those of other processes."""
+def wires(
+    messaging: Messaging,
+    modules: Collection[str],
+    place: InstanceSettings,
+    trust: Trust,
+    clock: Clock,
+    asleep: Collection[str] = (),
+) -> Part:
+    """Connect the modules of this process, which are connected with each other, with those of other processes.
+
+    `asleep`: those of the modules that are not built yet.
+    """
     assert place.registry is not None, "processes that talk to others are registered"  # noqa: S101 - checked before
     registry = DirectoryRegistry(Path(place.registry))
     live = WireLive(messaging.live, modules, registry, trust, place.name)
@@ -25,7 +35,7 @@ def wires(messaging: Messaging, modules: Collection[str], place: InstanceSetting
 
     return Part(
         name="messaging",
-        routes=[*live.routes(), *rpc_routes(messaging.rpc, trust)],
+        routes=[*live.routes(), *rpc_routes(messaging.rpc, trust, asleep)],
         work={"live": live.run},
         drain=drain,
         close=rpc.aclose,

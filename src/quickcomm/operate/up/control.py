@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 import aiohttp
@@ -37,6 +37,7 @@ from quickcomm.kernel.runtime.store_commands import Letters, key_answers, letter
 from quickcomm.kernel.trust.directory import TrustDirectory
 from quickcomm.operate.up import store
 from quickcomm.operate.up.layout import Layout
+from quickcomm.operate.up.left import check_left
 from quickcomm.operate.up.store_watch import StoreWatch
 from quickcomm.topology.module import Fleet, Keeper
 
@@ -136,11 +137,13 @@ class Control:
         return self._running.whereabouts
 
     async def _scale(self, request: Scale) -> Row:
-        await self._running.fleet.scale(request.process, request.replicas)
+        if request.replicas == 0:
+            check_left(request.process, self._running.shape, self._running.routes.routes)
+        await _whole(self._running.fleet.scale(request.process, request.replicas))
         return {"module": request.process, "replicas": request.replicas}
 
     async def _restart(self, request: Restart) -> Row:
-        await self._running.fleet.restart(request.process)
+        await _whole(self._running.fleet.restart(request.process))
         return {"module": request.process, "restarted": True}
 
     async def _rotate_keys(self, request: RotateKeys) -> list[Row]:
@@ -236,6 +239,11 @@ class Control:
         except EdgeUnavailableError:
             healthy = {}
         return row | {"version": found.version, "serving": healthy.get(found.socket, False)}
+
+
+async def _whole(change: Coroutine[Any, Any, None]) -> None:
+    """Carry out a change of processes to its end, also where who asked for it hangs up."""
+    await asyncio.shield(asyncio.ensure_future(change))
 
 
 def _supervisor_version() -> str:

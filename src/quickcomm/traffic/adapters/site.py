@@ -7,13 +7,16 @@ from typing import Any, Final
 import aiohttp
 
 from quickcomm.contracts.commands import Command, Scale, StartModule, StopModule
-from quickcomm.contracts.routes import SERVICE, UNAWAITED, Side
+from quickcomm.contracts.routes import MONOLITH, UNAWAITED, Side
 from quickcomm.kernel.checking.compare import Finding
 from quickcomm.kernel.discovery import Registry
 from quickcomm.kernel.errors import InvalidInputError
+from quickcomm.kernel.messaging.bus.home import first_row
+from quickcomm.kernel.messaging.bus.sql_tables import messages
 from quickcomm.kernel.runtime.admin_socket import CALL_TIMEOUT_S, UnknownCommandError, ask
 from quickcomm.kernel.runtime.data_directory import DataDirectory, admin_socket_of
 from quickcomm.traffic.adapters.parity import Dashboards
+from quickcomm.traffic.model.ladder import MODULES
 from quickcomm.traffic.ports import SiteError
 
 COMPARED: Final = "dashboard"
@@ -58,6 +61,20 @@ class UpSite:
                 raise
 
     async def revive(self, module: str) -> None:
+        """Have `up` start the process where there is none: it begins without the modules that are retired."""
+        await self._asked(self._directory.control, Scale(process=MONOLITH, replicas=1))
+        await self._revived(module)
+
+    async def end(self) -> None:
+        """Stop each module once more: a monolith that was killed may have begun with it again."""
+        await self._asked(self._directory.control, Scale(process=MONOLITH, replicas=1))
+        for module in MODULES:
+            await self.retire(module)
+        if first_row(self._directory.database, messages.name) is not None:
+            raise SiteError("messages of the monolith are still to be sent")
+        await self._asked(self._directory.control, Scale(process=MONOLITH, replicas=0))
+
+    async def _revived(self, module: str) -> None:
         try:
             await self._asked(self._directory.socket, StartModule(name=module))
         except UnknownCommandError as error:
@@ -66,7 +83,9 @@ class UpSite:
             ) from error
 
     async def ready(self, module: str, side: Side) -> str:
-        if side == SERVICE and not running(self._registry, module):
+        if side == MONOLITH:
+            await self._revived(module)  # it may have been killed, and have begun without the module
+        elif not running(self._registry, module):
             return f"no process of {module} serves yet"
         if module != COMPARED:
             return ""

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from quickcomm.contracts.identity import BUCKETS
-from quickcomm.contracts.migration import Figure, MigrationOverride
+from quickcomm.contracts.migration import Figure, MigrationOverride, with_decider
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Side
 from quickcomm.traffic.model import overrides
 from quickcomm.traffic.model.ladder import (
@@ -28,9 +28,11 @@ from quickcomm.traffic.model.ladder import (
 )
 from quickcomm.traffic.model.state import (
     BACK,
+    STOPPED,
     Action,
     Change,
     Effect,
+    EndMonolith,
     Entry,
     ModuleState,
     Moved,
@@ -133,7 +135,7 @@ def override(
 ) -> Moved:
     """Begin to give something to a side, whatever its bucket, or to have it go by that again. Raises `RefusedError`."""
     state = _free(site, name)
-    overrides.check_possible(state, name)
+    overrides.check_possible(state, name, wanted.kind)
     before = overrides.known(state, wanted)
     if not remove and before is not None and before.side == wanted.side:
         return Moved(site=site, notes=(f"{wanted.kind} {wanted.of} is with the {wanted.side} already.",))
@@ -149,7 +151,7 @@ def override(
         after=overrides.words(wanted, None if remove else wanted),
         why=why,
     )
-    return Moved(site=_with(_replace(site, changes=change.id), name, _replace(after, change=change)), entries=(entry,))
+    return Moved(site=_replace(site, changes=change.id).put(name, _replace(after, change=change)), entries=(entry,))
 
 
 def roll_back(site: SiteState, name: str, *, by: str, why: str = "", evidence: tuple[Figure, ...] = ()) -> Moved:
@@ -182,7 +184,7 @@ def kill(site: SiteState, only: str | None = None, *, by: str, why: str = "") ->
         if (route := route_of(target, overrides.route_with(state))) != state.route:
             entries.append(_entry(name, state, "publish", by, str(target), why))
             state = _replace(state, route=route, version=version)
-            site = _with(_replace(site, version=version), name, state)
+            site = _replace(site, version=version).put(name, state)
     for name in killed if only is not None else moving:
         paused = pause(site, name, by=by, on=True)
         site, entries = paused.site, [*entries, *paused.entries]
@@ -217,7 +219,10 @@ def next_effect(site: SiteState, name: str) -> Effect | None:
         return None
     target = state.change.target
     return (
-        _before_routes(state, target) or _of_routes(state, target) or (StopProcesses() if _must_stop(state) else None)
+        _before_routes(state, target)
+        or _of_routes(state, target)
+        or (EndMonolith() if _is_last(site, name) else None)
+        or (StopProcesses() if _must_stop(state) else None)
     )
 
 
@@ -231,8 +236,8 @@ def done(site: SiteState, name: str, effect: Effect) -> Moved:
             version = site.version + 1
             after = _replace(state, route=route, version=version)
             action = "lease" if isinstance(effect, MoveLease) else "publish"
-            entry = _entry(name, state, action, by, _place(after), why)
-            return Moved(site=_with(_replace(site, version=version), name, after), entries=(entry,))
+            entry = _entry(name, state, action, by, _place(name, after), why)
+            return Moved(site=_replace(site, version=version).put(name, after), entries=(entry,))
         case WaitFollowed(version):
             state = _replace(state, followed=version)
         case StartProcesses():
@@ -241,24 +246,26 @@ def done(site: SiteState, name: str, effect: Effect) -> Moved:
             state = _replace(state, service="stopped")
         case RetireModule():
             state = _replace(state, monolith="stopped")
+        case EndMonolith():
+            state = _replace(state, monolith="ended")
         case ReviveModule():
             state = _replace(state, monolith="running")
         case WaitReady(side):
             state = _replace(state, monolith="serving") if side == MONOLITH else _replace(state, service="complete")
-    return Moved(site=_with(site, name, state))
+    return Moved(site=site.put(name, state))
 
 
 def finished(site: SiteState, name: str, *, at_ns: int) -> Moved:
-    """Return the state once nothing is left of the change under way."""
+    """Return the state once nothing is left of the change under way; the same one where something is."""
     state = site.of(name)
-    if state.change is None:
+    if state.change is None or next_effect(site, name) is not None:
         return Moved(site=site)
     change = state.change
     after = _replace(state, change=None)
     if change.action != "override":  # the stage is the same, and what was measured of it counts
         after = _replace(after, since_ns=at_ns, why=change.why)
-    entry = _entry(name, state, "in force", change.by, _place(after), change.why)
-    return Moved(site=_with(site, name, after), entries=(entry,))
+    entry = _entry(name, state, "in force", change.by, _place(name, after), change.why)
+    return Moved(site=site.put(name, after), entries=(entry,))
 
 
 def resumed(site: SiteState) -> SiteState:
@@ -267,16 +274,16 @@ def resumed(site: SiteState) -> SiteState:
         if state.change is None:
             continue
         service = "unknown" if state.service == "running" else state.service
-        monolith = "unknown" if state.monolith in {"running", "stopped"} else state.monolith
-        site = _with(site, name, _replace(state, service=service, monolith=monolith, followed=0))
+        monolith = "unknown" if _may_differ(state) else state.monolith
+        site = site.put(name, _replace(state, service=service, monolith=monolith, followed=0))
     return site
 
 
 def _before_routes(state: ModuleState, target: Stage) -> Effect | None:
     """What a route must not be published without."""
     if target == RETIRED:
-        return None if state.monolith == "stopped" else RetireModule()
-    if state.monolith in {"unknown", "stopped"}:
+        return None if state.monolith in STOPPED else RetireModule()
+    if state.monolith in {"unknown", *STOPPED}:
         return ReviveModule()
     if state.monolith == "running":
         return WaitReady(MONOLITH)
@@ -296,6 +303,25 @@ def _of_routes(state: ModuleState, target: Stage) -> Effect | None:
     if state.route != route:
         return Publish(route)
     return WaitFollowed(state.version) if waits else None
+
+
+def _is_last(site: SiteState, name: str) -> bool:
+    """Return True if no module is left in the monolith, and none is on its way back there."""
+    states = [site.of(each) for each in MODULES]
+    left = all(state.stage == RETIRED and state.monolith in STOPPED for state in states)
+    comes_back = any(state.change is not None and state.change.target != RETIRED for state in states)
+    return left and not comes_back and site.of(name).monolith == "stopped"
+
+
+def _may_differ(state: ModuleState) -> bool:
+    """Return True where the module in the monolith may be otherwise than it is stored.
+
+    A monolith that was started meanwhile goes by the routes: by these it does not have what is retired.
+    """
+    if state.route.mode != RETIRED.mode:
+        return state.monolith in {"running", *STOPPED}
+    stays = state.change is not None and state.change.target == RETIRED
+    return not (stays and state.monolith in STOPPED)
 
 
 def _must_stop(state: ModuleState) -> bool:
@@ -390,24 +416,20 @@ def _begun(
         service="unknown" if state.service in {"stopped", "running"} and target != OFF else state.service,
         monolith="unknown" if target == RETIRED and state.monolith == "serving" else state.monolith,
     )
-    return Moved(site=_with(_replace(site, changes=change.id), name, after), entries=tuple(entries))
+    return Moved(site=_replace(site, changes=change.id).put(name, after), entries=tuple(entries))
 
 
 def _noted(site: SiteState, name: str, after: ModuleState, action: str, by: str, why: str = "") -> Moved:
-    entry = _entry(name, site.of(name), action, by, _place(after), why)
-    return Moved(site=_with(site, name, after), entries=(entry,))
-
-
-def _with(site: SiteState, name: str, state: ModuleState) -> SiteState:
-    return _replace(site, modules={**site.modules, name: state})
+    entry = _entry(name, site.of(name), action, by, _place(name, after), why)
+    return Moved(site=site.put(name, after), entries=(entry,))
 
 
 def _entry(
     name: str, state: ModuleState, action: str, by: str, after: str, why: str, evidence: tuple[Figure, ...] = ()
 ) -> Entry:
-    return Entry(who=by, name=name, action=action, before=_place(state), after=after, why=why, evidence=evidence)
+    return Entry(who=by, name=name, action=action, before=_place(name, state), after=after, why=why, evidence=evidence)
 
 
-def _place(state: ModuleState) -> str:
+def _place(name: str, state: ModuleState) -> str:
     waits_for_lease = state.route.weight == BUCKETS and state.route.decides == MONOLITH
-    return f"{state.stage}, the monolith decides" if waits_for_lease else str(state.stage)
+    return with_decider(str(state.stage), name, MONOLITH) if waits_for_lease else str(state.stage)

@@ -12,9 +12,11 @@ from quickcomm.traffic.model.ladder import MODULES, Stage, stage_of
 Action = Literal["start", "step", "promote", "weight", "override", "rollback", "kill"]
 ServiceState = Literal["stopped", "unknown", "running", "complete"]
 """Of the service's processes. unknown: they may run or not; running: they may lack history."""
-MonolithState = Literal["serving", "unknown", "running", "stopped"]
-"""Of the module in the monolith. unknown: it may have been stopped; running: it may lack what came meanwhile."""
+MonolithState = Literal["serving", "unknown", "running", "stopped", "ended"]
+"""Of the module in the monolith. unknown: it may have been stopped; running: it may lack what came meanwhile; ended:
+it was the last one there, and was followed by the end of the process."""
 BACK: Final = frozenset({"rollback", "kill"})
+STOPPED: Final[frozenset[MonolithState]] = frozenset({"stopped", "ended"})
 
 
 class RefusedError(ConflictError):
@@ -73,6 +75,10 @@ class SiteState(msgspec.Struct, frozen=True, kw_only=True):
             raise UnknownMigrationError(f"There is no module {name!r} to migrate. There are: {', '.join(MODULES)}.")
         return self.modules.get(name, ModuleState())
 
+    def put(self, name: str, state: ModuleState) -> "SiteState":
+        """Return the state of all with this one of a module."""
+        return msgspec.structs.replace(self, modules={**self.modules, name: state})
+
     @property
     def routes(self) -> Routes:
         return Routes(version=self.version, modules={name: state.route for name, state in self.modules.items()})
@@ -123,7 +129,7 @@ class Publish(msgspec.Struct, frozen=True, tag=True):
     route: ModuleRoute
 
     def __str__(self) -> str:
-        return f"publishing: {stage_of(self.route)}, the {self.route.decides} decides"
+        return f"publishing: {stage_of(self.route)}"
 
 
 class MoveLease(Publish, frozen=True, tag=True):
@@ -156,6 +162,13 @@ class ReviveModule(msgspec.Struct, frozen=True, tag=True):
         return "starting the module in the monolith"
 
 
+class EndMonolith(msgspec.Struct, frozen=True, tag=True):
+    """Have the monolith's process end: none of its modules is left there."""
+
+    def __str__(self) -> str:
+        return "ending the monolith's process"
+
+
 class StopProcesses(msgspec.Struct, frozen=True, tag=True):
     """Have the service's processes stopped."""
 
@@ -163,4 +176,14 @@ class StopProcesses(msgspec.Struct, frozen=True, tag=True):
         return "stopping the service"
 
 
-Effect = StartProcesses | WaitReady | Publish | MoveLease | WaitFollowed | RetireModule | ReviveModule | StopProcesses
+Effect = (
+    StartProcesses
+    | WaitReady
+    | Publish
+    | MoveLease
+    | WaitFollowed
+    | RetireModule
+    | ReviveModule
+    | EndMonolith
+    | StopProcesses
+)

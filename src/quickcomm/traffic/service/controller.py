@@ -11,16 +11,19 @@ from typing import Final
 
 import structlog
 
+from quickcomm.contracts.migration import DECIDING
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError, UnavailableError
 from quickcomm.kernel.messaging.bus import BusUnavailableError
 from quickcomm.kernel.routing import StaleRoutesError
-from quickcomm.traffic.model import machine
+from quickcomm.traffic.model import machine, overflow
 from quickcomm.traffic.model.ladder import MODULES
 from quickcomm.traffic.model.state import (
     Change,
     Effect,
+    EndMonolith,
     Moved,
+    MoveLease,
     Publish,
     RetireModule,
     ReviveModule,
@@ -68,6 +71,7 @@ class Controller:
         self._settings = settings
         self._changing = asyncio.Lock()
         self._sending = asyncio.Lock()
+        self._at_monolith = asyncio.Lock()
         self._group: asyncio.TaskGroup | None = None
         self._drivers: dict[str, asyncio.Task[None]] = {}
         self._news = asyncio.Event()
@@ -108,6 +112,7 @@ class Controller:
             except QuickCommError as error:
                 log.info("routes.store_unavailable", error=str(error)[:200])
         for name in MODULES:
+            await self._end_overrides(name)
             self._drive(name)
 
     async def change(self, transition: Callable[[SiteState], Moved]) -> Moved:
@@ -152,6 +157,8 @@ class Controller:
         effect, waits = machine.next_effect(self.site, name), self._waits.get(name)
         if effect is None:
             return ""
+        if isinstance(effect, MoveLease) and name not in DECIDING:
+            effect = Publish(effect.route)  # nobody decides about anything there
         told = waits and not isinstance(effect, WaitFollowed)  # the status says who is behind
         return f"{effect}: {waits}" if told else str(effect)
 
@@ -160,6 +167,15 @@ class Controller:
         return await self._routes.followers()
 
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    async def _end_overrides(self, name: str) -> None:
+        """Remove those whose time is over. What cannot be stored now is tried again."""
+        now_ns = self._clock.now_ns()
+        if overflow.ended(self.site, name, now_ns=now_ns).entries:
+            try:
+                await self.change(partial(overflow.ended, name=name, now_ns=now_ns))
+            except QuickCommError as error:
+                log.warning("migration.overrides_not_ended", module=name, error=str(error)[:200])
 
     async def _changed(self, transition: Callable[[SiteState], Moved]) -> Moved | QuickCommError:
         """Return errors: in a task of the group they would end all of it."""
@@ -204,10 +220,11 @@ class Controller:
         if earlier is not None and not earlier.done():
             await asyncio.wait([earlier])
         try:
-            while (effect := self._next(name, change)) is not None:
-                await self._until_done(name, effect)
+            while self._is_under_way(name, change):
+                effect = machine.next_effect(self.site, name)
+                if effect is not None:
+                    await self._until_done(name, effect)
                 await self._advance(name, change, effect)
-            await self._advance(name, change, None)
         except StaleRoutesError:
             raise
         except QuickCommError as error:  # such as a full disk; the next tick tries again
@@ -228,9 +245,9 @@ class Controller:
         self.problems.pop(name, None)
         self._waits.pop(name, None)
 
-    def _next(self, name: str, change: Change) -> Effect | None:
+    def _is_under_way(self, name: str, change: Change) -> bool:
         now = self.site.of(name).change
-        return machine.next_effect(self.site, name) if now is not None and now.id == change.id else None
+        return now is not None and now.id == change.id
 
     async def _until_done(self, name: str, effect: Effect) -> None:
         log.info("migration.effect", module=name, effect=str(effect))
@@ -248,9 +265,11 @@ class Controller:
             case StopProcesses():
                 await self._until(name, partial(_acted, partial(site.stop, name)))
             case RetireModule():
-                await self._until(name, partial(_acted, partial(site.retire, name)))
+                await self._until(name, partial(self._in_monolith, partial(site.retire, name)))
             case ReviveModule():
-                await self._until(name, partial(_acted, partial(site.revive, name)))
+                await self._until(name, partial(self._in_monolith, partial(site.revive, name)))
+            case EndMonolith():
+                await self._until(name, partial(self._in_monolith, partial(self._end, name)))
 
     async def _until(self, name: str, attempt: Callable[[], Awaitable[str]], within_s: float = RETRY_S) -> None:
         """Try until there is no reason any more why not. After `within_s`, the reason is a problem that is told."""
@@ -269,6 +288,16 @@ class Controller:
             if lasting or self._clock.monotonic() >= deadline:
                 self._trouble(name, why_not)
             await self._clock.sleep(TICK_S if lasting else LOOK_EVERY_S)
+
+    async def _in_monolith(self, act: Callable[[], Awaitable[None]]) -> str:
+        """Act on the monolith's process, for one module at a time: it does not end while another one comes back."""
+        async with self._at_monolith:
+            return await _acted(act)
+
+    async def _end(self, name: str) -> None:
+        """End the monolith's process, unless a module has begun to come back to it meanwhile."""
+        if isinstance(machine.next_effect(self.site, name), EndMonolith):
+            await self._processes.end()
 
     async def _behind(self, version: int) -> str:
         """Return who does not follow a version yet."""

@@ -6,7 +6,7 @@ so.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from typing import Any, Final, TypeVar
 
 import aiohttp
@@ -17,7 +17,7 @@ from aiohttp import web
 from quickcomm.contracts.messaging import Request, name_of, reply_type
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import Instance, Registry
-from quickcomm.kernel.errors import MALFORMED, InvalidInputError, QuickCommError
+from quickcomm.kernel.errors import MALFORMED, BusyError, InvalidInputError, QuickCommError
 from quickcomm.kernel.http import error_of, problem, status_of, traced_client
 from quickcomm.kernel.internal import MONOLITH, Trust
 from quickcomm.kernel.messaging.rpc.local import LocalRpc
@@ -132,19 +132,33 @@ async def _reply(answer: aiohttp.ClientResponse, request: Request[R]) -> R:
     raise DeadlineError(request) if failed.code == DeadlineError(request).code else failed
 
 
-def rpc_routes(rpc: LocalRpc, trust: Trust) -> list[web.RouteDef]:
-    """Return the routes by which other services ask what `rpc` answers and lets them ask."""
+def rpc_routes(rpc: LocalRpc, trust: Trust, asleep: Collection[str] = ()) -> list[web.RouteDef]:
+    """Return the routes by which other services ask what `rpc` answers and lets them ask.
+
+    `asleep`: modules that answer here once they are started.
+    """
     found = []
-    for kind in (kind for kind in rpc.answers if kind.callers):
+    later = [kind for kind in _kinds(Request) if kind.module in asleep] if asleep else []
+    for kind in (kind for kind in dict.fromkeys((*rpc.answers, *later)) if kind.callers):
         handle = _handler(kind, rpc, trust)
         path = f"{PATH}/{name_of(kind)}"
         found += [web.post(path, handle), web.get(path, handle, allow_head=False)]
     return found
 
 
+def _kinds(of: type[Request[Any]]) -> Iterator[type[Request[Any]]]:
+    """Yield all requests that have a name."""
+    for kind in of.__subclasses__():
+        if kind.__struct_config__.tag is not None:
+            yield kind
+        yield from _kinds(kind)
+
+
 def _handler(kind: type[Request[Any]], rpc: LocalRpc, trust: Trust) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
         trust.require(request, *kind.callers, MONOLITH)
+        if kind not in rpc.answers:
+            raise BusyError("This part of the server has been stopped.")
         try:
             reply = await rpc.answer(await _asked(request, kind))
         except QuickCommError as error:
