@@ -5,8 +5,8 @@ from alembic import op
 
 from quickcomm.kernel.storage.columns import text
 
-revision = "dashboard_0010"
-down_revision = "dashboard_0009"
+revision = "dashboard_0011"
+down_revision = "dashboard_0010"
 
 
 def upgrade() -> None:
