@@ -41,7 +41,7 @@ from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.operate.moving import settle
 from quickcomm.operate.up.access import Passwords, acl, users
 
-EVERYBODY = ("audio", "dashboard", "intelligence", "monolith", "relay", "traffic", "up")
+EVERYBODY = ("audio", "dashboard", "intelligence", "monolith", "operations", "relay", "traffic", "up")
 STREAM_GROUPS = {
     "audio": {AUDIO_GROUP: {INSIGHTS}},
     "intelligence": {

@@ -15,6 +15,7 @@ from quickcomm.audio.adapters.captions import LiveCaptions
 from quickcomm.audio.adapters.digests import digest_answers
 from quickcomm.audio.adapters.engines import engine_class
 from quickcomm.audio.adapters.erasing import erasing_answer
+from quickcomm.audio.adapters.finishing import finishing
 from quickcomm.audio.adapters.ledgers import ledger_answer
 from quickcomm.audio.adapters.places import Places, sessions, shelf_of
 from quickcomm.audio.adapters.recorder import FlacRecorder, Folder
@@ -98,6 +99,7 @@ class Audio:
         `emergencies`: the rules of the site's pack, by which audio judges its own transcripts.
         """
         self._database = database
+        self._clock = clock
         self._bus = messaging.bus
         self._captions = LiveCaptions(messaging.live)
         self._store = sessions(places, database, clock, settings.reassign_after_s)
@@ -229,6 +231,7 @@ class Audio:
             routes=self.routes(),
             answers=[
                 ledger_answer(self._store),
+                self._finishing(),
                 *digest_answers(self._store, self._recorder),
                 (MeasureAudio, self._moving.measure),
                 erasing_answer(self._store, self._recorder, self._in, self._manager.erased),
@@ -244,6 +247,9 @@ class Audio:
             retire=self.retire,
             close=self.aclose,
         )
+
+    def _finishing(self) -> Answer:
+        return finishing(self._manager, self._store, self._database, self._clock)
 
     def _receipt(self, receipt: Receipt, _peer: Peer) -> None:
         """Tell the client how long each stage took: the card was pushed."""

@@ -14,6 +14,7 @@ from quickcomm.audio.model.checkpoint import Checkpoint
 from quickcomm.contracts.audio_socket import AudioFormat, DurableEvent
 from quickcomm.contracts.captions import Behind, Caption
 from quickcomm.contracts.checking import Compare, Contents
+from quickcomm.contracts.closing import Finished
 from quickcomm.contracts.conversations import ConversationChanged, Ledger
 from quickcomm.contracts.erasing import EraseAudio, Scope
 from quickcomm.contracts.insights import InsightsFound
@@ -241,6 +242,13 @@ class SessionStore(Protocol):
         """Store a new state with the last checkpoint, and tell the bus. Raises `FencedError`.
 
         `fence`: this owner gives the conversation up, and no later write of it is taken.
+        """
+        ...
+
+    async def finish(self, site: str, conversation_id: str, reason: str) -> Finished:
+        """End a conversation that no process has, with what is stored; tell how one stands that has ended.
+
+        Raises `NotFoundError`, and `NotOwnerError` where another process has it.
         """
         ...
 

@@ -27,6 +27,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "trace": ("trace:trace_command", "Where the time of an utterance went, stage by stage."),
     "ledger": ("admin:ledger_command", "Received = speech + silence + gap."),
     "check": ("check:check_command", "Is everything there, once, on every side?"),
+    "close": ("sagas:close_command", "Close a conversation: finish it, sum it up, archive it."),
+    "sagas": ("sagas:sagas_group", "Operations over several modules: look, resume, take back."),
     "keys": ("admin:keys_group", "Create, list and revoke API keys."),
     "trust": ("trust:trust_group", "Keys of the services, and their rights in the store."),
     "dead-letters": ("admin:dead_letters_group", "What could not be handled, and why."),
@@ -41,6 +43,7 @@ PROCESSES: Final[dict[str, str]] = {
     "audio": "services:audio_command",
     "dashboard": "services:dashboard_command",
     "intelligence": "services:intelligence_command",
+    "operations": "services:operations_command",
     "relay": "services:relay_command",
     "traffic": "services:traffic_command",
 }

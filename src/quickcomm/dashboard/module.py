@@ -14,6 +14,7 @@ from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.link import Captioned, Committed, FellBehind, InstanceStatus, Receipt, Watching
 from quickcomm.contracts.routes import MONOLITH, SERVICE
 from quickcomm.contracts.timing import Latency
+from quickcomm.dashboard.adapters.closing import closing_answers
 from quickcomm.dashboard.adapters.decision_log import RedisDecisions
 from quickcomm.dashboard.adapters.digests import digest_answers
 from quickcomm.dashboard.adapters.erasing import erasing_answers
@@ -140,6 +141,7 @@ class Dashboard:
             self._measurements,
             clock,
         )
+        self._clock = clock
         self._editing = Editing(self._service, messaging.rpc, standing, clock, self._measurements.refused)
         self._waterfalls = Waterfalls(database, lambda: self.budget)
         lateness = Lateness(clock, stages)
@@ -198,8 +200,9 @@ class Dashboard:
             return self._measurements.since(request.since_ns)
 
         asked: list[Answer] = [(GetReport, report), (GetTrace, trace), (MeasureDashboard, measure)]
+        closing = closing_answers(self._service, self._database, self._clock)
         erasing = erasing_answers(self._database, self._hub.reset)
-        return [*asked, *self._editing.answers(), *digest_answers(self._database), *erasing]
+        return [*asked, *self._editing.answers(), *closing, *digest_answers(self._database), *erasing]
 
     @property
     def budget(self) -> Budget:

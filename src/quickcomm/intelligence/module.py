@@ -105,6 +105,7 @@ class Intelligence:
         `peers`: the processes that do the same, if there are any.
         """
         self._measurements = Measurements(clock, (peers.ownership or Ownership()).side)
+        self._clock = clock
         self._ownership = ownership = peers.ownership or Ownership()
         self._database = database
         self._bus = bus
@@ -263,7 +264,7 @@ class Intelligence:
         if self._other_side is not None:
             about_prompts = self._other_side.answers(about_prompts, self._processes)
         compared = digest_answer(self._database)
-        asked: list[Answer] = [(MeasureIntelligence, measure)]
+        asked: list[Answer] = [(MeasureIntelligence, measure), self._side.concluding(self._database, self._clock)]
         erasing = erasing_answer(self._database, self._forget)
         return [*asked, (GetUsage, usage), (Narrate, narrate), compared, erasing, *about_prompts]
 

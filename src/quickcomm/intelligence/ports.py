@@ -354,6 +354,10 @@ class TalkStore(Protocol):
         """
         ...
 
+    async def find(self, site: str, conversation_id: str) -> Talk | None:
+        """Return what is remembered of one."""
+        ...
+
     async def release(self, talk: Talk) -> None:
         """Leave it to whoever asks next."""
         ...

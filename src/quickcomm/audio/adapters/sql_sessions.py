@@ -22,13 +22,14 @@ from quickcomm.audio.model.formats import check_unchanged
 from quickcomm.audio.ports import FencedError, OpenRequest, Progress, Stored, Tell
 from quickcomm.contracts.audio_socket import AudioFormat, DurableEvent, decode_durable
 from quickcomm.contracts.checking import Compare, Contents
+from quickcomm.contracts.closing import Finished
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, ConversationState, Ledger
 from quickcomm.contracts.erasing import EraseAudio
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.erasing.tombstones import Tombstones
-from quickcomm.kernel.errors import ForbiddenError
+from quickcomm.kernel.errors import ForbiddenError, NotFoundError
 from quickcomm.kernel.messaging.bus.sql_tables import append
 from quickcomm.kernel.storage import Database
 
@@ -154,6 +155,31 @@ class SqlSessions:
             append(connection, CONVERSATIONS, change.conversation_id, msgspec.json.encode(change))
 
         await self._database.write(run)
+
+    async def finish(self, site: str, conversation_id: str, reason: str) -> Finished:
+        return await self._database.write(lambda connection: self.finish_in(connection, site, conversation_id, reason))
+
+    def finish_in(self, connection: Connection, site: str, conversation_id: str, reason: str) -> Finished:
+        """As `finish`, in a transaction that is there already."""
+        row = connection.execute(sa.select(conversations).where(_is(site, conversation_id))).one_or_none()
+        if row is None:
+            raise NotFoundError(f"There is no conversation {conversation_id!r}.")
+        state = cast("ConversationState", row.state)
+        if row.state in OPEN_STATES:
+            state, now = "ended", self._clock.now_ns()
+            values = {"state": state, "epoch": row.epoch + 1, "updated_ns": now}
+            connection.execute(conversations.update().where(_is(site, conversation_id)).values(values))
+            change = _change(row, state, now, reason)
+            append(connection, CONVERSATIONS, conversation_id, msgspec.json.encode(change))
+        mine = (events.c.site == site, events.c.conversation_id == conversation_id, events.c.kind == "utterance")
+        last = sa.select(events.c.seq, events.c.utterance_id).where(*mine).order_by(events.c.seq.desc()).limit(1)
+        found = connection.execute(last).one_or_none()
+        return Finished(
+            state=state,
+            ledgers=_ledgers.decode(row.ledgers),
+            last_utterance="" if found is None else found.utterance_id,
+            last_seq=0 if found is None else found.seq,
+        )
 
     async def add_insights(self, found: InsightsFound) -> DurableEvent | None:
         def run(connection: Connection) -> DurableEvent | None:

@@ -181,6 +181,19 @@ class Manager:
         if conversation is not None:
             conversation.receipt(identifier, latency)
 
+    async def close(self, site: str, conversation_id: str, reason: str) -> None:
+        """End a conversation that this process has; return when all of it is published, and the end is stored.
+
+        Raises `BusyError` where the process lets go of it meanwhile.
+        """
+        conversation = self._live.get((site, conversation_id))
+        if conversation is None:
+            return
+        conversation.close(reason)
+        await conversation.settled()
+        if not conversation.finished:
+            raise BusyError("The conversation changes its process just now; try again in a moment.")
+
     def finished(self, conversation: Conversation) -> None:
         """The conversation's task is over."""
         if self._live.get(conversation.key) is conversation:

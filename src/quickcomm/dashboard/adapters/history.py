@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 
-from quickcomm.contracts.decisions import ClosingDecision, CopyDecision, Decision, TaskDecision
+from quickcomm.contracts.decisions import ArchiveDecision, ClosingDecision, CopyDecision, Decision, TaskDecision
 from quickcomm.dashboard.adapters.changed import renew_side
 from quickcomm.dashboard.adapters.dialects import dialect_of, fts
 from quickcomm.dashboard.adapters.state import CLOSING, TASK, SqlState, words_of
@@ -208,6 +208,8 @@ class _Page:
             case CopyDecision():
                 record = self._state.utterance(decision.site, what.utterance_id)
                 return record is not None and record.copy_of != what.copy_of
+            case ArchiveDecision():
+                return False  # it is about no utterance
 
     def _utterances(self, rows: list[Values]) -> None:
         fresh, known = insert_new(self._connection, utterances, ("site", "utterance_id"), rows)

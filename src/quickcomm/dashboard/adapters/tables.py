@@ -41,7 +41,8 @@ conversations = _table(
     "dashboard_conversations",
     "id:int site conversation_id channel state sample_rate:int speakers:int started_ns:int ended_ns:int at_ns:int"
     " utterances:int last_spoken_ns:int ledgers:blob change:int"
-    " summary summary_source summary_revision:int summary_ns:int continues interrupted_ns:int live_ns:int",
+    " summary summary_source summary_revision:int summary_ns:int continues interrupted_ns:int live_ns:int"
+    " archived_ns:int archived_by",
 )
 utterances = _table(
     "dashboard_utterances",

@@ -38,6 +38,8 @@ WORDS: Final = {
     "ledger.differs": "have another ledger on the page than in audio",
     "end.missing": "have ended, and not on the page",
     "backlog.stuck": "have messages that wait for more than a minute",
+    "operation.parked": "wait for an operator",
+    "operation.stuck": "get no further",
 }
 FINDINGS: Final = Gauge("quickcomm_check_findings", "What the last check found, by kind.", ["kind"])
 UTTERANCES: Final = Gauge("quickcomm_check_utterances", "Utterances that the last check compared.")
