@@ -1,6 +1,6 @@
 /** A migration, as `/v1/migration` says it; parsed as in parse.ts. Numbers and times as the page uses them. */
 import type * as api from "../api/schema";
-import { count, fields, list, oneOf, text, textOrNull, texts } from "./parse";
+import { count, fields, list, oneOf, text, textOrNull, texts } from "./fields";
 import { every, type Parsed, type Without } from "./protocol";
 
 export type Side = NonNullable<api.ModuleMigration["goal"]>;
