@@ -11,13 +11,16 @@ EXTRAS_FILE := $(VENV)/.extras
 EXTRAS ?= $(shell cat $(EXTRAS_FILE) 2>/dev/null)
 SOURCES := pyproject.toml uv.lock hatch_build.py $(shell find web -path web/node_modules -prune -o -type f -print 2>/dev/null)
 
+# End-to-end tests that are run while all modules move.
+MOVED := flow resume crash live rest kills twilio
+
 # Jaeger from its Go module, once for all checkouts of this user.
 JAEGER := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/quickcomm/jaeger-v1.76.0/jaeger
 
 # Modules are compiled once, not by each of the processes that a test starts.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install demo picture test test-fast test-units test-long test-up test-services check check-page bench jaeger clean
+.PHONY: help install demo picture test test-fast test-units test-long test-up test-services test-migrating check check-page bench jaeger clean
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
@@ -53,6 +56,7 @@ test: install ## Everything that takes minutes at most
 test-long: install ## All tests, also those that take long; builds Jaeger first where there is Go
 	@command -v go >/dev/null && $(MAKE) --no-print-directory jaeger || echo "Without Go, Jaeger's test is skipped."
 	$(PYTEST) $(ARGS)
+	$(if $(ARGS),,$(MAKE) --no-print-directory test-migrating)
 
 check: install check-page ## Format, lint, types, import contracts, the page
 	$(BIN)/ruff format --check .
@@ -64,13 +68,13 @@ check-page: install ## The page alone: types, lint, unit tests
 	$(BIN)/python hatch_build.py check
 
 test-up: install ## End-to-end tests of conversations, through edge and store
-	E2E_SHAPE=monolith-up $(PYTEST) -m 'not long' $(addprefix tests/e2e/test_,flow.py resume.py crash.py live.py kills.py twilio.py) $(ARGS)
+	E2E_DEPLOYMENT=monolith-up $(PYTEST) -m 'not long' $(addprefix tests/e2e/test_,flow.py resume.py crash.py live.py kills.py twilio.py) $(ARGS)
 
-test-migrating: install ## The same with modules that move between both sides every few seconds
-	E2E_SHAPE=migrating $(PYTEST) -m 'not long' $(addprefix tests/e2e/test_,flow.py resume.py crash.py live.py rest.py) $(ARGS)
+test-migrating: install ## The same, the page and telephone calls, with all three modules moving between both sides every few seconds
+	E2E_DEPLOYMENT=migrating $(PYTEST) -m 'not long' $(addprefix tests/e2e/test_,$(addsuffix .py,$(MOVED))) tests/e2e/page $(ARGS)
 
 test-services: install ## The same and the page, with the dashboard as a service of its own
-	E2E_SHAPE=services $(PYTEST) -m 'not long' $(addprefix tests/e2e/test_,flow.py resume.py crash.py live.py kills.py rest.py prompts.py twilio.py) tests/e2e/page $(ARGS)
+	E2E_DEPLOYMENT=services $(PYTEST) -m 'not long' $(addprefix tests/e2e/test_,flow.py resume.py crash.py live.py kills.py rest.py prompts.py twilio.py) tests/e2e/page $(ARGS)
 
 bench: install ## Benchmarks: a table and JSON
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -35,6 +35,7 @@ BENCHMARKS: Final = {
     "apart": "+ services: rush hour, a model that hangs, a rolling restart, and the talk (needs QUICKCOMM_SPEECH_DATA)",
     "kills": "+ 40 times kill -9 in ten minutes while 8 talk: lost, doubled, missing (needs QUICKCOMM_SPEECH_DATA)",
     "decisions": "edits, how soon they are answered; alone also `pages` and `kills` (needs PostgreSQL)",
+    "operations": "closing a conversation: under serve, over services, and after a kill of the executor",
     "migrate": "modules move while people talk, with faults and kills (needs QUICKCOMM_SPEECH_DATA, a Chromium)",
     "handover": "+ running conversations go from one side to the other and back (needs QUICKCOMM_SPEECH_DATA)",
     "relay": "the session relay: CPU at 1,000 sockets, and what clients notice while the owner moves, restarts, dies",

@@ -17,6 +17,7 @@ from quickcomm.audio.adapters.redis_sessions import RedisSessions
 from quickcomm.audio.declaration import GROUP as AUDIO_GROUP
 from quickcomm.contracts.conversations import CONVERSATIONS
 from quickcomm.contracts.decisions import DECISIONS
+from quickcomm.contracts.erasing import EraseAudio, Scope, Wanted
 from quickcomm.contracts.insights import INSIGHTS
 from quickcomm.contracts.routes import ModuleRoute, Routes
 from quickcomm.contracts.summaries import SUMMARIES
@@ -40,7 +41,7 @@ from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.operate.moving import settle
 from quickcomm.operate.up.access import Passwords, acl, users
 
-EVERYBODY = ("audio", "dashboard", "intelligence", "monolith", "relay", "traffic", "up")
+EVERYBODY = ("audio", "dashboard", "intelligence", "monolith", "operations", "relay", "traffic", "up")
 STREAM_GROUPS = {
     "audio": {AUDIO_GROUP: {INSIGHTS}},
     "intelligence": {
@@ -233,6 +234,26 @@ async def test_dead_letters_are_given_back_and_dropped(guarded: Guarded, user: s
         await bus.aclose()
 
 
+async def test_who_has_words_may_erase_them(guarded: Guarded) -> None:
+    sessions = RedisSessions(guarded.url("audio"), SystemClock())
+    await sessions.connect()
+    stored = await sessions.open(request("erased"), TOKEN)
+    await sessions.publish(progress(stored), utterance(stored, 512))
+    scope = Scope(conversations=("erased",), utterances=("other:0:0",))
+    try:
+        found = await sessions.erase(EraseAudio(erasure="e", at_ns=1, scope=scope))
+        assert (found["logged events"], found["live conversations"]) == (1, 1)
+    finally:
+        await sessions.aclose()
+    for user in ("up", "monolith"):
+        bus = RedisBus(guarded.url(user), SystemClock())
+        try:
+            await bus.find(Wanted(name="x"))
+            assert {line.gone for line in await bus.erase(scope)} == {""}
+        finally:
+            await bus.aclose()
+
+
 async def test_the_dashboard_takes_what_is_for_it(guarded: Guarded) -> None:
     writer, dashboard = (RedisBus(guarded.url(user), SystemClock()) for user in ("monolith", "dashboard"))
     try:
@@ -290,6 +311,8 @@ async def test_up_moves_a_site_and_nobody_else_does(tmp_path: Path) -> None:
 KEY_MAKERS = {"dashboard", "monolith", "up"}
 TENDERS = {"audio", "intelligence", "monolith"}
 OWNERS = {"audio", "monolith", "up"}
+ERASERS = {"monolith", "up"}
+"""Answer for the messages of the store."""
 Call = tuple[str | int, ...]
 
 
@@ -309,7 +332,7 @@ def _stream_calls() -> list[tuple[Call, set[str]]]:
                 (("XREADGROUP", "GROUP", "g", "me", "STREAMS", name, ">"), readers),
                 (("XACK", name, "g", "1-1"), readers),
                 (("XTRIM", name, "MAXLEN", 1_000_000), TENDERS),
-                (("XDEL", name, "1-1"), {"audio", "monolith"} if stream == CONVERSATIONS else set()),
+                (("XDEL", name, "1-1"), {*ERASERS, *({"audio"} if stream == CONVERSATIONS else ())}),
                 (("XSETID", name, "9-9"), set()),
                 (("DEL", f"{name}x"), {"up"}),
                 (("SET", f"{name}x", "x"), {"up"}),
@@ -351,7 +374,9 @@ CALLS: list[tuple[Call, set[str]]] = [
     (("HDEL", "quickcomm:dead-letters", "9"), set(EVERYBODY)),
     (("HSET", "quickcomm:intelligence:model", "closed", "0"), {"intelligence", "monolith", "up"}),
     (("HSET", "quickcomm:understanding:main:c", "epoch", "9"), OWNERS),
-    (("HDEL", "quickcomm:understanding:main:c", "u:c:0:0"), {"intelligence", "monolith"}),
+    (("HDEL", "quickcomm:understanding:main:c", "u:c:0:0"), {"audio", "intelligence", "monolith"}),
+    (("LSET", "quickcomm:audio:log:main:c", "0", "x"), {"audio", "monolith"}),
+    (("BGREWRITEAOF",), ERASERS),
     (("SREM", "quickcomm:understanding", "main:c"), {"audio", "intelligence", "monolith"}),
     (("XADD", "quickcomm:audio:mail:audio-2", "*", "s", "1"), OWNERS),
     (("DEL", "quickcomm:dead-letters"), {"up"}),
@@ -365,10 +390,7 @@ CALLS: list[tuple[Call, set[str]]] = [
     *((call, set[str]()) for call in (("FLUSHALL",), ("KEYS", "*"), ("CONFIG", "GET", "*"), ("ACL", "LIST"))),
     *((call, set[str]()) for call in (("MONITOR",), ("SHUTDOWN",), ("REPLICAOF", "NO", "ONE"), ("SAVE",))),
     *((call, set[str]()) for call in (("CLIENT", "LIST"), ("SCRIPT", "FLUSH"), ("MODULE", "LIST"))),
-    *(
-        (call, set[str]())
-        for call in (("PUBLISH", "x", "y"), ("BGREWRITEAOF",), ("FUNCTION", "LIST"), ("SWAPDB", "0", "1"))
-    ),
+    *((call, set[str]()) for call in (("PUBLISH", "x", "y"), ("BGSAVE",), ("FUNCTION", "LIST"), ("SWAPDB", "0", "1"))),
     (("MIGRATE", "127.0.0.1", "1", "quickcomm:home", "0", "1"), set()),
     (("RENAME", "quickcomm:home", "quickcomm:x"), set()),
     (("DUMP", "quickcomm:keys:by-digest"), set()),

@@ -21,6 +21,7 @@ from quickcomm.contracts.migration import (
     ListMigrationAudit,
     MigrationDone,
     MigrationStatus,
+    OverflowMigration,
     PauseMigration,
     PromoteMigration,
     ResumeMigration,
@@ -36,6 +37,7 @@ from quickcomm.kernel.routing import RedisRoutes, RoutesFollower, StaleRoutesErr
 from quickcomm.kernel.routing.redis import EDGE
 from quickcomm.kernel.storage import Database, StorageError
 from quickcomm.traffic.adapters.journal import SqlJournal, audit_table
+from quickcomm.traffic.model.overflow import OVERFLOW_S
 from quickcomm.traffic.model.state import RefusedError, SiteState
 from quickcomm.traffic.ports import TrafficSettings
 from quickcomm.traffic.service.controller import AbandonedError, Controller, NotInForceError
@@ -267,6 +269,24 @@ async def test_the_kill_switch_takes_all_modules_back(world: World) -> None:
         assert await world.routes.version() == version + 2  # the one that was retired had to be started first
         everybody = {EDGE: version + 2, "monolith": version + 2}
         await until(world.routes.followers, lambda followers: followers == everybody)
+
+
+async def test_what_has_no_room_gets_a_route_that_ends_by_itself(world: World) -> None:
+    async with world.living() as life:
+        await life.ask(start("audio", force=True))
+        await life.ask(step("audio"))
+        names = [f"c-{number}" for number in range(5)]
+        asked = [OverflowMigration(name="audio", conversation_id=name) for name in [*names, *names]]
+        await asyncio.gather(*map(life.ask, asked))
+        wanted = dict.fromkeys(names, MONOLITH)
+        await until(world.routes.read, lambda routes: routes.of("audio").overrides == wanted)
+        await life.settled()
+        assert (await life.status()).in_force
+        world.clock.advance(OVERFLOW_S)
+        await until(world.routes.read, lambda routes: routes.of("audio").overrides == {})
+        await life.settled()
+        told = {entry.who for entry in (await life.status()).audit if entry.action == "override"}
+        assert told == {"controller"}
 
 
 async def test_of_two_who_step_at_the_same_time_one_is_refused(world: World) -> None:

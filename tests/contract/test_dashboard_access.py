@@ -37,12 +37,15 @@ READ: Final = {
     ("GET", "/v1/conversations/{conversation_id}"),
     ("GET", "/v1/live"),
     ("GET", "/v1/migration"),
+    ("GET", "/v1/operations"),
+    ("GET", "/v1/operations/{operation_id}"),
     ("GET", "/v1/session"),
     ("GET", "/v1/tasks"),
     ("GET", "/v1/utterances"),
     ("GET", "/v1/utterances/{utterance_id}"),
 }
 ADMIN: Final = {
+    ("POST", "/v1/conversations/{conversation_id}/close"),
     ("POST", "/v1/migration/{module}/override"),
     ("POST", "/v1/migration/{module}/weight"),
     ("POST", "/v1/migration/{module}/{action}"),
@@ -75,6 +78,7 @@ def concrete(path: str) -> str:
         "{conversation_id}": "c",
         "{utterance_id}": "c:0:0",
         "{task_id}": "c:0:0:0",
+        "{operation_id}": "o",
         "{name}": "favicon.svg",
         "{module}": "dashboard",
         "{action}": "pause",

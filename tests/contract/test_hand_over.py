@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -13,13 +13,13 @@ import pytest
 from tests.contract.test_redis_owners import PHRASE, states
 from tests.contract.test_redis_sessions import Stores, progress, utterance
 from tests.contract.test_session_store import change
-from tests.support.hearing import TOKEN, Hall, ScriptedEngine, hall, request, said, silence, speech
+from tests.support.hearing import TOKEN, Hall, ScriptedEngine, Talk, hall, request, said, silence, speech
 from tests.support.valkey import Valkey
 from tests.unit.test_audio_share import Followed, lets_in, routes
 from tests.unit.test_conversation import feed, spans
 
 from quickcomm.audio.model.settings import AudioSettings
-from quickcomm.audio.ports import FencedError
+from quickcomm.audio.ports import FencedError, Progress
 from quickcomm.audio.service import hand_over
 from quickcomm.audio.service.hand_over import BACK_WITHIN_S, FRESH_S, LATE_S, HandOver, Receivers
 from quickcomm.audio.service.manager import Session
@@ -59,6 +59,12 @@ class Side:
         version = self.followed.routes.version + 1
         self.followed.routes = routes(version, weight)
         self.followed.in_force = version if in_force else version - 1
+
+    def name(self, overrides: dict[str, SideName], channels: dict[str, SideName] | None = None) -> None:
+        """Have routes in force that give all to the service but these."""
+        version = self.followed.routes.version + 1
+        self.followed.routes = routes(version, 10_000, overrides, channels)
+        self.followed.in_force = version
 
     def tell(self, peer: Peer = AUDIO, *, room: int = 1_000, backlog_s: float = 0.0) -> None:
         """Say what a process can take."""
@@ -156,6 +162,45 @@ async def test_what_is_decoded_when_it_goes_is_not_published_by_who_had_it(store
         assert await store.events("main", "c-1", 0) == []
 
 
+async def test_a_checkpoint_on_its_way_is_refused_without_a_word(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was written before the hand-over and comes to the store behind it; the client hears of the hand-over alone."""
+    store = await stores.store("monolith")
+    save, change_state = store.save, store.change_state
+    on_its_way, given_up, refused = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def late(moved: Sequence[Progress]) -> Sequence[tuple[str, str]]:
+        on_its_way.set()
+        await given_up.wait()
+        found = await save(moved)
+        asyncio.get_running_loop().call_soon(refused.set)
+        return found
+
+    async def slow(*what: Any, **more: Any) -> None:
+        await change_state(*what, **more)
+        given_up.set()
+        await refused.wait()
+
+    async with hall(tmp_path / "monolith.sqlite", settings=SETTINGS, store=store) as here:
+        side, fenced = Side(here), list[None]()
+        here.manager.on_fenced = lambda: fenced.append(None)
+        session = await here.open()
+        await feed(session, silence(2.0))
+        await here.heard(session)
+        monkeypatch.setattr(store, "save", late)
+        checkpoint = asyncio.create_task(here.manager.checkpoint())
+        await on_its_way.wait()
+        monkeypatch.setattr(store, "change_state", slow)
+        side.move()
+        side.tell()
+        await side.hand_over.look()
+        await checkpoint
+        heard = await left(session)
+    assert [each["type"] for each in heard if each["type"] != "ack"] == ["reconnect", "close"]
+    assert not fenced
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_there_and_back_again_and_again_with_one_owner_at_a_time(
     stores: Stores, side: Side, tmp_path: Path, seed: int
@@ -211,6 +256,49 @@ async def test_it_stays_until_the_edge_sends_its_client_to_the_other_side(side: 
     side.followed.in_force = 2
     await side.hand_over.look()
     assert session.conversation.released
+
+
+async def test_what_is_with_this_side_by_name_or_channel_stays(side: Side) -> None:
+    kept, on_desk, other = [
+        await side.here.manager.open(msgspec.structs.replace(request(name), sent_on=channel), 0)
+        for name, channel in (("c-1", "pool"), ("c-2", "desk"), ("c-3", ""))
+    ]
+    assert other.conversation.channel == "desk", "but the edge did not choose the side by that"
+    side.tell()
+    side.name({"c-1": MONOLITH}, {"desk": MONOLITH})
+    await side.hand_over.look()
+    assert [each.conversation.released for each in (kept, on_desk, other)] == [False, False, True]
+    assert side.hand_over.left == 0
+    side.name({"c-2": SERVICE}, {"desk": MONOLITH})
+    await side.hand_over.look()
+    assert [each.conversation.released for each in (kept, on_desk)] == [True, True]
+
+
+async def test_what_was_being_said_is_shown_as_soon_as_it_has_come_again(tmp_path: Path) -> None:
+    """Time stands still: that it is said in a burst is no reason to wait."""
+    sound = np.concatenate([silence(1.0), speech(3.0)])
+    async with hall(tmp_path / "talk.sqlite", settings=SETTINGS, clock=FakeClock(pauses=0.0)) as here:
+        session = await here.open()
+        await feed(session, sound)
+        assert await here.manager.give_up(session.conversation) is not None
+    engine = ScriptedEngine()
+    async with hall(tmp_path / "talk.sqlite", engine, SETTINGS, clock=FakeClock(pauses=0.0)) as there:
+        there.captions.watches = True
+        engine.go.clear()
+        busy = there.transcriber.submit(speech(1.0), Talk())
+        again = await there.open()
+        await feed(again, sound[again.ready.next_offset :])
+        async with asyncio.timeout(30):
+            while not there.transcriber._guesses:  # noqa: ASYNC110 - the front end tells nobody
+                await asyncio.sleep(0.01)
+        engine.go.set()
+        await busy
+        async with asyncio.timeout(30):
+            while not there.captions.captions:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        [caption] = there.captions.captions
+        assert not caption.final
+        assert int(caption.text) > 2.5 * 16_000, "all that came is in it"
 
 
 async def test_it_stays_where_nobody_can_take_it(side: Side) -> None:

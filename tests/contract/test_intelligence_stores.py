@@ -215,6 +215,7 @@ async def test_what_the_last_release_has_copied_is_not_copied_again(tmp_path: Pa
         def as_before(connection: sa.Connection) -> None:
             connection.exec_driver_sql("ALTER TABLE intelligence_results DROP COLUMN owner_epoch")
             connection.exec_driver_sql("DROP TABLE intelligence_copied")
+            connection.exec_driver_sql("DROP TABLE intelligence_erased")
             connection.exec_driver_sql("CREATE TABLE intelligence_inherited (what TEXT PRIMARY KEY, at_ns BIGINT)")
             connection.exec_driver_sql("INSERT INTO intelligence_inherited VALUES ('site', 1)")
             connection.exec_driver_sql("UPDATE intelligence_schema_version SET version_num = 'intelligence_0005'")

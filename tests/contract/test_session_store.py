@@ -25,7 +25,7 @@ from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
 from quickcomm.kernel.clock import FakeClock
-from quickcomm.kernel.errors import ForbiddenError
+from quickcomm.kernel.errors import ForbiddenError, NotFoundError
 from quickcomm.kernel.messaging.bus import BusUnavailableError
 from quickcomm.kernel.messaging.bus import sql_tables as sql_bus
 from quickcomm.kernel.messaging.bus.redis_link import Link
@@ -509,3 +509,18 @@ async def test_the_checker_is_told_what_the_logs_have_in_ranges_of_any_size(site
     assert sorted(await site.store.recent(now_ns - 10**9, 9)) == [("main", "a"), ("main", "a-b"), ("main", "b")]
     assert len(await site.store.recent(now_ns - 10**9, 2)) == 2
     assert await site.store.recent(now_ns + 10**9, 9) == []
+
+
+async def test_a_conversation_that_nobody_has_is_finished_once(site: Site) -> None:
+    stored = await site.store.open(request(), TOKEN)
+    await site.store.publish(progress(stored, 512), utterance(stored, 0))
+    await site.store.change_state(progress(stored), change(stored, "interrupted"))
+    first = await site.store.finish("main", "c-1", "closed by ada")
+    assert (first.state, first.last_utterance, first.last_seq) == ("ended", utterance_id("c-1", 0, 0), 1)
+    assert await site.store.finish("main", "c-1", "closed by bob") == first
+    [*_, last] = [msgspec.json.decode(each, type=ConversationChanged) for each in await site.told(CONVERSATIONS)]
+    assert (last.state, last.reason) == ("ended", "closed by ada")
+    with pytest.raises(FencedError):  # its owner was only thought to be away
+        await site.store.change_state(progress(stored), change(stored, "live"))
+    with pytest.raises(NotFoundError):
+        await site.store.finish("main", "nobody-said-it", "closed by ada")

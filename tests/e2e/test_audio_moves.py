@@ -1,13 +1,16 @@
 """Audio moves between the monolith and a service while people talk, there and back; a process is killed on the way."""
 
 import asyncio
+import json
 import os
 import signal
 from typing import Final
 
+import aiohttp
 import pytest
 from tests.e2e.conftest import NewSite
 from tests.e2e.test_check import check
+from tests.e2e.test_migrate import Operator
 from tests.support.kills import Toll, count
 from tests.support.resuming import Heard, assert_as_undisturbed, assert_listed_once, assert_same_text, stream
 from tests.support.routing import routing
@@ -18,7 +21,9 @@ from tests.support.wire import connected, new_id
 
 from quickcomm.client.audio_client import Event
 from quickcomm.contracts.audio_socket import Ready
+from quickcomm.contracts.identity import BUCKETS, bucket
 from quickcomm.contracts.routes import MONOLITH, SERVICE
+from quickcomm.traffic.model.overflow import NO_ROOM
 
 TALKERS: Final = 6
 ROUNDS: Final = 3
@@ -133,3 +138,36 @@ async def test_a_client_that_cannot_resume_stays_and_is_ended_in_a_pause(new_sit
         async with connected(site.url, key, new_id(), resume="no") as again:
             await again.until("ready")
             assert await sessions(site) == {MONOLITH: 0, SERVICE: 1}
+
+
+@pytest.mark.long  # each part: unit/test_audio_overflow.py, unit/test_migration_machine.py, integration/test_edge.py
+async def test_a_channel_has_its_side_and_what_has_no_room_is_with_the_monolith(new_site: NewSite, talk: Talk) -> None:
+    site = new_site("--deployment", "monolith", QUICKCOMM_AUDIO_MAX_SESSIONS="2")
+    await asyncio.to_thread(site.start)
+    operator, key = Operator(site), await asyncio.to_thread(site.key)
+    undisturbed = await stream(site.url, key, talk.wire * ROUNDS)
+    await operator.migrate("start", "audio", "--force")
+    assert "canary 1 %" in await operator.migrate("step", "audio", "--force")
+    refused = await operator.migrate("override", "audio", "--site", "main", "--to", "services", status=1)
+    assert "Use --channel or --conversation" in refused
+    await operator.migrate("override", "audio", "--channel", "the pool", "--to", "services")
+    with_the_monolith = next(name for name in iter(new_id, "") if bucket("audio", name) >= BUCKETS // 100)
+    async with connected(site.url, key, with_the_monolith, channel="the pool") as wire:
+        await wire.until("ready")
+        assert await sessions(site) == {MONOLITH: 0, SERVICE: 1}
+        await operator.migrate("override", "audio", "--channel", "the pool", "--remove")
+        assert (await wire.until("reconnect"))["reason"] == "handover"
+
+    await operator.migrate("promote", "audio", "--force")
+    lines = []
+    for _ in range(4):
+        lines.append(Line(site, key, talk))
+        await lines[-1].until(1)
+    history = map(json.loads, (await operator.migrate("history", "--limit", "200", "--json")).splitlines())
+    given = {row["after"] for row in history if (row["action"], row["why"]) == ("override", NO_ROOM)}
+    assert len(given) >= 2, "each of those that it could not take"
+    with pytest.raises(aiohttp.WSServerHandshakeError) as full:
+        async with connected(site.url, key, new_id()):
+            pass
+    assert full.value.status == 503
+    await assert_whole(site, [await line.heard for line in lines], undisturbed)

@@ -3,6 +3,7 @@
 import re
 import time
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from urllib.parse import quote
 
 import pytest
@@ -120,16 +121,27 @@ async def test_lists_page_by_cursor(server: Server, told: dict[str, Wire]) -> No
     await conversation(server, told)
     path = f"/v1/utterances?channel={quote(CHANNEL)}"
     whole = [item["utterance_id"] for item in server.get(path, "read").json()["items"]]
-    paged: list[str] = []
+    while (paged := page_by_page(server, path, len(whole) + 1)) is None:
+        pass  # another dashboard was asked for the rest: begin again
+    assert len(whole) >= 2
+    assert paged == whole
+
+
+def page_by_page(server: Server, path: str, most: int) -> list[str] | None:
+    """Return the ids of a list, asked for one at a time; None where another dashboard does not know the cursor."""
+    ids: list[str] = []
     cursor = ""
-    for _ in range(len(whole) + 1):
-        body = server.get(f"{path}&limit=1{cursor}", "read").json()
-        paged += [item["utterance_id"] for item in body["items"]]
+    for _ in range(most):
+        answer = server.get(f"{path}&limit=1{cursor}", "read")
+        if answer.status == HTTPStatus.GONE:
+            assert problem(answer, 410)["code"] == "cursor.reset"
+            return None
+        body = answer.json()
+        ids += [item["utterance_id"] for item in body["items"]]
         if not (after := next((value for name, value in body.items() if "cursor" in name), None)):
             break
         cursor = f"&cursor={quote(str(after))}"
-    assert len(whole) >= 2
-    assert paged == whole
+    return ids
 
 
 async def test_utterances_are_found(server: Server, told: dict[str, Wire]) -> None:

@@ -9,12 +9,11 @@ import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 from tests.e2e.conftest import NewSite
-from tests.e2e.test_live import cards_in, complete
+from tests.support.onlooker import onlooking
 from tests.support.ports import free_port
 from tests.support.resuming import Heard, assert_as_undisturbed, stream
 from tests.support.server import command, quickcomm
@@ -58,21 +57,10 @@ async def test_a_conversation_through_the_edge(site: Site, talk: Talk) -> None:
 
 
 async def test_a_live_page_through_the_edge(site: Site, talk: Talk) -> None:
-    conversation = new_id("live")
-    said: dict[str, list[dict[str, Any]]] = {}
-    headers = {"Authorization": f"Bearer {site.key('read')}"}
-    async with (
-        aiohttp.ClientSession() as session,
-        session.ws_connect(f"{site.url}/v1/live", headers=headers, max_msg_size=0) as live,
-        asyncio.TaskGroup() as tasks,
-    ):
-        talking = tasks.create_task(converse(site.url, site.key(), talk.wire, conversation_id=conversation))
-        async with asyncio.timeout(60):
-            while not talking.done() or not complete(said, talking.result().of("utterance")):
-                message = await live.receive()
-                assert message.type is aiohttp.WSMsgType.TEXT, message
-                for card in cards_in(json.loads(message.data), conversation):
-                    said.setdefault(card["utterance_id"], []).append(card)
+    async with onlooking(site) as page:
+        wire = await converse(site.url, site.key(), talk.wire)
+        said = wire.of("utterance")
+        await page.until(lambda one: all(one.classified(each["utterance_id"]) for each in said))
     assert said
 
 

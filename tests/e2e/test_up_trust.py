@@ -92,7 +92,7 @@ def test_keys_of_services_are_replaced_while_they_ask_each_other(site: Site) -> 
     for more in ((), ("--at-once",)):
         assert "intelligence" in told(site, "trust", "rotate", *more)
         assert site.get("/v1/usage", "admin").status == 200
-    assert len(_kids(site)) == 4  # of the three services and the relay
+    assert len(_kids(site)) == 5  # of the three services, the executor of operations and the relay
     assert _kids(site).isdisjoint(before)
 
 

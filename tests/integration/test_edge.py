@@ -21,11 +21,12 @@ from yarl import URL
 
 from quickcomm.apps import DEPLOYMENTS, RELAY_APP
 from quickcomm.audio.declaration import AUDIO
-from quickcomm.contracts.identity import bucket
+from quickcomm.contracts.identity import BUCKETS, bucket
+from quickcomm.contracts.migration import MAX_OVERRIDES
 from quickcomm.contracts.routes import HEADER
 from quickcomm.edge.adapters.certificate import Certificate
 from quickcomm.edge.adapters.files import WatchedFiles
-from quickcomm.edge.module import Backend, Edge, EdgeSettings, Front, Public, Split, Tls
+from quickcomm.edge.module import Apart, Backend, Edge, EdgeSettings, Front, Public, Split, Tls
 from quickcomm.edge.settings import INNER_SOCKET
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import ConfigurationError
@@ -33,7 +34,8 @@ from quickcomm.kernel.errors import ConfigurationError
 PROBLEM = "application/problem+json"
 BOTH = {"monolith", "service"}
 SERVICES = ("service", "service-2")
-Put = Callable[[int, int], Awaitable[None]]
+Put = Callable[..., Awaitable[None]]
+"""Of a weight, a version, and what goes to one side whatever its bucket."""
 Json = dict[str, Any]
 
 
@@ -390,8 +392,8 @@ async def two_sides() -> AsyncGenerator[tuple[RealEdge, aiohttp.ClientSession, P
     """An edge in front of a monolith and of audio as a service, and how it gets a weight by a version of the routes."""
     async with running_edge() as edge, aiohttp.ClientSession() as client:
 
-        async def put(weight: int, version: int) -> None:
-            edge.edge.put_splits([Split(routes=AUDIO.routes, cluster="audio", weight=weight)], version)
+        async def put(weight: int, version: int, *apart: Apart) -> None:
+            edge.edge.put_splits([Split(routes=AUDIO.routes, cluster="audio", weight=weight, apart=apart)], version)
             await edge.edge.confirmed(PATIENCE_S)
 
         splits = [Split(routes=AUDIO.routes, cluster="audio", weight=0)]
@@ -427,6 +429,38 @@ async def test_a_conversation_comes_to_the_side_that_has_its_bucket() -> None:
                 assert await hears(edge, client, f"/v1/conversations/{name}/audio?channel=a") == expected
                 encoded = name.replace("~", "%7E").replace("-", "%2D")
                 assert await hears(edge, client, f"/v1/conversations/{encoded}/audio") == expected
+
+
+async def test_what_has_a_side_of_its_own_comes_there_whatever_its_bucket() -> None:
+    """A conversation before its channel; who names no channel is on the default one; as many as there may be."""
+    most = tuple(f"{'x' * 120}-{number}" for number in range(2 * MAX_OVERRIDES))
+    many = tuple(f"{'ü' * 60} {number}" for number in range(MAX_OVERRIDES))
+    async with two_sides() as (edge, client, put):
+
+        async def side(name: str, query: str = "") -> str:
+            return await hears(edge, client, f"/v1/conversations/{name}/audio{query}")
+
+        for weight, other, own in ((100, "service", "monolith"), (9_900, "monolith", "service")):
+            there = weight < BUCKETS / 2
+            by_bucket = [f"c-{number}" for number in range(60)]
+            by_bucket = [name for name in by_bucket if (bucket("audio", name) < weight) != there][:4]
+            first, second, third, fourth = by_bucket
+            await put(
+                weight,
+                weight,
+                Apart(there=there, conversations=(first, *most), channels=("front desk/ü", *many)),
+                Apart(there=not there, conversations=(second,)),
+            )
+            assert await side(first) == await side(first.replace("-", "%2D"), "?channel=a") == other
+            assert await side(f"{first}x") in BOTH
+            assert await side(most[-1]) == other
+            assert await side(third) == await side(third, "?channel=desk") == own
+            for written in ("front%20desk%2F%C3%BC", "front+desk/%c3%bc"):
+                assert await side(third, f"?after_seq=0&channel={written}&resume=no") == other
+                assert await side(second, f"?channel={written}") == own
+            await put(weight, weight + 1, Apart(there=there, channels=("main",)))
+            assert await side(fourth) == await side(fourth, "?channel=") == await side(fourth, "?channel=main") == other
+            assert await side(fourth, "?channel=pool") == own
 
 
 async def test_a_call_comes_to_either_side_that_has_a_share() -> None:

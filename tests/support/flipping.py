@@ -4,11 +4,12 @@ import asyncio
 import contextlib
 import itertools
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 from tests.support.moving import Moving
-from tests.support.server import quickcomm
+from tests.support.server import READY_S, quickcomm
 from tests.support.site import Behind
 
 from quickcomm.contracts.identity import BUCKETS
@@ -21,10 +22,10 @@ FULL: Final = ModuleRoute(mode="full", weight=BUCKETS, decides="service")
 HALF_DECIDING: Final = ModuleRoute(mode="canary", weight=BUCKETS // 2, decides="service")
 SHADOW: Final = ModuleRoute(mode="shadow")
 STEPS: Final[tuple[dict[str, ModuleRoute], ...]] = (
-    {"dashboard": HALF, "intelligence": SHADOW},
-    {"dashboard": FULL, "intelligence": HALF},
-    {"dashboard": HALF_DECIDING, "intelligence": FULL},
-    {"dashboard": SHADOW, "intelligence": HALF},
+    {"dashboard": HALF, "intelligence": SHADOW, "audio": HALF},
+    {"dashboard": FULL, "intelligence": HALF, "audio": SHADOW},
+    {"dashboard": HALF_DECIDING, "intelligence": FULL, "audio": HALF},
+    {"dashboard": SHADOW, "intelligence": HALF, "audio": FULL},
 )
 """Each module goes there and back, a step behind the other."""
 
@@ -32,7 +33,7 @@ STEPS: Final[tuple[dict[str, ModuleRoute], ...]] = (
 class Migrating(Behind):
     """The monolith with services beside it; a thread changes the routes until the site is stopped."""
 
-    serving = ("monolith", "dashboard", "intelligence")
+    serving = ("monolith", "dashboard", "intelligence", "audio")
 
     def __init__(self, data_dir: Path, *flags: str, **settings: str) -> None:
         super().__init__(data_dir, "--deployment", "monolith", *flags, **settings)
@@ -44,8 +45,9 @@ class Migrating(Behind):
         super().wait_ready()
         if not self._begun:
             self._begun = True
-            for module in STEPS[0]:
-                quickcomm("scale", f"{module}=1", "--data-dir", str(self.data_dir), timeout=240)
+            where = ("--data-dir", str(self.data_dir))
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(lambda module: quickcomm("scale", f"{module}=1", *where, timeout=READY_S), STEPS[0]))
             self._flips.start()
 
     def stop(self) -> int | None:

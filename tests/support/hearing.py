@@ -89,10 +89,11 @@ class Loudness:
 
 
 class Silent:
-    """Nobody looks: only what must be seen comes. `gives_receipts`: somebody is said to send receipts."""
+    """Only what must be seen comes, unless `watches` is set. `gives_receipts`: somebody is said to send receipts."""
 
     def __init__(self, *, gives_receipts: bool = False) -> None:
         self.gives_receipts = gives_receipts
+        self.watches = False
         self.captions: list[Caption] = []
         self.late: list[Behind] = []
         self.shown: list[UtteranceTranscribed] = []
@@ -109,7 +110,7 @@ class Silent:
         self.before.append(after)
 
     def watched(self, site: str, channel: str) -> bool:  # noqa: ARG002 - the port's signature
-        return False
+        return self.watches
 
 
 def speech(seconds: float, rate: int = 16_000) -> Int16:

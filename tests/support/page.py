@@ -213,7 +213,7 @@ async def screen(browser: Browser, hotel: Place, viewport: ViewportSize) -> Asyn
 
     def note(message: ConsoleMessage) -> None:
         if message.type in {"error", "warning"}:
-            errors.append(f"{message.type}: {message.text}")
+            errors.append(f"{message.type}: {message.text} ({message.location.get('url', '')})")
 
     page.on("console", note)
     page.on("pageerror", lambda error: errors.append(f"uncaught: {error}"))

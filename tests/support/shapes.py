@@ -1,15 +1,15 @@
 """The ways of running that the same tests are run against.
 
-`E2E_SHAPE=monolith-up` runs them through edge and store, `E2E_SHAPE=services` with the dashboard as a service of its
-own as well, `E2E_SHAPE=migrating` with modules that move every few seconds.
+`E2E_DEPLOYMENT=monolith-up` runs them through edge and store, `E2E_DEPLOYMENT=services` with the dashboard as a service
+of its own as well, `E2E_DEPLOYMENT=migrating` with modules that move every few seconds.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from tests.support.deployment import DEPLOYMENT, MIGRATING
 from tests.support.flipping import Migrating
 from tests.support.server import Server
 from tests.support.site import Apart, Behind
@@ -18,13 +18,13 @@ SHAPES: Final[dict[str, type[Server]]] = {
     "serve": Server,
     "monolith-up": Behind,
     "services": Apart,
-    "migrating": Migrating,
+    MIGRATING: Migrating,
 }
 
 
 def server_class() -> type[Server]:
     """The one that this run of the tests is about."""
-    return SHAPES[os.environ.get("E2E_SHAPE", "serve")]
+    return SHAPES[DEPLOYMENT]
 
 
 @contextmanager

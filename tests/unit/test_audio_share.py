@@ -18,9 +18,11 @@ ids = st.from_regex(re.compile(CONVERSATION_ID.pattern, re.ASCII), fullmatch=Tru
 weights = st.integers(0, BUCKETS)
 
 
-def routes(version: int, weight: int, overrides: dict[str, Side] | None = None) -> Routes:
-    overrides = overrides or {}
-    return Routes(version=version, modules={"audio": ModuleRoute(mode="canary", weight=weight, overrides=overrides)})
+def routes(
+    version: int, weight: int, overrides: dict[str, Side] | None = None, channels: dict[str, Side] | None = None
+) -> Routes:
+    route = ModuleRoute(mode="canary", weight=weight, overrides=overrides or {}, channels=channels or {})
+    return Routes(version=version, modules={"audio": route})
 
 
 class Followed:
@@ -96,6 +98,26 @@ def test_a_conversation_is_given_up_once_the_edge_sends_its_client_elsewhere() -
     assert not Share(SERVICE, followed).gives_up("c-1")
     followed.routes = routes(4, BUCKETS, {"c-1": MONOLITH})
     assert not share.gives_up("c-1")
+
+
+async def test_a_channel_has_its_side_and_a_conversation_on_it_may_have_another() -> None:
+    followed = Followed(routes(4, BUCKETS, {"c-1": SERVICE}, {"desk": MONOLITH}), in_force=4)
+    monolith, service = Share(MONOLITH, followed), Share(SERVICE, followed)
+    for name, channel, expected in (
+        ("c-1", "desk", SERVICE),
+        ("c-2", "desk", MONOLITH),
+        ("c-2", "pool", SERVICE),
+        ("c-2", "", SERVICE),
+    ):
+        for share in (monolith, service):
+            is_own = share.side == expected
+            assert (share.has(name, channel), share.gives_up(name, channel)) == (is_own, not is_own)
+            if is_own:
+                await share.check(name, 4, channel)
+            else:
+                with pytest.raises(ElsewhereError):
+                    await share.check(name, 4, channel)
+    assert (service.is_apart("c-1"), service.is_apart("c-2")) == (True, False)
 
 
 async def test_where_nothing_moves_everything_is_let_in_and_nothing_given_up() -> None:

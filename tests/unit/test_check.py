@@ -29,6 +29,8 @@ from quickcomm.contracts.checking import (
 )
 from quickcomm.contracts.commands import STORE, Command, ListDeadLetters
 from quickcomm.contracts.conversations import Ledger
+from quickcomm.contracts.operations import ListOperations
+from quickcomm.contracts.saga import OperationStatus, OperationView
 from quickcomm.kernel.checking.checker import DAY_NS, NS, SIDES, Checker, CheckOptions, Parity, Report
 from quickcomm.kernel.checking.compare import AUDIO, DASHBOARD, INTELLIGENCE
 from quickcomm.kernel.checking.gathering import Gathering
@@ -76,6 +78,7 @@ class Sides:
         self.letters: list[dict[str, Any]] = []
         self.away: set[str] = set()
         self.asked: list[Command] = []
+        self.operations: list[OperationView] = []
 
     async def __call__(self, request: Command, /) -> Any:
         self.asked.append(request)
@@ -86,6 +89,8 @@ class Sides:
                 return msgspec.to_builtins(self.waiting)
             case ListDeadLetters():
                 return self.letters
+            case ListOperations():
+                return msgspec.to_builtins(self.operations)
             case RecentAudio() | RecentDashboard():
                 keys = [key for key, (_, at_ns) in self.has[request.module][ENDED].items() if at_ns >= request.since_ns]
                 return Conversations(keys=keys)
@@ -153,6 +158,38 @@ def test_what_agrees_is_clean(drawn: list[tuple[str, str, int, int]]) -> None:
     assert report.findings == ()
     assert report.utterances == len(utterances)
     assert not any(isinstance(request, Compare) and request.items for request in sides.asked), "sums were enough"
+
+
+def test_operations_that_get_no_further_are_told() -> None:
+    sides, _ = site_of([])
+    now_ns = FakeClock().now_ns()
+
+    def standing(name: str, status: OperationStatus, since_s: int) -> OperationView:
+        at_ns = now_ns - since_s * NS
+        return OperationView(
+            id=name,
+            name="close",
+            site="main",
+            subject="shift-1",
+            by="ada",
+            status=status,
+            step="archive",
+            why="away",
+            started_ns=at_ns,
+            changed_ns=at_ns,
+        )
+
+    sides.operations = [
+        standing("parked", "parked", 1),
+        standing("at work", "running", 5),
+        standing("stuck", "compensating", 300),
+    ]
+    found = run(sides).findings
+    assert [(each.code, each.id, each.event) for each in found] == [
+        ("operation.parked", "parked", "archive"),
+        ("operation.stuck", "stuck", "archive"),
+    ]
+    assert found[0].repair == "quickcomm sagas resume parked"
 
 
 @given(keys, st.data())

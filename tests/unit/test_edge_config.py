@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, quote_plus
 
 import msgspec
 import pytest
@@ -17,7 +18,7 @@ from quickcomm.audio.module import ingest_class
 from quickcomm.contracts.audio_socket import RELAYED
 from quickcomm.edge.adapters import certificate as certificates
 from quickcomm.edge.adapters.files import WatchedFiles
-from quickcomm.edge.config import Backend, Config, assignment, render, seconds
+from quickcomm.edge.config import Backend, Config, _encoded, assignment, render, seconds
 from quickcomm.edge.module import Edge, EdgeSettings, Front, Public, Tls
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.runtime.declaration import Route
@@ -96,6 +97,16 @@ def test_a_conversation_is_hashed_as_a_bucket_is() -> None:
     rewrite = policy["header"]["regex_rewrite"]
     for path in ("/v1/conversations/radio~7.a/audio", "/v1/conversations/radio~7.a/audio?resume_token=T&after_seq=3"):
         assert re.sub(rewrite["pattern"]["regex"], rewrite["substitution"], path) == "audio:radio~7.a"
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20), st.text(max_size=5))
+def test_a_channel_is_known_however_it_is_written_in_a_query(channel: str, other: str) -> None:
+    pattern = re.compile(_encoded(channel))
+    whole = "".join(f"%{byte:02X}" for byte in channel.encode())
+    for written in (quote(channel), quote(channel, safe=""), quote_plus(channel), whole, whole.lower()):
+        assert pattern.fullmatch(written)
+    assert (pattern.fullmatch(quote_plus(other)) is not None) == (other == channel)
+    assert not pattern.fullmatch(quote(f"{channel}x"))
 
 
 def test_only_what_the_front_passes_on_may_say_that_it_is_relayed() -> None:

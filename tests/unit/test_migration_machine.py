@@ -11,8 +11,10 @@ from tests.support.examples import examples
 
 from quickcomm.contracts.migration import MAX_OVERRIDES, MigrationOverride, OverrideKind
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Routes, Side
-from quickcomm.traffic.model import machine
+from quickcomm.traffic.model import machine, overflow
 from quickcomm.traffic.model.ladder import FULL, LADDER, MODULES, OFF, RETIRED, SHADOW, Stage, next_stage, route_of
+from quickcomm.traffic.model.machine import CONTROLLER
+from quickcomm.traffic.model.overflow import NS
 from quickcomm.traffic.model.state import (
     BACK,
     Effect,
@@ -236,6 +238,10 @@ def intelligence_at(stage: Stage) -> SiteState:
     return moved_to(SiteState(), "intelligence", stage, force=True)
 
 
+def audio_at(stage: Stage) -> SiteState:
+    return moved_to(SiteState(), "audio", stage, force=True)
+
+
 def pinned(site: SiteState, to: Side | None, **of: Any) -> SiteState:
     """Override something in intelligence, to the end of it."""
     moved = override(site, "intelligence", side=to, by="ann", why="loud", **(of or DESK))
@@ -290,8 +296,8 @@ def test_overrides_are_refused_where_they_cannot_be() -> None:
     dashboard = moved_to(SiteState(), "dashboard", LADDER[3])
     with pytest.raises(RefusedError, match="page session and key"):
         override(dashboard, "dashboard", side=SERVICE, by="ann", **DESK)
-    with pytest.raises(RefusedError, match="audio has no overrides"):
-        override(dashboard, "audio", side=SERVICE, by="ann", **DESK)
+    with pytest.raises(RefusedError, match=r"no overrides of sites: .* Use --channel or --conversation"):
+        override(audio_at(LADDER[3]), "audio", side=SERVICE, by="ann", kind="site", of="east")
     for stage in (OFF, SHADOW, RETIRED):
         site = SiteState() if stage == OFF else intelligence_at(stage)
         with pytest.raises(RefusedError, match=f"intelligence is {stage}: there are overrides only while both sides"):
@@ -323,6 +329,68 @@ def test_what_is_to_stay_with_the_monolith_holds_up_retiring_it() -> None:
     site, effects = carried_out(machine.step(pinned(site, SERVICE), "intelligence", by="test").site, "intelligence")
     assert kinds(effects) == ["RetireModule", "Publish", "WaitFollowed"]
     assert (site.of("intelligence").stage, site.of("intelligence").overrides) == (RETIRED, ())
+
+
+# -- what has no room --------------------------------------------------------------------------------------------------
+
+END_NS: Final = AT + round(overflow.OVERFLOW_S * NS)
+
+
+def test_what_has_no_room_is_with_the_monolith_until_its_time_is_over() -> None:
+    moved = overflow.given_back(audio_at(LADDER[3]), "audio", "c-1", now_ns=AT)
+    assert [(each.who, each.after) for each in moved.entries] == [(CONTROLLER, "conversation c-1: monolith")]
+    site, effects = carried_out(moved.site, "audio")
+    assert kinds(effects) == ["Publish", "WaitFollowed"]
+    assert site.of("audio").route.overrides == {"c-1": MONOLITH}
+    assert not overflow.given_back(site, "audio", "c-1", now_ns=AT + 1).entries, "asked again, nothing changes"
+    assert not overflow.ended(site, "audio", now_ns=END_NS - 1).entries
+    site, effects = carried_out(overflow.ended(site, "audio", now_ns=END_NS).site, "audio")
+    assert kinds(effects) == ["Publish", "WaitFollowed"]
+    assert (site.of("audio").overrides, site.of("audio").route.overrides) == ((), {})
+
+
+def test_what_has_no_room_does_not_wait_for_a_change_under_way() -> None:
+    stepping = machine.step(audio_at(LADDER[3]), "audio", by="ann").site
+    change = stepping.of("audio").change
+    assert change is not None
+    both = stepping
+    for name in ("c-1", "c-2"):
+        both = overflow.given_back(both, "audio", name, now_ns=AT).site
+    assert both.of("audio").change == change
+    assert overflow.ended(both, "audio", now_ns=END_NS).site == both, "nor does what ends get in its way"
+    site, _ = carried_out(both, "audio")
+    assert (site.of("audio").stage, site.of("audio").route.overrides) == (
+        change.target,
+        {"c-1": MONOLITH, "c-2": MONOLITH},
+    )
+
+
+def test_what_has_no_room_is_refused_where_both_sides_do_not_serve_or_somebody_has_said_otherwise() -> None:
+    stages = (OFF, SHADOW, RETIRED)
+    for site in (
+        *(SiteState() if stage == OFF else audio_at(stage) for stage in stages),
+        machine.roll_back(audio_at(LADDER[3]), "audio", by="ann").site,
+    ):
+        with pytest.raises(RefusedError, match="only while both sides serve"):
+            overflow.given_back(site, "audio", "c-1", now_ns=AT)
+    with pytest.raises(RefusedError, match="refuses nothing"):
+        overflow.given_back(audio_at(FULL), "intelligence", "c-1", now_ns=AT)
+    wanted = override(audio_at(FULL), "audio", side=SERVICE, kind="conversation", of="c-1").site
+    with pytest.raises(RefusedError, match="is to be with the service"):
+        overflow.given_back(carried_out(wanted, "audio")[0], "audio", "c-1", now_ns=AT)
+
+
+def test_what_has_no_room_is_bounded_leaves_room_for_an_operator_and_holds_up_retiring() -> None:
+    site = audio_at(FULL)
+    for number in range(MAX_OVERRIDES):
+        site = overflow.given_back(site, "audio", f"c-{number}", now_ns=AT).site
+    site, _ = carried_out(site, "audio")
+    with pytest.raises(RefusedError, match="Wait until one has ended"):
+        overflow.given_back(site, "audio", "c", now_ns=AT)
+    site, _ = carried_out(override(site, "audio", side=SERVICE, **DESK).site, "audio")
+    assert len(site.of("audio").overrides) == MAX_OVERRIDES + 1
+    with pytest.raises(RefusedError, match=r"no room for conversation c-0 .* quickcomm scale audio=N"):
+        machine.step(site, "audio", by="ann")
 
 
 # -- any changes ------------------------------------------------------------------------------------------------------
@@ -382,6 +450,14 @@ class Migrations(RuleBasedStateMachine):
     )
     def override(self, of: str, kind: OverrideKind, to: Side | None) -> None:
         self.command(lambda: override(self.site, "intelligence", kind=kind, of=of, side=to))
+
+    @rule(of=st.sampled_from(["a", "b"]))
+    def has_no_room(self, of: str) -> None:
+        self.command(lambda: overflow.given_back(self.site, "audio", of, now_ns=AT))
+
+    @rule(now_ns=st.sampled_from([AT, END_NS]))
+    def time_passes(self, now_ns: int) -> None:
+        assert self.command(lambda: overflow.ended(self.site, "audio", now_ns=now_ns))
 
     @rule(name=names)
     def promote(self, name: str) -> None:

@@ -12,7 +12,7 @@ from tests.support.hearing import ScriptedEngine, Talk, lengths
 from quickcomm.audio.model.formats import Int16
 from quickcomm.audio.ports import Clip, Effort, EngineError, Transcript
 from quickcomm.audio.service.load import CALM_S, LIMITS_S
-from quickcomm.audio.service.transcriber import MAX_BESIDE, EngineFailedError, EngineHungError, Transcriber
+from quickcomm.audio.service.transcriber import MAX_AWAITED, MAX_BESIDE, EngineFailedError, EngineHungError, Transcriber
 from quickcomm.kernel.clock import FakeClock
 
 
@@ -104,6 +104,33 @@ async def test_guesses_run_only_where_they_keep_nobody_waiting() -> None:
         assert (await guess).text == "16000"
     async with occupied(engine) as transcriber:
         assert transcriber.guess(clip(1), Talk(), word_times=True) is None
+
+
+async def test_guesses_that_a_client_waits_for_come_behind_finished_speech_and_together() -> None:
+    engine = ScriptedEngine(max_batch=3)
+    async with occupied(engine) as transcriber:
+        guesses = [transcriber.guess(clip(2), Talk(), word_times=False, awaited=True) for _ in range(MAX_AWAITED)]
+        assert None not in guesses
+        assert transcriber.guess(clip(2), Talk(), word_times=False, awaited=True) is None, "only so many"
+        for taken_back in guesses[4:]:
+            taken_back.cancel()  # type: ignore[union-attr]
+        finished = transcriber.submit(clip(9), Talk())
+        engine.go.set()
+        await asyncio.gather(finished, *(guess for guess in guesses[:4] if guess is not None))
+    assert seconds(engine)[1:] == [[9], [2, 2, 2], [2]]
+
+
+async def test_behind_no_guess_is_made_that_a_client_waits_for() -> None:
+    engine = ScriptedEngine()
+    async with occupied(engine) as transcriber:
+        clock = transcriber._clock
+        assert isinstance(clock, FakeClock)
+        waiting = transcriber.submit(clip(2), Talk())
+        clock.advance(LIMITS_S[0] + 0.1)
+        transcriber.look()
+        assert transcriber.guess(clip(1), Talk(), word_times=False, awaited=True) is None
+        engine.go.set()
+        await waiting
 
 
 async def test_a_guess_that_was_taken_back_is_not_decoded() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.examples import examples
 
+from quickcomm.contracts.erasing import Scope
 from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.timing import Latency
@@ -53,6 +54,7 @@ class Results:
         self.published: list[InsightsFound] = []
         self.owed: list[Owed] = []
         self.failures: list[Exception] = []
+        self.hidden: set[tuple[str, str]] = set()
 
     async def known(
         self,
@@ -60,6 +62,9 @@ class Results:
         epochs: Sequence[int] = (),  # noqa: ARG002 - the port's
     ) -> set[tuple[str, str]]:
         return {(item.site, item.utterance_id) for item in self.published} & set(utterances)
+
+    async def erased(self, utterances: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        return self.hidden & set(utterances)
 
     async def publish(self, found: Sequence[InsightsFound], owed: Sequence[Owed] = ()) -> None:
         if self.failures:
@@ -132,6 +137,20 @@ async def test_a_redelivery_is_published_once(desk: Desk) -> None:
 async def test_the_same_id_at_two_sites_is_two_utterances(desk: Desk) -> None:
     await desk.hear(said(1, "repair"), said(1, "repair", site="other"))
     assert [item.site for item in desk.results.published] == ["main", "other"]
+
+
+async def test_what_was_erased_is_not_classified_and_is_no_context(desk: Desk) -> None:
+    """A late message, or one that is replayed; others go on."""
+    desk.results.hidden = {("main", "c:0:2")}
+    await desk.hear(said(1, "repair"), said(2, "secret"), said(3, "chatter"))
+    assert [item.utterance_id for item in desk.results.published] == ["c:0:1", "c:0:3"]
+    assert "secret" not in [item.text for item in desk.classifier.heard]
+    await desk.hear(said(4, "repair"))
+    assert desk.classifier.heard[-1].context == ("repair", "chatter")
+    assert not any("secret" in item.context for item in desk.classifier.heard)
+    desk.understanding.erase(Scope(conversations=("c",)))
+    await desk.hear(said(5, "repair", conversation="d"))
+    assert not desk.classifier.heard[-1].context
 
 
 @pytest.mark.parametrize("payload", [b"", b"{}", b"[]", b"\xff", b'{"site":"main"}'])

@@ -29,6 +29,7 @@ from quickcomm.operate.up.asked import differences, in_force, keep, kept
 from quickcomm.operate.up.layout import Layout
 from quickcomm.operate.up.left import check_left, is_left
 from quickcomm.operate.up.modules import Site, rows
+from quickcomm.operations.declaration import OPERATIONS
 from quickcomm.topology.module import ScaleError, Tail
 
 
@@ -88,7 +89,7 @@ def test_nothing_is_left_of_the_place(tmp_path: Path) -> None:
 
 def test_the_monolith_serves_every_route(tmp_path: Path) -> None:
     row, *others = rows("monolith", site(tmp_path))
-    assert all(each.module.replicas == 0 for each in others)
+    assert [each.module.name for each in others if each.module.replicas] == ["operations"]
     assert {route.name for route in row.routes} == {"audio", "twilio", "ingest", "live", "health", "rest", "page"}
     program = row.module.program("monolith-1", "/m.sock")
     assert program.environment["QUICKCOMM_INSTANCE_SOCKET"] == "/m.sock"
@@ -105,7 +106,9 @@ def test_the_monolith_serves_every_route(tmp_path: Path) -> None:
 def test_every_deployment_runs_each_module_once(deployment: str) -> None:
     settings = load_settings(Path("/nowhere"), {}, {})
     started = [app for app in DEPLOYMENTS[deployment] if app.replicas(settings).first]
-    assert Counter(module.name for app in started for module in app.modules) == {module.name: 1 for module in MODULES}
+    assert Counter(module.name for app in started for module in app.modules) == {
+        module.name: 1 for module in (*MODULES, OPERATIONS)
+    }
 
 
 def test_as_services_sound_goes_to_audio_and_all_else_to_the_dashboard(tmp_path: Path) -> None:
@@ -115,9 +118,10 @@ def test_as_services_sound_goes_to_audio_and_all_else_to_the_dashboard(tmp_path:
         "audio": {"audio", "twilio", "ingest"},
         "intelligence": set(),
         "dashboard": {"live", "health", "rest", "page"},
+        "operations": set(),
         "relay": set(),
     }
-    assert [row.module.name for row in found] == ["dashboard", "intelligence", "audio", "relay"]
+    assert [row.module.name for row in found] == ["dashboard", "intelligence", "audio", "operations", "relay"]
     flags = {row.module.name: row.module.program(f"{row.module.name}-1", "/x.sock").command for row in found}
     assert {name for name, command in flags.items() if "--stt-model" in command} == {"audio"}
     assert {name for name, command in flags.items() if "--llm-url" in command} == {"intelligence"}

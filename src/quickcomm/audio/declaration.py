@@ -10,6 +10,8 @@ from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.kernel.runtime.declaration import Group, Module, Replicas, Route, SettingsReader, StoreKeys
 
 GROUP: Final = "audio"
+DEFAULT_CHANNEL: Final = "main"
+"""Of clients that name none."""
 INGESTS: Final = (
     "quickcomm.audio.ingest.websocket:NativeSocket",
     "quickcomm.audio.ingest.twilio:MediaStreams",
@@ -21,14 +23,15 @@ INGEST: Final = "/v1/ingest/"
 _CONVERSATIONS: Final = StoreKeys(
     keys=("audio:*",),
     commands=(
-        *("hget", "hgetall", "hmget", "hset", "hdel", "hincrby", "exists"),
+        *("hget", "hgetall", "hmget", "hset", "hdel", "hincrby", "hexists", "exists"),
         *("zadd", "zrem", "zscore", "zrange", "zrangebyscore"),
-        *("rpush", "llen", "lrange", "ltrim", "expire", "del", "set", "get", "xadd", "xread", "xrange"),
+        *("rpush", "llen", "lrange", "ltrim", "lset", "expire", "del", "set", "get"),
+        *("xadd", "xread", "xrange", "xdel"),
     ),
 )
 _ASSIGNMENTS: Final = StoreKeys(
     keys=("understanding", "understanding:*"),
-    commands=("hget", "hgetall", "hmget", "hset", "hlen", "expire", "sadd", "srem", "smembers"),
+    commands=("hget", "hgetall", "hmget", "hset", "hdel", "hlen", "del", "expire", "sadd", "srem", "smembers"),
 )
 """Which side answers a conversation."""
 
@@ -53,7 +56,15 @@ AUDIO: Final = Module(
     store=(_CONVERSATIONS, _ASSIGNMENTS),
     without_store="Sound is taken and kept by who sent it, but nothing is acknowledged until it is back.",
     routes=(
-        Route(name="audio", path=CONVERSATION, websocket=True, sticky="audio:{conversation}", passes_full=True),
+        Route(
+            name="audio",
+            path=CONVERSATION,
+            websocket=True,
+            sticky="audio:{conversation}",
+            passes_full=True,
+            channel_in="channel",
+            channel_else=DEFAULT_CHANNEL,
+        ),
         Route(name="twilio", path=TWILIO_PATH, websocket=True, passes_full=True),
         Route(name="ingest", path=INGEST, websocket=True, passes_full=True),
     ),

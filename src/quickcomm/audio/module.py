@@ -14,6 +14,8 @@ from aiohttp import web
 from quickcomm.audio.adapters.captions import LiveCaptions
 from quickcomm.audio.adapters.digests import digest_answers
 from quickcomm.audio.adapters.engines import engine_class
+from quickcomm.audio.adapters.erasing import erasing_answer
+from quickcomm.audio.adapters.finishing import finishing
 from quickcomm.audio.adapters.ledgers import ledger_answer
 from quickcomm.audio.adapters.places import Places, sessions, shelf_of
 from quickcomm.audio.adapters.recorder import FlacRecorder, Folder
@@ -97,9 +99,11 @@ class Audio:
         `emergencies`: the rules of the site's pack, by which audio judges its own transcripts.
         """
         self._database = database
+        self._clock = clock
         self._bus = messaging.bus
         self._captions = LiveCaptions(messaging.live)
         self._store = sessions(places, database, clock, settings.reassign_after_s)
+        self._in = database if places.redis_url is None else None
         self._transcriber = Transcriber(engine, clock)
         capacity = 2 * (settings.max_sessions + MAX_HEARINGS)
         interval = settings.ack_interval_ms / 1000
@@ -107,7 +111,7 @@ class Audio:
         shelf = shelf_of(places, clock)
         self._recorder = None if shelf is None else FlacRecorder(shelf)
         share = Share(places.side, places.routes)
-        self._moving = Moving(places.owner, share, self._front_end, self._transcriber, messaging.live, clock, settings)
+        self._moving = Moving(places.owner, share, self._front_end, self._transcriber, messaging, clock, settings)
         tools = Tools(
             settings=settings,
             clock=clock,
@@ -123,7 +127,7 @@ class Audio:
         )
         self._manager = Manager(tools, self._start)
         self._moving.manage(self._manager, self._store)
-        self._reception = Reception(self._manager, engine.traits.language, share)
+        self._reception = Reception(self._manager, engine.traits.language, share, self._moving.overflow)
         self._ingests = [
             ingest(self._reception, callers(keys, settings.twilio)) for ingest in map(ingest_class, INGESTS)
         ]
@@ -169,7 +173,16 @@ class Audio:
         cls.migrate_tables(database)
         store = SqlSessions(database, clock)
         recorder = None if recordings is None else FlacRecorder(Folder(recordings))
-        return [ledger_answer(store), *digest_answers(store, recorder)]
+        erasing = erasing_answer(store, recorder, database)
+        return [ledger_answer(store), *digest_answers(store, recorder), erasing]
+
+    @classmethod
+    def erasing(cls, database: Database, clock: Clock, places: Places) -> Sequence[Answer]:
+        """Return what is answered about erasure on a database that no audio has open now. `places`: of recordings."""
+        cls.migrate_tables(database)
+        shelf = shelf_of(places, clock)
+        recorder = None if shelf is None else FlacRecorder(shelf)
+        return [erasing_answer(SqlSessions(database, clock), recorder, database)]
 
     async def run(self) -> None:
         """Work until cancelled."""
@@ -218,8 +231,10 @@ class Audio:
             routes=self.routes(),
             answers=[
                 ledger_answer(self._store),
+                self._finishing(),
                 *digest_answers(self._store, self._recorder),
                 (MeasureAudio, self._moving.measure),
+                erasing_answer(self._store, self._recorder, self._in, self._manager.erased),
             ],
             subscriptions=[*self._captions.subscriptions(), (Receipt, self._receipt), *self._moving.subscriptions()],
             work={"audio": self.run},
@@ -232,6 +247,9 @@ class Audio:
             retire=self.retire,
             close=self.aclose,
         )
+
+    def _finishing(self) -> Answer:
+        return finishing(self._manager, self._store, self._database, self._clock)
 
     def _receipt(self, receipt: Receipt, _peer: Peer) -> None:
         """Tell the client how long each stage took: the card was pushed."""

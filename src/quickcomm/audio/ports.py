@@ -14,7 +14,9 @@ from quickcomm.audio.model.checkpoint import Checkpoint
 from quickcomm.contracts.audio_socket import AudioFormat, DurableEvent
 from quickcomm.contracts.captions import Behind, Caption
 from quickcomm.contracts.checking import Compare, Contents
+from quickcomm.contracts.closing import Finished
 from quickcomm.contracts.conversations import ConversationChanged, Ledger
+from quickcomm.contracts.erasing import EraseAudio, Scope
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.errors import InvalidInputError, QuickCommError
@@ -145,7 +147,10 @@ class VoiceActivity(Protocol):
 
 
 class OpenRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A client at the door. `token` is None where it brought none."""
+    """A client at the door. `token` is None where it brought none.
+
+    `sent_on`: the channel by which the edge chose the side of this client; empty where it knows none, as of a call.
+    """
 
     site: str
     conversation_id: str
@@ -156,6 +161,7 @@ class OpenRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the client comes again after `reconnect`, and sends again what is not acknowledged."""
     continues: str | None = None
     """The conversation of the same source that the server had ended; told once, where this one is new."""
+    sent_on: str = ""
 
 
 class Stored(msgspec.Struct, frozen=True, kw_only=True):
@@ -239,6 +245,13 @@ class SessionStore(Protocol):
         """
         ...
 
+    async def finish(self, site: str, conversation_id: str, reason: str) -> Finished:
+        """End a conversation that no process has, with what is stored; tell how one stands that has ended.
+
+        Raises `NotFoundError`, and `NotOwnerError` where another process has it.
+        """
+        ...
+
     async def add_insights(self, found: InsightsFound) -> DurableEvent | None:
         """Append an insights event to the log; None where it is there already or nobody knows the conversation.
 
@@ -286,6 +299,13 @@ class SessionStore(Protocol):
         """Delete conversations that ended before; returns how many."""
         ...
 
+    async def erase(self, request: EraseAudio) -> dict[str, int]:
+        """Erase the words of utterances, and end conversations that go as a whole; return how much of what it was.
+
+        None of it is taken again. Ledgers and numbers of events stay.
+        """
+        ...
+
     async def aclose(self) -> None:
         """After the last use. May be called again."""
         ...
@@ -331,6 +351,10 @@ class Recorder(Protocol):
 
 class Recordings(Protocol):
     """Knows what is kept."""
+
+    async def erase(self, scope: Scope) -> int:
+        """Delete the sound of utterances; return how many files it was. Raises `RecordingError`."""
+        ...
 
     async def lacking(self, utterances: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Return those (site, utterance id) that are not kept, of conversations of which something is."""

@@ -77,6 +77,16 @@ def relay_command(**given: Any) -> None:
     _run("relay", given)
 
 
+@click.command("operations")
+@_common
+def operations_command(**given: Any) -> None:
+    """Execute operations that span services, durably. Started by: quickcomm up.
+
+    Settings as for `serve`. Keeps what is under way in the directory `operations` of the data directory.
+    """
+    _run("operations", given)
+
+
 @click.command("traffic")
 @_common
 def traffic_command(**given: Any) -> None:

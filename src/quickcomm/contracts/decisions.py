@@ -9,10 +9,20 @@ from typing import Final, Literal
 import msgspec
 
 from quickcomm.contracts.insight import Urgency
+from quickcomm.contracts.usage import ConversationUsage
 
 DECISIONS: Final = "decisions.v1"
 
 TaskStatus = Literal["open", "acknowledged", "done"]
+
+
+class TaskBefore(msgspec.Struct, frozen=True, kw_only=True):
+    """A task that a closing changed, as it was before, and its version since."""
+
+    task_id: str
+    status: TaskStatus
+    assignee: str | None
+    version: int
 
 
 class TaskDecision(msgspec.Struct, frozen=True, kw_only=True, tag="task"):
@@ -65,6 +75,31 @@ class CopyDecision(msgspec.Struct, frozen=True, kw_only=True, tag="copy"):
         return copy_subject(self.utterance_id)
 
 
+class ArchiveDecision(msgspec.Struct, frozen=True, kw_only=True, tag="archive"):
+    """A conversation as its closing left it: off the page of what goes on, or on it again.
+
+    `key`: of the step that archived it, which is done once; `undone`: of those that were taken back, which have no
+    effect any more. `tasks`: those that were changed with it, as they were before.
+    """
+
+    conversation_id: str
+    key: str = ""
+    archived_ns: int | None = None
+    archived_by: str = ""
+    tasks: tuple[TaskBefore, ...] = ()
+    usage: ConversationUsage | None = None
+    undone: tuple[str, ...] = ()
+
+    @property
+    def utterance_id(self) -> str:
+        """It is about none."""
+        return ""
+
+    @property
+    def subject(self) -> str:
+        return archive_subject(self.conversation_id)
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """`epoch`: of the side that decided; `version`: counts up for each subject. The highest of both stands."""
 
@@ -75,7 +110,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     at_ns: int
     by: str = ""
     """The name of a person; empty for a rule."""
-    what: TaskDecision | ClosingDecision | CopyDecision
+    what: TaskDecision | ClosingDecision | CopyDecision | ArchiveDecision
 
     @property
     def order(self) -> tuple[int, int]:
@@ -96,3 +131,7 @@ def closing_subject(utterance_id: str, insight_index: int) -> str:
 
 def copy_subject(utterance_id: str) -> str:
     return f"copy:{utterance_id}"
+
+
+def archive_subject(conversation_id: str) -> str:
+    return f"archive:{conversation_id}"

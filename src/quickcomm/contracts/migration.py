@@ -21,7 +21,8 @@ DECIDING: Final = frozenset({"dashboard", "intelligence"})
 """Modules of which one side decides: about edits, and about prompts. Of audio, each side has its conversations."""
 MAX_NAME = 200
 MAX_OVERRIDES = 100
-"""Of a module: they are in each version of the routes, which every process reads."""
+"""Of a module: they are in each version of the routes, which every process reads. Those that end by themselves count
+apart."""
 OverrideKind = Literal["channel", "site", "conversation"]
 Outcome = Literal["pass", "wait", "breach"]
 MoveAction = Literal["start", "return", "step", "promote", "rollback", "kill", "pause", "resume", "auto", "manual"]
@@ -91,6 +92,18 @@ class OverrideMigration(MigrationChange, frozen=True, kw_only=True, tag="migrate
     kind: OverrideKind
     of: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
     side: Side | None = None
+
+
+class OverflowMigration(OfTraffic, frozen=True, kw_only=True, tag="migrate.overflow"):
+    """Give the monolith a conversation for which the service has no room, for some minutes.
+
+    Answered once it is stored; the routes follow. Asked again for the same conversation, it changes nothing.
+    """
+
+    callers: ClassVar = ("audio",)
+
+    name: str
+    conversation_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
 
 
 class KillMigration(OfTraffic, frozen=True, kw_only=True, tag="migrate.kill"):
@@ -209,6 +222,8 @@ class MigrationOverride(msgspec.Struct, frozen=True, kw_only=True):
     by: str = ""
     why: str = ""
     at_ns: int = 0
+    until_ns: int = 0
+    """It ends by itself then; 0: it stays until it is removed."""
 
 
 class MigrationEntry(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,8 +14,10 @@ from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.link import Captioned, Committed, FellBehind, InstanceStatus, Receipt, Watching
 from quickcomm.contracts.routes import MONOLITH, SERVICE
 from quickcomm.contracts.timing import Latency
+from quickcomm.dashboard.adapters.closing import closing_answers
 from quickcomm.dashboard.adapters.decision_log import RedisDecisions
 from quickcomm.dashboard.adapters.digests import digest_answers
+from quickcomm.dashboard.adapters.erasing import erasing_answers
 from quickcomm.dashboard.adapters.history import MARKS, begin_anew
 from quickcomm.dashboard.adapters.hub import Hub
 from quickcomm.dashboard.adapters.live import LiveFeed
@@ -139,6 +141,7 @@ class Dashboard:
             self._measurements,
             clock,
         )
+        self._clock = clock
         self._editing = Editing(self._service, messaging.rpc, standing, clock, self._measurements.refused)
         self._waterfalls = Waterfalls(database, lambda: self.budget)
         lateness = Lateness(clock, stages)
@@ -197,7 +200,9 @@ class Dashboard:
             return self._measurements.since(request.since_ns)
 
         asked: list[Answer] = [(GetReport, report), (GetTrace, trace), (MeasureDashboard, measure)]
-        return [*asked, *self._editing.answers(), *digest_answers(self._database)]
+        closing = closing_answers(self._service, self._database, self._clock)
+        erasing = erasing_answers(self._database, self._hub.reset)
+        return [*asked, *self._editing.answers(), *closing, *digest_answers(self._database), *erasing]
 
     @property
     def budget(self) -> Budget:
@@ -232,7 +237,13 @@ class Dashboard:
         async def trace(request: GetTrace) -> Row:
             return _flat(await Waterfalls(database, lambda: budget).of(request.utterance_id, request.site))
 
-        return [(GetTrace, trace), *digest_answers(database)]
+        return [(GetTrace, trace), *digest_answers(database), *erasing_answers(database)]
+
+    @staticmethod
+    def erasing(database: Database) -> Sequence[Answer]:
+        """Return what is answered about erasure on a database that no dashboard has open now."""
+        migrate(database.engine, "dashboard", MIGRATIONS)
+        return erasing_answers(database)
 
     async def match_again(self, closings: Sequence[Closing]) -> None:
         """Match closings with tasks from before them that have come since."""

@@ -3,7 +3,7 @@
 import json
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -68,12 +68,27 @@ class Backend(msgspec.Struct, frozen=True, kw_only=True):
         return {"socket_address": {"address": self.host, "port_value": self.port}}
 
 
+class Apart(msgspec.Struct, frozen=True, kw_only=True):
+    """Conversations and channels that go to one cluster of a split, whatever their bucket.
+
+    `there`: to the cluster of the split; else to that of the route. A conversation counts before its channel.
+    """
+
+    there: bool
+    conversations: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+
+
 class Split(msgspec.Struct, frozen=True, kw_only=True):
-    """Routes of which a share goes to another cluster: what hashes to a bucket below `weight`, of `BUCKETS`."""
+    """Routes of which a share goes to another cluster: what hashes to a bucket below `weight`, of `BUCKETS`.
+
+    `apart`: of the sticky WebSockets among them.
+    """
 
     routes: tuple[Route, ...]
     cluster: str
     weight: int
+    apart: tuple[Apart, ...] = ()
 
 
 class Front(msgspec.Struct, frozen=True, kw_only=True):
@@ -194,19 +209,69 @@ def _in_order(served: Mapping[str, Sequence[Route]], splits: Sequence[Split], fr
     """Return the routes as the first that matches must come: WebSockets, single paths, then the longest prefixes."""
     found = [(route, cluster) for cluster, routes in served.items() for route in routes]
     found.sort(key=lambda each: (each[0].path.endswith("/"), -len(each[0].path)))
-    shares = {route: split for split in splits if split.weight > 0 for route in split.routes}
     fronted = () if front is None else front.routes
-    passed = [(route, _socket(route, cluster, fronted)) for route, cluster in found if route.websocket]
-    passed += [
-        (
-            route,
-            _Passed(
-                name=route.name, cluster=cluster, match=_match(route.path), answers_within_s=route.answers_within_s
-            ),
-        )
-        for route, cluster in found
-    ]
-    return [msgspec.structs.replace(each, by_client=route.by_client, split=shares.get(route)) for route, each in passed]
+    in_order = []
+    for route, cluster in found:
+        if route.websocket:
+            in_order += _shared(route, _socket(route, cluster, fronted), splits)
+    for route, cluster in found:
+        limit_s = route.answers_within_s
+        plain = _Passed(name=route.name, cluster=cluster, match=_match(route.path), answers_within_s=limit_s)
+        in_order += _shared(route, plain, splits)
+    return in_order
+
+
+def _shared(route: Route, passed: _Passed, splits: Sequence[Split]) -> list[_Passed]:
+    """Return a route with the share that goes elsewhere; before it, what goes to one side whatever its bucket."""
+    passed = msgspec.structs.replace(passed, by_client=route.by_client)
+    split = next((each for each in splits if route in each.routes), None)
+    if split is None:
+        return [passed]
+    shared = msgspec.structs.replace(passed, split=split) if split.weight > 0 else passed
+    if not (passed.websocket and route.sticky):
+        return [shared]
+    return [*_apart(route, passed, shared, split), shared]
+
+
+def _apart(route: Route, passed: _Passed, shared: _Passed, split: Split) -> Iterator[_Passed]:
+    """Yield the routes of what goes to one side: conversations, then channels."""
+
+    def to(each: Apart, more: Resource) -> _Passed:
+        cluster = split.cluster if each.there else passed.cluster
+        return msgspec.structs.replace(passed, cluster=cluster, match=passed.match | more)
+
+    for each in split.apart:
+        if each.conversations:
+            before, _, behind = _SEGMENT.split(route.path, maxsplit=1)
+            one_of = "|".join(map(re.escape, each.conversations))
+            yield to(each, {"safe_regex": {"regex": f"{before}(?:{one_of}){behind}"}})
+    if not route.channel_in:
+        return
+    for each in split.apart:
+        if each.channels:
+            yield to(each, _query(route.channel_in, "|".join(map(_encoded, each.channels))))
+    for each in split.apart:
+        if route.channel_else in each.channels:  # whoever names none is on this one, and nobody else
+            yield msgspec.structs.replace(shared, match=shared.match | _query(route.channel_in, ".+"))
+            yield to(each, {})
+
+
+def _query(parameter: str, pattern: str) -> Resource:
+    return {"query_parameters": [{"name": parameter, "string_match": {"safe_regex": {"regex": pattern}}}]}
+
+
+def _encoded(text: str) -> str:
+    """Return a pattern of all ways to write a text in a query: Envoy compares what was sent."""
+    return "".join(map(_encoded_byte, text.encode()))
+
+
+def _encoded_byte(byte: int) -> str:
+    ways = [f"%(?i:{byte:02x})"]
+    if byte == ord(" "):
+        ways.append(r"\+")
+    elif byte < 128 and chr(byte) not in "%&+#":  # noqa: PLR2004 - ASCII; those have a meaning of their own
+        ways.append(re.escape(chr(byte)))
+    return f"(?:{'|'.join(ways)})"
 
 
 def _socket(route: Route, cluster: str, fronted: Sequence[Route]) -> _Passed:

@@ -18,6 +18,7 @@ from quickcomm.edge.config import (
     INNER,
     LISTENERS,
     ROUTES,
+    Apart,
     Backend,
     Config,
     Front,
@@ -158,6 +159,7 @@ def endpoints(name: str) -> str:
 
 
 __all__ = [
+    "Apart",
     "Backend",
     "Edge",
     "EdgeSettings",

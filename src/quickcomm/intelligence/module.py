@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from quickcomm.contracts.erasing import Scope
 from quickcomm.contracts.evidence import Measured, MeasureIntelligence
 from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.identity import bucket
@@ -20,6 +21,7 @@ from quickcomm.contracts.usage import GetUsage, UsageReport
 from quickcomm.intelligence.adapters.asked_model import AskedModel, examined_by, mask_of_people
 from quickcomm.intelligence.adapters.digests import digest_answer
 from quickcomm.intelligence.adapters.embedding import MINILM
+from quickcomm.intelligence.adapters.erasing import erasing_answer
 from quickcomm.intelligence.adapters.history import take_over
 from quickcomm.intelligence.adapters.local import LocalClassifier, build_local_classifier
 from quickcomm.intelligence.adapters.openai_model import OpenAiModel
@@ -103,6 +105,7 @@ class Intelligence:
         `peers`: the processes that do the same, if there are any.
         """
         self._measurements = Measurements(clock, (peers.ownership or Ownership()).side)
+        self._clock = clock
         self._ownership = ownership = peers.ownership or Ownership()
         self._database = database
         self._bus = bus
@@ -261,14 +264,29 @@ class Intelligence:
         if self._other_side is not None:
             about_prompts = self._other_side.answers(about_prompts, self._processes)
         compared = digest_answer(self._database)
-        asked: list[Answer] = [(MeasureIntelligence, measure)]
-        return [*asked, (GetUsage, usage), (Narrate, narrate), compared, *about_prompts]
+        asked: list[Answer] = [(MeasureIntelligence, measure), self._side.concluding(self._database, self._clock)]
+        erasing = erasing_answer(self._database, self._forget)
+        return [*asked, (GetUsage, usage), (Narrate, narrate), compared, erasing, *about_prompts]
+
+    def _forget(self, scope: Scope) -> None:
+        """Forget what this process has in memory of what is erased."""
+        self._side.cache.forget()
+        self._understanding.erase(scope)
+        if self._shadow is not None:
+            self._shadow.erase(scope)
 
     @classmethod
     def stored_answers(cls, database: Database, pack: SitePack, clock: Clock) -> Sequence[Answer]:
         """Return what can be answered on a database that no server has open: all about prompts but evaluating."""
         cls.migrate_tables(database)
-        return [digest_answer(database), *PromptCommands(Prompting(database, pack, clock)).answers()]
+        stored: list[Answer] = [digest_answer(database), erasing_answer(database)]
+        return [*stored, *PromptCommands(Prompting(database, pack, clock)).answers()]
+
+    @classmethod
+    def erasing(cls, database: Database) -> Sequence[Answer]:
+        """Return what is answered about erasure on a database that no intelligence has open now."""
+        cls.migrate_tables(database)
+        return [erasing_answer(database)]
 
     def _live_status(self) -> InstanceStatus:
         return InstanceStatus(classifier=self.health(), budget=msgspec.to_builtins(self._budget))

@@ -281,10 +281,15 @@ class ResultStore(Protocol):
         """Those of the (site, utterance id) pairs that have insights, of this epoch at least."""
         ...
 
+    async def erased(self, utterances: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return those of the (site, utterance id) pairs that were erased: they are not to be understood."""
+        ...
+
     async def publish(self, found: Sequence[InsightsFound], owed: Sequence[Owed] = ()) -> None:
         """Remember and publish together; what is known in this revision or a higher one by then is left out.
 
-        A later epoch counts first: in it, whatever was answered before is published again.
+        A later epoch counts first: in it, whatever was answered before is published again. What was erased is left
+        out, too.
 
         `owed`: those of `found` that are to be renewed. A renewal that is published is owed no more.
         """
@@ -332,8 +337,14 @@ TalkChange = Callable[[Talk | None], Talk | None]
 class TalkStore(Protocol):
     """What is remembered of conversations."""
 
-    async def apply(self, changes: Sequence[tuple[tuple[str, str], TalkChange]]) -> None:
-        """Change conversations, named by (site, conversation id), in one transaction."""
+    async def apply(
+        self, changes: Sequence[tuple[tuple[str, str], TalkChange]], about: Sequence[tuple[str, int]] = ()
+    ) -> None:
+        """Change conversations, named by (site, conversation id), in one transaction.
+
+        `about`: for each change the utterance that it is about, or "", and the time of a summary, or 0. What was
+        erased changes nothing.
+        """
         ...
 
     async def due(self, now_ns: int, limit: int) -> list[Talk]:
@@ -341,6 +352,10 @@ class TalkStore(Protocol):
 
         Where several processes write, they are this one's for a minute, or until a summary is published.
         """
+        ...
+
+    async def find(self, site: str, conversation_id: str) -> Talk | None:
+        """Return what is remembered of one."""
         ...
 
     async def release(self, talk: Talk) -> None:

@@ -12,6 +12,7 @@ import aiohttp
 import click
 
 from quickcomm.contracts.commands import STORE, Command, DeployPrompt, RollBackPrompt
+from quickcomm.contracts.saga import OPERATIONS
 from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.messaging.rpc import Answer, LocalRpc, NotOwnerError
 from quickcomm.kernel.runtime.admin_socket import CALL_TIMEOUT_S, Rows, UnknownCommandError, ask, rows_of
@@ -128,6 +129,8 @@ def _answering(directory: DataDirectory, own: DataDirectory, request: Command) -
     layout, is_stored = Layout(directory), request.module == STORE
     found = [layout.control] if is_stored else layout.administrations(request.module)
     found += [own.socket, directory.dashboard.socket] if is_stored else [own.socket]
+    if request.module == OPERATIONS:
+        found.insert(0, directory.part(OPERATIONS).socket)
     if request.module == INTELLIGENCE:  # one that has moved out of the monolith
         found.append(directory.intelligence.socket)
     return [socket for socket in found if is_trusted(socket, directory.path)]
@@ -146,7 +149,8 @@ def _database(directory: DataDirectory, site: Path, request: Command) -> Path | 
         url = read_sections([DECLARED], site, {}).of(StoreSettings).database_url
         if url is not None:
             return url
-    return directory.database
+    apart = DataDirectory(site).part(OPERATIONS).database
+    return apart if request.module == OPERATIONS and apart.is_file() else directory.database
 
 
 async def _offline(directory: DataDirectory, site: Path, request: Command) -> Rows:
@@ -200,6 +204,10 @@ def _stored(module: str, database: "Database", clock: "Clock", site: Path) -> "S
         from quickcomm.kernel.runtime.settings import read_sections  # noqa: PLC0415
 
         return Intelligence.stored_answers(database, _pack(read_sections([DECLARED], site, {}).pack), clock)
+    if module == OPERATIONS:
+        from quickcomm.operations.assembly import stored_answers  # noqa: PLC0415
+
+        return stored_answers(database, clock)
     if module == DASHBOARD:
         from quickcomm.dashboard.module import Dashboard  # noqa: PLC0415
         from quickcomm.intelligence.model.settings import LlmSettings  # noqa: PLC0415

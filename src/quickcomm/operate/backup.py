@@ -45,6 +45,7 @@ from quickcomm.operate.backup_file import (
     seal,
     sync,
 )
+from quickcomm.operate.erasing import note_backup
 
 if TYPE_CHECKING:
     from quickcomm.kernel.storage import Database
@@ -114,7 +115,9 @@ async def back_up(site: Whereabouts, file: Path, tell: Tell, *, force: bool = Fa
         tell("Checking the backup", 0, 0)
         await asyncio.to_thread(check, part)
         _refuse(site, file, force=force)
-        return Taken(file=str(file), bytes=await asyncio.to_thread(_publish, part, file), manifest=manifest)
+        size = await asyncio.to_thread(_publish, part, file)
+        note_backup(site.directory, file)
+        return Taken(file=str(file), bytes=size, manifest=manifest)
 
 
 # -- inside -----------------------------------------------------------------------------------------------------------

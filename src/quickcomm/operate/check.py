@@ -8,6 +8,7 @@ import msgspec
 
 from quickcomm.contracts.checking import MAX_RANGE, ListBacklog, ListTranscripts, PublishAgain
 from quickcomm.contracts.commands import Command, ListDeadLetters, ReplayDeadLetter
+from quickcomm.contracts.operations import ListOperations
 from quickcomm.kernel.checking.checker import ALL, Checker, CheckOptions, Parity, Report
 from quickcomm.kernel.checking.repairs import DEAD_LETTER, REPLAY, may_be_answered
 from quickcomm.kernel.clock import SystemClock
@@ -18,7 +19,7 @@ from quickcomm.operate.administration import administer
 from quickcomm.operate.settings import load_settings
 from quickcomm.operate.up.layout import Layout
 
-LISTS: Final = (ListBacklog, ListDeadLetters)
+LISTS: Final = (ListBacklog, ListDeadLetters, ListOperations)
 """Requests that are answered with any number of rows."""
 ONLINE_SHARE: Final = 0.1
 ONLINE_PAGE: Final = 500

@@ -4,14 +4,16 @@ Afterwards the directory is that of a site that `serve` ran. `up` moves it into 
 start, as it does with any such directory.
 """
 
+import asyncio
 import secrets
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -24,6 +26,7 @@ from quickcomm.kernel.runtime.data_directory import (
     data_dir_flag,
 )
 from quickcomm.operate.backup_file import Manifest, Tell, check, copy_database, split_migration, sync, unseal
+from quickcomm.operate.erasing import bury_in, tombstones
 from quickcomm.operate.moving import replace_state, state_in_store
 from quickcomm.operate.up.layout import Layout
 
@@ -64,6 +67,9 @@ def restore(file: Path, directory: DataDirectory, tell: Tell) -> Restored:
             unseal(part)
             split_migration(part, moves, manifest.taken_at if manifest is not None else "an earlier version")
             replace_state(part, exchange.state)
+            if erased := tombstones([*parts_of(directory), part]):
+                tell("Erasing what was erased since", 0, 0)
+                _run(bury_in(part, erased))
             part.chmod(0o600)
             sync(part)
             kept = _swap(directory, part, exchange)
@@ -73,6 +79,12 @@ def restore(file: Path, directory: DataDirectory, tell: Tell) -> Restored:
             part.unlink(missing_ok=True)
             moves.unlink(missing_ok=True)
     return Restored(manifest=manifest, kept=kept)
+
+
+def parts_of(directory: DataDirectory) -> list[Path]:
+    """Return the databases that are there now."""
+    found = [directory.database, directory.dashboard.database, directory.intelligence.database]
+    return [path for path in found if path.is_file()]
 
 
 # -- inside -----------------------------------------------------------------------------------------------------------
@@ -95,6 +107,12 @@ def _alone(directory: DataDirectory) -> Iterator[None]:
             stop = f" Stop it: kill {owner.pid}" if owner else ""
             raise DataDirectoryBusyError(f"{error}{stop}") from None
         yield
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Run to the end, also where the caller has a loop of its own."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()
 
 
 def _former_state(directory: DataDirectory) -> str | None:

@@ -8,6 +8,7 @@ from quickcomm.apps import MODULES
 from quickcomm.edge.settings import EdgeSettings
 from quickcomm.kernel.runtime.setting_sources import FILE, SPEECH_DATA, read_settings
 from quickcomm.kernel.runtime.settings import Settings, settings_type
+from quickcomm.operations.declaration import OPERATIONS
 from quickcomm.relay.declaration import RELAY
 from quickcomm.topology.model.settings import PrioritySettings
 from quickcomm.traffic.declaration import TRAFFIC
@@ -15,7 +16,9 @@ from quickcomm.traffic.declaration import TRAFFIC
 __all__ = ["FILE", "SITE", "SPEECH_DATA", "Settings", "load_settings"]
 SITE: Final = settings_type(
     (
-        *{name: kind for module in (*MODULES, TRAFFIC, RELAY) for name, kind in module.settings.items()}.items(),
+        *{
+            name: kind for module in (*MODULES, TRAFFIC, RELAY, OPERATIONS) for name, kind in module.settings.items()
+        }.items(),
         ("edge", EdgeSettings),
         ("priority", PrioritySettings),
     ),

@@ -117,6 +117,11 @@ export interface ClassifierHealth {
   since?: string | null;
 }
 
+export interface ClosingOf {
+  tasks?: "close" | "hand_over" | "keep";
+  assignee?: string | null;
+}
+
 export interface Conversation {
   conversation_id: string;
   channel: string;
@@ -131,6 +136,8 @@ export interface Conversation {
   ledger: Ledger;
   ledgers: Ledger[];
   summary: Summary | null;
+  archived_at: string | null;
+  archived_by: string | null;
   change: number;
 }
 
@@ -353,6 +360,7 @@ export interface MigrationOverride {
   by?: string;
   why?: string;
   at_ns?: number;
+  until_ns?: number;
 }
 
 export interface MigrationStatus {
@@ -395,6 +403,30 @@ export interface Move {
 export interface Narrative {
   text?: string;
   source?: "llm" | "local";
+}
+
+export interface OperationList {
+  items: OperationStand[];
+}
+
+export interface OperationStand {
+  operation_id: string;
+  operation: string;
+  subject: string;
+  by: string;
+  status: "compensated" | "compensating" | "done" | "parked" | "running";
+  step: string;
+  why: string;
+  started_at: string;
+  changed_at: string;
+  history: OperationStep[];
+}
+
+export interface OperationStep {
+  at: string;
+  what: "compensating" | "done" | "failed" | "finished" | "kept" | "parked" | "resumed" | "started" | "undone";
+  step: string;
+  text: string;
 }
 
 export interface Overriding {

@@ -1,6 +1,7 @@
 /** A task that somebody has changed since the person saw it: what it is now, and in what words to say so. Pure. */
 import { clockTime } from "./format";
-import { fields, parseTask, text } from "./parse";
+import { fields, text } from "./fields";
+import { parseTask } from "./parse";
 import type { Task } from "./protocol";
 
 export const TASK_CHANGED = "dashboard.task_changed";

@@ -1,6 +1,6 @@
 /** A migration, as `/v1/migration` says it; parsed as in parse.ts. Numbers and times as the page uses them. */
 import type * as api from "../api/schema";
-import { count, fields, list, oneOf, text, textOrNull, texts } from "./parse";
+import { count, fields, list, oneOf, text, textOrNull, texts } from "./fields";
 import { every, type Parsed, type Without } from "./protocol";
 
 export type Side = NonNullable<api.ModuleMigration["goal"]>;
@@ -12,7 +12,7 @@ export type FigureSide = Parsed<api.FigureSide>;
 export type Numbers = Without<api.FigureNumbers, "limit" | "margin" | "outcome" | "unit">;
 export type Figure = Without<api.Figure, "numbers"> & { numbers: Numbers[] };
 /** What has a side of its own, whatever its bucket. */
-export type Override = Without<api.MigrationOverride, "at_ns">;
+export type Override = Without<api.MigrationOverride, "at_ns" | "until_ns">;
 /** `weight`: per cent that the service serves. `since`, `at`: milliseconds; 0: not known. */
 export type Module = Without<api.ModuleMigration, "figures" | "since_ns" | "gate" | "heard" | "overrides" | "understood"> & {
   since: number;

@@ -34,20 +34,8 @@ import {
   type Urgency,
   type Word,
 } from "./protocol";
+import { count, countOrNull, fields, list, oneOf, text, textOrNull, texts } from "./fields";
 import { sidesOf } from "./waterfall";
-
-/** By the names of T and no others: what is read here is what the server sends. */
-export type Fields<T extends object> = { readonly [Name in keyof T]?: unknown };
-
-export const fields = <T extends object>(raw: unknown): Fields<T> => (typeof raw === "object" && raw !== null ? raw : {});
-export const text = (raw: unknown, fallback = ""): string => (typeof raw === "string" ? raw : fallback);
-export const textOrNull = (raw: unknown): string | null => (typeof raw === "string" ? raw : null);
-export const count = (raw: unknown, fallback = 0): number => (typeof raw === "number" && Number.isFinite(raw) ? raw : fallback);
-export const countOrNull = (raw: unknown): number | null => (typeof raw === "number" && Number.isInteger(raw) ? raw : null);
-export const list = <T>(raw: unknown, each: (item: unknown) => T | null): T[] =>
-  Array.isArray(raw) ? raw.map(each).filter((item): item is T => item !== null) : [];
-export const texts = (raw: unknown): string[] => list(raw, textOrNull);
-export const oneOf = <T extends string>(raw: unknown, known: readonly T[], fallback: T): T => (known.includes(raw as T) ? (raw as T) : fallback);
 
 const URGENCIES = every<Urgency>({ low: true, normal: true, high: true, critical: true });
 const UNDERSTOOD = every<Understood>({ ok: true, unintelligible: true, not_english: true, low_confidence: true });
@@ -215,6 +203,8 @@ export function parseConversation(raw: unknown): Conversation | null {
     unreachable_since: textOrNull(f["unreachable_since"]),
     utterances: count(f["utterances"]),
     ledger: parseLedger(f["ledger"]),
+    archived_at: textOrNull(f["archived_at"]),
+    archived_by: textOrNull(f["archived_by"]),
     summary: parseSummary(f["summary"]),
   };
 }

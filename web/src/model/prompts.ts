@@ -1,6 +1,6 @@
 /** Prompt versions, as `/v1/prompts` says them; parsed as in parse.ts. */
 import type * as api from "../api/schema";
-import { count, fields, list, oneOf, text, textOrNull, texts } from "./parse";
+import { count, fields, list, oneOf, text, textOrNull, texts } from "./fields";
 import {
   every,
   type PromptAction,

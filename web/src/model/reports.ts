@@ -1,6 +1,7 @@
 /** The shift report and what the language model costs, as `/v1` says them; parsed as in parse.ts. */
 import type * as api from "../api/schema";
-import { count, fields, list, oneOf, parseSource, parseTask, text, textOrNull } from "./parse";
+import { count, fields, list, oneOf, text, textOrNull } from "./fields";
+import { parseSource, parseTask } from "./parse";
 import { every, type Parsed, type Source, type Task } from "./protocol";
 
 export interface Counted {

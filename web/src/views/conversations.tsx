@@ -21,6 +21,7 @@ function Row({ conversation: c }: { conversation: Conversation }) {
       </th>
       <td>
         <span class={`state s-${c.state}`}>{STATE_WORDS[c.state]}</span>
+        {c.archived_at !== null && `, closed by ${c.archived_by ?? "the site"}`}
         {c.unreachable_since !== null && ` (not reachable since ${clockTime(c.unreachable_since, app.now.value, false)})`}
       </td>
       <td>

@@ -71,6 +71,21 @@ class Bucket:
         del names
         return []
 
+    async def delete(self, folders: Sequence[str], names: Sequence[str]) -> int:
+        """Delete what is there: the bucket is asked for the files of each folder that is concerned."""
+        from obstore.exceptions import BaseError  # noqa: PLC0415 - as above
+
+        wanted, found = set(names), list[str]()
+        try:
+            for folder in {*folders, *(name.rpartition("/")[0] for name in names)}:
+                async for page in self._store.list(prefix=folder, chunk_size=LISTED_TOGETHER):
+                    found += [item["path"] for item in page if folder in folders or item["path"] in wanted]
+            if found:
+                await self._store.delete_async(found)
+        except (BaseError, OSError) as error:
+            raise BucketError(_why(error)) from error
+        return len(found)
+
     async def _folders(self) -> AsyncIterator[Sequence[_Found]]:
         together: list[_Found] = []
         async for page in self._store.list(chunk_size=LISTED_TOGETHER):

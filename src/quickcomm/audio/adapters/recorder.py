@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
 from quickcomm.audio.ports import RecordingError
+from quickcomm.contracts.erasing import Scope
 
 PART: Final = ".part"
 PART_KEPT_S: Final = 3_600.0
@@ -35,6 +36,10 @@ class Shelf(Protocol):
 
     async def lacking(self, names: Sequence[str]) -> list[str]:
         """Return those that are not there, of folders that are."""
+        ...
+
+    async def delete(self, folders: Sequence[str], names: Sequence[str]) -> int:
+        """Delete folders and files; return how many files it was."""
         ...
 
 
@@ -65,6 +70,13 @@ class FlacRecorder:
         except OSError as error:
             raise RecordingError(f"Recordings could not be looked for: {error}") from error
 
+    async def erase(self, scope: Scope) -> int:
+        folders = [folder_name(scope.site, each) for each in scope.conversations]
+        try:
+            return await self._shelf.delete(folders, [file_name(scope.site, each) for each in scope.utterances])
+        except OSError as error:
+            raise RecordingError(f"Recordings could not be deleted: {error}") from error
+
 
 class Folder:
     """A `Shelf` in a directory, which several processes may share."""
@@ -80,6 +92,19 @@ class Folder:
 
     async def lacking(self, names: Sequence[str]) -> list[str]:
         return await asyncio.to_thread(self._lacking, names)
+
+    async def delete(self, folders: Sequence[str], names: Sequence[str]) -> int:
+        return await asyncio.to_thread(self._delete, folders, names)
+
+    def _delete(self, folders: Sequence[str], names: Sequence[str]) -> int:
+        paths = [path for path in (self.path / name for name in names) if path.exists()]
+        for name in folders:
+            paths += [path for path in (self.path / name).glob("*") if path.is_file()]
+        for path in paths:
+            path.unlink(missing_ok=True)
+        for name in folders:
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        return len(paths)
 
     def _lacking(self, names: Sequence[str]) -> list[str]:
         paths = {name: self.path / name for name in names}
@@ -107,10 +132,14 @@ class Folder:
                 part.unlink(missing_ok=True)
 
 
+def folder_name(site: str, conversation_id: str) -> str:
+    # A conversation may be called `..`: its folder never is.
+    return f"{site}/c-{conversation_id}"
+
+
 def file_name(site: str, utterance_id: str) -> str:
     conversation_id, speaker, start = utterance_id.rsplit(":", 2)
-    # A conversation may be called `..`: its folder never is.
-    return f"{site}/c-{conversation_id}/{speaker}-{start}.flac"
+    return f"{folder_name(site, conversation_id)}/{speaker}-{start}.flac"
 
 
 def encoded(samples: Int16) -> bytes:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from quickcomm.audio.adapters.redis_rows import SessionNames, pairs
-from quickcomm.audio.adapters.tables import conversations, events
+from quickcomm.audio.adapters.tables import BLANK, conversations, events
 from quickcomm.kernel.messaging.bus.redis_link import Link, Script
 from quickcomm.kernel.messaging.bus.redis_names import PREFIX
 from quickcomm.kernel.storage import Database
@@ -88,7 +88,9 @@ def _event(row: Values, seq: int, entry: bytes, said: dict[bytes, bytes]) -> Val
     name, _, payload = entry.partition(b"\n")
     kind = _types.decode(payload).type
     revision = 1
-    if kind != "utterance":
+    if b"x:" + name in said:
+        kind, revision = BLANK, seq
+    elif kind != "utterance":
         # Valkey knows the number of the newest revision only; those before it need one of their own, and a lower one.
         newest, _, place = said.get(b"i:" + name, b"").partition(b" ")
         revision = int(newest) if place == str(seq).encode() else -seq

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from quickcomm.audio.adapters.redis_rows import SessionNames, offsets
 from quickcomm.audio.adapters.redis_sessions import REPLAY_S
-from quickcomm.audio.adapters.tables import OPEN_STATES, conversations, events
+from quickcomm.audio.adapters.tables import BLANK, OPEN_STATES, conversations, events
 from quickcomm.audio.model.checkpoint import decode_checkpoints
 from quickcomm.kernel.copier.copier import CopiedTable, Values
 from quickcomm.kernel.copier.valkey import Command, Moved
@@ -69,6 +69,8 @@ def _name(row: Values) -> str:
 
 def _place(event: Values) -> tuple[Argument, Argument]:
     """Return where an event is; of several revisions, the last one counts."""
+    if event["kind"] == BLANK:
+        return f"x:{event['utterance_id']}", event["seq"]
     if event["kind"] == "utterance":
         return f"u:{event['utterance_id']}", event["seq"]
     return f"i:{event['utterance_id']}", f"{event['revision']} {event['seq']}"

@@ -71,6 +71,11 @@ class Owners:
                 self.start_over()
             await self._clock.sleep(SAY_EVERY_S)
 
+    async def is_there(self, life: str) -> bool:
+        """Return True if the process that lives it has said so lately."""
+        name = life.partition("#")[0]
+        return bool(await self._calls.call("GET", self._names.owner(name)) == life.encode())
+
     def gone(self, missing: set[str]) -> set[str]:
         """Return which of the lives that are missing now are gone for good."""
         now = self._clock.monotonic()

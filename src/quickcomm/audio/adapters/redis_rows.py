@@ -168,6 +168,13 @@ def new_fields(stored: Stored, request: OpenRequest, token: str, owner: str) -> 
     return [text for pair in fields.items() for text in pair]
 
 
+def last_said(said: dict[bytes, bytes]) -> tuple[str, int]:
+    """Return the newest utterance and its `seq`; empty and 0 where the log has none."""
+    found = [(int(seq), name[2:].decode()) for name, seq in said.items() if name.startswith(b"u:")]
+    seq, utterance_id = max(found, default=(0, ""))
+    return utterance_id, seq
+
+
 def unanswered(said: dict[bytes, bytes]) -> tuple[str, ...]:
     """Utterances without insights, in the order of their `seq`."""
     waiting = [

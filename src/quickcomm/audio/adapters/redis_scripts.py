@@ -159,7 +159,7 @@ local function store()
   end
   redis.call('HINCRBY', KEYS[1], 'version', 1)
 end
-local known = redis.call('HGET', KEYS[2], 'u:' .. ARGV[4])
+local known = redis.call('HGET', KEYS[2], 'u:' .. ARGV[4]) or redis.call('HGET', KEYS[2], 'x:' .. ARGV[4])
 if known then
   store()
   return {'known', tonumber(known)}
@@ -297,6 +297,8 @@ INSIGHTS: Final = (
 local seq = redis.call('HGET', KEYS[1], 'seq')
 local base = tonumber(redis.call('HGET', KEYS[1], 'base') or 0)
 if not seq or redis.call('LLEN', KEYS[3]) ~= seq - base then return {} end
+local erased = redis.call('HEXISTS', KEYS[2], 'x:' .. ARGV[1]) + redis.call('HEXISTS', KEYS[1], 'erased')
+if erased > 0 then return {} end
 local known = redis.call('HGET', KEYS[2], 'i:' .. ARGV[1])
 if known then
   local revision, place = string.match(known, '^(%d+) (%d+)$')
@@ -329,3 +331,40 @@ redis.call('ZREM', KEYS[4], ARGV[1])
 redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
 return 1
 """
+
+ERASE: Final = (
+    ALLOW_OOM
+    + """
+-- KEYS: conversation, said, log, set of unanswered conversations, assignment.
+-- ARGV: name, whether all is erased, how many utterances, these, then seq and blank event for each event of theirs.
+-- Returns how many events and unanswered utterances were erased. Numbers of events stay as they are.
+if redis.call('EXISTS', KEYS[1]) == 0 then return {0, 0} end
+local count, unanswered, first = 0, 0, 4 + tonumber(ARGV[3])
+if ARGV[2] == '1' then
+  count = redis.call('LLEN', KEYS[3])
+  unanswered = math.max(0, redis.call('HLEN', KEYS[5]) - 2)
+  redis.call('DEL', KEYS[2], KEYS[3])
+  redis.call('DEL', KEYS[5]) -- by itself: another rule allows it
+  redis.call('SREM', KEYS[4], ARGV[1])
+  redis.call('HSET', KEYS[1], 'erased', 1)
+end
+local seq, base = redis.call('HGET', KEYS[1], 'seq'), tonumber(redis.call('HGET', KEYS[1], 'base') or 0)
+for i = 4, first - 1 do
+  if redis.call('EXISTS', KEYS[2]) == 1 then
+    redis.call('HSET', KEYS[2], 'x:' .. ARGV[i], seq)
+    redis.call('HDEL', KEYS[2], 'u:' .. ARGV[i], 'i:' .. ARGV[i])
+  end
+  unanswered = unanswered + redis.call('HDEL', KEYS[5], 'u:' .. ARGV[i])
+end
+if redis.call('HLEN', KEYS[5]) == 2 then redis.call('SREM', KEYS[4], ARGV[1]) end
+for i = first, #ARGV, 2 do
+  local place = tonumber(ARGV[i]) - base - 1
+  if place >= 0 and place < redis.call('LLEN', KEYS[3]) then
+    redis.call('LSET', KEYS[3], place, ARGV[i + 1])
+    count = count + 1
+  end
+end
+redis.call('HINCRBY', KEYS[1], 'version', 1)
+return {count, unanswered}
+"""
+)

@@ -16,12 +16,14 @@ from quickcomm.audio.adapters.event_log import insights_event, utterance_event
 from quickcomm.audio.adapters.log_limits import LogLimits
 from quickcomm.audio.adapters.redis_calls import Calls, around_seq, stored_event
 from quickcomm.audio.adapters.redis_digests import gather, recent
+from quickcomm.audio.adapters.redis_erasing import RedisErasing
 from quickcomm.audio.adapters.redis_owners import MAIL_S, PRESENT_S, Owners, Sweep, mine
 from quickcomm.audio.adapters.redis_rows import (
     Row,
     SessionNames,
     at_rest,
     digest,
+    last_said,
     new_fields,
     offsets,
     pairs,
@@ -34,15 +36,19 @@ from quickcomm.audio.model.formats import check_unchanged
 from quickcomm.audio.ports import FencedError, OpenRequest, Progress, Stored, Tell
 from quickcomm.contracts.audio_socket import DurableEvent, decode_durable
 from quickcomm.contracts.checking import Compare, Contents
+from quickcomm.contracts.closing import Finished
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, ConversationState, Ledger
+from quickcomm.contracts.erasing import EraseAudio
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
 from quickcomm.kernel.clock import Clock
-from quickcomm.kernel.errors import BusyError, ForbiddenError
+from quickcomm.kernel.errors import BusyError, ForbiddenError, NotFoundError
 from quickcomm.kernel.messaging.bus.port import BusFullError, BusUnavailableError
 from quickcomm.kernel.messaging.bus.redis import HIGH_WATER
+from quickcomm.kernel.messaging.bus.redis_assignments import AssignmentNames
 from quickcomm.kernel.messaging.bus.redis_link import Argument, Link, Script
 from quickcomm.kernel.messaging.bus.redis_names import PREFIX, Names, partition
+from quickcomm.kernel.messaging.rpc import NotOwnerError
 from quickcomm.kernel.telemetry.side import stamp
 
 PAGE: Final = 200
@@ -209,6 +215,21 @@ class RedisSessions:
         if not done and not (fence and repeated):  # else this very call has fenced it
             raise FencedError("The conversation has another owner.")
 
+    async def finish(self, site: str, conversation_id: str, reason: str) -> Finished:
+        name = f"{site}:{conversation_id}"
+        for _ in range(20):
+            loaded, _ = await self._run(_LOAD, self._keys(name, "conversation", "said"))
+            if not loaded[0]:
+                raise NotFoundError(f"There is no conversation {conversation_id!r}.")
+            row = Row.of(pairs(loaded[0]))
+            if not row.is_open:
+                last, seq = last_said(pairs(loaded[1]))
+                return Finished(state=row.state, ledgers=row.ledgers, last_utterance=last, last_seq=seq)
+            if row.owner != self._life and await self._owners.is_there(row.owner):
+                raise NotOwnerError("Another process has this conversation.")
+            await self._let_go(row, "ended", self._clock.now_ns(), reason)
+        raise BusyError("This conversation changes too fast to be closed; try again.")
+
     async def add_insights(self, found: InsightsFound) -> DurableEvent | None:
         name = f"{found.site}:{found.conversation_id}"
         event = insights_event(found, 0)
@@ -316,7 +337,21 @@ class RedisSessions:
                 count += deleted
         return count
 
+    async def erase(self, request: EraseAudio) -> dict[str, int]:
+        erasing = RedisErasing(self._calls, self._names, AssignmentNames(self._bus.prefix), self._end)
+        return await erasing.run(request)
+
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    async def _end(self, name: str) -> bool:
+        """End a conversation that is going on, whoever owns it; return False where it is not."""
+        for _ in range(20):
+            rows = await self._rows([name])
+            if not rows or not rows[0].is_open:
+                return False
+            if await self._let_go(rows[0], "ended", self._clock.now_ns(), "erased"):
+                return True
+        raise BusyError("This conversation changes too fast to be ended; try again.")
 
     async def _sweep(self, quiet: int | str, idle: int | str, *, others: bool) -> Sweep:
         """Open conversations to look at, that are quiet since then: one call, however many there are."""

@@ -14,18 +14,22 @@ from sqlalchemy import Connection
 from quickcomm.audio.adapters.event_log import insights_event, utterance_event
 from quickcomm.audio.adapters.log_limits import LogLimits, settled
 from quickcomm.audio.adapters.sql_digests import gather, recent
+from quickcomm.audio.adapters.sql_erasing import erase
 from quickcomm.audio.adapters.sql_forgetting import forget
-from quickcomm.audio.adapters.tables import OPEN_STATES, conversations, events
+from quickcomm.audio.adapters.tables import OPEN_STATES, conversations, erased, events
 from quickcomm.audio.model.checkpoint import Checkpoint, decode_checkpoints, encode_checkpoints
 from quickcomm.audio.model.formats import check_unchanged
 from quickcomm.audio.ports import FencedError, OpenRequest, Progress, Stored, Tell
 from quickcomm.contracts.audio_socket import AudioFormat, DurableEvent, decode_durable
 from quickcomm.contracts.checking import Compare, Contents
+from quickcomm.contracts.closing import Finished
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, ConversationState, Ledger
+from quickcomm.contracts.erasing import EraseAudio
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
 from quickcomm.kernel.clock import Clock
-from quickcomm.kernel.errors import ForbiddenError
+from quickcomm.kernel.erasing.tombstones import Tombstones
+from quickcomm.kernel.errors import ForbiddenError, NotFoundError
 from quickcomm.kernel.messaging.bus.sql_tables import append
 from quickcomm.kernel.storage import Database
 
@@ -102,7 +106,8 @@ class SqlSessions:
                 events.c.utterance_id == message.utterance_id,
                 events.c.kind == "utterance",
             )
-            if connection.execute(known).first() is not None:
+            is_erased = Tombstones(connection, erased).hides(message.site, message.utterance_id)
+            if is_erased or connection.execute(known).first() is not None:
                 connection.execute(_SAVE, self._values(progress))
                 return None
             if progress.step < found.step and settled(message.utterance_id, decode_checkpoints(found.checkpoints), 0):
@@ -151,6 +156,31 @@ class SqlSessions:
 
         await self._database.write(run)
 
+    async def finish(self, site: str, conversation_id: str, reason: str) -> Finished:
+        return await self._database.write(lambda connection: self.finish_in(connection, site, conversation_id, reason))
+
+    def finish_in(self, connection: Connection, site: str, conversation_id: str, reason: str) -> Finished:
+        """As `finish`, in a transaction that is there already."""
+        row = connection.execute(sa.select(conversations).where(_is(site, conversation_id))).one_or_none()
+        if row is None:
+            raise NotFoundError(f"There is no conversation {conversation_id!r}.")
+        state = cast("ConversationState", row.state)
+        if row.state in OPEN_STATES:
+            state, now = "ended", self._clock.now_ns()
+            values = {"state": state, "epoch": row.epoch + 1, "updated_ns": now}
+            connection.execute(conversations.update().where(_is(site, conversation_id)).values(values))
+            change = _change(row, state, now, reason)
+            append(connection, CONVERSATIONS, conversation_id, msgspec.json.encode(change))
+        mine = (events.c.site == site, events.c.conversation_id == conversation_id, events.c.kind == "utterance")
+        last = sa.select(events.c.seq, events.c.utterance_id).where(*mine).order_by(events.c.seq.desc()).limit(1)
+        found = connection.execute(last).one_or_none()
+        return Finished(
+            state=state,
+            ledgers=_ledgers.decode(row.ledgers),
+            last_utterance="" if found is None else found.utterance_id,
+            last_seq=0 if found is None else found.seq,
+        )
+
     async def add_insights(self, found: InsightsFound) -> DurableEvent | None:
         def run(connection: Connection) -> DurableEvent | None:
             known = sa.select(events.c.seq).where(
@@ -159,6 +189,8 @@ class SqlSessions:
                 events.c.kind == "insights",
                 events.c.revision >= found.revision,
             )
+            if Tombstones(connection, erased).hides(found.site, found.utterance_id):
+                return None
             if connection.execute(known).first() is not None:
                 return None
             where = _is(found.site, found.conversation_id)
@@ -262,6 +294,9 @@ class SqlSessions:
         while count := await self._database.write(run):
             total += count
         return total
+
+    async def erase(self, request: EraseAudio) -> dict[str, int]:
+        return await self._database.write(lambda connection: erase(connection, request, self._clock.now_ns(), _change))
 
     async def aclose(self) -> None:
         """The database is closed by who opened it."""

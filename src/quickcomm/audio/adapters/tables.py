@@ -4,8 +4,13 @@ from typing import Final
 
 import sqlalchemy as sa
 
+from quickcomm.kernel.erasing.tombstones import tombstones_table
+
 OPEN_STATES: Final = ("live", "interrupted")
+BLANK: Final = "erased"
+"""The kind of an event whose words were erased: its place in the log stays."""
 meta = sa.MetaData()
+erased = tombstones_table("audio_erased")
 
 conversations = sa.Table(
     "audio_conversations",

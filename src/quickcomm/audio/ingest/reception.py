@@ -16,9 +16,10 @@ from quickcomm.audio.model.ending import EndReason
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.ports import OpenRequest
 from quickcomm.audio.service.admission import OverloadedError, Source
-from quickcomm.audio.service.manager import Manager, Session
+from quickcomm.audio.service.manager import FullError, Manager, Session
 from quickcomm.audio.service.outlet import Outlet
-from quickcomm.audio.service.share import ElsewhereError, Share
+from quickcomm.audio.service.overflow import Overflow
+from quickcomm.audio.service.share import ElsewhereError, LedBackError, Share
 from quickcomm.contracts.audio_socket import CONVERSATION_ID, CloseCode, ErrorReported
 from quickcomm.contracts.routes import HEADER
 from quickcomm.kernel.errors import BusyError, QuickCommError
@@ -34,6 +35,7 @@ RETRY_AFTER_S: Final = "2"
 OVERLOADED_AFTER_S: Final = "10"
 """A backlog of more than five seconds does not go sooner."""
 ELSEWHERE_AFTER_S: Final = "1"
+AT_ONCE_S: Final = "0"
 ASK_AGAIN_S: Final = 2.0
 
 log = structlog.get_logger(__name__)
@@ -49,11 +51,17 @@ class BreachError(QuickCommError):
 
 
 class Reception:
-    def __init__(self, manager: Manager, language: str = "en", share: Share | None = None) -> None:
-        """`language`: of the engine. `share`: of the conversations; None: all of them."""
+    def __init__(
+        self, manager: Manager, language: str = "en", share: Share | None = None, overflow: Overflow | None = None
+    ) -> None:
+        """`language`: of the engine. `share`: of the conversations; None: all of them.
+
+        `overflow`: what takes conversations for which there is no room; None: nothing.
+        """
         self.language = language
         self._manager = manager
         self._share = share or Share()
+        self._overflow = overflow
         self._connections: Counter[str] = Counter()
         self._sockets: set[web.WebSocketResponse] = set()
         self._present: dict[Outlet, Caller] = {}
@@ -62,10 +70,17 @@ class Reception:
     def settings(self) -> AudioSettings:
         return self._manager.settings
 
-    async def check_side(self, request: web.Request, conversation_id: str) -> None:
+    async def check_side(self, request: web.Request, conversation_id: str, channel: str) -> None:
         """Raise `ElsewhereError` where the other side has to let this client in."""
         if CONVERSATION_ID.fullmatch(conversation_id):  # else it is refused as it is
-            await self._share.check(conversation_id, _sent_by(request))
+            await self._share.check(conversation_id, _sent_by(request), channel)
+
+    async def refusal(self, error: QuickCommError, conversation_id: str, channel: str) -> QuickCommError:
+        """Return why a client is refused: `LedBackError` where the other side takes what has no room here."""
+        full = isinstance(error, FullError | OverloadedError) and CONVERSATION_ID.fullmatch(conversation_id)
+        if full and self._overflow is not None and await self._overflow.leads_back(conversation_id, channel):
+            return LedBackError("There is no room here. The other side has it: connect again.")
+        return error
 
     async def check_open(self, request: web.Request) -> None:
         """Raise `BusyError` where no further conversation can be taken, whatever its id will be."""
@@ -187,6 +202,7 @@ def refused(error: QuickCommError) -> web.Response:
     """Return the answer before the upgrade where there is no place."""
     after_s = OVERLOADED_AFTER_S if isinstance(error, OverloadedError) else RETRY_AFTER_S
     after_s = ELSEWHERE_AFTER_S if isinstance(error, ElsewhereError) else after_s
+    after_s = AT_ONCE_S if isinstance(error, LedBackError) else after_s
     return problem(503, error.code, error.for_clients(), headers={"Retry-After": after_s})
 
 

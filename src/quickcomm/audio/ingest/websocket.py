@@ -8,6 +8,7 @@ import msgspec
 import structlog
 from aiohttp import WSMessage, WSMsgType, web
 
+from quickcomm.audio.declaration import DEFAULT_CHANNEL
 from quickcomm.audio.ingest.caller import Authenticate, Caller
 from quickcomm.audio.ingest.reception import BreachError, Reception, converse, not_websocket, refused
 from quickcomm.audio.model.ending import EndReason
@@ -40,7 +41,6 @@ KNOWN: Final = (
 )
 MAX_SKIP: Final = 10**12
 NS_PER_MS: Final = 1_000_000
-DEFAULT_CHANNEL: Final = "main"
 ENDINGS: Final[dict[EndReason, tuple[CloseCode, ErrorReported | None]]] = {
     EndReason.ENDED: (CloseCode.NORMAL, None),
     EndReason.DRAINED: (CloseCode.RESTART, None),
@@ -83,7 +83,7 @@ class NativeSocket:
         channel = request.query.get("channel", "").strip() or DEFAULT_CHANNEL
         conversation_id = request.match_info["conversation_id"]
         try:
-            await self._reception.check_side(request, conversation_id)
+            await self._reception.check_side(request, conversation_id, channel)
             async with (
                 self._reception.place(caller, channel, conversation_id),
                 self._reception.upgraded(request, MAX_MESSAGE_BYTES) as socket,
@@ -91,7 +91,7 @@ class NativeSocket:
                 await self._serve(socket, request, caller)
                 return socket
         except QuickCommError as error:
-            return refused(error)
+            return refused(await self._reception.refusal(error, conversation_id, channel))
 
     async def _serve(self, socket: web.WebSocketResponse, request: web.Request, caller: Caller) -> None:
         try:
@@ -159,10 +159,12 @@ def parse_request(request: web.Request, site: str) -> tuple[OpenRequest, int]:
     after = query.get("after_seq", "0")
     if not (after.isascii() and after.isdigit() and len(after) <= 12):  # noqa: PLR2004 - digits of any sane seq
         raise InvalidInputError("after_seq is the last seq that the client has: a whole number from 0.")
+    channel = parse_channel(query.get("channel", DEFAULT_CHANNEL)) or DEFAULT_CHANNEL
     wanted = OpenRequest(
         site=site,
         conversation_id=parse_conversation_id(request.match_info["conversation_id"]),
-        channel=parse_channel(query.get("channel", DEFAULT_CHANNEL)) or DEFAULT_CHANNEL,
+        channel=channel,
+        sent_on=channel,
         format=parse_format(
             query.get("encoding", "linear16"),
             query.get("sample_rate", "16000"),

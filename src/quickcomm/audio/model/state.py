@@ -2,7 +2,7 @@
 
 connecting → streaming ⇄ interrupted → resumed → streaming
 connecting → resumed (after a restart)
-streaming, resumed, interrupted → ending → ended      the client has sent everything
+streaming, resumed, interrupted → ending → ended      the client has sent everything, or it was closed
                                 → expiring → expired  no client came back, or it sent nothing for too long
                                 → draining            the process stops
 anything that is not final → released                 another process goes on, or this one after a restart
@@ -42,6 +42,8 @@ class Event(StrEnum):
     """A client with the right token is back."""
     END = "end"
     """The client has sent everything."""
+    CLOSE = "close"
+    """A person or a program closes it, whether a client is there or not."""
     EXPIRE = "expire"
     """No client came back within the idle limit, or a connected one was silent for too long."""
     DRAIN = "drain"
@@ -72,6 +74,7 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     **{(state, Event.AUDIO): State.STREAMING for state in LISTENING},
     **{(state, Event.END): State.ENDING for state in LISTENING},
     (State.RESUMED, Event.READY): State.RESUMED,
+    **{(state, Event.CLOSE): State.ENDING for state in OPEN},
     **{(state, Event.EXPIRE): State.EXPIRING for state in OPEN},
     **{(state, Event.DRAIN): State.DRAINING for state in OPEN},
     # A client may come back to hear the rest, or the replay, and go.

@@ -47,7 +47,10 @@ class Conversation:
         self.interrupted_since: float | None = None
         self.resumes = True
         """Whether the client that is connected can resume."""
+        self.sent_on = ""
+        """The channel by which the edge chose the side of that client."""
         self._ends_by = EndReason.ENDED
+        self._closed_because: str | None = None
         self._clock = tools.clock
         self._store = tools.store
         self._captions = tools.captions
@@ -240,6 +243,12 @@ class Conversation:
         if self.state in LISTENING:
             self._conclude(Event.END)
 
+    def close(self, reason: str) -> None:
+        """End with what was received, though a client may be there: its socket is told that it has ended."""
+        if self.state in OPEN:
+            self._closed_because = reason
+            self._conclude(Event.CLOSE)
+
     def expire(self) -> None:
         """End with what was received: no client came back."""
         if self.state in OPEN:
@@ -418,7 +427,9 @@ class Conversation:
         expired = self.state is State.EXPIRING
         async with self.account.storing:
             progress = self.account.furthest()
-            change = self.change("expired", "nobody came back") if expired else self.change("ended")
+            change = (
+                self.change("expired", "nobody came back") if expired else self.change("ended", self._closed_because)
+            )
             await self._store.change_state(progress, change)
             self._to(Event.DONE)
             self.saved(progress)

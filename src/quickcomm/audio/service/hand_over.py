@@ -41,6 +41,7 @@ RECENT_S: Final = 60.0
 MOST: Final = 1_000
 BUSY: Final = Room(conversations=0, stt_backlog_s=1.0)
 Key = tuple[str, str]
+_Told = tuple[float, Room]
 
 log = structlog.get_logger(__name__)
 
@@ -51,21 +52,27 @@ class Receivers:
     def __init__(self, share: Share, clock: Clock) -> None:
         self._share = share
         self._clock = clock
-        self._known: dict[str, tuple[float, Room]] = {}
+        self._known: dict[str, _Told] = {}
+        self._beside: dict[str, _Told] = {}
+        """Of the other processes of this side."""
 
     def told(self, room: Room, peer: Peer) -> None:
-        if peer is not HERE and (peer.module == MONOLITH) != (self._share.side == MONOLITH):
-            self._known[peer.name] = self._clock.monotonic(), room
+        if peer is not HERE:
+            theirs = (peer.module == MONOLITH) != (self._share.side == MONOLITH)
+            (self._known if theirs else self._beside)[peer.name] = self._clock.monotonic(), room
 
     @property
     def room(self) -> int:
         """Return how many conversations they can take now; 0 where one is behind, or none is there."""
-        since = self._clock.monotonic() - FRESH_S
-        self._known = {name: found for name, found in self._known.items() if found[0] >= since}
-        fresh = [room for _, room in self._known.values()]
+        fresh = self._fresh(self._known)
         if any(each.stt_backlog_s > BEHIND_S for each in fresh):
             return 0
         return sum(each.conversations for each in fresh)
+
+    @property
+    def room_beside(self) -> int:
+        """Return how many conversations the other processes of this side can take now."""
+        return sum(each.conversations for each in self._fresh(self._beside))
 
     def takes_copies(self, name: str) -> bool:
         """Return True if a process of theirs answers, and nothing waits there for its text."""
@@ -76,6 +83,13 @@ class Receivers:
         """Return the process of theirs that a conversation is copied to: mostly the same one; None where none can."""
         able = filter(self.takes_copies, self._known)
         return max(able, key=lambda name: bucket(name, conversation_id), default=None)
+
+    def _fresh(self, known: dict[str, _Told]) -> list[Room]:
+        """Forget who has not said anything for too long; return what the others said."""
+        since = self._clock.monotonic() - FRESH_S
+        for name in [name for name, (at, _) in known.items() if at < since]:
+            del known[name]
+        return [room for _, room in known.values()]
 
 
 class HandOver:
@@ -101,7 +115,7 @@ class HandOver:
     @property
     def left(self) -> int:
         """Return how many conversations are still here that the routes give to the other side."""
-        return sum(self._share.gives_up(each.id) for each in self._manager.conversations)
+        return sum(self._goes_away(each) for each in self._manager.conversations)
 
     @property
     def recent_not_back(self) -> int:
@@ -111,7 +125,7 @@ class HandOver:
 
     def opened(self, conversation: Conversation) -> None:
         """Look again where it is one to be given up."""
-        self._opened |= not self._share.has(conversation.id)
+        self._opened |= not self._share.has(conversation.id, conversation.sent_on)
 
     async def run(self) -> None:
         """Hand over until cancelled."""
@@ -126,7 +140,7 @@ class HandOver:
     async def look(self) -> None:
         """Give up what the other side can take now, and end what has stayed for too long."""
         now = self._clock.monotonic()
-        going = [each for each in self._manager.conversations if _goes(each) and self._share.gives_up(each.id)]
+        going = [each for each in self._manager.conversations if _goes(each) and self._goes_away(each)]
         self._since = {each.key: self._since.get(each.key, now) for each in going}
         for conversation in going:
             if not conversation.resumes and now - self._since[conversation.key] >= self._stay_s:
@@ -137,6 +151,9 @@ class HandOver:
             log.info("conversations.handed_over", count=len(chosen), left=len(going) - len(chosen))
 
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _goes_away(self, conversation: Conversation) -> bool:
+        return self._share.gives_up(conversation.id, conversation.sent_on)
 
     def _chosen(self, going: Iterable[Conversation]) -> Iterator[Conversation]:
         since = self._clock.monotonic() - LATE_S

@@ -39,7 +39,12 @@ class Intake:
         self._twins = Twins(stored.format.sample_rate, stored.format.speakers)
         self._note = {"conversation_id": stored.conversation_id, "channel": stored.channel}
         self.voices = [
-            Voice(Track(speaker, stored.format, settings.segmenter, checkpoint), checkpoint, ledger)
+            Voice(
+                Track(speaker, stored.format, settings.segmenter, checkpoint),
+                checkpoint,
+                ledger,
+                taken_over=not stored.created,
+            )
             for speaker, (checkpoint, ledger) in enumerate(zip(stored.checkpoints, stored.ledgers, strict=True))
         ]
         self._tracks = [voice.track for voice in self.voices]

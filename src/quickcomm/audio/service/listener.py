@@ -166,7 +166,7 @@ class Listener:
         self.caption(message.speaker, message.start_offset, message.text, message.utterance_id)
 
     def _handle(self, voice: Voice, event: TrackEvent) -> None:
-        voice.note(event, self._tools.settings, self._tools.clock)
+        voice.note(event)
         if not isinstance(event, Span):
             return
         if event.complete:

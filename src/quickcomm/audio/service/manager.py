@@ -24,6 +24,7 @@ from quickcomm.audio.service.metrics import DEMAND, LEVEL, BehindGauge
 from quickcomm.audio.service.outlet import Outlet
 from quickcomm.contracts.audio_socket import LEAST_TOKEN_CHARS, DurableEvent, Ready, Reconnect
 from quickcomm.contracts.conversations import ConversationState
+from quickcomm.contracts.erasing import Scope
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.timing import Latency
 from quickcomm.kernel.errors import BusyError, ForbiddenError, InvalidInputError, QuickCommError
@@ -74,6 +75,10 @@ class ShuttingDownError(BusyError):
     code = "audio.draining"
 
 
+class FullError(BusyError):
+    """As many conversations are live in this process as may be."""
+
+
 class Manager:
     def __init__(self, tools: Tools, spawn: Callable[[Conversation], None]) -> None:
         self._tools = tools
@@ -81,6 +86,8 @@ class Manager:
         self._live: dict[tuple[str, str], Conversation] = {}
         self._opening: dict[tuple[str, str], _Door] = {}
         self._expected: Counter[tuple[str, str]] = Counter()
+        self._giving_up: set[tuple[str, str]] = set()
+        """Conversations that are being handed over: late writes of this process are refused, as they should be."""
         self._draining = False
         self._behind = BehindGauge()
         self.on_open: Callable[[Conversation], None] = _ignore
@@ -115,7 +122,7 @@ class Manager:
     def expecting(self, key: tuple[str, str]) -> Iterator[None]:
         """Keep a place while a client is let in and as long as it is there: those on their way count each other.
 
-        Raises `BusyError` where no further conversation can be taken; who is in already may always come back.
+        Raises `FullError` or `ShuttingDownError` where no further one can be taken; who is in may always come back.
         """
         self._check_room(key)
         self._expected[key] += 1
@@ -130,7 +137,7 @@ class Manager:
         self._check_draining()
         taken = self._live.keys() | self._expected.keys()
         if len(taken) >= self.settings.max_sessions and key not in taken:
-            raise BusyError(f"{self.settings.max_sessions} conversations are live; try again later.")
+            raise FullError(f"{self.settings.max_sessions} conversations are live; try again later.")
 
     def _check_draining(self) -> None:
         if self._draining:
@@ -173,6 +180,19 @@ class Manager:
         conversation = self._live.get((site, conversation_id))
         if conversation is not None:
             conversation.receipt(identifier, latency)
+
+    async def close(self, site: str, conversation_id: str, reason: str) -> None:
+        """End a conversation that this process has; return when all of it is published, and the end is stored.
+
+        Raises `BusyError` where the process lets go of it meanwhile.
+        """
+        conversation = self._live.get((site, conversation_id))
+        if conversation is None:
+            return
+        conversation.close(reason)
+        await conversation.settled()
+        if not conversation.finished:
+            raise BusyError("The conversation changes its process just now; try again in a moment.")
 
     def finished(self, conversation: Conversation) -> None:
         """The conversation's task is over."""
@@ -315,9 +335,11 @@ class Manager:
             if conversation.finished or conversation.released:
                 return None
             progress, change = conversation.furthest(), conversation.change("interrupted")
+            self._giving_up.add(conversation.key)
             try:
                 await self._tools.store.change_state(progress, change, fence=True)
             except FencedError:
+                self._giving_up.discard(conversation.key)
                 self.let_go(conversation)
                 return None
             except QuickCommError as error:
@@ -325,6 +347,8 @@ class Manager:
             else:
                 conversation.saved(progress)
                 stored = msgspec.structs.replace(progress, epoch=progress.epoch + 1)
+            finally:
+                self._giving_up.discard(conversation.key)
             conversation.hand_back(EndReason.DRAINED, HAND_OVER)
         self.finished(conversation)
         log.info("conversation.handed_over", conversation_id=conversation.id)
@@ -351,7 +375,7 @@ class Manager:
             check_unchanged(live.format, request.format)
             await self._announce(live, "live")
             if not live.released:
-                return self._session(live, request.token, after_seq, resumed=True, resumes=request.resumes)
+                return self._session(live, request, request.token, after_seq, resumed=True)
         self._check_draining()
         token = request.token or secrets.token_urlsafe(24)
         if not LEAST_TOKEN_CHARS <= len(token) <= MAX_TOKEN_CHARS:
@@ -361,7 +385,7 @@ class Manager:
         stored = await self._tools.store.open(request, token)
         conversation = Conversation(stored, _digest(token), self._tools)
         if conversation.finished:
-            return self._session(conversation, token, after_seq, resumed=True, resumes=request.resumes)
+            return self._session(conversation, request, token, after_seq, resumed=True)
         try:
             self._check_draining()  # it may have begun while this one was opened
         except ShuttingDownError:
@@ -371,14 +395,13 @@ class Manager:
         self._live[conversation.key] = conversation
         self._spawn(conversation)
         log.info("conversation.opened", conversation_id=conversation.id, resumed=not stored.created)
-        resumed = not stored.created
-        return self._session(conversation, token, after_seq, resumed=resumed, resumes=request.resumes)
+        return self._session(conversation, request, token, after_seq, resumed=not stored.created)
 
     def _session(
-        self, conversation: Conversation, token: str, after_seq: int, *, resumed: bool, resumes: bool
+        self, conversation: Conversation, request: OpenRequest, token: str, after_seq: int, *, resumed: bool
     ) -> Session:
         outlet = conversation.connect(after_seq, resumed=resumed)
-        conversation.resumes = resumes
+        conversation.resumes, conversation.sent_on = request.resumes, request.sent_on
         ready = Ready(
             conversation_id=conversation.id,
             resume_token=token,
@@ -403,8 +426,19 @@ class Manager:
             except QuickCommError as error:
                 log.warning("conversation.state_not_stored", conversation_id=conversation.id, error=str(error))
 
+    def erased(self, scope: Scope) -> None:
+        """Let go of conversations that were erased: they have ended."""
+        for conversation in [each for each in self._live.values() if each.key[0] == scope.site]:
+            if conversation.id in scope.conversations:
+                self.let_go(conversation, written=False)
+
     def let_go(self, conversation: Conversation, *, written: bool = True) -> None:
-        """Another process has the conversation. `written`: this one learned it from a write that was refused."""
+        """Another process has the conversation. `written`: this one learned it from a write that was refused.
+
+        While this process itself gives it up, that is no news: `give_up` sends the client away.
+        """
+        if conversation.key in self._giving_up:
+            return
         if not conversation.released:  # else it was given up while the write was on its way
             log.warning("conversation.fenced", conversation_id=conversation.id)
             if written:

@@ -12,6 +12,7 @@ from quickcomm.audio.service.conversation import Conversation
 from quickcomm.audio.service.front_end import FrontEnd
 from quickcomm.audio.service.hand_over import HandOver, Receivers
 from quickcomm.audio.service.manager import Manager
+from quickcomm.audio.service.overflow import Overflow
 from quickcomm.audio.service.share import MODULE, Share
 from quickcomm.audio.service.sound_copy import Copies
 from quickcomm.audio.service.sound_shadow import SoundShadow
@@ -19,9 +20,11 @@ from quickcomm.audio.service.transcriber import Transcriber
 from quickcomm.contracts.evidence import MeasureAudio, Measured
 from quickcomm.contracts.identity import bucket
 from quickcomm.contracts.link import Room, ServedText, SoundCopy
+from quickcomm.contracts.migration import OverflowMigration
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.clock import Clock
-from quickcomm.kernel.messaging.live import Live, Subscription
+from quickcomm.kernel.messaging import Messaging
+from quickcomm.kernel.messaging.live import Subscription
 from quickcomm.kernel.telemetry.measured import Measurements
 
 TELL_EVERY_S: Final = 0.5
@@ -36,19 +39,21 @@ class Moving:
         share: Share,
         front_end: FrontEnd,
         transcriber: Transcriber,
-        live: Live,
+        messaging: Messaging,
         clock: Clock,
         settings: AudioSettings,
     ) -> None:
         """`name`: of this process, as the other side knows it."""
         self.share = share
         self._transcriber = transcriber
-        self._live = live
+        self._live = messaging.live
+        self._rpc = messaging.rpc
         self._clock = clock
         self._settings = settings
         self._measurements = Measurements(clock, share.side)
         self._receivers = Receivers(share, clock)
-        self.copies = Copies(share, self._receivers, settings.shadow_share, live.publish)
+        self.copies = Copies(share, self._receivers, settings.shadow_share, self._live.publish)
+        self.overflow = Overflow(share, self._receivers, clock, self._give_back)
         self._shadow = SoundShadow(name, share, front_end, transcriber, clock, settings.segmenter)
         self._unbalanced = 0
         """Conversations that ended here with a ledger that does not add up."""
@@ -109,6 +114,9 @@ class Moving:
         )
 
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    async def _give_back(self, conversation_id: str) -> None:
+        await self._rpc.call(OverflowMigration(name=MODULE, conversation_id=conversation_id))
 
     async def _tell_room(self) -> None:
         """Say how much this process can take, until cancelled."""

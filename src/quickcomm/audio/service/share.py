@@ -19,8 +19,15 @@ class ElsewhereError(BusyError):
     code = "audio.elsewhere"
 
 
+class LedBackError(ElsewhereError):
+    """There was no room here, and the routes give the conversation to the other side by now."""
+
+
 class Share:
-    """`routes`: None where nothing moves, and everything belongs to this side."""
+    """`routes`: None where nothing moves, and everything belongs to this side.
+
+    `channel`: that by which the edge chose the side of a client; empty where it knows none (`OpenRequest.sent_on`).
+    """
 
     def __init__(self, side: Side = MONOLITH, routes: FollowedRoutes | None = None) -> None:
         self.side = side
@@ -50,15 +57,19 @@ class Share:
         """Return True while this side hears some of what the other one serves."""
         return self._mode == "canary" or (self._mode == "shadow" and self.side == SERVICE)
 
-    def has(self, conversation_id: str) -> bool:
+    def has(self, conversation_id: str, channel: str = "") -> bool:
         """Return True if the routes give a conversation to this side."""
-        return self._routes is None or self._routes.routes.side(MODULE, conversation_id) == self.side
+        return self._routes is None or self._routes.routes.side(MODULE, conversation_id, channel=channel) == self.side
 
-    def gives_up(self, conversation_id: str) -> bool:
+    def is_apart(self, conversation_id: str) -> bool:
+        """Return True if the routes name this conversation itself."""
+        return self._routes is not None and conversation_id in self._routes.routes.of(MODULE).overrides
+
+    def gives_up(self, conversation_id: str, channel: str = "") -> bool:
         """Return True if the routes give it to the other side, and the edge sends its client there already."""
-        return not self.has(conversation_id) and self._in_force
+        return not self.has(conversation_id, channel) and self._in_force
 
-    async def check(self, conversation_id: str, sent_by: int | None) -> None:
+    async def check(self, conversation_id: str, sent_by: int | None, channel: str = "") -> None:
         """Raise `ElsewhereError` where the other side has to let this client in.
 
         `sent_by`: the version of the routes by which the edge has chosen this side; None where no edge was asked. What
@@ -66,7 +77,7 @@ class Share:
         so a client always finds a side that takes it. Raises `BusUnavailableError`.
         """
         await self._catch_up(sent_by)
-        if not self.has(conversation_id) and not self._sent_by_older(sent_by):
+        if not self.has(conversation_id, channel) and not self._sent_by_older(sent_by):
             raise ElsewhereError("The other side has this conversation. Connect again: the way leads there by now.")
 
     async def check_any(self, sent_by: int | None) -> None:

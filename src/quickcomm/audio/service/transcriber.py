@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from quickcomm.audio.model.formats import ENGINE_RATE, Int16
-from quickcomm.audio.ports import Clip, EngineError, SpeechToText, Transcript
+from quickcomm.audio.ports import Clip, EngineError, SpeechToText, Transcript, length_step
 from quickcomm.audio.service.load import Load
 from quickcomm.audio.service.metrics import SHED
 from quickcomm.audio.service.turns import Job, Line, Turns
@@ -29,6 +29,7 @@ from quickcomm.kernel.telemetry import Batch, tracing
 ATTEMPTS: Final = 3
 ENGINE_DEADLINE_S: Final = 60.0
 MAX_BESIDE: Final = 16
+MAX_AWAITED: Final = 16
 SLOWEST: Final = 30.0
 """Seconds of work for a second of speech that are still no reason to think that an engine hangs."""
 
@@ -115,9 +116,15 @@ class Transcriber:
         self._signal.set()
         return job.future
 
-    def guess(self, samples: Int16, line: Line, *, word_times: bool) -> asyncio.Future[Transcript] | None:
-        """Decode if there is room right now, else None. Cancelling the future takes it back."""
-        if not self.spare:
+    def guess(
+        self, samples: Int16, line: Line, *, word_times: bool, awaited: bool = False
+    ) -> asyncio.Future[Transcript] | None:
+        """Decode if there is room right now, else None. Cancelling the future takes it back.
+
+        `awaited`: the client was told nothing for a while, as after a hand-over. While speech-to-text keeps up, such
+        guesses wait for their turn, behind finished utterances, and are decoded together.
+        """
+        if not self.spare and not (awaited and self.load.calm and len(self._guesses) < MAX_AWAITED):
             return None
         job = self._job(samples, line, word_times=word_times, guess=True)
         self._guesses.append(job)
@@ -177,11 +184,12 @@ class Transcriber:
                 self._busy -= 1
 
     def _next_guess(self) -> list[Job]:
-        while self._guesses:
-            job = self._guesses.popleft()
-            if not job.future.cancelled():
-                return [job]
-        return []
+        """Return the oldest guess, with others of like length."""
+        waiting = [job for job in self._guesses if not job.future.cancelled()]
+        alike = [job for job in waiting if length_step(job.seconds) == length_step(waiting[0].seconds)]
+        batch = alike[: self._engine.traits.max_batch]
+        self._guesses = deque(job for job in waiting if job not in batch)
+        return batch
 
     def _next_beside(self) -> list[Job]:
         while self._beside and not (self._busy or self._is_beside) and self.load.calm:

@@ -14,6 +14,7 @@ from quickcomm.audio.ports import Transcript
 from quickcomm.audio.service.front_end import Lane
 from quickcomm.audio.service.transcriber import Transcriber
 from quickcomm.audio.service.turns import Line
+from quickcomm.contracts.audio_socket import FRAME_MS
 from quickcomm.contracts.conversations import Ledger
 from quickcomm.kernel.clock import Clock
 
@@ -25,7 +26,8 @@ _Standing = tuple[Checkpoint, Ledger, tuple[_Settled, ...], int]
 
 
 class Voice:
-    def __init__(self, track: Track, checkpoint: Checkpoint, ledger: Ledger) -> None:
+    def __init__(self, track: Track, checkpoint: Checkpoint, ledger: Ledger, *, taken_over: bool = False) -> None:
+        """`taken_over`: the conversation goes on here after another process had it."""
         self.track = track
         self.checkpoint = checkpoint
         self.ledger = ledger
@@ -35,7 +37,10 @@ class Voice:
         self.lane: Lane | None = None
         self._early: tuple[int, int, asyncio.Future[Transcript]] | None = None
         self._partial: asyncio.Future[Transcript] | None = None
-        self._partial_at = 0.0
+        self._partial_at: float | None = None
+        """When the next partial of this utterance is due, in monotonic seconds; None: the first one."""
+        self._awaited = taken_over
+        """Nothing was shown yet of a conversation that was shown elsewhere before."""
 
     @property
     def heard(self) -> bool:
@@ -80,6 +85,9 @@ class Voice:
         `line`: its conversation. `ended_at`: when its speech ended, in monotonic seconds.
         """
         early, self._early = self._early, None
+        self._awaited = False
+        if self._partial is not None:
+            self._partial.cancel()
         if early is not None and early[:2] == (span.start, span.end):
             text = early[2]
             if not text.done() or not (text.cancelled() or text.exception() is not None):
@@ -95,9 +103,9 @@ class Voice:
         text = transcriber.guess(span.samples, line, word_times=True)
         self._early = None if text is None else (span.start, span.end, text)
 
-    def note(self, event: TrackEvent, settings: AudioSettings, clock: Clock) -> None:
+    def note(self, event: TrackEvent) -> None:
         if isinstance(event, Opening):
-            self._partial_at = clock.monotonic() + settings.partial_every_s
+            self._partial_at = None
         elif not isinstance(event, Span):
             self.take_back()
 
@@ -105,10 +113,10 @@ class Voice:
         self, line: Line, transcriber: Transcriber, settings: AudioSettings, clock: Clock, show: ShowPartial
     ) -> None:
         """Decode what was said so far, if it is time."""
-        if clock.monotonic() < self._partial_at or self._partial is not None or self._early is not None:
+        if self._partial is not None or self._early is not None:
             return
-        sound = self.track.open_sound()
-        text = None if sound is None else transcriber.guess(sound[1], line, word_times=False)
+        sound = self.track.open_sound() if self._partial_due(settings, clock) else None
+        text = None if sound is None else transcriber.guess(sound[1], line, word_times=False, awaited=self._awaited)
         if sound is None or text is None:
             return
         self._partial = text
@@ -120,9 +128,24 @@ class Voice:
             if future.cancelled() or future.exception() is not None or self.track.open_start != start:
                 return
             if future.result().text:
+                self._awaited = False
                 show(self.track.speaker, start, future.result().text)
 
         text.add_done_callback(done)
+
+    def _partial_due(self, settings: AudioSettings, clock: Clock) -> bool:
+        """Return True if it is time for a partial.
+
+        The first is due by how much was said, once all that came is heard: where a conversation is taken over in the
+        middle of an utterance, the sound comes again in a burst, and its text at once.
+        """
+        if self._partial_at is not None:
+            return clock.monotonic() >= self._partial_at
+        start = self.track.open_start
+        if start is None or self.track.has_work:
+            return False
+        before = settings.segmenter.preroll * FRAME_MS / 1000
+        return self.track.format.seconds(self.track.position - start) >= before + settings.partial_every_s
 
     def take_back(self) -> None:
         """Forget guesses about an utterance that went another way."""

@@ -21,7 +21,9 @@ from quickcomm.contracts.checking import (
     Transcript,
 )
 from quickcomm.contracts.conversations import Ledger
+from quickcomm.contracts.erasing import ERASED
 from quickcomm.contracts.insight import TASK_DONE
+from quickcomm.dashboard.adapters.erasing import still_there
 from quickcomm.dashboard.adapters.tables import closings, conversations, decisions, tasks, utterances
 from quickcomm.dashboard.adapters.unfolded import unfolded
 from quickcomm.kernel.checking.gathering import Gathering, reach, within
@@ -122,6 +124,10 @@ def _gather(connection: Connection, request: Compare) -> Contents:
         return gathering.contents()
     _utterances(connection, request, until, gathering)
     _orphans(connection, request, until, gathering)
+    if (erased := still_there(connection)) is not None:
+        query = sa.select(*_UTTERANCE, utterances.c.spoken_ns).where(within(*_UTTERANCE, request, until), erased)
+        for site, name, spoken_ns in connection.execute(query):
+            gathering.fault(ERASED, site, name, spoken_ns, "the dashboard has its card")
     for decision in unfolded(connection, request, until):
         what = decision.subject
         gathering.fault("decision.unfolded", decision.site, decision.what.utterance_id, decision.at_ns, what)

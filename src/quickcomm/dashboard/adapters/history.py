@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 
-from quickcomm.contracts.decisions import ClosingDecision, CopyDecision, Decision, TaskDecision
+from quickcomm.contracts.decisions import ArchiveDecision, ClosingDecision, CopyDecision, Decision, TaskDecision
 from quickcomm.dashboard.adapters.changed import renew_side
 from quickcomm.dashboard.adapters.dialects import dialect_of, fts
 from quickcomm.dashboard.adapters.state import CLOSING, TASK, SqlState, words_of
@@ -54,6 +54,8 @@ MARKS: Final = marks_table("dashboard_backfill")
 BEHIND: Final = 2**53
 """Subtracted from the ids of copied rows."""
 SETTLE: Final = 50
+NO_SUMMARY: Final[Values] = {"summary": "", "summary_source": "local", "summary_revision": 0, "summary_ns": 0}
+"""Of a conversation of which something was erased."""
 _replace = msgspec.structs.replace
 _rooms = msgspec.json.Decoder(tuple[str, ...])
 
@@ -111,8 +113,18 @@ class _Page:
             "utterances": self._utterances,
             "conversations": self._conversations,
         }
+        rows = [kept for row in rows if (kept := self._without_erased(row)) is not None]
         writers[table]([row | {"id": row["id"] - BEHIND} if "id" in row else row for row in rows])
         self._projector.finish()
+
+    def _without_erased(self, row: Values) -> Values | None:
+        """Return a row without what was erased here after it was read there; None where nothing of it stays."""
+        erased = self._state.erased
+        if "utterance_id" in row:
+            return None if erased.hides(row["site"], row["utterance_id"]) else row
+        if "summary_ns" in row and erased.hides_summary(row["site"], row["conversation_id"], row["summary_ns"]):
+            return row | NO_SUMMARY
+        return row
 
     def _changes(self, rows: list[Values]) -> None:
         """Count on from there, so that no page that looked at the source misses anything.
@@ -196,6 +208,8 @@ class _Page:
             case CopyDecision():
                 record = self._state.utterance(decision.site, what.utterance_id)
                 return record is not None and record.copy_of != what.copy_of
+            case ArchiveDecision():
+                return False  # it is about no utterance
 
     def _utterances(self, rows: list[Values]) -> None:
         fresh, known = insert_new(self._connection, utterances, ("site", "utterance_id"), rows)

@@ -304,6 +304,13 @@ class Hub:
             for subscriber in site:
                 subscriber.put(text)
 
+    def reset(self, site: str) -> None:
+        """Have all pages of a site read everything anew: something of what they show is gone."""
+        for speaker in [speaker for speaker in self._said if speaker[0] == site]:
+            del self._said[speaker]
+        for subscriber in self._sites.get(site, set()):
+            subscriber.dismiss(WSCloseCode.SERVICE_RESTART, "Something was erased; connect again.")
+
     def caption(self, caption: Caption) -> None:
         self._remember(caption)
         site = self._sites.get(caption.site, set())

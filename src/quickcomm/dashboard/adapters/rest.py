@@ -21,11 +21,14 @@ from quickcomm.dashboard.adapters.rest_types import (
     Assignment,
     CardList,
     ChannelList,
+    ClosingOf,
     ConversationList,
     ConversationQuery,
     EditQuery,
     Login,
     Move,
+    OperationList,
+    OperationQuery,
     Overriding,
     ReadinessQuery,
     Session,
@@ -38,10 +41,12 @@ from quickcomm.dashboard.adapters.rest_types import (
     Weigh,
 )
 from quickcomm.dashboard.model.edits import Action, Edit
+from quickcomm.dashboard.model.operations import OperationStand
 from quickcomm.dashboard.model.report import ShiftReport
 from quickcomm.dashboard.model.views import Card, Conversation, Task
 from quickcomm.dashboard.ports import Commands, DashboardSettings, Listed, Queries, UtteranceFilter
 from quickcomm.dashboard.service.moving import Migration, require_operator
+from quickcomm.dashboard.service.operating import OperationsOf
 from quickcomm.dashboard.service.reporting import ShiftReports
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import InvalidInputError
@@ -78,6 +83,7 @@ class Rest:
         self._rpc = rpc
         self._reports = reports
         self._migration = Migration(rpc)
+        self._operations = OperationsOf(rpc)
         self._metrics_open = settings.metrics_open
         self._admission = Admission(settings.queries_at_once, settings.queries_waiting)
 
@@ -175,6 +181,36 @@ class Rest:
     )
     async def reopen_task(self, request: web.Request, caller: Principal, task_id: str, asked: EditQuery) -> Task:
         return await self._edit(caller, task_id, "reopen", _expected(request, asked))
+
+    @operation(
+        "POST",
+        "/v1/conversations/{conversation_id}/close",
+        "Close a conversation: no more sound, a final summary, archived; its open tasks kept, closed or handed over. "
+        "Once: asked again, it says how that stands",
+        tag="conversations",
+        role="admin",
+        errors=(400, 404, 409, 503),
+    )
+    async def close_conversation(self, caller: Principal, conversation_id: str, body: ClosingOf) -> OperationStand:
+        return await self._operations.close(
+            caller.site, conversation_id, caller.name or caller.key_id, body.tasks, body.assignee
+        )
+
+    @operation(
+        "GET",
+        "/v1/operations",
+        "Operations over several modules, newest first",
+        tag="operation",
+        errors=(400, 503),
+    )
+    async def list_operations(self, caller: Principal, asked: OperationQuery) -> OperationList:
+        return OperationList(items=await self._operations.newest(caller.site, asked.limit))
+
+    @operation(
+        "GET", "/v1/operations/{operation_id}", "One operation with its history", tag="operation", errors=(404, 503)
+    )
+    async def get_operation(self, caller: Principal, operation_id: str) -> OperationStand:
+        return await self._operations.one(caller.site, operation_id)
 
     @operation("GET", "/v1/channels", "Channels and how busy they are", tag="channels", errors=(400,), lookup=True)
     async def list_channels(self, caller: Principal) -> ChannelList:

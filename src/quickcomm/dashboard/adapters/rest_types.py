@@ -5,11 +5,13 @@ from typing import Annotated, ClassVar, Final, Literal
 import msgspec
 from msgspec import Meta
 
+from quickcomm.contracts.closing import OpenTasks
 from quickcomm.contracts.conversations import ConversationState
 from quickcomm.contracts.migration import MAX_NAME, OverrideKind
 from quickcomm.contracts.routes import Side
 from quickcomm.dashboard.adapters import parameters
 from quickcomm.dashboard.adapters.operations import AFTER, CURSOR, TIME, Query
+from quickcomm.dashboard.model.operations import OperationStand
 from quickcomm.dashboard.model.places import After, Cursor
 from quickcomm.dashboard.model.records import TaskStatus
 from quickcomm.dashboard.model.views import Card, Channel, Conversation, Task
@@ -238,6 +240,23 @@ class Session(msgspec.Struct, frozen=True, kw_only=True):
 
 class Login(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     key: str
+
+
+class ClosingOf(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to close a conversation. `assignee`: to whom its open tasks are handed over."""
+
+    tasks: OpenTasks = "keep"
+    assignee: Annotated[str, Meta(min_length=1, max_length=80)] | None = None
+
+
+class OperationQuery(Query, frozen=True, kw_only=True):
+    limit: Limit = 50
+
+
+class OperationList(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest first."""
+
+    items: list[OperationStand]
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

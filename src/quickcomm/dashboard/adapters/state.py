@@ -9,7 +9,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from quickcomm.contracts.decisions import Decision
+from quickcomm.contracts.decisions import Decision, archive_subject
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.adapters.dialect import Words
@@ -22,6 +22,7 @@ from quickcomm.dashboard.adapters.tables import (
     conversations,
     decided_in,
     decisions,
+    erased,
     found_in,
     heard_in,
     rooms,
@@ -34,6 +35,7 @@ from quickcomm.dashboard.adapters.tables import (
 from quickcomm.dashboard.model.copies import DELAY_NS, Said, said
 from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, UtteranceRecord, task_id
 from quickcomm.dashboard.ports import State
+from quickcomm.kernel.erasing.tombstones import Tombstones
 from quickcomm.kernel.storage import Database
 
 T = TypeVar("T")
@@ -90,6 +92,15 @@ _CONVERSATION: Final = sa.select(conversations).where(
 _TASKS: Final = sa.select(tasks).where(tasks.c.site == _p("site"))
 _TASK: Final = _TASKS.where(tasks.c.task_id == _p("task_id"))
 _TASKS_OF: Final = _TASKS.where(tasks.c.utterance_id == _p("utterance_id"))
+_IN_CONVERSATION: Final = sa.and_(
+    utterances.c.site == _p("site"), utterances.c.conversation_id == _p("conversation_id")
+)
+_TASKS_UNFINISHED: Final = _TASKS.where(
+    tasks.c.status != "done", tasks.c.utterance_id.in_(sa.select(utterances.c.utterance_id).where(_IN_CONVERSATION))
+)
+_UNANSWERED: Final = (
+    sa.select(utterances.c.id).where(_IN_CONVERSATION, utterances.c.heard, utterances.c.found.is_(None)).limit(1)
+)
 _TASKS_ACKNOWLEDGED: Final = _TASKS.where(tasks.c.channel == _p("channel"), tasks.c.status == "acknowledged")
 # A room has few unfinished tasks and many finished ones: of those only what may have to be opened again is wanted.
 _TASKS_IN_ROOMS: Final = _TASKS.where(
@@ -117,6 +128,7 @@ _DECISIONS_OF: Final = (
 _FORGET_DECISIONS: Final = decisions.delete().where(
     decisions.c.site == _p("site"), decisions.c.utterance_id == _p("utterance_id")
 )
+_FORGET_ARCHIVE: Final = decisions.delete().where(decisions.c.site == _p("site"), decisions.c.subject == _p("subject"))
 _DELETE_ROOMS: Final = rooms.delete().where(
     rooms.c.site == _p("site"), rooms.c.kind == _p("kind"), rooms.c.owner == _p("owner")
 )
@@ -184,6 +196,7 @@ class SqlState:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._saving = saving(connection.dialect.name)
+        self.erased = Tombstones(connection, erased)
 
     def utterance(self, site: str, utterance_id: str) -> UtteranceRecord | None:
         row = self._run(_UTTERANCE, site=site, utterance_id=utterance_id).one_or_none()
@@ -227,6 +240,12 @@ class SqlState:
     def conversation(self, site: str, conversation_id: str) -> ConversationRecord | None:
         row = self._run(_CONVERSATION, site=site, conversation_id=conversation_id).one_or_none()
         return None if row is None else conversation_record(row)
+
+    def tasks_unfinished(self, site: str, conversation_id: str) -> list[TaskRecord]:
+        return self._tasks(_TASKS_UNFINISHED, site=site, conversation_id=conversation_id)
+
+    def is_answered(self, site: str, conversation_id: str) -> bool:
+        return self._run(_UNANSWERED, site=site, conversation_id=conversation_id).first() is None
 
     def save_conversation(self, record: ConversationRecord) -> None:
         values = msgspec.structs.asdict(record)
@@ -337,6 +356,7 @@ class SqlState:
         mine = sa.and_(utterances.c.site == site, utterances.c.conversation_id == conversation_id)
         purged = self._purge_utterances(mine, limit)
         if purged < limit:
+            self._run(_FORGET_ARCHIVE, site=site, subject=archive_subject(conversation_id))
             self._connection.execute(
                 conversations.delete().where(
                     conversations.c.site == site, conversations.c.conversation_id == conversation_id

@@ -14,6 +14,7 @@ from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.adapters.dialects import TEXT
 from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, UtteranceRecord
+from quickcomm.kernel.erasing.tombstones import tombstones_table
 
 Row = sa.Row[Any]
 
@@ -40,7 +41,8 @@ conversations = _table(
     "dashboard_conversations",
     "id:int site conversation_id channel state sample_rate:int speakers:int started_ns:int ended_ns:int at_ns:int"
     " utterances:int last_spoken_ns:int ledgers:blob change:int"
-    " summary summary_source summary_revision:int summary_ns:int continues interrupted_ns:int live_ns:int",
+    " summary summary_source summary_revision:int summary_ns:int continues interrupted_ns:int live_ns:int"
+    " archived_ns:int archived_by",
 )
 utterances = _table(
     "dashboard_utterances",
@@ -58,6 +60,7 @@ closings = _table(
     "dashboard_closings",
     "site closing_id utterance_id insight_index:int channel department rooms:blob at_ns:int task_id pinned:bool",
 )
+erased = tombstones_table("dashboard_erased")
 decisions = _table("dashboard_decisions", "site subject utterance_id epoch:int version:int at_ns:int payload:blob")
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 import msgspec
 
-from quickcomm.contracts.decisions import ClosingDecision, Decision, TaskDecision
+from quickcomm.contracts.decisions import ArchiveDecision, ClosingDecision, Decision, TaskBefore, TaskDecision
 from quickcomm.dashboard.model.projections import renewed
-from quickcomm.dashboard.model.records import Closing, TaskRecord
+from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord
 
 _replace = msgspec.structs.replace
 
@@ -46,3 +46,24 @@ def closing_as_decided(existing: Closing | None, wanted: Closing, decision: Clos
     """Return the closing that a revision asks for, with what was decided about it."""
     decided = decision or existing
     return wanted if decided is None else _replace(wanted, task_id=decided.task_id, pinned=decided.pinned)
+
+
+def archived(record: ConversationRecord, what: object) -> ConversationRecord:
+    """Return the conversation with what was decided about it."""
+    if not isinstance(what, ArchiveDecision) or what.archived_ns is None:
+        return _replace(record, archived_ns=None, archived_by=None)
+    return _replace(record, archived_ns=what.archived_ns, archived_by=what.archived_by)
+
+
+def reopened(task: TaskRecord, before: TaskBefore) -> TaskRecord | None:
+    """Return a task as it was before its conversation was closed; None where it has been changed since."""
+    if task.version != before.version:
+        return None
+    done = before.status == "done"
+    return _replace(
+        task,
+        status=before.status,
+        assignee=before.assignee,
+        completed_ns=task.completed_ns if done else None,
+        completed_by=task.completed_by if done else None,
+    )

@@ -4,6 +4,7 @@ from typing import Literal
 
 import msgspec
 
+from quickcomm.contracts.closing import ArchiveConversation
 from quickcomm.dashboard.model.records import TaskRecord
 from quickcomm.kernel.errors import ConflictError
 
@@ -57,3 +58,10 @@ def is_done_before(task: TaskRecord, edit: Edit, by: str) -> bool:
     if edit.action == "assign":
         return task.assignee == edit.assignee
     return task.status == {"acknowledge": "acknowledged", "complete": "done", "reopen": "open"}[edit.action]
+
+
+def closed_with(task: TaskRecord, request: ArchiveConversation, now_ns: int) -> TaskRecord:
+    """Return an unfinished task as the closing of its conversation leaves it."""
+    if request.tasks == "hand_over":
+        return edited(task, Edit(action="assign", by=request.by, assignee=request.assignee), now_ns)
+    return edited(task, Edit(action="complete", by=request.by), now_ns) if request.tasks == "close" else task

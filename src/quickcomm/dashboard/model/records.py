@@ -54,6 +54,9 @@ class ConversationRecord(msgspec.Struct, frozen=True, kw_only=True):
     interrupted_ns: int = 0
     live_ns: int = 0
     """When its client was last told to have gone, and to be there."""
+    archived_ns: int | None = None
+    archived_by: str | None = None
+    """Who closed it, by a decision."""
     change: int = 0
 
     @property

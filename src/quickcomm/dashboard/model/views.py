@@ -100,7 +100,7 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     """`ledger` sums the speakers: received = speech + silence + gap.
 
     `unreachable_since`: since when the client is away, or was when the conversation expired. `continues`: the
-    conversation before it of the same source.
+    conversation before it of the same source. `archived_at`, `archived_by`: when and by whom it was closed.
     """
 
     conversation_id: str
@@ -116,6 +116,8 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True):
     ledger: Ledger
     ledgers: tuple[Ledger, ...]
     summary: Summary | None
+    archived_at: str | None
+    archived_by: str | None
     change: int
 
 
@@ -224,6 +226,8 @@ def conversation_view(record: ConversationRecord) -> Conversation:
         ledger=sum(record.ledgers, Ledger()),
         ledgers=record.ledgers,
         summary=_summary(record),
+        archived_at=_time(record.archived_ns),
+        archived_by=record.archived_by,
         change=record.change,
     )
 

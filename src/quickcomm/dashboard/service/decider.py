@@ -10,17 +10,22 @@ from uuid import uuid4
 
 import msgspec
 
+from quickcomm.contracts.closing import ArchiveConversation, Archived, ReopenConversation
 from quickcomm.contracts.decisions import (
+    ArchiveDecision,
     ClosingDecision,
     CopyDecision,
     Decision,
+    TaskBefore,
     TaskDecision,
+    archive_subject,
     task_subject,
 )
+from quickcomm.contracts.saga import Undone
 from quickcomm.dashboard.model.changes import TaskChangedError
 from quickcomm.dashboard.model.copies import Said, first_of, said
-from quickcomm.dashboard.model.decisions import closing_decision, task_decision
-from quickcomm.dashboard.model.edits import Edit, edited, is_done_before
+from quickcomm.dashboard.model.decisions import closing_decision, reopened, task_decision
+from quickcomm.dashboard.model.edits import Edit, closed_with, edited, is_done_before
 from quickcomm.dashboard.model.matching import (
     WINDOW_NS,
     closed_by_voice,
@@ -31,8 +36,11 @@ from quickcomm.dashboard.model.matching import (
 from quickcomm.dashboard.model.records import Closing, TaskRecord, UtteranceRecord
 from quickcomm.dashboard.ports import State
 from quickcomm.dashboard.service.projector import Projector
-from quickcomm.kernel.errors import ConflictError
+from quickcomm.kernel.errors import BusyError, ConflictError
+from quickcomm.kernel.saga import CompensatedError
 
+MAX_UNDONE: Final = 20
+"""Keys of closings that were taken back, of one conversation."""
 MAX_SPREAD: Final = 8
 """How often the rooms to match again may spread to rooms named together with them."""
 
@@ -118,6 +126,67 @@ class Decider:
             self._pin(before)
         self._save_task(after)
         return self._projector.task(site, task_id)
+
+    def archive(self, request: ArchiveConversation) -> Archived:
+        """Archive a conversation, and decide about its open tasks; once for each key.
+
+        Raises `BusyError` until all that was said is here, and `CompensatedError` for a step that was taken back.
+        """
+        site, conversation_id = request.site, request.conversation_id
+        before = self._archive(site, conversation_id)
+        if request.key in before.undone:
+            raise CompensatedError("This closing was taken back.")
+        if before.key == request.key and before.archived_ns is not None:
+            return Archived(at_ns=before.archived_ns, tasks=before.tasks)
+        last = self._projector.utterance(site, request.last_utterance) if request.last_utterance else None
+        is_whole = self._state.conversation(site, conversation_id) and self._state.is_answered(site, conversation_id)
+        if not is_whole or (request.last_utterance and (last is None or not last.complete)):
+            raise BusyError("Not all that was said is on the page yet; try again in a moment.")
+        self._by = request.by
+        changed = []
+        for task in self._state.tasks_unfinished(site, conversation_id) if request.tasks != "keep" else ():
+            after = closed_with(task, request, self._now_ns)
+            if after != task:
+                self._save_task(after)
+                version = self._projector.task(site, task.task_id).version
+                changed.append(
+                    TaskBefore(task_id=task.task_id, status=task.status, assignee=task.assignee, version=version)
+                )
+        what = ArchiveDecision(
+            conversation_id=conversation_id,
+            key=request.key,
+            archived_ns=self._now_ns,
+            archived_by=request.by,
+            tasks=tuple(changed),
+            usage=request.usage,
+            undone=before.undone,
+        )
+        self._decide(site, what)
+        return Archived(at_ns=self._now_ns, tasks=what.tasks)
+
+    def reopen(self, request: ReopenConversation) -> Undone:
+        """Take an archiving back by its key, with what it did to tasks that are as it left them; refuse the key."""
+        before = self._archive(request.site, request.conversation_id)
+        if request.key in before.undone:
+            return Undone()
+        self._by = request.by
+        undone = (*before.undone, request.key)[-MAX_UNDONE:]
+        if before.key != request.key:
+            self._decide(request.site, _replace(before, undone=undone))
+            return Undone()
+        for each in before.tasks:
+            task = self._state.task(request.site, each.task_id)
+            after = None if task is None else reopened(task, each)
+            if after is not None:
+                self._save_task(after)
+        self._decide(request.site, ArchiveDecision(conversation_id=request.conversation_id, undone=undone))
+        return Undone(found=True)
+
+    def _archive(self, site: str, conversation_id: str) -> ArchiveDecision:
+        known = self._state.decision(site, archive_subject(conversation_id))
+        if known is not None and isinstance(known.what, ArchiveDecision):
+            return known.what
+        return ArchiveDecision(conversation_id=conversation_id)
 
     def match_again(self, closing: Closing) -> None:
         """Match a closing with tasks that were said before it and have come since."""
@@ -247,7 +316,7 @@ class Decider:
     def _save_closing(self, closing: Closing) -> None:
         self._decide(closing.site, closing_decision(closing))
 
-    def _decide(self, site: str, what: TaskDecision | ClosingDecision | CopyDecision) -> None:
+    def _decide(self, site: str, what: TaskDecision | ClosingDecision | CopyDecision | ArchiveDecision) -> None:
         """Make a decision, and have it folded. One that replaces another of this transaction keeps its version."""
         key = (site, what.subject)
         known = self._state.decision(site, what.subject)

@@ -85,18 +85,17 @@ class DecidedHere:
         await self.decide(settling(utterances), show, folding)
 
     async def decide(self, work: Callable[[Decider], T], show: Show, folding: Folding | None = None) -> T:
-        now_ns = self._clock.now_ns()
-
-        def transaction(state: State) -> tuple[T, Applied]:
-            projector = Projector(state, self._closing_confidence)
-            if folding is not None:
-                folding(projector)
-            result = work(Decider(projector, state, now_ns))
-            return result, projector.finish()
-
-        result, applied = await self._store.transact(transaction)
+        result, applied = await self._store.transact(lambda state: self.within(state, work, folding))
         show(applied)
         return result
+
+    def within(self, state: State, work: Callable[[Decider], T], folding: Folding | None = None) -> tuple[T, Applied]:
+        """As `decide`, in a transaction that is there already; return what it changes, too."""
+        projector = Projector(state, self._closing_confidence)
+        if folding is not None:
+            folding(projector)
+        result = work(Decider(projector, state, self._clock.now_ns()))
+        return result, projector.finish()
 
 
 class _Wanted(msgspec.Struct, eq=False):

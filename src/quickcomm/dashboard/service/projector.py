@@ -8,12 +8,20 @@ from typing import Final
 import msgspec
 
 from quickcomm.contracts.conversations import ConversationChanged
-from quickcomm.contracts.decisions import ClosingDecision, CopyDecision, Decision, TaskDecision, copy_subject
+from quickcomm.contracts.decisions import (
+    ArchiveDecision,
+    ClosingDecision,
+    CopyDecision,
+    Decision,
+    TaskDecision,
+    archive_subject,
+    copy_subject,
+)
 from quickcomm.contracts.insight import CLOSING_CONFIDENCE
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.summaries import ConversationSummarized
 from quickcomm.contracts.transcripts import UtteranceTranscribed
-from quickcomm.dashboard.model.decisions import closing_as_decided, task_as_decided
+from quickcomm.dashboard.model.decisions import archived, closing_as_decided, task_as_decided
 from quickcomm.dashboard.model.projections import (
     wanted_closings,
     wanted_tasks,
@@ -23,7 +31,7 @@ from quickcomm.dashboard.model.projections import (
     with_transcript,
     with_utterance,
 )
-from quickcomm.dashboard.model.records import Closing, TaskRecord, UtteranceRecord
+from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, UtteranceRecord
 from quickcomm.dashboard.ports import Applied, State
 from quickcomm.kernel.errors import NotFoundError
 
@@ -51,6 +59,8 @@ class Projector:
         self._again: dict[_Key, UtteranceRecord] = {}
 
     def transcript(self, message: UtteranceTranscribed) -> None:
+        if self._state.erased.hides(message.site, message.utterance_id):
+            return
         before = self.utterance(message.site, message.utterance_id)
         # Who is to understand it is nothing that a card has: what comes past the stream does not say it.
         after = with_transcript(before, _replace(message, owner=UNOWNED, owner_epoch=0))
@@ -58,8 +68,7 @@ class Projector:
             self._seen_again(after)
             return
         conversation = self._state.conversation(message.site, message.conversation_id)
-        self._state.save_conversation(with_utterance(conversation, message))
-        self._conversations[message.site, message.conversation_id] = None
+        self._save_conversation(conversation, with_utterance(conversation, message))
         self.adopt(after)
 
     def knows(self, site: str, utterance_id: str) -> bool:
@@ -68,6 +77,8 @@ class Projector:
         return record is not None and record.heard is not None
 
     def insights(self, message: InsightsFound) -> None:
+        if self._state.erased.hides(message.site, message.utterance_id):
+            return
         before = self.utterance(message.site, message.utterance_id)
         after = with_insights(before, message)
         if after is before:
@@ -79,18 +90,20 @@ class Projector:
         before = self._state.conversation(message.site, message.conversation_id)
         after = with_change(before, message)
         if after is not before:
-            self._state.save_conversation(after)
-            self._conversations[message.site, message.conversation_id] = None
+            self._save_conversation(before, after)
 
     def summary(self, message: ConversationSummarized) -> None:
+        if self._state.erased.hides_summary(message.site, message.conversation_id, message.at_ns):
+            return
         before = self._state.conversation(message.site, message.conversation_id)
         after = with_summary(before, message)
         if after is not before:
-            self._state.save_conversation(after)
-            self._conversations[message.site, message.conversation_id] = None
+            self._save_conversation(before, after)
 
     def decision(self, decision: Decision) -> None:
         """Store a decision that is newer than the known one, and bring its utterance in line with it."""
+        if self._state.erased.hides(decision.site, decision.what.utterance_id):
+            return
         known = self._state.decision(decision.site, decision.subject)
         if known is None or known.order < decision.order:
             self.decided(decision)
@@ -98,6 +111,11 @@ class Projector:
     def decided(self, decision: Decision) -> None:
         """Put a decision in the place of the known one."""
         self._state.save_decision(decision)
+        if isinstance(decision.what, ArchiveDecision):
+            conversation = self._state.conversation(decision.site, decision.what.conversation_id)
+            if conversation is not None:
+                self._save_conversation(None, conversation)
+            return
         record = self.utterance(decision.site, decision.what.utterance_id)
         if record is not None:
             self._fold(record)
@@ -158,6 +176,14 @@ class Projector:
         return applied
 
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _save_conversation(self, before: ConversationRecord | None, after: ConversationRecord) -> None:
+        """`before`: as it is stored; None where what was decided about it must be looked up."""
+        if before is None:
+            known = self._state.decision(after.site, archive_subject(after.conversation_id))
+            after = archived(after, None if known is None else known.what)
+        self._state.save_conversation(after)
+        self._conversations[after.site, after.conversation_id] = None
 
     def _seen_again(self, record: UtteranceRecord) -> None:
         if record.complete and record.receipt.total is None:

@@ -23,7 +23,8 @@ from quickcomm.dashboard.model.edits import Edit
 from quickcomm.dashboard.model.projections import latency_of, own_latency
 from quickcomm.dashboard.model.records import Closing, ConversationRecord, UtteranceRecord
 from quickcomm.dashboard.model.views import Task, card_view, conversation_view, task_view
-from quickcomm.dashboard.ports import Applied, DecisionLog, Live, OnReceipt, Store
+from quickcomm.dashboard.ports import Applied, DecisionLog, Live, OnReceipt, State, Store
+from quickcomm.dashboard.service.decider import Decider
 from quickcomm.dashboard.service.deciding import DecidedHere, Deciding, DecidingInLog, fold, matching_again, settling
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.dashboard.service.receipts import Receipts
@@ -43,6 +44,7 @@ Consumer = tuple[str, str, Handler]
 """Stream, group, handler."""
 
 M = TypeVar("M", UtteranceTranscribed, InsightsFound, ConversationChanged, ConversationSummarized, Decision)
+T = TypeVar("T")
 U = TypeVar("U", UtteranceTranscribed, InsightsFound)
 log = structlog.get_logger(__name__)
 
@@ -146,6 +148,21 @@ class DashboardService:
     async def edit_task(self, site: str, task_id: str, edit: Edit) -> Task:
         """Raises what `Commands.edit_task` does, and `NotDecidingError` where the other side has the lease."""
         return task_view(await self._deciding.decide(lambda decider: decider.edit(site, task_id, edit), self._push))
+
+    async def decide(self, work: Callable[[Decider], T]) -> T:
+        """Raises what `work` does, and `NotDecidingError` where the other side has the lease."""
+        return await self._deciding.decide(work, self._push)
+
+    @property
+    def decides_in_transactions(self) -> bool:
+        """Return True where a decision is a transaction of this database, and of nothing else."""
+        return isinstance(self._deciding, DecidedHere)
+
+    def decide_within(self, state: State, work: Callable[[Decider], T]) -> tuple[T, Callable[[], None]]:
+        """Decide in a transaction that is there already; return what is to be called once it is committed, too."""
+        assert isinstance(self._deciding, DecidedHere), "asked before"  # noqa: S101 - a programming error
+        result, applied = self._deciding.within(state, work)
+        return result, lambda: self._push(applied)
 
     async def until_folded(self, site: str, task: Task) -> None:
         """Wait a moment for a decision that was made elsewhere: who made it will look at the task here."""

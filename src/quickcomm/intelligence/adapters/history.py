@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from quickcomm.intelligence.adapters.sql_cache import answers
 from quickcomm.intelligence.adapters.sql_prompts import audit, deployments, prompts
-from quickcomm.intelligence.adapters.sql_results import debts, results
+from quickcomm.intelligence.adapters.sql_results import debts, erased, results
 from quickcomm.intelligence.adapters.sql_talks import talks
 from quickcomm.intelligence.adapters.sql_usage import conversations, days
 from quickcomm.kernel.copier.copier import CopiedTable, Copier, Source, Values
@@ -24,6 +24,7 @@ from quickcomm.kernel.copier.sql import (
     marks_table,
     note_begun,
 )
+from quickcomm.kernel.erasing.tombstones import Tombstones
 from quickcomm.kernel.messaging.bus.sql_tables import append, messages
 from quickcomm.kernel.storage import Database
 
@@ -74,4 +75,13 @@ def _write(connection: Connection, name: str, rows: list[Values]) -> None:
     elif table is audit:
         connection.execute(audit.insert(), [{key: row[key] for key in row if key != "id"} for row in rows])
     else:
-        insert_new(connection, table, table.primary_key.columns.keys(), rows)
+        tombstones = Tombstones(connection, erased)
+        kept = [row for row in rows if not _is_erased(tombstones, row)]
+        insert_new(connection, table, table.primary_key.columns.keys(), kept)
+
+
+def _is_erased(tombstones: Tombstones, row: Values) -> bool:
+    """Return True for a row of what was erased here after it was read there."""
+    if "utterance_id" in row:
+        return tombstones.hides(row["site"], row["utterance_id"])
+    return "talk" in row and tombstones.hides_summary(row["site"], row["conversation_id"], row["at_ns"])

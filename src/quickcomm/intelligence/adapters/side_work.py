@@ -5,6 +5,7 @@ import contextlib
 
 import msgspec
 
+from quickcomm.contracts.closing import SummarizeConversation, Summarized
 from quickcomm.contracts.usage import DayUsage, UsageReport
 from quickcomm.intelligence.adapters.sql_cache import SqlCache
 from quickcomm.intelligence.adapters.sql_talks import SqlTalks
@@ -21,6 +22,8 @@ from quickcomm.intelligence.service.summaries import Follow, Summaries
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.messaging.bus import Bus
+from quickcomm.kernel.messaging.rpc import Answer
+from quickcomm.kernel.saga import Transaction, Transactional
 from quickcomm.kernel.storage import Database
 
 
@@ -79,6 +82,23 @@ class SideWork:
     def drain(self) -> None:
         """Be done soon with what there is."""
         self._summaries.drain()
+
+    def concluding(self, database: Database, clock: Clock) -> Answer:
+        """Return who writes the last summary of a conversation that is closed, as a step of that operation."""
+
+        async def prepare(request: SummarizeConversation) -> None:
+            await self._summaries.conclude(request.site, request.conversation_id, request.last_seq)
+            await self.usage.flush()
+
+        def effect(transaction: Transaction, request: SummarizeConversation) -> Summarized:
+            connection, name = transaction.connection, (request.site, request.conversation_id)
+            talk = self._talks.conclude(connection, name, request.last_seq, clock.now_ns())
+            usage = self.usage.of_conversation(connection, *name)
+            if talk is None:
+                return Summarized(usage=usage)
+            return Summarized(revision=talk.revision, source=talk.source, utterances=talk.utterances, usage=usage)
+
+        return Transactional(SummarizeConversation, database, clock, effect, prepare).answer
 
     async def narrate(self, site: str, facts: str) -> str | None:
         """A few sentences about facts; None where no model can find them now."""

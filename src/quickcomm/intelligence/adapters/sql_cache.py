@@ -148,6 +148,12 @@ class SqlCache:
         await self._database.write(self._cut)
         self._rows = await self._database.read(_count)
 
+    def forget(self) -> None:
+        """Forget all answers that are in memory, written or not."""
+        self._entries.clear()
+        self._changed.clear()
+        ENTRIES.set(0)
+
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _known(self, key: bytes) -> Cached | None:

@@ -16,6 +16,7 @@ from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.reading import reader
 from quickcomm.intelligence.ports import Heard, Owed
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.erasing.tombstones import Tombstones, tombstones_table
 from quickcomm.kernel.errors import MALFORMED
 from quickcomm.kernel.messaging.bus.sql_tables import append
 from quickcomm.kernel.storage import Database
@@ -41,6 +42,7 @@ debts = sa.Table(
     sa.Column("payload", sa.LargeBinary),
     sa.Column("claimed_ns", sa.BigInteger),
 )
+erased = tombstones_table("intelligence_erased")
 CLAIM_NS: Final = 60 * 10**9
 """So long has a process what it took to renew to itself."""
 _KNOWN: Final = sa.select(results.c.site, results.c.utterance_id, results.c.owner_epoch).where(
@@ -95,11 +97,18 @@ class SqlResults:
 
         return await self._database.read(run)
 
+    async def erased(self, utterances: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
+        def run(connection: Connection) -> set[tuple[str, str]]:
+            tombstones = Tombstones(connection, erased)
+            return {key for key in utterances if tombstones.hides(*key)}
+
+        return await self._database.read(run)
+
     async def publish(self, found: Sequence[InsightsFound], owed: Sequence[Owed] = ()) -> None:
         promised = {(item.found.site, item.found.utterance_id): item for item in owed}
 
         def run(connection: Connection) -> None:
-            for item in found:
+            for item in _not_erased(connection, found):
                 if _remember(connection, item):
                     _settle(connection, item, promised.get((item.site, item.utterance_id)))
                     append(connection, INSIGHTS, item.conversation_id, msgspec.json.encode(item))
@@ -111,7 +120,7 @@ class SqlResults:
         promised = {(item.found.site, item.found.utterance_id): item for item in owed}
 
         def run(connection: Connection) -> None:
-            for item in found:
+            for item in _not_erased(connection, found):
                 if _remember(connection, item):
                     connection.execute(_debt(item))
                     _settle(connection, item, promised.get((item.site, item.utterance_id)))
@@ -168,6 +177,11 @@ def _decoded(payload: bytes) -> Owed | None:
         return Owed(found=_found.decode(bytes(stored.found)), heard=stored.heard)
     except MALFORMED:
         return None
+
+
+def _not_erased(connection: Connection, found: Sequence[InsightsFound]) -> list[InsightsFound]:
+    tombstones = Tombstones(connection, erased)
+    return [item for item in found if not tombstones.hides(item.site, item.utterance_id)]
 
 
 def _remember(connection: Connection, item: InsightsFound) -> bool:

@@ -9,8 +9,12 @@ from sqlalchemy import Connection
 
 from quickcomm.contracts.insight import Source
 from quickcomm.contracts.summaries import SUMMARIES, ConversationSummarized
-from quickcomm.intelligence.model.talk import SummarySettings, Talk, due_ns, summarized
+from quickcomm.intelligence.adapters.sql_results import erased
+from quickcomm.intelligence.model.summary_text import local_summary
+from quickcomm.intelligence.model.talk import SummarySettings, Talk, due_ns, ended, summarized
 from quickcomm.intelligence.ports import TalkChange
+from quickcomm.kernel.erasing.tombstones import Tombstones
+from quickcomm.kernel.errors import BusyError
 from quickcomm.kernel.messaging.bus.sql_tables import append
 from quickcomm.kernel.storage import Database
 from quickcomm.kernel.storage.upsert import saving
@@ -30,6 +34,8 @@ CLAIM_NS: Final = 60 * 10**9
 """So long has a process what it took to summarize to itself."""
 _decoder = msgspec.json.Decoder(Talk)
 _KEY: Final = ("site", "conversation_id")
+NOTHING: Final = ("", 0)
+"""A change that is about no utterance and no summary."""
 _SAVE: Final = saving(talks, _KEY, ["talk", "ended", "due_ns", "at_ns"])
 _LOAD: Final = sa.select(talks.c.talk).where(
     talks.c.site == sa.bindparam("site"), talks.c.conversation_id == sa.bindparam("conversation_id")
@@ -54,8 +60,18 @@ class SqlTalks:
         self._database = database
         self._settings = settings
 
-    async def apply(self, changes: Sequence[tuple[tuple[str, str], TalkChange]]) -> None:
-        await self._database.write(lambda connection: self._apply(connection, changes))
+    async def apply(
+        self, changes: Sequence[tuple[tuple[str, str], TalkChange]], about: Sequence[tuple[str, int]] = ()
+    ) -> None:
+        def run(connection: Connection) -> None:
+            tombstones = Tombstones(connection, erased)
+            told = about or [NOTHING] * len(changes)
+            kept = [
+                each for each, what in zip(changes, told, strict=True) if not _is_erased(tombstones, each[0], *what)
+            ]
+            self._apply(connection, kept)
+
+        await self._database.write(run)
 
     async def due(self, now_ns: int, limit: int) -> list[Talk]:
         values = {"now_ns": now_ns, "limit": limit}
@@ -76,6 +92,33 @@ class SqlTalks:
             later = talks.update().where(_NAME.in_(names)).values(due_ns=until_ns, claimed_ns=0)
             await self._database.write(lambda connection: connection.execute(later))
 
+    async def find(self, site: str, conversation_id: str) -> Talk | None:
+        return await self._database.read(lambda connection: _load(connection, (site, conversation_id)))
+
+    def conclude(self, connection: Connection, name: tuple[str, str], last_seq: int, now_ns: int) -> Talk | None:
+        """Write the last summary of a conversation, locally where the newest one does not cover everything.
+
+        Return what is remembered then; None where nothing was said. Raises `BusyError` until it knows all that was.
+        """
+        if self._database.shared:
+            _claim(connection, [name], 0)
+        talk = _load(connection, name)
+        if (0 if talk is None else talk.last_seq) < last_seq:
+            if Tombstones(connection, erased).hides_all(*name):
+                return None
+            raise BusyError("Not all that was said has come to intelligence yet; try again in a moment.")
+        if talk is None or talk.utterances == 0:
+            return None
+        after = ended(talk, now_ns)
+        if talk.covered == talk.changes:  # that it has ended is no news for the summary
+            after = summarized(after, after, talk.text, talk.source)
+        else:
+            after = summarized(after, after, local_summary(after), "local")
+        self._save(connection, [after])
+        if after.revision != talk.revision:
+            _tell(connection, after, after.utterances, now_ns)
+        return after
+
     async def publish(self, seen: Talk, text: str, source: Source, now_ns: int) -> bool:
         def run(connection: Connection) -> bool:
             name = (seen.site, seen.conversation_id)
@@ -84,21 +127,13 @@ class SqlTalks:
             talk = _load(connection, name)
             if talk is None or talk.revision != seen.revision:
                 return False
+            if Tombstones(connection, erased).hides_summary(*name, seen.changed_ns):
+                return False  # it was made of what was erased meanwhile
             after = summarized(talk, seen, text, source)
             self._save(connection, [after])
             if after.revision == talk.revision:
                 return False
-            message = ConversationSummarized(
-                site=after.site,
-                conversation_id=after.conversation_id,
-                channel=after.channel,
-                revision=after.revision,
-                text=after.text,
-                source=after.source,
-                utterances=seen.utterances,
-                at_ns=now_ns,
-            )
-            append(connection, SUMMARIES, after.conversation_id, msgspec.json.encode(message))
+            _tell(connection, after, seen.utterances, now_ns)
             return True
 
         return await self._database.write(run)
@@ -136,6 +171,26 @@ class SqlTalks:
         ]
         if rows:
             connection.execute(_SAVE.on(connection), rows)
+
+
+def _tell(connection: Connection, talk: Talk, utterances: int, now_ns: int) -> None:
+    message = ConversationSummarized(
+        site=talk.site,
+        conversation_id=talk.conversation_id,
+        channel=talk.channel,
+        revision=talk.revision,
+        text=talk.text,
+        source=talk.source,
+        utterances=utterances,
+        at_ns=now_ns,
+    )
+    append(connection, SUMMARIES, talk.conversation_id, msgspec.json.encode(message))
+
+
+def _is_erased(tombstones: Tombstones, key: tuple[str, str], utterance_id: str, summary_ns: int) -> bool:
+    if utterance_id:
+        return tombstones.hides(key[0], utterance_id)
+    return tombstones.hides_summary(*key, summary_ns) if summary_ns else tombstones.hides_all(*key)
 
 
 def _load(connection: Connection, key: tuple[str, str]) -> Talk | None:

@@ -249,6 +249,14 @@ class SqlUsage:
             conversations=tuple(_conversation_usage(row) for row in rows),
         )
 
+    def of_conversation(self, connection: Connection, site: str, conversation_id: str) -> ConversationUsage | None:
+        """Return what one has cost, as far as it is written; None where it has cost nothing."""
+        last_ns = sa.func.max(conversations.c.last_ns).label("last_ns")
+        query = sa.select(conversations.c.conversation_id, last_ns, *_sum(conversations))
+        query = query.where(conversations.c.site == site, conversations.c.conversation_id == conversation_id)
+        row = connection.execute(query.group_by(conversations.c.conversation_id)).one_or_none()
+        return None if row is None else _conversation_usage(row)
+
     async def spent_since(self, since_ns: int) -> SpentBySide:
         """Return what this side has counted, for the other one: of conversations, what changed since then."""
         await self.flush()

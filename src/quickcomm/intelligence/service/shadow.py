@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeVar
 import msgspec
 import structlog
 
+from quickcomm.contracts.erasing import Scope
 from quickcomm.contracts.evidence import (
     MAX_DIFFERENCES,
     MAX_SAMPLES,
@@ -140,6 +141,13 @@ class Shadow:
         if self._pairs.pop(key, None) is not None:
             self._finish(key)
 
+    def erase(self, scope: Scope) -> None:
+        """Compare nothing of what was erased, and forget that it differed."""
+        for each in (self._pairs, self._early):
+            for key in [key for key in each if scope.has(*key)]:
+                del each[key]
+        self._tally.erase(scope)
+
     def since(self, since_ns: int) -> Shadowed | None:
         """Return what was compared since then; None where this side is no shadow."""
         return self._tally.since(since_ns) if self.active else None
@@ -244,6 +252,10 @@ class Tally:
     def count(self, result: Result) -> None:
         self._counted.append((self._clock.now_ns(), result))
         SHADOWED.labels(result).inc()
+
+    def erase(self, scope: Scope) -> None:
+        kept = [each for each in self._differences if not scope.has(scope.site, each.utterance_id)]
+        self._differences = deque(kept, maxlen=MAX_DIFFERENCES)
 
     def took(self, own_ms: float, served_ms: float) -> None:
         self._times.append((self._clock.now_ns(), own_ms, served_ms))

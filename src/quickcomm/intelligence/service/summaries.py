@@ -23,6 +23,7 @@ from quickcomm.intelligence.service.side_questions import SideQuestions
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED, QuickCommError
 from quickcomm.kernel.messaging.bus import Bus, Delivery, Handler, RejectedError
+from quickcomm.kernel.messaging.rpc import NotOwnerError
 
 TICK_S: Final = 1.0
 AT_ONCE: Final = 20
@@ -64,10 +65,32 @@ class Summaries:
         self._clock = clock
         self._settings = settings
         self._hurry = asyncio.Event()
+        self._draining = False
 
     def drain(self) -> None:
         """From now on, handle at once what comes."""
+        self._draining = True
         self._hurry.set()
+
+    def hurry(self) -> None:
+        """Handle at once what has come: somebody waits for the last summary of a conversation."""
+        if not self._hurry.is_set():
+            self._hurry.set()
+            asyncio.get_running_loop().call_later(LINGER_S, self._linger)
+
+    async def conclude(self, site: str, conversation_id: str, last_seq: int) -> None:
+        """Have the model write the last summary, where there is one and it knows all that was said.
+
+        Raises `NotOwnerError` where the other side answers the conversation.
+        """
+        self.hurry()
+        talk = await self._store.find(site, conversation_id)
+        if talk is None:
+            return
+        if not self._ownership.has(site, conversation_id, talk.channel):
+            raise NotOwnerError("The other side answers this conversation.")
+        if talk.last_seq >= last_seq and talk.covered != talk.changes and self._questions.available:
+            await self._write(talk, self._clock.now_ns())
 
     async def run(self, bus: Bus) -> None:
         """Consume and write until cancelled."""
@@ -135,6 +158,10 @@ class Summaries:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
+    def _linger(self) -> None:
+        if not self._draining:
+            self._hurry.clear()
+
     def _lingering(self, handler: Handler) -> Handler:
         """Nobody waits for this: what comes within a moment is handled together, for the price of one."""
 
@@ -161,7 +188,8 @@ class Summaries:
 
     async def _apply(self, batch: Sequence[Delivery], read: Reader[M], change: Callable[[M], TalkChange]) -> list[M]:
         messages = [_decode(delivery, read) for delivery in batch]
-        await self._store.apply([((message.site, message.conversation_id), change(message)) for message in messages])
+        changes = [((message.site, message.conversation_id), change(message)) for message in messages]
+        await self._store.apply(changes, list(map(_about, messages)))
         return messages
 
     async def _write(self, talk: Talk, now_ns: int) -> None:
@@ -191,6 +219,13 @@ class Summaries:
         if answer is not None and text is None:
             REFUSED.inc()
         return text
+
+
+def _about(message: object) -> tuple[str, int]:
+    """Return the utterance that a message is about, or when a summary was made."""
+    if isinstance(message, UtteranceTranscribed | InsightsFound):
+        return message.utterance_id, 0
+    return "", message.at_ns if isinstance(message, ConversationSummarized) else 0
 
 
 def _decode(delivery: Delivery, read: Reader[M]) -> M:

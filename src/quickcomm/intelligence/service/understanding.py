@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 import msgspec
 import structlog
 
+from quickcomm.contracts.erasing import Scope
 from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.transcripts import UtteranceTranscribed
@@ -121,6 +122,10 @@ class Understanding:
         try:
             work, again = self._take(batch)
             known = await self._patiently(lambda: self._known(again)) if again else set()
+            erased = await self._patiently(lambda: self._store.erased([item.key for item in work])) if work else set()
+            if erased:
+                work = self._without(erased, work)
+                known |= erased
             answer = self._each if self._alone() else self._together
             await answer(work, known, arrived)
         finally:
@@ -138,6 +143,14 @@ class Understanding:
             if text is not None and any(insight.degraded for insight in each.insights)
         ]
 
+    def erase(self, scope: Scope) -> None:
+        """Forget the words of what was erased, which are the context of what is said next."""
+        for key in [key for key in self._others if scope.has(*key)]:
+            del self._others[key]
+        for key, heard in self._others.items():
+            self._others[key] = _alone(heard)
+        self._context.erase(scope)
+
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _take(self, batch: Sequence[Delivery]) -> tuple[list[_Work], list[_Work]]:
@@ -153,6 +166,12 @@ class Understanding:
             if not delivery.fresh:
                 again.append(work[-1])
         return work, again
+
+    def _without(self, erased: set[_Key], work: Sequence[_Work]) -> list[_Work]:
+        """Forget words that were erased, also where they are the context of what came with them."""
+        for site, name in erased:
+            self.erase(Scope(site=site, utterances=(name,)))
+        return [msgspec.structs.replace(item, heard=_alone(item.heard)) for item in work]
 
     async def _known(self, work: Sequence[_Work]) -> set[_Key]:
         return await self._store.known([item.key for item in work], [item.message.owner_epoch for item in work])
@@ -312,10 +331,21 @@ class Context:
         _trim(self._given, MAX_CONTEXTS)
         return context
 
+    def erase(self, scope: Scope) -> None:
+        for (site, _), said in self._said.items():
+            for each in [each for each in said if scope.has(site, each[0])]:
+                said.remove(each)
+        self._given.clear()
+
     def forget(self, utterances: Sequence[_Key]) -> None:
         """They are published: they do not come again."""
         for key in utterances:
             self._given.pop(key, None)
+
+
+def _alone(heard: Heard) -> Heard:
+    """Return an utterance without what was said before it."""
+    return msgspec.structs.replace(heard, context=())
 
 
 def opened(insights: Sequence[Insight], opens_task: OpensTask) -> tuple[int, ...]:

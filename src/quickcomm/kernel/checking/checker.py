@@ -28,6 +28,8 @@ from quickcomm.contracts.checking import (
     Waiting,
 )
 from quickcomm.contracts.commands import Command, ListDeadLetters
+from quickcomm.contracts.operations import ListOperations
+from quickcomm.contracts.saga import OPERATIONS, OperationView
 from quickcomm.kernel.checking.compare import (
     AUDIO,
     DASHBOARD,
@@ -40,6 +42,7 @@ from quickcomm.kernel.checking.compare import (
     digest_of,
     in_order,
 )
+from quickcomm.kernel.checking.operations import of_operations
 from quickcomm.kernel.checking.ranges import Range, ranges_of
 from quickcomm.kernel.checking.repairs import REPAIRS, Letter, of_letters, with_repairs
 from quickcomm.kernel.clock import Clock
@@ -136,7 +139,7 @@ class Checker:
         kept = [each for each in found if not (self._explains(waiting, looked_ns, each) or self._may_be_purged(each))]
         stuck = _stuck(before, waiting, self._clock.now_ns()) if self._options.settle_s else []
         return Report(
-            findings=(*with_repairs(in_order(kept), letters), *stuck, *of_letters(letters)),
+            findings=(*with_repairs(in_order(kept), letters), *stuck, *of_letters(letters), *await self._operations()),
             utterances=self._utterances,
             ranges=self._ranges,
             seconds=round(self._clock.monotonic() - began, 2),
@@ -190,6 +193,15 @@ class Checker:
             took_s = self._clock.monotonic() - began
             await self._clock.sleep(took_s * (1 / self._options.share - 1))
         return _as(answer, Contents)
+
+    async def _operations(self) -> list[Finding]:
+        """Return the operations over several modules that are neither done nor taken back, and get no further."""
+        try:
+            found = [_as(each, OperationView) for each in await self._ask(ListOperations(unfinished=True))]
+        except QuickCommError as error:
+            self._unavailable[OPERATIONS] = str(error)
+            return []
+        return of_operations(found, self._clock.now_ns())
 
     async def _list(self, request: Command, kind: type[T]) -> list[T]:
         try:

@@ -33,10 +33,13 @@ WORDS: Final = {
     "decision.unfolded": "do not show what was decided about them",
     "copy.orphan": "are copies of what is not there",
     "recording.missing": "have no recording",
+    "erased.present": "were erased, and are there",
     "ledger.unbalanced": "have a ledger that does not add up",
     "ledger.differs": "have another ledger on the page than in audio",
     "end.missing": "have ended, and not on the page",
     "backlog.stuck": "have messages that wait for more than a minute",
+    "operation.parked": "wait for an operator",
+    "operation.stuck": "get no further",
 }
 FINDINGS: Final = Gauge("quickcomm_check_findings", "What the last check found, by kind.", ["kind"])
 UTTERANCES: Final = Gauge("quickcomm_check_utterances", "Utterances that the last check compared.")

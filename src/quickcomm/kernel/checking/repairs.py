@@ -24,6 +24,7 @@ REPAIRS: Final = {
     "task.orphan": "Complete it on the page. Its utterance may be in a backup (docs/backup.md).",
     "decision.unfolded": "Change the task on the page again; a newer decision stands.",
     "copy.orphan": _BACKUP,
+    "erased.present": "Erase it again: quickcomm erase again",
     "ledger.differs": "`quickcomm ledger` has the right one.",
     "ledger.unbalanced": "Sound was lost or counted twice: keep the log and report it.",
     "conversation.miscounted": "A message was applied twice, or not at all: keep the log and report it.",

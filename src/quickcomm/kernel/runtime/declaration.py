@@ -60,6 +60,10 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """None: the edge's setting."""
     by_client: bool = False
     """While its module moves, a page session or a key stays on one side."""
+    channel_in: str = ""
+    """The query parameter that names the channel: while its module moves, a channel may have a side of its own."""
+    channel_else: str = ""
+    """The channel of requests that name none."""
 
 
 class Replicas(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from quickcomm.contracts.commands import (
     ReplayDeadLetter,
     RevokeKey,
 )
+from quickcomm.contracts.erasing import Erased, EraseMessages, FindMessages, Scope, Wanted
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
 from quickcomm.kernel.errors import MALFORMED, InvalidInputError
 from quickcomm.kernel.messaging.rpc.port import Answer
@@ -40,6 +41,10 @@ class Letters(Protocol):
     async def standing(self, key: str, utterance_id: str) -> list[Standing]: ...
 
     async def publish(self, stream: str, key: str, payload: bytes) -> None: ...
+
+    async def find(self, wanted: Wanted) -> set[str]: ...
+
+    async def erase(self, scope: Scope, *, traces: bool = True) -> list[Erased]: ...
 
 
 def key_answers(keys: "KeyStore") -> Sequence[Answer]:
@@ -97,5 +102,12 @@ def letter_answers(bus: Letters) -> Sequence[Answer]:
         await bus.publish(TRANSCRIPTS, message.conversation_id, request.message.encode())
         return {"utterance_id": message.utterance_id, "published": True}
 
+    async def find(request: FindMessages) -> Scope:
+        return Scope(site=request.wanted.site, utterances=tuple(sorted(await bus.find(request.wanted))))
+
+    async def erase(request: EraseMessages) -> list[Erased]:
+        return await bus.erase(request.scope, traces=request.traces)
+
     letters: Sequence[Answer] = [(ListDeadLetters, listed), (ReplayDeadLetter, replay), (DropDeadLetter, drop)]
-    return [*letters, (ListBacklog, waiting), (GetStanding, standing), (PublishAgain, publish)]
+    asked: Sequence[Answer] = [(ListBacklog, waiting), (GetStanding, standing), (PublishAgain, publish)]
+    return [*letters, *asked, (FindMessages, find), (EraseMessages, erase)]

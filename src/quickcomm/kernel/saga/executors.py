@@ -3,12 +3,16 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import structlog
+
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.saga.answering import Transaction
 from quickcomm.kernel.saga.progress import Progress
 from quickcomm.kernel.saga.running import FIRST_WAIT_S, Local, Runner
 from quickcomm.kernel.storage import Database
+
+log = structlog.get_logger(__name__)
 
 
 class Journal(Protocol):
@@ -83,6 +87,7 @@ class InTransaction:
             except QuickCommError as error:
                 if not error.retryable or self._clock.monotonic() + wait_s > until_s:
                     raise
+                log.info("saga.again", operation_id=progress.id, wait_s=wait_s, error=str(error)[:200])
                 await self._clock.sleep(wait_s)
                 wait_s *= 2
             else:

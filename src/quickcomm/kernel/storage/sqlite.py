@@ -71,6 +71,7 @@ def _configure(engine: Engine, *, begin: str, query_only: bool) -> None:
             "foreign_keys=ON",
             "busy_timeout=10000",
             "temp_store=MEMORY",
+            "secure_delete=ON",
             "cache_size=-16000",
             f"query_only={'ON' if query_only else 'OFF'}",
         ):

@@ -55,6 +55,8 @@ _MOVE: Final = (
     *("scan", "unlink", "del", "exists", "expire", "waitaof", "info", "set", "get", "hset", "hsetnx", "hget", "hmget"),
     *("hgetall", "sadd", "zadd", "rpush", "xadd", "xgroup|create"),
 )
+_REWRITE: Final = Rule(commands=("bgrewriteaof",))
+"""After an erasure: what was deleted stays in the server's file until it is written anew."""
 _EXPORT: Final = ("lrange", "xrange", "xinfo|groups", "xpending")
 """For a backup, beside those of a move."""
 
@@ -67,7 +69,9 @@ def rules(name: str, prefix: str = PREFIX) -> tuple[Rule, ...]:
             Rule(commands=("smembers",), read=(Names(prefix).streams,)),
             Rule(commands=("xlen",), keys=(_parts(Names(prefix), TRANSCRIPTS),)),
         )
-        return (_CONNECT, Rule(commands=(*_EVAL, *_MOVE, *_EXPORT), keys=(f"{prefix}:*",)), letters, *checked)
+        erasing = Rule(commands=("xdel",), keys=(f"{prefix}:*",))
+        everything = Rule(commands=(*_EVAL, *_MOVE, *_EXPORT), keys=(f"{prefix}:*",))
+        return (_CONNECT, everything, letters, *checked, erasing, _REWRITE)
     app = APPS[name]
     found = [Rule(commands=("hmget",), read=(f"{prefix}:home",)), *_of_streams(app, Names(prefix))]
     for module in app.modules:
@@ -80,8 +84,14 @@ def rules(name: str, prefix: str = PREFIX) -> tuple[Rule, ...]:
     routes = RouteNames(prefix)
     found.append(Rule(commands=("hget", "hset"), keys=(routes.followers,)))
     found.append(Rule(commands=("hmget",), read=(routes.routes,)))
+    rewrite = (_REWRITE,) if app.operates else ()
     touched = sorted({key for rule in found for key in rule.keys})
-    return (_CONNECT, Rule(commands=_EVAL, keys=tuple(touched)), *(rule for rule in found if rule.keys or rule.read))
+    return (
+        _CONNECT,
+        Rule(commands=_EVAL, keys=tuple(touched)),
+        *(rule for rule in found if rule.keys or rule.read),
+        *rewrite,
+    )
 
 
 def _of_streams(app: App, names: Names) -> list[Rule]:
@@ -102,6 +112,7 @@ def _of_streams(app: App, names: Names) -> list[Rule]:
         found.append(Rule(commands=_TEND, keys=tuple(_parts(names, stream) for stream in STREAMS)))
     if app.operates:
         found.append(Rule(commands=_LETTERS, keys=(names.dead,)))
+        found.append(Rule(commands=("xrange", "xdel"), keys=tuple(_parts(names, stream) for stream in STREAMS)))
     return found + [
         Rule(commands=("xdel",), keys=tuple(_parts(names, stream) for stream in module.deletes_from))
         for module in modules

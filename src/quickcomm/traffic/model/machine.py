@@ -135,7 +135,7 @@ def override(
 ) -> Moved:
     """Begin to give something to a side, whatever its bucket, or to have it go by that again. Raises `RefusedError`."""
     state = _free(site, name)
-    overrides.check_possible(state, name)
+    overrides.check_possible(state, name, wanted.kind)
     before = overrides.known(state, wanted)
     if not remove and before is not None and before.side == wanted.side:
         return Moved(site=site, notes=(f"{wanted.kind} {wanted.of} is with the {wanted.side} already.",))
@@ -151,7 +151,7 @@ def override(
         after=overrides.words(wanted, None if remove else wanted),
         why=why,
     )
-    return Moved(site=_with(_replace(site, changes=change.id), name, _replace(after, change=change)), entries=(entry,))
+    return Moved(site=_replace(site, changes=change.id).put(name, _replace(after, change=change)), entries=(entry,))
 
 
 def roll_back(site: SiteState, name: str, *, by: str, why: str = "", evidence: tuple[Figure, ...] = ()) -> Moved:
@@ -184,7 +184,7 @@ def kill(site: SiteState, only: str | None = None, *, by: str, why: str = "") ->
         if (route := route_of(target, overrides.route_with(state))) != state.route:
             entries.append(_entry(name, state, "publish", by, str(target), why))
             state = _replace(state, route=route, version=version)
-            site = _with(_replace(site, version=version), name, state)
+            site = _replace(site, version=version).put(name, state)
     for name in killed if only is not None else moving:
         paused = pause(site, name, by=by, on=True)
         site, entries = paused.site, [*entries, *paused.entries]
@@ -237,7 +237,7 @@ def done(site: SiteState, name: str, effect: Effect) -> Moved:
             after = _replace(state, route=route, version=version)
             action = "lease" if isinstance(effect, MoveLease) else "publish"
             entry = _entry(name, state, action, by, _place(name, after), why)
-            return Moved(site=_with(_replace(site, version=version), name, after), entries=(entry,))
+            return Moved(site=_replace(site, version=version).put(name, after), entries=(entry,))
         case WaitFollowed(version):
             state = _replace(state, followed=version)
         case StartProcesses():
@@ -252,20 +252,20 @@ def done(site: SiteState, name: str, effect: Effect) -> Moved:
             state = _replace(state, monolith="running")
         case WaitReady(side):
             state = _replace(state, monolith="serving") if side == MONOLITH else _replace(state, service="complete")
-    return Moved(site=_with(site, name, state))
+    return Moved(site=site.put(name, state))
 
 
 def finished(site: SiteState, name: str, *, at_ns: int) -> Moved:
-    """Return the state once nothing is left of the change under way."""
+    """Return the state once nothing is left of the change under way; the same one where something is."""
     state = site.of(name)
-    if state.change is None:
+    if state.change is None or next_effect(site, name) is not None:
         return Moved(site=site)
     change = state.change
     after = _replace(state, change=None)
     if change.action != "override":  # the stage is the same, and what was measured of it counts
         after = _replace(after, since_ns=at_ns, why=change.why)
     entry = _entry(name, state, "in force", change.by, _place(name, after), change.why)
-    return Moved(site=_with(site, name, after), entries=(entry,))
+    return Moved(site=site.put(name, after), entries=(entry,))
 
 
 def resumed(site: SiteState) -> SiteState:
@@ -275,7 +275,7 @@ def resumed(site: SiteState) -> SiteState:
             continue
         service = "unknown" if state.service == "running" else state.service
         monolith = "unknown" if _may_differ(state) else state.monolith
-        site = _with(site, name, _replace(state, service=service, monolith=monolith, followed=0))
+        site = site.put(name, _replace(state, service=service, monolith=monolith, followed=0))
     return site
 
 
@@ -416,16 +416,12 @@ def _begun(
         service="unknown" if state.service in {"stopped", "running"} and target != OFF else state.service,
         monolith="unknown" if target == RETIRED and state.monolith == "serving" else state.monolith,
     )
-    return Moved(site=_with(_replace(site, changes=change.id), name, after), entries=tuple(entries))
+    return Moved(site=_replace(site, changes=change.id).put(name, after), entries=tuple(entries))
 
 
 def _noted(site: SiteState, name: str, after: ModuleState, action: str, by: str, why: str = "") -> Moved:
     entry = _entry(name, site.of(name), action, by, _place(name, after), why)
-    return Moved(site=_with(site, name, after), entries=(entry,))
-
-
-def _with(site: SiteState, name: str, state: ModuleState) -> SiteState:
-    return _replace(site, modules={**site.modules, name: state})
+    return Moved(site=site.put(name, after), entries=(entry,))
 
 
 def _entry(

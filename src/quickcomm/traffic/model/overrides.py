@@ -26,8 +26,9 @@ def known(state: ModuleState, wanted: MigrationOverride) -> MigrationOverride | 
 def added(state: ModuleState, name: str, wanted: MigrationOverride) -> tuple[MigrationOverride, ...]:
     """Return all overrides with this one in the place of that of the same thing. Raises `RefusedError`."""
     others = tuple(each for each in state.overrides if not _same(each, wanted))
-    if len(others) >= MAX_OVERRIDES:
-        raise RefusedError(f"{name} has {MAX_OVERRIDES} overrides, which is the most. Remove one first.")
+    if sum(_ends(each) == _ends(wanted) for each in others) >= MAX_OVERRIDES:
+        what = "Wait until one has ended." if _ends(wanted) else "Remove one first."
+        raise RefusedError(f"{name} has {MAX_OVERRIDES} overrides, which is the most. {what}")
     return (*others, wanted)
 
 
@@ -45,15 +46,18 @@ def words(of: MigrationOverride, found: MigrationOverride | None) -> str:
     return f"{of.kind} {of.of}: {'by its bucket' if found is None else found.side}"
 
 
-def check_possible(state: ModuleState, name: str) -> None:
-    """Raise `RefusedError` where nothing of a module can have a side of its own now."""
+def check_possible(state: ModuleState, name: str, kind: OverrideKind) -> None:
+    """Raise `RefusedError` where nothing of this kind can have a side of its own now."""
     if name == "dashboard":
         raise RefusedError(
             "dashboard is split by page session and key, and the edge knows these only by their hash: no channel, site "
             "or conversation has a side there. A larger share: quickcomm migrate weight dashboard PERCENT"
         )
-    if name != "intelligence":
-        raise RefusedError(f"{name} has no overrides: the edge sends each conversation by its bucket.")
+    if name == "audio" and kind == "site":
+        raise RefusedError(
+            "audio has no overrides of sites: the edge does not know whose site a client's key is of. "
+            "Use --channel or --conversation."
+        )
     if state.route.mode not in BOTH_SERVE:
         raise RefusedError(
             f"{name} is {state.stage}: there are overrides only while both sides serve, in a canary and at full. "
@@ -64,11 +68,20 @@ def check_possible(state: ModuleState, name: str) -> None:
 def check_none_stays(state: ModuleState, name: str) -> None:
     """Raise `RefusedError` where the monolith is to keep something."""
     kept = next((each for each in state.overrides if each.side == MONOLITH), None)
+    if kept is not None and _ends(kept):
+        raise RefusedError(
+            f"The service had no room for {kept.kind} {kept.of} a moment ago. More processes have more room: "
+            f"quickcomm scale {name}=N. Try again when that override has ended (quickcomm migrate status)."
+        )
     if kept is not None:
         raise RefusedError(
             f"{kept.kind} {kept.of} is to stay with the monolith. First: "
             f"quickcomm migrate override {name} --{kept.kind} {kept.of} --remove"
         )
+
+
+def _ends(each: MigrationOverride) -> bool:
+    return each.until_ns > 0
 
 
 def _same(one: MigrationOverride, other: MigrationOverride) -> bool:

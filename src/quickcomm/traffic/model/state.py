@@ -75,6 +75,10 @@ class SiteState(msgspec.Struct, frozen=True, kw_only=True):
             raise UnknownMigrationError(f"There is no module {name!r} to migrate. There are: {', '.join(MODULES)}.")
         return self.modules.get(name, ModuleState())
 
+    def put(self, name: str, state: ModuleState) -> "SiteState":
+        """Return the state of all with this one of a module."""
+        return msgspec.structs.replace(self, modules={**self.modules, name: state})
+
     @property
     def routes(self) -> Routes:
         return Routes(version=self.version, modules={name: state.route for name, state in self.modules.items()})

@@ -16,7 +16,7 @@ from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError, UnavailableError
 from quickcomm.kernel.messaging.bus import BusUnavailableError
 from quickcomm.kernel.routing import StaleRoutesError
-from quickcomm.traffic.model import machine
+from quickcomm.traffic.model import machine, overflow
 from quickcomm.traffic.model.ladder import MODULES
 from quickcomm.traffic.model.state import (
     Change,
@@ -112,6 +112,7 @@ class Controller:
             except QuickCommError as error:
                 log.info("routes.store_unavailable", error=str(error)[:200])
         for name in MODULES:
+            await self._end_overrides(name)
             self._drive(name)
 
     async def change(self, transition: Callable[[SiteState], Moved]) -> Moved:
@@ -167,6 +168,15 @@ class Controller:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
+    async def _end_overrides(self, name: str) -> None:
+        """Remove those whose time is over. What cannot be stored now is tried again."""
+        now_ns = self._clock.now_ns()
+        if overflow.ended(self.site, name, now_ns=now_ns).entries:
+            try:
+                await self.change(partial(overflow.ended, name=name, now_ns=now_ns))
+            except QuickCommError as error:
+                log.warning("migration.overrides_not_ended", module=name, error=str(error)[:200])
+
     async def _changed(self, transition: Callable[[SiteState], Moved]) -> Moved | QuickCommError:
         """Return errors: in a task of the group they would end all of it."""
         async with self._changing:
@@ -210,10 +220,11 @@ class Controller:
         if earlier is not None and not earlier.done():
             await asyncio.wait([earlier])
         try:
-            while (effect := self._next(name, change)) is not None:
-                await self._until_done(name, effect)
+            while self._is_under_way(name, change):
+                effect = machine.next_effect(self.site, name)
+                if effect is not None:
+                    await self._until_done(name, effect)
                 await self._advance(name, change, effect)
-            await self._advance(name, change, None)
         except StaleRoutesError:
             raise
         except QuickCommError as error:  # such as a full disk; the next tick tries again
@@ -234,9 +245,9 @@ class Controller:
         self.problems.pop(name, None)
         self._waits.pop(name, None)
 
-    def _next(self, name: str, change: Change) -> Effect | None:
+    def _is_under_way(self, name: str, change: Change) -> bool:
         now = self.site.of(name).change
-        return machine.next_effect(self.site, name) if now is not None and now.id == change.id else None
+        return now is not None and now.id == change.id
 
     async def _until_done(self, name: str, effect: Effect) -> None:
         log.info("migration.effect", module=name, effect=str(effect))

@@ -17,6 +17,7 @@ from quickcomm.contracts.migration import (
     MigrationOverride,
     MigrationStatus,
     ModuleMigration,
+    OverflowMigration,
     OverrideMigration,
     PauseMigration,
     PromoteMigration,
@@ -30,7 +31,7 @@ from quickcomm.contracts.routes import MONOLITH, SERVICE
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import ConflictError, QuickCommError
 from quickcomm.kernel.messaging.rpc import Answer
-from quickcomm.traffic.model import machine
+from quickcomm.traffic.model import machine, overflow
 from quickcomm.traffic.model.ladder import MODULES, OFF
 from quickcomm.traffic.model.state import ModuleState, Moved, RefusedError, SiteState
 from quickcomm.traffic.ports import Journal
@@ -79,6 +80,7 @@ class Operating:
             (PromoteMigration, self._promote),
             (WeighMigration, self._weigh),
             (OverrideMigration, self._override),
+            (OverflowMigration, self._overflow),
             (RollBackMigration, self._roll_back),
             (PauseMigration, self._pause),
             (ResumeMigration, self._resume),
@@ -142,6 +144,13 @@ class Operating:
         )
         return await self._done(
             request.name, lambda site: machine.override(site, request.name, wanted, remove=remove, by=by, why=why)
+        )
+
+    async def _overflow(self, request: OverflowMigration) -> MigrationDone:
+        """Wait for nothing: who asks follows the routes."""
+        name, now_ns = request.name, self._clock.now_ns()
+        return await self._noted(
+            name, lambda site: overflow.given_back(site, name, request.conversation_id, now_ns=now_ns)
         )
 
     async def _roll_back(self, request: RollBackMigration) -> MigrationDone:

@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy import Connection
 
 from quickcomm.contracts.checking import Standing, Waiting
+from quickcomm.contracts.erasing import Erased, Scope, Wanted
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.messaging.bus.port import Alarms, BusFullError, DeadLetter, Delivery, Handler
@@ -147,6 +148,12 @@ class OutboxBus:
 
     async def drop(self, dead_letter_id: int) -> None:
         await self._bus.drop(dead_letter_id)
+
+    async def find(self, wanted: Wanted) -> set[str]:
+        return await self._tables.find(wanted) | await self._bus.find(wanted)
+
+    async def erase(self, scope: Scope, *, traces: bool = True) -> list[Erased]:
+        return [*await self._tables.erase(scope, traces=traces), *await self._bus.erase(scope, traces=traces)]
 
     # -- inside -----------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 
 from quickcomm.contracts.checking import Standing, Waiting
+from quickcomm.contracts.erasing import Erased, Scope, Wanted
 from quickcomm.kernel.errors import BusyError, QuickCommError
 
 
@@ -100,6 +101,17 @@ class WholeBus(Bus, Protocol):
 
     async def maintain(self) -> None:
         """What it needs to be done beside its users, until cancelled."""
+        ...
+
+    async def find(self, wanted: Wanted) -> set[str]:
+        """Return the ids of utterances in messages that a name or a time stands for, dead letters included."""
+        ...
+
+    async def erase(self, scope: Scope, *, traces: bool = True) -> list[Erased]:
+        """Delete messages and dead letters with words of the scope, whoever has not handled them yet.
+
+        `traces`: also what they leave behind in files.
+        """
         ...
 
     async def backlog(self) -> dict[str, int]:

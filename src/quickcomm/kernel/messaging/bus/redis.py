@@ -12,11 +12,13 @@ import msgspec
 import structlog
 
 from quickcomm.contracts.checking import Standing, Waiting
+from quickcomm.contracts.erasing import Erased, Scope, Wanted
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import NotFoundError, QuickCommError
 from quickcomm.kernel.messaging.bus.port import DeadLetter, Handler
 from quickcomm.kernel.messaging.bus.redis_assignments import Fence
 from quickcomm.kernel.messaging.bus.redis_consumer import Letter
+from quickcomm.kernel.messaging.bus.redis_erasing import RedisMessages
 from quickcomm.kernel.messaging.bus.redis_group import Member, register
 from quickcomm.kernel.messaging.bus.redis_link import BusRefusedError, Link, Script
 from quickcomm.kernel.messaging.bus.redis_names import PREFIX, Names
@@ -191,6 +193,16 @@ class RedisBus:
         keys = (self._names.dead, self._names.of_key(letter.stream, letter.key))
         if not await self._link.run(_REPLAY, keys, dead_letter_id, letter.key, letter.payload):
             raise _missing(dead_letter_id)
+
+    async def find(self, wanted: Wanted) -> set[str]:
+        """Return the ids of utterances in messages that a name or a time stands for."""
+        return await RedisMessages(self._link, self._names).find(wanted)
+
+    async def erase(self, scope: Scope, *, traces: bool = True) -> list[Erased]:
+        messages = RedisMessages(self._link, self._names)
+        counts = await messages.erase(scope)
+        gone = await messages.write_file_anew() if traces else ""
+        return [Erased(store="messages, Valkey", what=what, count=count, gone=gone) for what, count in counts.items()]
 
     async def drop(self, dead_letter_id: int) -> None:
         if not await self._link.call("HDEL", self._names.dead, dead_letter_id):

@@ -14,7 +14,10 @@ from sqlalchemy import Connection
 from sqlalchemy.dialects.sqlite import insert
 
 from quickcomm.contracts.checking import Standing, Waiting
+from quickcomm.contracts.erasing import Erased, Scope, Wanted
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.erasing.messages import erase_messages, find_in_messages
+from quickcomm.kernel.erasing.traces import remove_traces
 from quickcomm.kernel.errors import NotFoundError, QuickCommError
 from quickcomm.kernel.messaging.bus.handling import (
     LETTERS_AT_MOST,
@@ -200,6 +203,17 @@ class SqlBus:
 
         await self._database.write(run)
         self._letters = await self._database.read(_letters)
+
+    async def find(self, wanted: Wanted) -> set[str]:
+        """Return the ids of utterances in messages that a name or a time stands for."""
+        return await self._database.read(lambda connection: find_in_messages(connection, wanted))
+
+    async def erase(self, scope: Scope, *, traces: bool = True) -> list[Erased]:
+        counts = await self._database.write(lambda connection: erase_messages(connection, scope))
+        self._letters = await self._database.read(_letters)
+        gone = await remove_traces(self._database, (messages.name, dead.name)) if traces else ""
+        store = f"messages, {self._database.name}"
+        return [Erased(store=store, what=what, count=count, gone=gone) for what, count in counts.items()]
 
     async def backlog(self) -> dict[str, int]:
         """Messages not yet acknowledged, by `stream/group`."""

@@ -1,0 +1,48 @@
+"""Operations over several modules as the page and REST show them."""
+
+import msgspec
+
+from quickcomm.contracts.saga import Happening, OperationStatus, OperationView
+from quickcomm.dashboard.model.views import rfc3339
+
+
+class OperationStep(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened. `step`: empty where it is about the whole operation."""
+
+    at: str
+    what: Happening
+    step: str
+    text: str
+
+
+class OperationStand(msgspec.Struct, frozen=True, kw_only=True):
+    """How an operation stands. `step`: the one that is next, or at which it is parked; `why`: the last error."""
+
+    operation_id: str
+    operation: str
+    subject: str
+    by: str
+    status: OperationStatus
+    step: str
+    why: str
+    started_at: str
+    changed_at: str
+    history: tuple[OperationStep, ...]
+
+
+def operation_stand(view: OperationView) -> OperationStand:
+    return OperationStand(
+        operation_id=view.id,
+        operation=view.name,
+        subject=view.subject,
+        by=view.by,
+        status=view.status,
+        step=view.step,
+        why=view.why,
+        started_at=rfc3339(view.started_ns),
+        changed_at=rfc3339(view.changed_ns),
+        history=tuple(
+            OperationStep(at=rfc3339(each.at_ns), what=each.what, step=each.step, text=each.text)
+            for each in view.history
+        ),
+    )

@@ -1,0 +1,41 @@
+"""Operations over several modules, as REST starts and shows them: asked of the executor, wherever it runs."""
+
+from typing import Any
+
+import msgspec
+
+from quickcomm.contracts.closing import OpenTasks
+from quickcomm.contracts.operations import GetOperation, ListOperations, StartOperation
+from quickcomm.contracts.saga import OperationView
+from quickcomm.dashboard.model.operations import OperationStand, operation_stand
+from quickcomm.kernel.errors import InvalidInputError
+from quickcomm.kernel.messaging.rpc import Rpc
+
+
+class OperationsOf:
+    def __init__(self, rpc: Rpc) -> None:
+        self._rpc = rpc
+
+    async def close(
+        self, site: str, conversation_id: str, by: str, tasks: OpenTasks, assignee: str | None
+    ) -> OperationStand:
+        """Return how it stands after some seconds. Raises what the executor raises where nothing has happened."""
+        if (tasks == "hand_over") != (assignee is not None):
+            raise InvalidInputError(
+                '`assignee` names who gets the open tasks: with `tasks` "hand_over", and only then.'
+            )
+        given = {"conversation_id": conversation_id, "tasks": tasks, "assignee": assignee}
+        reply = await self._rpc.call(StartOperation(operation="close", site=site, by=by, given=given))
+        return _stand(reply)
+
+    async def newest(self, site: str, limit: int) -> list[OperationStand]:
+        return [_stand(each) for each in await self._rpc.call(ListOperations(site=site, limit=limit))]
+
+    async def one(self, site: str, operation_id: str) -> OperationStand:
+        """Raises `NotFoundError`."""
+        return _stand(await self._rpc.call(GetOperation(id=operation_id, site=site)))
+
+
+def _stand(reply: Any) -> OperationStand:
+    """`reply`: a view from this process, or what is left of one that came from another."""
+    return operation_stand(msgspec.convert(reply, OperationView))

@@ -1,0 +1,1 @@
+"""Who starts operations, and who is asked about them."""

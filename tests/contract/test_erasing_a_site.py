@@ -1,0 +1,101 @@
+"""The whole of an erasure on the data of a site: every database that is there, cut off and resumed, and once more."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.support.dashboard_site import found, heard, insight
+from tests.support.drill import opened
+
+from quickcomm.contracts.erasing import Scope, Wanted
+from quickcomm.dashboard.adapters.state import SqlStore
+from quickcomm.dashboard.ports import State
+from quickcomm.dashboard.service.projector import Projector
+from quickcomm.kernel.errors import ConfigurationError, InvalidInputError, NotFoundError
+from quickcomm.kernel.runtime.data_directory import DataDirectory
+from quickcomm.operate.erasing import Erasing, Receipt, tombstones
+
+SECRET = "zanzibarquartz"
+SAID = [heard(number * 16_000, f"{SECRET if number < 2 else 'soap'} {number}") for number in range(4)]
+NAMED = {message.utterance_id for message in SAID[:2]}
+
+
+def talk(state: State) -> None:
+    projector = Projector(state)
+    for message in SAID:
+        projector.transcript(message)
+        projector.insights(found(message, insight("request_item", "412", summary=f"Bring {message.text}")))
+    projector.finish()
+
+
+@pytest.fixture
+async def site(tmp_path: Path) -> DataDirectory:
+    """One whose dashboard has a database on each side, and none of them runs."""
+    directory = DataDirectory(tmp_path / "data")
+    directory.create()
+    async with opened(directory.database) as database:
+        await SqlStore(database).transact(talk)
+    directory.dashboard.create()
+    shutil.copy(directory.database, directory.dashboard.database)
+    return directory
+
+
+def cards(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return int(connection.execute("SELECT count(*) FROM dashboard_utterances").fetchone()[0])
+
+
+def words(directory: DataDirectory) -> list[str]:
+    return [path.name for path in directory.path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+
+
+async def test_a_side_that_does_not_run_is_erased_as_well(site: DataDirectory) -> None:
+    assert set(words(site)) == {"quickcomm.sqlite", "dashboard.sqlite"}
+    erasing, wanted = Erasing(site.path), Wanted(name=SECRET)
+    scope = await erasing.find(wanted)
+    assert set(scope.utterances) == NAMED
+    receipt = await erasing.erase(wanted, scope, "ada")
+    assert words(site) == []
+    assert (cards(site.database), cards(site.dashboard.database)) == (2, 2)
+    counts = {(line.store, line.count) for line in receipt.erased if line.what == "cards"}
+    assert counts == {(f"dashboard, {path}", 2) for path in (site.database, site.dashboard.database)}
+    assert SECRET not in msgspec.json.encode(receipt).decode(), "the name is kept nowhere"
+    assert erasing.erasures.of(receipt.id) == receipt
+    assert (await erasing.find(wanted)).utterances == ()
+    assert {name for each, _ in tombstones([site.dashboard.database]) for name in each.utterances} == NAMED
+
+
+async def test_what_was_cut_off_is_finished(site: DataDirectory) -> None:
+    erasing = Erasing(site.path)
+    begun = Receipt(id="e1", kind="name", asked_ns=1, by="ada", scope=Scope(utterances=tuple(sorted(NAMED))))
+    erasing.erasures.save(begun)
+    [left] = [each for each in Erasing(site.path).erasures.list() if each.state == "running"]
+    done = await erasing.finish(left)
+    assert (done.state, words(site)) == ("done", [])
+    assert [each.state for each in erasing.erasures.list()] == ["done"]
+
+
+async def test_a_copy_from_before_is_erased_by_the_tombstones_of_another_directory(
+    site: DataDirectory, tmp_path: Path
+) -> None:
+    """As after a restore into another directory."""
+    other = DataDirectory(tmp_path / "other")
+    shutil.copytree(site.path, other.path)
+    erasing = Erasing(site.path)
+    await erasing.erase(Wanted(name="x"), Scope(utterances=tuple(sorted(NAMED))), "ada")
+    assert words(other)
+    assert len(await Erasing(other.path).again("ada", site.path)) > 0
+    assert words(other) == []
+    assert cards(other.database) == 2
+
+
+async def test_what_cannot_be_erased_is_said(site: DataDirectory, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no site"):
+        Erasing(tmp_path / "nothing")
+    with pytest.raises(InvalidInputError, match="one of the three"):
+        await Erasing(site.path).find(Wanted(conversation="c", name="n"))
+    with pytest.raises(NotFoundError, match="quickcomm erase list"):
+        Erasing(site.path).erasures.of("none")
