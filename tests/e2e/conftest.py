@@ -48,7 +48,10 @@ def things(patient_server: Server) -> dict[str, str]:
             "/v1/tasks", lambda body: any(task["channel"] == THEIRS for task in body["items"])
         )
         [task, *_] = [task for task in tasks["items"] if task["channel"] == THEIRS]
+        path = f"/v1/conversations/{wire.conversation_id}/close"
+        closed = await asyncio.to_thread(patient_server.ask, "POST", path, patient_server.key("admin"), {})
         return {
+            "operation_id": closed.json()["operation_id"],
             "conversation_id": wire.conversation_id,
             "utterance_id": task["utterance_id"],
             "task_id": task["task_id"],

@@ -86,6 +86,7 @@ async def assert_whole(site: Site, all_heard: list[Heard], undisturbed: Heard) -
     assert_same_text(all_heard, [undisturbed] * len(all_heard))
 
 
+@pytest.mark.long
 async def test_talkers_go_there_and_back_and_a_side_is_killed(new_site: NewSite, talk: Talk) -> None:
     site = await started(new_site)
     key = await asyncio.to_thread(site.key)

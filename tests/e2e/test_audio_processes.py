@@ -148,6 +148,7 @@ async def test_one_of_two_is_killed_and_its_clients_go_on_with_the_other(
     assert sum(row["restarts"] for row in of_audio(site)) == 1
 
 
+@pytest.mark.long
 async def test_one_is_drained_and_its_clients_are_told_to_come_back_at_once(
     site: Site, kept: dict[str, list[Heard]]
 ) -> None:

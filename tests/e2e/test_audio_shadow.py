@@ -6,6 +6,7 @@ import os
 import signal
 from typing import Any, Final
 
+import pytest
 from tests.e2e.conftest import NewSite
 from tests.e2e.test_audio_moves import sessions
 from tests.e2e.test_check import check
@@ -43,6 +44,7 @@ async def until_it_passes(operator: Operator) -> Json:
     return found
 
 
+@pytest.mark.long
 async def test_it_leaves_the_shadow_without_force(new_site: NewSite, talk: Talk) -> None:
     site = new_site("--deployment", "monolith", **SETTINGS)
     await asyncio.to_thread(site.start)

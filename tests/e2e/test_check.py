@@ -159,6 +159,7 @@ def plant(server: Server, lost: str, conversation_id: str) -> set[tuple[str, str
     }
 
 
+@pytest.mark.long
 async def test_services_are_checked_from_outside_and_by_the_dashboard(new_site: NewSite, talk: Talk) -> None:
     often = {"QUICKCOMM_CHECK_EVERY_MINUTES": "0.02", "QUICKCOMM_CHECK_SETTLE_S": "0.2"}
     site = new_site("--deployment", "services", **RECORDED, **often)

@@ -37,7 +37,7 @@ async def spoken(server: Server, talk: Talk) -> str:
     return wire.conversation_id
 
 
-async def close(server: Server, conversation_id: str, **body: str) -> Answer:
+async def close(server: Server, conversation_id: str, **body: Any) -> Answer:
     key = await asyncio.to_thread(server.key, "admin")
     return await asyncio.to_thread(server.ask, "POST", f"/v1/conversations/{conversation_id}/close", key, body)
 
@@ -64,7 +64,7 @@ async def test_a_conversation_is_closed_in_one_transaction_under_serve(new_serve
     server = await asyncio.to_thread(new_server)
     conversation_id = await spoken(server, talk)
     assert (await close(server, "nobody-said-it")).status == 404
-    assert (await close(server, conversation_id, tasks="hand_over")).status == 400
+    assert (await close(server, conversation_id, tasks={"assignee": ""})).status == 400
     answer = await close(server, conversation_id, tasks="close")
     stand = answer.json()
     assert (answer.status, stand["status"], done_steps(stand)) == (200, "done", STEPS)
@@ -106,7 +106,7 @@ async def test_a_closing_over_services_survives_kills(new_site: NewSite, talk: T
     site = new_site("--deployment", shape)
     await asyncio.to_thread(site.start)
     first = await spoken(site, talk)
-    answer = await close(site, first, tasks="hand_over", assignee="night desk")
+    answer = await close(site, first, tasks={"assignee": "night desk"})
     stand = answer.json()
     assert (answer.status, stand["status"], done_steps(stand)) == (200, "done", STEPS)
     tasks = await tasks_of(site, first)

@@ -6,6 +6,7 @@ import signal
 from contextlib import AsyncExitStack
 from typing import Any
 
+import pytest
 from tests.e2e.conftest import NewSite
 from tests.support.onlooker import Onlooker, onlooking
 from tests.support.postgres import PostgresServer
@@ -29,6 +30,7 @@ async def started(new_site: NewSite, postgres: PostgresServer, count: int) -> Si
     return site
 
 
+@pytest.mark.long
 async def test_every_page_has_every_card_and_every_edit_though_one_dashboard_is_killed(
     new_site: NewSite, postgres: PostgresServer
 ) -> None:
@@ -77,6 +79,7 @@ async def everybody_has(pages: list[Onlooker], ids: list[str]) -> None:
             await page.until(lambda one: all(one.classified(each) for each in ids))
 
 
+@pytest.mark.long
 async def test_a_dashboard_with_a_file_stays_one_and_says_what_to_do(new_site: NewSite) -> None:
     site = new_site("--deployment", "services")
     await asyncio.to_thread(site.start)

@@ -82,6 +82,7 @@ async def test_weights_change_while_people_talk(new_site: NewSite, talk: Talk) -
         assert (findings, totals["findings"]) == ([], 0), "each side knows what the other one has answered"
 
 
+@pytest.mark.long
 async def test_a_service_that_hangs_is_left_at_once_and_its_late_answers_count_for_nothing(
     new_site: NewSite, talk: Talk
 ) -> None:
@@ -176,6 +177,7 @@ class Operator:
         return found
 
 
+@pytest.mark.long
 async def test_a_candidate_that_agrees_passes_its_gate_and_one_that_hangs_holds_nothing_up(new_site: NewSite) -> None:
     site = new_site("--deployment", "monolith", **GATES)
     await asyncio.to_thread(site.start)

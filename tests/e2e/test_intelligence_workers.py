@@ -52,6 +52,7 @@ async def logged(site: Site, what: str) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.long
 async def test_two_workers_agree_and_one_dies_under_load(
     new_site: NewSite, postgres: PostgresServer, talk: Talk, tmp_path: Path
 ) -> None:

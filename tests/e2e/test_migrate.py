@@ -60,6 +60,7 @@ async def has(page: Onlooker, heard: Heard) -> None:
     await page.until(lambda one: all(one.classified(each.utterance_id) for each in heard.utterances))
 
 
+@pytest.mark.long
 async def test_there_by_steps_retired_started_anew_and_back(site: Site) -> None:
     operator, talk = Operator(site), shift_talk()
     before = await say(site, talk)
@@ -99,6 +100,7 @@ async def test_there_by_steps_retired_started_anew_and_back(site: Site) -> None:
     assert "nothing is wrong" in await asyncio.to_thread(quickcomm, "check", "--settle", "1", *where)
 
 
+@pytest.mark.long
 async def test_a_candidate_that_hangs_is_taken_back_by_itself(site: Site) -> None:
     operator, talk = Operator(site), shift_talk()
     await operator.migrate("start", "dashboard")

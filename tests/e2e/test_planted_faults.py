@@ -150,6 +150,7 @@ async def test_a_slow_query_in_the_dashboard_is_named(new_site: NewSite, shape: 
     assert named(await page_says(site)) == "store"
 
 
+@pytest.mark.long
 async def test_a_slow_model_is_named(new_site: NewSite, shape: str) -> None:
     with fake_llm() as fake:
         settings = {"QUICKCOMM_LLM_BUDGET_S": str(BUDGET_S)}

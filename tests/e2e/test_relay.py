@@ -99,6 +99,7 @@ async def kill(site: Site, module: str) -> None:
     os.kill((await asyncio.to_thread(site.process, module)).pid, signal.SIGKILL)
 
 
+@pytest.mark.long
 async def test_audio_moves_restarts_and_dies_and_no_socket_is_closed(new_site: NewSite, talk: Talk) -> None:
     site, key = await started(new_site, QUICKCOMM_AUDIO_TWILIO_AUTH_TOKEN=TOKEN)
     pcm, phone = talk.wire * ROUNDS, np.tile(at_rate(talk.pcm, PHONE_RATE), ROUNDS)

@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 
+import pytest
 from tests.e2e.conftest import NewSite
 from tests.e2e.test_crash import listed_once
 from tests.e2e.test_up import refused
@@ -13,6 +14,7 @@ from tests.support.talk import Talk
 from tests.support.wire import connected, converse, new_id, spans
 
 
+@pytest.mark.long
 async def test_a_site_becomes_services_in_the_middle_of_a_conversation(new_site: NewSite, talk: Talk) -> None:
     site = new_site()
     await asyncio.to_thread(site.start)

@@ -97,6 +97,7 @@ async def site(new_site: NewSite) -> Site:
     return made
 
 
+@pytest.mark.long
 async def test_an_emptied_store(site: Site, talk: Talk) -> None:
     revoked = site.new_key("ingest")
     await asyncio.to_thread(quickcomm, "keys", "revoke", revoked.id, "--data-dir", str(site.data_dir))

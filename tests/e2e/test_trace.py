@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.e2e.conftest import NewServer, NewSite
 from tests.support.otlp import Received, Span, otlp_receiver
@@ -185,6 +186,7 @@ async def test_over_three_services_it_is_one_trace_and_each_tells_its_part(new_s
         assert conversation.service == "quickcomm-dashboard"
 
 
+@pytest.mark.long
 async def test_behind_an_edge_a_request_is_one_trace_from_the_public_port_on(new_site: NewSite, talk: Talk) -> None:
     """The collector is named once, for the processes; the edge's access log and the server's spans have the same id."""
     async with otlp_receiver() as received:

@@ -96,7 +96,7 @@ async def test_a_page_session_knows_its_own_origin_behind_the_edge(site: Site) -
 
 def test_status_has_a_line_a_process(site: Site) -> None:
     rows = {row["module"]: row for row in site.status()}
-    assert set(rows) == {"up", "supervisor", "valkey", "edge", "monolith"}
+    assert set(rows) == {"up", "supervisor", "valkey", "edge", "operations", "monolith"}
     assert all(row["healthy"] and row["pid"] > 0 and row["version"] for row in rows.values())
     assert rows["monolith"]["serving"] is True
     assert rows["up"]["url"] == rows["monolith"]["url"] == site.url
@@ -114,7 +114,9 @@ def test_other_commands_work_beside_it(site: Site) -> None:
 def test_only_the_edge_has_a_port(site: Site) -> None:
     """Everything else listens on sockets that this user alone can reach."""
     ports = set()
-    for identity in (site.process(module) for module in ("up", "supervisor", "valkey", "edge", "monolith")):
+    for identity in (
+        site.process(module) for module in ("up", "supervisor", "valkey", "edge", "operations", "monolith")
+    ):
         inodes = {str(path.readlink()) for path in Path(f"/proc/{identity.pid}/fd").iterdir() if path.is_symlink()}
         for line in Path(f"/proc/{identity.pid}/net/tcp").read_text().splitlines()[1:]:
             _, local, _, state, *_, inode = line.split()[:10]
@@ -192,7 +194,7 @@ def test_detached_it_goes_on_until_down(new_site: NewSite) -> None:
     assert all(row["healthy"] for row in site.status())
     assert site.get("/readyz").status == 200
     assert site.down() == "Stopped.\n"
-    assert len(site.seen) == 5
+    assert len(site.seen) == 6
     assert site.left_behind() == []
     assert "topology.stopping" in (site.layout.logs / "up.log").read_text()
 
@@ -298,6 +300,7 @@ async def test_when_up_is_killed_the_talk_goes_on_and_the_next_up_takes_over(new
     assert site.left_behind() == []
 
 
+@pytest.mark.long
 def test_the_next_up_goes_on_with_the_options_of_one_that_was_killed(new_site: NewSite) -> None:
     site = new_site("--deployment", "services", "--pack", "callcentre")
     site.start()
@@ -312,6 +315,7 @@ def test_the_next_up_goes_on_with_the_options_of_one_that_was_killed(new_site: N
     assert site.left_behind() == []
 
 
+@pytest.mark.long
 def test_what_a_killed_up_leaves_is_stopped_by_down(new_site: NewSite) -> None:
     site = new_site()
     site.start()
@@ -322,6 +326,7 @@ def test_what_a_killed_up_leaves_is_stopped_by_down(new_site: NewSite) -> None:
     assert site.left_behind() == []
 
 
+@pytest.mark.long
 def test_when_the_supervisor_is_killed_everything_begins_again(new_site: NewSite) -> None:
     site = new_site()
     site.start()

@@ -74,6 +74,7 @@ def frozen(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.long
 async def test_while_valkey_is_away_nothing_is_acked_and_all_comes_when_it_is_back(
     new_site: NewSite, talk: Talk
 ) -> None:

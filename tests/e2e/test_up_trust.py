@@ -40,6 +40,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     assert made.left_behind() == []
 
 
+@pytest.mark.long
 def test_a_store_with_users_of_its_own(new_site: NewSite, tmp_path: Path) -> None:
     """As `quickcomm trust acl` has printed them; each service comes under its own name."""
     guarded = Guarded(tmp_path)

@@ -108,6 +108,7 @@ class Restart:
             self._tasks.create_task(asyncio.to_thread(rolled, self._site, self._module))
 
 
+@pytest.mark.long
 async def test_modules_take_up_a_new_version_one_by_one_while_people_talk(
     site: Site, release: Release, talk: Talk
 ) -> None:
@@ -131,6 +132,7 @@ async def test_modules_take_up_a_new_version_one_by_one_while_people_talk(
         await assert_listed_once(site, heard)
 
 
+@pytest.mark.long
 async def test_of_several_processes_the_old_and_the_new_serve_side_by_side(site: Site, release: Release) -> None:
     old = package.__version__
     where = ("--data-dir", str(site.data_dir))

@@ -167,6 +167,7 @@ async def broken(fake: FakeLlm, here: House) -> None:
     await here.understood([said])
 
 
+@pytest.mark.long
 async def test_one_goes_in_an_orderly_way_and_one_comes(valkey: Valkey, database_url: str) -> None:
     async with fake_llm() as fake, house(valkey.url, database_url, "--llm-url", fake.url) as here:
         talks = everywhere()

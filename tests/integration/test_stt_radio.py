@@ -114,6 +114,7 @@ def invented(engine: Whisper, plain: Whisper, clip: HardClip) -> set[str]:
     return suspects - _words(without.text)
 
 
+@pytest.mark.long
 def test_no_word_of_the_prompt_is_invented(engine: Whisper, plain: Whisper) -> None:
     clips = list(islice(hard_clips(), 0, None, 8))
     assert {clip.text: words for clip in clips if (words := invented(engine, plain, clip))} == {}

@@ -106,6 +106,7 @@ async def try_it(
     bodies: dict[str, dict[str, Any]] = {
         "assign": {"assignee": "Mallory"},
         "{action}": {"why": "Mallory"},
+        "close": {"tasks": "close"},
         "weight": {"percent": 5},
         "override": {"kind": "site", "of": "Mallory", "side": "service"},
     }

@@ -110,13 +110,13 @@ def test_how_it_ended_is_how_it_is_stored(event: Event, through: State, to: Stat
 
 @given(st.lists(st.sampled_from(Event), max_size=40))
 def test_every_event_of_the_machine_has_its_place(events: list[Event]) -> None:
-    """Sound only comes to an end by END, EXPIRE or DRAIN, and is never taken again in this process after it."""
+    """Sound only comes to an end by END, EXPIRE, CLOSE or DRAIN, and is never taken again in this process after it."""
     state, closed = State.CONNECTING, False
     for event in events:
         if (state, event) not in TRANSITIONS:
             continue
         state = advance(state, event)
-        closed |= event in {Event.END, Event.EXPIRE, Event.DRAIN, Event.RELEASE}
+        closed |= event in {Event.END, Event.EXPIRE, Event.DRAIN, Event.RELEASE, Event.CLOSE}
         assert not (closed and state in LISTENING)
         assert (state in CONCLUDING) <= closed
     assert {event for _, event in TRANSITIONS} == set(Event)

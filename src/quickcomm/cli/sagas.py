@@ -31,12 +31,12 @@ def _ask(data_dir: Path, request: Command) -> list[dict[str, Any]]:
 @click.argument("conversation_id")
 @click.option(
     "--tasks",
-    type=click.Choice(["keep", "close", "hand_over"]),
+    type=click.Choice(["keep", "close"]),
     default="keep",
     show_default=True,
     help="What becomes of its open tasks.",
 )
-@click.option("--assignee", help="Who gets them, with --tasks hand_over.")
+@click.option("--hand-over-to", "assignee", metavar="NAME", help="Who gets its open tasks.")
 @click.option("--site", default="main", show_default=True)
 @server_option
 @json_option
@@ -49,7 +49,7 @@ def close_command(
     """
     given: dict[str, Any] = {"conversation_id": conversation_id, "tasks": tasks}
     if assignee:
-        given["assignee"] = assignee
+        given |= {"tasks": "hand_over", "assignee": assignee}
     [row] = _ask(data_dir, StartOperation(operation="close", site=site, by=getpass.getuser(), given=given))
     _print([row], as_json=as_json)
     sys.exit(0 if row["status"] == "done" else 1)

@@ -39,6 +39,7 @@ async def painted(server: Server) -> int:
 
 
 @one_side("it reads the figures of one process, and pages report to both sides")
+@pytest.mark.long
 async def test_pages_that_open_on_a_quiet_site_count_no_paint_and_raise_no_alarm(
     hotel: Hotel, open_screen: OpenScreen
 ) -> None:

@@ -129,6 +129,7 @@ async def started(site: Site) -> None:
     await asyncio.to_thread(quickcomm, "migrate", "start", "dashboard", "--data-dir", str(site.data_dir), timeout=120)
 
 
+@pytest.mark.long
 async def test_a_module_is_moved_by_buttons_and_no_board_loses_a_card(site: Site, open_screen: OpenScreen) -> None:
     hotel = Hotel(site, OPERATORS)
     admin, watching, reader = [await open_screen(hotel) for _ in range(3)]
@@ -183,6 +184,7 @@ async def test_a_module_is_moved_by_buttons_and_no_board_loses_a_card(site: Site
         screen.forgive(MOVED)
 
 
+@pytest.mark.long
 async def test_the_view_says_so_where_nothing_moves_and_where_the_controller_is_gone(
     site: Site, open_screen: OpenScreen
 ) -> None:

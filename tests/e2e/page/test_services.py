@@ -122,7 +122,7 @@ async def test_every_command_finds_the_process_that_knows(site: Site) -> None:
     [said] = await hotel.say("housekeeping", TOWELS)
     where = ("--data-dir", str(site.data_dir))
     rows = {row["module"]: row for row in await asyncio.to_thread(site.status)}
-    assert set(rows) == {"up", "supervisor", "valkey", "edge", "audio", "intelligence", "dashboard"}
+    assert set(rows) == {"up", "supervisor", "valkey", "edge", "operations", "audio", "intelligence", "dashboard"}
     assert all(rows[module]["serving"] for module in ("audio", "intelligence", "dashboard"))
     assert rows["audio"]["sessions"] == 0
     assert rows["intelligence"]["llm"]["state"] == "off"

@@ -118,8 +118,7 @@ export interface ClassifierHealth {
 }
 
 export interface ClosingOf {
-  tasks?: "close" | "hand_over" | "keep";
-  assignee?: string | null;
+  tasks?: "close" | "keep" | HandingOver;
 }
 
 export interface Conversation {
@@ -240,6 +239,10 @@ export interface FigureSide {
   low?: number | null;
   high?: number | null;
   samples?: number | null;
+}
+
+export interface HandingOver {
+  assignee: string;
 }
 
 export interface Health {

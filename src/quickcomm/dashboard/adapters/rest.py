@@ -9,6 +9,7 @@ import msgspec
 from aiohttp import web
 
 from quickcomm import __version__
+from quickcomm.contracts.closing import OpenTasks
 from quickcomm.contracts.identity import BUCKETS
 from quickcomm.contracts.migration import MigrationStatus, MoveAction, OverrideMigration, WeighMigration
 from quickcomm.contracts.prompts import GetPrompts, PromptsView
@@ -25,6 +26,7 @@ from quickcomm.dashboard.adapters.rest_types import (
     ConversationList,
     ConversationQuery,
     EditQuery,
+    HandingOver,
     Login,
     Move,
     OperationList,
@@ -192,9 +194,10 @@ class Rest:
         errors=(400, 404, 409, 503),
     )
     async def close_conversation(self, caller: Principal, conversation_id: str, body: ClosingOf) -> OperationStand:
-        return await self._operations.close(
-            caller.site, conversation_id, caller.name or caller.key_id, body.tasks, body.assignee
-        )
+        tasks: OpenTasks = "hand_over" if isinstance(body.tasks, HandingOver) else body.tasks
+        assignee = body.tasks.assignee if isinstance(body.tasks, HandingOver) else None
+        by = caller.name or caller.key_id
+        return await self._operations.close(caller.site, conversation_id, by, tasks, assignee)
 
     @operation(
         "GET",

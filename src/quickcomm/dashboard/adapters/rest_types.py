@@ -5,7 +5,6 @@ from typing import Annotated, ClassVar, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from quickcomm.contracts.closing import OpenTasks
 from quickcomm.contracts.conversations import ConversationState
 from quickcomm.contracts.migration import MAX_NAME, OverrideKind
 from quickcomm.contracts.routes import Side
@@ -242,11 +241,16 @@ class Login(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     key: str
 
 
-class ClosingOf(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How to close a conversation. `assignee`: to whom its open tasks are handed over."""
+class HandingOver(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Open tasks go to somebody else."""
 
-    tasks: OpenTasks = "keep"
-    assignee: Annotated[str, Meta(min_length=1, max_length=80)] | None = None
+    assignee: Annotated[str, Meta(min_length=1, max_length=80)]
+
+
+class ClosingOf(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How to close a conversation. `tasks`: what becomes of those that are not done."""
+
+    tasks: Literal["keep", "close"] | HandingOver = "keep"
 
 
 class OperationQuery(Query, frozen=True, kw_only=True):

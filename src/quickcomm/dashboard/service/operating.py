@@ -8,7 +8,6 @@ from quickcomm.contracts.closing import OpenTasks
 from quickcomm.contracts.operations import GetOperation, ListOperations, StartOperation
 from quickcomm.contracts.saga import OperationView
 from quickcomm.dashboard.model.operations import OperationStand, operation_stand
-from quickcomm.kernel.errors import InvalidInputError
 from quickcomm.kernel.messaging.rpc import Rpc
 
 
@@ -20,10 +19,6 @@ class OperationsOf:
         self, site: str, conversation_id: str, by: str, tasks: OpenTasks, assignee: str | None
     ) -> OperationStand:
         """Return how it stands after some seconds. Raises what the executor raises where nothing has happened."""
-        if (tasks == "hand_over") != (assignee is not None):
-            raise InvalidInputError(
-                '`assignee` names who gets the open tasks: with `tasks` "hand_over", and only then.'
-            )
         given = {"conversation_id": conversation_id, "tasks": tasks, "assignee": assignee}
         reply = await self._rpc.call(StartOperation(operation="close", site=site, by=by, given=given))
         return _stand(reply)
