@@ -135,6 +135,7 @@ async def test_receipts_and_insights_come_back_to_whoever_has_the_conversation(
         assert [event for event in each.events if isinstance(event, Receipt)]
 
 
+@pytest.mark.long
 async def test_one_of_two_is_killed_and_its_clients_go_on_with_the_other(
     site: Site, kept: dict[str, list[Heard]]
 ) -> None:

@@ -73,6 +73,7 @@ class Editor:
                             assert known == after  # sent again, it is answered again
 
 
+@pytest.mark.long
 async def test_nobody_notices_that_the_dashboard_moves_and_comes_back(new_site: NewSite) -> None:
     site = new_site("--deployment", "monolith")
     await asyncio.to_thread(site.start)

@@ -157,6 +157,7 @@ async def test_what_is_out_of_the_sample_is_kept_when_it_is_slow(new_server: New
         )
 
 
+@pytest.mark.long
 async def test_over_three_services_it_is_one_trace_and_each_tells_its_part(new_site: NewSite, talk: Talk) -> None:
     """Nothing is in the sample; all of it is slow, which the others hear by their direct links."""
     async with otlp_receiver() as received:

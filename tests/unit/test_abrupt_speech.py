@@ -76,6 +76,7 @@ def test_tones_bursts_and_noise_alone_are_no_speech() -> None:
     pause=st.floats(0, 1.2),
     size=st.integers(400, 9_000),
 )
+@pytest.mark.long
 def test_interrupted_at_any_ack_behind_tones_and_hard_cuts(order: list[int], pause: float, size: int) -> None:
     parts: list[Pcm] = []
     for pick in order:
