@@ -1,5 +1,6 @@
 """The whole of an erasure on the data of a site: every database that is there, cut off and resumed, and once more."""
 
+import asyncio
 import shutil
 import sqlite3
 from contextlib import closing
@@ -16,7 +17,7 @@ from quickcomm.dashboard.ports import State
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.kernel.errors import ConfigurationError, InvalidInputError, NotFoundError
 from quickcomm.kernel.runtime.data_directory import DataDirectory
-from quickcomm.operate.erasing import Erasing, Receipt, tombstones
+from quickcomm.operate.erasing import Erasing, HangsError, Receipt, tombstones
 
 SECRET = "zanzibarquartz"
 SAID = [heard(number * 16_000, f"{SECRET if number < 2 else 'soap'} {number}") for number in range(4)]
@@ -76,6 +77,23 @@ async def test_what_was_cut_off_is_finished(site: DataDirectory) -> None:
     done = await erasing.finish(left)
     assert (done.state, words(site)) == ("done", [])
     assert [each.state for each in erasing.erasures.list()] == ["done"]
+
+
+async def test_a_process_that_hangs_is_said_and_the_rest_is_done_later(site: DataDirectory) -> None:
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    receipt = Receipt(id="e1", kind="name", asked_ns=1, by="ada", scope=Scope(utterances=tuple(sorted(NAMED))))
+    async with await asyncio.start_unix_server(hang, site.socket):
+        erasing = Erasing(site.path, answers_within_s=0.1)
+        erasing.erasures.save(receipt)
+        with pytest.raises(HangsError, match="quickcomm erase resume"):
+            await erasing.finish(receipt)
+        assert [each.state for each in erasing.erasures.list()] == ["running"]
+    site.socket.unlink(missing_ok=True)
+    assert (await Erasing(site.path).finish(receipt)).state == "done"
+    assert words(site) == []
 
 
 async def test_a_copy_from_before_is_erased_by_the_tombstones_of_another_directory(

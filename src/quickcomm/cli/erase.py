@@ -15,7 +15,7 @@ import msgspec
 from quickcomm.cli.options import json_option, server_option
 from quickcomm.contracts.erasing import Scope, Wanted
 from quickcomm.kernel.runtime.data_directory import data_dir_flag
-from quickcomm.operate.erasing import Erasing, Receipt
+from quickcomm.operate.erasing import Erasing, Erasures, Receipt
 
 TIME = click.DateTime(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
 
@@ -80,7 +80,7 @@ def erase_time(since: datetime, until: datetime | None, site: str, data_dir: Pat
 @json_option
 def erase_list(data_dir: Path, *, as_json: bool) -> None:
     """Show the receipts there are."""
-    _show(Erasing(data_dir).erasures.list(), as_json=as_json)
+    _show(Erasures(data_dir).list(), as_json=as_json)
 
 
 @erase_group.command("show")
@@ -89,7 +89,7 @@ def erase_list(data_dir: Path, *, as_json: bool) -> None:
 @json_option
 def erase_show(erasure_id: str, data_dir: Path, *, as_json: bool) -> None:
     """Show one receipt."""
-    _show([Erasing(data_dir).erasures.of(erasure_id)], as_json=as_json)
+    _show([Erasures(data_dir).of(erasure_id)], as_json=as_json)
 
 
 @erase_group.command("resume")

@@ -31,7 +31,7 @@ from quickcomm.contracts.erasing import (
     Scope,
     Wanted,
 )
-from quickcomm.kernel.errors import MALFORMED, ConfigurationError, InvalidInputError, NotFoundError
+from quickcomm.kernel.errors import MALFORMED, ConfigurationError, InvalidInputError, NotFoundError, UnavailableError
 from quickcomm.kernel.messaging.bus.home import home_in
 from quickcomm.kernel.runtime.admin_socket import Rows, UnknownCommandError, ask
 from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag, is_trusted
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from quickcomm.kernel.storage import Database
 
 FOLDER: Final = "erasures"
+ANSWERS_WITHIN_S: Final = 120.0
+"""Longer than a module takes for a part of an erasure, or the store for its file."""
 SETTLE_S: Final = 3.0
 """After so long, what was in hand when it was erased has come out, and is erased at the second round."""
 ROUNDS: Final = 2
@@ -107,11 +109,23 @@ class Erasures:
         raise NotFoundError(f"There is no erasure {erasure!r}. See: quickcomm erase list")
 
 
+class HangsError(UnavailableError):
+    """A process is there, and does not answer. What was erased so far stays erased."""
+
+    code = "erasure.hangs"
+
+
 class Erasing:
     """Erases on one site, running or not."""
 
-    def __init__(self, data_dir: Path, sleep: Callable[[float], Any] = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        sleep: Callable[[float], Any] = asyncio.sleep,
+        answers_within_s: float = ANSWERS_WITHIN_S,
+    ) -> None:
         """Raise `ConfigurationError` where the site's store is needed and does not run."""
+        self._answers_within_s = answers_within_s
         self._directory = directory = DataDirectory(data_dir)
         self._layout = Layout(directory)
         self._sleep = sleep
@@ -198,8 +212,14 @@ class Erasing:
         is_answered = False
         for socket in self._sockets(request.module):
             try:
-                rows += await ask(socket, request)
+                rows += await ask(socket, request, self._answers_within_s)
                 is_answered = True
+            except TimeoutError as error:
+                raise HangsError(
+                    f"A process does not answer on {socket}: it may still have in memory what is to be erased. See "
+                    f"`quickcomm status`; once it answers or is gone: quickcomm erase resume"
+                    f"{data_dir_flag(self._directory.path)}"
+                ) from error
             except (aiohttp.ClientConnectionError, UnknownCommandError):
                 continue  # it was killed, or has another module
         if request.module == STORE and is_answered:
