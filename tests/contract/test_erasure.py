@@ -21,6 +21,7 @@ from quickcomm.audio.adapters.recorder import FlacRecorder, Folder
 from quickcomm.audio.ports import FencedError
 from quickcomm.contracts.audio_socket import Insights, Utterance
 from quickcomm.contracts.checking import FIRST, CompareAudio, CompareDashboard
+from quickcomm.contracts.closing import ArchiveConversation
 from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged
 from quickcomm.contracts.erasing import (
     ERASED,
@@ -48,6 +49,7 @@ from quickcomm.kernel.messaging.bus import RejectedError
 from quickcomm.kernel.messaging.bus.port import Delivery
 from quickcomm.kernel.messaging.bus.redis import RedisBus
 from quickcomm.kernel.messaging.bus.sql import SqlBus
+from quickcomm.kernel.saga.keys import migrate_keys
 from quickcomm.kernel.storage import Database
 
 SECRET = "zanzibarquartz"
@@ -136,6 +138,43 @@ async def test_a_name_or_a_time_stands_for_utterances_and_their_copies(tmp_path:
         )
         scope = await find(FindDashboard(wanted=Wanted(name="nobody"), utterances=(copy.utterance_id,)))
         assert set(scope.utterances) == {named.utterance_id, copy.utterance_id}
+
+
+async def test_a_closing_forgets_whose_the_erased_tasks_were(tmp_path: Path, store: Path | str) -> None:
+    """It is about a conversation, and goes on to be what it was: the next one is closed as ever."""
+
+    def archiving(conversation: str) -> ArchiveConversation:
+        return ArchiveConversation(
+            key=f"{conversation}:archive",
+            site="main",
+            conversation_id=conversation,
+            by="grace",
+            tasks="hand_over",
+            assignee="night desk",
+        )
+
+    async with running(tmp_path, store=store) as site:
+        migrate_keys(site.database.engine)
+        task, other = heard(0, "clean 305", conversation="a"), heard(20 * START, "leak in 306", conversation="b")
+        for message in (task, other):
+            await site.say(message, insight("request_item", "412", summary="Do it"))
+        await site.post(f"/v1/tasks/{task.utterance_id}:0/assign", body={"assignee": SECRET})
+        served = site.dashboard._answers()
+        reply = await answered(served, archiving("a"))
+        assert SECRET not in str(reply), "it is kept with its key"
+        find, erase = [handle for _, handle in erasing_answers(site.database)]
+        scope = await find(FindDashboard(wanted=Wanted(name=SECRET)))
+        assert scope == Scope(utterances=(task.utterance_id,))
+        asked = EraseDashboard(erasure="e", at_ns=NOW, scope=scope)
+        assert counts(await erase(asked))["decisions"] == 2, "the assignment, and what the closing knew of it"
+        assert counts(await erase(asked)) == {}, "a second time finds nothing more"
+        query = sa.text("SELECT payload FROM dashboard_decisions")
+        left = await site.database.read(lambda connection: connection.execute(query).scalars().all())
+        assert SECRET not in str(left)
+        assert "night desk" not in str(left)
+        assert (await site.get("/v1/conversations/a"))["archived_by"] == "grace"
+        await answered(served, archiving("b"))
+        assert (await site.get("/v1/conversations/b"))["archived_by"] == "grace"
 
 
 # -- intelligence -----------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from tests.support.dashboard_site import found, heard, insight
 from tests.support.examples import examples
 
 from quickcomm.contracts.conversations import ConversationChanged, Ledger
-from quickcomm.contracts.decisions import Decision, TaskDecision
+from quickcomm.contracts.decisions import ArchiveDecision, Decision, TaskBefore, TaskDecision
 from quickcomm.contracts.erasing import MAX_IDS, EraseDashboard, Scope, Wanted
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.summaries import ConversationSummarized
@@ -22,6 +22,7 @@ from quickcomm.dashboard.adapters.erasing import erase_in
 from quickcomm.dashboard.adapters.history import write
 from quickcomm.dashboard.adapters.state import SqlState
 from quickcomm.dashboard.adapters.tables import closings, conversations, decisions, erased, rooms, tasks, utterances
+from quickcomm.dashboard.model.decisions import without_erased
 from quickcomm.dashboard.module import MIGRATIONS
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.kernel.erasing.reading import has_name, is_erased, is_meant, mentions
@@ -65,6 +66,20 @@ def test_what_a_message_is_about() -> None:
     assert not is_erased(msgspec.json.encode(heard(9 * START, "x", conversation="whole", site="b")), "whole", scope)
     assert is_erased(msgspec.json.encode(summary("part")), "part", scope), "it has words of all that was said"
     assert not is_erased(msgspec.json.encode(ended("whole")), "whole", scope), "its end has none"
+    closed = Decision(
+        site="main",
+        decision_id="d",
+        epoch=1,
+        version=1,
+        at_ns=1,
+        what=ArchiveDecision(
+            conversation_id="part",
+            tasks=(TaskBefore(task_id="part:0:16000:0", status="open", assignee="Rose", version=1),),
+        ),
+    )
+    assert is_erased(msgspec.json.encode(closed), "main:archive:part", scope), "it names whose task it was"
+    without = without_erased(closed, lambda each: each == "part:0:16000")
+    assert not is_erased(msgspec.json.encode(without), "main:archive:part", scope)
     assert is_erased(b"broken", "whole", scope)
     assert is_erased(b"broken", "part", scope), "nobody knows what it is about"
     assert not is_erased(b"broken", "other", scope)

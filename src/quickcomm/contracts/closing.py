@@ -5,7 +5,6 @@ from typing import ClassVar, Literal
 import msgspec
 
 from quickcomm.contracts.conversations import ConversationState, Ledger
-from quickcomm.contracts.decisions import TaskBefore
 from quickcomm.contracts.insight import Source
 from quickcomm.contracts.saga import StepRequest, Undone
 from quickcomm.contracts.usage import ConversationUsage
@@ -67,8 +66,10 @@ class SummarizeConversation(StepRequest[Summarized], frozen=True, kw_only=True, 
 
 
 class Archived(msgspec.Struct, frozen=True, kw_only=True):
+    """`tasks`: how many were closed or handed over. No names: replies are kept, and are not erased."""
+
     at_ns: int
-    tasks: tuple[TaskBefore, ...] = ()
+    tasks: int = 0
 
 
 class ArchiveConversation(StepRequest[Archived], frozen=True, kw_only=True, tag="conversations.archive"):

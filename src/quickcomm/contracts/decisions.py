@@ -24,6 +24,10 @@ class TaskBefore(msgspec.Struct, frozen=True, kw_only=True):
     assignee: str | None
     version: int
 
+    @property
+    def utterance_id(self) -> str:
+        return self.task_id.rpartition(":")[0]
+
 
 class TaskDecision(msgspec.Struct, frozen=True, kw_only=True, tag="task"):
     """A task as a person or a closing by voice left it."""

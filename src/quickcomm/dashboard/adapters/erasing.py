@@ -3,18 +3,30 @@
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
+import msgspec
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from quickcomm.contracts.decisions import ArchiveDecision, archive_subject
 from quickcomm.contracts.erasing import Erased, EraseDashboard, FindDashboard, Scope, Wanted
 from quickcomm.dashboard.adapters.changed import renew_side
 from quickcomm.dashboard.adapters.dialects import fts
 from quickcomm.dashboard.adapters.history import NO_SUMMARY
 from quickcomm.dashboard.adapters.state import CLOSING, TASK, SqlState
-from quickcomm.dashboard.adapters.tables import closings, conversations, decisions, erased, rooms, tasks, utterances
+from quickcomm.dashboard.adapters.tables import (
+    closings,
+    conversations,
+    decided_in,
+    decisions,
+    erased,
+    rooms,
+    tasks,
+    utterances,
+)
+from quickcomm.dashboard.model.decisions import without_erased
 from quickcomm.kernel.erasing.messages import erase_messages
 from quickcomm.kernel.erasing.reading import has_name, mentions
-from quickcomm.kernel.erasing.tombstones import WHOLE, bury
+from quickcomm.kernel.erasing.tombstones import WHOLE, bury, is_of
 from quickcomm.kernel.erasing.traces import remove_traces
 from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.storage import Database
@@ -62,17 +74,10 @@ def erase_in(connection: Connection, request: EraseDashboard) -> dict[str, int]:
             ("cards", utterances),
         )
     }
+    counts["decisions"] += _without_assignees(connection, scope)
     counts["summaries"] = _without_summaries(connection, scope, None if is_new else request.at_ns)
     renew_side(connection)
     return counts | erase_messages(connection, scope)
-
-
-def is_of(table: sa.Table, scope: Scope) -> sa.ColumnElement[bool]:
-    """Return the condition for rows about utterances of a scope."""
-    which = [table.c.utterance_id.in_(scope.utterances)]
-    # All utterances of a conversation have its id and a colon before the rest; behind a colon comes a semicolon.
-    which += [table.c.utterance_id.between(f"{each}:", f"{each};") for each in scope.conversations]
-    return sa.and_(table.c.site == scope.site, sa.or_(*which))
 
 
 def still_there(connection: Connection) -> sa.ColumnElement[bool] | None:
@@ -84,6 +89,22 @@ def still_there(connection: Connection) -> sa.ColumnElement[bool] | None:
         erased.c.conversation_id == utterances.c.conversation_id,
         erased.c.utterance_id.in_((WHOLE, utterances.c.utterance_id)),
     )
+
+
+def _without_assignees(connection: Connection, scope: Scope) -> int:
+    """Have the closings of conversations forget whose the erased tasks were; return how many of them knew it."""
+    changed = 0
+    for conversation in scope.touched():
+        here = sa.and_(decisions.c.site == scope.site, decisions.c.subject == archive_subject(conversation))
+        payload = connection.execute(sa.select(decisions.c.payload).where(here)).scalar()
+        if payload is None:
+            continue
+        before = decided_in(payload)
+        after = without_erased(before, lambda utterance_id: scope.has(scope.site, utterance_id))
+        if after is not before:
+            connection.execute(decisions.update().where(here).values(payload=msgspec.json.encode(after)))
+            changed += 1
+    return changed
 
 
 def _without_summaries(connection: Connection, scope: Scope, until_ns: int | None) -> int:
@@ -149,7 +170,12 @@ def _named(connection: Connection, wanted: Wanted) -> Iterator[str]:
             yield name
     decided = sa.select(decisions.c.utterance_id, decisions.c.payload).where(decisions.c.site == wanted.site)
     for name, payload in _rows(connection, decided):
-        if has_name(payload, wanted.name):
+        if not has_name(payload, wanted.name):
+            continue
+        what = decided_in(payload).what
+        if isinstance(what, ArchiveDecision):  # it is about no utterance, and names whose tasks were closed with it
+            yield from (task.utterance_id for task in what.tasks if mentions(task.assignee, wanted.name))
+        else:
             yield name
 
 

@@ -32,7 +32,7 @@ from quickcomm.dashboard.adapters.tables import (
     utterance_record,
     utterances,
 )
-from quickcomm.dashboard.model.decisions import closing_decision
+from quickcomm.dashboard.model.decisions import closing_decision, without_erased
 from quickcomm.dashboard.model.history import closing_with, conversation_with, task_with, utterance_with
 from quickcomm.dashboard.model.matching import reopened_by_voice
 from quickcomm.dashboard.model.records import Closing
@@ -120,6 +120,9 @@ class _Page:
     def _without_erased(self, row: Values) -> Values | None:
         """Return a row without what was erased here after it was read there; None where nothing of it stays."""
         erased = self._state.erased
+        if "subject" in row and not row["utterance_id"]:  # about a whole conversation
+            found = without_erased(decided_in(row["payload"]), lambda each: erased.hides(row["site"], each))
+            return row | {"payload": msgspec.json.encode(found)}
         if "utterance_id" in row:
             return None if erased.hides(row["site"], row["utterance_id"]) else row
         if "summary_ns" in row and erased.hides_summary(row["site"], row["conversation_id"], row["summary_ns"]):

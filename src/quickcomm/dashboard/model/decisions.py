@@ -1,5 +1,6 @@
 """What a task and a closing are, by the newest revision of their utterance and the newest decision about them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -53,6 +54,18 @@ def archived(record: ConversationRecord, what: object) -> ConversationRecord:
     if not isinstance(what, ArchiveDecision) or what.archived_ns is None:
         return _replace(record, archived_ns=None, archived_by=None)
     return _replace(record, archived_ns=what.archived_ns, archived_by=what.archived_by)
+
+
+def without_erased(decision: Decision, is_erased: Callable[[str], bool]) -> Decision:
+    """Return a decision without the tasks of erased utterances, whose assignees it names; others are as they were.
+
+    It stays itself: a later one about the same conversation must have a higher version.
+    """
+    what = decision.what
+    if not isinstance(what, ArchiveDecision):
+        return decision
+    kept = tuple(task for task in what.tasks if not is_erased(task.utterance_id))
+    return decision if kept == what.tasks else _replace(decision, what=_replace(what, tasks=kept))
 
 
 def reopened(task: TaskRecord, before: TaskBefore) -> TaskRecord | None:

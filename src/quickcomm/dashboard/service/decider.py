@@ -137,7 +137,7 @@ class Decider:
         if request.key in before.undone:
             raise CompensatedError("This closing was taken back.")
         if before.key == request.key and before.archived_ns is not None:
-            return Archived(at_ns=before.archived_ns, tasks=before.tasks)
+            return Archived(at_ns=before.archived_ns, tasks=len(before.tasks))
         last = self._projector.utterance(site, request.last_utterance) if request.last_utterance else None
         is_whole = self._state.conversation(site, conversation_id) and self._state.is_answered(site, conversation_id)
         if not is_whole or (request.last_utterance and (last is None or not last.complete)):
@@ -162,7 +162,7 @@ class Decider:
             undone=before.undone,
         )
         self._decide(site, what)
-        return Archived(at_ns=self._now_ns, tasks=what.tasks)
+        return Archived(at_ns=self._now_ns, tasks=len(changed))
 
     def reopen(self, request: ReopenConversation) -> Undone:
         """Take an archiving back by its key, with what it did to tasks that are as it left them; refuse the key."""

@@ -21,7 +21,7 @@ from quickcomm.contracts.insight import CLOSING_CONFIDENCE
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.summaries import ConversationSummarized
 from quickcomm.contracts.transcripts import UtteranceTranscribed
-from quickcomm.dashboard.model.decisions import archived, closing_as_decided, task_as_decided
+from quickcomm.dashboard.model.decisions import archived, closing_as_decided, task_as_decided, without_erased
 from quickcomm.dashboard.model.projections import (
     wanted_closings,
     wanted_tasks,
@@ -102,8 +102,10 @@ class Projector:
 
     def decision(self, decision: Decision) -> None:
         """Store a decision that is newer than the known one, and bring its utterance in line with it."""
-        if self._state.erased.hides(decision.site, decision.what.utterance_id):
+        erased, site = self._state.erased, decision.site
+        if erased.hides(site, decision.what.utterance_id):
             return
+        decision = without_erased(decision, lambda utterance_id: erased.hides(site, utterance_id))
         known = self._state.decision(decision.site, decision.subject)
         if known is None or known.order < decision.order:
             self.decided(decision)

@@ -1,7 +1,7 @@
 """Erases what intelligence has of utterances: results, the backlog, notes for summaries, answers of the model."""
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import sqlalchemy as sa
@@ -12,7 +12,7 @@ from quickcomm.intelligence.adapters.sql_cache import answers
 from quickcomm.intelligence.adapters.sql_results import debts, erased, results
 from quickcomm.intelligence.adapters.sql_talks import talks
 from quickcomm.kernel.erasing.messages import erase_messages
-from quickcomm.kernel.erasing.tombstones import WHOLE, bury
+from quickcomm.kernel.erasing.tombstones import WHOLE, bury, is_of
 from quickcomm.kernel.erasing.traces import remove_traces
 from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.storage import Database
@@ -52,8 +52,8 @@ def _erase(connection: Connection, request: EraseIntelligence) -> dict[str, int]
     scope = request.scope
     is_new = bury(connection, erased, request)
     counts = {
-        "results": connection.execute(results.delete().where(_is_of(results, scope))).rowcount,
-        "backlog": connection.execute(debts.delete().where(_is_of(debts, scope))).rowcount,
+        "results": connection.execute(results.delete().where(is_of(results, scope))).rowcount,
+        "backlog": connection.execute(debts.delete().where(is_of(debts, scope))).rowcount,
     }
     _without_context(connection, scope)
     mine = sa.and_(talks.c.site == scope.site, talks.c.conversation_id.in_(scope.touched()))
@@ -73,9 +73,3 @@ def _without_context(connection: Connection, scope: Scope) -> None:
             stored["heard"]["context"] = []
             here = sa.and_(debts.c.site == row.site, debts.c.utterance_id == row.utterance_id)
             connection.execute(debts.update().where(here).values(payload=msgspec.json.encode(stored)))
-
-
-def _is_of(table: sa.Table, scope: Scope) -> sa.ColumnElement[bool]:
-    which: list[Any] = [table.c.utterance_id.in_(scope.utterances)]
-    which += [table.c.utterance_id.between(f"{each}:", f"{each};") for each in scope.conversations]
-    return sa.and_(table.c.site == scope.site, sa.or_(*which))

@@ -14,8 +14,18 @@ SPOKEN: Final = frozenset({"text", "summary", "assignee", "completed_by", "by", 
 """Fields with words of people, or with their names."""
 
 
+class _Task(msgspec.Struct):
+    task_id: str = ""
+
+
 class _What(msgspec.Struct):
+    """`tasks`: those that were closed or handed over with a conversation, with the names of their assignees."""
+
     utterance_id: str = ""
+    tasks: tuple[_Task, ...] = ()
+
+    def is_erased(self, site: str, scope: Scope) -> bool:
+        return any(scope.has(site, task.task_id.rpartition(":")[0]) for task in self.tasks)
 
 
 class About(msgspec.Struct, frozen=True):
@@ -51,6 +61,8 @@ def about(payload: bytes) -> About | None:
 def is_erased(payload: bytes, key: str, scope: Scope) -> bool:
     """Return True if a message has words of what is to be erased. What cannot be read is judged by its key."""
     found = about(payload)
+    if found is not None and found.what is not None and found.what.tasks:
+        return found.what.is_erased(found.site, scope)
     if found is None or not found.conversation:
         return key in scope.conversations or (found is None and key in scope.touched())
     if found.site != scope.site:

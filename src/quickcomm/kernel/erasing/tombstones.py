@@ -10,7 +10,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from quickcomm.contracts.erasing import Erase, conversation_of
+from quickcomm.contracts.erasing import Erase, Scope, conversation_of
 from quickcomm.kernel.storage.columns import text
 
 WHOLE: Final = ""
@@ -32,6 +32,14 @@ def tombstone_columns() -> list[sa.Column[Any]]:
 def tombstones_table(name: str) -> sa.Table:
     """Return the table of a module's tombstones, which a migration of the module makes."""
     return sa.Table(name, sa.MetaData(), *tombstone_columns())
+
+
+def is_of(table: sa.Table, scope: Scope) -> sa.ColumnElement[bool]:
+    """Return the condition for rows about utterances of a scope, in a table that has `site` and `utterance_id`."""
+    which = [table.c.utterance_id.in_(scope.utterances)]
+    # All utterances of a conversation have its id and a colon before the rest; behind a colon comes a semicolon.
+    which += [table.c.utterance_id.between(f"{each}:", f"{each};") for each in scope.conversations]
+    return sa.and_(table.c.site == scope.site, sa.or_(*which))
 
 
 def bury(connection: Connection, table: sa.Table, request: Erase) -> bool:
