@@ -92,7 +92,7 @@ class ArchiveConversation(StepRequest[Archived], frozen=True, kw_only=True, tag=
 
 
 class ReopenConversation(StepRequest[Undone], frozen=True, kw_only=True, tag="conversations.reopen"):
-    """Takes the archiving back, with what it did to tasks that nobody has changed since."""
+    """Takes the archiving back, with what it did to tasks that were not changed since."""
 
     module: ClassVar = "dashboard"
     to: ClassVar = "owner"

@@ -251,7 +251,7 @@ def _apart(route: Route, passed: _Passed, shared: _Passed, split: Split) -> Iter
         if each.channels:
             yield to(each, _query(route.channel_in, "|".join(map(_encoded, each.channels))))
     for each in split.apart:
-        if route.channel_else in each.channels:  # whoever names none is on this one, and nobody else
+        if route.channel_else in each.channels:  # clients that name no channel are on this one, and only they
             yield msgspec.structs.replace(shared, match=shared.match | _query(route.channel_in, ".+"))
             yield to(each, {})
 

@@ -63,7 +63,7 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
     where: str
     taken_at: str
     kept_until: str = ""
-    """By the site's retention; empty: until somebody deletes it."""
+    """By the site's retention; empty: until it is deleted by hand."""
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
@@ -262,7 +262,7 @@ class Erasing:
 
 
 def databases(directory: DataDirectory) -> list[Path | str]:
-    """Return the databases of a site that are there, whoever runs: files, and addresses of its settings."""
+    """Return the databases of a site that are there, also of processes that do not run: files, and addresses of its settings."""
     from quickcomm.dashboard.ports import DashboardSettings  # noqa: PLC0415 - not needed for --help
     from quickcomm.intelligence.model.settings import StoreSettings  # noqa: PLC0415
     from quickcomm.operate.settings import load_settings  # noqa: PLC0415
@@ -358,7 +358,7 @@ def tombstones(found: Iterable[Path | str]) -> list[tuple[Scope, int]]:
 
 
 async def bury_in(path: Path, found: Sequence[tuple[Scope, int]]) -> None:
-    """Erase what was erased before in a database that nobody has open, and keep its tombstones there."""
+    """Erase what was erased before in a database that no process has open, and keep its tombstones there."""
     for module, kind in (("audio", EraseAudio), ("intelligence", EraseIntelligence), ("dashboard", EraseDashboard)):
         async with _opened(path, module) as answers:
             for answered, handle in answers:

@@ -344,7 +344,7 @@ class RedisSessions:
     # -- inside -----------------------------------------------------------------------------------------------------
 
     async def _end(self, name: str) -> bool:
-        """End a conversation that is going on, whoever owns it; return False where it is not."""
+        """End a conversation that is going on, whichever process owns it; return False where it is not."""
         for _ in range(20):
             rows = await self._rows([name])
             if not rows or not rows[0].is_open:

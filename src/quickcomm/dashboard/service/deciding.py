@@ -107,7 +107,7 @@ class _Wanted(msgspec.Struct, eq=False):
     outcome: asyncio.Future[Any]
 
     def settle(self, found: object) -> None:
-        """Whoever wanted it may have gone."""
+        """Give the caller its result, unless it was cancelled."""
         if self.outcome.done():
             return
         if isinstance(found, BaseException):

@@ -73,7 +73,7 @@ class Summaries:
         self._hurry.set()
 
     def hurry(self) -> None:
-        """Handle at once what has come: somebody waits for the last summary of a conversation."""
+        """Handle at once what has come: an operation waits for the last summary of a conversation."""
         if not self._hurry.is_set():
             self._hurry.set()
             asyncio.get_running_loop().call_later(LINGER_S, self._linger)

@@ -37,7 +37,7 @@ async def remove_traces(database: Database, tables: Sequence[str]) -> str:
 
 
 def remove_file_traces(path: Path) -> str:
-    """Do so with a SQLite file, whoever has it open."""
+    """Do so with a SQLite file that processes may have open."""
     gone = ""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None, timeout=BUSY_S)) as connection:
         _merge_full_text(connection)

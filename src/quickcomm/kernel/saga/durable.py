@@ -23,7 +23,7 @@ from quickcomm.kernel.saga.running import Runner
 
 NAME: Final = "quickcomm"
 EXECUTOR: Final = "operations"
-"""One a site: whoever has the lease takes over what the one before left."""
+"""One a site: the executor with the lease takes over what the one before left."""
 AT_WORK: Final = frozenset({"PENDING", "ENQUEUED", "DELAYED"})
 SQLITE: Final = "sqlite:///"
 POLL_S: Final = 1.0

@@ -23,8 +23,7 @@ class PrioritySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     def of(self, module: str, *, beside_monolith: bool = False) -> int:
         """0 for a module that is not named here.
 
-        Beside a monolith none yields more than that does: the two are compared, and what a module does there waits
-        for no one either.
+        Beside a monolith no module yields more than the monolith does: the two are compared, and must wait alike.
         """
         nice = getattr(self, module) if module in self.__struct_fields__ else 0
         return min(nice, self.monolith) if beside_monolith else nice

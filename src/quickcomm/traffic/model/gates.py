@@ -94,7 +94,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     monolith: SideEvidence = SideEvidence()
     agreement: tuple[int, int] | None = None
     recently_alike: tuple[int, int] | None = None
-    """Of the newest answers alone: what went well before must not hide what has just gone wrong."""
+    """Count the newest answers alone: many that agreed earlier must not hide new ones that differ."""
     understood: Understandings | None = None
     """Of intelligence; shown, and decided by as `agreement` and as a stage."""
     heard: Hearings | None = None

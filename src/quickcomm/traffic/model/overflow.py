@@ -21,7 +21,7 @@ NS: Final = 10**9
 
 
 def given_back(site: SiteState, name: str, conversation_id: str, *, now_ns: int) -> Moved:
-    """Give a conversation to the monolith, which nobody has given to a side yet. Raises `RefusedError`."""
+    """Give a conversation to the monolith that has no override yet. Raises `RefusedError`."""
     state = site.of(name)
     if name != "audio":
         raise RefusedError(f"{name} refuses nothing for lack of room.")

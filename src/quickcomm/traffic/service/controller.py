@@ -158,7 +158,7 @@ class Controller:
         if effect is None:
             return ""
         if isinstance(effect, MoveLease) and name not in DECIDING:
-            effect = Publish(effect.route)  # nobody decides about anything there
+            effect = Publish(effect.route)  # no decisions are made in such a module
         told = waits and not isinstance(effect, WaitFollowed)  # the status says who is behind
         return f"{effect}: {waits}" if told else str(effect)
 

@@ -108,7 +108,7 @@ class WholeBus(Bus, Protocol):
         ...
 
     async def erase(self, scope: Scope, *, traces: bool = True) -> list[Erased]:
-        """Delete messages and dead letters with words of the scope, whoever has not handled them yet.
+        """Delete messages and dead letters with words of the scope, also those that a consumer has not handled yet.
 
         `traces`: also what they leave behind in files.
         """
