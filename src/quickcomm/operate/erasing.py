@@ -262,7 +262,7 @@ class Erasing:
 
 
 def databases(directory: DataDirectory) -> list[Path | str]:
-    """Return the databases of a site that are there, also of processes that do not run: files, and addresses of its settings."""
+    """Return the databases of a site that are there, used or not: files, and addresses of its settings."""
     from quickcomm.dashboard.ports import DashboardSettings  # noqa: PLC0415 - not needed for --help
     from quickcomm.intelligence.model.settings import StoreSettings  # noqa: PLC0415
     from quickcomm.operate.settings import load_settings  # noqa: PLC0415

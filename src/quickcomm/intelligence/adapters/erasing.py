@@ -66,7 +66,10 @@ def _erase(connection: Connection, request: EraseIntelligence) -> dict[str, int]
 
 
 def _without_context(connection: Connection, scope: Scope) -> None:
-    """Have the backlog renewed without what was said before each utterance: which of those words were erased is not known."""
+    """Have the backlog renewed without what was said before each utterance.
+
+    Which of those words were erased is not known.
+    """
     for row in connection.execute(sa.select(debts).where(debts.c.site == scope.site)).all():
         stored = msgspec.json.decode(row.payload)
         if stored["heard"].get("context"):

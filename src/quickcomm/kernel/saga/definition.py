@@ -54,12 +54,16 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """`input`: the type of what it is started with. `subject`: returns what it is about, for people."""
+    """`input`: the type of what it is started with. `subject`: returns what it is about, for people.
+
+    `once`: done about one subject, it is not done again; False: one at a time.
+    """
 
     name: str
     input: type[msgspec.Struct]
     subject: Callable[[Any], str]
     steps: tuple[Step, ...]
+    once: bool = True
 
     def __post_init__(self) -> None:
         """Raise `ConfigurationError` for a definition that cannot be executed."""

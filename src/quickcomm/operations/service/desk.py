@@ -110,7 +110,7 @@ class Desk:
         about = (operation.name, request.site, operation.subject(given))
         async with self._starting[hash(about) % STARTED_AT_ONCE]:
             known = await self._journal.about(*about)
-            if known is None or known.status == "compensated":
+            if known is None or known.status == "compensated" or (known.status == "done" and not operation.once):
                 known = begun(operation, uuid4().hex, request.site, request.by, given, self._clock.now_ns())
                 STARTED.labels(operation.name).inc()
                 await self._executor(known).start(known)
