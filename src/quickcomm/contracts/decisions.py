@@ -104,6 +104,25 @@ class ArchiveDecision(msgspec.Struct, frozen=True, kw_only=True, tag="archive"):
         return archive_subject(self.conversation_id)
 
 
+class TextDecision(msgspec.Struct, frozen=True, kw_only=True, tag="text"):
+    """A text that a person puts in the place of what was heard. `number`: counts those of an utterance.
+
+    Of those in force the one with the highest number stands. One that was taken back never comes in force again.
+    """
+
+    utterance_id: str
+    number: int
+    text: str
+    state: Literal["proposed", "in_force", "taken_back"] = "proposed"
+
+    @property
+    def subject(self) -> str:
+        return text_subject(self.utterance_id, self.number)
+
+
+What = TaskDecision | ClosingDecision | CopyDecision | ArchiveDecision | TextDecision
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """`epoch`: of the side that decided; `version`: counts up for each subject. The highest of both stands."""
 
@@ -114,7 +133,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     at_ns: int
     by: str = ""
     """The name of a person; empty for a rule."""
-    what: TaskDecision | ClosingDecision | CopyDecision | ArchiveDecision
+    what: What
 
     @property
     def order(self) -> tuple[int, int]:
@@ -139,3 +158,7 @@ def copy_subject(utterance_id: str) -> str:
 
 def archive_subject(conversation_id: str) -> str:
     return f"archive:{conversation_id}"
+
+
+def text_subject(utterance_id: str, number: int) -> str:
+    return f"text:{utterance_id}:{number}"

@@ -10,9 +10,11 @@ from quickcomm.contracts.closing import (
     ReopenConversation,
     SummarizeConversation,
 )
+from quickcomm.contracts.correcting import AmendUtterance, Correcting, RestoreUtterance, UnderstandCorrection
 from quickcomm.kernel.saga import Given, Operation, Step
 
 CLOSE: Final = "close"
+CORRECT: Final = "correct"
 
 
 def _finish(given: Given) -> FinishConversation:
@@ -70,4 +72,50 @@ CLOSE_CONVERSATION: Final = Operation(
         Step(name="archive", asks=ArchiveConversation, does=_archive, undoes=ReopenConversation, undo=_reopen),
     ),
 )
-OPERATIONS: Final[Mapping[str, Operation]] = {each.name: each for each in (CLOSE_CONVERSATION,)}
+
+
+def _amend(given: Given) -> AmendUtterance:
+    return AmendUtterance(
+        key=given.key,
+        site=given.site,
+        utterance_id=given.input.utterance_id,
+        number=given.input.number,
+        by=given.by,
+    )
+
+
+def _restore(given: Given) -> RestoreUtterance:
+    return RestoreUtterance(
+        key=given.key,
+        site=given.site,
+        utterance_id=given.input.utterance_id,
+        number=given.input.number,
+        by=given.by,
+    )
+
+
+def _understand(given: Given) -> UnderstandCorrection:
+    return UnderstandCorrection(
+        key=given.key, site=given.site, utterance_id=given.input.utterance_id, number=given.input.number
+    )
+
+
+def _correction(given: Correcting) -> str:
+    return f"{given.utterance_id}#{given.number}"
+
+
+CORRECT_UTTERANCE: Final = Operation(
+    name=CORRECT,
+    input=Correcting,
+    subject=_correction,
+    steps=(
+        Step(name="amend", asks=AmendUtterance, does=_amend, undoes=RestoreUtterance, undo=_restore),
+        Step(
+            name="understand",
+            asks=UnderstandCorrection,
+            does=_understand,
+            stays="Insights follow a text; correct the utterance again to have others.",
+        ),
+    ),
+)
+OPERATIONS: Final[Mapping[str, Operation]] = {each.name: each for each in (CLOSE_CONVERSATION, CORRECT_UTTERANCE)}

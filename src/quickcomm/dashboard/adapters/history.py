@@ -13,7 +13,14 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 
-from quickcomm.contracts.decisions import ArchiveDecision, ClosingDecision, CopyDecision, Decision, TaskDecision
+from quickcomm.contracts.decisions import (
+    ArchiveDecision,
+    ClosingDecision,
+    CopyDecision,
+    Decision,
+    TaskDecision,
+    TextDecision,
+)
 from quickcomm.dashboard.adapters.changed import renew_side
 from quickcomm.dashboard.adapters.dialects import dialect_of, fts
 from quickcomm.dashboard.adapters.state import CLOSING, TASK, SqlState, words_of
@@ -32,7 +39,7 @@ from quickcomm.dashboard.adapters.tables import (
     utterance_record,
     utterances,
 )
-from quickcomm.dashboard.model.decisions import closing_decision, without_erased
+from quickcomm.dashboard.model.decisions import closing_decision, corrected, without_erased
 from quickcomm.dashboard.model.history import closing_with, conversation_with, task_with, utterance_with
 from quickcomm.dashboard.model.matching import reopened_by_voice
 from quickcomm.dashboard.model.records import Closing
@@ -211,6 +218,11 @@ class _Page:
             case CopyDecision():
                 record = self._state.utterance(decision.site, what.utterance_id)
                 return record is not None and record.copy_of != what.copy_of
+            case TextDecision():
+                record = self._state.utterance(decision.site, what.utterance_id)
+                return record is not None and record.corrected != corrected(
+                    self._state.decisions_of(decision.site, what.utterance_id)
+                )
             case ArchiveDecision():
                 return False  # it is about no utterance
 

@@ -25,6 +25,7 @@ from quickcomm.dashboard.adapters.rest_types import (
     ClosingOf,
     ConversationList,
     ConversationQuery,
+    CorrectedText,
     EditQuery,
     HandingOver,
     Login,
@@ -198,6 +199,18 @@ class Rest:
         assignee = body.tasks.assignee if isinstance(body.tasks, HandingOver) else None
         by = caller.name or caller.key_id
         return await self._operations.close(caller.site, conversation_id, by, tasks, assignee)
+
+    @operation(
+        "POST",
+        "/v1/utterances/{utterance_id}/correct",
+        "Correct a misheard utterance: its text, then its insights, card and tasks. The same text again is the same "
+        "correction, and it says how that stands",
+        tag="utterances",
+        role="admin",
+        errors=(400, 404, 409, 503),
+    )
+    async def correct_utterance(self, caller: Principal, utterance_id: str, body: CorrectedText) -> OperationStand:
+        return await self._operations.correct(caller.site, utterance_id, caller.name or caller.key_id, body.text)
 
     @operation(
         "GET",

@@ -11,15 +11,18 @@ from uuid import uuid4
 import msgspec
 
 from quickcomm.contracts.closing import ArchiveConversation, Archived, ReopenConversation
+from quickcomm.contracts.correcting import Amended, AmendUtterance, RestoreUtterance
 from quickcomm.contracts.decisions import (
     ArchiveDecision,
     ClosingDecision,
     CopyDecision,
     Decision,
     TaskBefore,
-    TaskDecision,
+    TextDecision,
+    What,
     archive_subject,
     task_subject,
+    text_subject,
 )
 from quickcomm.contracts.saga import Undone
 from quickcomm.dashboard.model.changes import TaskChangedError
@@ -36,11 +39,13 @@ from quickcomm.dashboard.model.matching import (
 from quickcomm.dashboard.model.records import Closing, TaskRecord, UtteranceRecord
 from quickcomm.dashboard.ports import State
 from quickcomm.dashboard.service.projector import Projector
-from quickcomm.kernel.errors import BusyError, ConflictError
+from quickcomm.kernel.errors import BusyError, ConflictError, NotFoundError
 from quickcomm.kernel.saga import CompensatedError
 
 MAX_UNDONE: Final = 20
 """Keys of closings that were taken back, of one conversation."""
+MAX_TEXTS: Final = 50
+"""Corrected texts of one utterance, with those that were taken back."""
 MAX_SPREAD: Final = 8
 """How often the rooms to match again may spread to rooms named together with them."""
 
@@ -192,11 +197,82 @@ class Decider:
         """Match a closing with tasks that were said before it and have come since."""
         self._match_again(closing.site, set(closing.rooms), closing.at_ns)
 
+    # -- corrected texts --------------------------------------------------------------------------------------------
+
+    def propose(self, site: str, utterance_id: str, text: str, by: str) -> int:
+        """Keep a text that is to be put in the place of the heard one; return its number.
+
+        The text that is proposed, or in force, keeps its number. Raises `NotFoundError` and `ConflictError`.
+        """
+        record = self._correctable(site, utterance_id)
+        known = [one.what for one in self._state.decisions_of(site, utterance_id)]
+        texts = sorted((what for what in known if isinstance(what, TextDecision)), key=lambda what: what.number)
+        alive = [what for what in texts if what.state != "taken_back"]
+        if alive and alive[-1].text == text:
+            return alive[-1].number
+        if not alive and record.text == text:
+            raise ConflictError("The utterance has this text already.")
+        if len(texts) >= MAX_TEXTS:
+            raise ConflictError(f"The utterance was corrected {MAX_TEXTS} times. It cannot be corrected any more.")
+        number = texts[-1].number + 1 if texts else 1
+        self._by = by
+        self._decide(site, TextDecision(utterance_id=utterance_id, number=number, text=text))
+        return number
+
+    def amend(self, request: AmendUtterance) -> Amended:
+        """Put a proposed text in force, once.
+
+        Raises `NotFoundError` where the utterance is not there, `BusyError` until it has its insights, and
+        `CompensatedError` where the text was taken back.
+        """
+        record = self._correctable(request.site, request.utterance_id)
+        known, what = self._text(request)
+        if what.state == "taken_back":
+            raise CompensatedError("This correction was taken back.")
+        if what.state == "in_force":
+            return Amended(at_ns=known.at_ns)
+        if not record.complete:
+            raise BusyError("The utterance is not understood yet; try again in a moment.")
+        self._by = request.by
+        self._decide(request.site, _replace(what, state="in_force"))
+        return Amended(at_ns=self._now_ns)
+
+    def restore(self, request: RestoreUtterance) -> Undone:
+        """Take a text back, and refuse it from now on. What was erased has none."""
+        if self._projector.utterance(request.site, request.utterance_id) is None:
+            return Undone()
+        _, what = self._text(request)
+        if what.state == "taken_back":
+            return Undone()
+        self._by = request.by
+        self._decide(request.site, _replace(what, state="taken_back"))
+        return Undone(found=what.state == "in_force")
+
+    def _correctable(self, site: str, utterance_id: str) -> UtteranceRecord:
+        record = self._projector.utterance(site, utterance_id)
+        if record is None or record.heard is None:
+            raise NotFoundError(f"There is no utterance {utterance_id!r}.")
+        if record.copy_of is not None:
+            raise ConflictError(f"This is a copy of {record.copy_of!r}. Correct that one: the work is there.")
+        return record
+
+    def _text(self, request: AmendUtterance | RestoreUtterance) -> tuple[Decision, TextDecision]:
+        known = self._state.decision(request.site, text_subject(request.utterance_id, request.number))
+        if known is None or not isinstance(known.what, TextDecision):
+            raise BusyError("The corrected text is not here yet; try again in a moment.")
+        return known, known.what
+
     # -- copies -----------------------------------------------------------------------------------------------------
 
     def _relate(self, record: UtteranceRecord, first: str | None) -> bool:
-        """Decide of which utterance it is a copy; return False if that is decided already."""
-        if record.copy_of == first:
+        """Decide of which utterance it is a copy; return False if that is decided already.
+
+        What was heard is compared: insights of a corrected text part no copies, and make none.
+        """
+        if record.copy_of == first or record.corrected:
+            return False
+        before = self._projector.utterance(record.site, record.copy_of) if record.copy_of else None
+        if before is not None and before.corrected:
             return False
         self._decide(record.site, CopyDecision(utterance_id=record.utterance_id, copy_of=first))
         return True
@@ -316,7 +392,7 @@ class Decider:
     def _save_closing(self, closing: Closing) -> None:
         self._decide(closing.site, closing_decision(closing))
 
-    def _decide(self, site: str, what: TaskDecision | ClosingDecision | CopyDecision | ArchiveDecision) -> None:
+    def _decide(self, site: str, what: What) -> None:
         """Make a decision, and have it folded. One that replaces another of this transaction keeps its version."""
         key = (site, what.subject)
         known = self._state.decision(site, what.subject)

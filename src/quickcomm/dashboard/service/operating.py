@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from quickcomm.contracts.closing import OpenTasks
+from quickcomm.contracts.correcting import CorrectUtterance
 from quickcomm.contracts.operations import GetOperation, ListOperations, StartOperation
 from quickcomm.contracts.saga import OperationView
 from quickcomm.dashboard.model.operations import OperationStand, operation_stand
@@ -22,6 +23,10 @@ class OperationsOf:
         given = {"conversation_id": conversation_id, "tasks": tasks, "assignee": assignee}
         reply = await self._rpc.call(StartOperation(operation="close", site=site, by=by, given=given))
         return _stand(reply)
+
+    async def correct(self, site: str, utterance_id: str, by: str, text: str) -> OperationStand:
+        """As `close`. Raises what keeping the text raises, too."""
+        return _stand(await self._rpc.call(CorrectUtterance(site=site, utterance_id=utterance_id, text=text, by=by)))
 
     async def newest(self, site: str, limit: int) -> list[OperationStand]:
         return [_stand(each) for each in await self._rpc.call(ListOperations(site=site, limit=limit))]

@@ -143,6 +143,28 @@ class Understanding:
             if text is not None and any(insight.degraded for insight in each.insights)
         ]
 
+    async def again(self, found: InsightsFound, heard: Heard, revision: int) -> tuple[InsightsFound, Owed | None]:
+        """Return the insights of another text of the same utterance, and what of them is to be renewed.
+
+        `found`: those that they come after, whose times and receipt they keep.
+        """
+        [answer] = await self._classifier.classify([heard])
+        insights = tuple(msgspec.structs.replace(insight, revision=revision) for insight in answer)
+        renewed = msgspec.structs.replace(
+            found,
+            revision=revision,
+            insights=insights,
+            opens_tasks=opened(insights, self._opens_task),
+            published_ns=self._clock.now_ns(),
+            text=heard.text,
+        )
+        is_owed = any(insight.degraded for insight in insights)
+        return renewed, Owed(found=renewed, heard=heard) if is_owed else None
+
+    def correct(self, site: str, utterance_id: str, text: str) -> None:
+        """Have a corrected text be the context of what is said next."""
+        self._context.correct(site, utterance_id, text)
+
     def erase(self, scope: Scope) -> None:
         """Forget the words of what was erased, which are the context of what is said next."""
         for key in [key for key in self._others if scope.has(*key)]:
@@ -330,6 +352,12 @@ class Context:
         _trim(self._said, MAX_CHANNELS)
         _trim(self._given, MAX_CONTEXTS)
         return context
+
+    def correct(self, site: str, utterance_id: str, text: str) -> None:
+        for (where, _), said in self._said.items():
+            for at, (identifier, _) in enumerate(said if where == site else ()):
+                if identifier == utterance_id:
+                    said[at] = (identifier, text)
 
     def erase(self, scope: Scope) -> None:
         for (site, _), said in self._said.items():
