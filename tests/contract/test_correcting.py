@@ -100,10 +100,9 @@ def reading(number: int) -> ReadCorrection:
 
 def understood(number: int, room: str = "412") -> InsightsFound:
     """As intelligence publishes them of a corrected text."""
-    return msgspec.structs.replace(
-        found(SAID, insight("request_item", room, summary=f"Towels to {room}"), revision=first_revision(number)),
-        text=RIGHT,
-    )
+    revision = first_revision(number)
+    one = msgspec.structs.replace(insight("request_item", room, summary=f"Towels to {room}"), revision=revision)
+    return msgspec.structs.replace(found(SAID, one, revision=revision), text=RIGHT)
 
 
 class Cards:
@@ -112,10 +111,10 @@ class Cards:
     def __init__(self, feed: Any) -> None:
         self._feed = feed
 
-    async def until(self, wanted: Callable[[Any], bool]) -> Any:
+    async def until(self, wanted: Callable[[Any], bool], utterance_id: str = UTTERANCE) -> Any:
         while True:
             card = (await events(self._feed, "card"))["card"]
-            if card["utterance_id"] == UTTERANCE and wanted(card):
+            if card["utterance_id"] == utterance_id and wanted(card):
                 return card
 
 
@@ -150,6 +149,8 @@ async def test_taken_back_the_text_before_it_is_in_force_again(site: Site) -> No
         await call(site, amending(number))
     assert await call(site, restoring(2)) == Undone(found=True)
     await call(site, restoring(2))
+    with pytest.raises(CompensatedError):
+        await call(site, reading(2))
     assert (await site.get(CARD))["text"] == RIGHT
     with pytest.raises(CompensatedError):
         await call(site, amending(2))
@@ -190,7 +191,9 @@ async def test_a_copy_is_corrected_where_its_work_is_and_stays_one(site: Site) -
     for message in (SAID, copy):
         await site.say(message, insight("request_item", "415"))
     first, second = sorted((SAID.utterance_id, copy.utterance_id))
-    assert (await site.get(f"/v1/utterances/{second}"))["relates_to"]["utterance_id"] == first == UTTERANCE
+    async with site.live("?after=0") as feed:
+        related = await Cards(feed).until(lambda card: card["relates_to"] is not None, second)
+    assert related["relates_to"]["utterance_id"] == first == UTTERANCE
     with pytest.raises(ConflictError, match=first):
         await propose(site, RIGHT, second)
     await propose(site, RIGHT)
@@ -268,7 +271,7 @@ async def test_an_erasure_takes_the_correction_and_it_does_not_come_back(site: S
     with pytest.raises(NotFoundError):
         await propose(site, RIGHT)
     with pytest.raises(NotFoundError):
-        await call(site, amending(1))
+        await call(site, msgspec.structs.replace(amending(1), key="another:amend"))
     with pytest.raises(NotFoundError):
         await call(site, reading(1))
     assert await call(site, restoring(1)) in (Undone(), Undone(found=True))

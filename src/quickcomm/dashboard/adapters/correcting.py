@@ -15,6 +15,7 @@ from quickcomm.dashboard.ports import NotDecidingError
 from quickcomm.dashboard.service.service import DashboardService
 from quickcomm.kernel.errors import BusyError, InvalidInputError, NotFoundError
 from quickcomm.kernel.messaging.rpc import Answer, NotOwnerError, Rpc
+from quickcomm.kernel.saga import CompensatedError
 from quickcomm.kernel.storage import Database
 
 EARLIER: Final = 4
@@ -59,6 +60,8 @@ def _read(connection: Connection, request: ReadCorrection) -> Correction:
     known = state.decision(request.site, text_subject(request.utterance_id, request.number))
     if known is None or not isinstance(known.what, TextDecision) or record.found is None:
         raise BusyError("The corrected text is not here yet; try again in a moment.")
+    if known.what.state == "taken_back":
+        raise CompensatedError("This correction was taken back.")
     context = _said_before(connection, record.heard, request.context)
     return Correction(text=known.what.text, channel=record.heard.channel, context=context, found=record.found)
 

@@ -138,7 +138,7 @@ class Understanding:
         """Return those that the other side has found in the model's place, with what it takes to renew them."""
         heard = [(each, self._others.get((each.site, each.utterance_id))) for each in found]
         return [
-            Owed(found=each, heard=text)
+            Owed(found=each, heard=_with_text(text, each))
             for each, text in heard
             if text is not None and any(insight.degraded for insight in each.insights)
         ]
@@ -369,6 +369,13 @@ class Context:
         """They are published: they do not come again."""
         for key in utterances:
             self._given.pop(key, None)
+
+
+def _with_text(heard: Heard, found: InsightsFound) -> Heard:
+    """Return an utterance with the text that its insights are of: a person may have corrected it."""
+    if found.text is msgspec.UNSET:
+        return heard
+    return msgspec.structs.replace(heard, text=found.text, doubtful=False, certain=())
 
 
 def _alone(heard: Heard) -> Heard:
