@@ -29,6 +29,7 @@ from quickcomm.contracts.operations import StartOperation
 from quickcomm.contracts.saga import OperationView, Undone
 from quickcomm.dashboard.adapters.digests import digest_answers
 from quickcomm.dashboard.adapters.queries import SqlQueries
+from quickcomm.dashboard.adapters.tables import utterances
 from quickcomm.dashboard.backfill import backfill, source
 from quickcomm.dashboard.model.projections import with_insights
 from quickcomm.dashboard.module import MIGRATIONS
@@ -297,6 +298,19 @@ async def test_a_copied_dashboard_has_the_corrected_text(site: Site, tmp_path: P
         assert len(listed.items) == 1
     finally:
         await copied.aclose()
+
+
+async def test_the_checker_finds_a_card_without_its_corrected_text(site: Site) -> None:
+    await site.say(SAID, insight("request_item", "415"))
+    for number, text in ((1, RIGHT), (2, "towels to 411")):
+        await propose(site, text)
+        await call(site, amending(number))
+    compare, content = CompareDashboard(), CompareDashboard(content=True)
+    before = await _contents(site.database, content)
+    assert (await _contents(site.database, compare)).faults == []
+    await site.database.write(lambda connection: connection.execute(sa.update(utterances).values(corrected=None)))
+    assert {fault.code for fault in (await _contents(site.database, compare)).faults} == {"decision.unfolded"}
+    assert (await _contents(site.database, content)).kinds["cards"] != before.kinds["cards"], "two sides would differ"
 
 
 async def _contents(database: Database, request: CompareDashboard) -> Any:

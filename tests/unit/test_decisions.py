@@ -282,21 +282,17 @@ class TwoSides(RuleBasedStateMachine):
     def _check_texts(self) -> None:
         """Of the texts in force the one with the highest number stands, with its insights or later ones of it."""
         newest = {one.subject: one.what for one in sorted(self.log.entries, key=lambda one: one.order)}
-        standing: dict[str, TextDecision] = {}
-        for what in sorted(
-            (one for one in newest.values() if isinstance(one, TextDecision)), key=lambda one: one.number
-        ):
-            if what.state == "in_force":
-                standing[what.utterance_id] = what
+        texts = [what for what in newest.values() if isinstance(what, TextDecision) and what.state == "in_force"]
+        standing = {what.utterance_id: what for what in sorted(texts, key=lambda one: one.number)}
         with self.holder.engine.connect() as connection:
             state = SqlState(connection)
             for transcript, _ in self.spoken.values():
                 record = state.utterance("main", transcript.utterance_id)
                 assert record is not None
-                what = standing.get(transcript.utterance_id)
-                assert record.text == (what.text if what is not None else transcript.text)
-                if what is not None and record.found is not None:
-                    assert record.found.revision >= first_revision(what.number)
+                text = standing.get(transcript.utterance_id)
+                assert record.text == (transcript.text if text is None else text.text)
+                if text is not None and record.found is not None:
+                    assert record.found.revision >= first_revision(text.number)
 
 
 def test_both_sides_are_the_same_at_the_end() -> None:
