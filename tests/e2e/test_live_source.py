@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 import pytest
-
 from tests.e2e.conftest import NewServer
 from tests.support.page import clip
 from tests.support.proxy import proxied
