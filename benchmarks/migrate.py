@@ -27,6 +27,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import aiohttp
 from tests.support.kills import Toll, count, seen_everywhere, watching
 from tests.support.resuming import Heard, stream
 from tests.support.server import command, quickcomm
@@ -39,8 +40,7 @@ from benchmarks.process import usage
 from benchmarks.shapes import Tuning, topology
 from benchmarks.talkers import talk
 from quickcomm.contracts.migration import GetMigration
-from quickcomm.kernel.errors import QuickCommError
-from quickcomm.operate.administration import administer
+from quickcomm.kernel.runtime.admin_socket import ask
 from quickcomm.operate.up.client import topology_status
 
 Json = dict[str, Any]
@@ -136,8 +136,8 @@ class Mover:
 
     async def module(self, name: str) -> Json:
         try:
-            [row] = await administer(self._site.data_dir, GetMigration(entries=0), timeout_s=10.0)
-        except (QuickCommError, OSError, TimeoutError):
+            [row] = await ask(self._site.layout.directory.traffic.socket, GetMigration(entries=0), 10.0)
+        except (aiohttp.ClientError, OSError, TimeoutError):  # the controller was just killed
             return {"mode": "?", "weight": -1}
         found: Json = next(each for each in row["modules"] if each["name"] == name)
         return found
