@@ -150,12 +150,16 @@ async def test_from_the_request_to_the_task(world: World) -> None:
     assert (await world.card_with(SAID.text, first_revision(3)))["corrected"]["heard"] == SAID.text
 
 
+async def rows_of(site: Site, table: str) -> Sequence[Any]:
+    query = sa.text(f"SELECT * FROM {table}")  # noqa: S608 - a name of ours
+    return await site.database.read(lambda connection: connection.execute(query).all())
+
+
 async def test_what_is_kept_of_operations_has_no_words(world: World) -> None:
     await world.site.say(SAID, insight("request_item", "415"))
     assert (await world.correct(RIGHT))["status"] == "done"
     for table in ("operations_journal", "saga_keys"):
-        query = sa.text(f"SELECT * FROM {table}")  # noqa: S608 - two names of ours
-        rows = await world.site.database.read(lambda connection, query=query: connection.execute(query).all())
+        rows = await rows_of(world.site, table)
         assert rows
         assert "sailcloth" not in str(rows)
     kept = [path.read_bytes() for path in world.directory.glob("steps.sqlite*")]

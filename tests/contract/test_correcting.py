@@ -120,7 +120,7 @@ class Cards:
 
 
 def revision_of(card: Any) -> int:
-    return max(each["revision"] for each in card["insights"])
+    return int(max(each["revision"] for each in card["insights"]))
 
 
 async def test_a_text_is_in_force_once_and_everywhere(site: Site) -> None:

@@ -52,7 +52,7 @@ async def until_corrected(server: Server, card: Json, text: str, number: int) ->
     """Return the card once it has the insights of a correction."""
 
     def corrected(body: Json) -> bool:
-        return body["text"] == text and body["insights"][0]["revision"] >= first_revision(number)
+        return bool(body["text"] == text and body["insights"][0]["revision"] >= first_revision(number))
 
     return await server.until(f"/v1/utterances/{card['utterance_id']}", corrected)
 
