@@ -47,16 +47,21 @@ class GetOperation(OfOperations, frozen=True, kw_only=True, tag="operations.get"
 
 
 class ResumeOperation(OfOperations, frozen=True, kw_only=True, tag="operations.resume"):
-    """Has a parked operation go on where it stopped."""
+    """Has a parked operation go on where it stopped. `site`: None for any."""
 
     id: str
     by: str
+    site: str | None = None
     wait_s: Annotated[float, msgspec.Meta(ge=0, le=25)] = 10.0
 
 
 class CompensateOperation(OfOperations, frozen=True, kw_only=True, tag="operations.compensate"):
-    """Has a parked operation taken back, as far as that is possible; the rest stays, and its history says so."""
+    """Has a parked operation taken back, as far as that is possible; the rest stays, and its history says so.
+
+    `site`: None for any.
+    """
 
     id: str
     by: str
+    site: str | None = None
     wait_s: Annotated[float, msgspec.Meta(ge=0, le=25)] = 10.0
