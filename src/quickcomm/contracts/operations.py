@@ -34,6 +34,8 @@ class StartOperation(OfOperations, frozen=True, kw_only=True, tag="operations.st
 class ListOperations(OfOperations, frozen=True, kw_only=True, tag="operations.list"):
     """The newest first. `unfinished`: only those at work or parked. `site`: None for all."""
 
+    within_s: ClassVar = 5.0
+
     site: str | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_SHOWN)] = 50
     unfinished: bool = False
@@ -41,6 +43,8 @@ class ListOperations(OfOperations, frozen=True, kw_only=True, tag="operations.li
 
 class GetOperation(OfOperations, frozen=True, kw_only=True, tag="operations.get"):
     """`site`: None for any."""
+
+    within_s: ClassVar = 5.0
 
     id: str
     site: str | None = None

@@ -71,9 +71,9 @@ export function standSentence(operation: Operation): string {
   const step = stepWords(operation.operation, operation.step);
   switch (operation.status) {
     case "running":
-      return `Under way: ${step}. A step that fails is tried again by itself, for ten minutes.`;
+      return `Under way: ${step}. A step that fails is tried again by itself for a while.`;
     case "compensating":
-      return `Being taken back: ${step}. What fails is tried again by itself, for ten minutes.`;
+      return `Being taken back: ${step}. What fails is tried again by itself for a while.`;
     case "parked":
       return operation.back
         ? "It is half taken back, and a step could not be. It waits until somebody decides."
@@ -124,7 +124,8 @@ export function happenedWords(operation: string, happened: Happened): string {
 }
 
 /** When a step came to stand as it does; empty where nothing has happened to it. */
-export function stepTime({ events }: StepStand, now: number): string {
+export function stepTime({ changed_at: changed }: Operation, { events, state }: StepStand, now: number): string {
+  if (state === "now" || state === "back") return `since ${clockTime(changed, now)}`;
   const last = events.findLast((each) => each.what !== "parked");
   return last === undefined ? "" : clockTime(last.at, now);
 }

@@ -14,6 +14,10 @@ import { useRefreshed } from "./fetched";
 
 const REFRESH_MS = 2000;
 const MAX_NAME = 80;
+const OPEN_WORDS: Partial<Record<Conversation["state"], string>> = {
+  live: "It is on the air: whoever speaks on it is cut off now. ",
+  interrupted: "Its connection is broken, and is not taken up again. ",
+};
 type Choice = keyof typeof TASKS_WORDS;
 
 /** The page sees the rest by the live connection; this is at once. */
@@ -53,7 +57,6 @@ function CloseDialog({ conversation, open, close, closing }: { conversation: Con
   const choice = useSignal<Choice>("keep");
   const name = useSignal("");
   const id = conversation.conversation_id;
-  const live = conversation.state === "live" || conversation.state === "interrupted";
   const send = async (): Promise<void> => {
     const operation = await closeConversation(id, openTasksOf(choice.value, name.value));
     closing(operation);
@@ -63,7 +66,7 @@ function CloseDialog({ conversation, open, close, closing }: { conversation: Con
   return (
     <AskDialog title="Close this conversation" button="Close it" busyWords="Closing …" stale={over ? "It is closed already." : ""} close={close} send={send} testId="close">
       <p>
-        {live && "It is on the air: whoever speaks on it is cut off now. "}
+        {OPEN_WORDS[conversation.state]}
         The last summary is written, and the conversation is archived. What was said stays where it is. It cannot be opened again; the next words on this channel begin a new one.
       </p>
       {open === 0 ? <p>It has no open task.</p> : <Tasks open={open} choice={choice.value} choose={(each) => (choice.value = each)} name={name.value} rename={(each) => (name.value = each)} />}

@@ -110,7 +110,7 @@ function Steps({ operation }: { operation: Operation }) {
             <b>{stepWords(operation.operation, step.name)}</b>
             {step.module !== "" && <span class="hint">{humanise(step.module)}</span>}
             <span class="op-state">
-              {STATE_WORDS[step.state]} <span class="op-time">{stepTime(step, app.now.value)}</span>
+              {STATE_WORDS[step.state]} <span class="op-time">{stepTime(operation, step, app.now.value)}</span>
             </span>
           </div>
           {notesOf(step).map((note) => (
