@@ -60,8 +60,8 @@ export function standWords(operation: Operation): string {
       return "Done";
     case "compensated": {
       const whats = new Set(operation.history.map((each) => each.what));
-      if (!whats.has("done")) return "Not done";
-      return whats.has("kept") ? "Taken back in part" : "Taken back";
+      if (whats.has("kept")) return whats.has("undone") ? "Taken back in part" : "Ended half-way";
+      return whats.has("done") ? "Taken back" : "Not done";
     }
   }
 }
@@ -86,9 +86,12 @@ export function standSentence(operation: Operation): string {
 }
 
 function compensatedSentence(operation: Operation): string {
-  const stand = standWords(operation);
-  if (stand === "Not done") return "Nothing was done.";
-  return stand === "Taken back" ? "What was done is taken back; nothing is left of it." : "What could be taken back is; the rest stays, as below.";
+  const found: Record<string, string> = {
+    "Not done": "Nothing was done.",
+    "Taken back": "What was done is taken back; nothing is left of it.",
+    "Ended half-way": "Nothing of it could be taken back; it ended here.",
+  };
+  return found[standWords(operation)] ?? "What could be taken back is; the rest stays, as below.";
 }
 
 /** Who decided something about the whole; empty for what happened by itself. */
@@ -131,7 +134,11 @@ export function stepTime({ changed_at: changed }: Operation, { events, state }: 
 }
 
 export type Decision = "resume" | "compensate";
-export const DECISION_WORDS: Record<Decision, string> = { resume: "Go on", compensate: "Take back" };
+/** The word on its button. */
+export function decisionWords(operation: Operation, decision: Decision): string {
+  if (decision === "resume") return "Go on";
+  return reachOf(operation).undone.length === 0 ? "End here" : "Take back";
+}
 
 const named = (operation: Operation, steps: readonly StepStand[]): string => steps.map((step) => `“${stepWords(operation.operation, step.name)}”`).join(", ");
 
@@ -151,9 +158,9 @@ export function consequences(operation: Operation, decision: Decision): string[]
 
 /** What becomes of the open tasks, for the one who chooses. */
 export const TASKS_WORDS: Record<"keep" | "close" | "hand over", string> = {
-  keep: "Keep them open",
-  close: "Close them: they are done, or not needed any more",
-  "hand over": "Hand them over to …",
+  keep: "Keep open",
+  close: "Close: done, or not needed any more",
+  "hand over": "Hand over to …",
 };
 
 export const openTasksOf = (choice: keyof typeof TASKS_WORDS, assignee: string): OpenTasks => (choice === "hand over" ? { assignee: assignee.trim() } : choice);

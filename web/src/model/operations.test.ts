@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { consequences, happenedWords, openTasksOf, standSentence, standWords, stepWords, titleWords } from "./operation_words";
+import { consequences, decisionWords, happenedWords, openTasksOf, standSentence, standWords, stepWords, titleWords } from "./operation_words";
 import { aboutOf, isOver, newestFirst, parseOperation, reachOf, rests, stepsOf, type Happening, type Operation } from "./operations";
 
 const STEPS = [
@@ -67,6 +67,10 @@ describe("steps", () => {
     const back = parsed({ status: "compensated", step: "", back: true, history });
     expect(states(back)).toEqual(["kept", "kept", "undone"]);
     expect(standWords(back)).toBe("Taken back in part");
+    const [begun, done, other, failed] = PARKED.history;
+    const ended = parsed({ status: "compensated", step: "", back: true, history: [begun, done, other, failed, ...happened(["kept", "finish"], ["finished"])] });
+    expect(standWords(ended)).toBe("Ended half-way");
+    expect(standSentence(ended)).toContain("it ended here");
     const refused = parsed({ status: "compensated", step: "", back: false, history: happened(["started"], ["failed", "finish", "There is none."], ["finished"]) });
     expect(states(refused)).toEqual(["failed", "never", "never"]);
     expect(standWords(refused)).toBe("Not done");
@@ -90,7 +94,14 @@ describe("a decision", () => {
     expect([undone.map((each) => each.name), kept.map((each) => each.name)]).toEqual([["archive"], ["finish", "summarize"]]);
     const words = consequences(PARKED, "compensate");
     expect(words[0]).toBe("Taken back: “Archive it, with its open tasks”.");
+    expect(decisionWords(PARKED, "compensate")).toBe("Take back");
     expect(words).toContain("Stays: “End the conversation”. It does not begin again.");
+  });
+
+  it("ends it where nothing can be taken back", () => {
+    const early = parsed({ status: "parked", step: "summarize", history: happened(["done", "finish"], ["failed", "summarize"], ["parked", "summarize"]) });
+    expect([decisionWords(early, "compensate"), decisionWords(early, "resume")]).toEqual(["End here", "Go on"]);
+    expect(consequences(early, "compensate")[0]).toContain("Nothing of it can be taken back");
   });
 
   it("to take back goes from the last step to the first", () => {

@@ -40,7 +40,7 @@ function Tasks({ open, choice, choose, name, rename }: { open: number | null; ch
       ))}
       {choice === "hand over" && (
         <label class="why">
-          Who gets them
+          To whom
           <input type="text" required pattern=".*\S.*" maxLength={MAX_NAME} list={names} autocomplete="off" data-testid="close-assignee" value={name} onInput={(event) => rename(event.currentTarget.value)} />
           <datalist id={names}>
             {app.assignees.value.map((each) => (

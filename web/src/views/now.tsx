@@ -98,7 +98,7 @@ function AlarmRow({ gravest, count, beside }: { gravest: AlarmLine; count: numbe
       )}
       {gravest.link !== null && !beside && (
         <a class="button" href={gravest.link} data-testid="alarm-link">
-          Decide
+          {app.session.value?.role === "admin" ? "Decide" : "Look"}
         </a>
       )}
       {lost && (

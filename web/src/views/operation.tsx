@@ -5,7 +5,7 @@ import { decideOperation, getOperation } from "../live/api";
 import { duration } from "../model/format";
 import {
   consequences,
-  DECISION_WORDS,
+  decisionWords,
   happenedWords,
   standSentence,
   STATE_WORDS,
@@ -36,7 +36,7 @@ interface Deciding {
 
 function DecideDialog({ operation, decision, close, decided }: Deciding) {
   // Who says yes says it to the operation as it was when the dialog was opened.
-  const asked = useRef({ events: operation.history.length, words: consequences(operation, decision) });
+  const asked = useRef({ events: operation.history.length, words: consequences(operation, decision), button: decisionWords(operation, decision) });
   const changed = operation.status !== "parked" || operation.history.length !== asked.current.events;
   const send = async (): Promise<void> => {
     decided(await decideOperation(operation.operation_id, decision));
@@ -44,8 +44,8 @@ function DecideDialog({ operation, decision, close, decided }: Deciding) {
   };
   return (
     <AskDialog
-      title={`${titleWords(operation.operation)}: ${DECISION_WORDS[decision].toLowerCase()}`}
-      button={DECISION_WORDS[decision]}
+      title={`${titleWords(operation.operation)}: ${asked.current.button.toLowerCase()}`}
+      button={asked.current.button}
       busyWords="Under way …"
       stale={changed ? "It has changed meanwhile. Close this and look again." : ""}
       close={close}
@@ -76,13 +76,17 @@ function Parked({ operation, decided }: { operation: Operation; decided: (operat
             <dt>
               {mayDecide ? (
                 <button type="button" class={decision === "compensate" ? "grave" : "primary"} data-testid={`operation-${decision}`} onClick={() => (asking.value = decision)}>
-                  {DECISION_WORDS[decision]} …
+                  {decisionWords(operation, decision)} …
                 </button>
               ) : (
-                DECISION_WORDS[decision]
+                decisionWords(operation, decision)
               )}
             </dt>
-            <dd>{consequences(operation, decision).join(" ")}</dd>
+            <dd>
+              {consequences(operation, decision).map((words) => (
+                <p key={words}>{words}</p>
+              ))}
+            </dd>
           </div>
         ))}
       </dl>
@@ -92,13 +96,16 @@ function Parked({ operation, decided }: { operation: Operation; decided: (operat
   );
 }
 
-/** What was said about a step beside its state: why it failed, why it stays. */
+/** What there is to know of a step beside its state: why it failed, and why it stays. */
 function notesOf({ events, stays, state }: StepStand): string[] {
-  const found = events.filter((each) => each.text !== "" && (each.what === "failed" || each.what === "kept")).map((each) => each.text);
-  const failures = events.filter((each) => each.what === "failed").length;
-  if (failures > 0 && state !== "failed") found.unshift(failures === 1 ? "It failed once before." : `It failed ${failures} times before.`);
-  if (stays !== "" && (state === "done" || state === "now" || state === "to come")) found.push(`Cannot be taken back: ${stays}`);
-  return [...new Set(found)];
+  const failures = events.filter((each) => each.what === "failed");
+  const why = failures.at(-1)?.text ?? "";
+  const kept = events.findLast((each) => each.what === "kept")?.text ?? "";
+  return [
+    failures.length === 0 ? "" : state === "failed" ? why : `It failed ${failures.length === 1 ? "once" : `${failures.length} times`}: ${why}`,
+    kept,
+    stays !== "" && (state === "done" || state === "now" || state === "to come") ? `Cannot be taken back: ${stays}` : "",
+  ].filter((note) => note !== "");
 }
 
 function Steps({ operation }: { operation: Operation }) {

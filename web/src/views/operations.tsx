@@ -31,7 +31,7 @@ export function About({ operation }: { operation: Operation }) {
 }
 
 export function Stand({ operation }: { operation: Operation }) {
-  return <span class={`stand st-${operation.status}`}>{standWords(operation)}</span>;
+  return <span class={`stand stand-${operation.status}`}>{standWords(operation)}</span>;
 }
 
 export function At({ time }: { time: string }) {
@@ -96,7 +96,7 @@ function Parked({ found }: { found: readonly Operation[] }) {
       <ul>
         {parked.map((each) => (
           <li key={each.operation_id}>
-            <a href={operationLink(each.operation_id)}>{titleWords(each.operation)}</a>, started by {each.by || "somebody"} <At time={each.started_at} />
+            <a href={operationLink(each.operation_id)}>{titleWords(each.operation)}</a>: <About operation={each} />, started by {each.by || "somebody"}, <At time={each.started_at} />
           </li>
         ))}
       </ul>
