@@ -147,7 +147,7 @@ async def test_a_parked_operation_is_an_alarm_and_goes_on_by_a_button(site: Site
     alarm = reader.page.locator('[data-testid="alarm"][data-code="operations.parked"]')
     await expect(alarm).to_contain_text("waits until an administrator")
     await alarm.get_by_test_id("alarm-link").click()
-    await reader.get("operations-parked").get_by_role("link").click()
+    await reader.get("operations-parked").get_by_role("link", name="Close a conversation").click()
     await expect(reader.get("operation-parked")).to_contain_text("your key may only look")
     await expect(reader.get("operation-resume")).to_have_count(0)
 
