@@ -262,6 +262,10 @@ class CorrectedText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 class OperationQuery(Query, frozen=True, kw_only=True):
     limit: Limit = 50
+    unfinished: Annotated[
+        Literal["true", "false"],
+        Meta(description="`true`: only those that are under way or parked.", examples=["true"]),
+    ] = "false"
 
 
 class OperationList(msgspec.Struct, frozen=True, kw_only=True):
