@@ -95,6 +95,10 @@ def rows(path: Path, query: str) -> list[tuple[Any, ...]]:
         return connection.execute(query).fetchall()
 
 
+def without_changes(items: list[bytes]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in json.loads(item).items() if key != "change"} for item in items]
+
+
 def listed(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -152,11 +156,14 @@ async def test_services_and_a_store_are_exported_and_take_what_was_imported(
     taken = await export_site(services, tmp_path / "services.export", quiet, ExportOptions(), prefix=prefix)
     assert taken.manifest.deployment == "services"
     differs = {name for name, total in first.tables.items() if taken.manifest.tables[name] != total}
-    assert differs <= {"audio_conversations", "audio_events", "audio_erased", "dashboard_erased"}, "numbers of the store"
+    assert differs <= {"audio_conversations", "audio_events", "audio_erased", "dashboard_erased"}, (
+        "numbers of the store"
+    )
     await put(tmp_path / "services.export", tmp_path / "second")
     moved = await to_services(DataDirectory(tmp_path / "second"), valkey.url, f"{prefix}-second")
     after = await seen(moved, f"{prefix}-second")
-    assert [what for what in (*SHOWN, "ledgers", "events") if after[what] != before[what]] == []
+    assert [what for what in ("utterances", "tasks", "ledgers", "events") if after[what] != before[what]] == []
+    assert without_changes(after["conversations"]) == without_changes(before["conversations"])  # erased once more
     buried = rows(DataDirectory(tmp_path / "second").database, "SELECT utterance_id FROM dashboard_erased ORDER BY 1")
     assert buried == [("",), ("seeded:0:16000",)], "also where a service had not taken them over"
     with pytest.raises(ConfigurationError, match="quickcomm backup FILE"):
@@ -218,10 +225,11 @@ async def test_what_was_erased_on_either_side_stays_erased(
             use(target, url)
         await put(tmp_path / "site.export", target)
         here = Scope(conversations=("talk-1",), utterances=("seeded:0:32000",))
-        for where in (DataDirectory(target).database, *([url] if url else [])):
+        stores: list[Path | str] = [DataDirectory(target).database, *([url] if url else [])]
+        for where in stores:
             await bury_in(where, [(here, 7)])
         # the same conversations once more, as if they had been purged here meanwhile
-        for where in (DataDirectory(target).database, *([url] if url else [])):
+        for where in stores:
             async with _database(where) as database:
                 has = set(await database.read(lambda connection: sa.inspect(connection).get_table_names()))
                 tables = [name for name in names(exported()) if name in has and not name.endswith("_erased")]
@@ -284,14 +292,14 @@ async def test_it_is_added_to_a_site_that_has_others(site: Whereabouts, tmp_path
         await understand(database, conversation="own")
     await export(site, tmp_path / "site.export")
     await put(tmp_path / "site.export", other.directory.path)
-    database = other.directory.database
-    named = rows(database, "SELECT conversation_id FROM audio_conversations ORDER BY 1")
+    own = other.directory.database
+    named = rows(own, "SELECT conversation_id FROM audio_conversations ORDER BY 1")
     assert named == [("own",), ("talk-0",), ("talk-1",)]
-    assert rows(database, "SELECT calls, cost_nano FROM intelligence_usage_days") == [(6, 14)]
-    assert rows(database, "SELECT count(*) FROM intelligence_prompt_deployments") == [(1,)]
-    assert rows(database, "SELECT count(*) FROM intelligence_prompts") == [(1,)]
-    assert rows(database, "SELECT count(*) FROM intelligence_prompt_audit") == [(0,)]
-    assert rows(database, "SELECT max(id) < 0 FROM dashboard_utterances") == [(1,)]
+    assert rows(own, "SELECT calls, cost_nano FROM intelligence_usage_days") == [(6, 14)]
+    assert rows(own, "SELECT count(*) FROM intelligence_prompt_deployments") == [(1,)]
+    assert rows(own, "SELECT count(*) FROM intelligence_prompts") == [(1,)]
+    assert rows(own, "SELECT count(*) FROM intelligence_prompt_audit") == [(0,)]
+    assert rows(own, "SELECT max(id) < 0 FROM dashboard_utterances") == [(1,)]
     third = await served(tmp_path / "third")
     async with opened(third.directory.database) as changed:
         for table in ("dashboard_utterances", "dashboard_conversations", "audio_conversations", "audio_events"):
@@ -302,7 +310,7 @@ async def test_it_is_added_to_a_site_that_has_others(site: Whereabouts, tmp_path
             )
     await export(third, tmp_path / "third.export", site="third")
     await put(tmp_path / "third.export", other.directory.path)
-    assert rows(database, "SELECT site, count(*) FROM dashboard_utterances GROUP BY 1 ORDER BY 1") == [
+    assert rows(own, "SELECT site, count(*) FROM dashboard_utterances GROUP BY 1 ORDER BY 1") == [
         ("main", 32),
         ("third", 32),
     ]
@@ -361,7 +369,7 @@ class CutOffError(Exception):
     """As if the process had died there."""
 
 
-@pytest.mark.parametrize("place", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("place", ["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 async def test_an_import_that_is_cut_off_anywhere_goes_on(
     site: Whereabouts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, request: pytest.FixtureRequest
 ) -> None:
@@ -482,7 +490,7 @@ async def test_the_command_line(tmp_path: Path) -> None:
     assert "--live-left-out" in refused
     assert "Traceback" not in refused
     said = await run("export", file, "--data-dir", first, "--live-left-out", errors=True)
-    assert said == "NOT in it, under way: conversation goes-on of main\n"
+    assert said.endswith("NOT in it, under way: conversation goes-on of main\n")
     found = json.loads(await run("import", file, "--data-dir", second, "--json"))
     assert (found["rows"]["dashboard_utterances"], found["again"]) == (7, False)
     assert [each["conversation_id"] for each in found["manifest"]["left_out"]] == ["goes-on"]
@@ -527,7 +535,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x0
 numbers = st.integers(-(2**63), 2**63 - 1)
 
 
-@examples(15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@examples(5, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     found=st.lists(
         st.tuples(texts, texts, numbers, st.binary(max_size=40), st.booleans()), unique_by=lambda row: row[0]

@@ -41,7 +41,7 @@ async def test_cards_of_serve_are_those_of_services(tmp_path: Path, talk: Talk) 
         assert "Stop it" in running
         await asyncio.to_thread(quickcomm, "import", file, *where, timeout=120)
         await asyncio.to_thread(site.start)
-        await site.until("/v1/conversations", lambda body: len(body["items"]) == len(before["conversations"]))
+        await site.until("/v1/conversations", lambda body: body["items"] == before["conversations"])
         await site.until("/v1/tasks", lambda body: body["items"] == before["tasks"])
         await site.until("/v1/utterances", lambda body: body["items"] == before["utterances"])
         reader = await asyncio.to_thread(site.new_key, "read")
