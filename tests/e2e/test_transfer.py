@@ -19,7 +19,7 @@ from tests.support.wire import converse
 
 from quickcomm.kernel.runtime.data_directory import IMPORTING, DataDirectory
 
-CARDS = 4_000
+CARDS = 600
 
 
 @pytest.mark.long  # each pair of databases, without processes: tests/contract/test_transfer.py
@@ -65,7 +65,7 @@ async def test_an_import_that_was_killed_goes_on(tmp_path: Path) -> None:
     taken = json.loads(
         await asyncio.to_thread(quickcomm, "export", file, "--json", "--data-dir", str(first.path), timeout=120)
     )
-    for pages in (1, 8):
+    for pages in (1, 2):
         process = await asyncio.create_subprocess_exec(command(), "import", file, *where)
         async with asyncio.timeout(60):
             while not (second.path / IMPORTING).exists() or written(second) < pages * 200:
