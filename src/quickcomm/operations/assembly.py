@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from quickcomm.contracts.link import InstanceStatus
 from quickcomm.contracts.operations import GetOperation, ListOperations
 from quickcomm.contracts.saga import OPERATIONS as NAME
 from quickcomm.kernel.clock import Clock
@@ -71,5 +72,6 @@ def _part(desk: Desk, journal: SqlJournal, work: Callable[[], Awaitable[None]]) 
         work={NAME: work},
         alarms=desk.alarms,
         status=status,
+        live_status=InstanceStatus,
         purge=journal.purge,
     )
