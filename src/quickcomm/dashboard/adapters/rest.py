@@ -186,6 +186,20 @@ class Rest:
 
     @operation(
         "POST",
+        "/v1/tasks/{task_id}/dispatch",
+        "Give it to a person, and tell them through the webhook; it is released where the notice is not delivered",
+        tag="tasks",
+        role="admin",
+        errors=(400, 409, 503),
+    )
+    async def dispatch_task(
+        self, request: web.Request, caller: Principal, task_id: str, asked: EditQuery, body: HandingOver
+    ) -> OperationStand:
+        by, expected = caller.name or caller.key_id, _expected(request, asked)
+        return await self._operations.dispatch(caller.site, task_id, by, body.assignee.strip(), expected)
+
+    @operation(
+        "POST",
         "/v1/conversations/{conversation_id}/close",
         "Close a conversation: no more sound, a final summary, archived; its open tasks kept, closed or handed over. "
         "Once: asked again, it says how that stands",
