@@ -19,6 +19,7 @@ from tests.support.dashboard_site import Site, heard, insight, running
 from tests.support.receiver import ELSEWHERE, HANGS_UP, HERE, SAYS_NOTHING, SECRET, Kind, Receiver, receiving
 from tests.support.valkey import Valkey
 
+from quickcomm.contracts.checking import CompareDashboard
 from quickcomm.contracts.dispatching import ConfirmDispatch, DescribeTask, ReleaseTask, Reserved, ReserveTask
 from quickcomm.contracts.operations import GetOperation, ListOperations, StartOperation
 from quickcomm.contracts.saga import Undone
@@ -191,6 +192,7 @@ async def test_a_task_is_given_to_a_person_who_is_told(begin: Begin) -> None:
     assert (got.data["task_id"], got.data["conversation_id"]) == (TASK_ID, "shift-1")
     assert await all_of_it.task() == ("Maria", 1)
     assert all_of_it.steps.exists()
+    assert not (await all_of_it.rpc.call(CompareDashboard(items=True))).faults  # a check finds nothing
 
 
 @pytest.mark.parametrize("kind", [302, 408, 425, 429, 500, 503, HANGS_UP, SAYS_NOTHING])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.e2e.conftest import NewServer, NewSite
 from tests.support.receiver import SECRET, Receiver, receiving
-from tests.support.server import Answer, Server, quickcomm
+from tests.support.server import READY_S, Answer, Server, quickcomm
 from tests.support.talk import Talk, shift_talk
 from tests.support.wire import converse, new_id
 
@@ -55,14 +55,18 @@ async def dispatch(server: Server, task_id: str, to: str = "Maria") -> Answer:
 
 async def killed_with_the_notice(server: Server, task_id: str, receiver: Receiver, kill: Kill) -> None:
     """Kill the executor when the receiver has the notice and has not answered; see that it ends well."""
-    before = len(receiver.got)
+    before, killed = len(receiver.got), asyncio.Event()
 
     async def kill_once() -> None:
         receiver.on_request = lambda: None
         await kill()
+        killed.set()
 
     receiver.on_request = kill_once
     asked = asyncio.create_task(dispatch(server, task_id))
+    async with asyncio.timeout(READY_S):
+        await killed.wait()
+    await asyncio.to_thread(server.wait_ready)
     listed = await server.until("/v1/operations", lambda body: _of(body, task_id, "running", "done"))
     [stand] = [each for each in listed["items"] if each["subject"] == task_id]
     done = await server.until(f"/v1/operations/{stand['operation_id']}", lambda body: body["status"] == "done")
@@ -92,7 +96,6 @@ async def test_the_process_of_operations_is_killed_with_a_notice(
         os.kill(found.pid, signal.SIGKILL)
 
     await killed_with_the_notice(site, task_id, receiver, kill)
-    await asyncio.to_thread(site.wait_ready)
     await asyncio.to_thread(quickcomm, "check", "--data-dir", str(site.data_dir), "--settle", "0.5")
 
 
