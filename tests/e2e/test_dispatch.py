@@ -66,11 +66,11 @@ async def killed_with_the_notice(server: Server, task_id: str, receiver: Receive
     asked = asyncio.create_task(dispatch(server, task_id))
     async with asyncio.timeout(READY_S):
         await killed.wait()
+        await asyncio.gather(asked, return_exceptions=True)  # the process that was asked may be the one that was killed
     await asyncio.to_thread(server.wait_ready)
     listed = await server.until("/v1/operations", lambda body: _of(body, task_id, "running", "done"))
     [stand] = [each for each in listed["items"] if each["subject"] == task_id]
     done = await server.until(f"/v1/operations/{stand['operation_id']}", lambda body: body["status"] == "done")
-    await asyncio.gather(asked, return_exceptions=True)
     assert [event["step"] for event in done["history"] if event["what"] == "done"] == ["reserve", "notice", "confirm"]
     found = await server.until("/v1/tasks", lambda body: bool(body["items"]))
     [task] = [each for each in found["items"] if each["task_id"] == task_id]

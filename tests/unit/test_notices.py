@@ -62,7 +62,8 @@ def test_http_to_another_machine_must_be_allowed(tmp_path: Path) -> None:
     given = {"operations.webhook_url": "http://10.0.0.1/x", "operations.webhook_secret": SECRET}
     with pytest.raises(ConfigurationError, match="webhook_allow_http"):
         load_settings(tmp_path, given, {})
-    assert load_settings(tmp_path, {**given, "operations.webhook_allow_http": True}, {})
+    found = load_settings(tmp_path, {**given, "operations.webhook_allow_http": True}, {})
+    assert found.of(OperationsSettings).webhook_allow_http
 
 
 @pytest.mark.parametrize("url", ["pager.example.org", "ftp://pager.example.org", "https://", "https://x:99999/"])
