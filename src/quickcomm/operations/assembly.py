@@ -5,6 +5,7 @@ from typing import Any
 
 import structlog
 
+from quickcomm.contracts.link import InstanceStatus
 from quickcomm.contracts.operations import GetOperation, ListOperations
 from quickcomm.contracts.saga import OPERATIONS as NAME
 from quickcomm.kernel.clock import Clock
@@ -107,5 +108,6 @@ def _part(
         close=close,
         alarms=desk.alarms,
         status=status,
+        live_status=InstanceStatus,
         purge=journal.purge,
     )

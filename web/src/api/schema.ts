@@ -183,6 +183,12 @@ export interface DayUsage {
   cost?: number;
 }
 
+export interface DefinedStep {
+  name: string;
+  module: string;
+  stays: string;
+}
+
 export interface Difference {
   at_ns: number;
   by: string;
@@ -424,6 +430,8 @@ export interface OperationStand {
   changed_at: string;
   results: Record<string, unknown>;
   history: OperationStep[];
+  steps: DefinedStep[];
+  back: boolean;
 }
 
 export interface OperationStep {

@@ -1,6 +1,5 @@
 """REST: asks the queries, tells the commands, answers in JSON. What a request takes is told by annotations."""
 
-import re
 from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import Any, Final, cast, get_args
@@ -9,7 +8,6 @@ import msgspec
 from aiohttp import web
 
 from quickcomm import __version__
-from quickcomm.contracts.closing import OpenTasks
 from quickcomm.contracts.identity import BUCKETS
 from quickcomm.contracts.migration import MigrationStatus, MoveAction, OverrideMigration, WeighMigration
 from quickcomm.contracts.prompts import GetPrompts, PromptsView
@@ -18,19 +16,16 @@ from quickcomm.dashboard.adapters import asyncapi, parameters
 from quickcomm.dashboard.adapters.admission import Admission
 from quickcomm.dashboard.adapters.openapi import document
 from quickcomm.dashboard.adapters.operations import Operation, Sent, operation, operations_of
+from quickcomm.dashboard.adapters.rest_operations import OperatingRest, expected
 from quickcomm.dashboard.adapters.rest_types import (
     Assignment,
     CardList,
     ChannelList,
-    ClosingOf,
     ConversationList,
     ConversationQuery,
     EditQuery,
-    HandingOver,
     Login,
     Move,
-    OperationList,
-    OperationQuery,
     Overriding,
     ReadinessQuery,
     Session,
@@ -43,12 +38,10 @@ from quickcomm.dashboard.adapters.rest_types import (
     Weigh,
 )
 from quickcomm.dashboard.model.edits import Action, Edit
-from quickcomm.dashboard.model.operations import OperationStand
 from quickcomm.dashboard.model.report import ShiftReport
 from quickcomm.dashboard.model.views import Card, Conversation, Task
 from quickcomm.dashboard.ports import Commands, DashboardSettings, Listed, Queries, UtteranceFilter
 from quickcomm.dashboard.service.moving import Migration, require_operator
-from quickcomm.dashboard.service.operating import OperationsOf
 from quickcomm.dashboard.service.reporting import ShiftReports
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import InvalidInputError
@@ -60,7 +53,6 @@ from quickcomm.kernel.telemetry.exposition import metrics_answer
 MAX_NAME: Final = 80
 ASKS_ITSELF: Final = "getMetrics"
 """Its handler decides who may ask."""
-_VERSION: Final = re.compile(r'(?:W/)?"(\d{1,18})"')
 _encode = msgspec.json.Encoder().encode
 
 
@@ -85,12 +77,16 @@ class Rest:
         self._rpc = rpc
         self._reports = reports
         self._migration = Migration(rpc)
-        self._operations = OperationsOf(rpc)
+        self._operating = OperatingRest(rpc)
         self._metrics_open = settings.metrics_open
         self._admission = Admission(settings.queries_at_once, settings.queries_waiting)
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.route(each.method, each.path, self._handled(each)) for each in OPERATIONS]
+        return [
+            web.route(each.method, each.path, self._handled(each, api))
+            for api in (self, self._operating)
+            for each in operations_of(type(api))
+        ]
 
     # -- operations -------------------------------------------------------------------------------------------------
 
@@ -149,13 +145,13 @@ class Rest:
         errors=(400, 404, 409),
     )
     async def acknowledge_task(self, request: web.Request, caller: Principal, task_id: str, asked: EditQuery) -> Task:
-        return await self._edit(caller, task_id, "acknowledge", _expected(request, asked))
+        return await self._edit(caller, task_id, "acknowledge", expected(request, asked))
 
     @operation(
         "POST", "/v1/tasks/{task_id}/complete", "Say that it is done", tag="tasks", role="admin", errors=(400, 404, 409)
     )
     async def complete_task(self, request: web.Request, caller: Principal, task_id: str, asked: EditQuery) -> Task:
-        return await self._edit(caller, task_id, "complete", _expected(request, asked))
+        return await self._edit(caller, task_id, "complete", expected(request, asked))
 
     @operation(
         "POST",
@@ -171,7 +167,7 @@ class Rest:
         assignee = (assignment.assignee or "").strip()
         if len(assignee) > MAX_NAME or not assignee.isprintable():
             raise InvalidInputError(f"`assignee` must have at most {MAX_NAME} printable characters.")
-        return await self._edit(caller, task_id, "assign", _expected(request, asked), assignee or None)
+        return await self._edit(caller, task_id, "assign", expected(request, asked), assignee or None)
 
     @operation(
         "POST",
@@ -182,52 +178,7 @@ class Rest:
         errors=(400, 404, 409),
     )
     async def reopen_task(self, request: web.Request, caller: Principal, task_id: str, asked: EditQuery) -> Task:
-        return await self._edit(caller, task_id, "reopen", _expected(request, asked))
-
-    @operation(
-        "POST",
-        "/v1/tasks/{task_id}/dispatch",
-        "Give it to a person, and tell them through the webhook; it is released where the notice is not delivered",
-        tag="tasks",
-        role="admin",
-        errors=(400, 409, 503),
-    )
-    async def dispatch_task(
-        self, request: web.Request, caller: Principal, task_id: str, asked: EditQuery, body: HandingOver
-    ) -> OperationStand:
-        by, expected = caller.name or caller.key_id, _expected(request, asked)
-        return await self._operations.dispatch(caller.site, task_id, by, body.assignee.strip(), expected)
-
-    @operation(
-        "POST",
-        "/v1/conversations/{conversation_id}/close",
-        "Close a conversation: no more sound, a final summary, archived; its open tasks kept, closed or handed over. "
-        "Once: asked again, it says how that stands",
-        tag="conversations",
-        role="admin",
-        errors=(400, 404, 409, 503),
-    )
-    async def close_conversation(self, caller: Principal, conversation_id: str, body: ClosingOf) -> OperationStand:
-        tasks: OpenTasks = "hand_over" if isinstance(body.tasks, HandingOver) else body.tasks
-        assignee = body.tasks.assignee if isinstance(body.tasks, HandingOver) else None
-        by = caller.name or caller.key_id
-        return await self._operations.close(caller.site, conversation_id, by, tasks, assignee)
-
-    @operation(
-        "GET",
-        "/v1/operations",
-        "Operations over several modules, newest first",
-        tag="operation",
-        errors=(400, 503),
-    )
-    async def list_operations(self, caller: Principal, asked: OperationQuery) -> OperationList:
-        return OperationList(items=await self._operations.newest(caller.site, asked.limit))
-
-    @operation(
-        "GET", "/v1/operations/{operation_id}", "One operation with its history", tag="operation", errors=(404, 503)
-    )
-    async def get_operation(self, caller: Principal, operation_id: str) -> OperationStand:
-        return await self._operations.one(caller.site, operation_id)
+        return await self._edit(caller, task_id, "reopen", expected(request, asked))
 
     @operation("GET", "/v1/channels", "Channels and how busy they are", tag="channels", errors=(400,), lookup=True)
     async def list_channels(self, caller: Principal) -> ChannelList:
@@ -393,7 +344,7 @@ class Rest:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _handled(self, asked: Operation) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    def _handled(self, asked: Operation, api: object) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         known = frozenset(parameter.name for parameter in asked.parameters)
 
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -402,9 +353,9 @@ class Rest:
                 caller = await self._auth.require(request, asked.role)
                 parameters.check_names(request.query, known)
             if not asked.lookup:
-                return _response(await asked.call(self, request, caller, self._clock))
+                return _response(await asked.call(api, request, caller, self._clock))
             async with self._admission.turn():
-                return _response(await asked.call(self, request, caller, self._clock))
+                return _response(await asked.call(api, request, caller, self._clock))
 
         return handle
 
@@ -415,7 +366,7 @@ class Rest:
         return await self._commands.edit_task(caller.site, task_id, edit)
 
 
-OPERATIONS: Final = operations_of(Rest)
+OPERATIONS: Final = operations_of(Rest, OperatingRest)
 
 
 @cache
@@ -432,17 +383,6 @@ def _response(answer: Any) -> web.Response:
     if isinstance(answer, web.Response):
         return answer
     return web.Response(body=_encode(answer), content_type="application/json")
-
-
-def _expected(request: web.Request, asked: EditQuery) -> int | None:
-    """Return the version of the task that the caller has seen, from `If-Match` or the query."""
-    given = request.headers.get("If-Match")
-    if given is None or given.strip() == "*":
-        return asked.expected
-    found = _VERSION.fullmatch(given.strip())
-    if found is None:
-        raise InvalidInputError('`If-Match` must be the `version` of the task in quotes, like "3".')
-    return int(found[1])
 
 
 def _goes_on(found: Listed[Any]) -> dict[str, Any]:

@@ -255,6 +255,10 @@ class ClosingOf(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 class OperationQuery(Query, frozen=True, kw_only=True):
     limit: Limit = 50
+    unfinished: Annotated[
+        Literal["true", "false"],
+        Meta(description="`true`: only those that are under way or parked.", examples=["true"]),
+    ] = "false"
 
 
 class OperationList(msgspec.Struct, frozen=True, kw_only=True):
