@@ -41,7 +41,7 @@ class OperationStand(msgspec.Struct, frozen=True, kw_only=True):
     why: str
     started_at: str
     changed_at: str
-    results: dict[str, Any]
+    results: dict[str, Any] = {}
     history: tuple[OperationStep, ...]
     steps: tuple[DefinedStep, ...]
     back: bool
