@@ -47,6 +47,7 @@ READ: Final = {
 ADMIN: Final = {
     ("POST", "/v1/conversations/{conversation_id}/close"),
     ("POST", "/v1/utterances/{utterance_id}/correct"),
+    ("POST", "/v1/tasks/{task_id}/dispatch"),
     ("POST", "/v1/migration/{module}/override"),
     ("POST", "/v1/migration/{module}/weight"),
     ("POST", "/v1/migration/{module}/{action}"),

@@ -29,6 +29,7 @@ from quickcomm.dashboard.model.edits import Action, Edit
 from quickcomm.dashboard.model.records import TaskRecord
 from quickcomm.dashboard.module import MIGRATIONS
 from quickcomm.dashboard.ports import StaleDecisionError
+from quickcomm.dashboard.service.correcting import amend, propose, restore
 from quickcomm.dashboard.service.decider import Decider
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.kernel.errors import BusyError, ConflictError, NotFoundError
@@ -221,7 +222,7 @@ class TwoSides(RuleBasedStateMachine):
     def propose(self, data: st.DataObject, text: str) -> None:
         transcript, _ = self.spoken[data.draw(st.sampled_from(sorted(self.spoken)))]
         numbers: list[int] = []
-        if self._decide(lambda decider: numbers.append(decider.propose("main", transcript.utterance_id, text, "Ann"))):
+        if self._decide(lambda decider: numbers.append(propose(decider, "main", transcript.utterance_id, text, "Ann"))):
             self.texts.append((transcript, numbers[-1]))
 
     @precondition(lambda self: self.texts)
@@ -231,8 +232,8 @@ class TwoSides(RuleBasedStateMachine):
         transcript, number = data.draw(st.sampled_from(self.texts))
         about: dict[str, Any] = {"site": "main", "utterance_id": transcript.utterance_id, "number": number}
         if back:
-            self._decide(lambda decider: decider.restore(RestoreUtterance(key="k", by="Ann", **about)))
-        elif self._decide(lambda decider: decider.amend(AmendUtterance(key="k", by="Ann", **about))):
+            self._decide(lambda decider: restore(decider, RestoreUtterance(key="k", by="Ann", **about)))
+        elif self._decide(lambda decider: amend(decider, AmendUtterance(key="k", by="Ann", **about))):
             message = found(transcript, [insight(0, kind, ["412"])], first_revision(number))
             self.messages.append(message)
             self.undecided.append(message)

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import msgspec
+import structlog
 
 from quickcomm.contracts.link import InstanceStatus
 from quickcomm.contracts.operations import GetOperation, ListOperations
@@ -15,14 +15,20 @@ from quickcomm.kernel.runtime.declaration import App
 from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.runtime.settings import Settings
 from quickcomm.kernel.saga.definition import digest
+from quickcomm.kernel.saga.durable import Durable
 from quickcomm.kernel.saga.executors import InTransaction
 from quickcomm.kernel.saga.running import Runner
 from quickcomm.kernel.site_pack import SitePack
 from quickcomm.kernel.storage import Database
 from quickcomm.operations.adapters.journal import SqlJournal
+from quickcomm.operations.adapters.webhook import post
 from quickcomm.operations.declaration import OperationsSettings
-from quickcomm.operations.definitions import OPERATIONS
+from quickcomm.operations.definitions import DISPATCH, OPERATIONS
 from quickcomm.operations.service.desk import Desk
+from quickcomm.operations.service.notices import Notices
+from quickcomm.operations.service.on_demand import OnDemand
+
+log = structlog.get_logger(__name__)
 
 
 def load(app: App, _settings: Settings, _pack: SitePack) -> None:
@@ -32,25 +38,48 @@ def load(app: App, _settings: Settings, _pack: SitePack) -> None:
 
 
 def build(context: Context, _loaded: None) -> Part:
+    settings = context.settings.of(OperationsSettings)
     journal = SqlJournal(context.database)
-    runner = Runner(OPERATIONS, context.messaging.rpc, context.clock)
-    if not context.app.alone:
-        here = InTransaction(runner, journal, context.database, context.clock)
-        desk = Desk(OPERATIONS, journal, here, None, context.clock)
-        return _part(desk, journal, desk.open)
-    from quickcomm.kernel.saga.durable import Durable  # noqa: PLC0415 - see `load`
-
-    url = context.settings.of(OperationsSettings).database_url
-    where = url or f"sqlite:///{context.site.part(NAME).path / 'steps.sqlite'}"
+    rpc = context.messaging.rpc
+    runner = Runner(OPERATIONS, rpc, context.clock)
+    notices = Notices(rpc, post, settings, context.clock)
+    apart = context.site.part(NAME)
+    where = settings.database_url or f"sqlite:///{apart.path / 'steps.sqlite'}"
     durable = Durable(runner, journal, where, digest(OPERATIONS.values()))
-    desk = Desk(OPERATIONS, journal, None, durable, context.clock)
+
+    def check(operation: str) -> None:
+        if operation == DISPATCH:
+            notices.check()
+
+    if context.app.alone:
+        desk = Desk(OPERATIONS, journal, None, durable, context.clock, check)
+
+        async def work() -> None:
+            await desk.open()
+            await durable.run()
+
+        part = _part(desk, journal, work, notices, durable.aclose)
+    else:
+        here = InTransaction(runner, journal, context.database, context.clock)
+        on_demand = OnDemand(durable, apart.create)
+        desk = Desk(OPERATIONS, journal, here, on_demand, context.clock, check)
+
+        async def work() -> None:
+            await desk.open()
+            await _take_over(journal, on_demand)
+
+        part = _part(desk, journal, work, notices, on_demand.aclose)
     durable.told = desk.told
+    return part
 
-    async def work() -> None:
-        await desk.open()
-        await durable.run()
 
-    return msgspec.structs.replace(_part(desk, journal, work), close=durable.aclose)
+async def _take_over(journal: SqlJournal, on_demand: OnDemand) -> None:
+    """Go on with what the process before left unfinished. Where that fails, the process serves without."""
+    if any(each.status != "parked" for each in await journal.unfinished()):
+        try:
+            await on_demand.open()
+        except Exception:
+            log.exception("operations.not_taken_over")
 
 
 def stored_answers(database: Database, clock: Clock) -> Sequence[Answer]:
@@ -61,15 +90,22 @@ def stored_answers(database: Database, clock: Clock) -> Sequence[Answer]:
     return [(ListOperations, desk.list), (GetOperation, desk.get)]
 
 
-def _part(desk: Desk, journal: SqlJournal, work: Callable[[], Awaitable[None]]) -> Part:
+def _part(
+    desk: Desk,
+    journal: SqlJournal,
+    work: Callable[[], Awaitable[None]],
+    notices: Notices,
+    close: Callable[[], Awaitable[None]],
+) -> Part:
     async def status() -> dict[str, Any]:
         return {"parked": len(list(desk.alarms()))}
 
     return Part(
         name=NAME,
-        answers=desk.answers(),
+        answers=[*desk.answers(), *notices.answers()],
         open=journal.migrate,
         work={NAME: work},
+        close=close,
         alarms=desk.alarms,
         status=status,
         live_status=InstanceStatus,

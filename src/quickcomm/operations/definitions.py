@@ -11,10 +11,12 @@ from quickcomm.contracts.closing import (
     SummarizeConversation,
 )
 from quickcomm.contracts.correcting import AmendUtterance, Correcting, RestoreUtterance, UnderstandCorrection
+from quickcomm.contracts.dispatching import ConfirmDispatch, Dispatching, ReleaseTask, ReserveTask, SendNotice
 from quickcomm.kernel.saga import Given, Operation, Step
 
 CLOSE: Final = "close"
 CORRECT: Final = "correct"
+DISPATCH: Final = "dispatch"
 
 
 def _finish(given: Given) -> FinishConversation:
@@ -118,4 +120,65 @@ CORRECT_UTTERANCE: Final = Operation(
         ),
     ),
 )
-OPERATIONS: Final[Mapping[str, Operation]] = {each.name: each for each in (CLOSE_CONVERSATION, CORRECT_UTTERANCE)}
+
+
+def _reserve(given: Given) -> ReserveTask:
+    return ReserveTask(
+        key=given.key,
+        site=given.site,
+        task_id=given.input.task_id,
+        assignee=given.input.assignee,
+        by=given.by,
+        expected=given.input.expected,
+    )
+
+
+def _release(given: Given) -> ReleaseTask:
+    return ReleaseTask(key=given.key, site=given.site, task_id=given.input.task_id, by=given.by)
+
+
+def _notice(given: Given) -> SendNotice:
+    reserved = given.results["reserve"].key
+    return SendNotice(key=given.key, site=given.site, task_id=given.input.task_id, reserved=reserved)
+
+
+def _confirm(given: Given) -> ConfirmDispatch:
+    return ConfirmDispatch(
+        key=given.key,
+        site=given.site,
+        task_id=given.input.task_id,
+        by=given.by,
+        reserved=given.results["reserve"].key,
+        notified_ns=given.results["notice"].at_ns,
+    )
+
+
+def _task(given: Dispatching) -> str:
+    return given.task_id
+
+
+DISPATCH_TASK: Final = Operation(
+    name=DISPATCH,
+    input=Dispatching,
+    subject=_task,
+    steps=(
+        Step(name="reserve", asks=ReserveTask, does=_reserve, undoes=ReleaseTask, undo=_release),
+        Step(
+            name="notice",
+            asks=SendNotice,
+            does=_notice,
+            stays="The person was told.",
+            outside=True,
+        ),
+        Step(
+            name="confirm",
+            asks=ConfirmDispatch,
+            does=_confirm,
+            stays="It is true that the person was told.",
+        ),
+    ),
+    once=False,
+)
+OPERATIONS: Final[Mapping[str, Operation]] = {
+    each.name: each for each in (CLOSE_CONVERSATION, CORRECT_UTTERANCE, DISPATCH_TASK)
+}

@@ -12,6 +12,7 @@ from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.adapters.state import SqlState
 from quickcomm.dashboard.adapters.tables import utterance_record, utterances
 from quickcomm.dashboard.ports import NotDecidingError
+from quickcomm.dashboard.service.correcting import propose
 from quickcomm.dashboard.service.service import DashboardService
 from quickcomm.kernel.errors import BusyError, InvalidInputError, NotFoundError
 from quickcomm.kernel.messaging.rpc import Answer, NotOwnerError, Rpc
@@ -29,7 +30,7 @@ def correcting_answers(service: DashboardService, database: Database, rpc: Rpc) 
         text = _plain(request.text)
         try:
             number = await service.decide(
-                lambda decider: decider.propose(request.site, request.utterance_id, text, request.by)
+                lambda decider: propose(decider, request.site, request.utterance_id, text, request.by)
             )
         except NotDecidingError as error:
             raise NotOwnerError(str(error)) from error

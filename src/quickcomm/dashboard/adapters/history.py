@@ -18,6 +18,7 @@ from quickcomm.contracts.decisions import (
     ClosingDecision,
     CopyDecision,
     Decision,
+    DispatchDecision,
     TaskDecision,
     TextDecision,
 )
@@ -235,8 +236,8 @@ class _Page:
                 return record is not None and record.corrected != corrected(
                     self._state.decisions_of(decision.site, what.utterance_id)
                 )
-            case ArchiveDecision():
-                return False  # it is about no utterance
+            case ArchiveDecision() | DispatchDecision():
+                return False  # no record of an utterance follows from it
 
     def _utterances(self, rows: list[Values]) -> None:
         fresh, known = insert_new(self._connection, utterances, ("site", "utterance_id"), rows)

@@ -1,17 +1,16 @@
-"""Steps of operations that the dashboard decides: archiving a conversation, correcting an utterance; and their undo.
-
-The decision itself has the key of the step, or its number: in the log of decisions there is no other place. Where
-decisions are transactions of this database, the steps are, too.
-"""
+"""Answers commands of operations over several modules: each step is a decision, and so is what takes it back."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from quickcomm.contracts.closing import ArchiveConversation, ReopenConversation
 from quickcomm.contracts.correcting import AmendUtterance, RestoreUtterance
+from quickcomm.contracts.dispatching import ConfirmDispatch, DescribeTask, ReleaseTask, ReserveTask
+from quickcomm.contracts.messaging import Request
 from quickcomm.contracts.saga import StepRequest, Undone
 from quickcomm.dashboard.adapters.state import SqlState
 from quickcomm.dashboard.ports import NotDecidingError
+from quickcomm.dashboard.service import correcting, dispatching
 from quickcomm.dashboard.service.decider import Decider
 from quickcomm.dashboard.service.service import DashboardService
 from quickcomm.kernel.clock import Clock
@@ -20,27 +19,25 @@ from quickcomm.kernel.saga import Compensating, Transaction, Transactional
 from quickcomm.kernel.storage import Database
 
 R = TypeVar("R")
+Work = Callable[[Decider, Any], R]
 
 
 def step_answers(service: DashboardService, database: Database, clock: Clock) -> list[Answer]:
-    """Return who answers the steps, and what takes them back."""
+    """Return who answers. The decision itself has the key of the step: in the log of decisions there is no other place.
+
+    Where decisions are transactions of this database, the steps are, too.
+    """
     steps = _Steps(service, database, clock)
     return [
-        *steps.pair(ArchiveConversation, Decider.archive, ReopenConversation, Decider.reopen),
-        *steps.pair(AmendUtterance, Decider.amend, RestoreUtterance, Decider.restore),
+        steps.does(ArchiveConversation, Decider.archive),
+        steps.undoes(ReopenConversation, ArchiveConversation, Decider.reopen),
+        steps.does(AmendUtterance, correcting.amend),
+        steps.undoes(RestoreUtterance, AmendUtterance, correcting.restore),
+        steps.does(ReserveTask, dispatching.reserve),
+        steps.undoes(ReleaseTask, ReserveTask, dispatching.release),
+        steps.does(ConfirmDispatch, dispatching.confirm),
+        (DescribeTask, steps.decided(dispatching.described)),
     ]
-
-
-def decided(service: DashboardService, decide: Callable[[Decider, Any], R]) -> Callable[[StepRequest[R]], Awaitable[R]]:
-    """Return a handler that decides on this side; another one is asked where this one does not decide."""
-
-    async def answer(request: StepRequest[R]) -> R:
-        try:
-            return await service.decide(lambda decider: decide(decider, request))
-        except NotDecidingError as error:
-            raise NotOwnerError(str(error)) from error
-
-    return answer
 
 
 class _Steps:
@@ -49,27 +46,36 @@ class _Steps:
         self._database = database
         self._clock = clock
 
-    def pair(
-        self,
-        kind: type[StepRequest[R]],
-        do: Callable[[Decider, Any], R],
-        back: type[StepRequest[Undone]],
-        undo: Callable[[Decider, Any], Undone],
-    ) -> list[Answer]:
-        """Return who answers a step, and the command that takes it back."""
+    def does(self, kind: type[StepRequest[R]], work: Work[R]) -> Answer:
         if not self._service.decides_in_transactions:
-            return [(kind, decided(self._service, do)), (back, decided(self._service, undo))]
+            return kind, self.decided(work)
+        return Transactional(kind, self._database, self._clock, self._within(work)).answer
 
+    def undoes(self, kind: type[StepRequest[Undone]], of: type[StepRequest[R]], work: Work[Undone]) -> Answer:
+        """`of`: the command of the step that is taken back."""
+        if not self._service.decides_in_transactions:
+            return kind, self.decided(work)
+        within = self._within(work)
+
+        def back(transaction: Transaction, request: Any, _reply: R) -> None:
+            within(transaction, request)
+
+        return Compensating(kind, of, self._database, self._clock, back).answer
+
+    def decided(self, work: Work[R]) -> Callable[[Request[R]], Awaitable[R]]:
+        async def answer(request: Request[R]) -> R:
+            try:
+                return await self._service.decide(lambda decider: work(decider, request))
+            except NotDecidingError as error:
+                raise NotOwnerError(str(error)) from error
+
+        return answer
+
+    def _within(self, work: Work[R]) -> Callable[[Transaction, Any], R]:
         def effect(transaction: Transaction, request: Any) -> R:
-            return self._within(transaction, lambda decider: do(decider, request))
+            state = SqlState(transaction.connection)
+            reply, show = self._service.decide_within(state, lambda decider: work(decider, request))
+            transaction.after(show)
+            return reply
 
-        def taken_back(transaction: Transaction, request: Any, _reply: R) -> None:
-            self._within(transaction, lambda decider: undo(decider, request))
-
-        step = Transactional(kind, self._database, self._clock, effect)
-        return [step.answer, Compensating(back, kind, self._database, self._clock, taken_back).answer]
-
-    def _within(self, transaction: Transaction, decide: Callable[[Decider], R]) -> R:
-        reply, show = self._service.decide_within(SqlState(transaction.connection), decide)
-        transaction.after(show)
-        return reply
+        return effect

@@ -7,7 +7,14 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from quickcomm.contracts.checking import Compare, Key
-from quickcomm.contracts.decisions import ClosingDecision, CopyDecision, Decision, TaskDecision, TextDecision
+from quickcomm.contracts.decisions import (
+    ClosingDecision,
+    CopyDecision,
+    Decision,
+    DispatchDecision,
+    TaskDecision,
+    TextDecision,
+)
 from quickcomm.dashboard.adapters.tables import (
     closing_record,
     closings,
@@ -69,6 +76,8 @@ def _is_folded(record: UtteranceRecord, decision: Decision, records: _Records) -
     if isinstance(what, ClosingDecision):
         closing = records.closings.get((decision.site, what.utterance_id, what.insight_index))
         return closing is None or (closing.task_id, closing.pinned) == (what.task_id, what.pinned)
+    if isinstance(what, DispatchDecision):
+        return True  # no record shows it
     assert isinstance(what, TaskDecision)  # noqa: S101 - there are no other kinds
     assert record.heard is not None and record.found is not None  # noqa: S101, PT018 - only complete ones are asked for
     existing = records.tasks.get((decision.site, what.task_id))
