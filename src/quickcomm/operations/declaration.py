@@ -19,6 +19,16 @@ class OperationsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """PostgreSQL for the steps of operations; None: a SQLite file in the directory `operations`."""
 
 
+def steps_file(own: DataDirectory) -> Path:
+    """Return the file of the steps, given the directory of the executor."""
+    return own.path / "steps.sqlite"
+
+
+def steps_of(settings: OperationsSettings, site: DataDirectory) -> str:
+    """Return the address of the database in which the executor keeps steps."""
+    return settings.database_url or f"sqlite:///{steps_file(site.part(NAME))}"
+
+
 def _database(_settings: SettingsReader, site: Path) -> Path:
     return DataDirectory(site).part(NAME).database
 

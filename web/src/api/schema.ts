@@ -74,7 +74,7 @@ export interface Card {
   latency_ms: Latency;
   trace_id?: string | null;
   relates_to?: Relation | null;
-  copies?: Copy[];
+  copies?: quickcomm.dashboard.model.views.Copy[];
   change: number;
 }
 
@@ -194,6 +194,42 @@ export interface Difference {
 export interface Emergency {
   task: Task;
   seen_after_s: number | null;
+}
+
+export interface Erased {
+  store: string;
+  what: string;
+  count: number;
+  gone?: string;
+}
+
+export interface ErasingOf {
+  conversation?: string | null;
+  name?: string | null;
+  since?: string | null;
+  until?: string | null;
+  dry_run?: boolean;
+}
+
+export interface ErasureList {
+  items: ErasureStand[];
+}
+
+export interface ErasureStand {
+  erasure_id: string | null;
+  kind: "again" | "conversation" | "name" | "time";
+  by: string;
+  status: "compensated" | "compensating" | "done" | "found" | "parked" | "running";
+  conversations: string[];
+  utterances: number;
+  touched: number;
+  asked_at: string;
+  done_at: string | null;
+  operation_id: string;
+  step: string;
+  why: string;
+  erased: Erased[];
+  copies: quickcomm.contracts.erasing.Copy[];
 }
 
 export interface ErrorEvent {
@@ -688,6 +724,20 @@ export interface Word {
   start_offset: number;
   end_offset: number;
   confidence: number;
+}
+
+export interface quickcomm.contracts.erasing.Copy {
+  where: string;
+  taken_at: string;
+  kept_until?: string;
+}
+
+export interface quickcomm.dashboard.model.views.Copy {
+  utterance_id: string;
+  conversation_id: string;
+  channel: string;
+  speaker: number;
+  spoken_at: string;
 }
 
 export type LiveEvent = CardEvent | CardsEvent | CaptionEvent | BehindEvent | TaskEvent | ConversationEvent | HealthEvent | ErrorEvent | HelloEvent | ResetEvent | ReplayedEvent;

@@ -26,6 +26,8 @@ from quickcomm.dashboard.adapters.rest_types import (
     ConversationList,
     ConversationQuery,
     EditQuery,
+    ErasingOf,
+    ErasureList,
     HandingOver,
     Login,
     Move,
@@ -43,6 +45,7 @@ from quickcomm.dashboard.adapters.rest_types import (
     Weigh,
 )
 from quickcomm.dashboard.model.edits import Action, Edit
+from quickcomm.dashboard.model.erasures import ErasureStand
 from quickcomm.dashboard.model.operations import OperationStand
 from quickcomm.dashboard.model.report import ShiftReport
 from quickcomm.dashboard.model.views import Card, Conversation, Task
@@ -214,6 +217,36 @@ class Rest:
     )
     async def get_operation(self, caller: Principal, operation_id: str) -> OperationStand:
         return await self._operations.one(caller.site, operation_id)
+
+    @operation(
+        "POST",
+        "/v1/erasures",
+        "Erase a conversation, what a name stands for, or what was said in a time range, everywhere. It cannot "
+        "be taken back; with `dry_run` it only counts",
+        tag="erasures",
+        role="admin",
+        errors=(400, 503),
+    )
+    async def start_erasure(self, caller: Principal, body: ErasingOf) -> ErasureStand:
+        wanted = parameters.wanted(caller.site, msgspec.to_builtins(body), self._clock)
+        return await self._operations.erase(wanted, caller.name or caller.key_id, dry_run=body.dry_run)
+
+    @operation(
+        "GET", "/v1/erasures", "Receipts of erasures, newest first", tag="erasures", role="admin", errors=(400, 503)
+    )
+    async def list_erasures(self, caller: Principal, asked: OperationQuery) -> ErasureList:
+        return ErasureList(items=await self._operations.erasures(caller.site, asked.limit))
+
+    @operation(
+        "GET",
+        "/v1/erasures/{erasure_id}",
+        "One receipt: what was erased, and how far that is",
+        tag="erasures",
+        role="admin",
+        errors=(404, 503),
+    )
+    async def get_erasure(self, caller: Principal, erasure_id: str) -> ErasureStand:
+        return await self._operations.erasure(caller.site, erasure_id)
 
     @operation("GET", "/v1/channels", "Channels and how busy they are", tag="channels", errors=(400,), lookup=True)
     async def list_channels(self, caller: Principal) -> ChannelList:

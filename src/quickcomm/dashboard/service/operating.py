@@ -5,8 +5,10 @@ from typing import Any
 import msgspec
 
 from quickcomm.contracts.closing import OpenTasks
+from quickcomm.contracts.erasing import GetErasure, ListErasures, StartErasure, Wanted
 from quickcomm.contracts.operations import GetOperation, ListOperations, StartOperation
 from quickcomm.contracts.saga import OperationView
+from quickcomm.dashboard.model.erasures import ErasureStand, erasure_stand
 from quickcomm.dashboard.model.operations import OperationStand, operation_stand
 from quickcomm.kernel.messaging.rpc import Rpc
 
@@ -29,6 +31,18 @@ class OperationsOf:
     async def one(self, site: str, operation_id: str) -> OperationStand:
         """Raises `NotFoundError`."""
         return _stand(await self._rpc.call(GetOperation(id=operation_id, site=site)))
+
+    async def erase(self, wanted: Wanted, by: str, *, dry_run: bool) -> ErasureStand:
+        """Return what was found, and how its erasure stands after some seconds. `dry_run`: only finds."""
+        return erasure_stand(await self._rpc.call(StartErasure(wanted=wanted, by=by, dry_run=dry_run)))
+
+    async def erasures(self, site: str, limit: int) -> list[ErasureStand]:
+        found = await self._rpc.call(ListErasures(site=site, limit=limit))
+        return [erasure_stand(each) for each in found.items]
+
+    async def erasure(self, site: str, erasure_id: str) -> ErasureStand:
+        """Raises `NotFoundError`."""
+        return erasure_stand(await self._rpc.call(GetErasure(site=site, id=erasure_id)))
 
 
 def _stand(reply: Any) -> OperationStand:

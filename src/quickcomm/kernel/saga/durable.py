@@ -9,7 +9,7 @@ import contextlib
 import logging
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 from uuid import uuid4
 
@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from quickcomm.kernel.errors import BusyError, ConfigurationError
-from quickcomm.kernel.saga.executors import Journal, Told
+from quickcomm.kernel.saga.executors import Journal, Told, ignore
 from quickcomm.kernel.saga.progress import Progress
 from quickcomm.kernel.saga.running import Runner
 
@@ -33,16 +33,12 @@ _decode: Final = msgspec.json.Decoder(Progress).decode
 log = structlog.get_logger(__name__)
 
 
-def _ignore(_progress: Progress) -> None:
-    """Do nothing."""
-
-
 class Durable:
     """An `Executor`. `open()` first, `aclose()` last; one in a process at a time."""
 
     def __init__(self, runner: Runner, journal: Journal, url: str, version: str) -> None:
         """`url`: `sqlite:///FILE`, or that of a PostgreSQL. `version`: the digest of the definitions."""
-        self.told: Told = _ignore
+        self.told: Told = ignore
         """Called with how an operation stands after each turn."""
         self._runner = runner
         self._journal = journal
@@ -168,6 +164,19 @@ class Durable:
         self.told(after)
         self._changed.pop(after.id, asyncio.Event()).set()
         return msgspec.json.encode(after).decode()
+
+
+def forget(url: str, operation_ids: Sequence[str]) -> None:
+    """Delete what DBOS has recorded of operations that rest, also while their executor works. The file is there."""
+    from dbos import DBOSClient  # noqa: PLC0415 - as above
+
+    client = DBOSClient(system_database_url=url)
+    try:
+        prefixes = [f"{operation_id}#" for operation_id in operation_ids]
+        found = client.list_workflows(workflow_id_prefix=prefixes, load_input=False, load_output=False)
+        client.delete_workflows([each.workflow_id for each in found])
+    finally:
+        client.destroy()
 
 
 def _name(progress: Progress, *, again: bool = False) -> str:
