@@ -4,6 +4,7 @@ In the process that executes operations: it has the data directory, and so reach
 """
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -21,7 +22,7 @@ from quickcomm.contracts.erasing import (
     ReceiptKept,
     StartErasure,
 )
-from quickcomm.contracts.operations import ListOperations, StartOperation
+from quickcomm.contracts.operations import MOST_SHOWN, ListOperations, StartOperation
 from quickcomm.contracts.saga import OperationView
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import ConfigurationError, NotFoundError, QuickCommError, UnavailableError
@@ -58,7 +59,7 @@ class ErasureDesk:
             (ErasePart, self.erase),
             (KeepReceipt, self.keep),
             (StartErasure, self.start),
-            (ListErasures, self.list),
+            (ListErasures, self.newest),
             (GetErasure, self.get),
         ]
 
@@ -87,12 +88,21 @@ class ErasureDesk:
         if request.dry_run or scope.is_empty:
             return _view(erasing.receipt(wanted, scope, request.by), None, is_found=True)
         receipt = erasing.begin(wanted, scope, request.by)
-        return _view(receipt, await self._started(receipt, request.wait_s))
+        try:
+            operation = await self._started(receipt, request.wait_s)
+        except QuickCommError:
+            if await self._operation(receipt) is None:
+                self._receipts.drop(receipt)  # nothing was started, and who asked is told
+            raise
+        return _view(self._receipts.of(receipt.id), operation)
 
-    async def list(self, request: ListErasures) -> ErasureList:
+    async def newest(self, request: ListErasures) -> ErasureList:
         found = await asyncio.to_thread(self._receipts.list)
         newest = [each for each in reversed(found) if each.scope.site == request.site][: request.limit]
-        return ErasureList(items=tuple([_view(each, await self._operation(each)) for each in newest]))
+        known = {
+            each.subject: each for each in await self._operations(ListOperations(site=request.site, limit=MOST_SHOWN))
+        }
+        return ErasureList(items=tuple(_view(each, known.get(each.id)) for each in newest))
 
     async def get(self, request: GetErasure) -> ErasureView:
         receipt = self._receipts.of(request.id)
@@ -129,9 +139,12 @@ class ErasureDesk:
         return found
 
     async def _operation(self, receipt: Receipt) -> OperationView | None:
-        request = ListOperations(site=receipt.scope.site, subject=receipt.id, limit=1)
-        found: list[OperationView] = await self._rpc.answer(request)
+        found = await self._operations(ListOperations(site=receipt.scope.site, subject=receipt.id, limit=1))
         return found[0] if found else None
+
+    async def _operations(self, request: ListOperations) -> list[OperationView]:
+        found: list[OperationView] = await self._rpc.answer(request)
+        return found
 
 
 async def _retryable(work: Callable[[], Awaitable[T]]) -> T:
@@ -142,6 +155,8 @@ async def _retryable(work: Callable[[], Awaitable[T]]) -> T:
         if error.retryable:
             raise
         raise UnavailableError(str(error)) from error
+    except sqlite3.OperationalError as error:
+        raise UnavailableError(f"A file is in use, or has no room: {error}") from error
 
 
 def _view(receipt: Receipt, operation: OperationView | None, *, is_found: bool = False) -> ErasureView:

@@ -48,6 +48,10 @@ class Erasures:
             with contextlib.suppress(PermissionError):
                 os.chown(made, owner.st_uid, owner.st_gid)
 
+    def drop(self, receipt: Receipt) -> None:
+        """Forget an erasure that was not begun."""
+        (self._folder / f"{receipt.id}.json").unlink(missing_ok=True)
+
     def list(self) -> list[Receipt]:
         """Return all, the oldest first."""
         found = []

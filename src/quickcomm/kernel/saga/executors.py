@@ -110,6 +110,7 @@ class InProcess:
         self._runner = runner
         self._journal = journal
         self._clock = clock
+        self.ready = asyncio.Event()
         self._group: asyncio.TaskGroup | None = None
         self._at_work: dict[str, asyncio.Task[None]] = {}
 
@@ -120,6 +121,7 @@ class InProcess:
             for progress in await self._journal.unfinished():
                 if progress.status != "parked":
                     self._begin(progress)
+            self.ready.set()
             await asyncio.Event().wait()
 
     async def start(self, progress: Progress) -> None:
