@@ -45,6 +45,7 @@ class Durable:
         self._url = url
         self._version = version
         self._dbos: Any = None
+        self._is_launched = False
         self._workflow: Callable[..., Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
@@ -57,6 +58,7 @@ class Durable:
         """
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._launch)
+        self._is_launched = True
         left = [each for each in await self._journal.unfinished() if each.status != "parked"]
         for progress in left:
             if await asyncio.to_thread(self._status, progress) not in AT_WORK:
@@ -72,13 +74,13 @@ class Durable:
 
     async def aclose(self) -> None:
         """Leave what is at work to the next executor. May be called again."""
-        dbos, self._dbos = self._dbos, None
+        dbos, self._dbos, self._is_launched = self._dbos, None, False
         if dbos is not None:
             await asyncio.to_thread(lambda: dbos.destroy(destroy_registry=True))
 
     async def start(self, progress: Progress) -> None:
         """Return once it is certain that it will be executed. Raises `BusyError` before `open`."""
-        if self._dbos is None:
+        if not self._is_launched:
             raise BusyError("Operations are not executed yet; try again in a moment.")
         await self._journal.store(progress)
         await self._begin(progress)

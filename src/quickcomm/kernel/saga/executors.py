@@ -122,7 +122,10 @@ class InProcess:
                 if progress.status != "parked":
                     self._begin(progress)
             self.ready.set()
-            await asyncio.Event().wait()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self._group = None
 
     async def start(self, progress: Progress) -> None:
         """Return once it is certain that it will be executed. Raises `BusyError` before `run`."""
