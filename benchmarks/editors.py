@@ -66,7 +66,9 @@ class Page:
 class Editor:
     """A live client that edits tasks which it sees, by the version that it sees."""
 
-    def __init__(self, name: int, seed: int) -> None:
+    def __init__(self, name: int, seed: int, pause_s: tuple[float, float] = (0.5, 3.0)) -> None:
+        """`pause_s`: the least and the most between two edits."""
+        self._pause_s = pause_s
         self.page = Page()
         self.answered: list[Json] = []
         self.statuses: defaultdict[str, int] = defaultdict(int)
@@ -74,7 +76,7 @@ class Editor:
 
     async def edit_forever(self, session: aiohttp.ClientSession) -> None:
         while True:
-            await asyncio.sleep(self._chance.uniform(0.5, 3.0))
+            await asyncio.sleep(self._chance.uniform(*self._pause_s))
             tasks = [task for card in list(self.page.cards.values()) for task in card["tasks"]]
             if not tasks:
                 continue

@@ -57,8 +57,11 @@ def recordings() -> tuple[Recording, ...]:
     return tuple(Recording(_load(folder / row["file"]), row["text"]) for row in rows)
 
 
-def talk(talker: int, seconds: float) -> Talk:
-    """The stream of one talker, `seconds` long. The same number gives the same stream."""
+def talk(talker: int, seconds: float, pause_s: tuple[float, float] = PAUSE_S) -> Talk:
+    """The stream of one talker, `seconds` long. The same number gives the same stream.
+
+    `pause_s`: the least and the most between two recordings.
+    """
     chance = np.random.default_rng(talker)
     parts: list[Int16] = []
     said: list[tuple[int, int, str]] = []
@@ -66,7 +69,7 @@ def talk(talker: int, seconds: float) -> Talk:
     while at < wanted:
         for index in chance.permutation(len(recordings())):
             one = recordings()[index]
-            pause = np.zeros(round(chance.uniform(*PAUSE_S) * RATE), np.int16)
+            pause = np.zeros(round(chance.uniform(*pause_s) * RATE), np.int16)
             said.append((at, at + len(one.samples), one.text))
             parts += [one.samples, pause]
             at += len(one.samples) + len(pause)

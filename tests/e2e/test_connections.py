@@ -150,6 +150,7 @@ async def test_an_old_owner_publishes_nothing(new_server: NewServer, talk: Talk)
     assert ended["ledger"] == before.heard[-1]["ledger"]
 
 
+@pytest.mark.long
 async def test_a_client_far_ahead_is_made_to_wait(new_server: NewServer, talk: Talk) -> None:
     """Somebody holds the database, so that nothing can be acked: the server stops reading, and goes on afterwards."""
     server = new_server()

@@ -26,6 +26,7 @@ async def sources(server: Server, conversation: str) -> set[str]:
     return {insight["source"] for card in body["items"] for insight in card["insights"]}
 
 
+@pytest.mark.long
 async def test_a_model_is_paid_for_and_writes_summaries_and_reports(new_server: NewServer, talk: Talk) -> None:
     async with fake_llm() as fake:
         server = await asyncio.to_thread(new_server, "--llm-url", fake.url, **PRICES)

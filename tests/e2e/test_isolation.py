@@ -280,6 +280,7 @@ async def test_the_site_is_not_ready_while_no_process_of_audio_answers(site: Sit
         await until(200)
 
 
+@pytest.mark.long
 async def test_insights_that_come_after_the_end_are_told_to_who_comes_again(site: Site, talk: Talk) -> None:
     key = await asyncio.to_thread(site.key)
     pid = await asyncio.to_thread(busiest, site, "intelligence")

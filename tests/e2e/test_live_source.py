@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final
 
+import pytest
 from tests.e2e.conftest import NewServer
 from tests.support.page import clip
 from tests.support.proxy import proxied
@@ -109,6 +110,7 @@ def seconds(later: str, earlier: datetime) -> float:
     return (datetime.fromisoformat(later) - earlier).total_seconds()
 
 
+@pytest.mark.long
 async def test_a_radio_that_was_away_goes_on_and_what_it_heard_keeps_its_time(new_server: NewServer) -> None:
     server = new_server(QUICKCOMM_AUDIO_IDLE_LIMIT_S="3")
     async with proxied(server.port) as proxy, gateway(proxy.url, server) as radio:

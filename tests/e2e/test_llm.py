@@ -68,6 +68,7 @@ async def mend(fake: FakeLlm, fault: str) -> None:
         await fake.start()
 
 
+@pytest.mark.long
 async def test_a_model_that_fails_in_every_way_loses_nobody_anything(new_server: NewServer, talk: Talk) -> None:
     async with fake_llm() as fake:
         settings = {"QUICKCOMM_LLM_KEY": SECRET, "QUICKCOMM_ANSWERS_TTL_HOURS": NOTHING_KEPT}
@@ -102,6 +103,7 @@ async def test_a_model_that_fails_in_every_way_loses_nobody_anything(new_server:
         assert [text for text in texts if text in server.log] == []
 
 
+@pytest.mark.long
 async def test_killed_while_renewing_nothing_is_lost_or_doubled(new_server: NewServer, talk: Talk) -> None:
     async with fake_llm() as fake:
         fake.mode = "401"
@@ -120,6 +122,7 @@ async def test_killed_while_renewing_nothing_is_lost_or_doubled(new_server: NewS
         assert revisions(items) == {2}
 
 
+@pytest.mark.long
 async def test_ctrl_c_while_the_model_hangs(new_server: NewServer, talk: Talk) -> None:
     async with fake_llm() as fake:
         server = await asyncio.to_thread(new_server, "--llm-url", fake.url)

@@ -178,6 +178,7 @@ def test_nothing_runs_is_said(tmp_path: Path) -> None:
 # -- detached, and gone -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_detached_it_goes_on_until_down(new_site: NewSite) -> None:
     site = new_site()
     said = quickcomm("up", "--detach", "--port", str(site.port), "--data-dir", str(site.data_dir), timeout=300)
@@ -284,6 +285,7 @@ async def test_a_killed_process_comes_back_and_nothing_is_lost(site: Site, talk:
     assert row["restarts"] >= 1
 
 
+@pytest.mark.long
 async def test_when_up_is_killed_the_talk_goes_on_and_the_next_up_takes_over(new_site: NewSite, talk: Talk) -> None:
     site = new_site()
     await asyncio.to_thread(site.start)

@@ -184,6 +184,7 @@ async def test_one_goes_in_an_orderly_way_and_one_comes(valkey: Valkey, database
         assert "Traceback" not in "".join(mind.log for mind in here.minds)
 
 
+@pytest.mark.long
 async def test_the_cache_and_the_bill_are_those_of_all(valkey: Valkey, database_url: str) -> None:
     async with fake_llm() as fake, house(valkey.url, database_url, "--llm-url", fake.url, minds=1) as here:
         said = await here.say(*everywhere())

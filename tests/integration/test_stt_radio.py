@@ -87,6 +87,7 @@ def lost(engine: Whisper, offset_ms: int) -> list[str]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("offset_ms", [-64, 32])
 def test_first_words_of_the_demo_shift_stay(engine: Whisper, offset_ms: int) -> None:
     assert lost(engine, offset_ms) == []

@@ -120,13 +120,17 @@ async def test_guesses_that_a_client_waits_for_come_behind_finished_speech_and_t
     assert seconds(engine)[1:] == [[9], [2, 2, 2], [2]]
 
 
-async def test_behind_no_guess_is_made_that_a_client_waits_for() -> None:
+async def test_far_behind_no_guess_is_made_that_a_client_waits_for() -> None:
     engine = ScriptedEngine()
     async with occupied(engine) as transcriber:
         clock = transcriber._clock
         assert isinstance(clock, FakeClock)
         waiting = transcriber.submit(clip(2), Talk())
         clock.advance(LIMITS_S[0] + 0.1)
+        transcriber.look()
+        assert transcriber.guess(clip(1), Talk(), word_times=False) is None
+        assert transcriber.guess(clip(1), Talk(), word_times=False, awaited=True) is not None, "behind a little"
+        clock.advance(LIMITS_S[-1])
         transcriber.look()
         assert transcriber.guess(clip(1), Talk(), word_times=False, awaited=True) is None
         engine.go.set()

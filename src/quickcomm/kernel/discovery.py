@@ -70,14 +70,20 @@ class DirectoryRegistry:
         self._directory = directory
         self._lease_s = lease_s
         self._monotonic = monotonic
+        self._stored: dict[str, Instance] = {}
 
     def put(self, instance: Instance) -> None:
         now, path = self._monotonic(), self._path(instance.name)
+        if self._stored.get(instance.name) == instance:
+            with contextlib.suppress(OSError):  # such as a file that was removed by hand
+                os.utime(path, (now, now))  # a whole file each time keeps the event loop waiting
+                return
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             new = self._directory / f".{instance.name}.new"
             new.write_bytes(msgspec.json.encode(_Lease(instance=instance, renewed=now)))
             os.replace(new, path)  # noqa: PTH105 - says what it is
+            self._stored[instance.name] = instance
         except OSError:  # such as a full disk: the file's own time takes no room
             known = _read(path)
             if known is None or known.instance != instance:
@@ -85,6 +91,7 @@ class DirectoryRegistry:
             os.utime(path, (now, now))
 
     def withdraw(self, name: str) -> None:
+        self._stored.pop(name, None)
         self._path(name).unlink(missing_ok=True)
 
     def instances(self) -> list[Instance]:

@@ -86,6 +86,7 @@ async def test_a_full_board_comes_at_once_and_is_the_same_after_a_reload(full: S
     assert await board_of(screen) == loaded
 
 
+@pytest.mark.long
 async def test_a_page_that_was_there_shows_what_one_shows_that_loads(full: Site, open_screen: OpenScreen) -> None:
     there = await open_screen(full)
     await there.sign_in("admin")

@@ -83,6 +83,7 @@ async def test_captions_are_on_the_page_while_it_is_said(site: Site, open_screen
         await expect(screen.tile("lobby").get_by_test_id("caption")).not_to_be_empty()
 
 
+@pytest.mark.long
 async def test_while_intelligence_is_away_the_page_says_so_and_is_whole_again_by_itself(
     site: Site, open_screen: OpenScreen
 ) -> None:
@@ -117,6 +118,7 @@ async def test_while_intelligence_is_away_the_page_says_so_and_is_whole_again_by
     screen.forgive(NOISE)
 
 
+@pytest.mark.long
 async def test_every_command_finds_the_process_that_knows(site: Site) -> None:
     hotel = Hotel(site)
     [said] = await hotel.say("housekeeping", TOWELS)

@@ -121,10 +121,10 @@ class Transcriber:
     ) -> asyncio.Future[Transcript] | None:
         """Decode if there is room right now, else None. Cancelling the future takes it back.
 
-        `awaited`: the client was told nothing for a while, as after a hand-over. While speech-to-text keeps up, such
-        guesses wait for their turn, behind finished utterances, and are decoded together.
+        `awaited`: the client was told nothing for a while, as after a hand-over. Unless speech-to-text is far behind,
+        such guesses wait for their turn, behind finished utterances, and are decoded together.
         """
-        if not self.spare and not (awaited and self.load.calm and len(self._guesses) < MAX_AWAITED):
+        if not self.spare and not (awaited and not self.load.refuses and len(self._guesses) < MAX_AWAITED):
             return None
         job = self._job(samples, line, word_times=word_times, guess=True)
         self._guesses.append(job)
