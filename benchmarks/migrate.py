@@ -156,6 +156,16 @@ class Mover:
             self.kills[process] = self.kills.get(process, 0) + 1
             print(f"{self.at():7.1f}  kill -9 {process}", file=sys.stderr)
 
+    async def until_ready(self, process: str) -> None:
+        """Wait until a process that was killed is there again."""
+        began = time.monotonic()
+        while time.monotonic() - began < BACK_WITHIN_S:
+            rows = await asyncio.to_thread(topology_status, self._site.data_dir) or []
+            if any(row["module"] == process and row["state"] == "ready" for row in rows):
+                return
+            await asyncio.sleep(1.0)
+        raise AssertionError(f"{process} does not come back")
+
     async def until_back(self, name: str, fault: str, began: float) -> None:
         """Note how long it took until the service gets no requests any more."""
         while (found := await self.module(name))["weight"] != 0:
@@ -242,6 +252,9 @@ async def move(site: Site, mover: Mover, name: str, options: argparse.Namespace)
     await mover.calm()
     await mover.kill("monolith")
     await mover.calm()
+    await mover.until_ready("monolith")
+    await mover.until_ready(name)
+    await mover.up_to(name, 5_000)  # a candidate that was killed may have been rolled back
     await hang(mover, name)
     await mover.calm()
     await mover.command("start", name)

@@ -52,6 +52,8 @@ ADMIN: Final = {
     ("POST", "/v1/migration/{module}/override"),
     ("POST", "/v1/migration/{module}/weight"),
     ("POST", "/v1/migration/{module}/{action}"),
+    ("POST", "/v1/operations/{operation_id}/compensate"),
+    ("POST", "/v1/operations/{operation_id}/resume"),
     ("POST", "/v1/tasks/{task_id}/acknowledge"),
     ("POST", "/v1/tasks/{task_id}/assign"),
     ("POST", "/v1/tasks/{task_id}/complete"),

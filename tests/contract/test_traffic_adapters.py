@@ -425,6 +425,29 @@ async def test_what_has_just_changed_is_compared_between_two_comparisons_of_all(
     assert site.rpc.changed[0] >= began_ns - RECENT_NS
 
 
+@pytest.mark.parametrize("group", ["dashboard", "dashboard@service"])
+async def test_a_side_that_is_behind_differs_only_once_it_has_handled_what_waited(site: Site, group: str) -> None:
+    site.serves("dashboard")
+    site.rpc.contents = {"monolith": cards("a"), "dashboard-1": cards("b")}
+    began_ns = site.clock.now_ns()
+    site.waiting = [Waiting(stream="decisions", group=group, count=1, oldest_ns=began_ns)]
+    comparing = asyncio.create_task(site.evidence.run())
+
+    async def looked(until: Callable[[Evidence], bool]) -> Evidence:
+        async with asyncio.timeout(60):
+            while not until(found := await site.evidence.of("dashboard", began_ns)):
+                site.clock.advance(0.5)
+                await asyncio.sleep(0)
+        return found
+
+    behind = await looked(lambda found: "too far behind" in found.why_not.get("differences", ""))
+    assert behind.differences is None
+    site.waiting = []
+    assert (await looked(lambda found: found.differences is not None)).differences == 1
+    comparing.cancel()
+    await asyncio.gather(comparing, return_exceptions=True)
+
+
 # -- the store --------------------------------------------------------------------------------------------------------
 
 

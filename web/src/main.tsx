@@ -14,6 +14,7 @@ import "./styles/views.css";
 import "./styles/prompts.css";
 import "./styles/reports.css";
 import "./styles/migration.css";
+import "./styles/operations.css";
 import "./styles/narrow.css";
 import "./styles/now.css";
 import { App } from "./views/app";

@@ -68,7 +68,7 @@ class InstanceStatus(Topic, frozen=True, kw_only=True, tag="status"):
 
     kind: ClassVar = "state"
     replayed: ClassVar = True
-    publishers: ClassVar = ("audio", "intelligence")
+    publishers: ClassVar = ("audio", "intelligence", "operations")
     subscribers: ClassVar = DASHBOARD
 
     module: str = ""

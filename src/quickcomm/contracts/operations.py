@@ -34,6 +34,8 @@ class StartOperation(OfOperations, frozen=True, kw_only=True, tag="operations.st
 class ListOperations(OfOperations, frozen=True, kw_only=True, tag="operations.list"):
     """The newest first. `unfinished`: only those at work or parked. `site`, `subject`: None for all."""
 
+    within_s: ClassVar = 5.0
+
     site: str | None = None
     subject: str | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_SHOWN)] = 50
@@ -43,21 +45,28 @@ class ListOperations(OfOperations, frozen=True, kw_only=True, tag="operations.li
 class GetOperation(OfOperations, frozen=True, kw_only=True, tag="operations.get"):
     """`site`: None for any."""
 
+    within_s: ClassVar = 5.0
+
     id: str
     site: str | None = None
 
 
 class ResumeOperation(OfOperations, frozen=True, kw_only=True, tag="operations.resume"):
-    """Has a parked operation go on where it stopped."""
+    """Has a parked operation go on where it stopped. `site`: None for any."""
 
     id: str
     by: str
+    site: str | None = None
     wait_s: Annotated[float, msgspec.Meta(ge=0, le=25)] = 10.0
 
 
 class CompensateOperation(OfOperations, frozen=True, kw_only=True, tag="operations.compensate"):
-    """Has a parked operation taken back, as far as that is possible; the rest stays, and its history says so."""
+    """Has a parked operation taken back, as far as that is possible; the rest stays, and its history says so.
+
+    `site`: None for any.
+    """
 
     id: str
     by: str
+    site: str | None = None
     wait_s: Annotated[float, msgspec.Meta(ge=0, le=25)] = 10.0

@@ -42,6 +42,14 @@ class OperationEvent(msgspec.Struct, frozen=True, kw_only=True):
     text: str = ""
 
 
+class StepView(msgspec.Struct, frozen=True, kw_only=True):
+    """A step as it is defined. `stays`: why nothing takes it back; empty where it can be taken back."""
+
+    name: str
+    module: str
+    stays: str = ""
+
+
 class OperationView(msgspec.Struct, frozen=True, kw_only=True):
     """An operation as it stands. `subject`: the thing that it is about, such as a conversation."""
 
@@ -60,3 +68,7 @@ class OperationView(msgspec.Struct, frozen=True, kw_only=True):
     results: dict[str, Any] = {}
     """The reply of each step that is done."""
     history: tuple[OperationEvent, ...] = ()
+    steps: tuple[StepView, ...] = ()
+    """All of them, in order; none where this release does not know the operation."""
+    back: bool = False
+    """It is on its way back: all that is left is to take back what was done."""

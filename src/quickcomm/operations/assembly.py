@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from quickcomm.contracts.link import InstanceStatus
 from quickcomm.contracts.operations import GetOperation, ListOperations
 from quickcomm.contracts.saga import OPERATIONS as NAME
 from quickcomm.kernel.clock import Clock
@@ -84,5 +85,6 @@ def _part(desk: Desk, journal: SqlJournal, erasing: Sequence[Answer], execute: C
         work={NAME: work},
         alarms=desk.alarms,
         status=status,
+        live_status=InstanceStatus,
         purge=journal.purge,
     )

@@ -183,6 +183,12 @@ export interface DayUsage {
   cost?: number;
 }
 
+export interface DefinedStep {
+  name: string;
+  module: string;
+  stays: string;
+}
+
 export interface Difference {
   at_ns: number;
   by: string;
@@ -459,6 +465,8 @@ export interface OperationStand {
   started_at: string;
   changed_at: string;
   history: OperationStep[];
+  steps: DefinedStep[];
+  back: boolean;
 }
 
 export interface OperationStep {

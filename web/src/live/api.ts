@@ -8,7 +8,9 @@ import {
   parseSession,
   parseTask,
 } from "../model/parse";
+import { list } from "../model/fields";
 import { parseMigration, type Migration } from "../model/migration";
+import { newestFirst, parseOperation, type OpenTasks, type Operation } from "../model/operations";
 import { parsePrompts } from "../model/prompts";
 import { parseShift, parseUsage, type ShiftReport, type Usage } from "../model/reports";
 import type { MoveAction, Requested } from "../model/steps";
@@ -17,6 +19,8 @@ import type { Card, Channel, Conversation, Page, Prompts, Session, Task } from "
 const TIMEOUT_MS = 10_000;
 /** A language model may take its time to find words. */
 const NARRATIVE_MS = 20_000;
+/** The server answers as soon as an operation rests, or after ten seconds. */
+const OPERATION_MS = 20_000;
 
 export class Problem extends Error {
   constructor(
@@ -86,7 +90,7 @@ function required<T>(value: T | null): T {
 }
 
 export type Query = Partial<
-  Record<"limit" | "cursor" | "query" | "channel" | "department" | "since" | "conversation" | "status", string>
+  Record<"limit" | "unfinished" | "cursor" | "query" | "channel" | "department" | "since" | "conversation" | "status", string>
 >;
 
 function withQuery(path: string, query: Query): string {
@@ -135,6 +139,24 @@ export const getMigration = async (signal: AbortSignal): Promise<Migration | nul
 /** Gives how it is then; a change that takes longer goes on. */
 export const moveModule = async (module: string, action: MoveAction, body: Requested): Promise<Migration | null> =>
   parseMigration(await request("POST", `v1/migration/${encodeURIComponent(module)}/${action}`, { body }));
+
+const listOperations = async (query: Query, signal: AbortSignal): Promise<Operation[]> => {
+  const found = await request("GET", withQuery("v1/operations", query), { signal });
+  return list((found as { items?: unknown } | null)?.items, parseOperation);
+};
+/** The newest, and all that are not over, however old. */
+export const getOperations = async (limit: number, signal: AbortSignal): Promise<Operation[]> =>
+  newestFirst(
+    ...(await Promise.all([listOperations({ limit: String(limit) }, signal), listOperations({ limit: "200", unfinished: "true" }, signal)])),
+  );
+const operationPath = (id: string): string => `v1/operations/${encodeURIComponent(id)}`;
+export const getOperation = async (id: string, signal: AbortSignal): Promise<Operation> =>
+  required(parseOperation(await request("GET", operationPath(id), { signal })));
+/** Gives how it stands then; it may still be under way. */
+export const decideOperation = async (id: string, decision: "resume" | "compensate"): Promise<Operation> =>
+  required(parseOperation(await request("POST", `${operationPath(id)}/${decision}`, { within: OPERATION_MS })));
+export const closeConversation = async (id: string, tasks: OpenTasks): Promise<Operation> =>
+  required(parseOperation(await request("POST", `v1/conversations/${encodeURIComponent(id)}/close`, { body: { tasks }, within: OPERATION_MS })));
 
 export type TaskAction = "acknowledge" | "complete" | "assign" | "reopen";
 /** Refused with `Problem.changed` if the task is not the one of that version any more; null: whatever it is. */

@@ -44,6 +44,12 @@ describe("alarms", () => {
     }
   });
 
+  it("lead to the operations where one waits for a decision", () => {
+    const [told, other] = alarmLines(health({ alarms: [alarm("operations.parked"), alarm("history.lacking")] }), null, "");
+    expect([told?.code, told?.link, told?.grave]).toEqual(["operations.parked", "#/operations", false]);
+    expect(other?.link).toBeNull();
+  });
+
   it("say once that the language model is away", () => {
     const classifier = { degraded: true, state: "degraded", message: "It does not answer." };
     expect(codes(health({ classifier }))).toEqual(["classifier"]);

@@ -3,6 +3,7 @@
  * no alarm: nobody on duty can do anything about it, and the Health panel has it. Pure.
  */
 import type { Health } from "../model/protocol";
+import { OPERATIONS_LINK } from "./route";
 
 export interface AlarmLine {
   code: string;
@@ -15,6 +16,8 @@ export interface AlarmLine {
   /** The gravest alarm is shown first. */
   weight: number;
   grave: boolean;
+  /** Where on the page something can be done about it. */
+  link: string | null;
 }
 
 interface Words {
@@ -24,6 +27,7 @@ interface Words {
   text?: string;
   /** What to do, after the server's words. */
   advice?: string;
+  link?: string;
 }
 
 const LISTEN = "Listen to the radio for what is urgent.";
@@ -87,6 +91,12 @@ const WORDS: Record<string, Words> = {
   "cards.late": BEHIND,
   language_model: BY_RULES,
   classifier: BY_RULES,
+  "operations.parked": {
+    weight: 25,
+    short: "A decision is needed",
+    text: "An operation has stopped half-way and waits until an administrator has it go on, or has it taken back.",
+    link: OPERATIONS_LINK,
+  },
   "history.lacking": {
     weight: 20,
     short: "Older cards are missing",
@@ -100,7 +110,7 @@ const LOST: Words = { weight: 100, short: "Connection lost" };
 function line(code: string, message: string, since: string | null, words: Words = WORDS[code] ?? UNKNOWN): AlarmLine {
   const said = message || code;
   const text = words.text ?? (words.advice === undefined ? said : `${said} ${words.advice}`);
-  return { code, short: words.short, text, detail: said, since, weight: words.weight, grave: words.weight >= GRAVE };
+  return { code, short: words.short, text, detail: said, since, weight: words.weight, grave: words.weight >= GRAVE, link: words.link ?? null };
 }
 
 /** `lost`: words for a connection that is lost, else null; `asOf`: when something came last, as a time of day. */

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { boardLink, conversationLink, parseRoute } from "./route";
+import { boardLink, conversationLink, operationLink, OPERATIONS_LINK, parseRoute } from "./route";
 
 describe("addresses", () => {
   it("come back as they were written", () => {
@@ -12,6 +12,8 @@ describe("addresses", () => {
     });
     expect(parseRoute("#/prompts").view).toBe("prompts");
     expect(parseRoute("#/migration").view).toBe("migration");
+    expect(parseRoute(OPERATIONS_LINK).view).toBe("operations");
+    expect(parseRoute(operationLink("a/b"))).toMatchObject({ view: "operation", id: "a/b" });
     expect(parseRoute("#/shift?since=24")).toMatchObject({ view: "shift", since: "24" });
     expect(parseRoute("#/model").view).toBe("model");
     expect(parseRoute(conversationLink("a~b/c?d"))).toMatchObject({ view: "conversation", id: "a~b/c?d" });

@@ -1,6 +1,6 @@
 /**
  * Where in the page we are: `#/?department=…`, `#/conversations`, `#/conversation/ID`, `#/utterance/ID`, `#/shift`, `#/model`,
- * `#/prompts`, `#/migration`.
+ * `#/prompts`, `#/operations`, `#/operation/ID`, `#/migration`.
  */
 import { computed, signal } from "@preact/signals";
 import { followScroll } from "./scroll";
@@ -8,8 +8,8 @@ import { NO_FILTERS, type Filters, type StatusFilter } from "./sections";
 
 export type Since = "" | "1" | "8" | "24";
 
-export type View = "board" | "conversations" | "conversation" | "utterance" | "shift" | "model" | "prompts" | "migration";
-const OTHERS: readonly string[] = ["conversations", "conversation", "utterance", "shift", "model", "prompts", "migration"];
+export type View = "board" | "conversations" | "conversation" | "utterance" | "shift" | "model" | "prompts" | "operations" | "operation" | "migration";
+const OTHERS: readonly string[] = ["conversations", "conversation", "utterance", "shift", "model", "prompts", "operations", "operation", "migration"];
 
 export interface Route {
   view: View;
@@ -60,6 +60,8 @@ export function boardLink(filters: Filters, query = "", since: Since = ""): stri
 }
 
 export const conversationLink = (id: string): string => `#/conversation/${encodeURIComponent(id)}`;
+export const OPERATIONS_LINK = "#/operations";
+export const operationLink = (id: string): string => `#/operation/${encodeURIComponent(id)}`;
 export const shiftLink = (since: Since): string => (since ? `#/shift?since=${since}` : "#/shift");
 export const utteranceLink = (id: string): string => `#/utterance/${encodeURIComponent(id)}`;
 

@@ -7,6 +7,8 @@ import { Board, work } from "./board";
 import { ConversationsView } from "./conversations";
 import { ConversationView, UtteranceView } from "./conversation";
 import { MigrationView } from "./migration";
+import { OperationView } from "./operation";
+import { OperationsView } from "./operations";
 import { PromptsView } from "./prompts";
 import { ModelView } from "./usage";
 import { SearchResults } from "./search";
@@ -49,6 +51,8 @@ function View() {
   if (view === "conversation") return <ConversationView key={id} id={id} />;
   if (view === "utterance") return <UtteranceView key={id} id={id} />;
   if (view === "prompts") return <PromptsView />;
+  if (view === "operations") return <OperationsView />;
+  if (view === "operation") return <OperationView key={id} id={id} />;
   if (view === "migration") return <MigrationView />;
   if (view === "shift") return <ShiftView />;
   if (view === "model") return <ModelView />;

@@ -10,6 +10,7 @@ import { boardLink, conversationLink } from "../state/route";
 import { NO_FILTERS } from "../state/sections";
 import { conversations, forgetUnlisted, listed, putCard, putConversation, type Entry } from "../state/store";
 import { CardView } from "./card";
+import { Closing } from "./close";
 import { useFetched } from "./fetched";
 import { ListStates } from "./lists";
 
@@ -54,7 +55,7 @@ export function LedgerView({ ledger, rate }: { ledger: Ledger; rate: number }) {
 }
 
 function Head({ conversation }: { conversation: Conversation }) {
-  const { started_at: start, ended_at: end, speakers, state } = conversation;
+  const { started_at: start, ended_at: end, archived_at: archived, speakers, state } = conversation;
   return (
     <>
       <p class="facts">
@@ -67,6 +68,11 @@ function Head({ conversation }: { conversation: Conversation }) {
         {end !== null && (
           <time dateTime={end} title={end}>
             to {clockTime(end, app.now.value)}
+          </time>
+        )}
+        {archived !== null && (
+          <time dateTime={archived} title={archived} data-testid="conversation-closed">
+            closed by {conversation.archived_by ?? "the site"}, {clockTime(archived, app.now.value)}
           </time>
         )}
         <span>{plural(conversation.utterances, "utterance")}</span>
@@ -90,6 +96,9 @@ function Head({ conversation }: { conversation: Conversation }) {
     </>
   );
 }
+
+const openTasks = (entries: readonly Entry[]): number =>
+  entries.reduce((sum, entry) => sum + entry.truth.tasks.filter((task) => task.status !== "done").length, 0);
 
 export function ConversationView({ id }: { id: string }) {
   const problem = useSignal("");
@@ -124,6 +133,7 @@ export function ConversationView({ id }: { id: string }) {
           Back to the board
         </a>
         <h2>{humanise(channel) || "Conversation"}</h2>
+        {known && <Closing conversation={known} open={fetched.state === "ready" && fetched.next === null ? openTasks(inOrder) : null} />}
       </div>
       {known && <Head conversation={known} />}
       {problem.value !== "" && !known && (

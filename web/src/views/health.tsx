@@ -61,6 +61,11 @@ function AlarmList() {
               </time>
             )}
           </p>
+          {alarm.link !== null && (
+            <a href={alarm.link} data-testid="health-alarm-link" onClick={() => document.getElementById("health")?.hidePopover()}>
+              Look at the operations
+            </a>
+          )}
           {!alarm.text.startsWith(alarm.detail) && alarm.code !== "connection" && <p class="hint">{alarm.detail}</p>}
         </li>
       ))}

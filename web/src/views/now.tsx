@@ -96,6 +96,11 @@ function AlarmRow({ gravest, count, beside }: { gravest: AlarmLine; count: numbe
           for {age(gravest.since, app.now.value).replace("now", "a moment")}
         </time>
       )}
+      {gravest.link !== null && !beside && (
+        <a class="button" href={gravest.link} data-testid="alarm-link">
+          {app.session.value?.role === "admin" ? "Decide" : "Look"}
+        </a>
+      )}
       {lost && (
         <button type="button" onClick={retryNow} data-testid="try-now">
           Try now

@@ -4,7 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { signOut } from "../live/client";
 import { plural } from "../model/format";
 import * as app from "../state/app";
-import { boardLink, filters, route, setSearch } from "../state/route";
+import { boardLink, filters, OPERATIONS_LINK, route, setSearch } from "../state/route";
 import { Health } from "./health";
 import { MigrationLink } from "./migration";
 import { SoundSwitch } from "./sound";
@@ -90,6 +90,9 @@ export function Top({ critical, open }: { critical: number; open: number }) {
         </a>
         <a href="#/prompts" aria-current={current.view === "prompts" ? "page" : undefined} data-testid="nav-prompts">
           Prompts
+        </a>
+        <a href={OPERATIONS_LINK} aria-current={current.view === "operations" ? "page" : undefined} data-testid="nav-operations">
+          Operations
         </a>
         <MigrationLink current={current.view === "migration"} />
       </nav>

@@ -9,7 +9,6 @@ import msgspec
 from aiohttp import web
 
 from quickcomm import __version__
-from quickcomm.contracts.closing import OpenTasks
 from quickcomm.contracts.identity import BUCKETS
 from quickcomm.contracts.migration import MigrationStatus, MoveAction, OverrideMigration, WeighMigration
 from quickcomm.contracts.prompts import GetPrompts, PromptsView
@@ -18,21 +17,16 @@ from quickcomm.dashboard.adapters import asyncapi, parameters
 from quickcomm.dashboard.adapters.admission import Admission
 from quickcomm.dashboard.adapters.openapi import document
 from quickcomm.dashboard.adapters.operations import Operation, Sent, operation, operations_of
+from quickcomm.dashboard.adapters.rest_operations import OperatingRest
 from quickcomm.dashboard.adapters.rest_types import (
     Assignment,
     CardList,
     ChannelList,
-    ClosingOf,
     ConversationList,
     ConversationQuery,
     EditQuery,
-    ErasingOf,
-    ErasureList,
-    HandingOver,
     Login,
     Move,
-    OperationList,
-    OperationQuery,
     Overriding,
     ReadinessQuery,
     Session,
@@ -45,13 +39,10 @@ from quickcomm.dashboard.adapters.rest_types import (
     Weigh,
 )
 from quickcomm.dashboard.model.edits import Action, Edit
-from quickcomm.dashboard.model.erasures import ErasureStand
-from quickcomm.dashboard.model.operations import OperationStand
 from quickcomm.dashboard.model.report import ShiftReport
 from quickcomm.dashboard.model.views import Card, Conversation, Task
 from quickcomm.dashboard.ports import Commands, DashboardSettings, Listed, Queries, UtteranceFilter
 from quickcomm.dashboard.service.moving import Migration, require_operator
-from quickcomm.dashboard.service.operating import OperationsOf
 from quickcomm.dashboard.service.reporting import ShiftReports
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import InvalidInputError
@@ -88,12 +79,16 @@ class Rest:
         self._rpc = rpc
         self._reports = reports
         self._migration = Migration(rpc)
-        self._operations = OperationsOf(rpc)
+        self._operating = OperatingRest(rpc, clock)
         self._metrics_open = settings.metrics_open
         self._admission = Admission(settings.queries_at_once, settings.queries_waiting)
 
     def routes(self) -> list[web.RouteDef]:
-        return [web.route(each.method, each.path, self._handled(each)) for each in OPERATIONS]
+        return [
+            web.route(each.method, each.path, self._handled(each, api))
+            for api in (self, self._operating)
+            for each in operations_of(type(api))
+        ]
 
     # -- operations -------------------------------------------------------------------------------------------------
 
@@ -186,67 +181,6 @@ class Rest:
     )
     async def reopen_task(self, request: web.Request, caller: Principal, task_id: str, asked: EditQuery) -> Task:
         return await self._edit(caller, task_id, "reopen", _expected(request, asked))
-
-    @operation(
-        "POST",
-        "/v1/conversations/{conversation_id}/close",
-        "Close a conversation: no more sound, a final summary, archived; its open tasks kept, closed or handed over. "
-        "Once: asked again, it says how that stands",
-        tag="conversations",
-        role="admin",
-        errors=(400, 404, 409, 503),
-    )
-    async def close_conversation(self, caller: Principal, conversation_id: str, body: ClosingOf) -> OperationStand:
-        tasks: OpenTasks = "hand_over" if isinstance(body.tasks, HandingOver) else body.tasks
-        assignee = body.tasks.assignee if isinstance(body.tasks, HandingOver) else None
-        by = caller.name or caller.key_id
-        return await self._operations.close(caller.site, conversation_id, by, tasks, assignee)
-
-    @operation(
-        "GET",
-        "/v1/operations",
-        "Operations over several modules, newest first",
-        tag="operation",
-        errors=(400, 503),
-    )
-    async def list_operations(self, caller: Principal, asked: OperationQuery) -> OperationList:
-        return OperationList(items=await self._operations.newest(caller.site, asked.limit))
-
-    @operation(
-        "GET", "/v1/operations/{operation_id}", "One operation with its history", tag="operation", errors=(404, 503)
-    )
-    async def get_operation(self, caller: Principal, operation_id: str) -> OperationStand:
-        return await self._operations.one(caller.site, operation_id)
-
-    @operation(
-        "POST",
-        "/v1/erasures",
-        "Erase a conversation, what a name stands for, or what was said in a time range, everywhere. It cannot "
-        "be taken back; with `dry_run` it only counts",
-        tag="erasures",
-        role="admin",
-        errors=(400, 503),
-    )
-    async def start_erasure(self, caller: Principal, body: ErasingOf) -> ErasureStand:
-        wanted = parameters.wanted(caller.site, msgspec.to_builtins(body), self._clock)
-        return await self._operations.erase(wanted, caller.name or caller.key_id, dry_run=body.dry_run)
-
-    @operation(
-        "GET", "/v1/erasures", "Receipts of erasures, newest first", tag="erasures", role="admin", errors=(400, 503)
-    )
-    async def list_erasures(self, caller: Principal, asked: OperationQuery) -> ErasureList:
-        return ErasureList(items=await self._operations.erasures(caller.site, asked.limit))
-
-    @operation(
-        "GET",
-        "/v1/erasures/{erasure_id}",
-        "One receipt: what was erased, and how far that is",
-        tag="erasures",
-        role="admin",
-        errors=(404, 503),
-    )
-    async def get_erasure(self, caller: Principal, erasure_id: str) -> ErasureStand:
-        return await self._operations.erasure(caller.site, erasure_id)
 
     @operation("GET", "/v1/channels", "Channels and how busy they are", tag="channels", errors=(400,), lookup=True)
     async def list_channels(self, caller: Principal) -> ChannelList:
@@ -412,7 +346,7 @@ class Rest:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _handled(self, asked: Operation) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    def _handled(self, asked: Operation, api: object) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         known = frozenset(parameter.name for parameter in asked.parameters)
 
         async def handle(request: web.Request) -> web.StreamResponse:
@@ -421,9 +355,9 @@ class Rest:
                 caller = await self._auth.require(request, asked.role)
                 parameters.check_names(request.query, known)
             if not asked.lookup:
-                return _response(await asked.call(self, request, caller, self._clock))
+                return _response(await asked.call(api, request, caller, self._clock))
             async with self._admission.turn():
-                return _response(await asked.call(self, request, caller, self._clock))
+                return _response(await asked.call(api, request, caller, self._clock))
 
         return handle
 
@@ -434,7 +368,7 @@ class Rest:
         return await self._commands.edit_task(caller.site, task_id, edit)
 
 
-OPERATIONS: Final = operations_of(Rest)
+OPERATIONS: Final = operations_of(Rest, OperatingRest)
 
 
 @cache

@@ -256,6 +256,10 @@ class ClosingOf(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 class OperationQuery(Query, frozen=True, kw_only=True):
     limit: Limit = 50
+    unfinished: Annotated[
+        Literal["true", "false"],
+        Meta(description="`true`: only those that are under way or parked.", examples=["true"]),
+    ] = "false"
 
 
 class OperationList(msgspec.Struct, frozen=True, kw_only=True):
@@ -275,6 +279,10 @@ class ErasingOf(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     since: Annotated[str, Meta(min_length=1, max_length=40)] | None = None
     until: Annotated[str, Meta(min_length=1, max_length=40)] | None = None
     dry_run: bool = False
+
+
+class ErasureQuery(Query, frozen=True, kw_only=True):
+    limit: Limit = 50
 
 
 class ErasureList(msgspec.Struct, frozen=True, kw_only=True):

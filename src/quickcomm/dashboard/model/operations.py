@@ -15,8 +15,19 @@ class OperationStep(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
+class DefinedStep(msgspec.Struct, frozen=True, kw_only=True):
+    """A step as it is defined. `stays`: why nothing takes it back; empty where it can be taken back."""
+
+    name: str
+    module: str
+    stays: str
+
+
 class OperationStand(msgspec.Struct, frozen=True, kw_only=True):
-    """How an operation stands. `step`: the one that is next, or at which it is parked; `why`: the last error."""
+    """How an operation stands. `step`: the one that is next, or at which it is parked; `why`: the last error.
+
+    `steps`: all of them, in order. `back`: all that is left is to take back what was done.
+    """
 
     operation_id: str
     operation: str
@@ -28,6 +39,8 @@ class OperationStand(msgspec.Struct, frozen=True, kw_only=True):
     started_at: str
     changed_at: str
     history: tuple[OperationStep, ...]
+    steps: tuple[DefinedStep, ...]
+    back: bool
 
 
 def operation_stand(view: OperationView) -> OperationStand:
@@ -45,4 +58,6 @@ def operation_stand(view: OperationView) -> OperationStand:
             OperationStep(at=rfc3339(each.at_ns), what=each.what, step=each.step, text=each.text)
             for each in view.history
         ),
+        steps=tuple(DefinedStep(name=each.name, module=each.module, stays=each.stays) for each in view.steps),
+        back=view.back,
     )

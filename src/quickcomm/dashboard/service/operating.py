@@ -6,7 +6,13 @@ import msgspec
 
 from quickcomm.contracts.closing import OpenTasks
 from quickcomm.contracts.erasing import GetErasure, ListErasures, StartErasure, Wanted
-from quickcomm.contracts.operations import GetOperation, ListOperations, StartOperation
+from quickcomm.contracts.operations import (
+    CompensateOperation,
+    GetOperation,
+    ListOperations,
+    ResumeOperation,
+    StartOperation,
+)
 from quickcomm.contracts.saga import OperationView
 from quickcomm.dashboard.model.erasures import ErasureStand, erasure_stand
 from quickcomm.dashboard.model.operations import OperationStand, operation_stand
@@ -25,12 +31,22 @@ class OperationsOf:
         reply = await self._rpc.call(StartOperation(operation="close", site=site, by=by, given=given))
         return _stand(reply)
 
-    async def newest(self, site: str, limit: int) -> list[OperationStand]:
-        return [_stand(each) for each in await self._rpc.call(ListOperations(site=site, limit=limit))]
+    async def newest(self, site: str, limit: int, *, unfinished: bool) -> list[OperationStand]:
+        """`unfinished`: only those that are under way or parked."""
+        request = ListOperations(site=site, limit=limit, unfinished=unfinished)
+        return [_stand(each) for each in await self._rpc.call(request)]
 
     async def one(self, site: str, operation_id: str) -> OperationStand:
         """Raises `NotFoundError`."""
         return _stand(await self._rpc.call(GetOperation(id=operation_id, site=site)))
+
+    async def resume(self, site: str, operation_id: str, by: str) -> OperationStand:
+        """Have a parked one go on; return how it stands after some seconds. Raises `ConflictError` if it is not."""
+        return _stand(await self._rpc.call(ResumeOperation(id=operation_id, site=site, by=by)))
+
+    async def compensate(self, site: str, operation_id: str, by: str) -> OperationStand:
+        """As `resume`: have it taken back."""
+        return _stand(await self._rpc.call(CompensateOperation(id=operation_id, site=site, by=by)))
 
     async def erase(self, wanted: Wanted, by: str, *, dry_run: bool) -> ErasureStand:
         """Return what was found, and how its erasure stands after some seconds. `dry_run`: only finds."""

@@ -229,7 +229,16 @@ class Checker:
 class Parity:
     """Compares two dashboards, such as both sides of a migration: counts and digests by range, then rows."""
 
-    def __init__(self, here: Ask, there: Ask, clock: Clock, options: CheckOptions = CheckOptions()) -> None:  # noqa: B008 - frozen
+    def __init__(
+        self,
+        here: Ask,
+        there: Ask,
+        clock: Clock,
+        options: CheckOptions = CheckOptions(),  # noqa: B008 - frozen
+        settled: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`settled`: returns when both have what was on its way at the call; None: after `options.settle_s`."""
+        self._settled = settled or (lambda: clock.sleep(options.settle_s))
         self._sides = (here, there)
         self._clock = clock
         self._options = options
@@ -245,7 +254,7 @@ class Parity:
                 if copies_differ(here, there) and sum(len(found) for _, found in suspects) < MAX_FAULTS:
                     suspects.append((reached, await self._compared(reached)))
         if self._options.settle_s and any(found for _, found in suspects):
-            await self._clock.sleep(self._options.settle_s)
+            await self._settled()
             suspects = [(reached, _lasting(found, await self._compared(reached))) for reached, found in suspects]
         found = [each for _, differences in suspects for each in differences]
         seconds = round(self._clock.monotonic() - began, 2)

@@ -10,7 +10,7 @@ from typing import Final, Literal
 import msgspec
 
 from quickcomm.contracts.messaging import reply_type
-from quickcomm.contracts.saga import Happening, OperationEvent, OperationStatus, OperationView
+from quickcomm.contracts.saga import Happening, OperationEvent, OperationStatus, OperationView, StepView
 from quickcomm.kernel.errors import ConflictError
 from quickcomm.kernel.saga.definition import Given, Operation, Step, key_of
 
@@ -161,6 +161,11 @@ def view(operation: Operation | None, progress: Progress) -> OperationView:
         changed_ns=progress.history[-1].at_ns,
         results={name: msgspec.json.decode(reply) for name, reply in progress.results.items()},
         history=progress.history,
+        steps=tuple(
+            StepView(name=step.name, module=step.module, stays=step.stays)
+            for step in (() if operation is None else operation.steps)
+        ),
+        back=progress.status == "compensating" or _goes_back(progress),
     )
 
 

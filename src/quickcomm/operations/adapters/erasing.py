@@ -21,7 +21,7 @@ from quickcomm.kernel.storage import Database
 from quickcomm.operations.adapters.journal import journal
 
 NAMELESS: Final = "erased"
-"""Stands where a name was."""
+"""Stands in place of who started it."""
 ERRORS: Final = frozenset({"failed", "kept"})
 """Their text is no name."""
 SQLITE: Final = "sqlite:///"
@@ -94,8 +94,7 @@ def _nameless(operation: Operation, progress: Progress) -> Progress:
     assert operation.nameless is not None, "only those are asked for"  # noqa: S101 - a programming error
     given = operation.nameless(msgspec.json.decode(progress.input, type=operation.input))
     history = tuple(
-        event if event.what in ERRORS or not event.text else msgspec.structs.replace(event, text=NAMELESS)
-        for event in progress.history
+        event if event.what in ERRORS else msgspec.structs.replace(event, text="") for event in progress.history
     )
     return msgspec.structs.replace(
         progress, input=msgspec.Raw(msgspec.json.encode(given)), by=NAMELESS, history=history

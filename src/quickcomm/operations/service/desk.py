@@ -1,7 +1,7 @@
 """Starts operations, each about one thing at a time; tells how they stand; has operators resume or take them back."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Final
 from uuid import uuid4
 
@@ -25,8 +25,9 @@ from quickcomm.kernel.saga.definition import Operation
 from quickcomm.kernel.saga.executors import Executor, InTransaction, Journal
 from quickcomm.kernel.saga.progress import Progress, begun, compensating, resumed, view
 
-STARTED_AT_ONCE: Final = 64
-"""Operations about the same thing are started one after the other, so that they are one. Others rarely share a lock."""
+LOCKS: Final = 64
+"""Operations about the same thing are started one after the other, so that they are one; what operators decide about
+an operation is one after the other, too. Others rarely share a lock."""
 PARKED_ALARM: Final = "operations.parked"
 NS: Final = 1e9
 STARTED = Counter("quickcomm_operations_started_total", "Operations over several modules", ["operation"])
@@ -57,7 +58,7 @@ class Desk:
         self._here = here
         self._durable = durable
         self._clock = clock
-        self._starting = tuple(asyncio.Lock() for _ in range(STARTED_AT_ONCE))
+        self._locks = tuple(asyncio.Lock() for _ in range(LOCKS))
         self._parked: dict[str, str] = {}
 
     def answers(self) -> list[Answer]:
@@ -77,8 +78,12 @@ class Desk:
                 self._note_parked(progress)
 
     def alarms(self) -> Iterable[Found]:
-        for operation_id, what in self._parked.items():
-            yield PARKED_ALARM, f"{what} cannot go on by itself. See: quickcomm sagas show {operation_id}"
+        """Return one for each that is parked. All sites see them: no names of what it is about."""
+        for operation_id, name in self._parked.items():
+            yield (
+                PARKED_ALARM,
+                f"An operation ({name}) cannot go on by itself. See: quickcomm sagas show {operation_id}",
+            )
 
     def told(self, progress: Progress) -> None:
         """Count an operation that came to rest."""
@@ -108,7 +113,7 @@ class Desk:
         except msgspec.ValidationError as error:
             raise InvalidInputError(f"Not the input of {operation.name!r}: {error}") from error
         about = (operation.name, request.site, operation.subject(given))
-        async with self._starting[hash(about) % STARTED_AT_ONCE]:
+        async with self._alone(about):
             known = await self._journal.about(*about)
             if known is None or known.status == "compensated" or (known.status == "done" and not operation.once):
                 known = begun(operation, uuid4().hex, request.site, request.by, given, self._clock.now_ns())
@@ -125,40 +130,50 @@ class Desk:
         return [self._view(each) for each in about][: request.limit]
 
     async def get(self, request: GetOperation) -> OperationView:
-        found = await self._journal.find(request.id)
-        if request.site not in (None, found.site):
-            raise NotFoundError(f"There is no operation {request.id!r}.")
-        return self._view(found)
+        return self._view(await self._find(request.id, request.site))
 
     async def resume(self, request: ResumeOperation) -> OperationView:
         """Raises `ConflictError` where it is not parked."""
-        return await self._go_on(
-            resumed(await self._known(request.id), request.by, self._clock.now_ns()), request.wait_s
-        )
+        async with self._alone(request.id):
+            found = await self._known(request.id, request.site)
+            after = resumed(found, request.by, self._clock.now_ns())
+            await self._go_on(after)
+        return await self._rested(after, request.wait_s)
 
     async def compensate(self, request: CompensateOperation) -> OperationView:
         """Raises `ConflictError` where it is not parked."""
-        found = await self._known(request.id)
-        after = compensating(self._operations[found.operation], found, request.by, self._clock.now_ns())
-        return await self._go_on(after, request.wait_s)
+        async with self._alone(request.id):
+            found = await self._known(request.id, request.site)
+            after = compensating(self._operations[found.operation], found, request.by, self._clock.now_ns())
+            await self._go_on(after)
+        return await self._rested(after, request.wait_s)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    async def _known(self, operation_id: str) -> Progress:
+    async def _find(self, operation_id: str, site: str | None) -> Progress:
         found = await self._journal.find(operation_id)
+        if site not in (None, found.site):
+            raise NotFoundError(f"There is no operation {operation_id!r}.")
+        return found
+
+    async def _known(self, operation_id: str, site: str | None) -> Progress:
+        found = await self._find(operation_id, site)
         if found.operation not in self._operations:
             raise InvalidInputError(f"This release does not know the operation {found.operation!r}.")
         return found
 
-    async def _go_on(self, progress: Progress, wait_s: float) -> OperationView:
+    def _alone(self, about: Hashable) -> asyncio.Lock:
+        """Return the lock of what must be decided by one caller at a time."""
+        return self._locks[hash(about) % LOCKS]
+
+    async def _go_on(self, progress: Progress) -> None:
         self._parked.pop(progress.id, None)
         PARKED.set(len(self._parked))
         if progress.rests:  # there was nothing to take back
             await self._journal.store(progress)
             self.told(progress)
-            return self._view(progress)
-        await self._executor(progress).start(progress)
-        return await self._rested(progress, wait_s)
+        else:
+            await self._executor(progress).start(progress)
 
     def _executor(self, progress: Progress) -> Executor:
         if self._here is not None and self._here.takes(progress) is not None:
@@ -180,5 +195,5 @@ class Desk:
         return view(self._operations.get(progress.operation), progress)
 
     def _note_parked(self, progress: Progress) -> None:
-        self._parked[progress.id] = f"{progress.operation} of {progress.subject}"
+        self._parked[progress.id] = progress.operation
         PARKED.set(len(self._parked))

@@ -32,10 +32,14 @@ from quickcomm.traffic.model.hearing import HEARD
 from quickcomm.traffic.ports import SiteError
 
 COMPARE_EVERY_S: Final = 30.0
-RECENT_EVERY_S: Final = 5.0
+RECENT_EVERY_S: Final = 2.0
 """Between two comparisons of all, what has just changed is compared: it is little, however much there is."""
 RECENT_NS: Final = 30 * 10**9
 """Longer than from one of them to the next, the second look included."""
+SETTLE_S: Final = 2.0
+"""The second look comes so long after the first one, if both sides have handled by then what was waiting."""
+SETTLES_WITHIN_S: Final = 30.0
+"""Else nothing is compared: what one side has and the other has not is on its way. How far it is behind is a figure."""
 OLD_S: Final = 120.0
 """A comparison that ended longer ago says nothing any more."""
 NS: Final = 10**9
@@ -98,11 +102,11 @@ class SiteEvidence:
             began_ns = self._clock.now_ns()
             try:
                 if self._clock.monotonic() >= next_whole or self._compared_ns < self._needed_ns:
-                    self._report, self._recent = await self._dashboards.report(), Report()
+                    self._report, self._recent = await self._dashboards.report(self._settled), Report()
                     self._compared_ns = began_ns
                     next_whole = self._clock.monotonic() + COMPARE_EVERY_S
                 else:
-                    self._recent = await self._dashboards.recent(began_ns - RECENT_NS)
+                    self._recent = await self._dashboards.recent(began_ns - RECENT_NS, self._settled)
             except QuickCommError as error:
                 self._why_not = str(error)
                 log.info("parity.not_compared", reason=str(error)[:200])
@@ -151,6 +155,19 @@ class SiteEvidence:
         if self._report is None or self._compared_ns < max(since_ns, now_ns - int(OLD_S * NS)):
             return None
         return (*self._report.findings, *self._recent.findings)
+
+    async def _settled(self) -> None:
+        """Return when both sides have handled what waits now. Raises `SiteError` where one does not get that far."""
+        began_ns = self._clock.now_ns()
+        deadline = self._clock.monotonic() + SETTLES_WITHIN_S
+        await self._clock.sleep(SETTLE_S)
+        while self._clock.monotonic() < deadline:
+            groups = (COMPARED, f"{COMPARED}{AT_SERVICE}")
+            waiting = [each for each in await self._waiting() if each.count and each.group in groups]
+            if all(each.oldest_ns > began_ns for each in waiting):
+                return
+            await self._clock.sleep(SETTLE_S / 4)
+        raise SiteError("a side is too far behind to be compared")
 
     async def _waiting(self) -> list[Waiting]:
         try:

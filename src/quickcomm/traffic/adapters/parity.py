@@ -1,6 +1,6 @@
 """Compares what the dashboards of both sides have: by their answers to `CompareDashboard`, each under its name."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -15,6 +15,8 @@ from quickcomm.kernel.errors import QuickCommError, UnavailableError
 from quickcomm.kernel.messaging.rpc import Rpc
 
 T = TypeVar("T")
+Settled = Callable[[], Awaitable[None]]
+"""Returns when both sides have what was on its way at the call."""
 OPTIONS: Final = CheckOptions(page=2_000, share=0.2, settle_s=10.0)
 
 
@@ -36,20 +38,20 @@ class Dashboards:
         self._rpc = rpc
         self._clock = clock
 
-    async def report(self) -> Report:
+    async def report(self, settled: Settled | None = None) -> Report:
         """Return the differences in all that they have. Raises `QuickCommError` where a side does not answer."""
-        return await self._compared((ALL,))
+        return await self._compared((ALL,), settled)
 
-    async def recent(self, since_ns: int) -> Report:
+    async def recent(self, since_ns: int, settled: Settled | None = None) -> Report:
         """Return the differences in the conversations that one of them has seen change since then. Raises likewise."""
         keys: set[Key] = set()
         for side in (MONOLITH, SERVICE):
             keys.update((await self._side(side).ask(RecentDashboard(since_ns=since_ns), Conversations)).keys)
-        return await self._compared(ranges_of(keys)) if keys else Report()
+        return await self._compared(ranges_of(keys), settled) if keys else Report()
 
-    async def _compared(self, ranges: Sequence[Range]) -> Report:
+    async def _compared(self, ranges: Sequence[Range], settled: Settled | None) -> Report:
         here, there = self._side(MONOLITH), self._side(SERVICE)
-        return await Parity(here, there, self._clock, OPTIONS).run(ranges)
+        return await Parity(here, there, self._clock, OPTIONS, settled).run(ranges)
 
     def _side(self, side: Side) -> "_Side":
         return _Side(self._rpc, side)

@@ -17,7 +17,7 @@ from quickcomm.traffic.model.state import BACK, ModuleState, Moved, RefusedError
 from quickcomm.traffic.ports import EvidenceSource, TrafficSettings
 from quickcomm.traffic.service.controller import Controller
 
-LOOK_EVERY_S: Final = 2.0
+LOOK_EVERY_S: Final = 1.0
 EVIDENCE_S: Final = 5.0
 HOUR_S: Final = 3_600.0
 NS: Final = 10**9
@@ -43,7 +43,7 @@ class Gatekeeper:
         self._expected: dict[str, float | None] = {}
 
     async def run(self) -> None:
-        """Look every two seconds, until cancelled."""
+        """Look every second, until cancelled."""
         while True:
             await self.look()
             await self._clock.sleep(LOOK_EVERY_S)
