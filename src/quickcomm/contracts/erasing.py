@@ -225,7 +225,7 @@ ErasureKind = Literal["conversation", "name", "time", "again"]
 ErasureStatus = Literal["found", "running", "compensating", "done", "compensated", "parked"]
 
 
-class Copy(msgspec.Struct, frozen=True, kw_only=True):
+class KeptCopy(msgspec.Struct, frozen=True, kw_only=True):
     """A backup or the data from before a restore, which an erasure does not change."""
 
     where: str
@@ -256,7 +256,7 @@ class ErasureView(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
     """The last error."""
     erased: tuple[Erased, ...] = ()
-    copies: tuple[Copy, ...] = ()
+    copies: tuple[KeptCopy, ...] = ()
 
 
 class StartErasure(Request[ErasureView], frozen=True, kw_only=True, tag="erasures.start"):

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from quickcomm.contracts.erasing import Copy, Erased, ErasureKind, Scope
+from quickcomm.contracts.erasing import Erased, ErasureKind, KeptCopy, Scope
 from quickcomm.kernel.errors import MALFORMED, NotFoundError
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 
@@ -28,7 +28,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     state: Literal["running", "done"] = "running"
     done_ns: int = 0
     erased: tuple[Erased, ...] = ()
-    copies: tuple[Copy, ...] = ()
+    copies: tuple[KeptCopy, ...] = ()
 
 
 class Erasures:
@@ -70,12 +70,12 @@ class Erasures:
 
 def note_backup(directory: DataDirectory, file: Path) -> None:
     """Remember a backup, so that the receipt of an erasure can name it."""
-    line = Copy(where=str(file.absolute()), taken_at=datetime.now(UTC).isoformat(timespec="seconds"))
+    line = KeptCopy(where=str(file.absolute()), taken_at=datetime.now(UTC).isoformat(timespec="seconds"))
     with contextlib.suppress(OSError), (directory.path / BACKUPS).open("ab") as lines:
         lines.write(msgspec.json.encode(line) + b"\n")
 
 
-def copies(directory: DataDirectory) -> tuple[Copy, ...]:
+def copies(directory: DataDirectory) -> tuple[KeptCopy, ...]:
     """Return the backups that are still where they were written, and data from before a restore."""
     from quickcomm.operate.settings import load_settings  # noqa: PLC0415 - not needed for --help
 
@@ -84,10 +84,10 @@ def copies(directory: DataDirectory) -> tuple[Copy, ...]:
     with contextlib.suppress(OSError):
         for line in (directory.path / BACKUPS).read_bytes().splitlines():
             with contextlib.suppress(*MALFORMED):
-                found.append(msgspec.json.decode(line, type=Copy))
+                found.append(msgspec.json.decode(line, type=KeptCopy))
     for path in directory.path.glob("before-restore-*"):
         taken = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
-        found.append(Copy(where=str(path), taken_at=taken))
+        found.append(KeptCopy(where=str(path), taken_at=taken))
     there = {each.where: each for each in found if Path(each.where).exists()}
     return tuple(msgspec.structs.replace(each, kept_until=_until(each.taken_at, days)) for each in there.values())
 

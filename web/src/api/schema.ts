@@ -74,7 +74,7 @@ export interface Card {
   latency_ms: Latency;
   trace_id?: string | null;
   relates_to?: Relation | null;
-  copies?: quickcomm.dashboard.model.views.Copy[];
+  copies?: Copy[];
   change: number;
 }
 
@@ -235,7 +235,7 @@ export interface ErasureStand {
   step: string;
   why: string;
   erased: Erased[];
-  copies: quickcomm.contracts.erasing.Copy[];
+  copies: KeptCopy[];
 }
 
 export interface ErrorEvent {
@@ -351,6 +351,12 @@ export interface Insight {
 export interface Item {
   name: string;
   quantity?: number;
+}
+
+export interface KeptCopy {
+  where: string;
+  taken_at: string;
+  kept_until?: string;
 }
 
 export interface Latency {
@@ -732,20 +738,6 @@ export interface Word {
   start_offset: number;
   end_offset: number;
   confidence: number;
-}
-
-export interface quickcomm.contracts.erasing.Copy {
-  where: string;
-  taken_at: string;
-  kept_until?: string;
-}
-
-export interface quickcomm.dashboard.model.views.Copy {
-  utterance_id: string;
-  conversation_id: string;
-  channel: string;
-  speaker: number;
-  spoken_at: string;
 }
 
 export type LiveEvent = CardEvent | CardsEvent | CaptionEvent | BehindEvent | TaskEvent | ConversationEvent | HealthEvent | ErrorEvent | HelloEvent | ResetEvent | ReplayedEvent;

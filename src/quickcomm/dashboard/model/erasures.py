@@ -2,7 +2,7 @@
 
 import msgspec
 
-from quickcomm.contracts.erasing import Copy, Erased, ErasureKind, ErasureStatus, ErasureView
+from quickcomm.contracts.erasing import Erased, ErasureKind, ErasureStatus, ErasureView, KeptCopy
 from quickcomm.dashboard.model.views import rfc3339
 
 
@@ -27,7 +27,7 @@ class ErasureStand(msgspec.Struct, frozen=True, kw_only=True):
     step: str
     why: str
     erased: tuple[Erased, ...]
-    copies: tuple[Copy, ...]
+    copies: tuple[KeptCopy, ...]
 
 
 def erasure_stand(view: ErasureView) -> ErasureStand:
