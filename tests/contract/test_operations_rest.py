@@ -98,7 +98,9 @@ async def test_a_parked_one_shows_its_steps_and_what_would_stay(office: Office) 
 
 async def test_an_administrator_has_it_go_on(office: Office) -> None:
     parked = await office.start()
-    [(code, words)] = office.desk.alarms()
+    [found] = office.desk.alarms()
+    assert isinstance(found, tuple)
+    code, words = found
     assert code == PARKED_ALARM
     assert parked.id in words
     assert "Ann" not in words, "all sites see the alarms"

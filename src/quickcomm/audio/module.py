@@ -15,6 +15,7 @@ from quickcomm.audio.adapters.captions import LiveCaptions
 from quickcomm.audio.adapters.digests import digest_answers
 from quickcomm.audio.adapters.engines import engine_class
 from quickcomm.audio.adapters.erasing import erasing_answer
+from quickcomm.audio.adapters.exported import EXPORTED
 from quickcomm.audio.adapters.finishing import finishing
 from quickcomm.audio.adapters.ledgers import ledger_answer
 from quickcomm.audio.adapters.places import Places, sessions, shelf_of
@@ -45,6 +46,7 @@ from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.link import InstanceStatus, Receipt
 from quickcomm.contracts.reading import reader
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.copier.transfer import ModuleTables
 from quickcomm.kernel.emergencies import EmergencyRules
 from quickcomm.kernel.errors import MALFORMED, BusyError, ConfigurationError
 from quickcomm.kernel.keys import Authenticator
@@ -183,6 +185,11 @@ class Audio:
         shelf = shelf_of(places, clock)
         recorder = None if shelf is None else FlacRecorder(shelf)
         return [erasing_answer(SqlSessions(database, clock), recorder, database)]
+
+    @staticmethod
+    def exported() -> ModuleTables:
+        """Return the tables that go with an export."""
+        return EXPORTED
 
     async def run(self) -> None:
         """Work until cancelled."""

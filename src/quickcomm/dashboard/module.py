@@ -18,6 +18,7 @@ from quickcomm.dashboard.adapters.closing import closing_answers
 from quickcomm.dashboard.adapters.decision_log import RedisDecisions
 from quickcomm.dashboard.adapters.digests import digest_answers
 from quickcomm.dashboard.adapters.erasing import erasing_answers
+from quickcomm.dashboard.adapters.exported import EXPORTED
 from quickcomm.dashboard.adapters.history import MARKS, begin_anew
 from quickcomm.dashboard.adapters.hub import Hub
 from quickcomm.dashboard.adapters.live import LiveFeed
@@ -46,6 +47,7 @@ from quickcomm.dashboard.service.service import DashboardService
 from quickcomm.dashboard.service.standing import Standing
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.copier.sql import lacks_copy, note_stale
+from quickcomm.kernel.copier.transfer import ModuleTables
 from quickcomm.kernel.errors import BusyError, QuickCommError
 from quickcomm.kernel.keys import Authenticator
 from quickcomm.kernel.messaging import Messaging
@@ -244,6 +246,11 @@ class Dashboard:
         """Return what is answered about erasure on a database that no dashboard has open now."""
         migrate(database.engine, "dashboard", MIGRATIONS)
         return erasing_answers(database)
+
+    @staticmethod
+    def exported() -> ModuleTables:
+        """Return the tables that go with an export."""
+        return EXPORTED
 
     async def match_again(self, closings: Sequence[Closing]) -> None:
         """Match closings with tasks from before them that have come since."""

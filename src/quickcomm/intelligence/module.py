@@ -22,6 +22,7 @@ from quickcomm.intelligence.adapters.asked_model import AskedModel, examined_by,
 from quickcomm.intelligence.adapters.digests import digest_answer
 from quickcomm.intelligence.adapters.embedding import MINILM
 from quickcomm.intelligence.adapters.erasing import erasing_answer
+from quickcomm.intelligence.adapters.exported import EXPORTED
 from quickcomm.intelligence.adapters.history import take_over
 from quickcomm.intelligence.adapters.local import LocalClassifier, build_local_classifier
 from quickcomm.intelligence.adapters.openai_model import OpenAiModel
@@ -51,6 +52,7 @@ from quickcomm.intelligence.service.prompt_evaluation import Evaluation, Examine
 from quickcomm.intelligence.service.shadow import Shadow
 from quickcomm.intelligence.service.understanding import Understanding
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.copier.transfer import ModuleTables
 from quickcomm.kernel.messaging.bus import Bus
 from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.model_files import ModelReport, ModelStore
@@ -287,6 +289,11 @@ class Intelligence:
         """Return what is answered about erasure on a database that no intelligence has open now."""
         cls.migrate_tables(database)
         return [erasing_answer(database)]
+
+    @staticmethod
+    def exported() -> ModuleTables:
+        """Return the tables that go with an export."""
+        return EXPORTED
 
     def _live_status(self) -> InstanceStatus:
         return InstanceStatus(classifier=self.health(), budget=msgspec.to_builtins(self._budget))

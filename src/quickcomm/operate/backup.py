@@ -98,10 +98,10 @@ async def back_up(site: Whereabouts, file: Path, tell: Tell, *, force: bool = Fa
         ConfigurationError: a part of the site cannot be read.
 
     """
-    _refuse(site, file, force=force)
-    with _folder_beside(file) as folder:
+    refuse(site, file, force=force)
+    with folder_beside(file) as folder:
         part = folder / WHOLE
-        rows = await _fill(site, folder, tell, prefix)
+        rows = await fill(site, folder, tell, prefix)
         recordings = await asyncio.to_thread(_recordings, site)
         manifest = Manifest(
             version=__version__,
@@ -114,8 +114,8 @@ async def back_up(site: Whereabouts, file: Path, tell: Tell, *, force: bool = Fa
         await asyncio.to_thread(seal, part, manifest)
         tell("Checking the backup", 0, 0)
         await asyncio.to_thread(check, part)
-        _refuse(site, file, force=force)
-        size = await asyncio.to_thread(_publish, part, file)
+        refuse(site, file, force=force)
+        size = await asyncio.to_thread(publish, part, file)
         note_backup(site.directory, file)
         return Taken(file=str(file), bytes=size, manifest=manifest)
 
@@ -123,26 +123,27 @@ async def back_up(site: Whereabouts, file: Path, tell: Tell, *, force: bool = Fa
 # -- inside -----------------------------------------------------------------------------------------------------------
 
 
-def _refuse(site: Whereabouts, file: Path, *, force: bool) -> None:
+def refuse(site: Whereabouts, file: Path, *, force: bool) -> None:
+    """Raise `InvalidInputError` where the file must not be written."""
     parts = [site.directory.part(name) for name in ("dashboard", "intelligence", "traffic")]
     live = [site.directory.database, *(part.database for part in parts)]
     if file.resolve() in {Path(f"{path.resolve()}{suffix}") for path in live for suffix in LIVE_SUFFIXES}:
-        raise InvalidInputError(f"{file} is the database itself; write the backup to another file.")
+        raise InvalidInputError(f"{file} is the database itself; give another file.")
     if not force and file.exists():
         raise InvalidInputError(f"{file} exists already. Give another name, or --force to replace it.")
 
 
 @contextlib.contextmanager
-def _folder_beside(file: Path) -> Iterator[Path]:
+def folder_beside(file: Path) -> Iterator[Path]:
     """Give an empty folder for this user alone on the same disk; afterwards it is gone."""
     try:
         with tempfile.TemporaryDirectory(prefix=f"{file.name}.", suffix=".part", dir=file.parent) as name:
             yield Path(name)
     except (OSError, sqlite3.Error) as error:
-        raise InvalidInputError(f"The backup could not be written to {file}: {error}") from error
+        raise InvalidInputError(f"{file} could not be written: {error}") from error
 
 
-def _publish(part: Path, file: Path) -> int:
+def publish(part: Path, file: Path) -> int:
     """Give the file its name; return its size."""
     part.chmod(0o600)
     part.replace(file)
@@ -150,8 +151,11 @@ def _publish(part: Path, file: Path) -> int:
     return file.stat().st_size
 
 
-async def _fill(site: Whereabouts, folder: Path, tell: Tell, prefix: str) -> Rows:
-    """Write all parts of the site into one database in the folder; return the rows that were read."""
+async def fill(site: Whereabouts, folder: Path, tell: Tell, prefix: str) -> Rows:
+    """Write all parts of the site into one database in the folder, `WHOLE`; return the rows that were read.
+
+    Without what a service keeps elsewhere. Raises `ConfigurationError` where a part cannot be read.
+    """
     if not site.directory.database.is_file():
         raise ConfigurationError(f"There is no site in {site.directory.path}.")
     await asyncio.to_thread(_check_history, site)

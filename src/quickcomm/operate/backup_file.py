@@ -81,7 +81,7 @@ def copy_database(source: Path, target: Path, tell: Tell) -> Rows:
     def progress(_status: int, remaining: int, total: int) -> None:
         tell(f"Copying {source.name}", total - remaining, total)
 
-    with _reading(source) as old, contextlib.closing(_connect(target)) as new:
+    with reading(source) as old, contextlib.closing(connect(target)) as new:
         rows = _count(old)
         old.backup(new, pages=PAGES, progress=progress)
     return rows
@@ -92,7 +92,7 @@ def add_tables(source: Path, target: Path, tell: Tell, of: str = "") -> Rows:
 
     `of`: the beginning of their names; empty: all but the dashboard's.
     """
-    with contextlib.closing(_connect(target)) as new:
+    with contextlib.closing(connect(target)) as new:
         new.execute("ATTACH ? AS site", (f"{source.absolute().as_uri()}?mode=ro",))
         new.execute("BEGIN")
         found = (name for (name,) in new.execute(TABLES.format("site.sqlite_master")))
@@ -107,7 +107,7 @@ def add_tables(source: Path, target: Path, tell: Tell, of: str = "") -> Rows:
 
 def add_messages(source: Path, target: Path) -> Rows:
     """Append the messages that a service has not sent yet to those of the site; return their rows."""
-    with contextlib.closing(_connect(target)) as new:
+    with contextlib.closing(connect(target)) as new:
         new.execute("ATTACH ? AS service", (f"{source.absolute().as_uri()}?mode=ro",))
         if not (_has(new, MESSAGES, "service") and _has(new, MESSAGES)):
             return {}
@@ -122,7 +122,7 @@ def split_migration(database: Path, target: Path, taken_at: str) -> bool:
 
     What was restored is in one database, and with the monolith: the state says so, and the audit goes on.
     """
-    with contextlib.closing(_connect(database)) as connection:
+    with contextlib.closing(connect(database)) as connection:
         row = connection.execute(STORED).fetchone() if _has(connection, STATE) else None
     if row is None:
         return False
@@ -130,7 +130,7 @@ def split_migration(database: Path, target: Path, taken_at: str) -> bool:
     before = msgspec.json.decode(row[0], type=_Migration)
     after = _Migration(version=before.version, changes=before.changes)
     add_tables(database, target, lambda *_: None, TRAFFIC)
-    with contextlib.closing(_connect(target)) as new:
+    with contextlib.closing(connect(target)) as new:
         new.execute(f"UPDATE {STATE} SET state = ?", (msgspec.json.encode(after),))  # noqa: S608 - our name
         entry = (
             time.time_ns(),
@@ -145,7 +145,7 @@ def split_migration(database: Path, target: Path, taken_at: str) -> bool:
         )
         columns = "at_ns, who, module, action, before, after, version, why, evidence"
         new.execute(f"INSERT INTO {AUDIT} ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", entry)  # noqa: S608 - our names
-    with contextlib.closing(_connect(database)) as connection:
+    with contextlib.closing(connect(database)) as connection:
         for (name,) in connection.execute(TABLES.format("sqlite_master")).fetchall():
             if name.startswith(TRAFFIC):
                 connection.execute(f'DROP TABLE "{name}"')
@@ -164,26 +164,26 @@ def lacks_copy(database: Path, marks: str) -> bool:
     """Return True where the tables of a module are stale: it went on elsewhere, or is being copied back from there."""
     if not database.is_file():
         return False
-    with _reading(database) as connection:
+    with reading(database) as connection:
         if not _has(connection, marks):
             return False
         row = connection.execute(f"SELECT state FROM {marks} WHERE table_name = 'all'").fetchone()  # noqa: S608 - our name
         return row is not None and row[0] != DONE
 
 
-def seal(file: Path, manifest: Manifest) -> None:
-    """Put the manifest in, and have all of it in one file on the disk."""
-    with contextlib.closing(_connect(file)) as connection:
+def seal(file: Path, manifest: msgspec.Struct, mark: int = APPLICATION_ID) -> None:
+    """Put the manifest in, and have all of it in one file on the disk. `mark`: the application id of the file."""
+    with contextlib.closing(connect(file)) as connection:
         connection.execute(f"CREATE TABLE {MANIFEST} (json TEXT NOT NULL)")
         connection.execute(f"INSERT INTO {MANIFEST} VALUES (?)", (msgspec.json.encode(manifest).decode(),))  # noqa: S608 - our name
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA application_id = {mark}")
         connection.execute("PRAGMA journal_mode = DELETE")
     sync(file)
 
 
 def unseal(database: Path) -> None:
     """Make a backup's copy a site's database again."""
-    with contextlib.closing(_connect(database)) as connection:
+    with contextlib.closing(connect(database)) as connection:
         connection.execute(f"DROP TABLE IF EXISTS {MANIFEST}")
         connection.execute("PRAGMA application_id = 0")
         forget_home(connection)
@@ -210,7 +210,7 @@ def check(file: Path) -> Manifest | None:
     if not file.is_file():
         raise InvalidInputError(f"There is no file {file}.")
     try:
-        with _reading(file) as backup:
+        with reading(file) as backup:
             mark = backup.execute("PRAGMA application_id").fetchone()[0]
             is_sound = backup.execute("PRAGMA quick_check").fetchone()[0] == "ok"
             if mark != APPLICATION_ID or not is_sound:
@@ -237,20 +237,21 @@ def sync(path: Path) -> None:
         os.close(place)
 
 
-# -- inside -----------------------------------------------------------------------------------------------------------
-
-
-def _connect(path: Path) -> sqlite3.Connection:
+def connect(path: Path) -> sqlite3.Connection:
+    """Open a SQLite file in which each statement is a transaction of its own."""
     return sqlite3.connect(f"{path.absolute().as_uri()}", uri=True, isolation_level=None, timeout=30)
 
 
 @contextlib.contextmanager
-def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """See the database as it is now until the end, whatever is written meanwhile."""
     uri = f"{path.absolute().as_uri()}?mode=ro"
     with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30)) as connection:
         connection.execute("BEGIN")
         yield connection
+
+
+# -- inside -----------------------------------------------------------------------------------------------------------
 
 
 def _has(connection: sqlite3.Connection, table: str, schema: str = "main") -> bool:

@@ -68,6 +68,7 @@ FIRST_TABLES: Final = {
     OPERATIONS: "operations_journal",
 }
 """A database has data of a module if it has this table."""
+TOMBSTONES: Final = "SELECT site, at_ns, conversation_id, utterance_id FROM {}"
 
 
 class Here(NamedTuple):
@@ -363,16 +364,11 @@ def _left(left: dict[str, str], store: str) -> str:
 
 
 def tombstones(found: Iterable[Path | str]) -> list[tuple[Scope, int]]:
-    """Return what was erased before, with when, by the tombstones in these files; addresses are left out."""
+    """Return what was erased before, with when, by the tombstones in these databases. Raises `StorageError`."""
     names: dict[tuple[str, int], set[tuple[str, str]]] = {}
-    for path in (each for each in found if isinstance(each, Path) and each.is_file()):
-        uri = f"{path.absolute().as_uri()}?mode=ro"
-        with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
-            tables = connection.execute("SELECT name FROM sqlite_master WHERE name GLOB '*_erased'").fetchall()
-            for (table,) in tables:
-                query = f"SELECT site, at_ns, conversation_id, utterance_id FROM {table}"  # noqa: S608 - our names
-                for site, at_ns, *ids in connection.execute(query):
-                    names.setdefault((site, at_ns), set()).add((ids[0], ids[1]))
+    for where in found:
+        for site, at_ns, conversation, utterance in _tombstones_in(where):
+            names.setdefault((site, at_ns), set()).add((conversation, utterance))
     scopes = []
     for (site, at_ns), ids in sorted(names.items()):
         whole = tuple(sorted(conversation for conversation, utterance in ids if not utterance))
@@ -381,15 +377,47 @@ def tombstones(found: Iterable[Path | str]) -> list[tuple[Scope, int]]:
     return scopes
 
 
-async def bury_in(path: Path, found: Sequence[tuple[Scope, int]]) -> None:
+def _tombstones_in(where: Path | str) -> list[tuple[Any, ...]]:
+    if isinstance(where, str) and "://" in where:
+        return _on_server(where)
+    path = Path(where)
+    if not path.is_file():
+        return []
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+        tables = connection.execute("SELECT name FROM sqlite_master WHERE name GLOB '*_erased'").fetchall()
+        return [row for (table,) in tables for row in connection.execute(TOMBSTONES.format(table))]
+
+
+def _on_server(url: str) -> list[tuple[Any, ...]]:
+    import sqlalchemy as sa  # noqa: PLC0415 - not needed for --help
+
+    from quickcomm.kernel.storage.postgres import Postgres  # noqa: PLC0415
+
+    server = Postgres(url)
+    engine = server.reader(1)
+    try:
+        with engine.connect() as connection:
+            tables = [name for name in sa.inspect(connection).get_table_names() if name.endswith("_erased")]
+            return [tuple(row) for table in tables for row in connection.exec_driver_sql(TOMBSTONES.format(table))]
+    except sa.exc.SQLAlchemyError as error:
+        failure = server.failure(f"Reading what was erased in {server.name} failed", error, starting=True)
+        raise failure from failure.__cause__
+    finally:
+        engine.dispose()
+
+
+async def bury_in(where: Path | str, found: Sequence[tuple[Scope, int]]) -> None:
     """Erase what was erased before in a database that no process has open, and keep its tombstones there."""
+    site = DataDirectory(where.parent if isinstance(where, Path) else Path())
     for module, kind in MODULES.items():
-        async with _opened(path, module, DataDirectory(path.parent)) as answers:
+        async with _opened(where, module, site) as answers:
             for answered, handle in answers:
                 if answered is kind:
                     for scope, at_ns in found:
                         for part in scope.parts():
                             await handle(kind(erasure="restored", at_ns=at_ns, scope=part, traces=False))
-    from quickcomm.kernel.erasing.traces import remove_file_traces  # noqa: PLC0415 - not needed for --help
+    if isinstance(where, Path):
+        from quickcomm.kernel.erasing.traces import remove_file_traces  # noqa: PLC0415 - not needed for --help
 
-    await asyncio.to_thread(remove_file_traces, path)
+        await asyncio.to_thread(remove_file_traces, where)

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import sqlite3
 import time
-from collections.abc import Coroutine, Iterator
+from collections.abc import Collection, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,8 +19,10 @@ import msgspec
 
 from quickcomm.kernel.errors import MALFORMED, InvalidInputError, QuickCommError
 from quickcomm.kernel.runtime.data_directory import (
+    IMPORTING,
     PROBED_WITHIN_S,
     RESTORING,
+    UNFINISHED,
     DataDirectory,
     DataDirectoryBusyError,
     data_dir_flag,
@@ -56,7 +58,7 @@ def restore(file: Path, directory: DataDirectory, tell: Tell) -> Restored:
     """
     tell("Checking the backup", 0, 0)
     manifest = check(file)
-    with _alone(directory):
+    with alone(directory, UNFINISHED):
         exchange = _begun(directory)
         database = directory.database
         part = database.with_name(f"{database.name}.restoring")
@@ -87,12 +89,12 @@ def parts_of(directory: DataDirectory) -> list[Path]:
     return [path for path in found if path.is_file()]
 
 
-# -- inside -----------------------------------------------------------------------------------------------------------
-
-
 @contextmanager
-def _alone(directory: DataDirectory) -> Iterator[None]:
-    """Be the only one on the directory. Raises `DataDirectoryBusyError` with the command that stops the other."""
+def alone(directory: DataDirectory, finishes: Collection[str]) -> Iterator[None]:
+    """Be the only one on the directory. `finishes`: as for `own`.
+
+    Raises `DataDirectoryBusyError` with the command that stops the other.
+    """
     from quickcomm.topology.adapters.processes import RecordedProcesses  # noqa: PLC0415 - not needed for --help
 
     layout, flag = Layout(directory), data_dir_flag(directory.path)
@@ -101,12 +103,15 @@ def _alone(directory: DataDirectory) -> Iterator[None]:
             raise DataDirectoryBusyError(f"A topology runs on {directory.path}. Stop it first: quickcomm down{flag}")
         try:
             stack.enter_context(layout.own())
-            stack.enter_context(directory.own(wait_s=PROBED_WITHIN_S, restoring=True))
+            stack.enter_context(directory.own(wait_s=PROBED_WITHIN_S, finishes=finishes))
         except DataDirectoryBusyError as error:
             owner = directory.running()
             stop = f" Stop it: kill {owner.pid}" if owner else ""
             raise DataDirectoryBusyError(f"{error}{stop}") from None
         yield
+
+
+# -- inside -----------------------------------------------------------------------------------------------------------
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
@@ -163,6 +168,7 @@ def _swap(directory: DataDirectory, part: Path, exchange: _Exchange) -> Path | N
         moves.chmod(0o600)
         moves.replace(directory.traffic.database)
     sync(directory.path)
+    (directory.path / IMPORTING).unlink(missing_ok=True)  # what was imported is in the former data
     mark.unlink()
     return kept if kept.is_dir() else None
 

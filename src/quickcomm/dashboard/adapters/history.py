@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 
 from quickcomm.contracts.decisions import ArchiveDecision, ClosingDecision, CopyDecision, Decision, TaskDecision
+from quickcomm.contracts.insight import CLOSING_CONFIDENCE
 from quickcomm.dashboard.adapters.changed import renew_side
 from quickcomm.dashboard.adapters.dialects import dialect_of, fts
 from quickcomm.dashboard.adapters.state import CLOSING, TASK, SqlState, words_of
@@ -51,6 +52,7 @@ TABLES: Final = (
 )
 """In their order no record is matched against half of what it refers to."""
 MARKS: Final = marks_table("dashboard_backfill")
+NUMBERED: Final = {"tasks": tasks, "utterances": utterances, "conversations": conversations}
 BEHIND: Final = 2**53
 """Subtracted from the ids of copied rows."""
 SETTLE: Final = 50
@@ -62,7 +64,17 @@ _rooms = msgspec.json.Decoder(tuple[str, ...])
 
 def write(connection: Connection, table: str, rows: list[Values], closing_confidence: float) -> None:
     """Write a page within a transaction. Raises `CopyError` where new rows are not read back as they were."""
-    _Page(connection, closing_confidence).write(table, rows)
+    behind = [row | {"id": row["id"] - BEHIND} if "id" in row else row for row in rows]
+    _Page(connection, closing_confidence).write(table, behind)
+
+
+def write_below(connection: Connection, table: str, rows: list[Values]) -> None:
+    """`write`, where rows of any number of other sites may be: new ids are below all that are here, in their order."""
+    if "id" in rows[0]:
+        column = NUMBERED[table].c.id
+        lowest = min(connection.execute(sa.select(sa.func.min(column))).scalar() or 0, 0)
+        rows = [row | {"id": lowest - place} for place, row in enumerate(rows, start=1)]
+    _Page(connection, CLOSING_CONFIDENCE).write(table, rows)
 
 
 def clear(connection: Connection) -> None:
@@ -114,7 +126,7 @@ class _Page:
             "conversations": self._conversations,
         }
         rows = [kept for row in rows if (kept := self._without_erased(row)) is not None]
-        writers[table]([row | {"id": row["id"] - BEHIND} if "id" in row else row for row in rows])
+        writers[table](rows)
         self._projector.finish()
 
     def _without_erased(self, row: Values) -> Values | None:

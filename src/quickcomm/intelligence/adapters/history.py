@@ -44,7 +44,7 @@ async def take_over(database: Database, site: Database) -> int:
 
     `site`: the monolith's database, which is not written to meanwhile.
     """
-    copied = await Copier(SqlSource(site, TABLES), SqlTarget(database, MARKS, _write), TABLES, sleep=None).run()
+    copied = await Copier(SqlSource(site, TABLES), SqlTarget(database, MARKS, write), TABLES, sleep=None).run()
     if copied:
         await site.write(lambda connection: connection.execute(messages.delete()))  # they are sent from here
     return sum(copied.values())
@@ -64,10 +64,11 @@ async def begin_warm(database: Database, source: Source) -> dict[str, int]:
 
     Waits while the source is unavailable. Raises `CopyError` where a page is damaged, or of another version.
     """
-    return await Copier(source, SqlTarget(database, MARKS, _write), WARM, live=True).run()
+    return await Copier(source, SqlTarget(database, MARKS, write), WARM, live=True).run()
 
 
-def _write(connection: Connection, name: str, rows: list[Values]) -> None:
+def write(connection: Connection, name: str, rows: list[Values]) -> None:
+    """Write a page within a transaction: rows that are not there yet, without what was erased here."""
     table: sa.Table = {each.name: each.rows for each in TABLES}[name]  # type: ignore[assignment]
     if table is messages:
         for row in rows:

@@ -70,7 +70,7 @@ def _adding(table: sa.Table, keys: list[str]) -> Upsert:
     return Upsert(make)
 
 
-_ADD_DAY: Final = _adding(days, ["site", "day", "side"])
+ADD_DAY: Final = _adding(days, ["site", "day", "side"])
 _ADD_CONVERSATION: Final = _adding(conversations, ["site", "conversation_id", "side"])
 _COUNTS: Final = Spent.__struct_fields__
 _PUT_DAY: Final = saving(days, ("site", "day", "side"), _COUNTS)
@@ -198,7 +198,7 @@ class SqlUsage:
         ]
 
         def run(connection: Connection) -> Spent:
-            connection.execute(_ADD_DAY.on(connection), day_rows)
+            connection.execute(ADD_DAY.on(connection), day_rows)
             if rows:
                 connection.execute(_ADD_CONVERSATION.on(connection), rows)
             return _sum_of(connection, today)

@@ -21,7 +21,7 @@ from quickcomm.contracts.backfill import (
 )
 from quickcomm.kernel.copier.copier import ALL, CopiedTable, CopyError, Mark, Values
 from quickcomm.kernel.errors import InvalidInputError, NotFoundError
-from quickcomm.kernel.storage.database import Database
+from quickcomm.kernel.storage.database import Database, Reads
 from quickcomm.kernel.storage.upsert import saving
 
 MAX_BYTES: Final = 4_000_000
@@ -36,7 +36,7 @@ Write = Callable[[Connection, str, list[Values]], None]
 class SqlSource:
     """A `Source`. The database is only read."""
 
-    def __init__(self, database: Database, tables: Iterable[CopiedTable]) -> None:
+    def __init__(self, database: Reads, tables: Iterable[CopiedTable]) -> None:
         self._database = database
         self._tables = {table.name: table for table in tables}
 

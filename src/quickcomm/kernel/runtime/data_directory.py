@@ -7,7 +7,7 @@ import shlex
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -28,6 +28,10 @@ TRAFFIC: Final = "traffic"
 RECORDINGS: Final = "recordings"
 RESTORING: Final = ".restoring"
 """A file that is there while `restore` exchanges the data."""
+IMPORTING: Final = ".importing"
+"""A file that is there while `import` adds data."""
+UNFINISHED: Final = {RESTORING: ("A restore", "quickcomm restore"), IMPORTING: ("An import", "quickcomm import")}
+"""Such files: what was cut off where one is there, and the command that finishes it."""
 SOCKET_LIMIT: Final = 100
 """A Unix socket's path has room for 107 bytes."""
 LONGEST_NAME: Final = "intelligence-99.admin.sock"
@@ -239,12 +243,12 @@ class DataDirectory:
             make_runtime_directory()
 
     @contextlib.contextmanager
-    def own(self, wait_s: float = OWNER_WAIT_S, *, restoring: bool = False) -> Iterator[None]:
+    def own(self, wait_s: float = OWNER_WAIT_S, *, finishes: Collection[str] = ()) -> Iterator[None]:
         """Be the one process on this directory.
 
         An owner that has not announced itself may be a command, which is soon done: wait for it up to `wait_s`.
-        Raises `DataDirectoryBusyError` that names the other one, and `ConfigurationError` where a restore was cut off
-        (unless `restoring`).
+        Raises `DataDirectoryBusyError` that names the other one, and `ConfigurationError` where a restore or an import
+        was cut off. `finishes`: the marks of those that the caller goes on with.
         """
         self.create()
         lock = FileLock(self._lock)
@@ -262,16 +266,20 @@ class DataDirectory:
                 is_told = True
             time.sleep(LOOK_EVERY_S)
         try:
-            if not restoring and (self.path / RESTORING).exists():
-                raise ConfigurationError(
-                    f"A restore into {self.path} was cut off, and its data is not whole. "
-                    f"Do it again: quickcomm restore FILE{data_dir_flag(self.path)}"
-                )
+            self._require_whole(finishes)
             self._info.unlink(missing_ok=True)  # of an owner that was killed
             yield
         finally:
             self._info.unlink(missing_ok=True)
             lock.release()
+
+    def _require_whole(self, finishes: Collection[str]) -> None:
+        for mark, (what, command) in UNFINISHED.items():
+            if mark not in finishes and (self.path / mark).exists():
+                raise ConfigurationError(
+                    f"{what} into {self.path} was cut off, and its data is not whole. "
+                    f"Do it again: {command} FILE{data_dir_flag(self.path)}"
+                )
 
     def is_owned(self) -> bool:
         """Return True if a process owns the directory now, whether it answers already or not."""

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -24,7 +25,7 @@ from quickcomm.kernel.storage.sqlite import Sqlite
 from quickcomm.kernel.storage.turnstile import Turnstile
 from quickcomm.kernel.telemetry import tracing
 
-__all__ = ["Backend", "CommitListener", "Database", "StorageError", "touch"]
+__all__ = ["Backend", "CommitListener", "Database", "Reads", "Snapshot", "StorageError", "touch"]
 
 T = TypeVar("T")
 CommitListener = Callable[[set[str]], None]
@@ -64,6 +65,28 @@ class Backend(Protocol):
         `starting`: only the operator sees it, who wants to know which server it is.
         """
         ...
+
+
+class Reads(Protocol):
+    """A database to read from."""
+
+    async def read(self, function: Callable[[Connection], T], /) -> T: ...
+
+
+class Snapshot:
+    """Reads a database as it was at one moment. Made by `Database.snapshot`."""
+
+    def __init__(self, connection: Connection, backend: Backend) -> None:
+        self._connection = connection
+        self._backend = backend
+
+    async def read(self, function: Callable[[Connection], T]) -> T:
+        """Run `function` in another thread. Raises `StorageError`."""
+        try:
+            return await asyncio.to_thread(function, self._connection)
+        except SQLAlchemyError as error:
+            failure = self._backend.failure("Reading the database failed", error)
+            raise failure from failure.__cause__
 
 
 class _Write:
@@ -178,6 +201,17 @@ class Database:
             raise failure from failure.__cause__
 
     @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Snapshot]:
+        """Give the database as it is now, for many reads that must agree, whoever writes to it meanwhile."""
+        connection = await asyncio.to_thread(self._reader.connect)
+        try:
+            found = Snapshot(connection, self._backend)
+            await found.read(_begin)
+            yield found
+        finally:
+            await asyncio.to_thread(connection.close)
+
+    @contextlib.asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
         """Be the only process inside such a block. Raises `StorageError` where that takes too long.
 
@@ -267,6 +301,11 @@ class Database:
                 listener(touched)
         for item in group:
             item.settle()
+
+
+def _begin(connection: Connection) -> None:
+    """Read something: the snapshot of a transaction is that of its first query."""
+    sa.inspect(connection).get_table_names()
 
 
 def _name(function: Callable[[Connection], Any]) -> str:

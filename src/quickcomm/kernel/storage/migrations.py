@@ -25,6 +25,16 @@ def migrate(engine: Engine, module: str, directory: Path) -> None:
             _upgrade(connection, table, directory)
 
 
+def is_current(connection: Connection, module: str, directory: Path) -> bool:
+    """Return True if the module's tables are there at the newest revision in `directory`."""
+    return _present(connection, f"{module}_schema_version") == _newest(directory)
+
+
+def knows(revision: str, directory: Path) -> bool:
+    """Return True if `directory` has this revision: tables of an unknown one were made by a newer QuickComm."""
+    return any(revision in REVISION.findall(path.read_text()) for path in directory.glob("[0-9]*.py"))
+
+
 def _newest(directory: Path) -> str:
     """Read without Alembic, whose import takes longer than all the rest of a warm start."""
     newest = max(directory.glob("[0-9]*.py"))
