@@ -37,7 +37,6 @@ from quickcomm.kernel.messaging.rpc import LocalRpc
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.saga import digest
 from quickcomm.kernel.saga.durable import Durable
-from quickcomm.kernel.saga.executors import InProcess
 from quickcomm.kernel.saga.running import Runner
 from quickcomm.kernel.storage import Database
 from quickcomm.operate.erasing import Erasing, Here
@@ -45,13 +44,14 @@ from quickcomm.operate.erasure_desk import ErasureDesk
 from quickcomm.operate.erasures import Erasures
 from quickcomm.operations.adapters.erasing import erasing_answers
 from quickcomm.operations.adapters.journal import SqlJournal
-from quickcomm.operations.declaration import steps_file
+from quickcomm.operations.declaration import OperationsSettings, steps_of
 from quickcomm.operations.definitions import OPERATIONS
 from quickcomm.operations.service.desk import Desk
+from quickcomm.operations.service.on_demand import OnDemand
 
 NAME: Final = "Quentin Vandermolen"
 WITHIN_S: Final = 25.0
-KINDS: Final = pytest.mark.parametrize("kind", ["process", "durable"])
+KINDS: Final = pytest.mark.parametrize("kind", ["serve", "services"])
 
 
 class Executing:
@@ -62,8 +62,8 @@ class Executing:
         self.site = site
         self.clock = SystemClock(pauses=0.01)
         self.rpc = LocalRpc(self.clock)
-        self.own = site if kind == "process" else site.part("operations")
-        self.steps = None if kind == "process" else f"sqlite:///{steps_file(self.own)}"
+        self.own = site if kind == "serve" else site.part("operations")
+        self.steps = steps_of(OperationsSettings(), site)
 
     async def __aenter__(self) -> Self:
         self.own.create()
@@ -72,18 +72,19 @@ class Executing:
         self.journal = SqlJournal(self.database)
         self.journal.migrate()
         runner = Runner(OPERATIONS, self.rpc, self.clock)
-        self.executor: InProcess | Durable
-        if self.steps is None:
-            self.executor = InProcess(runner, self.journal, self.clock)
-        else:
-            self.executor = Durable(runner, self.journal, self.steps, digest(OPERATIONS.values()))
-        desk = Desk(OPERATIONS, self.journal, None, self.executor, self.clock)
-        self.executor.told = desk.told
+        self.durable = Durable(runner, self.journal, self.steps, digest(OPERATIONS.values()))
+        on_demand = OnDemand(self.durable, self.site.part("operations").create)
+        desk = Desk(OPERATIONS, self.journal, None, on_demand if self.kind == "serve" else self.durable, self.clock)
+        self.durable.told = desk.told
         erasures = ErasureDesk(self.site, Here(self.rpc, self.own.database), self.clock)
         self.rpc.serve(desk.answers())
         self.rpc.serve(erasing_answers(self.database, OPERATIONS, self.steps, executed=True))
         self.rpc.serve(erasures.answers())
-        self._work = [asyncio.create_task(self.executor.run()), asyncio.create_task(erasures.run())]
+        left = await self.journal.unfinished()
+        execute = on_demand.open if self.kind == "serve" and left else self.durable.run
+        self._work = [asyncio.create_task(erasures.run())]
+        if self.kind != "serve" or left:
+            self._work.append(asyncio.create_task(execute()))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -91,8 +92,7 @@ class Executing:
         for task in self._work:
             task.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
-        if isinstance(self.executor, Durable):
-            await self.executor.aclose()
+        await self.durable.aclose()
         await self.database.aclose()
 
     async def until_done(self, erasure: str) -> ErasureView:
@@ -259,7 +259,7 @@ async def test_names_in_records_of_operations_are_erased(site: DataDirectory, ki
 async def test_an_operation_at_work_is_waited_for(tmp_path: Path) -> None:
     site = DataDirectory(tmp_path / "data")
     site.create()
-    async with Executing("process", site) as executing:
+    async with Executing("serve", site) as executing:
         serve_closings(executing.rpc)
         reached, go_on = asyncio.Event(), asyncio.Event()
 
@@ -279,4 +279,4 @@ async def test_an_operation_at_work_is_waited_for(tmp_path: Path) -> None:
         await closing
         assert [line.count for line in await executing.rpc.call(erase)] == [1]
         assert [line.count for line in await executing.rpc.call(erase)] == [0]
-        assert list(holding(site.path, NAME)) == []
+        assert site.database.name not in set(holding(site.path, NAME)), "files of steps are cleaned by the step `files`"

@@ -1,4 +1,4 @@
-"""All executors, one suite: a transaction, turns of one process, and durable execution on DBOS with SQLite."""
+"""Both executors, one suite: a transaction of this process, and durable execution on DBOS with SQLite."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -23,7 +23,7 @@ from quickcomm.contracts.saga import Undone
 from quickcomm.kernel.errors import ConflictError, NotFoundError
 from quickcomm.kernel.saga import CompensatedError, Operation, Progress
 from quickcomm.kernel.saga.durable import Durable
-from quickcomm.kernel.saga.executors import Executor, InProcess, InTransaction
+from quickcomm.kernel.saga.executors import Executor, InTransaction
 from quickcomm.kernel.saga.progress import begun, compensating, resumed
 from quickcomm.kernel.saga.running import Runner
 from quickcomm.operations.adapters.journal import SqlJournal
@@ -45,24 +45,18 @@ class Site:
         self.teller = World(directory / "teller.sqlite", ("tell",))
         self.journal = SqlJournal(self.world.database)
         self.runner = Runner({operation.name: operation}, self.world.rpc, self.world.clock)
-        self.running: asyncio.Task[None] | None = None
         self.executor: Executor = InTransaction(self.runner, self.journal, self.world.database, self.world.clock)
 
     async def open(self) -> None:
         self.world.open()
-        if self.kind != "local":
+        if self.kind == "durable":
             self.teller.open()
             self.world.rpc.serve(list(self.teller.rpc.answers.values()))
         self.journal.migrate()
-        if self.kind != "local":
+        if self.kind == "durable":
             await self.begin_executor()
 
     async def begin_executor(self, version: str = "one") -> None:
-        if self.kind == "process":
-            self.executor = turns = InProcess(self.runner, self.journal, self.world.clock)
-            self.running = asyncio.create_task(turns.run())
-            await turns.ready.wait()
-            return
         durable = Durable(self.runner, self.journal, f"sqlite:///{self.directory / 'steps.sqlite'}", version)
         self.executor = durable
         await durable.open()
@@ -70,14 +64,11 @@ class Site:
     async def end_executor(self) -> None:
         if isinstance(self.executor, Durable):
             await self.executor.aclose()
-        if self.running is not None:
-            self.running.cancel()
-            await asyncio.gather(self.running, return_exceptions=True)
 
     async def aclose(self) -> None:
         await self.end_executor()
         await self.world.database.aclose()
-        if self.kind != "local":
+        if self.kind == "durable":
             await self.teller.database.aclose()
 
     def begun(self, name: str = "trip-1") -> Progress:
@@ -113,11 +104,10 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
         await site.aclose()
 
 
-TURNS: Final = pytest.mark.parametrize("kind", ["process", "durable"])
-ALL: Final = pytest.mark.parametrize("kind", ["local", "process", "durable"])
+BOTH: Final = pytest.mark.parametrize("kind", ["local", "durable"])
 
 
-@ALL
+@BOTH
 async def test_each_step_has_its_effect_once(make: Make, kind: str) -> None:
     site = await make(kind)
     found = await site.ends(site.begun())
@@ -126,7 +116,7 @@ async def test_each_step_has_its_effect_once(make: Make, kind: str) -> None:
     assert sorted((*site.world.committed, *site.teller.committed)) == ["flight", "hotel", "tell"]
 
 
-@ALL
+@BOTH
 async def test_what_may_still_succeed_is_tried_again(make: Make, kind: str) -> None:
     site = await make(kind)
     failures = iter(["flight", "flight", "tell"])
@@ -142,7 +132,7 @@ async def test_what_may_still_succeed_is_tried_again(make: Make, kind: str) -> N
     assert (found.status, await site.sums()) == ("done", ONCE)
 
 
-@ALL
+@BOTH
 async def test_a_refusal_leaves_nothing(make: Make, kind: str) -> None:
     site = await make(kind)
 
@@ -163,7 +153,7 @@ async def test_a_refusal_leaves_nothing(make: Make, kind: str) -> None:
     assert not any((await site.sums()).values())
 
 
-@ALL
+@BOTH
 async def test_what_is_begun_twice_is_done_once(make: Make, kind: str) -> None:
     site = await make(kind)
     first = await site.ends(site.begun())
@@ -171,7 +161,7 @@ async def test_what_is_begun_twice_is_done_once(make: Make, kind: str) -> None:
     assert (first.status, again.status, await site.sums()) == ("done", "done", ONCE)
 
 
-@ALL
+@BOTH
 async def test_a_kill_between_commit_and_record_doubles_nothing(make: Make, kind: str) -> None:
     site = await make(kind)
     progress = site.begun()
@@ -182,7 +172,7 @@ async def test_a_kill_between_commit_and_record_doubles_nothing(make: Make, kind
     assert (found.status, await site.sums()) == ("done", ONCE)
 
 
-@ALL
+@BOTH
 async def test_a_step_that_was_taken_back_has_no_effect_any_more(make: Make, kind: str) -> None:
     site = await make(kind)
     call = site.world.rpc.call
@@ -198,9 +188,8 @@ async def test_a_step_that_was_taken_back_has_no_effect_any_more(make: Make, kin
     assert (await site.sums())["flight"] == 0
 
 
-@TURNS
-async def test_local_steps_of_a_durable_operation_share_a_transaction(make: Make, kind: str) -> None:
-    site = await make(kind)
+async def test_local_steps_of_a_durable_operation_share_a_transaction(make: Make) -> None:
+    site = await make("durable")
     seen: list[str] = []
 
     def trouble(step: str) -> None:
@@ -214,9 +203,9 @@ async def test_local_steps_of_a_durable_operation_share_a_transaction(make: Make
     assert (found.status, await site.sums()) == ("done", ONCE)
 
 
-@pytest.mark.parametrize(("kind", "version"), [("process", "one"), ("durable", "one"), ("durable", "two")])
-async def test_another_executor_goes_on_with_what_was_left(make: Make, kind: str, version: str) -> None:
-    site = await make(kind)
+@pytest.mark.parametrize("version", ["one", "two"])
+async def test_another_executor_goes_on_with_what_was_left(make: Make, version: str) -> None:
+    site = await make("durable")
     reached = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -236,9 +225,8 @@ async def test_another_executor_goes_on_with_what_was_left(make: Make, kind: str
     assert (found.status, await site.sums()) == ("done", ONCE)
 
 
-@TURNS
-async def test_what_cannot_be_taken_back_is_parked_until_an_operator_decides(make: Make, kind: str) -> None:
-    site = await make(kind, trip(flight_stays="No refund."))
+async def test_what_cannot_be_taken_back_is_parked_until_an_operator_decides(make: Make) -> None:
+    site = await make("durable", trip(flight_stays="No refund."))
 
     def trouble(step: str) -> None:
         if step == "tell":
@@ -257,9 +245,8 @@ async def test_what_cannot_be_taken_back_is_parked_until_an_operator_decides(mak
         compensating(site.operation, done, "grace", 0)
 
 
-@TURNS
-async def test_an_operator_may_take_back_what_is_parked(make: Make, kind: str) -> None:
-    site = await make(kind, trip(flight_stays="No refund."))
+async def test_an_operator_may_take_back_what_is_parked(make: Make) -> None:
+    site = await make("durable", trip(flight_stays="No refund."))
 
     def trouble(step: str) -> None:
         if step == "tell":

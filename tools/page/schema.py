@@ -14,6 +14,7 @@ TARGET: Final = Path(__file__).resolve().parents[2] / "web/src/api/schema.ts"
 _HEAD: Final = "/** What the server sends and takes. Made by `python -m tools.page.schema`; do not edit. */\n"
 _LIVE: Final = {"LiveEvent": "sends", "PageMessage": "receives"}
 _PLAIN: Final = {"string": "string", "integer": "number", "number": "number", "boolean": "boolean", "null": "null"}
+_ANY: Final = "Record<string, unknown>"
 
 Schema = Mapping[str, Any]
 
@@ -49,7 +50,7 @@ def _type(schema: Schema) -> str:
         return f"({item})[]" if "|" in item else f"{item}[]"
     if "additionalProperties" in schema:
         return f"Record<string, {_type(schema['additionalProperties'])}>"
-    return _PLAIN[schema["type"]]
+    return _ANY if schema["type"] == "object" else _PLAIN[schema["type"]]
 
 
 def _any_of(schemas: list[Schema]) -> str:

@@ -1,4 +1,4 @@
-"""`quickcomm close` and `quickcomm sagas`: operations over several modules."""
+"""`quickcomm close`, `dispatch` and `sagas`: operations over several modules."""
 
 import asyncio
 import getpass
@@ -55,6 +55,27 @@ def close_command(
     sys.exit(0 if row["status"] == "done" else 1)
 
 
+@click.command("dispatch")
+@click.argument("task_id", metavar="TASK")
+@click.option("--to", "assignee", metavar="NAME", required=True, help="Who gets it.")
+@click.option("--expected", type=click.IntRange(0), metavar="VERSION", help="Only if the task is in this version.")
+@click.option("--site", default="main", show_default=True)
+@server_option
+@json_option
+def dispatch_command(
+    task_id: str, assignee: str, expected: int | None, site: str, data_dir: Path, *, as_json: bool
+) -> None:
+    """Give a task to a person, and tell them through the webhook of the site (operations.webhook_url).
+
+    Where the notice is not delivered, the task is released. Exits with 1 if the person is not told yet; then see:
+    quickcomm sagas list
+    """
+    given = {"task_id": task_id, "assignee": assignee.strip(), "expected": expected}
+    [row] = _ask(data_dir, StartOperation(operation="dispatch", site=site, by=getpass.getuser(), given=given))
+    _print([row], as_json=as_json)
+    sys.exit(0 if row["status"] == "done" else 1)
+
+
 @click.group("sagas")
 def sagas_group() -> None:
     """Operations over several modules: what is under way, and what waits for an operator."""
@@ -85,6 +106,8 @@ def sagas_show(operation_id: str, data_dir: Path, *, as_json: bool) -> None:
         click.echo(
             "  ".join(part for part in (_time(event["at_ns"]), event["what"], event["step"], event["text"]) if part)
         )
+    for step, reply in row["results"].items():
+        click.echo(f"{step}: {', '.join(f'{name} {value}' for name, value in reply.items())}")
     if row["status"] == "parked":
         click.echo(
             f"Go on: quickcomm sagas resume {row['id']}. Take back: quickcomm sagas compensate {row['id']}", err=True

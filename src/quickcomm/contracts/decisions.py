@@ -17,7 +17,7 @@ TaskStatus = Literal["open", "acknowledged", "done"]
 
 
 class TaskBefore(msgspec.Struct, frozen=True, kw_only=True):
-    """A task that a closing changed, as it was before, and its version since."""
+    """A task that an operation changed, as it was before, and its version since."""
 
     task_id: str
     status: TaskStatus
@@ -104,6 +104,34 @@ class ArchiveDecision(msgspec.Struct, frozen=True, kw_only=True, tag="archive"):
         return archive_subject(self.conversation_id)
 
 
+class DispatchDecision(msgspec.Struct, frozen=True, kw_only=True, tag="dispatch"):
+    """A task as its dispatch left it: reserved for a person, who is then told; or not reserved any more.
+
+    `key`: of the step that reserved it, which is done once; `undone`: of those that were taken back, which have no
+    effect any more. `before`: the task as it was; None once the person was told, at `notified_ns`.
+    """
+
+    task_id: str
+    key: str = ""
+    assignee: str = ""
+    reserved_ns: int = 0
+    version: int = 0
+    notified_ns: int | None = None
+    before: TaskBefore | None = None
+    undone: tuple[str, ...] = ()
+
+    @property
+    def utterance_id(self) -> str:
+        return self.task_id.rpartition(":")[0]
+
+    @property
+    def subject(self) -> str:
+        return dispatch_subject(self.task_id)
+
+
+Decided = TaskDecision | ClosingDecision | CopyDecision | ArchiveDecision | DispatchDecision
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
     """`epoch`: of the side that decided; `version`: counts up for each subject. The highest of both stands."""
 
@@ -114,7 +142,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     at_ns: int
     by: str = ""
     """The name of a person; empty for a rule."""
-    what: TaskDecision | ClosingDecision | CopyDecision | ArchiveDecision
+    what: Decided
 
     @property
     def order(self) -> tuple[int, int]:
@@ -139,3 +167,7 @@ def copy_subject(utterance_id: str) -> str:
 
 def archive_subject(conversation_id: str) -> str:
     return f"archive:{conversation_id}"
+
+
+def dispatch_subject(task_id: str) -> str:
+    return f"dispatch:{task_id}"

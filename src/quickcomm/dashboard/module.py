@@ -14,7 +14,6 @@ from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.link import Captioned, Committed, FellBehind, InstanceStatus, Receipt, Watching
 from quickcomm.contracts.routes import MONOLITH, SERVICE
 from quickcomm.contracts.timing import Latency
-from quickcomm.dashboard.adapters.closing import closing_answers
 from quickcomm.dashboard.adapters.decision_log import RedisDecisions
 from quickcomm.dashboard.adapters.digests import digest_answers
 from quickcomm.dashboard.adapters.erasing import erasing_answers
@@ -30,6 +29,7 @@ from quickcomm.dashboard.adapters.rest import OPERATIONS, Rest
 from quickcomm.dashboard.adapters.rest_types import ReadinessQuery
 from quickcomm.dashboard.adapters.shadow_reads import ShadowReads
 from quickcomm.dashboard.adapters.state import SqlStore
+from quickcomm.dashboard.adapters.steps import step_answers
 from quickcomm.dashboard.adapters.waterfalls import Waterfalls, WaterfallView
 from quickcomm.dashboard.model.records import Closing
 from quickcomm.dashboard.model.report import ShiftReport
@@ -202,9 +202,9 @@ class Dashboard:
             return self._measurements.since(request.since_ns)
 
         asked: list[Answer] = [(GetReport, report), (GetTrace, trace), (MeasureDashboard, measure)]
-        closing = closing_answers(self._service, self._database, self._clock)
+        steps = step_answers(self._service, self._database, self._clock)
         erasing = erasing_answers(self._database, self._hub.reset)
-        return [*asked, *self._editing.answers(), *closing, *digest_answers(self._database), *erasing]
+        return [*asked, *self._editing.answers(), *steps, *digest_answers(self._database), *erasing]
 
     @property
     def budget(self) -> Budget:

@@ -14,11 +14,10 @@ from quickcomm.topology.model.settings import PrioritySettings
 from quickcomm.traffic.declaration import TRAFFIC
 
 __all__ = ["FILE", "SITE", "SPEECH_DATA", "Settings", "load_settings"]
+DECLARED: Final = (*MODULES, TRAFFIC, RELAY, OPERATIONS)
 SITE: Final = settings_type(
     (
-        *{
-            name: kind for module in (*MODULES, TRAFFIC, RELAY, OPERATIONS) for name, kind in module.settings.items()
-        }.items(),
+        *{name: kind for module in DECLARED for name, kind in module.settings.items()}.items(),
         ("edge", EdgeSettings),
         ("priority", PrioritySettings),
     ),
@@ -32,6 +31,6 @@ def load_settings(
 ) -> Settings:
     """Read all of a site. Raises `ConfigurationError` that names the setting."""
     settings = read_settings(SITE, data_dir, flags, environment)
-    for module in MODULES:
+    for module in DECLARED:
         module.check(settings)
     return settings

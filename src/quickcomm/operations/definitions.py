@@ -13,10 +13,12 @@ from quickcomm.contracts.closing import (
     ReopenConversation,
     SummarizeConversation,
 )
+from quickcomm.contracts.dispatching import ConfirmDispatch, Dispatching, ReleaseTask, ReserveTask, SendNotice
 from quickcomm.contracts.erasing import ERASE, ErasePart, Erasure, KeepReceipt, Part
 from quickcomm.kernel.saga import Given, Operation, Step
 
 CLOSE: Final = "close"
+DISPATCH: Final = "dispatch"
 
 
 def _finish(given: Given) -> FinishConversation:
@@ -82,6 +84,70 @@ CLOSE_CONVERSATION: Final = Operation(
 )
 
 
+def _reserve(given: Given) -> ReserveTask:
+    return ReserveTask(
+        key=given.key,
+        site=given.site,
+        task_id=given.input.task_id,
+        assignee=given.input.assignee,
+        by=given.by,
+        expected=given.input.expected,
+    )
+
+
+def _release(given: Given) -> ReleaseTask:
+    return ReleaseTask(key=given.key, site=given.site, task_id=given.input.task_id, by=given.by)
+
+
+def _notice(given: Given) -> SendNotice:
+    reserved = given.results["reserve"].key
+    return SendNotice(key=given.key, site=given.site, task_id=given.input.task_id, reserved=reserved)
+
+
+def _confirm(given: Given) -> ConfirmDispatch:
+    return ConfirmDispatch(
+        key=given.key,
+        site=given.site,
+        task_id=given.input.task_id,
+        by=given.by,
+        reserved=given.results["reserve"].key,
+        notified_ns=given.results["notice"].at_ns,
+    )
+
+
+def _to_no_one(given: Dispatching) -> Dispatching:
+    return msgspec.structs.replace(given, assignee="erased")
+
+
+def _task(given: Dispatching) -> str:
+    return given.task_id
+
+
+DISPATCH_TASK: Final = Operation(
+    name=DISPATCH,
+    input=Dispatching,
+    subject=_task,
+    steps=(
+        Step(name="reserve", asks=ReserveTask, does=_reserve, undoes=ReleaseTask, undo=_release),
+        Step(
+            name="notice",
+            asks=SendNotice,
+            does=_notice,
+            stays="The person was told.",
+            outside=True,
+        ),
+        Step(
+            name="confirm",
+            asks=ConfirmDispatch,
+            does=_confirm,
+            stays="It is true that the person was told.",
+        ),
+    ),
+    once=False,
+    nameless=_to_no_one,
+)
+
+
 def _erases(part: Part) -> Step:
     def does(given: Given) -> ErasePart:
         return ErasePart(key=given.key, erasure=given.input.erasure, part=part)
@@ -107,4 +173,6 @@ ERASE_SAID: Final = Operation(
         Step(name="receipt", asks=KeepReceipt, does=_keep, stays="It says what was erased.", outside=True),
     ),
 )
-OPERATIONS: Final[Mapping[str, Operation]] = {each.name: each for each in (CLOSE_CONVERSATION, ERASE_SAID)}
+OPERATIONS: Final[Mapping[str, Operation]] = {
+    each.name: each for each in (CLOSE_CONVERSATION, DISPATCH_TASK, ERASE_SAID)
+}

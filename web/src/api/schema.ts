@@ -470,6 +470,7 @@ export interface OperationStand {
   why: string;
   started_at: string;
   changed_at: string;
+  results?: Record<string, unknown>;
   history: OperationStep[];
   steps: DefinedStep[];
   back: boolean;

@@ -7,7 +7,7 @@ export type Status = api.OperationStand["status"];
 export type Happening = api.OperationStep["what"];
 export type Happened = Parsed<api.OperationStep>;
 export type Defined = Parsed<api.DefinedStep>;
-export type Operation = Parsed<api.OperationStand>;
+export type Operation = Omit<Parsed<api.OperationStand>, "results">;
 /** What becomes of the open tasks of a conversation that is closed. */
 export type OpenTasks = NonNullable<api.ClosingOf["tasks"]>;
 

@@ -13,7 +13,14 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 
-from quickcomm.contracts.decisions import ArchiveDecision, ClosingDecision, CopyDecision, Decision, TaskDecision
+from quickcomm.contracts.decisions import (
+    ArchiveDecision,
+    ClosingDecision,
+    CopyDecision,
+    Decision,
+    DispatchDecision,
+    TaskDecision,
+)
 from quickcomm.contracts.insight import CLOSING_CONFIDENCE
 from quickcomm.dashboard.adapters.changed import renew_side
 from quickcomm.dashboard.adapters.dialects import dialect_of, fts
@@ -223,8 +230,8 @@ class _Page:
             case CopyDecision():
                 record = self._state.utterance(decision.site, what.utterance_id)
                 return record is not None and record.copy_of != what.copy_of
-            case ArchiveDecision():
-                return False  # it is about no utterance
+            case ArchiveDecision() | DispatchDecision():
+                return False  # no record of an utterance follows from it
 
     def _utterances(self, rows: list[Values]) -> None:
         fresh, known = insert_new(self._connection, utterances, ("site", "utterance_id"), rows)

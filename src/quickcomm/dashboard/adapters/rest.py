@@ -1,6 +1,5 @@
 """REST: asks the queries, tells the commands, answers in JSON. What a request takes is told by annotations."""
 
-import re
 from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import Any, Final, cast, get_args
@@ -17,7 +16,7 @@ from quickcomm.dashboard.adapters import asyncapi, parameters
 from quickcomm.dashboard.adapters.admission import Admission
 from quickcomm.dashboard.adapters.openapi import document
 from quickcomm.dashboard.adapters.operations import Operation, Sent, operation, operations_of
-from quickcomm.dashboard.adapters.rest_operations import OperatingRest
+from quickcomm.dashboard.adapters.rest_operations import OperatingRest, expected
 from quickcomm.dashboard.adapters.rest_types import (
     Assignment,
     CardList,
@@ -54,7 +53,6 @@ from quickcomm.kernel.telemetry.exposition import metrics_answer
 MAX_NAME: Final = 80
 ASKS_ITSELF: Final = "getMetrics"
 """Its handler decides who may ask."""
-_VERSION: Final = re.compile(r'(?:W/)?"(\d{1,18})"')
 _encode = msgspec.json.Encoder().encode
 
 
@@ -147,13 +145,13 @@ class Rest:
         errors=(400, 404, 409),
     )
     async def acknowledge_task(self, request: web.Request, caller: Principal, task_id: str, asked: EditQuery) -> Task:
-        return await self._edit(caller, task_id, "acknowledge", _expected(request, asked))
+        return await self._edit(caller, task_id, "acknowledge", expected(request, asked))
 
     @operation(
         "POST", "/v1/tasks/{task_id}/complete", "Say that it is done", tag="tasks", role="admin", errors=(400, 404, 409)
     )
     async def complete_task(self, request: web.Request, caller: Principal, task_id: str, asked: EditQuery) -> Task:
-        return await self._edit(caller, task_id, "complete", _expected(request, asked))
+        return await self._edit(caller, task_id, "complete", expected(request, asked))
 
     @operation(
         "POST",
@@ -169,7 +167,7 @@ class Rest:
         assignee = (assignment.assignee or "").strip()
         if len(assignee) > MAX_NAME or not assignee.isprintable():
             raise InvalidInputError(f"`assignee` must have at most {MAX_NAME} printable characters.")
-        return await self._edit(caller, task_id, "assign", _expected(request, asked), assignee or None)
+        return await self._edit(caller, task_id, "assign", expected(request, asked), assignee or None)
 
     @operation(
         "POST",
@@ -180,7 +178,7 @@ class Rest:
         errors=(400, 404, 409),
     )
     async def reopen_task(self, request: web.Request, caller: Principal, task_id: str, asked: EditQuery) -> Task:
-        return await self._edit(caller, task_id, "reopen", _expected(request, asked))
+        return await self._edit(caller, task_id, "reopen", expected(request, asked))
 
     @operation("GET", "/v1/channels", "Channels and how busy they are", tag="channels", errors=(400,), lookup=True)
     async def list_channels(self, caller: Principal) -> ChannelList:
@@ -385,17 +383,6 @@ def _response(answer: Any) -> web.Response:
     if isinstance(answer, web.Response):
         return answer
     return web.Response(body=_encode(answer), content_type="application/json")
-
-
-def _expected(request: web.Request, asked: EditQuery) -> int | None:
-    """Return the version of the task that the caller has seen, from `If-Match` or the query."""
-    given = request.headers.get("If-Match")
-    if given is None or given.strip() == "*":
-        return asked.expected
-    found = _VERSION.fullmatch(given.strip())
-    if found is None:
-        raise InvalidInputError('`If-Match` must be the `version` of the task in quotes, like "3".')
-    return int(found[1])
 
 
 def _goes_on(found: Listed[Any]) -> dict[str, Any]:

@@ -1,12 +1,17 @@
 """REST of operations over several modules: starts one, shows how they stand, and has a parked one go on or back."""
 
+import re
+from typing import Final
+
 import msgspec
+from aiohttp import web
 
 from quickcomm.contracts.closing import OpenTasks
 from quickcomm.dashboard.adapters import parameters
 from quickcomm.dashboard.adapters.operations import operation
 from quickcomm.dashboard.adapters.rest_types import (
     ClosingOf,
+    EditQuery,
     ErasingOf,
     ErasureList,
     ErasureQuery,
@@ -18,8 +23,11 @@ from quickcomm.dashboard.model.erasures import ErasureStand
 from quickcomm.dashboard.model.operations import OperationStand
 from quickcomm.dashboard.service.operating import OperationsOf
 from quickcomm.kernel.clock import Clock
+from quickcomm.kernel.errors import InvalidInputError
 from quickcomm.kernel.keys import Principal
 from quickcomm.kernel.messaging.rpc import Rpc
+
+_VERSION: Final = re.compile(r'(?:W/)?"(\d{1,18})"')
 
 
 class OperatingRest:
@@ -40,6 +48,20 @@ class OperatingRest:
         tasks: OpenTasks = "hand_over" if isinstance(body.tasks, HandingOver) else body.tasks
         assignee = body.tasks.assignee if isinstance(body.tasks, HandingOver) else None
         return await self._operations.close(caller.site, conversation_id, _by(caller), tasks, assignee)
+
+    @operation(
+        "POST",
+        "/v1/tasks/{task_id}/dispatch",
+        "Give it to a person, and tell them through the webhook; it is released where the notice is not delivered",
+        tag="tasks",
+        role="admin",
+        errors=(400, 409, 503),
+    )
+    async def dispatch_task(
+        self, request: web.Request, caller: Principal, task_id: str, asked: EditQuery, body: HandingOver
+    ) -> OperationStand:
+        seen = expected(request, asked)
+        return await self._operations.dispatch(caller.site, task_id, _by(caller), body.assignee.strip(), seen)
 
     @operation(
         "GET",
@@ -113,3 +135,14 @@ class OperatingRest:
 
 def _by(caller: Principal) -> str:
     return caller.name or caller.key_id
+
+
+def expected(request: web.Request, asked: EditQuery) -> int | None:
+    """Return the version of the task that the caller has seen, from `If-Match` or the query."""
+    given = request.headers.get("If-Match")
+    if given is None or given.strip() == "*":
+        return asked.expected
+    found = _VERSION.fullmatch(given.strip())
+    if found is None:
+        raise InvalidInputError('`If-Match` must be the `version` of the task in quotes, like "3".')
+    return int(found[1])

@@ -243,7 +243,7 @@ class Login(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class HandingOver(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Hand open tasks over to an assignee."""
+    """To whom a task, or the open tasks of a conversation, are handed over."""
 
     assignee: Annotated[str, Meta(min_length=1, max_length=80)]
 

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from quickcomm.contracts.checking import Compare, Key
-from quickcomm.contracts.decisions import ClosingDecision, CopyDecision, Decision, TaskDecision
+from quickcomm.contracts.decisions import ClosingDecision, CopyDecision, Decision, DispatchDecision, TaskDecision
 from quickcomm.dashboard.adapters.tables import (
     closing_record,
     closings,
@@ -66,6 +66,8 @@ def _is_folded(record: UtteranceRecord, decision: Decision, records: _Records) -
     if isinstance(what, ClosingDecision):
         closing = records.closings.get((decision.site, what.utterance_id, what.insight_index))
         return closing is None or (closing.task_id, closing.pinned) == (what.task_id, what.pinned)
+    if isinstance(what, DispatchDecision):
+        return True  # no record shows it
     assert isinstance(what, TaskDecision)  # noqa: S101 - there are no other kinds
     assert record.heard is not None and record.found is not None  # noqa: S101, PT018 - only complete ones are asked for
     existing = records.tasks.get((decision.site, what.task_id))

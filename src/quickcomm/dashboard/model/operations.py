@@ -1,5 +1,7 @@
 """Operations over several modules as the page and REST show them."""
 
+from typing import Any
+
 import msgspec
 
 from quickcomm.contracts.saga import Happening, OperationStatus, OperationView
@@ -26,7 +28,8 @@ class DefinedStep(msgspec.Struct, frozen=True, kw_only=True):
 class OperationStand(msgspec.Struct, frozen=True, kw_only=True):
     """How an operation stands. `step`: the one that is next, or at which it is parked; `why`: the last error.
 
-    `steps`: all of them, in order. `back`: all that is left is to take back what was done.
+    `results`: the reply of each step that is done, by its name. `steps`: all of them, in order.
+    `back`: all that is left is to take back what was done.
     """
 
     operation_id: str
@@ -38,6 +41,7 @@ class OperationStand(msgspec.Struct, frozen=True, kw_only=True):
     why: str
     started_at: str
     changed_at: str
+    results: dict[str, Any] = {}
     history: tuple[OperationStep, ...]
     steps: tuple[DefinedStep, ...]
     back: bool
@@ -54,6 +58,7 @@ def operation_stand(view: OperationView) -> OperationStand:
         why=view.why,
         started_at=rfc3339(view.started_ns),
         changed_at=rfc3339(view.changed_ns),
+        results=view.results,
         history=tuple(
             OperationStep(at=rfc3339(each.at_ns), what=each.what, step=each.step, text=each.text)
             for each in view.history

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from quickcomm.contracts.conversations import ConversationState, Ledger
+from quickcomm.contracts.dispatching import TaskNotice
 from quickcomm.contracts.insight import Insight, Source, Urgency
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import Status, Word
@@ -160,6 +161,26 @@ def task_view(task: TaskRecord) -> Task:
         completed_at=_time(task.completed_ns),
         completed_by=task.completed_by,
         completed_by_utterance=task.completed_by_utterance,
+        version=task.version,
+    )
+
+
+def task_notice(task: TaskRecord, record: UtteranceRecord | None) -> TaskNotice:
+    """Return what the receiver of a notice is told. `record`: the utterance; None where it is not there any more."""
+    heard = None if record is None else record.heard
+    return TaskNotice(
+        task_id=task.task_id,
+        conversation_id="" if record is None else record.conversation_id,
+        utterance_id=task.utterance_id,
+        channel=task.channel,
+        summary=task.summary,
+        text="" if heard is None else heard.text,
+        intent=task.intent,
+        department=task.department,
+        urgency=task.urgency,
+        rooms=task.rooms,
+        assignee=task.assignee or "",
+        spoken_at=rfc3339(task.created_ns),
         version=task.version,
     )
 

@@ -31,6 +31,12 @@ class OperationsOf:
         reply = await self._rpc.call(StartOperation(operation="close", site=site, by=by, given=given))
         return _stand(reply)
 
+    async def dispatch(self, site: str, task_id: str, by: str, assignee: str, expected: int | None) -> OperationStand:
+        """Return how it stands after some seconds. Raises what the executor raises where nothing has happened."""
+        given = {"task_id": task_id, "assignee": assignee, "expected": expected}
+        reply = await self._rpc.call(StartOperation(operation="dispatch", site=site, by=by, given=given))
+        return _stand(reply)
+
     async def newest(self, site: str, limit: int, *, unfinished: bool) -> list[OperationStand]:
         """`unfinished`: only those that are under way or parked."""
         request = ListOperations(site=site, limit=limit, unfinished=unfinished)

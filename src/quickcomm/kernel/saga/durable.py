@@ -10,6 +10,7 @@ import logging
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
@@ -169,7 +170,9 @@ class Durable:
 
 
 def forget(url: str, operation_ids: Sequence[str]) -> None:
-    """Delete what DBOS has recorded of operations that rest, also while their executor works. The file is there."""
+    """Delete what DBOS has recorded of operations that rest, if it has; also while their executor works."""
+    if url.startswith(SQLITE) and not Path(url.removeprefix(SQLITE)).is_file():
+        return
     from dbos import DBOSClient  # noqa: PLC0415 - as above
 
     client = DBOSClient(system_database_url=url)

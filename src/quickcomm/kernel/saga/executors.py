@@ -1,16 +1,15 @@
 """Takes an operation from its first turn to where it rests: done, taken back, or parked for an operator."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
 
 from quickcomm.kernel.clock import Clock
-from quickcomm.kernel.errors import BusyError, QuickCommError
+from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.saga.answering import Transaction
 from quickcomm.kernel.saga.progress import Progress
-from quickcomm.kernel.saga.running import FIRST_WAIT_S, LONGEST_WAIT_S, Local, Runner
+from quickcomm.kernel.saga.running import FIRST_WAIT_S, Local, Runner
 from quickcomm.kernel.storage import Database
 
 log = structlog.get_logger(__name__)
@@ -45,7 +44,7 @@ class Journal(Protocol):
 
 
 class Executor(Protocol):
-    """All kinds pass the same suite: `tests/contract/test_saga_executors.py`."""
+    """Both kinds pass the same suite: `tests/contract/test_saga_executors.py`."""
 
     async def start(self, progress: Progress) -> None:
         """Begin, or go on. Raises what the first step raises where nothing has happened, and nothing is kept."""
@@ -96,76 +95,6 @@ class InTransaction:
 
     async def rest(self, operation_id: str, within_s: float) -> Progress:  # noqa: ARG002 - it does so at once
         return await self._journal.find(operation_id)
-
-
-class InProcess:
-    """An `Executor` of the only process of a site: one turn after the other, each with its record in the journal.
-
-    `run` goes on with what the process before left.
-    """
-
-    def __init__(self, runner: Runner, journal: Journal, clock: Clock) -> None:
-        self.told: Told = ignore
-        """Called with how an operation stands after each turn."""
-        self._runner = runner
-        self._journal = journal
-        self._clock = clock
-        self.ready = asyncio.Event()
-        self._group: asyncio.TaskGroup | None = None
-        self._at_work: dict[str, asyncio.Task[None]] = {}
-
-    async def run(self) -> None:
-        """Work until cancelled; what is at work then is left to the next process."""
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            for progress in await self._journal.unfinished():
-                if progress.status != "parked":
-                    self._begin(progress)
-            self.ready.set()
-            try:
-                await asyncio.Event().wait()
-            finally:
-                self._group = None
-
-    async def start(self, progress: Progress) -> None:
-        """Return once it is certain that it will be executed. Raises `BusyError` before `run`."""
-        if self._group is None:
-            raise BusyError("Operations are not executed yet; try again in a moment.")
-        await self._journal.store(progress)
-        self._begin(await self._journal.find(progress.id))
-
-    async def rest(self, operation_id: str, within_s: float) -> Progress:
-        if operation_id in self._at_work:
-            await asyncio.wait([self._at_work[operation_id]], timeout=within_s)
-        return await self._journal.find(operation_id)
-
-    def _begin(self, progress: Progress) -> None:
-        if self._group is not None and progress.id not in self._at_work:
-            self._at_work[progress.id] = self._group.create_task(self._execute(progress))
-
-    async def _execute(self, progress: Progress) -> None:
-        try:
-            while (after := await self._runner.turn(progress)) is not None:
-                await self._store(after)
-                self.told(after)
-                progress = after
-        except (QuickCommError, KeyError) as error:  # KeyError: this release does not know the operation
-            log.warning("operations.left", operation_id=progress.id, error=str(error)[:200])
-        finally:
-            del self._at_work[progress.id]
-
-    async def _store(self, progress: Progress) -> None:
-        """Wait for the database as long as it takes: the step has had its effect."""
-        wait_s = FIRST_WAIT_S
-        while True:
-            try:
-                return await self._journal.store(progress)
-            except QuickCommError as error:
-                if not error.retryable:
-                    raise
-                log.warning("saga.again", operation_id=progress.id, wait_s=wait_s, error=str(error)[:200])
-            await self._clock.sleep(wait_s)
-            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
 
 Told = Callable[[Progress], None]

@@ -17,6 +17,7 @@ from quickcomm.kernel.erasing.traces import WITH_SERVER, remove_traces
 from quickcomm.kernel.errors import BusyError
 from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.saga import Operation, Progress
+from quickcomm.kernel.saga.durable import SQLITE, forget
 from quickcomm.kernel.storage import Database
 from quickcomm.operations.adapters.journal import journal
 
@@ -24,16 +25,15 @@ NAMELESS: Final = "erased"
 """Stands in place of who started it."""
 ERRORS: Final = frozenset({"failed", "kept"})
 """Their text is no name."""
-SQLITE: Final = "sqlite:///"
 _decode: Final = msgspec.json.Decoder(Progress).decode
 
 
 def erasing_answers(
-    database: Database, operations: Mapping[str, Operation], steps: str | None, *, executed: bool
+    database: Database, operations: Mapping[str, Operation], steps: str, *, executed: bool
 ) -> Sequence[Answer]:
     """Return what is answered about erasure.
 
-    `steps`: where DBOS has the steps, if it does. `executed`: an executor is at work on this journal.
+    `steps`: where DBOS has the steps, if there is something. `executed`: an executor is at work on this journal.
     """
     named = {name: each for name, each in operations.items() if each.nameless is not None}
 
@@ -45,11 +45,9 @@ def erasing_answers(
         about, changed = await database.write(
             lambda connection: _erase(connection, request.scope, named, executed=executed)
         )
-        if steps is not None and about:
-            from quickcomm.kernel.saga.durable import forget  # noqa: PLC0415 - DBOS takes long to load
-
+        if about:
             await asyncio.to_thread(forget, steps, about)
-        gone = "" if steps is None or steps.startswith(SQLITE) else WITH_SERVER
+        gone = "" if steps.startswith(SQLITE) else WITH_SERVER
         if request.traces:
             gone = await remove_traces(database, [journal.name]) or gone
         return [Erased(store=f"operations, {database.name}", what="names", count=changed, gone=gone)]
@@ -74,17 +72,22 @@ def _erase(
 
     Raises `BusyError` while one goes on: its executor would write down again what it has in memory.
     """
-    meant = sa.or_(journal.c.id.in_(scope.operations), journal.c.subject.in_(scope.touched()))
-    here = sa.and_(journal.c.site == scope.site, journal.c.name.in_(tuple(operations)), meant)
+    touched = set(scope.touched())
+    here = sa.and_(journal.c.site == scope.site, journal.c.name.in_(tuple(operations)))
+    rows = connection.execute(sa.select(journal.c.id, journal.c.subject, journal.c.progress).where(here)).all()
     about, changed = [], 0
-    for payload in connection.execute(sa.select(journal.c.progress).where(here)).scalars().all():
-        progress = _decode(payload)
+    for row in rows:
+        # What it is about is a conversation, or a task: an utterance and a number.
+        is_meant = row.subject in touched or scope.has(scope.site, row.subject.rpartition(":")[0])
+        if not is_meant and row.id not in scope.operations:
+            continue
+        progress = _decode(row.progress)
         if executed and not progress.rests:
             raise BusyError(f"The operation {progress.id} is at work: what it has can be erased once it rests.")
         after = _nameless(operations[progress.operation], progress)
         if after != progress:
-            row = journal.update().where(journal.c.id == progress.id)
-            connection.execute(row.values(progress=msgspec.json.encode(after)))
+            stored = journal.update().where(journal.c.id == progress.id)
+            connection.execute(stored.values(progress=msgspec.json.encode(after)))
             changed += 1
         about.append(progress.id)
     return about, changed

@@ -1,7 +1,7 @@
 """Starts operations, each about one thing at a time; tells how they stand; has operators resume or take them back."""
 
 import asyncio
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Final
 from uuid import uuid4
 
@@ -18,7 +18,7 @@ from quickcomm.contracts.operations import (
 )
 from quickcomm.contracts.saga import OperationView
 from quickcomm.kernel.clock import Clock
-from quickcomm.kernel.errors import InvalidInputError, NotFoundError
+from quickcomm.kernel.errors import ConflictError, InvalidInputError, NotFoundError
 from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.runtime.alarms import Found
 from quickcomm.kernel.saga.definition import Operation
@@ -43,6 +43,10 @@ PARKED = Gauge("quickcomm_operations_parked", "Operations that wait for an opera
 log = structlog.get_logger(__name__)
 
 
+def _nothing_missing(_operation: str) -> None:
+    """Accept any operation."""
+
+
 class Desk:
     def __init__(
         self,
@@ -51,13 +55,18 @@ class Desk:
         here: InTransaction | None,
         durable: Executor | None,
         clock: Clock,
+        check: Callable[[str], None] = _nothing_missing,
     ) -> None:
-        """`here`: for operations that are one transaction of this process; `durable`: for all others."""
+        """`here`: for operations that are one transaction of this process; `durable`: for all others.
+
+        `check`: raises for the name of an operation that cannot be started here.
+        """
         self._operations = operations
         self._journal = journal
         self._here = here
         self._durable = durable
         self._clock = clock
+        self._check = check
         self._locks = tuple(asyncio.Lock() for _ in range(LOCKS))
         self._parked: dict[str, str] = {}
 
@@ -104,7 +113,10 @@ class Desk:
         )
 
     async def start(self, request: StartOperation) -> OperationView:
-        """Raises `InvalidInputError`, and what the first step raises where the operation is one transaction."""
+        """Raises what `check` does, and what the first step raises where the operation is one transaction.
+
+        Raises `InvalidInputError`; `ConflictError` where one about the same is at work that was asked for otherwise.
+        """
         operation = self._operations.get(request.operation)
         if operation is None:
             raise InvalidInputError(f"There is no operation {request.operation!r}: {', '.join(self._operations)}.")
@@ -116,9 +128,15 @@ class Desk:
         async with self._alone(about):
             known = await self._journal.about(*about)
             if known is None or known.status == "compensated" or (known.status == "done" and not operation.once):
+                self._check(operation.name)
                 known = begun(operation, uuid4().hex, request.site, request.by, given, self._clock.now_ns())
                 STARTED.labels(operation.name).inc()
                 await self._executor(known).start(known)
+            elif not operation.once and bytes(known.input) != msgspec.json.encode(given):
+                raise ConflictError(
+                    f"Another {operation.name} of {known.subject} is {known.status}, with another input. "
+                    f"See: quickcomm sagas show {known.id}"
+                )
         return await self._rested(known, request.wait_s)
 
     async def list(self, request: ListOperations) -> list[OperationView]:
