@@ -45,8 +45,11 @@ READ: Final = {
     ("GET", "/v1/utterances/{utterance_id}"),
 }
 ADMIN: Final = {
+    ("GET", "/v1/erasures"),
+    ("GET", "/v1/erasures/{erasure_id}"),
     ("POST", "/v1/conversations/{conversation_id}/close"),
     ("POST", "/v1/utterances/{utterance_id}/correct"),
+    ("POST", "/v1/erasures"),
     ("POST", "/v1/tasks/{task_id}/dispatch"),
     ("POST", "/v1/migration/{module}/override"),
     ("POST", "/v1/migration/{module}/weight"),
@@ -83,6 +86,7 @@ def concrete(path: str) -> str:
         "{utterance_id}": "c:0:0",
         "{task_id}": "c:0:0:0",
         "{operation_id}": "o",
+        "{erasure_id}": "e",
         "{name}": "favicon.svg",
         "{module}": "dashboard",
         "{action}": "pause",

@@ -17,7 +17,8 @@ from quickcomm.dashboard.ports import State
 from quickcomm.dashboard.service.projector import Projector
 from quickcomm.kernel.errors import ConfigurationError, InvalidInputError, NotFoundError
 from quickcomm.kernel.runtime.data_directory import DataDirectory
-from quickcomm.operate.erasing import Erasing, HangsError, Receipt, tombstones
+from quickcomm.operate.erasing import Erasing, HangsError, tombstones
+from quickcomm.operate.erasures import Receipt
 
 SECRET = "zanzibarquartz"
 SAID = [heard(number * 16_000, f"{SECRET if number < 2 else 'soap'} {number}") for number in range(4)]
@@ -58,7 +59,7 @@ async def test_a_side_that_does_not_run_is_erased_as_well(site: DataDirectory) -
     erasing, wanted = Erasing(site.path), Wanted(name=SECRET)
     scope = await erasing.find(wanted)
     assert set(scope.utterances) == NAMED
-    receipt = await erasing.erase(wanted, scope, "ada")
+    receipt = await erasing.finish(erasing.begin(wanted, scope, "ada"))
     assert words(site) == []
     assert (cards(site.database), cards(site.dashboard.database)) == (2, 2)
     counts = {(line.store, line.count) for line in receipt.erased if line.what == "cards"}
@@ -103,9 +104,14 @@ async def test_a_copy_from_before_is_erased_by_the_tombstones_of_another_directo
     other = DataDirectory(tmp_path / "other")
     shutil.copytree(site.path, other.path)
     erasing = Erasing(site.path)
-    await erasing.erase(Wanted(name="x"), Scope(utterances=tuple(sorted(NAMED))), "ada")
+    scope = Scope(utterances=tuple(sorted(NAMED)))
+    await erasing.finish(erasing.begin(Wanted(name="x"), scope, "ada"))
     assert words(other)
-    assert len(await Erasing(other.path).again("ada", site.path)) > 0
+    here = Erasing(other.path)
+    begun = here.begin_again("ada", site.path)
+    assert len(begun) > 0
+    for receipt in begun:
+        await here.finish(receipt)
     assert words(other) == []
     assert cards(other.database) == 2
 

@@ -1,7 +1,10 @@
-"""`quickcomm erase` on a real site: the words are in no byte of any file, and nothing brings them back."""
+"""Erasing on a real site: the words are in no byte of any file, nothing brings them back, and no kill stops it."""
 
 import asyncio
+import base64
 import json
+import os
+import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,7 +13,7 @@ from typing import Any, Final
 import pytest
 from tests.e2e.conftest import NewServer, NewSite
 from tests.e2e.test_check import check, spoken
-from tests.support.server import Server, quickcomm
+from tests.support.server import Answer, Server, quickcomm
 from tests.support.talk import Talk, shift_talk
 from tests.support.wire import Wire, connected, new_id
 
@@ -19,6 +22,9 @@ from quickcomm.contracts.transcripts import TRANSCRIPTS
 Json = dict[str, Any]
 RECORDED: Final = {"QUICKCOMM_STORAGE_RECORDINGS": "true"}
 CHUNK: Final = 3_200
+PATIENCE_S: Final = 240.0
+"""As long as a process that was killed may take until it is there again, on a machine with much else to do."""
+NAME: Final = "Quentin Vandermolen"
 
 
 @pytest.fixture(scope="session")
@@ -30,14 +36,24 @@ def texts_of(wire: Wire) -> list[str]:
     return [said["text"] for said in wire.of("utterance") if len(said["text"]) > 20]
 
 
+def forms(text: str) -> Iterator[bytes]:
+    """Yield the bytes of a text, as it is and in base 64, wherever it begins in there."""
+    raw = text.encode()
+    yield raw
+    for lead in range(3):
+        coded = base64.b64encode(bytes(lead) + raw)
+        yield coded[-(-lead * 8 // 6) : (lead + len(raw)) * 8 // 6]
+
+
 def places(server: Server, texts: list[str]) -> set[str]:
     """Return the files of a site, its logs included, that have any of these texts; of a socket there is no file."""
+    sought = [form for text in texts for form in forms(text)]
     files = [path for path in server.data_dir.rglob("*") if path.is_file()]
     files.append(server.data_dir.parent / f"{server.data_dir.name}.log")
     return {
         str(path.relative_to(server.data_dir.parent))
         for path in files
-        if any(text.encode() in path.read_bytes() for text in texts)
+        if any(form in path.read_bytes() for form in sought)
     }
 
 
@@ -51,6 +67,32 @@ def erase(server: Server, *arguments: str, statuses: tuple[int, ...] = (0,)) -> 
         "erase", *arguments, "--json", "--data-dir", str(server.data_dir), statuses=statuses, env=RECORDED, timeout=180
     )
     return [json.loads(line) for line in told.splitlines()]
+
+
+async def ask_to_erase(server: Server, **wanted: Any) -> Answer:
+    key = await asyncio.to_thread(server.key, "admin")
+    return await asyncio.to_thread(server.ask, "POST", "/v1/erasures", key, wanted)
+
+
+async def until_at_work(server: Server, number: int = 1) -> None:
+    """Return once a step of the newest of so many erasures is done."""
+
+    def holds(body: Json) -> bool:
+        erasing = [each for each in body["items"] if each["operation"] == "erase"]
+        return len(erasing) == number and any(event["what"] == "done" for event in erasing[0]["history"])
+
+    await server.until("/v1/operations", holds)
+
+
+async def until_erased(server: Server) -> Json:
+    """Return the newest receipt once it is done."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            answer = await asyncio.to_thread(server.get, "/v1/erasures", "admin")
+            items: list[Json] = answer.json()["items"] if answer.status == 200 else []
+            if items and items[0]["status"] == "done":
+                return items[0]
+            await asyncio.sleep(0.2)
 
 
 def plant_dead_letter(server: Server, conversation: str, text: str) -> None:
@@ -84,6 +126,8 @@ async def test_a_conversation_is_in_no_byte_of_any_file(new_server: NewServer, t
 
     [receipt] = await asyncio.to_thread(erase, server, "conversation", name, "--yes")
     assert receipt["state"] == "done"
+    listed_ = await asyncio.to_thread(quickcomm, "sagas", "list", "--json", "--data-dir", str(server.data_dir))
+    assert [json.loads(line)["subject"] for line in listed_.splitlines()] == [receipt["id"]]
     assert not any(text in json.dumps(receipt) for text in texts)
     what = {line["what"] for line in receipt["erased"] if line["count"]}
     assert {"files", "logged events", "dead letters", "results", "cards", "tasks"} <= what
@@ -147,3 +191,72 @@ async def test_services_and_their_store(new_site: NewSite, talk: Talk) -> None:
     assert (findings, totals["unavailable"]) == ([], {})
     await asyncio.to_thread(site.down)
     assert places(site, texts) == set()
+
+
+@pytest.mark.long
+async def test_programs_erase_and_a_kill_under_serve_stops_nothing(new_server: NewServer, talk: Talk) -> None:
+    server = await asyncio.to_thread(new_server, **RECORDED)
+    wire = await spoken(server, talk)
+    texts, name = texts_of(wire), wire.conversation_id
+    for wanted in (
+        {},
+        {"conversation": name, "name": NAME},
+        {"name": " "},
+        {"since": "2026-05-02T00:00:00Z", "until": "2026-05-01T00:00:00Z"},
+        {"until": "2026-05-01T00:00:00Z"},
+        {"since": "yesterday"},
+        {"words": NAME},
+    ):
+        assert (await ask_to_erase(server, **wanted)).status == 400, wanted
+    counted = (await ask_to_erase(server, since="2026-01-01T00:00:00Z", dry_run=True)).json()
+    assert (counted["status"], counted["erasure_id"]) == ("found", None)
+    assert counted["utterances"] == len(wire.of("utterance"))
+    assert server.get("/v1/erasures", "admin").json() == {"items": []}
+    asking = asyncio.create_task(ask_to_erase(server, conversation=name))
+    await until_at_work(server)
+    await asyncio.to_thread(server.kill)
+    await asyncio.gather(asking, return_exceptions=True)
+    await asyncio.to_thread(server.start)
+    receipt = await until_erased(server)
+    assert receipt["conversations"] == [name]
+    assert places(server, texts) == set()
+    assert await asyncio.to_thread(listed, server) == []
+    assert (await ask_to_erase(server, since="2026-01-01T00:00:00Z")).json()["status"] == "found"
+    findings, totals = await asyncio.to_thread(check, server.data_dir)
+    assert (findings, totals["unavailable"]) == ([], {})
+
+
+@pytest.mark.long
+async def test_kills_of_the_executor_and_of_a_module_stop_nothing(new_site: NewSite, talk: Talk) -> None:
+    """A name, which is in the records of a closing, and then all that was said."""
+    site = new_site("--deployment", "services", **RECORDED)
+    await asyncio.to_thread(site.start)
+    wire = await spoken(site, talk)
+    admin = await asyncio.to_thread(site.key, "admin")
+    path = f"/v1/conversations/{wire.conversation_id}/close"
+    closed = await asyncio.to_thread(site.ask, "POST", path, admin, {"tasks": {"assignee": NAME}})
+    await site.until(f"/v1/operations/{closed.json()['operation_id']}", lambda body: body["status"] == "done")
+    kept = " ".join(places(site, [NAME]))
+    assert "operations.sqlite" in kept
+    assert "steps.sqlite" in kept
+    for number, (victims, wanted, gone) in enumerate(
+        (
+            (("operations", "intelligence"), {"name": NAME}, [NAME]),
+            (("dashboard", "operations"), {"since": "2026-01-01T00:00:00Z"}, texts_of(wire)),
+        ),
+        start=1,
+    ):
+        asking = asyncio.create_task(ask_to_erase(site, **wanted))
+        await until_at_work(site, number)
+        for victim in victims:
+            process = await asyncio.to_thread(site.process, victim)
+            os.kill(process.pid, signal.SIGKILL)
+        await asyncio.gather(asking, return_exceptions=True)
+        await asyncio.to_thread(site.wait_ready)
+        receipt = await until_erased(site)
+        assert receipt["kind"] == ("name" if "name" in wanted else "time")
+        assert places(site, gone) == set()
+    findings, totals = await asyncio.to_thread(check, site.data_dir)
+    assert (findings, totals["unavailable"]) == ([], {})
+    await asyncio.to_thread(site.down)
+    assert places(site, [NAME, *texts_of(wire)]) == set()

@@ -20,12 +20,15 @@ from quickcomm.contracts.summaries import ConversationSummarized
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.adapters.erasing import erase_in
 from quickcomm.dashboard.adapters.history import write
+from quickcomm.dashboard.adapters.parameters import wanted
 from quickcomm.dashboard.adapters.state import SqlState
 from quickcomm.dashboard.adapters.tables import closings, conversations, decisions, erased, rooms, tasks, utterances
 from quickcomm.dashboard.model.decisions import without_erased
 from quickcomm.dashboard.module import MIGRATIONS
 from quickcomm.dashboard.service.projector import Projector
+from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.erasing.reading import has_name, is_erased, is_meant, mentions
+from quickcomm.kernel.errors import InvalidInputError
 from quickcomm.kernel.storage import migrate
 
 SECRET = "zanzibar"
@@ -278,3 +281,31 @@ def test_a_later_summary_is_shown(engine: Engine) -> None:
         assert connection.execute(query).scalars().all() == ["part"]
         assert visible(connection) == {KEPT}
         transaction.rollback()
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({}, "one of the three"),
+        ({"conversation": "c", "name": "n"}, "one of the three"),
+        ({"name": " "}, "one of the three"),
+        ({"name": "..."}, "one of the three"),
+        ({"conversation": "c", "until": "2026-05-01T00:00:00Z"}, "one of the three"),
+        ({"until": "2026-05-01T00:00:00Z"}, "before `until`"),
+        ({"since": "2026-05-02T00:00:00Z", "until": "2026-05-01T00:00:00Z"}, "before `until`"),
+        ({"since": "2026-05-02T00:00:00Z", "until": "1970-01-01T00:00:00Z"}, "before `until`"),
+        ({"since": "yesterday"}, "`since`"),
+        ({"conversation": "a\x00"}, "no text"),
+    ],
+)
+def test_a_request_that_is_not_clear_erases_nothing(asked: dict[str, str], why: str) -> None:
+    with pytest.raises(InvalidInputError, match=why):
+        wanted("main", asked, FakeClock())
+
+
+def test_a_request_stands_for_one_of_three() -> None:
+    clock = FakeClock()
+    assert wanted("main", {"name": " Maria  Lopez "}, clock) == Wanted(name="Maria  Lopez")
+    assert wanted("east", {"conversation": "c"}, clock) == Wanted(site="east", conversation="c")
+    since = wanted("main", {"since": "1970-01-01T00:00:01Z"}, clock)
+    assert (since.since_ns, since.until_ns) == (10**9, clock.now_ns())

@@ -13,10 +13,14 @@ import click
 import msgspec
 
 from quickcomm.cli.options import json_option, server_option
-from quickcomm.contracts.erasing import Scope, Wanted
+from quickcomm.contracts.erasing import ERASE, Scope, Wanted
+from quickcomm.contracts.operations import StartOperation
 from quickcomm.kernel.runtime.data_directory import data_dir_flag
-from quickcomm.operate.erasing import Erasing, Erasures, Receipt
+from quickcomm.operate.erasing import Erasing
+from quickcomm.operate.erasures import Erasures, Receipt
+from quickcomm.operate.operating import operate
 
+POLL_S = 1.0
 TIME = click.DateTime(formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M:%SZ"])
 
 
@@ -40,6 +44,8 @@ def erase_group() -> None:
       quickcomm erase conversation shift-7
       quickcomm erase name "Maria Lopez"
       quickcomm erase time --since 2026-05-01 --until 2026-05-02
+
+    Where a site runs, it is an operation of its own (`quickcomm sagas list`): cut off, it goes on by itself.
 
     With --json, one object a receipt. See docs/erase.md.
     """  # noqa: D301 - click wants the character itself
@@ -96,12 +102,10 @@ def erase_show(erasure_id: str, data_dir: Path, *, as_json: bool) -> None:
 @server_option
 @json_option
 def erase_resume(data_dir: Path, *, as_json: bool) -> None:
-    """Finish erasures that were cut off."""
-
-    async def run(erasing: Erasing) -> list[Receipt]:
-        return [await erasing.finish(each) for each in erasing.erasures.list() if each.state == "running"]
-
-    _show(asyncio.run(run(Erasing(data_dir))), as_json=as_json)
+    """Finish erasures that were cut off, or have stopped for an operator."""
+    erasing = Erasing(data_dir)
+    left = [each for each in erasing.erasures.list() if each.state == "running"]
+    _show(_done(erasing, left, data_dir, resume=True), as_json=as_json)
 
 
 @erase_group.command("again")
@@ -115,7 +119,8 @@ def erase_resume(data_dir: Path, *, as_json: bool) -> None:
 @json_option
 def erase_again(source: Path | None, data_dir: Path, *, as_json: bool) -> None:
     """Erase once more whatever was erased before, by the tombstones: such as after a restore into another directory."""
-    _show(asyncio.run(Erasing(data_dir).again(getpass.getuser(), source)), as_json=as_json)
+    erasing = Erasing(data_dir)
+    _show(_done(erasing, erasing.begin_again(getpass.getuser(), source), data_dir), as_json=as_json)
 
 
 # -- inside -----------------------------------------------------------------------------------------------------------
@@ -124,14 +129,30 @@ def erase_again(source: Path | None, data_dir: Path, *, as_json: bool) -> None:
 def _erase(wanted: Wanted, data_dir: Path, *, yes: bool, as_json: bool) -> None:
     erasing = Erasing(data_dir)
     scope = asyncio.run(erasing.find(wanted))
-    if not scope.conversations and not scope.utterances:
+    if scope.is_empty:
         click.echo("Nothing was found.", err=True)
         sys.exit(1)
     if not yes:
         click.confirm(f"Erase {_count(scope)}? It cannot be taken back", abort=True, err=True)
-    _show([asyncio.run(erasing.erase(wanted, scope, getpass.getuser()))], as_json=as_json)
+    _show(_done(erasing, [erasing.begin(wanted, scope, getpass.getuser())], data_dir), as_json=as_json)
     if not as_json:
         click.echo(f"Look for what may be left: quickcomm check{data_dir_flag(data_dir)}")
+
+
+def _done(erasing: Erasing, receipts: Sequence[Receipt], data_dir: Path, *, resume: bool = False) -> list[Receipt]:
+    """Have the site do it, where it runs; else do it here."""
+    if not erasing.runs:
+        return [asyncio.run(erasing.finish(each)) for each in receipts]
+    for each in receipts:
+        asked = StartOperation(
+            operation=ERASE, site=each.scope.site, by=each.by, given={"erasure": each.id}, wait_s=POLL_S
+        )
+        asyncio.run(operate(data_dir, asked, _tell, resume=resume))
+    return [erasing.erasures.of(each.id) for each in receipts]
+
+
+def _tell(step: str) -> None:
+    click.echo(f"done: {step}", err=True)
 
 
 def _ns(at: datetime) -> int:
@@ -145,6 +166,8 @@ def _count(scope: Scope) -> str:
     if scope.utterances:
         more = "more " if scope.conversations else ""
         parts.append(f"{len(scope.utterances):,} {more}utterances in {len(scope.touched()):,} conversations")
+    if scope.operations:
+        parts.append(f"names in {len(scope.operations):,} records of operations")
     return " and ".join(parts)
 
 

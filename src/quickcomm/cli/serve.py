@@ -65,10 +65,12 @@ def serve_command(data_dir: Path, log_level: str, *, log_json: bool, **given: st
         # Seconds go by until all is loaded; commands wait for us from now on.
         from quickcomm.apps import MONOLITH  # noqa: PLC0415 - and --help does without
         from quickcomm.kernel.runtime.app import serve  # noqa: PLC0415
+        from quickcomm.operate.erasure_desk import build  # noqa: PLC0415
         from quickcomm.operate.moving import prepare  # noqa: PLC0415
 
         moved = partial(prepare, directory, settings.redis_url)
-        if not uvloop.run(serve(MONOLITH, settings, directory, ready, prepare=moved)):
+        more = () if settings.instance.registry else (build,)  # else a process of its own executes operations
+        if not uvloop.run(serve(MONOLITH, settings, directory, ready, prepare=moved, more=more)):
             click.echo("Stopped while starting.", err=True)
     with contextlib.suppress(OSError):  # standard output is on a full disk
         leave()

@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 import uvloop
@@ -15,6 +15,9 @@ from quickcomm.cli.logs import LEVELS, set_up_logs
 from quickcomm.cli.options import data_dir_option
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.runtime.declaration import Module, moving, service
+
+if TYPE_CHECKING:
+    from quickcomm.kernel.runtime.app import More
 
 F = TypeVar("F", bound=Callable[..., Any])
 LEVEL: Final = click.Choice(list(LEVELS))
@@ -84,7 +87,9 @@ def operations_command(**given: Any) -> None:
 
     Settings as for `serve`. Keeps what is under way in the directory `operations` of the data directory.
     """
-    _run("operations", given)
+    from quickcomm.operate.erasure_desk import build  # noqa: PLC0415 - heavy, and not needed for --help
+
+    _run("operations", given, build)
 
 
 @click.command("traffic")
@@ -113,8 +118,11 @@ def leave() -> None:
     os._exit(0)
 
 
-def _run(name: str, given: dict[str, Any]) -> None:
-    """Run a module alone. Its declaration, and what that needs, is loaded for this command only."""
+def _run(name: str, given: dict[str, Any], *more: "More") -> None:
+    """Run a module alone. Its declaration, and what that needs, is loaded for this command only.
+
+    `more`: builds further parts of the process.
+    """
     from quickcomm.kernel.runtime.app import serve  # noqa: PLC0415 - heavy, and not needed for --help
     from quickcomm.kernel.runtime.settings import read_sections  # noqa: PLC0415
 
@@ -128,6 +136,6 @@ def _run(name: str, given: dict[str, Any]) -> None:
         click.echo(f"{name} {__version__} is ready.")
 
     app = moving(module) if settings.instance.side else service(module)
-    if not uvloop.run(serve(app, settings, DataDirectory(data_dir), ready)):
+    if not uvloop.run(serve(app, settings, DataDirectory(data_dir), ready, more=more)):
         click.echo("Stopped while starting.", err=True)
     leave()

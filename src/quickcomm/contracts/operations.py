@@ -32,11 +32,12 @@ class StartOperation(OfOperations, frozen=True, kw_only=True, tag="operations.st
 
 
 class ListOperations(OfOperations, frozen=True, kw_only=True, tag="operations.list"):
-    """The newest first. `unfinished`: only those at work or parked. `site`: None for all."""
+    """The newest first. `unfinished`: only those at work or parked. `site`, `subject`: None for all."""
 
     within_s: ClassVar = 5.0
 
     site: str | None = None
+    subject: str | None = None
     limit: Annotated[int, msgspec.Meta(ge=1, le=MOST_SHOWN)] = 50
     unfinished: bool = False
 

@@ -45,7 +45,7 @@ from quickcomm.operate.backup_file import (
     seal,
     sync,
 )
-from quickcomm.operate.erasing import note_backup
+from quickcomm.operate.erasures import note_backup
 
 if TYPE_CHECKING:
     from quickcomm.kernel.storage import Database

@@ -1,7 +1,8 @@
-"""`erase`: what was said is deleted on all sides of a site, step by step; a file in the data directory says how far.
+"""`erase`: what was said is deleted on all sides of a site, part by part; a file in the data directory is the receipt.
 
-A step tells every process of a module, and then works on each database of the module's that is there: also on that of a
-side which does not run. Each step may be done again: the second time it finds nothing. See docs/erase.md.
+A part tells every process of a module, and then works on each database of the module's that is there: also on that of a
+side which does not run. Each may be done again: the second time it finds nothing. Where a site runs, the parts are
+steps of an operation; else the command does one after the other. See docs/erase.md.
 """
 
 import asyncio
@@ -10,10 +11,10 @@ import secrets
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args
 
 import aiohttp
 import msgspec
@@ -26,88 +27,55 @@ from quickcomm.contracts.erasing import (
     EraseDashboard,
     EraseIntelligence,
     EraseMessages,
+    EraseOperations,
+    ErasureKind,
     FindDashboard,
     FindMessages,
+    FindOperations,
+    Part,
     Scope,
     Wanted,
 )
-from quickcomm.kernel.errors import MALFORMED, ConfigurationError, InvalidInputError, NotFoundError, UnavailableError
+from quickcomm.contracts.saga import OPERATIONS
+from quickcomm.kernel.errors import ConfigurationError, InvalidInputError, QuickCommError, UnavailableError
 from quickcomm.kernel.messaging.bus.home import home_in
-from quickcomm.kernel.runtime.admin_socket import Rows, UnknownCommandError, ask
+from quickcomm.kernel.runtime.admin_socket import Rows, UnknownCommandError, ask, rows_of
 from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag, is_trusted
+from quickcomm.operate.erasures import Erasures, Receipt, copies
 from quickcomm.operate.up.layout import Layout
+from quickcomm.operations.declaration import steps_file
 
 if TYPE_CHECKING:
-    from quickcomm.kernel.messaging.rpc import Answer
+    from quickcomm.kernel.messaging.rpc import Answer, LocalRpc
     from quickcomm.kernel.storage import Database
 
-FOLDER: Final = "erasures"
 ANSWERS_WITHIN_S: Final = 120.0
 """Longer than a module takes for a part of an erasure, or the store for its file."""
 SETTLE_S: Final = 3.0
 """After so long, what was in hand when it was erased has come out, and is erased at the second round."""
-ROUNDS: Final = 2
-MODULES: Final[tuple[type[Erase], ...]] = (EraseAudio, EraseIntelligence, EraseDashboard)
+FILES: Final = "files of databases"
+MODULES: Final[Mapping[str, type[Erase]]] = {
+    "audio": EraseAudio,
+    "intelligence": EraseIntelligence,
+    "dashboard": EraseDashboard,
+    OPERATIONS: EraseOperations,
+}
 """Audio first: a conversation that goes on ends, and nothing more comes of it."""
 FIRST_TABLES: Final = {
     "audio": "audio_conversations",
     "intelligence": "intelligence_results",
     "dashboard": "dashboard_utterances",
+    OPERATIONS: "operations_journal",
 }
 """A database has data of a module if it has this table."""
 TOMBSTONES: Final = "SELECT site, at_ns, conversation_id, utterance_id FROM {}"
 
 
-class Copy(msgspec.Struct, frozen=True, kw_only=True):
-    """A backup or the data from before a restore, which an erasure does not change."""
+class Here(NamedTuple):
+    """The process of the site in which an erasure is done: its modules are asked directly."""
 
-    where: str
-    taken_at: str
-    kept_until: str = ""
-    """By the site's retention; empty: until it is deleted by hand."""
-
-
-class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """What was erased. It has ids and figures, and no word of what was said."""
-
-    id: str
-    kind: Literal["conversation", "name", "time", "again"]
-    asked_ns: int
-    by: str
-    scope: Scope
-    state: Literal["running", "done"] = "running"
-    done_ns: int = 0
-    erased: tuple[Erased, ...] = ()
-    copies: tuple[Copy, ...] = ()
-
-
-class Erasures:
-    """The receipts of a site, a file each."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self._folder = data_dir / FOLDER
-
-    def save(self, receipt: Receipt) -> None:
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        path = self._folder / f"{receipt.id}.json"
-        part = path.with_suffix(".part")
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(receipt)))
-        part.replace(path)
-
-    def list(self) -> list[Receipt]:
-        """Return all, the oldest first."""
-        found = []
-        for path in self._folder.glob("*.json"):
-            with contextlib.suppress(*MALFORMED):
-                found.append(msgspec.json.decode(path.read_bytes(), type=Receipt))
-        return sorted(found, key=lambda receipt: receipt.asked_ns)
-
-    def of(self, erasure: str) -> Receipt:
-        """Raise `NotFoundError`."""
-        for receipt in self.list():
-            if receipt.id == erasure:
-                return receipt
-        raise NotFoundError(f"There is no erasure {erasure!r}. See: quickcomm erase list")
+    rpc: "LocalRpc"
+    database: Path
 
 
 class HangsError(UnavailableError):
@@ -124,16 +92,22 @@ class Erasing:
         data_dir: Path,
         sleep: Callable[[float], Any] = asyncio.sleep,
         answers_within_s: float = ANSWERS_WITHIN_S,
+        here: Here | None = None,
     ) -> None:
-        """Raise `ConfigurationError` where the site's store is needed and does not run."""
+        """`here`: the process in which it is done, where that is one of the site's.
+
+        Raises `ConfigurationError` where the site's store is needed and does not run.
+        """
         self._answers_within_s = answers_within_s
         self._directory = directory = DataDirectory(data_dir)
         self._layout = Layout(directory)
         self._sleep = sleep
+        self._here = here
         self.erasures = Erasures(directory.path)
         if not directory.database.is_file():
             raise ConfigurationError(f"There is no site in {directory.path}.")
-        if home_in(directory.database) is not None and not self._layout.is_owned():
+        self._in_store = home_in(directory.database) is not None
+        if self._in_store and not self._layout.is_owned():
             raise ConfigurationError(
                 f"Messages and conversations of {directory.path} are in the store of `quickcomm up`, which does not "
                 f"run. Start it first: quickcomm up{data_dir_flag(directory.path)}"
@@ -151,87 +125,124 @@ class Erasing:
         found = Scope(site=wanted.site)
         for row in waiting:
             found = found.joined(msgspec.convert(row, Scope))
-        for row in await self._ask_all(FindDashboard(wanted=wanted, utterances=found.utterances)):
-            found = found.joined(msgspec.convert(row, Scope))
+        for request in (FindDashboard(wanted=wanted, utterances=found.utterances), FindOperations(wanted=wanted)):
+            for row in await self._ask_all(request):
+                found = found.joined(msgspec.convert(row, Scope))
         return found
 
-    async def erase(self, wanted: Wanted, scope: Scope, by: str) -> Receipt:
-        """Erase what was found; return the receipt."""
-        kind: Any = "conversation" if wanted.conversation else "name" if wanted.name else "time"
-        return await self.finish(self._begun(kind, scope, by))
+    def receipt(self, wanted: Wanted, scope: Scope, by: str) -> Receipt:
+        """Return the receipt of an erasure that is not begun."""
+        kind: ErasureKind = "conversation" if wanted.conversation else "name" if wanted.name else "time"
+        return _receipt(kind, scope, by)
 
-    async def again(self, by: str, source: Path | None = None) -> list[Receipt]:
-        """Erase once more whatever was erased before, by the tombstones here or in the data directory `source`."""
-        found = []
-        for scope, _ in tombstones(databases(DataDirectory(source) if source else self._directory)):
-            found.append(await self.finish(self._begun("again", scope, by)))
-        return found
+    def begin(self, wanted: Wanted, scope: Scope, by: str) -> Receipt:
+        """Write the receipt of an erasure that is to be done."""
+        return self._saved(self.receipt(wanted, scope, by))
+
+    def begin_again(self, by: str, source: Path | None = None) -> list[Receipt]:
+        """Write receipts for whatever was erased before, by the tombstones here or in the data directory `source`."""
+        found = tombstones(databases(DataDirectory(source) if source else self._directory))
+        return [self._saved(_receipt("again", scope, by)) for scope, _ in found]
 
     async def finish(self, receipt: Receipt) -> Receipt:
-        """Do the steps of an erasure; those that were done before it was cut off find nothing more."""
+        """Do all parts of an erasure; those that were done before it was cut off find nothing more."""
+        lines: list[Erased] = []
+        for part in get_args(Part):
+            lines += await self.part(receipt, part)
+        return self.keep(receipt, lines)
+
+    async def part(self, receipt: Receipt, part: Part) -> list[Erased]:
+        """Do one part. Raises `UnavailableError` where it is to be tried again."""
+        if part == "files":
+            left = await self._without_traces()
+            return [Erased(store=name, what=FILES, count=0, gone=why) for name, why in left.items()]
+        if part != "again":
+            return await self._erase(receipt, part, last=False)
+        if self.runs:
+            await self._sleep(SETTLE_S)
+        return [line for store in (*MODULES, "messages") for line in await self._erase(receipt, store, last=True)]
+
+    def keep(self, receipt: Receipt, lines: Iterable[Erased]) -> Receipt:
+        """Write what was erased into the receipt."""
         counts: Counter[tuple[str, str]] = Counter()
         gone: dict[tuple[str, str], str] = {}
-        for round_ in range(ROUNDS):
-            if round_ and self.runs:
-                await self._sleep(SETTLE_S)
-            for line in await self._round(receipt, last=round_ == ROUNDS - 1):
-                counts[line.store, line.what] += line.count
-                gone[line.store, line.what] = line.gone or gone.get((line.store, line.what), "")
-        left = await self._without_traces()
-        lines = [
+        left = {}
+        for line in lines:
+            if line.what == FILES:
+                left[line.store] = line.gone
+                continue
+            counts[line.store, line.what] += line.count
+            gone[line.store, line.what] = line.gone or gone.get((line.store, line.what), "")
+        erased = tuple(
             Erased(store=store, what=what, count=count, gone=gone[store, what] or _left(left, store))
             for (store, what), count in counts.items()
-        ]
+        )
         done = msgspec.structs.replace(
-            receipt, state="done", done_ns=time.time_ns(), erased=tuple(lines), copies=copies(self._directory)
+            receipt, state="done", done_ns=time.time_ns(), erased=erased, copies=copies(self._directory)
         )
         self.erasures.save(done)
         return done
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _begun(self, kind: Any, scope: Scope, by: str) -> Receipt:
-        name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-        receipt = Receipt(id=name, kind=kind, asked_ns=time.time_ns(), by=by, scope=scope)
+    def _saved(self, receipt: Receipt) -> Receipt:
         self.erasures.save(receipt)
         return receipt
 
-    async def _round(self, receipt: Receipt, *, last: bool) -> list[Erased]:
+    async def _erase(self, receipt: Receipt, store: str, *, last: bool) -> list[Erased]:
+        """`last`: nothing more is erased from this store."""
         rows: Rows = []
         at_ns = time.time_ns()
-        parts = receipt.scope.parts()
-        for place, part in enumerate(parts):
-            for kind in MODULES:
-                rows += await self._ask_all(kind(erasure=receipt.id, at_ns=at_ns, scope=part, traces=False))
-            written_anew = last and place == len(parts) - 1
-            rows += await self._ask_all(EraseMessages(scope=part, traces=written_anew))
+        scopes = receipt.scope.parts()
+        for place, scope in enumerate(scopes):
+            written_anew = last and place == len(scopes) - 1
+            kind = MODULES.get(store)
+            if kind is None:
+                rows += await self._ask_all(EraseMessages(scope=scope, traces=written_anew))
+            else:
+                rows += await self._ask_all(kind(erasure=receipt.id, at_ns=at_ns, scope=scope, traces=False))
         return [msgspec.convert(row, Erased) for row in rows]
 
     async def _ask_all(self, request: Command) -> Rows:
         """Return the rows of all that answer: every process, and every database."""
         rows: Rows = []
-        is_answered = False
-        for socket in self._sockets(request.module):
-            try:
-                rows += await ask(socket, request, self._answers_within_s)
-                is_answered = True
-            except TimeoutError as error:
-                raise HangsError(
-                    f"A process does not answer on {socket}: it may still have in memory what is to be erased. See "
-                    f"`quickcomm status`; once it answers or is gone: quickcomm erase resume"
-                    f"{data_dir_flag(self._directory.path)}"
-                ) from error
-            except (aiohttp.ClientConnectionError, UnknownCommandError):
-                continue  # it was killed, or has another module
+        is_answered = is_here = self._here is not None and type(request) in self._here.rpc.answers
+        if self._here is not None and is_here:
+            rows += await rows_of(self._here.rpc, request)
+        for socket in [] if is_here else self._sockets(request.module):
+            found = await self._asked(socket, request)
+            is_answered |= found is not None
+            rows += found or []
+        if request.module == STORE and self._in_store and not is_answered:
+            raise UnavailableError("The store of this site does not answer. See: quickcomm status")
         if request.module == STORE and is_answered:
             return rows
-        for where in databases(self._directory):
-            async with _opened(where, request.module) as answers:
+        own = self._here.database if self._here is not None and is_here else None
+        for where in (each for each in databases(self._directory) if each != own):
+            async with _opened(where, request.module, self._directory) as answers:
                 for kind, handle in answers:
                     if kind is type(request):
-                        found = await handle(request)
-                        rows += msgspec.to_builtins(found) if isinstance(found, list) else [msgspec.to_builtins(found)]
+                        reply = await handle(request)
+                        rows += msgspec.to_builtins(reply) if isinstance(reply, list) else [msgspec.to_builtins(reply)]
         return rows
+
+    async def _asked(self, socket: Path, request: Command) -> Rows | None:
+        """Return what a process answers; None where none listens, or it has another module.
+
+        Raises `UnavailableError` where it is there and did not do it: then it is asked again.
+        """
+        try:
+            return await ask(socket, request, self._answers_within_s)
+        except (aiohttp.ClientConnectorError, UnknownCommandError):
+            return None
+        except (TimeoutError, aiohttp.ClientConnectionError) as error:
+            raise HangsError(
+                f"A process does not answer on {socket}: it may still have in memory what is to be erased. A running "
+                f"site tries it again. See `quickcomm status`; once it answers or is gone: quickcomm erase resume"
+                f"{data_dir_flag(self._directory.path)}"
+            ) from error
+        except QuickCommError as error:
+            raise UnavailableError(f"A process did not erase: {error}") from error
 
     def _sockets(self, module: str) -> list[Path]:
         directory, layout = self._directory, self._layout
@@ -262,6 +273,11 @@ class Erasing:
         return {name: why for name, why in left.items() if why}
 
 
+def _receipt(kind: ErasureKind, scope: Scope, by: str) -> Receipt:
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+    return Receipt(id=name, kind=kind, asked_ns=time.time_ns(), by=by, scope=scope)
+
+
 def databases(directory: DataDirectory) -> list[Path | str]:
     """Return the databases of a site that are there, used or not: files, and addresses of its settings."""
     from quickcomm.dashboard.ports import DashboardSettings  # noqa: PLC0415 - not needed for --help
@@ -269,13 +285,15 @@ def databases(directory: DataDirectory) -> list[Path | str]:
     from quickcomm.operate.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings(directory.path)
+    own = directory.part(OPERATIONS)
     parts = [directory.database, directory.dashboard.database, directory.intelligence.database]
+    parts += [own.database, steps_file(own)]
     urls = {settings.of(DashboardSettings).database_url, settings.of(StoreSettings).database_url}
     return [*(path for path in parts if path.is_file()), *sorted(url for url in urls if url)]
 
 
 @contextlib.asynccontextmanager
-async def _opened(where: Path | str, module: str) -> AsyncIterator["Sequence[Answer]"]:
+async def _opened(where: Path | str, module: str, site: DataDirectory) -> AsyncIterator["Sequence[Answer]"]:
     """Give what a module answers about erasure on a database; nothing where it has no data in it."""
     from quickcomm.kernel.storage import Database  # noqa: PLC0415 - not needed for --help
 
@@ -286,7 +304,8 @@ async def _opened(where: Path | str, module: str) -> AsyncIterator["Sequence[Ans
         if module == STORE:
             yield _messages(database) if "bus_messages" in has else []
         else:
-            yield _answers(module, database) if FIRST_TABLES[module] in has else []
+            # In a thread: it imports the module, and its tables are brought up to date.
+            yield await asyncio.to_thread(_answers, module, database, site) if FIRST_TABLES[module] in has else []
     finally:
         await database.aclose()
 
@@ -305,7 +324,7 @@ def _messages(database: "Database") -> "Sequence[Answer]":
     return letter_answers(SqlBus(database, SystemClock()))
 
 
-def _answers(module: str, database: "Database") -> "Sequence[Answer]":
+def _answers(module: str, database: "Database", site: DataDirectory) -> "Sequence[Answer]":
     from quickcomm.kernel.clock import SystemClock  # noqa: PLC0415 - not needed for --help
 
     if module == "audio":
@@ -316,6 +335,11 @@ def _answers(module: str, database: "Database") -> "Sequence[Answer]":
         from quickcomm.intelligence.module import Intelligence  # noqa: PLC0415 - as above
 
         return Intelligence.erasing(database)
+    if module == OPERATIONS:
+        from quickcomm.operate.settings import load_settings  # noqa: PLC0415 - as above
+        from quickcomm.operations.assembly import erasing  # noqa: PLC0415
+
+        return erasing(database, load_settings(site.path), site)
     from quickcomm.dashboard.module import Dashboard  # noqa: PLC0415 - as above
 
     return Dashboard.erasing(database)
@@ -385,8 +409,9 @@ def _on_server(url: str) -> list[tuple[Any, ...]]:
 
 async def bury_in(where: Path | str, found: Sequence[tuple[Scope, int]]) -> None:
     """Erase what was erased before in a database that no process has open, and keep its tombstones there."""
-    for module, kind in (("audio", EraseAudio), ("intelligence", EraseIntelligence), ("dashboard", EraseDashboard)):
-        async with _opened(where, module) as answers:
+    site = DataDirectory(where.parent if isinstance(where, Path) else Path())
+    for module, kind in MODULES.items():
+        async with _opened(where, module, site) as answers:
             for answered, handle in answers:
                 if answered is kind:
                     for scope, at_ns in found:
@@ -396,41 +421,3 @@ async def bury_in(where: Path | str, found: Sequence[tuple[Scope, int]]) -> None
         from quickcomm.kernel.erasing.traces import remove_file_traces  # noqa: PLC0415 - not needed for --help
 
         await asyncio.to_thread(remove_file_traces, where)
-
-
-# -- copies that are not changed --------------------------------------------------------------------------------------
-
-BACKUPS: Final = "backups.jsonl"
-"""What `quickcomm backup` has written, a line each."""
-
-
-def note_backup(directory: DataDirectory, file: Path) -> None:
-    """Remember a backup, so that the receipt of an erasure can name it."""
-    line = Copy(where=str(file.absolute()), taken_at=datetime.now(UTC).isoformat(timespec="seconds"))
-    with contextlib.suppress(OSError), (directory.path / BACKUPS).open("ab") as lines:
-        lines.write(msgspec.json.encode(line) + b"\n")
-
-
-def copies(directory: DataDirectory) -> tuple[Copy, ...]:
-    """Return the backups that are still where they were written, and data from before a restore."""
-    from quickcomm.operate.settings import load_settings  # noqa: PLC0415 - not needed for --help
-
-    days = load_settings(directory.path).storage.retention_days
-    found = []
-    with contextlib.suppress(OSError):
-        for line in (directory.path / BACKUPS).read_bytes().splitlines():
-            with contextlib.suppress(*MALFORMED):
-                found.append(msgspec.json.decode(line, type=Copy))
-    for path in directory.path.glob("before-restore-*"):
-        taken = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
-        found.append(Copy(where=str(path), taken_at=taken))
-    there = {each.where: each for each in found if Path(each.where).exists()}
-    return tuple(msgspec.structs.replace(each, kept_until=_until(each.taken_at, days)) for each in there.values())
-
-
-def _until(taken_at: str, days: int) -> str:
-    """Return when all that a copy has is older than the site's retention."""
-    if not days:
-        return ""
-    taken = datetime.fromisoformat(taken_at)
-    return datetime.fromtimestamp(taken.timestamp() + days * 86_400, UTC).isoformat(timespec="seconds")

@@ -22,7 +22,7 @@ from quickcomm.kernel.errors import ConfigurationError, InvalidInputError
 from quickcomm.kernel.messaging.bus.redis_names import PREFIX
 from quickcomm.operate.backup import WHOLE, Whereabouts, fill, folder_beside, publish, refuse
 from quickcomm.operate.backup_file import Tell, connect, seal
-from quickcomm.operate.erasing import note_backup
+from quickcomm.operate.erasures import note_backup
 from quickcomm.operate.transfer import addresses, exported
 from quickcomm.operate.transfer_file import (
     EXPORT,

@@ -11,6 +11,7 @@ from quickcomm.contracts.saga import OPERATIONS as NAME
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.messaging.rpc import Answer
 from quickcomm.kernel.runtime.app import Context
+from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.runtime.declaration import App
 from quickcomm.kernel.runtime.part import Part
 from quickcomm.kernel.runtime.settings import Settings
@@ -20,9 +21,10 @@ from quickcomm.kernel.saga.executors import InTransaction
 from quickcomm.kernel.saga.running import Runner
 from quickcomm.kernel.site_pack import SitePack
 from quickcomm.kernel.storage import Database
+from quickcomm.operations.adapters.erasing import erasing_answers
 from quickcomm.operations.adapters.journal import SqlJournal
 from quickcomm.operations.adapters.webhook import post
-from quickcomm.operations.declaration import OperationsSettings
+from quickcomm.operations.declaration import OperationsSettings, steps_of
 from quickcomm.operations.definitions import DISPATCH, OPERATIONS
 from quickcomm.operations.service.desk import Desk
 from quickcomm.operations.service.notices import Notices
@@ -43,9 +45,9 @@ def build(context: Context, _loaded: None) -> Part:
     rpc = context.messaging.rpc
     runner = Runner(OPERATIONS, rpc, context.clock)
     notices = Notices(rpc, post, settings, context.clock)
-    apart = context.site.part(NAME)
-    where = settings.database_url or f"sqlite:///{apart.path / 'steps.sqlite'}"
-    durable = Durable(runner, journal, where, digest(OPERATIONS.values()))
+    steps = steps_of(settings, context.site)
+    durable = Durable(runner, journal, steps, digest(OPERATIONS.values()))
+    answers = [*notices.answers(), *erasing_answers(context.database, OPERATIONS, steps, executed=True)]
 
     def check(operation: str) -> None:
         if operation == DISPATCH:
@@ -58,17 +60,17 @@ def build(context: Context, _loaded: None) -> Part:
             await desk.open()
             await durable.run()
 
-        part = _part(desk, journal, work, notices, durable.aclose)
+        part = _part(desk, journal, work, answers, durable.aclose)
     else:
         here = InTransaction(runner, journal, context.database, context.clock)
-        on_demand = OnDemand(durable, apart.create)
+        on_demand = OnDemand(durable, context.site.part(NAME).create)
         desk = Desk(OPERATIONS, journal, here, on_demand, context.clock, check)
 
         async def work() -> None:
             await desk.open()
             await _take_over(journal, on_demand)
 
-        part = _part(desk, journal, work, notices, on_demand.aclose)
+        part = _part(desk, journal, work, answers, on_demand.aclose)
     durable.told = desk.told
     return part
 
@@ -90,11 +92,18 @@ def stored_answers(database: Database, clock: Clock) -> Sequence[Answer]:
     return [(ListOperations, desk.list), (GetOperation, desk.get)]
 
 
+def erasing(database: Database, settings: Settings, site: DataDirectory) -> Sequence[Answer]:
+    """Return what is answered about erasure on a database that no executor has open now."""
+    SqlJournal(database).migrate()
+    steps = steps_of(settings.of(OperationsSettings), site)
+    return erasing_answers(database, OPERATIONS, steps, executed=False)
+
+
 def _part(
     desk: Desk,
     journal: SqlJournal,
     work: Callable[[], Awaitable[None]],
-    notices: Notices,
+    answers: Sequence[Answer],
     close: Callable[[], Awaitable[None]],
 ) -> Part:
     async def status() -> dict[str, Any]:
@@ -102,7 +111,7 @@ def _part(
 
     return Part(
         name=NAME,
-        answers=[*desk.answers(), *notices.answers()],
+        answers=[*desk.answers(), *answers],
         open=journal.migrate,
         work={NAME: work},
         close=close,

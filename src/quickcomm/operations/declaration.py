@@ -67,6 +67,16 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def steps_file(own: DataDirectory) -> Path:
+    """Return the file of the steps, given the directory of the executor."""
+    return own.path / "steps.sqlite"
+
+
+def steps_of(settings: OperationsSettings, site: DataDirectory) -> str:
+    """Return the address of the database in which the executor keeps steps."""
+    return settings.database_url or f"sqlite:///{steps_file(site.part(NAME))}"
+
+
 def _database(_settings: SettingsReader, site: Path) -> Path:
     return DataDirectory(site).part(NAME).database
 

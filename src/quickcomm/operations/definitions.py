@@ -1,17 +1,21 @@
 """The operations of a site. Each is defined here, once, for every deployment."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, get_args
+
+import msgspec
 
 from quickcomm.contracts.closing import (
     ArchiveConversation,
     Closing,
     FinishConversation,
+    OpenTasks,
     ReopenConversation,
     SummarizeConversation,
 )
 from quickcomm.contracts.correcting import AmendUtterance, Correcting, RestoreUtterance, UnderstandCorrection
 from quickcomm.contracts.dispatching import ConfirmDispatch, Dispatching, ReleaseTask, ReserveTask, SendNotice
+from quickcomm.contracts.erasing import ERASE, ErasePart, Erasure, KeepReceipt, Part
 from quickcomm.kernel.saga import Given, Operation, Step
 
 CLOSE: Final = "close"
@@ -54,6 +58,11 @@ def _conversation(given: Closing) -> str:
     return given.conversation_id
 
 
+def _nameless(given: Closing) -> Closing:
+    tasks: OpenTasks = "keep" if given.tasks == "hand_over" else given.tasks
+    return msgspec.structs.replace(given, tasks=tasks, assignee=None)
+
+
 CLOSE_CONVERSATION: Final = Operation(
     name=CLOSE,
     input=Closing,
@@ -73,6 +82,7 @@ CLOSE_CONVERSATION: Final = Operation(
         ),
         Step(name="archive", asks=ArchiveConversation, does=_archive, undoes=ReopenConversation, undo=_reopen),
     ),
+    nameless=_nameless,
 )
 
 
@@ -106,6 +116,11 @@ def _correction(given: Correcting) -> str:
     return f"{given.utterance_id}#{given.number}"
 
 
+def _no_names(given: Correcting) -> Correcting:
+    """Return it as it is: what it is about has no name."""
+    return given
+
+
 CORRECT_UTTERANCE: Final = Operation(
     name=CORRECT,
     input=Correcting,
@@ -119,6 +134,7 @@ CORRECT_UTTERANCE: Final = Operation(
             stays="Insights follow a text; correct the utterance again to have others.",
         ),
     ),
+    nameless=_no_names,
 )
 
 
@@ -153,6 +169,10 @@ def _confirm(given: Given) -> ConfirmDispatch:
     )
 
 
+def _to_no_one(given: Dispatching) -> Dispatching:
+    return msgspec.structs.replace(given, assignee="erased")
+
+
 def _task(given: Dispatching) -> str:
     return given.task_id
 
@@ -178,7 +198,35 @@ DISPATCH_TASK: Final = Operation(
         ),
     ),
     once=False,
+    nameless=_to_no_one,
+)
+
+
+def _erases(part: Part) -> Step:
+    def does(given: Given) -> ErasePart:
+        return ErasePart(key=given.key, erasure=given.input.erasure, part=part)
+
+    return Step(name=part, asks=ErasePart, does=does, stays="What is erased does not come back.", outside=True)
+
+
+def _keep(given: Given) -> KeepReceipt:
+    erased = tuple(line for part in get_args(Part) for line in given.results[part].erased)
+    return KeepReceipt(key=given.key, erasure=given.input.erasure, erased=erased)
+
+
+def _erasure(given: Erasure) -> str:
+    return given.erasure
+
+
+ERASE_SAID: Final = Operation(
+    name=ERASE,
+    input=Erasure,
+    subject=_erasure,
+    steps=(
+        *(_erases(part) for part in get_args(Part)),
+        Step(name="receipt", asks=KeepReceipt, does=_keep, stays="It says what was erased.", outside=True),
+    ),
 )
 OPERATIONS: Final[Mapping[str, Operation]] = {
-    each.name: each for each in (CLOSE_CONVERSATION, CORRECT_UTTERANCE, DISPATCH_TASK)
+    each.name: each for each in (CLOSE_CONVERSATION, CORRECT_UTTERANCE, DISPATCH_TASK, ERASE_SAID)
 }

@@ -213,6 +213,42 @@ export interface Emergency {
   seen_after_s: number | null;
 }
 
+export interface Erased {
+  store: string;
+  what: string;
+  count: number;
+  gone?: string;
+}
+
+export interface ErasingOf {
+  conversation?: string | null;
+  name?: string | null;
+  since?: string | null;
+  until?: string | null;
+  dry_run?: boolean;
+}
+
+export interface ErasureList {
+  items: ErasureStand[];
+}
+
+export interface ErasureStand {
+  erasure_id: string | null;
+  kind: "again" | "conversation" | "name" | "time";
+  by: string;
+  status: "compensated" | "compensating" | "done" | "found" | "parked" | "running";
+  conversations: string[];
+  utterances: number;
+  touched: number;
+  asked_at: string;
+  done_at: string | null;
+  operation_id: string;
+  step: string;
+  why: string;
+  erased: Erased[];
+  copies: KeptCopy[];
+}
+
 export interface ErrorEvent {
   type: "error";
   code: string;
@@ -326,6 +362,12 @@ export interface Insight {
 export interface Item {
   name: string;
   quantity?: number;
+}
+
+export interface KeptCopy {
+  where: string;
+  taken_at: string;
+  kept_until?: string;
 }
 
 export interface Latency {

@@ -40,6 +40,7 @@ _IDS: Final = {
     "conversation_id": "shift-1",
     "operation_id": "6f1c2b9e0d4a4f7f8f5d3c2b1a0e9d8c",
     "task_id": "shift-1:0:48000:0",
+    "erasure_id": "20260509T150000Z-6f1c2b",
 }
 
 _CHOICES: Final = {"action": list(get_args(MoveAction))}

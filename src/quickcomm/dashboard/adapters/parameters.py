@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 import msgspec
 from aiohttp import web
 
+from quickcomm.contracts.erasing import Wanted
 from quickcomm.dashboard.model.places import After, Cursor
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED, InvalidInputError
@@ -116,6 +117,26 @@ def after(query: Mapping[str, str]) -> After | None:
             "`after` must be the `next_after` of an earlier answer; 0 begins with the first change."
         )
     return After(side=side or None, change=int(change), index=int(index) if index else None)
+
+
+def wanted(site: str, given: Mapping[str, str], clock: Clock) -> Wanted:
+    """Return what is to be erased: one of `conversation`, `name`, and `since` with `until`, which is now if missing."""
+    since_ns, until_ns = time_ns(given, "since"), time_ns(given, "until")
+    has_time = since_ns is not None or until_ns is not None
+    name = (text(given, "name") or "").strip()
+    found = Wanted(
+        site=site,
+        conversation=text(given, "conversation") or "",
+        name=name,
+        since_ns=since_ns or 0,
+        until_ns=until_ns or 0 if until_ns is not None or not has_time else clock.now_ns(),
+    )
+    kinds = [bool(found.conversation), given.get("name") is not None, has_time]
+    if kinds.count(True) != 1 or (given.get("name") is not None and not re.search(r"\w", name)):
+        raise InvalidInputError("Give one of the three: `conversation`, `name`, or `since` with `until`.")
+    if has_time and (since_ns is None or not found.is_one):
+        raise InvalidInputError("`since` must be a time before `until`, which is now where it is not given.")
+    return found
 
 
 async def body(request: web.Request, kind: type[T], clock: Clock, default: T | None = None) -> T:

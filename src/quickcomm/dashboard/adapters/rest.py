@@ -77,7 +77,7 @@ class Rest:
         self._rpc = rpc
         self._reports = reports
         self._migration = Migration(rpc)
-        self._operating = OperatingRest(rpc)
+        self._operating = OperatingRest(rpc, clock)
         self._metrics_open = settings.metrics_open
         self._admission = Admission(settings.queries_at_once, settings.queries_waiting)
 

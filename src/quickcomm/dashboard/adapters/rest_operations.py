@@ -3,20 +3,27 @@
 import re
 from typing import Final
 
+import msgspec
 from aiohttp import web
 
 from quickcomm.contracts.closing import OpenTasks
+from quickcomm.dashboard.adapters import parameters
 from quickcomm.dashboard.adapters.operations import operation
 from quickcomm.dashboard.adapters.rest_types import (
     ClosingOf,
     CorrectedText,
     EditQuery,
+    ErasingOf,
+    ErasureList,
+    ErasureQuery,
     HandingOver,
     OperationList,
     OperationQuery,
 )
+from quickcomm.dashboard.model.erasures import ErasureStand
 from quickcomm.dashboard.model.operations import OperationStand
 from quickcomm.dashboard.service.operating import OperationsOf
+from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import InvalidInputError
 from quickcomm.kernel.keys import Principal
 from quickcomm.kernel.messaging.rpc import Rpc
@@ -25,8 +32,9 @@ _VERSION: Final = re.compile(r'(?:W/)?"(\d{1,18})"')
 
 
 class OperatingRest:
-    def __init__(self, rpc: Rpc) -> None:
+    def __init__(self, rpc: Rpc, clock: Clock) -> None:
         self._operations = OperationsOf(rpc)
+        self._clock = clock
 
     @operation(
         "POST",
@@ -106,6 +114,36 @@ class OperatingRest:
     )
     async def compensate_operation(self, caller: Principal, operation_id: str) -> OperationStand:
         return await self._operations.compensate(caller.site, operation_id, _by(caller))
+
+    @operation(
+        "POST",
+        "/v1/erasures",
+        "Erase a conversation, what a name stands for, or what was said in a time range, everywhere. It cannot "
+        "be taken back; with `dry_run` it only counts",
+        tag="erasures",
+        role="admin",
+        errors=(400, 503),
+    )
+    async def start_erasure(self, caller: Principal, body: ErasingOf) -> ErasureStand:
+        wanted = parameters.wanted(caller.site, msgspec.to_builtins(body), self._clock)
+        return await self._operations.erase(wanted, _by(caller), dry_run=body.dry_run)
+
+    @operation(
+        "GET", "/v1/erasures", "Receipts of erasures, newest first", tag="erasures", role="admin", errors=(400, 503)
+    )
+    async def list_erasures(self, caller: Principal, asked: ErasureQuery) -> ErasureList:
+        return ErasureList(items=await self._operations.erasures(caller.site, asked.limit))
+
+    @operation(
+        "GET",
+        "/v1/erasures/{erasure_id}",
+        "One receipt: what was erased, and how far that is",
+        tag="erasures",
+        role="admin",
+        errors=(404, 503),
+    )
+    async def get_erasure(self, caller: Principal, erasure_id: str) -> ErasureStand:
+        return await self._operations.erasure(caller.site, erasure_id)
 
 
 def _by(caller: Principal) -> str:

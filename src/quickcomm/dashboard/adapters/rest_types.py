@@ -11,6 +11,7 @@ from quickcomm.contracts.migration import MAX_NAME, OverrideKind
 from quickcomm.contracts.routes import Side
 from quickcomm.dashboard.adapters import parameters
 from quickcomm.dashboard.adapters.operations import AFTER, CURSOR, TIME, Query
+from quickcomm.dashboard.model.erasures import ErasureStand
 from quickcomm.dashboard.model.operations import OperationStand
 from quickcomm.dashboard.model.places import After, Cursor
 from quickcomm.dashboard.model.records import TaskStatus
@@ -272,6 +273,29 @@ class OperationList(msgspec.Struct, frozen=True, kw_only=True):
     """The newest first."""
 
     items: list[OperationStand]
+
+
+class ErasingOf(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is to be erased: a conversation, a name, or what was said from `since` until before `until` (now).
+
+    Just one of the three. The name is kept nowhere. `dry_run`: only counts.
+    """
+
+    conversation: Annotated[str, Meta(min_length=1, max_length=128)] | None = None
+    name: Annotated[str, Meta(min_length=1, max_length=200)] | None = None
+    since: Annotated[str, Meta(min_length=1, max_length=40)] | None = None
+    until: Annotated[str, Meta(min_length=1, max_length=40)] | None = None
+    dry_run: bool = False
+
+
+class ErasureQuery(Query, frozen=True, kw_only=True):
+    limit: Limit = 50
+
+
+class ErasureList(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest first."""
+
+    items: list[ErasureStand]
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

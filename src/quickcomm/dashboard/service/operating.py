@@ -6,6 +6,7 @@ import msgspec
 
 from quickcomm.contracts.closing import OpenTasks
 from quickcomm.contracts.correcting import CorrectUtterance
+from quickcomm.contracts.erasing import GetErasure, ListErasures, StartErasure, Wanted
 from quickcomm.contracts.operations import (
     CompensateOperation,
     GetOperation,
@@ -14,6 +15,7 @@ from quickcomm.contracts.operations import (
     StartOperation,
 )
 from quickcomm.contracts.saga import OperationView
+from quickcomm.dashboard.model.erasures import ErasureStand, erasure_stand
 from quickcomm.dashboard.model.operations import OperationStand, operation_stand
 from quickcomm.kernel.messaging.rpc import Rpc
 
@@ -56,6 +58,18 @@ class OperationsOf:
     async def compensate(self, site: str, operation_id: str, by: str) -> OperationStand:
         """As `resume`: have it taken back."""
         return _stand(await self._rpc.call(CompensateOperation(id=operation_id, site=site, by=by)))
+
+    async def erase(self, wanted: Wanted, by: str, *, dry_run: bool) -> ErasureStand:
+        """Return what was found, and how its erasure stands after some seconds. `dry_run`: only finds."""
+        return erasure_stand(await self._rpc.call(StartErasure(wanted=wanted, by=by, dry_run=dry_run)))
+
+    async def erasures(self, site: str, limit: int) -> list[ErasureStand]:
+        found = await self._rpc.call(ListErasures(site=site, limit=limit))
+        return [erasure_stand(each) for each in found.items]
+
+    async def erasure(self, site: str, erasure_id: str) -> ErasureStand:
+        """Raises `NotFoundError`."""
+        return erasure_stand(await self._rpc.call(GetErasure(site=site, id=erasure_id)))
 
 
 def _stand(reply: Any) -> OperationStand:

@@ -11,7 +11,7 @@ import msgspec
 from aiohttp import web
 
 from quickcomm.contracts.messaging import Request, name_of
-from quickcomm.kernel.errors import MALFORMED, InvalidInputError, NotFoundError, QuickCommError
+from quickcomm.kernel.errors import MALFORMED, BusyError, InvalidInputError, NotFoundError, QuickCommError
 from quickcomm.kernel.messaging.rpc.local import LocalRpc
 from quickcomm.kernel.messaging.rpc.port import NotOwnerError
 
@@ -79,7 +79,8 @@ async def admin_socket(rpc: LocalRpc, path: Path) -> AsyncIterator[None]:
 async def ask(socket: Path, request: Request[Any], timeout_s: float | None = CALL_TIMEOUT_S) -> Rows:
     """Raise `aiohttp.ClientConnectionError` where no process listens.
 
-    `UnknownCommandError` and `NotOwnerError` where it is a wrong one, `InvalidInputError` where it refuses.
+    `UnknownCommandError` and `NotOwnerError` where it is a wrong one, `BusyError` where it may answer later,
+    `InvalidInputError` where it refuses.
     """
     timeout = aiohttp.ClientTimeout(total=timeout_s)
     body = msgspec.json.encode({"command": name_of(type(request)), "arguments": request})
@@ -94,7 +95,7 @@ async def ask(socket: Path, request: Request[Any], timeout_s: float | None = CAL
         raise QuickCommError(f"The server failed to answer {name_of(type(request))!r}; its log says more.") from error
     if answer.rows is not None:
         return answer.rows
-    kinds = {kind.code: kind for kind in (UnknownCommandError, NotOwnerError)}
+    kinds = {kind.code: kind for kind in (UnknownCommandError, NotOwnerError, BusyError)}
     raise kinds.get(answer.code, InvalidInputError)(answer.detail)
 
 

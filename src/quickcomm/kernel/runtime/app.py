@@ -136,6 +136,10 @@ class Builder(Protocol):
         ...
 
 
+More = Callable[[Context], Part]
+"""Builds a part of a process that is no module."""
+
+
 class Started(msgspec.Struct, frozen=True, kw_only=True):
     """The process answers at `url`."""
 
@@ -150,10 +154,12 @@ def assemble(
     pack: SitePack,
     loaded: Mapping[str, Any],
     routes: Routes = Routes(),  # noqa: B008 - frozen
+    more: Sequence[More] = (),
 ) -> tuple[Process, KeyStore]:
     """Build the modules of an app, by what was loaded for each of their names, and the process around them.
 
     `routes`: those that were in force when it was started. A module that they call retired is not built.
+    `more`: builds further parts, which may use all that modules answer here.
     Raises `ConfigurationError` where a module alone has no store, or no place among others.
     """
     _check_place(app, settings)
@@ -194,6 +200,7 @@ def assemble(
     home = None if place_of_one is None else DataDirectory(site.path / place_of_one)
     sleeping = asleep_in(app, settings, routes)
     parts = [traces_part(traces), *_shared(context, keys), *_modules(context, loaded, sleeping)]
+    parts += [build(context) for build in more]
     process = Process(
         app.name,
         Address(host=settings.host, port=settings.port, place=place, trust=context.trust),
@@ -215,10 +222,12 @@ async def serve(
     ready: Callable[[Started], Awaitable[None] | None],
     *,
     prepare: Callable[[], Awaitable[None]] | None = None,
+    more: Sequence[More] = (),
 ) -> bool:
     """Run a process of an app until SIGINT or SIGTERM; return False if that came before it had begun.
 
     `prepare`: work on the directory, beside the loading. The caller owns the directory of an app of several modules.
+    `more`: as in `assemble`.
     Raises `ConfigurationError`, and what a part raises.
     """
     _check_place(app, settings)
@@ -230,7 +239,7 @@ async def serve(
         if found is None:
             return False
         if not stop.is_set():
-            process, keys = assemble(app, settings, site, pack, *found)
+            process, keys = assemble(app, settings, site, pack, *found, more=more)
             del found  # a module that is stopped takes its models with it
             await process.run(lambda: ready(Started(url=process.url, keys=keys)), stop)
         return True

@@ -56,7 +56,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """`input`: the type of what it is started with. `subject`: returns what it is about, for people.
 
-    `once`: done about one subject, it is not done again; False: one at a time.
+    `once`: done about one subject, it is not done again; False: one at a time. `nameless`: returns the input without
+    names of people, for records of which such a name is erased; None: no input has any.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     subject: Callable[[Any], str]
     steps: tuple[Step, ...]
     once: bool = True
+    nameless: Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:
         """Raise `ConfigurationError` for a definition that cannot be executed."""

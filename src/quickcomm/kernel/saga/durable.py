@@ -9,7 +9,8 @@ import contextlib
 import logging
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
@@ -17,7 +18,7 @@ import msgspec
 import structlog
 
 from quickcomm.kernel.errors import BusyError, ConfigurationError
-from quickcomm.kernel.saga.executors import Journal, Told
+from quickcomm.kernel.saga.executors import Journal, Told, ignore
 from quickcomm.kernel.saga.progress import Progress
 from quickcomm.kernel.saga.running import Runner
 
@@ -33,22 +34,19 @@ _decode: Final = msgspec.json.Decoder(Progress).decode
 log = structlog.get_logger(__name__)
 
 
-def _ignore(_progress: Progress) -> None:
-    """Do nothing."""
-
-
 class Durable:
     """An `Executor`. `open()` first, `aclose()` last; one in a process at a time."""
 
     def __init__(self, runner: Runner, journal: Journal, url: str, version: str) -> None:
         """`url`: `sqlite:///FILE`, or that of a PostgreSQL. `version`: the digest of the definitions."""
-        self.told: Told = _ignore
+        self.told: Told = ignore
         """Called with how an operation stands after each turn."""
         self._runner = runner
         self._journal = journal
         self._url = url
         self._version = version
         self._dbos: Any = None
+        self._is_launched = False
         self._workflow: Callable[..., Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._changed: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
@@ -61,6 +59,7 @@ class Durable:
         """
         self._loop = asyncio.get_running_loop()
         await asyncio.to_thread(self._launch)
+        self._is_launched = True
         left = [each for each in await self._journal.unfinished() if each.status != "parked"]
         for progress in left:
             if await asyncio.to_thread(self._status, progress) not in AT_WORK:
@@ -76,13 +75,13 @@ class Durable:
 
     async def aclose(self) -> None:
         """Leave what is at work to the next executor. May be called again."""
-        dbos, self._dbos = self._dbos, None
+        dbos, self._dbos, self._is_launched = self._dbos, None, False
         if dbos is not None:
             await asyncio.to_thread(lambda: dbos.destroy(destroy_registry=True))
 
     async def start(self, progress: Progress) -> None:
         """Return once it is certain that it will be executed. Raises `BusyError` before `open`."""
-        if self._dbos is None:
+        if not self._is_launched:
             raise BusyError("Operations are not executed yet; try again in a moment.")
         await self._journal.store(progress)
         await self._begin(progress)
@@ -168,6 +167,21 @@ class Durable:
         self.told(after)
         self._changed.pop(after.id, asyncio.Event()).set()
         return msgspec.json.encode(after).decode()
+
+
+def forget(url: str, operation_ids: Sequence[str]) -> None:
+    """Delete what DBOS has recorded of operations that rest, if it has; also while their executor works."""
+    if url.startswith(SQLITE) and not Path(url.removeprefix(SQLITE)).is_file():
+        return
+    from dbos import DBOSClient  # noqa: PLC0415 - as above
+
+    client = DBOSClient(system_database_url=url)
+    try:
+        prefixes = [f"{operation_id}#" for operation_id in operation_ids]
+        found = client.list_workflows(workflow_id_prefix=prefixes, load_input=False, load_output=False)
+        client.delete_workflows([each.workflow_id for each in found])
+    finally:
+        client.destroy()
 
 
 def _name(progress: Progress, *, again: bool = False) -> str:

@@ -34,8 +34,8 @@ class Journal(Protocol):
         """Return the newest operation about this."""
         ...
 
-    async def newest(self, limit: int, site: str | None = None) -> Sequence[Progress]:
-        """Return the newest first."""
+    async def newest(self, limit: int, site: str | None = None, subject: str | None = None) -> Sequence[Progress]:
+        """Return the newest first, of one site or about one subject."""
         ...
 
     async def unfinished(self) -> Sequence[Progress]:
@@ -99,3 +99,7 @@ class InTransaction:
 
 Told = Callable[[Progress], None]
 """Called with how an operation stands after each turn."""
+
+
+def ignore(_progress: Progress) -> None:
+    """Do nothing."""

@@ -63,9 +63,10 @@ class SqlJournal:
         found = await self._read(sa.select(journal.c.progress).where(*which).order_by(_NEWEST_FIRST).limit(1))
         return found[0] if found else None
 
-    async def newest(self, limit: int, site: str | None = None) -> Sequence[Progress]:
+    async def newest(self, limit: int, site: str | None = None, subject: str | None = None) -> Sequence[Progress]:
         query = sa.select(journal.c.progress).order_by(_NEWEST_FIRST).limit(limit)
-        return await self._read(query if site is None else query.where(journal.c.site == site))
+        query = query if site is None else query.where(journal.c.site == site)
+        return await self._read(query if subject is None else query.where(journal.c.subject == subject))
 
     async def unfinished(self) -> Sequence[Progress]:
         return await self._read(sa.select(journal.c.progress).where(journal.c.status.in_(UNFINISHED)))

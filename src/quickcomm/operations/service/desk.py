@@ -143,8 +143,9 @@ class Desk:
         if request.unfinished:
             found = [each for each in await self._journal.unfinished() if request.site in (None, each.site)]
         else:
-            found = list(await self._journal.newest(request.limit, request.site))
-        return [self._view(each) for each in found[: request.limit]]
+            found = list(await self._journal.newest(request.limit, request.site, request.subject))
+        about = (each for each in found if request.subject in (None, each.subject))
+        return [self._view(each) for each in about][: request.limit]
 
     async def get(self, request: GetOperation) -> OperationView:
         return self._view(await self._find(request.id, request.site))
