@@ -48,6 +48,7 @@ ADMIN: Final = {
     ("GET", "/v1/erasures"),
     ("GET", "/v1/erasures/{erasure_id}"),
     ("POST", "/v1/conversations/{conversation_id}/close"),
+    ("POST", "/v1/utterances/{utterance_id}/correct"),
     ("POST", "/v1/erasures"),
     ("POST", "/v1/tasks/{task_id}/dispatch"),
     ("POST", "/v1/migration/{module}/override"),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Self
 
+import msgspec
 import pytest
 from tests.contract.test_erasing_a_site import NAMED, SAID, SECRET, cards, talk, words
 from tests.support.drill import opened
@@ -18,6 +19,7 @@ from quickcomm.contracts.closing import (
     SummarizeConversation,
     Summarized,
 )
+from quickcomm.contracts.correcting import Correcting
 from quickcomm.contracts.erasing import (
     ERASE,
     EraseOperations,
@@ -37,6 +39,7 @@ from quickcomm.kernel.messaging.rpc import LocalRpc
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.saga import digest
 from quickcomm.kernel.saga.durable import Durable
+from quickcomm.kernel.saga.progress import begun
 from quickcomm.kernel.saga.running import Runner
 from quickcomm.kernel.storage import Database
 from quickcomm.operate.erasing import Erasing, Here
@@ -280,3 +283,18 @@ async def test_an_operation_at_work_is_waited_for(tmp_path: Path) -> None:
         assert [line.count for line in await executing.rpc.call(erase)] == [1]
         assert [line.count for line in await executing.rpc.call(erase)] == [0]
         assert site.database.name not in set(holding(site.path, NAME)), "files of steps are cleaned by the step `files`"
+
+
+async def test_who_corrected_an_utterance_is_erased_with_it(tmp_path: Path) -> None:
+    async with opened(tmp_path / "site.sqlite") as database:
+        journal = SqlJournal(database)
+        journal.migrate()
+        for number, utterance in enumerate(("a:0:0", "a:0:16000"), 1):
+            given = Correcting(utterance_id=utterance, number=number)
+            began = begun(OPERATIONS["correct"], f"o{number}", "main", NAME, given, 1)
+            await journal.store(msgspec.structs.replace(began, status="done"))
+        steps = f"sqlite:///{tmp_path / 'steps.sqlite'}"
+        erase = dict(erasing_answers(database, OPERATIONS, steps, executed=False))[EraseOperations]
+        await erase(EraseOperations(erasure="e", at_ns=1, scope=Scope(utterances=("a:0:0",))))
+        assert ((await journal.find("o1")).by, (await journal.find("o2")).by) == ("erased", NAME)
+        assert NAME not in str(await journal.find("o1"))

@@ -114,7 +114,7 @@ def test_fields_of_a_later_release_do_no_harm(name: str) -> None:
 
 
 def test_an_insight_with_more_is_read_as_it_is_known_and_nothing_else_is_let_pass() -> None:
-    [found, _] = STREAMS[insights.INSIGHTS]
+    found, *_ = STREAMS[insights.INSIGHTS]
     assert isinstance(found, InsightsFound)
     got = read(InsightsFound, with_more(found))
     assert got == found

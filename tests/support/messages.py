@@ -218,7 +218,11 @@ _ROWS: Final = encoded([("main", 1, None, b"x", True)])
 
 STREAMS: Final[dict[str, tuple[Message, ...]]] = {
     TRANSCRIPTS: (TRANSCRIPT, spoken(1, "Fire in 412."), msgspec.structs.replace(TRANSCRIPT, side="service")),
-    INSIGHTS: (FOUND, msgspec.structs.replace(FOUND, insights=(LITTLE,), opens_tasks=(), traceparent=None)),
+    INSIGHTS: (
+        FOUND,
+        msgspec.structs.replace(FOUND, insights=(LITTLE,), opens_tasks=(), traceparent=None),
+        msgspec.structs.replace(FOUND, revision=1_000, text="Two towels to 414, please."),
+    ),
     CONVERSATIONS: (
         CHANGED,
         msgspec.structs.replace(CHANGED, state="live", ledgers=(), reason=None),

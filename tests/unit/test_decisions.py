@@ -5,6 +5,7 @@ decides is killed between any two steps, and the lease moves. Projector, decider
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,7 +17,8 @@ from sqlalchemy.pool import StaticPool
 from tests.support.examples import examples
 from tests.unit.test_dashboard_projections import START, found, heard, insight
 
-from quickcomm.contracts.decisions import Decision
+from quickcomm.contracts.correcting import AmendUtterance, RestoreUtterance, first_revision
+from quickcomm.contracts.decisions import Decision, TextDecision
 from quickcomm.contracts.insight import TASK_DONE
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.transcripts import UtteranceTranscribed
@@ -27,8 +29,10 @@ from quickcomm.dashboard.model.edits import Action, Edit
 from quickcomm.dashboard.model.records import TaskRecord
 from quickcomm.dashboard.module import MIGRATIONS
 from quickcomm.dashboard.ports import StaleDecisionError
+from quickcomm.dashboard.service.correcting import amend, propose, restore
 from quickcomm.dashboard.service.decider import Decider
 from quickcomm.dashboard.service.projector import Projector
+from quickcomm.kernel.errors import BusyError, ConflictError, NotFoundError
 from quickcomm.kernel.storage import migrate
 
 ACTIONS: tuple[Action, ...] = ("acknowledge", "complete", "assign", "reopen")
@@ -67,7 +71,7 @@ class Side:
                 _fold(projector, entry)
             projector.finish()
 
-    def decide(self, work: Callable[[Decider], None], entries: Iterable[Entry], epoch: int) -> list[Decision]:
+    def decide(self, work: Callable[[Decider], object], entries: Iterable[Entry], epoch: int) -> list[Decision]:
         """Decide in a transaction that is taken back."""
         with self.engine.connect() as connection:
             state = SqlState(connection)
@@ -136,6 +140,7 @@ class TwoSides(RuleBasedStateMachine):
         self.spoken: dict[str, tuple[UtteranceTranscribed, int]] = {}
         self.undecided: list[UtteranceTranscribed | InsightsFound] = []
         self.answered: list[Decision] = []
+        self.texts: list[tuple[UtteranceTranscribed, int]] = []
 
     @property
     def holder(self) -> Side:
@@ -200,7 +205,7 @@ class TwoSides(RuleBasedStateMachine):
         expected = None if behind < 0 else max(0, task.version - behind)
         edit = Edit(action=action, by=by, assignee=by if action == "assign" else None, expected=expected)
         try:
-            made = self.holder.decide(lambda decider: decider.edit("main", task.task_id, edit), [], epoch)  # type: ignore[arg-type]
+            made = self.holder.decide(lambda decider: decider.edit("main", task.task_id, edit), [], epoch)
         except TaskChangedError:
             if behind <= 0 and task.status != "done":
                 pytest.fail("It was not changed.")
@@ -211,6 +216,39 @@ class TwoSides(RuleBasedStateMachine):
             return
         self.answered += made
         self.holder.take(made)
+
+    @precondition(lambda self: self.spoken)
+    @rule(data=st.data(), text=st.sampled_from(["clean 411", "clean 412"]))
+    def propose(self, data: st.DataObject, text: str) -> None:
+        transcript, _ = self.spoken[data.draw(st.sampled_from(sorted(self.spoken)))]
+        numbers: list[int] = []
+        if self._decide(lambda decider: numbers.append(propose(decider, "main", transcript.utterance_id, text, "Ann"))):
+            self.texts.append((transcript, numbers[-1]))
+
+    @precondition(lambda self: self.texts)
+    @rule(data=st.data(), back=st.booleans(), kind=st.sampled_from(["cleaning", TASK_DONE, "chatter"]))
+    def correct(self, data: st.DataObject, kind: str, *, back: bool) -> None:
+        """Put a text in force, and have it understood; or take it back."""
+        transcript, number = data.draw(st.sampled_from(self.texts))
+        about: dict[str, Any] = {"site": "main", "utterance_id": transcript.utterance_id, "number": number}
+        if back:
+            self._decide(lambda decider: restore(decider, RestoreUtterance(key="k", by="Ann", **about)))
+        elif self._decide(lambda decider: amend(decider, AmendUtterance(key="k", by="Ann", **about))):
+            message = found(transcript, [insight(0, kind, ["412"])], first_revision(number))
+            self.messages.append(message)
+            self.undecided.append(message)
+
+    def _decide(self, work: Callable[[Decider], object]) -> bool:
+        """Have the side with the lease decide; return False where nothing comes of it."""
+        side, epoch = self.log.lease
+        try:
+            made = self.holder.decide(work, [], epoch)
+            self.log.append(side, epoch, made)
+        except (NotFoundError, ConflictError, BusyError):
+            return False
+        self.answered += made
+        self.holder.take(made)
+        return bool(made)
 
     @rule()
     def move_the_lease(self) -> None:
@@ -234,12 +272,28 @@ class TwoSides(RuleBasedStateMachine):
         self.sides[1 - self.log.lease[0]].take(reversed([*self.messages, *self.log.entries]))
         assert self.sides[0].picture() == self.sides[1].picture()
         assert set(self.answered) <= set(self.log.entries)
+        self._check_texts()
         versions: dict[str, list[tuple[int, int]]] = {}
         for one in self.log.entries:
             versions.setdefault(one.subject, []).append(one.order)
         for orders in versions.values():
             assert [version for _, version in orders] == list(range(1, len(orders) + 1))
             assert orders == sorted(orders)
+
+    def _check_texts(self) -> None:
+        """Of the texts in force the one with the highest number stands, with its insights or later ones of it."""
+        newest = {one.subject: one.what for one in sorted(self.log.entries, key=lambda one: one.order)}
+        texts = [what for what in newest.values() if isinstance(what, TextDecision) and what.state == "in_force"]
+        standing = {what.utterance_id: what for what in sorted(texts, key=lambda one: one.number)}
+        with self.holder.engine.connect() as connection:
+            state = SqlState(connection)
+            for transcript, _ in self.spoken.values():
+                record = state.utterance("main", transcript.utterance_id)
+                assert record is not None
+                text = standing.get(transcript.utterance_id)
+                assert record.text == (transcript.text if text is None else text.text)
+                if text is not None and record.found is not None:
+                    assert record.found.revision >= first_revision(text.number)
 
 
 def test_both_sides_are_the_same_at_the_end() -> None:
@@ -259,7 +313,7 @@ def test_what_a_person_decided_stays_though_the_side_never_saw_the_task() -> Non
     asked, dropped = found(transcript, [insight(0, "cleaning", ["412"])]), found(transcript, [insight(0, "chatter")], 2)
     one.take([transcript, asked])
     made = one.decide(
-        lambda decider: decider.edit("main", "c0:0:0:0", Edit(action="acknowledge", by="Ann")),  # type: ignore[arg-type]
+        lambda decider: decider.edit("main", "c0:0:0:0", Edit(action="acknowledge", by="Ann")),
         [],
         1,
     )
@@ -280,7 +334,7 @@ def test_who_comes_second_is_told_who_was_first(by: str, first: str) -> None:
 
     def edit(action: Action, person: str, assignee: str | None = None) -> None:
         wanted = Edit(action=action, by=person, assignee=assignee, expected=0)
-        side.take(side.decide(lambda decider: decider.edit("main", "c0:0:0:0", wanted), [], 1))  # type: ignore[arg-type]
+        side.take(side.decide(lambda decider: decider.edit("main", "c0:0:0:0", wanted), [], 1))
 
     edit("complete", "Ann")
     edit("complete", "Ann")  # the answer was lost

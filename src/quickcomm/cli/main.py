@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "ledger": ("admin:ledger_command", "Received = speech + silence + gap."),
     "check": ("check:check_command", "Is everything there, once, on every side?"),
     "close": ("sagas:close_command", "Close a conversation: finish it, sum it up, archive it."),
+    "correct": ("sagas:correct_command", "Correct a misheard utterance: text, insights, card, tasks."),
     "dispatch": ("sagas:dispatch_command", "Give a task to a person, and tell them through the webhook."),
     "sagas": ("sagas:sagas_group", "Operations over several modules: look, resume, take back."),
     "keys": ("admin:keys_group", "Create, list and revoke API keys."),

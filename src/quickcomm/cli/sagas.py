@@ -1,4 +1,4 @@
-"""`quickcomm close`, `dispatch` and `sagas`: operations over several modules."""
+"""`quickcomm close`, `correct`, `dispatch` and `sagas`: operations over several modules."""
 
 import asyncio
 import getpass
@@ -11,6 +11,7 @@ import click
 
 from quickcomm.cli.options import json_option, print_rows, server_option
 from quickcomm.contracts.commands import Command
+from quickcomm.contracts.correcting import CorrectUtterance
 from quickcomm.contracts.operations import (
     CompensateOperation,
     GetOperation,
@@ -51,6 +52,22 @@ def close_command(
     if assignee:
         given |= {"tasks": "hand_over", "assignee": assignee}
     [row] = _ask(data_dir, StartOperation(operation="close", site=site, by=getpass.getuser(), given=given))
+    _print([row], as_json=as_json)
+    sys.exit(0 if row["status"] == "done" else 1)
+
+
+@click.command("correct")
+@click.argument("utterance_id")
+@click.option("--text", required=True, help="What was really said.")
+@click.option("--site", default="main", show_default=True)
+@server_option
+@json_option
+def correct_command(utterance_id: str, text: str, site: str, data_dir: Path, *, as_json: bool) -> None:
+    """Correct a misheard utterance: its text, then its insights, card and tasks.
+
+    Exits with 1 if it is not done yet; then see: quickcomm sagas list
+    """
+    [row] = _ask(data_dir, CorrectUtterance(site=site, utterance_id=utterance_id, text=text, by=getpass.getuser()))
     _print([row], as_json=as_json)
     sys.exit(0 if row["status"] == "done" else 1)
 

@@ -104,6 +104,22 @@ class ArchiveDecision(msgspec.Struct, frozen=True, kw_only=True, tag="archive"):
         return archive_subject(self.conversation_id)
 
 
+class TextDecision(msgspec.Struct, frozen=True, kw_only=True, tag="text"):
+    """A text that a person puts in the place of what was heard. `number`: counts those of an utterance.
+
+    Of those in force the one with the highest number stands. One that was taken back never comes in force again.
+    """
+
+    utterance_id: str
+    number: int
+    text: str
+    state: Literal["proposed", "in_force", "taken_back"] = "proposed"
+
+    @property
+    def subject(self) -> str:
+        return text_subject(self.utterance_id, self.number)
+
+
 class DispatchDecision(msgspec.Struct, frozen=True, kw_only=True, tag="dispatch"):
     """A task as its dispatch left it: reserved for a person, who is then told; or not reserved any more.
 
@@ -129,7 +145,7 @@ class DispatchDecision(msgspec.Struct, frozen=True, kw_only=True, tag="dispatch"
         return dispatch_subject(self.task_id)
 
 
-Decided = TaskDecision | ClosingDecision | CopyDecision | ArchiveDecision | DispatchDecision
+Decided = TaskDecision | ClosingDecision | CopyDecision | ArchiveDecision | DispatchDecision | TextDecision
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,3 +187,7 @@ def archive_subject(conversation_id: str) -> str:
 
 def dispatch_subject(task_id: str) -> str:
     return f"dispatch:{task_id}"
+
+
+def text_subject(utterance_id: str, number: int) -> str:
+    return f"text:{utterance_id}:{number}"

@@ -25,3 +25,5 @@ class InsightsFound(msgspec.Struct, frozen=True, kw_only=True):
     """The side that found them, and the epoch in which it had the conversation: as in the transcript."""
     owner_epoch: int = 0
     traceparent: str | None = None
+    text: str | msgspec.UnsetType = msgspec.UNSET
+    """The text that they are of, where a person has corrected it."""

@@ -14,6 +14,7 @@ from quickcomm.contracts.health import Alarm, ClassifierHealth
 from quickcomm.contracts.link import Captioned, Committed, FellBehind, InstanceStatus, Receipt, Watching
 from quickcomm.contracts.routes import MONOLITH, SERVICE
 from quickcomm.contracts.timing import Latency
+from quickcomm.dashboard.adapters.correcting import correcting_answers
 from quickcomm.dashboard.adapters.decision_log import RedisDecisions
 from quickcomm.dashboard.adapters.digests import digest_answers
 from quickcomm.dashboard.adapters.erasing import erasing_answers
@@ -113,6 +114,7 @@ class Dashboard:
         self._database = database
         self._bus = messaging.bus
         self._shared = messaging.live
+        self._rpc = messaging.rpc
         self._trace_url = trace_url
         self._overview = Overview(clock, budget)
         self._direct = Direct()
@@ -203,8 +205,9 @@ class Dashboard:
 
         asked: list[Answer] = [(GetReport, report), (GetTrace, trace), (MeasureDashboard, measure)]
         steps = step_answers(self._service, self._database, self._clock)
+        correcting = correcting_answers(self._service, self._database, self._rpc)
         erasing = erasing_answers(self._database, self._hub.reset)
-        return [*asked, *self._editing.answers(), *steps, *digest_answers(self._database), *erasing]
+        return [*asked, *self._editing.answers(), *steps, *correcting, *digest_answers(self._database), *erasing]
 
     @property
     def budget(self) -> Budget:

@@ -92,7 +92,12 @@ def build(context: Context, engines: Engines) -> Part:
         settings=IntelligenceSettings(
             llm=llm, side=side, budget=budget, shadow_share=settings.of(StoreSettings).shadow_share
         ),
-        peers=Peers(shared=shared, ownership=_ownership(context), processes=lambda: context.messaging.rpc.elsewhere),
+        peers=Peers(
+            shared=shared,
+            ownership=_ownership(context),
+            processes=lambda: context.messaging.rpc.elsewhere,
+            rpc=context.messaging.rpc,
+        ),
     )
     work = _Work(context, intelligence)
     return msgspec.structs.replace(

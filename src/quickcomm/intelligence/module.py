@@ -19,6 +19,7 @@ from quickcomm.contracts.prompts import GetPrompts, PromptsView
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.contracts.usage import GetUsage, UsageReport
 from quickcomm.intelligence.adapters.asked_model import AskedModel, examined_by, mask_of_people
+from quickcomm.intelligence.adapters.correcting import Corrections
 from quickcomm.intelligence.adapters.digests import digest_answer
 from quickcomm.intelligence.adapters.embedding import MINILM
 from quickcomm.intelligence.adapters.erasing import erasing_answer
@@ -54,7 +55,7 @@ from quickcomm.intelligence.service.understanding import Understanding
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.copier.transfer import ModuleTables
 from quickcomm.kernel.messaging.bus import Bus
-from quickcomm.kernel.messaging.rpc import Answer
+from quickcomm.kernel.messaging.rpc import Answer, Rpc
 from quickcomm.kernel.model_files import ModelReport, ModelStore
 from quickcomm.kernel.runtime.alarms import rfc3339
 from quickcomm.kernel.runtime.part import Part
@@ -87,6 +88,8 @@ class Peers(msgspec.Struct, frozen=True, kw_only=True):
     """Where conversations move between two sides: those of this one."""
     processes: Callable[[], Processes | None] = lambda: None
     """Where they do: how the processes of the other side are asked, once there are connections."""
+    rpc: Rpc | None = None
+    """How the dashboard is asked for corrected texts; None where no utterance is corrected."""
 
 
 class Intelligence:
@@ -121,6 +124,8 @@ class Intelligence:
         mask = Unmasked if model is None else mask_of_people()
         self._side = SideWork(database, bus, clock, settings.side, model, mask, ownership)
         self._processes = peers.processes
+        self._rpc = peers.rpc
+        self._corrections: Corrections | None = None
         self._other_side: OtherSide | None = None
         if ownership.moves:
             self._side.follow(self._follow)
@@ -267,6 +272,10 @@ class Intelligence:
             about_prompts = self._other_side.answers(about_prompts, self._processes)
         compared = digest_answer(self._database)
         asked: list[Answer] = [(MeasureIntelligence, measure), self._side.concluding(self._database, self._clock)]
+        if self._rpc is not None:
+            understanding, own = self._understanding, self._ownership
+            self._corrections = Corrections(understanding, self._store, own, self._clock, self._rpc)
+            asked.append(self._corrections.answer(self._database))
         erasing = erasing_answer(self._database, self._forget)
         return [*asked, (GetUsage, usage), (Narrate, narrate), compared, erasing, *about_prompts]
 
@@ -274,6 +283,8 @@ class Intelligence:
         """Forget what this process has in memory of what is erased."""
         self._side.cache.forget()
         self._understanding.erase(scope)
+        if self._corrections is not None:
+            self._corrections.erase(scope)
         if self._shadow is not None:
             self._shadow.erase(scope)
 

@@ -13,11 +13,13 @@ from quickcomm.contracts.closing import (
     ReopenConversation,
     SummarizeConversation,
 )
+from quickcomm.contracts.correcting import AmendUtterance, Correcting, RestoreUtterance, UnderstandCorrection
 from quickcomm.contracts.dispatching import ConfirmDispatch, Dispatching, ReleaseTask, ReserveTask, SendNotice
 from quickcomm.contracts.erasing import ERASE, ErasePart, Erasure, KeepReceipt, Part
 from quickcomm.kernel.saga import Given, Operation, Step
 
 CLOSE: Final = "close"
+CORRECT: Final = "correct"
 DISPATCH: Final = "dispatch"
 
 
@@ -81,6 +83,58 @@ CLOSE_CONVERSATION: Final = Operation(
         Step(name="archive", asks=ArchiveConversation, does=_archive, undoes=ReopenConversation, undo=_reopen),
     ),
     nameless=_nameless,
+)
+
+
+def _amend(given: Given) -> AmendUtterance:
+    return AmendUtterance(
+        key=given.key,
+        site=given.site,
+        utterance_id=given.input.utterance_id,
+        number=given.input.number,
+        by=given.by,
+    )
+
+
+def _restore(given: Given) -> RestoreUtterance:
+    return RestoreUtterance(
+        key=given.key,
+        site=given.site,
+        utterance_id=given.input.utterance_id,
+        number=given.input.number,
+        by=given.by,
+    )
+
+
+def _understand(given: Given) -> UnderstandCorrection:
+    return UnderstandCorrection(
+        key=given.key, site=given.site, utterance_id=given.input.utterance_id, number=given.input.number
+    )
+
+
+def _correction(given: Correcting) -> str:
+    return f"{given.utterance_id}#{given.number}"
+
+
+def _no_names(given: Correcting) -> Correcting:
+    """Return it as it is: what it is about has no name."""
+    return given
+
+
+CORRECT_UTTERANCE: Final = Operation(
+    name=CORRECT,
+    input=Correcting,
+    subject=_correction,
+    steps=(
+        Step(name="amend", asks=AmendUtterance, does=_amend, undoes=RestoreUtterance, undo=_restore),
+        Step(
+            name="understand",
+            asks=UnderstandCorrection,
+            does=_understand,
+            stays="Insights follow a text; correct the utterance again to have others.",
+        ),
+    ),
+    nameless=_no_names,
 )
 
 
@@ -174,5 +228,5 @@ ERASE_SAID: Final = Operation(
     ),
 )
 OPERATIONS: Final[Mapping[str, Operation]] = {
-    each.name: each for each in (CLOSE_CONVERSATION, DISPATCH_TASK, ERASE_SAID)
+    each.name: each for each in (CLOSE_CONVERSATION, CORRECT_UTTERANCE, DISPATCH_TASK, ERASE_SAID)
 }

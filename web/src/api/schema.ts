@@ -75,6 +75,7 @@ export interface Card {
   trace_id?: string | null;
   relates_to?: Relation | null;
   copies?: Copy[];
+  corrected?: Correction | null;
   change: number;
 }
 
@@ -167,6 +168,16 @@ export interface Copy {
   channel: string;
   speaker: number;
   spoken_at: string;
+}
+
+export interface CorrectedText {
+  text: string;
+}
+
+export interface Correction {
+  by: string;
+  at: string;
+  heard: string;
 }
 
 export interface Counted {

@@ -32,7 +32,7 @@ const KNOWN: Record<string, Words> = {
   },
   correct: {
     title: "Correct a card",
-    steps: { amend: "Change the card", understand: "Understand the new text", learn: "Remember it for the next time" },
+    steps: { amend: "Change the card", understand: "Understand the new text" },
   },
 };
 

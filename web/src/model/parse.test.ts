@@ -18,6 +18,16 @@ describe("parse", () => {
     expect(card?.insights[0]).toMatchObject({ urgency: "normal", rooms: [], evidence: { rooms: [], items: [], urgency: [] } });
   });
 
+  it("says who has corrected the words, and what was heard", () => {
+    const corrected = (sent: unknown): unknown => parseCard({ utterance_id: "c:0:0", corrected: sent })?.corrected;
+    expect([undefined, null, { by: "Ann", at: "t", heard: "415" }, { by: 7 }].map(corrected)).toEqual([
+      null,
+      null,
+      { by: "Ann", at: "t", heard: "415" },
+      { by: "", at: "", heard: "" },
+    ]);
+  });
+
   it("refuses what has no identity, and messages that it does not know", () => {
     expect(parseCard({ text: "who?" })).toBeNull();
     expect(parseLive("{")).toBeNull();

@@ -16,6 +16,7 @@ import {
   type Conversation,
   type ConversationState,
   type Copy,
+  type Correction,
   type Health,
   type Insight,
   type Ledger,
@@ -154,6 +155,7 @@ export function parseCard(raw: unknown): Card | null {
     trace_id: textOrNull(f["trace_id"]),
     relates_to: parseRelation(f["relates_to"]),
     copies: list(f["copies"], parseCopy),
+    corrected: parseCorrection(f["corrected"]),
     change: count(f["change"]),
   };
 }
@@ -163,6 +165,12 @@ function parseRelation(raw: unknown): Relation | null {
   const f = fields<api.Relation>(raw);
   const utterance = textOrNull(f["utterance_id"]);
   return f["kind"] === "copy" && utterance !== null ? { kind: "copy", utterance_id: utterance } : null;
+}
+
+function parseCorrection(raw: unknown): Correction | null {
+  if (raw === null || raw === undefined) return null;
+  const f = fields<api.Correction>(raw);
+  return { by: text(f["by"]), at: text(f["at"]), heard: text(f["heard"]) };
 }
 
 function parseCopy(raw: unknown): Copy | null {

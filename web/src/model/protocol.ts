@@ -37,6 +37,8 @@ export type Task = Omit<Without<api.Task, "channel" | "intent">, "version"> & { 
 export type Relation = Parsed<api.Relation>;
 /** The same transmission through another receiver or track. */
 export type Copy = Parsed<api.Copy>;
+/** Who has corrected the text, and what it was as it was heard. */
+export type Correction = Parsed<api.Correction>;
 /** How far the words can be relied on: unless `ok`, somebody must listen. */
 export type Understood = api.Card["status"];
 export type Card = Without<api.Card, "tasks" | "latency_ms"> & { tasks: Task[]; latency_ms: Latency; sides: Sides };

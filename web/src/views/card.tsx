@@ -182,6 +182,17 @@ function Meta({ entry, card }: { entry: Entry; card: Card }) {
   );
 }
 
+/** A person has corrected the words. What was heard stays to be seen. */
+function CorrectedMark({ card }: { card: Card }) {
+  if (card.corrected === null) return null;
+  const { by, at, heard } = card.corrected;
+  return (
+    <p class="mark" data-testid="card-corrected" title={at}>
+      Corrected by {by || "the site"}. Heard: <del>{heard || "nothing"}</del>
+    </p>
+  );
+}
+
 /** One transmission, more than one receiver: which ones, and on which card the work is. */
 function Receivers({ card }: { card: Card }) {
   const others = copiesWords(card);
@@ -252,6 +263,7 @@ export const CardView = memo(function CardView({ entry, place, undo, watched = f
         />
       ))}
       <Words card={card} />
+      <CorrectedMark card={card} />
       <Receivers card={card} />
       <Meta entry={entry} card={card} />
     </article>

@@ -73,7 +73,7 @@ _CONTENT: Final[Mapping[str, _Kind]] = {
         utterances.c.utterance_id,
         utterances.c.utterance_id,
         utterances.c.spoken_ns,
-        (utterances.c.transcript, utterances.c.found, utterances.c.copy_of),
+        (utterances.c.transcript, utterances.c.found, utterances.c.copy_of, utterances.c.corrected),
     ),
     "tasks": _Kind(tasks, tasks.c.utterance_id, tasks.c.task_id, tasks.c.created_ns, _all_but(tasks, "id")),
     "closings": _Kind(closings, closings.c.utterance_id, closings.c.closing_id, closings.c.at_ns, _all_but(closings)),

@@ -20,6 +20,7 @@ from quickcomm.contracts.decisions import (
     Decision,
     DispatchDecision,
     TaskDecision,
+    TextDecision,
 )
 from quickcomm.contracts.insight import CLOSING_CONFIDENCE
 from quickcomm.dashboard.adapters.changed import renew_side
@@ -40,7 +41,7 @@ from quickcomm.dashboard.adapters.tables import (
     utterance_record,
     utterances,
 )
-from quickcomm.dashboard.model.decisions import closing_decision, without_erased
+from quickcomm.dashboard.model.decisions import closing_decision, corrected, without_erased
 from quickcomm.dashboard.model.history import closing_with, conversation_with, task_with, utterance_with
 from quickcomm.dashboard.model.matching import reopened_by_voice
 from quickcomm.dashboard.model.records import Closing
@@ -230,6 +231,11 @@ class _Page:
             case CopyDecision():
                 record = self._state.utterance(decision.site, what.utterance_id)
                 return record is not None and record.copy_of != what.copy_of
+            case TextDecision():
+                record = self._state.utterance(decision.site, what.utterance_id)
+                return record is not None and record.corrected != corrected(
+                    self._state.decisions_of(decision.site, what.utterance_id)
+                )
             case ArchiveDecision() | DispatchDecision():
                 return False  # no record of an utterance follows from it
 

@@ -11,6 +11,7 @@ from quickcomm.dashboard.adapters import parameters
 from quickcomm.dashboard.adapters.operations import operation
 from quickcomm.dashboard.adapters.rest_types import (
     ClosingOf,
+    CorrectedText,
     EditQuery,
     ErasingOf,
     ErasureList,
@@ -48,6 +49,18 @@ class OperatingRest:
         tasks: OpenTasks = "hand_over" if isinstance(body.tasks, HandingOver) else body.tasks
         assignee = body.tasks.assignee if isinstance(body.tasks, HandingOver) else None
         return await self._operations.close(caller.site, conversation_id, _by(caller), tasks, assignee)
+
+    @operation(
+        "POST",
+        "/v1/utterances/{utterance_id}/correct",
+        "Correct a misheard utterance: its text, then its insights, card and tasks. The same text again is the same "
+        "correction, and it says how that stands",
+        tag="utterances",
+        role="admin",
+        errors=(400, 404, 409, 503),
+    )
+    async def correct_utterance(self, caller: Principal, utterance_id: str, body: CorrectedText) -> OperationStand:
+        return await self._operations.correct(caller.site, utterance_id, _by(caller), body.text)
 
     @operation(
         "POST",

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from quickcomm.contracts.conversations import ConversationState
+from quickcomm.contracts.correcting import MAX_TEXT
 from quickcomm.contracts.migration import MAX_NAME, OverrideKind
 from quickcomm.contracts.routes import Side
 from quickcomm.dashboard.adapters import parameters
@@ -252,6 +253,12 @@ class ClosingOf(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """How to close a conversation. `tasks`: what becomes of those that are not done."""
 
     tasks: Literal["keep", "close"] | HandingOver = "keep"
+
+
+class CorrectedText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What was really said, in the place of what was heard."""
+
+    text: Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
 
 
 class OperationQuery(Query, frozen=True, kw_only=True):

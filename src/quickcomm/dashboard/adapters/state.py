@@ -185,7 +185,7 @@ def words_of(row: int, record: UtteranceRecord, heard: UtteranceTranscribed) -> 
     tags += [tag("d", department) for department in sorted({insight.department for insight in insights})]
     return Words(
         row=row,
-        text=heard.text,
+        text=record.text,
         summary=" ".join(insight.summary for insight in insights),
         rooms=" ".join(room for insight in insights for room in insight.rooms),
         tags=tuple(tags),
@@ -213,6 +213,7 @@ class SqlState:
             spoken_ns=heard.spoken_at_ns if heard else found.speech_ended_ns if found else 0,
             ended_ns=heard.speech_ended_ns if heard else 0,
             copy_of=record.copy_of,
+            corrected=msgspec.json.encode(record.corrected) if record.corrected else None,
             heard=heard is not None,
             change=record.change,
             transcript=msgspec.json.encode(heard) if heard else None,

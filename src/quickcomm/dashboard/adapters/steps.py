@@ -4,12 +4,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from quickcomm.contracts.closing import ArchiveConversation, ReopenConversation
+from quickcomm.contracts.correcting import AmendUtterance, RestoreUtterance
 from quickcomm.contracts.dispatching import ConfirmDispatch, DescribeTask, ReleaseTask, ReserveTask
 from quickcomm.contracts.messaging import Request
 from quickcomm.contracts.saga import StepRequest, Undone
 from quickcomm.dashboard.adapters.state import SqlState
 from quickcomm.dashboard.ports import NotDecidingError
-from quickcomm.dashboard.service import dispatching
+from quickcomm.dashboard.service import correcting, dispatching
 from quickcomm.dashboard.service.decider import Decider
 from quickcomm.dashboard.service.service import DashboardService
 from quickcomm.kernel.clock import Clock
@@ -30,6 +31,8 @@ def step_answers(service: DashboardService, database: Database, clock: Clock) ->
     return [
         steps.does(ArchiveConversation, Decider.archive),
         steps.undoes(ReopenConversation, ArchiveConversation, Decider.reopen),
+        steps.does(AmendUtterance, correcting.amend),
+        steps.undoes(RestoreUtterance, AmendUtterance, correcting.restore),
         steps.does(ReserveTask, dispatching.reserve),
         steps.undoes(ReleaseTask, ReserveTask, dispatching.release),
         steps.does(ConfirmDispatch, dispatching.confirm),

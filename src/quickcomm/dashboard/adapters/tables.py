@@ -13,7 +13,7 @@ from quickcomm.contracts.reading import reader
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.dashboard.adapters.dialects import TEXT
-from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, UtteranceRecord
+from quickcomm.dashboard.model.records import Closing, ConversationRecord, Corrected, TaskRecord, UtteranceRecord
 from quickcomm.kernel.erasing.tombstones import tombstones_table
 
 Row = sa.Row[Any]
@@ -23,6 +23,7 @@ heard_in = msgspec.json.Decoder(UtteranceTranscribed).decode
 decided_in = reader(Decision).decode
 found_in = reader(InsightsFound).decode  # a later release may have written it, and been taken back
 _latency = msgspec.json.Decoder(Latency)
+_corrected = msgspec.json.Decoder(Corrected)
 _ledgers = msgspec.json.Decoder(tuple[Ledger, ...])
 _rooms = msgspec.json.Decoder(tuple[str, ...])
 # Nanoseconds are among the numbers, and PostgreSQL is told how wide each one is.
@@ -47,7 +48,7 @@ conversations = _table(
 utterances = _table(
     "dashboard_utterances",
     "id:int site utterance_id conversation_id channel spoken_ns:int heard:bool change:int transcript:blob found:blob"
-    " receipt:blob painted_ms:float ended_ns:int copy_of",
+    " receipt:blob painted_ms:float ended_ns:int copy_of corrected:blob",
 )
 tasks = _table(
     "dashboard_tasks",
@@ -78,6 +79,7 @@ def utterance_record(row: Row) -> UtteranceRecord:
         found=found_in(row.found) if row.found else None,
         receipt=_latency.decode(row.receipt) if row.receipt else Latency(),
         copy_of=row.copy_of,
+        corrected=_corrected.decode(row.corrected) if row.corrected else None,
         change=row.change,
     )
 

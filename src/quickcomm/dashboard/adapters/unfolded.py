@@ -7,7 +7,14 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from quickcomm.contracts.checking import Compare, Key
-from quickcomm.contracts.decisions import ClosingDecision, CopyDecision, Decision, DispatchDecision, TaskDecision
+from quickcomm.contracts.decisions import (
+    ClosingDecision,
+    CopyDecision,
+    Decision,
+    DispatchDecision,
+    TaskDecision,
+    TextDecision,
+)
 from quickcomm.dashboard.adapters.tables import (
     closing_record,
     closings,
@@ -63,6 +70,9 @@ def _is_folded(record: UtteranceRecord, decision: Decision, records: _Records) -
     what = decision.what
     if isinstance(what, CopyDecision):
         return what.copy_of == record.copy_of
+    if isinstance(what, TextDecision):
+        standing = 0 if record.corrected is None else record.corrected.number
+        return standing >= what.number if what.state == "in_force" else standing != what.number
     if isinstance(what, ClosingDecision):
         closing = records.closings.get((decision.site, what.utterance_id, what.insight_index))
         return closing is None or (closing.task_id, closing.pinned) == (what.task_id, what.pinned)

@@ -1,13 +1,20 @@
 """What a task and a closing are, by the newest revision of their utterance and the newest decision about them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 
-from quickcomm.contracts.decisions import ArchiveDecision, ClosingDecision, Decision, TaskBefore, TaskDecision
+from quickcomm.contracts.decisions import (
+    ArchiveDecision,
+    ClosingDecision,
+    Decision,
+    TaskBefore,
+    TaskDecision,
+    TextDecision,
+)
 from quickcomm.dashboard.model.projections import renewed
-from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord
+from quickcomm.dashboard.model.records import Closing, ConversationRecord, Corrected, TaskRecord
 
 _replace = msgspec.structs.replace
 
@@ -47,6 +54,16 @@ def closing_as_decided(existing: Closing | None, wanted: Closing, decision: Clos
     """Return the closing that a revision asks for, with what was decided about it."""
     decided = decision or existing
     return wanted if decided is None else _replace(wanted, task_id=decided.task_id, pinned=decided.pinned)
+
+
+def corrected(decisions: Iterable[Decision]) -> Corrected | None:
+    """Return the text that stands by the decisions about an utterance; None where it is as it was heard."""
+    texts = (
+        Corrected(number=one.what.number, text=one.what.text, by=one.by, at_ns=one.at_ns)
+        for one in decisions
+        if isinstance(one.what, TextDecision) and one.what.state == "in_force"
+    )
+    return max(texts, key=lambda text: text.number, default=None)
 
 
 def archived(record: ConversationRecord, what: object) -> ConversationRecord:

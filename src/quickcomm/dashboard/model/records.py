@@ -9,7 +9,16 @@ from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 
-__all__ = ["Closing", "ConversationRecord", "TaskRecord", "TaskStatus", "UtteranceRecord", "task_id"]
+__all__ = ["Closing", "ConversationRecord", "Corrected", "TaskRecord", "TaskStatus", "UtteranceRecord", "task_id"]
+
+
+class Corrected(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person has put in the place of the heard text, by a decision. `number`: as there."""
+
+    number: int
+    text: str
+    by: str
+    at_ns: int
 
 
 class UtteranceRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +32,15 @@ class UtteranceRecord(msgspec.Struct, frozen=True, kw_only=True):
     receipt: Latency = Latency()
     copy_of: str | None = None
     """The utterance of which this is the same transmission, by a decision."""
+    corrected: Corrected | None = None
     change: int = 0
+
+    @property
+    def text(self) -> str:
+        """Return what was said: as a person has corrected it, or as it was heard."""
+        if self.corrected is not None:
+            return self.corrected.text
+        return "" if self.heard is None else self.heard.text
 
     @property
     def complete(self) -> bool:

@@ -12,7 +12,7 @@ from quickcomm.contracts.insight import Insight, Source, Urgency
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import Status, Word
 from quickcomm.dashboard.model.projections import latency_of
-from quickcomm.dashboard.model.records import ConversationRecord, TaskRecord, TaskStatus, UtteranceRecord
+from quickcomm.dashboard.model.records import ConversationRecord, Corrected, TaskRecord, TaskStatus, UtteranceRecord
 from quickcomm.kernel.telemetry import trace_id_in
 
 
@@ -56,10 +56,19 @@ class Copy(msgspec.Struct, frozen=True, kw_only=True):
     spoken_at: str
 
 
+class Correction(msgspec.Struct, frozen=True, kw_only=True):
+    """Who has corrected the text of an utterance, when, and what it was before: as it was heard."""
+
+    by: str
+    at: str
+    heard: str
+
+
 class Card(msgspec.Struct, frozen=True, kw_only=True):
     """An utterance with what it asks for and what became of it. `insights` is empty until it is classified.
 
-    Where `status` is not `ok`, the text is a guess, or empty: a person must listen.
+    Where `status` is not `ok`, the text is a guess, or empty: a person must listen. A text that a person has
+    `corrected` is `ok`, and has no `words`: when each was said is not known.
     """
 
     utterance_id: str
@@ -85,6 +94,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     """The utterance of which this is a copy; it has no tasks then."""
     copies: tuple[Copy, ...] = ()
     """The same transmission through other receivers or tracks, as they were heard."""
+    corrected: Correction | None = None
     change: int
 
 
@@ -191,6 +201,7 @@ def card_view(record: UtteranceRecord, tasks: tuple[TaskRecord, ...], copies: Se
     if heard is None:
         message = f"{record.utterance_id} has no transcript yet"
         raise ValueError(message)
+    corrected = record.corrected
     return Card(
         utterance_id=heard.utterance_id,
         conversation_id=heard.conversation_id,
@@ -199,21 +210,26 @@ def card_view(record: UtteranceRecord, tasks: tuple[TaskRecord, ...], copies: Se
         start_offset=heard.start_offset,
         end_offset=heard.end_offset,
         sample_rate=heard.sample_rate,
-        text=heard.text,
+        text=record.text,
         confidence=heard.confidence,
-        unintelligible=heard.unintelligible,
-        status="unintelligible" if heard.unintelligible else heard.status,
+        unintelligible=heard.unintelligible and corrected is None,
+        status="ok" if corrected else "unintelligible" if heard.unintelligible else heard.status,
         seq=heard.seq,
         spoken_at=rfc3339(heard.spoken_at_ns),
-        words=heard.words,
+        words=() if corrected else heard.words,
         insights=record.found.insights if record.found else (),
         tasks=tuple(task_view(task) for task in tasks),
         latency_ms=latency_of(record),
         trace_id=trace_id_in(heard.traceparent),
         relates_to=Relation(utterance_id=record.copy_of) if record.copy_of else None,
         copies=_copies(copies),
+        corrected=_correction(corrected, heard.text),
         change=record.change,
     )
+
+
+def _correction(corrected: Corrected | None, heard: str) -> Correction | None:
+    return None if corrected is None else Correction(by=corrected.by, at=rfc3339(corrected.at_ns), heard=heard)
 
 
 def _copies(copies: Sequence[UtteranceRecord]) -> tuple[Copy, ...]:

@@ -195,8 +195,14 @@ class Decider:
     # -- copies -----------------------------------------------------------------------------------------------------
 
     def _relate(self, record: UtteranceRecord, first: str | None) -> bool:
-        """Decide of which utterance it is a copy; return False if that is decided already."""
-        if record.copy_of == first:
+        """Decide of which utterance it is a copy; return False if that is decided already.
+
+        What was heard is compared: insights of a corrected text part no copies, and make none.
+        """
+        if record.copy_of == first or record.corrected:
+            return False
+        before = self.projector.utterance(record.site, record.copy_of) if record.copy_of else None
+        if before is not None and before.corrected:
             return False
         self.decide(record.site, CopyDecision(utterance_id=record.utterance_id, copy_of=first))
         return True

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from quickcomm.contracts.closing import OpenTasks
+from quickcomm.contracts.correcting import CorrectUtterance
 from quickcomm.contracts.erasing import GetErasure, ListErasures, StartErasure, Wanted
 from quickcomm.contracts.operations import (
     CompensateOperation,
@@ -30,6 +31,10 @@ class OperationsOf:
         given = {"conversation_id": conversation_id, "tasks": tasks, "assignee": assignee}
         reply = await self._rpc.call(StartOperation(operation="close", site=site, by=by, given=given))
         return _stand(reply)
+
+    async def correct(self, site: str, utterance_id: str, by: str, text: str) -> OperationStand:
+        """As `close`. Raises what keeping the text raises, too."""
+        return _stand(await self._rpc.call(CorrectUtterance(site=site, utterance_id=utterance_id, text=text, by=by)))
 
     async def dispatch(self, site: str, task_id: str, by: str, assignee: str, expected: int | None) -> OperationStand:
         """Return how it stands after some seconds. Raises what the executor raises where nothing has happened."""

@@ -21,7 +21,7 @@ from quickcomm.contracts.insight import CLOSING_CONFIDENCE
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.summaries import ConversationSummarized
 from quickcomm.contracts.transcripts import UtteranceTranscribed
-from quickcomm.dashboard.model.decisions import archived, closing_as_decided, task_as_decided, without_erased
+from quickcomm.dashboard.model.decisions import archived, closing_as_decided, corrected, task_as_decided, without_erased
 from quickcomm.dashboard.model.projections import (
     wanted_closings,
     wanted_tasks,
@@ -31,7 +31,7 @@ from quickcomm.dashboard.model.projections import (
     with_transcript,
     with_utterance,
 )
-from quickcomm.dashboard.model.records import Closing, ConversationRecord, TaskRecord, UtteranceRecord
+from quickcomm.dashboard.model.records import Closing, ConversationRecord, Corrected, TaskRecord, UtteranceRecord
 from quickcomm.dashboard.ports import Applied, State
 from quickcomm.kernel.errors import NotFoundError
 
@@ -198,6 +198,7 @@ class Projector:
             return
         decided = {one.subject: one for one in self._state.decisions_of(record.site, record.utterance_id)}
         record = self._related(record, decided.get(copy_subject(record.utterance_id)))
+        record = self._corrected(record, corrected(decided.values()))
         is_first = record.copy_of is None
         tasks = {one.what.task_id: one for one in decided.values() if isinstance(one.what, TaskDecision)}
         self._fold_tasks(record, wanted_tasks(heard, found) if is_first else {}, tasks)
@@ -215,6 +216,15 @@ class Projector:
             if utterance_id is not None:
                 self._changed.setdefault((record.site, utterance_id))
         return related
+
+    def _corrected(self, record: UtteranceRecord, text: Corrected | None) -> UtteranceRecord:
+        """Note what stands in the place of the heard text."""
+        if record.corrected == text:
+            return record
+        key = (record.site, record.utterance_id)
+        self.loaded[key] = after = _replace(record, corrected=text)
+        self._changed.setdefault(key)
+        return after
 
     def _fold_tasks(self, record: UtteranceRecord, wanted: dict[str, TaskRecord], decided: dict[str, Decision]) -> None:
         existing = {task.task_id: task for task in self._state.tasks_of(record.site, record.utterance_id)}

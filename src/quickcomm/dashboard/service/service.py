@@ -154,6 +154,11 @@ class DashboardService:
         return await self._deciding.decide(work, self._push)
 
     @property
+    def decides(self) -> bool:
+        """Return True if decisions about this site are made on this side."""
+        return self._standing.decides
+
+    @property
     def decides_in_transactions(self) -> bool:
         """Return True where a decision is a transaction of this database, and of nothing else."""
         return isinstance(self._deciding, DecidedHere)

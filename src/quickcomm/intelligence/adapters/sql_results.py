@@ -17,7 +17,7 @@ from quickcomm.contracts.reading import reader
 from quickcomm.intelligence.ports import Heard, Owed
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.erasing.tombstones import Tombstones, tombstones_table
-from quickcomm.kernel.errors import MALFORMED
+from quickcomm.kernel.errors import MALFORMED, NotFoundError
 from quickcomm.kernel.messaging.bus.sql_tables import append
 from quickcomm.kernel.storage import Database
 from quickcomm.kernel.storage.upsert import Insert, Upsert
@@ -114,6 +114,21 @@ class SqlResults:
                     append(connection, INSIGHTS, item.conversation_id, msgspec.json.encode(item))
 
         await self._database.write(run)
+
+    def renew_in(self, connection: Connection, item: InsightsFound, debt: Owed | None) -> bool:
+        """Publish insights of a corrected text in a transaction that is there already; what was owed is owed no more.
+
+        False, with nothing published, where this revision or a higher one is known. Raises `NotFoundError` for what
+        was erased.
+        """
+        if not _not_erased(connection, [item]):
+            raise NotFoundError(f"There is no utterance {item.utterance_id!r}.")
+        if not _remember(connection, item):
+            return False
+        connection.execute(_debt(item))
+        _settle(connection, item, debt)
+        append(connection, INSIGHTS, item.conversation_id, msgspec.json.encode(item))
+        return True
 
     async def follow(self, found: Sequence[InsightsFound], owed: Sequence[Owed] = ()) -> None:
         """Remember what the other side has published, and what of that is to be renewed."""

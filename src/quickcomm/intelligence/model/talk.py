@@ -38,6 +38,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     seq: int
     speaker: int
     text: str
+    utterance_id: str = ""
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,20 +88,28 @@ def heard(talk: Talk, message: UtteranceTranscribed, rules: SummarySettings, now
     """In order, once each: a `seq` that is not higher was here before (or is told too late, and left out)."""
     if message.seq <= talk.last_seq:
         return talk
-    line = Line(seq=message.seq, speaker=message.speaker, text=message.text[:MAX_LINE])
-    lines = (*talk.lines, line)[-MAX_LINES:] if message.text and message.status == "ok" else talk.lines
+    said = message.text and message.status == "ok" and not _has_line(talk, message.utterance_id)
+    line = Line(
+        seq=message.seq,
+        speaker=message.speaker,
+        text=message.text[:MAX_LINE],
+        utterance_id=message.utterance_id,
+    )
+    lines = (*talk.lines, line)[-MAX_LINES:] if said else talk.lines
     after = _replace(talk, channel=message.channel, lines=lines, last_seq=message.seq, utterances=talk.utterances + 1)
     return _changed(after, now_ns, urgent=after.utterances - after.summarized >= rules.utterances)
 
 
 def found(talk: Talk, message: InsightsFound, now_ns: int) -> Talk:
-    """The highest revision of each utterance stands, whatever comes first."""
+    """The highest revision of each utterance stands, whatever comes first; with it a text that was corrected."""
     others = tuple(note for note in talk.notes if note.utterance_id != message.utterance_id)
     before = next((note for note in talk.notes if note.utterance_id == message.utterance_id), None)
     if before is not None and before.revision >= message.revision:
         return talk
     note = _note(message)
-    if not note.asked and not note.done and (before is None or not (before.asked or before.done)):
+    if message.text is not msgspec.UNSET:
+        talk = _with_text(talk, message.utterance_id, message.text[:MAX_LINE])
+    elif not note.asked and not note.done and (before is None or not (before.asked or before.done)):
         return talk
     notes = tuple(sorted((*others, note), key=lambda item: (item.at_ns, item.utterance_id)))[-MAX_NOTES:]
     return _changed(_replace(talk, notes=notes), now_ns)
@@ -166,6 +175,18 @@ def requests(talk: Talk) -> tuple[list[Asked], list[Asked]]:
                 done.append(match)
         is_open.extend(note.asked)
     return is_open, done
+
+
+def _has_line(talk: Talk, utterance_id: str) -> bool:
+    return any(line.utterance_id == utterance_id for line in talk.lines)
+
+
+def _with_text(talk: Talk, utterance_id: str, text: str) -> Talk:
+    """Put a corrected text in its place; behind all others where a summary covers that, or the line is to come."""
+    lines = [_replace(line, text=text) if line.utterance_id == utterance_id else line for line in talk.lines]
+    if not _has_line(talk, utterance_id):
+        lines.append(Line(seq=talk.last_seq, speaker=0, text=text, utterance_id=utterance_id))
+    return _replace(talk, lines=tuple(lines[-MAX_LINES:]))
 
 
 def _changed(talk: Talk, now_ns: int, *, urgent: bool = False) -> Talk:

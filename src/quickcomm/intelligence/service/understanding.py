@@ -138,10 +138,32 @@ class Understanding:
         """Return those that the other side has found in the model's place, with what it takes to renew them."""
         heard = [(each, self._others.get((each.site, each.utterance_id))) for each in found]
         return [
-            Owed(found=each, heard=text)
+            Owed(found=each, heard=_with_text(text, each))
             for each, text in heard
             if text is not None and any(insight.degraded for insight in each.insights)
         ]
+
+    async def again(self, found: InsightsFound, heard: Heard, revision: int) -> tuple[InsightsFound, Owed | None]:
+        """Return the insights of another text of the same utterance, and what of them is to be renewed.
+
+        `found`: those that they come after, whose times and receipt they keep.
+        """
+        [answer] = await self._classifier.classify([heard])
+        insights = tuple(msgspec.structs.replace(insight, revision=revision) for insight in answer)
+        renewed = msgspec.structs.replace(
+            found,
+            revision=revision,
+            insights=insights,
+            opens_tasks=opened(insights, self._opens_task),
+            published_ns=self._clock.now_ns(),
+            text=heard.text,
+        )
+        is_owed = any(insight.degraded for insight in insights)
+        return renewed, Owed(found=renewed, heard=heard) if is_owed else None
+
+    def correct(self, site: str, utterance_id: str, text: str) -> None:
+        """Have a corrected text be the context of what is said next."""
+        self._context.correct(site, utterance_id, text)
 
     def erase(self, scope: Scope) -> None:
         """Forget the words of what was erased, which are the context of what is said next."""
@@ -331,6 +353,12 @@ class Context:
         _trim(self._given, MAX_CONTEXTS)
         return context
 
+    def correct(self, site: str, utterance_id: str, text: str) -> None:
+        for (where, _), said in self._said.items():
+            for at, (identifier, _) in enumerate(said if where == site else ()):
+                if identifier == utterance_id:
+                    said[at] = (identifier, text)
+
     def erase(self, scope: Scope) -> None:
         for (site, _), said in self._said.items():
             for each in [each for each in said if scope.has(site, each[0])]:
@@ -341,6 +369,13 @@ class Context:
         """They are published: they do not come again."""
         for key in utterances:
             self._given.pop(key, None)
+
+
+def _with_text(heard: Heard, found: InsightsFound) -> Heard:
+    """Return an utterance with the text that its insights are of: a person may have corrected it."""
+    if found.text is msgspec.UNSET:
+        return heard
+    return msgspec.structs.replace(heard, text=found.text, doubtful=False, certain=())
 
 
 def _alone(heard: Heard) -> Heard:

@@ -77,8 +77,9 @@ def _erase(
     rows = connection.execute(sa.select(journal.c.id, journal.c.subject, journal.c.progress).where(here)).all()
     about, changed = [], 0
     for row in rows:
-        # What it is about is a conversation, or a task: an utterance and a number.
-        is_meant = row.subject in touched or scope.has(scope.site, row.subject.rpartition(":")[0])
+        # What it is about is a conversation, a task, or a correction: an utterance and a number.
+        utterances = (row.subject.rpartition(":")[0], row.subject.partition("#")[0])
+        is_meant = row.subject in touched or any(scope.has(scope.site, each) for each in utterances)
         if not is_meant and row.id not in scope.operations:
             continue
         progress = _decode(row.progress)
