@@ -34,7 +34,8 @@ from quickcomm.kernel.messaging.bus.sql_tables import append, groups, partition
 from quickcomm.kernel.runtime.data_directory import IMPORTING, DataDirectory, DataDirectoryBusyError
 from quickcomm.kernel.storage import Database
 from quickcomm.operate.backup import Whereabouts, back_up, whereabouts
-from quickcomm.operate.erasing import bury_in, copies, tombstones
+from quickcomm.operate.erasing import bury_in, tombstones
+from quickcomm.operate.erasures import copies
 from quickcomm.operate.exporting import Exported, ExportOptions, export_site
 from quickcomm.operate.importing import Imported, import_site
 from quickcomm.operate.restore import restore

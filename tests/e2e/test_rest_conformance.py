@@ -15,6 +15,8 @@ LISTS: Final = """
 [[operations]]
 include-path = ["/v1/conversations", "/v1/tasks", "/v1/utterances", "/v1/tasks/{task_id}/acknowledge",
                 "/v1/tasks/{task_id}/assign", "/v1/tasks/{task_id}/complete", "/v1/tasks/{task_id}/reopen",
+                "/v1/tasks/{task_id}/dispatch", "/v1/conversations/{conversation_id}/close",
+                "/v1/utterances/{utterance_id}/correct",
                 "/v1/reports/shift", "/v1/usage"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "409", "410", "429"]
 """
