@@ -50,7 +50,11 @@ def things(patient_server: Server) -> dict[str, str]:
         [task, *_] = [task for task in tasks["items"] if task["channel"] == THEIRS]
         path = f"/v1/conversations/{wire.conversation_id}/close"
         closed = await asyncio.to_thread(patient_server.ask, "POST", path, patient_server.key("admin"), {})
+        silent = await converse(patient_server.url, patient_server.key(), bytes(2 * 16_000))
+        path, whole = "/v1/erasures", {"conversation": silent.conversation_id}
+        erased = await asyncio.to_thread(patient_server.ask, "POST", path, patient_server.key("admin"), whole)
         return {
+            "erasure_id": erased.json()["erasure_id"],
             "operation_id": closed.json()["operation_id"],
             "conversation_id": wire.conversation_id,
             "utterance_id": task["utterance_id"],

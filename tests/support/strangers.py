@@ -107,6 +107,9 @@ async def try_it(
         "assign": {"assignee": "Mallory"},
         "{action}": {"why": "Mallory"},
         "close": {"tasks": "close"},
+        "correct": {"text": "Mallory"},
+        "dispatch": {"assignee": "Mallory"},
+        "erasures": {"name": "Mallory"},
         "weight": {"percent": 5},
         "override": {"kind": "site", "of": "Mallory", "side": "service"},
     }
