@@ -458,13 +458,14 @@ async def test_what_cannot_be_done_is_refused_before_anything_is_written(site: W
 
 
 async def test_an_export_of_an_earlier_version_is_brought_to_this_one(site: Whereabouts, tmp_path: Path) -> None:
-    """From before tombstones and closed conversations."""
+    """From before tombstones, closed conversations and corrections."""
     file = tmp_path / "site.export"
     manifest = await export(site, file)
     with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as connection:
         connection.execute("DROP TABLE dashboard_erased")
         for column in ("archived_ns", "archived_by"):
             connection.execute(f"ALTER TABLE dashboard_conversations DROP COLUMN {column}")
+        connection.execute("ALTER TABLE dashboard_utterances DROP COLUMN corrected")
         connection.execute("UPDATE dashboard_schema_version SET version_num = 'dashboard_0009'")
         earlier = totals(connection, [name for name in names(exported()) if name != "dashboard_erased"])
         text = msgspec.json.encode(msgspec.structs.replace(manifest, tables=earlier)).decode()

@@ -66,6 +66,7 @@ def check(server: Server) -> None:
     quickcomm("check", "--data-dir", str(server.data_dir), *SETTLE)
 
 
+@pytest.mark.long
 async def test_a_correction_is_one_transaction_under_serve(new_server: NewServer, talk: Talk) -> None:
     server = await asyncio.to_thread(new_server)
     card = await opened(server, talk)

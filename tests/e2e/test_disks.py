@@ -88,6 +88,7 @@ async def logged(server: Server, what: str) -> None:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.long
 def test_a_start_on_a_read_only_disk(disk: Path) -> None:
     server = Server(disk)
     server.start()

@@ -59,7 +59,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield mounted
 
 
-@pytest.mark.parametrize("full_s", [5, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("full_s", [5, 60])
 async def test_a_full_disk_under_a_detached_up(full_s: int, disk: Path, talk: Talk) -> None:
     site = Site(disk)
     start = ("up", "--detach", "--port", str(site.port), "--data-dir", str(disk))

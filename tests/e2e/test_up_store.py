@@ -22,7 +22,8 @@ from tests.support.valkey import Valkey
 from tests.support.wire import Json, connected, converse, new_id, spans
 
 
-@pytest.mark.parametrize("end", [pytest.param("stop", marks=pytest.mark.long), "kill"])
+@pytest.mark.long
+@pytest.mark.parametrize("end", ["stop", "kill"])
 async def test_a_conversation_begun_under_serve_goes_on_under_up(new_site: NewSite, talk: Talk, end: str) -> None:
     """Nothing is lost, nothing doubled, by its token; after that `serve` keeps its hands off."""
     site = new_site()

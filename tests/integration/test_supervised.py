@@ -158,6 +158,7 @@ async def test_another_program_of_the_same_name_is_not_adopted(place: Place) -> 
     assert not alive(one)
 
 
+@pytest.mark.long
 async def test_with_another_environment_all_begins_anew(place: Place) -> None:
     """A new key of the language model is in the environment, and would be missing."""
     await place.supervisor.launch(ENVIRONMENT)

@@ -115,8 +115,12 @@ async def test_back_from_a_card_the_board_is_as_it_was_left(full: Site, open_scr
     await screen.sign_in("read")
     await expect(screen.get("open-count")).to_have_text(str(OPEN))
     await screen.get("filter-status").select_option("open")
-    await screen.get("more-normal").click()
     card = screen.get("section-normal").get_by_test_id("card").nth(60)
+    await screen.get("more-normal").click()
+    try:
+        await expect(card).to_be_attached()
+    except AssertionError:  # on a slow machine the board may have moved between press and release
+        await screen.get("more-normal").click()
     name = await card.get_attribute("data-utterance-id")
     link = card.locator("a.time")
     await link.scroll_into_view_if_needed()
