@@ -201,6 +201,9 @@ class Mover:
         raise AssertionError(f"{name} is not retired")
 
     async def up_to(self, name: str, weight: int) -> None:
+        """Step on. One that was rolled back meanwhile, such as for a kill, is started again first."""
+        if (await self.module(name))["weight"] == 0:
+            await self.command("start", name)
         while (await self.module(name))["weight"] < weight:
             await self.command("step", name, "--force")
             await self.calm()
@@ -254,7 +257,7 @@ async def move(site: Site, mover: Mover, name: str, options: argparse.Namespace)
     await mover.calm()
     await mover.until_ready("monolith")
     await mover.until_ready(name)
-    await mover.up_to(name, 5_000)  # a candidate that was killed may have been rolled back
+    await mover.up_to(name, 5_000)
     await hang(mover, name)
     await mover.calm()
     await mover.command("start", name)
