@@ -286,16 +286,13 @@ class Parity:
 
 
 def _lasting(before: Differences, after: Differences) -> Differences:
-    """Return what differs at both looks, of which one side at least has not changed meanwhile.
+    """Return what differs at both looks in the same way.
 
-    What is talked about just now changes all the time, and is read of one side a moment later.
+    What is talked about just now changes all the time, and is read of one side a moment later: it is compared once
+    it is calm.
     """
     first = {each.name: values for each, values in before.items()}
-    return {
-        each: values
-        for each, values in after.items()
-        if any(one == other for one, other in zip(first.get(each.name, ()), values, strict=False))
-    }
+    return {each: values for each, values in after.items() if first.get(each.name) == values}
 
 
 async def _still(suspects: Iterable[Suspect], look: Callable[[Range], Awaitable[list[Finding]]]) -> list[Finding]:
