@@ -64,6 +64,8 @@ SETTINGS: Final = {
 BACK_WITHIN_S: Final = 120.0
 ATTEMPTS: Final = 3
 """Of a command: the controller may just have been killed."""
+FINDINGS: Final = 12
+"""Of the checker, so many lines are told."""
 LOOK_S: Final = 0.1
 YIELDING: Final = 5
 """The nice value of Chromium, the clients and the commands, which are on other machines in earnest."""
@@ -389,8 +391,8 @@ async def measure(site: Site, options: argparse.Namespace) -> Json:
         "reconnect_to_ready": spread(talk_.moves.ready),
         "reconnect_to_words": spread(talk_.moves.words),
         "memory_mb": memory,
-        "both_sides": alike.strip().splitlines()[-1:],
-        "check": whole.strip().splitlines()[-1:],
+        "both_sides": alike.strip().splitlines()[:FINDINGS],
+        "check": [*whole.strip().splitlines()[:FINDINGS], whole.strip().splitlines()[-1]],
         **verdict,
     }
 

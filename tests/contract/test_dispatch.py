@@ -278,7 +278,7 @@ async def test_what_cannot_be_dispatched_is_told_and_nobody_is_notified(begin: B
     assert (stale["status"], await all_of_it.task()) == ("compensated", (None, 1))
     await site.post(f"{TASK}/complete")
     done = await all_of_it.ended()
-    assert (done["status"], done["why"].endswith("Reopen it before giving it to somebody.")) == ("compensated", True)
+    assert (done["status"], done["why"].endswith("Reopen it before you assign it.")) == ("compensated", True)
     assert all_of_it.receiver.got == []
 
 

@@ -58,7 +58,7 @@ def close_command(
 
 @click.command("correct")
 @click.argument("utterance_id")
-@click.option("--text", required=True, help="What was really said.")
+@click.option("--text", required=True, help="The correct text.")
 @click.option("--site", default="main", show_default=True)
 @server_option
 @json_option

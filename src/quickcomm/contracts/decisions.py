@@ -121,7 +121,7 @@ class TextDecision(msgspec.Struct, frozen=True, kw_only=True, tag="text"):
 
 
 class DispatchDecision(msgspec.Struct, frozen=True, kw_only=True, tag="dispatch"):
-    """A task as its dispatch left it: reserved for a person, who is then told; or not reserved any more.
+    """A task as its dispatch left it: reserved for a person, or released.
 
     `key`: of the step that reserved it, which is done once; `undone`: of those that were taken back, which have no
     effect any more. `before`: the task as it was; None once the person was told, at `notified_ns`.

@@ -26,7 +26,7 @@ class OperationsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     webhook_secret: str = ""
     """Signs them: `whsec_` and Base64. Best given as QUICKCOMM_OPERATIONS_WEBHOOK_SECRET; never logged."""
     webhook_allow_http: bool = False
-    """Send notices over http to other machines as well: whoever is on the way can read them."""
+    """Send notices over http to other machines as well, where each machine on the way can read them."""
     webhook_timeout_s: Annotated[float, msgspec.Meta(gt=0, le=60)] = 10.0
     """How long the receiver may take to answer an attempt."""
     webhook_within_s: Annotated[float, msgspec.Meta(gt=0, le=3_600)] = 600.0

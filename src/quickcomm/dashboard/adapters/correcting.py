@@ -1,4 +1,4 @@
-"""Answers who corrects an utterance, and who has to understand the corrected text: the words are in decisions alone."""
+"""Start corrections, and give intelligence the corrected text; the words are in decisions alone."""
 
 from typing import Any, Final
 

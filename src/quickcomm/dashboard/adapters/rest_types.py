@@ -256,7 +256,7 @@ class ClosingOf(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class CorrectedText(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What was really said, in the place of what was heard."""
+    """The correct text of an utterance, in place of the heard one."""
 
     text: Annotated[str, Meta(min_length=1, max_length=MAX_TEXT)]
 

@@ -25,7 +25,7 @@ def edited(task: TaskRecord, edit: Edit, now_ns: int) -> TaskRecord:
     """Return the task afterwards; the same one if there was nothing to do. Raises `ConflictError`."""
     if edit.action == "assign":
         if task.status == "done" and task.assignee != edit.assignee:
-            raise ConflictError("The task is done. Reopen it before giving it to somebody.")
+            raise ConflictError("The task is done. Reopen it before you assign it.")
         return _replace(task, assignee=edit.assignee)
     if edit.action == "acknowledge":
         if task.status == "done":

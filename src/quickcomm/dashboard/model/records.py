@@ -13,7 +13,7 @@ __all__ = ["Closing", "ConversationRecord", "Corrected", "TaskRecord", "TaskStat
 
 
 class Corrected(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person has put in the place of the heard text, by a decision. `number`: as there."""
+    """A correction by a person of the heard text. `number`: that of its decision."""
 
     number: int
     text: str

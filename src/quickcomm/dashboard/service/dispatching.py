@@ -27,7 +27,7 @@ _replace: Final[Callable[..., DispatchDecision]] = msgspec.structs.replace
 
 
 def reserve(decider: Decider, request: ReserveTask) -> Reserved:
-    """Give a task to a person who is then told; once for each key.
+    """Reserve a task for a person; once for each key.
 
     Raises:
         NotFoundError: there is no such task.
@@ -46,7 +46,7 @@ def reserve(decider: Decider, request: ReserveTask) -> Reserved:
     if request.expected is not None and request.expected != task.version:
         raise TaskChangedError(task, decision)
     if task.status == "done":
-        raise TaskChangedError(task, decision, "The task is done. Reopen it before giving it to somebody.")
+        raise TaskChangedError(task, decision, "The task is done. Reopen it before you assign it.")
     decider.by = request.by
     if task.assignee != request.assignee:
         decider.save_task(msgspec.structs.replace(task, assignee=request.assignee))

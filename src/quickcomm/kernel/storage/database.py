@@ -202,7 +202,7 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[Snapshot]:
-        """Give the database as it is now, for many reads that must agree, whoever writes to it meanwhile."""
+        """Give the database as it is now, for many reads that must agree while others write to it."""
         connection = await asyncio.to_thread(self._reader.connect)
         try:
             found = Snapshot(connection, self._backend)
