@@ -312,6 +312,9 @@ async def test_who_stops_sending_has_said_it(path: Path) -> None:
             clock.advance(0.3)
             talk.flush_if_stopped()
             await here.heard(session)
+            assert len(await utterances(here)) == before, "it may be that this process could not read"
+            talk.flush_if_stopped()
+            await here.heard(session)
         size = len(speech(0.83))
         assert await utterances(here) == [(0, size * number, size * (number + 1)) for number in range(3)]
         await here.manager.checkpoint()
@@ -333,6 +336,29 @@ async def test_who_sends_slowly_has_not_stopped(path: Path) -> None:
         await here.heard(session)
         assert await utterances(here) == []
         assert [(speaker, start) for speaker, start, _ in spans(await finish(session))] == [(0, 0)]
+
+
+async def test_sound_that_could_not_be_read_in_time_was_not_stopped(path: Path) -> None:
+    """A process that does nothing for seconds finds what was sent meanwhile at once; so does one that comes back."""
+    clock = FakeClock()
+    async with hall(path, clock=clock) as here:
+        session = await here.open()
+        sound = speech(3.0)
+        await feed(session, sound[:16_000])
+        await here.heard(session)
+        clock.advance(5.0)
+        session.conversation.flush_if_stopped()
+        await feed(session, sound[16_000:32_000])
+        session.conversation.flush_if_stopped()
+        await here.heard(session)
+        await here.manager.dropped(session)
+        clock.advance(5.0)
+        session = await here.open()
+        for _ in range(3):
+            clock.advance(0.2)
+            session.conversation.flush_if_stopped()
+        await feed(session, sound[32_000:])
+        assert [start for _, start, _ in spans(await finish(session))] == [0]
 
 
 async def test_the_end_that_could_not_be_stored_is_stored_later_and_counts_once(

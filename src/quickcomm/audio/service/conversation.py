@@ -269,8 +269,11 @@ class Conversation:
         self._copies.flush(self, self.next_offset)
 
     def flush_if_stopped(self) -> None:
-        """Publish speech in hand of a client that is connected and sends no more, as a radio whose key was let go."""
-        if self.connected and self._intake.stopped:
+        """Publish speech in hand of a client that is connected and sends no more, as a radio whose key was let go.
+
+        Call it at each look: see `Intake.has_stopped`.
+        """
+        if self.connected and self._intake.has_stopped():
             self.flush_here()
 
     def stop_listening(self, last: Reconnect | None = None) -> None:

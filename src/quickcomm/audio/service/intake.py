@@ -36,6 +36,8 @@ class Intake:
         self._room = asyncio.Event()
         self._room.set()
         self._pace = Pace(clock)
+        self._stopped_at: int | None = None
+        """The next sample, where the client seemed to have stopped at the last look."""
         self._twins = Twins(stored.format.sample_rate, stored.format.speakers)
         self._note = {"conversation_id": stored.conversation_id, "channel": stored.channel}
         self.voices = [
@@ -61,10 +63,15 @@ class Intake:
         """Return True if two speakers' tracks carry the same sound."""
         return self._twins.same
 
-    @property
-    def stopped(self) -> bool:
-        """Return True if the client sends no more, though it could, as a radio whose key was let go."""
-        return self._room.is_set() and self._pace.stopped
+    def has_stopped(self) -> bool:
+        """Return True if the client sends no more, though it could, as a radio whose key was let go. Ask at each look.
+
+        It is believed at the second look in a row: a process that could not read for a second finds what the client
+        has sent meanwhile before that.
+        """
+        stopped = self._room.is_set() and self._pace.stopped
+        seen, self._stopped_at = self._stopped_at, self.next_offset if stopped else None
+        return stopped and seen == self.next_offset
 
     @property
     def window(self) -> int:
@@ -90,6 +97,8 @@ class Intake:
     def connected(self) -> None:
         """Take the sound of a new connection."""
         self.arrivals.connected()
+        self._pace = Pace(self._clock)  # how long it was cut off is not its pace
+        self._stopped_at = None
         self.last_sound = self._clock.monotonic()
         self.next_offset = self._received()
 
