@@ -67,6 +67,7 @@ ATTEMPTS: Final = 3
 FINDINGS: Final = 12
 """Of the checker, so many lines are told."""
 LOOK_S: Final = 0.1
+STALL_S: Final = 0.3
 YIELDING: Final = 5
 """The nice value of Chromium, the clients and the commands, which are on other machines in earnest."""
 WRONG_MIND: Final = Path(__file__).parent / "wrong_mind"
@@ -169,14 +170,17 @@ class Mover:
         raise AssertionError(f"{process} does not come back")
 
     async def until_back(self, name: str, fault: str, began: float) -> None:
-        """Note how long it took until the service gets no requests any more."""
-        while (found := await self.module(name))["weight"] != 0:
+        """Note how long it took until the service gets no requests any more, and why it was."""
+        while (await self.module(name))["weight"] != 0:
             if time.monotonic() - began > BACK_WITHIN_S:
                 self.faults.append({"module": name, "fault": fault, "back_s": None, "why": "not within two minutes"})
                 return
             await asyncio.sleep(LOOK_S)
-        why = found.get("why", "")
-        self.faults.append({"module": name, "fault": fault, "back_s": round(time.monotonic() - began, 1), "why": why})
+        back_s = round(time.monotonic() - began, 1)
+        while (found := await self.module(name))["mode"] == "?" or found["change"]:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(LOOK_S)
+        why = found["why"]
+        self.faults.append({"module": name, "fault": fault, "back_s": back_s, "why": why})
         print(f"{self.at():7.1f}  {fault}: back after {self.faults[-1]['back_s']} s: {why}", file=sys.stderr)
 
     async def measured(self, name: str, seconds: float, talkers: int) -> None:
@@ -294,6 +298,16 @@ class Talk:
         self.heard: list[tuple[Heard, Heard]] = []
         """Each conversation, and what the same sound gives undisturbed."""
         self.moves = Moves()
+        self.stalls: list[float] = []
+        """Seconds for which this process could not send: after one, speech that goes on is another utterance."""
+
+    async def feel(self) -> None:
+        """Note when this process did nothing for long."""
+        while True:
+            began = time.monotonic()
+            await asyncio.sleep(LOOK_S)
+            if (late := time.monotonic() - began - LOOK_S) > STALL_S:
+                self.stalls.append(round(late, 2))
 
     async def run(self, over: asyncio.Event) -> None:
         key = await asyncio.to_thread(self._site.key)
@@ -347,6 +361,7 @@ async def measure(site: Site, options: argparse.Namespace) -> Json:
         editors = await stack.enter_async_context(editors_of(site, options))
         looking = tasks.create_task(delays.watch(cards))
         people = tasks.create_task(talk_.run(over))
+        feeling = tasks.create_task(talk_.feel())
         print("People talk and edit.", file=sys.stderr)
         await asyncio.sleep(WARMING_S)
         delays.phase = "before"
@@ -363,6 +378,7 @@ async def measure(site: Site, options: argparse.Namespace) -> Json:
         memory["at the end"] = await asyncio.to_thread(memory_mb, site)
         over.set()
         await people
+        feeling.cancel()
         print("All of it is over; now it is compared.", file=sys.stderr)
         await asyncio.to_thread(site.wait_ready)
         toll = Toll(seed=options.seed, kills=mover.kills)
@@ -384,6 +400,7 @@ async def measure(site: Site, options: argparse.Namespace) -> Json:
         "utterances": toll.utterances,
         "faults": toll.faults,
         "kills": mover.kills,
+        "stalls_of_the_clients_s": sorted(talk_.stalls)[-FINDINGS:],
         "candidates": mover.faults,
         "commands": mover.commands,
         "cards": delays.told(),
