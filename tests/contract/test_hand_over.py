@@ -21,7 +21,7 @@ from tests.unit.test_conversation import feed, spans
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.ports import FencedError, Progress
 from quickcomm.audio.service import hand_over
-from quickcomm.audio.service.hand_over import BACK_WITHIN_S, FRESH_S, LATE_S, HandOver, Receivers
+from quickcomm.audio.service.hand_over import BACK_WITHIN_S, FRESH_S, LATE_S, PAUSE_WITHIN_S, HandOver, Receivers
 from quickcomm.audio.service.manager import Session
 from quickcomm.audio.service.share import Share
 from quickcomm.contracts.audio_socket import Utterance
@@ -409,6 +409,24 @@ async def test_a_client_that_cannot_resume_stays_for_a_time_and_is_ended_in_a_pa
     assert [each["type"] for each in heard[-2:]] == ["ended", "close"]
     assert heard[-1]["code"] == 1001
     assert len(spans(heard)) == 2
+
+
+async def test_a_client_that_cannot_resume_and_never_pauses_is_ended_a_minute_later(side: Side) -> None:
+    session = await side.here.manager.open(msgspec.structs.replace(request(), resumes=False), 0)
+    side.move()
+    side.tell()
+    await side.hand_over.look()
+    await feed(session, speech(0.5))
+    await side.here.heard(session)
+    for seconds in (STAY_S + 1, PAUSE_WITHIN_S - 2):
+        side.clock.advance(seconds)
+        await side.hand_over.look()
+        assert session.conversation.connected
+    side.clock.advance(2)
+    await side.hand_over.look()
+    heard = await left(session)
+    assert heard[-1] == {"type": "close", "code": 1001}
+    assert len(spans(heard)) == 1
 
 
 async def test_clients_that_do_not_come_to_the_other_side_are_counted(stores: Stores, side: Side) -> None:

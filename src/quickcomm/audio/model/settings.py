@@ -55,7 +55,7 @@ class AudioSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """While intelligence moves to a service: how long the monolith may finish what it has of a conversation."""
     stay_s: Annotated[float, msgspec.Meta(ge=0)] = 600.0
     """While audio moves: for so long a client that cannot resume stays where it is. Then its conversation is ended in
-    the next pause."""
+    the next pause, at the latest a minute later."""
     shadow_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.1
     """While audio moves: so many of all conversations are heard by the other side as well, and compared."""
     partial_every_s: float = 0.8

@@ -283,9 +283,9 @@ class Conversation:
             if last is not None:
                 self._note(last)
 
-    def end_in_pause(self, reason: EndReason) -> None:
-        """End for this reason where nobody speaks, as if the client had sent everything; else do nothing."""
-        if self.state in LISTENING and not self.in_hand:
+    def end_in_pause(self, reason: EndReason, *, at_once: bool = False) -> None:
+        """End for this reason, as if the client had sent everything; where somebody speaks, only `at_once`."""
+        if self.state in LISTENING and (at_once or not self.in_hand):
             self._ends_by = reason
             self._conclude(Event.END)
 

@@ -29,6 +29,8 @@ UNDERWAY: Final = 25
 """So many clients may be on their way to the other side: it gets more as it takes them."""
 LATE_S: Final = 1.0
 """Who is on the way for longer is not waited for."""
+PAUSE_WITHIN_S: Final = 60.0
+"""A client that cannot resume and has stayed for its time is ended in a pause within this, else in mid-speech."""
 TALKING: Final = 1
 """So many conversations in which somebody speaks may go at a look: what is not acknowledged is written down again."""
 BEHIND_S: Final = 0.5
@@ -143,8 +145,9 @@ class HandOver:
         going = [each for each in self._manager.conversations if _goes(each) and self._goes_away(each)]
         self._since = {each.key: self._since.get(each.key, now) for each in going}
         for conversation in going:
-            if not conversation.resumes and now - self._since[conversation.key] >= self._stay_s:
-                conversation.end_in_pause(EndReason.MOVED)
+            over_s = now - self._since[conversation.key] - self._stay_s
+            if not conversation.resumes and over_s >= 0:
+                conversation.end_in_pause(EndReason.MOVED, at_once=over_s >= PAUSE_WITHIN_S)
         chosen = list(self._chosen(going))
         if chosen:
             await asyncio.gather(*map(self._give_up, chosen))
