@@ -88,6 +88,28 @@ async def test_many_writes_are_few_commits(database: Database) -> None:
     assert groups[0] == {"t"}
 
 
+async def test_who_moves_tables_meanwhile_has_a_transaction_of_its_own(database: Database) -> None:
+    """A module that comes back to a process which is at work creates its tables while others are written."""
+    inside, go = threading.Event(), threading.Event()
+
+    def slow(connection: Connection) -> None:
+        insert("slow")(connection)
+        inside.set()
+        assert go.wait(30)
+
+    def move() -> None:
+        with database.engine.begin() as connection:
+            insert("moved")(connection)
+
+    writing = asyncio.ensure_future(database.write(slow))
+    assert await asyncio.to_thread(inside.wait, 30)
+    moving = asyncio.ensure_future(asyncio.to_thread(move))
+    await asyncio.wait({moving}, timeout=0.2)
+    go.set()
+    await asyncio.gather(writing, moving)
+    assert sorted(await names(database)) == ["moved", "slow"]
+
+
 async def test_a_failing_function_does_not_harm_its_neighbours(database: Database) -> None:
     def half(connection: Connection) -> None:
         insert("half")(connection)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.pool import QueuePool, StaticPool
+from sqlalchemy.pool import QueuePool
 
 from quickcomm.kernel.storage.errors import StorageAwayError, StorageError
 
@@ -32,7 +32,9 @@ class Sqlite:
         self.shared = False
 
     def writer(self) -> Engine:
-        engine = create_engine(f"sqlite:///{self.path}", poolclass=StaticPool, **_OPTIONS)
+        # One for the writer thread. What creates tables while it writes has another, and waits for its transaction.
+        pool: dict[str, Any] = {"poolclass": QueuePool, "pool_size": 1, "max_overflow": 3}
+        engine = create_engine(f"sqlite:///{self.path}", **pool, **_OPTIONS)
         _configure(engine, begin="BEGIN IMMEDIATE", query_only=False)
         return engine
 
