@@ -68,6 +68,7 @@ FINDINGS: Final = 12
 """Of the checker, so many lines are told."""
 LOOK_S: Final = 0.1
 STALL_S: Final = 0.3
+DISTURBED_S: Final = 30.0
 YIELDING: Final = 5
 """The nice value of Chromium, the clients and the commands, which are on other machines in earnest."""
 WRONG_MIND: Final = Path(__file__).parent / "wrong_mind"
@@ -78,6 +79,7 @@ class Cards:
 
     def __init__(self) -> None:
         self.phase = "warming"
+        self.disturbed_until = 0.0
         self.delays: dict[str, list[float]] = {}
         self._known: set[str] = set()
 
@@ -87,7 +89,13 @@ class Cards:
             for name in cards.keys() - self._known:
                 self._known.add(name)
                 if (total := cards[name]["latency_ms"].get("total")) is not None:
-                    self.delays.setdefault(self.phase, []).append(total)
+                    disturbed = time.monotonic() < self.disturbed_until
+                    phase = f"{self.phase}, within {DISTURBED_S:.0f} s of a kill or a fault" if disturbed else self.phase
+                    self.delays.setdefault(phase, []).append(total)
+
+    def disturb(self) -> None:
+        """Count apart what comes now: what was killed starts again, and has a backlog."""
+        self.disturbed_until = time.monotonic() + DISTURBED_S
 
     def told(self) -> Json:
         return {
@@ -103,8 +111,9 @@ class Cards:
 class Mover:
     """Moves a module by the command line, as an operator does, and notes how long each command takes."""
 
-    def __init__(self, site: Site, pause_s: float) -> None:
+    def __init__(self, site: Site, pause_s: float, cards: Cards) -> None:
         self._site = site
+        self._cards = cards
         self._pause_s = pause_s
         self.commands: list[Json] = []
         self.faults: list[Json] = []
@@ -154,6 +163,7 @@ class Mover:
 
     async def kill(self, process: str) -> None:
         if pid := await asyncio.to_thread(self.pid, process):
+            self._cards.disturb()
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
             self.kills[process] = self.kills.get(process, 0) + 1
@@ -171,6 +181,7 @@ class Mover:
 
     async def until_back(self, name: str, fault: str, began: float) -> None:
         """Note how long it took until the service gets no requests any more, and why it was."""
+        self._cards.disturb()
         while (await self.module(name))["weight"] != 0:
             if time.monotonic() - began > BACK_WITHIN_S:
                 self.faults.append({"module": name, "fault": fault, "back_s": None, "why": "not within two minutes"})
@@ -353,7 +364,8 @@ async def measure(site: Site, options: argparse.Namespace) -> Json:
     sounds = [talk(each, seconds, PAUSE_S).samples.tobytes() for each, seconds in enumerate(lengths)]
     key = await asyncio.to_thread(site.key)
     undisturbed = await asyncio.gather(*(stream(site.url, key, sound) for sound in sounds))
-    mover, delays, over, talk_ = Mover(site, options.pause), Cards(), asyncio.Event(), Talk(site, sounds, undisturbed)
+    delays, over, talk_ = Cards(), asyncio.Event(), Talk(site, sounds, undisturbed)
+    mover = Mover(site, options.pause, delays)
     async with AsyncExitStack() as stack:
         cards = await stack.enter_async_context(watching(site))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
