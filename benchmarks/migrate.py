@@ -69,6 +69,7 @@ FINDINGS: Final = 12
 LOOK_S: Final = 0.1
 STALL_S: Final = 0.3
 DISTURBED_S: Final = 30.0
+"""After a kill or a fault."""
 YIELDING: Final = 5
 """The nice value of Chromium, the clients and the commands, which are on other machines in earnest."""
 WRONG_MIND: Final = Path(__file__).parent / "wrong_mind"
@@ -89,9 +90,8 @@ class Cards:
             for name in cards.keys() - self._known:
                 self._known.add(name)
                 if (total := cards[name]["latency_ms"].get("total")) is not None:
-                    disturbed = time.monotonic() < self.disturbed_until
-                    phase = f"{self.phase}, within {DISTURBED_S:.0f} s of a kill or a fault" if disturbed else self.phase
-                    self.delays.setdefault(phase, []).append(total)
+                    disturbed = f", {DISTURBED_S:.0f} s after a kill" if time.monotonic() < self.disturbed_until else ""
+                    self.delays.setdefault(self.phase + disturbed, []).append(total)
 
     def disturb(self) -> None:
         """Count apart what comes now: what was killed starts again, and has a backlog."""
