@@ -219,10 +219,8 @@ class Mover:
 
     async def up_to(self, name: str, weight: int) -> None:
         """Step on. One that was rolled back meanwhile, such as for a kill, is started again first."""
-        if (await self.module(name))["weight"] == 0:
-            await self.command("start", name)
-        while (await self.module(name))["weight"] < weight:
-            await self.command("step", name, "--force")
+        while (found := await self.module(name))["weight"] < weight:
+            await self.command("step" if found["goal"] == "service" else "start", name, "--force")
             await self.calm()
 
 

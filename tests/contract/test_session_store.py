@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import reduce
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +25,8 @@ from quickcomm.contracts.insight import Insight
 from quickcomm.contracts.insights import InsightsFound
 from quickcomm.contracts.timing import Latency
 from quickcomm.contracts.transcripts import TRANSCRIPTS, UtteranceTranscribed
+from quickcomm.dashboard.model.projections import with_change
+from quickcomm.dashboard.model.records import ConversationRecord
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.errors import ForbiddenError, NotFoundError
 from quickcomm.kernel.messaging.bus import BusUnavailableError
@@ -96,6 +99,15 @@ class RedisSite:
             await self.link.call("DEL", part)
             if await self.link.call("EXISTS", f"{part}:gone"):
                 await self.link.call("RENAME", f"{part}:gone", part)
+
+
+def folded(changes: Iterable[ConversationChanged]) -> ConversationRecord | None:
+    """Return what a dashboard has of a conversation."""
+    nothing: ConversationRecord | None = None
+    return reduce(with_change, changes, nothing)
+
+
+TURNS: tuple[ConversationState, ...] = ("interrupted", "live", "interrupted", "live", "ended")
 
 
 async def states(site: Site) -> list[str]:
@@ -247,6 +259,18 @@ async def test_a_conversation_that_goes_on_with_another_tells_so_once(site: Site
     await site.store.open(wanted, TOKEN)
     told = [msgspec.json.decode(payload, type=ConversationChanged) for payload in await site.told(CONVERSATIONS)]
     assert [change.continues for change in told] == ["c-before", None]
+
+
+async def test_whoever_reads_only_the_newest_change_knows_all_times(site: Site) -> None:
+    """A dashboard that did not read for a while must end like one that has read each change."""
+    stored = await site.store.open(request(), TOKEN)
+    told = [msgspec.json.decode(payload, type=ConversationChanged) for payload in await site.told(CONVERSATIONS)]
+    for at_ns, state in enumerate(TURNS, start=told[0].at_ns + 1):
+        made = msgspec.structs.replace(change(stored, state), at_ns=at_ns)
+        await site.store.change_state(progress(stored), made)
+        told.append(made)
+        found = [msgspec.json.decode(payload, type=ConversationChanged) for payload in await site.told(CONVERSATIONS)]
+        assert folded(found) == folded(told)
 
 
 async def test_resuming_gives_back_everything_under_a_new_epoch(

@@ -46,3 +46,8 @@ class ConversationChanged(msgspec.Struct, frozen=True, kw_only=True):
     """The conversation before it of the same source, told as it begins."""
     side: str | msgspec.UnsetType = msgspec.UNSET
     """The side whose audio made it, during a migration."""
+    began_ns: int | msgspec.UnsetType = msgspec.UNSET
+    live_ns: int | msgspec.UnsetType = msgspec.UNSET
+    interrupted_ns: int | msgspec.UnsetType = msgspec.UNSET
+    """When the conversation began, was last live and was last interrupted (0: never): a store may have replaced the
+    changes that told it."""

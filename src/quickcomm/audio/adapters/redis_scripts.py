@@ -19,12 +19,19 @@ return {redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2])}
 """
 
 _WRITE: Final = """
--- Replaces the state of the conversation that is still in the stream, read or not: only the newest one counts.
+-- Replaces the state of the conversation that is still in the stream, read or not: only the newest one counts. It says
+-- when the conversation began, was last live and was last interrupted, which whoever missed the others needs.
 local function announce(conversation, stream, key, payload)
   if payload == '' then return end
-  local told = redis.call('HGET', conversation, 'told')
-  if told then redis.call('XDEL', stream, told) end
-  redis.call('HSET', conversation, 'told', redis.call('XADD', stream, '*', 'k', key, 'p', payload))
+  local state, at = string.match(payload, '"state":"(%a+)"'), string.match(payload, '"at_ns":(%d+)')
+  local known = redis.call('HMGET', conversation, 'told', 'told_began', 'told_live', 'told_interrupted')
+  if known[1] then redis.call('XDEL', stream, known[1]) end
+  local began, live, interrupted = known[2] or at, known[3] or '0', known[4] or '0'
+  if state == 'live' then live = at elseif state == 'interrupted' then interrupted = at end
+  local times = string.format(',"began_ns":%s,"live_ns":%s,"interrupted_ns":%s}', began, live, interrupted)
+  local told = redis.call('XADD', stream, '*', 'k', key, 'p', string.sub(payload, 1, -2) .. times)
+  redis.call('HSET', conversation, 'told', told, 'told_began', began)
+  redis.call('HSET', conversation, 'told_live', live, 'told_interrupted', interrupted)
 end
 
 local function index(open, closed, name, state, updated)
@@ -41,7 +48,7 @@ end
 local function close(conversation, said, log, replay_s)
   redis.call('EXPIRE', said, replay_s)
   redis.call('EXPIRE', log, replay_s)
-  redis.call('HDEL', conversation, 'mark', 'marked_ns', 'told')
+  redis.call('HDEL', conversation, 'mark', 'marked_ns', 'told', 'told_began', 'told_live', 'told_interrupted')
   local left = redis.call('HGETALL', conversation)
   redis.call('DEL', conversation)
   redis.call('HSET', conversation, unpack(left))

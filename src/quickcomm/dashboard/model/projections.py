@@ -46,12 +46,14 @@ def with_change(record: ConversationRecord | None, message: ConversationChanged)
             channel=message.channel,
             started_ns=message.at_ns,
         )
-    started = min(record.started_ns, message.at_ns)
+    started = min(record.started_ns, message.began_ns or message.at_ns)
+    interrupted_ns = message.at_ns if message.state == "interrupted" else message.interrupted_ns or 0
+    live_ns = message.at_ns if message.state == "live" else message.live_ns or 0
     record = _replace(
         record,
         continues=record.continues or message.continues,
-        interrupted_ns=max(record.interrupted_ns, message.at_ns if message.state == "interrupted" else 0),
-        live_ns=max(record.live_ns, message.at_ns if message.state == "live" else 0),
+        interrupted_ns=max(record.interrupted_ns, interrupted_ns),
+        live_ns=max(record.live_ns, live_ns),
     )
     if (message.at_ns, RANK[message.state]) <= (record.at_ns, RANK[record.state]):
         return record if started == record.started_ns else _replace(record, started_ns=started)
