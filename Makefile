@@ -51,7 +51,7 @@ test-units: install
 	$(PYTEST) -m 'not long and not server' --hypothesis-profile=fast tests/unit tests/contract $(ARGS)
 
 test: install ## Everything that takes minutes at most
-	$(PYTEST) -m 'not long' $(ARGS)
+	$(PYTEST) -m 'not long' --hypothesis-profile=some $(ARGS)
 
 test-long: install ## All tests, also those that take long; builds Jaeger first where there is Go
 	@command -v go >/dev/null && $(MAKE) --no-print-directory jaeger || echo "Without Go, Jaeger's test is skipped."

@@ -195,7 +195,10 @@ async def test_a_task_is_given_to_a_person_who_is_told(begin: Begin) -> None:
     assert not (await all_of_it.rpc.call(CompareDashboard(items=True))).faults  # a check finds nothing
 
 
-@pytest.mark.parametrize("kind", [302, 408, 425, 429, 500, 503, HANGS_UP, SAYS_NOTHING])
+@pytest.mark.parametrize(
+    "kind",
+    [302, *(pytest.param(each, marks=pytest.mark.long) for each in (408, 425, 429, 500, HANGS_UP)), 503, SAYS_NOTHING],
+)
 async def test_what_may_still_succeed_is_tried_again_with_the_same_id(begin: Begin, kind: Kind) -> None:
     all_of_it = await begin(webhook_timeout_s=0.5 if kind == SAYS_NOTHING else 10.0)
     all_of_it.receiver.will(kind)
@@ -206,7 +209,7 @@ async def test_what_may_still_succeed_is_tried_again_with_the_same_id(begin: Beg
     assert {got.path for got in all_of_it.receiver.got} == {HERE}, f"no redirect to {ELSEWHERE} is followed"
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 410])
+@pytest.mark.parametrize("status", [400, *(pytest.param(each, marks=pytest.mark.long) for each in (401, 404)), 410])
 async def test_a_refused_notice_releases_the_task(begin: Begin, status: int) -> None:
     all_of_it = await begin()
     all_of_it.receiver.will(status)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from tests.support.examples import examples
 from tests.support.two_sides import STEP_S, TwoSides
 from tests.support.valkey import Valkey
 
@@ -273,4 +273,4 @@ class Interleaved(RuleBasedStateMachine):
 @pytest.mark.timeout(600)
 def test_no_interleaving_has_an_utterance_answered_by_two_sides_or_by_none(valkey: Valkey) -> None:
     Interleaved.valkey = valkey
-    run_state_machine_as_test(Interleaved, settings=settings(max_examples=120, stateful_step_count=30, deadline=None))
+    run_state_machine_as_test(Interleaved, settings=examples(120, stateful_step_count=30))

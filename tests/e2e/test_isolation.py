@@ -232,7 +232,9 @@ def has_first_of(speaker: Speaker, onlooker: Onlooker) -> bool:
     return onlooker.classified(speaker.utterances[0].utterance_id)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=name_of)
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, marks=pytest.mark.long if row.gone == "dies" else (), id=name_of(row)) for row in ROWS]
+)
 async def test_a_part_is_away_and_the_others_go_on(site: Site, talk: Talk, row: Row) -> None:
     with contextlib.ExitStack() as around:
         await asyncio.to_thread(around.enter_context, scaled(site, row))

@@ -1,4 +1,4 @@
-"""How many examples a property test tries: all it names, or a few in the fast tier (`make test-fast`).
+"""How many examples a property test tries: all it names, some in `make test`, or a few in `make test-fast`.
 
 No example has a deadline: how long one takes says more about the machine than about the code.
 """
@@ -7,18 +7,19 @@ from typing import Any, Final
 
 from hypothesis import settings
 
-FAST: Final = "fast"
-FEW: Final = 12
+AT_MOST: Final = {"fast": 12, "some": 60}
+"""By profile; others try all."""
 
 
 def register_profiles() -> None:
-    """Register the profiles; `--hypothesis-profile=fast` chooses the one with few examples."""
+    """Register the profiles; `--hypothesis-profile=some` chooses one with fewer examples."""
     settings.register_profile("all", deadline=None)
-    settings.register_profile(FAST, deadline=None, max_examples=FEW)
+    for name, most in AT_MOST.items():
+        settings.register_profile(name, deadline=None, max_examples=most)
     settings.load_profile("all")
 
 
 def examples(count: int, **more: Any) -> settings:
-    """Return Hypothesis settings for `count` examples, at most `FEW` of them in the fast tier."""
-    few = settings.get_current_profile_name() == FAST
-    return settings(max_examples=min(count, FEW) if few else count, **more)
+    """Return Hypothesis settings for `count` examples, or for as many as the profile tries at most."""
+    most = AT_MOST.get(settings.get_current_profile_name(), count)
+    return settings(max_examples=min(count, most), **more)
