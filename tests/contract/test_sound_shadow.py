@@ -52,7 +52,7 @@ class End:
         self.followed = Followed(Routes(version=1, modules={"audio": ModuleRoute(mode="shadow")}), 1)
         self.share = Share(side, self.followed)
         self.receivers = Receivers(self.share, self.clock)
-        self.copies = Copies(self.share, self.receivers, 1.0, self.live.publish)
+        self.copies = Copies(self.share, self.receivers, 1.0, self.live.publish, self.clock)
         self.wire = WireLive(self.live, ("audio",), registry, Word(), NAMES[side])
         self.here: Hall
         self.shadow: SoundShadow

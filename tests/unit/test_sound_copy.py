@@ -14,10 +14,12 @@ from quickcomm.audio.model.formats import Int16
 from quickcomm.audio.ports import Stored
 from quickcomm.audio.service.hand_over import FRESH_S, Receivers
 from quickcomm.audio.service.share import Share
-from quickcomm.audio.service.sound_copy import MOST_BYTES, Copies
+from quickcomm.audio.service.sound_copy import AT_LEAST, MOST_BYTES, QUIET_S, Copies
 from quickcomm.contracts.audio_socket import AudioFormat
+from quickcomm.contracts.identity import BUCKETS
 from quickcomm.contracts.link import Room, ServedText, SoundCopy
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Mode, ModuleRoute, Routes, Side
+from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.kernel.clock import FakeClock
 from quickcomm.kernel.messaging.live import Peer
 
@@ -46,7 +48,7 @@ class Sent:
         share = Share(side, self.followed)
         self.receivers = Receivers(share, self.clock)
         self.messages: list[Any] = []
-        self.copies = Copies(share, self.receivers, portion, self.messages.append)
+        self.copies = Copies(share, self.receivers, portion, self.messages.append, self.clock)
         self.tell()
 
     def tell(self, backlog_s: float = 0.0) -> None:
@@ -67,6 +69,46 @@ def test_the_share_is_the_same_each_time_and_about_as_large_as_asked() -> None:
     assert [name for name in names if Sent(0.1).copies.takes(name)] == taken
     assert set(taken) <= {name for name in names if Sent(0.3).copies.takes(name)}, "more of them, and no others"
     assert not any(Sent(0.0).copies.takes(name) for name in names)
+
+
+def said(name: str, start: int = 20) -> UtteranceTranscribed:
+    """Something that was said in a conversation."""
+    stored = msgspec.convert(
+        {"site": "main", "conversation_id": name, "channel": "desk", "format": {}, "epoch": 1, "created": True}
+        | {"state": "live", "checkpoints": [], "ledgers": [], "last_seq": 0},
+        Stored,
+    )
+    return utterance(stored, start)
+
+
+def test_a_few_in_which_somebody_speaks_are_copied_where_the_share_has_none() -> None:
+    sent = Sent(1 / BUCKETS)
+    sources = [Source(f"call-{number}") for number in range(AT_LEAST + 2)]
+    assert not any(sent.copies.takes(source.id) for source in sources)
+
+    def copied(*those: Source) -> set[str]:
+        sent.messages.clear()
+        for source in those:
+            sent.copies.sound(source, 0, [sound(0, PIECE)], PIECE)
+        return {each.conversation_id for each in sent.messages}
+
+    assert copied(*sources) == set()
+    for source in sources:
+        sent.copies.served(said(source.id))
+    first = {source.id for source in sources[:AT_LEAST]}
+    assert copied(*sources) == first
+    sent.copies.over(sources[0].key)
+    sent.clock.advance(QUIET_S + 1)
+    sent.tell()
+    sent.copies.served(said(sources[1].id))
+    for source in sources[-2:]:
+        sent.copies.served(said(source.id))
+    sent.messages.clear()
+    assert copied(*sources[-2:]) == {source.id for source in sources[-2:]}
+    nothing = Sent(0.0)
+    nothing.copies.served(said("call-1"))
+    nothing.copies.sound(Source("call-1"), 0, [sound(0, PIECE)], PIECE)
+    assert not nothing.messages
 
 
 @given(st.lists(st.integers(1, 9_000), min_size=1, max_size=12))
@@ -98,12 +140,7 @@ def test_gaps_keys_and_texts_come_in_their_place() -> None:
     sent.copies.flush(source, 100)
     sent.copies.flush(source, 100)  # as each look at a radio whose key was let go
     sent.copies.sound(source, 100, [None], 500)
-    stored = msgspec.convert(
-        {"site": "main", "conversation_id": "c-1", "channel": "desk", "format": {}, "epoch": 1, "created": True}
-        | {"state": "live", "checkpoints": [], "ledgers": [], "last_seq": 0},
-        Stored,
-    )
-    sent.copies.served(utterance(stored, 20))
+    sent.copies.served(said("c-1"))
     kinds = [(type(each), each.number) for each in sent.messages]
     assert kinds == [(SoundCopy, 0), (SoundCopy, 1), (SoundCopy, 2), (ServedText, 3)]
     assert [each.flush for each in sent.messages[:3]] == [None, 100, None]

@@ -52,7 +52,7 @@ class Moving:
         self._settings = settings
         self._measurements = Measurements(clock, share.side)
         self._receivers = Receivers(share, clock)
-        self.copies = Copies(share, self._receivers, settings.shadow_share, self._live.publish)
+        self.copies = Copies(share, self._receivers, settings.shadow_share, self._live.publish, clock)
         self.overflow = Overflow(share, self._receivers, clock, self._give_back)
         self._shadow = SoundShadow(name, share, front_end, transcriber, clock, settings.segmenter)
         self._unbalanced = 0

@@ -1,4 +1,7 @@
-"""Copies a share of the conversations that this side serves to the other one, which hears them in the shadow.
+"""Copies some of the conversations that this side serves to the other one, which hears them in the shadow.
+
+A share of all; and where fewer than `AT_LEAST` are copied, others in which somebody was just heard, so that a side that
+hears wrongly is found soon on a small site, too.
 
 Nothing here waits, and nothing is kept for a peer: what the live channel cannot carry is lost, and the peer begins that
 conversation anew. See docs/adr/0048.
@@ -16,6 +19,7 @@ from quickcomm.contracts.identity import BUCKETS, bucket
 from quickcomm.contracts.link import ServedText, SoundCopy
 from quickcomm.contracts.messaging import Topic
 from quickcomm.contracts.transcripts import UtteranceTranscribed
+from quickcomm.kernel.clock import Clock
 
 TOGETHER_S: Final = 0.2
 """So much sound goes in one message, if nothing else is to be said."""
@@ -23,6 +27,9 @@ MOST_BYTES: Final = 32_768
 """Of sound in a message."""
 SAMPLE_BYTES: Final = 2
 SALT: Final = "shadow-of-sound"
+AT_LEAST: Final = 3
+QUIET_S: Final = 60.0
+"""A conversation beside the share in which nobody was heard for so long makes room for another one."""
 Key = tuple[str, str]
 
 
@@ -92,21 +99,26 @@ class _Line(msgspec.Struct, eq=False, kw_only=True):
 
 
 class Copies:
-    def __init__(self, share: Share, hearers: Hearers, portion: float, publish: Callable[[Topic], None]) -> None:
-        """`portion`: of all conversations, 0 to 1."""
+    def __init__(
+        self, share: Share, hearers: Hearers, portion: float, publish: Callable[[Topic], None], clock: Clock
+    ) -> None:
+        """`portion`: of all conversations, 0 to 1; at 0 none is copied."""
         self._share = share
         self._hearers = hearers
         self._below = round(portion * BUCKETS)
         self._publish = publish
+        self._clock = clock
         self._lines: dict[Key, _Line] = {}
+        self._beside: dict[Key, float] = {}
+        """Copied beside the share, and when somebody was last heard in it."""
 
     def takes(self, conversation_id: str) -> bool:
-        """Return True for the share that is copied: the same in every process, and each time."""
+        """Return True for the share: the same in every process, and each time."""
         return bucket(SALT, conversation_id) < self._below
 
     def sound(self, source: Source, offset: int, tracks: Sequence[Int16 | None], samples: int) -> None:
         """Copy `samples` of each speaker from `offset` on; None is a gap. What was copied before is left out."""
-        if not self.takes(source.id):
+        if not self.takes(source.id) and source.key not in self._beside:
             return
         line = self._line(source, offset)
         if line is None:
@@ -134,8 +146,10 @@ class Copies:
             self._send(line, (), 0, flush=offset)
 
     def served(self, message: UtteranceTranscribed) -> None:
-        """Tell what this side has written down."""
-        line = self._lines.get((message.site, message.conversation_id))
+        """Tell what this side has written down. What is said next is copied, where few are."""
+        key = (message.site, message.conversation_id)
+        self._heard(key)
+        line = self._lines.get(key)
         if line is None:
             return
         self._send_held(line)
@@ -155,6 +169,7 @@ class Copies:
 
     def over(self, key: Key) -> None:
         """Tell that a conversation has ended, and all of it is written down."""
+        self._beside.pop(key, None)
         line = self._lines.pop(key, None)
         if line is not None:
             self._send_held(line)
@@ -165,8 +180,21 @@ class Copies:
         line = self._lines.get(source.key)
         if line is not None and line.source is source:
             del self._lines[source.key]
+            self._beside.pop(source.key, None)
 
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _heard(self, key: Key) -> None:
+        """Copy this conversation beside the share, if there is a place."""
+        now = self._clock.monotonic()
+        if key not in self._beside:
+            if not self._below or self.takes(key[1]) or not self._share.copied:
+                return
+            for quiet in [each for each, at in self._beside.items() if at < now - QUIET_S]:
+                self.over(quiet)
+            if len(self._beside.keys() | self._lines.keys()) >= AT_LEAST:
+                return
+        self._beside[key] = now
 
     def _line(self, source: Source, offset: int) -> _Line | None:
         """Return the line of a conversation, begun anew where there is none; None where nobody can hear it."""
