@@ -129,8 +129,7 @@ async def test_what_cannot_be_erased_is_said(site: DataDirectory, tmp_path: Path
 async def test_audio_that_is_just_started_again_is_waited_for(site: DataDirectory) -> None:
     """What it has is in the store: in no database that could be worked on without it."""
     with closing(sqlite3.connect(site.database)) as connection, connection:
-        connection.execute("CREATE TABLE bus_home (id, whole)")
-        connection.execute("INSERT INTO bus_home VALUES ('here', 1)")
+        connection.execute("INSERT INTO bus_home (id, whole) VALUES ('here', 1)")
     receipt = Receipt(id="e1", kind="name", asked_ns=1, by="ada", scope=Scope(utterances=tuple(sorted(NAMED))))
     with Layout(site).own():
         for part in ("audio", "messages", "again"):

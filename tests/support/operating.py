@@ -133,10 +133,10 @@ async def material(site: Server, each: int) -> list[Asked]:
     return sorted(said, key=lambda one: one.number)
 
 
-async def _said(site: Server, kind: Kind, number: int, sounds: Sequence[bytes]) -> Asked:
-    """Say one conversation that opens tasks, and is no copy."""
-    for attempt in range(len(sounds)):
-        sound = sounds[(number + attempt * AT_ONCE) % len(sounds)]
+async def _said(site: Server, kind: Kind, number: int, sounds: list[bytes]) -> Asked:
+    """Say one conversation that opens tasks, and is no copy; leave out of `sounds` what does not open any."""
+    for attempt in range(len(KINDS) * len(sounds)):
+        sound = sounds[(number + attempt) % len(sounds)]
         wire = await converse(
             site.url, site.key(), sound, conversation_id=new_id(kind), channel=f"{kind}-{number}-{attempt}"
         )
@@ -146,8 +146,11 @@ async def _said(site: Server, kind: Kind, number: int, sounds: Sequence[bytes]) 
             return {card["utterance_id"] for card in body["items"] if card["insights"]} >= ids
 
         found = await site.until(f"/v1/utterances?conversation={wire.conversation_id}", complete)
-        cards = [card for card in found["items"] if card["tasks"] and not card["relates_to"] and not card["copies"]]
-        if len(cards) != 1 or len(found["items"]) != 1:
+        cards: list[Json] = found["items"]
+        if any(card["relates_to"] or card["copies"] for card in cards):
+            continue
+        if len(cards) != 1 or not cards[0]["tasks"]:
+            sounds[:] = [each for each in sounds if each is not sound]
             continue
         return Asked(
             kind=kind,
