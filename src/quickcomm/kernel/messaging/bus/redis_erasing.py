@@ -79,7 +79,7 @@ class RedisMessages:
     async def _idle(self) -> dict[str, Any]:
         """Return what the store says once it writes no file anew, or after a while."""
         until = time.monotonic() + REWRITTEN_WITHIN_S
-        while _is_busy(told := await self._info()) and time.monotonic() < until:
+        while _is_busy(told := await self._info()) and time.monotonic() < until:  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(LOOK_EVERY_S)
         return told
 
