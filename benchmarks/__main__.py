@@ -36,6 +36,7 @@ BENCHMARKS: Final = {
     "kills": "+ 40 times kill -9 in ten minutes while 8 talk: lost, doubled, missing (needs QUICKCOMM_SPEECH_DATA)",
     "decisions": "edits, how soon they are answered; alone also `pages` and `kills` (needs PostgreSQL)",
     "operations": "closing a conversation: under serve, over services, and after a kill of the executor",
+    "operations_killed": "+ operations while all is killed and cut: half-done, doubled (needs QUICKCOMM_SPEECH_DATA)",
     "migrate": "modules move while people talk, with faults and kills (needs QUICKCOMM_SPEECH_DATA, a Chromium)",
     "handover": "+ running conversations go from one side to the other and back (needs QUICKCOMM_SPEECH_DATA)",
     "relay": "the session relay: CPU at 1,000 sockets, and what clients notice while the owner moves, restarts, dies",
@@ -49,7 +50,7 @@ def main() -> int:
     names = sys.argv[1:] or [name for name, what in BENCHMARKS.items() if not what.startswith("+")]
     unknown = [name for name in names if name not in BENCHMARKS]
     if unknown or "--help" in names:
-        print("\n".join([str(__doc__), *(f"  {name:14} {what}" for name, what in BENCHMARKS.items())]))
+        print("\n".join([str(__doc__), *(f"  {name:18} {what}" for name, what in BENCHMARKS.items())]))
         return 2 if unknown else 0
     status = 0
     for name in names:

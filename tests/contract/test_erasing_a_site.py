@@ -15,10 +15,11 @@ from quickcomm.contracts.erasing import Scope, Wanted
 from quickcomm.dashboard.adapters.state import SqlStore
 from quickcomm.dashboard.ports import State
 from quickcomm.dashboard.service.projector import Projector
-from quickcomm.kernel.errors import ConfigurationError, InvalidInputError, NotFoundError
+from quickcomm.kernel.errors import ConfigurationError, InvalidInputError, NotFoundError, UnavailableError
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.operate.erasing import Erasing, HangsError, tombstones
 from quickcomm.operate.erasures import Receipt
+from quickcomm.operate.up.layout import Layout
 
 SECRET = "zanzibarquartz"
 SAID = [heard(number * 16_000, f"{SECRET if number < 2 else 'soap'} {number}") for number in range(4)]
@@ -123,3 +124,19 @@ async def test_what_cannot_be_erased_is_said(site: DataDirectory, tmp_path: Path
         await Erasing(site.path).find(Wanted(conversation="c", name="n"))
     with pytest.raises(NotFoundError, match="quickcomm erase list"):
         Erasing(site.path).erasures.of("none")
+
+
+async def test_audio_that_is_just_started_again_is_waited_for(site: DataDirectory) -> None:
+    """What it has is in the store: in no database that could be worked on without it."""
+    with closing(sqlite3.connect(site.database)) as connection, connection:
+        connection.execute("INSERT INTO bus_home (id, whole) VALUES ('here', 1)")
+    receipt = Receipt(id="e1", kind="name", asked_ns=1, by="ada", scope=Scope(utterances=tuple(sorted(NAMED))))
+    with Layout(site).own():
+        for part in ("audio", "messages", "again"):
+            with pytest.raises(UnavailableError, match="Nothing answers for"):
+                await Erasing(site.path, sleep=_at_once).part(receipt, part)
+        assert await Erasing(site.path).part(receipt, "dashboard")
+
+
+async def _at_once(_seconds: float) -> None:
+    """Wait for nothing."""

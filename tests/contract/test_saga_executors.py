@@ -26,6 +26,7 @@ from quickcomm.kernel.saga.durable import Durable
 from quickcomm.kernel.saga.executors import Executor, InTransaction
 from quickcomm.kernel.saga.progress import begun, compensating, resumed
 from quickcomm.kernel.saga.running import Runner
+from quickcomm.kernel.storage import StorageError
 from quickcomm.operations.adapters.journal import SqlJournal
 
 ONCE: Final = {"hotel": 1, "flight": 1, "tell": 1}
@@ -223,6 +224,23 @@ async def test_another_executor_goes_on_with_what_was_left(make: Make, version: 
     await site.begin_executor(version)
     found = await site.executor.rest("trip-1", WITHIN_S)
     assert (found.status, await site.sums()) == ("done", ONCE)
+
+
+async def test_a_journal_that_takes_nothing_for_a_moment_ends_no_operation(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = await make("durable")
+    store, failures = site.journal.store, iter(range(1))
+
+    async def busy(progress: Progress) -> None:
+        if progress.results and next(failures, None) is not None:
+            raise StorageError("The database is locked.")
+        await store(progress)
+
+    monkeypatch.setattr(site.journal, "store", busy)
+    found = await site.ends(site.begun())
+    assert (found.status, await site.sums()) == ("done", ONCE)
+    assert next(failures, None) is None, "it was in trouble"
 
 
 async def test_what_cannot_be_taken_back_is_parked_until_an_operator_decides(make: Make) -> None:

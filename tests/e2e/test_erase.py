@@ -1,7 +1,6 @@
 """Erasing on a real site: the words are in no byte of any file, nothing brings them back, and no kill stops it."""
 
 import asyncio
-import base64
 import json
 import os
 import signal
@@ -13,6 +12,7 @@ from typing import Any, Final
 import pytest
 from tests.e2e.conftest import NewServer, NewSite
 from tests.e2e.test_check import check, spoken
+from tests.support.remains import forms
 from tests.support.server import Answer, Server, quickcomm
 from tests.support.talk import Talk, shift_talk
 from tests.support.wire import Wire, connected, new_id
@@ -34,15 +34,6 @@ def talk() -> Talk:
 
 def texts_of(wire: Wire) -> list[str]:
     return [said["text"] for said in wire.of("utterance") if len(said["text"]) > 20]
-
-
-def forms(text: str) -> Iterator[bytes]:
-    """Yield the bytes of a text, as it is and in base 64, wherever it begins in there."""
-    raw = text.encode()
-    yield raw
-    for lead in range(3):
-        coded = base64.b64encode(bytes(lead) + raw)
-        yield coded[-(-lead * 8 // 6) : (lead + len(raw)) * 8 // 6]
 
 
 def places(server: Server, texts: list[str]) -> set[str]:

@@ -8,7 +8,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -82,8 +82,12 @@ class Killer:
     whoever is there at the moment, however ill the others are.
     """
 
-    def __init__(self, site: Site, seed: int, *, patient: bool = True) -> None:
+    def __init__(
+        self, site: Site, seed: int, *, patient: bool = True, others: Mapping[str, Callable[[], object]] | None = None
+    ) -> None:
+        """`others`: processes beside those of the site, with what kills each; for one that is not patient."""
         self._site = site
+        self._others = others or {}
         self._seed = seed
         self._patient = patient
         self._chance = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
@@ -118,8 +122,12 @@ class Killer:
         del number
         while not (there := {name: pid for name, pid in parts(self._site).items() if pid}):
             time.sleep(AGAIN_S)
-        name = self._chance.choice(sorted(there))
-        self._kill(name, there[name])
+        name = self._chance.choice(sorted([*there, *self._others]))
+        if name in self._others:
+            self._others[name]()
+            self.killed[name] += 1
+        else:
+            self._kill(name, there[name])
 
     def _kill(self, name: str, pid: int) -> None:
         if not pid:  # it died by itself, and 0 would be this process and all of its group

@@ -1,4 +1,4 @@
-"""A wire that can be cut: a TCP proxy in front of a server, for what networks do to connections."""
+"""A wire that can be cut: a proxy in front of a server, on TCP or Unix sockets, for what networks do to connections."""
 
 import asyncio
 import socket
@@ -52,8 +52,9 @@ Watch = Callable[[Link], None]
 class Proxy:
     """`watch` is called after each piece, before it is passed on; it may freeze or reset the link."""
 
-    def __init__(self, port: int, watch: Watch | None = None) -> None:
-        self._target = port
+    def __init__(self, target: int | Path, watch: Watch | None = None) -> None:
+        """`target`: the port of a server on the loopback, or its Unix socket."""
+        self._target = target
         self._watch = watch
         self.delay_s = 0.0
         """So long each piece from the server is on its way."""
@@ -66,18 +67,35 @@ class Proxy:
     def cut(self) -> None:
         """No network: connections break, and no new ones are made until `mend`."""
         self._away = True
+        self.reset()
+
+    def reset(self) -> None:
+        """Break all connections; new ones are made at once."""
         for link in self.links:
             link.reset()
 
+    def freeze(self) -> None:
+        """Let nothing pass, on connections that are there and on new ones, until `thaw`."""
+        self.is_stalled = True
+        for link in self.links:
+            link.freeze()
+
+    def thaw(self) -> None:
+        self.is_stalled = False
+        for link in self.links:
+            link.thaw()
+
     def mend(self) -> None:
-        self._away = False
+        """End whatever it does to connections."""
+        self._away, self.delay_s = False, 0.0
+        self.thaw()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._away:
             writer.transport.abort()
             return
         try:
-            from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
+            from_server, to_server = await self._connect()
         except OSError:
             writer.transport.abort()
             return
@@ -91,6 +109,11 @@ class Proxy:
             self._take(link, from_server, on_the_way),
             self._give(link, on_the_way, writer),
         )
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self._target, Path):
+            return await asyncio.open_unix_connection(self._target)
+        return await asyncio.open_connection("127.0.0.1", self._target)
 
     async def _pass(self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """To the server: a link that is frozen takes no more than the sockets hold."""

@@ -38,7 +38,10 @@ class Got(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Receiver:
-    """`script`: what is answered to the next requests; then 204. `on_request`: called before each answer."""
+    """`script`: what is answered to the next requests; then 204. `on_request`: called before each answer.
+
+    `choose`: chooses the answer where there is no script.
+    """
 
     def __init__(self) -> None:
         self.url = ""
@@ -46,6 +49,7 @@ class Receiver:
         self.script: deque[Kind] = deque()
         self.answer_headers: dict[str, str] = {}
         self.on_request: Callable[[], Any] = lambda: None
+        self.choose: Callable[[Got], Kind] = lambda _: 204
         self.came = asyncio.Event()
         self.goes_on = asyncio.Event()
         """Set at the end, so that nothing that says nothing is left."""
@@ -59,11 +63,12 @@ class Receiver:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        self.got.append(Got(path=request.path, headers=headers, body=await request.read()))
+        got = Got(path=request.path, headers=headers, body=await request.read())
+        self.got.append(got)
         self.came.set()
         if (waiting := self.on_request()) is not None:
             await waiting
-        kind = self.script.popleft() if self.script else 204
+        kind = self.script.popleft() if self.script else self.choose(got)
         if kind == SAYS_NOTHING:
             await self.goes_on.wait()
         if kind == HANGS_UP and request.transport is not None:

@@ -61,6 +61,8 @@ MODULES: Final[Mapping[str, type[Erase]]] = {
     OPERATIONS: EraseOperations,
 }
 """Audio first: a conversation that goes on ends, and nothing more comes of it."""
+WITH_STORE: Final = frozenset({STORE, "audio"})
+"""Where a site has a store, these keep nothing in its databases, and are waited for while no process answers."""
 FIRST_TABLES: Final = {
     "audio": "audio_conversations",
     "intelligence": "intelligence_results",
@@ -213,8 +215,8 @@ class Erasing:
             found = await self._asked(socket, request)
             is_answered |= found is not None
             rows += found or []
-        if request.module == STORE and self._in_store and not is_answered:
-            raise UnavailableError("The store of this site does not answer. See: quickcomm status")
+        if request.module in WITH_STORE and self._in_store and not is_answered:
+            raise UnavailableError(f"Nothing answers for {request.module}, which has it. See: quickcomm status")
         if request.module == STORE and is_answered:
             return rows
         own = self._here.database if self._here is not None and is_here else None

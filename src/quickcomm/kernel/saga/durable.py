@@ -17,7 +17,7 @@ from uuid import uuid4
 import msgspec
 import structlog
 
-from quickcomm.kernel.errors import BusyError, ConfigurationError
+from quickcomm.kernel.errors import BusyError, ConfigurationError, QuickCommError
 from quickcomm.kernel.saga.executors import Journal, Told, ignore
 from quickcomm.kernel.saga.progress import Progress
 from quickcomm.kernel.saga.running import Runner
@@ -163,10 +163,21 @@ class Durable:
         after = await self._runner.turn(progress)
         if after is None:
             return None
-        await self._journal.store(after)
+        await self._stored(after)
         self.told(after)
         self._changed.pop(after.id, asyncio.Event()).set()
         return msgspec.json.encode(after).decode()
+
+    async def _stored(self, progress: Progress) -> None:
+        """Store it, however long that takes: an error would end the workflow, and nobody goes on with it."""
+        while True:
+            try:
+                await self._journal.store(progress)
+            except QuickCommError as error:
+                log.warning("operation.not_stored", operation_id=progress.id, error=str(error)[:200])
+                await asyncio.sleep(POLL_S)
+            else:
+                return
 
 
 def forget(url: str, operation_ids: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import msgspec
@@ -12,12 +12,14 @@ from quickcomm.contracts.erasing import Scope, Wanted
 from quickcomm.kernel.erasing.reading import is_erased, is_meant
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.messaging.bus.redis_consumer import Letter
-from quickcomm.kernel.messaging.bus.redis_link import Link
+from quickcomm.kernel.messaging.bus.redis_link import BusRefusedError, Link
 from quickcomm.kernel.messaging.bus.redis_names import Names
 
 PAGE: Final = 500
 REWRITTEN_WITHIN_S: Final = 60.0
 LOOK_EVERY_S: Final = 0.1
+ATTEMPTS: Final = 3
+AGAIN_S: Final = 1.0
 LATER: Final = "when the store writes its file anew (BGREWRITEAOF)"
 _letters: Final = msgspec.msgpack.Decoder(Letter)
 log = structlog.get_logger(__name__)
@@ -48,21 +50,38 @@ class RedisMessages:
         return {"messages": messages, "dead letters": letters}
 
     async def write_file_anew(self) -> str:
-        """Have the append-only file begin anew; return by when what was deleted is gone, where that is not now."""
-        try:
-            await self._settled(lambda told: not int(told.get("aof_rewrite_in_progress", 0)))
-            await self._link.call("BGREWRITEAOF")
-            is_written = await self._settled(_is_written)
-        except QuickCommError as error:
-            log.warning("erasure.file_not_written_anew", error=str(error))
-            return LATER
-        return "" if is_written else LATER
+        """Have the append-only file begin anew; return by when what was deleted is gone, where that is not now.
 
-    async def _settled(self, is_so: Callable[[dict[str, Any]], bool]) -> bool:
+        Raises `BusUnavailableError` where the store does not answer.
+        """
+        for _ in range(ATTEMPTS):
+            try:
+                if await self._written_anew():
+                    return ""
+            except BusRefusedError as error:
+                log.warning("erasure.file_not_written_anew", error=str(error))
+                return LATER
+            except QuickCommError as error:  # such as a connection that broke
+                log.info("erasure.file_written_again", error=str(error))
+                await asyncio.sleep(AGAIN_S)
+        await self._info()
+        log.warning("erasure.file_not_written_anew")
+        return LATER
+
+    async def _written_anew(self) -> bool:
+        """Return True once it is. A store that was started again meanwhile counts from 0 anew, and has not done it."""
+        before = _rewrites(await self._idle())
+        await self._link.call("BGREWRITEAOF")
+        told = await self._idle()
+        is_counted = before is None or (_rewrites(told) or 0) > before
+        return is_counted and not _is_busy(told) and str(told.get("aof_last_bgrewrite_status", "ok")).strip() == "ok"
+
+    async def _idle(self) -> dict[str, Any]:
+        """Return what the store says once it writes no file anew, or after a while."""
         until = time.monotonic() + REWRITTEN_WITHIN_S
-        while not (done := is_so(await self._info())) and time.monotonic() < until:  # noqa: ASYNC110 - no event tells
+        while _is_busy(told := await self._info()) and time.monotonic() < until:  # noqa: ASYNC110 - no event tells
             await asyncio.sleep(LOOK_EVERY_S)
-        return done
+        return told
 
     async def _info(self) -> dict[str, Any]:
         told = await self._link.call("INFO", "persistence")
@@ -87,6 +106,10 @@ class RedisMessages:
                 yield number, _letters.decode(stored)
 
 
-def _is_written(told: dict[str, Any]) -> bool:
-    busy = int(told.get("aof_rewrite_in_progress", 0)) or int(told.get("aof_rewrite_scheduled", 0))
-    return not busy and str(told.get("aof_last_bgrewrite_status", "ok")).strip() == "ok"
+def _is_busy(told: dict[str, Any]) -> bool:
+    return bool(int(told.get("aof_rewrite_in_progress", 0)) or int(told.get("aof_rewrite_scheduled", 0)))
+
+
+def _rewrites(told: dict[str, Any]) -> int | None:
+    """Return how often it has begun since it was started; None where it does not say that."""
+    return int(told["aof_rewrites"]) if "aof_rewrites" in told else None
