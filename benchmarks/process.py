@@ -25,6 +25,15 @@ def usage(pid: int) -> Usage:
     return Usage((int(fields[11]) + int(fields[12])) / _TICKS, pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
 
 
+def below(pid: int) -> set[int]:
+    """Return the processes that a process has started, and those that these have."""
+    found: set[int] = set()
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, task.read_text().split()):
+            found |= {child} | below(child)
+    return found
+
+
 def together(each: Iterable[Usage]) -> Usage:
     found = list(each)
     return Usage(sum(one.cpu_s for one in found), sum(one.rss_mb for one in found))
