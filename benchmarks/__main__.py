@@ -13,6 +13,7 @@ BENCHMARKS: Final = {
     "understanding": "utterances that get exactly their cards, and what closes a task, by the local classifier",
     "stt": "speech-to-text alone: accuracy and CPU against the stock window (needs QUICKCOMM_SPEECH_DATA)",
     "radio": "radio talk with starts, codecs, noise, tones and hard cuts: words, lost first words, rooms",
+    "learned_words": "words that corrections taught: heard again, words wrong (needs QUICKCOMM_SPEECH_DATA, flite)",
     "raw_engine": "+ the limit: decoding alone, as talkers on two cores (needs QUICKCOMM_SPEECH_DATA)",
     "peers.compare": "QuickComm, Pipecat and the bare engine side by side (needs QUICKCOMM_SPEECH_DATA)",
     "capacity": "+ continuous talkers: how soon words and cards are back, and the CPU (needs QUICKCOMM_SPEECH_DATA)",
