@@ -58,7 +58,7 @@ _NORMAL: Final = EnglishTextNormalizer()
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What is said, and its sound: one or several forms of it, each cut into the clips that the engine gets."""
+    """A text, and its sound: one or several forms of it, each cut into the clips that the engine gets."""
 
     text: str
     forms: tuple[tuple[Samples, ...], ...]

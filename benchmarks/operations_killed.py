@@ -5,8 +5,9 @@
 conversations erased, at random moments, each asked for over REST until it rests. Meanwhile any process is killed, the
 store too; connections to the store and between services are slow, frozen, reset or refused, for 0.2 to 8 s each; and
 the receiver of notices fails, hangs up, says nothing or refuses. Afterwards all is mended, and it is counted what is
-not whole: half-done, doubled, found by `quickcomm check`; of the talkers what was lost or doubled. `--seed` repeats
-one.
+not whole: half-done, doubled, found by `quickcomm check`; of the talkers what was lost or doubled. What a client was
+not told of its insights before its conversation ended (`audio.answer_wait_s`) is told as `unanswered`; REST must have
+all of it. `--seed` repeats one.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from typing import Any, Final
 
 import msgspec
 from tests.support.between import Faults, before_store, between_services, planned
-from tests.support.kills import Killer, Toll, count
+from tests.support.kills import Killer, Toll, count, listed_once
 from tests.support.operated import Outcome, Proof
 from tests.support.operating import Asker, client, material
 from tests.support.receiver import HANGS_UP, SAYS_NOTHING, SECRET, Got, Kind, Receiver, receiving
@@ -47,11 +48,11 @@ NOTICES: Final = {
 GONE, REFUSED = 0.08, 0.05
 """Shares of tasks whose notices are never taken, or refused for good."""
 TROUBLE: Final[tuple[tuple[float, Kind], ...]] = ((0.2, 500), (0.1, HANGS_UP), (0.1, SAYS_NOTHING))
-"""What becomes of an attempt, with its chance."""
+"""Answers to an attempt, with the chance of each."""
 
 
 class Moody:
-    """What the receiver of notices answers. What it has once taken it takes again; `taken`: their ids."""
+    """Chooses the answers of the receiver of notices. `taken`: ids of those it has accepted: none is refused later."""
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
@@ -99,6 +100,7 @@ class People:
         self._site = site
         self._sounds = [talk(number, TALK_S).samples.tobytes() for number in range(talkers)]
         self._undisturbed: list[Heard] = []
+        self.heard: list[Heard] = []
 
     async def _say(self, *, paced: bool) -> list[Heard]:
         key = await asyncio.to_thread(self._site.key)
@@ -114,6 +116,7 @@ class People:
         while self._sounds and not over.is_set():
             for now, before in zip(await self._say(paced=True), self._undisturbed, strict=True):
                 count(toll, now, before)
+                self.heard.append(now)
         return toll
 
 
@@ -155,6 +158,7 @@ async def killed(options: argparse.Namespace) -> tuple[Outcome, Json]:
                 await asyncio.to_thread(site.wait_ready)
                 await asker.until_all_rest()
                 rested_s = time.monotonic() - began
+                await listed_once(site, talking.result(), people.heard)
                 proof = Proof(site, asker, receiver, moody.taken)
                 outcome = await proof.of(wanted, [site.data_dir.parent, Path(name)])
                 notices = {"attempts": len(receiver.got), "ids": len(receiver.ids), "taken": len(moody.taken)}

@@ -1,7 +1,6 @@
 """Erasure as an operation: on the data of a site, by both executors, cut off and taken up; and names in records."""
 
 import asyncio
-import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Self
@@ -10,6 +9,7 @@ import msgspec
 import pytest
 from tests.contract.test_erasing_a_site import NAMED, SAID, SECRET, cards, talk, words
 from tests.support.drill import opened
+from tests.support.remains import forms
 
 from quickcomm.contracts.closing import (
     ArchiveConversation,
@@ -192,15 +192,6 @@ async def test_what_was_cut_off_goes_on_with_the_next_executor(site: DataDirecto
 
 
 # -- names in the records of operations -------------------------------------------------------------------------------
-
-
-def forms(text: str) -> Iterator[bytes]:
-    """Yield the bytes of a text, as it is and in base 64, wherever it begins in there."""
-    raw = text.encode()
-    yield raw
-    for lead in range(3):
-        coded = base64.b64encode(bytes(lead) + raw)
-        yield coded[-(-lead * 8 // 6) : (lead + len(raw)) * 8 // 6]
 
 
 def holding(folder: Path, text: str) -> Iterator[str]:

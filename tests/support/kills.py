@@ -185,8 +185,17 @@ def count(toll: Toll, now: Heard, before: Heard) -> None:
 
 
 async def seen_everywhere(site: Site, toll: Toll, heard: Sequence[Heard], cards: dict[str, Json]) -> None:
-    """On REST's list once, and on the page that was open."""
+    """Count what is not on REST's list once, or not on the page that was open."""
     said = {each.utterance_id for one in heard for each in one.utterances}
+    await listed_once(site, toll, heard)
+    deadline = time.monotonic() + EVENTUALLY_S
+    while said - cards.keys() and time.monotonic() < deadline:  # noqa: ASYNC110 - the page tells nobody
+        await asyncio.sleep(AGAIN_S)
+    toll.unpainted = len(said - cards.keys())
+
+
+async def listed_once(site: Site, toll: Toll, heard: Sequence[Heard]) -> None:
+    """Wait until REST lists each utterance with its insights; count what is missing, or there twice."""
     for one in heard:
         wanted = [each.utterance_id for each in one.utterances]
         path = f"/v1/utterances?conversation={one.conversation_id}&limit=200"
@@ -194,10 +203,6 @@ async def seen_everywhere(site: Site, toll: Toll, heard: Sequence[Heard], cards:
         found = Counter(card["utterance_id"] for card in listed["items"])
         toll.unlisted += (Counter(wanted) - found).total()
         toll.doubled += (found - Counter(wanted)).total()
-    deadline = time.monotonic() + EVENTUALLY_S
-    while said - cards.keys() and time.monotonic() < deadline:  # noqa: ASYNC110 - the page tells nobody
-        await asyncio.sleep(AGAIN_S)
-    toll.unpainted = len(said - cards.keys())
 
 
 @asynccontextmanager

@@ -18,12 +18,12 @@ Json = dict[str, Any]
 Kind = Literal["close", "correct", "dispatch", "erase"]
 KINDS: Final[tuple[Kind, ...]] = ("close", "correct", "dispatch", "erase")
 ENDINGS: Final = ("close", "keep", "hand_over")
-"""What becomes of the open tasks of a conversation that is closed."""
+"""Of the open tasks of a conversation that is closed."""
 TASKS: Final = frozenset({"request_item", "repair", "transport", "complaint", "food_order", "lost_found"})
 PLANTED: Final = "zqplanted"
-"""How each word begins that must be in no byte once it is erased."""
+"""The beginning of each word that must be in no byte once it is erased."""
 AT_ONCE: Final = 4
-"""So many conversations are said at once: they say different things, so that none is a copy of another."""
+"""Conversations that are said at once. They say different things, so that none is a copy of another."""
 SETTLE_S: Final = 5.0
 """After that everything is folded and remembered: the summaries wait for two seconds for more."""
 WITHIN_S: Final = 900.0
@@ -43,12 +43,12 @@ class Asked(msgspec.Struct, kw_only=True):
     task_ids: list[str]
     """Of the conversation, each open and unchanged before."""
     tasks: str = "keep"
-    """How a conversation is closed."""
+    """For a closing: one of `ENDINGS`."""
     text: str = ""
     room: str = ""
     """A corrected text, and the only room in it."""
     person: str = ""
-    """Who gets a task."""
+    """Assignee of a task."""
     summary: int = 0
     """The revision of the summary before."""
     versions: dict[str, int] = {}
@@ -58,7 +58,7 @@ class Asked(msgspec.Struct, kw_only=True):
     status: str = ""
     operation_id: str = ""
     refused: str = ""
-    """What was answered that is no outcome."""
+    """The answer, where it is no outcome."""
 
     @property
     def planted(self) -> str:
@@ -247,13 +247,8 @@ class Asker:
         asked.operation_id = body["operation_id"]
         while True:
             asked.status = body.get("status", asked.status)
-            if asked.status in OVER:
+            if await self._rests(asked):
                 return True
-            if asked.status == "parked":
-                await self.mended.wait()
-                status, _ = await self.call("POST", f"/v1/operations/{asked.operation_id}/resume")
-                asked.resumed += status == HTTPStatus.OK
-            await asyncio.sleep(LOOK_S)
             status, body = await self.call("GET", f"/v1/operations/{asked.operation_id}")
             if status == HTTPStatus.NOT_FOUND:
                 return False
@@ -269,17 +264,23 @@ class Asker:
                 asked.status = "done"
                 return True
             asked.status, asked.operation_id = body.get("status", asked.status), body.get("operation_id", "")
-            if asked.status in OVER:
+            if await self._rests(asked):
                 return True
-            if asked.status == "parked":
-                await self.mended.wait()
-                status, _ = await self.call("POST", f"/v1/operations/{asked.operation_id}/resume")
-                asked.resumed += status == HTTPStatus.OK
-            await asyncio.sleep(LOOK_S)
             status, body = await self.call("GET", f"/v1/erasures/{erasure_id}")
             if status == HTTPStatus.NOT_FOUND:
                 return False
             body = body if status == HTTPStatus.OK else {}
+
+    async def _rests(self, asked: Asked) -> bool:
+        """Return True if it rests; else wait a moment, and resume it where it is parked."""
+        if asked.status in OVER:
+            return True
+        if asked.status == "parked":
+            await self.mended.wait()
+            status, _ = await self.call("POST", f"/v1/operations/{asked.operation_id}/resume")
+            asked.resumed += status == HTTPStatus.OK
+        await asyncio.sleep(LOOK_S)
+        return False
 
     async def until_all_rest(self) -> None:
         """Return when no operation is under way; those that are parked are resumed."""

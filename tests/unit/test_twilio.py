@@ -433,7 +433,7 @@ async def test_a_call_that_has_to_end_is_closed_as_going_away(tmp_path: Path) ->
         [talk] = here.manager.conversations
         assert not talk.resumes
         await until(lambda: not talk.in_hand)
-        talk.end_in_pause(EndReason.MOVED)
+        talk.end_because(EndReason.MOVED)
         assert (await socket.receive(60)).type in {aiohttp.WSMsgType.CLOSE, aiohttp.WSMsgType.CLOSED}
         assert socket.close_code == 1001
         assert len(await spoken(here)) == 1

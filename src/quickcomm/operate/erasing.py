@@ -62,7 +62,7 @@ MODULES: Final[Mapping[str, type[Erase]]] = {
 }
 """Audio first: a conversation that goes on ends, and nothing more comes of it."""
 WITH_STORE: Final = frozenset({STORE, "audio"})
-"""Where a site has a store, these keep nothing in its databases, and are waited for while no process answers."""
+"""Modules that have their data in the store, where a site has one: a process of theirs must answer."""
 FIRST_TABLES: Final = {
     "audio": "audio_conversations",
     "intelligence": "intelligence_results",
@@ -216,7 +216,7 @@ class Erasing:
             is_answered |= found is not None
             rows += found or []
         if request.module in WITH_STORE and self._in_store and not is_answered:
-            raise UnavailableError(f"Nothing answers for {request.module}, which has it. See: quickcomm status")
+            raise UnavailableError(f"No process of {request.module} answers. See: quickcomm status")
         if request.module == STORE and is_answered:
             return rows
         own = self._here.database if self._here is not None and is_here else None

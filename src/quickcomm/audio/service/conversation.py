@@ -283,9 +283,9 @@ class Conversation:
             if last is not None:
                 self._note(last)
 
-    def end_in_pause(self, reason: EndReason, *, at_once: bool = False) -> None:
-        """End for this reason, as if the client had sent everything; where somebody speaks, only `at_once`."""
-        if self.state in LISTENING and (at_once or not self.in_hand):
+    def end_because(self, reason: EndReason, *, in_speech: bool = False) -> None:
+        """End as if the client had sent everything. Do nothing while somebody speaks, but for `in_speech`."""
+        if self.state in LISTENING and (in_speech or not self.in_hand):
             self._ends_by = reason
             self._conclude(Event.END)
 

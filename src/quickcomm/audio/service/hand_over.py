@@ -147,7 +147,7 @@ class HandOver:
         for conversation in going:
             over_s = now - self._since[conversation.key] - self._stay_s
             if not conversation.resumes and over_s >= 0:
-                conversation.end_in_pause(EndReason.MOVED, at_once=over_s >= PAUSE_WITHIN_S)
+                conversation.end_because(EndReason.MOVED, in_speech=over_s >= PAUSE_WITHIN_S)
         chosen = list(self._chosen(going))
         if chosen:
             await asyncio.gather(*map(self._give_up, chosen))

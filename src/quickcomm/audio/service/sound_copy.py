@@ -1,7 +1,7 @@
 """Copies some of the conversations that this side serves to the other one, which hears them in the shadow.
 
-A share of all; and where fewer than `AT_LEAST` are copied, others in which somebody was just heard, so that a side that
-hears wrongly is found soon on a small site, too.
+It copies a share of all; and where these are fewer than `AT_LEAST`, others in which somebody was just heard, so that a
+side that hears wrongly is found soon on a small site, too.
 
 Nothing here waits, and nothing is kept for a peer: what the live channel cannot carry is lost, and the peer begins that
 conversation anew. See docs/adr/0048.
@@ -110,7 +110,7 @@ class Copies:
         self._clock = clock
         self._lines: dict[Key, _Line] = {}
         self._beside: dict[Key, float] = {}
-        """Copied beside the share, and when somebody was last heard in it."""
+        """Conversations that are copied beside the share, and when somebody was last heard in each."""
 
     def takes(self, conversation_id: str) -> bool:
         """Return True for the share: the same in every process, and each time."""
@@ -178,8 +178,8 @@ class Copies:
     def forget(self, source: Source) -> None:
         """Copy no more of it: another process goes on with it."""
         line = self._lines.get(source.key)
-        if line is not None and line.source is source:
-            del self._lines[source.key]
+        if line is None or line.source is source:
+            self._lines.pop(source.key, None)
             self._beside.pop(source.key, None)
 
     # -- inside -----------------------------------------------------------------------------------------------------

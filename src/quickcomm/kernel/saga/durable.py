@@ -169,12 +169,15 @@ class Durable:
         return msgspec.json.encode(after).decode()
 
     async def _stored(self, progress: Progress) -> None:
-        """Store it, however long that takes: an error would end the workflow, and nobody goes on with it."""
+        """Store progress, however long that takes: an error would end the workflow until the next start."""
+        waits = False
         while True:
             try:
                 await self._journal.store(progress)
             except QuickCommError as error:
-                log.warning("operation.not_stored", operation_id=progress.id, error=str(error)[:200])
+                if not waits:  # each of many operations, each second, would be a flood
+                    log.warning("operation.not_stored", operation_id=progress.id, error=str(error)[:200])
+                waits = True
                 await asyncio.sleep(POLL_S)
             else:
                 return

@@ -1,4 +1,4 @@
-"""A database in a file: one connection writes, a few read beside it.
+"""A database in a file: one connection writes at a time, a few read beside it.
 
 WAL with `synchronous=NORMAL`: what was committed survives `kill -9` of the process; after a power loss the last moments
 may be missing. `BEGIN IMMEDIATE` keeps writers of several processes apart.
