@@ -39,6 +39,7 @@ from benchmarks.shapes import Tuning, topology
 from benchmarks.talkers import talk
 from quickcomm.operate.up.client import topology_status
 
+Shown = Callable[[], Awaitable[dict[str, list[str]]]]
 ORDER: Final = ("dashboard", "intelligence", "audio")
 """Modules before the first of `--modules` are moved without faults."""
 LENGTHS_S: Final = (60.0, 20.0, 150.0)
@@ -197,6 +198,39 @@ async def read_forever(session: Any) -> None:
                 await answer.read()
 
 
+async def move_all(site: Site, mover: Mover, delays: Cards, options: argparse.Namespace) -> Json:
+    """Measure it as it is, then move all modules; return the memory of processes before and afterwards."""
+    await asyncio.sleep(WARMING_S)
+    delays.phase = "before"
+    memory = {"before": await asyncio.to_thread(memory_mb, site)}
+    await asyncio.sleep(BEFORE_S - 20)
+    await mover.measured("before", 20.0, options.talkers)
+    modules = options.modules.split(",")
+    for name in ORDER[: ORDER.index(modules[0])]:
+        await mover.command("start", name)
+        await mover.command("promote", name, "--force")
+    for name in modules:
+        delays.phase = f"while {name} moves"
+        await move(site, mover, name, options)
+    return memory | {"at the end": await asyncio.to_thread(memory_mb, site)}
+
+
+@asynccontextmanager
+async def yielding_browser(site: Site) -> AsyncIterator[Shown | None]:
+    """As `browser`, where Chromium yields to all of the site."""
+    before = below(os.getpid())
+    async with browser(site) as shown:
+        for process in below(os.getpid()) - before:
+            os.setpriority(os.PRIO_PROCESS, process, YIELDING + LEAST)
+        yield shown
+
+
+def checked(site: Site, *flags: str) -> list[str]:
+    """Return the first findings of `quickcomm check`, and its last line."""
+    found = quickcomm("check", *flags, "--data-dir", str(site.data_dir), timeout=300, statuses=(0, 1, 2)).strip()
+    return [*found.splitlines()[:-1][:FINDINGS], found.splitlines()[-1]]
+
+
 async def measure(site: Site, options: argparse.Namespace) -> Json:
     lengths = (LENGTHS_S[each % len(LENGTHS_S)] for each in range(options.talkers))
     sounds = [talk(each, seconds, PAUSE_S).samples.tobytes() for each, seconds in enumerate(lengths)]
@@ -207,28 +241,13 @@ async def measure(site: Site, options: argparse.Namespace) -> Json:
     async with AsyncExitStack() as stack:
         cards = await stack.enter_async_context(watching(site))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        before = below(os.getpid())
-        shown: Callable[[], Awaitable[dict[str, list[str]]]] | None = await stack.enter_async_context(browser(site))
-        for process in below(os.getpid()) - before:
-            os.setpriority(os.PRIO_PROCESS, process, YIELDING + LEAST)
+        shown = await stack.enter_async_context(yielding_browser(site))
         editors = await stack.enter_async_context(editors_of(site, options))
         looking = tasks.create_task(delays.watch(cards))
         people = tasks.create_task(talk_.run(over))
         feeling = tasks.create_task(talk_.feel())
         print("People talk and edit.", file=sys.stderr)
-        await asyncio.sleep(WARMING_S)
-        delays.phase = "before"
-        memory = {"before": await asyncio.to_thread(memory_mb, site)}
-        await asyncio.sleep(BEFORE_S - 20)
-        await mover.measured("before", 20.0, options.talkers)
-        modules = options.modules.split(",")
-        for name in ORDER[: ORDER.index(modules[0])]:
-            await mover.command("start", name)
-            await mover.command("promote", name, "--force")
-        for name in modules:
-            delays.phase = f"while {name} moves"
-            await move(site, mover, name, options)
-        memory["at the end"] = await asyncio.to_thread(memory_mb, site)
+        memory = await move_all(site, mover, delays, options)
         over.set()
         await people
         feeling.cancel()
@@ -242,12 +261,6 @@ async def measure(site: Site, options: argparse.Namespace) -> Json:
         if shown is not None:
             verdict |= await judge_page(site, shown)
         looking.cancel()
-    alike = await asyncio.to_thread(
-        quickcomm, "check", "--sides", "--data-dir", str(site.data_dir), timeout=300, statuses=(0, 1, 2)
-    )
-    whole = await asyncio.to_thread(
-        quickcomm, "check", "--data-dir", str(site.data_dir), timeout=300, statuses=(0, 1, 2)
-    )
     return {
         "conversations": toll.conversations,
         "utterances": toll.utterances,
@@ -261,8 +274,8 @@ async def measure(site: Site, options: argparse.Namespace) -> Json:
         "reconnect_to_ready": spread(talk_.moves.ready),
         "reconnect_to_words": spread(talk_.moves.words),
         "memory_mb": memory,
-        "both_sides": alike.strip().splitlines()[:FINDINGS],
-        "check": [*whole.strip().splitlines()[:FINDINGS], whole.strip().splitlines()[-1]],
+        "both_sides": await asyncio.to_thread(checked, site, "--sides"),
+        "check": await asyncio.to_thread(checked, site),
         **verdict,
     }
 
