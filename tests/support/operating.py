@@ -169,16 +169,24 @@ async def _said(site: Server, kind: Kind, number: int, sounds: list[bytes]) -> A
 async def _plant(site: Server, session: aiohttp.ClientSession, one: Asked) -> None:
     """Put a word into the text, the insights and a task of a conversation that is to be erased."""
     text = f"Please bring {one.planted} and four pillows to 733."
-    async with session.post(f"/v1/utterances/{one.utterance_id}/correct", json={"text": text}) as answer:
-        assert answer.status == HTTPStatus.OK, await answer.text()
+    await _done(session, f"/v1/utterances/{one.utterance_id}/correct", {"text": text})
     found = await site.until(
         f"/v1/utterances/{one.utterance_id}",
         lambda body: bool(body["text"] == text and body["insights"][0]["revision"] > 1 and body["tasks"]),
     )
     one.task_ids = [task["task_id"] for task in found["tasks"]]
-    path = f"/v1/tasks/{one.task_ids[0]}/assign"
-    async with session.post(path, json={"assignee": f"{one.planted} Vandermolen"}) as answer:
-        assert answer.status == HTTPStatus.OK, await answer.text()
+    await _done(session, f"/v1/tasks/{one.task_ids[0]}/assign", {"assignee": f"{one.planted} Vandermolen"})
+
+
+async def _done(session: aiohttp.ClientSession, path: str, body: Json) -> None:
+    """Post until it is done: a service whose socket was just replaced is away for a moment, and says so."""
+    async with asyncio.timeout(ANSWER_S):
+        while True:
+            async with session.post(path, json=body) as answer:
+                if answer.status == HTTPStatus.OK:
+                    return
+                assert answer.status == HTTPStatus.SERVICE_UNAVAILABLE, await answer.text()
+            await asyncio.sleep(LOOK_S)
 
 
 # -- asking -----------------------------------------------------------------------------------------------------------
