@@ -36,7 +36,7 @@ from benchmarks.handover import Moves, Watcher, spread
 from benchmarks.mover import LEAST, LOOK_S, Cards, Json, Mover
 from benchmarks.process import below, usage
 from benchmarks.shapes import Tuning, topology
-from benchmarks.talkers import talk
+from benchmarks.talkers import Talk, talk
 from quickcomm.operate.up.client import topology_status
 
 Shown = Callable[[], Awaitable[dict[str, list[str]]]]
@@ -139,12 +139,12 @@ async def move(site: Site, mover: Mover, name: str, options: argparse.Namespace)
     await mover.calm()
 
 
-class Talk:
+class Talkers:
     """All talk at once, in real time, again and again until it is over."""
 
-    def __init__(self, site: Site, sounds: list[bytes], undisturbed: list[Heard]) -> None:
+    def __init__(self, site: Site, talks: list[Talk], undisturbed: list[Heard]) -> None:
         self._site = site
-        self._each = list(zip(sounds, undisturbed, strict=True))
+        self._each = list(zip(talks, undisturbed, strict=True))
         self.heard: list[tuple[Heard, Heard]] = []
         """Each conversation, and what the same sound gives undisturbed."""
         self.moves = Moves()
@@ -162,9 +162,10 @@ class Talk:
     async def run(self, over: asyncio.Event) -> None:
         key = await asyncio.to_thread(self._site.key)
 
-        async def one(sound: bytes, undisturbed: Heard) -> None:
+        async def one(said: Talk, undisturbed: Heard) -> None:
             while not over.is_set():
-                found = await stream(self._site.url, key, sound, Watcher(self.moves), paced=True)
+                watcher = Watcher(self.moves, said)
+                found = await stream(self._site.url, key, said.samples.tobytes(), watcher, paced=True)
                 self.heard.append((found, undisturbed))
 
         await asyncio.gather(*(one(*each) for each in self._each))
@@ -233,10 +234,10 @@ def checked(site: Site, *flags: str) -> list[str]:
 
 async def measure(site: Site, options: argparse.Namespace) -> Json:
     lengths = (LENGTHS_S[each % len(LENGTHS_S)] for each in range(options.talkers))
-    sounds = [talk(each, seconds, PAUSE_S).samples.tobytes() for each, seconds in enumerate(lengths)]
+    talks = [talk(each, seconds, PAUSE_S) for each, seconds in enumerate(lengths)]
     key = await asyncio.to_thread(site.key)
-    undisturbed = await asyncio.gather(*(stream(site.url, key, sound) for sound in sounds))
-    delays, over, talk_ = Cards(), asyncio.Event(), Talk(site, sounds, undisturbed)
+    undisturbed = await asyncio.gather(*(stream(site.url, key, each.samples.tobytes()) for each in talks))
+    delays, over, people = Cards(), asyncio.Event(), Talkers(site, talks, undisturbed)
     mover = Mover(site, options.pause, delays)
     async with AsyncExitStack() as stack:
         cards = await stack.enter_async_context(watching(site))
@@ -244,19 +245,19 @@ async def measure(site: Site, options: argparse.Namespace) -> Json:
         shown = await stack.enter_async_context(yielding_browser(site))
         editors = await stack.enter_async_context(editors_of(site, options))
         looking = tasks.create_task(delays.watch(cards))
-        people = tasks.create_task(talk_.run(over))
-        feeling = tasks.create_task(talk_.feel())
+        talking = tasks.create_task(people.run(over))
+        feeling = tasks.create_task(people.feel())
         print("People talk and edit.", file=sys.stderr)
         memory = await move_all(site, mover, delays, options)
         over.set()
-        await people
+        await talking
         feeling.cancel()
         print("All of it is over; now it is compared.", file=sys.stderr)
         await asyncio.to_thread(site.wait_ready)
         toll = Toll(seed=options.seed, kills=mover.kills)
-        for now, calm in talk_.heard:
+        for now, calm in people.heard:
             count(toll, now, calm)
-        await seen_everywhere(site, toll, [now for now, _ in talk_.heard], cards)
+        await seen_everywhere(site, toll, [now for now, _ in people.heard], cards)
         verdict = await judge(site, editors)
         if shown is not None:
             verdict |= await judge_page(site, shown)
@@ -266,13 +267,14 @@ async def measure(site: Site, options: argparse.Namespace) -> Json:
         "utterances": toll.utterances,
         "faults": toll.faults,
         "kills": mover.kills,
-        "stalls_of_the_clients_s": sorted(talk_.stalls)[-FINDINGS:],
+        "stalls_of_the_clients_s": sorted(people.stalls)[-FINDINGS:],
         "candidates": mover.faults,
         "commands": mover.commands,
         "cards": delays.told(),
         "cpu_a_second_of_sound": mover.cpu,
-        "reconnect_to_ready": spread(talk_.moves.ready),
-        "reconnect_to_words": spread(talk_.moves.words),
+        "reconnect_to_ready": spread(people.moves.ready),
+        "reconnect_to_words": spread(people.moves.words),
+        "reconnect_to_words_in_mid_speech": spread(people.moves.words_talking),
         "memory_mb": memory,
         "both_sides": await asyncio.to_thread(checked, site, "--sides"),
         "check": await asyncio.to_thread(checked, site),

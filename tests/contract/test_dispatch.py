@@ -6,7 +6,7 @@ Under `serve` decisions are transactions of the site's database; beside services
 import asyncio
 import base64
 import hmac
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -18,6 +18,7 @@ import pytest
 from tests.support.dashboard_site import Site, heard, insight, running
 from tests.support.receiver import ELSEWHERE, HANGS_UP, HERE, SAYS_NOTHING, SECRET, Kind, Receiver, receiving
 from tests.support.valkey import Valkey
+from tests.unit.test_traces import Outbox
 
 from quickcomm.contracts.checking import CompareDashboard
 from quickcomm.contracts.dispatching import ConfirmDispatch, DescribeTask, ReleaseTask, Reserved, ReserveTask
@@ -33,6 +34,9 @@ from quickcomm.kernel.saga.executors import Executor, InTransaction
 from quickcomm.kernel.saga.keys import migrate_keys
 from quickcomm.kernel.saga.running import Runner
 from quickcomm.kernel.storage import Database
+from quickcomm.kernel.telemetry import TelemetrySettings, set_tracing
+from quickcomm.kernel.telemetry.ids import parsed, traceparent
+from quickcomm.kernel.telemetry.traces import Traces
 from quickcomm.operations.adapters.journal import SqlJournal
 from quickcomm.operations.adapters.webhook import post, wait_asked
 from quickcomm.operations.declaration import OperationsSettings
@@ -193,6 +197,29 @@ async def test_a_task_is_given_to_a_person_who_is_told(begin: Begin) -> None:
     assert await all_of_it.task() == ("Maria", 1)
     assert all_of_it.steps.exists()
     assert not (await all_of_it.rpc.call(CompareDashboard(items=True))).faults  # a check finds nothing
+
+
+@pytest.fixture
+def outbox() -> Iterator[Outbox]:
+    """All traces are in the sample, and kept here."""
+    found = Outbox()
+    set_tracing(Traces(TelemetrySettings(sample=1.0), SystemClock(), found, lambda: 1000.0))
+    yield found
+    set_tracing(None)
+
+
+async def test_its_steps_are_one_trace_linked_to_the_utterance(begin: Begin, outbox: Outbox) -> None:
+    all_of_it = await begin()
+    stand = await all_of_it.ended()
+    [root] = [each for each in outbox.calls if each.name == "operation"]
+    assert (root.attributes["saga.id"], root.attributes["saga.status"]) == (stand["operation_id"], "done")
+    steps = [each for each in outbox.calls if each.name == "saga.step"]
+    assert [each.attributes["saga.step"] for each in steps] == ["reserve", "notice", "confirm"]
+    assert {(each.trace_id, each.parent_id) for each in steps} == {(root.trace_id, root.span_id)}
+    [link] = root.links
+    utterance = parsed(traceparent("main", TASK_ID.rpartition(":")[0], 1.0))
+    assert utterance is not None
+    assert link == utterance[:2]
 
 
 @pytest.mark.parametrize(

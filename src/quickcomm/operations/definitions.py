@@ -83,6 +83,7 @@ CLOSE_CONVERSATION: Final = Operation(
         Step(name="archive", asks=ArchiveConversation, does=_archive, undoes=ReopenConversation, undo=_reopen),
     ),
     nameless=_nameless,
+    spoken=_conversation,
 )
 
 
@@ -116,6 +117,10 @@ def _correction(given: Correcting) -> str:
     return f"{given.utterance_id}#{given.number}"
 
 
+def _utterance(given: Correcting) -> str:
+    return given.utterance_id
+
+
 def _no_names(given: Correcting) -> Correcting:
     """Return it as it is: what it is about has no name."""
     return given
@@ -135,6 +140,7 @@ CORRECT_UTTERANCE: Final = Operation(
         ),
     ),
     nameless=_no_names,
+    spoken=_utterance,
 )
 
 
@@ -177,6 +183,10 @@ def _task(given: Dispatching) -> str:
     return given.task_id
 
 
+def _asked_in(given: Dispatching) -> str:
+    return given.task_id.rpartition(":")[0]
+
+
 DISPATCH_TASK: Final = Operation(
     name=DISPATCH,
     input=Dispatching,
@@ -199,6 +209,7 @@ DISPATCH_TASK: Final = Operation(
     ),
     once=False,
     nameless=_to_no_one,
+    spoken=_asked_in,
 )
 
 

@@ -57,7 +57,8 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """`input`: the type of what it is started with. `subject`: returns what it is about, for people.
 
     `once`: done about one subject, it is not done again; False: one at a time. `nameless`: returns the input without
-    names of people, for records of which such a name is erased; None: no input has any.
+    names of people, for records of which such a name is erased; None: no input has any. `spoken`: returns the id of the
+    utterance or conversation that it is about, to whose trace its own is linked.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...]
     once: bool = True
     nameless: Callable[[Any], Any] | None = None
+    spoken: Callable[[Any], str] | None = None
 
     def __post_init__(self) -> None:
         """Raise `ConfigurationError` for a definition that cannot be executed."""

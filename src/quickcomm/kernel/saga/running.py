@@ -13,13 +13,12 @@ from quickcomm.kernel.messaging.rpc.local import LocalRpc
 from quickcomm.kernel.saga.answering import Transaction, Transactional, in_transaction
 from quickcomm.kernel.saga.definition import Operation, Step
 from quickcomm.kernel.saga.progress import Progress, Turn, did, failed, given, next_turn, not_undone, undid
+from quickcomm.kernel.saga.traced import parent_of
 from quickcomm.kernel.storage import Database
 from quickcomm.kernel.telemetry import tracing
-from quickcomm.kernel.telemetry.ids import SAMPLED, span_id_of, trace_id_of
 
 FIRST_WAIT_S: Final = 0.05
 LONGEST_WAIT_S: Final = 10.0
-ROOT: Final = "operation"
 DEFECT: Final = "The step failed by a defect: see the log."
 
 T = TypeVar("T")
@@ -135,12 +134,6 @@ class Runner:
         if turn.back:
             return not_undone(progress, turn.step, why, now_ns)
         return failed(operation, progress, turn.step, why, now_ns, refused=refused)
-
-
-def parent_of(progress: Progress) -> str:
-    """Return the `traceparent` of an operation: its turns are one trace, whichever process does them, and when."""
-    trace_id = trace_id_of(progress.site, progress.id)
-    return f"00-{trace_id:032x}-{span_id_of(trace_id, ROOT):016x}-{SAMPLED:02x}"
 
 
 def _raw(reply: Any) -> msgspec.Raw:

@@ -5,7 +5,7 @@ from typing import Final, Self
 
 from quickcomm.contracts.timing import Latency
 from quickcomm.kernel.telemetry.ids import traceparent
-from quickcomm.kernel.telemetry.spans import Batch, Call, Detail, Kind, Links, Origin, Over, Word
+from quickcomm.kernel.telemetry.spans import Batch, Call, Detail, Kind, Links, Made, Origin, Over, Word
 
 
 class NoCall:
@@ -77,3 +77,6 @@ class NoTraces:
         links: Links | None = None,  # noqa: ARG002
     ) -> Call:
         return NO_CALL
+
+    def keep(self, made: Made) -> None:
+        pass

@@ -216,6 +216,10 @@ class Tracing(Protocol):
         """Trace id of the call that this is within, as 32 hexadecimal digits."""
         ...
 
+    def keep(self, made: Made) -> None:
+        """Send a span whose times are known, such as one that outlasts a process."""
+        ...
+
     def painted(self, site: str, utterance_id: str, ms: float) -> None: ...
 
     def conversation(self, over: Over) -> None:

@@ -32,6 +32,7 @@ from quickcomm.kernel.telemetry.spans import (
     Key,
     Kind,
     Links,
+    Made,
     Origin,
     Over,
     Sink,
@@ -185,6 +186,9 @@ class Traces:
     @property
     def here(self) -> str | None:
         return trace_id_here()
+
+    def keep(self, made: Made) -> None:
+        self._calls.keep(made)
 
     def painted(self, site: str, utterance_id: str, ms: float) -> None:
         key = (site, utterance_id)

@@ -24,6 +24,8 @@ from quickcomm.kernel.runtime.alarms import Found
 from quickcomm.kernel.saga.definition import Operation
 from quickcomm.kernel.saga.executors import Executor, InTransaction, Journal
 from quickcomm.kernel.saga.progress import Progress, begun, compensating, resumed, view
+from quickcomm.kernel.saga.traced import span_of
+from quickcomm.kernel.telemetry import tracing
 
 LOCKS: Final = 64
 """Operations about the same thing are started one after the other, so that they are one; what operators decide about
@@ -95,11 +97,13 @@ class Desk:
             )
 
     def told(self, progress: Progress) -> None:
-        """Count an operation that came to rest."""
+        """Count and trace an operation that came to rest."""
         if not progress.rests:
             return
         if progress.status == "parked":
             self._note_parked(progress)
+        if (operation := self._operations.get(progress.operation)) is not None:
+            tracing().keep(span_of(operation, progress))
         seconds = (progress.history[-1].at_ns - progress.history[0].at_ns) / NS
         RESTED.labels(progress.operation, progress.status).inc()
         SECONDS.labels(progress.operation, progress.status).observe(seconds)
