@@ -1,0 +1,1 @@
+"""Figures and arithmetic, without clock, files or messages."""
