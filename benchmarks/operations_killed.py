@@ -1,13 +1,14 @@
 """Operations over services under `kill -9` and faults of the network, while people talk: half-done, or done twice.
 
 `python -m benchmarks.operations_killed [--operations 200] [--talkers 6] [--kills 30] [--faults 60] [--seconds 0]
-[--seed N] [--shape services]`: so many conversations are closed, utterances corrected, tasks dispatched and
-conversations erased, at random moments, each asked for over REST until it rests. Meanwhile any process is killed, the
-store too; connections to the store and between services are slow, frozen, reset or refused, for 0.2 to 8 s each; and
-the receiver of notices fails, hangs up, says nothing or refuses. Afterwards all is mended, and it is counted what is
-not whole: half-done, doubled, found by `quickcomm check`; of the talkers what was lost or doubled. What a client was
-not told of its insights before its conversation ended (`audio.answer_wait_s`) is told as `unanswered`; REST must have
-all of it. `--seed` repeats one.
+[--seed N] [--shape services] [--planted DEFECT]`: so many conversations are closed, utterances corrected, tasks
+dispatched and conversations erased, at random moments, each asked for over REST until it rests. Meanwhile any process
+is killed, the store too; connections to the store and between services are slow, frozen, reset or refused, for 0.2 to 8
+s each; and the receiver of notices fails, hangs up, says nothing or refuses. Afterwards all is mended, and it is
+counted what is not whole: half-done, doubled, found by `quickcomm check`; of the talkers what was lost or doubled. What
+a client was not told of its insights before its conversation ended (`audio.answer_wait_s`) is told as `unanswered`;
+REST must have all of it. `--seed` repeats one. `--planted`: a defect in the steps (`wrong_steps`), which has to be
+found: exit status 1.
 """
 
 import argparse
@@ -45,6 +46,8 @@ NOTICES: Final = {
     "QUICKCOMM_OPERATIONS_WEBHOOK_TIMEOUT_S": "2",
     "QUICKCOMM_OPERATIONS_WEBHOOK_WITHIN_S": "20",
 }
+WRONG_STEPS: Final = Path(__file__).parent / "wrong_steps"
+DEFECTS: Final = ("no-key", "undo-twice", "early-answer")
 GONE, REFUSED = 0.08, 0.05
 """Shares of tasks whose notices are never taken, or refused for good."""
 TROUBLE: Final[tuple[tuple[float, Kind], ...]] = ((0.2, 500), (0.1, HANGS_UP), (0.1, SAYS_NOTHING))
@@ -75,14 +78,17 @@ class Moody:
 
 
 @asynccontextmanager
-async def whole_site(shape: str, receiver: Receiver, folder: Path) -> AsyncIterator[tuple[Site, Valkey, Faults]]:
+async def whole_site(
+    options: argparse.Namespace, receiver: Receiver, folder: Path
+) -> AsyncIterator[tuple[Site, Valkey, Faults]]:
     """Give a running site, its store, and what makes the wires between all of them fail."""
+    planted = {"PYTHONPATH": str(WRONG_STEPS), "BENCH_PLANTED": options.planted} if options.planted else {}
     store = Valkey(folder / "store", "always", maxmemory_policy="noeviction", aof_use_rdb_preamble="no")
     await asyncio.to_thread(store.start)
     try:
         async with before_store(store.port, folder) as wires:
-            tuning = Tuning(settings={**NOTICES, "QUICKCOMM_OPERATIONS_WEBHOOK_URL": receiver.url})
-            around = topology(shape, tuning, "--redis-url", f"unix://{folder}/{{user}}.sock")
+            settings = {**NOTICES, **planted, "QUICKCOMM_OPERATIONS_WEBHOOK_URL": receiver.url}
+            around = topology(options.shape, Tuning(settings=settings), "--redis-url", f"unix://{folder}/{{user}}.sock")
             site = await asyncio.to_thread(around.__enter__)
             try:
                 async with between_services(site.layout.root) as sockets:
@@ -129,7 +135,7 @@ async def killed(options: argparse.Namespace) -> tuple[Outcome, Json]:
     began, seconds = time.monotonic(), options.seconds or SECONDS_EACH * options.operations
     moody = Moody(options.seed)
     with tempfile.TemporaryDirectory(prefix="qc-") as name:
-        async with receiving() as receiver, whole_site(options.shape, receiver, Path(name)) as (site, store, faults):
+        async with receiving() as receiver, whole_site(options, receiver, Path(name)) as (site, store, faults):
             receiver.choose = moody
             wanted = await material(site, options.operations)
             people = People(site, options.talkers)
@@ -183,6 +189,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--faults", type=int, default=60, help="of the wires between processes")
     parser.add_argument("--seconds", type=float, default=0.0, help="over which all of it is spread; 0: by operations")
     parser.add_argument("--shape", default="services")
+    parser.add_argument("--planted", choices=DEFECTS, help="a defect in the steps, which has to be found")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     return parser.parse_args(arguments)
 

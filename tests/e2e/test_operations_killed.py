@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from benchmarks.operations_killed import killed, parsed
+from benchmarks.operations_killed import DEFECTS, killed, parsed
 
 SIZE = ("--operations", "8", "--kills", "5", "--faults", "8", "--seconds", "45")
 
@@ -18,3 +18,10 @@ async def test_operations_are_whole_whatever_is_killed() -> None:
     assert rest["talkers_faults"] == {}
     assert {kind: row["asked"] for kind, row in outcome.kinds.items()} == dict.fromkeys(outcome.kinds, 8)
     assert sum(rest["kills"].values()) == 5
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("planted", DEFECTS)
+async def test_a_planted_defect_is_found(planted: str) -> None:
+    outcome, _ = await killed(parsed([*SIZE, "--talkers", "0", "--planted", planted]))
+    assert outcome.half_done or outcome.doubled, planted
