@@ -1,13 +1,15 @@
 """The page in a real browser, before a real server, with real speech through the real socket."""
 
+import asyncio
 import gzip
 import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Locator, expect
+from playwright.async_api import Locator, WebSocketRoute, expect
 from tests.e2e.page.conftest import OpenScreen
-from tests.support.page import PATIENCE_MS, Hotel, Screen
+from tests.support.page import PATIENCE_MS, Hotel, Screen, talk_of
+from tests.support.wire import connected, new_id
 
 from quickcomm.dashboard.adapters.page import STATIC
 
@@ -72,6 +74,31 @@ async def test_a_caption_appears_while_somebody_speaks(manager: Screen, hotel: H
         await expect(manager.get("card").first).to_be_visible()
         await expect(tile).to_have_attribute("data-state", "talking")
     await expect(tile).to_have_count(0)
+
+
+async def test_captions_go_on_after_a_connection_that_broke_before_anything_was_said(
+    hotel: Hotel, open_screen: OpenScreen
+) -> None:
+    screen = await open_screen(hotel)
+    lines: list[WebSocketRoute] = []
+
+    def connect(line: WebSocketRoute) -> None:
+        line.connect_to_server()
+        lines.append(line)
+
+    await screen.page.route_web_socket(re.compile("/v1/live"), connect)
+    await screen.sign_in()
+    tile = screen.tile("housekeeping")
+    async with connected(hotel.server.url, await hotel.key("ingest"), new_id("talk"), channel="housekeeping") as wire:
+        await wire.until("ready")
+        await expect(tile).to_have_attribute("data-state", "quiet")
+        await lines[-1].close(code=1012)
+        await expect(screen.get("connection")).to_have_attribute("data-state", "live")
+        while len(lines) == 1:  # noqa: ASYNC110 - the page comes again by itself
+            await asyncio.sleep(0.02)
+        await expect(screen.get("connection")).to_have_attribute("data-state", "live")
+        await wire.send(talk_of(SPILL), 3_200)
+        await expect(tile.get_by_test_id("caption")).to_contain_text(re.compile("coffee spill", re.IGNORECASE))
 
 
 async def test_a_card_says_who_must_do_what_where_and_how_long_it_took(manager: Screen, hotel: Hotel) -> None:

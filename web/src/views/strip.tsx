@@ -1,12 +1,12 @@
 /** On the air: a tile for each live channel, who is talking and what is being said. */
-import { useSignal } from "@preact/signals";
+import { useSignal, type Signal } from "@preact/signals";
 import { memo } from "preact/compat";
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { clockTime } from "../model/format";
 import type { Conversation } from "../model/protocol";
 import { humanise } from "../model/words";
 import { now } from "../state/app";
-import { isTalking, onAir, secondsBehind, tileOf, type Line } from "../state/captions";
+import { isTalking, onAir, secondsBehind, tileOf, type Line, type Tile } from "../state/captions";
 import { conversationLink } from "../state/route";
 
 /** More than these are scrolled to, or shown in several rows on demand. */
@@ -30,12 +30,13 @@ function brokenWords(conversations: readonly Conversation[]): string {
   return since === undefined ? "Connection broken" : `Not reachable since ${clockTime(since, now.value, false)}`;
 }
 
-const TileView = memo(function TileView({ channel }: { channel: string }) {
-  const tile = tileOf(channel)?.value;
+/** `of`: a new one where its channel left the air and came back. */
+const TileView = memo(function TileView({ of }: { of: Signal<Tile> }) {
+  const tile = of.value;
+  const channel = tile.channel;
   const text = useRef<HTMLDivElement>(null);
   // The end of a long sentence stays in view.
   useLayoutEffect(() => text.current?.scrollTo(0, text.current.scrollHeight), [tile]);
-  if (!tile) return null;
   const talking = isTalking(tile);
   const behind = secondsBehind(tile);
   const broken = !talking && tile.conversations.length > 0 && tile.conversations.every((each) => each.state !== "live");
@@ -74,9 +75,10 @@ export function Strip() {
         <p class="none">Nobody is on the air.</p>
       ) : (
         <ul>
-          {names.map((channel) => (
-            <TileView key={channel} channel={channel} />
-          ))}
+          {names.map((channel) => {
+            const tile = tileOf(channel);
+            return tile && <TileView key={channel} of={tile} />;
+          })}
         </ul>
       )}
       {names.length > IN_A_ROW && (
