@@ -39,6 +39,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "restore": ("backup:restore_command", "Put a backup back while nothing runs."),
     "export": ("transfer:export_command", "Write what people said and did to a file, for another site."),
     "import": ("transfer:import_command", "Add what another site has exported."),
+    "plan": ("plan:plan_command", "What will it cost, as copies of the monolith and as services?"),
     "bench": ("bench:bench_group", "Measure this machine; compare the monolith with services."),
     "dev": ("dev:dev_group", "Tools for development: a fake language model."),
     "doctor": ("doctor:doctor_command", "Check this machine, the models and the running parts."),

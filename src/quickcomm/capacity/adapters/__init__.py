@@ -1,0 +1,1 @@
+"""Files: samples that come with QuickComm, and charts."""
