@@ -51,6 +51,15 @@ def test_the_search_of_the_page() -> None:
     assert check_page(searching=True) == 1
 
 
+def test_the_files_of_the_page(tmp_path: Path) -> None:
+    load, prices = re.findall(r"```toml\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (tmp_path / "load.toml").write_text(load)
+    (tmp_path / "prices.toml").write_text(prices)
+    done = plan("--load", str(tmp_path / "load.toml"), "--prices", str(tmp_path / "prices.toml"))
+    assert "Prices: Our rack, 2026-11-30." in done.output
+    assert "EUR a month" in done.output
+
+
 def test_json_has_what_the_table_has() -> None:
     told = json.loads(plan("--load", "call-centre-rare", "--json").output)
     assert told["saving"] == pytest.approx(1 - told["services"]["month"] / told["monolith"]["month"])
