@@ -40,6 +40,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "export": ("transfer:export_command", "Write what people said and did to a file, for another site."),
     "import": ("transfer:import_command", "Add what another site has exported."),
     "bench": ("bench:bench_group", "Measure this machine; compare the monolith with services."),
+    "simulate": ("simulate:simulate_command", "A site over a day in simulated time: what is late, when, and why."),
     "dev": ("dev:dev_group", "Tools for development: a fake language model."),
     "doctor": ("doctor:doctor_command", "Check this machine, the models and the running parts."),
 }
