@@ -138,7 +138,7 @@ FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option(
     "--autoscale", is_flag=True, help="Start and stop processes of services, as `quickcomm up --autoscale` does."
 )
-@click.option("--kill-host", "lost_at", type=_When(), metavar="AT", help="One machine is lost then.")
+@click.option("--kill-host", "lost_at", type=_When(), metavar="AT", help="One machine, the last, is lost then.")
 @click.option(
     "--lost-for", type=click.FloatRange(min=1), default=120.0, show_default=True, help="Seconds until it is back."
 )
@@ -231,7 +231,7 @@ def _built(
         seconds=length_s,
         lead_s=lead_s,
         calendar=calendar,
-        burst=load.burst,
+        burst=load.burst if talkers is None else 1.0,
         autoscale=ScalingPolicy() if options["autoscale"] and deployment == "services" else None,
         deploys=tuple((module, since(at, "--deploy")) for module, at in options["deploys"]),
         lost_at_s=since(options["lost_at"], "--kill-host") if options["lost_at"] else None,

@@ -18,28 +18,30 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The encoder over its shortest window, 8 s; a longer one takes as much more. Measured: `raw_engine`, idle."""
     tokens_s: Positive = 0.0108
     """The decoder, a second of speech. Measured: 27 ms for 2.5 s."""
-    opinion_s: Positive = 0.0044
-    """A second opinion with the list of words, a second of speech. Measured: 11 ms for 2.5 s, the mean over all."""
+    opinion_s: Positive = 0.0022
+    """A second opinion with the list of words, a second of speech, the mean over all clips. Fitted: CPU at 16."""
     words_s: Positive = 0.0032
     """Word times, a second of speech. Measured: 8 ms for 2.5 s."""
-    batch: Positive = 0.31
-    """What each further clip of a batch adds, as a share of a single one. Measured: full batches of 4 take 0.0175 s a
-    second of speech, single clips beside each other 0.036 s."""
-    beside: Factor = 1.52
-    """How much longer work takes where all cores are busy. Measured: 69 ms become 105 ms beside a second worker."""
-    decode_spread: Positive = 0.35
-    """Of decoding times of clips of one length: sigma of the logarithm. Fitted."""
+    batch: Positive = 0.45
+    """What each further clip of a batch adds, as a share of a single one. Fitted: p95 at 48 talkers. Full batches of 4
+    alone (0.0175 s a second of speech, against 0.036 s of single clips beside each other) would give 0.31."""
+    beside: Factor = 1.6
+    """How much longer work takes where all cores are busy. Fitted: CPU and p95 at 16 and 48 talkers. Measured: 69 ms
+    become 105 ms beside a second worker, 1.52."""
+    decode_spread: Positive = 0.5
+    """Of decoding times of clips of one length: sigma of the logarithm. Fitted: p95 at 8 and 16 talkers."""
     window_margin_s: Positive = 5.0
     """Silence behind a clip in the encoder's window (`WhisperSettings`)."""
-    hear_s: Positive = 0.0039
-    """Front end and voice detection, a second of speech. Measured: 9 % of 1.47 cores at 48 talkers, 33.8 s of speech
-    a second."""
-    receive_s: Positive = 0.0026
-    """Sockets and all else in the event loop, a second of speech. Measured: 6 % of the same."""
+    hear_s: Positive = 0.0029
+    """Front end and voice detection, a second of speech. Measured: 9 % of 1.47 cores at 48 talkers with 33.8 s of
+    speech a second, less a quarter, as the cores were busy (`beside`)."""
+    receive_s: Positive = 0.0019
+    """Sockets and all else in the event loop, a second of speech. Measured: 6 % of the same, less a quarter."""
     open_s: Positive = 0.00037
     """An open conversation, a second, speech or not. Measured: 1,000 silent channels take 0.37 cores."""
-    publish_s: Positive = 0.0037
-    """An utterance's commit by audio; by the dashboard as much. Measured: 5 % of 1.47 cores, 10 utterances a second."""
+    publish_s: Positive = 0.0028
+    """An utterance's commit by audio; by the dashboard as much. Measured: 5 % of 1.47 cores for 10 utterances a second,
+    less a quarter."""
     understand_s: Positive = 0.011
     """An utterance in the local classifier, the median. Measured: `classify`."""
     understand_spread: Positive = 0.5
@@ -56,12 +58,13 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Then the local classifier's answer stands (`llm.budget_s`)."""
     push_s: Positive = 0.0001
     """A card to one page. Assumed."""
-    query_s: Positive = 0.0011
-    """A question to the dashboard. Measured: 0.32 cores for 200 a second, 50 pages and 8 utterances a second."""
+    query_s: Positive = 0.0007
+    """A question to the dashboard, half of it in the database. Measured: the dashboard takes 0.32 cores for 200 a
+    second, 50 pages and 8 utterances a second, less a quarter, less what cards take."""
     edge_s: Positive = 0.002
     """The edge, a second of speech. Measured: `up` takes 6 % more than `serve`."""
     edge_query_s: Positive = 0.0003
-    """The edge, a question. Measured: 0.14 cores in the same rush hour."""
+    """The edge, a question. Measured: 0.14 cores in the same rush hour, less a quarter, less what sound takes."""
     hop_s: Positive = 0.001
     """Between two services, not CPU. Measured: 0.5 to 1.1 ms idle (`hops`, `bus`)."""
     message_s: Positive = 0.1

@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-from quickcomm.capacity.model.scaling import Decision, Memory, Reading, ScalingPolicy, decide
+from quickcomm.capacity.model.scaling import Decision, Memory, Reading, ScalingPolicy, Wanted, decide
 from quickcomm.capacity.simulation.cores import Steps
 from quickcomm.capacity.simulation.people import Calendar
 from quickcomm.capacity.simulation.site import Module, Process, Site
@@ -55,22 +55,28 @@ class Events:
                     process.decoder.load.demand.look(sum(line.speaks for line in own), len(own), site.env.now)
 
     def _take_away(self, process: Process) -> Steps:
-        """What it had in hand waits, or others of its module take over. A monolith's conversations are its own."""
+        """Have others of its module take over what it had in hand; without others it waits until the process is back.
+
+        A monolith's conversations are its own: they always wait.
+        """
         site = self._site
         process.stop()
-        others = [each for each in site.of(process.modules[0]) if each.alive and each is not process]
-        if not others or site.plan.deployment == "monolith":
-            return
-        yield site.env.timeout(site.plan.timing.take_over_s)
-        others = [each for each in others if each.alive]
-        if others and not process.alive:
-            if "audio" in process.modules:
-                site.spread(others)
-            process.hand_over(others[0])
+        while site.plan.deployment == "services":
+            yield site.env.timeout(site.plan.timing.take_over_s)
+            if process.alive:
+                return
+            others = [each for each in site.of(process.modules[0]) if each.alive]
+            if others:
+                if process.decoder is not None:
+                    site.spread(others)
+                process.hand_over(others[0])
+                return
 
     def _bring_back(self, process: Process) -> None:
+        if process not in self._site.processes:
+            return
         process.start()
-        if "audio" in process.modules and self._site.plan.deployment == "services":
+        if process.decoder is not None and self._site.plan.deployment == "services":
             self._site.spread(self._site.of("audio"))
 
     def _deploy(self, module: Module, at_s: float) -> Steps:
@@ -78,9 +84,8 @@ class Events:
         yield site.env.timeout(at_s - site.env.now)
         self._tell(f"deploy of {module} begins")
         for process in [each for each in site.of(module) if each.alive]:
-            began = site.env.now
-            yield from self._take_away(process)
-            yield site.env.timeout(max(0.0, began + site.plan.timing.start_s - site.env.now))
+            site.env.process(self._take_away(process))
+            yield site.env.timeout(site.plan.timing.start_s)
             self._bring_back(process)
         self._tell(f"deploy of {module} is over")
 
@@ -90,13 +95,10 @@ class Events:
         lost = [process for process in site.processes if process.host == host and process.alive]
         self._tell(f"host {host} is lost, with {len(lost)} processes")
         for process in lost:
-            process.stop()
-        for process in lost:
             site.env.process(self._take_away(process))
         yield site.env.timeout(for_s)
         for process in lost:
-            if process in site.processes:
-                self._bring_back(process)
+            self._bring_back(process)
         self._tell(f"host {host} is back")
 
     def _reading(self) -> Reading:
@@ -119,27 +121,29 @@ class Events:
             yield site.env.timeout(READ_EVERY_S)
             decision: Decision = decide(policy, self._reading(), memory)
             memory = decision.memory
-            for module, wanted in (("audio", decision.audio), ("intelligence", decision.intelligence)):
-                there = [process for process in site.processes if module in process.modules]
-                if wanted.processes != len(there):
-                    self._tell(f"{module}: {len(there)} → {wanted.processes} processes: {wanted.why}")
-                for _ in range(wanted.processes - len(there)):
-                    self._start((module,))  # type: ignore[arg-type]
-                for process in there[wanted.processes :]:
-                    site.processes.remove(process)
-                    site.gone.append(process)
-                    site.env.process(self._take_away(process))
+            self._scale("audio", decision.audio)
+            self._scale("intelligence", decision.intelligence)
 
-    def _start(self, modules: tuple[Module, ...]) -> None:
+    def _scale(self, module: Module, wanted: Wanted) -> None:
+        site = self._site
+        there = [process for process in site.processes if module in process.modules]
+        if wanted.processes != len(there):
+            self._tell(f"{module}: {len(there)} → {wanted.processes} processes: {wanted.why}")
+        for _ in range(wanted.processes - len(there)):
+            self._start(module)
+        for process in there[wanted.processes :]:
+            site.processes.remove(process)
+            site.gone.append(process)
+            site.env.process(self._take_away(process))
+
+    def _start(self, module: Module) -> None:
         """Have one more process, which works after its start-up time."""
         site = self._site
-        used = [sum(process.host == host for process in site.processes) for host in range(site.plan.hosts)]
-        process = site.add(modules, used.index(min(used)))
+        process = site.add((module,))
         process.stop()
 
         def begin() -> Steps:
             yield site.env.timeout(site.plan.timing.start_s)
-            if process in site.processes:
-                self._bring_back(process)
+            self._bring_back(process)
 
         site.env.process(begin())

@@ -50,6 +50,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     in_hand: int
     stages: dict[str, Delays]
     late: int
+    refused: int
+    """Questions that the dashboard refused."""
     late_minutes: tuple[Minute, ...]
     cores: dict[str, float]
     utilisation: float
@@ -109,6 +111,7 @@ def result(
         in_hand=len(site.utterances) - done,
         stages=_stages(counted, site),
         late=sum(delay > REACH_S for _, delay in heard) + len(waiting),
+        refused=site.refused,
         late_minutes=tuple(_late_minutes(heard, calendar, happened)),
         cores={name: round(value, 3) for name, value in cores.items()},
         utilisation=round(sum(cores.values()) / (site.plan.hosts * site.plan.cores), 3),

@@ -56,6 +56,7 @@ def simulate(plan: Plan, crowd: Crowd, course: Course, progress: Progress = _unw
     while site.env.now < end_s:
         if site.env.now == course.lead_s:
             scored = Scored(since_s=course.lead_s, cpu_s=cpu(site))
+            site.queries.clear()
         following = course.lead_s if site.env.now < course.lead_s else site.env.now + 60.0
         site.env.run(until=min(end_s, following))
         progress(site.env.now)

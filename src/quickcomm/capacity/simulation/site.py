@@ -15,17 +15,20 @@ from quickcomm.capacity.model.units import Deployment, Per, UnitCosts
 from quickcomm.capacity.simulation.cores import Cores, Steps, Thread, weight
 from quickcomm.capacity.simulation.decoding import TAIL_S, Decoder, Job
 from quickcomm.contracts.audio_socket import FRAME_MS
+from quickcomm.dashboard.ports import DashboardSettings
 from quickcomm.topology.model.settings import PrioritySettings
 
 Module = Literal["audio", "intelligence", "dashboard"]
 MODULES: Final[tuple[Module, ...]] = ("audio", "intelligence", "dashboard")
 WORKERS: Final = 2
 """Decode workers of all processes of audio on a host, as `stt.workers = 0` shares them out."""
+QUERIES: Final = DashboardSettings()
 BEAT_S: Final = 0.1
 """So often what goes on all the time takes its CPU: sockets, voice detection, the edge."""
 BEATS_A_COUNT: Final = 5
-REFERENCE_S: Final = 0.049
-"""CPU of audio a second of speech with the default timing, 16 talkers (docs/benchmarks.md, `up_cost`)."""
+HOUR_S: Final = 3_600.0
+REFERENCE_S: Final = 0.042
+"""CPU of audio a second of speech that the default timing gives at 8 to 16 talkers; a measured one scales all of it."""
 HANGOVER_S: Final = SegmenterSettings().hangover * FRAME_MS / 1000
 
 
@@ -73,7 +76,9 @@ class Process:
         self.host = host
         self.alive = True
         self.loop, self.store, self.ear = (Thread(cores, share) for _ in range(3))
-        self.limit = simpy.Resource(site.env, site.plan.timing.model_at_once)
+        self.model = simpy.Resource(site.env, site.plan.timing.model_at_once)
+        self.asked = simpy.Resource(site.env, QUERIES.queries_at_once)
+        """Cards do not wait behind questions: the dashboard answers few at once."""
         hears = "audio" in modules
         engine = [Thread(cores, share) for _ in range(site.workers)] if hears else []
         self.decoder = Decoder(site.env, site.plan.timing, site.scale, engine) if hears else None
@@ -133,18 +138,22 @@ class Site:
         self.unread: dict[int, float] = {}
         """Transcripts that nothing has begun to understand: number, published at."""
         self.queries: list[float] = []
+        self.refused = 0
         self.pages = 0.0
         self.edges = [Thread(cores, 1.0) for cores in self.hosts]
         self.others = [Thread(cores, 1.0) for cores in self.hosts]
         self._turns = itertools.count()
         for modules, count in self._wanted().items():
-            for at in range(count):
-                self.add(modules, at % plan.hosts)
+            for _ in range(count):
+                self.add(modules)
         self.env.process(self._beat())
 
     # -- processes --------------------------------------------------------------------------------------------------
 
-    def add(self, modules: tuple[Module, ...], host: int) -> Process:
+    def add(self, modules: tuple[Module, ...]) -> Process:
+        """Have one more process, on the host with the fewest."""
+        used = Counter(process.host for process in self.processes)
+        host = min(range(self.plan.hosts), key=used.__getitem__)
         nice = PrioritySettings().of(modules[0] if len(modules) == 1 else "monolith")
         process = Process(self, modules, host, nice)
         self.processes.append(process)
@@ -185,22 +194,30 @@ class Site:
 
     def _beat(self) -> Steps:
         """Have what goes on all the time take its CPU."""
-        timing = self.plan.timing
         for beat in itertools.count():
             yield self.env.timeout(BEAT_S)
             if beat % BEATS_A_COUNT == 0:
                 there = Counter(id(line.audio) for line in self.lines.values())
                 speak = Counter(id(line.audio) for line in self.lines.values() if line.speaks)
             for process in self.processes:
-                own, spoken = there[id(process)], speak[id(process)]
-                if own:
-                    open_s = own * timing.open_s / 2
-                    process.ear.do((open_s + spoken * timing.hear_s) * self.scale * BEAT_S)
-                    process.loop.do((open_s + spoken * timing.receive_s) * self.scale * BEAT_S)
-                    self.edges[process.host].do((spoken * timing.edge_s) * BEAT_S)
+                self._go_on(process, there[id(process)], speak[id(process)])
             if self.plan.beside:
                 for other in self.others:
                     other.do(self.plan.beside * BEAT_S)
+
+    def _go_on(self, process: Process, lines: int, speak: int) -> None:
+        """`lines`, `speak`: conversations of the process, and in how many of them somebody speaks."""
+        timing, first = self.plan.timing, process.modules[0]
+        loop_s = self.cost(first, "process_h", 0.0) / HOUR_S
+        if "dashboard" in process.modules:
+            loop_s += self.pages * self.cost("dashboard", "page_h", 0.0) / HOUR_S / len(self.of("dashboard"))
+        if lines:
+            open_s = lines * self.cost("audio", "silent_channel_h", timing.open_s * HOUR_S) / HOUR_S / 2
+            process.ear.do((open_s + speak * timing.hear_s * self.scale) * BEAT_S)
+            loop_s += open_s + speak * timing.receive_s * self.scale
+            self.edges[process.host].do(speak * timing.edge_s * BEAT_S)
+        if loop_s:
+            process.loop.do(loop_s * BEAT_S)
 
     # -- an utterance -----------------------------------------------------------------------------------------------
 
@@ -211,17 +228,36 @@ class Site:
         self.utterances.append(utterance)
         before, published = line.before, env.event()
         line.before = published
-        factor = rng.lognormvariate(0.0, timing.decode_spread)
         understand_s = rng.lognormvariate(0.0, timing.understand_spread)
         asked, model_s = rng.random() < self.plan.model, rng.lognormvariate(0.0, timing.model_spread)
-        place = rng.random() * timing.message_s
-        job = Job(line.number, seconds, env.now, factor, env.event())
 
-        yield env.timeout(_known_after(TAIL_S, place, timing.message_s))
-        yield env.timeout(rng.random() * FRAME_MS / 1000)
+        yield from self._hear(line, utterance)
+        if before is not None and not before.processed:
+            yield before
+        yield line.audio.store.do(timing.publish_s * self.scale)
+        yield line.audio.loop.do(timing.push_s)
+        utterance.heard = env.now
+        published.succeed()
+        self.unread[utterance.number] = env.now
+        if self.plan.deployment == "services":
+            yield env.timeout(timing.hop_s)
+        env.process(self._understand(utterance, understand_s, model_s if asked else None))
+        yield from self._show()
+        utterance.shown = env.now
+
+    def _hear(self, line: Line, utterance: Utterance) -> Steps:
+        """Wait for silence, and decode: early in the pause where nothing else is to be done, else at its end."""
+        env, timing, rng = self.env, self.plan.timing, line.rng
+        factor = rng.lognormvariate(-(timing.decode_spread**2) / 2, timing.decode_spread)
+        place = rng.random() * timing.message_s
+        early_s, closed_s = (
+            _known_after(silence_s, place, timing.message_s) + rng.random() * FRAME_MS / 1000
+            for silence_s in (TAIL_S, HANGOVER_S)
+        )
+        job = Job(line.number, utterance.seconds, env.now, factor, env.event())
+        yield env.timeout(early_s)
         yield line.audio.loop.do(timing.receive_s * BEAT_S)
         early = self.decoder(line).guess(job)
-        closed_s = _known_after(HANGOVER_S, place, timing.message_s) + rng.random() * FRAME_MS / 1000
         yield env.timeout(max(0.0, utterance.ended + closed_s - env.now))
         yield line.audio.loop.do(timing.receive_s * BEAT_S)
         utterance.closed = env.now
@@ -232,18 +268,6 @@ class Site:
         yield job.done
         utterance.decoded = env.now
         utterance.queued_s = max(0.0, min(job.began_at, env.now) - utterance.closed)
-        if before is not None and not before.processed:
-            yield before
-        yield line.audio.store.do(timing.publish_s * self.scale)
-        yield line.audio.loop.do(timing.push_s)
-        utterance.heard = env.now
-        published.succeed()
-        self.unread[utterance.number] = env.now
-        if self.plan.deployment == "services":
-            yield env.timeout(timing.hop_s)
-        env.process(self._understand(utterance, understand_s, model_s if asked else 0.0))
-        yield from self._show()
-        utterance.shown = env.now
 
     def decoder(self, line: Line) -> Decoder:
         decoder = line.audio.decoder
@@ -256,26 +280,28 @@ class Site:
         yield process.store.do(timing.publish_s / 2)
         yield process.loop.do(timing.push_s * (1 + self.pages))
 
-    def _understand(self, utterance: Utterance, factor: float, model: float) -> Steps:
-        env, timing = self.env, self.plan.timing
+    def _understand(self, utterance: Utterance, factor: float, model: float | None) -> Steps:
+        """`factor`, `model`: how much longer than the median the local classifier takes, and the model, if asked."""
+        timing = self.plan.timing
         process = self.next_of("intelligence")
-        local_s = self.cost("intelligence", "utterance_local", timing.understand_s) * factor
-        if model:
-            began = env.now
-            with process.limit.request() as place:
-                yield place | env.timeout(timing.model_budget_s)
+        answered = False
+        if model is not None:
+            until = self.env.now + timing.model_budget_s
+            with process.model.request() as place:
+                yield place | self.env.timeout(timing.model_budget_s)
                 self.unread.pop(utterance.number, None)
-                yield process.loop.do(self.cost("intelligence", "utterance_model", timing.ask_s))
-                left_s = max(0.0, began + timing.model_budget_s - env.now)
-                yield env.timeout(min(left_s, timing.model_s * model))
-                late = left_s < timing.model_s * model
-        if not model or late:
-            yield process.loop.do(local_s)
+                if place.triggered:
+                    yield process.loop.do(self.cost("intelligence", "utterance_model", timing.ask_s))
+                    left_s = max(0.0, until - self.env.now)
+                    yield self.env.timeout(min(left_s, timing.model_s * model))
+                    answered = timing.model_s * model <= left_s
+        if not answered:
+            yield process.loop.do(self.cost("intelligence", "utterance_local", timing.understand_s) * factor)
         self.unread.pop(utterance.number, None)
         if self.plan.deployment == "services":
-            yield env.timeout(timing.hop_s)
+            yield self.env.timeout(timing.hop_s)
         yield from self._show()
-        utterance.understood = env.now
+        utterance.understood = self.env.now
 
     def next_of(self, module: Module) -> Process:
         """Return the processes of a module in turn."""
@@ -285,8 +311,16 @@ class Site:
     def query(self) -> Steps:
         """Answer a question of a page or a program."""
         began, timing = self.env.now, self.plan.timing
-        yield self.edges[0].do(timing.edge_query_s)
-        yield self.next_of("dashboard").loop.do(self.cost("dashboard", "query", timing.query_s))
+        process = self.next_of("dashboard")
+        yield self.edges[process.host].do(timing.edge_query_s)
+        if len(process.asked.queue) >= QUERIES.queries_waiting:
+            self.refused += 1
+            return
+        half_s = self.cost("dashboard", "query", timing.query_s) / 2
+        with process.asked.request() as turn:
+            yield turn
+            yield process.store.do(half_s)
+            yield process.loop.do(half_s)
         self.queries.append(self.env.now - began)
 
 
