@@ -190,7 +190,7 @@ def capacities(found: Sequence[Point], deployment: str) -> dict[str, float | Non
 
 
 def _said(value: float | None) -> str:
-    return "beyond these numbers" if value is None else f"{value:.1f}"
+    return "unknown" if value is None else f"{value:.1f}"
 
 
 def numbers(given: str) -> list[int]:
@@ -225,6 +225,7 @@ def main() -> int:
     found = points(options, units, rows)
     most_in_time = {deployment: capacities(found, deployment) for deployment in options.deployments}
     told = [{**asdict(point), "p95": point.p95, "error": point.error} for point in found]
+    told = [{name: None if value != value else value for name, value in row.items()} for row in told]  # noqa: PLR0124
     raw = [{"deployment": key[0], "row": asdict(row)} for key, own in rows.items() for row in own]
     print(json.dumps({"points": told, "capacity": most_in_time, "measured": raw}))
     return 0

@@ -160,6 +160,12 @@ def test_a_whole_day_goes_by_in_steps() -> None:
     assert found.arrived == found.done + found.in_hand > 0
 
 
+def test_the_example_of_the_docs_is_a_load() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "simulate.md").read_text(encoding="utf-8")
+    load = read_load(text.split("```toml\n")[1].split("```")[0].encode())
+    assert load.at(14).conversations == 40
+
+
 def test_the_command_says_what_came_of_it_and_what_is_wrong(tmp_path: Path) -> None:
     file = tmp_path / "hotel.toml"
     file.write_text(HOTEL)
@@ -171,7 +177,8 @@ def test_the_command_says_what_came_of_it_and_what_is_wrong(tmp_path: Path) -> N
     rows = CliRunner().invoke(main, [*few, "--json"]).output.splitlines()
     assert [json.loads(row)["deployment"] for row in rows] == ["monolith", "services"]
     for wrong, words in (
-        (["--deploy", "relay@5"], "MODULE@AT"),
+        (["--deploy", "relay@5"], "say it as dashboard@13:30"),
+        (["--processes", "audio=0"], "audio=2"),
         (["--kill-host", "noon"], "13:30"),
         (["--kill-host", "20:00"], "over before"),
     ):

@@ -18,19 +18,17 @@ from quickcomm.cli.options import json_option
 from quickcomm.kernel.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from quickcomm.capacity.simulation.people import Day
     from quickcomm.capacity.simulation.result import Result
     from quickcomm.capacity.simulation.run import Course
-    from quickcomm.capacity.simulation.site import Plan
+    from quickcomm.capacity.simulation.site import Module, Plan
 
-MODULES: Final = ("audio", "intelligence", "dashboard")
+MODULES: "Final[tuple[Module, ...]]" = ("audio", "intelligence", "dashboard")
 STEP_S: Final = 1_800.0
 LOOK_S: Final = 120.0
 """Of a whole day so much of each step is simulated."""
 TALK_MINUTES: Final = 10.0
-LEAD_S: Final = 30.0
-"""Simulated before what is scored, where minutes are simulated in full."""
 HOUR_S: Final = 3_600.0
+DAY_S: Final = DAY_H * HOUR_S
 DEFAULT_CORES: Final = 2
 REACH_S: Final = 2.0
 TELL_S: Final = 0.5
@@ -45,42 +43,6 @@ STAGES: Final = {
     "understood": "end of speech → insights on the pages",
     "query": "questions to the dashboard",
 }
-
-
-class _When(click.ParamType[tuple[bool, float]]):
-    """HH:MM of the day, or minutes since the beginning. Gives `(is of the day, seconds)`."""
-
-    name = "at"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[bool, float]:
-        of_day = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", value)
-        if of_day:
-            return True, int(of_day[1]) * HOUR_S + int(of_day[2]) * 60.0
-        if not re.fullmatch(r"\d+(\.\d+)?", value):
-            self.fail(f"{value}: say HH:MM of the day, such as 13:30, or minutes from the beginning, as 5", param, ctx)
-        return False, float(value) * 60.0
-
-
-class _Deploy(click.ParamType[tuple[str, tuple[bool, float]]]):
-    name = "module@at"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, tuple[bool, float]]:
-        module, _, at = value.partition("@")
-        if module not in MODULES or not at:
-            self.fail(f"{value}: say it as MODULE@AT, such as dashboard@13:30; of {', '.join(MODULES)}", param, ctx)
-        return module, _When().convert(at, param, ctx)
-
-
-class _Processes(click.ParamType[tuple[str, int]]):
-    name = "module=n"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, int]:
-        module, _, count = value.partition("=")
-        if module not in MODULES or not re.fullmatch(r"[1-9]\d{0,2}", count):
-            self.fail(f"{value}: say it as MODULE=N, such as audio=2; of {', '.join(MODULES)}", param, ctx)
-        return module, int(count)
 
 
 FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -108,7 +70,6 @@ FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 )
 @click.option(
     "--start",
-    type=_When(),
     metavar="HH:MM",
     help="Time of day at which it begins. [default: midnight; with --minutes the busiest hour]",
 )
@@ -127,7 +88,6 @@ FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--cores", type=click.IntRange(1, 256), help="Of each machine. [default: as in the unit costs, else 2]")
 @click.option(
     "--processes",
-    type=_Processes(),
     multiple=True,
     metavar="MODULE=N",
     help="Processes of a service. [default: 1 of each]",
@@ -138,11 +98,13 @@ FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option(
     "--autoscale", is_flag=True, help="Start and stop processes of services, as `quickcomm up --autoscale` does."
 )
-@click.option("--kill-host", "lost_at", type=_When(), metavar="AT", help="One machine, the last, is lost then.")
+@click.option("--kill-host", "lost_at", metavar="AT", help="One machine, the last, is lost then.")
 @click.option(
     "--lost-for", type=click.FloatRange(min=1), default=120.0, show_default=True, help="Seconds until it is back."
 )
-@click.option("--deploy", "deploys", type=_Deploy(), multiple=True, metavar="MODULE@AT", help="A module restarts then.")
+@click.option(
+    "--deploy", "deploys", multiple=True, metavar="MODULE@AT", help="A module restarts then; a monolith as a whole."
+)
 @click.option("--price", type=click.FloatRange(min=0), help="Of one machine for an hour, for the cost of a month.")
 @click.option("--capacity", "wants_capacity", is_flag=True, help="Also look for the most talkers in time (p95 ≤ 2 s).")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed gives the same result.")
@@ -169,13 +131,15 @@ def simulate_command(
 
     AT is a time of day (13:30), or minutes since the beginning (5). With --json, one object for each deployment.
     """  # noqa: D301 - click wants the character itself
-    from quickcomm.capacity.simulation.run import capacity, simulate  # noqa: PLC0415 - SimPy; not for --help
+    from quickcomm.capacity.simulation.people import Day  # noqa: PLC0415 - SimPy; not for --help
+    from quickcomm.capacity.simulation.run import capacity, simulate  # noqa: PLC0415 - as above
 
     load = read_load(load_file.read_bytes())
     units = None if units_file is None else read_units(units_file.read_bytes())
     seen = _Progress()
     for deployment in deployments or get_args(Deployment):
-        plan, crowd, course = _built(load, units, deployment, options)
+        plan, course = _plan(load, units, deployment, options), _course(load, deployment, options)
+        crowd = Day(load=load, hour=course.calendar, talkers=options["talkers"])
         seen.begin(deployment, course.lead_s + course.seconds)
         result = simulate(plan, crowd, course, seen.passed)
         if options["wants_capacity"]:
@@ -188,57 +152,79 @@ def simulate_command(
             _show(result)
 
 
-def _built(
-    load: Load, units: UnitCosts | None, deployment: Deployment, options: dict[str, Any]
-) -> "tuple[Plan, Day, Course]":
-    """Return what to simulate. Raise `InvalidInputError` where options contradict each other."""
-    from quickcomm.capacity.simulation.people import Calendar, Day  # noqa: PLC0415 - as above
-    from quickcomm.capacity.simulation.run import Course  # noqa: PLC0415
-    from quickcomm.capacity.simulation.site import Plan  # noqa: PLC0415
+def _plan(load: Load, units: UnitCosts | None, deployment: Deployment, options: dict[str, Any]) -> "Plan":
+    from quickcomm.capacity.simulation.site import Plan  # noqa: PLC0415 - SimPy; not for --help
 
-    minutes, talkers = options["minutes"], options["talkers"]
-    if minutes is None and talkers is not None:
-        minutes = TALK_MINUTES
-    start_s = options["start"][1] if options["start"] else None
-    if minutes is None:
-        calendar = Calendar(start_h=(start_s or 0.0) / HOUR_S, step_s=STEP_S, look_s=LOOK_S)
-        length_s, lead_s = DAY_H * HOUR_S / STEP_S * LOOK_S, 0.0
-    else:
-        calendar = Calendar(start_h=load.busiest.at_h if start_s is None else start_s / HOUR_S)
-        length_s, lead_s = minutes * 60.0, LEAD_S
-    passed_s = DAY_H * HOUR_S if minutes is None else lead_s + length_s
-
-    def since(at: tuple[bool, float], option: str) -> float:
-        of_day, seconds = at
-        found = (seconds - calendar.start_h * HOUR_S) % (DAY_H * HOUR_S) if of_day else seconds
-        if found >= passed_s:
-            raise InvalidInputError(f"{option}: it is over before that. Begin later (--start), or give more --minutes.")
-        return found
-
-    machine = units.machine.cores if units else DEFAULT_CORES
-    plan = Plan(
+    processes = [_of_module(each, "=", "--processes") for each in options["processes"]]
+    return Plan(
         deployment=deployment,
         timing=(units.timing if units else None) or Timing(),
         units=units,
         hosts=options["hosts"],
-        cores=options["cores"] or machine,
+        cores=options["cores"] or (units.machine.cores if units else DEFAULT_CORES),
         workers=options["workers"] or 0,
-        processes=dict(options["processes"]),
+        processes={module: int(count) for module, count in processes},
         model=load.model,
         seed=options["seed"],
     )
-    course = Course(
-        seconds=length_s,
+
+
+def _course(load: Load, deployment: Deployment, options: dict[str, Any]) -> "Course":
+    """Return what happens when. Raise `InvalidInputError` for what happens after the end."""
+    from quickcomm.capacity.simulation.people import Calendar  # noqa: PLC0415 - as above
+    from quickcomm.capacity.simulation.run import LEAD_S, Course  # noqa: PLC0415
+
+    crowd, minutes = options["talkers"] is not None, options["minutes"]
+    start_h = None if options["start"] is None else _seconds(options["start"], "--start", of_day=True) / HOUR_S
+    if minutes is None and not crowd:
+        calendar = Calendar(start_h=start_h or 0.0, step_s=STEP_S, look_s=LOOK_S)
+        seconds, lead_s, passed_s = DAY_S / STEP_S * LOOK_S, 0.0, DAY_S
+    else:
+        calendar = Calendar(start_h=load.busiest.at_h if start_h is None else start_h)
+        seconds, lead_s = (minutes or TALK_MINUTES) * 60.0, LEAD_S
+        passed_s = lead_s + seconds
+
+    def since(at: str, option: str) -> float:
+        found = _seconds(at, option)
+        if ":" in at:
+            found = (found - calendar.start_h * HOUR_S) % DAY_S
+        if found >= passed_s:
+            raise InvalidInputError(f"{option}: it is over before that. Begin later (--start), or give more --minutes.")
+        return found
+
+    deploys = [_of_module(each, "@", "--deploy") for each in options["deploys"]]
+    return Course(
+        seconds=seconds,
         lead_s=lead_s,
         calendar=calendar,
-        burst=load.burst if talkers is None else 1.0,
+        burst=1.0 if crowd else load.burst,
         autoscale=ScalingPolicy() if options["autoscale"] and deployment == "services" else None,
-        deploys=tuple((module, since(at, "--deploy")) for module, at in options["deploys"]),
+        deploys=tuple((module, since(at, "--deploy")) for module, at in deploys),
         lost_at_s=since(options["lost_at"], "--kill-host") if options["lost_at"] else None,
         lost_for_s=options["lost_for"],
         price=options["price"],
     )
-    return plan, Day(load=load, hour=calendar, talkers=talkers), course
+
+
+def _seconds(at: str, option: str, *, of_day: bool = False) -> float:
+    """Return the seconds of HH:MM since midnight, or of minutes since the beginning."""
+    if found := re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", at):
+        return int(found[1]) * HOUR_S + int(found[2]) * 60.0
+    if of_day or not re.fullmatch(r"\d+(\.\d+)?", at):
+        also = "" if of_day else ", or minutes since the beginning, such as 5"
+        raise click.BadParameter(f"{at}: say HH:MM of the day, such as 13:30{also}.", param_hint=option)
+    return float(at) * 60.0
+
+
+def _of_module(given: str, between: str, option: str) -> "tuple[Module, str]":
+    """Return both parts of `MODULE@AT` or `MODULE=N`."""
+    name, _, value = given.partition(between)
+    module = next((module for module in MODULES if module == name), None)
+    if module is None or not value or (between == "=" and not re.fullmatch(r"[1-9]\d{0,2}", value)):
+        example = "dashboard@13:30" if between == "@" else "audio=2"
+        known = ", ".join(MODULES)
+        raise click.BadParameter(f"{given}: say it as {example}; the modules are {known}.", param_hint=option)
+    return module, value
 
 
 class _Progress:

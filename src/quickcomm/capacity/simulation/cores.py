@@ -16,7 +16,7 @@ DONE_S: Final = 1e-9
 """Work below it is rounding."""
 
 
-FELT: Final = 0.5
+FELT: Final = 0.65
 """How much of a priority is felt: Linux lets threads that sleep most of the time in early, whatever their priority.
 Fitted: queries of 16 talkers' rush hour (docs/benchmarks.md)."""
 
