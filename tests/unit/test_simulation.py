@@ -13,12 +13,12 @@ from tests.support.examples import examples
 
 from quickcomm.capacity.model.load import Load, read_load
 from quickcomm.capacity.model.scaling import Rule, ScalingPolicy
-from quickcomm.capacity.model.units import Deployment
+from quickcomm.capacity.model.units import Deployment, read_units
 from quickcomm.capacity.simulation.cores import Cores, Thread, weight
 from quickcomm.capacity.simulation.people import Calendar, Day
 from quickcomm.capacity.simulation.result import Result
 from quickcomm.capacity.simulation.run import Course, simulate
-from quickcomm.capacity.simulation.site import Plan
+from quickcomm.capacity.simulation.site import MODULES, Plan
 from quickcomm.cli.main import main
 
 HOTEL = """
@@ -95,6 +95,14 @@ def test_every_utterance_is_done_or_in_hand_whatever_happens(deployment: Deploym
     assert found.happened
 
 
+def test_others_do_what_a_lost_host_had_in_hand() -> None:
+    plan = Plan(deployment="services", hosts=2, processes={module: 2 for module in MODULES})
+    course = Course(seconds=120.0, lost_at_s=50.0, lost_for_s=1_000.0)
+    found = run(plan, 32, course=course)
+    assert found.late > 0
+    assert found.in_hand < 12, "what is in hand at the end was said just then"
+
+
 def test_no_time_is_negative_and_each_step_comes_after_the_one_before() -> None:
     found = run(Plan(deployment="services", model=0.5), 16)
     stages = found.stages
@@ -123,6 +131,20 @@ def test_more_talkers_are_later_and_priorities_let_audio_go_first() -> None:
         for deployment in ("monolith", "services")
     ]
     assert p95(both[1]) < p95(both[0])
+
+
+def test_unit_costs_and_their_timing_go_before_the_defaults() -> None:
+    unit = """{"module": "audio", "per": "speech_s", "resource": "cpu_s",
+               "figure": {"median": 0.126, "low": 0.12, "high": 0.13, "runs": 3}}"""
+    units = read_units(
+        f"""{{"machine": {{"cpu": "slow", "cores": 2, "memory_mb": 1}}, "taken_at": "2026-01-01T00:00:00Z",
+              "deployments": {{"services": [{unit}]}}, "timing": {{"encode_s": 0.3}}}}""".encode()
+    )
+    usual, slow = run(Plan(deployment="services")), run(Plan(deployment="services", units=units))
+    assert slow.cores["audio"] > 2 * usual.cores["audio"]
+    assert units.timing is not None
+    timed = run(Plan(deployment="services", timing=units.timing))
+    assert (timed.stages["decode"].p50 or 0) > 0.1 > (usual.stages["decode"].p50 or 0)
 
 
 def test_a_deploy_of_intelligence_delays_audio_in_a_monolith_only() -> None:
