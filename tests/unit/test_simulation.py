@@ -96,7 +96,7 @@ def test_every_utterance_is_done_or_in_hand_whatever_happens(deployment: Deploym
 
 
 def test_others_do_what_a_lost_host_had_in_hand() -> None:
-    plan = Plan(deployment="services", hosts=2, processes={module: 2 for module in MODULES})
+    plan = Plan(deployment="services", hosts=2, processes=dict.fromkeys(MODULES, 2))
     course = Course(seconds=120.0, lost_at_s=50.0, lost_for_s=1_000.0)
     found = run(plan, 32, course=course)
     assert found.late > 0
