@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import threading
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -40,6 +41,11 @@ class Migrating(Behind):
         self._stop = threading.Event()
         self._flips = threading.Thread(target=lambda: asyncio.run(self._flip()), daemon=True)
         self._begun = False
+
+    @property
+    def page_databases(self) -> Sequence[Path]:
+        """Each side has its own, and is told by its own pages."""
+        return [self.page_database, self.layout.directory.dashboard.database]
 
     def wait_ready(self) -> None:
         super().wait_ready()

@@ -9,7 +9,7 @@ import secrets
 import shutil
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final, Protocol
@@ -142,7 +142,7 @@ class Hotel:
 
     async def painted_ms(self, utterance_id: str) -> float:
         """What a page has reported, from the store: REST does not give it."""
-        return await asyncio.to_thread(_painted_ms, self.server.page_database, utterance_id)
+        return await asyncio.to_thread(_painted_ms, self.server.page_databases, utterance_id)
 
     async def utterance_ids(self) -> list[str]:
         items = json.loads(await self._get("/v1/utterances?limit=100"))["items"]
@@ -154,14 +154,16 @@ class Hotel:
         return answer.body
 
 
-def _painted_ms(database: Path, utterance_id: str) -> float:
+def _painted_ms(databases: Sequence[Path], utterance_id: str) -> float:
     question = "SELECT painted_ms FROM dashboard_utterances WHERE utterance_id = ? AND painted_ms IS NOT NULL"
     deadline = time.monotonic() + PATIENCE_MS / 1_000
-    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as store:
-        while (row := store.execute(question, (utterance_id,)).fetchone()) is None:
-            assert time.monotonic() < deadline, "No page has reported that it has painted this."
-            time.sleep(_POLL_S)
-    return float(row[0])
+    while True:
+        for database in databases:
+            with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as store:
+                if (row := store.execute(question, (utterance_id,)).fetchone()) is not None:
+                    return float(row[0])
+        assert time.monotonic() < deadline, "No page has reported that it has painted this."
+        time.sleep(_POLL_S)
 
 
 async def _once(pcm: bytes) -> AsyncIterator[bytes]:

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -94,6 +94,11 @@ class Server:
     def page_database(self) -> Path:
         """Where cards and tasks are kept."""
         return self.data_dir / "quickcomm.sqlite"
+
+    @property
+    def page_databases(self) -> Sequence[Path]:
+        """Where pages may have reported what they have painted."""
+        return [self.page_database]
 
     @property
     def log(self) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import sqlalchemy as sa
 from benchmarks.history import CHANNELS, COMMON, fill, history
 from benchmarks.pieces import LONGEST, pieces, speech_seconds, stream_seconds
+from benchmarks.simulated import most
 from benchmarks.talkers import RATE, Talk
 
 from quickcomm.dashboard.adapters.queries import SqlQueries
@@ -47,3 +48,8 @@ def test_a_recording_too_long_is_decoded_in_parts_that_leave_nothing_out() -> No
     assert np.array_equal(parts[-1].samples, sound[71 * RATE : 75 * RATE])
     assert speech_seconds([talk]) == 74
     assert stream_seconds([talk]) == 75
+
+
+def test_the_most_talkers_in_time_are_where_the_line_crosses_two_seconds() -> None:
+    assert most([(48, 1.5), (32, 1.0), (56, 2.5)]) == 52
+    assert most([(32, 1.0), (48, 1.5)]) is None

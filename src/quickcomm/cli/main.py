@@ -41,6 +41,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "import": ("transfer:import_command", "Add what another site has exported."),
     "plan": ("plan:plan_command", "What will it cost, as copies of the monolith and as services?"),
     "bench": ("bench:bench_group", "Measure this machine; compare the monolith with services."),
+    "simulate": ("simulate:simulate_command", "A site over a day in simulated time: what is late, when, and why."),
     "dev": ("dev:dev_group", "Tools for development: a fake language model."),
     "doctor": ("doctor:doctor_command", "Check this machine, the models and the running parts."),
 }

@@ -44,6 +44,11 @@ class Load(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             message = "the times of `level` must rise"
             raise ValueError(message)
 
+    @property
+    def busiest(self) -> Level:
+        """Return the level with the most people who speak at once."""
+        return max(self.level, key=lambda level: level.conversations * level.speech)
+
     def at(self, hour: float) -> Level:
         """Return the level at a time of day; the last one of a day leads to the first one of the next."""
         hour %= DAY_H

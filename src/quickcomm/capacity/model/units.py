@@ -4,6 +4,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from quickcomm.capacity.model.timing import Timing
 from quickcomm.kernel.errors import InvalidInputError
 
 VERSION: Final = 1
@@ -70,6 +71,8 @@ class UnitCosts(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     machine: Machine
     taken_at: str
     deployments: dict[Deployment, tuple[Unit, ...]]
+    timing: Timing | None = None
+    """How long single steps take, for `quickcomm simulate`; None: as published for two cores (docs/benchmarks.md)."""
 
     def find(self, deployment: Deployment, module: str, per: Per, resource: Resource) -> Figure | None:
         """Return None where it was not measured."""
