@@ -49,7 +49,8 @@ class Durable:
         self._is_launched = False
         self._workflow: Callable[..., Any] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._changed: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self._resting: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        """Of operations that are waited for."""
 
     async def open(self) -> int:
         """Take over what the last executor left unfinished; return how many operations that is.
@@ -87,17 +88,16 @@ class Durable:
         await self._begin(progress)
 
     async def rest(self, operation_id: str, within_s: float) -> Progress:
-        found: Progress | None = None
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                while True:
-                    changed = self._changed[operation_id]
-                    found = await self._journal.find(operation_id)
-                    if found.rests:
-                        break
-                    await changed.wait()
-        self._changed.pop(operation_id, None)
-        return found or await self._journal.find(operation_id)
+        resting = self._resting[operation_id]
+        found = await self._journal.find(operation_id)
+        if not found.rests:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    await resting.wait()
+            found = await self._journal.find(operation_id)
+        if found.rests:
+            self._resting.pop(operation_id, None)
+        return found
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
@@ -148,24 +148,24 @@ class Durable:
 
     async def _run(self, told: str) -> str:
         """The workflow: one turn after the other, each recorded with the progress after it."""
-        while True:
-            after = await self._dbos.run_step_async({"name": "turn"}, self._turn_here, told)
-            if after is None:
-                return told
-            told = after
+        while not _decode(told).rests:
+            told = await self._dbos.run_step_async({"name": "turn"}, self._turn_here, told)
+        return told
 
-    async def _turn_here(self, told: str) -> str | None:
+    async def _turn_here(self, told: str) -> str:
         assert self._loop is not None, "opened before"  # noqa: S101 - a programming error
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._turn(told), self._loop))
 
-    async def _turn(self, told: str) -> str | None:
-        progress = _decode(told)
-        after = await self._runner.turn(progress)
-        if after is None:
-            return None
+    async def _turn(self, told: str) -> str:
+        after = await self._runner.turn(_decode(told))
+        assert after is not None, "it does not rest"  # noqa: S101 - a programming error
+        before = self._resting.get(after.id)
         await self._stored(after)
         self.told(after)
-        self._changed.pop(after.id, asyncio.Event()).set()
+        if after.rests:
+            for waiting in (before, self._resting.pop(after.id, None)):
+                if waiting is not None:
+                    waiting.set()
         return msgspec.json.encode(after).decode()
 
     async def _stored(self, progress: Progress) -> None:

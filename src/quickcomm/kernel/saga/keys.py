@@ -23,6 +23,7 @@ keys = sa.Table(
     sa.Column("at_ns", sa.BigInteger),
 )
 _FIND: Final = sa.select(keys.c.undone, keys.c.reply).where(keys.c.key == sa.bindparam("key"))
+_KEEP: Final = keys.insert()
 _UNDO: Final = keys.update().where(keys.c.key == sa.bindparam("undone_key")).values(undone=True)
 
 
@@ -45,7 +46,7 @@ def once(connection: Connection, key: str, now_ns: int, effect: Callable[[], byt
     known = connection.execute(_FIND, {"key": key}).one_or_none()
     if known is None:
         reply = effect()
-        connection.execute(keys.insert().values(key=key, undone=False, reply=reply, at_ns=now_ns))
+        connection.execute(_KEEP, {"key": key, "undone": False, "reply": reply, "at_ns": now_ns})
         return reply
     if known.undone:
         raise CompensatedError("This step was taken back; it has no effect any more.")
@@ -59,7 +60,7 @@ def undo(connection: Connection, key: str, now_ns: int, effect: Callable[[bytes]
     """
     known = connection.execute(_FIND, {"key": key}).one_or_none()
     if known is None:
-        connection.execute(keys.insert().values(key=key, undone=True, reply=b"", at_ns=now_ns))
+        connection.execute(_KEEP, {"key": key, "undone": True, "reply": b"", "at_ns": now_ns})
         return False
     if not known.undone:
         effect(bytes(known.reply))

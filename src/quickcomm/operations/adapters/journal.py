@@ -1,6 +1,6 @@
 """How operations stand, in SQL: under `serve` in the transaction of their steps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +33,13 @@ journal = sa.Table(
 _SAVE: Final = saving(journal, ["id"], ["status", "events", "changed_ns", "progress"])
 _EVENTS: Final = sa.select(journal.c.events).where(journal.c.id == sa.bindparam("id"))
 _NEWEST_FIRST: Final = journal.c.started_ns.desc()
+_FIND: Final = sa.select(journal.c.progress).where(journal.c.id == sa.bindparam("id"))
+_ABOUT: Final = (
+    sa.select(journal.c.progress)
+    .where(*(journal.c[name] == sa.bindparam(name) for name in ("name", "site", "subject")))
+    .order_by(_NEWEST_FIRST)
+    .limit(1)
+)
 _decode: Final = msgspec.json.Decoder(Progress).decode
 
 
@@ -53,14 +60,13 @@ class SqlJournal:
         await self._database.write(lambda connection: _store(connection, progress))
 
     async def find(self, operation_id: str) -> Progress:
-        found = await self._read(sa.select(journal.c.progress).where(journal.c.id == operation_id))
+        found = await self._read(_FIND, {"id": operation_id})
         if not found:
             raise NotFoundError(f"There is no operation {operation_id!r}.")
         return found[0]
 
     async def about(self, operation: str, site: str, subject: str) -> Progress | None:
-        which = (journal.c.name == operation, journal.c.site == site, journal.c.subject == subject)
-        found = await self._read(sa.select(journal.c.progress).where(*which).order_by(_NEWEST_FIRST).limit(1))
+        found = await self._read(_ABOUT, {"name": operation, "site": site, "subject": subject})
         return found[0] if found else None
 
     async def newest(self, limit: int, site: str | None = None, subject: str | None = None) -> Sequence[Progress]:
@@ -76,9 +82,9 @@ class SqlJournal:
         old = sa.and_(journal.c.changed_ns < before_ns, journal.c.status.not_in(UNFINISHED))
         return await self._database.write(lambda connection: connection.execute(journal.delete().where(old)).rowcount)
 
-    async def _read(self, query: sa.Select[Any]) -> list[Progress]:
+    async def _read(self, query: sa.Select[Any], given: Mapping[str, str] | None = None) -> list[Progress]:
         return await self._database.read(
-            lambda connection: [_decode(row) for row in connection.execute(query).scalars()]
+            lambda connection: [_decode(row) for row in connection.execute(query, given).scalars()]
         )
 
 
