@@ -20,9 +20,9 @@ from tests.support.sagas import (
 )
 
 from quickcomm.contracts.saga import Undone
-from quickcomm.kernel.errors import ConflictError, NotFoundError
+from quickcomm.kernel.errors import BusyError, ConflictError, NotFoundError
 from quickcomm.kernel.saga import CompensatedError, Operation, Progress
-from quickcomm.kernel.saga.durable import Durable
+from quickcomm.kernel.saga.durable import AT_ONCE, Durable
 from quickcomm.kernel.saga.executors import Executor, InTransaction
 from quickcomm.kernel.saga.progress import begun, compensating, resumed
 from quickcomm.kernel.saga.running import Runner
@@ -57,8 +57,9 @@ class Site:
         if self.kind == "durable":
             await self.begin_executor()
 
-    async def begin_executor(self, version: str = "one") -> None:
-        durable = Durable(self.runner, self.journal, f"sqlite:///{self.directory / 'steps.sqlite'}", version)
+    async def begin_executor(self, version: str = "one", at_once: int = AT_ONCE) -> None:
+        steps = f"sqlite:///{self.directory / 'steps.sqlite'}"
+        durable = Durable(self.runner, self.journal, steps, version, at_once)
         self.executor = durable
         await durable.open()
 
@@ -224,6 +225,30 @@ async def test_another_executor_goes_on_with_what_was_left(make: Make, version: 
     await site.begin_executor(version)
     found = await site.executor.rest("trip-1", WITHIN_S)
     assert (found.status, await site.sums()) == ("done", ONCE)
+
+
+async def test_as_many_as_are_allowed_go_on_at_once_and_more_are_refused(make: Make) -> None:
+    site = await make("durable", trip(60.0))
+    await site.end_executor()
+    await site.begin_executor(at_once=20)
+    held = [True]
+
+    def away(step: str) -> None:
+        if step == "tell" and held[0]:
+            raise AwayError("The phone is off.")
+
+    site.troubled(away)
+    names = [f"trip-{number}" for number in range(20)]
+    await asyncio.gather(*(site.executor.start(site.begun(name)) for name in names))
+    async with asyncio.timeout(WITHIN_S):
+        while len(site.executor._at_work) < len(names):  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+    with pytest.raises(BusyError, match="20 operations are at work"):
+        await site.executor.start(site.begun("one-more"))
+    held[0] = False
+    found = await asyncio.gather(*(site.executor.rest(name, WITHIN_S) for name in names))
+    assert {each.status for each in found} == {"done"}
+    assert (await site.ends(site.begun("one-more"))).status == "done"
 
 
 async def test_a_journal_that_takes_nothing_for_a_moment_ends_no_operation(

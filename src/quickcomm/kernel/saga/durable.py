@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,7 +29,12 @@ EXECUTOR: Final = "operations"
 AT_WORK: Final = frozenset({"PENDING", "ENQUEUED", "DELAYED"})
 SQLITE: Final = "sqlite:///"
 POLL_S: Final = 1.0
-THREADS: Final = 16
+AT_ONCE: Final = 100
+"""Operations; more are refused until one of them rests."""
+THREADS_EACH: Final = 2
+"""DBOS has each workflow wait in a thread, and writes its records in others: with too few, none would go on."""
+CANCELLED: Final = "Asyncio task cancelled"
+SAID_S: Final = 60.0
 _decode: Final = msgspec.json.Decoder(Progress).decode
 
 log = structlog.get_logger(__name__)
@@ -37,7 +43,7 @@ log = structlog.get_logger(__name__)
 class Durable:
     """An `Executor`. `open()` first, `aclose()` last; one in a process at a time."""
 
-    def __init__(self, runner: Runner, journal: Journal, url: str, version: str) -> None:
+    def __init__(self, runner: Runner, journal: Journal, url: str, version: str, at_once: int = AT_ONCE) -> None:
         """`url`: `sqlite:///FILE`, or that of a PostgreSQL. `version`: the digest of the definitions."""
         self.told: Told = ignore
         """Called with how an operation stands after each turn."""
@@ -45,6 +51,9 @@ class Durable:
         self._journal = journal
         self._url = url
         self._version = version
+        self._at_once = at_once
+        self._starting: set[str] = set()
+        self._at_work: set[str] = set()
         self._dbos: Any = None
         self._is_launched = False
         self._workflow: Callable[..., Any] | None = None
@@ -81,11 +90,17 @@ class Durable:
             await asyncio.to_thread(lambda: dbos.destroy(destroy_registry=True))
 
     async def start(self, progress: Progress) -> None:
-        """Return once it is certain that it will be executed. Raises `BusyError` before `open`."""
+        """Return once it is certain that it will be executed. Raises `BusyError` before `open`, and for too many."""
         if not self._is_launched:
             raise BusyError("Operations are not executed yet; try again in a moment.")
-        await self._journal.store(progress)
-        await self._begin(progress)
+        if len(self._at_work | self._starting) >= self._at_once:
+            raise BusyError(f"{self._at_once} operations are at work, the most at once. Try again in a moment.")
+        self._starting.add(progress.id)
+        try:
+            await self._journal.store(progress)
+            await self._begin(progress)
+        finally:
+            self._starting.discard(progress.id)
 
     async def rest(self, operation_id: str, within_s: float) -> Progress:
         resting = self._resting[operation_id]
@@ -119,7 +134,7 @@ class Durable:
                 "application_version": self._version,
                 "enable_otlp": False,
                 "log_level": "WARNING",
-                "max_executor_threads": THREADS,
+                "max_executor_threads": THREADS_EACH * self._at_once,
                 "notification_listener_polling_interval_sec": POLL_S,
             }
         )
@@ -148,8 +163,14 @@ class Durable:
 
     async def _run(self, told: str) -> str:
         """The workflow: one turn after the other, each recorded with the progress after it."""
-        while not _decode(told).rests:
-            told = await self._dbos.run_step_async({"name": "turn"}, self._turn_here, told)
+        progress = _decode(told)
+        self._at_work.add(progress.id)
+        try:
+            while not progress.rests:
+                told = await self._dbos.run_step_async({"name": "turn"}, self._turn_here, told)
+                progress = _decode(told)
+        finally:
+            self._at_work.discard(progress.id)
         return told
 
     async def _turn_here(self, told: str) -> str:
@@ -204,8 +225,20 @@ def _name(progress: Progress, *, again: bool = False) -> str:
 
 
 class _ToStructlog(logging.Handler):
+    """Says the same once a minute, without the input of an operation, which may have names of people."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[str, float] = {}
+
     def emit(self, record: logging.LogRecord) -> None:
-        log.log(record.levelno, "dbos.said", message=record.getMessage()[:300], error=_kind_of(record))
+        error, now = _kind_of(record), time.monotonic()
+        message = record.getMessage().partition("{")[0].partition("functools.partial")[0][:300].strip()
+        if error == "CancelledError" or message.startswith(CANCELLED):  # it is stopped; the next one goes on
+            return
+        self._said = {said: at for said, at in self._said.items() if now - at < SAID_S}
+        if self._said.setdefault(f"{message} {error}", now) == now:
+            log.log(record.levelno, "dbos.said", message=message, error=error)
 
 
 def _kind_of(record: logging.LogRecord) -> str:
