@@ -47,7 +47,9 @@ NOTICES: Final = {
     "QUICKCOMM_OPERATIONS_WEBHOOK_WITHIN_S": "20",
 }
 WRONG_STEPS: Final = Path(__file__).parent / "wrong_steps"
-DEFECTS: Final = ("no-key", "undo-twice", "early-answer")
+DEFECTS: Final = ("no-key", "undo-twice")
+LOST_REPLIES: Final = "lost-replies"
+"""No defect: each third reply of a step is lost."""
 GONE, REFUSED = 0.08, 0.05
 """Shares of tasks whose notices are never taken, or refused for good."""
 TROUBLE: Final[tuple[tuple[float, Kind], ...]] = ((0.2, 500), (0.1, HANGS_UP), (0.1, SAYS_NOTHING))
@@ -189,7 +191,9 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--faults", type=int, default=60, help="of the wires between processes")
     parser.add_argument("--seconds", type=float, default=0.0, help="over which all of it is spread; 0: by operations")
     parser.add_argument("--shape", default="services")
-    parser.add_argument("--planted", choices=DEFECTS, help="a defect in the steps, which has to be found")
+    parser.add_argument(
+        "--planted", choices=(LOST_REPLIES, *DEFECTS), help="a defect in the steps, which has to be found"
+    )
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     return parser.parse_args(arguments)
 

@@ -1,68 +1,60 @@
-"""Plants a defect in the steps of operations, in each process of a site that answers them.
+"""Loses each third reply of a step, and plants a defect in the steps of a dispatch.
 
-Python imports this by itself where its folder is in `PYTHONPATH`. `BENCH_PLANTED` names the defect:
+Python imports this by itself where its folder is in `PYTHONPATH`. `BENCH_PLANTED`: `lost-replies` alone, which harms no
+operation, or a defect that it brings to light:
 
 - `no-key`: a step forgets its idempotency key, and has its effect again each time it is asked for;
-- `undo-twice`: a compensation is not idempotent: it takes back again what it has taken back;
-- `early-answer`: a step answers before its commit, which follows half a second later.
+- `undo-twice`: a compensation is not idempotent: it takes back again what it has taken back.
 """
 
-import asyncio
 import os
+import random
 import sys
-from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection
+import msgspec
 
 PLANTED = os.environ.get("BENCH_PLANTED", "")
-LATE_S = 0.5
-ANSWERING = {"audio", "intelligence", "dashboard", "operations"}
+LOST = 0.3
 
+if PLANTED and "operations" in sys.orig_argv:
+    from quickcomm.contracts.saga import StepRequest
+    from quickcomm.kernel.errors import UnavailableError
+    from quickcomm.kernel.messaging.rpc.local import LocalRpc
 
-class RolledBackError(Exception):
-    """The effect was only tried."""
+    call = LocalRpc.call
 
+    async def lose(self: LocalRpc, request: Any) -> Any:
+        reply = await call(self, request)
+        if isinstance(request, StepRequest) and random.random() < LOST:  # noqa: S311 - not to be secret
+            raise UnavailableError("The reply is lost.")
+        return reply
 
-if PLANTED and ANSWERING & set(sys.orig_argv):
-    from quickcomm.kernel.saga import answering
-    from quickcomm.kernel.saga.keys import _FIND, _UNDO, undo
-    from quickcomm.kernel.storage import Database
+    LocalRpc.call = lose  # type: ignore[method-assign]
 
-    in_transaction = answering.in_transaction
-    late: set[asyncio.Task[Any]] = set()
+if PLANTED and "dashboard" in sys.orig_argv:
+    from quickcomm.contracts.dispatching import ReleaseTask, Reserved, ReserveTask
+    from quickcomm.contracts.saga import Undone
+    from quickcomm.dashboard.service import dispatching
+    from quickcomm.dashboard.service.decider import Decider
 
-    def without_key(_connection: Connection, _key: str, _now_ns: int, effect: Callable[[], bytes]) -> bytes:
-        return effect()
+    reserve, release = dispatching.reserve, dispatching.release
 
-    def undo_again(connection: Connection, key: str, now_ns: int, effect: Callable[[bytes], None]) -> bool:
-        known = connection.execute(_FIND, {"key": key}).one_or_none()
-        if known is None or not known.reply:
-            return undo(connection, key, now_ns, effect)
-        effect(bytes(known.reply))
-        connection.execute(_UNDO, {"undone_key": key})
-        return True
+    def reserve_again(decider: Decider, request: ReserveTask) -> Reserved:
+        before = dispatching._dispatch(decider, request.site, request.task_id)  # noqa: SLF001 - as the step does
+        if before.key == request.key:
+            decider.by = request.by
+            decider.decide(request.site, msgspec.structs.replace(before, reserved_ns=decider.now_ns))
+        return reserve(decider, request)
 
-    async def answer_early(database: Database, work: Callable[[answering.Transaction], Any]) -> Any:
-        tried: list[Any] = []
+    def release_again(decider: Decider, request: ReleaseTask) -> Undone:
+        before = dispatching._dispatch(decider, request.site, request.task_id)  # noqa: SLF001 - as the step does
+        if request.key in before.undone:
+            decider.by = request.by
+            decider.decide(request.site, msgspec.structs.replace(before, undone=(*before.undone, request.key)))
+        return release(decider, request)
 
-        def attempt(connection: Connection) -> None:
-            tried.append(work(answering.Transaction(connection)))
-            raise RolledBackError
-
-        async def commit() -> None:
-            await asyncio.sleep(LATE_S)
-            await in_transaction(database, work)
-
-        try:
-            await database.write(attempt)
-        except RolledBackError:
-            late.add(asyncio.create_task(commit()))
-        return tried[0]
-
-    defects: dict[str, tuple[str, Any]] = {
-        "no-key": ("once", without_key),
-        "undo-twice": ("undo", undo_again),
-        "early-answer": ("in_transaction", answer_early),
-    }
-    setattr(answering, *defects[PLANTED])
+    if PLANTED == "no-key":
+        dispatching.reserve = reserve_again
+    if PLANTED == "undo-twice":
+        dispatching.release = release_again

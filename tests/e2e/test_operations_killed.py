@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from benchmarks.operations_killed import DEFECTS, killed, parsed
+from benchmarks.operations_killed import DEFECTS, LOST_REPLIES, killed, parsed
 
 SIZE = ("--operations", "8", "--kills", "5", "--faults", "8", "--seconds", "45")
 
@@ -11,7 +11,7 @@ SIZE = ("--operations", "8", "--kills", "5", "--faults", "8", "--seconds", "45")
 @pytest.mark.long
 async def test_operations_are_whole_whatever_is_killed() -> None:
     talkers = "2" if os.environ.get("QUICKCOMM_SPEECH_DATA") else "0"
-    options = parsed([*SIZE, "--talkers", talkers])
+    options = parsed([*SIZE, "--talkers", talkers, "--planted", LOST_REPLIES])
     print(f"seed {options.seed}")  # noqa: T201 - pytest shows it when the test fails
     outcome, rest = await killed(options)
     assert outcome.faults == {}, outcome
