@@ -323,6 +323,23 @@ async def test_a_process_that_gives_nothing_away_is_only_told(house: House, tmp_
     assert [each["event"] for each in said] == ["autoscale.scaled", "autoscale.not_shared"]
 
 
+async def test_the_status_says_what_is_wanted_and_why(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    autoscaler, up = scaler(house, tmp_path), {"module": "up", "healthy": True, "alarms": []}
+    monkeypatch.setattr("quickcomm.cli.admin.topology_status", lambda _: [up | {"autoscale": autoscaler.row()}])
+    status = ["status", "--data-dir", str(tmp_path)]
+    assert "AUTOSCALE: nothing is read yet" in CliRunner().invoke(main, status).output
+    house.has(30)
+    await look(house, autoscaler)
+    silent(house)
+    await look(house, autoscaler)
+    said = CliRunner().invoke(main, status).output
+    assert "AUTOSCALE audio: 2 of 1 to 8 wanted since 2023-11-14T" in said
+    assert "30 talkers, and a process bears 16" in said
+    assert "AUTOSCALE changes nothing now: audio-1 does not answer." in said
+
+
 def test_a_monolith_is_not_scaled(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["up", "--autoscale", "--data-dir", str(tmp_path / "d")])
     assert done.exit_code == 1
