@@ -34,6 +34,7 @@ BENCHMARKS: Final = {
     "up_cost": "+ CPU of `up` ÷ `serve`, all processes, 16 talkers, taking turns (needs QUICKCOMM_SPEECH_DATA)",
     "compare": "+ monolith and services in turn: talkers in time, CPU; also in rush hour (needs QUICKCOMM_SPEECH_DATA)",
     "apart": "+ services: rush hour, a model that hangs, a rolling restart, and the talk (needs QUICKCOMM_SPEECH_DATA)",
+    "autoscale": "+ a burst under `up --autoscale`: a second process, p95 in budget (needs QUICKCOMM_SPEECH_DATA)",
     "kills": "+ 40 times kill -9 in ten minutes while 8 talk: lost, doubled, missing (needs QUICKCOMM_SPEECH_DATA)",
     "decisions": "edits, how soon they are answered; alone also `pages` and `kills` (needs PostgreSQL)",
     "operations": "closing a conversation: under serve, over services, and after a kill of the executor",

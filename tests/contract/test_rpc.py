@@ -372,6 +372,18 @@ async def test_the_administration_socket_is_one_more_entry(tmp_path: Path) -> No
         await ask(socket, GetLedgers())
 
 
+async def test_the_user_of_the_machine_reads_metrics_there_without_a_key(tmp_path: Path) -> None:
+    socket = tmp_path / "admin.sock"
+    async with (
+        admin_socket(serving([]), socket),
+        aiohttp.ClientSession("http://up", connector=aiohttp.UnixConnector(str(socket))) as client,
+        client.get("/metrics") as answer,
+    ):
+        assert answer.status == 200
+        assert "python_info" in await answer.text()
+    assert not socket.exists()
+
+
 async def test_a_module_that_is_not_started_yet_is_asked_again(registry: DirectoryRegistry, tmp_path: Path) -> None:
     """It is of this release, and answers once it is there."""
     answering = LocalRpc(SystemClock())

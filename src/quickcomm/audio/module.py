@@ -38,9 +38,11 @@ from quickcomm.audio.service.manager import Manager
 from quickcomm.audio.service.moving import Moving
 from quickcomm.audio.service.offline import transcribe_offline
 from quickcomm.audio.service.share import Share
+from quickcomm.audio.service.sharing import share_out
 from quickcomm.audio.service.sound_shadow import MAX_HEARINGS
 from quickcomm.audio.service.transcriber import Transcriber
 from quickcomm.contracts.audio_socket import RELAYED
+from quickcomm.contracts.commands import ShareOut
 from quickcomm.contracts.evidence import MeasureAudio
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.link import InstanceStatus, Receipt
@@ -241,6 +243,7 @@ class Audio:
                 self._finishing(),
                 *digest_answers(self._store, self._recorder),
                 (MeasureAudio, self._moving.measure),
+                (ShareOut, self._share_out),
                 erasing_answer(self._store, self._recorder, self._in, self._manager.erased),
             ],
             subscriptions=[*self._captions.subscriptions(), (Receipt, self._receipt), *self._moving.subscriptions()],
@@ -292,10 +295,20 @@ class Audio:
 
     async def _status(self) -> dict[str, object]:
         health = self.health()
-        row = {"sessions": health.sessions, "stt_model": health.stt_model, "stt_backlog_s": health.stt_backlog_s}
+        row: dict[str, object] = {
+            "sessions": health.sessions,
+            "talkers": len(self._manager.talking),
+            "cannot_resume": sum(not each.resumes for each in self._manager.conversations),
+            "stt_model": health.stt_model,
+            "stt_workers": self._transcriber.workers,
+            "stt_backlog_s": health.stt_backlog_s,
+        }
         return row | ({"to_hand_over": self._moving.left} if self._moving.share.moves else {})
 
     # -- inside -----------------------------------------------------------------------------------------------------
+
+    async def _share_out(self, request: ShareOut) -> dict[str, int]:
+        return {"given_up": await share_out(self._manager, self._clock, request.conversations)}
 
     def _overload(self) -> Iterator[tuple[str, str]]:
         """Alarms of too much speech: from the first line beyond its bound until the last one is whole again."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,9 @@ def status_command(data_dir: Path, *, as_json: bool) -> None:
         click.echo(
             "`up` itself has ended. Take these over with: quickcomm up. Stop them with: quickcomm down", err=True
         )
+    for row in rows:
+        for line in _autoscaled(row.get("autoscale")):
+            click.echo(line, err=True)
     slow = [stage for row in rows for stage in row.get("stages", ()) if stage["breach"]]
     for stage in slow:
         click.echo(f"OVER BUDGET ({stage['stage']}): {stage['breach']}", err=True)
@@ -60,6 +64,20 @@ def status_command(data_dir: Path, *, as_json: bool) -> None:
     for alarm in alarms.values():
         click.echo(f"ALARM since {alarm['since']}: {alarm['message']}", err=True)
     sys.exit(0 if all(row["healthy"] for row in rows) else 1)
+
+
+def _autoscaled(found: dict[str, Any] | None) -> Iterator[str]:
+    """Yield a line a module that is scaled by its load."""
+    if found is None:
+        return
+    modules = {name: each for name, each in found.items() if name != "not_read"}
+    for name, each in modules.items():
+        bounds = f"{each['wanted']} of {each['least']} to {each['most']} wanted since {each['since']}"
+        yield f"AUTOSCALE {name}: {bounds}: {each['why']}"
+    if not modules:
+        yield "AUTOSCALE: nothing is read yet"
+    if "not_read" in found:
+        yield f"AUTOSCALE changes nothing now: {found['not_read']}"
 
 
 @click.command("ledger")

@@ -30,7 +30,8 @@ from quickcomm.operate.up.layout import Layout
 if TYPE_CHECKING:
     from quickcomm.edge.module import Tls
 
-SHAPES: Final = ("monolith", "services")
+SERVICES: Final = "services"
+SHAPES: Final = ("monolith", SERVICES)
 ENGINES: Final = ("pack", "stt_model", "llm_url", "llm_model")
 """Options that go on to the processes that hear and understand."""
 DOWN_WITHIN_S: Final = 120.0
@@ -50,6 +51,7 @@ LOOK_EVERY_S: Final = 0.1
 @click.option("--stt-model", help="Whisper model: tiny.en, base, or a folder [default: tiny.en].")
 @click.option("--llm-url", help="OpenAI-compatible language model [default: none].")
 @click.option("--llm-model", help="Its name [default: the only one that the endpoint offers].")
+@click.option("--autoscale", is_flag=True, help="Start and stop processes of audio and intelligence by their load.")
 @click.option("--log-level", type=click.Choice(list(LEVELS)), default="info", show_default=True)
 @click.option("--log-json", is_flag=True, help="The processes log JSON lines instead of text.")
 @click.option("--detach", is_flag=True, help="Come back when it is ready; it goes on in the background.")
@@ -85,6 +87,7 @@ def up_command(context: click.Context, /, data_dir: Path, *, detach: bool, detac
         settings=settings,
         tls=_tls(given["tls_cert"], given["tls_key"]),
         redis_url=given["redis_url"] or settings.redis_url,
+        autoscale=_autoscales(given),
         new_store=given["new_store"],
         flags=("--log-level", given["log_level"], *(["--log-json"] if given["log_json"] else [])),
         engines={name: str(given[name]) for name in ENGINES if given[name] is not None},
@@ -203,6 +206,15 @@ def _detach(layout: Layout) -> None:
 
 def _is_given(context: click.Context, name: str) -> bool:
     return context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+
+
+def _autoscales(given: Mapping[str, Any]) -> bool:
+    if given["autoscale"] and given["shape"] != SERVICES:
+        raise ConfigurationError(
+            f"--autoscale needs --deployment {SERVICES}: a {given['shape']} is one process, and services beside it get "
+            "their work from a migration."
+        )
+    return bool(given["autoscale"])
 
 
 def _tls(certificate: Path | None, key: Path | None) -> "Tls | None":

@@ -4,7 +4,7 @@
 struct, or a list of them: the rows that are printed.
 """
 
-from typing import Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 
@@ -102,6 +102,14 @@ class GetLedgers(Command, frozen=True, kw_only=True, tag="ledger"):
     module: ClassVar = "audio"
 
     conversation_id: str | None = None
+
+
+class ShareOut(Command, frozen=True, kw_only=True, tag="audio.share-out"):
+    """Asks a process of audio to give so many conversations to other ones, those in which somebody speaks."""
+
+    module: ClassVar = "audio"
+
+    conversations: Annotated[int, msgspec.Meta(ge=1)]
 
 
 class GetReport(Command, frozen=True, kw_only=True, tag="report"):

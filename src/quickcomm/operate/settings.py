@@ -10,7 +10,7 @@ from quickcomm.kernel.runtime.setting_sources import FILE, SPEECH_DATA, read_set
 from quickcomm.kernel.runtime.settings import Settings, settings_type
 from quickcomm.operations.declaration import OPERATIONS
 from quickcomm.relay.declaration import RELAY
-from quickcomm.topology.model.settings import PrioritySettings
+from quickcomm.topology.model.settings import AutoscaleSettings, PrioritySettings
 from quickcomm.traffic.declaration import TRAFFIC
 
 __all__ = ["FILE", "SITE", "SPEECH_DATA", "Settings", "load_settings"]
@@ -20,6 +20,7 @@ SITE: Final = settings_type(
         *{name: kind for module in DECLARED for name, kind in module.settings.items()}.items(),
         ("edge", EdgeSettings),
         ("priority", PrioritySettings),
+        ("autoscale", AutoscaleSettings),
     ),
     whole=True,
 )

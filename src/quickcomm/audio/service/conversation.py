@@ -7,6 +7,7 @@ they are given.
 """
 
 import asyncio
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -49,6 +50,8 @@ class Conversation:
         """Whether the client that is connected can resume."""
         self.sent_on = ""
         """The channel by which the edge chose the side of that client."""
+        self.spoke_at = -math.inf
+        """When somebody last spoke, in monotonic seconds, as far as the manager has looked."""
         self._ends_by = EndReason.ENDED
         self._closed_because: str | None = None
         self._clock = tools.clock

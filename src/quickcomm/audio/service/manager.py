@@ -36,6 +36,8 @@ AT_ONCE_MS: Final = 0
 SWEEP_EVERY_S: Final = 1.0
 LOOK_EVERY_S: Final = 0.2
 MUTE_AFTER_S: Final = 60.0
+TALKED_S: Final = 10.0
+"""A pause that is no longer is part of the talk."""
 NS: Final = 1_000_000_000
 
 HAND_OVER: Final = Reconnect(reason="handover", after_ms=AT_ONCE_MS)
@@ -88,6 +90,8 @@ class Manager:
         self._expected: Counter[tuple[str, str]] = Counter()
         self._giving_up: set[tuple[str, str]] = set()
         """Conversations that are being handed over: late writes of this process are refused, as they should be."""
+        self.sent_away: set[tuple[str, str]] = set()
+        """Conversations that another process shall have: each is refused here once."""
         self._draining = False
         self._behind = BehindGauge()
         self.on_open: Callable[[Conversation], None] = _ignore
@@ -104,6 +108,12 @@ class Manager:
     @property
     def conversations(self) -> list[Conversation]:
         return list(self._live.values())
+
+    @property
+    def talking(self) -> list[Conversation]:
+        """Return the conversations in which somebody spoke within the last ten seconds."""
+        since = self._tools.clock.monotonic() - TALKED_S
+        return [item for item in self._live.values() if item.spoke_at >= since]
 
     @property
     def room(self) -> int:
@@ -135,6 +145,9 @@ class Manager:
 
     def _check_room(self, key: tuple[str, str]) -> None:
         self._check_draining()
+        if key in self.sent_away:
+            self.sent_away.discard(key)
+            raise FullError("Another process shall have this conversation; connect again.")
         taken = self._live.keys() | self._expected.keys()
         if len(taken) >= self.settings.max_sessions and key not in taken:
             raise FullError(f"{self.settings.max_sessions} conversations are live; try again later.")
@@ -247,9 +260,12 @@ class Manager:
         behind: dict[str, float] = {}
         present = [item for item in self._live.values() if item.connected]
         speaking, voices = sum(item.speaking for item in present), sum(item.format.speakers for item in present)
-        load.demand.look(speaking, voices, self._tools.clock.monotonic())
+        now = self._tools.clock.monotonic()
+        load.demand.look(speaking, voices, now)
         DEMAND.set(load.demand.of_engine)
         for conversation in self._live.values():
+            if conversation.speaking:
+                conversation.spoke_at = now
             conversation.flush_if_stopped()
             conversation.tell_lateness()
             behind[conversation.channel] = max(behind.get(conversation.channel, 0.0), conversation.behind_s)

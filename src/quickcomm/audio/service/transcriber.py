@@ -72,6 +72,11 @@ class Transcriber:
         return self._engine.traits.model
 
     @property
+    def workers(self) -> int:
+        """Return how many decodings run at once."""
+        return self._engine.traits.workers
+
+    @property
     def spare(self) -> bool:
         """Whether a guess would keep nobody waiting: the whole engine is idle.
 

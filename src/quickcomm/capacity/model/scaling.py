@@ -11,6 +11,8 @@ import msgspec
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
+READ_EVERY_S: Final = 5.0
+"""How often the policy is asked."""
 FEW_MESSAGES: Final = 10
 """With fewer, a lag is one slow or broken message, which more processes do not speed up."""
 GROWTH: Final = 2

@@ -2,12 +2,11 @@
 
 from typing import Final, NamedTuple
 
-from quickcomm.capacity.model.scaling import Decision, Memory, Reading, ScalingPolicy, Wanted, decide
+from quickcomm.capacity.model.scaling import READ_EVERY_S, Decision, Memory, Reading, ScalingPolicy, Wanted, decide
 from quickcomm.capacity.simulation.cores import Steps
 from quickcomm.capacity.simulation.people import Calendar
 from quickcomm.capacity.simulation.site import Module, Process, Site
 
-READ_EVERY_S: Final = 5.0
 TALKED_S: Final = 10.0
 LOOK_S: Final = 0.5
 

@@ -47,7 +47,7 @@ async def rows_of(rpc: LocalRpc, request: Request[Any]) -> Rows:
 
 @contextlib.asynccontextmanager
 async def admin_socket(rpc: LocalRpc, path: Path) -> AsyncIterator[None]:
-    """Answer on a Unix socket that only this user may open, whatever `rpc` answers in this process."""
+    """Answer on a Unix socket that only this user may open: whatever `rpc` answers in this process, and its metrics."""
 
     async def handle(request: web.Request) -> web.Response:
         try:
@@ -58,8 +58,13 @@ async def admin_socket(rpc: LocalRpc, path: Path) -> AsyncIterator[None]:
             return _json(_Answer(code="invalid_input", detail=f"Bad arguments: {error}"), 400)
         return _json(_Answer(rows=rows), 200)
 
+    async def metrics(_request: web.Request) -> web.Response:
+        from quickcomm.kernel.telemetry.exposition import metrics_answer  # noqa: PLC0415 - commands that ask need none
+
+        return metrics_answer()
+
     app = web.Application()
-    app.add_routes([web.post("/call", handle)])
+    app.add_routes([web.post("/call", handle), web.get("/metrics", metrics)])
     # Who hangs up wants no answer any more: an evaluation of many paid calls ends with the command that asked for it.
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     await runner.setup()

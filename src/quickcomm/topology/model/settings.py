@@ -7,6 +7,17 @@ import msgspec
 Nice = Annotated[int, msgspec.Meta(ge=-20, le=19)]
 
 
+class AutoscaleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far `up --autoscale` may go."""
+
+    talkers: Annotated[float, msgspec.Meta(gt=0)] = 16.0
+    """Talkers that one decode worker of audio bears."""
+    audio_most: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    """Processes of audio at most. 0: as many as the decode workers of all of them have cores."""
+    intelligence_most: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    """Processes of intelligence at most. 0: one for each core."""
+
+
 class PrioritySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much each module yields where processors are scarce (`nice`): 0 as much as `up` itself does, 19 to everybody.
 

@@ -59,6 +59,11 @@ class Fleet:
     def keepers(self) -> list[Keeper]:
         return [keeper for keepers in self._keepers.values() for keeper in keepers]
 
+    @property
+    def changing(self) -> bool:
+        """Return True while processes are started, stopped or replaced on demand."""
+        return self._changing.locked()
+
     def begin(self, tools: Tools, tasks: asyncio.TaskGroup) -> None:
         """Before the first start; `end` after the last stop."""
         self._tools, self._tasks = tools, tasks
