@@ -1,12 +1,16 @@
 """Days of sites that are made up: the noisy metrics of a monolith, from its load, unit costs and a seed.
 
-A site is given one machine. What that cannot carry is turned away, as the server does.
+A site is given one machine. What that cannot carry is turned away, as the server does. `python -m benchmarks.site_days`
+writes the days that come with QuickComm as samples, of which each tenth minute is kept.
 """
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from quickcomm.capacity.model.load import DAY_H, Level, Load
@@ -88,7 +92,7 @@ class Site:
 def samples(site: Site) -> Iterator[Sample]:
     """Yield a day, a sample a minute, a few of them missing. The same site gives the same day."""
     chance = np.random.default_rng(site.seed)
-    starts = sorted(chance.uniform(8, 20, site.restarts))
+    starts = sorted(chance.uniform(8, 20, site.restarts).tolist())
     totals: dict[str, float] = {}
     started = 0
     for minute in range(round(DAY_H * 60)):
@@ -179,3 +183,32 @@ def day(name: str, most: float, **other: float) -> Load:
         model=other.get("model", 0.0),
         burst=other.get("burst", 1.0),
     )
+
+
+DAYS: Final = {
+    "small-hotel": Site(
+        load=day("small hotel", 12, model=0.0, pages=3.0, queries_per_s=0.3), cores=2, restarts=1, seed=7
+    ),
+    "resort": Site(
+        load=day("resort", 1_500, model=1.0, pages=60.0, queries_per_s=8.0, burst=1.3),
+        cores=16,
+        gpu=True,
+        costs=Costs(gpu_s=0.006),
+        restarts=2,
+        seed=8,
+    ),
+}
+"""By the name of the sample."""
+FOLDER: Final = Path(__file__).parents[1] / "src/quickcomm/capacity/samples/days"
+
+
+def main() -> int:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, site in DAYS.items():
+        lines = [msgspec.json.encode(each) + b"\n" for each in samples(site) if each.at % 600 == 0]
+        (FOLDER / f"{name}.jsonl").write_bytes(b"".join(lines))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

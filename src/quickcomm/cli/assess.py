@@ -13,13 +13,14 @@ import aiohttp
 import click
 import msgspec
 
+import quickcomm.capacity
 from quickcomm.capacity.adapters.metrics import sample_of
 from quickcomm.capacity.model.assessment import NEEDED, Verdict, assess
 from quickcomm.capacity.model.findings import MODULES
 from quickcomm.capacity.model.samples import Sample, read_samples, record
 from quickcomm.cli.options import json_option
 from quickcomm.contracts.commands import GetMetrics
-from quickcomm.kernel.errors import ConfigurationError, QuickCommError
+from quickcomm.kernel.errors import ConfigurationError, NotFoundError, QuickCommError
 from quickcomm.kernel.runtime.admin_socket import Rows, ask
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.operate.administration import administer
@@ -31,6 +32,8 @@ from quickcomm.operate.up.layout import Layout
 
 MONOLITH: Final = "monolith"
 BACKUP_DAYS: Final = 7
+DAYS: Final = Path(quickcomm.capacity.__file__).parent / "samples" / "days"
+"""Of made-up sites, to try it on."""
 ANSWER_S: Final = 10.0
 UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 Read = Callable[[], Awaitable[list[Sample]]]
@@ -44,7 +47,7 @@ def _seconds(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
 
 
 @click.command("assess")
-@click.argument("files", nargs=-1, metavar="[FILE…]", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("files", nargs=-1, metavar="[FILE…]")
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -77,16 +80,16 @@ def _seconds(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
 )
 @json_option
 def assess_command(
-    files: tuple[Path, ...], *, as_json: bool, gpus: int | None, have: tuple[str, ...], **given: Any
+    files: tuple[str, ...], *, as_json: bool, gpus: int | None, have: tuple[str, ...], **given: Any
 ) -> None:
     """Say "stay", or "split MODULE first, because …", from the metrics of a site over a time.
 
-    Reads FILES of samples, or records a running site into one first. What it looks at, the rules, and a day to try it
-    on: docs/should-we-split.md. Exits with 0 whatever it says, and with 2 where too little was seen.
+    Reads FILES of samples (or a sample day by its name), or records a running site into a file first. What it looks
+    at, the rules, and days to try it on: docs/should-we-split.md. Exits with 2 where too little was seen, else with 0.
     """
     known = {"gpus": float(gpus)} if gpus is not None else {}
     known |= {f"ready.{name}": 1.0 for name in have}
-    samples = [sample for file in files for sample in read_samples(file.read_bytes())]
+    samples = [sample for file in files for sample in read_samples(_content(file))]
     if not files:
         samples = asyncio.run(_recorded(known=known, **given))
     if known:
@@ -100,6 +103,17 @@ def assess_command(
 
 
 # -- inside -----------------------------------------------------------------------------------------------------------
+
+
+def _content(name: str) -> bytes:
+    """Read a file, or the sample day of this name."""
+    path = Path(name)
+    if not path.is_file():
+        path = DAYS / f"{name}.jsonl"
+    if not path.is_file():
+        known = ", ".join(sorted(each.stem for each in DAYS.glob("*.jsonl")))
+        raise NotFoundError(f"{name} is no file, and no sample day. There are: {known}.")
+    return path.read_bytes()
 
 
 def _say(verdict: Verdict) -> None:

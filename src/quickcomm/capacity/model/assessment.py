@@ -72,8 +72,8 @@ def _of_monolith(seen: Look, findings: list[Finding]) -> Verdict:
     names = _full(seen)
     if not seen.full:
         says = f"Stay one process: nothing is full. {_room(seen)}"
-        limits = [f"{each.words} above {each.limit:g} for more than an hour a day." for each in seen.resources.values()]
-        return _verdict(seen, "stay", says, findings, limits)
+        words = ", ".join(each.words for each in seen.resources.values())
+        return _verdict(seen, "stay", says, findings, [f"One of these above its limit for an hour a day: {words}."])
     if (taken := others(seen)) is not None:
         says = f"Stay one process: {names}, and other programs take much of that. Move them first."
         return _verdict(seen, "stay", says, [*findings, taken], ["It is still full without them."])
@@ -85,7 +85,8 @@ def _of_monolith(seen: Look, findings: list[Finding]) -> Verdict:
     findings.append(copies(seen))
     reasons = sorted((each for each in findings if each.split), key=lambda each: _ORDER.index(each.rule))
     if not reasons:
-        says = f"Stay one process: {names}. A larger machine, or a second copy, does as much as a split."
+        larger = "" if seen.before_cores else "A larger machine, or "
+        says = f"Stay one process: {names}. {larger}a second copy does as much as a split.".replace(". a", ". A")
         return _verdict(seen, "stay", says, findings, _reasons(seen.limits))
     first = reasons[0]
     if blocks := _blocks(seen):

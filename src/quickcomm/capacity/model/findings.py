@@ -38,6 +38,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     first: float = 1.2
     """What is so much nearer to its limit than the cores are is full before them."""
     model: float = 0.8
+    none_left: float = 0.95
+    """Of the model's places; how many GPUs are needed is not seen then, and each copy is taken to need its own."""
     stage: float = 1.0
     """95th percentile of a stage ÷ its budget."""
     refused: float = 0.0
@@ -61,9 +63,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     steps: int = 10
     missing: float = 0.5
     hours: float = 20.0
-    gpu_in_cores: float = 10.0
-    """A GPU costs as much as so many cores."""
-    gb_in_cores: float = 0.1
+    gpu_in_cores: float = 20.0
+    """A GPU costs as much as so many cores. For the sources of prices see docs/should-we-split.md."""
+    gb_in_cores: float = 0.075
     gpu_host_cores: float = 3.0
     """What the machine around a GPU costs at least."""
     services_take: float = 1.05
@@ -242,7 +244,8 @@ def copies(seen: Look) -> Finding:
     copy = without + limits.gpu_in_cores * gpus
     # Further copies bring cores and event loops back to their limits, and the GPUs of all copies are idle as much more.
     over = [each.used / each.limit for name in ("cores", "loop") if (each := seen.resources.get(name))]
-    busy = (busy or 0.0) / max(1.0, *over)
+    none_left = "model" in seen.full and seen.resources["model"].used >= limits.none_left
+    busy = limits.model if none_left else (busy or 0.0) / max(1.0, *over)
     rest = 1 - (seen.share_of("intelligence") or 0.0)
 
     def saves(copies: float, machines: float) -> float:
@@ -251,9 +254,13 @@ def copies(seen: Look) -> Finding:
 
     few, needed = record.machines, gpus * busy / limits.model
     least = min(saves(few + 1, math.ceil(few * needed)), saves(1, needed))
-    says = f"Beside whole copies, each with {gpus:.0f} GPUs, services save {least:.0%}."
+    says = (
+        "Whole copies cost less than services do."
+        if least <= 0
+        else f"Services cost {least:.0%} less than whole copies."
+    )
     if gpus:
-        says += f" In copies that are not overloaded the GPU is {busy:.0%} busy."
+        says += f" Each copy has a GPU, which is {busy:.0%} busy where the copy is not overloaded."
     if seen.grows:
         says += f" But from {cores:.0f} cores a machine can grow, which needs no copy."
     split = "intelligence" if least > limits.saves and not seen.grows else ""

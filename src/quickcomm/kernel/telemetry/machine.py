@@ -57,9 +57,6 @@ class _Cpu(Collector):
         yield machine
 
 
-REGISTRY.register(_Cpu())
-
-
 def cpu_by_work() -> dict[str, float]:
     """Return the CPU seconds of this process by the work of its threads. Raises `OSError` without `/proc`."""
     names = {thread.native_id: thread.name for thread in threading.enumerate()}
@@ -99,3 +96,6 @@ def _machine_cpu_s() -> float:
 
 def _ticks() -> int:
     return os.sysconf("SC_CLK_TCK")
+
+
+REGISTRY.register(_Cpu())
