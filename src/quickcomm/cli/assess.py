@@ -13,28 +13,14 @@ import aiohttp
 import click
 import msgspec
 
-import quickcomm.capacity
-from quickcomm.capacity.adapters.metrics import sample_of
+from quickcomm.capacity.adapters.samples import read_input
 from quickcomm.capacity.model.assessment import NEEDED, Verdict, assess
-from quickcomm.capacity.model.findings import MODULES
 from quickcomm.capacity.model.samples import Sample, read_samples, record
 from quickcomm.cli.options import json_option
-from quickcomm.contracts.commands import GetMetrics
-from quickcomm.kernel.errors import ConfigurationError, NotFoundError, QuickCommError
-from quickcomm.kernel.runtime.admin_socket import Rows, ask
-from quickcomm.kernel.runtime.data_directory import DataDirectory
-from quickcomm.operate.administration import administer
-from quickcomm.operate.erasures import copies
+from quickcomm.kernel.errors import QuickCommError
+from quickcomm.operate.measuring import found_ready, samples_of_site, samples_of_urls
 from quickcomm.operate.servers import find_data_dir
-from quickcomm.operate.settings import load_settings
-from quickcomm.operate.up.client import topology_status
-from quickcomm.operate.up.layout import Layout
 
-MONOLITH: Final = "monolith"
-BACKUP_DAYS: Final = 7
-DAYS: Final = Path(quickcomm.capacity.__file__).parent / "samples" / "days"
-"""Of made-up sites, to try it on."""
-ANSWER_S: Final = 10.0
 UNITS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 Read = Callable[[], Awaitable[list[Sample]]]
 
@@ -89,7 +75,9 @@ def assess_command(
     """
     known = {"gpus": float(gpus)} if gpus is not None else {}
     known |= {f"ready.{name}": 1.0 for name in have}
-    samples = [sample for file in files for sample in read_samples(_content(file))]
+    samples = [sample for file in files for sample in read_samples(read_input("days", file))]
+    if given["urls"] and given["data_dir"] is not None:
+        raise click.UsageError("Give --data-dir or --url, not both.")
     if not files:
         samples = asyncio.run(_recorded(known=known, **given))
     if known:
@@ -103,17 +91,6 @@ def assess_command(
 
 
 # -- inside -----------------------------------------------------------------------------------------------------------
-
-
-def _content(name: str) -> bytes:
-    """Read a file, or the sample day of this name."""
-    path = Path(name)
-    if not path.is_file():
-        path = DAYS / f"{name}.jsonl"
-    if not path.is_file():
-        known = ", ".join(sorted(each.stem for each in DAYS.glob("*.jsonl")))
-        raise NotFoundError(f"{name} is no file, and no sample day. There are: {known}.")
-    return path.read_bytes()
 
 
 def _say(verdict: Verdict) -> None:
@@ -136,14 +113,12 @@ async def _recorded(
     known: dict[str, float],
 ) -> list[Sample]:
     """Take samples for so long, and add each to a file. Raises `QuickCommError` where the first one fails."""
-    if urls and data_dir is not None:
-        raise click.UsageError("Give --data-dir or --url, not both.")
     if urls:
-        read: Read = partial(_of_urls, urls, key)
+        read: Read = partial(samples_of_urls, urls, key)
     else:
         directory = find_data_dir(data_dir, None)
-        known = await asyncio.to_thread(_ready, directory) | known
-        read = partial(_of_site, directory)
+        known = await asyncio.to_thread(found_ready, directory) | known
+        read = partial(samples_of_site, directory)
     until = datetime.now(UTC) + timedelta(seconds=seconds)
     click.echo(
         f"Looking until {until:%H:%M}Z. Samples go to {save}; read them again with: quickcomm assess {save}", err=True
@@ -165,56 +140,3 @@ async def _recorded(
         if began + every > end:
             return samples
         await asyncio.sleep(began + every - time.monotonic())
-
-
-async def _of_urls(urls: Sequence[str], key: str | None) -> list[Sample]:
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    found = []
-    async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=ANSWER_S)) as client:
-        for given in urls:
-            named, is_named, address = given.partition("=http")
-            module, url = (named, f"http{address}") if is_named else (MONOLITH, given)
-            async with client.get(url) as answer:
-                if answer.status in {401, 403}:
-                    raise ConfigurationError(f"{url} wants a key that may read: --key. {await answer.text()}")
-                answer.raise_for_status()
-                text, machine = await answer.text(), answer.url.host or ""
-            found.append(sample_of(text, time.time(), f"{module}@{answer.url.authority}", module, machine=machine))
-    return found
-
-
-async def _of_site(data_dir: Path) -> list[Sample]:
-    """Return a sample of each process that has metrics: of `serve` one, of `up` those of its modules."""
-    status = await asyncio.to_thread(topology_status, data_dir)
-    if not status:
-        rows = await administer(data_dir, GetMetrics(), needs_server=True, timeout_s=ANSWER_S)
-        return [sample_of(rows[0]["text"], time.time(), MONOLITH, MONOLITH)]
-    layout = Layout(DataDirectory(data_dir))
-    own = {MONOLITH: layout.directory.socket, "dashboard": layout.directory.dashboard.socket}
-    found = []
-    for row in status:
-        for socket in (layout.administration(row["process"]), own.get(row["module"])):
-            if socket is not None and socket.exists():
-                rows = await _asked(socket)
-                found += [sample_of(each["text"], time.time(), row["process"], row["module"]) for each in rows]
-                break
-    return [each for each in found if each.module in {MONOLITH, *MODULES}]
-
-
-async def _asked(socket: Path) -> Rows:
-    """Return nothing for a process that has just ended: its steps are missing then."""
-    try:
-        return await ask(socket, GetMetrics(), ANSWER_S)
-    except (QuickCommError, aiohttp.ClientError, OSError, TimeoutError):
-        return []
-
-
-def _ready(data_dir: Path) -> dict[str, float]:
-    """Return what of the things that a split needs is found in the data directory."""
-    last = max((datetime.fromisoformat(each.taken_at) for each in copies(DataDirectory(data_dir))), default=None)
-    found = {
-        "tracing": bool(load_settings(data_dir).telemetry.otlp_url),
-        "tokens": Layout(DataDirectory(data_dir)).is_owned(),
-        "backups": last is not None and last > datetime.now(UTC) - timedelta(days=BACKUP_DAYS),
-    }
-    return {f"ready.{name}": float(value) for name, value in found.items()}
