@@ -21,8 +21,6 @@ MENU: Final = (2, 4, 6, 8, 12, 16)
 GB_OF_CORE: Final = 4.0
 STEP_S: Final = 60
 FULL: Final = 0.98
-STT_SHARE, STORE_SHARE = 0.35, 0.15
-"""Of their budgets, while nothing waits."""
 WRITE_S: Final = 0.004
 """The database's writer, for an utterance."""
 API_S: Final = 0.8
@@ -69,6 +67,9 @@ class Site:
     costs: Costs = field(default_factory=Costs)
     restarts: int = 0
     others: float = 0.0
+    stt_share: float = 0.35
+    store_share: float = 0.15
+    """Of its budget, that a stage takes while nothing waits."""
     seed: int = 0
 
     def need(self, level: Level) -> Need:
@@ -148,8 +149,8 @@ def _minute(site: Site, hour: float, chance: np.random.Generator) -> tuple[dict[
         "memory_mb": noisy(site.costs.memory_mb + site.costs.conversation_mb * level.conversations),
         "conversations": round(level.conversations * min(1.0, carried)),
         "pages": round(level.pages),
-        "used.stt": min(20.0, noisy(STT_SHARE * wait)),
-        "used.store": min(20.0, noisy(STORE_SHARE * wait)) + lag / 0.2,
+        "used.stt": min(20.0, noisy(site.stt_share * wait)),
+        "used.store": min(20.0, noisy(site.store_share * wait)) + lag / 0.2,
         "gpus": float(site.gpu),
     }
     if load.model:
@@ -196,6 +197,14 @@ DAYS: Final = {
         costs=Costs(gpu_s=0.006),
         restarts=2,
         seed=8,
+    ),
+    "event": Site(
+        load=day("event", 880, speech=0.35, pages=80.0, queries_per_s=20.0),
+        cores=16,
+        costs=Costs(silent_channel=0.0001),
+        stt_share=0.05,
+        store_share=0.5,
+        seed=9,
     ),
 }
 """By the name of the sample."""

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from benchmarks import site_days
-from benchmarks.assessed import by_arithmetic, judge, sites
+from benchmarks.assessed import by_plan, judge, sites
 from benchmarks.site_days import Costs, Site, day, samples
 from click.testing import CliRunner, Result
 from prometheus_client import generate_latest
@@ -22,6 +22,7 @@ import quickcomm.kernel.storage.database
 import quickcomm.kernel.telemetry.live
 from quickcomm.capacity.adapters.metrics import LEVELS, TOTALS, sample_of
 from quickcomm.capacity.model.assessment import NEEDED, Verdict, assess
+from quickcomm.capacity.model.findings import Limits
 from quickcomm.capacity.model.samples import Sample, record
 from quickcomm.cli.main import main
 from quickcomm.kernel.errors import InvalidInputError
@@ -31,16 +32,18 @@ ROOT = Path(__file__).parents[2]
 BIG = day("big", 2_500, speech=0.25)
 WITH_GPU = day("gpu", 2_500, speech=0.25, model=1.0)
 QUICK_MODEL = Costs(gpu_s=0.002)
+IN_EACH = Limits(gpu_in_each_copy=True)
 
 
 def verdict(site: Site, **levels: float) -> Verdict:
-    """`levels`: in each sample, over what it has; NaN takes one away."""
+    """`levels`: in each sample, over what it has; NaN takes one away. Each copy must have its GPU."""
     found = list(samples(site))[::3]
     changed = [
         {**each.levels, **{name.replace("_", ".", 1): value for name, value in levels.items()}} for each in found
     ]
     kept = [{name: value for name, value in each.items() if value == value} for each in changed]  # noqa: PLR0124 - NaN
-    return assess(record(msgspec.structs.replace(one, levels=level) for one, level in zip(found, kept, strict=True)))
+    seen = record(msgspec.structs.replace(one, levels=level) for one, level in zip(found, kept, strict=True))
+    return assess(seen, IN_EACH)
 
 
 def rules(found: Verdict) -> dict[str, Any]:
@@ -70,6 +73,13 @@ def test_a_gpu_that_each_copy_would_leave_idle_is_one(seed: int) -> None:
     assert (found.advice, found.module) == ("split", "intelligence")
     assert rules(found)["copies"].figures["saves"] > 0.2
     assert rules(found)["copies"].figures["gpu_busy"] < 0.4
+
+
+def test_copies_that_can_share_a_model_need_no_split() -> None:
+    found = assess(record(samples(Site(load=WITH_GPU, cores=16, gpu=True, costs=QUICK_MODEL))))
+    assert found.advice == "stay"
+    assert "a machine of its own (llm.url)" in found.says
+    assert rules(found)["copies"].figures["saves"] > 0.2
 
 
 def test_a_gpu_that_is_as_full_as_the_cores_is_none() -> None:
@@ -130,7 +140,7 @@ def late_pages(site: Site, stt: float, store: float) -> Verdict:
 
 
 def test_pages_that_wait_for_audio_which_is_in_time_get_a_machine_of_their_own() -> None:
-    site = Site(load=BIG, cores=16, costs=Costs(silent_channel=0.0))
+    site = Site(load=day("event", 1_100, speech=0.25), cores=16, costs=Costs(silent_channel=0.0001))
     found = late_pages(site, stt=0.8, store=4.0)
     assert (found.advice, found.module) == ("split", "dashboard")
     assert "small machine" in found.says
@@ -159,9 +169,11 @@ def test_contracts_that_change_and_a_morning_alone_hold_a_split_back() -> None:
     site = Site(load=WITH_GPU, cores=16, gpu=True, costs=QUICK_MODEL)
     found = list(samples(site))
     streams = [("transcripts.v1",) if each.at < 40_000 else ("transcripts.v2",) for each in found]
-    changed = assess(record(msgspec.structs.replace(one, streams=of) for one, of in zip(found, streams, strict=True)))
+    changed = assess(
+        record(msgspec.structs.replace(one, streams=of) for one, of in zip(found, streams, strict=True)), IN_EACH
+    )
     assert (changed.advice, "contracts" in " ".join(changed.missing)) == ("stay", False)
-    morning = assess(record(each for each in found if 36_000 <= each.at < 50_000))
+    morning = assess(record(each for each in found if 36_000 <= each.at < 50_000), IN_EACH)
     assert (morning.advice, "Then split" in morning.says) == ("stay", True)
     assert any("A day of samples" in each for each in morning.would_change)
 
@@ -204,7 +216,7 @@ def test_services_that_fit_in_one_machine_may_go_back() -> None:
 
 
 def test_eight_sites_against_what_would_have_been_cheaper() -> None:
-    judged = [judge(site, by_arithmetic) for site in sites(8, seed=1)]
+    judged = [judge(site, by_plan, gpu_in_each_copy=True) for site in sites(8, seed=1)]
     assert sum(each.right for each in judged) >= 7
     assert not any(each.advice == "split" and each.saves <= -0.1 for each in judged)
     assert {each.advice for each in judged} == {"split", "stay"}
@@ -255,17 +267,17 @@ def test_the_command_reads_sample_days_and_files(tmp_path: Path) -> None:
     hotel = ran("small-hotel", "--json")
     assert hotel.exit_code == 0, hotel.output
     assert json.loads(hotel.stdout)["advice"] == "stay"
-    resort = ran("resort")
-    assert resort.stdout.startswith("Split intelligence first.")
-    assert "Not known:" in resort.stdout
-    assert "tracing" not in ran("resort", "--have", "tracing").stdout.partition("Not known:")[2]
-    assert ran("resort", "--gpus", "0").stdout.startswith("Stay")
+    event = ran("event")
+    assert event.stdout.startswith("Split dashboard first.")
+    assert "Not known:" in event.stdout
+    assert "tracing" not in ran("event", "--have", "tracing").stdout.partition("Not known:")[2]
+    assert ran("resort", "--gpus", "0", "--gpu-in-each-copy").stdout.startswith("Stay one process:")
     few = tmp_path / "few.jsonl"
     few.write_bytes(b"\n".join(msgspec.json.encode(each) for each in list(samples(Site(load=BIG, cores=16)))[:5]))
     assert ran(str(few)).exit_code == 2
     missing = ran("no-such-day")
     assert missing.exit_code == 1
-    assert "resort, small-hotel" in missing.stderr
+    assert "event, resort, small-hotel" in missing.stderr
     assert ran("--for", "soon").exit_code == 2
 
 

@@ -15,6 +15,7 @@ import msgspec
 
 from quickcomm.capacity.adapters.samples import read_input
 from quickcomm.capacity.model.assessment import NEEDED, Verdict, assess
+from quickcomm.capacity.model.findings import Limits
 from quickcomm.capacity.model.samples import Sample, read_samples, record
 from quickcomm.cli.options import json_option
 from quickcomm.kernel.errors import QuickCommError
@@ -64,9 +65,20 @@ def _seconds(_ctx: click.Context, _param: click.Parameter, value: str) -> float:
 @click.option(
     "--have", multiple=True, type=click.Choice(list(NEEDED)), help="What is there, where it is not found by itself."
 )
+@click.option(
+    "--gpu-in-each-copy",
+    is_flag=True,
+    help="Judge as if each copy of the monolith had to have its own GPU. QuickComm's can share one over HTTP.",
+)
 @json_option
 def assess_command(
-    files: tuple[str, ...], *, as_json: bool, gpus: int | None, have: tuple[str, ...], **given: Any
+    files: tuple[str, ...],
+    *,
+    as_json: bool,
+    gpu_in_each_copy: bool,
+    gpus: int | None,
+    have: tuple[str, ...],
+    **given: Any,
 ) -> None:
     """Say "stay", or "split MODULE first, because …", from the metrics of a site over a time.
 
@@ -82,7 +94,7 @@ def assess_command(
         samples = asyncio.run(_recorded(known=known, **given))
     if known:
         samples = [msgspec.structs.replace(each, levels={**each.levels, **known}) for each in samples]
-    verdict = assess(record(samples))
+    verdict = assess(record(samples), Limits(gpu_in_each_copy=gpu_in_each_copy))
     if as_json:
         click.echo(msgspec.json.encode(verdict).decode())
     else:

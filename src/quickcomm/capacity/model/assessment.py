@@ -85,8 +85,10 @@ def _of_monolith(seen: Look, findings: list[Finding]) -> Verdict:
     findings.append(copies(seen))
     reasons = sorted((each for each in findings if each.split), key=lambda each: _ORDER.index(each.rule))
     if not reasons:
-        larger = "" if seen.before_cores else "A larger machine, or "
-        says = f"Stay one process: {names}. {larger}a second copy does as much as a split.".replace(". a", ". A")
+        larger = "A second copy" if seen.before_cores else "A larger machine, or a second copy,"
+        says = f"Stay one process: {names}. {larger} does as much as a split."
+        if findings[-1].figures.get("saves", 0.0) > seen.limits.saves and not seen.grows:
+            says = f"Stay one process, and give the model a machine of its own (llm.url): {names}. {findings[-1].says}"
         return _verdict(seen, "stay", says, findings, _reasons(seen.limits))
     first = reasons[0]
     if blocks := _blocks(seen):

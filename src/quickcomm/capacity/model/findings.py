@@ -48,6 +48,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Of the cores, taken by programs that are not QuickComm."""
     saves: float = 0.02
     """Of the price of copies of the monolith, by services instead."""
+    gpu_in_each_copy: bool = False
+    """Each copy of the monolith must have its own GPU. QuickComm's need not: they can ask one model over HTTP."""
     largest_cores: float = 16.0
     """A machine with fewer grows before it is copied: that needs no second GPU."""
     victim: float = 2.0
@@ -254,17 +256,18 @@ def copies(seen: Look) -> Finding:
 
     few, needed = record.machines, gpus * busy / limits.model
     least = min(saves(few + 1, math.ceil(few * needed)), saves(1, needed))
-    says = (
-        "Whole copies cost less than services do."
-        if least <= 0
-        else f"Services cost {least:.0%} less than whole copies."
-    )
-    if gpus:
-        says += f" Each copy has a GPU, which is {busy:.0%} busy where the copy is not overloaded."
+    figures = _rounded({"saves": least, "gpu_busy": busy})
+    if least <= limits.saves:
+        return Finding(
+            rule="copies", says="Further copies of the monolith cost no more than services.", figures=figures
+        )
+    says = f"Copies that each have a GPU leave it idle ({busy:.0%} busy): services cost {least:.0%} less."
     if seen.grows:
-        says += f" But from {cores:.0f} cores a machine can grow, which needs no copy."
-    split = "intelligence" if least > limits.saves and not seen.grows else ""
-    return Finding(rule="copies", says=says, figures=_rounded({"saves": least, "gpu_busy": busy}), split=split)
+        return Finding(rule="copies", says=f"{says} But a machine of {cores:.0f} cores can grow.", figures=figures)
+    if not limits.gpu_in_each_copy:
+        says += " So do copies that ask one model on a machine of its own: llm.url."
+        return Finding(rule="copies", says=says, figures=figures)
+    return Finding(rule="copies", says=says, figures=figures, split="intelligence")
 
 
 def waits(seen: Look) -> Iterator[Finding]:
@@ -272,7 +275,8 @@ def waits(seen: Look) -> Iterator[Finding]:
     limit, busiest = seen.limits.stage, seen.busiest or "others"
     tight = {each.name: seen.when_tight(_used(each.name)) for each in STAGES}
     own = [value for each in STAGES if each.module == busiest and (value := tight[each.name]) is not None]
-    in_time = bool(own) and max(own) <= limit and not seen.before_cores
+    late = seen.before_cores or {"stt", "refused"} & seen.full
+    in_time = bool(own) and max(own) <= limit and not late
     for stage in STAGES:
         when_full, else_ = tight[stage.name], seen.when_tight(_used(stage.name), tight=False)
         if when_full is None or else_ is None or when_full <= limit or else_ > limit:
