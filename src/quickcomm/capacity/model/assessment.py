@@ -56,7 +56,11 @@ def assess(record: Record, limits: Limits = Limits()) -> Verdict:  # noqa: B008 
     seen = look(record, limits)
     first = _samples(seen)
     steps = len(record.steps)
-    if steps < limits.steps or record.missing > limits.missing * (record.missing + steps) or not seen.resources:
+    if (
+        steps < limits.steps
+        or record.missing > limits.missing * (record.missing + steps)
+        or "cores" not in seen.resources
+    ):
         says = "Not enough was seen to say anything."
         return _verdict(seen, "not enough", says, [first], [f"{limits.steps} minutes of samples at least. {_A_DAY}"])
     findings = [first, fullness(seen), *scaling(seen), *waits(seen)]
@@ -77,7 +81,7 @@ def _of_monolith(seen: Look, findings: list[Finding]) -> Verdict:
     if (taken := others(seen)) is not None:
         says = f"Stay one process: {names}, and other programs take much of that. Move them first."
         return _verdict(seen, "stay", says, [*findings, taken], ["It is still full without them."])
-    if seen.full <= {"stt", "refused"} and "cores" in seen.resources:
+    if seen.full <= {"stt", "refused"}:
         says = f"Stay one process: {names}, while cores are free. Give speech-to-text more of them: stt.workers."
         return _verdict(seen, "stay", says, findings, ["The cores are full, too."])
     if (kind := one_of_a_kind(seen)) is not None:

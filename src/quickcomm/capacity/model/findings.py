@@ -167,18 +167,16 @@ def look(record: Record, limits: Limits) -> Look:
             continue
         limit = getattr(limits, _LIMITS.get(name, name))
         found[name] = Resource(name=name, words=words, limit=limit, by_step=by_step, used=percentile(known, BUSY))
-    loads = [LOADS[module][0] for module in MODULES if _load(record, module) is None]
+    missing += [f"load: {LOADS[module][0]}" for module in MODULES if _load(record, module) is None]
+    if not usual(record, "gpus"):
+        # A model elsewhere has no place on this machine that could be full.
+        found.pop("model", None)
+        missing = [each for each in missing if each != RESOURCES["model"][0]]
     full = [each for each in found.values() if each.full]
     tight = tuple(
         any((value := each.by_step[at]) is not None and value > each.limit for each in full)
         for at in range(len(record.steps))
     )
-    asked = record.series("model")
-    if not asked or max(asked) == 0 or not usual(record, "gpus"):
-        # A model elsewhere has no place on this machine that could be full.
-        found.pop("model", None)
-        missing = [each for each in missing if each != RESOURCES["model"][0]]
-    missing += [f"load: {name}" for name in loads]
     return Look(record=record, limits=limits, resources=found, missing=tuple(missing), tight=tight)
 
 
