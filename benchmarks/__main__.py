@@ -33,6 +33,8 @@ BENCHMARKS: Final = {
     "hops": "what each hop costs when idle: between services, on the bus, to the browser (needs a Chromium)",
     "up_cost": "+ CPU of `up` ÷ `serve`, all processes, 16 talkers, taking turns (needs QUICKCOMM_SPEECH_DATA)",
     "compare": "+ monolith and services in turn: talkers in time, CPU; also in rush hour (needs QUICKCOMM_SPEECH_DATA)",
+    "units": "+ unit costs of monolith and services as JSON, three rounds (needs QUICKCOMM_SPEECH_DATA)",
+    "assessed": "`assess` on 40 made-up sites against what would have been cheaper",
     "apart": "+ services: rush hour, a model that hangs, a rolling restart, and the talk (needs QUICKCOMM_SPEECH_DATA)",
     "autoscale": "+ a burst under `up --autoscale`: a second process, p95 in budget (needs QUICKCOMM_SPEECH_DATA)",
     "kills": "+ 40 times kill -9 in ten minutes while 8 talk: lost, doubled, missing (needs QUICKCOMM_SPEECH_DATA)",

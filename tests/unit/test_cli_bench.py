@@ -57,7 +57,7 @@ def test_an_installed_package_says_how_to_get_them(tmp_path: Path, monkeypatch: 
     assert "quickcomm bench compare" in done.stderr
 
 
-@pytest.mark.parametrize("name", ["capacity", "hops", "compare"])
+@pytest.mark.parametrize("name", ["capacity", "hops", "compare", "units"])
 def test_each_has_help_and_is_there(name: str) -> None:
     assert ran(name, "--help").exit_code == 0
     source = cli_bench._source()

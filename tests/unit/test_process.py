@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import re
 import weakref
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -12,7 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from quickcomm.contracts.commands import GetLedgers, StartModule, StopModule
+from quickcomm.contracts.commands import GetLedgers, GetMetrics, StartModule, StopModule
 from quickcomm.contracts.link import InstanceStatus
 from quickcomm.kernel.clock import SystemClock
 from quickcomm.kernel.errors import BusyError, InvalidInputError
@@ -111,6 +112,14 @@ async def test_parts_open_drain_and_close_in_order(tmp_path: Path) -> None:
         assert happened == ["open first", "open second"]
     assert happened[2:6] == ["stopping first", "stopping second", "drain first", "drain second"]
     assert happened[-2:] == ["close second", "close first"]
+
+
+async def test_an_operator_reads_its_metrics_which_counts_as_no_reading(tmp_path: Path) -> None:
+    async with running(tmp_path, Module("first", [])):
+        texts = [(await ask(DataDirectory(tmp_path).socket, GetMetrics()))[0]["text"] for _ in range(2)]
+    assert "quickcomm_machine_cores " in texts[0]
+    reads = [re.findall(r"^quickcomm_metrics_reads_total .*$", text, re.MULTILINE) for text in texts]
+    assert reads[0] == reads[1] != []
 
 
 async def test_one_is_stopped_and_its_memory_is_free_while_the_other_goes_on(tmp_path: Path) -> None:

@@ -69,6 +69,18 @@ def compare_command(ctx: click.Context, *, quick: bool, as_json: bool) -> None:
     _run("compare", [*(["--quick"] if quick else []), *ctx.args], as_json=as_json)
 
 
+@bench_group.command("units", context_settings=_PASSED_ON)
+@json_option
+@click.pass_context
+def units_command(ctx: click.Context, *, as_json: bool) -> None:
+    """What one second of speech, utterance, page, query or process costs here: input of `plan` and `simulate`.
+
+    \b
+      quickcomm bench units --json > units.json
+    """  # noqa: D301
+    _run("units", ctx.args, as_json=as_json)
+
+
 def _run(name: str, arguments: list[str], *, as_json: bool) -> None:
     source = _source()
     if source is None:

@@ -39,6 +39,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "restore": ("backup:restore_command", "Put a backup back while nothing runs."),
     "export": ("transfer:export_command", "Write what people said and did to a file, for another site."),
     "import": ("transfer:import_command", "Add what another site has exported."),
+    "assess": ("assess:assess_command", "Stay one process, or split a module off? By what a site's metrics say."),
     "plan": ("plan:plan_command", "What will it cost, as copies of the monolith and as services?"),
     "bench": ("bench:bench_group", "Measure this machine; compare the monolith with services."),
     "simulate": ("simulate:simulate_command", "A site over a day in simulated time: what is late, when, and why."),

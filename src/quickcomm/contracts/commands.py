@@ -24,6 +24,10 @@ class GetStatus(Command, frozen=True, tag="status"):
     """Of the process itself."""
 
 
+class GetMetrics(Command, frozen=True, tag="metrics"):
+    """Of the process itself, in Prometheus' text format: a row with `text`."""
+
+
 class StopModule(Command, frozen=True, kw_only=True, tag="stop-module"):
     """Of a process of several modules: drain one, and free its memory; the others go on."""
 

@@ -20,7 +20,7 @@ from quickcomm.audio.ports import FencedError, OpenRequest, Progress
 from quickcomm.audio.service.admission import Admission, Source
 from quickcomm.audio.service.conversation import Conversation
 from quickcomm.audio.service.listener import Tools
-from quickcomm.audio.service.metrics import DEMAND, LEVEL, BehindGauge
+from quickcomm.audio.service.metrics import CONVERSATIONS, DEMAND, LEVEL, BehindGauge
 from quickcomm.audio.service.outlet import Outlet
 from quickcomm.contracts.audio_socket import LEAST_TOKEN_CHARS, DurableEvent, Ready, Reconnect
 from quickcomm.contracts.conversations import ConversationState
@@ -260,6 +260,7 @@ class Manager:
         behind: dict[str, float] = {}
         present = [item for item in self._live.values() if item.connected]
         speaking, voices = sum(item.speaking for item in present), sum(item.format.speakers for item in present)
+        CONVERSATIONS.set(len(present))
         now = self._tools.clock.monotonic()
         load.demand.look(speaking, voices, now)
         DEMAND.set(load.demand.of_engine)

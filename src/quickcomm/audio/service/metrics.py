@@ -5,6 +5,8 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge
 
+SPEECH = Counter("quickcomm_speech_seconds", "Finished speech that was given to speech-to-text")
+CONVERSATIONS = Gauge("quickcomm_conversations_connected", "Conversations whose client is connected")
 REFUSED = Counter(
     "quickcomm_conversations_refused_total", "New conversations turned away because speech-to-text is behind"
 )

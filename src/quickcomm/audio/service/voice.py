@@ -8,10 +8,12 @@ import asyncio
 from collections.abc import Callable
 
 from quickcomm.audio.model.checkpoint import Checkpoint
+from quickcomm.audio.model.formats import ENGINE_RATE
 from quickcomm.audio.model.settings import AudioSettings
 from quickcomm.audio.model.track import Opening, Span, Track, TrackEvent
 from quickcomm.audio.ports import Transcript
 from quickcomm.audio.service.front_end import Lane
+from quickcomm.audio.service.metrics import SPEECH
 from quickcomm.audio.service.transcriber import Transcriber
 from quickcomm.audio.service.turns import Line
 from quickcomm.contracts.audio_socket import FRAME_MS
@@ -86,6 +88,7 @@ class Voice:
         """
         early, self._early = self._early, None
         self._awaited = False
+        SPEECH.inc(len(span.samples) / ENGINE_RATE)
         if self._partial is not None:
             self._partial.cancel()
         if early is not None and early[:2] == (span.start, span.end):

@@ -1,1 +1,1 @@
-"""Files: samples that come with QuickComm, and charts."""
+"""Files: samples that come with QuickComm, and charts; figures from the metrics of running processes."""

@@ -1,4 +1,4 @@
-"""Samples that come with QuickComm: loads, price lists, unit costs. Each can be named in place of a file."""
+"""Samples that come with QuickComm: loads, prices, unit costs, days of metrics. Each is named in place of a file."""
 
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -7,8 +7,9 @@ from typing import Final, Literal
 
 from quickcomm.kernel.errors import ConflictError, NotFoundError
 
-Kind = Literal["loads", "prices", "units"]
+Kind = Literal["loads", "prices", "units", "days"]
 KINDS: Final[tuple[Kind, ...]] = ("loads", "prices", "units")
+"""What a plan reads."""
 _ROOT: Final = files("quickcomm.capacity") / "samples"
 
 

@@ -8,6 +8,7 @@ from prometheus_client import Counter
 
 from quickcomm.kernel.errors import BusyError
 
+QUERIES = Counter("quickcomm_queries", "Questions that were asked: lists and searches")
 REFUSED = Counter("quickcomm_queries_refused_total", "Questions that found no room to wait for their turn")
 
 
@@ -26,6 +27,7 @@ class Admission:
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Raises `BusyError` if too many wait."""
+        QUERIES.inc()
         if self._room == 0:
             REFUSED.inc()
             raise BusyError("Too many questions are waiting for their turn; try again in a moment.")

@@ -18,7 +18,7 @@ import structlog
 from aiohttp import web
 
 from quickcomm import __version__
-from quickcomm.contracts.commands import GetStatus, StartModule, StopModule
+from quickcomm.contracts.commands import GetMetrics, GetStatus, StartModule, StopModule
 from quickcomm.contracts.health import Alarm
 from quickcomm.contracts.link import STATUS_EVERY_S
 from quickcomm.kernel.clock import Clock
@@ -35,6 +35,8 @@ from quickcomm.kernel.runtime.movable import HeldRoute, Movable
 from quickcomm.kernel.runtime.part import Part, Work
 from quickcomm.kernel.runtime.wiring import wires
 from quickcomm.kernel.settings import InstanceSettings
+from quickcomm.kernel.telemetry.exposition import exposition
+from quickcomm.kernel.telemetry.machine import watch_loop
 
 PURGE_EVERY_S: Final = 3_600.0
 DAY_NS: Final = 86_400 * 1_000_000_000
@@ -106,7 +108,12 @@ class Process:
         self._trust = trust
         self._messaging = messaging
         messaging.rpc.serve(
-            [(GetStatus, self.status), (StopModule, self._stop_asked), (StartModule, self._start_asked)]
+            [
+                (GetStatus, self.status),
+                (GetMetrics, _metrics),
+                (StopModule, self._stop_asked),
+                (StartModule, self._start_asked),
+            ]
         )
         self._since = Since()
 
@@ -273,6 +280,7 @@ class Process:
         own: dict[str, Work] = {
             "purge": partial(purge_forever, self._purge, self._retention_days, self._clock),
             "live-status": self._tell,
+            "loop-lag": watch_loop,
         }
         return {part.name: part.work for part in self.parts} | {"process": own}
 
@@ -377,6 +385,10 @@ def stopped_by_signals() -> asyncio.Event:
 async def _done(result: Awaitable[None] | None) -> None:
     if result is not None:
         await result
+
+
+async def _metrics(_request: GetMetrics) -> dict[str, Any]:
+    return {"text": exposition().decode()}
 
 
 async def _until_cancelled(run: Callable[[], Awaitable[None]]) -> None:

@@ -9,12 +9,14 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
+from prometheus_client import Counter
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -30,6 +32,7 @@ __all__ = ["Backend", "CommitListener", "Database", "Reads", "Snapshot", "Storag
 T = TypeVar("T")
 CommitListener = Callable[[set[str]], None]
 
+BUSY = Counter("quickcomm_database_writer_seconds", "Time that the one writer of a database was at work")
 MAX_GROUP = 64
 MAX_WAITING = 4096
 READERS = 4
@@ -259,7 +262,9 @@ class Database:
                     break
             stopping = item is None
             if group:
+                began = time.monotonic()
                 self._commit(group)
+                BUSY.inc(time.monotonic() - began)
 
     def _commit(self, group: list[_Write]) -> None:
         touched: set[str] = set()

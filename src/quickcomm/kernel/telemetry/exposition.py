@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Metric, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Metric, generate_latest
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from quickcomm.kernel.telemetry.side import label_of, side_here
 
+READS: Final = Counter("quickcomm_metrics_reads", "How often these metrics were read over HTTP")
 SIDE: Final = "side"
 
 
@@ -47,4 +48,5 @@ def exposition(registry: CollectorRegistry = REGISTRY) -> bytes:
 
 def metrics_answer() -> web.Response:
     """Return the answer to `GET /metrics`."""
+    READS.inc()
     return web.Response(body=exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})

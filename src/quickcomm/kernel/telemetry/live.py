@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from prometheus_client import Gauge, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from quickcomm.contracts.timing import Latency
 from quickcomm.kernel.clock import Clock
@@ -29,6 +29,10 @@ _MODULES: Final = {stage.name: stage.module for stage in STAGES} | {TOTAL: "dash
 SECONDS = Histogram(
     "quickcomm_stage_seconds", "Time an utterance spent in each stage", ["stage", "side"], buckets=_BUCKETS
 )
+OVER = Counter(
+    "quickcomm_stage_over_budget", "Utterances for which a stage took longer than its budget", ["stage", "side"]
+)
+"""Of those that `SECONDS` counts: five of 100 may, and that is the error budget."""
 ALLOWED = Gauge("quickcomm_stage_budget_seconds", "What each stage may take for 95 of 100 utterances", ["stage"])
 USED = Gauge(
     "quickcomm_budget_used_ratio",
@@ -51,6 +55,7 @@ class LiveStages:
         self._sides: set[tuple[str, str]] = set()
         for name in NAMES:
             SECONDS.labels(name, "")
+            OVER.labels(name, "")
             USED.labels(name, "").set_function(partial(self._used, name))
             ALLOWED.labels(name).set_function(partial(self._allowed_s, name))
 
@@ -81,6 +86,8 @@ class LiveStages:
 
     def _add(self, name: str, ms: float, side: str) -> None:
         SECONDS.labels(name, side).observe(ms / 1e3)
+        if ms > getattr(self._budget(), name):
+            OVER.labels(name, side).inc()
         if side and (name, side) not in self._sides:
             self._sides.add((name, side))
             USED.labels(name, side).set_function(partial(self._used_by, name, side))
