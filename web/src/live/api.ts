@@ -17,6 +17,9 @@ import type { MoveAction, Requested } from "../model/steps";
 import type { Card, Channel, Conversation, Page, Prompts, Session, Task } from "../model/protocol";
 
 const TIMEOUT_MS = 10_000;
+const BUSY = 503;
+const AGAIN = 2;
+const LONGEST_PAUSE_MS = 2_000;
 /** A language model may take its time to find words. */
 const NARRATIVE_MS = 20_000;
 /** The server answers as soon as an operation rests, or after ten seconds. */
@@ -59,6 +62,26 @@ interface Extra {
   headers?: Record<string, string>;
 }
 
+/** Asks again where the server is busy for a moment, such as while a module moves to another process. */
+async function answered(path: string, init: RequestInit, signal: AbortSignal | undefined): Promise<Response> {
+  for (let again = 0; ; again += 1) {
+    let response: Response;
+    try {
+      // oxlint-disable-next-line no-await-in-loop -- only where the one before was refused
+      response = await fetch(address(path), init);
+    } catch (error) {
+      if (signal?.aborted) throw error;
+      throw new Problem("The server cannot be reached.", 0);
+    }
+    if (response.status !== BUSY || again === AGAIN) return response;
+    const after = Number(response.headers.get("Retry-After") ?? 1) * 1_000;
+    // oxlint-disable-next-line no-await-in-loop -- as above
+    await new Promise((resolve) => {
+      setTimeout(resolve, Math.min(after, LONGEST_PAUSE_MS));
+    });
+  }
+}
+
 async function request(method: string, path: string, { body, signal, within = TIMEOUT_MS, headers = {} }: Extra = {}): Promise<unknown> {
   const type: Record<string, string> = body === undefined ? {} : { "Content-Type": "application/json" };
   const init: RequestInit = {
@@ -68,13 +91,7 @@ async function request(method: string, path: string, { body, signal, within = TI
     signal: signal ? AbortSignal.any([signal, AbortSignal.timeout(within)]) : AbortSignal.timeout(within),
   };
   if (body !== undefined) init.body = JSON.stringify(body);
-  let response: Response;
-  try {
-    response = await fetch(address(path), init);
-  } catch (error) {
-    if (signal?.aborted) throw error;
-    throw new Problem("The server cannot be reached.", 0);
-  }
+  const response = await answered(path, init, signal);
   if (!response.ok) throw await problemOf(response);
   if (response.status === 204) return null;
   try {
