@@ -75,4 +75,4 @@ def test_beside_a_monolith_no_service_yields_more_than_that() -> None:
     assert priority.of("dashboard") == 15
     assert priority.of("dashboard", beside_monolith=True) == 3
     assert priority.of("intelligence", beside_monolith=True) == -2
-    assert priority.of("traffic", beside_monolith=True) == 0
+    assert priority.of("audio", beside_monolith=True) == 0

@@ -345,7 +345,7 @@ class Topology:
         )
         own = [] if self._options.redis_url else [store.module(self._layout)]
         priority = self._options.settings.of(PrioritySettings)
-        candidates = {row.module.name for row in self._rows if row.asked_for}
+        candidates = {row.module.name for row in self._rows if row.asked_for} - {CONTROLLER}
         return [
             msgspec.structs.replace(module, nice=priority.of(module.name, beside_monolith=module.name in candidates))
             for module in (*own, edge, *(row.module for row in self._rows))

@@ -30,6 +30,8 @@ class PrioritySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     monolith: Nice = 0
     edge: Nice = 0
     valkey: Nice = 0
+    traffic: Nice = 5
+    operations: Nice = 5
 
     def of(self, module: str, *, beside_monolith: bool = False) -> int:
         """0 for a module that is not named here.
