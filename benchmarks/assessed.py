@@ -1,53 +1,32 @@
 """`assess` on 40 made-up sites, of each a day of noisy metrics of a monolith, against what would have been cheaper.
 
-`python -m benchmarks.assessed [--sites 40] [--seed 1]`. A `Truth` says what is cheaper: here
-`quickcomm plan` with its sample prices. Right is: "split" where services are cheaper,
-else "stay"; where both cost alike within a tenth, either. `--gpu-in-each-copy`: as in the published case. Exit status 1
-means that fewer than nine of ten are right, or that "split" was said where staying is cheaper by a tenth.
+`python -m benchmarks.assessed [--sites 40] [--seed 1] [--truth simulation]`. What is cheaper, says the simulator: the
+fewest machines at the same p95, with sample prices; or, in seconds, the arithmetic of `quickcomm plan`. Right is:
+"split" where services are cheaper, else "stay"; where both cost alike within a tenth, either. `--gpu-in-each-copy`: as
+in the published case. Exit status 1 means that fewer than nine of ten are right, or that "split" was said where staying
+is cheaper by a tenth.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from typing import Final, Protocol
+from functools import partial
+from typing import Final
 
 import numpy as np
 
 from benchmarks.site_days import MENU, Costs, Site, day, samples
-from quickcomm.capacity.adapters.samples import read_input
+from benchmarks.site_truth import BySimulation, Truth, by_plan
 from quickcomm.capacity.model.assessment import assess
-from quickcomm.capacity.model.comparison import Site as Planned
-from quickcomm.capacity.model.demand import Assumed, read_demand
 from quickcomm.capacity.model.findings import Limits
-from quickcomm.capacity.model.fleet import Rules
-from quickcomm.capacity.model.prices import read_prices
 from quickcomm.capacity.model.samples import record
-from quickcomm.capacity.model.units import Figure, Machine, Per, Resource, Unit, UnitCosts
 
-SERVICES_TAKE: Final = 1.05
-"""CPU of services ÷ that of the monolith: edge, store, messages."""
-SHARES: Final = {"audio": 0.65, "intelligence": 0.35, "dashboard": 0.3}
-"""Of the monolith's memory, for a process of a module."""
 TIE: Final = 0.1
 """Where both cost alike within this share, neither verdict is wrong."""
 CORES_USED: Final = 0.7
-HOUR_S: Final = 3_600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """Of the cheapest deployment of each kind at equal latency, in any unit."""
-
-    monolith: float
-    services: float
-
-
-class Truth(Protocol):
-    """Says what a site would really cost."""
-
-    def __call__(self, site: Site, *, gpu_in_each_copy: bool) -> Price: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,61 +41,6 @@ class Judged:
     right: bool
     """The same, but for ties."""
     says: str
-
-
-def by_plan(site: Site, *, gpu_in_each_copy: bool) -> Price:
-    """Return the prices of the cheapest machines, by `quickcomm plan` with its sample prices and the site's costs.
-
-    Without spare machines, as the site has none. A GPU of the site is in each copy of the monolith, or one that all
-    copies share; services have it where it costs less.
-    """
-    planned = Planned(
-        demand=read_demand(site.load),
-        units=unit_costs(site.costs),
-        prices=read_prices(read_input("prices", "aws-us-east-1")),
-        rules=Rules(spare=False),
-        assumed=Assumed(model_on=("gpu" if gpu_in_each_copy else "shared-gpu") if site.gpu else "tokens"),
-    )
-    services = [planned.with_model_on(place) for place in ("gpu", "shared-gpu")] if site.gpu else [planned]
-    return Price(planned.cost("monolith"), min(each.cost("services") for each in services))
-
-
-def unit_costs(costs: Costs) -> UnitCosts:
-    """Return what a made-up site costs in the form that a plan reads. Tokens of a model elsewhere cost nothing."""
-    per: dict[str, tuple[tuple[Per, Resource, float], ...]] = {
-        "audio": (("speech_s", "cpu_s", costs.speech_s), ("silent_channel_h", "cpu_s", costs.silent_channel * HOUR_S)),
-        "intelligence": (
-            ("utterance_local", "cpu_s", costs.utterance),
-            ("utterance_model", "cpu_s", costs.model_utterance),
-            ("utterance_model", "gpu_s", costs.gpu_s),
-            ("utterance_model", "tokens_in", 0.0),
-        ),
-        "dashboard": (("query", "cpu_s", costs.query), ("page_h", "cpu_s", costs.page * HOUR_S)),
-    }
-
-    def unit(module: str, each: tuple[Per, Resource, float], take: float) -> Unit:
-        value = each[2] * (take if each[1] == "cpu_s" else 1.0)
-        figure = Figure(median=value, low=value, high=value, origin="assumed", source="made up")
-        return Unit(module=module, per=each[0], resource=each[1], figure=figure)
-
-    def memory(module: str, share: float) -> Unit:
-        return unit(module, ("process", "memory_mb", costs.memory_mb * share), 1.0)
-
-    return UnitCosts(
-        machine=Machine(cpu="made up", cores=1, memory_mb=1),
-        taken_at="",
-        deployments={
-            "monolith": (
-                memory("monolith", 1.0),
-                *(unit("monolith", each, 1.0) for rows in per.values() for each in rows),
-            ),
-            "services": tuple(
-                one
-                for module, rows in per.items()
-                for one in (memory(module, SHARES[module]), *(unit(module, each, SERVICES_TAKE) for each in rows))
-            ),
-        },
-    )
 
 
 def sites(count: int, seed: int) -> Iterator[Site]:
@@ -172,11 +96,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sites", type=int, default=40)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--truth", choices=("simulation", "plan"), default="simulation")
     parser.add_argument("--gpu-in-each-copy", action="store_true", help="of the monolith, as in the published case")
     options = parser.parse_args()
-    judged = [
-        judge(site, by_plan, gpu_in_each_copy=options.gpu_in_each_copy) for site in sites(options.sites, options.seed)
-    ]
+    truth: Truth = by_plan if options.truth == "plan" else BySimulation()
+    judging = partial(judge, truth=truth, gpu_in_each_copy=options.gpu_in_each_copy)
+    with ProcessPoolExecutor() as processes:
+        judged = list(processes.map(judging, sites(options.sites, options.seed)))
     for each in judged:
         print(f"{each.site:10}{each.advice:8}{each.saves:>7.0%}  {'' if each.right else 'WRONG '}{each.says}")
     found = {

@@ -51,7 +51,6 @@ READERS: Final = 2
 """Of the editors, so many also poll a list each second, as a program does."""
 WARMING_S: Final = 45.0
 """Until the burst of the undisturbed run is through, and each process has loaded what it needs."""
-BEFORE_S: Final = 60.0
 SETTINGS: Final = {
     "QUICKCOMM_TRAFFIC_ANSWER_MS": "3000",
     **{f"QUICKCOMM_BUDGETS_{stage}": "3000" for stage in ("QUEUE", "CLASSIFY", "STORE", "PUSH", "TOTAL")},
@@ -204,7 +203,7 @@ async def move_all(site: Site, mover: Mover, delays: Cards, options: argparse.Na
     await asyncio.sleep(WARMING_S)
     delays.phase = "before"
     memory = {"before": await asyncio.to_thread(memory_mb, site)}
-    await asyncio.sleep(BEFORE_S - 20)
+    await asyncio.sleep(max(0.0, options.before - 20))
     await mover.measured("before", 20.0, options.talkers)
     modules = options.modules.split(",")
     for name in ORDER[: ORDER.index(modules[0])]:
@@ -300,6 +299,7 @@ def main() -> int:
     parser.add_argument("--talkers", type=int, default=16)
     parser.add_argument("--editors", type=int, default=20)
     parser.add_argument("--pause", type=float, default=6.0, help="seconds between two steps")
+    parser.add_argument("--before", type=float, default=60.0, help="seconds that are measured before anything moves")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     options = parser.parse_args()
     with (

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 from benchmarks import site_days
-from benchmarks.assessed import by_plan, judge, sites
+from benchmarks.assessed import judge, sites
 from benchmarks.site_days import Costs, Site, day, samples
+from benchmarks.site_truth import by_plan
 from click.testing import CliRunner, Result
 from prometheus_client import generate_latest
 
