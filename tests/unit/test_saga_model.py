@@ -25,7 +25,7 @@ from quickcomm.kernel.saga.progress import (
     view,
 )
 
-Bug = Literal["", "no key", "undo twice", "early answer", "no refusal"]
+Bug = Literal["", "no key", "undo twice", "early answer", "no refusal", "late record"]
 REPLY: Final = msgspec.Raw(b'{"number":1}')
 SETTINGS: Final = settings(
     max_examples=100,
@@ -78,7 +78,10 @@ class Modules:
 
 
 class OperationMachine(RuleBasedStateMachine):
-    """`stored`: what the executor has recorded; a crash loses what it had not. Commands may come late, and again."""
+    """`stands`: how it stands; `recorded`: what is left of that by a crash. Commands may come late, and again.
+
+    The executor records when it likes, but always before it takes something back, and what an operator decided.
+    """
 
     bug: Bug = ""
 
@@ -93,15 +96,16 @@ class OperationMachine(RuleBasedStateMachine):
         self.operation: Operation = trip(
             told_stays="Said is said." if told_stays else "", flight_stays="No refund." if flight_stays else ""
         )
-        self.stored: Progress = begun(self.operation, "trip-1", "main", "ada", Trip(who="ada"), 0)
+        self.stands: Progress = begun(self.operation, "trip-1", "main", "ada", Trip(who="ada"), 0)
+        self.recorded = self.stands
 
-    @precondition(lambda self: next_turn(self.operation, self.stored) is not None)
+    @precondition(lambda self: next_turn(self.operation, self.stands) is not None)
     @rule(outcome=st.sampled_from(["answered", "killed", "lost", "gave up before", "gave up after", "refused"]))
     def turn(self, outcome: str) -> None:
         """The executor sends the next command; `killed`, `lost`: it does not learn or record what came of it."""
-        turn = next_turn(self.operation, self.stored)
+        turn = next_turn(self.operation, self.stands)
         assert turn is not None
-        key = key_of(self.stored.id, turn.step)
+        key = key_of(self.stands.id, turn.step)
         self.sent.append((key, turn.step, turn.back))
         self.now += 1
         if outcome == "lost":
@@ -117,15 +121,17 @@ class OperationMachine(RuleBasedStateMachine):
             return
         accepted = self.deliver(key, turn.step, back=turn.back)
         if outcome == "killed":
+            self.executor_is_killed()
             return
         if outcome == "gave up after":
             self.failed(turn.step, back=turn.back)
         elif not accepted:
             self.failed(turn.step, back=turn.back, refused=True)
         elif turn.back:
-            self.stored = undid(self.operation, self.stored, turn.step, self.now)
+            self.stands = undid(self.operation, self.stands, turn.step, self.now)
+            self.executor_records()
         else:
-            self.stored = did(self.operation, self.stored, turn.step, REPLY, self.now)
+            self.stands = did(self.operation, self.stands, turn.step, REPLY, self.now)
 
     @precondition(lambda self: bool(self.sent))
     @rule(which=st.integers(min_value=0))
@@ -135,6 +141,14 @@ class OperationMachine(RuleBasedStateMachine):
         self.deliver(key, step, back=back)
 
     @rule()
+    def executor_records(self) -> None:
+        self.recorded = self.stands
+
+    @rule()
+    def executor_is_killed(self) -> None:
+        self.stands = self.recorded
+
+    @rule()
     def module_is_killed(self) -> None:
         self.modules.crash()
 
@@ -142,17 +156,19 @@ class OperationMachine(RuleBasedStateMachine):
     def module_commits(self) -> None:
         self.modules.commit()
 
-    @precondition(lambda self: self.stored.status == "parked")
+    @precondition(lambda self: self.stands.status == "parked")
     @rule()
     def operator_resumes(self) -> None:
         self.now += 1
-        self.stored = resumed(self.stored, "grace", self.now)
+        self.stands = resumed(self.stands, "grace", self.now)
+        self.executor_records()
 
-    @precondition(lambda self: self.stored.status == "parked")
+    @precondition(lambda self: self.stands.status == "parked")
     @rule()
     def operator_takes_back(self) -> None:
         self.now += 1
-        self.stored = compensating(self.operation, self.stored, "grace", self.now)
+        self.stands = compensating(self.operation, self.stands, "grace", self.now)
+        self.executor_records()
 
     def teardown(self) -> None:
         """All is well from now on: it comes to an end. Then everything that is still under way arrives."""
@@ -160,14 +176,14 @@ class OperationMachine(RuleBasedStateMachine):
             return
         self.modules.crash()
         for look in range(20):
-            if self.stored.status == "parked" and look < 3:
+            if self.stands.status == "parked" and look < 3:
                 self.operator_resumes()
-            elif self.stored.status == "parked":  # it is refused for good
+            elif self.stands.status == "parked":  # it is refused for good
                 self.operator_takes_back()
-            if next_turn(self.operation, self.stored) is None:
+            if next_turn(self.operation, self.stands) is None:
                 break
             self.turn("answered")
-        assert self.stored.over
+        assert self.stands.over
         for key, step, back in sorted(self.sent, key=lambda sent: not sent[2]):  # what is too late last
             self.deliver(key, step, back=back)
         self.modules.crash()
@@ -175,10 +191,10 @@ class OperationMachine(RuleBasedStateMachine):
 
     def check(self) -> None:
         """All effects once, or none but those whose staying the history tells."""
-        kept = {event.step for event in self.stored.history if event.what == "kept"}
+        kept = {event.step for event in self.stands.history if event.what == "kept"}
         for step in self.operation.steps:
             count = self.modules.effects[step.name]
-            if self.stored.status == "done":
+            if self.stands.status == "done":
                 assert count == 1, f"{step.name} has its effect {count} times"
             elif step.undo is not None:
                 assert count == 0, f"{step.name} was taken back, and has its effect {count} times"
@@ -186,8 +202,8 @@ class OperationMachine(RuleBasedStateMachine):
                 assert count in (0, 1)
             else:
                 assert count == 0, f"{step.name} stays, and the history does not say so"
-        told = view(self.operation, self.stored)
-        assert told.status == self.stored.status
+        told = view(self.operation, self.stands)
+        assert told.status == self.stands.status
         assert told.history
 
     def deliver(self, key: str, step: Step, *, back: bool) -> bool:
@@ -199,22 +215,24 @@ class OperationMachine(RuleBasedStateMachine):
     def failed(self, step: Step, *, back: bool, refused: bool = False) -> None:
         self.now += 1
         if back:
-            self.stored = not_undone(self.stored, step, "away", self.now)
+            self.stands = not_undone(self.stands, step, "away", self.now)
         else:
-            self.stored = failed(self.operation, self.stored, step, "no", self.now, refused=refused)
+            self.stands = failed(self.operation, self.stands, step, "no", self.now, refused=refused)
+        if self.bug != "late record":
+            self.executor_records()
 
 
 def test_it_ends_in_all_or_nothing() -> None:
     run_state_machine_as_test(OperationMachine, settings=SETTINGS)
 
 
-@pytest.mark.parametrize("planted", ["no key", "undo twice", "early answer", "no refusal"])
+@pytest.mark.parametrize("planted", ["no key", "undo twice", "early answer", "no refusal", "late record"])
 def test_a_planted_bug_is_found(planted: Bug) -> None:
     class Planted(OperationMachine):
         bug = planted
 
     with pytest.raises(AssertionError):
-        run_state_machine_as_test(Planted, settings=settings(SETTINGS, print_blob=False))
+        run_state_machine_as_test(Planted, settings=settings(SETTINGS, print_blob=False, report_multiple_bugs=False))
 
 
 def test_what_cannot_be_taken_back_parks_it_and_nothing_is_undone() -> None:
@@ -229,6 +247,20 @@ def test_what_cannot_be_taken_back_parks_it_and_nothing_is_undone() -> None:
     progress = compensating(operation, progress, "grace", 3)
     kept = [event for event in progress.history if event.what == "kept"]
     assert [(event.step, event.text) for event in kept] == [("flight", "No refund.")]
+
+
+@pytest.mark.parametrize("decided", [True, False])
+def test_where_taking_back_failed_it_goes_on_with_that(*, decided: bool) -> None:
+    operation = trip(flight_stays="No refund.")
+    progress = begun(operation, "one", "main", "ada", Trip(who="ada"), 0)
+    progress = did(operation, progress, operation.steps[0], REPLY, 1)
+    progress = failed(operation, progress, operation.steps[1], "sold out", 2, refused=not decided)
+    if decided:
+        assert progress.status == "parked"
+        progress = compensating(operation, progress, "grace", 3)
+    progress = not_undone(progress, operation.steps[0], "away", 4)
+    assert view(operation, progress).back
+    assert resumed(progress, "grace", 5).status == "compensating"
 
 
 def test_only_a_parked_one_can_be_resumed_or_taken_back() -> None:

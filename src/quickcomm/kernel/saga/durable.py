@@ -1,7 +1,9 @@
 """Durable execution on DBOS: after a crash at any instruction an operation goes on from its last recorded turn.
 
-DBOS records the progress after each turn in a database of its own, SQLite or PostgreSQL. The import takes long: only
-`open` does it. Its workflows run in a loop of its own thread; each turn is done in the loop of the process.
+DBOS records the progress in a database of its own, SQLite or PostgreSQL: after turns that took `TOGETHER_S` together,
+and before anything is taken back. What was done since is done again, with the same keys, and so has no second effect.
+The import takes long: only `open` does it. Its workflows run in a loop of its own thread; each turn is done in the loop
+of the process.
 """
 
 import asyncio
@@ -34,6 +36,7 @@ AT_ONCE: Final = 100
 THREADS_EACH: Final = 2
 """DBOS has each workflow wait in a thread, and writes its records in others: with too few, none would go on."""
 CANCELLED: Final = "Asyncio task cancelled"
+TOGETHER_S: Final = 0.2
 SAID_S: Final = 60.0
 _decode: Final = msgspec.json.Decoder(Progress).decode
 
@@ -46,7 +49,7 @@ class Durable:
     def __init__(self, runner: Runner, journal: Journal, url: str, version: str, at_once: int = AT_ONCE) -> None:
         """`url`: `sqlite:///FILE`, or that of a PostgreSQL. `version`: the digest of the definitions."""
         self.told: Told = ignore
-        """Called with how an operation stands after each turn."""
+        """Called with how an operation stands after each record."""
         self._runner = runner
         self._journal = journal
         self._url = url
@@ -162,24 +165,28 @@ class Durable:
         return found[0].status if found and found[0].app_version == self._version else None
 
     async def _run(self, told: str) -> str:
-        """The workflow: one turn after the other, each recorded with the progress after it."""
+        """The workflow: turns, each few recorded with the progress after them."""
         progress = _decode(told)
         self._at_work.add(progress.id)
         try:
             while not progress.rests:
-                told = await self._dbos.run_step_async({"name": "turn"}, self._turn_here, told)
+                told = await self._dbos.run_step_async({"name": "turns"}, self._turns_here, told)
                 progress = _decode(told)
         finally:
             self._at_work.discard(progress.id)
         return told
 
-    async def _turn_here(self, told: str) -> str:
+    async def _turns_here(self, told: str) -> str:
         assert self._loop is not None, "opened before"  # noqa: S101 - a programming error
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._turn(told), self._loop))
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._turns(told), self._loop))
 
-    async def _turn(self, told: str) -> str:
-        after = await self._runner.turn(_decode(told))
-        assert after is not None, "it does not rest"  # noqa: S101 - a programming error
+    async def _turns(self, told: str) -> str:
+        """Go forward for `TOGETHER_S`. A failure is recorded before its compensation begins: it must stay one."""
+        until_s, after = time.monotonic() + TOGETHER_S, _decode(told)
+        while True:
+            after = await self._turn(after, until_s)
+            if after.status != "running" or time.monotonic() >= until_s:
+                break
         before = self._resting.get(after.id)
         await self._stored(after)
         self.told(after)
@@ -188,6 +195,20 @@ class Durable:
                 if waiting is not None:
                     waiting.set()
         return msgspec.json.encode(after).decode()
+
+    async def _turn(self, progress: Progress, until_s: float) -> Progress:
+        """Do a turn. Where it takes longer than until then, those who ask are told meanwhile what was done before."""
+
+        async def show() -> None:
+            await asyncio.sleep(until_s - time.monotonic())
+            await self._stored(progress)
+
+        async with asyncio.TaskGroup() as tasks:
+            showing = tasks.create_task(show())
+            after = await self._runner.turn(progress)
+            showing.cancel()
+        assert after is not None, "it does not rest"  # noqa: S101 - a programming error
+        return after
 
     async def _stored(self, progress: Progress) -> None:
         """Store progress, however long that takes: an error would end the workflow until the next start."""

@@ -32,6 +32,8 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     failed: str = ""
     """The step that failed for good; it is taken back as well."""
     undone: tuple[str, ...] = ()
+    back: bool = False
+    """Something is being taken back, or was tried to: from then on there is only the way back."""
     why: str = ""
     history: tuple[OperationEvent, ...]
     events: int = 1
@@ -90,7 +92,7 @@ def failed(operation: Operation, progress: Progress, step: Step, why: str, at_ns
     if kept or (step.undo is None and not refused):
         return _parked(after, step, at_ns)
     suspect = "" if step.undo is None else step.name
-    return _back(operation, _replace(after, status="compensating", failed=suspect), at_ns)
+    return _back(operation, _replace(after, status="compensating", back=True, failed=suspect), at_ns)
 
 
 def undid(operation: Operation, progress: Progress, step: Step, at_ns: int) -> Progress:
@@ -115,12 +117,13 @@ def compensating(operation: Operation, progress: Progress, by: str, at_ns: int) 
     """Take back what can be taken back of a parked operation; the rest stays, and the history says so."""
     if progress.status != "parked":
         raise ConflictError(f"The operation is {progress.status}; only one that is parked can be taken back.")
-    after = _noted(_replace(progress, status="compensating"), at_ns, "compensating", text=by)
+    goes_back = _goes_back(progress)
+    after = _noted(_replace(progress, status="compensating", back=True), at_ns, "compensating", text=by)
     for step in reversed(operation.steps):
         if step.undo is None and step.name in progress.results:
             after = _noted(after, at_ns, "kept", step, step.stays)
     at = next((step for step in operation.steps if step.name not in progress.results), None)
-    if at is not None and not _goes_back(progress):
+    if at is not None and not goes_back:
         if at.undo is None:
             after = _noted(after, at_ns, "kept", at, f"It may have had its effect. {at.stays}")
         else:
@@ -173,7 +176,7 @@ def view(operation: Operation | None, progress: Progress) -> OperationView:
 
 
 def _goes_back(progress: Progress) -> bool:
-    return bool(progress.undone or progress.failed)
+    return progress.back or bool(progress.undone or progress.failed)  # 0.1.0 did not store `back`
 
 
 def _to_undo(operation: Operation, progress: Progress) -> list[Step]:
