@@ -47,6 +47,7 @@ class Overflow:
         if self._waiting >= MOST:
             return False
         self._waiting += 1
+        began = self._clock.monotonic()
         try:
             async with self._clock.timeout(WITHIN_S):
                 await self._ask(conversation_id)
@@ -57,5 +58,6 @@ class Overflow:
             return share.gives_up(conversation_id, channel)
         finally:
             self._waiting -= 1
-        log.info("conversation.led_back", conversation_id=conversation_id)
+        took_ms = round(1000 * (self._clock.monotonic() - began))
+        log.info("conversation.led_back", conversation_id=conversation_id, took_ms=took_ms)
         return True
