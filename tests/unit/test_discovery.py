@@ -27,6 +27,23 @@ def test_who_registers_is_found_until_the_lease_is_over(tmp_path: Path) -> None:
     assert registry.instances() == []
 
 
+def test_who_renews_while_the_directory_is_read_is_found(tmp_path: Path) -> None:
+    now = 0.0
+    owner = DirectoryRegistry(tmp_path, monotonic=lambda: now)
+
+    def then_it_is_renewed() -> float:
+        nonlocal now
+        read = now
+        now += 0.01
+        owner.put(instance())
+        return read
+
+    owner.put(instance())
+    now = 10 * discovery.LEASE_S
+    owner.put(instance())
+    assert DirectoryRegistry(tmp_path, monotonic=then_it_is_renewed).instances() == [instance()]
+
+
 def test_who_leaves_is_not_found(tmp_path: Path) -> None:
     registry = DirectoryRegistry(tmp_path)
     registry.put(instance("audio-1"))

@@ -95,13 +95,17 @@ class DirectoryRegistry:
         self._path(name).unlink(missing_ok=True)
 
     def instances(self) -> list[Instance]:
-        now = self._monotonic()
         found = [(path, _read(path)) for path in sorted(self._directory.glob("*.json"))]
-        return [each.instance for path, each in found if each is not None and self._is_good(path, each, now)]
+        return [each.instance for path, each in found if each is not None and self._is_good(path, each)]
 
-    def _is_good(self, path: Path, lease: _Lease, now: float) -> bool:
-        """A lease from the future is from before the machine was started again; so is a file's time of a wall clock."""
-        return any(0 <= now - renewed <= self._lease_s for renewed in (lease.renewed, _touched(path)))
+    def _is_good(self, path: Path, lease: _Lease) -> bool:
+        """A lease from the future is from before the machine was started again; so is a file's time of a wall clock.
+
+        The clock is read last: one that is renewed meanwhile is not from the future.
+        """
+        renewals = lease.renewed, _touched(path)
+        now = self._monotonic()
+        return any(0 <= now - renewed <= self._lease_s for renewed in renewals)
 
     def _path(self, name: str) -> Path:
         return self._directory / f"{name}.json"
