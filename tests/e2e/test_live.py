@@ -10,6 +10,7 @@ from aiohttp import WSCloseCode
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from tests.e2e.conftest import NewServer
+from tests.support.deployment import DEPLOYMENT
 from tests.support.examples import examples
 from tests.support.onlooker import onlooking
 from tests.support.server import Server
@@ -98,6 +99,7 @@ async def closed_with(server: Server, messages: list[str | bytes]) -> int | None
         return live.close_code
 
 
+@pytest.mark.skipif(DEPLOYMENT != "serve", reason="ends the one process")
 async def test_a_page_is_told_that_the_server_leaves(new_server: NewServer) -> None:
     """1001, and not a broken connection: the page waits for it instead of telling of a fault."""
     server = new_server()

@@ -52,7 +52,14 @@ def test_a_unit_is_valid(unit: Path, tmp_path: Path) -> None:
 
 def test_the_compose_file_is_as_its_schema_says() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / "compose.yaml"],
+        [
+            sys.executable,
+            "-m",
+            "check_jsonschema",
+            "--builtin-schema",
+            "vendor.compose-spec",
+            str(DEPLOY / "compose.yaml"),
+        ],
         capture_output=True,
         text=True,
         check=False,
