@@ -1,5 +1,6 @@
 """Answers operators and the dashboard what became of the sound of each conversation."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -28,7 +29,7 @@ def ledger_answer(store: SessionStore) -> Answer:
 def live_ledgers_answer(store: SessionStore) -> Answer:
     async def ledgers(request: GetLiveLedgers) -> Ledgers:
         wanted = set(request.conversation_ids)
-        names: list[str | None] = [None] if len(wanted) > ONE_BY_ONE else sorted(wanted)
+        names: Iterable[str | None] = [None] if len(wanted) > ONE_BY_ONE else wanted
         found = [each for name in names for each in await store.ledgers(name)]
         return Ledgers(
             ledgers={
