@@ -3,7 +3,10 @@
 import asyncio
 import json
 import os
+import signal
+import time
 import wave
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -100,3 +103,38 @@ async def test_ingest_with_a_wrong_key_says_so_and_fails(server: Server, talk: T
     status, lines, err = await ingest(str(path), "--key", "wrong", server=server)
     assert (status, lines) == (1, [])
     assert "401" in err
+
+
+async def test_a_watched_folder_is_heard_with_the_times_of_its_calls(
+    server: Server, talk: Talk, tmp_path: Path
+) -> None:
+    """Two calls of yesterday, as Trunk Recorder writes them."""
+    began = int(time.time()) - 86_400
+    for number in range(2):
+        written(tmp_path / f"call-{number}.wav", talk)
+        told = {"start_time": began + 600 * number, "talkgroup_tag": f"TG {number}", "srcList": [{"src": 4512}]}
+        (tmp_path / f"call-{number}.json").write_text(json.dumps(told))
+    process = await asyncio.create_subprocess_exec(
+        *(command(), "ingest", "--watch", str(tmp_path), "--json", "--url", server.url),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+        env={**os.environ, "QUICKCOMM_KEY": server.key()},
+    )
+    try:
+        async with asyncio.timeout(60):
+            heard = tmp_path / ".quickcomm-heard"
+            while not heard.exists() or len(heard.read_text().split()) < 2:  # noqa: ASYNC110 - a file
+                await asyncio.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        out, _ = await asyncio.wait_for(process.communicate(), 30)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    objects = [json.loads(line) for line in out.splitlines()]
+    assert {each["channel"] for each in objects} == {"TG 0", "TG 1"}
+    assert all(each["conversation_id"].startswith("4512-call-") for each in objects)
+    for number in range(2):
+        path = f"/v1/utterances?channel=TG+{number}"
+        items = (await server.until(path, lambda body: len(body["items"]) > 0))["items"]
+        spoken = [datetime.fromisoformat(each["spoken_at"]).timestamp() - began - 600 * number for each in items]
+        assert all(0 < at < talk.samples / 16_000 + 1 for at in spoken)

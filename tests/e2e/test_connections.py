@@ -153,7 +153,7 @@ async def test_an_old_owner_publishes_nothing(new_server: NewServer, talk: Talk)
 @pytest.mark.long
 async def test_a_client_far_ahead_is_made_to_wait(new_server: NewServer, talk: Talk) -> None:
     """Somebody holds the database, so that nothing can be acked: the server stops reading, and goes on afterwards."""
-    server = new_server()
+    server = new_server(QUICKCOMM_AUDIO_MAX_UNACKED_MB="8")
     seconds = 1_500  # 48 MB: more than a window and all buffers on the way hold
     async with connected(server.url, server.key(), new_id()) as wire:
         window_s = (await wire.until("ready"))["max_unacked_ms"] / 1_000

@@ -9,6 +9,8 @@ import pytest
 from aiohttp import WSCloseCode
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
+from tests.e2e.conftest import NewServer
+from tests.support.deployment import DEPLOYMENT
 from tests.support.examples import examples
 from tests.support.onlooker import onlooking
 from tests.support.server import Server
@@ -95,3 +97,20 @@ async def closed_with(server: Server, messages: list[str | bytes]) -> int | None
                 assert event["code"] == "live.malformed"
                 return None
         return live.close_code
+
+
+@pytest.mark.skipif(DEPLOYMENT != "serve", reason="ends the one process")
+async def test_a_page_is_told_that_the_server_leaves(new_server: NewServer) -> None:
+    """1001, and not a broken connection: the page waits for it instead of telling of a fault."""
+    server = new_server()
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{server.url}/v1/live?key={server.key('read')}") as live,
+    ):
+        assert (await live.receive_json())["type"] == "hello"
+        server.terminate()
+        async with asyncio.timeout(30):
+            while (await live.receive()).type is aiohttp.WSMsgType.TEXT:
+                pass
+        assert live.close_code == 1001
+    server.wait()

@@ -324,6 +324,10 @@ def test_what_a_killed_up_leaves_is_stopped_by_down(new_site: NewSite) -> None:
     site.kill()
     rows = site.status()
     assert {row["module"]: row["state"] for row in rows}["monolith-1"] == "left behind"
+    where = ("--data-dir", str(site.data_dir))
+    said = quickcomm("restart", "monolith", *where, statuses=(1,), errors=True)
+    assert "was cut off" in said
+    assert "quickcomm down" in said
     assert "monolith-1" in site.down()
     assert site.left_behind() == []
 

@@ -1,9 +1,12 @@
 """A whole site with TLS, keys in the store, and rights in it: as an operator has it, who changes all of them."""
 
 import asyncio
+import json
+import re
 import ssl
+import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +129,58 @@ def test_no_secret_is_in_a_log_or_in_a_command_line(site: Site) -> None:
     for secret in secrets:
         assert secret.encode() not in text
     assert b"eyJ0eXAi" not in text  # how every token begins
+
+
+def test_one_scrape_has_the_metrics_of_all_processes(site: Site) -> None:
+    text = site.get("/metrics", "read").body.decode()
+    named = set(re.findall(r'^quickcomm_metrics_reads_total\{process="([^"]+)"\}', text, re.MULTILINE))
+    assert {name.partition("-")[0] for name in named} == {"audio", "intelligence", "operations"}
+    assert re.search(r"^quickcomm_metrics_reads_total [1-9]", text, re.MULTILINE)  # the dashboard's own
+    assert text.count("# TYPE quickcomm_metrics_reads_total counter") == 1
+    assert 'process="' not in site.get("/metrics?of=process", "read").body.decode()
+    assert site.get("/metrics", "read").body.decode().count("python_info{") == 4
+
+
+def test_a_certificate_that_is_broken_is_an_alarm_until_it_is_mended(site: Site) -> None:
+    certificate = site.data_dir.parent / "tls/1.pem"
+    good = certificate.read_bytes()
+    certificate.write_bytes(b"nonsense")
+    assert "old one stays in force" in until(site, lambda alarms: "edge.certificate" in alarms)["edge.certificate"]
+    assert site.get("/readyz").status == 200
+    certificate.write_bytes(good)
+    until(site, lambda alarms: "edge.certificate" not in alarms)
+
+
+def until(site: Site, holds: Callable[[dict[str, str]], bool]) -> dict[str, str]:
+    """The alarms of `up` by code, once they are as they should be."""
+    deadline = time.monotonic() + 30
+    while True:
+        [up] = [row for row in site.status() if row["module"] == "up"]
+        alarms = {alarm["code"]: alarm["message"] for alarm in up.get("alarms", ())}
+        if holds(alarms):
+            return alarms
+        assert time.monotonic() < deadline, alarms
+        time.sleep(0.2)
+
+
+def test_doctor_looks_at_every_process(site: Site) -> None:
+    lines = quickcomm("doctor", "--json", "--data-dir", str(site.data_dir)).splitlines()
+    found = {each["check"]: each for each in map(json.loads, lines)}
+    assert site.url in found["server"]["detail"]
+    assert {"process edge", "process audio-1", "process valkey"} <= set(found)
+    assert all(each["result"] == "ok" for name, each in found.items() if name.startswith("process "))
+
+
+def test_times_are_for_people(site: Site) -> None:
+    site.new_key("read")
+    head, *rows = quickcomm("keys", "list", "--data-dir", str(site.data_dir)).splitlines()
+    assert "created " in head
+    assert all(re.search(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", row) for row in rows)
+
+
+def test_the_first_start_has_a_clean_log(site: Site) -> None:
+    logs = {path.name: path.read_text(errors="replace") for path in (site.data_dir / "logs").glob("*.log")}
+    assert logs
+    for name, text in {**logs, "up": site.log}.items():
+        assert "Traceback" not in text, name
+        assert "CRIT" not in text, name

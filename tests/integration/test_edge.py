@@ -646,3 +646,22 @@ async def first_line(edge: RealEdge, said: bytes) -> str:
         line = await reader.readline()
     writer.close()
     return line.decode().strip()
+
+
+async def test_proxies_before_the_edge_tell_callers_apart() -> None:
+    """The limit of one address holds for the address that the proxy has seen, and the scheme is the proxy's."""
+    settings = EdgeSettings(requests_per_second=1, requests_burst=2, trusted_hops=1)
+    async with running_edge(settings) as edge, aiohttp.ClientSession() as client:
+        socket = await edge.serve("all-1")
+        await edge.endpoints(socket)
+        await edge.until(socket, serves=True)
+
+        async def ask(address: str) -> tuple[int, str]:
+            headers = {"X-Forwarded-For": f"9.9.9.9, {address}", "X-Forwarded-Proto": "https"}
+            async with client.get(edge.url, headers=headers) as answer:
+                return answer.status, (await answer.json()).get("scheme", "")
+
+        greedy = [await ask("203.0.113.1") for _ in range(8)]
+        assert greedy[0] == (200, "https")
+        assert greedy[-1][0] == 429
+        assert await ask("203.0.113.2") == (200, "https")

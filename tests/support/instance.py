@@ -32,6 +32,7 @@ def app(name: str, ill: Path) -> web.Application:
                 "pid": os.getpid(),
                 "bytes": len(body),
                 "forwarded": forwarded,
+                "scheme": request.headers.get("X-Forwarded-Proto", ""),
                 "traceparent": trace,
                 "routes": request.headers.getall(HEADER, []),
             }

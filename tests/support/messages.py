@@ -15,8 +15,8 @@ from quickcomm.audio.model.checkpoint import Checkpoint, FrontEndState
 from quickcomm.audio.model.segmenter import SegmenterState
 from quickcomm.contracts.backfill import BackfillPage, BackfillTotal, checksum, encoded
 from quickcomm.contracts.captions import Behind, Caption
-from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, Ledger
-from quickcomm.contracts.health import Alarm, ClassifierHealth
+from quickcomm.contracts.conversations import CONVERSATIONS, ConversationChanged, GetLiveLedgers, Ledger, Ledgers
+from quickcomm.contracts.health import Alarm, ClassifierHealth, MetricsText, ReadMetrics
 from quickcomm.contracts.insight import Evidence, Insight, Item
 from quickcomm.contracts.insights import INSIGHTS, InsightsFound
 from quickcomm.contracts.link import (
@@ -290,6 +290,10 @@ REQUESTS: Final[dict[str, tuple[Message, ...]]] = {
     "to_narrate": (Narrate(site="main", facts="3 requests"),),
     "get_usage": (GetUsage(site="main", conversation="shift-1", limit=5), GetUsage()),
     "get_prompts": (GetPrompts(),),
+    "read_metrics": (ReadMetrics(),),
+    "metrics_text": (MetricsText(text="quickcomm_metrics_reads_total 1.0"),),
+    "get_live_ledgers": (GetLiveLedgers(site="main", conversation_ids=["c-1"]),),
+    "live_ledgers": (Ledgers(ledgers={"c-1": (Ledger(received=512, silence=512),)}),),
     "narrated": (Narrated(text="A quiet shift."), Narrated()),
 }
 STORED: Final[dict[str, tuple[Message, ...]]] = {

@@ -52,6 +52,11 @@ def test_an_event_of_a_later_release_is_kept_as_it_came() -> None:
     assert msgspec.to_builtins(event) == {"type": "of_a_later_release", "raw": msgspec.to_builtins(event)["raw"]}
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"type":7}', '{"type":"dance"}', '{"event":"dtmf"}', "hello"])
+def test_a_text_that_is_no_control_message_is_none(text: str) -> None:
+    assert decode_control(text) is None
+
+
 def test_a_control_message_may_have_more_fields() -> None:
     assert msgspec.to_builtins(decode_control('{"type":"skip","samples":7,"why":"x"}')) == {
         "type": "skip",

@@ -112,7 +112,7 @@ def test_a_channel_is_known_however_it_is_written_in_a_query(channel: str, other
 def test_only_what_the_front_passes_on_may_say_that_it_is_relayed() -> None:
     front = Front(cluster="relay", routes=RELAY_APP.stands_before, socket=Path("/somewhere/inner.sock"))
     config = configured(front=front)
-    assert config.routes["request_headers_to_remove"] == [RELAYED]
+    assert config.routes["request_headers_to_remove"] == [RELAYED, "x-forwarded-host", "x-forwarded-port"]
     assert config.inner is not None
     assert "request_headers_to_remove" not in config.inner
     [host] = config.inner["virtual_hosts"]

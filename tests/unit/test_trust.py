@@ -520,8 +520,10 @@ def test_keys_for_services_that_nobody_starts_for_us(tmp_path: Path) -> None:
     )
     assert core.require(call(token_of(dashboard.headers("intelligence")))) == "dashboard"
     assert dashboard.require(call(token_of(core.headers("dashboard")))) == "intelligence"
-    refused = CliRunner().invoke(trust_group, ["keygen", "../core", "--out", str(tmp_path)])
-    assert isinstance(refused.exception, ConfigurationError)
+    for name in ("../core", "nosuch"):
+        refused = CliRunner().invoke(trust_group, ["keygen", name, "--out", str(tmp_path)])
+        assert isinstance(refused.exception, ConfigurationError)
+        assert "intelligence" in str(refused.exception)
 
 
 # -- the gate before everything internal ------------------------------------------------------------------------------

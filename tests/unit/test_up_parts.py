@@ -349,3 +349,14 @@ async def test_while_up_runs_a_command_waits_for_who_has_the_answer(
     with place.own(), pytest.raises(ConfigurationError, match="starting or stopping"):
         await administer(tmp_path, GetLedgers())
     assert await administer(tmp_path, GetLedgers()) == []
+
+
+@pytest.mark.parametrize(("mode", "told"), [(0o644, True), (0o640, False), (0o600, False)])
+def test_a_key_that_everybody_can_read_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mode: int, *, told: bool
+) -> None:
+    for name in ("edge.pem", "edge.key"):
+        (tmp_path / name).touch()
+    (tmp_path / "edge.key").chmod(mode)
+    assert cli_up._tls(tmp_path / "edge.pem", tmp_path / "edge.key") is not None
+    assert ("can read the TLS key" in capsys.readouterr().err) is told

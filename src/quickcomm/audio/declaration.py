@@ -3,15 +3,13 @@
 from typing import Final
 
 from quickcomm.audio.model.settings import AudioSettings, SttSettings
-from quickcomm.contracts.audio_socket import TWILIO_PATH
+from quickcomm.contracts.audio_socket import DEFAULT_CHANNEL, TWILIO_PATH
 from quickcomm.contracts.conversations import CONVERSATIONS
 from quickcomm.contracts.insights import INSIGHTS
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.kernel.runtime.declaration import Group, Module, Replicas, Route, SettingsReader, StoreKeys
 
 GROUP: Final = "audio"
-DEFAULT_CHANNEL: Final = "main"
-"""Of clients that name none."""
 INGESTS: Final = (
     "quickcomm.audio.ingest.websocket:NativeSocket",
     "quickcomm.audio.ingest.twilio:MediaStreams",

@@ -17,7 +17,7 @@ from quickcomm.audio.adapters.engines import engine_class
 from quickcomm.audio.adapters.erasing import erasing_answer
 from quickcomm.audio.adapters.exported import EXPORTED
 from quickcomm.audio.adapters.finishing import finishing
-from quickcomm.audio.adapters.ledgers import ledger_answer
+from quickcomm.audio.adapters.ledgers import ledger_answer, live_ledgers_answer
 from quickcomm.audio.adapters.places import Places, sessions, shelf_of
 from quickcomm.audio.adapters.recorder import FlacRecorder, Folder
 from quickcomm.audio.adapters.silero import Silero
@@ -206,6 +206,7 @@ class Audio:
             tasks.create_task(self._manager.sweep_forever(), name="audio:sweep")
             tasks.create_task(self._manager.look_forever(), name="audio:look")
             tasks.create_task(self._reception.check_forever(), name="audio:keys")
+            tasks.create_task(self._reception.ping_forever(), name="audio:pings")
             tasks.create_task(self._bus.subscribe(INSIGHTS, GROUP, self._answer), name="audio:insights")
             tasks.create_task(self._store.listen(self._manager.told), name="audio:mail")
             self._moving.begin(tasks)
@@ -240,6 +241,7 @@ class Audio:
             routes=self.routes(),
             answers=[
                 ledger_answer(self._store),
+                live_ledgers_answer(self._store),
                 self._finishing(),
                 *digest_answers(self._store, self._recorder),
                 (MeasureAudio, self._moving.measure),

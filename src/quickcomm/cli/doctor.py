@@ -29,6 +29,7 @@ from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.site_pack import Vocabulary, load_pack
 from quickcomm.operate.administration import administer
 from quickcomm.operate.settings import Settings, load_settings
+from quickcomm.operate.up.client import topology_status
 from quickcomm.operate.up.installed import missing
 
 ENOUGH_DISK: Final = 2 * 10**9
@@ -129,6 +130,9 @@ def _several_processes() -> Finding:
 
 
 def _server(data_dir: Path, settings: Settings) -> Iterator[Finding]:
+    if (processes := topology_status(data_dir)) is not None:
+        yield from map(_process, processes)
+        return
     try:
         rows: list[dict[str, Any]] = asyncio.run(administer(data_dir, GetStatus(), needs_server=True))
     except QuickCommError:
@@ -140,6 +144,18 @@ def _server(data_dir: Path, settings: Settings) -> Iterator[Finding]:
         result: Literal["ok", "warning"] = "ok" if row["healthy"] else "warning"
         detail = f"{row['module']} {row['version']} at {row['url']}, {row['sessions']} conversations live"
         yield Finding(check="server", result=result, detail=f"{detail}. {alarms}".rstrip(". "))
+
+
+def _process(row: dict[str, Any]) -> Finding:
+    """Return how a process of a site is that `up` runs, or has left behind."""
+    state = row.get("state") or ("ready" if row["healthy"] else "not well")
+    detail = f"{state}, {row['version']}" if row["version"] else str(state)
+    alarms = "; ".join(alarm["message"] for alarm in row.get("alarms", ()))
+    return Finding(
+        check="server" if row["module"] == "up" else f"process {row['process']}",
+        result="ok" if row["healthy"] and not alarms else "warning",
+        detail=". ".join(each for each in (f"{detail} at {row['url']}" if row.get("url") else detail, alarms) if each),
+    )
 
 
 def _port(settings: Settings) -> Finding:

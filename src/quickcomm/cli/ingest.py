@@ -11,6 +11,7 @@ import msgspec
 
 from quickcomm.client.assembly import UtteranceReport
 from quickcomm.client.ingest import Ingest, IngestOptions, IngestResult
+from quickcomm.client.level import bar
 from quickcomm.client.options import DEFAULT_URL, Patience, socket_url
 from quickcomm.contracts.audio_socket import ENCODINGS, SAMPLE_RATES, AudioFormat
 from quickcomm.kernel.errors import QuickCommError
@@ -26,6 +27,11 @@ _INTERRUPTED: Final = 130
 @click.option("--channel", help="Radio channel that the conversations belong to.")
 @click.option("--fast", is_flag=True, help="As fast as the server takes it, instead of in real time.")
 @click.option("--device", metavar="NAME", help="Sound device: part of its name, or its number.")
+@click.option(
+    "--watch",
+    metavar="DIR",
+    help="Folder of recorded calls, sent as they come; channel, radio and time from the JSON beside each.",
+)
 @click.option(
     "--speakers", type=click.IntRange(1, 2), default=1, help="2: the channels of a stereo file are two speakers."
 )
@@ -53,7 +59,7 @@ _INTERRUPTED: Final = 130
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object an utterance, a line each.")
 def ingest_command(*, as_json: bool, **given: Any) -> None:
-    """Stream FILES, raw audio on standard input (-), or a sound device, as a client does.
+    """Stream FILES, raw audio on standard input (-), a sound device, or the calls of a folder, as a client does.
 
     A live source goes on by itself whatever the server does: it keeps the last 10 minutes of sound, and begins
     another conversation where the server has ended the one before.
@@ -81,7 +87,7 @@ def _options(given: dict[str, Any]) -> IngestOptions:
 
 async def _run(options: IngestOptions, report: Callable[[UtteranceReport], None]) -> IngestResult:
     """Ctrl-C ends the conversations properly and waits a little; a second one leaves at once."""
-    ingest = Ingest(options, report=report, progress=_progress)
+    ingest = Ingest(options, report=report, progress=_progress, level=_level)
     loop = asyncio.get_running_loop()
     interrupted = False
     try:
@@ -107,6 +113,12 @@ async def _run(options: IngestOptions, report: Callable[[UtteranceReport], None]
 
 def _progress(line: str) -> None:
     click.echo(line, err=True)
+
+
+def _level(level: float) -> None:
+    """Show the level of a device, in one line that is written over; a log is told only that nothing comes."""
+    if sys.stderr.isatty():
+        click.echo(f"\r{bar(level)}", nl=False, err=True)
 
 
 def _print_json(report: UtteranceReport) -> None:

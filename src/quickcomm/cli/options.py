@@ -3,6 +3,7 @@
 import functools
 import json
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +11,8 @@ import click
 
 from quickcomm.kernel.runtime.data_directory import default_data_dir
 
+NS = "_ns"
+"""How the names of columns with nanoseconds since the epoch end."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -49,7 +52,7 @@ def json_option(function: F) -> F:
 
 
 def print_rows(rows: Sequence[dict[str, Any]], *, as_json: bool, columns: Sequence[str], empty: str) -> None:
-    """A table for people, or one JSON object a line."""
+    """Print a table for people, with times of day in place of nanoseconds, or one JSON object a line."""
     if as_json:
         for row in rows:
             click.echo(json.dumps(row, ensure_ascii=False))
@@ -57,16 +60,19 @@ def print_rows(rows: Sequence[dict[str, Any]], *, as_json: bool, columns: Sequen
     if not rows:
         click.echo(empty)
         return
-    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    cells = [[_cell(row.get(column), column) for column in columns] for row in rows]
+    columns = [column.removesuffix(NS) for column in columns]
     widths = [max(len(column), *(len(line[at]) for line in cells)) for at, column in enumerate(columns)]
     click.echo("  ".join(column.ljust(width) for column, width in zip(columns, widths, strict=True)).rstrip())
     for line in cells:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, column: str) -> str:
     if value is None:
         return "-"
+    if column.endswith(NS):
+        return datetime.fromtimestamp(value / 10**9).astimezone().isoformat(" ", "seconds") if value else "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -6,6 +6,7 @@ import click
 
 from quickcomm.cli.options import json_option, print_rows, server_option
 from quickcomm.contracts.commands import RotateKeys
+from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.operate.up.client import tell
 
 
@@ -36,8 +37,11 @@ def trust_keygen(service: str, out: Path) -> None:
     The file in OUT/private is its own, the one in OUT/public is for everybody.
     Done again, it makes a new one and retires the old one.
     """
+    from quickcomm.apps import APPS  # noqa: PLC0415 - heavy
     from quickcomm.kernel.trust.directory import TrustDirectory, private_file, public_folder  # noqa: PLC0415 - heavy
 
+    if service not in APPS:
+        raise ConfigurationError(f"There is no service {service!r}. There are: {', '.join(sorted(APPS))}.")
     TrustDirectory(out).renew(service)
     click.echo(f"{private_file(out, service)}\n{public_folder(out) / f'{service}.jwks'}")
 

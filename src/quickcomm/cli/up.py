@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -224,6 +225,8 @@ def _tls(certificate: Path | None, key: Path | None) -> "Tls | None":
         return None
     if certificate is None or key is None:
         raise ConfigurationError("TLS needs both --tls-cert and --tls-key.")
+    if stat.S_IMODE(key.stat().st_mode) & stat.S_IRWXO:
+        click.echo(f"Every user of this machine can read the TLS key. Close it: chmod o= {key}", err=True)
     return Tls(certificate=certificate.absolute(), key=key.absolute())
 
 

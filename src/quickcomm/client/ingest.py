@@ -1,6 +1,8 @@
-"""`quickcomm ingest`: files, standard input or a device → conversations; what comes back is told as it comes."""
+"""`quickcomm ingest`: files, a folder, standard input or a device → conversations; what comes back is told at once."""
 
 import asyncio
+import contextlib
+import hashlib
 import re
 import secrets
 import time
@@ -12,17 +14,22 @@ import msgspec
 
 from quickcomm.client.assembly import RECEIPT_WAIT_S, Assembly, UtteranceReport
 from quickcomm.client.audio_client import AudioClient, Continued, Disconnected, Event, Forgotten
+from quickcomm.client.calls import Call, CallFolder
 from quickcomm.client.device import DeviceSource
+from quickcomm.client.errors import SourceError
 from quickcomm.client.files import FileSource
+from quickcomm.client.level import Metered, Show
 from quickcomm.client.options import Patience, StreamOptions
 from quickcomm.client.sources import AudioSource, Paced, StdinSource
-from quickcomm.contracts.audio_socket import AudioFormat, Ended, Ready
+from quickcomm.contracts.audio_socket import DEFAULT_CHANNEL, AudioFormat, Ended, Ready
 from quickcomm.contracts.conversations import Ledger
 from quickcomm.kernel.errors import InvalidInputError, QuickCommError
 
 _FAST_MESSAGE_MS: Final = 500
 _NAME_LENGTH: Final = 80
 _TELL_AGAIN_S: Final = 60.0
+_LOOK_EVERY_S: Final = 1.0
+_CALLS_AT_ONCE: Final = 4
 STDIN: Final = "-"
 
 
@@ -35,6 +42,8 @@ class IngestOptions(msgspec.Struct, frozen=True, kw_only=True):
     channel: str | None = None
     fast: bool = False
     device: str | None = None
+    watch: str | None = None
+    """A folder whose recorded calls are sent as they come: `CallFolder`."""
     speakers: int = 1
     raw: AudioFormat = AudioFormat()
     together: bool = False
@@ -78,20 +87,27 @@ class Ingest:
         *,
         report: Callable[[UtteranceReport], None],
         progress: Callable[[str], None],
+        level: Show | None = None,
     ) -> None:
+        """`level`: gets the level of a device's sound."""
         self._options = options
         self._report = report
         self._progress = progress
+        self._level = level
+        self._finished = asyncio.Event()
         self._running: set[AudioClient] = set()
         self._finishing = False
 
     def finish(self) -> None:
         self._finishing = True
+        self._finished.set()
         for client in self._running:
             client.finish()
 
     async def run(self) -> IngestResult:
         """Raise `InvalidInputError` where the command makes no sense; what fails in a conversation is in the result."""
+        if self._options.watch is not None:
+            return await self._watched(self._options.watch)
         names = self._names()
         results: list[ConversationResult] = []
         if self._options.together:
@@ -118,22 +134,53 @@ class Ingest:
             raise InvalidInputError("--conversation names one conversation; give one file with it.")
         return options.files
 
-    async def _one(self, name: str) -> ConversationResult:
-        conversation_id = self._options.conversation_id or conversation_name(name)
+    async def _watched(self, watch: str) -> IngestResult:
+        """Send the calls of a folder until `finish`."""
+        options = self._options
+        if options.files or options.device is not None or options.conversation_id is not None:
+            raise InvalidInputError("--watch goes with neither files nor --device nor --conversation.")
+        folder, room = CallFolder(Path(watch)), asyncio.Semaphore(_CALLS_AT_ONCE)
+        self._progress(f"{watch}: watched for recorded calls")
+        async with asyncio.TaskGroup() as tasks:
+            while not self._finishing:
+                for call in await asyncio.to_thread(folder.look):
+                    await room.acquire()
+                    if not self._finishing:
+                        tasks.create_task(self._call(call, folder, room))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_EVERY_S):
+                        await self._finished.wait()
+        return IngestResult(conversations=(), interrupted=True)
+
+    async def _call(self, call: Call, folder: CallFolder, room: asyncio.Semaphore) -> None:
+        """Send a call, and note it: also one that no program could read, but not one that the server has not got."""
+        try:
+            result = await self._one(str(call.path), call)
+            if result.ok or result.error == SourceError.code:
+                folder.done(call)
+        except OSError as error:
+            self._progress(f"{call.path}: not noted as heard, and sent again after a restart: {error}")
+        finally:
+            room.release()
+
+    async def _one(self, name: str, call: Call | None = None) -> ConversationResult:
+        conversation_id = self._options.conversation_id or (conversation_name(name) if call is None else call_id(call))
         try:
             source = self._source(name)
             stream = self._stream_options(conversation_id)
+            if call is not None:
+                stream = self._stream_of_call(stream, call)
         except QuickCommError as error:
             self._progress(f"{name}: {error}")
             return ConversationResult(source=name, conversation_id=conversation_id, error=error.code)
         client = AudioClient(stream, source)
         self._running.add(client)
         try:
-            return await self._converse(name, conversation_id, client)
+            return await self._converse(name, stream, client)
         finally:
             self._running.discard(client)
 
-    async def _converse(self, name: str, conversation_id: str, client: AudioClient) -> ConversationResult:
+    async def _converse(self, name: str, stream: StreamOptions, client: AudioClient) -> ConversationResult:
         utterances = 0
         error: str | None = None
 
@@ -143,9 +190,10 @@ class Ingest:
             self._report(report)
 
         def assembled(conversation_id: str) -> Assembly:
-            return Assembly(conversation_id, self._options.channel, told, self._options.receipt_wait_s)
+            channel = stream.channel or DEFAULT_CHANNEL
+            return Assembly(conversation_id, channel, told, self._options.receipt_wait_s)
 
-        assembly, unclassified, ledger = assembled(conversation_id), 0, Ledger()
+        assembly, unclassified, ledger = assembled(stream.conversation_id), 0, Ledger()
         outage = Outage(name, client, self._progress)
         try:
             async with client.stream() as events:
@@ -196,11 +244,12 @@ class Ingest:
     def _source(self, name: str) -> AudioSource:
         options = self._options
         if options.device is not None:
-            return DeviceSource(options.device, fmt=options.raw)
+            device = DeviceSource(options.device, fmt=options.raw)
+            return device if self._level is None else Metered(device, self._level)
         if name == STDIN:
             return StdinSource(options.raw)
         file = FileSource(Path(name), speakers=options.speakers)
-        return file if options.fast else Paced(file)
+        return file if options.fast or options.watch is not None else Paced(file)
 
     def _stream_options(self, conversation_id: str) -> StreamOptions:
         options = self._options
@@ -209,13 +258,23 @@ class Ingest:
             key=options.key,
             conversation_id=conversation_id,
             channel=options.channel,
-            message_ms=_FAST_MESSAGE_MS if options.fast else 100,
+            message_ms=_FAST_MESSAGE_MS if options.fast or options.watch is not None else 100,
             patience=options.patience,
         )
         return (
             stream
             if options.resume_token is None
             else msgspec.structs.replace(stream, resume_token=options.resume_token)
+        )
+
+    def _stream_of_call(self, stream: StreamOptions, call: Call) -> StreamOptions:
+        """Return options by which a call that was cut off goes on when it is sent again, and nobody gives up."""
+        return msgspec.structs.replace(
+            stream,
+            channel=stream.channel or call.channel,
+            started_at=call.started_at,
+            resume_token=hashlib.sha256(f"{stream.key}\n{stream.conversation_id}".encode()).hexdigest(),
+            patience=msgspec.structs.replace(stream.patience, give_up_after=None),
         )
 
 
@@ -270,6 +329,14 @@ def _account(ledger: Ledger) -> str:
         f"{ledger.received} samples = {ledger.speech} speech + {ledger.silence} silence"
         f" + {ledger.gap} gap{'' if ledger.balanced else ' — THIS DOES NOT BALANCE'}"
     )
+
+
+def call_id(call: Call) -> str:
+    """Return the id of a recorded call: the same each time, with the radio that spoke."""
+    told = "-".join(each for each in (call.unit, call.name) if each)
+    safe = re.sub(r"[^A-Za-z0-9._~-]+", "-", told)[:_NAME_LENGTH].strip("-") or "call"
+    digest = hashlib.sha256(f"{call.path.name} {call.started_at}".encode()).hexdigest()
+    return f"{safe}-{digest[:12]}"
 
 
 async def ingest(

@@ -1,6 +1,7 @@
 """How a client connects, and how patient it is."""
 
 import secrets
+from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -51,6 +52,8 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
     patience: Patience = Patience()
     continues: str | None = None
     """The conversation that this one goes on with."""
+    started_at: float | None = None
+    """When the sound was recorded, in seconds since the epoch; None: it is sent as it is spoken."""
 
     def __post_init__(self) -> None:
         if not CONVERSATION_ID.fullmatch(self.conversation_id):
@@ -83,6 +86,8 @@ class StreamOptions(msgspec.Struct, frozen=True, kw_only=True):
             query["channel"] = self.channel
         if self.continues is not None:
             query["continues"] = self.continues
+        if self.started_at is not None:
+            query["started_at"] = datetime.fromtimestamp(self.started_at, UTC).isoformat()
         return f"{socket_url(self.url)}{PATH.format(conversation_id=self.conversation_id)}?{urlencode(query)}"
 
 

@@ -22,6 +22,8 @@ TWILIO_PATH: Final = "/v1/ingest/twilio"
 RELAYED: Final = "x-quickcomm-relayed"
 """Of a call that the session relay passes on: host and path of its request, which Twilio has signed. The edge lets none
 in from outside."""
+DEFAULT_CHANNEL: Final = "main"
+"""Of clients that name none."""
 CONVERSATION_ID: Final = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 LEAST_TOKEN_CHARS: Final = 22
 """Of a resume token: 128 bit."""
@@ -30,6 +32,9 @@ ENCODINGS: Final[tuple[Encoding, ...]] = get_args(Encoding)
 SAMPLE_RATES: Final = (8_000, 16_000, 24_000, 32_000, 48_000)
 FRAME_MS: Final = 32
 MAX_MESSAGE_MS: Final = 1_000
+HELD_BACK_BYTES_S: Final = 500_000
+"""So many bytes a second are read at least of a client that is too far ahead, as long as there is memory: its ping lies
+behind up to 6 MB of sound in buffers on the way, and most clients give up after 20 s without an answer."""
 
 
 class AudioFormat(msgspec.Struct, frozen=True, kw_only=True):
@@ -269,6 +274,7 @@ _received: Final[dict[str, msgspec.json.Decoder[Any]]] = {
     str(kind.__struct_config__.tag): msgspec.json.Decoder(kind) for kind in _KINDS
 } | {"insights": msgspec.json.Decoder(Insights[InsightSeen])}
 _control: Final[msgspec.json.Decoder[ClientControl]] = msgspec.json.Decoder(ClientControl)
+_control_types: Final = frozenset(str(kind.__struct_config__.tag) for kind in CLIENT_CONTROLS)
 _durable: Final[msgspec.json.Decoder[DurableEvent]] = msgspec.json.Decoder(Utterance | Insights[msgspec.Raw])
 
 
@@ -290,9 +296,16 @@ def decode_event(message: str) -> Received:
     return event
 
 
-def decode_control(message: str) -> ClientControl:
-    """Read a text message of the client. Raises `msgspec.MsgspecError`."""
-    return _control.decode(message)
+def decode_control(message: str) -> ClientControl | None:
+    """Read a text message of the client; return None for one that is not of this protocol.
+
+    Raises `ValueError` or `RecursionError` for a control message with wrong fields.
+    """
+    try:
+        kind = _header.decode(message).type
+    except (ValueError, RecursionError):
+        return None
+    return _control.decode(message) if kind in _control_types else None
 
 
 def decode_durable(kept: str | bytes) -> DurableEvent:

@@ -1,8 +1,10 @@
 """Stream `conversations.v1`: audio → dashboard. The life of a conversation and its ledger."""
 
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
+
+from quickcomm.contracts.messaging import Request
 
 CONVERSATIONS = "conversations.v1"
 
@@ -51,3 +53,21 @@ class ConversationChanged(msgspec.Struct, frozen=True, kw_only=True):
     interrupted_ns: int | msgspec.UnsetType = msgspec.UNSET
     """When the conversation began, was last live and was last interrupted (0: never): a store may have replaced the
     changes that told it."""
+
+
+class Ledgers(msgspec.Struct, frozen=True, kw_only=True):
+    """By conversation: the ledger of each speaker, durable up to the last ack."""
+
+    ledgers: dict[str, tuple[Ledger, ...]]
+
+
+class GetLiveLedgers(Request[Ledgers], frozen=True, kw_only=True, tag="ledgers.live"):
+    """How far conversations of a site are, between the changes that the stream tells."""
+
+    module: ClassVar = "audio"
+    callers: ClassVar = ("dashboard",)
+    within_s: ClassVar = 1.0
+    about: ClassVar = "how far live conversations are"
+
+    site: str
+    conversation_ids: Annotated[list[str], msgspec.Meta(max_length=1_000)]

@@ -1,8 +1,10 @@
 """How things are, in words for people: made by whoever knows, shown by the dashboard."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import msgspec
+
+from quickcomm.contracts.messaging import EVERY, Request
 
 
 class Alarm(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,3 +27,17 @@ class ClassifierHealth(msgspec.Struct, frozen=True, kw_only=True):
     state: Literal["up", "degraded", "off"] = "off"
     message: str = ""
     since: str | None = None
+
+
+class MetricsText(msgspec.Struct, frozen=True, kw_only=True):
+    """`text`: in Prometheus' text format."""
+
+    text: str
+
+
+class ReadMetrics(Request[MetricsText], frozen=True, kw_only=True, tag="metrics.read"):
+    """Asks every process of a site for its metrics."""
+
+    module: ClassVar = EVERY
+    callers: ClassVar = ("dashboard",)
+    about: ClassVar = "its metrics"

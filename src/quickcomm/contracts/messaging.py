@@ -1,9 +1,12 @@
 """What a request of one module to another declares, and what a topic of the live channel does. The tag is the name."""
 
 from collections.abc import Hashable
-from typing import ClassVar, Generic, Literal, TypeVar, get_args
+from typing import ClassVar, Final, Generic, Literal, TypeVar, get_args
 
 import msgspec
+
+EVERY: Final = "*"
+"""The module of a request that every process answers: `call_all` asks them all, the own one included."""
 
 R = TypeVar("R", covariant=True)  # noqa: PLC0105 - `Request[R]` reads as what it is
 

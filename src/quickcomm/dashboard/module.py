@@ -185,7 +185,7 @@ class Dashboard:
             purge=self.purge,
             live_status=InstanceStatus,
             status=self._status,
-            drain=self.drain,
+            drain=self.drain_and_leave,
             close=self.aclose,
         )
 
@@ -302,6 +302,11 @@ class Dashboard:
     async def drain(self) -> None:
         """Finish what is in hand. Stop audio and intelligence first, then this, then cancel `run`."""
         await self._service.drain()
+
+    async def drain_and_leave(self) -> None:
+        """Drain, and send the pages away before the server breaks off their connections, which looks like a fault."""
+        await self.drain()
+        await self._live.close()
 
     async def purge(self, before_ns: int) -> int:
         """Delete conversations that ended before `before_ns`, and all that belongs to them; how many rows it was."""

@@ -29,6 +29,8 @@ CLUSTERS: Final = "clusters"
 ROUTES: Final = "routes"
 _SEGMENT: Final = re.compile(r"\{(\w+)\}")
 KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}
+RECEIVE_BYTES: Final = 256 * 1024
+"""Kept of a client by the system: a ping waits behind it. As where there is no edge."""
 TYPE: Final = "type.googleapis.com/envoy."
 Resource = dict[str, Any]
 """A message of Envoy's v3 API as JSON: field names are Envoy's own."""
@@ -309,10 +311,12 @@ def _template() -> jinja2.Template:
 
 
 def _keepalive() -> list[Resource]:
+    """Return the options of the public socket: who has vanished is noticed, and little waits for the edge."""
     options = [{"level": socket.SOL_SOCKET, "name": socket.SO_KEEPALIVE, "int_value": 1}]
     for name, value in KEEPALIVE.items():
         if hasattr(socket, name):  # not on every system
             options.append({"level": socket.IPPROTO_TCP, "name": getattr(socket, name), "int_value": value})
+    options.append({"level": socket.SOL_SOCKET, "name": socket.SO_RCVBUF, "int_value": RECEIVE_BYTES})
     return options
 
 

@@ -1,7 +1,7 @@
 """The edge: Envoy as the only public port. Writes what Envoy reads, and waits until Envoy says that it has it."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -54,6 +54,7 @@ class Edge:
         self.control: EdgeControl = control or EnvoyAdmin(self.admin_socket)
         self._certificate: Certificate | None = None
         self._said = ""
+        """What is wrong with the newest certificate; the one before it is in force meanwhile."""
         self._render: Callable[[Sequence[Split], int], Config] | None = None
         self._wanted: dict[str, str] = {}
         """Statistic → version that Envoy will report once it has the newest files."""
@@ -130,6 +131,11 @@ class Edge:
                 self._said = str(error)
             else:
                 self._said = ""
+
+    def alarms(self) -> Iterator[tuple[str, str]]:
+        """Yield code and message of what an operator should mend."""
+        if self._said:
+            yield "edge.certificate", f"The new TLS certificate is not taken, the old one stays in force. {self._said}"
 
     def put_endpoints(self, name: str, backends: Sequence[Backend]) -> None:
         """Who serves a cluster, from now on."""

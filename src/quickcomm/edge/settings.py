@@ -31,6 +31,8 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     health_interval_s: Positive = 0.5
     health_timeout_s: Positive = 1.0
     threads: Count = 2
+    trusted_hops: Annotated[int, msgspec.Meta(ge=0, le=16)] = 0
+    """Proxies of the operator before the edge. Set `keys.trusted_hops`: all of a site then go by it."""
     hash_balance_percent: Annotated[int, msgspec.Meta(ge=101, le=10_000)] = 150
     """Of its share: an instance of audio that has so many conversations gets no more while others have fewer."""
     otlp_url: str | None = None

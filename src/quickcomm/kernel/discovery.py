@@ -15,6 +15,7 @@ from typing import Final, Protocol
 import msgspec
 import structlog
 
+from quickcomm.contracts.messaging import EVERY
 from quickcomm.kernel.errors import MALFORMED
 
 LEASE_S: Final = 1.5
@@ -35,8 +36,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     """That run in it, where it is a process of several."""
 
     def has(self, module: str) -> bool:
-        """Return True if the module runs in this process."""
-        return module in self.modules or module == self.module
+        """Return True if the module runs in this process; `EVERY` runs in all of them."""
+        return module in self.modules or module in {self.module, EVERY}
 
 
 class Registry(Protocol):

@@ -60,7 +60,10 @@ def relay(edge: str, settings: RelaySettings, audio: AudioSettings, keys: Authen
     return Part(
         name="relay",
         routes=[web.get(natives.path, natives.handle), web.get(calls.path, calls.handle)],
-        work={"relay": partial(resumed.tell_forever, clock)},
+        work={
+            "relay": partial(resumed.tell_forever, clock),
+            "relay-pings": partial(sockets.ping_forever, audio.ping_every_s),
+        },
         drain=sockets.drain,
         close=sockets.aclose,
         status=status,

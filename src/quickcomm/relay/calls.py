@@ -117,4 +117,4 @@ async def _take(upstream: Upstream, pieces: Iterable[Piece]) -> None:
             silence = np.zeros(samples, dtype="<i2")
             parts = [silence if track is None else track for track in tracks]
             upstream.sound(np.stack(parts, axis=1).astype("<i2").tobytes())
-        await upstream.room()
+        await upstream.room(samples)

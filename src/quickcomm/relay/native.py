@@ -5,20 +5,24 @@ from typing import Final
 import structlog
 from aiohttp import WSMessage, WSMsgType, hdrs, web
 
-from quickcomm.audio.ingest.reception import BreachError, not_websocket
-from quickcomm.audio.ingest.websocket import MAX_MESSAGE_BYTES, parse_control, parse_request, refuse
+from quickcomm.audio.ingest.pieces import Pieces
+from quickcomm.audio.ingest.reception import not_websocket
+from quickcomm.audio.ingest.websocket import INGEST, MAX_MESSAGE_BYTES, parse_control, parse_request, refuse
+from quickcomm.audio.service.metrics import IGNORED
 from quickcomm.client.connecting import Dropped
 from quickcomm.client.errors import UnauthorizedError as KeyUnknownError
 from quickcomm.client.options import new_token
-from quickcomm.contracts.audio_socket import PATH, Captured, CloseCode, End, Flush, Skip
+from quickcomm.contracts.audio_socket import PATH, Captured, End, Flush, Skip
 from quickcomm.kernel.errors import InvalidInputError
 from quickcomm.kernel.http import UnauthorizedError, problem
 from quickcomm.kernel.keys import Authenticator
+from quickcomm.kernel.keys.proxies import FORWARDED_PORT, FORWARDED_PROTO
 from quickcomm.relay.sockets import Client, Sockets
 from quickcomm.relay.upstream import Call, Upstream
 
 FORWARDED: Final = (
-    *(hdrs.HOST, hdrs.AUTHORIZATION, hdrs.COOKIE, hdrs.ORIGIN, hdrs.X_FORWARDED_FOR, "X-Forwarded-Proto"),
+    *(hdrs.HOST, hdrs.AUTHORIZATION, hdrs.COOKIE, hdrs.ORIGIN, hdrs.X_FORWARDED_FOR, hdrs.X_FORWARDED_HOST),
+    *(FORWARDED_PROTO, FORWARDED_PORT),
     *("Sec-Fetch-Site", "X-Request-Id", "traceparent"),
 )
 """Headers that go upstream as they came: by them the owner knows the client as if it were connected itself."""
@@ -84,23 +88,20 @@ def forwarded(request: web.Request) -> dict[str, str]:
 
 async def _listen(socket: web.WebSocketResponse, upstream: Upstream, call: Call) -> None:
     await upstream.next_offset
+    pieces = Pieces(call.format)
     async for message in socket:
-        _take(message, upstream, call)
-        await upstream.room()
+        _take(message, pieces, upstream)
+        await upstream.room(len(message.data or b""))
 
 
-def _take(message: WSMessage, upstream: Upstream, call: Call) -> None:
+def _take(message: WSMessage, pieces: Pieces, upstream: Upstream) -> None:
     if message.type is WSMsgType.BINARY:
-        block = call.format.block_bytes
-        if len(message.data) % block:
-            detail = f"A message of {len(message.data)} bytes is no whole number of samples ({block} bytes each)."
-            raise BreachError(CloseCode.INVALID, "audio.partial_sample", detail)
-        if len(message.data) > block * call.format.sample_rate:
-            detail = "A message holds at most one second of sound."
-            raise BreachError(CloseCode.TOO_BIG, "audio.message_too_long", detail)
-        upstream.sound(message.data)
+        for piece in pieces.cut(message.data):
+            upstream.sound(piece)
     elif message.type is WSMsgType.TEXT:
         match parse_control(message.data):
+            case None:
+                IGNORED.labels(INGEST, "unknown").inc()
             case End():
                 upstream.end()
             case Flush(offset=offset):
@@ -108,4 +109,5 @@ def _take(message: WSMessage, upstream: Upstream, call: Call) -> None:
             case Captured(offset=offset, at_ms=at_ms):
                 upstream.captured(offset, at_ms)
             case Skip(samples=samples):
+                pieces.drop_rest()
                 upstream.skip(samples)

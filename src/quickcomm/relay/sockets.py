@@ -10,7 +10,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from quickcomm.audio.ingest.reception import CLOSE_WITHIN_S, BreachError, notice_half_open
+from quickcomm.audio.ingest.reception import CLOSE_WITHIN_S, BreachError, notice_half_open, ping
 from quickcomm.audio.ingest.websocket import SEND_WITHIN_S
 from quickcomm.contracts.audio_socket import CloseCode, ErrorReported, Reconnect, ServerEvent
 from quickcomm.kernel.errors import BusyError, QuickCommError
@@ -124,6 +124,12 @@ class Sockets:
             if farewell.last is not None:
                 await client.tell(farewell.last)
             await client.socket.close(code=farewell.code)
+
+    async def ping_forever(self, every_s: float) -> None:
+        """Ping every client each so many seconds, until cancelled."""
+        while True:
+            await self.way.clock.sleep(every_s)
+            await ping(self._open)
 
     async def drain(self) -> None:
         """Let nobody in, send the clients away, and wait until all of them are gone."""

@@ -5,6 +5,7 @@ by the next one, which resumes; what the client has heard already is left out.
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
@@ -22,6 +23,7 @@ from quickcomm.client.options import Patience
 from quickcomm.client.seen import Seen
 from quickcomm.client.uplink import Uplink
 from quickcomm.contracts.audio_socket import (
+    HELD_BACK_BYTES_S,
     MAX_MESSAGE_MS,
     Ack,
     AudioFormat,
@@ -183,13 +185,20 @@ class Upstream:
         self._uplink.finish()
         self._changed()
 
-    async def room(self) -> None:
-        """Wait until the client may send more."""
+    async def room(self, taken: int) -> None:
+        """Wait until the client may send more; while there is memory, its `taken` bytes are only read slowly.
+
+        Its pings lie behind its sound.
+        """
         least = self._call.format.samples(LEAST_S * 1_000) * self._call.format.block_bytes
-        with self._way.held.woken(self._moved):
-            while not self._way.held.has_room(self._held, least):
+        held, clock = self._way.held, self._way.clock
+        until = clock.monotonic() + taken / HELD_BACK_BYTES_S
+        with held.woken(self._moved):
+            while not held.has_room(self._held, least) and (held.full or clock.monotonic() < until):
                 self._moved.clear()
-                await self._moved.wait()
+                with contextlib.suppress(TimeoutError):
+                    async with clock.timeout(None if held.full else until - clock.monotonic()):
+                        await self._moved.wait()
 
     async def delivered(self) -> None:
         """Wait until everything is acknowledged; after `end`, until the conversation has ended.

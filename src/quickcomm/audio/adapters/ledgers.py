@@ -1,16 +1,19 @@
-"""Answers operators what became of the sound of each conversation."""
+"""Answers operators and the dashboard what became of the sound of each conversation."""
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, Final
 
 import msgspec
 
 from quickcomm.audio.ports import SessionStore
 from quickcomm.contracts.commands import GetLedgers
-from quickcomm.contracts.conversations import ConversationChanged, Ledger
+from quickcomm.contracts.conversations import ConversationChanged, GetLiveLedgers, Ledger, Ledgers
 from quickcomm.kernel.errors import NotFoundError
 from quickcomm.kernel.messaging.rpc import Answer
 
 Row = dict[str, Any]
+ONE_BY_ONE: Final = 5
+"""More conversations are looked up together with all others."""
 
 
 def ledger_answer(store: SessionStore) -> Answer:
@@ -21,6 +24,22 @@ def ledger_answer(store: SessionStore) -> Answer:
         return [_row(change) for change in found]
 
     return GetLedgers, ledgers
+
+
+def live_ledgers_answer(store: SessionStore) -> Answer:
+    async def ledgers(request: GetLiveLedgers) -> Ledgers:
+        wanted = set(request.conversation_ids)
+        names: Iterable[str | None] = [None] if len(wanted) > ONE_BY_ONE else wanted
+        found = [each for name in names for each in await store.ledgers(name)]
+        return Ledgers(
+            ledgers={
+                each.conversation_id: each.ledgers
+                for each in found
+                if each.site == request.site and each.conversation_id in wanted
+            }
+        )
+
+    return GetLiveLedgers, ledgers
 
 
 def _row(change: ConversationChanged) -> Row:

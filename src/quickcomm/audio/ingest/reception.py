@@ -4,7 +4,7 @@ import asyncio
 import re
 import socket as socket_module
 from collections import Counter
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
@@ -29,6 +29,8 @@ from quickcomm.kernel.keys.auth import is_websocket
 KEEPALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 60_000}
 """Half-open connections are found by TCP itself, within 30 s: a WebSocket ping would go unanswered while this process,
 for back-pressure, does not read."""
+RECEIVE_BYTES: Final = 256 * 1024
+"""Eight seconds of sound at 16 kHz. The system would make room for 6 MB, behind which a client's ping would wait."""
 CLOSE_WITHIN_S: Final = 5.0
 VERSION: Final = re.compile(r"[0-9]{1,15}")
 RETRY_AFTER_S: Final = "2"
@@ -130,6 +132,12 @@ class Reception:
             self._present.pop(session.outlet, None)
             await asyncio.shield(self._manager.dropped(session))
 
+    async def ping_forever(self) -> None:
+        """Ping every client now and then, until cancelled: proxies cut connections over which nothing goes."""
+        while True:
+            await asyncio.sleep(self.settings.ping_every_s)
+            await ping(self._sockets)
+
     async def check_forever(self) -> None:
         """Close the streams of keys that were revoked."""
         while True:
@@ -191,6 +199,16 @@ async def converse(
     return breach if outlet.ended_by is EndReason.REFUSED else outlet.ended_by
 
 
+async def ping(sockets: Iterable[web.WebSocketResponse]) -> None:
+    """Ping clients. None is missed that does not answer: TCP finds out which ones are gone."""
+
+    async def one(socket: web.WebSocketResponse) -> None:
+        async with asyncio.timeout(CLOSE_WITHIN_S):
+            await socket.ping()
+
+    await asyncio.gather(*(one(socket) for socket in list(sockets)), return_exceptions=True)
+
+
 def not_websocket(request: web.Request) -> web.Response | None:
     """Return the answer to a request that asks for no WebSocket; None for one that does."""
     if is_websocket(request):
@@ -213,11 +231,12 @@ def _sent_by(request: web.Request) -> int | None:
 
 
 def notice_half_open(request: web.Request) -> None:
-    """Have TCP find out that the client of a connection has vanished."""
+    """Have TCP find out that the client of a connection has vanished, and keep little of its sound."""
     link = request.transport.get_extra_info("socket") if request.transport is not None else None
     if link is None or link.family not in {socket_module.AF_INET, socket_module.AF_INET6}:
         return
     link.setsockopt(socket_module.SOL_SOCKET, socket_module.SO_KEEPALIVE, 1)
+    link.setsockopt(socket_module.SOL_SOCKET, socket_module.SO_RCVBUF, RECEIVE_BYTES)
     for name, value in KEEPALIVE.items():
         if hasattr(socket_module, name):  # not on every system
             link.setsockopt(socket_module.IPPROTO_TCP, getattr(socket_module, name), value)

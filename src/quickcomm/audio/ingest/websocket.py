@@ -2,21 +2,25 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Final
 
 import msgspec
 import structlog
 from aiohttp import WSMessage, WSMsgType, web
 
-from quickcomm.audio.declaration import DEFAULT_CHANNEL
 from quickcomm.audio.ingest.caller import Authenticate, Caller
+from quickcomm.audio.ingest.pieces import Pieces
 from quickcomm.audio.ingest.reception import BreachError, Reception, converse, not_websocket, refused
 from quickcomm.audio.model.ending import EndReason
 from quickcomm.audio.model.formats import parse_channel, parse_conversation_id, parse_format
 from quickcomm.audio.ports import OpenRequest
+from quickcomm.audio.service.conversation import Conversation
 from quickcomm.audio.service.manager import Session
+from quickcomm.audio.service.metrics import IGNORED
 from quickcomm.audio.service.outlet import Outlet
 from quickcomm.contracts.audio_socket import (
+    DEFAULT_CHANNEL,
     PATH,
     Captured,
     ClientControl,
@@ -30,14 +34,17 @@ from quickcomm.contracts.audio_socket import (
 )
 from quickcomm.kernel.errors import MALFORMED, ForbiddenError, InvalidInputError, QuickCommError
 
+INGEST: Final = "native"
+"""The ingest's name in metrics."""
 SEND_WITHIN_S: Final = 60.0
 """A client that takes nothing for so long is gone; it hears the rest when it comes back."""
 MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
-"""Far above the second of sound that is allowed, so that who sends more gets a reason; beyond, just a close."""
+"""Above ten seconds of any format, so that a client that sends more gets a reason; beyond, just a close."""
 MAX_TEXT: Final = 4_096
+"""No control message is longer."""
 KNOWN: Final = (
-    'Known: {"type":"skip","samples":N}, {"type":"flush","offset":N}, {"type":"captured","offset":N,"at_ms":T} and'
-    ' {"type":"end"}; sound goes in binary messages.'
+    'Write {"type":"skip","samples":N}, {"type":"flush","offset":N}, {"type":"captured","offset":N,"at_ms":T} or'
+    ' {"type":"end"}.'
 )
 MAX_SKIP: Final = 10**12
 NS_PER_MS: Final = 1_000_000
@@ -96,7 +103,10 @@ class NativeSocket:
     async def _serve(self, socket: web.WebSocketResponse, request: web.Request, caller: Caller) -> None:
         try:
             wanted, after_seq = parse_request(request, caller.site)
+            recorded_ns = parse_started_at(request.query.get("started_at"))
             async with self._reception.session(caller, wanted, after_seq) as session:
+                if recorded_ns is not None:
+                    session.conversation.captured(0, recorded_ns)
                 await socket.send_str(_text(session.ready))
                 ended_by = await converse(session.outlet, _speak(socket, session.outlet), _listen(socket, session))
                 if ended_by is not None:
@@ -123,34 +133,40 @@ async def _speak(socket: web.WebSocketResponse, outlet: Outlet) -> None:
 
 
 async def _listen(socket: web.WebSocketResponse, session: Session) -> None:
+    pieces = Pieces(session.conversation.format)
     async for message in socket:
-        if session.conversation.serves(session.outlet):  # else it comes again, over the connection that took over
-            await _take(message, session)
+        await _take(message, pieces, session)
 
 
-async def _take(message: WSMessage, session: Session) -> None:
-    conversation = session.conversation
+async def _take(message: WSMessage, pieces: Pieces, session: Session) -> None:
+    conversation, outlet = session.conversation, session.outlet
     if message.type is WSMsgType.BINARY:
-        try:
-            await conversation.feed(message.data)
-        except InvalidInputError as error:
-            too_long = len(message.data) > conversation.format.block_bytes * conversation.format.sample_rate
-            code = CloseCode.TOO_BIG if too_long else CloseCode.INVALID
-            name = "audio.message_too_long" if too_long else "audio.partial_sample"
-            raise BreachError(code, name, str(error)) from error
-    elif message.type is WSMsgType.TEXT:
-        match parse_control(message.data):
-            case End():
-                conversation.end()
-            case Flush(offset=offset):
-                try:
-                    conversation.flush(offset)
-                except InvalidInputError as error:
-                    raise BreachError(CloseCode.POLICY, "audio.bad_flush", str(error)) from error
-            case Captured(offset=offset, at_ms=at_ms):
-                conversation.captured(offset, at_ms * NS_PER_MS)
-            case Skip(samples=samples):
-                await conversation.skip(samples)
+        for piece in pieces.cut(message.data):
+            if conversation.serves(outlet):  # else it comes again, over the connection that took over
+                await conversation.feed(piece)
+    elif message.type is WSMsgType.TEXT and conversation.serves(outlet):
+        control = parse_control(message.data)
+        if control is None:
+            IGNORED.labels(INGEST, "unknown").inc()
+            return
+        if isinstance(control, Skip):
+            pieces.drop_rest()
+        await _obey(control, conversation)
+
+
+async def _obey(control: ClientControl, conversation: Conversation) -> None:
+    match control:
+        case End():
+            conversation.end()
+        case Flush(offset=offset):
+            try:
+                conversation.flush(offset)
+            except InvalidInputError as error:
+                raise BreachError(CloseCode.POLICY, "audio.bad_flush", str(error)) from error
+        case Captured(offset=offset, at_ms=at_ms):
+            conversation.captured(offset, at_ms * NS_PER_MS)
+        case Skip(samples=samples):
+            await conversation.skip(samples)
 
 
 def parse_request(request: web.Request, site: str) -> tuple[OpenRequest, int]:
@@ -177,17 +193,27 @@ def parse_request(request: web.Request, site: str) -> tuple[OpenRequest, int]:
     return wanted, int(after)
 
 
-def parse_control(text: str) -> ClientControl:
-    """Read a control message. Raises `BreachError`."""
+def parse_started_at(text: str | None) -> int | None:
+    """Return when sample 0 was recorded, in nanoseconds since the epoch. Raises `InvalidInputError`."""
+    if text is None:
+        return None
+    try:
+        at = datetime.fromisoformat(text.replace(" ", "+"))  # a plus that was not encoded comes as a space
+        if at.tzinfo is not None:
+            return int(at.timestamp() * 1_000) * NS_PER_MS
+    except (ValueError, OverflowError):
+        pass
+    raise InvalidInputError("started_at is a time with its zone (RFC 3339), such as 2026-05-09T07:35:25Z.")
+
+
+def parse_control(text: str) -> ClientControl | None:
+    """Read a control message; return None for a text that is none. Raises `BreachError` for one with wrong fields."""
     if len(text) > MAX_TEXT:
-        raise BreachError(CloseCode.TOO_BIG, "audio.message_too_long", "A control message is short.")
+        return None
     try:
         control = decode_control(text)
-    except msgspec.ValidationError as error:
-        raise BreachError(CloseCode.UNSUPPORTED, "audio.unknown_message", f"{error}. {KNOWN}") from error
     except MALFORMED as error:
-        detail = "A text message must be JSON; sound goes in binary messages."
-        raise BreachError(CloseCode.UNSUPPORTED, "audio.bad_json", detail) from error
+        raise BreachError(CloseCode.POLICY, "audio.bad_control", f"{error}. {KNOWN}") from error
     if isinstance(control, Flush) and not 0 <= control.offset <= MAX_SKIP:
         detail = "flush takes the offset after which the speaker let go of the key."
         raise BreachError(CloseCode.POLICY, "audio.bad_flush", detail)

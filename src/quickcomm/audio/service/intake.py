@@ -1,6 +1,7 @@
 """Sound on its way in: from an ingest to the tracks of a conversation, held back while too much is unacknowledged."""
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -15,8 +16,10 @@ from quickcomm.audio.service.front_end import Fail, Sink
 from quickcomm.audio.service.listener import Tools
 from quickcomm.audio.service.pace import Pace
 from quickcomm.audio.service.voice import Voice
+from quickcomm.contracts.audio_socket import HELD_BACK_BYTES_S
 
 SAMPLE_BYTES: Final = 2
+LOOK_AGAIN_S: Final = 1.0
 LEAST_S: Final = 30
 """Sound that each client may be ahead by however much the process holds: enough for the longest utterance to end."""
 
@@ -31,6 +34,9 @@ class Intake:
         self._front_end = tools.front_end
         self._process = tools.held
         self._held = 0
+        self._gaps: deque[tuple[int, int]] = deque()
+        """Declared gaps that are not acknowledged, as (end, samples), and how much that is."""
+        self._gap_ahead = 0
         self._window = stored.format.sample_rate * settings.max_unacked_ms // 1000
         self._least = stored.format.sample_rate * LEAST_S
         self._room = asyncio.Event()
@@ -117,6 +123,8 @@ class Intake:
             else:
                 track.feed(part[known:])
         self.next_offset += samples
+        if any(track is None for track in tracks):
+            self._note_gap(samples)
         self._hold(self.next_offset - self._acked)
         self._pace.came(self._format.seconds(samples))
         self.last_sound = self._clock.monotonic()
@@ -125,11 +133,13 @@ class Intake:
         self._wake(*self.voices)
         if self._full():
             self._room.clear()
-            await self._room.wait()
+            await self._wait_for_room(samples)
 
     def acknowledged(self, offset: int) -> None:
         """Forget what lies before an acknowledged offset, and let the client go on where there is room again."""
         self._acked = offset
+        while self._gaps and self._gaps[0][0] <= offset:
+            self._gap_ahead -= self._gaps.popleft()[1]
         self.arrivals.forget(offset)
         self._hold(self.next_offset - offset)
         if not self._full():
@@ -179,8 +189,27 @@ class Intake:
     def _full(self) -> bool:
         return self.next_offset - self._acked >= self.window
 
+    async def _wait_for_room(self, samples: int) -> None:
+        """Wait until the client may be read on. While the process has memory, read slowly: its pings lie behind."""
+        pause_s = min(LOOK_AGAIN_S, samples * self._format.block_bytes / HELD_BACK_BYTES_S)
+        while True:
+            try:
+                async with self._clock.timeout(pause_s):
+                    await self._room.wait()
+                    return
+            except TimeoutError:
+                if not self._process.full:
+                    return
+                pause_s = LOOK_AGAIN_S
+
+    def _note_gap(self, samples: int) -> None:
+        self._gap_ahead += samples
+        if self._gaps and self._gaps[-1][0] == self.next_offset - samples:
+            samples += self._gaps.pop()[1]
+        self._gaps.append((self.next_offset, samples))
+
     def _hold(self, ahead: int) -> None:
-        """Count the bytes that are held. A declared gap is no sound: they are never more than the window."""
-        held = max(0, min(ahead, self._window)) * len(self._tracks) * SAMPLE_BYTES
+        """Count the bytes that are held. A declared gap is no sound."""
+        held = max(0, ahead - self._gap_ahead) * len(self._tracks) * SAMPLE_BYTES if self._window else 0
         self._process.total += held - self._held
         self._held = held

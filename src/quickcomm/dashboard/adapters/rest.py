@@ -41,8 +41,10 @@ from quickcomm.dashboard.model.edits import Action, Edit
 from quickcomm.dashboard.model.report import ShiftReport
 from quickcomm.dashboard.model.views import Card, Conversation, Task
 from quickcomm.dashboard.ports import Commands, DashboardSettings, Listed, Queries, UtteranceFilter
+from quickcomm.dashboard.service.live_ledgers import LiveLedgers
 from quickcomm.dashboard.service.moving import Migration, require_operator
 from quickcomm.dashboard.service.reporting import ShiftReports
+from quickcomm.dashboard.service.site_metrics import metrics_of_others
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import InvalidInputError
 from quickcomm.kernel.keys import Authenticator, Principal
@@ -76,6 +78,7 @@ class Rest:
         self._ready = readiness
         self._rpc = rpc
         self._reports = reports
+        self._ledgers = LiveLedgers(rpc)
         self._migration = Migration(rpc)
         self._operating = OperatingRest(rpc, clock)
         self._metrics_open = settings.metrics_open
@@ -95,7 +98,7 @@ class Rest:
     )
     async def list_conversations(self, caller: Principal, asked: ConversationQuery) -> ConversationList:
         found = await self._queries.conversations(caller.site, asked.state, asked.channel, asked.page)
-        return ConversationList(items=found.items, **_goes_on(found))
+        return ConversationList(items=await self._ledgers.of(caller.site, found.items), **_goes_on(found))
 
     @operation(
         "GET",
@@ -106,7 +109,8 @@ class Rest:
         lookup=True,
     )
     async def get_conversation(self, caller: Principal, conversation_id: str) -> Conversation:
-        return await self._queries.conversation(caller.site, conversation_id)
+        found = await self._queries.conversation(caller.site, conversation_id)
+        return (await self._ledgers.of(caller.site, [found]))[0]
 
     @operation(
         "GET",
@@ -237,11 +241,12 @@ class Rest:
         "Prometheus metrics (open to everybody where the setting `metrics_open` says so)",
         tag="operation",
         sends=Sent(media_type="text/plain"),
+        errors=(400,),
     )
-    async def get_metrics(self, request: web.Request) -> web.Response:
+    async def get_metrics(self, request: web.Request, asked: ReadinessQuery) -> web.Response:
         if not self._metrics_open:
             await self._auth.require(request, "read")
-        return metrics_answer()
+        return metrics_answer({} if asked.of == "process" else await metrics_of_others(self._rpc))
 
     @operation("GET", "/healthz", "The process lives", tag="operation", role=None)
     async def get_health(self) -> Status:

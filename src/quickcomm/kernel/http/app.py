@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Final, Protocol
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 
 from quickcomm.kernel.errors import QuickCommError
@@ -101,3 +101,4 @@ def _route(request: web.Request) -> str:
 async def _add_headers(_request: web.Request, response: web.StreamResponse) -> None:
     for name, value in SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
+    response.headers.popall(hdrs.SERVER, None)  # whoever looks for old versions need not be told

@@ -3,7 +3,6 @@
 import math
 import re
 from typing import Annotated, Final
-from urllib.parse import urlsplit
 
 import msgspec
 from aiohttp import hdrs, web
@@ -14,23 +13,33 @@ from quickcomm.kernel.errors import ForbiddenError
 from quickcomm.kernel.http import TooManyRequestsError, UnauthorizedError
 from quickcomm.kernel.keys.limits import TokenBuckets
 from quickcomm.kernel.keys.port import KeyStore, Principal, permits
+from quickcomm.kernel.keys.proxies import Proxies, same_host
 
 COOKIE: Final = "quickcomm_session"
 COOKIE_DAYS: Final = 7
 Rate = Annotated[float, msgspec.Meta(gt=0.0)]
 Burst = Annotated[float, msgspec.Meta(ge=1.0)]
 LOCAL: Final = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")
+ELSEWHERE: Final = "This request came from another site."
+BEHIND_A_PROXY: Final = (
+    "Its Origin is not its Host. If this is your own page behind a proxy, have the proxy send the header Host as the"
+    " browser sent it, with the port (nginx: proxy_set_header Host $http_host), or X-Forwarded-Host with the setting"
+    " keys.trusted_hops."
+)
 SAFE_METHODS: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})
 
 
 class KeySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Limits are per process. `trust_forwarded`: a proxy of ours appends the caller's address to X-Forwarded-For."""
+    """Limits are per process."""
 
     failures_per_minute: Rate = 30.0
     failures_burst: Burst = 20.0
     requests_per_second: Rate = 100.0
     requests_burst: Burst = 400.0
+    trusted_hops: Annotated[int, msgspec.Meta(ge=0, le=16)] = 0
+    """So many proxies of the operator are in a row before the site; each appends to X-Forwarded-For."""
     trust_forwarded: bool = False
+    """One more proxy does, the last before this process. `up` sets it, for its edge."""
 
 
 class Authenticator:
@@ -39,14 +48,15 @@ class Authenticator:
     def __init__(self, keys: KeyStore, clock: Clock, settings: KeySettings | None = None) -> None:
         settings = settings or KeySettings()
         self.keys = keys
-        self._trust_forwarded = settings.trust_forwarded
+        self._behind_edge = settings.trust_forwarded
+        self._proxies = Proxies(settings.trusted_hops, edge=settings.trust_forwarded)
         self._failures = TokenBuckets(clock, settings.failures_per_minute / 60, settings.failures_burst)
         self._requests = TokenBuckets(clock, settings.requests_per_second, settings.requests_burst)
 
     @property
     def behind_edge(self) -> bool:
         """Return True if requests come from a proxy of ours alone, which vouches for its headers."""
-        return self._trust_forwarded
+        return self._behind_edge
 
     async def authenticate(self, request: web.Request) -> Principal:
         """Raises `UnauthorizedError` (401), `ForbiddenError` (403: cross-site), `TooManyRequestsError` (429).
@@ -70,7 +80,7 @@ class Authenticator:
     async def login(self, request: web.Request, key: str) -> tuple[Principal, str]:
         """Check a key for a page session; returns its owner and the secret for the cookie."""
         if hdrs.ORIGIN in request.headers or "Sec-Fetch-Site" in request.headers:
-            require_same_origin(request)
+            self._require_same_origin(request)
         principal = await self.keys.verify(key)
         if principal is None:
             self._count_failure(request)
@@ -83,13 +93,12 @@ class Authenticator:
     async def logout(self, request: web.Request, response: web.StreamResponse) -> None:
         secret = request.cookies.get(COOKIE)
         if secret is not None:
-            require_same_origin(request)
+            self._require_same_origin(request)
             await self.keys.close_session(secret)
         response.del_cookie(COOKIE, path="/", httponly=True, samesite="Strict")
 
     def set_cookie(self, request: web.Request, response: web.StreamResponse, secret: str) -> None:
         """The browser keeps it longer than the server does: the server's 12 h slide with use."""
-        forwarded = self._trust_forwarded and request.headers.get("X-Forwarded-Proto") == "https"
         response.set_cookie(
             COOKIE,
             secret,
@@ -97,7 +106,7 @@ class Authenticator:
             path="/",
             httponly=True,
             samesite="Strict",
-            secure=request.secure or forwarded,
+            secure=self._proxies.is_secure(request),
         )
 
     def _count_request(self, principal: Principal) -> None:
@@ -106,7 +115,7 @@ class Authenticator:
             raise TooManyRequestsError("This key asks too often; slow down.", math.ceil(wait))
 
     def _count_failure(self, request: web.Request) -> None:
-        wait = self._failures.take(self._address(request))
+        wait = self._failures.take(self._proxies.address(request))
         if wait:
             raise TooManyRequestsError("Too many wrong keys from this address; wait.", math.ceil(wait))
 
@@ -123,15 +132,19 @@ class Authenticator:
             return None
         principal = await self.keys.verify_session(secret)
         if principal is not None and (request.method not in SAFE_METHODS or is_websocket(request)):
-            require_same_origin(request)
+            self._require_same_origin(request)
         return principal
 
-    def _address(self, request: web.Request) -> str:
-        if self._trust_forwarded:
-            forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
-            if forwarded:
-                return forwarded
-        return request.remote or "-"
+    def _require_same_origin(self, request: web.Request) -> None:
+        """Raise `ForbiddenError` unless our own page asks: a cookie is sent whoever wrote the page."""
+        fetch_site = request.headers.get("Sec-Fetch-Site")
+        origin = request.headers.get(hdrs.ORIGIN)
+        if fetch_site is not None and origin == "null":
+            origin = None  # a browser that hides the origin still tells whether it is the same
+        if (origin is None and fetch_site is None) or fetch_site not in (None, "same-origin"):
+            raise ForbiddenError(ELSEWHERE)
+        if origin is not None and not same_host(origin, self._proxies, request):
+            raise ForbiddenError(f"{ELSEWHERE} {BEHIND_A_PROXY}")
 
 
 def _where_to_make_one(request: web.Request) -> str:
@@ -153,21 +166,3 @@ def credential_of(request: web.Request) -> str:
 
 def is_websocket(request: web.Request) -> bool:
     return request.headers.get(hdrs.UPGRADE, "").lower() == "websocket"
-
-
-def require_same_origin(request: web.Request) -> None:
-    """A cookie is sent whoever wrote the page: only our own page may change something or open a socket with it."""
-    fetch_site = request.headers.get("Sec-Fetch-Site")
-    origin = request.headers.get(hdrs.ORIGIN)
-    if fetch_site is not None and origin == "null":
-        origin = None  # a browser that hides the origin still tells whether it is the same
-    same_host = origin is None or _host(origin) == request.host.lower()
-    if (origin is None and fetch_site is None) or not same_host or fetch_site not in (None, "same-origin"):
-        raise ForbiddenError("This request came from another site.")
-
-
-def _host(origin: str) -> str:
-    try:
-        return urlsplit(origin).netloc.lower()
-    except ValueError:
-        return ""

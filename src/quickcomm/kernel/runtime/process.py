@@ -19,7 +19,7 @@ from aiohttp import web
 
 from quickcomm import __version__
 from quickcomm.contracts.commands import GetMetrics, GetStatus, StartModule, StopModule
-from quickcomm.contracts.health import Alarm
+from quickcomm.contracts.health import Alarm, MetricsText, ReadMetrics
 from quickcomm.contracts.link import STATUS_EVERY_S
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import DirectoryRegistry, Instance, registered
@@ -89,6 +89,15 @@ class Process:
         self.url = ""
         self.started = datetime.now(UTC)
         messaging.connect(*parts)
+        messaging.rpc.serve(
+            [
+                (GetStatus, self.status),
+                (GetMetrics, _metrics),
+                (ReadMetrics, _metrics_text),
+                (StopModule, self._stop_asked),
+                (StartModule, self._start_asked),
+            ]
+        )
         trust = address.trust
         wired = [] if trust is None else [wires(messaging, self.modules, address.place, trust, clock, self._asleep)]
         self.parts = (*parts, *wired)
@@ -107,14 +116,6 @@ class Process:
         self._retention_days = retention_days
         self._trust = trust
         self._messaging = messaging
-        messaging.rpc.serve(
-            [
-                (GetStatus, self.status),
-                (GetMetrics, _metrics),
-                (StopModule, self._stop_asked),
-                (StartModule, self._start_asked),
-            ]
-        )
         self._since = Since()
 
     async def run(self, ready: Callable[[], Awaitable[None] | None], stop: asyncio.Event) -> None:
@@ -389,6 +390,10 @@ async def _done(result: Awaitable[None] | None) -> None:
 
 async def _metrics(_request: GetMetrics) -> dict[str, Any]:
     return {"text": exposition().decode()}
+
+
+async def _metrics_text(_request: ReadMetrics) -> MetricsText:
+    return MetricsText(text=exposition().decode())
 
 
 async def _until_cancelled(run: Callable[[], Awaitable[None]]) -> None:

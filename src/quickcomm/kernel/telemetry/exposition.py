@@ -1,10 +1,12 @@
 """The metrics of this process as Prometheus reads them; while modules move, each series says its side."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Counter, Metric, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
@@ -12,6 +14,8 @@ from quickcomm.kernel.telemetry.side import label_of, side_here
 
 READS: Final = Counter("quickcomm_metrics_reads", "How often these metrics were read over HTTP")
 SIDE: Final = "side"
+PROCESS: Final = "process"
+CREATED: Final = "_created"
 
 
 class _Sided(Collector):
@@ -46,7 +50,29 @@ def exposition(registry: CollectorRegistry = REGISTRY) -> bytes:
     return generate_latest(_Sided(registry))
 
 
-def metrics_answer() -> web.Response:
-    """Return the answer to `GET /metrics`."""
+class _Site(Collector):
+    """The metrics of this process, and those of others with the label `process`; a family's series stand together."""
+
+    def __init__(self, others: Mapping[str, str]) -> None:
+        self._others = others
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for metric in _Sided(REGISTRY).collect():  # some are made once, and must stay as they are
+            own = families[metric.name] = Metric(metric.name, metric.documentation, metric.type)
+            own.samples = list(metric.samples)
+        for process, text in self._others.items():
+            for metric in text_string_to_metric_families(text):
+                if metric.name.endswith(CREATED):
+                    continue  # in the text a family of its own, here part of the one that it belongs to
+                known = families.setdefault(metric.name, Metric(metric.name, metric.documentation, metric.type))
+                labelled = [each._replace(labels=each.labels | {PROCESS: process}) for each in metric.samples]
+                known.samples = [*known.samples, *labelled]
+        yield from families.values()
+
+
+def metrics_answer(others: Mapping[str, str] = MappingProxyType({})) -> web.Response:
+    """Return the answer to `GET /metrics`. `others`: the metrics of other processes, as text, by their names."""
     READS.inc()
-    return web.Response(body=exposition(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    body = generate_latest(_Site(others)) if others else exposition()
+    return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})

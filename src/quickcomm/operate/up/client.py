@@ -25,8 +25,13 @@ def tell(data_dir: Path, request: Command) -> Rows:
             return asyncio.run(ask(layout.control, request))
     except (aiohttp.ClientConnectionError, OSError):
         pass
-    start = f"quickcomm up{data_dir_flag(directory)}"
-    raise NotRunningError(f"No topology runs on {directory}. Start one with: {start}")
+    flag = data_dir_flag(directory)
+    if _left_behind(layout):
+        raise NotRunningError(
+            f"`quickcomm up` on {directory} was cut off, and what it has started still runs. Take it over with: "
+            f"quickcomm up{flag}. Stop it with: quickcomm down{flag}"
+        )
+    raise NotRunningError(f"No topology runs on {directory}. Start one with: quickcomm up{flag}")
 
 
 def topology_status(data_dir: Path) -> Rows | None:

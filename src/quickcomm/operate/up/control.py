@@ -181,7 +181,7 @@ class Control:
             "version": _supervisor_version(),
             "state": "ready",
         }
-        alarms = self._since.dated(disk_alarms(running.layout.directory.path))
+        alarms = self._since.dated([*disk_alarms(running.layout.directory.path), *running.edge.alarms()])
         up |= {"alarms": msgspec.to_builtins(alarms)} if alarms else {}
         keepers = running.fleet.keepers
         return [up, supervisor, *self._store(), *await asyncio.gather(*(self._process(keeper) for keeper in keepers))]

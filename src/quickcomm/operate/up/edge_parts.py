@@ -38,8 +38,13 @@ def splits_of(rows: Sequence[Row], routes: Routes) -> list[Split]:
 
 
 def edge_settings(settings: Settings) -> EdgeSettings:
-    """Where the edge is told nothing else, its spans go where those of the processes go, and are as many."""
-    edge, url = settings.of(EdgeSettings), settings.telemetry.otlp_url
+    """Return the settings of the edge.
+
+    It trusts as many proxies as the keys do. Where it is told nothing else, its spans go where those of the processes
+    go, and are as many.
+    """
+    url = settings.telemetry.otlp_url
+    edge = msgspec.structs.replace(settings.of(EdgeSettings), trusted_hops=settings.keys.trusted_hops)
     if edge.otlp_url is not None or url is None or not url.startswith("http://"):
         return edge  # the edge speaks no TLS to a collector
     path = "" if urlsplit(url).path.strip("/") else "/v1/traces"

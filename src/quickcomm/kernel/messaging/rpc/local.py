@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar, cast
 
-from quickcomm.contracts.messaging import Request
+from quickcomm.contracts.messaging import EVERY, Request
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.messaging.rpc.port import Answer, DeadlineError, NotOwnerError, UnansweredError, UnsupportedError
@@ -44,12 +44,15 @@ class LocalRpc:
         return await self.elsewhere.call(request)
 
     async def call_all(self, request: Request[R]) -> Mapping[str, R | QuickCommError]:
-        if type(request) in self.answers:
-            try:
-                return {HERE: await self.answer(request)}
-            except QuickCommError as error:
-                return {HERE: error}
-        return {} if self.elsewhere is None else await self.elsewhere.call_all(request)
+        if type(request) not in self.answers:
+            return {} if self.elsewhere is None else await self.elsewhere.call_all(request)
+        replies: dict[str, R | QuickCommError] = {}
+        if request.module == EVERY and self.elsewhere is not None:
+            replies |= await self.elsewhere.call_all(request)
+        try:
+            return replies | {HERE: await self.answer(request)}
+        except QuickCommError as error:
+            return replies | {HERE: error}
 
     async def answer(self, request: Request[R]) -> R:
         """Have the handler of this process answer. Raises what it raises, and `DeadlineError`."""

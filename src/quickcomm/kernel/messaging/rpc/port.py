@@ -53,7 +53,7 @@ class Rpc(Protocol):
         ...
 
     async def call_all(self, request: Request[R]) -> Mapping[str, R | QuickCommError]:
-        """Ask all replicas at once; return each one's reply or error by its name."""
+        """Ask all replicas at once; return each one's reply or error by its name, the own one's as `HERE`."""
         ...
 
     def serve(self, answers: Sequence[Answer]) -> None:
