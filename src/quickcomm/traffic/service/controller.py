@@ -27,6 +27,7 @@ from quickcomm.traffic.model.state import (
     Publish,
     RetireModule,
     ReviveModule,
+    Settle,
     SiteState,
     StartProcesses,
     StopProcesses,
@@ -251,23 +252,25 @@ class Controller:
 
     async def _until_done(self, name: str, effect: Effect) -> None:
         log.info("migration.effect", module=name, effect=str(effect))
-        site = self._processes
+        site, route = self._processes, self.site.of(name).route
         match effect:
+            case Settle(side=side, without=without):
+                await self._until(name, partial(_acted, partial(site.go_on, name, side, without)))
             case Publish():
                 return  # it is stored first, and sent by `WaitFollowed`, after a crash again
             case WaitFollowed(version):
                 await self._until(name, partial(_acted, self._send))
                 await self._until(name, partial(self._behind, version), self._settings.follow_s)
             case WaitReady(side):
-                await self._until(name, partial(site.ready, name, side), self._settings.ready_s)
+                await self._until(name, partial(site.ready, name, route.named(side)), self._settings.ready_s)
             case StartProcesses():
-                await self._until(name, partial(_acted, partial(site.start, name)))
+                await self._until(name, partial(_acted, partial(site.start, name, route.candidate)))
             case StopProcesses():
-                await self._until(name, partial(_acted, partial(site.stop, name)))
+                await self._until(name, partial(_acted, partial(site.stop, name, route.candidate)))
             case RetireModule():
-                await self._until(name, partial(self._in_monolith, partial(site.retire, name)))
+                await self._until(name, partial(self._in_monolith, partial(site.retire, name, route.base)))
             case ReviveModule():
-                await self._until(name, partial(self._in_monolith, partial(site.revive, name)))
+                await self._until(name, partial(self._in_monolith, partial(site.revive, name, route.base)))
             case EndMonolith():
                 await self._until(name, partial(self._in_monolith, partial(self._end, name)))
 
