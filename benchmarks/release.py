@@ -1,10 +1,11 @@
 """Another release of intelligence takes the place of the service while people talk, and one is taken back.
 
-`python -m benchmarks.release [--talkers 8] [--bake 12] [--rollbacks 3]` (needs QUICKCOMM_SPEECH_DATA): a site whose
+`python -m benchmarks.release [--talkers 8] [--bake 0] [--rollbacks 3]` (needs QUICKCOMM_SPEECH_DATA): a site whose
 intelligence has left the monolith, real speech in real time. `quickcomm deploy` brings a copy of the tree with another
-version up; each step waits for its gate. Then others are brought to half, and taken back. Told: seconds from the
-command to the shadow, from the first share to all of it, to the end of the former process; from `--rollback` until the
-service has all of it in force, and until the release is gone; what was lost, doubled, or answered twice.
+version up, with half of the conversations as its first share; each step waits for its gate. Then others are brought to
+half, and taken back. Told: seconds from the command to the shadow, from the first share to all of it, to the end of the
+former process; from `--rollback` until the service has all of it in force, and until the release is gone; what was
+lost, doubled, or answered twice.
 """
 
 import argparse
@@ -69,7 +70,7 @@ async def command(site: Site, *words: str) -> tuple[float, str]:
 async def deployed(site: Site, timeline: Timeline, release: Checkout) -> Json:
     """Deploy a release by its gates, to the end."""
     began = time.monotonic()
-    took_s, said = await command(site, "deploy", NAME, *release.flags)
+    took_s, said = await command(site, "deploy", NAME, *release.flags, "--share", "50")
     stages = timeline.since(began)
     first = next((at for stage, at in stages.items() if stage.startswith("canary")), stages.get("full 100 %", took_s))
     return {
@@ -83,9 +84,8 @@ async def deployed(site: Site, timeline: Timeline, release: Checkout) -> Json:
 
 async def taken_back(site: Site, mover: Mover, release: Checkout) -> Json:
     """Bring a release to half of the conversations, and take it back."""
-    await command(site, "deploy", NAME, *release.flags, "--by-hand")
-    while (await mover.module(NAME))["weight"] < BUCKETS // 2:
-        await command(site, "migrate", *HALF)
+    await command(site, "deploy", NAME, *release.flags, "--by-hand", "--share", "50")
+    await command(site, "migrate", *HALF)
     await mover.calm()
     began = time.monotonic()
     took_s, _ = await command(site, "deploy", NAME, "--rollback")
@@ -138,7 +138,7 @@ async def measure(site: Site, options: argparse.Namespace, folder: Path) -> Json
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--talkers", type=int, default=8)
-    parser.add_argument("--bake", type=float, default=12.0, help="seconds at each stage at least")
+    parser.add_argument("--bake", type=float, default=0.0, help="seconds at each stage at least")
     parser.add_argument("--rollbacks", type=int, default=3)
     parser.add_argument("--pause", type=float, default=5.0, help="seconds at half before it is taken back")
     options = parser.parse_args()

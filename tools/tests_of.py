@@ -17,7 +17,7 @@ KINDS: Final = ("unit", "contract", "integration")
 MODULES: Final = ("audio", "intelligence", "dashboard")
 
 
-def tests_of(module: str, root: Path) -> list[Path]:
+def files_loading(module: str, root: Path) -> list[Path]:
     """Return the test files that load a module, relative to the root, in order."""
     wanted = f"quickcomm.{module}"
     found = [path for kind in KINDS for path in sorted((root / "tests" / kind).rglob("test_*.py"))]
@@ -55,7 +55,7 @@ def main() -> int:
     if len(sys.argv) != 2 or sys.argv[1] not in MODULES:  # noqa: PLR2004 - the program and a module
         sys.stderr.write(f"usage: python -m tools.tests_of {'|'.join(MODULES)}\n")
         return 2
-    sys.stdout.writelines(f"{path}\n" for path in tests_of(sys.argv[1], ROOT))
+    sys.stdout.writelines(f"{path}\n" for path in files_loading(sys.argv[1], ROOT))
     return 0
 
 

@@ -39,8 +39,8 @@ async def moved(site: Site) -> None:
 
 
 async def status(site: Site) -> Json:
-    found = json.loads(await asked(site, "migrate", "status", "--json"))["modules"]
-    return next(each for each in found if each["name"] == NAME)  # type: ignore[no-any-return]
+    found: list[Json] = json.loads(await asked(site, "migrate", "status", "--json"))["modules"]
+    return next(each for each in found if each["name"] == NAME)
 
 
 async def until(site: Site, holds: Callable[[Json], bool]) -> Json:
@@ -91,13 +91,13 @@ async def test_a_release_takes_the_place_of_a_service_while_somebody_talks(
 async def test_a_release_passes_the_gates_by_itself_survives_a_restart_and_is_followed_by_the_next(
     new_site: NewSite, tmp_path: Path
 ) -> None:
-    site = new_site("--deployment", "monolith", **GATES, QUICKCOMM_TRAFFIC_BAKE_S="0")
+    site = new_site("--deployment", "monolith", **GATES, QUICKCOMM_TRAFFIC_BAKE_S="0", QUICKCOMM_TRAFFIC_ANSWERS="10")
     await moved(site)
     key, wire = await asyncio.to_thread(site.key), shift_talk().wire
     undisturbed = await stream(site.url, key, wire)
     for number, version in enumerate((NEXT, "0.3.0")):
         release = Checkout(tmp_path / version, version)
-        deploying = asyncio.create_task(asked(site, "deploy", NAME, *release.flags))
+        deploying = asyncio.create_task(asked(site, "deploy", NAME, *release.flags, "--share", "50"))
         heard = []
         while not deploying.done():
             heard.append(await stream(site.url, key, wire))

@@ -82,6 +82,16 @@ def test_a_release_that_has_all_of_it_is_the_service() -> None:
     assert all(site.of(name) == before.of(name) for name in MODULES if name != NAME)
 
 
+def test_a_release_may_begin_with_a_larger_share() -> None:
+    site, _ = carried_out(deploying.deploy(services(), NAME, FIRST, by="test", share=5_000).site, NAME)
+    weights = []
+    while site.of(NAME).beside is not None:
+        site, _ = stepped(site)
+        weights.append((site.of(NAME).route.mode, site.of(NAME).route.weight))
+    assert weights == [("canary", 5_000), ("full", 10_000), ("retired", 10_000)]
+    assert site.of(NAME).share == 0, "a later migration begins with its first step"
+
+
 def test_the_next_release_goes_on_from_this_one() -> None:
     site, _ = deployed(in_the_end(deployed(services())[0]), SECOND)
     route = site.of(NAME).route

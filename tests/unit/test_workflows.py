@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import pytest
 import yaml
-from tools.tests_of import MODULES, tests_of
+from tools.tests_of import MODULES, files_loading
 
 ROOT: Final = Path(__file__).parents[2]
 WORKFLOWS: Final = ROOT / ".github/workflows"
@@ -33,13 +33,13 @@ def test_a_pipeline_looks_at_its_own_module_and_at_what_all_share(module: str) -
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_pipeline_runs_the_tests_that_load_its_module(module: str) -> None:
-    names = {str(path) for path in tests_of(module, ROOT)}
+    names = {str(path) for path in files_loading(module, ROOT)}
     assert 10 < len(names) < len(list((ROOT / "tests").rglob("test_*.py")))
     assert all((ROOT / name).is_file() for name in names)
 
 
 def test_a_test_that_loads_one_module_alone_is_in_one_pipeline() -> None:
-    where = {module: {path.name for path in tests_of(module, ROOT)} for module in MODULES}
+    where = {module: {path.name for path in files_loading(module, ROOT)} for module in MODULES}
     assert "test_resample.py" in where["audio"]
     assert "test_resample.py" not in where["dashboard"]
     assert "test_emergencies.py" not in where["audio"]

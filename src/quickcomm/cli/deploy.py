@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Final
 import click
 import msgspec
 
-from quickcomm.cli.migrate import POLL_S, asked, changed, module_argument, start_controller, why_option
+from quickcomm.cli.migrate import PER_CENT, POLL_S, asked, changed, module_argument, start_controller, why_option
 from quickcomm.cli.migration_report import stage
 from quickcomm.cli.options import json_option, server_option
 from quickcomm.contracts.commands import InstallRelease
@@ -51,6 +51,11 @@ class TakenBackError(ConfigurationError):
 )
 @click.option("--rollback", is_flag=True, help="Take back the release that is on its way, at once.")
 @click.option("--by-hand", is_flag=True, help="Stop in the shadow; go on with: quickcomm migrate step MODULE.")
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 100, min_open=True, max_open=True),
+    help="Per cent of the conversations that it gets first [default: 1].",
+)
 @why_option
 @server_option
 @json_option
@@ -72,7 +77,12 @@ def deploy_command(module: str, data_dir: Path, why: str, **given: Any) -> None:
     row = _installed(data_dir, module, directory, given["python"])
     start_controller(data_dir)
     request = DeployRelease(
-        name=module, release=row["release"], by=getpass.getuser(), why=why, auto=not given["by_hand"]
+        name=module,
+        release=row["release"],
+        by=getpass.getuser(),
+        why=why,
+        auto=not given["by_hand"],
+        share=max(1, round(given["share"] * PER_CENT)) if given["share"] else 0,
     )
     asyncio.run(_followed(data_dir, request, row["side"], as_json=as_json))
 

@@ -53,11 +53,13 @@ class StartMigration(MigrationChange, frozen=True, kw_only=True, tag="migrate.st
 class DeployRelease(MigrationChange, frozen=True, kw_only=True, tag="migrate.deploy"):
     """Bring a release of a service up beside the service. `auto`: and have the controller take the further steps.
 
+    `share`: of the buckets, that it gets first after the shadow; 0: those of the first step.
     The site must know the release: `InstallRelease`.
     """
 
     release: Annotated[str, msgspec.Meta(pattern=RELEASE)]
     auto: bool = True
+    share: Annotated[int, msgspec.Meta(ge=0, lt=BUCKETS)] = 0
 
 
 class StepMigration(MigrationChange, frozen=True, kw_only=True, tag="migrate.step"):

@@ -12,8 +12,11 @@ from quickcomm.traffic.model.state import Effect, ModuleState, Moved, RefusedErr
 _replace: Final = msgspec.structs.replace
 
 
-def deploy(site: SiteState, name: str, release: Side, *, by: str, why: str = "") -> Moved:
-    """Begin to bring a release of the service up beside the service, in the shadow. Raises `RefusedError`."""
+def deploy(site: SiteState, name: str, release: Side, *, by: str, why: str = "", share: int = 0) -> Moved:
+    """Begin to bring a release of the service up beside the service, in the shadow. Raises `RefusedError`.
+
+    `share`: the buckets that it gets first; 0: those of the first step.
+    """
     state = free(site, name)
     check_not_paused(state, name)
     if state.stage != RETIRED:
@@ -35,6 +38,7 @@ def deploy(site: SiteState, name: str, release: Side, *, by: str, why: str = "")
         beside="ended" if "ended" in others else state.monolith,
         goal=SERVICE,
         forced=True,
+        share=share,
     )
     return begun(_replace(site, version=site.version + 1), name, after, "deploy", SHADOW, by, why)
 
@@ -71,6 +75,7 @@ def settled(site: SiteState, name: str, state: ModuleState, effect: Settle) -> M
         beside=None,
         forced=False,
         auto=False,
+        share=0,
         change=change,
     )
     entry = entry_of(name, state, "settle", change.by, f"{after.stage}, {effect.side} alone", change.why)

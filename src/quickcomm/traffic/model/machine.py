@@ -102,6 +102,8 @@ def step(
     target, skipped = next_stage(state.stage, state.goal, expected)
     if target is None:
         raise RefusedError(f"{name} is {state.stage} already: there is no further step to the {state.goal}.")
+    if state.share and state.stage == SHADOW and target.mode == "canary":
+        target, skipped = Stage("canary", state.share), ()
     if target == RETIRED:
         overrides.check_none_stays(state, name)
     moved = begun(site, name, state, "step", target, by, why, evidence)

@@ -53,6 +53,8 @@ class ModuleState(msgspec.Struct, frozen=True, kw_only=True):
     """`service`, `monolith`: the fields of these names are about the side in that role, too."""
     beside: MonolithState | None = None
     """Where both sides are releases of the service: how the module is in the monolith meanwhile. Else None."""
+    share: int = 0
+    """Of a release: the buckets that it gets first; 0: those of the first step."""
     change: Change | None = None
     paused: bool = False
     auto: bool = False

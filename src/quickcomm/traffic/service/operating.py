@@ -101,10 +101,10 @@ class Operating:
         )
 
     async def _deploy(self, request: DeployRelease) -> MigrationDone:
-        name, auto = request.name, request.auto
+        name, auto, share = request.name, request.auto, request.share
 
         def transition(site: SiteState) -> Moved:
-            moved = deploying.deploy(site, name, side_of(request.release), by=request.by, why=request.why)
+            moved = deploying.deploy(site, name, side_of(request.release), by=request.by, why=request.why, share=share)
             if not auto:
                 return moved
             on = machine.automate(moved.site, name, by=request.by, on=True)
