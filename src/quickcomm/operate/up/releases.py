@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 import structlog
 
-from quickcomm.apps import APPS, DEPLOYMENTS
+from quickcomm.apps import DEPLOYMENTS
 from quickcomm.contracts.commands import InstallRelease
 from quickcomm.contracts.routes import MONOLITH, SERVICE, Side, place_of, side_of
 from quickcomm.intelligence.model.settings import StoreSettings
@@ -50,6 +50,7 @@ class Installer:
     ) -> None:
         """`own_places`: gets the place where a release answers operators. `prioritised`: says how much it yields."""
         self._shape = shape
+        self._apps = {app.name: app for app in DEPLOYMENTS[shape]}
         self._site = site
         self._fleet = fleet
         self._own = own_places
@@ -85,7 +86,7 @@ class Installer:
                 digest=told.digest,
             )
             keep(self._path, self._living(releases).with_release(request.name, release))
-            row = release_row(APPS[request.name], self._site, release)
+            row = release_row(self._apps[request.name], self._site, release)
             self._fleet.put(self._prioritised(row.module))
             self._own[row.module.name] = row.own
         log.info("release.installed", module=request.name, release=release.name)
@@ -108,13 +109,12 @@ class Installer:
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _check_possible(self, module: str) -> None:
-        sides = {app.name: app.side for app in DEPLOYMENTS[self._shape]}
         if self._shape != MONOLITH:
             raise ReleaseError(
                 f"A site of the deployment {self._shape} has no controller that could compare two releases. It can be "
                 "done on one that was migrated from a monolith: docs/deploy-a-release.md"
             )
-        if module not in DEPLOYABLE or sides.get(module) != SERVICE:
+        if module not in DEPLOYABLE or self._apps[module].side != SERVICE:
             raise ReleaseError(f"{module} cannot be deployed as a release yet. There are: {', '.join(DEPLOYABLE)}.")
         if self._site.settings.of(StoreSettings).database_url is not None:
             raise ReleaseError(

@@ -264,7 +264,10 @@ class Controller:
             case WaitReady(side):
                 await self._until(name, partial(site.ready, name, route.named(side)), self._settings.ready_s)
             case StartProcesses():
-                await self._until(name, partial(_acted, partial(site.start, name, route.candidate)))
+                again_s = (
+                    RETRY_S if self.site.of(name).beside is not None else LOOK_EVERY_S
+                )  # meanwhile it is taken back
+                await self._until(name, partial(_acted, partial(site.start, name, route.candidate)), again_s=again_s)
             case StopProcesses():
                 await self._until(name, partial(_acted, partial(site.stop, name, route.candidate)))
             case RetireModule():
@@ -274,7 +277,13 @@ class Controller:
             case EndMonolith():
                 await self._until(name, partial(self._in_monolith, partial(self._end, name)))
 
-    async def _until(self, name: str, attempt: Callable[[], Awaitable[str]], within_s: float = RETRY_S) -> None:
+    async def _until(
+        self,
+        name: str,
+        attempt: Callable[[], Awaitable[str]],
+        within_s: float = RETRY_S,
+        again_s: float = LOOK_EVERY_S,
+    ) -> None:
         """Try until there is no reason any more why not. After `within_s`, the reason is a problem that is told."""
         deadline = self._clock.monotonic() + within_s
         while True:
@@ -290,7 +299,7 @@ class Controller:
             self._waits[name] = why_not.rstrip(".")
             if lasting or self._clock.monotonic() >= deadline:
                 self._trouble(name, why_not)
-            await self._clock.sleep(TICK_S if lasting else LOOK_EVERY_S)
+            await self._clock.sleep(max(again_s, TICK_S) if lasting else again_s)
 
     async def _in_monolith(self, act: Callable[[], Awaitable[None]]) -> str:
         """Act on the monolith's process, for one module at a time: it does not end while another one comes back."""
