@@ -20,7 +20,7 @@ JAEGER := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/quickcomm/jaeger-v1.76.0/jaeger
 # Modules are compiled once, not by each of the processes that a test starts.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install demo picture test test-fast test-units test-long test-up test-services test-migrating check check-page bench jaeger clean
+.PHONY: help install demo picture test test-fast test-units test-long test-up test-services test-migrating check check-page check-workflows bench jaeger clean
 help: ## Show what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
@@ -63,6 +63,11 @@ check: install check-page ## Format, lint, types, import contracts, the page
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# PyPI has actionlint only as a script that downloads it from elsewhere; Go's own registry has its source.
+check-workflows: ## Workflow files, by actionlint; needs Go
+	@command -v go >/dev/null || { echo "Go is needed to build actionlint: https://go.dev/dl"; exit 1; }
+	cd deploy/actionlint && go tool actionlint $(addprefix $(CURDIR)/,$(wildcard .github/workflows/*.yml))
 
 check-page: install ## The page alone: types, lint, unit tests
 	$(BIN)/python hatch_build.py check

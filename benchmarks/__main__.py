@@ -42,6 +42,7 @@ BENCHMARKS: Final = {
     "operations": "closing a conversation: under serve, over services, and after a kill of the executor",
     "operations_killed": "+ operations while all is killed and cut: half-done, doubled (needs QUICKCOMM_SPEECH_DATA)",
     "migrate": "modules move while people talk, with faults and kills (needs QUICKCOMM_SPEECH_DATA, a Chromium)",
+    "release": "+ another release of intelligence deployed and taken back while 8 talk (needs QUICKCOMM_SPEECH_DATA)",
     "handover": "+ running conversations go from one side to the other and back (needs QUICKCOMM_SPEECH_DATA)",
     "relay": "the session relay: CPU at 1,000 sockets, and what clients notice while the owner moves, restarts, dies",
     "tracing": "+ CPU with tracing on ÷ off, 16 talkers, taking turns (needs QUICKCOMM_SPEECH_DATA)",

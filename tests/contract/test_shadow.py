@@ -221,7 +221,7 @@ async def test_a_service_that_was_off_begins_with_a_copy_anew(
     async with opened(tmp_path) as database:
         await SqlResults(database).publish([served_as("c:0:1")])
         app = SimpleNamespace(alone=True)
-        context: Any = SimpleNamespace(moving=True, app=app, routes=routes, database=database)
+        context: Any = SimpleNamespace(moving=True, side="service", app=app, routes=routes, database=database)
         work: Any = _Work(context, SimpleNamespace())  # type: ignore[arg-type]
         assert await work._begins_warm()
         assert len(await SqlResults(database).known([("main", "c:0:1")])) == kept

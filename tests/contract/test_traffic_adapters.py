@@ -27,7 +27,7 @@ from quickcomm.contracts.checking import (
 )
 from quickcomm.contracts.commands import Command, Scale, StartModule, StopModule
 from quickcomm.contracts.evidence import Difference, FieldAgreement, Measure, Measured, Shadowed, Spending
-from quickcomm.contracts.routes import MONOLITH, SERVICE, Routes
+from quickcomm.contracts.routes import MONOLITH, SERVICE, ModuleRoute, Routes
 from quickcomm.kernel.clock import FakeClock, SystemClock
 from quickcomm.kernel.discovery import DirectoryRegistry, Instance
 from quickcomm.kernel.errors import BusyError, NotFoundError, QuickCommError
@@ -47,6 +47,7 @@ from quickcomm.traffic.adapters.site import UpSite
 from quickcomm.traffic.model.gates import Evidence, Limits, judge
 from quickcomm.traffic.ports import SiteError
 
+ROUTE: Final = ModuleRoute()
 NS: Final = 10**9
 
 
@@ -139,10 +140,10 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
 
 
 async def test_a_service_is_started_once_and_stopped(site: Site) -> None:
-    await site.processes.start("dashboard")
+    await site.processes.start("dashboard", SERVICE)
     site.serves("dashboard")
-    await site.processes.start("dashboard")
-    await site.processes.stop("dashboard")
+    await site.processes.start("dashboard", SERVICE)
+    await site.processes.stop("dashboard", SERVICE)
     assert site.asked == [
         Scale(process="dashboard", replicas=1),
         StopModule(name="dashboard"),
@@ -164,7 +165,7 @@ async def test_a_service_that_hangs_is_stopped_where_nothing_waits_for_it(
     home = site.directory.part("intelligence")
     home.create()
     async with admin_socket(hanging, home.socket):
-        await site.processes.stop("intelligence")
+        await site.processes.stop("intelligence", SERVICE)
     assert site.asked == [Scale(process="intelligence", replicas=0)]
 
 
@@ -190,20 +191,20 @@ async def test_each_of_several_processes_has_to_confirm_that_it_has_stopped(site
         admin_socket(process("one"), admin_socket_of(sockets[0])),
         admin_socket(process("two"), admin_socket_of(sockets[1])),
     ):
-        await site.processes.stop("dashboard")
+        await site.processes.stop("dashboard", SERVICE)
     assert sorted(stopped) == ["one", "two"]
     assert site.asked == [Scale(process="dashboard", replicas=0)]
     admin_socket_of(sockets[1]).touch()  # one that hangs
     with pytest.raises(SiteError, match="a process of the service does not answer"):
-        await site.processes.stop("dashboard")
+        await site.processes.stop("dashboard", SERVICE)
 
 
 async def test_a_module_of_the_monolith_is_stopped_and_started_as_often_as_asked(site: Site) -> None:
     for _ in range(2):
-        await site.processes.retire("dashboard")
+        await site.processes.retire("dashboard", MONOLITH)
         assert site.in_monolith == set()
     for _ in range(2):
-        await site.processes.revive("dashboard")
+        await site.processes.revive("dashboard", MONOLITH)
         assert site.in_monolith == {"dashboard"}
     assert site.asked[-1] == Scale(process="monolith", replicas=1), "there may be no process"
 
@@ -228,7 +229,7 @@ async def test_the_process_of_the_monolith_ends_once_all_modules_are_stopped_and
 
 
 async def test_a_module_that_a_killed_monolith_began_without_is_started_before_it_serves(site: Site) -> None:
-    await site.processes.revive("intelligence")
+    await site.processes.revive("intelligence", MONOLITH)
     site.in_monolith = set()
     assert await site.processes.ready("intelligence", MONOLITH) == ""
     assert site.in_monolith == {"intelligence"}
@@ -237,9 +238,9 @@ async def test_a_module_that_a_killed_monolith_began_without_is_started_before_i
 async def test_who_does_not_answer_is_told(tmp_path: Path) -> None:
     lonely = Site(tmp_path)
     with pytest.raises(SiteError, match="`quickcomm up` does not answer"):
-        await lonely.processes.start("dashboard")
+        await lonely.processes.start("dashboard", SERVICE)
     with pytest.raises(SiteError, match="the monolith does not answer"):
-        await lonely.processes.retire("dashboard")
+        await lonely.processes.retire("dashboard", MONOLITH)
 
 
 async def test_a_monolith_that_cannot_start_a_module_again_says_what_to_do(tmp_path: Path) -> None:
@@ -248,7 +249,7 @@ async def test_a_monolith_that_cannot_start_a_module_again_says_what_to_do(tmp_p
     up.serve([(Scale, old.scale)])
     async with admin_socket(up, old.directory.control), admin_socket(LocalRpc(old.clock), old.directory.socket):
         with pytest.raises(SiteError, match="quickcomm restart monolith"):
-            await old.processes.revive("dashboard")
+            await old.processes.revive("dashboard", MONOLITH)
 
 
 async def test_a_side_is_ready_when_it_has_what_the_other_one_has(site: Site) -> None:
@@ -269,7 +270,7 @@ async def test_a_side_is_ready_when_it_has_what_the_other_one_has(site: Site) ->
 
 
 async def test_without_a_process_nothing_is_measured_and_the_reasons_are_given(site: Site) -> None:
-    found = await site.evidence.of("dashboard", 0)
+    found = await site.evidence.of("dashboard", 0, ROUTE)
     assert (found.differences, found.service.queue_age_s) == (None, None)
     assert found.why_not["queue age"] == "no process of the service serves"
     assert found.why_not["differences"] == "not compared yet"
@@ -283,7 +284,7 @@ async def test_what_both_sides_measured_is_added_up_by_side(site: Site) -> None:
         "dashboard-2": busy,
         "monolith-1": Measured(side="monolith", answered=7, conversations=3),
     }
-    found = await site.evidence.of("dashboard", site.clock.now_ns() - 600 * 10**9)
+    found = await site.evidence.of("dashboard", site.clock.now_ns() - 600 * 10**9, ROUTE)
     assert (found.service.answered, found.service.errors, found.monolith.answered) == (56, 4, 7)
     assert (found.agreement, found.service.stages_ms) == ((58, 60), {"store": (1.0, 2.0)})
     assert found.conversations_per_hour == pytest.approx(7 * 6)
@@ -296,7 +297,7 @@ async def test_cpu_time_is_put_together_by_side_and_unknown_where_nobody_measure
         "dashboard-2": Measured(side="service", cpu_ms=(3.0,)),
         "monolith-1": msgspec.json.decode(b'{"side":"monolith","cpu_s":9.5}', type=Measured),  # an older release
     }
-    found = await site.evidence.of("dashboard", 0)
+    found = await site.evidence.of("dashboard", 0, ROUTE)
     assert (found.service.cpu_ms, found.monolith.cpu_ms) == ((1.0, 2.0, 3.0), None)
 
 
@@ -315,10 +316,10 @@ def test_cpu_time_is_of_the_process_by_the_utterances_that_it_read(monkeypatch: 
 
 async def test_a_service_that_answers_no_more_is_silent_for_as_long(site: Site) -> None:
     site.rpc.measured = {"dashboard-1": Measured(side="service")}
-    await site.evidence.of("dashboard", 0)
+    await site.evidence.of("dashboard", 0, ROUTE)
     site.rpc.measured = {"dashboard-1": BusyError("It hangs.")}
     site.clock.advance(7.0)
-    found = await site.evidence.of("dashboard", 0)
+    found = await site.evidence.of("dashboard", 0, ROUTE)
     assert found.service.silent_s == 7.0
     assert judge("dashboard", "canary", found, Limits()).outcome == "breach"
 
@@ -326,7 +327,7 @@ async def test_a_service_that_answers_no_more_is_silent_for_as_long(site: Site) 
 async def test_what_both_sides_understood_is_agreement_and_a_stage(site: Site) -> None:
     whole = Measured(side="service", shadow=Shadowed())
     site.rpc.measured = {"intelligence-1": whole, "monolith-1": Measured(side="monolith", answered=80)}
-    found = await site.evidence.of("intelligence", 0)
+    found = await site.evidence.of("intelligence", 0, ROUTE)
     assert found.agreement == (0, 0)
     verdict = judge("intelligence", "shadow", found, Limits())
     [waits] = [figure for figure in verdict.figures if figure.name == "agreement"]
@@ -347,7 +348,7 @@ async def test_what_both_sides_understood_is_agreement_and_a_stage(site: Site) -
         "intelligence-1": msgspec.structs.replace(whole, shadow=shadow, spent=Spending(answers=7, calls=7)),
         "monolith-1": Measured(side="monolith", shadow=other),
     }
-    found = await site.evidence.of("intelligence", site.clock.now_ns() - 100 * NS)
+    found = await site.evidence.of("intelligence", site.clock.now_ns() - 100 * NS, ROUTE)
     assert found.agreement == (38, 40)
     assert found.service.stages_ms == {"understood": (10.0, 30.0, 6.0)}
     assert found.monolith.stages_ms == {"understood": (5.0, 20.0, 40.0)}
@@ -362,7 +363,7 @@ async def test_what_both_sides_understood_is_agreement_and_a_stage(site: Site) -
     assert waits.missing is not None
     assert waits.in_s == pytest.approx(waits.missing * 100 / 40)
     site.rpc.measured = {"intelligence-1": Measured(side="service")}
-    assert "shadow_share" in (await site.evidence.of("intelligence", 0)).why_not["agreement"]
+    assert "shadow_share" in (await site.evidence.of("intelligence", 0, ROUTE)).why_not["agreement"]
 
 
 async def test_messages_are_told_by_side(site: Site) -> None:
@@ -373,10 +374,10 @@ async def test_messages_are_told_by_side(site: Site) -> None:
         return Waiting(stream="transcripts.v1", group=group, count=1, oldest_ns=now_ns - seconds * NS)
 
     site.waiting = [waits("dashboard@service", 3), waits("dashboard@service", 7), waits("dashboard", 20)]
-    found = await site.evidence.of("dashboard", 0)
+    found = await site.evidence.of("dashboard", 0, ROUTE)
     assert (found.service.queue_age_s, found.monolith.queue_age_s) == (7.0, 20.0)
     site.waiting = []
-    assert (await site.evidence.of("dashboard", 0)).service.queue_age_s == 0.0
+    assert (await site.evidence.of("dashboard", 0, ROUTE)).service.queue_age_s == 0.0
     assert queue_age_s([waits("dashboard", -5)], "dashboard", now_ns) == 0.0
 
 
@@ -388,7 +389,7 @@ async def test_differences_count_once_they_were_looked_for_in_this_stage(site: S
 
     async def looked(since_ns: int, found: Callable[[Evidence], bool]) -> Evidence:
         async with asyncio.timeout(20):
-            while not found(evidence := await site.evidence.of("dashboard", since_ns)):  # noqa: ASYNC110 - none is told
+            while not found(evidence := await site.evidence.of("dashboard", since_ns, ROUTE)):  # noqa: ASYNC110 - none is told
                 await asyncio.sleep(0)
         return evidence
 
@@ -404,7 +405,7 @@ async def test_differences_count_once_they_were_looked_for_in_this_stage(site: S
     comparing.cancel()
     await asyncio.gather(comparing, return_exceptions=True)
     site.clock.advance(500.0)
-    assert (await site.evidence.of("dashboard", began_ns)).differences is None, "it is old"
+    assert (await site.evidence.of("dashboard", began_ns, ROUTE)).differences is None, "it is old"
 
 
 async def test_what_has_just_changed_is_compared_between_two_comparisons_of_all(site: Site) -> None:
@@ -413,11 +414,11 @@ async def test_what_has_just_changed_is_compared_between_two_comparisons_of_all(
     began_ns = site.clock.now_ns()
     async with asyncio.timeout(20):
         comparing = asyncio.create_task(site.evidence.run())
-        while (await site.evidence.of("dashboard", began_ns)).differences is None:  # noqa: ASYNC110 - none is told
+        while (await site.evidence.of("dashboard", began_ns, ROUTE)).differences is None:  # noqa: ASYNC110 - none is told
             await asyncio.sleep(0)
         wholes = site.rpc.wholes
         site.rpc.contents["dashboard-1"] = cards("wrong")
-        while (await site.evidence.of("dashboard", began_ns)).differences == 0:  # noqa: ASYNC110 - as above
+        while (await site.evidence.of("dashboard", began_ns, ROUTE)).differences == 0:  # noqa: ASYNC110 - as above
             await asyncio.sleep(0)
     comparing.cancel()
     await asyncio.gather(comparing, return_exceptions=True)
@@ -435,7 +436,7 @@ async def test_a_side_that_is_behind_differs_only_once_it_has_handled_what_waite
 
     async def looked(until: Callable[[Evidence], bool]) -> Evidence:
         async with asyncio.timeout(60):
-            while not until(found := await site.evidence.of("dashboard", began_ns)):
+            while not until(found := await site.evidence.of("dashboard", began_ns, ROUTE)):
                 site.clock.advance(0.5)
                 await asyncio.sleep(0)
         return found

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from quickcomm.contracts.routes import SERVICE, Routes, Side
+from quickcomm.contracts.routes import MONOLITH, ModuleRoute, Routes, Side, place_of
 from quickcomm.kernel.routing import StaleRoutesError
 from quickcomm.traffic.model.gates import Evidence, SideEvidence
 from quickcomm.traffic.ports import SiteError
@@ -21,6 +21,9 @@ class FakeSite:
 
     def __init__(self) -> None:
         self.running: set[str] = set()
+        """Services by their places: `dashboard`, or `dashboard@3f2a91` of a release."""
+        self.gone: list[str] = []
+        """What was deleted for good."""
         self.in_monolith = {"dashboard", "intelligence", "audio"}
         self.lacks: dict[Side, str] = {}
         self.refuses = ""
@@ -28,22 +31,31 @@ class FakeSite:
         self.has_monolith = True
         """Whether its process runs."""
 
-    async def start(self, module: str) -> None:
+    async def start(self, module: str, side: Side) -> None:
         self._called("start")
-        self.running.add(module)
+        self.running.add(place_of(module, side))
 
-    async def stop(self, module: str) -> None:
+    async def stop(self, module: str, side: Side) -> None:
         self._called("stop")
-        self.running.discard(module)
+        self.running.discard(place_of(module, side))
 
-    async def retire(self, module: str) -> None:
+    async def retire(self, module: str, side: Side) -> None:
         self._called("retire")
-        self.in_monolith.discard(module)
+        (self.in_monolith if side == MONOLITH else self.running).discard(place_of(module, side))
 
-    async def revive(self, module: str) -> None:
+    async def revive(self, module: str, side: Side) -> None:
         self._called("revive")
+        if side != MONOLITH:
+            self.running.add(place_of(module, side))
+            return
         self.has_monolith = True
         self.in_monolith.add(module)
+
+    async def go_on(self, module: str, side: Side, without: Side) -> None:
+        self._called("go on")
+        assert place_of(module, side) in self.running
+        assert place_of(module, without) not in self.running
+        self.gone.append(place_of(module, without))
 
     async def end(self) -> None:
         self._called("end")
@@ -52,7 +64,7 @@ class FakeSite:
 
     async def ready(self, module: str, side: Side) -> str:
         self._called("ready")
-        there = module in (self.running if side == SERVICE else self.in_monolith)
+        there = place_of(module, side) in (self.in_monolith if side == MONOLITH else self.running)
         return self.lacks.get(side, "") if there else "it does not run"
 
     def _called(self, what: str) -> None:
@@ -65,8 +77,8 @@ class FakeEvidence:
     def __init__(self) -> None:
         self.found = Evidence()
 
-    async def of(self, module: str, since_ns: int) -> Evidence:
-        del module, since_ns
+    async def of(self, module: str, since_ns: int, route: ModuleRoute) -> Evidence:
+        del module, since_ns, route
         return self.found
 
 

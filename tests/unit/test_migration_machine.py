@@ -27,6 +27,7 @@ from quickcomm.traffic.model.state import (
     RefusedError,
     RetireModule,
     ReviveModule,
+    Role,
     SiteState,
     StartProcesses,
     StopProcesses,
@@ -422,7 +423,7 @@ class Migrations(RuleBasedStateMachine):
     # -- commands
 
     @rule(name=names, goal=st.sampled_from([MONOLITH, SERVICE]), force=st.booleans())
-    def start(self, name: str, goal: Side, *, force: bool) -> None:
+    def start(self, name: str, goal: Role, *, force: bool) -> None:
         if self.command(lambda: machine.start(self.site, name, goal=goal, by="test", force=force)):
             assert self.site.of(name).goal == goal
             self.check_order(name)

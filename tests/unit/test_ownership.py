@@ -112,7 +112,7 @@ async def test_what_is_stamped_for_the_other_side_is_remembered_and_not_answered
 
 async def test_what_has_no_stamp_is_the_monoliths() -> None:
     for side, count in (("monolith", 1), ("service", 0)):
-        desk = Desk(side)  # type: ignore[arg-type]
+        desk = Desk(side)
         await desk.hear(spoken(1, "one"))
         assert len(desk.results.published) == count
 

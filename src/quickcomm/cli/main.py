@@ -22,6 +22,8 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "scale": ("up:scale_command", "Have more or fewer processes of a module."),
     "restart": ("up:restart_command", "Replace a module's processes one by one."),
     "migrate": ("migrate:migrate_group", "Move a module out of the monolith step by step, or back."),
+    "deploy": ("deploy:deploy_command", "Bring another release of a service onto a running site, or take it back."),
+    "release": ("deploy:release_command", "Version, digest and messages of this installation."),
     "status": ("admin:status_command", "What is running, and how it is."),
     "report": ("report:report_command", "What came in, what is open, what was slow."),
     "trace": ("trace:trace_command", "Where the time of an utterance went, stage by stage."),

@@ -83,7 +83,7 @@ def migrate_group() -> None:
 @server_option
 def start_command(module: str, goal: Any, data_dir: Path, *, force: bool) -> None:
     """Set the goal of a module, and take the first step to it. Starts the controller where none runs."""
-    _start_controller(data_dir)
+    start_controller(data_dir)
     _move(data_dir, "start" if goal == SERVICE else "return", module, force=force)
 
 
@@ -174,7 +174,7 @@ def kill_switch_command(module: str, why: str, data_dir: Path, *, clear: bool) -
             _note(data_dir, "resume", name, "may go on")
         return
     request = asked_for("kill", module, by=getpass.getuser(), why=why)
-    rows = asyncio.run(_asked(data_dir, request))
+    rows = asyncio.run(asked(data_dir, request))
     for row in rows:
         _print_done(row)
     if not rows:
@@ -212,7 +212,7 @@ def resume_command(module: str, data_dir: Path) -> None:
 @json_option
 def status_command(data_dir: Path, *, as_json: bool) -> None:
     """Where each module is, its gate with figures and what is missing, and who follows which version."""
-    [row] = asyncio.run(_asked(data_dir, GetMigration()))
+    [row] = asyncio.run(asked(data_dir, GetMigration()))
     if as_json:
         click.echo(json.dumps(row, ensure_ascii=False))
         return
@@ -227,7 +227,7 @@ def status_command(data_dir: Path, *, as_json: bool) -> None:
 @json_option
 def history_command(limit: int, module: str | None, data_dir: Path, *, as_json: bool) -> None:
     """Who did what, when and why, on what evidence; newest first."""
-    rows = asyncio.run(_asked(data_dir, ListMigrationAudit(limit=limit, name=module)))
+    rows = asyncio.run(asked(data_dir, ListMigrationAudit(limit=limit, name=module)))
     if not as_json:
         rows = [row | {"at": time_of(row["at_ns"]), "module": row["name"]} for row in rows]
     columns = ("at", "who", "module", "action", "before", "after", "version", "why")
@@ -237,7 +237,7 @@ def history_command(limit: int, module: str | None, data_dir: Path, *, as_json: 
 # -- asking -----------------------------------------------------------------------------------------------------------
 
 
-async def _asked(data_dir: Path, request: Command, within_s: float = BACK_WITHIN_S) -> Rows:
+async def asked(data_dir: Path, request: Command, within_s: float = BACK_WITHIN_S) -> Rows:
     """Ask the controller; where the site runs, wait for one that is started again.
 
     Raises `NoControllerError`, and what the controller answers.
@@ -268,12 +268,12 @@ async def _asked(data_dir: Path, request: Command, within_s: float = BACK_WITHIN
         await asyncio.sleep(POLL_S)
 
 
-def _start_controller(data_dir: Path) -> None:
+def start_controller(data_dir: Path) -> None:
     """Have `up` start the controller, unless it answers. Raises `NotRunningError`."""
     from quickcomm.operate.up.client import tell  # noqa: PLC0415 - seldom needed
 
     with contextlib.suppress(NoControllerError):
-        asyncio.run(_asked(data_dir, GetMigration(entries=0), 0.0))
+        asyncio.run(asked(data_dir, GetMigration(entries=0), 0.0))
         return
     click.echo("Starting the migration controller …", err=True)
     tell(data_dir, Scale(process="traffic", replicas=1))
@@ -284,7 +284,7 @@ async def _until_it_answers(data_dir: Path) -> None:
     deadline = asyncio.get_running_loop().time() + STARTS_WITHIN_S
     while True:
         try:
-            await _asked(data_dir, GetMigration(entries=0), 0.0)
+            await asked(data_dir, GetMigration(entries=0), 0.0)
         except NoControllerError:
             if asyncio.get_running_loop().time() >= deadline:
                 raise
@@ -298,16 +298,16 @@ def _move(data_dir: Path, action: MoveAction, module: str, why: str = "", *, for
 
 
 def _change(data_dir: Path, request: Command, module: str) -> None:
-    _print_done(asyncio.run(_changed(data_dir, request, module)))
+    _print_done(asyncio.run(changed(data_dir, request, module)))
 
 
-async def _changed(data_dir: Path, request: Command, name: str) -> dict[str, Any]:
+async def changed(data_dir: Path, request: Command, name: str) -> dict[str, Any]:
     """Ask, and say meanwhile how far it is."""
     row: dict[str, Any] = {}
     try:
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(_watch(data_dir, name))
-            [row] = await _asked(data_dir, request)
+            [row] = await asked(data_dir, request)
             watching.cancel()
     except* QuickCommError as errors:
         raise errors.exceptions[0] from None
@@ -320,7 +320,7 @@ async def _watch(data_dir: Path, name: str) -> None:
     while True:
         await asyncio.sleep(POLL_S)
         with contextlib.suppress(QuickCommError):  # the command itself tells what is wrong
-            [row] = await _asked(data_dir, GetMigration(entries=0), 0.0)
+            [row] = await asked(data_dir, GetMigration(entries=0), 0.0)
             phase = next((each["phase"] for each in row["modules"] if each["name"] == name), "")
             if phase and phase != shown:
                 shown = phase
@@ -328,12 +328,12 @@ async def _watch(data_dir: Path, name: str) -> None:
 
 
 def _note(data_dir: Path, action: MoveAction, module: str, words: str) -> None:
-    asyncio.run(_asked(data_dir, asked_for(action, module, by=getpass.getuser())))
+    asyncio.run(asked(data_dir, asked_for(action, module, by=getpass.getuser())))
     click.echo(f"{module}: {words}.")
 
 
 def _paused(data_dir: Path) -> list[str]:
-    [row] = asyncio.run(_asked(data_dir, GetMigration(entries=0)))
+    [row] = asyncio.run(asked(data_dir, GetMigration(entries=0)))
     return [module["name"] for module in row["modules"] if module["paused"]]
 
 

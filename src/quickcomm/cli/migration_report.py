@@ -14,6 +14,7 @@ from quickcomm.contracts.migration import (
     Understandings,
     with_decider,
 )
+from quickcomm.contracts.routes import release_of
 
 PER_CENT: Final = BUCKETS // 100
 NS: Final = 10**9
@@ -44,6 +45,8 @@ def _module(module: ModuleMigration) -> Iterator[str]:
     flags += ["paused"] if module.paused else ["auto"] if module.auto else []
     reached = with_decider(stage(module.mode, module.weight), module.name, module.decides)
     yield f"{module.name}: {reached} ({', '.join(flags)})"
+    if release_of(module.candidate):
+        yield f"    {module.candidate}, beside {module.base}"
     if module.since_ns:
         yield f"    since {time_of(module.since_ns)}{f': {module.why}' if module.why else ''}"
     if module.change:

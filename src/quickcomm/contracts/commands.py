@@ -57,6 +57,25 @@ class Scale(Command, frozen=True, kw_only=True, tag="scale"):
     replicas: int
 
 
+class InstallRelease(Command, frozen=True, kw_only=True, tag="releases.install"):
+    """Have the site know another release of a service. Gives a row with its `side`, `release` and `digest`.
+
+    `directory`: of its files; `python`: the interpreter that has what it needs. Refused where its messages do not fit.
+    """
+
+    name: str
+    directory: str
+    python: str
+
+
+class GoOnWith(Command, frozen=True, kw_only=True, tag="releases.go-on"):
+    """Have the site go on with one side of a service alone, and delete what another one has kept."""
+
+    name: str
+    side: str
+    without: str
+
+
 class Restart(Command, frozen=True, kw_only=True, tag="restart"):
     process: str = msgspec.field(name="module")
 

@@ -12,7 +12,7 @@ import msgspec
 from quickcomm.contracts.commands import Command
 from quickcomm.contracts.evidence import Difference, FieldAgreement, Spending
 from quickcomm.contracts.identity import BUCKETS
-from quickcomm.contracts.routes import MONOLITH, SERVICE, Mode, Side
+from quickcomm.contracts.routes import MONOLITH, RELEASE, SERVICE, Mode, Side
 
 MAX_ENTRIES = 10_000
 ALL: Final = "all"
@@ -46,8 +46,20 @@ class MigrationChange(OfTraffic, frozen=True, kw_only=True):
 class StartMigration(MigrationChange, frozen=True, kw_only=True, tag="migrate.start"):
     """Set the goal of a module, and take the first step to it. `force`: whatever the order of the modules."""
 
-    goal: Side = SERVICE
+    goal: Literal["monolith", "service"] = SERVICE
     force: bool = False
+
+
+class DeployRelease(MigrationChange, frozen=True, kw_only=True, tag="migrate.deploy"):
+    """Bring a release of a service up beside the service. `auto`: and have the controller take the further steps.
+
+    `share`: of the buckets, that it gets first after the shadow; 0: those of the first step.
+    The site must know the release: `InstallRelease`.
+    """
+
+    release: Annotated[str, msgspec.Meta(pattern=RELEASE)]
+    auto: bool = True
+    share: Annotated[int, msgspec.Meta(ge=0, lt=BUCKETS)] = 0
 
 
 class StepMigration(MigrationChange, frozen=True, kw_only=True, tag="migrate.step"):
@@ -63,7 +75,12 @@ class PromoteMigration(MigrationChange, frozen=True, kw_only=True, tag="migrate.
 
 
 class RollBackMigration(MigrationChange, frozen=True, kw_only=True, tag="migrate.rollback"):
-    """All back to the monolith at once. The service stays complete, unless it had nothing yet: then it is stopped."""
+    """All back to the monolith at once. The service stays complete, unless it had nothing yet: then it is stopped.
+
+    `release`: refuse it unless a release is on its way; it goes back to the service as it was.
+    """
+
+    release: bool = False
 
 
 class PauseMigration(MigrationChange, frozen=True, kw_only=True, tag="migrate.pause"):
@@ -91,7 +108,7 @@ class OverrideMigration(MigrationChange, frozen=True, kw_only=True, tag="migrate
 
     kind: OverrideKind
     of: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
-    side: Side | None = None
+    side: Literal["monolith", "service"] | None = None
 
 
 class OverflowMigration(OfTraffic, frozen=True, kw_only=True, tag="migrate.overflow"):
@@ -288,12 +305,17 @@ class Hearings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModuleMigration(msgspec.Struct, frozen=True, kw_only=True):
-    """One module. `phase`: what the change under way does now; `problem`: why it does not get on."""
+    """One module. `base`, `candidate`: its sides.
+
+    `phase`: what the change under way does now; `problem`: why it does not get on.
+    """
 
     name: str
     mode: Mode = "off"
     weight: int = 0
     decides: Side = MONOLITH
+    base: Side = MONOLITH
+    candidate: Side = SERVICE
     goal: Side = MONOLITH
     paused: bool = False
     auto: bool = False

@@ -10,7 +10,7 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from quickcomm.contracts.routes import MONOLITH, SERVICE
+from quickcomm.contracts.routes import MONOLITH
 from quickcomm.intelligence.adapters.history import MARKS, begin_anew, begin_warm
 from quickcomm.intelligence.declaration import GROUP, INTELLIGENCE
 from quickcomm.intelligence.history import PATH
@@ -152,8 +152,10 @@ class _Work:
         registry, trust, url = context.registry, context.trust, context.settings.redis_url
         if await self._begins_warm() and registry is not None and trust is not None and url is not None:
             await register_groups(url, INTELLIGENCE, context.side, context.clock)
-            other = MONOLITH if context.app.alone else INTELLIGENCE.name
-            connector, headers = partial(connector_to, registry, other), partial(trust.headers, other)
+            side = context.routes.routes.of(INTELLIGENCE.name).other(context.side)
+            other = MONOLITH if side == MONOLITH else INTELLIGENCE.name
+            connector = partial(connector_to, registry, other, "" if side == MONOLITH else side)
+            headers = partial(trust.headers, other)
             try:
                 await begin_warm(context.database, HttpSource(connector, headers, f"http://{other}", PATH))
                 self._lacks = None
@@ -177,7 +179,8 @@ class _Work:
             return False
         routes = self._context.routes.routes
         route = routes.of(INTELLIGENCE.name)
-        if self._context.app.alone and routes.version and route.mode == "off" and route.leaves(SERVICE):
+        is_new = self._context.side == route.candidate and route.mode == "off"
+        if self._context.app.alone and routes.version and is_new and route.leaves(self._context.side):
             await self.retire()
         return await self._context.database.write(begin_anew) or self._context.app.alone
 

@@ -7,7 +7,7 @@ import msgspec
 
 from quickcomm.contracts.conversations import CONVERSATIONS
 from quickcomm.contracts.insights import INSIGHTS
-from quickcomm.contracts.routes import SERVICE
+from quickcomm.contracts.routes import MONOLITH
 from quickcomm.contracts.summaries import SUMMARIES
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.intelligence.model.cache import CacheSettings
@@ -37,8 +37,9 @@ def _check(settings: SettingsReader) -> None:
 
 def _database(settings: SettingsReader, site: Path) -> Path | str:
     elsewhere = settings.of(StoreSettings).database_url
-    if settings.of(InstanceSettings).side == SERVICE:
-        return elsewhere or DataDirectory(site).intelligence.database
+    side = settings.of(InstanceSettings).side
+    if side not in {"", MONOLITH}:
+        return elsewhere or DataDirectory(site).part(GROUP, side).database
     return elsewhere or site / DATABASE
 
 

@@ -34,6 +34,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     socket: str
     modules: tuple[str, ...] = ()
     """That run in it, where it is a process of several."""
+    side: str = ""
+    """Of a migration; empty where nothing moves."""
 
     def has(self, module: str) -> bool:
         """Return True if the module runs in this process; `EVERY` runs in all of them."""

@@ -1,6 +1,6 @@
 """Settings types shared by modules; the only place that reads the environment is `runtime/setting_sources.py`."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
@@ -17,7 +17,7 @@ class InstanceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """Where people reach it: the edge's address."""
     edge: str | None = None
     """The edge's Unix socket for processes that pass requests on to the sides."""
-    side: Literal["", "monolith", "service"] = ""
+    side: Annotated[str, msgspec.Meta(pattern=r"^(monolith|service(@[0-9A-Za-z._-]+)?)?$")] = ""
     """Its side, where modules move between a monolith and services of their own; empty where nothing can move."""
 
 

@@ -132,7 +132,7 @@ def _answering(directory: DataDirectory, own: DataDirectory, request: Command) -
     if request.module == OPERATIONS:
         found.insert(0, directory.part(OPERATIONS).socket)
     if request.module == INTELLIGENCE:  # one that has moved out of the monolith
-        found.append(directory.intelligence.socket)
+        found += [part.socket for part in directory.parts(INTELLIGENCE)]
     return [socket for socket in found if is_trusted(socket, directory.path)]
 
 

@@ -19,12 +19,13 @@ import msgspec
 
 from quickcomm import __version__
 from quickcomm.contracts.commands import GetWhereabouts
-from quickcomm.contracts.routes import SERVICE, group_of
+from quickcomm.contracts.routes import group_of
 from quickcomm.kernel.errors import ConfigurationError, InvalidInputError
 from quickcomm.kernel.messaging.bus.home import HomeInStore, home_in
 from quickcomm.kernel.messaging.bus.redis_link import BusRefusedError, Link
 from quickcomm.kernel.messaging.bus.redis_names import PREFIX
 from quickcomm.kernel.runtime.data_directory import DataDirectory, data_dir_flag
+from quickcomm.kernel.runtime.releases import releases_of
 from quickcomm.operate.backup_file import (
     CARDS_COPIED,
     HOME,
@@ -263,7 +264,13 @@ class _StoreCopy:
 
         # With one database, what follows from a message is decided as it is folded.
         # Of two sides, what one of them has not handled yet is still to be done, whichever copy it is.
-        joined = {group_of(each.name, SERVICE): each.name for each in (*DASHBOARD.consumes, *UNDERSTANDING.consumes)}
+        releases = releases_of(self._site.directory.path)
+        joined = {
+            group_of(each.name, side): each.name
+            for module in (DASHBOARD, UNDERSTANDING)
+            for each in module.consumes
+            for side in releases.sides(module.name)
+        }
         messages = MessageExport(self._link, self._prefix, {**joined, DECIDERS: GROUP})
         await messages.look()
         talks = await self._conversations(folder / TALKS)

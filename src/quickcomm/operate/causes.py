@@ -12,7 +12,7 @@ import msgspec
 from quickcomm.apps import MODULES
 from quickcomm.contracts.checking import Standing
 from quickcomm.contracts.insights import INSIGHTS
-from quickcomm.contracts.routes import MONOLITH, SERVICE
+from quickcomm.contracts.routes import MONOLITH, SERVICE, place_of
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.kernel.checking.compare import Finding
 from quickcomm.kernel.checking.repairs import REPLAY, Letter
@@ -192,7 +192,7 @@ def _module(group: str) -> str:
 def _rows_of(known: Known, group: str) -> list[Row]:
     """Return the processes that read as a group: those of its side, where its module moves."""
     module, suffix = _module(group), group.partition("@")[2]
-    own = [row for row in known.rows if row["module"] == module]
+    own = [row for row in known.rows if row["module"] == place_of(module, suffix)]
     monolith = [row for row in known.rows if row["module"] == MONOLITH]
     return own if suffix or not monolith else monolith
 

@@ -253,7 +253,7 @@ class Erasing:
             found = [control] if is_trusted(control, directory.path) else [directory.socket, directory.dashboard.socket]
         else:
             found = [*layout.administrations(module), *layout.administrations("monolith"), directory.socket]
-            found.append(directory.part(module).socket)
+            found += [part.socket for part in directory.parts(module)]
         return [socket for socket in found if is_trusted(socket, directory.path)]
 
     async def _without_traces(self) -> dict[str, str]:
@@ -288,7 +288,8 @@ def databases(directory: DataDirectory) -> list[Path | str]:
 
     settings = load_settings(directory.path)
     own = directory.part(OPERATIONS)
-    parts = [directory.database, directory.dashboard.database, directory.intelligence.database]
+    moved = [part.database for module in ("dashboard", "intelligence") for part in directory.parts(module)]
+    parts = [directory.database, *moved]
     parts += [own.database, steps_file(own)]
     urls = {settings.of(DashboardSettings).database_url, settings.of(StoreSettings).database_url}
     return [*(path for path in parts if path.is_file()), *sorted(url for url in urls if url)]

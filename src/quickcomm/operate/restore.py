@@ -27,6 +27,7 @@ from quickcomm.kernel.runtime.data_directory import (
     DataDirectoryBusyError,
     data_dir_flag,
 )
+from quickcomm.kernel.runtime.releases import FILE as RELEASES
 from quickcomm.operate.backup_file import Manifest, Tell, check, copy_database, split_migration, sync, unseal
 from quickcomm.operate.erasing import bury_in, tombstones
 from quickcomm.operate.moving import replace_state, state_in_store
@@ -147,8 +148,8 @@ def _swap(directory: DataDirectory, part: Path, exchange: _Exchange) -> Path | N
     """Move the former data away and the new database in; return where the former is."""
     database = directory.database
     live = [database, *(Path(f"{database}{suffix}") for suffix in ("-wal", "-shm"))]
-    parts = [directory.part(name).path for name in ("dashboard", "intelligence", "traffic")]
-    others = (*parts, Layout(directory).store, directory.path / KEYS_COPY)
+    parts = [part.path for name in ("dashboard", "intelligence", "traffic") for part in directory.parts(name)]
+    others = (*parts, directory.path / RELEASES, Layout(directory).store, directory.path / KEYS_COPY)
     found = [path for path in (*live, *others) if path.exists()]
     mark, kept = directory.path / RESTORING, directory.path / exchange.kept
     mark.write_bytes(msgspec.json.encode(exchange))

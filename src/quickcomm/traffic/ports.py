@@ -6,7 +6,7 @@ from typing import Annotated, Protocol
 import msgspec
 
 from quickcomm.contracts.migration import MigrationEntry
-from quickcomm.contracts.routes import Routes, Side
+from quickcomm.contracts.routes import ModuleRoute, Routes, Side
 from quickcomm.kernel.errors import UnavailableError
 from quickcomm.traffic.model.gates import Evidence, Limits
 from quickcomm.traffic.model.state import Entry, SiteState
@@ -68,20 +68,23 @@ class RoutesPort(Protocol):
 class Site(Protocol):
     """The processes of a site. Each call may be repeated. All raise `QuickCommError`."""
 
-    async def start(self, module: str) -> None:
-        """Have the service's processes run."""
+    async def start(self, module: str, side: Side) -> None:
+        """Have the processes of a side run, which is a service."""
         ...
 
-    async def stop(self, module: str) -> None:
+    async def stop(self, module: str, side: Side) -> None:
         """Have none of them run."""
         ...
 
-    async def retire(self, module: str) -> None:
-        """Have the monolith stop the module."""
+    async def retire(self, module: str, side: Side) -> None:
+        """Have the base stop the module: the monolith, or a service that a release of it follows."""
         ...
 
-    async def revive(self, module: str) -> None:
-        """Have the monolith run, and the module in it."""
+    async def revive(self, module: str, side: Side) -> None:
+        """Have the base run, and the module in it."""
+
+    async def go_on(self, module: str, side: Side, without: Side) -> None:
+        """Go on with one of two releases alone, also after a new start, and delete what the other one has kept."""
         ...
 
     async def end(self) -> None:
@@ -94,6 +97,6 @@ class Site(Protocol):
 
 
 class EvidenceSource(Protocol):
-    async def of(self, module: str, since_ns: int) -> Evidence:
-        """Return what was measured since then, within seconds. Raises `QuickCommError`."""
+    async def of(self, module: str, since_ns: int, route: ModuleRoute) -> Evidence:
+        """Return what was measured since then of the sides of a route, within seconds. Raises `QuickCommError`."""
         ...

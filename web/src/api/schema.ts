@@ -418,7 +418,7 @@ export interface MigrationEntry {
 export interface MigrationOverride {
   kind: "channel" | "conversation" | "site";
   of: string;
-  side: "monolith" | "service";
+  side: string;
   by?: string;
   why?: string;
   at_ns?: number;
@@ -440,8 +440,10 @@ export interface ModuleMigration {
   name: string;
   mode?: "canary" | "full" | "off" | "retired" | "shadow";
   weight?: number;
-  decides?: "monolith" | "service";
-  goal?: "monolith" | "service";
+  decides?: string;
+  base?: string;
+  candidate?: string;
+  goal?: string;
   paused?: boolean;
   auto?: boolean;
   since_ns?: number;
@@ -628,7 +630,7 @@ export interface ShiftReport {
 }
 
 export interface SideUnderstanding {
-  side: "monolith" | "service";
+  side: string;
   p50_ms?: number | null;
   p95_ms?: number | null;
   samples?: number;

@@ -79,7 +79,7 @@ describe("steps", () => {
   });
 
   it("have the share that the audit's words mean", () => {
-    expect(["off", "shadow", "canary 25 %", "full", "full, the monolith decides", "somewhere"].map(shareOf)).toEqual([0, 0, 25, 100, 100, null]);
+    expect(["off", "shadow", "canary 25 %", "full", "full, the monolith decides", "somewhere", "canary 5 % of service@0.2.0-3f2a91"].map(shareOf)).toEqual([0, 0, 25, 100, 100, null, 5]);
   });
 
   it("lead to the goal and end there", () => {
@@ -100,6 +100,12 @@ describe("steps", () => {
     expect(servesWords(module({ name: "intelligence", mode: "full", weight: 10_000, decides: "service" }))).toBe(
       "The service serves all conversations; the service decides.",
     );
+    const release = { name: "intelligence", base: "service", candidate: "service@0.2.0-3f2a91", goal: "service@0.2.0-3f2a91", decides: "service" };
+    expect(servesWords(module({ ...release, mode: "canary", weight: 500 }))).toBe(
+      "Release 0.2.0-3f2a91 serves 5 % of the conversations, the service 95 %; the service decides.",
+    );
+    expect(module(release).goal).toBe("service");
+    expect(module({ ...release, goal: "service" }).goal).toBe("monolith");
   });
 });
 

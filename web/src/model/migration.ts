@@ -3,7 +3,8 @@ import type * as api from "../api/schema";
 import { count, fields, list, oneOf, text, textOrNull, texts } from "./fields";
 import { every, type Parsed, type Without } from "./protocol";
 
-export type Side = NonNullable<api.ModuleMigration["goal"]>;
+/** Of two releases, the new one has the role of the service, the other one that of the monolith. */
+export type Role = "monolith" | "service";
 export type Mode = NonNullable<api.ModuleMigration["mode"]>;
 export type Outcome = api.Figure["outcome"];
 /** Of one side; null: so few samples do not say it. */
@@ -14,7 +15,8 @@ export type Figure = Without<api.Figure, "numbers"> & { numbers: Numbers[] };
 /** What has a side of its own, whatever its bucket. */
 export type Override = Without<api.MigrationOverride, "at_ns" | "until_ns">;
 /** `weight`: per cent that the service serves. `since`, `at`: milliseconds; 0: not known. */
-export type Module = Without<api.ModuleMigration, "figures" | "since_ns" | "gate" | "heard" | "overrides" | "understood"> & {
+export type Module = Without<api.ModuleMigration, "figures" | "since_ns" | "gate" | "goal" | "heard" | "overrides" | "understood"> & {
+  goal: Role;
   since: number;
   gate: Outcome | null;
   figures: Figure[];
@@ -38,7 +40,6 @@ export type Entry = Without<api.MigrationEntry, "at_ns" | "evidence"> & { at: nu
 /** `followers`: the version that each living process follows; null: the store does not answer. */
 export type Migration = Without<api.MigrationStatus, "modules" | "audit" | "epoch"> & { modules: Module[]; audit: Entry[] };
 
-const SIDES = every<Side>({ monolith: true, service: true });
 const MODES = every<Mode>({ off: true, shadow: true, canary: true, full: true, retired: true });
 const KINDS = every<api.MigrationOverride["kind"]>({ channel: true, site: true, conversation: true });
 const OUTCOMES = every<Outcome>({ pass: true, wait: true, breach: true });
@@ -46,6 +47,8 @@ const NS_PER_MS = 1_000_000;
 /** Of these, a route gives some to the service. */
 const BUCKETS_PER_CENT = 100;
 
+/** `monolith`, `service`, or `service@RELEASE`. */
+const sideOf = (raw: unknown, otherwise = "monolith"): string => textOrNull(raw) ?? otherwise;
 const numberOrNull = (raw: unknown): number | null => (typeof raw === "number" && Number.isFinite(raw) ? raw : null);
 
 function parseSide(raw: unknown): FigureSide {
@@ -68,7 +71,7 @@ function parseOverride(raw: unknown): Override | null {
   const f = fields<api.MigrationOverride>(raw);
   const of = textOrNull(f["of"]);
   if (of === null) return null;
-  return { kind: oneOf(f["kind"], KINDS, "conversation"), of, side: oneOf(f["side"], SIDES, "monolith"), by: text(f["by"]), why: text(f["why"]) };
+  return { kind: oneOf(f["kind"], KINDS, "conversation"), of, side: sideOf(f["side"]), by: text(f["by"]), why: text(f["why"]) };
 }
 
 function parseFigure(raw: unknown): Figure | null {
@@ -105,7 +108,7 @@ function parseSpending(raw: unknown): Spending {
 function parseUnderstoodSide(raw: unknown): SideUnderstanding {
   const f = fields<api.SideUnderstanding>(raw);
   return {
-    side: oneOf(f["side"], SIDES, "monolith"),
+    side: sideOf(f["side"]),
     p50_ms: numberOrNull(f["p50_ms"]),
     p95_ms: numberOrNull(f["p95_ms"]),
     samples: count(f["samples"]),
@@ -164,12 +167,16 @@ function parseModule(raw: unknown): Module | null {
   const f = fields<api.ModuleMigration>(raw);
   const name = textOrNull(f["name"]);
   if (name === null) return null;
+  const base = sideOf(f["base"]);
+  const candidate = sideOf(f["candidate"], "service");
   return {
     name,
     mode: oneOf(f["mode"], MODES, "off"),
     weight: count(f["weight"]) / BUCKETS_PER_CENT,
-    decides: oneOf(f["decides"], SIDES, "monolith"),
-    goal: oneOf(f["goal"], SIDES, "monolith"),
+    decides: sideOf(f["decides"], base),
+    base,
+    candidate,
+    goal: f["goal"] === candidate ? "service" : "monolith",
     paused: f["paused"] === true,
     auto: f["auto"] === true,
     since: count(f["since_ns"]) / NS_PER_MS,

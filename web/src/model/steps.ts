@@ -28,7 +28,7 @@ export function stepOf({ mode, weight }: { mode: Mode; weight: number }): number
 
 /** Per cent that the service serves at a stage that the audit names: "full, the monolith decides". Null: not known. */
 export function shareOf(stage: string): number | null {
-  const [name = ""] = stage.split(",");
+  const [name = ""] = stage.split(/, | of /u);
   const canary = /^canary (\d+(?:\.\d+)?) %$/u.exec(name);
   if (canary) return Number(canary[1]);
   return STEPS.find((step) => step.name === name)?.share ?? null;
@@ -40,15 +40,21 @@ export const servedWords = (module: string): string => (module === "dashboard" ?
 /** Modules of which one side decides: about edits, and about prompts. */
 const DECIDING = new Set(["dashboard", "intelligence"]);
 
+/** A side, in a sentence: the monolith, the service, or a release of the service by its name. */
+export const sideWords = (side: string): string => (side.includes("@") ? `release ${side.slice(side.indexOf("@") + 1)}` : `the ${side}`);
+
+const begun = (words: string): string => words.charAt(0).toUpperCase() + words.slice(1);
+
 /** Which side does what now. */
 export function servesWords(module: Module): string {
   const what = servedWords(module.name);
-  const decides = DECIDING.has(module.name) ? `; the ${module.decides} decides` : "";
-  if (module.mode === "off") return `The monolith serves all ${what}. There is no service.`;
-  if (module.mode === "shadow") return `The monolith serves all ${what}; the service keeps itself complete beside it.`;
-  if (module.mode === "retired") return `The service serves all ${what}; the monolith has stopped this module.`;
-  if (module.weight >= 100) return `The service serves all ${what}${decides}.`;
-  return `The service serves ${module.weight} % of the ${what}, the monolith ${100 - module.weight} %${decides}.`;
+  const [base, candidate] = [sideWords(module.base), sideWords(module.candidate)];
+  const decides = DECIDING.has(module.name) ? `; ${sideWords(module.decides)} decides` : "";
+  if (module.mode === "off") return `${begun(base)} serves all ${what}. There is no ${module.base === "monolith" ? "service" : "release beside it"}.`;
+  if (module.mode === "shadow") return `${begun(base)} serves all ${what}; ${candidate} keeps itself complete beside it.`;
+  if (module.mode === "retired") return `${begun(candidate)} serves all ${what}; ${base} has stopped this module.`;
+  if (module.weight >= 100) return `${begun(candidate)} serves all ${what}${decides}.`;
+  return `${begun(candidate)} serves ${module.weight} % of the ${what}, ${base} ${100 - module.weight} %${decides}.`;
 }
 
 /** The step that comes next on the way to the goal; null: it is there. */
@@ -124,7 +130,7 @@ export function consequence(module: Module, action: MoveAction): string {
     case "promote":
       return `The service serves all ${what} at once, without the steps between, if the gate allows it.`;
     case "rollback":
-      return `The monolith serves all ${what} again at once${DECIDING.has(module.name) ? ", and decides" : ""}. No gate is asked.`;
+      return `${begun(sideWords(module.base))} serves all ${what} again at once${DECIDING.has(module.name) ? ", and decides" : ""}. No gate is asked.`;
     case "kill":
       return KILL_WORDS;
     case "pause":
@@ -168,5 +174,7 @@ const AUDIT_WORDS: Record<string, string> = {
   "auto on": "Automatic",
   "auto off": "By hand",
   abandoned: "Abandoned",
+  deploy: "Release beside the service",
+  settle: "Goes on alone",
 };
 export const auditWords = (action: string): string => AUDIT_WORDS[action] ?? humanise(action);

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from quickcomm.audio.adapters.redis_rows import SessionNames
-from quickcomm.contracts.routes import SERVICE, Routes
+from quickcomm.contracts.routes import Routes
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
@@ -124,7 +124,7 @@ class Sides:
             wanted = routes.side(MODULE, conversation_id, channel=channel.decode(), site=site)
             if side.decode() == wanted:
                 continue
-            if wanted == SERVICE and not is_old:
+            if wanted == routes.of(MODULE).candidate and not is_old:
                 left += 1
             else:
                 left += await self._reassign(name, wanted, routes.version) < 0

@@ -8,7 +8,6 @@ from msgspec import Meta
 from quickcomm.contracts.conversations import ConversationState
 from quickcomm.contracts.correcting import MAX_TEXT
 from quickcomm.contracts.migration import MAX_NAME, OverrideKind
-from quickcomm.contracts.routes import Side
 from quickcomm.dashboard.adapters import parameters
 from quickcomm.dashboard.adapters.operations import AFTER, CURSOR, TIME, Query
 from quickcomm.dashboard.model.erasures import ErasureStand
@@ -132,7 +131,7 @@ class Overriding(msgspec.Struct, frozen=True, kw_only=True):
 
     kind: OverrideKind
     of: Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
-    side: Side | None
+    side: Literal["monolith", "service"] | None
     why: Annotated[str, Meta(max_length=400)] = ""
 
 

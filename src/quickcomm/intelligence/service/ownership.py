@@ -7,7 +7,7 @@ the side that the routes say.
 import contextlib
 from typing import Final
 
-from quickcomm.contracts.routes import MONOLITH, SERVICE, Side, group_of
+from quickcomm.contracts.routes import MONOLITH, ModuleRoute, Side, group_of
 from quickcomm.contracts.transcripts import UtteranceTranscribed
 from quickcomm.intelligence.ports import Assignments
 from quickcomm.kernel.errors import QuickCommError
@@ -49,8 +49,10 @@ class Ownership:
 
         A service does in the shadow; both sides do while both serve.
         """
-        mode = "off" if self._routes is None else self._routes.routes.of(MODULE).mode
-        return mode == "canary" or (mode == "shadow" and self.side == SERVICE)
+        if self._routes is None:
+            return False
+        route = self._routes.routes.of(MODULE)
+        return route.mode == "canary" or (route.mode == "shadow" and self.side == route.candidate)
 
     async def decides(self) -> bool:
         """Return True if prompts are changed on this side, by the newest routes that can be read."""
@@ -69,7 +71,8 @@ class Ownership:
 
     @property
     def other(self) -> Side:
-        return SERVICE if self.side == MONOLITH else MONOLITH
+        route = ModuleRoute() if self._routes is None else self._routes.routes.of(MODULE)
+        return route.other(self.side)
 
     async def epoch(self, site: str, conversation_id: str) -> int | None:
         """Return the epoch by which this side can answer now; None: the other side still has the conversation.

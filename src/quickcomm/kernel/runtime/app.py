@@ -96,7 +96,7 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
 
     def side_while_moving(self) -> Side | None:
         """Return the side of this process for what it tells; None while no module is out of the monolith."""
-        moved = any(route.mode != "off" for route in self.routes.routes.modules.values())
+        moved = any(route.moves for route in self.routes.routes.modules.values())
         return self.side if self.moving and moved else None
 
     @property
@@ -249,7 +249,7 @@ def asleep_in(app: App, settings: Settings, routes: Routes) -> frozenset[str]:
     """Return the modules that a process is not built with: those that a monolith has stopped, by these routes."""
     if settings.instance.side != MONOLITH:
         return frozenset()
-    return frozenset(module.name for module in app.modules if routes.of(module.name).mode == "retired")
+    return frozenset(module.name for module in app.modules if not routes.of(module.name).runs(MONOLITH))
 
 
 async def _loaded(
@@ -342,8 +342,9 @@ def _owned(app: App, settings: Settings, site: DataDirectory) -> contextlib.Abst
     if not app.alone:
         return contextlib.nullcontext()
     [module] = app.modules
-    if app.home is not None:
-        home = DataDirectory(site.path / app.home)
+    place = app.place(settings.instance.side)
+    if place is not None:
+        home = DataDirectory(site.path / place)
         home.create()  # commands tell by it that the module has processes of its own
         if settings.instance.side:
             home.note_moving()
@@ -386,7 +387,7 @@ def _shared(context: Context, keys: KeyStore) -> Iterator[Part]:
     app, settings = context.app, context.settings
     if context.store is not None and context.site_store is not None and context.store_watch is not None:
         yield database_part(context.store, context.site_store, context.store_watch, context.clock)
-    yield bus_part(context.bus, app, context.clock)
+    yield bus_part(context.bus, app, context.clock, context.side)
     if isinstance(context.routes, RoutesFollower):
         yield Part(name="routes", work={"routes": context.routes.run}, close=context.routes.aclose)
     yield keys_part(keys, administered=any(module.makes_keys for module in app.modules))

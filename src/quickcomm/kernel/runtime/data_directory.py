@@ -16,7 +16,9 @@ import msgspec
 import platformdirs
 from filelock import FileLock, Timeout
 
+from quickcomm.contracts.routes import Side
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
+from quickcomm.kernel.runtime.releases import place_at, releases_of
 from quickcomm.kernel.settings import StorageSettings
 
 DATABASE: Final = "quickcomm.sqlite"
@@ -173,14 +175,24 @@ class DataDirectory:
         """The part of a dashboard that is a service of its own."""
         return self.part(DASHBOARD)
 
-    def part(self, module: str) -> "DataDirectory":
-        """Return the part of a module that is a service of its own, with a database of its name."""
-        return DataDirectory(self.path / module, f"{module}.sqlite")
+    def part(self, module: str, side: Side = "") -> "DataDirectory":
+        """Return the part of a module that is a service of its own, with a database of its name.
+
+        `side`: of two releases of the service; without one, the one that serves.
+        """
+        return DataDirectory(place_at(self.path, module, side), f"{module}.sqlite")
+
+    def parts(self, module: str) -> list["DataDirectory"]:
+        """Return the parts of all its releases, first that of the one that serves, whether it is there or not."""
+        releases = releases_of(self.path)
+        sides = dict.fromkeys((releases.serves(module), *releases.sides(module)))
+        first, *others = (self.part(module, side) for side in sides)
+        return [first, *(each for each in others if each.path.is_dir())]
 
     @property
     def intelligence(self) -> "DataDirectory":
         """The part of an intelligence that has moved out of a monolith."""
-        return DataDirectory(self.path / INTELLIGENCE, f"{INTELLIGENCE}.sqlite")
+        return self.part(INTELLIGENCE)
 
     @property
     def recordings(self) -> Path:

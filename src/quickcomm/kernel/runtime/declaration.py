@@ -6,10 +6,11 @@ the edge's routes, the table of processes, the settings of a process, and its pa
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, Literal, Protocol, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import msgspec
 
+from quickcomm.contracts.routes import Side, place_of
 from quickcomm.kernel.messaging.bus.redis_assignments import Fence
 from quickcomm.kernel.settings import InstanceSettings
 
@@ -153,7 +154,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     """Operators ask its process for dead letters; else they ask `up`."""
     also: tuple[str, ...] = ()
     """As in `Module`, for a process that talks to others."""
-    side: Literal["", "monolith", "service"] = ""
+    side: Side = ""
     """Where its modules move between a monolith and services: which of them it is."""
     asked_for: bool = False
     """Its processes are started when a migration needs them, and not with the site."""
@@ -196,7 +197,11 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
 
     def home_of(self, settings: SettingsReader) -> str | None:
         """Return the directory that its only process owns; None where there can be several."""
-        return self.home if self.replicas(settings).most == 1 else None
+        return self.place(settings.of(InstanceSettings).side) if self.replicas(settings).most == 1 else None
+
+    def place(self, side: Side) -> str | None:
+        """Return its home on a side: releases of a module have one each."""
+        return None if self.home is None else place_of(self.home, side)
 
     def drain_s(self, settings: SettingsReader) -> float:
         return sum(module.drain_s(settings) for module in self.modules)

@@ -347,7 +347,7 @@ class Process:
             yield
             return
         me = Instance(module=self.module, name=place.name, pid=os.getpid(), version=__version__, socket=place.socket)
-        me = msgspec.structs.replace(me, modules=self.modules)
+        me = msgspec.structs.replace(me, modules=self.modules, side=place.side)
         async with registered(DirectoryRegistry(Path(place.registry)), me):
             yield
 

@@ -8,7 +8,7 @@ import msgspec
 from aiohttp import web
 
 from quickcomm.contracts.link import KeepTrace, Receipt
-from quickcomm.contracts.routes import SERVICE, group_of
+from quickcomm.contracts.routes import MONOLITH, SERVICE, Side, group_of
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import QuickCommError
 from quickcomm.kernel.keys import Authenticator, KeyStore
@@ -68,9 +68,10 @@ def keys_part(keys: KeyStore, *, administered: bool = True) -> Part:
     return Part(name="keys", answers=key_answers(keys) if administered else (), open=keys.migrate, close=keys.aclose)
 
 
-def bus_part(bus: WholeBus | RedisBus, app: App, clock: Clock) -> Part:
+def bus_part(bus: WholeBus | RedisBus, app: App, clock: Clock, side: Side = SERVICE) -> Part:
     """Keep the bus going. The alarms of the store's server are told by the process that watches the site."""
-    ends = (*(f"/{group}" for group in app.groups), *(f"/{group_of(group, SERVICE)}" for group in app.groups), "outbox")
+    sides = (MONOLITH, SERVICE, side)
+    ends = (*dict.fromkeys(f"/{group_of(group, each)}" for each in sides for group in app.groups), "outbox")
 
     async def status() -> Mapping[str, Any]:
         return {"bus_backlog": await backlog(bus, ends), **await _answers_in(bus)}

@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from quickcomm.contracts.routes import MONOLITH, SERVICE, Side
+from quickcomm.contracts.routes import MONOLITH, SERVICE, Side, release_of
 
 LABELS: Final[dict[str, str]] = {MONOLITH: "monolith", SERVICE: "services"}
 """By side: its value in spans and metrics, named as deployments are."""
@@ -38,5 +38,7 @@ def stamp() -> str | msgspec.UnsetType:
 
 
 def label_of(side: str | None) -> str:
-    """Return the value of the label `side`; empty without a side, and for one that is not known."""
-    return LABELS.get(side or "", "")
+    """Return the value of the label `side`: of a release its side; empty without one, and for one that is not known."""
+    if side is None:
+        return ""
+    return LABELS.get(side, side if release_of(side) else "")

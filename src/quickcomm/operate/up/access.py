@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from quickcomm.apps import APPS, STREAMS
-from quickcomm.contracts.routes import SERVICE, group_of
+from quickcomm.contracts.routes import AT, SERVICE, group_of
 from quickcomm.contracts.transcripts import TRANSCRIPTS
 from quickcomm.kernel.keys.redis import KeyNames
 from quickcomm.kernel.messaging.bus.redis_names import PARTITIONS, PREFIX, Names
@@ -175,7 +175,7 @@ def _parts(names: Names, stream: str) -> str:
 
 def _leases(names: Names, group: Group) -> list[str]:
     """Keys of a group on either side of a migration."""
-    known = (group.name, group_of(group.name, SERVICE))
+    known = (group.name, group_of(group.name, SERVICE), group_of(group.name, f"{SERVICE}{AT}*"))
     return [
         key
         for stream in group.streams

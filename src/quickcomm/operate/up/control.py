@@ -16,12 +16,15 @@ from quickcomm.contracts.commands import (
     GetOptions,
     GetStatus,
     GetWhereabouts,
+    GoOnWith,
+    InstallRelease,
     Restart,
     RevokeKey,
     RotateKeys,
     Scale,
     Stop,
 )
+from quickcomm.contracts.routes import place_of
 from quickcomm.edge.module import Edge, EdgeUnavailableError
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.discovery import Registry
@@ -33,12 +36,14 @@ from quickcomm.kernel.runtime.admin_socket import ask
 from quickcomm.kernel.runtime.alarms import Since
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.runtime.disk import disk_alarms
+from quickcomm.kernel.runtime.releases import releases_of
 from quickcomm.kernel.runtime.store_commands import Letters, key_answers, letter_answers
 from quickcomm.kernel.trust.directory import TrustDirectory
 from quickcomm.operate.up import store
 from quickcomm.operate.up.autoscale import Autoscaler
 from quickcomm.operate.up.layout import Layout
 from quickcomm.operate.up.left import check_left
+from quickcomm.operate.up.releases import Installer
 from quickcomm.operate.up.store_watch import StoreWatch
 from quickcomm.topology.module import Fleet, Keeper
 
@@ -84,8 +89,10 @@ class Running:
         """With which it runs; see `asked.py`."""
         self.store_address = ""
         """Of a store that somebody else runs; empty: `up` runs its own."""
-        self.own: Mapping[str, DataDirectory | None] = {}
+        self.own: dict[str, DataDirectory | None] = {}
         """Where each module answers for itself; None where each of its processes has a socket of its own."""
+        self.releases: Installer | None = None
+        """By whom other releases of services are made known; None before the site is made."""
         self.behind_edge: frozenset[str] = frozenset()
         """Modules that get requests from the edge."""
         self.whereabouts: Row = {}
@@ -110,6 +117,8 @@ class Control:
             (GetOptions, self._options),
             (Scale, self._scale),
             (Restart, self._restart),
+            (InstallRelease, self._install),
+            (GoOnWith, self._go_on),
             (Stop, self._down),
             (RotateKeys, self._rotate_keys),
             (GetWhereabouts, self._whereabouts),
@@ -142,14 +151,29 @@ class Control:
     async def _scale(self, request: Scale) -> Row:
         if request.replicas == 0:
             check_left(request.process, self._running.shape, self._running.routes.routes)
-        await _whole(self._running.fleet.scale(request.process, request.replicas))
+        await _whole(self._running.fleet.scale(self._serving(request.process), request.replicas))
         if self._running.autoscaler is not None:
             self._running.autoscaler.asked_for(request.process, request.replicas)
         return {"module": request.process, "replicas": request.replicas}
 
     async def _restart(self, request: Restart) -> Row:
-        await _whole(self._running.fleet.restart(request.process))
+        await _whole(self._running.fleet.restart(self._serving(request.process)))
         return {"module": request.process, "restarted": True}
+
+    def _serving(self, name: str) -> str:
+        """Return the row by which a module serves: that of a release, where one has taken its place."""
+        return place_of(name, releases_of(self._running.layout.directory.path).serves(name))
+
+    async def _install(self, request: InstallRelease) -> Row:
+        assert self._running.releases is not None, "the site is made"  # noqa: S101 - a programming error
+        await self._running.ready.wait()
+        release = await self._running.releases.install(request)
+        return {"module": request.name, "release": release.name, "side": release.side, "digest": release.digest}
+
+    async def _go_on(self, request: GoOnWith) -> Row:
+        assert self._running.releases is not None, "the site is made"  # noqa: S101 - a programming error
+        await _whole(self._running.releases.go_on(request.name, request.side, request.without))
+        return {"module": request.name, "side": request.side}
 
     async def _rotate_keys(self, request: RotateKeys) -> list[Row]:
         rotated = self._running.trust.rotate(at_once=request.at_once)

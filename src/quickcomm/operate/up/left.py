@@ -3,6 +3,7 @@
 from typing import Final
 
 from quickcomm.apps import MONOLITH
+from quickcomm.contracts.routes import MONOLITH as MONOLITH_SIDE
 from quickcomm.contracts.routes import Routes
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.operate.backup_file import CARDS_COPIED, RESULTS_COPIED, lacks_copy
@@ -13,7 +14,7 @@ SHAPE: Final = "monolith"
 
 def still_there(routes: Routes) -> list[str]:
     """Return the modules that are not retired in the monolith."""
-    return [module.name for module in MONOLITH.modules if routes.of(module.name).mode != "retired"]
+    return [module.name for module in MONOLITH.modules if routes.of(module.name).runs(MONOLITH_SIDE)]
 
 
 def is_left(routes: Routes, directory: DataDirectory) -> bool:

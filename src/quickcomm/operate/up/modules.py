@@ -7,9 +7,11 @@ from typing import Final
 import msgspec
 
 from quickcomm.apps import DEPLOYMENTS
+from quickcomm.contracts.routes import SERVICE, place_of
 from quickcomm.kernel.messaging.bus.redis_address import for_user
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.runtime.declaration import App, Route
+from quickcomm.kernel.runtime.releases import Release, Releases
 from quickcomm.kernel.runtime.settings import Settings
 from quickcomm.operate.up.layout import Layout
 from quickcomm.topology.module import Module
@@ -18,6 +20,10 @@ STOP_S: Final = 30.0
 """The last insights, pages that say goodbye, the database."""
 READY_WITHIN_S: Final = 300.0
 """The first start of all learns the site pack."""
+
+
+RELEASE_READY_WITHIN_S: Final = 60.0
+"""Longer than a service takes that has learnt the pack; then the release is taken back."""
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,27 +57,49 @@ def rows(shape: str, site: Site) -> tuple[Row, ...]:
     return tuple(_row(app, site) for app in DEPLOYMENTS[shape])
 
 
-def _row(app: App, site: Site) -> Row:
+def release_rows(shape: str, site: Site, releases: Releases) -> tuple[Row, ...]:
+    """Return the rows of other releases of services, which a deployment may start beside them."""
+    movable = {app.name: app for app in DEPLOYMENTS[shape] if app.side == SERVICE}
+    return tuple(
+        release_row(movable[name], site, each)
+        for name, known in sorted(releases.known.items())
+        for each in known
+        if name in movable
+    )
+
+
+def release_row(app: App, site: Site, release: Release) -> Row:
+    """Return the row of another release of a service. `app`: as the site has it."""
+    return _row(msgspec.structs.replace(app, side=release.side), site, release)
+
+
+def _row(app: App, site: Site, release: Release | None = None) -> Row:
     replicas = app.replicas(site.settings)
+    python = sys.executable if release is None else release.python
     module = Module(
-        name=app.name,
-        command=_command(app.command, site, *_engines(site, app.options)),
-        environment=_environment(site, app),
+        name=place_of(app.name, app.side),
+        command=_command(python, app.command, site, *_engines(site, app.options)),
+        environment=_environment(site, app) | (_release_environment(release) if release is not None else {}),
         replicas=replicas.first,
         most=replicas.most,
         one_because=replicas.because,
-        ready_within_s=READY_WITHIN_S,
+        ready_within_s=READY_WITHIN_S if release is None else RELEASE_READY_WITHIN_S,
         drain_s=app.drain_s(site.settings) + STOP_S,
         faces_edge=bool(app.routes or app.stands_before),
         least=replicas.least,
     )
-    home = app.home_of(site.settings)
+    home = app.place(app.side) if replicas.most == 1 else None
     own = None if home is None else DataDirectory(site.layout.directory.path / home)
     return Row(module=module, routes=app.routes, stands_before=app.stands_before, own=own, asked_for=app.asked_for)
 
 
-def _command(name: str, site: Site, *flags: str) -> tuple[str, ...]:
-    program = (sys.executable, "-m", "quickcomm.cli.main", name)
+def _release_environment(release: Release) -> dict[str, str]:
+    """Have its own files found first, and nothing of what `up` was started with."""
+    return {"PYTHONPATH": release.source}
+
+
+def _command(python: str, name: str, site: Site, *flags: str) -> tuple[str, ...]:
+    program = (python, "-m", "quickcomm.cli.main", name)
     return (*program, "--data-dir", str(site.layout.directory.path), *site.flags, *flags)
 
 

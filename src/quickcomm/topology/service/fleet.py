@@ -82,6 +82,18 @@ class Fleet:
         """Have `start` begin without processes of a module, unless some were wanted last."""
         self._modules[name] = msgspec.structs.replace(self._modules[name], replicas=0)
 
+    def put(self, module: Module) -> None:
+        """Add a row, or replace that of this name for processes that are started from now on."""
+        self._modules[module.name] = module
+        self._keepers.setdefault(module.name, [])
+
+    def drop(self, name: str) -> None:
+        """Forget a row. Raises `ScaleError` while a process of it runs; does nothing where there is no such row."""
+        if self._keepers.get(name):
+            raise ScaleError(f"A process of {name} still runs.")
+        self._modules.pop(name, None)
+        self._keepers.pop(name, None)
+
     async def start(self, *names: str) -> None:
         """These modules, or all that are not started yet, in the order of the table, each ready before the next.
 

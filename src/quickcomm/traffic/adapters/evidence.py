@@ -15,6 +15,7 @@ import structlog
 from quickcomm.contracts.checking import ListBacklog, Waiting
 from quickcomm.contracts.evidence import Measured
 from quickcomm.contracts.migration import Understandings
+from quickcomm.contracts.routes import SERVICE, ModuleRoute, group_of
 from quickcomm.kernel.checking.checker import Report
 from quickcomm.kernel.checking.compare import Finding
 from quickcomm.kernel.clock import Clock
@@ -43,8 +44,6 @@ SETTLES_WITHIN_S: Final = 30.0
 OLD_S: Final = 120.0
 """A comparison that ended longer ago says nothing any more."""
 NS: Final = 10**9
-AT_SERVICE: Final = "@service"
-"""End of the names of consumer groups of a service beside the monolith."""
 UNMEASURED: Final[Mapping[str, str]] = {
     "errors": "no answers were counted yet",
     "recent errors": "no answers were counted yet",
@@ -112,23 +111,24 @@ class SiteEvidence:
                 log.info("parity.not_compared", reason=str(error)[:200])
             await self._clock.sleep(RECENT_EVERY_S)
 
-    async def of(self, module: str, since_ns: int) -> Evidence:
+    async def of(self, module: str, since_ns: int, route: ModuleRoute) -> Evidence:
         now_ns, why_not = self._clock.now_ns(), dict(UNMEASURED)
         ages: tuple[float | None, float | None] = (None, None)
-        if running(self._registry, module):
+        if running(self._registry, module, route.candidate):
             waiting = await self._waiting()
-            ages = tuple(queue_age_s(waiting, group, now_ns) for group in (f"{module}{AT_SERVICE}", module))  # type: ignore[assignment]
+            groups = [group_of(module, side) for side in (route.candidate, route.base)]
+            ages = tuple(queue_age_s(waiting, group, now_ns) for group in groups)  # type: ignore[assignment]
         else:
             why_not["queue age"] = "no process of the service serves"
         differences = self._differences(since_ns, now_ns) if module == COMPARED else None
         if differences is None:
             why_not["differences"] = self._why_not
-        sides = await self._measurer.sides(module, since_ns)
+        sides = await self._measurer.sides(module, since_ns, route)
         seconds = (now_ns - since_ns) / NS
         found = Evidence() if module != AUDIO else _of_audio(sides)
         if found.heard is None:
             why_not |= dict.fromkeys(HEARD, NOT_HEARD)
-        understood = understandings(sides.service, sides.monolith)
+        understood = understandings(sides.service, sides.monolith, route)
         if module == UNDERSTANDS and understood is None:
             why_not["agreement"] = NO_SHADOW
         seen = [each.conversations for each in (sides.service, sides.monolith) if each and each.conversations]
@@ -162,7 +162,7 @@ class SiteEvidence:
         deadline = self._clock.monotonic() + SETTLES_WITHIN_S
         await self._clock.sleep(SETTLE_S)
         while self._clock.monotonic() < deadline:
-            groups = (COMPARED, f"{COMPARED}{AT_SERVICE}")
+            groups = (COMPARED, group_of(COMPARED, SERVICE))
             waiting = [each for each in await self._waiting() if each.count and each.group in groups]
             if all(each.oldest_ns > began_ns for each in waiting):
                 return

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from quickcomm.contracts.evidence import Measure, MeasureAudio, Measured, MeasureDashboard, MeasureIntelligence
-from quickcomm.contracts.routes import MONOLITH, SERVICE, Side
+from quickcomm.contracts.routes import ModuleRoute, Side
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.messaging.rpc import Rpc
 from quickcomm.traffic.adapters.heard import heard_together
@@ -17,7 +17,6 @@ MEASURES: Final[Mapping[str, type[Measure]]] = {
     "intelligence": MeasureIntelligence,
     "audio": MeasureAudio,
 }
-SIDES: Final[tuple[Side, ...]] = (MONOLITH, SERVICE)
 
 
 class Sides(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,20 +33,21 @@ class Measurer:
     def __init__(self, rpc: Rpc, clock: Clock) -> None:
         self._rpc = rpc
         self._clock = clock
-        self._answered: dict[str, float] = {}
+        self._answered: dict[tuple[str, Side], float] = {}
 
-    async def sides(self, module: str, since_ns: int) -> Sides:
-        """Return what both measured since then; nothing of a module that does not measure itself."""
+    async def sides(self, module: str, since_ns: int, route: ModuleRoute) -> Sides:
+        """Return what the sides of a route measured since then; nothing of a module that does not measure itself."""
         kind = MEASURES.get(module)
         if kind is None:
             return Sides()
         replies = await self._rpc.call_all(kind(since_ns=since_ns))
         found = [reply for reply in replies.values() if isinstance(reply, Measured)]
-        ours, theirs = _together(found, SERVICE), _together(found, MONOLITH)
+        ours, theirs = _together(found, route.candidate), _together(found, route.base)
         now = self._clock.monotonic()
-        if ours is not None or module not in self._answered:
-            self._answered[module] = now
-        return Sides(monolith=theirs, service=ours, silent_s=now - self._answered[module])
+        who = (module, route.candidate)
+        if ours is not None or who not in self._answered:
+            self._answered[who] = now
+        return Sides(monolith=theirs, service=ours, silent_s=now - self._answered[who])
 
 
 def agreement(sides: Iterable[Measured | None]) -> tuple[int, int] | None:

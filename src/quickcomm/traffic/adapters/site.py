@@ -6,10 +6,10 @@ from typing import Any, Final
 
 import aiohttp
 
-from quickcomm.contracts.commands import Command, Scale, StartModule, StopModule
-from quickcomm.contracts.routes import MONOLITH, UNAWAITED, Side
+from quickcomm.contracts.commands import Command, GoOnWith, Scale, StartModule, StopModule
+from quickcomm.contracts.routes import MONOLITH, SERVICE, UNAWAITED, Side, place_of
 from quickcomm.kernel.checking.compare import Finding
-from quickcomm.kernel.discovery import Registry
+from quickcomm.kernel.discovery import Instance, Registry
 from quickcomm.kernel.errors import InvalidInputError
 from quickcomm.kernel.messaging.bus.home import first_row
 from quickcomm.kernel.messaging.bus.sql_tables import messages
@@ -36,43 +36,56 @@ class UpSite:
         self._registry = registry
         self._dashboards = dashboards
 
-    async def start(self, module: str) -> None:
-        if not running(self._registry, module):  # an operator may have scaled it meanwhile
-            await self._asked(self._directory.control, Scale(process=module, replicas=1))
+    async def start(self, module: str, side: Side) -> None:
+        if not running(self._registry, module, side):  # an operator may have scaled it meanwhile
+            await self._asked(self._directory.control, Scale(process=place_of(module, side), replicas=1))
 
-    async def stop(self, module: str) -> None:
+    async def stop(self, module: str, side: Side) -> None:
         """Have what waits for it go, confirmed by each of its processes, then the processes.
 
         Where nothing waits for it, one that hangs need not confirm it.
         """
         for instance in self._registry.instances():
-            if instance.module == module:
+            if is_of(instance, module, side):
                 own = admin_socket_of(instance.socket)  # of one of several; the only one has that of its directory
-                socket = own if own.exists() else self._directory.part(module).socket
+                socket = own if own.exists() else self._directory.part(module, side).socket
                 with contextlib.suppress(*(SiteError,) if module in UNAWAITED else ()):
                     await self._asked(socket, StopModule(name=module), STOPS_WITHIN_S)
-        await self._asked(self._directory.control, Scale(process=module, replicas=0))
+        await self._asked(self._directory.control, Scale(process=place_of(module, side), replicas=0))
 
-    async def retire(self, module: str) -> None:
-        try:
-            await self._asked(self._directory.socket, StopModule(name=module))
-        except InvalidInputError as error:
-            if not str(error).startswith(NOT_THERE.format(module=module)):
-                raise
+    async def retire(self, module: str, side: Side) -> None:
+        if side == MONOLITH:
+            await self._retire(module)
+        else:
+            await self.stop(module, side)
 
-    async def revive(self, module: str) -> None:
+    async def revive(self, module: str, side: Side) -> None:
         """Have `up` start the process where there is none: it begins without the modules that are retired."""
+        if side != MONOLITH:
+            await self.start(module, side)
+            return
         await self._asked(self._directory.control, Scale(process=MONOLITH, replicas=1))
         await self._revived(module)
+
+    async def go_on(self, module: str, side: Side, without: Side) -> None:
+        await self._asked(self._directory.control, GoOnWith(name=module, side=side, without=without), STOPS_WITHIN_S)
 
     async def end(self) -> None:
         """Stop each module once more: a monolith that was killed may have begun with it again."""
         await self._asked(self._directory.control, Scale(process=MONOLITH, replicas=1))
         for module in MODULES:
-            await self.retire(module)
+            await self._retire(module)
         if first_row(self._directory.database, messages.name) is not None:
             raise SiteError("messages of the monolith are still to be sent")
         await self._asked(self._directory.control, Scale(process=MONOLITH, replicas=0))
+
+    async def _retire(self, module: str) -> None:
+        """Have the monolith stop a module."""
+        try:
+            await self._asked(self._directory.socket, StopModule(name=module))
+        except InvalidInputError as error:
+            if not str(error).startswith(NOT_THERE.format(module=module)):
+                raise
 
     async def _revived(self, module: str) -> None:
         try:
@@ -85,8 +98,8 @@ class UpSite:
     async def ready(self, module: str, side: Side) -> str:
         if side == MONOLITH:
             await self._revived(module)  # it may have been killed, and have begun without the module
-        elif not running(self._registry, module):
-            return f"no process of {module} serves yet"
+        elif not running(self._registry, module, side):
+            return f"no process of {place_of(module, side)} serves yet"
         if module != COMPARED:
             return ""
         report = await self._dashboards.report()
@@ -108,6 +121,11 @@ def told(difference: Finding) -> str:
     return " ".join(word for word in (difference.code, difference.id, difference.event) if word)
 
 
-def running(registry: Registry, module: str) -> bool:
-    """Return True if a process of the service serves."""
-    return any(instance.module == module for instance in registry.instances())
+def running(registry: Registry, module: str, side: Side) -> bool:
+    """Return True if a process of this side of a service serves."""
+    return any(is_of(instance, module, side) for instance in registry.instances())
+
+
+def is_of(instance: Instance, module: str, side: Side) -> bool:
+    """Return True for a process of this side of a service."""
+    return instance.module == module and (instance.side or SERVICE) == side

@@ -14,7 +14,7 @@ from quickcomm.contracts.evidence import (
     Spending,
 )
 from quickcomm.contracts.migration import SideUnderstanding, Understandings
-from quickcomm.contracts.routes import MONOLITH, SERVICE, Side
+from quickcomm.contracts.routes import ModuleRoute, Side
 
 SHOWN: Final = 20
 """Differences, of those that are kept."""
@@ -69,7 +69,11 @@ def times_ms(side: Measured | None, other: Measured | None) -> Times:
     return own + served
 
 
-def understandings(service: Measured | None, monolith: Measured | None) -> Understandings | None:
+def understandings(
+    service: Measured | None,
+    monolith: Measured | None,
+    route: ModuleRoute = ModuleRoute(),  # noqa: B008 - frozen
+) -> Understandings | None:
     """Return what both sides understood of the same utterances; None where neither is a shadow of the other."""
     both = shadowed_together([each.shadow for each in (service, monolith) if each is not None and each.shadow])
     if both is None:
@@ -78,7 +82,7 @@ def understandings(service: Measured | None, monolith: Measured | None) -> Under
         compared=both.compared,
         alike=both.alike,
         fields=both.fields,
-        sides=(_side(SERVICE, service, monolith), _side(MONOLITH, monolith, service)),
+        sides=(_side(route.candidate, service, monolith), _side(route.base, monolith, service)),
         unanswered=both.unanswered,
         unserved=both.unserved,
         degraded=both.degraded,

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from quickcomm.contracts.identity import BUCKETS
-from quickcomm.contracts.routes import MONOLITH, SERVICE, Mode, ModuleRoute, Side
+from quickcomm.contracts.routes import MONOLITH, Mode, ModuleRoute, Side
 
 MODULES: Final = ("dashboard", "intelligence", "audio")
 """In the order in which they leave the monolith; they go back in the reverse one."""
@@ -41,10 +41,10 @@ def stage_of(route: ModuleRoute) -> Stage:
 def route_of(stage: Stage, before: ModuleRoute) -> ModuleRoute:
     """Return the final route of a stage. Nothing keeps a side of its own unless both sides serve."""
     return msgspec.structs.replace(
-        before if stage.mode in BOTH_SERVE else ModuleRoute(),
+        before if stage.mode in BOTH_SERVE else ModuleRoute(base=before.base, candidate=before.candidate),
         mode=stage.mode,
         weight=stage.weight,
-        decides=SERVICE if stage.weight == BUCKETS else MONOLITH,
+        decides=before.candidate if stage.weight == BUCKETS else before.base,
     )
 
 

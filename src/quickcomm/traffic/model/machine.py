@@ -11,12 +11,20 @@ from typing import Final
 
 import msgspec
 
-from quickcomm.contracts.identity import BUCKETS
-from quickcomm.contracts.migration import Figure, MigrationOverride, with_decider
-from quickcomm.contracts.routes import MONOLITH, SERVICE, Side
-from quickcomm.traffic.model import overrides
+from quickcomm.contracts.migration import Figure, MigrationOverride
+from quickcomm.contracts.routes import MONOLITH, SERVICE
+from quickcomm.traffic.model import deploying, overrides
+from quickcomm.traffic.model.changing import (
+    begun,
+    check_goes_on,
+    check_not_paused,
+    check_order,
+    entry_of,
+    free,
+    noted,
+    place,
+)
 from quickcomm.traffic.model.ladder import (
-    BOTH_SERVE,
     FULL,
     MODULES,
     OFF,
@@ -29,7 +37,6 @@ from quickcomm.traffic.model.ladder import (
 from quickcomm.traffic.model.state import (
     BACK,
     STOPPED,
-    Action,
     Change,
     Effect,
     EndMonolith,
@@ -41,6 +48,8 @@ from quickcomm.traffic.model.state import (
     RefusedError,
     RetireModule,
     ReviveModule,
+    Role,
+    Settle,
     SiteState,
     StartProcesses,
     StopProcesses,
@@ -55,23 +64,27 @@ _replace = msgspec.structs.replace
 # -- commands ---------------------------------------------------------------------------------------------------------
 
 
-def start(site: SiteState, name: str, *, goal: Side, by: str, force: bool = False) -> Moved:
+def start(site: SiteState, name: str, *, goal: Role, by: str, force: bool = False) -> Moved:
     """Set the goal and take the first step to it. Raises `RefusedError`."""
-    state = _free(site, name)
+    state = free(site, name)
+    if goal == MONOLITH and state.beside is not None:
+        raise RefusedError(
+            f"{name} is on its way to {state.route.candidate}. To take it back: quickcomm deploy {name} --rollback"
+        )
     if goal == SERVICE:
-        _check_not_paused(state, name)
+        check_not_paused(state, name)
     if not force:
-        _check_order(site, name, goal)
+        check_order(site, name, goal)
     takes_step = _has_first_step(state, goal)
     if state.goal == goal and state.forced == force and not takes_step:
         return Moved(site=site, notes=(f"{name} is on its way to the {goal} already, at {state.stage}.",))
     state = _replace(state, goal=goal, forced=force, auto=state.auto and goal == SERVICE, paused=False)
     why = f"goal: {goal}{', forced' if force else ''}"
     if not takes_step:
-        return _noted(site, name, state, "goal", by, why)
+        return noted(site, name, state, "goal", by, why)
     target, _ = next_stage(state.stage, goal)
     assert target is not None, "there is a first step"  # noqa: S101 - as _has_first_step says
-    return _begun(site, name, state, "start", target, by, why)
+    return begun(site, name, state, "start", target, by, why)
 
 
 def step(
@@ -84,35 +97,37 @@ def step(
     evidence: tuple[Figure, ...] = (),
 ) -> Moved:
     """Begin the next step to the goal. Raises `RefusedError`."""
-    state = _free(site, name)
-    _check_goes_on(site, name, state)
+    state = free(site, name)
+    check_goes_on(site, name, state)
     target, skipped = next_stage(state.stage, state.goal, expected)
     if target is None:
         raise RefusedError(f"{name} is {state.stage} already: there is no further step to the {state.goal}.")
+    if state.share and state.stage == SHADOW and target.mode == "canary":
+        target, skipped = Stage("canary", state.share), ()
     if target == RETIRED:
         overrides.check_none_stays(state, name)
-    moved = _begun(site, name, state, "step", target, by, why, evidence)
+    moved = begun(site, name, state, "step", target, by, why, evidence)
     notes = tuple(f"{stage} skipped: fewer than three conversations are expected there." for stage in skipped)
     return _replace(moved, notes=notes)
 
 
 def promote(site: SiteState, name: str, *, by: str, why: str = "", evidence: tuple[Figure, ...] = ()) -> Moved:
     """Begin to give all to the service, from whatever weight. Raises `RefusedError`."""
-    state = _free(site, name)
-    _check_goes_on(site, name, state)
+    state = free(site, name)
+    check_goes_on(site, name, state)
     if state.goal == MONOLITH:
         raise RefusedError(f"{name} is on its way to the monolith. First: quickcomm migrate start {name}")
     if state.stage in {FULL, RETIRED}:
         raise RefusedError(f"{name} is {state.stage} already.")
-    return _begun(site, name, state, "promote", FULL, by, why, evidence)
+    return begun(site, name, state, "promote", FULL, by, why, evidence)
 
 
 def weigh(
     site: SiteState, name: str, *, weight: int, by: str, why: str = "", evidence: tuple[Figure, ...] = ()
 ) -> Moved:
     """Begin to give the service another share of a canary, in the direction of the goal. Raises `RefusedError`."""
-    state = _free(site, name)
-    _check_goes_on(site, name, state)
+    state = free(site, name)
+    check_goes_on(site, name, state)
     if state.route.mode != "canary":
         raise RefusedError(
             f"{name} is {state.stage}: it has a share that can be set in a canary alone. "
@@ -127,14 +142,14 @@ def weigh(
             f"{name} is on its way to the {state.goal}: a {'higher' if rises else 'lower'} share would move "
             f"conversations the wrong way. First: quickcomm migrate start {name}{back}"
         )
-    return _begun(site, name, state, "weight", Stage("canary", weight), by, why, evidence)
+    return begun(site, name, state, "weight", Stage("canary", weight), by, why, evidence)
 
 
 def override(
     site: SiteState, name: str, wanted: MigrationOverride, *, remove: bool = False, by: str, why: str = ""
 ) -> Moved:
     """Begin to give something to a side, whatever its bucket, or to have it go by that again. Raises `RefusedError`."""
-    state = _free(site, name)
+    state = free(site, name)
     overrides.check_possible(state, name, wanted.kind)
     before = overrides.known(state, wanted)
     if not remove and before is not None and before.side == wanted.side:
@@ -155,13 +170,16 @@ def override(
 
 
 def roll_back(site: SiteState, name: str, *, by: str, why: str = "", evidence: tuple[Figure, ...] = ()) -> Moved:
-    """Begin to take all back to the monolith, also in the middle of a step. Raises `RefusedError`."""
+    """Begin to take all back to the monolith, also in the middle of a step. Raises `RefusedError`.
+
+    Of a release, back to the service as it was.
+    """
     state = site.of(name)
     if state.stage == OFF and state.change is None:
         raise RefusedError(f"{name} is with the monolith already: there is nothing to roll back.")
     if state.change is not None and state.change.action in BACK:
         return Moved(site=site, notes=(f"{name} is being rolled back already.",))
-    return _begun(site, name, _homewards(state), "rollback", _retreat(state), by, why, evidence)
+    return begun(site, name, _homewards(state), "rollback", _retreat(state), by, why, evidence)
 
 
 def kill(site: SiteState, only: str | None = None, *, by: str, why: str = "") -> Moved:
@@ -175,14 +193,14 @@ def kill(site: SiteState, only: str | None = None, *, by: str, why: str = "") ->
     at_once = [name for name in moving if site.of(name).monolith == "serving" and site.of(name).stage != OFF]
     for name in moving:
         state = site.of(name)
-        moved = _begun(site, name, _homewards(state), "kill", _retreat(state), by, why)
+        moved = begun(site, name, _homewards(state), "kill", _retreat(state), by, why)
         site, entries = moved.site, [*entries, *moved.entries]
     version = site.version + 1
     for name in at_once:
         state = site.of(name)
         target = state.change.target if state.change is not None else SHADOW
         if (route := route_of(target, overrides.route_with(state))) != state.route:
-            entries.append(_entry(name, state, "publish", by, str(target), why))
+            entries.append(entry_of(name, state, "publish", by, str(target), why))
             state = _replace(state, route=route, version=version)
             site = _replace(site, version=version).put(name, state)
     for name in killed if only is not None else moving:
@@ -196,7 +214,7 @@ def pause(site: SiteState, name: str, *, by: str, on: bool) -> Moved:
     state = site.of(name)
     if state.paused == on:
         return Moved(site=site)
-    return _noted(site, name, _replace(state, paused=on), "pause" if on else "resume", by)
+    return noted(site, name, _replace(state, paused=on), "pause" if on else "resume", by)
 
 
 def automate(site: SiteState, name: str, *, by: str, on: bool) -> Moved:
@@ -206,7 +224,7 @@ def automate(site: SiteState, name: str, *, by: str, on: bool) -> Moved:
         raise RefusedError(f"{name} has no service to go to. First: quickcomm migrate start {name}")
     if state.auto == on:
         return Moved(site=site)
-    return _noted(site, name, _replace(state, auto=on), "auto on" if on else "auto off", by)
+    return noted(site, name, _replace(state, auto=on), "auto on" if on else "auto off", by)
 
 
 # -- effects ----------------------------------------------------------------------------------------------------------
@@ -219,10 +237,12 @@ def next_effect(site: SiteState, name: str) -> Effect | None:
         return None
     target = state.change.target
     return (
-        _before_routes(state, target)
+        deploying.before_all(state, target)
+        or _before_routes(state, target)
         or _of_routes(state, target)
         or (EndMonolith() if _is_last(site, name) else None)
         or (StopProcesses() if _must_stop(state) else None)
+        or deploying.settles(state, target)
     )
 
 
@@ -230,13 +250,15 @@ def done(site: SiteState, name: str, effect: Effect) -> Moved:
     """Return the state after an effect. Of `Publish`, before: what is published has to be stored first."""
     state = site.of(name)
     match effect:
+        case Settle():
+            return deploying.settled(site, name, state, effect)
         case Publish(route):  # and MoveLease
             change = state.change
             by, why = (change.by, change.why) if change is not None else (CONTROLLER, "")
             version = site.version + 1
             after = _replace(state, route=route, version=version)
             action = "lease" if isinstance(effect, MoveLease) else "publish"
-            entry = _entry(name, state, action, by, _place(name, after), why)
+            entry = entry_of(name, state, action, by, place(name, after), why)
             return Moved(site=_replace(site, version=version).put(name, after), entries=(entry,))
         case WaitFollowed(version):
             state = _replace(state, followed=version)
@@ -264,7 +286,7 @@ def finished(site: SiteState, name: str, *, at_ns: int) -> Moved:
     after = _replace(state, change=None)
     if change.action != "override":  # the stage is the same, and what was measured of it counts
         after = _replace(after, since_ns=at_ns, why=change.why)
-    entry = _entry(name, state, "in force", change.by, _place(name, after), change.why)
+    entry = entry_of(name, state, "in force", change.by, place(name, after), change.why)
     return Moved(site=site.put(name, after), entries=(entry,))
 
 
@@ -295,8 +317,8 @@ def _before_routes(state: ModuleState, target: Stage) -> Effect | None:
 def _of_routes(state: ModuleState, target: Stage) -> Effect | None:
     route = route_of(target, overrides.route_with(state))
     waits = state.followed < state.version
-    if target == FULL and state.route.decides == MONOLITH:
-        all_there = _replace(route, decides=MONOLITH)
+    if target == FULL and state.route.decides == state.route.base:
+        all_there = _replace(route, decides=state.route.base)
         if state.route != all_there:
             return Publish(all_there)
         return WaitFollowed(state.version) if waits else MoveLease(route)
@@ -308,9 +330,10 @@ def _of_routes(state: ModuleState, target: Stage) -> Effect | None:
 def _is_last(site: SiteState, name: str) -> bool:
     """Return True if no module is left in the monolith, and none is on its way back there."""
     states = [site.of(each) for each in MODULES]
-    left = all(state.stage == RETIRED and state.monolith in STOPPED for state in states)
-    comes_back = any(state.change is not None and state.change.target != RETIRED for state in states)
-    return left and not comes_back and site.of(name).monolith == "stopped"
+    here = [state for state in states if state.beside is None]  # of the others, two releases of the service move
+    left = all(state.stage == RETIRED and state.monolith in STOPPED for state in here)
+    comes_back = any(state.change is not None and state.change.target != RETIRED for state in here)
+    return left and not comes_back and site.of(name) in here and site.of(name).monolith == "stopped"
 
 
 def _may_differ(state: ModuleState) -> bool:
@@ -331,48 +354,7 @@ def _must_stop(state: ModuleState) -> bool:
 # -- inside -----------------------------------------------------------------------------------------------------------
 
 
-def _free(site: SiteState, name: str) -> ModuleState:
-    state = site.of(name)
-    if state.change is not None:
-        raise RefusedError(
-            f"{name} is on its way to {state.change.target}. Wait for it (quickcomm migrate status), "
-            f"or take it back: quickcomm migrate rollback {name}"
-        )
-    return state
-
-
-def _check_goes_on(site: SiteState, name: str, state: ModuleState) -> None:
-    if state.stage == OFF and state.goal == MONOLITH:
-        raise RefusedError(f"{name} has not been started. First: quickcomm migrate start {name}")
-    _check_not_paused(state, name)
-    if not state.forced:
-        _check_order(site, name, state.goal)
-
-
-def _check_not_paused(state: ModuleState, name: str) -> None:
-    if state.paused:
-        raise RefusedError(f"{name} is paused. First: quickcomm migrate resume {name}")
-
-
-def _check_order(site: SiteState, name: str, to: Side) -> None:
-    place = MODULES.index(name)
-    if to == SERVICE:
-        for other in MODULES[:place]:
-            if site.of(other).stage not in {FULL, RETIRED}:
-                raise RefusedError(
-                    f"{other} goes before {name}, and is {site.of(other).stage}. Bring it to full first, "
-                    "or use: quickcomm migrate start --force"
-                )
-        return
-    for other in MODULES[place + 1 :]:
-        if site.of(other).route.weight or site.of(other).goal == SERVICE:
-            raise RefusedError(
-                f"{other} goes back before {name}, and is {site.of(other).stage}. Take it back first: "
-                f"quickcomm migrate rollback {other}. Or use: quickcomm migrate start --force"
-            )
-
-
-def _has_first_step(state: ModuleState, to: Side) -> bool:
+def _has_first_step(state: ModuleState, to: Role) -> bool:
     """Return True if the command itself takes a step: into the shadow, or the first one back."""
     return state.stage == OFF if to == SERVICE else state.stage != OFF and state.goal == SERVICE
 
@@ -389,47 +371,3 @@ def _retreat(state: ModuleState) -> Stage:
     """Return where a rollback leads: the service stays complete, unless nobody was on the way to it."""
     goes_on = state.change is not None and state.change.target.weight > 0
     return SHADOW if state.route.weight or goes_on else OFF
-
-
-def _begun(
-    site: SiteState,
-    name: str,
-    state: ModuleState,
-    action: Action,
-    target: Stage,
-    by: str,
-    why: str,
-    evidence: tuple[Figure, ...] = (),
-) -> Moved:
-    change = Change(id=site.changes + 1, action=action, target=target, by=by, why=why)
-    entries = []
-    if state.change is not None:
-        entries.append(_entry(name, state, "abandoned", by, str(state.change.target), why))
-    entries.append(_entry(name, state, action, by, str(target), why, evidence))
-    if state.overrides and target.mode not in BOTH_SERVE:
-        gone = ", ".join(f"{each.kind} {each.of}" for each in state.overrides)
-        entries.append(_entry(name, state, "overrides removed", by, str(target), gone))
-    after = _replace(
-        state,
-        change=change,
-        overrides=state.overrides if target.mode in BOTH_SERVE else (),
-        service="unknown" if state.service in {"stopped", "running"} and target != OFF else state.service,
-        monolith="unknown" if target == RETIRED and state.monolith == "serving" else state.monolith,
-    )
-    return Moved(site=_replace(site, changes=change.id).put(name, after), entries=tuple(entries))
-
-
-def _noted(site: SiteState, name: str, after: ModuleState, action: str, by: str, why: str = "") -> Moved:
-    entry = _entry(name, site.of(name), action, by, _place(name, after), why)
-    return Moved(site=site.put(name, after), entries=(entry,))
-
-
-def _entry(
-    name: str, state: ModuleState, action: str, by: str, after: str, why: str, evidence: tuple[Figure, ...] = ()
-) -> Entry:
-    return Entry(who=by, name=name, action=action, before=_place(name, state), after=after, why=why, evidence=evidence)
-
-
-def _place(name: str, state: ModuleState) -> str:
-    waits_for_lease = state.route.weight == BUCKETS and state.route.decides == MONOLITH
-    return with_decider(str(state.stage), name, MONOLITH) if waits_for_lease else str(state.stage)

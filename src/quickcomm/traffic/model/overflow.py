@@ -8,7 +8,6 @@ from typing import Final
 import msgspec
 
 from quickcomm.contracts.migration import MigrationOverride
-from quickcomm.contracts.routes import MONOLITH, SERVICE
 from quickcomm.traffic.model import overrides
 from quickcomm.traffic.model.ladder import BOTH_SERVE
 from quickcomm.traffic.model.machine import CONTROLLER
@@ -33,14 +32,14 @@ def given_back(site: SiteState, name: str, conversation_id: str, *, now_ns: int)
     wanted = MigrationOverride(
         kind="conversation",
         of=conversation_id,
-        side=MONOLITH,
+        side=state.route.base,
         by=CONTROLLER,
         why=NO_ROOM,
         at_ns=now_ns,
         until_ns=now_ns + round(OVERFLOW_S * NS),
     )
     known = overrides.known(state, wanted)
-    if known is not None and known.side == SERVICE:
+    if known is not None and known.side == state.route.candidate:
         raise RefusedError(f"conversation {conversation_id} is to be with the service, which has no room for it.")
     if known is not None:
         return Moved(site=site)

@@ -3,7 +3,7 @@
 import msgspec
 
 from quickcomm.contracts.migration import MAX_OVERRIDES, MigrationOverride, OverrideKind
-from quickcomm.contracts.routes import MONOLITH, ModuleRoute, Side
+from quickcomm.contracts.routes import ModuleRoute, Side
 from quickcomm.traffic.model.ladder import BOTH_SERVE
 from quickcomm.traffic.model.state import ModuleState, RefusedError
 
@@ -67,7 +67,7 @@ def check_possible(state: ModuleState, name: str, kind: OverrideKind) -> None:
 
 def check_none_stays(state: ModuleState, name: str) -> None:
     """Raise `RefusedError` where the monolith is to keep something."""
-    kept = next((each for each in state.overrides if each.side == MONOLITH), None)
+    kept = next((each for each in state.overrides if each.side == state.route.base), None)
     if kept is not None and _ends(kept):
         raise RefusedError(
             f"The service had no room for {kept.kind} {kept.of} a moment ago. More processes have more room: "
@@ -75,7 +75,7 @@ def check_none_stays(state: ModuleState, name: str) -> None:
         )
     if kept is not None:
         raise RefusedError(
-            f"{kept.kind} {kept.of} is to stay with the monolith. First: "
+            f"{kept.kind} {kept.of} is to stay with the {kept.side}. First: "
             f"quickcomm migrate override {name} --{kept.kind} {kept.of} --remove"
         )
 

@@ -9,7 +9,9 @@ from quickcomm.contracts.routes import MONOLITH, ModuleRoute, Routes, Side
 from quickcomm.kernel.errors import ConflictError, NotFoundError
 from quickcomm.traffic.model.ladder import MODULES, Stage, stage_of
 
-Action = Literal["start", "step", "promote", "weight", "override", "rollback", "kill"]
+Action = Literal["start", "deploy", "step", "promote", "weight", "override", "rollback", "kill"]
+Role = Literal["monolith", "service"]
+"""Of the two sides of a module: the base is in the role of the monolith, the candidate in that of the service."""
 ServiceState = Literal["stopped", "unknown", "running", "complete"]
 """Of the service's processes. unknown: they may run or not; running: they may lack history."""
 MonolithState = Literal["serving", "unknown", "running", "stopped", "ended"]
@@ -47,7 +49,12 @@ class ModuleState(msgspec.Struct, frozen=True, kw_only=True):
     followed: int = 0
     service: ServiceState = "stopped"
     monolith: MonolithState = "serving"
-    goal: Side = MONOLITH
+    goal: Role = MONOLITH
+    """`service`, `monolith`: the fields of these names are about the side in that role, too."""
+    beside: MonolithState | None = None
+    """Where both sides are releases of the service: how the module is in the monolith meanwhile. Else None."""
+    share: int = 0
+    """Of a release: the buckets that it gets first; 0: those of the first step."""
     change: Change | None = None
     paused: bool = False
     auto: bool = False
@@ -117,7 +124,7 @@ class StartProcesses(msgspec.Struct, frozen=True, tag=True):
 class WaitReady(msgspec.Struct, frozen=True, tag=True):
     """Wait until a side runs and has all that the other one has."""
 
-    side: Side
+    side: Role
 
     def __str__(self) -> str:
         return f"waiting until the {self.side} has everything"
@@ -130,6 +137,16 @@ class Publish(msgspec.Struct, frozen=True, tag=True):
 
     def __str__(self) -> str:
         return f"publishing: {stage_of(self.route)}"
+
+
+class Settle(Publish, frozen=True, tag=True):
+    """Have the site go on with one of two releases alone, and publish a route without the other one, `without`."""
+
+    side: Side
+    without: Side
+
+    def __str__(self) -> str:
+        return f"going on with the {self.side} alone"
 
 
 class MoveLease(Publish, frozen=True, tag=True):
@@ -181,6 +198,7 @@ Effect = (
     | WaitReady
     | Publish
     | MoveLease
+    | Settle
     | WaitFollowed
     | RetireModule
     | ReviveModule

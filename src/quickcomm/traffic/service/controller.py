@@ -27,6 +27,7 @@ from quickcomm.traffic.model.state import (
     Publish,
     RetireModule,
     ReviveModule,
+    Settle,
     SiteState,
     StartProcesses,
     StopProcesses,
@@ -251,27 +252,38 @@ class Controller:
 
     async def _until_done(self, name: str, effect: Effect) -> None:
         log.info("migration.effect", module=name, effect=str(effect))
-        site = self._processes
+        site, route = self._processes, self.site.of(name).route
         match effect:
+            case Settle(side=side, without=without):
+                await self._until(name, partial(_acted, partial(site.go_on, name, side, without)))
             case Publish():
                 return  # it is stored first, and sent by `WaitFollowed`, after a crash again
             case WaitFollowed(version):
                 await self._until(name, partial(_acted, self._send))
                 await self._until(name, partial(self._behind, version), self._settings.follow_s)
             case WaitReady(side):
-                await self._until(name, partial(site.ready, name, side), self._settings.ready_s)
+                await self._until(name, partial(site.ready, name, route.named(side)), self._settings.ready_s)
             case StartProcesses():
-                await self._until(name, partial(_acted, partial(site.start, name)))
+                again_s = (
+                    RETRY_S if self.site.of(name).beside is not None else LOOK_EVERY_S
+                )  # meanwhile it is taken back
+                await self._until(name, partial(_acted, partial(site.start, name, route.candidate)), again_s=again_s)
             case StopProcesses():
-                await self._until(name, partial(_acted, partial(site.stop, name)))
+                await self._until(name, partial(_acted, partial(site.stop, name, route.candidate)))
             case RetireModule():
-                await self._until(name, partial(self._in_monolith, partial(site.retire, name)))
+                await self._until(name, partial(self._in_monolith, partial(site.retire, name, route.base)))
             case ReviveModule():
-                await self._until(name, partial(self._in_monolith, partial(site.revive, name)))
+                await self._until(name, partial(self._in_monolith, partial(site.revive, name, route.base)))
             case EndMonolith():
                 await self._until(name, partial(self._in_monolith, partial(self._end, name)))
 
-    async def _until(self, name: str, attempt: Callable[[], Awaitable[str]], within_s: float = RETRY_S) -> None:
+    async def _until(
+        self,
+        name: str,
+        attempt: Callable[[], Awaitable[str]],
+        within_s: float = RETRY_S,
+        again_s: float = LOOK_EVERY_S,
+    ) -> None:
         """Try until there is no reason any more why not. After `within_s`, the reason is a problem that is told."""
         deadline = self._clock.monotonic() + within_s
         while True:
@@ -287,7 +299,7 @@ class Controller:
             self._waits[name] = why_not.rstrip(".")
             if lasting or self._clock.monotonic() >= deadline:
                 self._trouble(name, why_not)
-            await self._clock.sleep(TICK_S if lasting else LOOK_EVERY_S)
+            await self._clock.sleep(max(again_s, TICK_S) if lasting else again_s)
 
     async def _in_monolith(self, act: Callable[[], Awaitable[None]]) -> str:
         """Act on the monolith's process, for one module at a time: it does not end while another one comes back."""

@@ -6,14 +6,22 @@ from typing import Final
 import structlog
 
 from quickcomm.contracts.migration import Figure, Hearings, Understandings
-from quickcomm.contracts.routes import SERVICE
+from quickcomm.contracts.routes import MONOLITH, SERVICE
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import MALFORMED, QuickCommError
 from quickcomm.traffic.model import machine
 from quickcomm.traffic.model.gates import Verdict, judge
-from quickcomm.traffic.model.ladder import MODULES
+from quickcomm.traffic.model.ladder import MODULES, SHADOW
 from quickcomm.traffic.model.machine import CONTROLLER
-from quickcomm.traffic.model.state import BACK, ModuleState, Moved, RefusedError, SiteState
+from quickcomm.traffic.model.state import (
+    BACK,
+    ModuleState,
+    Moved,
+    RefusedError,
+    SiteState,
+    StartProcesses,
+    WaitReady,
+)
 from quickcomm.traffic.ports import EvidenceSource, TrafficSettings
 from quickcomm.traffic.service.controller import Controller
 
@@ -57,7 +65,7 @@ class Gatekeeper:
         state = self._controller.site.of(name)
         try:
             async with self._clock.timeout(EVIDENCE_S):
-                evidence = await self._evidence.of(name, state.since_ns)
+                evidence = await self._evidence.of(name, state.since_ns, state.route)
         except (QuickCommError, TimeoutError, *MALFORMED) as error:
             self._forget(name)
             detail = f"cannot be read: {str(error) or 'no answer in time'}"
@@ -85,6 +93,10 @@ class Gatekeeper:
         if not _is_judged(state):
             self.verdicts.pop(name, None)
             self._forget(name)
+            if _is_left_over(state):
+                await self._take_back(name, state, state.why)
+            elif problem := self._cannot_begin(name, state):
+                await self._take_back(name, state, problem)
             return
         self.verdicts[name] = verdict = await self.judge(name)
         try:
@@ -115,6 +127,25 @@ class Gatekeeper:
 
         await self._controller.change(back)
 
+    def _cannot_begin(self, name: str, state: ModuleState) -> str:
+        """Return why a release does not come up; empty where it does, or may."""
+        if state.change is None or state.change.action != "deploy":
+            return ""
+        effect = machine.next_effect(self._controller.site, name)
+        return self._controller.problems.get(name, "") if isinstance(effect, StartProcesses | WaitReady) else ""
+
+    async def _take_back(self, name: str, seen: ModuleState, why: str) -> None:
+        """Stop a release that was taken back, or does not come up."""
+
+        def off(site: SiteState) -> Moved:
+            same = site.of(name) == seen
+            return machine.roll_back(site, name, by=CONTROLLER, why=why) if same else Moved(site=site)
+
+        try:
+            await self._controller.change(off)
+        except QuickCommError as error:  # the next look tries again
+            log.warning("migration.not_changed", module=name, reason=str(error))
+
     async def _step(self, name: str, judged: ModuleState, verdict: Verdict) -> None:
         def on(site: SiteState) -> Moved:
             if site.of(name) != judged:
@@ -123,6 +154,11 @@ class Gatekeeper:
             return machine.step(site, name, by=CONTROLLER, why="gate passed", expected=expected, evidence=evidence)
 
         await self._controller.change(on)
+
+
+def _is_left_over(state: ModuleState) -> bool:
+    """Return True for a release that was taken back, and is still in the shadow."""
+    return state.beside is not None and state.goal == MONOLITH and state.stage == SHADOW and state.change is None
 
 
 def _is_judged(state: ModuleState) -> bool:

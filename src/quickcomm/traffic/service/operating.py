@@ -8,6 +8,7 @@ import msgspec
 
 from quickcomm.contracts.migration import (
     AutoMigration,
+    DeployRelease,
     Figure,
     GetMigration,
     KillMigration,
@@ -27,11 +28,11 @@ from quickcomm.contracts.migration import (
     StepMigration,
     WeighMigration,
 )
-from quickcomm.contracts.routes import MONOLITH, SERVICE
+from quickcomm.contracts.routes import MONOLITH, SERVICE, side_of
 from quickcomm.kernel.clock import Clock
 from quickcomm.kernel.errors import ConflictError, QuickCommError
 from quickcomm.kernel.messaging.rpc import Answer
-from quickcomm.traffic.model import machine, overflow
+from quickcomm.traffic.model import deploying, machine, overflow
 from quickcomm.traffic.model.ladder import MODULES, OFF
 from quickcomm.traffic.model.state import ModuleState, Moved, RefusedError, SiteState
 from quickcomm.traffic.ports import Journal
@@ -76,6 +77,7 @@ class Operating:
         """Return the requests that the controller answers."""
         return [
             (StartMigration, self._start),
+            (DeployRelease, self._deploy),
             (StepMigration, self._step),
             (PromoteMigration, self._promote),
             (WeighMigration, self._weigh),
@@ -97,6 +99,18 @@ class Operating:
             request.name,
             lambda site: machine.start(site, request.name, goal=request.goal, by=request.by, force=request.force),
         )
+
+    async def _deploy(self, request: DeployRelease) -> MigrationDone:
+        name, auto, share = request.name, request.auto, request.share
+
+        def transition(site: SiteState) -> Moved:
+            moved = deploying.deploy(site, name, side_of(request.release), by=request.by, why=request.why, share=share)
+            if not auto:
+                return moved
+            on = machine.automate(moved.site, name, by=request.by, on=True)
+            return msgspec.structs.replace(on, entries=(*moved.entries, *on.entries))
+
+        return await self._done(name, transition)
 
     async def _step(self, request: StepMigration) -> MigrationDone:
         passed, name = await self._passed(request.name, force=request.force), request.name
@@ -137,7 +151,7 @@ class Operating:
         wanted = MigrationOverride(
             kind=request.kind,
             of=request.of,
-            side=request.side or MONOLITH,
+            side=self._controller.site.of(request.name).route.named(request.side or MONOLITH),
             by=by,
             why=why,
             at_ns=self._clock.now_ns(),
@@ -154,6 +168,8 @@ class Operating:
         )
 
     async def _roll_back(self, request: RollBackMigration) -> MigrationDone:
+        if request.release and self._controller.site.of(request.name).beside is None:
+            raise RefusedError(f"{request.name}: no release is on its way. See: quickcomm migrate status")
         return await self._done(
             request.name, lambda site: machine.roll_back(site, request.name, by=request.by, why=request.why)
         )
@@ -250,7 +266,9 @@ class Operating:
             mode=state.route.mode,
             weight=state.route.weight,
             decides=state.route.decides,
-            goal=state.goal,
+            base=state.route.base,
+            candidate=state.route.candidate,
+            goal=state.route.named(state.goal),
             paused=state.paused,
             auto=state.auto,
             since_ns=state.since_ns,

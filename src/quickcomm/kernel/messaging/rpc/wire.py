@@ -112,10 +112,13 @@ class WireRpc:
         return found
 
 
-def connector_to(registry: Registry, module: str) -> aiohttp.UnixConnector:
-    """Return a connector to an instance of a module. Raises `OSError` where there is none."""
+def connector_to(registry: Registry, module: str, side: str = "") -> aiohttp.UnixConnector:
+    """Return a connector to an instance of a module, on a side where one is named.
+
+    Raises `OSError` where there is none.
+    """
     for instance in registry.instances():
-        if instance.module == module:
+        if instance.module == module and side in {"", instance.side}:
             return aiohttp.UnixConnector(instance.socket)
     raise ConnectionError(f"No instance of {module} is registered.")
 
