@@ -1,8 +1,8 @@
 """Another release of intelligence takes the place of the service while people talk, and one is taken back.
 
-`python -m benchmarks.release [--talkers 8] [--bake 0] [--rollbacks 3]` (needs QUICKCOMM_SPEECH_DATA): a site whose
+`python -m benchmarks.release [--talkers 8] [--share 50] [--rollbacks 3]` (needs QUICKCOMM_SPEECH_DATA): a site whose
 intelligence has left the monolith, real speech in real time. `quickcomm deploy` brings a copy of the tree with another
-version up, with half of the conversations as its first share; each step waits for its gate. Then others are brought to
+version up, with `--share` of the conversations first; each step waits for its gate. Then others are brought to
 half, and taken back. Told: seconds from the command to the shadow, from the first share to all of it, to the end of the
 former process; from `--rollback` until the service has all of it in force, and until the release is gone; what was
 lost, doubled, or answered twice.
@@ -67,10 +67,10 @@ async def command(site: Site, *words: str) -> tuple[float, str]:
     return round(time.monotonic() - began, 2), said.strip().splitlines()[-1]
 
 
-async def deployed(site: Site, timeline: Timeline, release: Checkout) -> Json:
+async def deployed(site: Site, timeline: Timeline, release: Checkout, share: float) -> Json:
     """Deploy a release by its gates, to the end."""
     began = time.monotonic()
-    took_s, said = await command(site, "deploy", NAME, *release.flags, "--share", "50")
+    took_s, said = await command(site, "deploy", NAME, *release.flags, "--share", f"{share:g}")
     stages = timeline.since(began)
     first = next((at for stage, at in stages.items() if stage.startswith("canary")), stages.get("full 100 %", took_s))
     return {
@@ -110,7 +110,7 @@ async def measure(site: Site, options: argparse.Namespace, folder: Path) -> Json
         talking = tasks.create_task(people.run(over))
         feeling = tasks.create_task(people.feel())
         await mover.calm()
-        there = await deployed(site, timeline, Checkout(folder / "next"))
+        there = await deployed(site, timeline, Checkout(folder / "next"), options.share)
         back = [
             await taken_back(site, mover, Checkout(folder / f"back{number}", f"0.3.{number}"))
             for number in range(options.rollbacks)
@@ -141,8 +141,13 @@ def main() -> int:
     parser.add_argument("--bake", type=float, default=0.0, help="seconds at each stage at least")
     parser.add_argument("--rollbacks", type=int, default=3)
     parser.add_argument("--pause", type=float, default=5.0, help="seconds at half before it is taken back")
+    parser.add_argument("--share", type=float, default=50.0, help="per cent that it gets first")
+    parser.add_argument("--confidence", type=float, default=0.95, help="of the gates: fewer samples with less")
     options = parser.parse_args()
-    settings = SETTINGS | {"QUICKCOMM_TRAFFIC_BAKE_S": str(options.bake)}
+    settings = SETTINGS | {
+        "QUICKCOMM_TRAFFIC_BAKE_S": str(options.bake),
+        "QUICKCOMM_TRAFFIC_CONFIDENCE": str(options.confidence),
+    }
     with (
         tempfile.TemporaryDirectory() as folder,
         topology("monolith", Tuning(settings=settings)) as site,
@@ -150,7 +155,7 @@ def main() -> int:
         rows: dict[str, Any] = asyncio.run(measure(site, options, Path(folder)))
     for name, value in rows.items():
         print(f"{name:28} {json.dumps(value) if isinstance(value, dict | list) else value}")
-    print(json.dumps({"what": "release", "talkers": options.talkers, "bake_s": options.bake, **rows}))
+    print(json.dumps({"what": "release", **vars(options), **rows}))
     return 0
 
 

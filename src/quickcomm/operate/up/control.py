@@ -237,7 +237,7 @@ class Control:
         elif keeper.module == store.NAME:
             row |= running.watch.facts.row() if running.watch.facts is not None else {}
         else:
-            row |= await self._instance(keeper)
+            row |= await self._instance(keeper) | {"module": keeper.module}  # of a release, its row
         return row
 
     async def _edge(self) -> Row:

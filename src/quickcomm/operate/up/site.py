@@ -153,7 +153,7 @@ class Topology:
     async def _serve(self, ready: OnReady, stop: asyncio.Event) -> str | None:
         self._layout.create()
         await self._check()
-        self._trust.ensure(row.module.name for row in self._rows)
+        self._trust.ensure(dict.fromkeys(row.module.name.partition(AT)[0] for row in self._rows))
         adopted = await self._supervisor.launch(self._environment)
         self._processes.record(OWN, os.getpid())
         modules = self._modules()
