@@ -41,10 +41,11 @@ async def shift(server: Server) -> tuple[list[Wire], list[str]]:
         ):
             async with request as answer:
                 assert 400 <= answer.status < 500
-    for message in ("{", f'{{"type":"{MARK}"}}', f'{{"type":"skip","samples":"{MARK}"}}'):
+    for ignored in ("{", f'{{"type":"{MARK}"}}'):
         async with connected(server.url, server.key(), new_id(), resume_token=token, key=server.key()) as wire:
             await wire.until("ready")
-            await wire.socket.send_str(message)
+            await wire.socket.send_str(ignored)
+            await wire.socket.send_str(f'{{"type":"skip","samples":"{MARK}"}}')
             await wire.until_closed()
     return wires, secrets
 

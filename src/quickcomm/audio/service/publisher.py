@@ -58,7 +58,7 @@ class Publisher:
         if message is None:
             self._account.silent(item)
             return
-        if self._refused_ns > max(item.text_ns, item.closed_ns):
+        if self._refused_ns >= max(item.text_ns, item.closed_ns):
             message = msgspec.structs.replace(message, held_up=self._refused)
         await self._record(message, item)
         storing = self._clock.now_ns()
