@@ -32,7 +32,8 @@ from quickcomm.client.sources import Chunk, PcmSource
 from quickcomm.contracts.audio_socket import AudioFormat, Partial, Ready, Reconnect, Utterance
 
 Json = dict[str, Any]
-SETTINGS = {"QUICKCOMM_AUDIO_MAX_SESSIONS_PER_KEY": "2000"}
+SETTINGS = {"QUICKCOMM_AUDIO_MAX_SESSIONS_PER_KEY": "2000", "QUICKCOMM_AUDIO_MAX_SESSIONS": "2000"}
+"""No client is refused: there is no controller that would lead it back."""
 REST_S = 12.0
 WITHIN_S = 120.0
 
