@@ -259,7 +259,8 @@ async def test_a_full_partition(scene: Scene) -> None:
             await scene.card(conversation, bool)
             late = await Operator(scene, "a card that is late by it").trace(said["utterance_id"])
             assert "Saving the text (publish, of audio) was tried again and again: Partition" in late
-            assert "is full: intelligence is behind there." in late
+            # Two groups of intelligence read there; which one is further behind after the restart is chance.
+            assert re.search("is full: (intelligence|summaries) is behind there", late)
             await wire.end()
 
 
