@@ -100,6 +100,19 @@ def test_of_two_sound_files_of_a_call_one_is_sent(tmp_path: Path) -> None:
     assert [found.path.suffix for found in [*folder.look(), *folder.look()]] == [".wav"]
 
 
+def test_calls_of_one_name_in_two_subfolders_are_two(tmp_path: Path) -> None:
+    for day in ("monday", "tuesday"):
+        (tmp_path / day).mkdir()
+        write(tmp_path / day / "1.wav", 8_000, tone(8_000, 1))
+    folder = CallFolder(tmp_path)
+    found = [call for _ in range(6) for call in folder.look()]
+    assert [call.path.parent.name for call in found] == ["monday", "tuesday"]
+    assert len({call_id(call) for call in found}) == 2
+    folder.done(found[0])
+    again = CallFolder(tmp_path)
+    assert [call.path.parent.name for _ in range(6) for call in again.look()] == ["tuesday"]
+
+
 def test_what_is_no_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(SourceError):
         CallFolder(tmp_path / "nosuch")

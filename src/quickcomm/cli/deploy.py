@@ -26,7 +26,7 @@ from quickcomm.contracts.routes import Side
 from quickcomm.kernel.errors import ConfigurationError, QuickCommError
 
 PYTHONS: Final = (".venv/bin/python", "bin/python", "venv/bin/python")
-"""Where a directory has the interpreter of its release."""
+"""Paths of the interpreter in the directory of a release, the first that exists counts."""
 SETTLED: Final = "retired"
 GOES_ON: Final = frozenset({"migration.not_in_force", "migration.abandoned"})
 """Codes of errors after which the controller goes on: it takes back what does not come up."""

@@ -12,7 +12,7 @@ import click
 from quickcomm.kernel.runtime.data_directory import default_data_dir
 
 NS = "_ns"
-"""How the names of columns with nanoseconds since the epoch end."""
+"""End of the names of columns with nanoseconds since the epoch."""
 F = TypeVar("F", bound=Callable[..., Any])
 
 

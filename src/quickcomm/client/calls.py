@@ -17,21 +17,25 @@ import msgspec
 from quickcomm.client.errors import SourceError
 
 HEARD: Final = ".quickcomm-heard"
-"""Names of the calls that were sent, one a line."""
+"""Keys of the calls that were sent, one a line."""
 SOUND: Final = (".wav", ".flac", ".m4a", ".mp3", ".ogg", ".aac")
 """Endings of sound files; of several with one name the first counts."""
 CHANNELS: Final = ("talkgroup_tag", "talkgroupLabel", "talkgroup_description", "talkgroupName", "talkgroup")
 STARTED: Final = ("start_time", "startTime", "dateTime")
 WITHOUT_JSON_LOOKS: Final = 5
-"""So many looks later a call is taken without a JSON file beside it."""
+"""Number of looks after which a call is taken without a JSON file beside it."""
 MAX_JSON_BYTES: Final = 1_000_000
 MAX_CHANNEL: Final = 80
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """A recorded call. `unit`: the radio that began it. `started_at`: seconds since the epoch."""
+    """A recorded call. `unit`: the radio that began it. `started_at`: seconds since the epoch.
+
+    `key`: its path in the folder without the ending, as two subfolders may have files of the same name.
+    """
 
     path: Path
+    key: str = ""
     channel: str | None = None
     unit: str | None = None
     started_at: float | None = None
@@ -60,24 +64,27 @@ class CallFolder:
     def look(self) -> list[Call]:
         """Return the calls that are complete and were not returned before, the earliest first. Call it regularly."""
         found = [call for path in self._new() if (call := self._complete(path)) is not None]
-        self._known |= {call.name for call in found}
+        self._known |= {call.key for call in found}
         return sorted(found, key=lambda call: (call.started_at or math.inf, call.name))
 
     def done(self, call: Call) -> None:
         """Note that a call needs not be sent again. Raises `OSError` where the disk is full."""
         with self._list.open("a", encoding="utf-8") as file:
-            file.write(f"{call.name}\n")
+            file.write(f"{call.key}\n")
         self._sizes.pop(call.path, None)
         self._looks.pop(call.path, None)
 
     def _new(self) -> Iterator[Path]:
-        by_name: dict[str, Path] = {}
+        by_key: dict[str, Path] = {}
         for path in sorted(self._folder.rglob("*")):
-            if path.suffix.lower() in SOUND and path.stem not in self._known:
-                other = by_name.setdefault(path.stem, path)
+            if path.suffix.lower() in SOUND and (key := self._key(path)) not in self._known:
+                other = by_key.setdefault(key, path)
                 if SOUND.index(path.suffix.lower()) < SOUND.index(other.suffix.lower()):
-                    by_name[path.stem] = path
-        yield from by_name.values()
+                    by_key[key] = path
+        yield from by_key.values()
+
+    def _key(self, path: Path) -> str:
+        return path.relative_to(self._folder).with_suffix("").as_posix()
 
     def _complete(self, path: Path) -> Call | None:
         """Return a call once its files are as they were at the last look."""
@@ -91,8 +98,8 @@ class CallFolder:
         if before != size or not size[0]:
             return None
         if size[1] < 0:
-            return Call(path=path) if self._looks[path] >= WITHOUT_JSON_LOOKS else None
-        return described(path, beside)
+            return Call(path=path, key=self._key(path)) if self._looks[path] >= WITHOUT_JSON_LOOKS else None
+        return msgspec.structs.replace(described(path, beside), key=self._key(path))
 
 
 def described(path: Path, beside: Path) -> Call:

@@ -268,7 +268,7 @@ class Ingest:
         )
 
     def _stream_of_call(self, stream: StreamOptions, call: Call) -> StreamOptions:
-        """Return options by which a call that was cut off goes on when it is sent again, and nobody gives up."""
+        """Return options with which a call that was cut off continues when it is sent again, without giving up."""
         return msgspec.structs.replace(
             stream,
             channel=stream.channel or call.channel,
@@ -335,7 +335,7 @@ def call_id(call: Call) -> str:
     """Return the id of a recorded call: the same each time, with the radio that spoke."""
     told = "-".join(each for each in (call.unit, call.name) if each)
     safe = re.sub(r"[^A-Za-z0-9._~-]+", "-", told)[:_NAME_LENGTH].strip("-") or "call"
-    digest = hashlib.sha256(f"{call.path.name} {call.started_at}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{call.key or call.name} {call.started_at}".encode()).hexdigest()
     return f"{safe}-{digest[:12]}"
 
 

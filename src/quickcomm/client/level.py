@@ -1,12 +1,11 @@
-"""How loud a source is: an operator who plugs a radio in sees at once whether anything comes."""
+"""Level meter of a source: shows an operator who plugs a radio in whether sound arrives."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import numpy as np
 
-from quickcomm.client.sources import AudioSource, Chunk
-from quickcomm.contracts.audio_socket import AudioFormat
+from quickcomm.client.sources import AudioSource, Chunk, OfSource
 
 EVERY_S: Final = 1.0
 SILENT_DB: Final = -66.0
@@ -19,20 +18,12 @@ Show = Callable[[float], None]
 """Called each second of sound with its level in dB of full scale (RMS)."""
 
 
-class Metered:
+class Metered(OfSource):
     """A linear16 source whose level is shown as it passes."""
 
     def __init__(self, source: AudioSource, show: Show) -> None:
-        self._source = source
+        super().__init__(source)
         self._show = show
-
-    @property
-    def format(self) -> AudioFormat:
-        return self._source.format
-
-    @property
-    def live(self) -> bool:
-        return self._source.live
 
     async def chunks(self) -> AsyncIterator[Chunk]:
         fmt, gathered = self.format, bytearray()

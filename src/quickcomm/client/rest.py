@@ -66,7 +66,7 @@ class ConversationSeen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChangedTaskError(ConflictError):
-    """Somebody changed the task since `expected`; `task` is as it is now."""
+    """Raised where the task has another version than `expected`; `task` is its present state."""
 
     code = "client.task_changed"
 
@@ -83,7 +83,7 @@ class _List(msgspec.Struct, Generic[T], kw_only=True):
 
 
 class Changes(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """What has changed, in the order of the changes. `after`: for the next time. `reset`: it is all there is, anew."""
+    """Changes in their order. `after`: cursor for the next request. `reset`: `items` is the whole list anew."""
 
     items: list[T]
     after: str
@@ -150,7 +150,7 @@ class RestClient:
         return await self._ask("POST", f"/v1/tasks/{_in_path(task_id)}/{edit}", TaskSeen, query=_expected(expected))
 
     async def assign(self, task_id: str, assignee: str | None, expected: int | None = None) -> TaskSeen:
-        """Give a task to somebody; None takes it back. Raises as `edit` does."""
+        """Assign a task to a person; None removes the assignee. Raises as `edit` does."""
         body = {"assignee": assignee}
         return await self._ask(
             "POST", f"/v1/tasks/{_in_path(task_id)}/assign", TaskSeen, query=_expected(expected), body=body

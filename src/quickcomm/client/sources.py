@@ -68,13 +68,11 @@ class PcmSource:
             yield chunk
 
 
-class Paced:
-    """Lets a source that could be read at once pass in real time, as if it were spoken now."""
+class OfSource:
+    """A source that passes another one on: in its format, and live if that is."""
 
-    def __init__(self, source: AudioSource, *, clock: Clock | None = None, sleep: Sleep = asyncio.sleep) -> None:
+    def __init__(self, source: AudioSource) -> None:
         self._source = source
-        self._clock = clock or SystemClock()
-        self._sleep = sleep
 
     @property
     def format(self) -> AudioFormat:
@@ -83,6 +81,15 @@ class Paced:
     @property
     def live(self) -> bool:
         return self._source.live
+
+
+class Paced(OfSource):
+    """Lets a source that could be read at once pass in real time, as if it were spoken now."""
+
+    def __init__(self, source: AudioSource, *, clock: Clock | None = None, sleep: Sleep = asyncio.sleep) -> None:
+        super().__init__(source)
+        self._clock = clock or SystemClock()
+        self._sleep = sleep
 
     async def chunks(self) -> AsyncIterator[Chunk]:
         """Pieces of at most 100 ms, each at the moment when its last sample would have been spoken."""

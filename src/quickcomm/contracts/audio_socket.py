@@ -33,8 +33,8 @@ SAMPLE_RATES: Final = (8_000, 16_000, 24_000, 32_000, 48_000)
 FRAME_MS: Final = 32
 MAX_MESSAGE_MS: Final = 1_000
 HELD_BACK_BYTES_S: Final = 500_000
-"""So many bytes a second are read at least of a client that is too far ahead, as long as there is memory: its ping lies
-behind up to 6 MB of sound in buffers on the way, and most clients give up after 20 s without an answer."""
+"""Least rate, in bytes a second, at which a client that is too far ahead is read while there is memory: its ping waits
+behind up to 6 MB of sound in buffers, and most clients give up after 20 s without an answer."""
 
 
 class AudioFormat(msgspec.Struct, frozen=True, kw_only=True):

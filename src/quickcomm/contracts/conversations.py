@@ -62,7 +62,7 @@ class Ledgers(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GetLiveLedgers(Request[Ledgers], frozen=True, kw_only=True, tag="ledgers.live"):
-    """How far conversations of a site are, between the changes that the stream tells."""
+    """Asks for the ledgers of conversations of a site as of now; the stream has them at changes of state only."""
 
     module: ClassVar = "audio"
     callers: ClassVar = ("dashboard",)

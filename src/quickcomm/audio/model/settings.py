@@ -46,7 +46,7 @@ class AudioSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     silent_limit_s: float = 3_600.0
     """After this long connected without any sound, too."""
     ping_every_s: Annotated[float, msgspec.Meta(gt=0)] = 20.0
-    """So often the server pings every client: many a proxy cuts a connection over which nothing goes for 60 s."""
+    """Seconds between two pings to a client: many proxies cut a connection that is silent for 60 s."""
     drain_s: float = 8.0
     """How long a shutdown waits for utterances in hand."""
     hand_over_s: float = 1.0

@@ -264,9 +264,8 @@ class Controller:
             case WaitReady(side):
                 await self._until(name, partial(site.ready, name, route.named(side)), self._settings.ready_s)
             case StartProcesses():
-                again_s = (
-                    RETRY_S if self.site.of(name).beside is not None else LOOK_EVERY_S
-                )  # meanwhile it is taken back
+                is_release = self.site.of(name).beside is not None
+                again_s = RETRY_S if is_release else LOOK_EVERY_S  # a release is taken back between two attempts
                 await self._until(name, partial(_acted, partial(site.start, name, route.candidate)), again_s=again_s)
             case StopProcesses():
                 await self._until(name, partial(_acted, partial(site.stop, name, route.candidate)))
