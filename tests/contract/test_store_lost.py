@@ -131,7 +131,7 @@ async def test_the_copy_waits_for_room_and_has_no_secret(world: World, monkeypat
 
     made = await world.keys.create("ingest")
     with monkeypatch.context() as disk:
-        disk.setattr(copies, "_write", full)
+        disk.setattr(copies, "replace_file", full)
         await world.watch.look(HOME)
     assert not world.file.exists()
     await world.watch.look(HOME)

@@ -6,6 +6,7 @@ from typing import Final
 import pytest
 
 from quickcomm.contracts.routes import SERVICE, side_of
+from quickcomm.kernel.errors import ConfigurationError
 from quickcomm.kernel.runtime.data_directory import DataDirectory
 from quickcomm.kernel.runtime.releases import FILE, Release, Releases, keep, releases_of
 
@@ -29,9 +30,11 @@ def test_without_other_releases_a_site_has_its_own(site: DataDirectory) -> None:
     assert releases_of(site.path) == Releases()
 
 
-def test_a_file_that_cannot_be_read_is_none(site: DataDirectory) -> None:
-    (site.path / FILE).write_text("{")
-    assert site.intelligence.path == site.path / NAME
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
+def test_a_file_that_cannot_be_read_is_told_and_not_taken_for_none(site: DataDirectory, content: bytes) -> None:
+    (site.path / FILE).write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"releases\.json cannot be read"):
+        _ = site.intelligence
 
 
 def test_a_release_that_is_compared_has_a_part_of_its_own(site: DataDirectory) -> None:

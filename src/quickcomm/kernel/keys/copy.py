@@ -5,7 +5,6 @@ that copy and store are joined: what either has is kept, and what was revoked in
 """
 
 import asyncio
-import os
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +12,7 @@ import msgspec
 import structlog
 
 from quickcomm.kernel.errors import MALFORMED, ConfigurationError
+from quickcomm.kernel.files import replace_file
 from quickcomm.kernel.keys.port import Key
 from quickcomm.kernel.keys.redis import KeyNames
 from quickcomm.kernel.messaging.bus.redis_link import Link
@@ -97,7 +97,7 @@ class KeyCopy:
         if new == self._written:
             return
         try:
-            _write(self._path, msgspec.json.encode(new))
+            replace_file(self._path, msgspec.json.encode(new))
         except OSError as error:
             if not self._is_told:
                 log.warning("keys.not_copied", error=str(error))
@@ -111,13 +111,3 @@ def _joined(one: Key | None, other: Key | None) -> Key:
     assert key is not None, "one of them has it"  # noqa: S101 - a programming error
     revoked = [each.revoked_ns for each in (one, other) if each is not None and each.revoked_ns is not None]
     return msgspec.structs.replace(key, revoked_ns=min(revoked, default=None))
-
-
-def _write(path: Path, content: bytes) -> None:
-    """As a whole, for this user alone, and on the disk when it returns."""
-    new = path.with_name(f".{path.name}.new")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)

@@ -10,7 +10,8 @@ from typing import Final
 import msgspec
 
 from quickcomm.contracts.routes import SERVICE, Side, place_of
-from quickcomm.kernel.errors import MALFORMED
+from quickcomm.kernel.errors import MALFORMED, ConfigurationError
+from quickcomm.kernel.files import replace_file
 
 FILE: Final = "releases.json"
 
@@ -62,19 +63,27 @@ class Releases(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def releases_of(site: Path) -> Releases:
-    """Return the releases that a site knows; none where there is no readable file."""
+    """Return the releases that a site knows. Raises `ConfigurationError` where the file cannot be read.
+
+    To take that for none would look for what a service has, also for what is to be erased, in the wrong place.
+    """
+    path = site / FILE
     try:
-        return msgspec.json.decode((site / FILE).read_bytes(), type=Releases)
-    except (OSError, *MALFORMED):
+        return msgspec.json.decode(path.read_bytes(), type=Releases)
+    except FileNotFoundError:
         return Releases()
+    except (OSError, *MALFORMED) as error:
+        raise ConfigurationError(
+            f"{path} cannot be read ({error}); it says which release of a service serves. Mend it, or restore a backup."
+        ) from error
 
 
 def keep(site: Path, releases: Releases) -> None:
-    """Replace the file as a whole. Raises `OSError`."""
-    new = site / f".{FILE}.new"
-    new.touch(mode=0o600)
-    new.write_bytes(msgspec.json.format(msgspec.json.encode(releases)))
-    new.replace(site / FILE)
+    """Replace the file as a whole. Raises `ConfigurationError` where it cannot be written, as on a full disk."""
+    try:
+        replace_file(site / FILE, msgspec.json.format(msgspec.json.encode(releases)))
+    except OSError as error:
+        raise ConfigurationError(f"{site / FILE} cannot be written: {error}") from error
 
 
 def place_at(site: Path, module: str, side: Side = "") -> Path:
